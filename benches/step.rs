@@ -1,0 +1,76 @@
+//! What a training step is made of: a shard forward and backward, and whole micro-batches on one worker and on two.
+//!
+//! `cargo bench` prints medians; the ratio of the last two is what the second core brings.
+
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use mae::model::DecoderDims;
+use mae::model::EncoderDims;
+use mae::model::Mae;
+use mae::model::Masks;
+use mae::model::grads;
+use mae::model::init_mae;
+use mae::train::Replicas;
+use mae::train::SHARD_IMAGES;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Images in a micro-batch.
+const BATCH: usize = 128;
+
+fn main() {
+    divan::main();
+}
+
+fn encoder() -> EncoderDims {
+    EncoderDims {
+        input_size: 32,
+        patch_size: 4,
+        in_chans: 3,
+        embed_dim: 64,
+        depth: 4,
+        num_heads: 4,
+        mlp_dim: 256,
+        norm_eps: 1e-6,
+    }
+}
+
+fn mae() -> Mae {
+    let decoder = DecoderDims { embed_dim: 64, depth: 2, num_heads: 4, mlp_dim: 256 };
+    init_mae(Mae::zeros(&encoder(), &decoder, &Device::flex()), 0)
+}
+
+/// One shard, forward and backward, on a fork of `mae`.
+fn shard(mae: Mae) -> Vec<Tensor<1>> {
+    let side = encoder().input_size;
+    let pixels: Vec<f32> = (0..SHARD_IMAGES * 3 * side * side)
+        .map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0)
+        .collect();
+    let pixels = TensorData::new(pixels, [SHARD_IMAGES, 3, side, side]);
+    let imgs = Tensor::<4>::from_data(pixels, &Device::flex());
+    let patches = encoder().num_patches();
+    let noise: Vec<f32> =
+        (0..SHARD_IMAGES * patches).map(|i| (i * 7919 % 1013) as f32 / 1013.0).collect();
+    let masks = Masks::from_noise(&noise, patches, 0.75);
+    let replica = mae.train();
+    let mut gradients = replica.forward(imgs, &masks, true).loss.backward();
+    grads(&replica, &mut gradients)
+}
+
+#[divan::bench]
+fn one_shard(bencher: divan::Bencher) {
+    let mae = mae();
+    bencher.bench_local(|| shard(mae.clone()));
+}
+
+#[divan::bench(args = [1, 2])]
+fn micro_batch_on_workers(bencher: divan::Bencher, workers: usize) {
+    let (mae, replicas) = (mae(), Replicas::start(workers));
+    bencher.bench_local(|| {
+        let shards = (0..BATCH / SHARD_IMAGES).map(|_| mae.clone()).collect::<Vec<_>>();
+        replicas.map(shards, shard).expect("a bench's shards do not fail")
+    });
+}

@@ -1,0 +1,17 @@
+//! Tells the program the commit it is built from, for `provenance.json`.
+
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=.git/HEAD");
+    println!("cargo:rerun-if-changed=.git/refs/heads");
+    let described = Command::new("git").args(["rev-parse", "HEAD"]).output();
+    // Built from an archive, there is no commit to tell.
+    let commit = match described {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        }
+        _ => String::new(),
+    };
+    println!("cargo:rustc-env=BUILT_FROM_COMMIT={}", commit.trim());
+}

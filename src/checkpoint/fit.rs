@@ -1,0 +1,114 @@
+//! Putting tensors into modules: by name, shapes compared first.
+
+use super::CheckpointError;
+use super::HostTensor;
+use super::TensorFile;
+use crate::model;
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use std::path::Path;
+
+/// Names in a message before it is cut.
+const LISTED: usize = 4;
+
+/// Gives `module` with every parameter from `file`, which must hold exactly the module's names.
+pub fn load_module<M: Module>(
+    module: M,
+    file: &TensorFile,
+    path: &Path,
+) -> Result<M, CheckpointError> {
+    let params = model::named(&module);
+    let unexpected: Vec<&str> = file
+        .tensors
+        .keys()
+        .map(String::as_str)
+        .filter(|name| params.iter().all(|p| p.name != *name))
+        .collect();
+    if !unexpected.is_empty() {
+        return Err(does_not_fit(path, &format!("it also holds {}", list(&unexpected))));
+    }
+    load_named(module, file, path, |_| true, |_, tensor, _| tensor.values.clone())
+}
+
+/// Gives a classifier with the encoder of a pre-training (or of another classifier).
+///
+/// The head and `fc_norm` stay as they are; a decoder in the file is left aside. Position embeddings of another grid are
+/// resized, bicubic, as officially.
+pub fn load_encoder(
+    vit: model::Vit,
+    file: &TensorFile,
+    path: &Path,
+) -> Result<model::Vit, CheckpointError> {
+    let encoder = |name: &str| !name.starts_with("head.") && !name.starts_with("fc_norm.");
+    load_named(vit, file, path, encoder, |name, tensor, shape| {
+        if name == "pos_embed" && is_grid(&tensor.shape, shape[2]) {
+            model::resize_pos_embed(&tensor.values, shape[2], (shape[1] - 1).isqrt())
+        } else {
+            tensor.values.clone()
+        }
+    })
+}
+
+/// Whether a shape is `[1, 1 + a square, width]`: a class token and the patches of a square image.
+fn is_grid(shape: &[usize], width: usize) -> bool {
+    matches!(*shape, [1, tokens, d] if d == width && tokens > 1
+        && (tokens - 1).isqrt().pow(2) == tokens - 1)
+}
+
+/// Replaces the parameters that `wanted` names by what `values` makes of the file's tensors.
+fn load_named<M: Module>(
+    module: M,
+    file: &TensorFile,
+    path: &Path,
+    wanted: impl Fn(&str) -> bool,
+    values: impl Fn(&str, &HostTensor, &[usize]) -> Vec<f32>,
+) -> Result<M, CheckpointError> {
+    let mut missing = Vec::new();
+    let mut shapes = Vec::new();
+    let params = model::named(&module);
+    for param in params.iter().filter(|p| wanted(&p.name)) {
+        match file.tensors.get(&param.name) {
+            None => missing.push(param.name.as_str()),
+            Some(tensor) => {
+                let given = values(&param.name, tensor, &param.shape).len();
+                let fits = given == param.shape.iter().product::<usize>()
+                    && (param.name == "pos_embed" || tensor.shape == param.shape);
+                if !fits {
+                    shapes.push(format!(
+                        "{} is {:?}, expected {:?}",
+                        param.name, tensor.shape, param.shape
+                    ));
+                }
+            }
+        }
+    }
+    if !missing.is_empty() {
+        return Err(does_not_fit(path, &format!("it lacks {}", list(&missing))));
+    }
+    if !shapes.is_empty() {
+        let shapes: Vec<&str> = shapes.iter().map(String::as_str).collect();
+        return Err(does_not_fit(path, &list(&shapes)));
+    }
+    Ok(model::apply(module, |name, shape, old| {
+        let tensor = file.tensors.get(name).filter(|_| wanted(name))?;
+        let data = TensorData::new(values(name, tensor, shape), [old.dims()[0]]);
+        Some(Tensor::from_data(data, &old.device()))
+    }))
+}
+
+fn list(names: &[&str]) -> String {
+    match names.len() {
+        0..=LISTED => names.join(", "),
+        n => format!("{}, and {} more", names[..LISTED].join(", "), n - LISTED),
+    }
+}
+
+fn does_not_fit(path: &Path, problem: &str) -> CheckpointError {
+    CheckpointError::DoesNotFit {
+        path: path.into(),
+        problem: problem.to_owned(),
+        hint: "[model], data.input_size and data.in_chans must be those the file was trained with"
+            .to_owned(),
+    }
+}

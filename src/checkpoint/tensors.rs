@@ -1,0 +1,119 @@
+//! Named float32 tensors in a safetensors file, with one JSON note.
+
+use super::CheckpointError;
+use crate::durable;
+use safetensors::Dtype;
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+/// The key of the note in the file's header. One key alone, so that the bytes never depend on a map's order.
+const NOTE: &str = "mae";
+
+/// A tensor on the host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTensor {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// The tensors of a file by name, and a note for programs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TensorFile {
+    pub tensors: BTreeMap<String, HostTensor>,
+    /// JSON, empty where a file has none.
+    pub note: String,
+}
+
+impl TensorFile {
+    /// Reads a file. Half and bfloat16 values are widened; other types are refused.
+    pub fn read(path: &Path) -> Result<Self, CheckpointError> {
+        let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
+        let bytes = fs::read(path).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+        let not_whole = |e: safetensors::SafeTensorError| {
+            damaged(format!("not a whole safetensors file ({e})"))
+        };
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not_whole)?;
+        let file = SafeTensors::deserialize(&bytes).map_err(not_whole)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.iter() {
+            let values = floats(&view).ok_or_else(|| {
+                damaged(format!("{name} holds {:?} values, expected floats", view.dtype()))
+            })?;
+            tensors.insert(name.to_owned(), HostTensor { shape: view.shape().to_vec(), values });
+        }
+        let note = header.metadata().as_ref().and_then(|m| m.get(NOTE).cloned());
+        Ok(Self { tensors, note: note.unwrap_or_default() })
+    }
+
+    /// Gives the file's bytes: the same tensors and note always give the same bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let data: BTreeMap<&str, (&[usize], Vec<u8>)> = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| {
+                let bytes = tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                (name.as_str(), (&tensor.shape[..], bytes))
+            })
+            .collect();
+        let views = data.iter().map(|(name, (shape, bytes))| {
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
+            (*name, view.expect("a tensor holds as many values as its shape says"))
+        });
+        let note =
+            (!self.note.is_empty()).then(|| HashMap::from([(NOTE.to_owned(), self.note.clone())]));
+        safetensors::serialize(views, note).expect("names and shapes are plain")
+    }
+
+    /// Replaces the file at `path`, atomically.
+    pub fn write(&self, path: &Path) -> Result<(), CheckpointError> {
+        durable::write(path, &self.to_bytes())
+            .map_err(|source| CheckpointError::Write { path: path.into(), source })
+    }
+}
+
+fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let halves = |widen: fn(u16) -> f32| {
+        view.data().chunks_exact(2).map(|b| widen(u16::from_le_bytes([b[0], b[1]]))).collect()
+    };
+    match view.dtype() {
+        Dtype::F32 => Some(
+            view.data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
+        ),
+        Dtype::F16 => Some(halves(|bits| burn::tensor::f16::from_bits(bits).to_f32())),
+        Dtype::BF16 => Some(halves(|bits| burn::tensor::bf16::from_bits(bits).to_f32())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HostTensor;
+    use super::TensorFile;
+
+    #[test]
+    fn what_is_written_is_read_back_and_half_a_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        let tensor =
+            HostTensor { shape: vec![2, 2], values: vec![1.0, -2.5, f32::MIN_POSITIVE, 0.1] };
+        let file = TensorFile {
+            tensors: [("w".to_owned(), tensor)].into(),
+            note: r#"{"epoch":3}"#.to_owned(),
+        };
+        file.write(&path).unwrap();
+        assert_eq!(TensorFile::read(&path).unwrap(), file);
+        let bytes = std::fs::read(&path).unwrap();
+        for end in [0, 7, 20, bytes.len() - 1] {
+            crate::durable::write(&path, &bytes[..end]).unwrap();
+            let error = TensorFile::read(&path).unwrap_err().to_string();
+            assert!(error.contains("not a whole safetensors file"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `mae bench train`: images per second of the training step.
+
+use super::CliError;
+use super::output;
+use super::recipe_args::RecipeArgs;
+use super::recipe_args::StageArg;
+use super::recipe_args::resolve;
+use super::run::stop_on_ctrl_c;
+use crate::bench;
+use crate::recipe::Missing;
+use crate::recipe::StageKind;
+use crate::train::Stop;
+
+/// Measure this program
+#[derive(clap::Subcommand)]
+pub(super) enum Bench {
+    Train(Args),
+}
+
+/// Images/s and ms per step of a stage's training loop, on the recipe's own data
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// The stage to measure; the recipe's first by default
+    #[arg(long)]
+    stage: Option<StageArg>,
+    /// Short for `--set runtime.device="D"`
+    #[arg(long, value_name = "D")]
+    device: Option<String>,
+    /// How long to measure; epochs are repeated
+    #[arg(long, default_value_t = 10.0, value_name = "N")]
+    seconds: f64,
+    /// Print one JSON object on one line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    output::start_log();
+    let mut set = args.recipe.set.clone();
+    set.extend(args.device.as_ref().map(|device| format!("runtime.device={device:?}")));
+    let resolved = resolve(&args.recipe.recipe, &set, Missing::Refuse)?;
+    let point = resolved.points.first().expect("a recipe has a point");
+    let first = point.plan.jobs().first().map(|job| job.stage);
+    let stage: Option<StageKind> = args.stage.map(Into::into).or(first);
+    let Some(stage) = stage else {
+        return Err(CliError::Usage("the recipe has no stage to measure".to_owned()));
+    };
+    let stop = Stop::default();
+    stop_on_ctrl_c(&stop);
+    let scratch = Scratch::new()?;
+    let measured = bench::bench_train(point, stage, args.seconds, &scratch.0, &stop)?;
+    if args.json {
+        return Ok(output::json(&measured)?);
+    }
+    Ok(output::result(&format!(
+        "{}: {:.1} images/s, {:.1} ms per step of {} images (median of {} steps; {}, {} threads)",
+        measured.stage,
+        measured.images_per_s,
+        measured.ms_per_step,
+        measured.effective_batch_size,
+        measured.steps,
+        measured.device,
+        measured.threads
+    ))?)
+}
+
+/// A folder that goes when the bench is over.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new() -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("mae-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A temporary folder that stays is the system's to clean.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

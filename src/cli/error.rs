@@ -1,0 +1,48 @@
+//! The one error a command ends with, and its exit code.
+
+use crate::checkpoint::CheckpointError;
+use crate::data::DataError;
+use crate::recipe::RecipeErrors;
+use crate::train::TrainError;
+use std::io;
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error(transparent)]
+    Recipe(#[from] RecipeErrors),
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error("{0}")]
+    Usage(String),
+    /// Points of a sweep that failed, a line each.
+    #[error("{0}")]
+    Failed(String),
+    #[error("interrupted; everything so far is saved: the same command goes on from here")]
+    Interrupted,
+    #[error("cannot write the result: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Recipe(_) | Self::Usage(_) => 2,
+            Self::Train(error) if error.is_input() => 2,
+            Self::Train(_) | Self::Failed(_) | Self::Output(_) => 1,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<DataError> for CliError {
+    fn from(error: DataError) -> Self {
+        Self::Train(error.into())
+    }
+}
+
+impl From<CheckpointError> for CliError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Train(error.into())
+    }
+}

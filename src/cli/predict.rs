@@ -1,0 +1,85 @@
+//! `mae predict`: class names with probabilities for pictures.
+
+use super::CliError;
+use super::eval::plan_of;
+use super::output;
+use crate::checkpoint;
+use crate::data;
+use crate::train;
+use crate::train::Classifier;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Name what is in pictures: the most probable classes, all synonyms, with probabilities
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// A checkpoint folder, as runs/NAME/finetune/from-0160/checkpoints/epoch-0010
+    checkpoint: PathBuf,
+    /// JPEG or PNG files of any colour mode
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    /// How many classes to print
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    top: usize,
+    /// Take [data] and [runtime] from this recipe instead of the one the checkpoint was trained by
+    #[arg(long, value_name = "RECIPE")]
+    recipe: Option<PathBuf>,
+    /// Set one key of the recipe
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print one JSON object on one line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    output::start_log();
+    let (model, meta) = checkpoint::find(&args.checkpoint)?;
+    let own_set = if args.recipe.is_some() { &[][..] } else { &args.set[..] };
+    let mut plan = plan_of(&args.checkpoint, &meta, own_set)?;
+    if let Some(recipe) = &args.recipe {
+        let missing = crate::recipe::Missing::Warn;
+        let resolved = super::recipe_args::resolve(recipe, &args.set, missing)?;
+        let other = resolved.points.into_iter().next().expect("a recipe has a point").plan;
+        plan.runtime = other.runtime;
+        plan.data = crate::recipe::DataPlan { input_size: plan.data.input_size, ..other.data };
+    }
+    let device = train::choose(&plan.runtime)?;
+    let classifier = Classifier::load(&model, &meta, &plan, &device.device)?;
+    let mut found = Vec::new();
+    for image in &args.images {
+        let picture = data::transform_picture(image, &plan.data)?;
+        let probabilities = classifier.probabilities(picture)?;
+        let mut ranked: Vec<(usize, f64)> = probabilities.into_iter().enumerate().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        ranked.truncate(args.top);
+        found.push((image, ranked));
+    }
+    let name = |class: usize| match meta.class_names.get(class) {
+        Some(name) => name.clone(),
+        None => format!("LABEL_{class}"),
+    };
+    if args.json {
+        let images: Vec<_> = found
+            .iter()
+            .map(|(image, ranked)| {
+                let classes: Vec<_> = ranked
+                    .iter()
+                    .map(|(class, p)| {
+                        serde_json::json!({ "class": class, "name": name(*class), "probability": p })
+                    })
+                    .collect();
+                serde_json::json!({ "image": image.display().to_string(), "classes": classes })
+            })
+            .collect();
+        return Ok(output::json(&serde_json::json!({ "images": images }))?);
+    }
+    let mut text = String::new();
+    for (image, ranked) in &found {
+        let _ = writeln!(text, "{}", image.display());
+        for (class, probability) in ranked {
+            let _ = writeln!(text, "  {probability:.4}  {}", name(*class));
+        }
+    }
+    Ok(output::result(text.trim_end())?)
+}

@@ -1,0 +1,61 @@
+//! What every command that takes a recipe shares.
+
+use super::CliError;
+use super::output;
+use crate::recipe;
+use crate::recipe::Missing;
+use crate::recipe::Options;
+use crate::recipe::Resolved;
+use crate::recipe::StageKind;
+use clap::ValueEnum;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// The recipe and its last layer.
+#[derive(clap::Args)]
+pub(super) struct RecipeArgs {
+    /// The experiment, a TOML file
+    pub(super) recipe: PathBuf,
+    /// Set one key of the recipe, as `pretrain.mask_ratio=0.5`; the value is TOML, else text
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+/// A stage, as an argument.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum StageArg {
+    Pretrain,
+    Finetune,
+    Linprobe,
+}
+
+impl From<StageArg> for StageKind {
+    fn from(stage: StageArg) -> Self {
+        match stage {
+            StageArg::Pretrain => Self::Pretrain,
+            StageArg::Finetune => Self::Finetune,
+            StageArg::Linprobe => Self::Linprobe,
+        }
+    }
+}
+
+/// Resolves a recipe under this process's environment, and prints its warnings.
+pub(super) fn resolve(
+    path: &Path,
+    set: &[String],
+    missing_data: Missing,
+) -> Result<Resolved, CliError> {
+    let resolved = recipe::resolve(path, &environment(), set, &Options { missing_data, gpus: 0 })?;
+    for warning in &resolved.warnings {
+        output::warning(warning);
+    }
+    Ok(resolved)
+}
+
+/// The environment, without the variable that is the log's.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name != "MAE_LOG")
+        .collect()
+}

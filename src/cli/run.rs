@@ -1,0 +1,86 @@
+//! `mae run`: does or resumes every job of a recipe.
+
+use super::CliError;
+use super::output;
+use super::progress::Progress;
+use super::recipe_args::RecipeArgs;
+use super::recipe_args::StageArg;
+use super::recipe_args::resolve;
+use crate::recipe::Missing;
+use crate::train::End;
+use crate::train::RunOptions;
+use crate::train::Runner;
+use crate::train::Stop;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Run or resume every job of a recipe; finished jobs are skipped
+///
+/// Pre-trains, keeps the checkpoints the recipe names, fine-tunes and probes each, and writes runs/NAME/accuracy.csv as
+/// results arrive. Interrupted (Ctrl-C) or killed, the same command goes on where it was.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// Do the jobs of this stage alone
+    #[arg(long)]
+    stage: Option<StageArg>,
+    /// The folder that holds all runs
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    runs: PathBuf,
+    /// Remove what an earlier run of this name left, and start over
+    #[arg(long)]
+    fresh: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    output::start_log();
+    let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::Refuse)?;
+    let stop = Stop::default();
+    stop_on_ctrl_c(&stop);
+    let options = RunOptions {
+        runs: args.runs.clone(),
+        fresh: args.fresh,
+        only: args.stage.map(Into::into),
+        command_line: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
+    };
+    let progress = Progress::new(&resolved, options.only);
+    let observer = |event: crate::train::Event<'_>| progress.show(&event);
+    let runner = Runner { options: &options, stop: &stop, observer: &observer };
+    let outcome = runner.run(&resolved);
+    progress.finish();
+    let (end, failed) = outcome?;
+    if end == End::Interrupted {
+        return Err(CliError::Interrupted);
+    }
+    let folder = options.runs.join(&resolved.name);
+    let table = folder.join("accuracy.csv");
+    if table.is_file() {
+        output::result(std::fs::read_to_string(&table)?.replace('\r', "").trim_end())?;
+        tracing::info!("the table is {}", table.display());
+    } else {
+        tracing::info!("done: {}", folder.display());
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let mut list = format!("{} of {} points failed:", failed.len(), resolved.points.len());
+    for point in &failed {
+        let _ = write!(list, "\n  {}: {}", point.name, point.error);
+    }
+    Err(CliError::Failed(list))
+}
+
+/// The first Ctrl-C asks the run to save and end, a second ends at once: nothing is lost either way.
+pub(super) fn stop_on_ctrl_c(stop: &Stop) {
+    let asked = stop.clone();
+    let set = ctrlc::set_handler(move || {
+        if asked.request() {
+            std::process::exit(130);
+        }
+        tracing::warn!("finishing the step and saving; Ctrl-C again ends at once");
+    });
+    if let Err(error) = set {
+        tracing::warn!("Ctrl-C will end at once: {error}");
+    }
+}

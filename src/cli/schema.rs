@@ -1,0 +1,14 @@
+//! `mae schema`: the recipe's JSON Schema.
+
+use super::CliError;
+use super::output;
+use crate::recipe;
+
+/// Print the recipe's JSON Schema, for editors: every key with its meaning, unit and default
+#[derive(clap::Args)]
+pub(super) struct Args {}
+
+pub(super) fn run(_args: &Args) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(&recipe::schema()).expect("a schema is plain JSON");
+    Ok(output::result(&text)?)
+}

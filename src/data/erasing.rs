@@ -1,0 +1,127 @@
+//! Random erasing as timm 0.3.2 does it: boxes of a normalized image become noise.
+
+use rand::Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::recipe::{EraseMode, ErasingPlan};
+
+use super::draw::{below, uniform, unit};
+use super::picture::CropBox;
+
+/// The share of the image's area that is erased, all boxes together.
+const AREA: [f64; 2] = [0.02, 1.0 / 3.0];
+/// Bounds of a box's height over its width.
+const ASPECT: [f64; 2] = [0.3, 1.0 / 0.3];
+
+/// Erases boxes of `image`, `[C, side, side]`, with probability `reprob`: 1 to `recount` of them.
+pub(super) fn erase(image: &mut [f32], side: usize, plan: &ErasingPlan, rng: &mut impl Rng) {
+    for area in boxes(side, plan, rng) {
+        fill(image, side, area, plan.remode, rng);
+    }
+}
+
+fn boxes(side: usize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec<CropBox> {
+    if unit(rng) >= plan.reprob {
+        return Vec::new();
+    }
+    let count = 1 + below(rng, plan.recount.max(1));
+    (0..count).filter_map(|_| draw_box(side, count, rng)).collect()
+}
+
+/// Gives a box smaller than the image on both axes, or nothing after ten draws that were not.
+fn draw_box(side: usize, count: usize, rng: &mut impl Rng) -> Option<CropBox> {
+    (0..10).find_map(|_| {
+        let area = uniform(rng, AREA[0]..AREA[1]) * (side * side) as f64 / count as f64;
+        let aspect = uniform(rng, ASPECT[0].ln()..ASPECT[1].ln()).exp();
+        let height = (area * aspect).sqrt().round_ties_even() as usize;
+        let width = (area / aspect).sqrt().round_ties_even() as usize;
+        (height < side && width < side).then(|| CropBox {
+            top: below(rng, side - height + 1),
+            left: below(rng, side - width + 1),
+            height,
+            width,
+        })
+    })
+}
+
+fn fill(image: &mut [f32], side: usize, area: CropBox, remode: EraseMode, rng: &mut impl Rng) {
+    for channel in image.chunks_exact_mut(side * side) {
+        let colour: f32 = StandardNormal.sample(rng);
+        for row in channel.chunks_exact_mut(side).skip(area.top).take(area.height) {
+            for value in &mut row[area.left..area.left + area.width] {
+                *value = match remode {
+                    EraseMode::Const => 0.0,
+                    EraseMode::Rand => colour,
+                    EraseMode::Pixel => StandardNormal.sample(rng),
+                };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::golden;
+    use crate::random::{Key, Purpose, Stage};
+
+    fn erased(remode: EraseMode, reprob: f64, sample: u64) -> Vec<f32> {
+        let plan = ErasingPlan { reprob, remode, recount: 1 };
+        let key = Key { seed: 3, stage: Stage::Finetune, epoch: 1 };
+        let mut image = vec![7.0; 3 * 16 * 16];
+        erase(&mut image, 16, &plan, &mut key.rng(sample, Purpose::Erase));
+        image
+    }
+
+    #[test]
+    fn a_box_has_zeros_one_colour_or_noise() {
+        let changed = |image: Vec<f32>| -> Vec<f32> {
+            image[..256].iter().copied().filter(|v| *v < 6.9).collect()
+        };
+        let zeros = changed(erased(EraseMode::Const, 1.0, 0));
+        assert!(!zeros.is_empty());
+        assert_eq!(zeros, vec![0.0; zeros.len()]);
+        let colour = changed(erased(EraseMode::Rand, 1.0, 0));
+        assert_eq!(colour, vec![colour[0]; zeros.len()]);
+        let noise = changed(erased(EraseMode::Pixel, 1.0, 0));
+        assert_eq!(noise.len(), zeros.len());
+        assert_ne!(noise, vec![noise[0]; zeros.len()]);
+    }
+
+    #[test]
+    fn boxes_are_distributed_as_timms() {
+        let reference = &golden::description("distributions")["random_erasing"];
+        let plan = ErasingPlan { reprob: 0.25, remode: EraseMode::Pixel, recount: 1 };
+        let key = Key { seed: 0, stage: Stage::Finetune, epoch: 1 };
+        let all: Vec<CropBox> = (0..80_000)
+            .flat_map(|sample| boxes(64, &plan, &mut key.rng(sample, Purpose::Erase)))
+            .collect();
+        let hits = all.len() as f64 / 80_000.0;
+        assert!((hits - reference["hit_fraction"].as_f64().unwrap()).abs() < 0.015, "{hits}");
+        let of = |value: fn(&CropBox) -> f64| all.iter().map(value).collect::<Vec<f64>>();
+        let area = of(|b| (b.width * b.height) as f64 / 4096.0);
+        golden::assert_distributed("area", &area, &reference["area"]);
+        let aspect = of(|b| b.height as f64 / b.width as f64);
+        golden::assert_distributed("aspect", &aspect, &reference["aspect_h_over_w"]);
+    }
+
+    #[test]
+    fn recount_shares_the_area_among_its_boxes() {
+        let plan = ErasingPlan { reprob: 1.0, remode: EraseMode::Const, recount: 4 };
+        let key = Key { seed: 0, stage: Stage::Finetune, epoch: 1 };
+        let counts: Vec<usize> = (0..200)
+            .map(|sample| {
+                let all = boxes(64, &plan, &mut key.rng(sample, Purpose::Erase));
+                let area: usize = all.iter().map(|b| b.width * b.height).sum();
+                assert!(area < 64 * 64 * 2 / 5, "{area}");
+                all.len()
+            })
+            .collect();
+        assert_eq!((counts.iter().min(), counts.iter().max()), (Some(&1), Some(&4)));
+    }
+
+    #[test]
+    fn reprob_zero_erases_nothing() {
+        assert!((0..100).all(|sample| erased(EraseMode::Const, 0.0, sample) == vec![7.0; 768]));
+    }
+}

@@ -1,0 +1,160 @@
+//! A folder of image files: `<class>/<name>.jpg`, or images anywhere where no labels are needed.
+//!
+//! Classes are in the byte order of their names, the files of a folder too and before those of its folders. Hidden
+//! files and files that are no images are passed over, links are followed.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::decode::{Colour, decode_file};
+use super::error::DataError;
+use super::picture::Picture;
+use super::split::Split;
+
+const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+/// Folders inside folders; more is a link that leads back.
+const MAX_DEPTH: usize = 32;
+
+/// What a split's folder holds.
+pub(super) struct Listing {
+    root: PathBuf,
+    /// Names of the first-level folders, sorted.
+    pub(super) classes: Vec<String>,
+    /// Folder after folder; those directly in the root come first.
+    files: Vec<File>,
+}
+
+struct File {
+    /// Relative to the root.
+    path: PathBuf,
+    size: u64,
+    /// Index of its first-level folder, if it is in one.
+    class: Option<u32>,
+}
+
+impl Listing {
+    /// Lists all images below `root`.
+    pub(super) fn read(root: &Path) -> Result<Self, DataError> {
+        let mut listing = Self { root: root.to_owned(), classes: Vec::new(), files: Vec::new() };
+        let (folders, loose) = entries(root)?;
+        listing.add(Path::new(""), loose, None);
+        for folder in folders {
+            let name = folder.to_str().ok_or_else(|| {
+                let problem = "the folder's name is not valid UTF-8";
+                DataError::layout(&root.join(&folder), problem, "rename it: it names a class")
+            })?;
+            let class = listing.classes.len() as u32;
+            listing.classes.push(name.to_owned());
+            listing.add_below(&folder, class, 1)?;
+        }
+        Ok(listing)
+    }
+
+    fn add_below(&mut self, folder: &Path, class: u32, depth: usize) -> Result<(), DataError> {
+        if depth > MAX_DEPTH {
+            let problem = format!("more than {MAX_DEPTH} folders inside each other");
+            let hint = "look for a symbolic link that leads back to a folder above it";
+            return Err(DataError::layout(&self.root.join(folder), problem, hint));
+        }
+        let (folders, files) = entries(&self.root.join(folder))?;
+        self.add(folder, files, Some(class));
+        folders.iter().try_for_each(|name| self.add_below(&folder.join(name), class, depth + 1))
+    }
+
+    fn add(&mut self, folder: &Path, files: Vec<(PathBuf, u64)>, class: Option<u32>) {
+        let files = files.into_iter();
+        self.files.extend(files.map(|(name, size)| File { path: folder.join(name), size, class }));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Tells whether every image is in some class's folder.
+    pub(super) fn is_labelled(&self) -> bool {
+        !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
+    }
+
+    /// Classes without a single image.
+    pub(super) fn empty_classes(&self) -> Vec<&str> {
+        let mut counts = vec![0; self.classes.len()];
+        self.files.iter().filter_map(|file| file.class).for_each(|c| counts[c as usize] += 1);
+        let empty = self.classes.iter().zip(counts).filter(|(_, count)| *count == 0);
+        empty.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Adds what identifies the files, names and sizes, to a hash.
+    pub(super) fn hash_into(&self, hash: &mut Sha256) {
+        for file in &self.files {
+            hash.update(file.path.as_os_str().as_encoded_bytes());
+            hash.update([0]);
+            hash.update(file.size.to_le_bytes());
+        }
+    }
+
+    /// Makes a split of the files; without `labelled` every label is 0.
+    pub(super) fn into_split(self, labelled: bool, colour: Colour) -> ImageFolder {
+        let label = |file: File| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
+        ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), colour }
+    }
+}
+
+type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
+
+/// The folders and the images directly in `folder`, with the images' sizes, each in the byte order of their names.
+fn entries(folder: &Path) -> Result<Entries, DataError> {
+    let unreadable = |e| DataError::unreadable(folder, e);
+    let (mut folders, mut files) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let name = PathBuf::from(entry.map_err(unreadable)?.file_name());
+        if name.as_os_str().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = folder.join(&name);
+        // Follows links, so a broken one is an error with its name.
+        let metadata = fs::metadata(&path).map_err(|e| DataError::unreadable(&path, e))?;
+        if metadata.is_dir() {
+            folders.push(name);
+        } else if is_image_name(&name) {
+            files.push((name, metadata.len()));
+        }
+    }
+    folders.sort_by(|a, b| bytes(a).cmp(bytes(b)));
+    files.sort_by(|(a, _), (b, _)| bytes(a).cmp(bytes(b)));
+    Ok((folders, files))
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_encoded_bytes()
+}
+
+/// Tells whether a file is called like an image that can be decoded.
+fn is_image_name(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// A split of image files, decoded at every reading.
+pub(super) struct ImageFolder {
+    root: PathBuf,
+    /// Relative to the root, with their labels.
+    files: Vec<(PathBuf, u32)>,
+    colour: Colour,
+}
+
+impl Split for ImageFolder {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.files[index].1
+    }
+
+    fn read(&self, index: usize) -> Result<Picture, DataError> {
+        decode_file(&self.root.join(&self.files[index].0), self.colour)
+    }
+}

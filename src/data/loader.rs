@@ -1,0 +1,296 @@
+//! Batches of an epoch, in an order and with a content that depend on its key alone.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use crate::random::{Key, Purpose, Stage};
+use crate::recipe::Threads;
+
+use super::batch::{Batch, Targets};
+use super::draw::permutation;
+use super::error::DataError;
+use super::mixup::Mixup;
+use super::split::Split;
+use super::transform::{EvalTransform, TrainTransform};
+use super::workers::{Workers, guarded};
+
+/// Images that a worker makes at a time: little enough to spread a batch over all workers and to stop soon.
+const CHUNK: usize = 8;
+
+/// Gives the batches of any epoch from any micro-step on.
+#[derive(Clone)]
+pub struct Loader {
+    work: Arc<Work>,
+    /// 0 makes batches in the caller's thread.
+    workers: usize,
+}
+
+struct Work {
+    split: Arc<dyn Split>,
+    transform: Transform,
+    batch_size: usize,
+}
+
+enum Transform {
+    Train {
+        transform: TrainTransform,
+        mixup: Option<Mixup>,
+        /// Its `epoch` is replaced.
+        key: Key,
+    },
+    Eval(EvalTransform),
+}
+
+impl Loader {
+    /// Shuffled, augmented batches of exactly `batch_size` images; the rest of an epoch is left out.
+    ///
+    /// `key` gives seed and stage; its epoch is of no account. Fails where there are fewer than `batch_size` images.
+    pub fn train(
+        split: Arc<dyn Split>,
+        transform: TrainTransform,
+        mixup: Option<Mixup>,
+        batch_size: usize,
+        workers: Threads,
+        key: Key,
+    ) -> Result<Self, DataError> {
+        if split.len() < batch_size {
+            return Err(DataError::setting(
+                format!(
+                    "a micro-batch takes {batch_size} images (batch_size times devices), the training split has {}",
+                    split.len()
+                ),
+                "an incomplete batch is dropped, so nothing would be trained: use a smaller batch_size",
+            ));
+        }
+        Ok(Self::new(split, Transform::Train { transform, mixup, key }, batch_size, workers))
+    }
+
+    /// All images once, in order, as they are evaluated; the last batch may be smaller.
+    pub fn eval(
+        split: Arc<dyn Split>,
+        transform: EvalTransform,
+        batch_size: usize,
+        workers: Threads,
+    ) -> Self {
+        Self::new(split, Transform::Eval(transform), batch_size, workers)
+    }
+
+    fn new(
+        split: Arc<dyn Split>,
+        transform: Transform,
+        batch_size: usize,
+        workers: Threads,
+    ) -> Self {
+        assert!(batch_size > 0, "recipe::resolve has refused a batch_size of 0");
+        let workers = match workers {
+            _ if split.is_cheap() => 0,
+            Threads::Count(count) => count,
+            Threads::Auto => thread::available_parallelism().map_or(1, usize::from),
+        };
+        Self { work: Arc::new(Work { split, transform, batch_size }), workers }
+    }
+
+    /// The number of batches in an epoch.
+    pub fn micro_steps(&self) -> usize {
+        let Work { split, transform, batch_size } = &*self.work;
+        match transform {
+            Transform::Train { .. } => split.len() / batch_size,
+            Transform::Eval(_) => split.len().div_ceil(*batch_size),
+        }
+    }
+
+    /// Gives the batches of `epoch` (from 1) from `first_micro_step` (from 0) on; nothing before it is read.
+    ///
+    /// Ends after the first error. Dropping it stops the workers and waits for what is in their hands.
+    pub fn epoch(&self, epoch: usize, first_micro_step: usize) -> Epoch {
+        let pass = Arc::new(Pass::new(Arc::clone(&self.work), epoch));
+        let steps = first_micro_step..self.micro_steps();
+        let making = match self.workers {
+            0 => Making::Here,
+            workers => Making::Ahead(Ahead::start(workers, &pass, steps.clone())),
+        };
+        Epoch { pass, steps, making }
+    }
+}
+
+/// One pass over a split.
+struct Pass {
+    work: Arc<Work>,
+    key: Key,
+    /// Sample at each place; in evaluation the place itself.
+    order: Option<Vec<u64>>,
+}
+
+impl Pass {
+    fn new(work: Arc<Work>, epoch: usize) -> Self {
+        match work.transform {
+            Transform::Train { key, .. } => {
+                let key = Key { epoch, ..key };
+                let order = permutation(&mut key.rng(0, Purpose::Shuffle), work.split.len());
+                Self { work, key, order: Some(order) }
+            }
+            Transform::Eval(_) => {
+                let key = Key { seed: 0, stage: Stage::None, epoch };
+                Self { work, key, order: None }
+            }
+        }
+    }
+
+    /// The places in the order that a micro-step covers.
+    fn places(&self, micro_step: usize) -> Range<usize> {
+        let start = micro_step * self.work.batch_size;
+        start..(start + self.work.batch_size).min(self.work.split.len())
+    }
+
+    /// Makes the images at `places`, not mixed.
+    fn make(&self, places: Range<usize>) -> Result<Batch, DataError> {
+        let Work { split, transform, .. } = &*self.work;
+        let mut images = Vec::with_capacity(places.len() * transform.image_len());
+        let (mut labels, mut samples) = (Vec::new(), Vec::new());
+        for place in places {
+            let sample = self.order.as_ref().map_or(place as u64, |order| order[place]);
+            let picture = split.read(sample as usize)?;
+            images.extend(match transform {
+                Transform::Train { transform, .. } => transform.apply(&picture, &self.key, sample),
+                Transform::Eval(transform) => transform.apply(&picture),
+            });
+            labels.push(split.label(sample as usize));
+            samples.push(sample);
+        }
+        Ok(Batch { images, targets: Targets::Hard(labels), samples })
+    }
+
+    fn mix(&self, batch: &mut Batch, micro_step: usize) {
+        if let Transform::Train { mixup: Some(mixup), transform, .. } = &self.work.transform {
+            mixup.apply(batch, transform.input_size(), &self.key, micro_step);
+        }
+    }
+
+    fn batch(&self, micro_step: usize) -> Result<Batch, DataError> {
+        let mut batch = self.make(self.places(micro_step))?;
+        self.mix(&mut batch, micro_step);
+        Ok(batch)
+    }
+}
+
+impl Transform {
+    fn image_len(&self) -> usize {
+        match self {
+            Self::Train { transform, .. } => transform.image_len(),
+            Self::Eval(transform) => transform.image_len(),
+        }
+    }
+}
+
+/// The batches of an epoch.
+pub struct Epoch {
+    pass: Arc<Pass>,
+    steps: Range<usize>,
+    making: Making,
+}
+
+enum Making {
+    /// Each batch when it is asked for.
+    Here,
+    Ahead(Ahead),
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let micro_step = self.steps.next()?;
+        let batch = match &mut self.making {
+            Making::Here => self.pass.batch(micro_step),
+            Making::Ahead(ahead) => ahead.receive(),
+        };
+        if batch.is_err() {
+            self.steps = 0..0;
+        }
+        Some(batch)
+    }
+}
+
+/// A thread that joins the workers' chunks into batches and mixes them, one batch ahead of the caller.
+struct Ahead {
+    /// `None` once dropped, which makes the thread stop.
+    batches: Option<Receiver<Result<Batch, DataError>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ahead {
+    fn start(workers: usize, pass: &Arc<Pass>, steps: Range<usize>) -> Self {
+        let (sender, receiver) = sync_channel(1);
+        let pass = Arc::clone(pass);
+        let thread = thread::spawn(move || {
+            let mut gather = Gather::start(workers, &pass, steps.clone());
+            for micro_step in steps {
+                let batch = guarded(|| gather.batch(&pass, micro_step));
+                let failed = batch.is_err();
+                if sender.send(batch).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Self { batches: Some(receiver), thread: Some(thread) }
+    }
+
+    fn receive(&mut self) -> Result<Batch, DataError> {
+        let received = self.batches.as_ref().and_then(|batches| batches.recv().ok());
+        received.unwrap_or_else(|| {
+            Err(DataError::Panicked { message: "no batch came from the loader".to_owned() })
+        })
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panics have been sent as errors.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Workers on the chunks of consecutive micro-steps.
+struct Gather {
+    workers: Workers<Batch>,
+}
+
+impl Gather {
+    fn start(workers: usize, pass: &Arc<Pass>, steps: Range<usize>) -> Self {
+        let chunks = pass.work.batch_size.div_ceil(CHUNK);
+        // Two batches, but never fewer chunks than keep every worker busy.
+        let window = (2 * chunks).max(2 * workers);
+        let pass = Arc::clone(pass);
+        let jobs = steps.start * chunks..steps.end.max(steps.start) * chunks;
+        let make = move |job| pass.make(chunk(&pass.places(job / chunks), job % chunks));
+        Self { workers: Workers::start(workers, window, jobs, make) }
+    }
+
+    fn batch(&mut self, pass: &Pass, micro_step: usize) -> Result<Batch, DataError> {
+        let places = pass.places(micro_step);
+        let mut images = Vec::with_capacity(places.len() * pass.work.transform.image_len());
+        let (mut labels, mut samples) = (Vec::new(), Vec::new());
+        for _ in 0..pass.work.batch_size.div_ceil(CHUNK) {
+            let chunk = self.workers.take()?;
+            images.extend_from_slice(&chunk.images);
+            samples.extend(chunk.samples);
+            if let Targets::Hard(chunk_labels) = chunk.targets {
+                labels.extend(chunk_labels);
+            }
+        }
+        let mut batch = Batch { images, targets: Targets::Hard(labels), samples };
+        pass.mix(&mut batch, micro_step);
+        Ok(batch)
+    }
+}
+
+/// The `index`-th chunk of a batch's places; empty past the end of a short batch.
+fn chunk(places: &Range<usize>, index: usize) -> Range<usize> {
+    let start = (places.start + index * CHUNK).min(places.end);
+    start..(start + CHUNK).min(places.end)
+}

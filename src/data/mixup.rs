@@ -1,0 +1,303 @@
+//! Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899) of a whole micro-batch, as timm 0.3.2 mixes.
+//!
+//! The partner of image `i` is image `n - 1 - i`. Parameters are drawn apart from the pixels: one [`Mix`] for the batch
+//! (`batch`), one for each pair (`pair`) or one for each image (`elem`). Unlike timm's, a batch may have an odd
+//! number of images: the middle one is its own partner.
+
+use rand::Rng;
+use rand_distr::{Beta, Distribution};
+
+use crate::random::{Key, Purpose};
+use crate::recipe::{MixupMode, MixupPlan};
+
+use super::batch::{Batch, Targets};
+use super::draw::{below, unit};
+use super::picture::CropBox;
+
+/// Mixes batches and makes their targets soft.
+#[derive(Debug, Clone)]
+pub struct Mixup {
+    pub plan: MixupPlan,
+    /// Probability mass that is spread over all classes, in both targets of a mix.
+    pub smoothing: f64,
+    pub num_classes: usize,
+}
+
+/// How an image is mixed with its partner.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mix {
+    Keep,
+    /// The image's share.
+    Blend(f64),
+    /// The box that the partner fills.
+    Paste(CropBox),
+}
+
+impl Mixup {
+    /// Mixes `batch`, the `micro_step`-th of the epoch that `key` names, in place.
+    ///
+    /// Panics if the targets are soft already or a label is not below `num_classes`.
+    pub(super) fn apply(&self, batch: &mut Batch, side: usize, key: &Key, micro_step: usize) {
+        let mut rng = key.rng(micro_step as u64, Purpose::Mixup);
+        let mixes = self.draw(batch.len(), side, &mut rng);
+        self.mix(batch, side, &mixes);
+    }
+
+    fn mix(&self, batch: &mut Batch, side: usize, mixes: &[Mix]) {
+        mix_images(&mut batch.images, mixes, side);
+        let Targets::Hard(labels) = &batch.targets else { panic!("a batch is mixed once") };
+        let shares: Vec<f64> = mixes.iter().map(|mix| mix.share(side)).collect();
+        batch.targets = Targets::Soft(self.soft_targets(labels, &shares));
+    }
+
+    /// Gives one mix an image.
+    fn draw(&self, n: usize, side: usize, rng: &mut impl Rng) -> Vec<Mix> {
+        match self.plan.mixup_mode {
+            MixupMode::Batch => vec![self.draw_one(side, rng); n],
+            MixupMode::Elem => (0..n).map(|_| self.draw_one(side, rng)).collect(),
+            MixupMode::Pair => {
+                let mut mixes: Vec<Mix> = (0..n / 2).map(|_| self.draw_one(side, rng)).collect();
+                mixes.resize(n - n / 2, Mix::Keep);
+                let mirrored: Vec<Mix> = mixes[..n / 2].iter().rev().copied().collect();
+                mixes.extend(mirrored);
+                mixes
+            }
+        }
+    }
+
+    fn draw_one(&self, side: usize, rng: &mut impl Rng) -> Mix {
+        let plan = &self.plan;
+        // With bounds for the box, CutMix's own parameter only switches it on.
+        let cutmix = if plan.cutmix_minmax.is_some() { 1.0 } else { plan.cutmix };
+        if unit(rng) >= plan.mixup_prob || (plan.mixup <= 0.0 && cutmix <= 0.0) {
+            return Mix::Keep;
+        }
+        let pastes = cutmix > 0.0 && (plan.mixup <= 0.0 || unit(rng) < plan.mixup_switch_prob);
+        if !pastes {
+            return Mix::Blend(beta(plan.mixup, rng));
+        }
+        match plan.cutmix_minmax {
+            Some(bounds) => Mix::Paste(bounded_box(bounds, side, rng)),
+            None => Mix::Paste(box_of_area(1.0 - beta(cutmix, rng), side, rng)),
+        }
+    }
+
+    /// `[N, classes]`: each label's smoothed one-hot row and its partner's, by the image's share of its own.
+    fn soft_targets(&self, labels: &[u32], shares: &[f64]) -> Vec<f32> {
+        let off = self.smoothing / self.num_classes as f64;
+        let on = 1.0 - self.smoothing + off;
+        let mut rows = vec![off; labels.len() * self.num_classes];
+        let partners = labels.iter().rev();
+        for (row, ((&own, &other), share)) in
+            rows.chunks_exact_mut(self.num_classes).zip(labels.iter().zip(partners).zip(shares))
+        {
+            row[own as usize] += share * (on - off);
+            row[other as usize] += (1.0 - share) * (on - off);
+        }
+        rows.into_iter().map(|p| p as f32).collect()
+    }
+}
+
+impl Mix {
+    /// The image's own share of the result: for a box the true one, after the image's edges have cut it.
+    fn share(self, side: usize) -> f64 {
+        match self {
+            Mix::Keep => 1.0,
+            Mix::Blend(lam) => lam,
+            Mix::Paste(area) => 1.0 - (area.width * area.height) as f64 / (side * side) as f64,
+        }
+    }
+}
+
+/// A draw of Beta(alpha, alpha).
+fn beta(alpha: f64, rng: &mut impl Rng) -> f64 {
+    Beta::new(alpha, alpha).expect("mixup and cutmix are above 0").sample(rng)
+}
+
+/// A square with `share` of the area around a uniform centre, cut at the image's edges.
+fn box_of_area(share: f64, side: usize, rng: &mut impl Rng) -> CropBox {
+    let half = (side as f64 * share.sqrt()) as usize / 2;
+    let mut span = || {
+        let centre = below(rng, side);
+        (centre.saturating_sub(half), (centre + half).min(side))
+    };
+    let ((top, bottom), (left, right)) = (span(), span());
+    CropBox { top, left, height: bottom - top, width: right - left }
+}
+
+/// A box inside the image whose sides are within `bounds`, as shares of the image's side.
+fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
+    let [low, high] = bounds.map(|bound| (side as f64 * bound) as usize);
+    let mut length = || low + below(rng, high.saturating_sub(low));
+    let (height, width) = (length(), length());
+    let top = below(rng, side - height);
+    let left = below(rng, side - width);
+    CropBox { top, left, height, width }
+}
+
+/// Mixes each image with its partner as it was before, `[N, C, side, side]`.
+fn mix_images(images: &mut [f32], mixes: &[Mix], side: usize) {
+    let n = mixes.len();
+    if n == 0 {
+        return;
+    }
+    let len = images.len() / n;
+    for i in 0..n / 2 {
+        let j = n - 1 - i;
+        let (head, tail) = images.split_at_mut(j * len);
+        let (first, second) = (&mut head[i * len..(i + 1) * len], &mut tail[..len]);
+        mix_pair(first, second, mixes[i], mixes[j], side);
+    }
+}
+
+fn mix_pair(first: &mut [f32], second: &mut [f32], mix: Mix, mix_second: Mix, side: usize) {
+    match (mix, mix_second) {
+        (Mix::Keep, Mix::Keep) => {}
+        (Mix::Paste(area), Mix::Paste(other)) if area == other => {
+            for at in rows(area, side, first.len()) {
+                first[at.clone()].swap_with_slice(&mut second[at]);
+            }
+        }
+        _ => {
+            let before = first.to_vec();
+            mix_into(first, second, mix, side);
+            mix_into(second, &before, mix_second, side);
+        }
+    }
+}
+
+fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, side: usize) {
+    match mix {
+        Mix::Keep => {}
+        Mix::Blend(lam) => {
+            let (own, other) = (lam as f32, (1.0 - lam) as f32);
+            image.iter_mut().zip(partner).for_each(|(a, b)| *a = *a * own + b * other);
+        }
+        Mix::Paste(area) => {
+            for at in rows(area, side, image.len()) {
+                image[at.clone()].copy_from_slice(&partner[at]);
+            }
+        }
+    }
+}
+
+/// Where the rows of `area` lie in an image of `len` values, channel after channel.
+fn rows(area: CropBox, side: usize, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let channels = (0..len).step_by(side * side);
+    channels.flat_map(move |channel| {
+        (area.top..area.top + area.height).map(move |y| {
+            let start = channel + y * side + area.left;
+            start..start + area.width
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::data::golden::{description, floats, with_tensors};
+    use crate::random::Stage;
+
+    fn mixup(mixup: f64, cutmix: f64, mixup_mode: MixupMode) -> Mixup {
+        let plan = MixupPlan {
+            mixup,
+            cutmix,
+            cutmix_minmax: None,
+            mixup_prob: 1.0,
+            mixup_switch_prob: 0.5,
+            mixup_mode,
+        };
+        Mixup { plan, smoothing: 0.1, num_classes: 5 }
+    }
+
+    fn key(seed: u64) -> Key {
+        Key { seed, stage: Stage::Finetune, epoch: 1 }
+    }
+
+    fn close(ours: &[f32], reference: &[f32]) -> bool {
+        ours.len() == reference.len()
+            && ours.iter().zip(reference).all(|(a, b)| (a - b).abs() < 1e-6)
+    }
+
+    #[test]
+    fn given_a_lambda_or_a_box_it_is_timms() {
+        let case = description("mixup");
+        with_tensors("mixup", |tensors| {
+            for (i, item) in case["items"].as_array().unwrap().iter().enumerate() {
+                let tensor = |name: &str| tensors.tensor(&format!("{name}.{i}")).unwrap();
+                let labels =
+                    tensor("labels").data().iter().step_by(8).map(|b| u32::from(*b)).collect();
+                let images = floats(&tensor("in"));
+                let mut batch =
+                    Batch { images, samples: vec![0; 6], targets: Targets::Hard(labels) };
+                let mix = recorded_mix(item);
+                assert!((mix.share(20) - item["lam_used"].as_f64().unwrap()).abs() < 1e-12);
+                let mut mixup = mixup(0.8, 1.0, MixupMode::Batch);
+                mixup.num_classes = item["num_classes"].as_u64().unwrap() as usize;
+                mixup.smoothing = item["smoothing"].as_f64().unwrap();
+                mixup.mix(&mut batch, 20, &[mix; 6]);
+                assert!(close(&batch.images, &floats(&tensor("out"))), "images of {i}");
+                let Targets::Soft(rows) = &batch.targets else { panic!("soft targets") };
+                assert!(close(rows, &floats(&tensor("targets"))), "targets of {i}");
+            }
+        });
+    }
+
+    fn recorded_mix(item: &serde_json::Value) -> Mix {
+        if item["cutmix"] == false {
+            return Mix::Blend(item["lam"].as_f64().unwrap());
+        }
+        let at = |edge: usize| item["box_yyxx"][edge].as_u64().unwrap() as usize;
+        let (top, left) = (at(0), at(2));
+        Mix::Paste(CropBox { top, left, height: at(1) - top, width: at(3) - left })
+    }
+
+    #[test]
+    fn a_pair_shares_its_mix_and_elem_draws_for_each_image() {
+        let pairs =
+            mixup(0.8, 1.0, MixupMode::Pair).draw(7, 16, &mut key(0).rng(0, Purpose::Mixup));
+        assert_eq!(pairs.len(), 7);
+        assert!((0..7).all(|i| pairs[i] == pairs[6 - i]));
+        assert!(pairs[3] == Mix::Keep && pairs[0] != pairs[1]);
+        let elems =
+            mixup(0.8, 0.0, MixupMode::Elem).draw(4, 16, &mut key(0).rng(0, Purpose::Mixup));
+        assert!(elems[0] != elems[3]);
+    }
+
+    #[test]
+    fn boxes_keep_to_their_bounds() {
+        let mut cut = mixup(0.0, 0.0, MixupMode::Batch);
+        cut.plan.cutmix_minmax = Some([0.25, 0.75]);
+        for micro_step in 0..200 {
+            let mix = cut.draw_one(16, &mut key(0).rng(micro_step, Purpose::Mixup));
+            let Mix::Paste(area) = mix else { panic!("bounds switch CutMix on") };
+            assert!((4..12).contains(&area.height) && (4..12).contains(&area.width));
+            assert!(area.top + area.height <= 16 && area.left + area.width <= 16);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn targets_add_up_to_one_and_every_value_is_between_its_sources(
+            seed in 0u64..1000, n in 1usize..9, mode in 0usize..3,
+        ) {
+            let mode = [MixupMode::Batch, MixupMode::Pair, MixupMode::Elem][mode];
+            let values = (0..n).flat_map(|i| vec![i as f32; 2 * 8 * 8]).collect();
+            let labels = (0..n).map(|i| (i % 5) as u32).collect();
+            let samples = vec![0; n];
+            let mut batch = Batch { images: values, targets: Targets::Hard(labels), samples };
+            mixup(0.8, 1.0, mode).apply(&mut batch, 8, &key(seed), 3);
+            let Targets::Soft(rows) = &batch.targets else { panic!("soft targets") };
+            for row in rows.chunks_exact(5) {
+                prop_assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+                prop_assert!(row.iter().all(|p| (0.019..1.0).contains(p)));
+            }
+            for (i, image) in batch.images.chunks_exact(128).enumerate() {
+                let (a, b) = (i as f32, (n - 1 - i) as f32);
+                prop_assert!(image.iter().all(|v| a.min(b) - 1e-4 <= *v && *v <= a.max(b) + 1e-4));
+            }
+        }
+    }
+}

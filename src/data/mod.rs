@@ -1,0 +1,56 @@
+//! Data: formats, decoding, transforms, mixup, and the loader that gives batches on the host.
+//!
+//! [`open`] finds the data of a recipe and gives a [`DataSet`]: splits of labelled pictures, class names, counts and a
+//! fingerprint. A [`Loader`] reads a [`Split`], makes each picture ready with a [`TrainTransform`] or an
+//! [`EvalTransform`], joins them to a [`Batch`] and, in fine-tuning, mixes it with a [`Mixup`].
+//!
+//! **Formats.** `digits` are part of the program. `imagefolder` is `train/<class>/…` and `val/<class>/…`, or any folder of
+//! JPEG and PNG files for pre-training alone. `synthetic` makes images up. A format is a type that implements [`Split`];
+//! a new one is added in `dataset.rs`. Photographs come as bytes at their own size; digits and synthetic images as floats
+//! that are at `input_size` already, so that without a crop only normalization touches them.
+//!
+//! **Colour.** Files are decoded as by Pillow's `convert("RGB")`, or `convert("L")` where `in_chans` is 1: grey is
+//! repeated, palettes are looked up, alpha is dropped without blending, CMYK is converted, orientation tags are not
+//! obeyed. What a file is is told by its content. A file that is not whole is an error that names it, never a grey
+//! picture.
+//!
+//! **Geometry.** Everything is resized as Pillow resizes (`resize.rs`), to whole levels, before normalization.
+//! Evaluation resizes the short side to `input_size` · 256 / 224 (above 224: to `input_size`) and takes the centre.
+//! Training without a crop (`crop_scale = [1, 1]`) does the same with no margin around the centre.
+//!
+//! **Order and randomness.** Sorted files and classes give every image an index, its *sample*. An epoch's order is a
+//! permutation drawn for (seed, stage, epoch); crop, flip and erasing are drawn for (seed, stage, epoch, sample); mixup
+//! for (seed, stage, epoch, micro-step). Nothing else has influence: not the number of workers, not where an epoch was
+//! interrupted. Parameters are drawn apart from the pixels they are used on.
+
+mod batch;
+mod class_names;
+mod crop;
+mod dataset;
+mod decode;
+mod digits;
+mod draw;
+mod erasing;
+mod error;
+#[cfg(test)]
+mod golden;
+mod image_folder;
+mod loader;
+mod mixup;
+mod picture;
+mod resize;
+mod split;
+mod synthetic;
+mod transform;
+mod workers;
+
+pub use batch::{Batch, Shard, Targets, TargetsSlice};
+pub use class_names::imagenet1k_names;
+pub use crop::CropRule;
+pub use dataset::{DataSet, Labels, open, transform_picture};
+pub use error::DataError;
+pub use loader::{Epoch, Loader};
+pub use mixup::Mixup;
+pub use picture::{CropBox, Picture, Pixels};
+pub use split::Split;
+pub use transform::{EvalTransform, TrainTransform};

@@ -1,0 +1,177 @@
+//! Resizing: bicubic as Pillow does it, bilinear as torch's `interpolate` does it.
+//!
+//! Photographs are resized in floats that are rounded after each axis. The byte pixels of `fast_image_resize` are faster,
+//! but have 16-bit weights (2 levels off now and then) and the other axis first (up to 6 levels off).
+
+use fast_image_resize::images::TypedImage;
+use fast_image_resize::pixels::{F32, F32x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
+
+use super::picture::{CropBox, Picture, Pixels};
+
+/// Gives the part of `picture` inside `crop`, resized to `width` x `height` by antialiased bicubic interpolation.
+///
+/// Pixels outside `crop` have no influence, as where torchvision crops first. Photographs come out as from Pillow's
+/// `resize(BICUBIC)`: one axis, rounded to whole levels, then the other.
+pub(super) fn bicubic(picture: &Picture, crop: CropBox, width: usize, height: usize) -> Picture {
+    let channels = picture.channels;
+    let pixels = match &picture.pixels {
+        Pixels::U8(levels) => {
+            let resized = resize(levels, picture, crop, [width, height], to_levels);
+            Pixels::U8(resized.into_iter().map(|level| level as u8).collect())
+        }
+        Pixels::F32(values) => Pixels::F32(resize(values, picture, crop, [width, height], |_| ())),
+    };
+    Picture { width, height, channels, pixels }
+}
+
+/// Rounds halves up, as Pillow does, and cuts off what overshoots.
+fn to_levels(values: &mut [f32]) {
+    for value in values {
+        *value = floor(value.clamp(0.0, 255.0) + 0.5);
+    }
+}
+
+/// `f32::floor` of small positive numbers, without its call for each on CPUs that are compiled for by default.
+fn floor(x: f32) -> f32 {
+    /// Here neighbouring floats are 1 apart, so adding it rounds to a whole number.
+    const ONES: f32 = 8_388_608.0;
+    let nearest = (x + ONES) - ONES;
+    if nearest > x { nearest - 1.0 } else { nearest }
+}
+
+/// Resizes `[H, W, C]` values one axis after the other; `round` is given what each of them leaves.
+fn resize<T: Copy + Into<f32>>(
+    values: &[T],
+    picture: &Picture,
+    crop: CropBox,
+    to: [usize; 2],
+    round: fn(&mut [f32]),
+) -> Vec<f32> {
+    let row = picture.width * picture.channels;
+    let columns = crop.left * picture.channels..(crop.left + crop.width) * picture.channels;
+    let rows = values.chunks_exact(row).skip(crop.top).take(crop.height);
+    let rows = rows.map(|row| &row[columns.clone()]);
+    if picture.channels == 3 {
+        return resize_pixels::<F32x3, T>(rows, 1, crop, to, round);
+    }
+    let mut out = vec![0.0; to[0] * to[1] * picture.channels];
+    for channel in 0..picture.channels {
+        let plane = rows.clone().map(|row| &row[channel..]);
+        let resized = resize_pixels::<F32, T>(plane, picture.channels, crop, to, round);
+        let places = out.iter_mut().skip(channel).step_by(picture.channels);
+        places.zip(resized).for_each(|(place, value)| *place = value);
+    }
+    out
+}
+
+/// Resizes the pixels made of every `step`-th value of `rows`.
+fn resize_pixels<'a, P: PixelTrait<Component = f32>, T: Copy + Into<f32> + 'a>(
+    rows: impl Iterator<Item = &'a [T]>,
+    step: usize,
+    crop: CropBox,
+    [width, height]: [usize; 2],
+    round: fn(&mut [f32]),
+) -> Vec<f32> {
+    let mut source = TypedImage::<P>::new(crop.width as u32, crop.height as u32);
+    let row_len = crop.width * P::count_of_components();
+    let places = P::components_mut(source.pixels_mut()).chunks_exact_mut(row_len);
+    for (places, row) in places.zip(rows) {
+        for (place, value) in places.iter_mut().zip(row.iter().step_by(step)) {
+            *place = (*value).into();
+        }
+    }
+    let between = if vertical_first(crop, width, height) {
+        convolve(&source, crop.width, height, round)
+    } else {
+        convolve(&source, width, crop.height, round)
+    };
+    P::components(convolve(&between, width, height, round).pixels()).to_vec()
+}
+
+fn convolve<P: PixelTrait<Component = f32>>(
+    source: &TypedImage<'_, P>,
+    width: usize,
+    height: usize,
+    round: fn(&mut [f32]),
+) -> TypedImage<'static, P> {
+    let mut out = TypedImage::new(width as u32, height as u32);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+    Resizer::new()
+        .resize_typed(source, &mut out, &options)
+        .expect("both images have one pixel type");
+    round(P::components_mut(out.pixels_mut()));
+    out
+}
+
+/// Pillow's choice of the first axis, since its version 13 (before it was always the horizontal one): the vertical
+/// one where the height shrinks by more than twice as many pixels as the width. Found by trying sizes.
+fn vertical_first(crop: CropBox, width: usize, height: usize) -> bool {
+    crop.height > height && crop.height - height > 2 * crop.width.saturating_sub(width)
+}
+
+/// Gives a one-channel picture resized to `size` x `size` by bilinear interpolation without antialiasing: torch's
+/// `interpolate(mode="bilinear", align_corners=False)`.
+pub(super) fn bilinear(values: &[f32], width: usize, height: usize, size: usize) -> Vec<f32> {
+    let columns: Vec<_> = (0..size).map(|x| taps(x, size, width)).collect();
+    let mut out = Vec::with_capacity(size * size);
+    for y in 0..size {
+        let (y0, y1, fy) = taps(y, size, height);
+        let (above, below) = (&values[y0 * width..], &values[y1 * width..]);
+        for &(x0, x1, fx) in &columns {
+            let top = above[x0] * (1.0 - fx) + above[x1] * fx;
+            let bottom = below[x0] * (1.0 - fx) + below[x1] * fx;
+            out.push(top * (1.0 - fy) + bottom * fy);
+        }
+    }
+    out
+}
+
+/// The two source positions that output position `i` of `size` lies between, and the second one's weight.
+fn taps(i: usize, size: usize, source: usize) -> (usize, usize, f32) {
+    let at = ((i as f32 + 0.5) * (source as f32 / size as f32) - 0.5).max(0.0);
+    let first = (at as usize).min(source - 1);
+    (first, (first + 1).min(source - 1), at - first as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bilinear_is_torchs_with_align_corners_false() {
+        // interpolate([[0, 1], [2, 3]], size=4): edges repeat, the inside is at quarters.
+        let row = [0.0, 0.25, 0.75, 1.0];
+        let expected: Vec<f32> =
+            row.iter().flat_map(|y| row.iter().map(move |x| 2.0 * y + x)).collect();
+        assert_eq!(bilinear(&[0.0, 1.0, 2.0, 3.0], 2, 2, 4), expected);
+    }
+
+    #[test]
+    fn levels_are_rounded_half_up_and_cut() {
+        let mut values = [-3.0, 0.49, 0.5, 1.5, 2.5, 254.49, 254.5, 255.5, 300.0];
+        to_levels(&mut values);
+        assert_eq!(values.map(|v| v as u8), [0, 0, 1, 2, 3, 254, 255, 255, 255]);
+    }
+
+    #[test]
+    fn the_first_axis_is_pillows() {
+        let first =
+            |width, height, to| vertical_first(CropBox { top: 0, left: 0, height, width }, to, to);
+        assert!(first(218, 260, 224), "only the height shrinks");
+        assert!(!first(148, 192, 224), "both grow");
+        assert!(!first(115, 134, 96), "twice as many");
+        assert!(first(115, 135, 96), "more than twice as many");
+    }
+
+    #[test]
+    fn a_crop_sees_nothing_outside_itself() {
+        let mut bytes = vec![200u8; 8 * 8];
+        for y in 2..6 {
+            bytes[y * 8 + 2..y * 8 + 6].fill(10);
+        }
+        let picture = Picture { width: 8, height: 8, channels: 1, pixels: Pixels::U8(bytes) };
+        let crop = CropBox { top: 2, left: 2, height: 4, width: 4 };
+        assert_eq!(bicubic(&picture, crop, 7, 9).pixels, Pixels::U8(vec![10; 63]));
+    }
+}

@@ -1,0 +1,314 @@
+//! Pictures to what a model gets: resized or cropped, perhaps mirrored, normalized, `[C, H, W]`.
+
+use std::borrow::Cow;
+
+use crate::random::{Key, Purpose};
+use crate::recipe::{AugmentPlan, DataPlan, ErasingPlan};
+
+use super::crop::{CropRule, random_resized_crop};
+use super::draw::unit;
+use super::erasing;
+use super::picture::{CropBox, Picture, Pixels};
+use super::resize::bicubic;
+
+/// The official share of a resized picture that evaluation keeps, up to 224 pixels; past that all of it.
+const CROP_PCT: f64 = 224.0 / 256.0;
+
+/// The square that a model gets and the scale of its values.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    input_size: usize,
+    mean: Vec<f32>,
+    std: Vec<f32>,
+    /// The normalized value of each of the 256 levels, for each channel.
+    levels: Vec<[f32; 256]>,
+}
+
+impl Frame {
+    pub(super) fn new(plan: &DataPlan) -> Self {
+        let channels = plan.mean.iter().zip(&plan.std);
+        let levels = channels
+            .map(|(mean, std)| std::array::from_fn(|level| (level as f32 / 255.0 - mean) / std))
+            .collect();
+        Self { input_size: plan.input_size, mean: plan.mean.clone(), std: plan.std.clone(), levels }
+    }
+
+    /// The number of values of an image.
+    pub(super) fn len(&self) -> usize {
+        self.mean.len() * self.input_size * self.input_size
+    }
+
+    /// Gives `[C, H, W]`; a one-channel picture fills every channel.
+    fn normalize(&self, picture: &Picture, hflip: bool) -> Vec<f32> {
+        let mut out = vec![0.0; self.len()];
+        let plane = picture.width * picture.height;
+        for (channel, places) in out.chunks_exact_mut(plane).enumerate() {
+            let from = if picture.channels == 1 { 0 } else { channel };
+            match &picture.pixels {
+                Pixels::U8(bytes) => {
+                    let levels = &self.levels[channel];
+                    let pixels = bytes.chunks_exact(picture.channels);
+                    for (place, pixel) in places.iter_mut().zip(pixels) {
+                        *place = levels[usize::from(pixel[from])];
+                    }
+                }
+                Pixels::F32(values) => {
+                    let (mean, std) = (self.mean[channel], self.std[channel]);
+                    let pixels = values.chunks_exact(picture.channels);
+                    for (place, pixel) in places.iter_mut().zip(pixels) {
+                        *place = (pixel[from] - mean) / std;
+                    }
+                }
+            }
+        }
+        if hflip {
+            out.chunks_exact_mut(picture.width).for_each(<[f32]>::reverse);
+        }
+        out
+    }
+}
+
+/// How a training image is changed.
+#[derive(Debug, Clone)]
+pub struct TrainTransform {
+    frame: Frame,
+    /// `None` takes the picture's centre.
+    crop: Option<(CropRule, [f64; 2])>,
+    hflip: bool,
+    erasing: Option<ErasingPlan>,
+}
+
+/// What was drawn for one image of one epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Augmentation {
+    crop: Option<CropBox>,
+    hflip: bool,
+}
+
+impl TrainTransform {
+    /// Crop, flip and normalization. With a `crop_scale` of `[1, 1]` nothing is cropped at random: the short side becomes
+    /// `input_size` and the centre is taken.
+    pub fn new(plan: &DataPlan, augment: &AugmentPlan, rule: CropRule) -> Self {
+        let crops = augment.crop_scale.iter().any(|&scale| scale < 1.0);
+        Self {
+            frame: Frame::new(plan),
+            crop: crops.then_some((rule, augment.crop_scale)),
+            hflip: augment.hflip,
+            erasing: None,
+        }
+    }
+
+    /// Adds random erasing, after normalization.
+    #[must_use]
+    pub fn with_erasing(mut self, erasing: ErasingPlan) -> Self {
+        self.erasing = Some(erasing);
+        self
+    }
+
+    /// Gives `[C, H, W]` of `sample` in the epoch that `key` names.
+    pub fn apply(&self, picture: &Picture, key: &Key, sample: u64) -> Vec<f32> {
+        let drawn = self.draw(picture, key, sample);
+        let mut image = self.render(picture, drawn);
+        if let Some(erasing) = &self.erasing {
+            let side = self.frame.input_size;
+            erasing::erase(&mut image, side, erasing, &mut key.rng(sample, Purpose::Erase));
+        }
+        image
+    }
+
+    fn draw(&self, picture: &Picture, key: &Key, sample: u64) -> Augmentation {
+        let mut rng = key.rng(sample, Purpose::Augment);
+        let crop = self.crop.map(|(rule, scale)| {
+            random_resized_crop(rule, scale, picture.width, picture.height, &mut rng)
+        });
+        Augmentation { crop, hflip: self.hflip && unit(&mut rng) < 0.5 }
+    }
+
+    fn render(&self, picture: &Picture, drawn: Augmentation) -> Vec<f32> {
+        let side = self.frame.input_size;
+        let square = match drawn.crop {
+            Some(crop) => Cow::Owned(bicubic(picture, crop, side, side)),
+            None => centre(picture, side, side),
+        };
+        self.frame.normalize(&square, drawn.hflip)
+    }
+
+    pub(super) fn image_len(&self) -> usize {
+        self.frame.len()
+    }
+
+    pub(super) fn input_size(&self) -> usize {
+        self.frame.input_size
+    }
+}
+
+/// How an image is made ready for evaluation: the official way, without chance.
+#[derive(Debug, Clone)]
+pub struct EvalTransform {
+    frame: Frame,
+    /// What the short side is resized to before the centre is taken.
+    short_side: usize,
+}
+
+impl EvalTransform {
+    pub fn new(plan: &DataPlan) -> Self {
+        let crop_pct = if plan.input_size <= 224 { CROP_PCT } else { 1.0 };
+        let short_side = (plan.input_size as f64 / crop_pct) as usize;
+        Self { frame: Frame::new(plan), short_side }
+    }
+
+    /// Gives `[C, H, W]`.
+    pub fn apply(&self, picture: &Picture) -> Vec<f32> {
+        self.frame.normalize(&centre(picture, self.short_side, self.frame.input_size), false)
+    }
+
+    pub(super) fn image_len(&self) -> usize {
+        self.frame.len()
+    }
+}
+
+/// Resizes the short side to `short_side` and cuts the central square out. A float picture is at its size already.
+fn centre(picture: &Picture, short_side: usize, input_size: usize) -> Cow<'_, Picture> {
+    if let (Pixels::F32(_), true) =
+        (&picture.pixels, picture.width == input_size && picture.height == input_size)
+    {
+        return Cow::Borrowed(picture);
+    }
+    let (width, height) = resized(picture.width, picture.height, short_side);
+    let whole = bicubic(picture, picture.whole(), width, height);
+    // Halves are rounded to even, as by Python's `round` in torchvision.
+    let offset = |side: usize| ((side - input_size) as f64 / 2.0).round_ties_even() as usize;
+    let crop =
+        CropBox { top: offset(height), left: offset(width), height: input_size, width: input_size };
+    Cow::Owned(cut(&whole, crop))
+}
+
+/// The size at which the shorter side is `short_side`; the longer one is rounded down.
+fn resized(width: usize, height: usize, short_side: usize) -> (usize, usize) {
+    if width <= height {
+        (short_side, short_side * height / width)
+    } else {
+        (short_side * width / height, short_side)
+    }
+}
+
+fn cut(picture: &Picture, crop: CropBox) -> Picture {
+    let row = picture.width * picture.channels;
+    let columns = crop.left * picture.channels..(crop.left + crop.width) * picture.channels;
+    let rows = crop.top..crop.top + crop.height;
+    let pixels = match &picture.pixels {
+        Pixels::U8(v) => Pixels::U8(cut_rows(v, row, rows, columns)),
+        Pixels::F32(v) => Pixels::F32(cut_rows(v, row, rows, columns)),
+    };
+    Picture { width: crop.width, height: crop.height, channels: picture.channels, pixels }
+}
+
+fn cut_rows<T: Copy>(
+    values: &[T],
+    row: usize,
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+) -> Vec<T> {
+    values
+        .chunks_exact(row)
+        .skip(rows.start)
+        .take(rows.len())
+        .flat_map(|row| &row[columns.clone()])
+        .copied()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::data::golden;
+    use crate::recipe::{Format, Promised, Threads};
+
+    fn plan(input_size: usize) -> DataPlan {
+        DataPlan {
+            format: Format::ImageFolder,
+            path: std::path::PathBuf::new(),
+            input_size,
+            in_chans: 3,
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+            class_map: None,
+            workers: Threads::Auto,
+            promised: Promised::default(),
+        }
+    }
+
+    fn levels(picture: &Picture) -> &[u8] {
+        let Pixels::U8(levels) = &picture.pixels else { panic!("levels") };
+        levels
+    }
+
+    /// What one item of the reference case asks for, before normalization.
+    fn transformed(picture: &Picture, item: &Value) -> Picture {
+        let number = |key: &str| item[key].as_u64().unwrap() as usize;
+        if item["op"] == "eval" {
+            let transform = EvalTransform::new(&plan(number("input_size")));
+            assert_eq!(transform.short_side, number("resize_short_side"));
+            return centre(picture, transform.short_side, transform.frame.input_size).into_owned();
+        }
+        let (height, width) = (number("height"), number("width"));
+        let crop = CropBox { top: number("top"), left: number("left"), height, width };
+        bicubic(picture, crop, number("size"), number("size"))
+    }
+
+    #[test]
+    fn evaluation_and_crops_are_torchvisions() {
+        for name in ["transforms-chelsea", "transforms-coffee", "transforms-astronaut"] {
+            if golden::folder(name).exists() {
+                check_transforms(name);
+            }
+        }
+    }
+
+    fn check_transforms(name: &str) {
+        let case = golden::description(name);
+        golden::with_tensors(name, |tensors| {
+            let image = tensors.tensor("image").unwrap();
+            let (height, width) = (image.shape()[0], image.shape()[1]);
+            let pixels = Pixels::U8(image.data().to_vec());
+            let picture = Picture { width, height, channels: 3, pixels };
+            for (i, item) in case["items"].as_array().unwrap().iter().enumerate() {
+                let ours = transformed(&picture, item);
+                let mut reference = tensors.tensor(&format!("out.{i}")).unwrap().data().to_vec();
+                if item["hflip"] == true {
+                    reference.chunks_exact_mut(3).for_each(<[u8]>::reverse);
+                    reference.chunks_exact_mut(3 * ours.width).for_each(<[u8]>::reverse);
+                }
+                let (largest, _, share) = golden::differences(levels(&ours), &reference);
+                assert!(
+                    u64::from(largest) <= case["tolerance_levels"].as_u64().unwrap(),
+                    "{name} {i}: {largest}"
+                );
+                assert!(
+                    share <= case["max_differing_fraction"].as_f64().unwrap(),
+                    "{name} {i}: {share}"
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn a_flip_mirrors_every_row_of_every_channel() {
+        let pixels = Pixels::U8((0..12).collect());
+        let picture = Picture { width: 2, height: 2, channels: 3, pixels };
+        let frame = Frame::new(&plan(2));
+        let (plain, flipped) = (frame.normalize(&picture, false), frame.normalize(&picture, true));
+        let mirrored: Vec<f32> = plain.chunks(2).flat_map(|row| [row[1], row[0]]).collect();
+        assert_eq!(flipped, mirrored);
+        let red = |level: f32| (level / 255.0 - 0.485) / 0.229;
+        assert_eq!(plain[..4], [red(0.0), red(3.0), red(6.0), red(9.0)]);
+    }
+
+    #[test]
+    fn above_224_pixels_evaluation_has_no_margin() {
+        assert_eq!(EvalTransform::new(&plan(224)).short_side, 256);
+        assert_eq!(EvalTransform::new(&plan(225)).short_side, 225);
+    }
+}

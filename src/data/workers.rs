@@ -1,0 +1,169 @@
+//! Threads that do numbered jobs ahead of whoever takes the results in order.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::error::DataError;
+
+/// A running pool; dropping it stops and joins its threads once they have finished the jobs in their hands.
+pub(super) struct Workers<T> {
+    shared: Arc<Shared<T>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+    /// How many jobs may be begun ahead of the one that is taken next.
+    window: usize,
+    end: usize,
+}
+
+struct State<T> {
+    /// The next job to begin.
+    begin: usize,
+    /// The next job to take.
+    take: usize,
+    done: BTreeMap<usize, Result<T, DataError>>,
+    stopped: bool,
+}
+
+impl<T: Send + 'static> Workers<T> {
+    /// Begins `jobs` on `threads` threads, at most `window` ahead of what is taken.
+    pub(super) fn start(
+        threads: usize,
+        window: usize,
+        jobs: Range<usize>,
+        work: impl Fn(usize) -> Result<T, DataError> + Send + Sync + 'static,
+    ) -> Self {
+        let state =
+            State { begin: jobs.start, take: jobs.start, done: BTreeMap::new(), stopped: false };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            window: window.max(threads),
+            end: jobs.end,
+        });
+        let work = Arc::new(work);
+        let spawn = |_| {
+            let (shared, work) = (Arc::clone(&shared), Arc::clone(&work));
+            thread::spawn(move || shared.serve(&*work))
+        };
+        Self { threads: (0..threads.max(1)).map(spawn).collect(), shared }
+    }
+
+    /// Waits for the next job's result. Panics past the last job.
+    pub(super) fn take(&mut self) -> Result<T, DataError> {
+        let mut state = self.shared.lock();
+        assert!(state.take < self.shared.end, "there is a job to take");
+        loop {
+            let job = state.take;
+            if let Some(result) = state.done.remove(&job) {
+                state.take += 1;
+                self.shared.changed.notify_all();
+                return result;
+            }
+            state = self.shared.wait(state);
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    fn serve(&self, work: &(impl Fn(usize) -> Result<T, DataError> + ?Sized)) {
+        while let Some(job) = self.next() {
+            let result = guarded(|| work(job));
+            self.lock().done.insert(job, result);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for a job within the window; `None` when there is nothing left to do.
+    fn next(&self) -> Option<usize> {
+        let mut state = self.lock();
+        while !state.stopped && state.begin < self.end {
+            if state.begin < state.take + self.window {
+                state.begin += 1;
+                return Some(state.begin - 1);
+            }
+            state = self.wait(state);
+        }
+        None
+    }
+
+    /// Jobs panic outside the lock, so what it guards is whole even where a thread died.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Drop for Workers<T> {
+    fn drop(&mut self) {
+        self.shared.lock().stopped = true;
+        self.shared.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            // A job's panic is a result; nothing is left that could panic here.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Runs `work`; a panic becomes an error.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> DataError {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    DataError::Panicked { message: message.unwrap_or("no message").to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_whoever_is_fastest() {
+        let mut workers = Workers::start(4, 6, 3..40, |job| {
+            thread::sleep(Duration::from_micros((job % 3) as u64 * 300));
+            Ok(job)
+        });
+        assert!((3..40).all(|job| workers.take().unwrap() == job));
+    }
+
+    #[test]
+    fn no_more_is_begun_than_the_window_allows() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&begun);
+        let mut workers = Workers::start(2, 5, 0..1000, move |job| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok(job)
+        });
+        workers.take().unwrap();
+        thread::sleep(Duration::from_millis(50));
+        drop(workers);
+        assert_eq!(begun.load(Ordering::SeqCst), 6);
+    }
+
+    #[test]
+    fn a_panic_is_an_error_of_its_job_alone() {
+        let mut workers = Workers::start(2, 4, 0..3, |job| {
+            assert!(job != 1, "job {job} is bad");
+            Ok(job)
+        });
+        assert_eq!(workers.take().unwrap(), 0);
+        assert!(workers.take().unwrap_err().to_string().contains("panicked: job 1 is bad"));
+        assert_eq!(workers.take().unwrap(), 2);
+    }
+}

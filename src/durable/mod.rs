@@ -1,0 +1,134 @@
+//! The one way to touch a file that must not be half there.
+//!
+//! A file or a checkpoint folder is written under a temporary name (`.tmp-…`) beside its place, flushed to the disk and
+//! renamed: what is visible is whole, whenever the process or the machine stops.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Begins the name of everything that is not whole yet.
+const TEMPORARY: &str = ".tmp-";
+
+/// Replaces the file at `path` by `bytes`, atomically; makes its folder if there is none.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = folder_of(path);
+    fs::create_dir_all(folder)?;
+    let temporary = temporary(path);
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    sync_folder(folder)
+}
+
+/// Makes the folder `path` appear with all that `fill` writes into the folder it is given.
+///
+/// A folder that is there already is left as it is: a checkpoint never changes.
+pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = folder_of(path);
+    fs::create_dir_all(parent)?;
+    let temporary = temporary(path);
+    if temporary.exists() {
+        fs::remove_dir_all(&temporary)?;
+    }
+    fs::create_dir(&temporary)?;
+    fill(&temporary)?;
+    sync_folder(&temporary)?;
+    fs::rename(&temporary, path)?;
+    sync_folder(parent)
+}
+
+/// Removes a file if it is there.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what a killed process left unfinished below `folder`.
+pub fn remove_temporaries(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_folder = entry.file_type()?.is_dir();
+        let unfinished = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+        match (unfinished, is_folder) {
+            (true, true) => fs::remove_dir_all(entry.path())?,
+            (true, false) => fs::remove_file(entry.path())?,
+            (false, true) => remove_temporaries(&entry.path())?,
+            (false, false) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Holds a folder for this process until it is dropped; the system releases it if the process dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Locks `folder`; `None` if another process holds it.
+    pub fn take(folder: &Path) -> io::Result<Option<Self>> {
+        let file = File::create(folder.join(".lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    folder_of(path).join(format!("{TEMPORARY}{name}"))
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    // Windows cannot flush a folder; there the rename is as durable as it gets.
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lock;
+    use super::publish_folder;
+    use super::remove_temporaries;
+    use super::write;
+
+    #[test]
+    fn a_folder_whose_writing_fails_never_appears() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("epoch-0001");
+        let failed = publish_folder(&path, |_| Err(std::io::Error::other("disk full")));
+        assert!(failed.is_err() && !path.exists());
+        remove_temporaries(dir.path()).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        publish_folder(&path, |folder| write(&folder.join("a"), b"1")).unwrap();
+        assert_eq!(std::fs::read(path.join("a")).unwrap(), b"1");
+    }
+
+    #[test]
+    fn a_second_holder_is_turned_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Lock::take(dir.path()).unwrap();
+        assert!(first.is_some() && Lock::take(dir.path()).unwrap().is_none());
+        drop(first);
+        assert!(Lock::take(dir.path()).unwrap().is_some());
+    }
+}

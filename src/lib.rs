@@ -1,0 +1,36 @@
+//! `mae`: a declarative experiment runner for Masked Autoencoders (arXiv 2111.06377) on Burn.
+//!
+//! One TOML file is a whole experiment. The runner resolves it, trains, keeps the intermediate checkpoints, fine-tunes
+//! and probes each of them, and leaves tables that open in a spreadsheet.
+//!
+//! # The map
+//!
+//! | module | holds | may use |
+//! | --- | --- | --- |
+//! | [`random`] | counter-based random numbers: the key of every draw | nothing |
+//! | [`durable`] | atomic write, fsync, lock | nothing |
+//! | [`recipe`] | schema, layers, validation, sweep grid, the resolved `Plan` | nothing |
+//! | [`model`] | patch embedding, blocks, MAE, ViT; built from plain numbers | `random` |
+//! | [`optim`] | lr schedule, parameter groups, LARS, clipping | nothing |
+//! | [`data`] | formats, decoding, transforms, mixup, loader; batches on the host | `recipe`, `random`, `durable` |
+//! | [`checkpoint`] | save, resume, import | `model`, `durable` |
+//! | [`runs`] | run folder, CSV tables, provenance | `recipe`, `durable` |
+//! | [`train`] | the one loop, the stages, devices and replicas | all above |
+//! | [`bench`] | measurements of the training loop | all above |
+//! | [`cli`] | a file a command; turns errors into text and exit codes | all above |
+//!
+//! Arrows point up this table only; a test holds them. A recipe becomes a `Plan` in `recipe::resolve` and nowhere else;
+//! `train` turns the plan's jobs into stages and runs them in its one loop; every number that reaches the disk goes
+//! through `runs` or `checkpoint`, and every write through `durable`. Only `cli` prints, reads arguments or exits.
+
+pub mod bench;
+pub mod checkpoint;
+pub mod cli;
+pub mod data;
+pub mod durable;
+pub mod model;
+pub mod optim;
+pub mod random;
+pub mod recipe;
+pub mod runs;
+pub mod train;

@@ -1,0 +1,108 @@
+//! The pre-norm transformer block of ViT: `x + attn(norm1(x))`, then `x + mlp(norm2(x))`.
+
+use super::layers::LayerNorm;
+use super::layers::Linear;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::activation;
+
+/// Multi-head self-attention with one fused `qkv` projection.
+#[derive(Module, Debug)]
+pub struct Attention {
+    pub qkv: Linear,
+    pub proj: Linear,
+    #[module(skip)]
+    num_heads: usize,
+}
+
+impl Attention {
+    fn zeros(width: usize, num_heads: usize, device: &Device) -> Self {
+        Self {
+            qkv: Linear::zeros(width, 3 * width, device),
+            proj: Linear::zeros(width, width, device),
+            num_heads,
+        }
+    }
+
+    /// Attends over `[N, L, D]`. The scale goes onto `q`, which is smaller than the scores.
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [n, l, d] = x.dims();
+        let head = d / self.num_heads;
+        let qkv = self.qkv.forward(x).reshape([n, l, 3, self.num_heads, head]);
+        let qkv = qkv.permute([2, 0, 3, 1, 4]); // [3, N, H, L, head]
+        let part = |i: usize| qkv.clone().slice(i..=i).squeeze_dim::<4>(0);
+        let q = part(0) * (head as f64).powf(-0.5);
+        let scores = activation::softmax(q.matmul(part(1).transpose()), 3);
+        let x = scores.matmul(part(2)).swap_dims(1, 2).reshape([n, l, d]);
+        self.proj.forward(x)
+    }
+}
+
+/// Two linear layers with the exact (erf) GELU between them.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    pub fc1: Linear,
+    pub fc2: Linear,
+}
+
+impl Mlp {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.fc2.forward(activation::gelu(self.fc1.forward(x)))
+    }
+}
+
+/// One transformer block.
+#[derive(Module, Debug)]
+pub struct Block {
+    pub norm1: LayerNorm,
+    pub attn: Attention,
+    pub norm2: LayerNorm,
+    pub mlp: Mlp,
+}
+
+impl Block {
+    /// Allocates a block; weights are zeros until initialised or loaded.
+    pub fn zeros(width: usize, num_heads: usize, mlp_dim: usize, eps: f64, dev: &Device) -> Self {
+        Self {
+            norm1: LayerNorm::new(width, eps, dev),
+            attn: Attention::zeros(width, num_heads, dev),
+            norm2: LayerNorm::new(width, eps, dev),
+            mlp: Mlp {
+                fc1: Linear::zeros(width, mlp_dim, dev),
+                fc2: Linear::zeros(mlp_dim, width, dev),
+            },
+        }
+    }
+
+    /// Maps `[N, L, D]` to the same shape.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(self.norm1.forward(x));
+        x.clone() + self.mlp.forward(self.norm2.forward(x))
+    }
+
+    /// Like [`Block::forward`], each sample's two residual branches multiplied by its own factors.
+    ///
+    /// `attn` and `mlp` are `[N, 1, 1]`: 0 drops the branch, `1 / (1 - rate)` keeps it.
+    pub fn forward_drop_path(&self, x: Tensor<3>, attn: Tensor<3>, mlp: Tensor<3>) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(self.norm1.forward(x)) * attn;
+        x.clone() + self.mlp.forward(self.norm2.forward(x)) * mlp
+    }
+}
+
+/// Gives each block's drop-path rate: from 0 at the first to `drop_path` at the last, linearly.
+pub fn drop_path_rates(drop_path: f64, depth: usize) -> Vec<f64> {
+    let last = depth.saturating_sub(1).max(1) as f64;
+    (0..depth).map(|i| drop_path * i as f64 / last).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::drop_path_rates;
+
+    #[test]
+    fn drop_path_grows_from_zero_to_the_rate() {
+        assert_eq!(drop_path_rates(0.2, 3), vec![0.0, 0.1, 0.2]);
+        assert_eq!(drop_path_rates(0.2, 1), vec![0.0]);
+    }
+}

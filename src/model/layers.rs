@@ -1,0 +1,54 @@
+//! The two layers everything is made of, with the official layout: weights `[out, in]`.
+
+use burn::module::Module;
+use burn::module::Param;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::module;
+
+/// `y = x Wᵀ + b`, the weight stored `[out, in]` as PyTorch stores it.
+#[derive(Module, Debug)]
+pub struct Linear {
+    pub weight: Param<Tensor<2>>,
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Linear {
+    /// Allocates zeros; [`super::init_mae`] and [`super::init_vit`] give the values.
+    pub fn zeros(d_in: usize, d_out: usize, device: &Device) -> Self {
+        Self {
+            weight: Param::from_tensor(Tensor::zeros([d_out, d_in], device)),
+            bias: Param::from_tensor(Tensor::zeros([d_out], device)),
+        }
+    }
+
+    /// Maps `[.., in]` to `[.., out]`.
+    pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
+        module::linear(x, self.weight.val().transpose(), Some(self.bias.val()))
+    }
+}
+
+/// Layer normalization over the last axis, with the biased variance.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    pub weight: Param<Tensor<1>>,
+    pub bias: Param<Tensor<1>>,
+    #[module(skip)]
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Allocates ones and zeros, the official initial values.
+    pub fn new(width: usize, eps: f64, device: &Device) -> Self {
+        Self {
+            weight: Param::from_tensor(Tensor::ones([width], device)),
+            bias: Param::from_tensor(Tensor::zeros([width], device)),
+            eps,
+        }
+    }
+
+    /// Normalizes each row of `[.., D]`.
+    pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
+        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), self.eps)
+    }
+}

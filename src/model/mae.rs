@@ -1,0 +1,183 @@
+//! The masked autoencoder (paper §3, official `MaskedAutoencoderViT`).
+
+use super::DecoderDims;
+use super::EncoderDims;
+use super::block::Block;
+use super::layers::LayerNorm;
+use super::layers::Linear;
+use super::masking::Masks;
+use super::patches::PatchEmbed;
+use super::patches::patchify;
+use super::pos_embed::sincos_pos_embed;
+use burn::module::Module;
+use burn::module::Param;
+use burn::tensor::Device;
+use burn::tensor::Int;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+
+/// An asymmetric autoencoder: the encoder sees the kept patches only, a small decoder sees all.
+#[derive(Module, Debug)]
+pub struct Mae {
+    pub cls_token: Param<Tensor<3>>,
+    /// Fixed sin-cos, `[1, 1 + L, D]`; saved, never trained.
+    pub pos_embed: Param<Tensor<3>>,
+    pub mask_token: Param<Tensor<3>>,
+    pub decoder_pos_embed: Param<Tensor<3>>,
+    pub patch_embed: PatchEmbed,
+    pub blocks: Vec<Block>,
+    pub norm: LayerNorm,
+    pub decoder_embed: Linear,
+    pub decoder_blocks: Vec<Block>,
+    pub decoder_norm: LayerNorm,
+    pub decoder_pred: Linear,
+    #[module(skip)]
+    patch_size: usize,
+}
+
+/// The indices of [`Masks`] on the device, into rows of flattened tokens.
+struct MaskRows {
+    /// Row of each kept patch in `[N * L]`, `[N * K]`.
+    keep: Tensor<1, Int>,
+    /// Patch of each kept one, 0..L, `[N * K]`.
+    keep_in_image: Tensor<1, Int>,
+    /// Row of each patch in the shuffled `[N * L]`, `[N * L]`.
+    restore: Tensor<1, Int>,
+    /// 1 where removed, `[N, L]`.
+    removed: Tensor<2>,
+}
+
+impl MaskRows {
+    fn new(masks: &Masks, device: &Device) -> Self {
+        let n = masks.len();
+        let l = masks.mask.len() / n;
+        let rows = |ids: &[i32], per_image: usize| -> Vec<i32> {
+            ids.iter().enumerate().map(|(i, id)| (i / per_image * l) as i32 + id).collect()
+        };
+        let ints = |ids: Vec<i32>| {
+            let len = ids.len();
+            Tensor::<1, Int>::from_data(TensorData::new(ids, [len]), device)
+        };
+        Self {
+            keep: ints(rows(&masks.ids_keep, masks.len_keep)),
+            keep_in_image: ints(masks.ids_keep.clone()),
+            restore: ints(rows(&masks.ids_restore, l)),
+            removed: Tensor::from_data(TensorData::new(masks.mask.clone(), [n, l]), device),
+        }
+    }
+}
+
+/// What a forward pass gives.
+pub struct MaeOutput {
+    /// Mean squared error over the removed patches, `[1]`.
+    pub loss: Tensor<1>,
+    /// The decoder's output for every patch, `[N, L, P]`.
+    pub pred: Tensor<3>,
+}
+
+impl Mae {
+    /// Allocates the network with zero weights and its fixed position embeddings.
+    ///
+    /// [`super::init_mae`] or a checkpoint gives the weights.
+    pub fn zeros(encoder: &EncoderDims, decoder: &DecoderDims, device: &Device) -> Self {
+        let token = |d: usize| Param::from_tensor(Tensor::zeros([1, 1, d], device));
+        let fixed = |d: usize| {
+            let table = TensorData::new(
+                sincos_pos_embed(d, encoder.grid()),
+                [1, 1 + encoder.num_patches(), d],
+            );
+            Param::from_tensor(Tensor::from_data(table, device)).set_require_grad(false)
+        };
+        let eps = encoder.norm_eps;
+        let block = |d: usize, heads, mlp| Block::zeros(d, heads, mlp, eps, device);
+        Self {
+            cls_token: token(encoder.embed_dim),
+            pos_embed: fixed(encoder.embed_dim),
+            mask_token: token(decoder.embed_dim),
+            decoder_pos_embed: fixed(decoder.embed_dim),
+            patch_embed: PatchEmbed::zeros(encoder, device),
+            blocks: (0..encoder.depth)
+                .map(|_| block(encoder.embed_dim, encoder.num_heads, encoder.mlp_dim))
+                .collect(),
+            norm: LayerNorm::new(encoder.embed_dim, eps, device),
+            decoder_embed: Linear::zeros(encoder.embed_dim, decoder.embed_dim, device),
+            decoder_blocks: (0..decoder.depth)
+                .map(|_| block(decoder.embed_dim, decoder.num_heads, decoder.mlp_dim))
+                .collect(),
+            decoder_norm: LayerNorm::new(decoder.embed_dim, eps, device),
+            decoder_pred: Linear::zeros(decoder.embed_dim, encoder.patch_values(), device),
+            patch_size: encoder.patch_size,
+        }
+    }
+
+    /// Reconstructs images `[N, C, H, W]` from their kept patches, and scores the removed ones.
+    ///
+    /// With `norm_pix_loss` the target is each patch shifted and scaled by its own mean and
+    /// (unbiased) variance.
+    pub fn forward(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> MaeOutput {
+        let rows = MaskRows::new(masks, &imgs.device());
+        let latent = self.encode_rows(imgs.clone(), &rows);
+        let pred = self.decode_rows(latent, &rows);
+        let target = target(patchify(imgs, self.patch_size), norm_pix_loss);
+        MaeOutput { loss: loss(pred.clone(), target, rows.removed), pred }
+    }
+
+    /// Encodes the kept patches, `[N, 1 + K, D]`: class token first, after the last norm.
+    pub fn forward_encoder(&self, imgs: Tensor<4>, masks: &Masks) -> Tensor<3> {
+        let rows = MaskRows::new(masks, &imgs.device());
+        self.encode_rows(imgs, &rows)
+    }
+
+    /// Patches are dropped before they are embedded: the embedding works patch by patch, so the
+    /// numbers are those of masking afterwards, at a fraction of the work.
+    fn encode_rows(&self, imgs: Tensor<4>, rows: &MaskRows) -> Tensor<3> {
+        let patches = self.patch_embed.cut(imgs);
+        let [n, l, values] = patches.dims();
+        let keep = rows.keep.dims()[0] / n;
+        let kept = patches.reshape([n * l, values]).select(0, rows.keep.clone());
+        let pos_embed = self.pos_embed.val();
+        let d = pos_embed.dims()[2];
+        let pos = pos_embed.clone().slice([0..1, 1..1 + l]).reshape([l, d]);
+        let pos = pos.select(0, rows.keep_in_image.clone()).reshape([n, keep, d]);
+        let x = self.patch_embed.forward(kept.reshape([n, keep, values])) + pos;
+        let cls = self.cls_token.val() + pos_embed.slice([0..1, 0..1]);
+        let x = Tensor::cat(vec![cls.expand([n, 1, d]), x], 1);
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
+        self.norm.forward(x)
+    }
+
+    /// Decodes a latent `[N, 1 + K, D]` into a prediction for every patch, `[N, L, P]`.
+    fn decode_rows(&self, latent: Tensor<3>, rows: &MaskRows) -> Tensor<3> {
+        let x = self.decoder_embed.forward(latent);
+        let [n, tokens, d] = x.dims();
+        let (keep, l) = (tokens - 1, rows.restore.dims()[0] / n);
+        let cls = x.clone().slice([0..n, 0..1]);
+        let visible = x.slice([0..n, 1..tokens]);
+        let removed = self.mask_token.val().expand([n, l - keep, d]);
+        let shuffled = Tensor::cat(vec![visible, removed], 1).reshape([n * l, d]);
+        let x = shuffled.select(0, rows.restore.clone()).reshape([n, l, d]);
+        let x = Tensor::cat(vec![cls, x], 1) + self.decoder_pos_embed.val();
+        let x = self.decoder_blocks.iter().fold(x, |x, block| block.forward(x));
+        self.decoder_pred.forward(self.decoder_norm.forward(x).slice([0..n, 1..1 + l]))
+    }
+}
+
+/// Gives the pixels the decoder is asked for, `[N, L, P]`, from patches `[N, L, P]`.
+///
+/// With `norm_pix_loss` each patch is shifted and scaled by its own mean and variance (paper §3,
+/// "Reconstruction target"). The variance is the unbiased one, plus 1e-6, as in the reference run.
+fn target(patches: Tensor<3>, norm_pix_loss: bool) -> Tensor<3> {
+    if !norm_pix_loss {
+        return patches;
+    }
+    let values = patches.dims()[2] as f64;
+    let centred = patches.clone() - patches.mean_dim(2);
+    let variance = centred.clone().square().sum_dim(2) / (values - 1.0);
+    centred / (variance + 1e-6).sqrt()
+}
+
+/// Mean over the removed patches of the mean squared error in a patch, `[1]`.
+fn loss(pred: Tensor<3>, target: Tensor<3>, removed: Tensor<2>) -> Tensor<1> {
+    let per_patch = (pred - target).square().mean_dim(2).squeeze_dim::<2>(2);
+    (per_patch * removed.clone()).sum() / removed.sum()
+}

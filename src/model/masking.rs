@@ -1,0 +1,91 @@
+//! Random masking, on the host: which patches stay, and how to put them back.
+
+/// Number of patches kept: `int(L * (1 - mask_ratio))`, in the official code's arithmetic (f64).
+pub fn len_keep(num_patches: usize, mask_ratio: f64) -> usize {
+    (num_patches as f64 * (1.0 - mask_ratio)) as usize
+}
+
+/// The masks of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Masks {
+    /// Patches kept in each image, `K`.
+    pub len_keep: usize,
+    /// Indices of the kept patches, in shuffled order, `[N, K]`.
+    pub ids_keep: Vec<i32>,
+    /// Where each patch stands in the shuffled order, `[N, L]`: a permutation per image.
+    pub ids_restore: Vec<i32>,
+    /// 0 where the patch is kept, 1 where it is removed, `[N, L]`.
+    pub mask: Vec<f32>,
+}
+
+impl Masks {
+    /// Sorts each image's `noise` (`[N, L]`, finite): the `len_keep` smallest stay (paper §3).
+    pub fn from_noise(noise: &[f32], num_patches: usize, mask_ratio: f64) -> Self {
+        let len_keep = len_keep(num_patches, mask_ratio);
+        let mut masks = Self {
+            len_keep,
+            ids_keep: Vec::with_capacity(noise.len() / num_patches * len_keep),
+            ids_restore: vec![0; noise.len()],
+            mask: vec![1.0; noise.len()],
+        };
+        let mut ids_shuffle: Vec<i32> = Vec::with_capacity(num_patches);
+        for (n, noise) in noise.chunks_exact(num_patches).enumerate() {
+            ids_shuffle.clear();
+            ids_shuffle.extend(0..num_patches as i32);
+            // Stable, so equal noise keeps the order of the patches on every machine.
+            ids_shuffle.sort_by(|&a, &b| noise[a as usize].total_cmp(&noise[b as usize]));
+            let image = n * num_patches;
+            for (rank, &id) in ids_shuffle.iter().enumerate() {
+                masks.ids_restore[image + id as usize] = rank as i32;
+            }
+            for &id in &ids_shuffle[..len_keep] {
+                masks.mask[image + id as usize] = 0.0;
+            }
+            masks.ids_keep.extend_from_slice(&ids_shuffle[..len_keep]);
+        }
+        masks
+    }
+
+    /// Images in the batch, `N`.
+    pub fn len(&self) -> usize {
+        self.ids_keep.len() / self.len_keep
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ids_keep.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Masks;
+    use super::len_keep;
+    use proptest::prelude::*;
+
+    #[test]
+    fn kept_counts_are_the_official_ones() {
+        assert_eq!(len_keep(196, 0.75), 49);
+        assert_eq!(len_keep(196, 0.9), 19); // 196 * (1 - 0.9) = 19.599999999999998
+        assert_eq!(len_keep(64, 0.75), 16);
+    }
+
+    proptest! {
+        #[test]
+        fn masks_hide_the_rest_and_restore_is_a_permutation(
+            noise in prop::collection::vec(0.0f32..1.0, 2 * 16), ratio in 0.1f64..0.9
+        ) {
+            let masks = Masks::from_noise(&noise, 16, ratio);
+            prop_assert_eq!(masks.len(), 2);
+            for n in 0..2 {
+                let hidden: f32 = masks.mask[n * 16..][..16].iter().sum();
+                prop_assert_eq!(hidden as usize, 16 - masks.len_keep);
+                let mut ids = masks.ids_restore[n * 16..][..16].to_vec();
+                for (rank, id) in masks.ids_keep[n * masks.len_keep..][..masks.len_keep].iter().enumerate() {
+                    prop_assert_eq!(ids[*id as usize] as usize, rank);
+                }
+                ids.sort_unstable();
+                prop_assert_eq!(ids, (0..16).collect::<Vec<i32>>());
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The networks: MAE for pre-training, ViT for classification, the linear probe's head.
+//!
+//! Built from plain numbers ([`EncoderDims`], [`DecoderDims`]); knows nothing of files or recipes.
+//! Field names are the official parameter names, so the path of a parameter in the module tree
+//! (`blocks.0.attn.qkv.weight`) is its name in a checkpoint, and no table of renames exists.
+//!
+//! Axes, as comments write them: `N` batch, `L` patches, `K` kept patches, `D` width, `H` heads,
+//! `P` values in a patch (`patch_size² * in_chans`), `C` classes.
+//!
+//! Randomness comes in as numbers (noise for masks, factors for drop-path): a forward pass is a
+//! function of its arguments.
+
+mod block;
+mod init;
+mod layers;
+mod mae;
+mod masking;
+mod params;
+mod patches;
+mod pos_embed;
+mod probe;
+mod vit;
+
+pub use block::Block;
+pub use block::drop_path_rates;
+pub use init::init_head;
+pub use init::init_mae;
+pub use init::init_probe_head;
+pub use init::init_vit;
+pub use layers::LayerNorm;
+pub use layers::Linear;
+pub use mae::Mae;
+pub use masking::Masks;
+pub use masking::len_keep;
+pub use params::NamedParam;
+pub use params::apply;
+pub use params::grads;
+pub use params::named;
+pub use params::trainable_names;
+pub use params::update;
+pub use patches::PatchEmbed;
+pub use patches::patchify;
+pub use patches::unpatchify;
+pub use pos_embed::resize_pos_embed;
+pub use pos_embed::sincos_pos_embed;
+pub use probe::BN_EPS;
+pub use probe::ProbeHead;
+pub use vit::Vit;
+
+/// Dimensions of the encoder, plain numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncoderDims {
+    /// Side of the square image, in pixels.
+    pub input_size: usize,
+    pub patch_size: usize,
+    pub in_chans: usize,
+    pub embed_dim: usize,
+    pub depth: usize,
+    pub num_heads: usize,
+    /// Width of the hidden layer of a block's MLP.
+    pub mlp_dim: usize,
+    /// Epsilon beside the variance in every `LayerNorm`; the official code has 1e-6.
+    pub norm_eps: f64,
+}
+
+impl EncoderDims {
+    /// Patches on a side of the image.
+    pub fn grid(&self) -> usize {
+        self.input_size / self.patch_size
+    }
+
+    /// `L`, patches in an image.
+    pub fn num_patches(&self) -> usize {
+        self.grid() * self.grid()
+    }
+
+    /// `P`, values in a patch.
+    pub fn patch_values(&self) -> usize {
+        self.patch_size * self.patch_size * self.in_chans
+    }
+}
+
+/// Dimensions of MAE's decoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecoderDims {
+    pub embed_dim: usize,
+    pub depth: usize,
+    pub num_heads: usize,
+    pub mlp_dim: usize,
+}

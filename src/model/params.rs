@@ -1,0 +1,144 @@
+//! Parameters by their official names: what checkpoints, optimizers and initialisation work on.
+
+use burn::module::Module;
+use burn::module::ModuleMapper;
+use burn::module::ModuleVisitor;
+use burn::module::Param;
+use burn::tensor::Gradients;
+use burn::tensor::Tensor;
+
+/// One parameter, flattened; flattening shares the data.
+#[derive(Debug, Clone)]
+pub struct NamedParam {
+    /// Path in the module tree: the official name, `blocks.0.attn.qkv.weight`.
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub values: Tensor<1>,
+    /// Whether training changes it (a fixed position embedding is not trained).
+    pub trained: bool,
+}
+
+/// Gives every parameter of `module`, in the order of the module tree.
+pub fn named<M: Module>(module: &M) -> Vec<NamedParam> {
+    let mut visitor = Collect::default();
+    module.visit(&mut visitor);
+    visitor.params
+}
+
+/// Gives the names of the parameters that training changes, in the order of [`grads`].
+pub fn trainable_names<M: Module>(module: &M) -> Vec<String> {
+    named(module).into_iter().filter(|p| p.trained).map(|p| p.name).collect()
+}
+
+/// Takes the gradients of a replica's trained parameters, flattened, without autodiff.
+///
+/// In the order of [`trainable_names`]; a parameter the loss does not depend on gets zeros.
+pub fn grads<M: Module>(replica: &M, grads: &mut Gradients) -> Vec<Tensor<1>> {
+    let mut visitor = TakeGrads { grads, taken: Vec::new() };
+    replica.visit(&mut visitor);
+    visitor.taken
+}
+
+/// Replaces parameters: `f` gets each one's name, shape and values and gives new values, or `None` to leave it.
+///
+/// The new values are `[elements]` long, on the parameter's device.
+pub fn apply<M, F>(module: M, f: F) -> M
+where
+    M: Module,
+    F: FnMut(&str, &[usize], Tensor<1>) -> Option<Tensor<1>>,
+{
+    module.map(&mut Replace { path: Vec::new(), f })
+}
+
+/// Replaces the trained parameters by `f` of their index (in the order of [`trainable_names`]) and values.
+pub fn update<M, F>(module: M, mut f: F) -> M
+where
+    M: Module,
+    F: FnMut(usize, Tensor<1>) -> Tensor<1>,
+{
+    let trained: Vec<bool> = named(&module).iter().map(|p| p.trained).collect();
+    let (mut at, mut index) = (0, 0);
+    apply(module, |_, _, values| {
+        at += 1;
+        trained[at - 1].then(|| {
+            index += 1;
+            f(index - 1, values)
+        })
+    })
+}
+
+#[derive(Default)]
+struct Collect {
+    path: Vec<String>,
+    params: Vec<NamedParam>,
+}
+
+impl ModuleVisitor for Collect {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        self.params.push(NamedParam {
+            name: self.path.join("."),
+            shape: value.dims().to_vec(),
+            values: flat(value),
+            trained: trained(param),
+        });
+    }
+}
+
+/// Whether a parameter is trained, on a replica or on the plain module it is made from.
+fn trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    param.clone().train().val().is_require_grad()
+}
+
+struct TakeGrads<'a> {
+    grads: &'a mut Gradients,
+    taken: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for TakeGrads<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if value.is_require_grad() {
+            let grad = value.grad_remove(self.grads);
+            self.taken.push(flat(grad.unwrap_or_else(|| value.inner().zeros_like())));
+        }
+    }
+}
+
+struct Replace<F> {
+    path: Vec<String>,
+    f: F,
+}
+
+impl<F: FnMut(&str, &[usize], Tensor<1>) -> Option<Tensor<1>>> ModuleMapper for Replace<F> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.join(".");
+        let value = param.val();
+        let shape = value.dims();
+        match (self.f)(&name, &shape, flat(value)) {
+            Some(values) => param.map(|_| values.reshape(shape)),
+            None => param,
+        }
+    }
+}
+
+fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    let elements = tensor.shape().num_elements();
+    tensor.reshape([elements])
+}

@@ -1,0 +1,100 @@
+//! Position embeddings: the fixed 2-D sin-cos table, and resizing of trained ones to another grid.
+
+/// Gives the fixed 2-D sin-cos table of a `grid` x `grid` image, `[1 + grid², dim]`, class token (zeros) first.
+///
+/// The first half of a row encodes the column, the second half the row of the patch, each as
+/// `dim / 4` sines followed by `dim / 4` cosines of frequencies 10000^(-i / (dim / 4)), computed in
+/// f64 as in the reference run. `dim` is a multiple of 4.
+pub fn sincos_pos_embed(dim: usize, grid: usize) -> Vec<f32> {
+    let quarter = dim / 4;
+    let omega: Vec<f64> =
+        (0..quarter).map(|i| 1.0 / 10000f64.powf(i as f64 / quarter as f64)).collect();
+    let mut table = vec![0.0; dim]; // the class token
+    for row in 0..grid {
+        for col in 0..grid {
+            for position in [col as f64, row as f64] {
+                table.extend(omega.iter().map(|w| (position * w).sin() as f32));
+                table.extend(omega.iter().map(|w| (position * w).cos() as f32));
+            }
+        }
+    }
+    table
+}
+
+/// Resizes trained position embeddings `[1 + from², dim]` to another grid, `[1 + to², dim]`.
+///
+/// The class token's row is kept; the others are resized as a picture, bicubic with a = -0.75 and
+/// corners not aligned, without antialiasing, as the official fine-tuning does for another `input_size`.
+pub fn resize_pos_embed(table: &[f32], dim: usize, to: usize) -> Vec<f32> {
+    let from = (table.len() / dim - 1).isqrt();
+    if from == to {
+        return table.to_vec();
+    }
+    let (class_token, patches) = table.split_at(dim);
+    let taps = bicubic_taps(from, to);
+    let mut out = class_token.to_vec();
+    for row in &taps {
+        for col in &taps {
+            for d in 0..dim {
+                let mut sum = 0.0f64;
+                for (y, wy) in row {
+                    for (x, wx) in col {
+                        sum += wy * wx * f64::from(patches[(y * from + x) * dim + d]);
+                    }
+                }
+                out.push(sum as f32);
+            }
+        }
+    }
+    out
+}
+
+/// For each of `to` positions, the four source positions (clamped to the edge) and their weights.
+fn bicubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
+    let scale = from as f64 / to as f64;
+    (0..to)
+        .map(|i| {
+            let at = (i as f64 + 0.5) * scale - 0.5;
+            let base = at.floor();
+            let t = at - base;
+            let weights = [cubic(t + 1.0), cubic(t), cubic(1.0 - t), cubic(2.0 - t)];
+            let mut taps = [(0, 0.0); 4];
+            for (k, tap) in taps.iter_mut().enumerate() {
+                let position = (base as i64 - 1 + k as i64).clamp(0, from as i64 - 1);
+                *tap = (position as usize, weights[k]);
+            }
+            taps
+        })
+        .collect()
+}
+
+/// The cubic convolution kernel with a = -0.75 at distance `x` in 0..=2.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.75;
+    if x <= 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else {
+        ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resize_pos_embed;
+    use super::sincos_pos_embed;
+
+    #[test]
+    fn the_class_token_is_zero_and_the_first_patch_is_sin_0_cos_0() {
+        let table = sincos_pos_embed(8, 2);
+        assert_eq!(table.len(), 5 * 8);
+        assert_eq!(table[..8], [0.0; 8]);
+        assert_eq!(table[8..16], [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_constant_table_stays_constant() {
+        let resized = resize_pos_embed(&[2.0; 4 * (1 + 9)], 4, 5);
+        assert_eq!(resized.len(), 4 * 26);
+        assert!(resized.iter().all(|v| (v - 2.0).abs() < 1e-6));
+    }
+}

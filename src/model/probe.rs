@@ -1,0 +1,70 @@
+//! The linear probe's head: `BatchNorm` without affine parameters, then a linear layer.
+
+use super::layers::Linear;
+use burn::module::Module;
+use burn::module::Param;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+
+/// Epsilon of the probe's `BatchNorm`, as in the official code.
+pub const BN_EPS: f64 = 1e-6;
+/// Share of a new batch in the running statistics (PyTorch's default).
+const BN_MOMENTUM: f64 = 0.1;
+
+/// `head(batch_norm(features))`; the encoder that gives the features is frozen.
+///
+/// The running statistics are part of the module's state but take no gradient.
+#[derive(Module, Debug)]
+pub struct ProbeHead {
+    pub running_mean: Param<Tensor<1>>,
+    pub running_var: Param<Tensor<1>>,
+    pub head: Linear,
+}
+
+impl ProbeHead {
+    /// Allocates a head with zero weights; [`super::init_probe_head`] gives them.
+    pub fn zeros(width: usize, classes: usize, device: &Device) -> Self {
+        let still = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
+        Self {
+            running_mean: still(Tensor::zeros([width], device)),
+            running_var: still(Tensor::ones([width], device)),
+            head: Linear::zeros(width, classes, device),
+        }
+    }
+
+    /// Gives the logits `[N, C]` of features `[N, D]`, normalized by the running statistics.
+    pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
+        let mean = self.running_mean.val().unsqueeze::<2>();
+        let scale = (self.running_var.val() + BN_EPS).sqrt().unsqueeze::<2>();
+        self.head.forward((features - mean) / scale)
+    }
+
+    /// Gives the logits of a training micro-batch, normalized by its own statistics.
+    pub fn forward_train(&self, features: Tensor<2>) -> Tensor<2> {
+        let (mean, var) = batch_statistics(features.clone());
+        self.head.forward((features - mean) / (var + BN_EPS).sqrt())
+    }
+
+    /// Moves the running statistics a step towards those of a training micro-batch `[N, D]`.
+    ///
+    /// The running variance takes the unbiased variance of the batch, as PyTorch does.
+    #[must_use]
+    pub fn observe(mut self, features: Tensor<2>) -> Self {
+        let n = features.dims()[0] as f64;
+        let (mean, var) = batch_statistics(features);
+        let unbiased = var * (n / (n - 1.0).max(1.0));
+        let step = |old: Tensor<1>, new: Tensor<2>| {
+            old * (1.0 - BN_MOMENTUM) + new.squeeze_dim::<1>(0) * BN_MOMENTUM
+        };
+        self.running_mean = self.running_mean.map(|old| step(old, mean));
+        self.running_var = self.running_var.map(|old| step(old, unbiased));
+        self
+    }
+}
+
+/// Mean and biased variance of each feature, `[1, D]` each.
+fn batch_statistics(features: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let mean = features.clone().mean_dim(0);
+    let var = (features - mean.clone()).square().mean_dim(0);
+    (mean, var)
+}

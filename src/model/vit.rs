@@ -1,0 +1,94 @@
+//! The classifier: a Vision Transformer whose encoder takes MAE's weights.
+
+use super::EncoderDims;
+use super::block::Block;
+use super::layers::LayerNorm;
+use super::layers::Linear;
+use super::patches::PatchEmbed;
+use burn::module::Module;
+use burn::module::Param;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+
+/// A ViT with a linear head on the class token or on the mean of the patch tokens.
+///
+/// With global pooling the encoder's last `norm` is gone and `fc_norm` follows the mean, as in the
+/// official fine-tuning; otherwise `norm` is there and `fc_norm` is not.
+#[derive(Module, Debug)]
+pub struct Vit {
+    pub cls_token: Param<Tensor<3>>,
+    /// Trained in fine-tuning, `[1, 1 + L, D]`.
+    pub pos_embed: Param<Tensor<3>>,
+    pub patch_embed: PatchEmbed,
+    pub blocks: Vec<Block>,
+    pub norm: Option<LayerNorm>,
+    pub fc_norm: Option<LayerNorm>,
+    pub head: Linear,
+}
+
+impl Vit {
+    /// Allocates the network with zero weights; [`super::init_vit`] or a checkpoint gives them.
+    pub fn zeros(dims: &EncoderDims, classes: usize, global_pool: bool, device: &Device) -> Self {
+        let d = dims.embed_dim;
+        let norm = || LayerNorm::new(d, dims.norm_eps, device);
+        let tokens = 1 + dims.num_patches();
+        Self {
+            cls_token: Param::from_tensor(Tensor::zeros([1, 1, d], device)),
+            pos_embed: Param::from_tensor(Tensor::zeros([1, tokens, d], device)),
+            patch_embed: PatchEmbed::zeros(dims, device),
+            blocks: (0..dims.depth)
+                .map(|_| Block::zeros(d, dims.num_heads, dims.mlp_dim, dims.norm_eps, device))
+                .collect(),
+            norm: (!global_pool).then(norm),
+            fc_norm: global_pool.then(norm),
+            head: Linear::zeros(d, classes, device),
+        }
+    }
+
+    /// Gives the logits `[N, C]` of images `[N, C, H, W]`.
+    pub fn forward(&self, imgs: Tensor<4>) -> Tensor<2> {
+        self.head.forward(self.forward_features(imgs))
+    }
+
+    /// Like [`Vit::forward`], residual branches multiplied by `factors`, `[N, 2 * depth]`.
+    ///
+    /// Columns `2 i` and `2 i + 1` belong to the attention and the MLP of block `i`.
+    pub fn forward_drop_path(&self, imgs: Tensor<4>, factors: &Tensor<2>) -> Tensor<2> {
+        let n = factors.dims()[0];
+        let factor = |i: usize| factors.clone().slice([0..n, i..i + 1]).reshape([n, 1, 1]);
+        let x = self.tokens(imgs);
+        let x =
+            self.blocks.iter().enumerate().fold(x, |x, (i, block)| {
+                block.forward_drop_path(x, factor(2 * i), factor(2 * i + 1))
+            });
+        self.head.forward(self.pool(x))
+    }
+
+    /// Gives what the head sees, `[N, D]`.
+    pub fn forward_features(&self, imgs: Tensor<4>) -> Tensor<2> {
+        let x = self.tokens(imgs);
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
+        self.pool(x)
+    }
+
+    /// Embeds the patches and puts the class token first, `[N, 1 + L, D]`.
+    fn tokens(&self, imgs: Tensor<4>) -> Tensor<3> {
+        let x = self.patch_embed.forward(self.patch_embed.cut(imgs));
+        let [n, _, d] = x.dims();
+        let x = Tensor::cat(vec![self.cls_token.val().expand([n, 1, d]), x], 1);
+        x + self.pos_embed.val()
+    }
+
+    fn pool(&self, x: Tensor<3>) -> Tensor<2> {
+        let [n, tokens, d] = x.dims();
+        match (&self.fc_norm, &self.norm) {
+            (Some(fc_norm), _) => {
+                let patches = x.slice([0..n, 1..tokens]).mean_dim(1);
+                fc_norm.forward(patches.reshape([n, d]))
+            }
+            // Only the class token is read, and a norm works row by row.
+            (None, Some(norm)) => norm.forward(x.slice([0..n, 0..1]).reshape([n, d])),
+            (None, None) => unreachable!("`zeros` makes one of the two norms"),
+        }
+    }
+}

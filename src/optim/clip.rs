@@ -1,0 +1,41 @@
+//! The gradient's global norm, and clipping by it. Burn's own clipping is per tensor.
+
+use burn::tensor::Tensor;
+
+/// Gives the 2-norm over all gradients together, `[1]`, on the device.
+///
+/// Panics if there is no gradient: a stage without trained parameters cannot be built.
+pub fn global_norm(grads: &[Tensor<1>]) -> Tensor<1> {
+    let squares: Vec<Tensor<1>> = grads.iter().map(|g| g.clone().square().sum()).collect();
+    Tensor::cat(squares, 0).sum().sqrt()
+}
+
+/// Scales the gradients so that their global `norm` is at most `max_norm` (PyTorch's `clip_grad_norm_`).
+pub fn clip_by_global_norm(
+    grads: Vec<Tensor<1>>,
+    norm: &Tensor<1>,
+    max_norm: f64,
+) -> Vec<Tensor<1>> {
+    let scale = ((norm.clone() + 1e-6).recip() * max_norm).clamp_max(1.0);
+    grads.into_iter().map(|g| g * scale.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clip_by_global_norm;
+    use super::global_norm;
+    use burn::tensor::Device;
+    use burn::tensor::Tensor;
+
+    #[test]
+    fn the_norm_is_over_all_tensors_together() {
+        let device = Device::flex();
+        let grads = vec![Tensor::from_data([3.0], &device), Tensor::from_data([0.0, 4.0], &device)];
+        let norm = global_norm(&grads);
+        assert!((norm.clone().into_scalar::<f32>() - 5.0).abs() < 1e-6);
+        let clipped = clip_by_global_norm(grads.clone(), &norm, 1.0);
+        assert!((global_norm(&clipped).into_scalar::<f32>() - 1.0).abs() < 1e-6);
+        let same = clip_by_global_norm(grads, &norm, 9.0);
+        assert!((global_norm(&same).into_scalar::<f32>() - 5.0).abs() < 1e-6);
+    }
+}

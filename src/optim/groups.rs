@@ -1,0 +1,79 @@
+//! Which parameters decay, and how fast each layer learns.
+
+/// What the update of one parameter uses.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Group {
+    /// Multiplies the schedule's rate.
+    pub lr_scale: f64,
+    pub weight_decay: f64,
+    /// Whether the parameter has more than one axis (LARS leaves others alone).
+    pub matrix: bool,
+}
+
+/// Pre-training: 1-D parameters and biases do not decay; `cls_token` and `mask_token` do (official code, observed).
+pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> Group {
+    let still = shape.len() == 1 || name.rsplit('.').next() == Some("bias");
+    Group {
+        lr_scale: 1.0,
+        weight_decay: if still { 0.0 } else { weight_decay },
+        matrix: shape.len() > 1,
+    }
+}
+
+/// Fine-tuning: each layer's rate is `layer_decay` times the next one's, the head's is 1; 1-D parameters, `cls_token` and
+/// `pos_embed` do not decay (paper Table 9; official code, observed).
+pub fn finetune_group(
+    name: &str,
+    shape: &[usize],
+    depth: usize,
+    layer_decay: f64,
+    weight_decay: f64,
+) -> Group {
+    let still = shape.len() == 1 || name == "cls_token" || name == "pos_embed";
+    let above = depth + 1 - layer_id(name, depth);
+    Group {
+        lr_scale: layer_decay.powi(above as i32),
+        weight_decay: if still { 0.0 } else { weight_decay },
+        matrix: shape.len() > 1,
+    }
+}
+
+/// Linear probing: one rate and one decay for all.
+pub fn probe_group(shape: &[usize], weight_decay: f64) -> Group {
+    Group { lr_scale: 1.0, weight_decay, matrix: shape.len() > 1 }
+}
+
+/// The layer a classifier's parameter belongs to: 0 for the embeddings, `i + 1` for block `i`, `depth + 1` for the rest.
+pub fn layer_id(name: &str, depth: usize) -> usize {
+    if name == "cls_token" || name == "pos_embed" || name.starts_with("patch_embed") {
+        return 0;
+    }
+    name.strip_prefix("blocks.")
+        .and_then(|rest| rest.split('.').next())
+        .and_then(|index| index.parse::<usize>().ok())
+        .map_or(depth + 1, |index| index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::finetune_group;
+    use super::layer_id;
+    use super::pretrain_group;
+
+    #[test]
+    fn layers_count_from_the_embedding_to_the_head() {
+        assert_eq!(layer_id("pos_embed", 3), 0);
+        assert_eq!(layer_id("blocks.2.mlp.fc1.weight", 3), 3);
+        assert_eq!(layer_id("head.weight", 3), 4);
+        let group = finetune_group("cls_token", &[1, 1, 8], 3, 0.5, 0.1);
+        assert!((group.lr_scale - 0.0625).abs() < 1e-12);
+        assert!(group.weight_decay.abs() < 1e-12);
+    }
+
+    #[test]
+    fn tokens_decay_in_pre_training_only() {
+        let decay = |name, shape| pretrain_group(name, shape, 0.05).weight_decay;
+        assert!((decay("cls_token", &[1, 1, 8]) - 0.05).abs() < 1e-12);
+        assert!(decay("norm.weight", &[8]).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,35 @@
+//! LARS as the official linear probe uses it (momentum SGD, a trust ratio for matrices alone).
+
+use super::groups::Group;
+use burn::tensor::Tensor;
+
+/// Trust coefficient of the official code.
+const TRUST_COEFFICIENT: f64 = 0.001;
+
+/// Gives the new value and the new momentum of a flattened parameter.
+///
+/// A matrix takes weight decay and a rate scaled by `0.001 |p| / |update|`, or by 1 where either
+/// norm is zero; a 1-D parameter takes neither.
+pub(super) fn step(
+    lr: f64,
+    momentum: f64,
+    group: Group,
+    param: Tensor<1>,
+    grad: Tensor<1>,
+    state: Option<Tensor<1>>,
+) -> (Tensor<1>, Tensor<1>) {
+    let mut update = grad;
+    if group.matrix {
+        update = update + param.clone() * group.weight_decay;
+        let norm = |t: &Tensor<1>| t.clone().square().sum().sqrt();
+        let (param_norm, update_norm) = (norm(&param), norm(&update));
+        let usable = (param_norm.clone() * update_norm.clone()).greater_scalar(0.0);
+        let ratio = param_norm * TRUST_COEFFICIENT / update_norm;
+        update = update * ratio.ones_like().mask_where(usable, ratio);
+    }
+    let velocity = match state {
+        Some(velocity) => velocity * momentum + update,
+        None => update,
+    };
+    (param - velocity.clone() * lr, velocity)
+}

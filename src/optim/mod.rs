@@ -1,0 +1,24 @@
+//! What turns gradients into an update: the schedule, the parameter groups, the rules.
+//!
+//! Works on flattened parameters by name and index, never on a particular network, so every stage
+//! uses the same [`Optimizer`]. Burn's `AdamW` does the arithmetic; its state lives here, keyed by
+//! parameter name, because Burn's own records are keyed by a random id and silently start afresh
+//! where a state is missing.
+
+mod clip;
+mod groups;
+mod lars;
+mod optimizer;
+mod schedule;
+
+pub use clip::clip_by_global_norm;
+pub use clip::global_norm;
+pub use groups::Group;
+pub use groups::finetune_group;
+pub use groups::layer_id;
+pub use groups::pretrain_group;
+pub use groups::probe_group;
+pub use optimizer::Optimizer;
+pub use optimizer::Rule;
+pub use optimizer::StateError;
+pub use schedule::Schedule;

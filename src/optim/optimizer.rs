@@ -1,0 +1,143 @@
+//! The optimizer of a stage: a rule, each parameter's group and state.
+
+use super::groups::Group;
+use super::lars;
+use burn::optim::AdamW;
+use burn::optim::AdamWConfig;
+use burn::optim::AdamWState;
+use burn::optim::AdaptiveMomentumState;
+use burn::optim::Optimizer as _;
+use burn::tensor::Tensor;
+use std::collections::BTreeMap;
+
+/// How a gradient becomes an update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rule {
+    /// eps 1e-8, decoupled weight decay.
+    AdamW {
+        beta_1: f32,
+        beta_2: f32,
+    },
+    Lars {
+        momentum: f64,
+    },
+}
+
+/// A state file that does not fit: every trained parameter needs its own state.
+#[derive(Debug, thiserror::Error)]
+#[error("the optimizer state of `{name}` is {problem}")]
+pub struct StateError {
+    pub name: String,
+    pub problem: &'static str,
+}
+
+enum State {
+    AdamW(Box<AdamWState<1>>),
+    Lars(Box<Tensor<1>>),
+}
+
+/// Updates the trained parameters of a module, each known by its index among them.
+pub struct Optimizer {
+    rule: Rule,
+    names: Vec<String>,
+    groups: Vec<Group>,
+    states: Vec<Option<State>>,
+}
+
+impl Optimizer {
+    /// An optimizer that has seen no gradient; `names` and `groups` are in the order of the gradients.
+    pub fn new(rule: Rule, names: Vec<String>, groups: Vec<Group>) -> Self {
+        assert_eq!(names.len(), groups.len(), "one group for each trained parameter");
+        let states = names.iter().map(|_| None).collect();
+        Self { rule, names, groups, states }
+    }
+
+    /// Gives the new values of trained parameter `index` after one update with the rate `lr`.
+    pub fn step(&mut self, index: usize, param: Tensor<1>, grad: Tensor<1>, lr: f64) -> Tensor<1> {
+        let group = self.groups[index];
+        let lr = lr * group.lr_scale;
+        let state = self.states[index].take();
+        let (param, state) = match (self.rule, state) {
+            (Rule::AdamW { beta_1, beta_2 }, state) => {
+                let state = match state {
+                    Some(State::AdamW(state)) => Some(*state),
+                    _ => None,
+                };
+                let rule = adamw(beta_1, beta_2, group.weight_decay);
+                let (param, state) = rule.step(lr, param, grad, state);
+                (param, state.map(|state| State::AdamW(Box::new(state))))
+            }
+            (Rule::Lars { momentum }, state) => {
+                let state = match state {
+                    Some(State::Lars(velocity)) => Some(*velocity),
+                    _ => None,
+                };
+                let (param, velocity) = lars::step(lr, momentum, group, param, grad, state);
+                (param, Some(State::Lars(Box::new(velocity))))
+            }
+        };
+        self.states[index] = state;
+        param
+    }
+
+    /// Gives the state as named tensors (PyTorch's words: `exp_avg`, `exp_avg_sq`, `momentum_buffer`)
+    /// and the number of updates so far.
+    pub fn state(&self) -> (Vec<(String, Tensor<1>)>, usize) {
+        let mut tensors = Vec::new();
+        let mut updates = 0;
+        for (name, state) in self.names.iter().zip(&self.states) {
+            match state {
+                None => {}
+                Some(State::AdamW(state)) => {
+                    updates = state.momentum.time;
+                    tensors.push((format!("exp_avg.{name}"), state.momentum.moment_1.clone()));
+                    tensors.push((format!("exp_avg_sq.{name}"), state.momentum.moment_2.clone()));
+                }
+                Some(State::Lars(velocity)) => {
+                    updates = updates.max(1);
+                    tensors.push((format!("momentum_buffer.{name}"), (**velocity).clone()));
+                }
+            }
+        }
+        (tensors, updates)
+    }
+
+    /// Puts back what [`Optimizer::state`] gave. Fails where a trained parameter's state is missing.
+    pub fn load(
+        &mut self,
+        mut tensors: BTreeMap<String, Tensor<1>>,
+        updates: usize,
+    ) -> Result<(), StateError> {
+        if updates == 0 {
+            return Ok(());
+        }
+        for (name, slot) in self.names.iter().zip(&mut self.states) {
+            let mut take = |kind: &str| {
+                tensors
+                    .remove(&format!("{kind}.{name}"))
+                    .ok_or_else(|| StateError { name: name.clone(), problem: "missing" })
+            };
+            *slot = Some(match self.rule {
+                Rule::AdamW { .. } => {
+                    let (first, second) = (take("exp_avg")?, take("exp_avg_sq")?);
+                    let moments = AdaptiveMomentumState::new(updates, first, second);
+                    State::AdamW(Box::new(AdamWState::new(moments)))
+                }
+                Rule::Lars { .. } => State::Lars(Box::new(take("momentum_buffer")?)),
+            });
+        }
+        match tensors.into_keys().next() {
+            None => Ok(()),
+            Some(name) => Err(StateError { name, problem: "of no trained parameter" }),
+        }
+    }
+}
+
+fn adamw(beta_1: f32, beta_2: f32, weight_decay: f64) -> AdamW {
+    AdamWConfig::new()
+        .with_beta_1(beta_1)
+        .with_beta_2(beta_2)
+        .with_epsilon(1e-8)
+        .with_weight_decay(weight_decay as f32)
+        .build()
+}

@@ -1,0 +1,263 @@
+//! What a stage costs, from plain dimensions: parameters, FLOPs, memory.
+//!
+//! `D` is a width, `L` the number of patches, `P` the values in a patch (`patch_size² * in_chans`),
+//! `H` the units of an MLP, `n` the tokens a block sees.
+
+use super::jobs::StageKind;
+use super::plan::{DataPlan, ModelPlan, Plan, Precision};
+
+/// What a stage costs on one device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Parameters, both position embeddings included.
+    pub params: u64,
+    /// Forward FLOPs of one image.
+    pub flops_per_image: f64,
+    /// Rough memory of a training step on each device, in bytes.
+    pub memory_bytes: f64,
+}
+
+/// The dimensions that costs follow from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dims<'a> {
+    /// Widths, depths, heads.
+    pub model: &'a ModelPlan,
+    /// Side of an image.
+    pub input_size: usize,
+    /// Channels of an image.
+    pub in_chans: usize,
+}
+
+impl Plan {
+    /// Gives the cost of a stage; nothing where the recipe does not have the stage.
+    ///
+    /// Memory is 4 bytes a parameter, 12 more for a trained one (gradient and AdamW's two moments,
+    /// all fp32), and the values that the blocks keep for the backward pass of `batch_size` images,
+    /// in the run's precision. An attention that keeps no maps, or a batch that is computed in
+    /// shards, takes less.
+    pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
+        let dims = Dims::of(&self.model, &self.data);
+        let batch = self.training(stage)?.batch_size as f64;
+        let value = match self.runtime.precision {
+            Precision::Fp32 => 4.0,
+            Precision::Bf16 => 2.0,
+        };
+        let mask_ratio = self.pretrain.as_ref().map_or(0.0, |pretrain| pretrain.mask_ratio);
+        let (params, flops_per_image, kept, trained) = match stage {
+            StageKind::Pretrain => {
+                let params = dims.mae_params();
+                (params, dims.mae_flops(mask_ratio), dims.mae_activations(mask_ratio), params)
+            }
+            StageKind::Finetune => {
+                let params = dims.classifier_params(num_classes);
+                (params, dims.classifier_flops(num_classes), dims.classifier_activations(), params)
+            }
+            StageKind::Linprobe => {
+                let params = dims.classifier_params(num_classes);
+                let head = dims.head_params(num_classes);
+                (params, dims.classifier_flops(num_classes), dims.frozen_activations(), head)
+            }
+        };
+        let memory_bytes = 4.0 * params as f64 + 12.0 * trained as f64 + value * batch * kept;
+        Some(Cost { params, flops_per_image, memory_bytes })
+    }
+}
+
+impl<'a> Dims<'a> {
+    /// The dimensions of a plan.
+    pub fn of(model: &'a ModelPlan, data: &DataPlan) -> Self {
+        Self { model, input_size: data.input_size, in_chans: data.in_chans }
+    }
+
+    /// Patches of an image: `L`.
+    pub fn patches(&self) -> usize {
+        (self.input_size / self.model.patch_size).pow(2)
+    }
+
+    fn patch_values(&self) -> usize {
+        self.model.patch_size.pow(2) * self.in_chans
+    }
+
+    /// Patches the encoder sees: `int(L * (1 - mask_ratio))`, as officially.
+    pub fn len_keep(&self, mask_ratio: f64) -> usize {
+        (self.patches() as f64 * (1.0 - mask_ratio)) as usize
+    }
+
+    /// Units of the MLP of a block of this width.
+    fn hidden(&self, width: usize) -> usize {
+        (width as f64 * self.model.mlp_ratio) as usize
+    }
+
+    /// Parameters of the masked autoencoder, both position embeddings counted, though neither is
+    /// trained.
+    pub fn mae_params(&self) -> u64 {
+        let ModelPlan { decoder_embed_dim: width, decoder_depth, .. } = *self.model;
+        let decoder = linear(self.model.embed_dim, width)
+            + width as u64 // mask_token
+            + position(self.patches(), width)
+            + decoder_depth as u64 * block(width, self.hidden(width))
+            + norm(width)
+            + linear(width, self.patch_values());
+        self.encoder_params() + decoder
+    }
+
+    /// Parameters of the classifier; `fc_norm` of average pooling stands for `norm`, so pooling
+    /// changes nothing. The probe's BatchNorm has none.
+    pub fn classifier_params(&self, num_classes: usize) -> u64 {
+        self.encoder_params() + self.head_params(num_classes)
+    }
+
+    fn head_params(&self, num_classes: usize) -> u64 {
+        linear(self.model.embed_dim, num_classes)
+    }
+
+    /// `patch_embed`, `cls_token`, `pos_embed`, `blocks`, `norm`.
+    fn encoder_params(&self) -> u64 {
+        let width = self.model.embed_dim;
+        linear(self.patch_values(), width)
+            + width as u64
+            + position(self.patches(), width)
+            + self.model.depth as u64 * block(width, self.hidden(width))
+            + norm(width)
+    }
+
+    /// Forward FLOPs of the masked autoencoder for one image: matrix products only, a multiply-add
+    /// is 2.
+    ///
+    /// A block is `n * (8 D² + 4 D H) + 4 n² D`. The encoder's see the kept patches and the class
+    /// token, the decoder's all patches and the class token. Beside the blocks: the embedding of
+    /// all `L` patches (`2 L P D`), and the decoder's projections in and out.
+    pub fn mae_flops(&self, mask_ratio: f64) -> f64 {
+        let (seen, all) = (self.len_keep(mask_ratio) + 1, self.patches() + 1);
+        let width = self.model.decoder_embed_dim;
+        let blocks = self.model.decoder_depth as f64 * self.block_flops(all, width);
+        self.encoder_flops(seen)
+            + product(seen, self.model.embed_dim, width)
+            + blocks
+            + product(all, width, self.patch_values())
+    }
+
+    /// Forward FLOPs of the classifier for one image, counted as in [`Self::mae_flops`]; the head
+    /// is `2 D * classes`.
+    pub fn classifier_flops(&self, num_classes: usize) -> f64 {
+        self.encoder_flops(self.patches() + 1) + product(1, self.model.embed_dim, num_classes)
+    }
+
+    fn encoder_flops(&self, seen: usize) -> f64 {
+        let width = self.model.embed_dim;
+        product(self.patches(), self.patch_values(), width)
+            + self.model.depth as f64 * self.block_flops(seen, width)
+    }
+
+    /// qkv 6 n D², scores and their use 4 n² D, proj 2 n D², MLP 4 n D H.
+    fn block_flops(&self, tokens: usize, width: usize) -> f64 {
+        4.0 * product(tokens, width, width)
+            + 2.0 * product(tokens, tokens, width)
+            + 2.0 * product(tokens, width, self.hidden(width))
+    }
+
+    /// Values kept for the backward pass of one image: for a block 8 `D` (two norms and their
+    /// inputs, qkv, the attention's output) and 2 `H` (before and after GELU) a token, and two maps
+    /// of `n²` a head.
+    fn mae_activations(&self, mask_ratio: f64) -> f64 {
+        let ModelPlan { decoder_embed_dim: width, decoder_depth, decoder_num_heads: heads, .. } =
+            *self.model;
+        self.encoder_activations(self.len_keep(mask_ratio) + 1)
+            + decoder_depth as f64 * self.block_activations(self.patches() + 1, width, heads)
+    }
+
+    fn classifier_activations(&self) -> f64 {
+        self.encoder_activations(self.patches() + 1)
+    }
+
+    /// A frozen encoder keeps nothing: one block's values at a time.
+    fn frozen_activations(&self) -> f64 {
+        self.block_activations(self.patches() + 1, self.model.embed_dim, self.model.num_heads)
+    }
+
+    fn encoder_activations(&self, seen: usize) -> f64 {
+        self.model.depth as f64
+            * self.block_activations(seen, self.model.embed_dim, self.model.num_heads)
+    }
+
+    fn block_activations(&self, tokens: usize, width: usize, heads: usize) -> f64 {
+        let a_token = 8 * width + 2 * self.hidden(width);
+        tokens as f64 * a_token as f64 + 2.0 * heads as f64 * (tokens as f64).powi(2)
+    }
+}
+
+fn linear(inputs: usize, outputs: usize) -> u64 {
+    (inputs as u64 + 1) * outputs as u64
+}
+
+fn norm(width: usize) -> u64 {
+    2 * width as u64
+}
+
+/// Patches and class token.
+fn position(patches: usize, width: usize) -> u64 {
+    (patches as u64 + 1) * width as u64
+}
+
+/// `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1`, `mlp.fc2`.
+fn block(width: usize, hidden: usize) -> u64 {
+    2 * norm(width)
+        + linear(width, 3 * width)
+        + linear(width, width)
+        + linear(width, hidden)
+        + linear(hidden, width)
+}
+
+/// FLOPs of `[rows, inner] x [inner, columns]`.
+fn product(rows: usize, inner: usize, columns: usize) -> f64 {
+    2.0 * rows as f64 * inner as f64 * columns as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sizes::ModelSize;
+    use super::*;
+
+    fn model(size: ModelSize) -> ModelPlan {
+        let encoder = size.encoder();
+        ModelPlan {
+            patch_size: encoder.patch_size,
+            embed_dim: encoder.embed_dim,
+            depth: encoder.depth,
+            num_heads: encoder.num_heads,
+            mlp_ratio: 4.0,
+            decoder_embed_dim: 512,
+            decoder_depth: 8,
+            decoder_num_heads: 16,
+        }
+    }
+
+    #[test]
+    fn parameters_are_the_official_models() {
+        for (size, mae, classifier) in [
+            (ModelSize::Base, 111_907_840, 86_567_656),
+            (ModelSize::Large, 329_541_888, 304_326_632),
+            (ModelSize::Huge, 657_074_508, 632_045_800),
+        ] {
+            let model = model(size);
+            let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
+            assert_eq!(dims.mae_params(), mae);
+            assert_eq!(dims.classifier_params(1000), classifier);
+        }
+    }
+
+    #[test]
+    fn flops_are_counted_as_in_the_field() {
+        let model = model(ModelSize::Base);
+        let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
+        // 12 blocks on 50 tokens, 8 on 197, patches, and the decoder's two projections, written out.
+        let encoder =
+            12.0 * (24.0 * 50.0 * 589_824.0 + 4.0 * 2_500.0 * 768.0) + 2.0 * 196.0 * 589_824.0;
+        let decoder = 8.0 * (24.0 * 197.0 * 262_144.0 + 4.0 * 38_809.0 * 512.0)
+            + 2.0 * 50.0 * 768.0 * 512.0
+            + 2.0 * 197.0 * 512.0 * 768.0;
+        assert!((dims.mae_flops(0.75) - (encoder + decoder)).abs() < 1.0);
+        // ViT-B/16 is known as 17.6 G multiply-adds, attention included.
+        assert!((dims.classifier_flops(1000) / 2e9 - 17.56).abs() < 0.1);
+    }
+}

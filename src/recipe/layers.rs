@@ -1,0 +1,336 @@
+//! The layers of a recipe, lowest first: defaults, `extends`, the file, the environment, `--set`.
+//!
+//! Figment merges them, a table key by key, anything else as a whole, and remembers which layer
+//! gave each value. What `extends` names is merged whole, with its own `extends` below it; so of
+//! two entries the later one wins with everything it brings.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use figment::value::{Dict, Map, Tag, Value as Tagged};
+use figment::{Figment, Metadata, Profile, Provider, Source};
+use toml::{Table, Value};
+
+use super::error::{Origin, Problem, RecipeError};
+use super::near;
+use super::parse::{self, Parsed, Place};
+use super::schema::{self, DEFAULTS, KEYS};
+
+/// The stages, in running order: the tables that count only where a layer above the defaults has
+/// them.
+pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
+
+/// Where each dotted key comes from, tables included.
+pub(super) type Origins = BTreeMap<String, Placed>;
+
+/// The merged layers.
+#[derive(Debug, Clone)]
+pub(super) struct Merged {
+    pub(super) tree: Table,
+    pub(super) origins: Origins,
+}
+
+/// Where a value comes from, and how its layer stands to the others.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Placed {
+    pub(super) origin: Origin,
+    /// Equal for values that no layer order decides between: of one file, of the environment, of
+    /// `--set`.
+    pub(super) rank: usize,
+    /// Order in which the values were written.
+    pub(super) order: (usize, usize),
+}
+
+/// Reads and merges the layers; `text` is the file's content where it has been read. Warnings are added to `warnings`.
+pub(super) fn merge(
+    path: &Path,
+    text: Option<&str>,
+    env: &[(String, String)],
+    set: &[String],
+    warnings: &mut Vec<String>,
+) -> Result<Merged, Vec<RecipeError>> {
+    let mut layers = Layers::default();
+    match text {
+        Some(text) => layers.add_text(path, text, &mut Vec::new()),
+        None => layers.add_file(path, None, &mut Vec::new()),
+    }
+    for (var, text) in env {
+        layers.add_env(var, text, warnings);
+    }
+    for arg in set {
+        layers.add_set(arg);
+    }
+    if layers.errors.is_empty() { Ok(layers.merged()) } else { Err(layers.errors) }
+}
+
+#[derive(Debug)]
+struct Layer {
+    kind: Kind,
+    content: Parsed,
+}
+
+#[derive(Debug, PartialEq)]
+enum Kind {
+    Default,
+    File(PathBuf),
+    Env(String),
+    Set(String),
+}
+
+#[derive(Default)]
+struct Layers {
+    layers: Vec<Layer>,
+    errors: Vec<RecipeError>,
+}
+
+/// An open file of the `extends` chain: as named, and as the system knows it.
+type Open = (PathBuf, PathBuf);
+
+impl Layers {
+    fn fail(&mut self, key: &str, origin: Origin, problem: Problem) {
+        self.errors.push(RecipeError { key: key.to_owned(), origin, problem });
+    }
+
+    /// Adds what the file extends, then the file. `named` is the `extends` that leads here.
+    fn add_file(&mut self, path: &Path, named: Option<&Origin>, open: &mut Vec<Open>) {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let whole = Origin::File { path: path.to_owned(), line: 0 };
+                let (key, origin) = named.map_or(("", whole), |named| ("extends", named.clone()));
+                let cause = format!("{}: {error}", path.display());
+                let cause = if named.is_some() { cause } else { error.to_string() };
+                return self.fail(key, origin, Problem::Unreadable { cause });
+            }
+        };
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if let Some(start) = open.iter().position(|(_, other)| *other == real) {
+            let mut chain: Vec<_> = open[start..].iter().map(|(named, _)| named.clone()).collect();
+            chain.push(path.to_owned());
+            let origin = named.expect("the first file is not open yet").clone();
+            return self.fail("extends", origin, Problem::Cycle { chain });
+        }
+        open.push((path.to_owned(), real));
+        self.add_text(path, &text, open);
+        open.pop();
+    }
+
+    fn add_text(&mut self, path: &Path, text: &str, open: &mut Vec<Open>) {
+        match parse::parse(text) {
+            Err(error) => {
+                let origin = Origin::File { path: path.to_owned(), line: error.line };
+                self.fail("", origin, Problem::Syntax { message: error.message });
+            }
+            Ok(content) => self.add_parsed(path, content, open),
+        }
+    }
+
+    fn add_parsed(&mut self, path: &Path, mut content: Parsed, open: &mut Vec<Open>) {
+        let line = content.places.get("extends").map_or(0, |place| place.line);
+        let origin = Origin::File { path: path.to_owned(), line };
+        match extended_files(content.table.remove("extends")) {
+            Ok(files) => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                for file in files {
+                    self.add_file(&folder.join(file), Some(&origin), open);
+                }
+            }
+            Err(found) => {
+                let expected = "a recipe's file name or a list of them".to_owned();
+                self.fail("extends", origin, Problem::WrongType { found, expected, near: None });
+            }
+        }
+        self.layers.push(Layer { kind: Kind::File(path.to_owned()), content });
+    }
+
+    /// Adds `MAE_<TABLE>__<KEY>`; another `MAE_` variable only warns.
+    fn add_env(&mut self, var: &str, text: &str, warnings: &mut Vec<String>) {
+        let Some(rest) = var.strip_prefix("MAE_") else { return };
+        let key = rest.to_lowercase().replace("__", ".");
+        let settable = key != "extends" && KEYS.contains(&key) && rest == rest.to_uppercase();
+        if !settable {
+            let near =
+                near::key(&key, &[]).map(|near| format!("; did you mean {}?", variable(&near)));
+            let near = near.unwrap_or_default();
+            warnings.push(format!(
+                "the environment variable {var} names no key of a recipe and is ignored{near}"
+            ));
+            return;
+        }
+        let parts: Vec<_> = key.split('.').map(str::to_owned).collect();
+        self.add_value(Kind::Env(var.to_owned()), &key, &parts, text);
+    }
+
+    fn add_set(&mut self, arg: &str) {
+        let origin = Origin::Set { arg: arg.to_owned() };
+        let refused = |why: &str, hint: &str| Problem::Refused {
+            found: String::new(),
+            why: why.to_owned(),
+            hint: hint.to_owned(),
+        };
+        let Some((key, text)) = arg.split_once('=') else {
+            let problem = refused("has no value", "write --set KEY=VALUE");
+            return self.fail(arg, origin, problem);
+        };
+        let key = key.trim();
+        match parse::parse_key(key) {
+            None => {
+                let hint = "write --set KEY=VALUE with a dotted key, as pretrain.epochs=10";
+                self.fail(key, origin, refused("is no key", hint));
+            }
+            Some(parts) if parts[0] == "extends" => {
+                self.fail(
+                    key,
+                    origin,
+                    refused("is for files only", "write it in a recipe of your own"),
+                );
+            }
+            Some(parts) => {
+                self.add_value(Kind::Set(arg.to_owned()), &parts.join("."), &parts, text);
+            }
+        }
+    }
+
+    fn add_value(&mut self, kind: Kind, key: &str, parts: &[String], text: &str) {
+        let mut value = parse::parse_value(text.trim());
+        if schema::at(key).is_some_and(|schema| schema["type"] == "string") && !value.is_str() {
+            value = Value::String(text.trim().to_owned());
+        }
+        let content = Parsed { table: parse::nest(parts, value), places: BTreeMap::new() };
+        self.layers.push(Layer { kind, content });
+    }
+
+    fn merged(mut self) -> Merged {
+        let mut defaults = DEFAULTS.clone();
+        let said =
+            |stage: &str| self.layers.iter().any(|layer| layer.content.table.contains_key(stage));
+        for stage in STAGES.into_iter().filter(|stage| !said(stage)) {
+            defaults.remove(stage);
+        }
+        let content = Parsed { table: defaults, places: BTreeMap::new() };
+        self.layers.insert(0, Layer { kind: Kind::Default, content });
+
+        let figment = (self.layers.iter().enumerate())
+            .fold(Figment::new(), |figment, (index, layer)| {
+                figment.merge(Numbered { index, layer })
+            });
+        let values = figment
+            .data()
+            .ok()
+            .and_then(|mut profiles| profiles.remove(&Profile::Default))
+            .expect("the layers are parsed already");
+        let mut origins = Origins::new();
+        let tree = self.untag("", values, &figment, &mut origins);
+        Merged { tree, origins }
+    }
+
+    /// Takes the tags off a table, and keeps in `origins` what they say.
+    fn untag(&self, prefix: &str, values: Dict, figment: &Figment, origins: &mut Origins) -> Table {
+        let mut table = Table::new();
+        for (key, value) in values {
+            let path = format!("{prefix}{key}");
+            origins.insert(path.clone(), self.placed(&path, layer_of(value.tag(), figment)));
+            let value = match value {
+                Tagged::Dict(_, inner) => {
+                    Value::Table(self.untag(&format!("{path}."), inner, figment, origins))
+                }
+                leaf => plain(leaf),
+            };
+            table.insert(key, value);
+        }
+        table
+    }
+
+    /// The place of `key`, which layer `index` gave. A table several layers have is placed where
+    /// one names it.
+    fn placed(&self, key: &str, index: usize) -> Placed {
+        let names = |layer: &Layer| layer.content.places.contains_key(key);
+        let index = match &self.layers[index] {
+            layer if matches!(layer.kind, Kind::File(_)) && !names(layer) => {
+                self.layers.iter().rposition(names).unwrap_or(index)
+            }
+            _ => index,
+        };
+        let layer = &self.layers[index];
+        let place = layer.content.places.get(key).copied().unwrap_or(Place { byte: 0, line: 0 });
+        let (origin, rank) = match &layer.kind {
+            Kind::Default => (Origin::Default, 0),
+            Kind::File(path) => (Origin::File { path: path.clone(), line: place.line }, index),
+            Kind::Env(var) => (Origin::Env { var: var.clone() }, usize::MAX - 1),
+            Kind::Set(arg) => (Origin::Set { arg: arg.clone() }, usize::MAX),
+        };
+        Placed { origin, rank, order: (index, place.byte) }
+    }
+}
+
+/// `MAE_PRETRAIN__BLR` of `pretrain.blr`.
+fn variable(key: &str) -> String {
+    format!("MAE_{}", key.replace('.', "__").to_uppercase())
+}
+
+/// The entries of an `extends`, or its text where it is something else.
+fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
+    match extends {
+        None => Ok(Vec::new()),
+        Some(Value::String(one)) => Ok(vec![one]),
+        Some(other) => {
+            let found = super::write::toml_text(&other);
+            other.try_into().map_err(|_| found)
+        }
+    }
+}
+
+/// A layer as figment sees it: its metadata is its place among the layers.
+struct Numbered<'a> {
+    index: usize,
+    layer: &'a Layer,
+}
+
+impl Provider for Numbered<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::from("layer", Source::Custom(self.index.to_string()))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let dict = self.layer.content.table.iter().map(|(k, v)| (k.clone(), tagged(v))).collect();
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+fn layer_of(tag: Tag, figment: &Figment) -> usize {
+    figment
+        .get_metadata(tag)
+        .and_then(|metadata| metadata.source.as_ref()?.custom()?.parse().ok())
+        .expect("every value comes from a numbered layer")
+}
+
+fn tagged(value: &Value) -> Tagged {
+    match value {
+        Value::String(text) => Tagged::from(text.clone()),
+        Value::Integer(number) => Tagged::from(*number),
+        Value::Float(number) => Tagged::from(*number),
+        Value::Boolean(yes) => Tagged::from(*yes),
+        // No key takes a date; as its text it is refused wherever a word is not free.
+        Value::Datetime(date) => Tagged::from(date.to_string()),
+        Value::Array(items) => Tagged::from(items.iter().map(tagged).collect::<Vec<_>>()),
+        Value::Table(table) => {
+            Tagged::from(table.iter().map(|(k, v)| (k.clone(), tagged(v))).collect::<Dict>())
+        }
+    }
+}
+
+fn plain(value: Tagged) -> Value {
+    match value {
+        Tagged::String(_, text) => Value::String(text),
+        Tagged::Bool(_, yes) => Value::Boolean(yes),
+        Tagged::Num(_, number) => match number.to_i128() {
+            Some(integer) => Value::Integer(integer as i64),
+            None => Value::Float(number.to_f64().expect("a number is whole or a float")),
+        },
+        Tagged::Array(_, items) => Value::Array(items.into_iter().map(plain).collect()),
+        Tagged::Dict(_, inner) => {
+            Value::Table(inner.into_iter().map(|(key, value)| (key, plain(value))).collect())
+        }
+        Tagged::Char(..) | Tagged::Empty(..) => unreachable!("TOML has no such values"),
+    }
+}

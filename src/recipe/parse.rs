@@ -1,0 +1,164 @@
+//! TOML text to a table and the places of its keys, with `[sweep]` brought into one form.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+/// Where a key is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Byte in the text.
+    pub(super) byte: usize,
+    /// Counted from 1.
+    pub(super) line: usize,
+}
+
+/// A parsed recipe file: its values, and the place of every dotted key.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    pub(super) table: Table,
+    pub(super) places: BTreeMap<String, Place>,
+}
+
+/// Why a text is not a recipe's TOML.
+pub(super) struct NotToml {
+    pub(super) line: usize,
+    pub(super) message: String,
+}
+
+/// Parses a file's text. A `[sweep]` of nested tables (`pretrain.mask_ratio = […]`, without quotes)
+/// becomes one of dotted keys.
+pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
+    let not_toml = |error: &toml::de::Error| NotToml {
+        line: line_of(text, error.span().map_or(0, |span| span.start)),
+        message: short(error.message()),
+    };
+    let spanned = DeTable::parse(text).map_err(|error| not_toml(&error))?;
+    let mut table: Table = text.parse().map_err(|error| not_toml(&error))?;
+    let mut places = BTreeMap::new();
+    collect_places(text, "", spanned.get_ref(), &mut places);
+    flatten_sweep(&mut table);
+    Ok(Parsed { table, places })
+}
+
+/// Reads a dotted key, `a.b` or `sweep."a.b"`, and gives its parts.
+pub(super) fn parse_key(key: &str) -> Option<Vec<String>> {
+    let table: Table = format!("{key} = 0").parse().ok()?;
+    let mut parts = Vec::new();
+    let mut rest = &table;
+    loop {
+        let (part, value) = rest.iter().next().filter(|_| rest.len() == 1)?;
+        parts.push(part.clone());
+        match value {
+            Value::Table(inner) => rest = inner,
+            _ => return (value.as_integer() == Some(0)).then_some(parts),
+        }
+    }
+}
+
+/// Reads a value of the environment or of `--set`: TOML where it is TOML, else the text itself.
+pub(super) fn parse_value(text: &str) -> Value {
+    match format!("v = {text}").parse::<Table>() {
+        Ok(mut table) if table.len() == 1 => table.remove("v"),
+        _ => None,
+    }
+    .unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+/// A table that holds `value` at the end of `parts`.
+pub(super) fn nest(parts: &[String], value: Value) -> Table {
+    let value = parts[1..]
+        .iter()
+        .rev()
+        .fold(value, |value, part| Value::Table(Table::from_iter([(part.clone(), value)])));
+    let mut table = Table::from_iter([(parts[0].clone(), value)]);
+    flatten_sweep(&mut table);
+    table
+}
+
+fn flatten_sweep(table: &mut Table) {
+    if let Some(Value::Table(sweep)) = table.get_mut("sweep") {
+        let mut flat = Table::new();
+        flatten(std::mem::take(sweep), "", &mut flat);
+        *sweep = flat;
+    }
+}
+
+fn flatten(table: Table, prefix: &str, flat: &mut Table) {
+    for (key, value) in table {
+        let key = format!("{prefix}{key}");
+        match value {
+            Value::Table(inner) => flatten(inner, &format!("{key}."), flat),
+            leaf => {
+                flat.insert(key, leaf);
+            }
+        }
+    }
+}
+
+fn collect_places(
+    text: &str,
+    prefix: &str,
+    table: &DeTable<'_>,
+    places: &mut BTreeMap<String, Place>,
+) {
+    for (key, value) in table {
+        let byte = key.span().start;
+        let path = format!("{prefix}{}", key.get_ref());
+        if let DeValue::Table(inner) = value.get_ref() {
+            collect_places(text, &format!("{path}."), inner, places);
+        }
+        places.insert(path, Place { byte, line: line_of(text, byte) });
+    }
+}
+
+fn line_of(text: &str, byte: usize) -> usize {
+    1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
+}
+
+/// The parser's message in one line.
+fn short(message: &str) -> String {
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(160).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_lines() {
+        let parsed =
+            parse("name = 'x'\n[pretrain]\nepochs = 3\n\naugment.hflip = true\n").ok().unwrap();
+        assert_eq!(parsed.places["pretrain.epochs"].line, 3);
+        assert_eq!(parsed.places["pretrain.augment.hflip"].line, 5);
+    }
+
+    #[test]
+    fn a_sweep_may_be_written_without_quotes() {
+        let quoted = parse("[sweep]\n\"pretrain.mask_ratio\" = [0.5]").ok().unwrap();
+        let nested = parse("[sweep]\npretrain.mask_ratio = [0.5]").ok().unwrap();
+        assert_eq!(quoted.table, nested.table);
+        assert_eq!(quoted.places["sweep.pretrain.mask_ratio"].line, 2);
+        assert_eq!(nested.places["sweep.pretrain.mask_ratio"].line, 2);
+    }
+
+    #[test]
+    fn a_value_that_is_not_toml_is_a_string() {
+        assert_eq!(parse_value("1e-3"), Value::Float(1e-3));
+        assert_eq!(parse_value("[1, 2]"), Value::Array(vec![Value::Integer(1), Value::Integer(2)]));
+        for text in ["cuda", "", "[0.5", "1\nw = 2", "a # b"] {
+            assert_eq!(parse_value(text), Value::String(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_key_is_a_toml_key() {
+        assert_eq!(parse_key("pretrain.epochs").unwrap(), ["pretrain", "epochs"]);
+        assert_eq!(parse_key("sweep.\"a.b\"").unwrap(), ["sweep", "a.b"]);
+        for bad in ["", "a..b", "a b", "a = 1\nb"] {
+            assert_eq!(parse_key(bad), None);
+        }
+    }
+}

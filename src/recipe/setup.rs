@@ -1,0 +1,189 @@
+//! From the tables `[data]`, `[model]` and `[runtime]` to their plans. What is derived is written
+//! back.
+
+use std::path::PathBuf;
+
+use super::Missing;
+use super::context::{Context, given};
+use super::error::Problem;
+use super::plan::{DataPlan, DeviceKind, Format, ModelPlan, Promised, RuntimePlan, Threads};
+use super::schema::{Data, Model, Runtime};
+use super::values::{All, Auto, Or};
+use super::vars;
+
+/// ImageNet's channel means and standard deviations, as the official code normalizes with.
+const IMAGENET: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
+
+pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
+    let format = given(data.format.as_ref());
+    let in_chans = given(data.in_chans.as_ref());
+    let path = data_path(data, format, cx);
+    let class_map = data.class_map.clone().and_then(|text| expanded("data.class_map", &text, cx));
+    data.class_map = class_map.as_deref().map(vars::escape);
+
+    let [imagenet_mean, imagenet_std] = IMAGENET;
+    let natural = in_chans == 3 && format != Format::Digits;
+    let default =
+        |imagenet: [f64; 3]| if natural { imagenet.to_vec() } else { vec![0.5; in_chans] };
+    let mean = data.mean.get_or_insert_with(|| default(imagenet_mean)).clone();
+    let std = data.std.get_or_insert_with(|| default(imagenet_std)).clone();
+    for (key, list) in [("data.mean", &mean), ("data.std", &std)] {
+        if list.len() != in_chans {
+            let relation = "has not one value for each channel of";
+            let hint = format!("give {in_chans} values, or leave it out");
+            cx.conflict((key, format!("{list:?}")), relation, ("data.in_chans", in_chans), hint);
+        }
+    }
+    DataPlan {
+        format,
+        path,
+        input_size: given(data.input_size.as_ref()),
+        in_chans,
+        mean: mean.iter().map(|value| *value as f32).collect(),
+        std: std.iter().map(|value| *value as f32).collect(),
+        class_map: class_map.map(PathBuf::from),
+        workers: threads(data.workers.as_ref()),
+        promised: Promised {
+            num_classes: data.num_classes,
+            train_images: data.train_images,
+            val_images: data.val_images,
+        },
+    }
+}
+
+/// The data's folder; empty for a format that needs none, and where it is missing but only a
+/// warning.
+fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
+    if matches!(format, Format::Digits | Format::Synthetic) {
+        data.path = None;
+        return PathBuf::new();
+    }
+    let Some(text) = data.path.clone().filter(|text| !text.is_empty()) else {
+        let origin = cx.origin(if data.path.is_some() { "data.path" } else { "data.format" });
+        let word = serde_json::to_value(format).unwrap_or_default();
+        let problem = Problem::Refused {
+            found: String::new(),
+            why: format!("is missing, and `data.format = {word}` needs it"),
+            hint: "write `path = …` under [data], or --set data.path=PATH; \
+                   the formats \"digits\" and \"synthetic\" need no files"
+                .to_owned(),
+        };
+        cx.add("data.path", &["data.format"], problem);
+        if let Some(error) = cx.problems.last_mut().filter(|error| error.key == "data.path") {
+            error.origin = origin;
+        }
+        return PathBuf::new();
+    };
+    match vars::expand(&text, cx.env) {
+        Ok(path) => {
+            data.path = Some(vars::escape(&path));
+            PathBuf::from(path)
+        }
+        Err(var) if cx.options.missing_data == Missing::Warn => {
+            let origin = cx.origin("data.path");
+            cx.warnings.push(format!(
+                "`data.path` needs the environment variable {var}, which is not set ({origin})"
+            ));
+            PathBuf::from(text)
+        }
+        Err(var) => {
+            cx.add("data.path", &[], Problem::UnsetVariable { var });
+            PathBuf::from(text)
+        }
+    }
+}
+
+/// The text with its variables replaced; an unset one is a problem.
+pub(super) fn expanded(key: &str, text: &str, cx: &mut Context<'_>) -> Option<String> {
+    vars::expand(text, cx.env).map_err(|var| cx.add(key, &[], Problem::UnsetVariable { var })).ok()
+}
+
+pub(super) fn runtime(runtime: &mut Runtime, cx: &Context<'_>) -> RuntimePlan {
+    let device = given(runtime.device.as_ref());
+    let devices = match given(runtime.devices.as_ref()) {
+        Or::Value(count) => count,
+        Or::Word(All::All) if device == DeviceKind::Cpu => 1,
+        Or::Word(All::All) => cx.options.gpus.max(1),
+    };
+    runtime.devices = Some(Or::Value(devices));
+    RuntimePlan {
+        device,
+        devices,
+        precision: given(runtime.precision.as_ref()),
+        threads: threads(runtime.threads.as_ref()),
+    }
+}
+
+fn threads(setting: Option<&Or<Auto, usize>>) -> Threads {
+    match given(setting) {
+        Or::Word(Auto::Auto) => Threads::Auto,
+        Or::Value(count) => Threads::Count(count),
+    }
+}
+
+pub(super) fn model(model: &mut Model, input_size: usize, cx: &mut Context<'_>) -> ModelPlan {
+    let size = given(model.size.as_ref()).encoder();
+    let plan = ModelPlan {
+        patch_size: *model.patch_size.get_or_insert(size.patch_size),
+        embed_dim: *model.embed_dim.get_or_insert(size.embed_dim),
+        depth: *model.depth.get_or_insert(size.depth),
+        num_heads: *model.num_heads.get_or_insert(size.num_heads),
+        mlp_ratio: given(model.mlp_ratio.as_ref()),
+        decoder_embed_dim: given(model.decoder_embed_dim.as_ref()),
+        decoder_depth: given(model.decoder_depth.as_ref()),
+        decoder_num_heads: given(model.decoder_num_heads.as_ref()),
+    };
+    let same = (plan.patch_size, plan.embed_dim, plan.depth, plan.num_heads)
+        == (size.patch_size, size.embed_dim, size.depth, size.num_heads);
+    if !same {
+        model.size = None; // the name would promise another model
+    }
+
+    if !input_size.is_multiple_of(plan.patch_size) {
+        let below = input_size / plan.patch_size * plan.patch_size;
+        let near = [below, below + plan.patch_size].map(|size| size.to_string());
+        let near = if below == 0 { near[1].clone() } else { near.join(" or ") };
+        let hint = format!("input_size = {near} is the nearest that fits the patches");
+        let by = ("model.patch_size", plan.patch_size);
+        cx.conflict(("data.input_size", input_size), "is not a multiple of", by, hint);
+    }
+    let encoder = (plan.embed_dim, plan.num_heads);
+    check_width(["model.embed_dim", "model.num_heads"], encoder, plan.mlp_ratio, cx);
+    let decoder = (plan.decoder_embed_dim, plan.decoder_num_heads);
+    check_width(
+        ["model.decoder_embed_dim", "model.decoder_num_heads"],
+        decoder,
+        plan.mlp_ratio,
+        cx,
+    );
+    plan
+}
+
+fn check_width(
+    [dim_key, heads_key]: [&str; 2],
+    (dim, heads): (usize, usize),
+    mlp_ratio: f64,
+    cx: &mut Context<'_>,
+) {
+    if !dim.is_multiple_of(heads) {
+        let fitting = (1..=dim.min(32)).filter(|heads| dim.is_multiple_of(*heads));
+        let fitting = fitting.map(|heads| heads.to_string()).collect::<Vec<_>>().join(", ");
+        let hint = format!("numbers of heads that divide it: {fitting}");
+        cx.conflict((dim_key, dim), "is not a multiple of", (heads_key, heads), hint);
+    }
+    if !dim.is_multiple_of(4) {
+        let below = dim / 4 * 4;
+        let near = if below == 0 { "4".to_owned() } else { format!("{below} or {}", below + 4) };
+        let why = "is not a multiple of 4, which the position embedding of sines and cosines needs";
+        cx.refuse(dim_key, dim, why, format!("the nearest is {near}"));
+    }
+    if (dim as f64 * mlp_ratio) < 1.0 {
+        let relation = "leaves the MLP no unit beside";
+        cx.conflict(
+            ("model.mlp_ratio", mlp_ratio),
+            relation,
+            (dim_key, dim),
+            "the usual ratio is 4.0",
+        );
+    }
+}

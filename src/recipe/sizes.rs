@@ -1,0 +1,68 @@
+//! The official model sizes by name.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// An official model. `mae_<name>` and `mae_<name>_dec512d8b` are read as the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ModelSize {
+    /// ViT-Ti/16, the usual small one; not in the paper.
+    #[serde(rename = "vit_tiny_patch16", alias = "mae_vit_tiny_patch16")]
+    #[serde(alias = "mae_vit_tiny_patch16_dec512d8b")]
+    Tiny,
+    /// ViT-S/16; not in the paper.
+    #[serde(rename = "vit_small_patch16", alias = "mae_vit_small_patch16")]
+    #[serde(alias = "mae_vit_small_patch16_dec512d8b")]
+    Small,
+    /// ViT-B/16.
+    #[serde(rename = "vit_base_patch16", alias = "mae_vit_base_patch16")]
+    #[serde(alias = "mae_vit_base_patch16_dec512d8b")]
+    Base,
+    /// ViT-L/16.
+    #[serde(rename = "vit_large_patch16", alias = "mae_vit_large_patch16")]
+    #[serde(alias = "mae_vit_large_patch16_dec512d8b")]
+    Large,
+    /// ViT-H/14.
+    #[serde(rename = "vit_huge_patch14", alias = "mae_vit_huge_patch14")]
+    #[serde(alias = "mae_vit_huge_patch14_dec512d8b")]
+    Huge,
+}
+
+/// What a size's name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Encoder {
+    pub(super) patch_size: usize,
+    pub(super) embed_dim: usize,
+    pub(super) depth: usize,
+    pub(super) num_heads: usize,
+}
+
+impl ModelSize {
+    /// The encoder of this size (paper §4 and its appendix; the two small ones as in the field).
+    pub(super) fn encoder(self) -> Encoder {
+        let (patch_size, embed_dim, depth, num_heads) = match self {
+            Self::Tiny => (16, 192, 12, 3),
+            Self::Small => (16, 384, 12, 6),
+            Self::Base => (16, 768, 12, 12),
+            Self::Large => (16, 1024, 24, 16),
+            Self::Huge => (14, 1280, 32, 16),
+        };
+        Encoder { patch_size, embed_dim, depth, num_heads }
+    }
+}
+
+impl JsonSchema for ModelSize {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ModelSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let short =
+            ["tiny_patch16", "small_patch16", "base_patch16", "large_patch16", "huge_patch14"];
+        let names = [("vit_", ""), ("mae_vit_", ""), ("mae_vit_", "_dec512d8b")]
+            .iter()
+            .flat_map(|(before, after)| short.iter().map(move |s| format!("{before}{s}{after}")))
+            .collect::<Vec<_>>();
+        json_schema!({ "type": "string", "enum": names })
+    }
+}

@@ -1,0 +1,110 @@
+//! What fine-tunings and probes start from: `from`, spelled out as epochs, files and scratch.
+
+use std::path::{Path, PathBuf};
+
+use super::Missing;
+use super::context::{Context, given};
+use super::jobs::StageKind;
+use super::near;
+use super::plan::{PretrainPlan, Source};
+use super::setup::expanded;
+use super::values::{FromEntry, OneOrMany};
+use super::vars;
+
+const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
+
+/// Gives one source for each job, in the order of `from`, without doubles, and writes them back.
+pub(super) fn from(
+    stage: StageKind,
+    setting: &mut Option<OneOrMany<FromEntry>>,
+    pretrain: Option<&PretrainPlan>,
+    cx: &mut Context<'_>,
+) -> Vec<Source> {
+    let key = format!("{stage}.from");
+    let kept = pretrain.map(|pretrain| pretrain.checkpoint_epochs.as_slice());
+    let mut sources = Vec::new();
+    for entry in given(setting.as_ref()).as_slice() {
+        for source in spelled_out(&key, entry, kept, cx) {
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
+    }
+    *setting = Some(OneOrMany::Many(sources.iter().map(entry).collect()));
+    sources
+}
+
+fn spelled_out(
+    key: &str,
+    entry: &FromEntry,
+    kept: Option<&[usize]>,
+    cx: &mut Context<'_>,
+) -> Vec<Source> {
+    match entry {
+        FromEntry::Text(word) if word == "scratch" => vec![Source::Scratch],
+        FromEntry::Text(word) if word == "checkpoints" || word == "last" => {
+            let kept = kept_or_refuse(key, &format!("\"{word}\""), kept, cx);
+            let first = if word == "last" { kept.len().saturating_sub(1) } else { 0 };
+            kept[first..].iter().copied().map(Source::Epoch).collect()
+        }
+        FromEntry::Text(text) => file(key, text, cx).into_iter().collect(),
+        FromEntry::Epoch(epoch) => {
+            let kept = kept_or_refuse(key, &epoch.to_string(), kept, cx);
+            if !kept.is_empty() && !kept.contains(epoch) {
+                let why = "is an epoch that no checkpoint is kept of";
+                let hint = format!("kept: {kept:?}; `pretrain.checkpoint_epochs` can keep more");
+                let others = ["pretrain.checkpoint_epochs", "pretrain.epochs"];
+                cx.refuse_with(key, &others, epoch, why, hint);
+            }
+            vec![Source::Epoch(*epoch)]
+        }
+    }
+}
+
+/// The epochs pre-training keeps; without a pre-training, a problem.
+fn kept_or_refuse<'a>(
+    key: &str,
+    found: &str,
+    kept: Option<&'a [usize]>,
+    cx: &mut Context<'_>,
+) -> &'a [usize] {
+    let Some(kept) = kept else {
+        let why = "asks for this run's own checkpoints, and the recipe has no [pretrain]";
+        let hint = format!("add [pretrain], or start elsewhere: {key} = \"scratch\" or a file");
+        cx.refuse_with(key, &["pretrain"], found, why, hint);
+        return &[];
+    };
+    kept
+}
+
+/// A checkpoint's file or folder, which has to be there: a slip in a word must not be taken for a
+/// file's name.
+fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
+    let path = expanded(key, text, cx)?;
+    if !Path::new(&path).exists() {
+        let found = toml::Value::String(text.to_owned());
+        let hint = match near::word(&path, WORDS) {
+            Some(word) => format!("did you mean `\"{word}\"`?"),
+            None if path.parse::<usize>().is_ok() => {
+                format!("did you mean the epoch, `{path}` without quotes?")
+            }
+            None => "a file is looked for from the current directory".to_owned(),
+        };
+        if cx.options.missing_data == Missing::Warn {
+            let origin = cx.origin(key);
+            cx.warnings.push(format!("`{key} = {found}` names no file ({origin}); {hint}"));
+        } else {
+            cx.refuse(key, found, "names no file", hint);
+        }
+    }
+    Some(Source::File(PathBuf::from(path)))
+}
+
+/// The entry that gives this source back.
+fn entry(source: &Source) -> FromEntry {
+    match source {
+        Source::Scratch => FromEntry::Text("scratch".to_owned()),
+        Source::Epoch(epoch) => FromEntry::Epoch(*epoch),
+        Source::File(path) => FromEntry::Text(vars::escape(&path.to_string_lossy())),
+    }
+}

@@ -1,0 +1,249 @@
+//! The grid of `[sweep]`: its axes, its points, and the folders' names.
+
+use serde_json::Value as Schema;
+use toml::{Table, Value};
+
+use super::check::fits;
+use super::error::{Origin, Problem, RecipeError};
+use super::layers::{Merged, STAGES};
+use super::schema;
+use super::write::toml_text;
+
+/// Most points of a grid; more is a slip.
+const MOST_POINTS: usize = 10_000;
+/// Longest name of a point's folder, below what file systems take.
+const LONGEST_NAME: usize = 200;
+
+/// A swept key and its values, without doubles.
+#[derive(Debug)]
+pub(super) struct Axis {
+    pub(super) key: String,
+    pub(super) values: Vec<Value>,
+}
+
+/// One combination: a value of each axis.
+pub(super) type Point<'a> = Vec<(&'a str, &'a Value)>;
+
+/// Takes `[sweep]` out of the tree, whose keys and types are checked, and gives its axes in the
+/// order they are written in.
+pub(super) fn take_axes(merged: &mut Merged, problems: &mut Vec<RecipeError>) -> Vec<Axis> {
+    let Some(Value::Table(sweep)) = merged.tree.remove("sweep") else { return Vec::new() };
+    let placed = |key: &str| merged.origins.get(&format!("sweep.{key}"));
+    let mut axes: Vec<_> =
+        sweep.into_iter().filter_map(|(key, values)| axis(key, &values)).collect();
+    axes.sort_by_key(|axis| placed(&axis.key).map(|placed| placed.order));
+    axes.retain(|axis| {
+        let problem = refusal(axis, merged);
+        let fine = problem.is_none();
+        problems.extend(problem.map(|problem| RecipeError {
+            key: format!("sweep.{}", axis.key),
+            origin: placed(&axis.key).map_or(Origin::Default, |placed| placed.origin.clone()),
+            problem,
+        }));
+        fine
+    });
+    let points = axes.iter().fold(1_usize, |points, axis| points.saturating_mul(axis.values.len()));
+    if points > MOST_POINTS {
+        problems.push(RecipeError {
+            key: "sweep".to_owned(),
+            origin: merged
+                .origins
+                .get("sweep")
+                .map_or(Origin::Default, |placed| placed.origin.clone()),
+            problem: Problem::Refused {
+                found: String::new(),
+                why: format!("has {points} points, more than {MOST_POINTS}"),
+                hint: "sweep fewer keys at once".to_owned(),
+            },
+        });
+        axes.clear();
+    }
+    axes
+}
+
+fn axis(key: String, values: &Value) -> Option<Axis> {
+    let schema = schema::at(&key)?;
+    let mut distinct: Vec<Value> = Vec::new();
+    for value in values.as_array()? {
+        let value = canonical(value, schema);
+        if !distinct.contains(&value) {
+            distinct.push(value);
+        }
+    }
+    Some(Axis { key, values: distinct })
+}
+
+/// The value as the key's type writes it: `1` is `1.0` where a float is asked for.
+fn canonical(value: &Value, schema: &Schema) -> Value {
+    if let Some(any) = schema["anyOf"].as_array() {
+        return any
+            .iter()
+            .find(|one| fits(value, one))
+            .map_or(value.clone(), |one| canonical(value, one));
+    }
+    match value {
+        Value::Integer(whole) if schema["type"] == "number" => Value::Float(*whole as f64),
+        Value::Array(items) => {
+            Value::Array(items.iter().map(|item| canonical(item, &schema["items"])).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Why this key cannot be swept in this recipe.
+fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
+    let refused =
+        |why: String, hint: String| Some(Problem::Refused { found: String::new(), why, hint });
+    let stage = axis.key.split('.').next().filter(|table| STAGES.contains(table));
+    if let Some(stage) = stage.filter(|stage| !merged.tree.contains_key(*stage)) {
+        let why = format!("sweeps a stage the recipe does not have: [{stage}]");
+        return refused(why, format!("add [{stage}], or take this key out of [sweep]"));
+    }
+    let origin = merged.origins.get(&axis.key).map(|placed| &placed.origin);
+    if let Some(origin @ (Origin::Env { .. } | Origin::Set { .. })) = origin {
+        let single = at(&merged.tree, &axis.key).map(toml_text).unwrap_or_default();
+        let why = format!("sweeps a key that is also set by {origin}, and would win over it");
+        return refused(
+            why,
+            format!("to sweep this value alone: --set 'sweep.{}=[{single}]'", axis.key),
+        );
+    }
+    None
+}
+
+fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        None => tree.get(key),
+        Some((table, rest)) => at(tree.get(table)?.as_table()?, rest),
+    }
+}
+
+/// Gives every combination, the first axis slowest; one point without values where there is no
+/// sweep.
+pub(super) fn grid(axes: &[Axis]) -> Vec<Point<'_>> {
+    axes.iter().fold(vec![Vec::new()], |points, axis| {
+        let each =
+            points.iter().flat_map(|point| axis.values.iter().map(move |value| (point, value)));
+        each.map(|(point, value)| [point.as_slice(), &[(&axis.key, value)]].concat()).collect()
+    })
+}
+
+/// Puts a value under its dotted key.
+pub(super) fn put(tree: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            tree.insert(key.to_owned(), value);
+        }
+        Some((table, rest)) => {
+            let inner = tree.entry(table).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Gives a point's folder, `key=value,key=value`. It depends on nothing but the point, so the point
+/// keeps it when it is run alone, and distinct points have distinct ones even where a file system
+/// does not tell `A` from `a`.
+pub(super) fn folder(point: &Point<'_>) -> String {
+    let parts: Vec<_> =
+        point.iter().map(|(key, value)| format!("{key}={}", in_a_name(value))).collect();
+    let name = parts.join(",");
+    if name.len() <= LONGEST_NAME {
+        return name;
+    }
+    let start: String = name.chars().take(LONGEST_NAME).collect(); // one byte each
+    format!("{start}-{}", fingerprint(&name))
+}
+
+/// A value in a folder's name: numbers as they are, a list of them with `_` between, a plain word.
+/// Any other text is told apart by its fingerprint.
+fn in_a_name(value: &Value) -> String {
+    match value {
+        Value::String(word)
+            if word.starts_with(|c: char| c.is_ascii_lowercase()) && is_lower(word) =>
+        {
+            safe(word)
+        }
+        Value::Array(items) if items.iter().all(|item| item.is_integer() || item.is_float()) => {
+            let items: Vec<_> = items.iter().map(toml_text).collect();
+            if items.len() < 2 { format!("{}_", items.concat()) } else { items.join("_") }
+        }
+        Value::String(text) => format!("{}-{}", fitted(text), fingerprint(text)),
+        Value::Array(_) => {
+            format!("{}-{}", fitted(&toml_text(value)), fingerprint(&toml_text(value)))
+        }
+        other => toml_text(other),
+    }
+}
+
+fn is_lower(text: &str) -> bool {
+    !text.chars().any(char::is_uppercase)
+}
+
+/// The text with every character that a folder's name may not have replaced.
+fn fitted(text: &str) -> String {
+    let fit = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
+    text.chars().map(fit).collect::<String>().trim_matches(['.', '_']).to_owned()
+}
+
+/// The text itself where it can be a folder's name, else [`fitted`] with a fingerprint.
+pub(super) fn safe(text: &str) -> String {
+    let fitted = fitted(text);
+    if fitted == text && !text.is_empty() {
+        fitted
+    } else {
+        format!("{fitted}-{}", fingerprint(text))
+    }
+}
+
+/// Eight hexadecimal digits that stay the same everywhere (FNV-1a).
+pub(super) fn fingerprint(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{:08x}", (hash ^ (hash >> 32)) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(values: &[Value]) -> Vec<String> {
+        let points: Vec<_> = values.iter().map(|value| vec![("k", value)]).collect();
+        points.iter().map(folder).collect()
+    }
+
+    #[test]
+    fn plain_values_stay_readable() {
+        let list = Value::Array(vec![Value::Float(0.2), Value::Float(1.0)]);
+        let values = [
+            Value::Float(0.25),
+            Value::Float(1.5e-4),
+            Value::Boolean(true),
+            Value::from("fp32"),
+            list,
+        ];
+        assert_eq!(names(&values), ["k=0.25", "k=1.5e-4", "k=true", "k=fp32", "k=0.2_1.0"]);
+    }
+
+    #[test]
+    fn distinct_values_have_distinct_folders_on_any_file_system() {
+        let list = Value::Array(vec![Value::from("a"), Value::from("b")]);
+        let long = "x".repeat(300);
+        let texts = ["a/b", "a b", "a_b", "A_B", "", "..", "é", &long, &format!("{long}y")]
+            .map(Value::from);
+        let names = names(&[texts.as_slice(), &[list]].concat());
+        let mut lower: Vec<_> = names.iter().map(|name| name.to_lowercase()).collect();
+        lower.sort();
+        lower.dedup();
+        assert_eq!(lower.len(), names.len(), "{names:?}");
+        for name in names {
+            assert!(
+                name.len() < 255 && !name.contains(['/', ' ', '\\']) && !name.ends_with('.'),
+                "{name}"
+            );
+        }
+    }
+}

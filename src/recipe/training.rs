@@ -1,0 +1,301 @@
+//! From the stages' tables to their plans. What is derived is written back.
+
+use super::context::{Context, given};
+use super::jobs::StageKind;
+use super::plan::{
+    AugmentPlan, DataPlan, ErasingPlan, FinetunePlan, LinprobePlan, MixupMode, MixupPlan,
+    ModelPlan, PretrainPlan, RuntimePlan, TrainingPlan,
+};
+use super::sources;
+use super::stages::{Augment, Finetune, Linprobe, Pretrain};
+use super::values::Or;
+use super::write::toml_text;
+
+/// What a stage's plan needs of the rest of the recipe.
+pub(super) struct Setup<'a> {
+    pub(super) data: &'a DataPlan,
+    pub(super) model: &'a ModelPlan,
+    pub(super) runtime: &'a RuntimePlan,
+}
+
+/// The keys all stages share.
+struct Shared<'a> {
+    stage: StageKind,
+    epochs: usize,
+    warmup_epochs: usize,
+    batch_size: usize,
+    accum_iter: usize,
+    blr: &'a mut Option<f64>,
+    lr: &'a mut Option<f64>,
+    min_lr: f64,
+    weight_decay: f64,
+}
+
+macro_rules! shared {
+    ($stage:expr, $table:expr) => {
+        Shared {
+            stage: $stage,
+            epochs: given($table.epochs.as_ref()),
+            warmup_epochs: given($table.warmup_epochs.as_ref()),
+            batch_size: given($table.batch_size.as_ref()),
+            accum_iter: given($table.accum_iter.as_ref()),
+            blr: &mut $table.blr,
+            lr: &mut $table.lr,
+            min_lr: given($table.min_lr.as_ref()),
+            weight_decay: given($table.weight_decay.as_ref()),
+        }
+    };
+}
+
+pub(super) fn pretrain(
+    table: &mut Pretrain,
+    setup: &Setup<'_>,
+    cx: &mut Context<'_>,
+) -> PretrainPlan {
+    let training = training(shared!(StageKind::Pretrain, table), setup, cx);
+    let mask_ratio = given(table.mask_ratio.as_ref());
+    check_mask_ratio(mask_ratio, setup, cx);
+    let checkpoint_epochs = checkpoint_epochs(table.checkpoint_epochs.take(), training.epochs, cx);
+    table.checkpoint_epochs = Some(checkpoint_epochs.clone());
+    PretrainPlan {
+        training,
+        mask_ratio,
+        norm_pix_loss: given(table.norm_pix_loss.as_ref()),
+        checkpoint_epochs,
+        augment: augment(StageKind::Pretrain, &table.augment, cx),
+    }
+}
+
+pub(super) fn finetune(
+    table: &mut Finetune,
+    pretrain: Option<&PretrainPlan>,
+    setup: &Setup<'_>,
+    cx: &mut Context<'_>,
+) -> FinetunePlan {
+    let training = training(shared!(StageKind::Finetune, table), setup, cx);
+    let aa = given(table.aa.as_ref());
+    if !aa.is_empty() {
+        let why = "asks for RandAugment, which this version does not have";
+        cx.refuse(
+            "finetune.aa",
+            toml::Value::String(aa),
+            why,
+            "train without it: --set finetune.aa=\"\", or `aa = \"\"` under [finetune]",
+        );
+    }
+    let reprob = given(table.reprob.as_ref());
+    FinetunePlan {
+        from: sources::from(StageKind::Finetune, &mut table.from, pretrain, cx),
+        layer_decay: given(table.layer_decay.as_ref()),
+        drop_path: given(table.drop_path.as_ref()),
+        clip_grad: match given(table.clip_grad.as_ref()) {
+            Or::Word(_) => None,
+            Or::Value(norm) => Some(norm),
+        },
+        smoothing: given(table.smoothing.as_ref()),
+        mixup: mixup(table, training.batch_size, setup.data.input_size, cx),
+        erasing: (reprob > 0.0).then(|| ErasingPlan {
+            reprob,
+            remode: given(table.remode.as_ref()),
+            recount: given(table.recount.as_ref()),
+        }),
+        global_pool: given(table.global_pool.as_ref()),
+        augment: augment(StageKind::Finetune, &table.augment, cx),
+        training,
+    }
+}
+
+pub(super) fn linprobe(
+    table: &mut Linprobe,
+    pretrain: Option<&PretrainPlan>,
+    setup: &Setup<'_>,
+    cx: &mut Context<'_>,
+) -> LinprobePlan {
+    LinprobePlan {
+        training: training(shared!(StageKind::Linprobe, table), setup, cx),
+        from: sources::from(StageKind::Linprobe, &mut table.from, pretrain, cx),
+        global_pool: given(table.global_pool.as_ref()),
+        augment: augment(StageKind::Linprobe, &table.augment, cx),
+    }
+}
+
+fn training(shared: Shared<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> TrainingPlan {
+    let Shared { stage, epochs, warmup_epochs, batch_size, accum_iter, blr, lr, .. } = shared;
+    if warmup_epochs > epochs {
+        let warmup = format!("{stage}.warmup_epochs");
+        let hint = format!("--set {warmup}={} is a tenth of them", epochs / 10);
+        let whole = format!("{stage}.epochs");
+        cx.conflict((&warmup, warmup_epochs), "is more than", (&whole, epochs), hint);
+    }
+    keep_one_rate(stage, lr, blr, cx);
+    let effective_batch_size = batch_size * accum_iter * setup.runtime.devices;
+    let per_256 = |blr: f64| blr * effective_batch_size as f64 / 256.0;
+    let plan = TrainingPlan {
+        epochs,
+        warmup_epochs,
+        batch_size,
+        accum_iter,
+        effective_batch_size,
+        lr: lr
+            .or(blr.map(per_256))
+            .expect("defaults.toml has `blr`, and only `lr` takes its place"),
+        min_lr: shared.min_lr,
+        weight_decay: shared.weight_decay,
+    };
+    check_rates(stage, &plan, *blr, cx);
+    if let Some(Err(never)) =
+        setup.data.promised.train_images.map(|images| plan.steps(stage, images))
+    {
+        let (key, accum_iter) = (format!("{stage}.batch_size"), format!("{stage}.accum_iter"));
+        let others = ["data.train_images", "runtime.devices", &accum_iter];
+        let why = format!("is too large: {never}");
+        cx.refuse_with(&key, &others, batch_size, &why, "make it, or accum_iter, smaller");
+    }
+    plan
+}
+
+fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut Context<'_>) {
+    let rate = if blr.is_some() { format!("{stage}.blr") } else { format!("{stage}.lr") };
+    let others = ["batch_size", "accum_iter"].map(|name| format!("{stage}.{name}"));
+    let others = [rate.as_str(), &others[0], &others[1], "runtime.devices"];
+    if !plan.lr.is_finite() {
+        let why = "gives a learning rate that is no finite number";
+        let found = rate_text(blr.unwrap_or(plan.lr));
+        cx.refuse_with(&rate, &others, found, why, "usual rates are below 10");
+    }
+    if plan.min_lr > plan.lr && plan.lr != 0.0 {
+        let key = format!("{stage}.min_lr");
+        let why =
+            format!("is more than the learning rate {}, which `{rate}` gives", rate_text(plan.lr));
+        let hint = format!("--set {key}=0, or a higher rate");
+        cx.refuse_with(&key, &others, rate_text(plan.min_lr), &why, hint);
+    }
+}
+
+/// Leaves the one of `lr` and `blr` that the higher layer gives; in one layer they exclude each
+/// other.
+fn keep_one_rate(
+    stage: StageKind,
+    lr: &mut Option<f64>,
+    blr: &mut Option<f64>,
+    cx: &mut Context<'_>,
+) {
+    let (Some(given_lr), Some(given_blr)) = (*lr, *blr) else { return };
+    let (lr_key, blr_key) = (format!("{stage}.lr"), format!("{stage}.blr"));
+    match cx.rank(&lr_key).cmp(&cx.rank(&blr_key)) {
+        std::cmp::Ordering::Greater => *blr = None,
+        std::cmp::Ordering::Less => *lr = None,
+        std::cmp::Ordering::Equal => cx.conflict(
+            (&lr_key, rate_text(given_lr)),
+            "excludes",
+            (&blr_key, rate_text(given_blr)),
+            "`lr` is the rate itself, `blr` the rate for 256 images: leave one out",
+        ),
+    }
+}
+
+fn rate_text(rate: f64) -> String {
+    toml_text(&toml::Value::Float(rate))
+}
+
+/// `int(L * (1 - mask_ratio))` patches are kept, as the official code counts; some, and not all.
+fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
+    let patches = (setup.data.input_size / setup.model.patch_size).pow(2);
+    let len_keep = (patches as f64 * (1.0 - mask_ratio)) as usize;
+    let others = ["data.input_size", "model.patch_size", "model.size"];
+    let hint = "a smaller patch_size or a larger input_size gives more patches";
+    if patches > 0 && len_keep == 0 {
+        let why = format!("keeps none of the {patches} patches of an image");
+        cx.refuse_with("pretrain.mask_ratio", &others, rate_text(mask_ratio), &why, hint);
+    } else if len_keep >= patches {
+        let why = format!("hides none of the {patches} patches of an image");
+        cx.refuse_with("pretrain.mask_ratio", &others, rate_text(mask_ratio), &why, hint);
+    }
+}
+
+/// Ascending, without doubles, and with the last epoch.
+///
+/// An entry above `epochs` is refused, unless `epochs` comes from a higher layer: who shortens a recipe by one `--set`
+/// means its list as far as it goes, and is told.
+fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<'_>) -> Vec<usize> {
+    let mut kept = given.unwrap_or_default();
+    kept.sort_unstable();
+    kept.dedup();
+    let possible: Vec<_> = kept.iter().copied().filter(|epoch| *epoch <= epochs).collect();
+    let shortened = cx.rank("pretrain.epochs") > cx.rank("pretrain.checkpoint_epochs");
+    if possible.len() < kept.len() && shortened {
+        let warning =
+            "pretrain.checkpoint_epochs: entries above the given pretrain.epochs are left out";
+        cx.warnings.push(format!("{warning} ({epochs})"));
+    } else if possible.len() < kept.len() {
+        let way_out = if possible.is_empty() { vec![epochs] } else { possible };
+        let way_out = format!("{way_out:?}").replace(' ', "");
+        let hint = format!(
+            "--set 'pretrain.checkpoint_epochs={way_out}' keeps the ones that can be reached"
+        );
+        let listed = ("pretrain.checkpoint_epochs", format!("{kept:?}"));
+        cx.conflict(listed, "goes past", ("pretrain.epochs", epochs), hint);
+    }
+    kept.retain(|epoch| *epoch <= epochs);
+    if kept.last() != Some(&epochs) {
+        kept.push(epochs);
+    }
+    kept
+}
+
+fn augment(stage: StageKind, table: &Augment, cx: &mut Context<'_>) -> AugmentPlan {
+    let crop_scale = given(table.crop_scale.as_ref());
+    let [low, high] = crop_scale;
+    if low <= 0.0 || low > high {
+        let key = format!("{stage}.augment.crop_scale");
+        let why = "is no range of areas: it must be [low, high] with 0 < low <= high <= 1";
+        cx.refuse(
+            &key,
+            format!("{crop_scale:?}"),
+            why,
+            "[0.2, 1.0] is usual, [1.0, 1.0] is no crop",
+        );
+    }
+    AugmentPlan { crop_scale, hflip: given(table.hflip.as_ref()) }
+}
+
+fn mixup(
+    table: &Finetune,
+    batch_size: usize,
+    input_size: usize,
+    cx: &mut Context<'_>,
+) -> Option<MixupPlan> {
+    let plan = MixupPlan {
+        mixup: given(table.mixup.as_ref()),
+        cutmix: given(table.cutmix.as_ref()),
+        cutmix_minmax: match given(table.cutmix_minmax.as_ref()) {
+            Or::Word(_) => None,
+            Or::Value(minmax) => Some(minmax),
+        },
+        mixup_prob: given(table.mixup_prob.as_ref()),
+        mixup_switch_prob: given(table.mixup_switch_prob.as_ref()),
+        mixup_mode: given(table.mixup_mode.as_ref()),
+    };
+    if let Some([low, high]) = plan.cutmix_minmax {
+        let side = |share: f64| (input_size as f64 * share) as usize;
+        if side(low) >= side(high) {
+            let why = format!(
+                "leaves CutMix no side to choose between {} and {} pixels",
+                side(low),
+                side(high)
+            );
+            let found = format!("{:?}", [low, high]);
+            let hint = "write [low, high] with low < high, as [0.2, 0.8], or \"none\"";
+            cx.refuse_with("finetune.cutmix_minmax", &["data.input_size"], found, &why, hint);
+        }
+    }
+    let on = plan.mixup > 0.0 || plan.cutmix > 0.0 || plan.cutmix_minmax.is_some();
+    if on && plan.mixup_mode != MixupMode::Elem && batch_size % 2 == 1 {
+        let mode = if plan.mixup_mode == MixupMode::Pair { "\"pair\"" } else { "\"batch\"" };
+        let relation = "is odd, and an image is mixed with its opposite in the batch by";
+        let hint = format!("--set finetune.batch_size={}", batch_size + 1);
+        let by = ("finetune.mixup_mode", mode);
+        cx.conflict(("finetune.batch_size", batch_size), relation, by, hint);
+    }
+    on.then_some(plan)
+}

@@ -1,0 +1,115 @@
+//! The few value types of a recipe that are not plain numbers and words: "auto" or a number, one or
+//! a list.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// A word, or a value of its own type.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Or<W, T> {
+    /// The word, as `"auto"`.
+    Word(W),
+    /// The value.
+    Value(T),
+}
+
+/// The word "auto".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    /// The program chooses.
+    Auto,
+}
+
+/// The word "all".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum All {
+    /// As many as there are.
+    All,
+}
+
+/// The word "none": TOML has no empty value, and a resolved recipe writes every default out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Off {
+    /// Switched off.
+    None,
+}
+
+/// One entry, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// Written without brackets.
+    One(T),
+    /// Written as a list.
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    /// The entries, however they were written.
+    pub fn as_slice(&self) -> &[T] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// An entry of `from`: an epoch, or a word or file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FromEntry {
+    /// A checkpoint of this run's pre-training.
+    Epoch(usize),
+    /// "checkpoints", "last", "scratch", or a file.
+    Text(String),
+}
+
+pub(super) fn auto_or_count_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [{ "enum": ["auto"] }, { "type": "integer", "minimum": 1, "maximum": 65_536 }]
+    })
+}
+
+pub(super) fn all_or_count_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [{ "enum": ["all"] }, { "type": "integer", "minimum": 1, "maximum": 65_536 }]
+    })
+}
+
+pub(super) fn clip_grad_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "enum": ["none"] }, { "type": "number", "exclusiveMinimum": 0 }] })
+}
+
+pub(super) fn minmax_schema(_: &mut SchemaGenerator) -> Schema {
+    let share = serde_json::json!({ "type": "number", "minimum": 0, "maximum": 1 });
+    json_schema!({
+        "anyOf": [
+            { "enum": ["none"] },
+            { "type": "array", "items": share, "minItems": 2, "maxItems": 2 }
+        ]
+    })
+}
+
+pub(super) fn from_schema(_: &mut SchemaGenerator) -> Schema {
+    let entry = [
+        serde_json::json!({ "type": "string" }),
+        serde_json::json!({ "type": "integer", "minimum": 1 }),
+    ];
+    json_schema!({
+        "anyOf": [
+            entry[0],
+            entry[1],
+            { "type": "array", "minItems": 1, "items": { "anyOf": entry } }
+        ]
+    })
+}
+
+pub(super) fn extends_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]
+    })
+}

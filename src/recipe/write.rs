@@ -1,0 +1,138 @@
+//! Recipes as text: a tidy TOML file, a value in a message, the differences of two recipes.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value};
+
+use super::schema::Recipe;
+
+/// Keys that change how fast a run is and nothing about what it computes.
+const NO_IDENTITY: [&str; 2] = ["runtime.threads", "data.workers"];
+/// Keys that say where a run stands, not what it is; a swept key's value is compared as the key
+/// itself.
+const NO_SETTING: [&str; 3] = ["name", "extends", "sweep"];
+
+/// Gives the recipe as a TOML file, keys in the schema's order.
+pub fn recipe_toml(recipe: &Recipe) -> String {
+    let mut text = String::from(
+        "# The resolved recipe of this run, every default written out: running it repeats the run.\n",
+    );
+    write_table(&mut text, "", &tree(recipe));
+    text
+}
+
+/// Gives the settings in which `a` and `b` differ, as (dotted key, value in `a`, value in `b`).
+///
+/// Values are TOML text, "not set" where a recipe has none. Names, and what is no part of a run's
+/// identity (threads, workers), are left out.
+pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
+    let (a, b) = (leaves(a), leaves(b));
+    let value = |of: &[(String, String)], key: &str| {
+        of.iter().find(|(k, _)| k == key).map_or_else(|| "not set".to_owned(), |(_, v)| v.clone())
+    };
+    let only_b = b.iter().filter(|(key, _)| a.iter().all(|(k, _)| k != key));
+    a.iter()
+        .chain(only_b)
+        .map(|(key, _)| (key.clone(), value(&a, key), value(&b, key)))
+        .filter(|(_, in_a, in_b)| in_a != in_b)
+        .collect()
+}
+
+/// A value as TOML, floats as short as they can be read back: `0.75`, `1.5e-4`, `1.0`.
+pub(super) fn toml_text(value: &toml::Value) -> String {
+    match value {
+        toml::Value::Float(float) => float_text(*float),
+        toml::Value::Array(items) => {
+            format!("[{}]", items.iter().map(toml_text).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn float_text(float: f64) -> String {
+    let small = float != 0.0 && float.abs() < 1e-3;
+    if small || float.abs() >= 1e15 && float.is_finite() {
+        format!("{float:e}")
+    } else {
+        toml::Value::Float(float).to_string()
+    }
+}
+
+/// The recipe as a tree without empty values, keys in the schema's order.
+fn tree(recipe: &Recipe) -> Map<String, Value> {
+    let mut tree =
+        serde_json::to_value(recipe).expect("a recipe has string keys and finite numbers");
+    drop_nulls(&mut tree);
+    match tree {
+        Value::Object(map) => map,
+        _ => unreachable!("a struct serializes as an object"),
+    }
+}
+
+fn drop_nulls(value: &mut Value) {
+    if let Value::Object(map) = value {
+        map.retain(|_, value| !value.is_null());
+        map.values_mut().for_each(drop_nulls);
+    }
+}
+
+fn json_text(value: &Value) -> String {
+    toml_text(&toml::Value::try_from(value).expect("nulls were dropped, numbers fit TOML's"))
+}
+
+fn write_table(text: &mut String, path: &str, table: &Map<String, Value>) {
+    let is_table = |value: &Value| value.is_object();
+    if !path.is_empty() && table.values().any(|value| !is_table(value)) {
+        let _ = write!(text, "\n[{path}]\n");
+    }
+    for (key, value) in table.iter().filter(|(_, value)| !is_table(value)) {
+        let quoted = if path == "sweep" { format!("\"{key}\"") } else { key.clone() };
+        let _ = writeln!(text, "{quoted} = {}", json_text(value));
+    }
+    for (key, value) in table {
+        if let Value::Object(inner) = value {
+            let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            write_table(text, &below, inner);
+        }
+    }
+}
+
+fn leaves(recipe: &Recipe) -> Vec<(String, String)> {
+    let mut tree = tree(recipe);
+    tree.retain(|key, _| !NO_SETTING.contains(&key.as_str()));
+    let mut leaves = Vec::new();
+    collect_leaves("", &tree, &mut leaves);
+    leaves.retain(|(key, _)| !NO_IDENTITY.contains(&key.as_str()));
+    leaves
+}
+
+fn collect_leaves(prefix: &str, table: &Map<String, Value>, leaves: &mut Vec<(String, String)>) {
+    for (key, value) in table {
+        let key = format!("{prefix}{key}");
+        match value {
+            Value::Object(inner) => collect_leaves(&format!("{key}."), inner, leaves),
+            leaf => leaves.push((key, json_text(leaf))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_short_and_read_back() {
+        for (float, text) in [
+            (0.75, "0.75"),
+            (1.5e-4, "1.5e-4"),
+            (1.0, "1.0"),
+            (0.0, "0.0"),
+            (1e-3, "0.001"),
+            (1e20, "1e20"),
+        ] {
+            assert_eq!(toml_text(&toml::Value::Float(float)), text);
+            let table: toml::Table = format!("v = {text}").parse().unwrap();
+            assert_eq!(table["v"], toml::Value::Float(float));
+        }
+    }
+}

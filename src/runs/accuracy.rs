@@ -1,0 +1,162 @@
+//! `accuracy.csv`, the table this project exists for: one row per pre-training epoch.
+
+use super::EpochRow;
+use super::EpochsCsv;
+use super::RunError;
+use crate::durable;
+use crate::recipe::Job;
+use crate::recipe::Plan;
+use crate::recipe::Source;
+use crate::recipe::StageKind;
+use std::path::Path;
+
+/// The columns after the swept keys, in order.
+const COLUMNS: [&str; 12] = [
+    "pretrain_epoch",
+    "annealed",
+    "finetune_top1",
+    "finetune_top5",
+    "finetune_best_top1",
+    "finetune_best_epoch",
+    "linprobe_top1",
+    "linprobe_top5",
+    "linprobe_best_top1",
+    "pretrain_loss",
+    "finetune_run",
+    "linprobe_run",
+];
+
+/// What is known of one starting point, as cells: empty where there is no result yet.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AccuracyRow {
+    /// Values of the swept keys, in their order.
+    pub swept: Vec<String>,
+    pub pretrain_epoch: String,
+    /// 1 where the pre-training's schedule ended at that epoch, 0 for one from its middle; empty without pre-training.
+    pub annealed: String,
+    pub finetune: JobCells,
+    pub linprobe: JobCells,
+    pub pretrain_loss: String,
+}
+
+/// The result of a fine-tuning or a probe. Percent with two decimals.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct JobCells {
+    pub top1: String,
+    pub top5: String,
+    pub best_top1: String,
+    pub best_epoch: String,
+    /// Relative to the table's folder.
+    pub run: String,
+}
+
+/// Gives the rows of a run in `folder`, in the order of the pre-training epochs; `prefix` is put before the jobs' paths.
+///
+/// `scratch` has epoch 0; rows that start from a file come last.
+pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
+    let jobs = plan.jobs();
+    let mut sources: Vec<&Source> = Vec::new();
+    for source in jobs.iter().filter_map(|job| job.from.as_ref()) {
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    sources.sort_by_key(|source| match source {
+        Source::Scratch => 0,
+        Source::Epoch(epoch) => *epoch,
+        Source::File(_) => usize::MAX,
+    });
+    let pretrain = EpochsCsv::in_job(&folder.join("pretrain")).read()?;
+    sources.into_iter().map(|source| row(plan, &jobs, source, &pretrain, folder, prefix)).collect()
+}
+
+fn row(
+    plan: &Plan,
+    jobs: &[Job],
+    source: &Source,
+    pretrain: &[EpochRow],
+    folder: &Path,
+    prefix: &str,
+) -> Result<AccuracyRow, RunError> {
+    let cells = |stage: StageKind| -> Result<JobCells, RunError> {
+        let job = jobs.iter().find(|job| job.stage == stage && job.from.as_ref() == Some(source));
+        match job {
+            None => Ok(JobCells::default()),
+            Some(job) => {
+                let rows = EpochsCsv::in_job(&folder.join(&job.dir)).read()?;
+                Ok(job_cells(&rows, &job.dir, prefix))
+            }
+        }
+    };
+    let (pretrain_epoch, annealed, pretrain_loss) = match source {
+        Source::Scratch => ("0".to_owned(), String::new(), String::new()),
+        Source::File(_) => Default::default(),
+        Source::Epoch(epoch) => {
+            let last = plan.pretrain.as_ref().is_some_and(|p| p.training.epochs == *epoch);
+            let loss = pretrain.iter().find(|row| row.epoch == *epoch);
+            (
+                epoch.to_string(),
+                u8::from(last).to_string(),
+                loss.map_or_else(String::new, |row| format!("{:.5}", row.train_loss)),
+            )
+        }
+    };
+    Ok(AccuracyRow {
+        swept: plan.swept.iter().map(|(_, value)| value.trim_matches('"').to_owned()).collect(),
+        pretrain_epoch,
+        annealed,
+        finetune: cells(StageKind::Finetune)?,
+        linprobe: cells(StageKind::Linprobe)?,
+        pretrain_loss,
+    })
+}
+
+fn job_cells(rows: &[EpochRow], dir: &str, prefix: &str) -> JobCells {
+    let Some(last) = rows.last().and_then(|row| row.validation) else {
+        return JobCells { run: format!("{prefix}{dir}"), ..JobCells::default() };
+    };
+    let percent = |value: f64| format!("{value:.2}");
+    JobCells {
+        top1: percent(last.acc1),
+        top5: percent(last.acc5),
+        best_top1: percent(last.best_acc1),
+        best_epoch: last.best_epoch.to_string(),
+        run: format!("{prefix}{dir}"),
+    }
+}
+
+/// Replaces `accuracy.csv` in `folder`; `swept` names the swept keys.
+pub fn write_accuracy(
+    folder: &Path,
+    swept: &[String],
+    rows: &[AccuracyRow],
+) -> Result<(), RunError> {
+    let path = folder.join("accuracy.csv");
+    let mut writer =
+        csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    let header = swept.iter().map(String::as_str).chain(COLUMNS);
+    writer.write_record(header).expect("a vector takes every byte");
+    for row in rows {
+        let AccuracyRow { finetune, linprobe, .. } = row;
+        let cells = row.swept.iter().chain([
+            &row.pretrain_epoch,
+            &row.annealed,
+            &finetune.top1,
+            &finetune.top5,
+            &finetune.best_top1,
+            &finetune.best_epoch,
+            &linprobe.top1,
+            &linprobe.top5,
+            &linprobe.best_top1,
+            &row.pretrain_loss,
+            &finetune.run,
+            &linprobe.run,
+        ]);
+        writer.write_record(cells).expect("every row has the header's columns");
+    }
+    let bytes = writer.into_inner().expect("a vector takes every byte");
+    if std::fs::read(&path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    durable::write(&path, &bytes).map_err(RunError::io(&path))
+}

@@ -1,0 +1,30 @@
+//! What can be wrong with a run's folder.
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// A run folder that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("{}: another process is working in this run\nhint: wait for it, or give this run another `name`", .0.display())]
+    Busy(PathBuf),
+    #[error("{} holds a run of another recipe:\n{differences}hint: give this run another name (`--set name=...`), or start over with `--fresh`", path.display())]
+    OtherRecipe { path: PathBuf, differences: String },
+    #[error("{}: {problem}\nhint: repair or remove it; `--fresh` starts the run over", path.display())]
+    Damaged { path: PathBuf, problem: String },
+    #[error("cannot use {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl RunError {
+    /// Names the path an I/O error happened at.
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    /// Whether the user's input is at fault rather than the work.
+    pub fn is_input(&self) -> bool {
+        !matches!(self, Self::Io { .. })
+    }
+}

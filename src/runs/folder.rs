@@ -1,0 +1,90 @@
+//! A run's place on the disk: locked, marked with its recipe.
+
+use super::Provenance;
+use super::RunError;
+use crate::durable;
+use crate::durable::Lock;
+use crate::recipe;
+use crate::recipe::Recipe;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// The folder of one run, held by this process.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl RunFolder {
+    /// Takes the folder at `path` for `recipe`, making it if there is none; `fresh` first removes what an earlier run left.
+    ///
+    /// Fails if another process works in it, or if it holds a run of another recipe: then it lists the keys that differ
+    /// and changes nothing.
+    pub fn open(path: &Path, recipe: &Recipe, fresh: bool) -> Result<Self, RunError> {
+        if !fresh {
+            refuse_other(path, recipe)?;
+        }
+        fs::create_dir_all(path).map_err(RunError::io(path))?;
+        let lock = Lock::take(path).map_err(RunError::io(path))?;
+        let lock = lock.ok_or_else(|| RunError::Busy(path.to_owned()))?;
+        if fresh {
+            empty(path).map_err(RunError::io(path))?;
+        }
+        durable::remove_temporaries(path).map_err(RunError::io(path))?;
+        let file = path.join("recipe.toml");
+        let text = recipe::recipe_toml(recipe);
+        if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
+            durable::write(&file, text.as_bytes()).map_err(RunError::io(&file))?;
+        }
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces `provenance.json`.
+    pub fn write_provenance(&self, provenance: &Provenance) -> Result<(), RunError> {
+        let path = self.path.join("provenance.json");
+        let mut text = serde_json::to_vec_pretty(provenance).expect("strings and numbers");
+        text.push(b'\n');
+        durable::write(&path, &text).map_err(RunError::io(&path))
+    }
+}
+
+fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
+    let file = path.join("recipe.toml");
+    let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
+    let old: Recipe = toml::from_str(&text).map_err(|e| RunError::Damaged {
+        path: file,
+        problem: format!("not the recipe of a run: {}", e.message()),
+    })?;
+    let differences = recipe::differences(&old, recipe);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let mut listed = String::new();
+    for (key, old, new) in differences {
+        let _ = writeln!(listed, "  {key}: {old} there, {new} now");
+    }
+    Err(RunError::OtherRecipe { path: path.to_owned(), differences: listed })
+}
+
+/// Removes everything but the lock.
+fn empty(path: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name() == ".lock" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

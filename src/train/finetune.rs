@@ -1,0 +1,104 @@
+//! Fine-tuning: a classifier, the whole encoder trained, from a checkpoint or from nothing.
+
+use super::Replicas;
+use super::TrainError;
+use super::evaluate::Evaluation;
+use super::stage::Backward;
+use super::stage::Evaluated;
+use super::stage::Stage;
+use super::stage::backward_in_shards;
+use super::stage::images;
+use super::targets::soft_cross_entropy;
+use super::targets::soft_targets;
+use crate::data::Batch;
+use crate::model::EncoderDims;
+use crate::model::Vit;
+use crate::model::drop_path_rates;
+use crate::random::Key;
+use crate::random::Purpose;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use rand::RngExt;
+
+/// The stage that makes the accuracies people quote.
+pub(super) struct Finetune {
+    pub encoder: EncoderDims,
+    pub num_classes: usize,
+    /// Spread over all classes where the batch is not mixed (a mixed one has it in its targets).
+    pub smoothing: f64,
+    pub drop_path: f64,
+    pub device: Device,
+    pub evaluation: Evaluation,
+}
+
+impl Stage for Finetune {
+    type Model = Vit;
+
+    fn backward(
+        &self,
+        model: &mut Vit,
+        batch: Batch,
+        key: Key,
+        scale: f64,
+        replicas: &Replicas,
+    ) -> Result<Backward, TrainError> {
+        let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
+        let (classes, smoothing) = (self.num_classes, self.smoothing);
+        let rates = drop_path_rates(self.drop_path, self.encoder.depth);
+        let device = self.device.clone();
+        backward_in_shards(model, batch, scale, replicas, move |vit, batch, range| {
+            let n = range.len();
+            let targets = soft_targets(batch.shard(range.clone()).targets, classes, smoothing);
+            let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), &device);
+            let samples = &batch.samples[range.clone()];
+            let imgs = images(batch, range, in_chans, side, &device);
+            let logits = if rates.iter().any(|rate| *rate > 0.0) {
+                let factors = drop_path_factors(samples, &rates, key);
+                let factors = TensorData::new(factors, [n, 2 * rates.len()]);
+                vit.forward_drop_path(imgs, &Tensor::from_data(factors, &device))
+            } else {
+                vit.forward(imgs)
+            };
+            soft_cross_entropy(logits, targets)
+        })
+    }
+
+    fn evaluate(&self, model: &Vit, replicas: &Replicas) -> Result<Evaluated, TrainError> {
+        self.evaluation.run(model, replicas, Vit::forward)
+    }
+}
+
+/// Draws each sample's residual factors, `[N, 2 * depth]`: 0 drops a branch, 1 / (1 - rate) keeps it.
+fn drop_path_factors(samples: &[u64], rates: &[f64], key: Key) -> Vec<f32> {
+    let mut factors = Vec::with_capacity(samples.len() * 2 * rates.len());
+    for &sample in samples {
+        let mut rng = key.rng(sample, Purpose::DropPath);
+        for rate in rates {
+            for _branch in 0..2 {
+                let keep = 1.0 - rate;
+                let kept = rng.random::<f64>() < keep;
+                factors.push(if kept { (1.0 / keep) as f32 } else { 0.0 });
+            }
+        }
+    }
+    factors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::drop_path_factors;
+    use crate::random::Key;
+    use crate::random::Stage;
+
+    #[test]
+    fn branches_are_dropped_at_their_rate_and_keep_their_mean() {
+        let key = Key { seed: 1, stage: Stage::Finetune, epoch: 1 };
+        let samples: Vec<u64> = (0..4000).collect();
+        let factors = drop_path_factors(&samples, &[0.0, 0.25], key);
+        let column = |i: usize| factors.iter().skip(i).step_by(4).copied().collect::<Vec<f32>>();
+        assert!(column(0).iter().all(|f| (f - 1.0).abs() < 1e-6));
+        let mean: f32 = column(3).iter().sum::<f32>() / 4000.0;
+        assert!((mean - 1.0).abs() < 0.03, "{mean}");
+    }
+}

@@ -1,0 +1,377 @@
+//! The one step loop: every stage, every epoch, every update.
+
+use super::Event;
+use super::Observer;
+use super::Replicas;
+use super::Stop;
+use super::TrainError;
+use super::stage::Backward;
+use super::stage::Evaluated;
+use super::stage::Stage;
+use super::state::Place;
+use super::state::State;
+use super::state::Sums;
+use super::state::host;
+use crate::checkpoint;
+use crate::checkpoint::Meta;
+use crate::checkpoint::TensorFile;
+use crate::data::Epoch;
+use crate::data::Loader;
+use crate::durable;
+use crate::model;
+use crate::optim;
+use crate::optim::Optimizer;
+use crate::optim::Schedule;
+use crate::random::Key;
+use crate::recipe::Steps;
+use crate::runs::EpochRow;
+use crate::runs::EpochsCsv;
+use crate::runs::RunError;
+use crate::runs::Validation;
+use burn::tensor::Tensor;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// How a job came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Done,
+    /// Stopped by the user; saved, and to be resumed.
+    Interrupted,
+}
+
+/// The numbers a job's loop works with.
+#[derive(Debug, Clone)]
+pub struct FitPlan {
+    pub epochs: usize,
+    pub accum_iter: usize,
+    /// Images in a micro-step, on all devices together.
+    pub micro_batch: usize,
+    pub steps: Steps,
+    pub schedule: Schedule,
+    pub clip_grad: Option<f64>,
+    /// Epochs whose checkpoints are kept.
+    pub keep: Vec<usize>,
+    /// Names the stage's random numbers; its `epoch` is filled in.
+    pub key: Key,
+}
+
+/// A job's place on the disk and in the run.
+pub struct JobDir {
+    /// Relative to the run's folder, as `finetune/from-0800`.
+    pub name: String,
+    pub path: PathBuf,
+    /// What its checkpoints say of themselves; `epoch` is filled in.
+    pub meta: Meta,
+}
+
+impl JobDir {
+    /// Whether the job's last checkpoint is there: then its table is whole, too.
+    pub fn is_done(&self, epochs: usize) -> bool {
+        checkpoint::epoch_folder(&self.path, epochs).is_dir()
+    }
+
+    fn resume_file(&self) -> PathBuf {
+        self.path.join("resume.safetensors")
+    }
+}
+
+/// What a loop works with beside the stage.
+pub struct Hands<'a> {
+    pub replicas: &'a Replicas,
+    pub stop: &'a Stop,
+    pub observer: Observer<'a>,
+    /// Called after an epoch's row is written, to bring the run's tables up to date.
+    pub row_written: &'a dyn Fn() -> Result<(), RunError>,
+}
+
+/// Updates between two readings of the device: losses are read together, not one by one.
+const READ_EVERY: usize = 20;
+
+/// Trains `stage` from wherever `dir` left off to its last epoch, or until the user stops it.
+///
+/// `model` and `optimizer` are those of a fresh start; a `resume.safetensors` in `dir` replaces their values.
+pub fn fit<S: Stage>(
+    stage: &S,
+    model: S::Model,
+    optimizer: Optimizer,
+    loader: &Loader,
+    plan: &FitPlan,
+    dir: &JobDir,
+    hands: &Hands<'_>,
+) -> Result<End, TrainError> {
+    let mut state = State { model, optimizer, place: Place::start() };
+    if dir.resume_file().exists() {
+        state = state.resume(&dir.resume_file())?;
+    }
+    announce(plan, dir, &state.place, hands.observer);
+    let epochs_csv = EpochsCsv::in_job(&dir.path);
+    while state.place.epoch <= plan.epochs {
+        if train_epoch(stage, &mut state, loader, plan, dir, hands)? == End::Interrupted {
+            state.save(&dir.resume_file())?;
+            return Ok(End::Interrupted);
+        }
+        let epoch = state.place.epoch;
+        let started = Instant::now();
+        let measured = stage.evaluate(&state.model, hands.replicas)?;
+        if measured == Evaluated::Stopped {
+            state.save(&dir.resume_file())?;
+            return Ok(End::Interrupted);
+        }
+        let row = row(&state.place, measured, started.elapsed().as_secs_f64(), &epochs_csv)?;
+        check_metrics(&row, dir)?;
+        epochs_csv.put(row.clone())?;
+        if plan.keep.contains(&epoch) {
+            publish(stage, &state.model, dir, epoch)?;
+        }
+        state.place = Place { epoch: epoch + 1, ..Place::start() };
+        if epoch < plan.epochs {
+            state.save(&dir.resume_file())?;
+        }
+        (hands.row_written)()?;
+        if let Some(text) = stage.notice(epoch, row.train_loss) {
+            (hands.observer)(Event::Notice { job: &dir.name, text: &text });
+        }
+        (hands.observer)(Event::EpochDone { job: &dir.name, epochs: plan.epochs, row: &row });
+    }
+    finish(dir)?;
+    (hands.observer)(Event::JobDone { job: &dir.name });
+    Ok(End::Done)
+}
+
+/// Removes what only an unfinished job needs.
+pub(super) fn finish(dir: &JobDir) -> Result<(), TrainError> {
+    let path = dir.resume_file();
+    durable::remove(&path).map_err(|source| RunError::Io { path, source })?;
+    Ok(())
+}
+
+fn announce(plan: &FitPlan, dir: &JobDir, place: &Place, observer: Observer<'_>) {
+    observer(Event::JobStarted {
+        job: &dir.name,
+        epoch: place.epoch,
+        epochs: plan.epochs,
+        steps_before: (place.epoch - 1) * plan.steps.updates_per_epoch + place.update,
+        steps: plan.steps.total,
+    });
+}
+
+/// Makes the updates of the epoch under way that are still to be made.
+fn train_epoch<S: Stage>(
+    stage: &S,
+    state: &mut State<S::Model>,
+    loader: &Loader,
+    plan: &FitPlan,
+    dir: &JobDir,
+    hands: &Hands<'_>,
+) -> Result<End, TrainError> {
+    let epoch = state.place.epoch;
+    let key = Key { epoch, ..plan.key };
+    let mut batches = loader.epoch(epoch, state.place.update * plan.accum_iter);
+    let mut unread = Unread::default();
+    let mut clock = Instant::now();
+    while state.place.update < plan.steps.updates_per_epoch {
+        let first_micro_step = state.place.update * plan.accum_iter;
+        let done = first_micro_step as f64 / plan.steps.micro_steps as f64; // of this epoch
+        let lr = plan.schedule.at((epoch - 1) as f64 + done);
+        let (gradient, waited) = gradient(stage, state, &mut batches, key, plan, hands.replicas)?;
+        let norm = update(state, gradient.grads, lr, plan.clip_grad);
+        state.place.update += 1;
+        let sums = &mut state.place.sums;
+        sums.data_wait_s += waited;
+        sums.images += plan.accum_iter * plan.micro_batch;
+        sums.train_s += clock.elapsed().as_secs_f64();
+        clock = Instant::now();
+        unread.push(gradient.loss, norm, lr);
+        let stop = hands.stop.requested();
+        if stop || unread.len() >= READ_EVERY || state.place.update == plan.steps.updates_per_epoch
+        {
+            unread.read_into(&mut state.place, &dir.name)?;
+        }
+        tell(plan, dir, state, lr, hands.observer);
+        if stop {
+            return Ok(End::Interrupted);
+        }
+    }
+    Ok(End::Done)
+}
+
+/// Adds up the gradients of an update's micro-batches; gives beside them the seconds spent waiting for data.
+fn gradient<S: Stage>(
+    stage: &S,
+    state: &mut State<S::Model>,
+    batches: &mut Epoch,
+    key: Key,
+    plan: &FitPlan,
+    replicas: &Replicas,
+) -> Result<(Backward, f64), TrainError> {
+    let scale = 1.0 / plan.accum_iter as f64;
+    let mut sum: Option<Backward> = None;
+    let mut waited = 0.0;
+    for _ in 0..plan.accum_iter {
+        let asked = Instant::now();
+        let batch = batches.next().expect("an epoch has all the micro-steps of its updates")?;
+        waited += asked.elapsed().as_secs_f64();
+        let part = stage.backward(&mut state.model, batch, key, scale, replicas)?;
+        sum = Some(match sum {
+            Some(sum) => sum.plus(part),
+            None => part,
+        });
+    }
+    Ok((sum.expect("accum_iter is at least 1"), waited))
+}
+
+/// Clips, updates the parameters, gives the gradient's norm before clipping.
+fn update<M: burn::module::Module>(
+    state: &mut State<M>,
+    grads: Vec<Tensor<1>>,
+    lr: f64,
+    clip_grad: Option<f64>,
+) -> Tensor<1> {
+    let norm = optim::global_norm(&grads);
+    let grads = match clip_grad {
+        Some(max_norm) => optim::clip_by_global_norm(grads, &norm, max_norm),
+        None => grads,
+    };
+    let mut grads: Vec<Option<Tensor<1>>> = grads.into_iter().map(Some).collect();
+    let optimizer = &mut state.optimizer;
+    state.model = model::update(state.model.clone(), |i, param| {
+        let grad = grads[i].take().expect("one gradient for each trained parameter");
+        optimizer.step(i, param, grad, lr)
+    });
+    norm
+}
+
+/// Losses and norms that are still on the device, and the rates they were made with.
+#[derive(Default)]
+struct Unread {
+    values: Vec<Tensor<1>>,
+    lrs: Vec<f64>,
+}
+
+impl Unread {
+    fn push(&mut self, loss: Tensor<1>, norm: Tensor<1>, lr: f64) {
+        self.values.push(loss);
+        self.values.push(norm);
+        self.lrs.push(lr);
+    }
+
+    fn len(&self) -> usize {
+        self.lrs.len()
+    }
+
+    /// Reads everything at once and adds it to the sums. A value that is not finite is an error that names its update.
+    fn read_into(&mut self, place: &mut Place, job: &str) -> Result<(), TrainError> {
+        if self.lrs.is_empty() {
+            return Ok(());
+        }
+        let count = self.values.len();
+        let all = Tensor::cat(std::mem::take(&mut self.values), 0);
+        let read = host(&all, &[count])?.values;
+        for (pair, lr) in read.chunks_exact(2).zip(std::mem::take(&mut self.lrs)) {
+            let sums = &mut place.sums;
+            sums.updates += 1;
+            for (what, value) in [("the loss", pair[0]), ("the gradient's norm", pair[1])] {
+                if !value.is_finite() {
+                    return Err(TrainError::NotFinite {
+                        what,
+                        value: f64::from(value),
+                        job: job.to_owned(),
+                        epoch: place.epoch,
+                        update: sums.updates,
+                        lr,
+                    });
+                }
+            }
+            sums.loss += f64::from(pair[0]);
+            sums.grad_norm += f64::from(pair[1]);
+            sums.lr += lr;
+        }
+        Ok(())
+    }
+}
+
+fn tell<M>(plan: &FitPlan, dir: &JobDir, state: &State<M>, lr: f64, observer: Observer<'_>) {
+    let Place { epoch, update, sums, .. } = state.place;
+    let loss = (sums.updates > 0).then(|| sums.loss / sums.updates as f64);
+    let step = (epoch - 1) * plan.steps.updates_per_epoch + update;
+    observer(Event::Updated { job: &dir.name, epoch, step, loss, lr });
+}
+
+/// Makes the row of a finished epoch.
+fn row(
+    place: &Place,
+    measured: Evaluated,
+    evaluation_s: f64,
+    csv: &EpochsCsv,
+) -> Result<EpochRow, TrainError> {
+    let Place { epoch, sums, .. } = *place;
+    let Sums { updates, images, train_s, data_wait_s, .. } = sums;
+    let validation = match measured {
+        Evaluated::Metrics(metrics) => {
+            let mut best = (metrics.top1, epoch);
+            // Backwards, so that the first of equal epochs is the best one.
+            for old in csv.read()?.iter().rev().filter(|row| row.epoch < epoch) {
+                match old.validation {
+                    Some(v) if v.acc1 >= best.0 => best = (v.acc1, old.epoch),
+                    _ => {}
+                }
+            }
+            Some(Validation {
+                loss: metrics.loss,
+                acc1: metrics.top1,
+                acc5: metrics.top5,
+                best_acc1: best.0,
+                best_epoch: best.1,
+            })
+        }
+        Evaluated::Nothing | Evaluated::Stopped => None,
+    };
+    let mean = |sum: f64| sum / updates as f64;
+    Ok(EpochRow {
+        epoch,
+        lr: mean(sums.lr),
+        train_loss: mean(sums.loss),
+        grad_norm: mean(sums.grad_norm),
+        validation,
+        images_per_s: images as f64 / train_s.max(1e-9),
+        seconds: train_s + evaluation_s,
+        data_wait_s,
+    })
+}
+
+fn check_metrics(row: &EpochRow, dir: &JobDir) -> Result<(), TrainError> {
+    match row.validation {
+        Some(validation) if !validation.loss.is_finite() => Err(TrainError::NotFinite {
+            what: "the validation loss",
+            value: validation.loss,
+            job: dir.name.clone(),
+            epoch: row.epoch,
+            update: 0,
+            lr: row.lr,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Makes an epoch's checkpoint appear.
+fn publish<S: Stage>(
+    stage: &S,
+    model: &S::Model,
+    dir: &JobDir,
+    epoch: usize,
+) -> Result<(), TrainError> {
+    let mut file = TensorFile::default();
+    for param in stage.export(model) {
+        file.tensors.insert(param.name, host(&param.values, &param.shape)?);
+    }
+    let meta = Meta { epoch, ..dir.meta.clone() };
+    checkpoint::publish(&checkpoint::epoch_folder(&dir.path, epoch), &file, &meta)?;
+    Ok(())
+}
+
+/// Gives the folder of a job below a run's.
+pub(super) fn job_path(run: &Path, dir: &str) -> PathBuf {
+    dir.split('/').fold(run.to_path_buf(), |path, part| path.join(part))
+}

@@ -1,0 +1,285 @@
+//! From a job of the plan to its stage, model, optimizer and data, and into the loop.
+
+use super::ChosenDevice;
+use super::End;
+use super::FitPlan;
+use super::Hands;
+use super::JobDir;
+use super::Stop;
+use super::TrainError;
+use super::dims;
+use super::evaluate::Evaluation;
+use super::finetune::Finetune;
+use super::fit::fit;
+use super::fit::job_path;
+use super::linprobe::Linprobe;
+use super::pretrain::Pretrain;
+use crate::checkpoint;
+use crate::checkpoint::Meta;
+use crate::checkpoint::TensorFile;
+use crate::data::CropRule;
+use crate::data::DataSet;
+use crate::data::Loader;
+use crate::data::Mixup;
+use crate::data::TrainTransform;
+use crate::model;
+use crate::model::Mae;
+use crate::model::NamedParam;
+use crate::model::ProbeHead;
+use crate::model::Vit;
+use crate::optim;
+use crate::optim::Group;
+use crate::optim::Optimizer;
+use crate::optim::Rule;
+use crate::optim::Schedule;
+use crate::random::Key;
+use crate::random::Stage;
+use crate::recipe::AugmentPlan;
+use crate::recipe::FinetunePlan;
+use crate::recipe::Job;
+use crate::recipe::LinprobePlan;
+use crate::recipe::Plan;
+use crate::recipe::PretrainPlan;
+use crate::recipe::Source;
+use crate::recipe::StageKind;
+use crate::recipe::TrainingPlan;
+use burn::module::Module;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What the jobs of a run share.
+pub struct Work<'a> {
+    pub plan: &'a Plan,
+    pub data: &'a DataSet,
+    pub device: &'a ChosenDevice,
+    pub run: &'a Path,
+    /// The resolved recipe as TOML, for the checkpoints.
+    pub recipe: &'a str,
+    pub stop: &'a Stop,
+}
+
+impl Work<'_> {
+    /// Gives the job's place on the disk.
+    pub fn dir(&self, job: &Job) -> JobDir {
+        let from = match &job.from {
+            None => String::new(),
+            Some(Source::Scratch) => "scratch".to_owned(),
+            Some(Source::Epoch(epoch)) => epoch.to_string(),
+            Some(Source::File(path)) => path.display().to_string(),
+        };
+        JobDir {
+            name: job.dir.clone(),
+            path: job_path(self.run, &job.dir),
+            meta: Meta {
+                stage: job.stage.to_string(),
+                epoch: 0,
+                from,
+                num_classes: self.data.facts.num_classes,
+                class_names: self.data.class_names.clone(),
+                recipe: self.recipe.to_owned(),
+            },
+        }
+    }
+
+    /// Runs a job to its end, or until the user stops it.
+    pub fn run(&self, job: &Job, hands: &Hands<'_>) -> Result<End, TrainError> {
+        let dir = self.dir(job);
+        let stage_missing = "a job's stage is part of the plan";
+        match job.stage {
+            StageKind::Pretrain => {
+                self.pretrain(self.plan.pretrain.as_ref().expect(stage_missing), &dir, hands)
+            }
+            StageKind::Finetune => {
+                let plan = self.plan.finetune.as_ref().expect(stage_missing);
+                self.finetune(plan, job, &dir, hands)
+            }
+            StageKind::Linprobe => {
+                let plan = self.plan.linprobe.as_ref().expect(stage_missing);
+                self.linprobe(plan, job, &dir, hands)
+            }
+        }
+    }
+
+    fn pretrain(
+        &self,
+        plan: &PretrainPlan,
+        dir: &JobDir,
+        hands: &Hands<'_>,
+    ) -> Result<End, TrainError> {
+        let encoder = dims::encoder(&self.plan.model, &self.plan.data);
+        let device = self.device.device.clone();
+        let mae = Mae::zeros(&encoder, &dims::decoder(&self.plan.model), &device);
+        let mae = model::init_mae(mae, self.plan.seed);
+        let stage = Pretrain {
+            encoder,
+            mask_ratio: plan.mask_ratio,
+            norm_pix_loss: plan.norm_pix_loss,
+            warmup_epochs: plan.training.warmup_epochs,
+            device,
+        };
+        let rule = Rule::AdamW { beta_1: 0.9, beta_2: 0.95 };
+        let weight_decay = plan.training.weight_decay;
+        let optimizer =
+            optimizer(&mae, rule, |name, shape| optim::pretrain_group(name, shape, weight_decay));
+        let transform = self.transform(&plan.augment, CropRule::TenTries);
+        let loader = self.train_loader(transform, None, &plan.training, Stage::Pretrain)?;
+        let keep = plan.checkpoint_epochs.clone();
+        let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None)?;
+        fit(&stage, mae, optimizer, &loader, &fit_plan, dir, hands)
+    }
+
+    fn finetune(
+        &self,
+        plan: &FinetunePlan,
+        job: &Job,
+        dir: &JobDir,
+        hands: &Hands<'_>,
+    ) -> Result<End, TrainError> {
+        let encoder = dims::encoder(&self.plan.model, &self.plan.data);
+        let num_classes = self.data.facts.num_classes;
+        let vit = self.classifier(job, plan.global_pool)?;
+        let depth = encoder.depth;
+        let rule = Rule::AdamW { beta_1: 0.9, beta_2: 0.999 };
+        let (layer_decay, weight_decay) = (plan.layer_decay, plan.training.weight_decay);
+        let optimizer = optimizer(&vit, rule, |name, shape| {
+            optim::finetune_group(name, shape, depth, layer_decay, weight_decay)
+        });
+        let mut transform = self.transform(&plan.augment, CropRule::TenTries);
+        if let Some(erasing) = &plan.erasing {
+            transform = transform.with_erasing(erasing.clone());
+        }
+        let mixup = plan.mixup.clone().map(|mixup| Mixup {
+            plan: mixup,
+            smoothing: plan.smoothing,
+            num_classes,
+        });
+        let loader = self.train_loader(transform, mixup, &plan.training, Stage::Finetune)?;
+        let stage = Finetune {
+            encoder,
+            num_classes,
+            smoothing: plan.smoothing,
+            drop_path: plan.drop_path,
+            device: self.device.device.clone(),
+            evaluation: self.evaluation(&plan.training)?,
+        };
+        let keep = vec![plan.training.epochs];
+        let fit_plan = self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad)?;
+        fit(&stage, vit, optimizer, &loader, &fit_plan, dir, hands)
+    }
+
+    fn linprobe(
+        &self,
+        plan: &LinprobePlan,
+        job: &Job,
+        dir: &JobDir,
+        hands: &Hands<'_>,
+    ) -> Result<End, TrainError> {
+        let encoder = dims::encoder(&self.plan.model, &self.plan.data);
+        let (device, num_classes) = (self.device.device.clone(), self.data.facts.num_classes);
+        let head = ProbeHead::zeros(encoder.embed_dim, num_classes, &device);
+        let head = model::init_probe_head(head, self.plan.seed);
+        let weight_decay = plan.training.weight_decay;
+        let rule = Rule::Lars { momentum: 0.9 };
+        let optimizer = optimizer(&head, rule, |_, shape| optim::probe_group(shape, weight_decay));
+        let transform = self.transform(&plan.augment, CropRule::SingleTry);
+        let loader = self.train_loader(transform, None, &plan.training, Stage::Linprobe)?;
+        let stage = Linprobe {
+            frozen: self.classifier(job, plan.global_pool)?,
+            encoder,
+            num_classes,
+            device,
+            evaluation: self.evaluation(&plan.training)?,
+        };
+        let keep = vec![plan.training.epochs];
+        let fit_plan = self.fit_plan(StageKind::Linprobe, &plan.training, keep, None)?;
+        fit(&stage, head, optimizer, &loader, &fit_plan, dir, hands)
+    }
+
+    /// Gives the classifier a job starts from: the official random one, or one with a checkpoint's encoder and a fresh head.
+    fn classifier(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
+        let encoder = dims::encoder(&self.plan.model, &self.plan.data);
+        let num_classes = self.data.facts.num_classes;
+        let vit = Vit::zeros(&encoder, num_classes, global_pool, &self.device.device);
+        let Some(path) = source_file(self.run, job) else {
+            return Ok(model::init_vit(vit, self.plan.seed));
+        };
+        let file = TensorFile::read(&path)?;
+        let vit = model::init_head(vit, self.plan.seed);
+        Ok(checkpoint::load_encoder(vit, &file, &path)?)
+    }
+
+    fn transform(&self, augment: &AugmentPlan, rule: CropRule) -> TrainTransform {
+        TrainTransform::new(&self.plan.data, augment, rule)
+    }
+
+    fn train_loader(
+        &self,
+        transform: TrainTransform,
+        mixup: Option<Mixup>,
+        training: &TrainingPlan,
+        stage: Stage,
+    ) -> Result<Loader, TrainError> {
+        let key = Key { seed: self.plan.seed, stage, epoch: 0 };
+        let (split, workers) = (Arc::clone(&self.data.train), self.plan.data.workers);
+        Ok(Loader::train(split, transform, mixup, training.batch_size, workers, key)?)
+    }
+
+    fn evaluation(&self, training: &TrainingPlan) -> Result<Evaluation, TrainError> {
+        Evaluation::new(self.plan, self.data, training.batch_size, &self.device.device, self.stop)
+    }
+
+    fn fit_plan(
+        &self,
+        stage: StageKind,
+        training: &TrainingPlan,
+        keep: Vec<usize>,
+        clip_grad: Option<f64>,
+    ) -> Result<FitPlan, TrainError> {
+        let key_stage = match stage {
+            StageKind::Pretrain => Stage::Pretrain,
+            StageKind::Finetune => Stage::Finetune,
+            StageKind::Linprobe => Stage::Linprobe,
+        };
+        Ok(FitPlan {
+            epochs: training.epochs,
+            accum_iter: training.accum_iter,
+            micro_batch: training.effective_batch_size / training.accum_iter,
+            steps: training.steps(stage, self.data.facts.train_images)?,
+            schedule: Schedule {
+                lr: training.lr,
+                min_lr: training.min_lr,
+                warmup_epochs: training.warmup_epochs as f64,
+                epochs: training.epochs as f64,
+            },
+            clip_grad,
+            keep,
+            key: Key { seed: self.plan.seed, stage: key_stage, epoch: 0 },
+        })
+    }
+}
+
+/// Gives the file that a job's encoder comes from; `None` where it starts from nothing.
+pub(super) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
+    match job.from.as_ref()? {
+        Source::Scratch => None,
+        Source::Epoch(epoch) => {
+            let folder = checkpoint::epoch_folder(&run.join("pretrain"), *epoch);
+            Some(folder.join("model.safetensors"))
+        }
+        Source::File(path) if path.is_dir() => Some(path.join("model.safetensors")),
+        Source::File(path) => Some(path.clone()),
+    }
+}
+
+/// Makes an optimizer for the trained parameters of `module`, each in the group that its name and shape give.
+fn optimizer<M: Module>(
+    module: &M,
+    rule: Rule,
+    group: impl Fn(&str, &[usize]) -> Group,
+) -> Optimizer {
+    let trained: Vec<NamedParam> =
+        model::named(module).into_iter().filter(|param| param.trained).collect();
+    let groups = trained.iter().map(|param| group(&param.name, &param.shape)).collect();
+    Optimizer::new(rule, trained.into_iter().map(|param| param.name).collect(), groups)
+}

@@ -1,0 +1,103 @@
+//! Linear probing: a linear classifier on the features of a frozen encoder.
+
+use super::Replicas;
+use super::TrainError;
+use super::evaluate::Evaluation;
+use super::replicas::shards;
+use super::stage::Backward;
+use super::stage::Evaluated;
+use super::stage::Stage;
+use super::stage::images;
+use super::targets::soft_cross_entropy;
+use super::targets::soft_targets;
+use crate::data::Batch;
+use crate::model;
+use crate::model::EncoderDims;
+use crate::model::NamedParam;
+use crate::model::ProbeHead;
+use crate::model::Vit;
+use crate::random::Key;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use std::sync::Arc;
+
+/// The stage that asks how good the features are as they stand.
+pub(super) struct Linprobe {
+    /// Its head is not used.
+    pub frozen: Vit,
+    pub encoder: EncoderDims,
+    pub num_classes: usize,
+    pub device: Device,
+    pub evaluation: Evaluation,
+}
+
+/// The names of the head's tensors in a checkpoint: `BatchNorm` is part 0 of the official head, the linear layer part 1.
+const OFFICIAL_NAMES: [(&str, &str); 4] = [
+    ("running_mean", "head.0.running_mean"),
+    ("running_var", "head.0.running_var"),
+    ("head.weight", "head.1.weight"),
+    ("head.bias", "head.1.bias"),
+];
+
+/// Gives the official name of a tensor of [`ProbeHead`].
+pub fn official_name(name: &str) -> &str {
+    OFFICIAL_NAMES.iter().find(|(own, _)| *own == name).map_or(name, |(_, official)| official)
+}
+
+impl Stage for Linprobe {
+    type Model = ProbeHead;
+
+    /// The encoder runs in shards; `BatchNorm` and the head see the whole micro-batch, whose statistics they need.
+    fn backward(
+        &self,
+        model: &mut ProbeHead,
+        batch: Batch,
+        _key: Key,
+        scale: f64,
+        replicas: &Replicas,
+    ) -> Result<Backward, TrainError> {
+        let (n, classes) = (batch.len(), self.num_classes);
+        let targets = soft_targets(batch.shard(0..n).targets, classes, 0.0);
+        let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), &self.device);
+        let features = self.features(batch, replicas)?;
+        let replica = model.clone().train();
+        let loss = soft_cross_entropy(replica.forward_train(features.clone()), targets) * scale;
+        let mut grads = loss.backward();
+        let grads = model::grads(&replica, &mut grads);
+        *model = model.clone().observe(features);
+        Ok(Backward { loss: loss.inner(), grads })
+    }
+
+    fn evaluate(&self, model: &ProbeHead, replicas: &Replicas) -> Result<Evaluated, TrainError> {
+        let frozen = self.frozen.clone();
+        self.evaluation
+            .run(model, replicas, move |head, imgs| head.forward(frozen.forward_features(imgs)))
+    }
+
+    fn export(&self, model: &ProbeHead) -> Vec<NamedParam> {
+        let encoder =
+            model::named(&self.frozen).into_iter().filter(|p| !p.name.starts_with("head."));
+        let head = model::named(model)
+            .into_iter()
+            .map(|p| NamedParam { name: official_name(&p.name).to_owned(), ..p });
+        encoder.chain(head).collect()
+    }
+}
+
+impl Linprobe {
+    /// Gives the frozen encoder's features of a batch, `[N, D]`.
+    fn features(&self, batch: Batch, replicas: &Replicas) -> Result<Tensor<2>, TrainError> {
+        let batch = Arc::new(batch);
+        let inputs: Vec<_> = shards(batch.len())
+            .map(|range| (self.frozen.clone(), Arc::clone(&batch), range))
+            .collect();
+        let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
+        let device = self.device.clone();
+        let parts = replicas.map(inputs, move |(vit, batch, range)| {
+            vit.forward_features(images(&batch, range, in_chans, side, &device))
+        })?;
+        Ok(Tensor::cat(parts, 0))
+    }
+}

@@ -1,0 +1,50 @@
+//! Training: one step loop ([`fit`]), three stages, devices and replicas, and the runner that does a recipe's jobs.
+//!
+//! A step splits the micro-batch into shards, runs each forward and backward on a replica (the same parameters, forked),
+//! adds the gradients in shard order, and updates. On the CPU a shard is a fixed number of images and replicas are worker
+//! threads, so the result does not depend on how many there are.
+//!
+//! Nothing here prints or parses arguments: [`Event`]s tell what happens, [`Stop`] tells it to end.
+
+mod classifier;
+mod device;
+mod dims;
+mod error;
+mod evaluate;
+mod events;
+mod finetune;
+mod fit;
+mod jobs;
+mod linprobe;
+mod pretrain;
+mod replicas;
+mod runner;
+mod stage;
+mod state;
+mod stop;
+mod targets;
+
+pub use classifier::Classifier;
+pub use device::ChosenDevice;
+pub use device::choose;
+pub use error::TrainError;
+pub use events::Event;
+pub use events::Observer;
+pub use fit::End;
+pub use fit::FitPlan;
+pub use fit::Hands;
+pub use fit::JobDir;
+pub use fit::fit;
+pub use jobs::Work;
+pub use linprobe::official_name as official_probe_name;
+pub use replicas::Replicas;
+pub use replicas::SHARD_IMAGES;
+pub use runner::RunOptions;
+pub use runner::Runner;
+pub use stage::Backward;
+pub use stage::Evaluated;
+pub use stage::Metrics;
+pub use stage::Stage;
+pub use stop::Stop;
+pub use targets::soft_cross_entropy;
+pub use targets::soft_targets;

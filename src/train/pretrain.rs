@@ -1,0 +1,74 @@
+//! Pre-training: a masked autoencoder learns to fill in what it does not see.
+
+use super::Replicas;
+use super::TrainError;
+use super::stage::Backward;
+use super::stage::Evaluated;
+use super::stage::Stage;
+use super::stage::backward_in_shards;
+use super::stage::images;
+use crate::data::Batch;
+use crate::model::EncoderDims;
+use crate::model::Mae;
+use crate::model::Masks;
+use crate::random::Key;
+use crate::random::Purpose;
+use burn::tensor::Device;
+use rand::RngExt;
+
+/// The first stage of a recipe.
+pub(super) struct Pretrain {
+    pub encoder: EncoderDims,
+    pub mask_ratio: f64,
+    pub norm_pix_loss: bool,
+    pub warmup_epochs: usize,
+    pub device: Device,
+}
+
+impl Stage for Pretrain {
+    type Model = Mae;
+
+    fn backward(
+        &self,
+        model: &mut Mae,
+        batch: Batch,
+        key: Key,
+        scale: f64,
+        replicas: &Replicas,
+    ) -> Result<Backward, TrainError> {
+        let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
+        let (patches, mask_ratio) = (self.encoder.num_patches(), self.mask_ratio);
+        let (norm_pix_loss, device) = (self.norm_pix_loss, self.device.clone());
+        backward_in_shards(model, batch, scale, replicas, move |mae, batch, range| {
+            let noise = mask_noise(&batch.samples[range.clone()], patches, key);
+            let masks = Masks::from_noise(&noise, patches, mask_ratio);
+            let imgs = images(batch, range, in_chans, side, &device);
+            mae.forward(imgs, &masks, norm_pix_loss).loss
+        })
+    }
+
+    fn evaluate(&self, _model: &Mae, _replicas: &Replicas) -> Result<Evaluated, TrainError> {
+        Ok(Evaluated::Nothing)
+    }
+
+    fn notice(&self, epoch: usize, train_loss: f64) -> Option<String> {
+        let settled = epoch == self.warmup_epochs + 1;
+        (self.norm_pix_loss && settled && train_loss > 0.995).then(|| {
+            format!(
+                "the loss is {train_loss:.3} after the warm-up. With norm_pix_loss, 1.0 is what a decoder gets that \
+                 paints every patch in its own mean: nothing of the content is learned yet. If it stays there, raise blr \
+                 or train longer"
+            )
+        })
+    }
+}
+
+/// Draws each sample's mask noise, `[N, patches]`.
+fn mask_noise(samples: &[u64], patches: usize, key: Key) -> Vec<f32> {
+    let mut noise = Vec::with_capacity(samples.len() * patches);
+    for &sample in samples {
+        let mut rng = key.rng(sample, Purpose::Mask);
+        noise.extend((0..patches).map(|_| rng.random::<f32>()));
+    }
+    noise
+}

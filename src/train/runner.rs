@@ -1,0 +1,219 @@
+//! The runner: does the jobs of a resolved recipe, skips what is done, resumes what is not, keeps the tables.
+
+use super::ChosenDevice;
+use super::End;
+use super::Event;
+use super::Hands;
+use super::Observer;
+use super::Replicas;
+use super::Stop;
+use super::TrainError;
+use super::device;
+use super::fit::finish;
+use super::jobs::Work;
+use super::jobs::source_file;
+use crate::data;
+use crate::data::DataSet;
+use crate::data::Labels;
+use crate::recipe;
+use crate::recipe::Job;
+use crate::recipe::Plan;
+use crate::recipe::Precision;
+use crate::recipe::Resolved;
+use crate::recipe::ResolvedPoint;
+use crate::recipe::Source;
+use crate::recipe::StageKind;
+use crate::runs;
+use crate::runs::Provenance;
+use crate::runs::RunError;
+use crate::runs::RunFolder;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+/// What the command line says about a run.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The folder that holds all runs.
+    pub runs: PathBuf,
+    /// Start over where a run of that name exists.
+    pub fresh: bool,
+    /// Do the jobs of this stage alone.
+    pub only: Option<StageKind>,
+    /// For `provenance.json`.
+    pub command_line: Vec<String>,
+}
+
+/// Runs resolved recipes.
+pub struct Runner<'a> {
+    pub options: &'a RunOptions,
+    pub stop: &'a Stop,
+    pub observer: Observer<'a>,
+}
+
+/// A point of a sweep that failed, by its folder's name.
+pub struct Failed {
+    pub name: String,
+    pub error: TrainError,
+}
+
+impl Runner<'_> {
+    /// Runs every point. A point of a sweep that fails is listed, and the others go on; without a sweep its error is the result.
+    ///
+    /// What the recipe or the data cannot give is refused before anything is created.
+    pub fn run(&self, resolved: &Resolved) -> Result<(End, Vec<Failed>), TrainError> {
+        let mut failed = Vec::new();
+        for point in &resolved.points {
+            match self.run_point(point, resolved) {
+                Ok(End::Done) => {}
+                Ok(End::Interrupted) => return Ok((End::Interrupted, failed)),
+                Err(error) if resolved.swept.is_empty() || error.is_input() => return Err(error),
+                Err(error) => failed.push(Failed { name: point.plan.name.clone(), error }),
+            }
+        }
+        Ok((End::Done, failed))
+    }
+
+    fn run_point(&self, point: &ResolvedPoint, all: &Resolved) -> Result<End, TrainError> {
+        let plan = &point.plan;
+        let device = device::choose(&plan.runtime)?;
+        let data = data::open(&plan.data, labels(plan))?;
+        let path =
+            plan.name.split('/').fold(self.options.runs.clone(), |path, part| path.join(part));
+        let jobs = self.jobs(plan, &data, &path)?;
+        let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
+        let mut provenance = self.provenance(plan, &device, &data);
+        folder.write_provenance(&provenance)?;
+        let replicas = Replicas::start(device.threads);
+        let recipe = recipe::recipe_toml(&point.recipe);
+        let work = Work {
+            plan,
+            data: &data,
+            device: &device,
+            run: folder.path(),
+            recipe: &recipe,
+            stop: self.stop,
+        };
+        let tables = || self.write_tables(plan, folder.path(), all);
+        tables()?;
+        let hands = Hands {
+            replicas: &replicas,
+            stop: self.stop,
+            observer: self.observer,
+            row_written: &tables,
+        };
+        for job in &jobs {
+            if run_job(&work, job, &hands)? == End::Interrupted {
+                return Ok(End::Interrupted);
+            }
+        }
+        provenance.finished_unix_s = Some(now_unix_s());
+        folder.write_provenance(&provenance)?;
+        Ok(End::Done)
+    }
+
+    /// Gives the jobs to do, once it is sure that each can begin.
+    fn jobs(&self, plan: &Plan, data: &DataSet, run: &Path) -> Result<Vec<Job>, TrainError> {
+        let only = self.options.only;
+        let jobs: Vec<Job> = plan
+            .jobs()
+            .into_iter()
+            .filter(|job| only.is_none_or(|stage| stage == job.stage))
+            .collect();
+        if let (true, Some(stage)) = (jobs.is_empty(), only) {
+            return Err(TrainError::Setting {
+                problem: format!("--stage {stage}: the recipe has no [{stage}]"),
+                hint: "leave --stage out, or add the table".to_owned(),
+            });
+        }
+        let pretrains = jobs.iter().any(|job| job.stage == StageKind::Pretrain);
+        for job in &jobs {
+            let training = plan.training(job.stage).expect("a job's stage is part of the plan");
+            training.steps(job.stage, data.facts.train_images)?;
+            let own = matches!(job.from, Some(Source::Epoch(_)));
+            match source_file(run, job) {
+                Some(file) if !(file.is_file() || own && pretrains) => {
+                    return Err(TrainError::Setting {
+                        problem: format!(
+                            "{} needs {}, which is not there",
+                            job.dir,
+                            file.display()
+                        ),
+                        hint: "run the pre-training first: leave --stage out".to_owned(),
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Brings the run's table, and a sweep's combined one, up to date.
+    fn write_tables(&self, plan: &Plan, run: &Path, all: &Resolved) -> Result<(), RunError> {
+        if plan.finetune.is_none() && plan.linprobe.is_none() {
+            return Ok(());
+        }
+        let own: Vec<String> = plan.swept.iter().map(|(key, _)| key.clone()).collect();
+        runs::write_accuracy(run, &own, &runs::accuracy(plan, run, "")?)?;
+        if all.swept.is_empty() {
+            return Ok(());
+        }
+        let sweep = self.options.runs.join(&all.name);
+        let mut rows = Vec::new();
+        for point in &all.points {
+            let name = point.plan.name.strip_prefix(&format!("{}/", all.name));
+            let name = name.expect("a point's folder is in its sweep's");
+            rows.extend(runs::accuracy(&point.plan, &sweep.join(name), &format!("{name}/"))?);
+        }
+        runs::write_accuracy(&sweep, &all.swept, &rows)
+    }
+
+    fn provenance(&self, plan: &Plan, device: &ChosenDevice, data: &DataSet) -> Provenance {
+        Provenance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: String::new(),
+            command_line: self.options.command_line.clone(),
+            device: device.name.clone(),
+            devices: plan.runtime.devices,
+            precision: match plan.runtime.precision {
+                Precision::Fp32 => "fp32",
+                Precision::Bf16 => "bf16",
+            }
+            .to_owned(),
+            threads: device.threads,
+            seed: plan.seed,
+            data_fingerprint: data.fingerprint.clone(),
+            started_unix_s: now_unix_s(),
+            finished_unix_s: None,
+        }
+    }
+}
+
+fn run_job(work: &Work<'_>, job: &Job, hands: &Hands<'_>) -> Result<End, TrainError> {
+    let dir = work.dir(job);
+    let epochs = work.plan.training(job.stage).map_or(0, |training| training.epochs);
+    if dir.is_done(epochs) {
+        finish(&dir)?; // a kill may have come between the last checkpoint and this
+        (hands.observer)(Event::JobSkipped { job: &job.dir });
+        return Ok(End::Done);
+    }
+    if hands.stop.requested() {
+        return Ok(End::Interrupted);
+    }
+    work.run(job, hands)
+}
+
+/// Pre-training alone needs no labels.
+fn labels(plan: &Plan) -> Labels {
+    if plan.finetune.is_none() && plan.linprobe.is_none() {
+        Labels::Unneeded
+    } else {
+        Labels::Needed
+    }
+}
+
+fn now_unix_s() -> u64 {
+    // A clock before 1970 is a clock that is not set: 0 says so.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

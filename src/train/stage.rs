@@ -1,0 +1,123 @@
+//! A stage says how a batch becomes a loss, and a model a metric. The loop is the same for all.
+
+use super::Replicas;
+use super::TrainError;
+use super::replicas::shards;
+use crate::data::Batch;
+use crate::model;
+use crate::model::NamedParam;
+use crate::random::Key;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// One of pre-training, fine-tuning, linear probing.
+pub trait Stage {
+    /// What is trained. Held without autodiff; each shard's replica is a fork of it with autodiff.
+    type Model: Module + Sync + 'static;
+
+    /// Runs a micro-batch forward and backward. Its loss and gradients count `scale` (1 / `accum_iter`) of an update's.
+    ///
+    /// `key` names the epoch's random numbers. A stage may move statistics in the model, never its trained parameters.
+    fn backward(
+        &self,
+        model: &mut Self::Model,
+        batch: Batch,
+        key: Key,
+        scale: f64,
+        replicas: &Replicas,
+    ) -> Result<Backward, TrainError>;
+
+    /// Measures the model after an epoch.
+    fn evaluate(&self, model: &Self::Model, replicas: &Replicas) -> Result<Evaluated, TrainError>;
+
+    /// Gives what a checkpoint holds, under the official names.
+    fn export(&self, model: &Self::Model) -> Vec<NamedParam> {
+        model::named(model)
+    }
+
+    /// Explains an epoch's loss where it means something that people take for a fault.
+    fn notice(&self, _epoch: usize, _train_loss: f64) -> Option<String> {
+        None
+    }
+}
+
+/// What a micro-batch gave, on the device.
+pub struct Backward {
+    /// Scaled loss, `[1]`.
+    pub loss: Tensor<1>,
+    /// Scaled gradients of the trained parameters, flattened, in the order of [`model::trainable_names`].
+    pub grads: Vec<Tensor<1>>,
+}
+
+/// The outcome of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Evaluated {
+    /// The stage has nothing to measure.
+    Nothing,
+    Metrics(Metrics),
+    /// Stopped by the user before the end.
+    Stopped,
+}
+
+/// A classifier on the validation split. Accuracies are percent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Metrics {
+    /// Mean cross-entropy.
+    pub loss: f64,
+    pub top1: f64,
+    pub top5: f64,
+    pub images: usize,
+}
+
+/// Runs a micro-batch in shards: `loss` gives a replica's mean loss over a range of the batch.
+///
+/// Every shard counts by its images; losses and gradients are added in shard order.
+pub(super) fn backward_in_shards<M, L>(
+    model: &M,
+    batch: Batch,
+    scale: f64,
+    replicas: &Replicas,
+    loss: L,
+) -> Result<Backward, TrainError>
+where
+    M: Module + Sync + 'static,
+    L: Fn(&M, &Batch, Range<usize>) -> Tensor<1> + Send + Sync + 'static,
+{
+    let n = batch.len();
+    let batch = Arc::new(batch);
+    let inputs = shards(n).map(|range| (model.clone(), Arc::clone(&batch), range));
+    let parts = replicas.map(inputs.collect::<Vec<_>>(), move |(model, batch, range)| {
+        let replica = model.train();
+        let weight = scale * range.len() as f64 / n as f64;
+        let loss = loss(&replica, &batch, range) * weight;
+        let mut grads = loss.backward();
+        Backward { loss: loss.inner(), grads: model::grads(&replica, &mut grads) }
+    })?;
+    Ok(parts.into_iter().reduce(Backward::plus).expect("a batch is never empty"))
+}
+
+impl Backward {
+    /// Adds another's loss and gradients to these.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let grads = self.grads.into_iter().zip(other.grads).map(|(a, b)| a + b).collect();
+        Self { loss: self.loss + other.loss, grads }
+    }
+}
+
+/// Puts images of a batch on the device, `[N, C, side, side]`.
+pub(super) fn images(
+    batch: &Batch,
+    range: Range<usize>,
+    in_chans: usize,
+    side: usize,
+    device: &Device,
+) -> Tensor<4> {
+    let n = range.len();
+    let pixels = batch.shard(range).images.to_vec();
+    Tensor::from_data(TensorData::new(pixels, [n, in_chans, side, side]), device)
+}

@@ -1,0 +1,109 @@
+//! The state of a job: model, optimizer, place in the epoch. What `resume.safetensors` holds.
+
+use super::TrainError;
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::HostTensor;
+use crate::checkpoint::TensorFile;
+use crate::checkpoint::load_module;
+use crate::model;
+use crate::optim::Optimizer;
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Sums over the updates of the epoch under way; means of them become its row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sums {
+    pub updates: usize,
+    pub loss: f64,
+    pub grad_norm: f64,
+    pub lr: f64,
+    pub images: usize,
+    pub train_s: f64,
+    pub data_wait_s: f64,
+}
+
+/// What a job is doing.
+pub(super) struct State<M> {
+    pub model: M,
+    pub optimizer: Optimizer,
+    pub place: Place,
+}
+
+/// Where in its schedule a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// The epoch under way, from 1.
+    pub epoch: usize,
+    /// Updates of it that are done.
+    pub update: usize,
+    /// Updates that the optimizer has made in all.
+    pub optimizer_updates: usize,
+    pub sums: Sums,
+}
+
+impl Place {
+    /// The beginning of a job.
+    pub(super) fn start() -> Self {
+        Self { epoch: 1, update: 0, optimizer_updates: 0, sums: Sums::default() }
+    }
+}
+
+impl<M: Module> State<M> {
+    /// Replaces the file at `path` by this state. The values are exact: resuming continues bit by bit.
+    pub(super) fn save(&self, path: &Path) -> Result<(), TrainError> {
+        let mut tensors = BTreeMap::new();
+        for param in model::named(&self.model) {
+            tensors.insert(format!("model.{}", param.name), host(&param.values, &param.shape)?);
+        }
+        let (state, optimizer_updates) = self.optimizer.state();
+        for (name, values) in state {
+            let shape = values.dims();
+            tensors.insert(format!("optimizer.{name}"), host(&values, &shape)?);
+        }
+        let place = Place { optimizer_updates, ..self.place };
+        let note = serde_json::to_string(&place).expect("numbers");
+        Ok(TensorFile { tensors, note }.write(path)?)
+    }
+
+    /// Puts the state of the file at `path` into a fresh one. Fails if anything is missing.
+    pub(super) fn resume(self, path: &Path) -> Result<Self, TrainError> {
+        let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
+        let file = TensorFile::read(path)?;
+        let place: Place =
+            serde_json::from_str(&file.note).map_err(|e| damaged(format!("its note: {e}")))?;
+        let mut weights = TensorFile::default();
+        let mut states = BTreeMap::new();
+        let device = self.model.devices().into_iter().next().unwrap_or_default();
+        for (name, tensor) in file.tensors {
+            if let Some(name) = name.strip_prefix("model.") {
+                weights.tensors.insert(name.to_owned(), tensor);
+            } else if let Some(name) = name.strip_prefix("optimizer.") {
+                let len = tensor.values.len();
+                let values = Tensor::<1>::from_data(TensorData::new(tensor.values, [len]), &device);
+                states.insert(name.to_owned(), values);
+            }
+        }
+        let model = load_module(self.model, &weights, path)?;
+        let mut optimizer = self.optimizer;
+        optimizer
+            .load(states, place.optimizer_updates)
+            .map_err(|error| damaged(error.to_string()))?;
+        Ok(Self { model, optimizer, place })
+    }
+}
+
+/// Reads a flattened tensor back to the host.
+pub(super) fn host(values: &Tensor<1>, shape: &[usize]) -> Result<HostTensor, TrainError> {
+    let values = values
+        .clone()
+        .try_into_data()
+        .map_err(|e| TrainError::Crashed(format!("{e:?}")))?
+        .try_into_vec::<f32>()
+        .map_err(|e| TrainError::Crashed(format!("{e:?}")))?;
+    Ok(HostTensor { shape: shape.to_vec(), values })
+}

@@ -1,0 +1,43 @@
+//! The counts that `plan` prints are those of the networks that train.
+
+use burn::module::Module;
+use burn::tensor::Device;
+use mae::model::DecoderDims;
+use mae::model::EncoderDims;
+use mae::model::Mae;
+use mae::model::Vit;
+use mae::recipe::Dims;
+use mae::recipe::ModelPlan;
+
+#[test]
+fn planned_parameters_are_allocated_parameters() {
+    let plan = ModelPlan {
+        patch_size: 4,
+        embed_dim: 24,
+        depth: 3,
+        num_heads: 2,
+        mlp_ratio: 3.0,
+        decoder_embed_dim: 16,
+        decoder_depth: 2,
+        decoder_num_heads: 4,
+    };
+    let encoder = EncoderDims {
+        input_size: 20,
+        patch_size: 4,
+        in_chans: 2,
+        embed_dim: 24,
+        depth: 3,
+        num_heads: 2,
+        mlp_dim: 72,
+        norm_eps: 1e-6,
+    };
+    let decoder = DecoderDims { embed_dim: 16, depth: 2, num_heads: 4, mlp_dim: 48 };
+    let dims = Dims { model: &plan, input_size: 20, in_chans: 2 };
+    let device = Device::flex();
+    let mae = Mae::zeros(&encoder, &decoder, &device);
+    assert_eq!(mae.num_params() as u64, dims.mae_params());
+    for global_pool in [false, true] {
+        let vit = Vit::zeros(&encoder, 7, global_pool, &device);
+        assert_eq!(vit.num_params() as u64, dims.classifier_params(7));
+    }
+}

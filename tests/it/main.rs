@@ -1,0 +1,12 @@
+//! What a user can see, a module a promise.
+
+mod counts;
+mod data;
+mod exit_codes;
+mod golden;
+mod layers;
+mod program;
+mod recipe_errors;
+mod recipes;
+mod resume;
+mod run_folder;

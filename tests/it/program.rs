@@ -1,0 +1,137 @@
+//! The program as its users start it, on a recipe so small that a whole run takes a second.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+use tempfile::TempDir;
+
+/// Two checkpoints, each fine-tuned and probed, beside a start from nothing.
+pub(crate) const TINY: &str = r#"
+name = "tiny"
+[data]
+format = "digits"
+input_size = 8
+[model]
+patch_size = 2
+embed_dim = 16
+depth = 2
+num_heads = 2
+decoder_embed_dim = 8
+decoder_depth = 1
+decoder_num_heads = 2
+[pretrain]
+epochs = 3
+warmup_epochs = 1
+batch_size = 96
+accum_iter = 2
+blr = 3e-3
+norm_pix_loss = true
+checkpoint_epochs = [2]
+augment = { crop_scale = [1.0, 1.0], hflip = false }
+[finetune]
+from = ["scratch", "checkpoints"]
+epochs = 2
+warmup_epochs = 1
+batch_size = 96
+blr = 2e-3
+clip_grad = 1.0
+mixup = 0.2
+reprob = 0.25
+aa = ""
+augment = { crop_scale = [0.5, 1.0], hflip = false }
+[linprobe]
+from = ["scratch", "last"]
+epochs = 2
+warmup_epochs = 1
+batch_size = 96
+augment = { crop_scale = [1.0, 1.0], hflip = false }
+"#;
+
+/// A folder with a recipe in it, to run the program in.
+pub(crate) struct Bench {
+    pub(crate) dir: TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new(recipe: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        mae::durable::write(&dir.path().join("r.toml"), recipe.as_bytes()).unwrap();
+        Self { dir }
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mae"));
+        command.args(args).current_dir(self.dir.path()).env_remove("MAE_LOG");
+        command
+    }
+
+    pub(crate) fn mae(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs the program, which must do its work; gives stdout.
+    pub(crate) fn done(&self, args: &[&str]) -> String {
+        let output = self.mae(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs the program, which must end with `code`; gives stderr.
+    pub(crate) fn refused(&self, args: &[&str], code: i32) -> String {
+        let output = self.mae(args);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        stderr
+    }
+
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    pub(crate) fn read(&self, relative: &str) -> String {
+        fs::read_to_string(self.path(relative)).unwrap()
+    }
+}
+
+/// Everything a run left that must not depend on how it came about: tables without their clocks, weights byte by byte.
+pub(crate) fn results(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    collect(run, run, &mut found);
+    found.sort();
+    assert!(found.len() > 5, "{}: no results", run.display());
+    found
+}
+
+fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        if path.is_dir() {
+            collect(root, &path, found);
+        } else if name.ends_with("epochs.csv") {
+            found.push((name, without_clocks(&fs::read_to_string(&path).unwrap()).into_bytes()));
+        } else if !name.ends_with("provenance.json") && name != ".lock" {
+            let bytes = fs::read(&path).unwrap();
+            found.push((name, if path.ends_with("meta.json") { Vec::new() } else { bytes }));
+        }
+    }
+}
+
+fn without_clocks(table: &str) -> String {
+    let clocks = ["images_per_s", "seconds", "data_wait_s"];
+    let header: Vec<&str> = table.lines().next().unwrap().split(',').collect();
+    let line = |line: &str| {
+        let cells = line.split(',').zip(&header);
+        cells
+            .filter(|(_, head)| !clocks.contains(*head))
+            .map(|(cell, _)| cell)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    table.lines().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,480 @@
+//! What a recipe that cannot be says to the person who wrote it: every refusal, its place and its
+//! way out.
+
+use std::fs;
+use std::path::Path;
+
+use mae::recipe::{Missing, Options, Resolved, resolve};
+
+const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: 0 };
+const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: 0 };
+
+/// Digits, and a pre-training that is right.
+const FINE: &str =
+    "[data]\nformat = \"digits\"\ninput_size = 16\n[model]\npatch_size = 4\n[pretrain]\n";
+
+#[expect(clippy::disallowed_methods, reason = "a test's own files")]
+fn write(folder: &Path, name: &str, text: &str) {
+    fs::write(folder.join(name), text).expect("a fresh folder is writable");
+}
+
+/// Resolves `files`, the first of them, in a fresh folder; the error's text has `DIR` for the
+/// folder.
+fn outcome(
+    files: &[(&str, &str)],
+    env: &[(&str, &str)],
+    set: &[&str],
+    options: &Options,
+) -> Result<Resolved, String> {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    for (name, text) in files {
+        write(folder.path(), name, text);
+    }
+    let env: Vec<_> =
+        env.iter().map(|(var, value)| ((*var).to_owned(), (*value).to_owned())).collect();
+    let set: Vec<_> = set.iter().map(|arg| (*arg).to_owned()).collect();
+    let named = folder.path().display().to_string();
+    resolve(&folder.path().join(files[0].0), &env, &set, options)
+        .map_err(|errors| format!("error: {errors}").replace(&named, "DIR"))
+}
+
+fn errors(text: &str) -> String {
+    outcome(&[("r.toml", text)], &[], &[], &RUNNING).expect_err("this recipe is wrong")
+}
+
+fn errors_with(text: &str, set: &[&str]) -> String {
+    outcome(&[("r.toml", text)], &[], set, &RUNNING).expect_err("these arguments are wrong")
+}
+
+#[test]
+fn an_unknown_key_names_its_line_and_the_meant_one() {
+    insta::assert_snapshot!(errors(&format!("{FINE}mask_ration = 0.5")), @r#"
+        error: unknown key `pretrain.mask_ration`
+          --> DIR/r.toml:7
+          hint: did you mean `mask_ratio`?
+        "#);
+    insta::assert_snapshot!(errors(&format!("{FINE}[finetune]\nfrom = 'last'\naa = ''\nmask_ratio = 0.5")), @r#"
+        error: unknown key `finetune.mask_ratio`
+          --> DIR/r.toml:10
+          hint: did you mean `pretrain.mask_ratio`?
+        "#);
+    insta::assert_snapshot!(errors(&format!("{FINE}[pretrian]\nepochs = 3")), @r#"
+        error: unknown key `pretrian`
+          --> DIR/r.toml:7
+          hint: did you mean `pretrain`?
+        "#);
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let text = "modle = 3\n[data]\nformat = 'digit'\n[pretrain]\n\
+                epochs = 10\nbatch_size = 0\nnorm_pix_loss = 'true'\n";
+    insta::assert_snapshot!(errors_with(text, &["pretrain.augment.hflip=1"]), @r#"
+        error: unknown key `modle`
+          --> DIR/r.toml:1
+          hint: did you mean `model`?
+        error: `data.format = "digit"`: expected one of "digits", "imagefolder", "webdataset", "cifar10", "cifar100", "synthetic"
+          --> DIR/r.toml:3
+          hint: did you mean `"digits"`?
+        error: `pretrain.batch_size = 0`: expected a whole number from 1 to 1000000
+          --> DIR/r.toml:6
+        error: `pretrain.norm_pix_loss = "true"`: expected true or false
+          --> DIR/r.toml:7
+          hint: did you mean `true`?
+        error: `pretrain.augment.hflip = 1`: expected true or false
+          --> --set pretrain.augment.hflip=1
+          hint: did you mean `true`?
+        error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 10`
+          --> the built-in defaults (`pretrain.warmup_epochs`)
+          --> DIR/r.toml:5 (`pretrain.epochs`)
+          hint: --set pretrain.warmup_epochs=1 is a tenth of them
+        "#);
+}
+
+#[test]
+fn a_syntax_error_has_its_line() {
+    insta::assert_snapshot!(errors("name = 'x'\n[pretrain\nepochs = 3"), @r#"
+        error: not TOML: unclosed table, expected `]`
+          --> DIR/r.toml:2
+        "#);
+    insta::assert_snapshot!(errors("seed = 1\nseed = 2"), @r#"
+        error: not TOML: duplicate key
+          --> DIR/r.toml:2
+        "#);
+}
+
+#[test]
+fn a_missing_file_names_who_wants_it() {
+    insta::assert_snapshot!(errors("\nextends = ['base.toml']"), @r#"
+        error: cannot read what `extends` names: DIR/base.toml: No such file or directory (os error 2)
+          --> DIR/r.toml:2
+        "#);
+    let gone =
+        resolve(Path::new("no/such.toml"), &[], &[], &RUNNING).expect_err("there is no such file");
+    insta::assert_snapshot!(gone, @r#"
+        cannot read the recipe: No such file or directory (os error 2)
+          --> no/such.toml
+        "#);
+}
+
+#[test]
+fn a_cycle_shows_its_chain() {
+    let files = [("a.toml", "extends = 'b.toml'"), ("b.toml", "seed = 1\nextends = ['a.toml']")];
+    insta::assert_snapshot!(outcome(&files, &[], &[], &RUNNING).unwrap_err(), @r#"
+        error: `extends` leads back to the same file: DIR/a.toml -> DIR/b.toml -> DIR/a.toml
+          --> DIR/b.toml:2
+          hint: take one of these files out of `extends`
+        "#);
+    let own = outcome(&[("a.toml", "extends = 'a.toml'")], &[], &[], &RUNNING).unwrap_err();
+    insta::assert_snapshot!(own, @r#"
+        error: `extends` leads back to the same file: DIR/a.toml -> DIR/a.toml
+          --> DIR/a.toml:1
+          hint: take one of these files out of `extends`
+        "#);
+}
+
+#[test]
+fn an_unset_variable_stops_a_run_and_warns_a_plan() {
+    let files = [("r.toml", "[data]\npath = '${NO_SUCH_DIR}/x'\n")];
+    insta::assert_snapshot!(outcome(&files, &[], &[], &RUNNING).unwrap_err(), @r#"
+        error: `data.path` needs the environment variable NO_SUCH_DIR, which is not set
+          --> DIR/r.toml:2
+          hint: set NO_SUCH_DIR, or write the path: --set data.path=PATH
+        "#);
+    let planned = outcome(&files, &[], &[], &PLANNING).expect("a plan needs no data");
+    assert!(
+        planned.warnings[0].starts_with("`data.path` needs the environment variable NO_SUCH_DIR")
+    );
+    let set = outcome(&files, &[("NO_SUCH_DIR", "/d")], &[], &RUNNING).expect("it is set");
+    assert_eq!(set.points[0].plan.data.path, Path::new("/d/x"));
+    insta::assert_snapshot!(errors("data.format = 'digits'\ndata.class_map = '${NO_SUCH_DIR}'"), @r#"
+        error: `data.class_map` needs the environment variable NO_SUCH_DIR, which is not set
+          --> DIR/r.toml:2
+          hint: set NO_SUCH_DIR, or write the path: --set data.class_map=PATH
+        "#);
+}
+
+#[test]
+fn data_that_needs_a_folder_says_so() {
+    insta::assert_snapshot!(errors("\n[data]\nformat = 'webdataset'"), @r#"
+        error: `data.path` is missing, and `data.format = "webdataset"` needs it
+          --> DIR/r.toml:3
+          hint: write `path = …` under [data], or --set data.path=PATH; the formats "digits" and "synthetic" need no files
+        "#);
+    insta::assert_snapshot!(errors("name = 'x'"), @r#"
+        error: `data.path` is missing, and `data.format = "imagefolder"` needs it
+          --> the built-in defaults
+          hint: write `path = …` under [data], or --set data.path=PATH; the formats "digits" and "synthetic" need no files
+        "#);
+}
+
+#[test]
+fn values_of_the_environment_and_of_set_name_their_layer() {
+    let files = [("r.toml", FINE)];
+    let env = [("MAE_PRETRAIN__BLR", "-1e-3"), ("MAE_PRETRAIN__EPOCH", "3"), ("MAE_HOME", "/")];
+    insta::assert_snapshot!(outcome(&files, &env, &[], &RUNNING).unwrap_err(), @r#"
+        error: `pretrain.blr = -0.001`: expected a finite number of at least 0
+          --> environment variable MAE_PRETRAIN__BLR
+        "#);
+    let warned = outcome(&files, &env[1..], &[], &RUNNING).expect("an unknown variable only warns");
+    insta::assert_snapshot!(warned.warnings.join("\n"), @r#"
+        the environment variable MAE_PRETRAIN__EPOCH names no key of a recipe and is ignored; did you mean MAE_PRETRAIN__EPOCHS?
+        the environment variable MAE_HOME names no key of a recipe and is ignored
+        "#);
+    let set = ["runtime.device=cuad", "pretrain.epochs", "a b=3", "extends=x"];
+    insta::assert_snapshot!(errors_with(FINE, &set), @r#"
+        error: `pretrain.epochs` has no value
+          --> --set pretrain.epochs
+          hint: write --set KEY=VALUE
+        error: `a b` is no key
+          --> --set a b=3
+          hint: write --set KEY=VALUE with a dotted key, as pretrain.epochs=10
+        error: `extends` is for files only
+          --> --set extends=x
+          hint: write it in a recipe of your own
+        "#);
+    insta::assert_snapshot!(errors_with(FINE, &set[..1]), @r#"
+        error: `runtime.device = "cuad"`: expected one of "auto", "cpu", "cuda", "vulkan", "wgpu"
+          --> --set runtime.device=cuad
+          hint: did you mean `"cuda"`?
+        "#);
+}
+
+#[test]
+fn conflicts_name_both_keys_and_both_places() {
+    insta::assert_snapshot!(errors(&format!("{FINE}epochs = 10")), @r#"
+        error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 10`
+          --> the built-in defaults (`pretrain.warmup_epochs`)
+          --> DIR/r.toml:7 (`pretrain.epochs`)
+          hint: --set pretrain.warmup_epochs=1 is a tenth of them
+        "#);
+    insta::assert_snapshot!(errors(&format!("{FINE}lr = 1.5e-4\nblr = 1e-3")), @r#"
+        error: `pretrain.lr = 1.5e-4` excludes `pretrain.blr = 0.001`
+          --> DIR/r.toml:7 (`pretrain.lr`)
+          --> DIR/r.toml:8 (`pretrain.blr`)
+          hint: `lr` is the rate itself, `blr` the rate for 256 images: leave one out
+        "#);
+    insta::assert_snapshot!(errors(&format!("{FINE}epochs = 100\ncheckpoint_epochs = [20, 100, 400]")), @r#"
+        error: `pretrain.checkpoint_epochs = [20, 100, 400]` goes past `pretrain.epochs = 100`
+          --> DIR/r.toml:8 (`pretrain.checkpoint_epochs`)
+          --> DIR/r.toml:7 (`pretrain.epochs`)
+          hint: --set 'pretrain.checkpoint_epochs=[20,100]' keeps the ones that can be reached
+        "#);
+    let model = "data.format = 'digits'\n[model]\nembed_dim = 98\nnum_heads = 3\n\
+                 decoder_embed_dim = 10\ndecoder_num_heads = 4\n";
+    insta::assert_snapshot!(errors(model), @r#"
+        error: `model.embed_dim = 98` is not a multiple of `model.num_heads = 3`
+          --> DIR/r.toml:3 (`model.embed_dim`)
+          --> DIR/r.toml:4 (`model.num_heads`)
+          hint: numbers of heads that divide it: 1, 2, 7, 14
+        error: `model.embed_dim = 98` is not a multiple of 4, which the position embedding of sines and cosines needs
+          --> DIR/r.toml:3
+          hint: the nearest is 96 or 100
+        error: `model.decoder_embed_dim = 10` is not a multiple of `model.decoder_num_heads = 4`
+          --> DIR/r.toml:5 (`model.decoder_embed_dim`)
+          --> DIR/r.toml:6 (`model.decoder_num_heads`)
+          hint: numbers of heads that divide it: 1, 2, 5, 10
+        error: `model.decoder_embed_dim = 10` is not a multiple of 4, which the position embedding of sines and cosines needs
+          --> DIR/r.toml:5
+          hint: the nearest is 8 or 12
+        "#);
+    insta::assert_snapshot!(errors("data.format = 'digits'\ndata.input_size = 30"), @r#"
+        error: `data.input_size = 30` is not a multiple of `model.patch_size = 16`
+          --> DIR/r.toml:2 (`data.input_size`)
+          --> the built-in defaults (`model.patch_size`)
+          hint: input_size = 16 or 32 is the nearest that fits the patches
+        "#);
+    insta::assert_snapshot!(errors("[data]\nformat = 'digits'\nmean = [0.5]\nstd = [1, 1, 0]"), @r#"
+        error: `data.mean = [0.5]` has not one value for each channel of `data.in_chans = 3`
+          --> DIR/r.toml:3 (`data.mean`)
+          --> the built-in defaults (`data.in_chans`)
+          hint: give 3 values, or leave it out
+        error: `data.std = [1, 1, 0]`: expected a list, each a finite number from 0.000001 to 1000000
+          --> DIR/r.toml:4
+        "#);
+    insta::assert_snapshot!(errors(&format!("{FINE}min_lr = 0.1")), @r#"
+        error: `pretrain.min_lr = 0.1` is more than the learning rate 2.5e-4, which `pretrain.blr` gives
+          --> DIR/r.toml:7
+          hint: --set pretrain.min_lr=0, or a higher rate
+        "#);
+}
+
+#[test]
+fn a_mask_that_keeps_or_hides_nothing_is_refused() {
+    insta::assert_snapshot!(errors(&format!("{FINE}mask_ratio = 0.95")), @r#"
+        error: `pretrain.mask_ratio = 0.95` keeps none of the 16 patches of an image
+          --> DIR/r.toml:7
+          hint: a smaller patch_size or a larger input_size gives more patches
+        "#);
+    insta::assert_snapshot!(errors_with(FINE, &["model.patch_size=16", "pretrain.mask_ratio=1e-20"]), @r#"
+        error: `pretrain.mask_ratio = 1e-20` hides none of the 1 patches of an image
+          --> --set pretrain.mask_ratio=1e-20
+          hint: a smaller patch_size or a larger input_size gives more patches
+        "#);
+    for outside in ["0", "1", "1.5", "-0.5", "nan", "inf"] {
+        let message = errors(&format!("{FINE}mask_ratio = {outside}"));
+        assert!(message.contains("expected a finite number above 0 and below 1"), "{message}");
+    }
+}
+
+#[test]
+fn numbers_outside_their_range_are_refused() {
+    let stages = format!("{FINE}[finetune]\naa = ''\n[linprobe]\n");
+    for set in [
+        "pretrain.epochs=0",
+        "pretrain.batch_size=0",
+        "pretrain.accum_iter=0",
+        "pretrain.epochs=1.5",
+        "pretrain.checkpoint_epochs=[0]",
+        "pretrain.blr=nan",
+        "pretrain.lr=-1",
+        "pretrain.weight_decay=inf",
+        "finetune.weight_decay=-0.1",
+        "finetune.layer_decay=0",
+        "finetune.drop_path=1",
+        "finetune.smoothing=1",
+        "finetune.reprob=1.1",
+        "finetune.mixup_prob=-0.1",
+        "finetune.mixup_switch_prob=2",
+        "finetune.mixup=-1",
+        "finetune.cutmix=nan",
+        "finetune.cutmix_minmax=[0.2]",
+        "finetune.cutmix_minmax=[-0.1,0.5]",
+        "finetune.cutmix_minmax=[0.5,0.5]",
+        "finetune.clip_grad=0",
+        "finetune.recount=0",
+        "finetune.from=[]",
+        "finetune.augment.crop_scale=[0,1]",
+        "linprobe.augment.crop_scale=[0.5,0.2]",
+        "pretrain.augment.crop_scale=[0.5,1.5]",
+        "data.mean=[nan,0,0]",
+        "data.std=[0,1,1]",
+        "data.in_chans=0",
+        "data.workers=0",
+        "data.workers=many",
+        "runtime.threads=0",
+        "runtime.devices=0",
+        "runtime.device=tpu",
+        "runtime.precision=fp16",
+        "data.format=tfrecord",
+        "model.size=vit_giant",
+        "model.mlp_ratio=0",
+        "seed=-1",
+        "finetune.mixup_mode=half",
+        "finetune.remode=noise",
+        "pretrain=3",
+        "finetune.from=[0]",
+        "linprobe.blr=1e999",
+    ] {
+        let key = set.split_once('=').expect("each is key=value").0;
+        let message = errors_with(&stages, &[set]);
+        assert!(message.starts_with(&format!("error: `{key} = ")), "{set}: {message}");
+        assert!(message.contains(&format!("--> --set {set}")), "{set}: {message}");
+        assert_eq!(message.matches("error: ").count(), 1, "{set} alone is wrong: {message}");
+    }
+}
+
+#[test]
+fn names_that_are_no_folder_are_refused() {
+    for name in [
+        "''",
+        "' '",
+        "'a/b'",
+        "'a\\b'",
+        "'..'",
+        "'a..b'",
+        "'.hidden'",
+        "\"a\\u0007\"",
+        "'a:b'",
+        "'a?'",
+        "'a.'",
+        "' a'",
+    ] {
+        let message = errors(&format!("name = {name}\n{FINE}"));
+        assert!(
+            message.contains("DIR/r.toml:1") && message.starts_with("error: `name = "),
+            "{message}"
+        );
+    }
+    insta::assert_snapshot!(errors(&format!("name = '../x'\n{FINE}")), @r#"
+        error: `name = "../x"` is no folder name: it has the character '/'
+          --> DIR/r.toml:1
+          hint: the name is the run's folder: letters, digits, `_`, `-` and `.` are safe
+        "#);
+}
+
+#[test]
+fn a_start_that_will_not_exist_is_refused() {
+    let probe = |from: &str| {
+        format!("{FINE}epochs = 100\ncheckpoint_epochs = [50]\n[linprobe]\nfrom = {from}\n")
+    };
+    insta::assert_snapshot!(errors(&probe("80")), @r#"
+        error: `linprobe.from = 80` is an epoch that no checkpoint is kept of
+          --> DIR/r.toml:10
+          hint: kept: [50, 100]; `pretrain.checkpoint_epochs` can keep more
+        "#);
+    insta::assert_snapshot!(errors(&probe("'scrach'")), @r#"
+        error: `linprobe.from = "scrach"` names no file
+          --> DIR/r.toml:10
+          hint: did you mean `"scratch"`?
+        "#);
+    insta::assert_snapshot!(errors(&probe("['50', 'some/vit.pth']")), @r#"
+        error: `linprobe.from = "50"` names no file
+          --> DIR/r.toml:10
+          hint: did you mean the epoch, `50` without quotes?
+        error: `linprobe.from = "some/vit.pth"` names no file
+          --> DIR/r.toml:10
+          hint: a file is looked for from the current directory
+        "#);
+    insta::assert_snapshot!(errors("[data]\nformat = 'digits'\n[linprobe]\n[finetune]\nfrom = [3, 'checkpoints']\naa = ''"), @r#"
+        error: `finetune.from = 3` asks for this run's own checkpoints, and the recipe has no [pretrain]
+          --> DIR/r.toml:5
+          hint: add [pretrain], or start elsewhere: finetune.from = "scratch" or a file
+        error: `finetune.from = "checkpoints"` asks for this run's own checkpoints, and the recipe has no [pretrain]
+          --> DIR/r.toml:5
+          hint: add [pretrain], or start elsewhere: finetune.from = "scratch" or a file
+        error: `linprobe.from = "last"` asks for this run's own checkpoints, and the recipe has no [pretrain]
+          --> the built-in defaults
+          hint: add [pretrain], or start elsewhere: linprobe.from = "scratch" or a file
+        "#);
+    let planned = outcome(&[("r.toml", &probe("'vit.pth'"))], &[], &[], &PLANNING)
+        .expect("a plan needs no file");
+    assert!(planned.warnings[0].contains("names no file"), "{:?}", planned.warnings);
+}
+
+#[test]
+fn what_mixing_cannot_do_is_refused() {
+    let finetune = |keys: &str| format!("{FINE}[finetune]\naa = ''\nbatch_size = 31\n{keys}\n");
+    insta::assert_snapshot!(errors(&finetune("mixup = 0.8")), @r#"
+        error: `finetune.batch_size = 31` is odd, and an image is mixed with its opposite in the batch by `finetune.mixup_mode = "batch"`
+          --> DIR/r.toml:9 (`finetune.batch_size`)
+          --> the built-in defaults (`finetune.mixup_mode`)
+          hint: --set finetune.batch_size=32
+        "#);
+    insta::assert_snapshot!(errors(&finetune("cutmix_minmax = [0.8, 0.2]")), @r#"
+        error: `finetune.batch_size = 31` is odd, and an image is mixed with its opposite in the batch by `finetune.mixup_mode = "batch"`
+          --> DIR/r.toml:9 (`finetune.batch_size`)
+          --> the built-in defaults (`finetune.mixup_mode`)
+          hint: --set finetune.batch_size=32
+        error: `finetune.cutmix_minmax = [0.8, 0.2]` leaves CutMix no side to choose between 12 and 3 pixels
+          --> DIR/r.toml:10
+          hint: write [low, high] with low < high, as [0.2, 0.8], or "none"
+        "#);
+    outcome(&[("r.toml", &finetune("mixup = 0.8\nmixup_mode = 'elem'"))], &[], &[], &RUNNING)
+        .expect("elem takes any");
+    outcome(&[("r.toml", &finetune(""))], &[], &[], &RUNNING).expect("without mixing, any");
+}
+
+#[test]
+fn randaugment_is_refused_not_skipped() {
+    insta::assert_snapshot!(errors(&format!("{FINE}[finetune]")), @r#"
+        error: `finetune.aa = "rand-m9-mstd0.5-inc1"` asks for RandAugment, which this version does not have
+          --> the built-in defaults
+          hint: train without it: --set finetune.aa="", or `aa = ""` under [finetune]
+        "#);
+}
+
+#[test]
+fn a_training_that_would_never_update_is_refused() {
+    insta::assert_snapshot!(errors_with(FINE, &["data.train_images=100", "pretrain.accum_iter=2"]), @r#"
+        error: `pretrain.batch_size = 64` is too large: pretrain would never update: an update takes 128 images (batch_size 64, accum_iter 2, all devices), an epoch has 100
+          --> the built-in defaults
+          hint: make it, or accum_iter, smaller
+        "#);
+}
+
+#[test]
+fn a_sweep_of_what_cannot_be_swept_is_refused() {
+    let sweep = |keys: &str| format!("{FINE}epochs = 50\n[sweep]\n{keys}\n");
+    insta::assert_snapshot!(errors(&sweep("\"pretrain.mask_ratoi\" = [0.5]\nname = ['a']\nseed = []\n\"pretrain.blr\" = 3")), @r#"
+        error: unknown key `sweep.pretrain.mask_ratoi`
+          --> DIR/r.toml:9
+          hint: did you mean `pretrain.mask_ratio`?
+        error: `sweep.name` cannot be swept: `name` is no setting of a run
+          --> DIR/r.toml:10
+        error: `sweep.seed = []`: expected a list of at least one, each a whole number of at least 0
+          --> DIR/r.toml:11
+        error: `sweep.pretrain.blr = 3`: expected a list of at least one, each a finite number of at least 0
+          --> DIR/r.toml:12
+        "#);
+    insta::assert_snapshot!(errors(&sweep("\"pretrain.epochs\" = [30, 50, 60]\nfinetune.blr = [1e-3]")), @r#"
+        error: `sweep.finetune.blr` sweeps a stage the recipe does not have: [finetune]
+          --> DIR/r.toml:10
+          hint: add [finetune], or take this key out of [sweep]
+        error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 30`
+          --> the built-in defaults (`pretrain.warmup_epochs`)
+          --> DIR/r.toml:9 (`pretrain.epochs`)
+          hint: --set pretrain.warmup_epochs=3 is a tenth of them
+        "#);
+    insta::assert_snapshot!(errors_with(&sweep("\"pretrain.mask_ratio\" = [0.5, 0.75]"), &["pretrain.mask_ratio=0.6"]), @r#"
+        error: `sweep.pretrain.mask_ratio` sweeps a key that is also set by --set pretrain.mask_ratio=0.6, and would win over it
+          --> DIR/r.toml:9
+          hint: to sweep this value alone: --set 'sweep.pretrain.mask_ratio=[0.6]'
+        "#);
+    let seeds = (0..101).map(|seed| seed.to_string()).collect::<Vec<_>>().join(",");
+    insta::assert_snapshot!(errors(&sweep(&format!("seed = [{seeds}]\ndata.workers = [{}]", &seeds[2..]))), @r#"
+        error: `sweep` has 10100 points, more than 10000
+          --> DIR/r.toml:8
+          hint: sweep fewer keys at once
+        "#);
+}

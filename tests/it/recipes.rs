@@ -1,0 +1,60 @@
+//! Every recipe that ships resolves, and editors get the schema of today.
+
+use std::path::{Path, PathBuf};
+
+use mae::recipe::{Missing, Options, resolve, schema};
+
+const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: 0 };
+
+/// The recipes below `folder`.
+fn recipes(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder of the repository");
+    let entries = entries.map(|entry| entry.expect("readable").path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let below = folders.iter().flat_map(|folder| recipes(folder));
+    below
+        .chain(files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "toml")))
+        .collect()
+}
+
+fn experiments() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments")
+}
+
+#[test]
+fn every_recipe_resolves_and_names_its_schema() {
+    let recipes = recipes(&experiments());
+    assert!(recipes.len() >= 3, "{recipes:?}");
+    for path in recipes {
+        if let Err(errors) = resolve(&path, &[], &[], &PLANNING) {
+            panic!("{}\nerror: {errors}", path.display());
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let schema = text.lines().next().unwrap().strip_prefix("#:schema ").unwrap();
+        assert!(path.parent().unwrap().join(schema).exists(), "{}: no {schema}", path.display());
+    }
+}
+
+#[test]
+fn the_sweep_has_a_run_for_each_mask_ratio() {
+    let path = experiments().join("quickstart_sweep.toml");
+    let resolved = resolve(&path, &[], &[], &PLANNING).unwrap();
+    let names: Vec<_> = resolved.points.iter().map(|point| point.plan.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["0.25", "0.5", "0.75", "0.9"]
+            .map(|ratio| format!("quickstart_sweep/pretrain.mask_ratio={ratio}"))
+    );
+    assert_eq!(
+        (resolved.name.as_str(), resolved.swept.as_slice()),
+        ("quickstart_sweep", ["pretrain.mask_ratio".to_owned()].as_slice())
+    );
+}
+
+/// After a change of the recipe's keys: `mae schema > experiments/recipe.schema.json`.
+#[test]
+fn the_schema_file_is_current() {
+    let text = std::fs::read_to_string(experiments().join("recipe.schema.json")).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(file == schema(), "mae schema > experiments/recipe.schema.json");
+}

@@ -1,0 +1,87 @@
+//! A run that was stopped, by Ctrl-C or by a kill, ends with the bytes of one that was not.
+
+#![expect(clippy::unwrap_used, reason = "a missing file is a failed test")]
+
+use super::program::Bench;
+use super::program::TINY;
+use super::program::results;
+use mae::recipe;
+use mae::recipe::Missing;
+use mae::recipe::Options;
+use mae::train::End;
+use mae::train::Event;
+use mae::train::RunOptions;
+use mae::train::Runner;
+use mae::train::Stop;
+use std::cell::Cell;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Runs the recipe, asking it to stop after `updates` updates; gives how it ended.
+fn run_for(bench: &Bench, updates: usize) -> End {
+    let options = Options { missing_data: Missing::Refuse, gpus: 0 };
+    let resolved = recipe::resolve(&bench.path("r.toml"), &[], &[], &options).unwrap();
+    let options =
+        RunOptions { runs: bench.path("runs"), fresh: false, only: None, command_line: Vec::new() };
+    let (stop, made) = (Stop::default(), Cell::new(0));
+    let observer = |event: Event<'_>| {
+        if let Event::Updated { .. } = event {
+            made.set(made.get() + 1);
+            if made.get() == updates {
+                stop.request();
+            }
+        }
+    };
+    let runner = Runner { options: &options, stop: &stop, observer: &observer };
+    runner.run(&resolved).unwrap().0
+}
+
+#[test]
+fn stopped_at_any_step_and_resumed_it_equals_an_uninterrupted_run() {
+    let whole = Bench::new(TINY);
+    whole.done(&["run", "r.toml"]);
+    let bench = Bench::new(TINY);
+    let mut starts = 1;
+    // 5 updates lie across every boundary: inside epochs, at their ends, between jobs.
+    while run_for(&bench, 5) == End::Interrupted {
+        starts += 1;
+    }
+    assert!(starts > 10, "{starts}");
+    assert_eq!(results(&bench.path("runs/tiny")), results(&whole.path("runs/tiny")));
+}
+
+#[test]
+fn killed_at_any_moment_and_started_again_it_equals_an_uninterrupted_run() {
+    let whole = Bench::new(TINY);
+    let started = Instant::now();
+    whole.done(&["run", "r.toml"]);
+    let whole_s = started.elapsed().as_secs_f64();
+    let bench = Bench::new(TINY);
+    let mut landed = 0;
+    for share in [0.1, 0.25, 0.4, 0.55, 0.3] {
+        let mut child = bench.command(&["run", "r.toml"]).spawn().unwrap();
+        thread::sleep(Duration::from_secs_f64(whole_s * share));
+        landed += usize::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(landed >= 1, "no kill met a running program");
+    bench.done(&["run", "r.toml"]);
+    assert_eq!(results(&bench.path("runs/tiny")), results(&whole.path("runs/tiny")));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_ends_with_130() {
+    let bench = Bench::new(&TINY.replace("epochs = 3", "epochs = 300"));
+    let mut child = bench.command(&["run", "r.toml"]).spawn().unwrap();
+    while !bench.path("runs/tiny/pretrain/epochs.csv").exists() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let killed =
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(bench.path("runs/tiny/pretrain/resume.safetensors").is_file());
+}

@@ -1,0 +1,109 @@
+//! What a run leaves, and what happens when it is started again.
+
+use super::program::Bench;
+use super::program::TINY;
+use super::program::results;
+use std::fs;
+
+const HEADER: &str = "pretrain_epoch,annealed,finetune_top1,finetune_top5,finetune_best_top1,\
+    finetune_best_epoch,linprobe_top1,linprobe_top5,linprobe_best_top1,pretrain_loss,finetune_run,linprobe_run";
+
+#[test]
+fn a_run_leaves_the_folder_that_scripts_rely_on_and_is_skipped_when_done() {
+    let bench = Bench::new(TINY);
+    let stdout = bench.done(&["run", "r.toml"]);
+    let table = bench.read("runs/tiny/accuracy.csv");
+    assert_eq!(stdout.trim_end(), table.replace("\r\n", "\n").trim_end());
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[0], HEADER);
+    let rows: Vec<Vec<&str>> = lines[1..].iter().map(|line| line.split(',').collect()).collect();
+    let firsts: Vec<[&str; 2]> = rows.iter().map(|row| [row[0], row[1]]).collect();
+    assert_eq!(firsts, [["0", ""], ["2", "0"], ["3", "1"]]);
+    assert_eq!((rows[0][10], rows[0][11]), ("finetune/from-scratch", "linprobe/from-scratch"));
+    assert_eq!((rows[1][10], rows[1][11]), ("finetune/from-0002", ""));
+    assert_eq!((rows[1][6], rows[0][9]), ("", ""));
+    for cell in [rows[2][2], rows[2][3], rows[2][6]] {
+        assert_eq!(cell.split_once('.').unwrap().1.len(), 2, "{cell}: percent with two decimals");
+    }
+    let run = bench.path("runs/tiny");
+    for file in [
+        "recipe.toml",
+        "provenance.json",
+        "pretrain/epochs.csv",
+        "pretrain/checkpoints/epoch-0002/model.safetensors",
+        "pretrain/checkpoints/epoch-0003/meta.json",
+        "finetune/from-0003/epochs.csv",
+        "finetune/from-0003/checkpoints/epoch-0002/model.safetensors",
+        "linprobe/from-0003/checkpoints/epoch-0002/model.safetensors",
+    ] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    assert!(!run.join("pretrain/resume.safetensors").exists());
+    assert!(!run.join("pretrain/checkpoints/epoch-0001").exists());
+    let before = results(&run);
+    let again = bench.mae(&["run", "r.toml"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("finetune/from-0003: done before"));
+    assert_eq!(results(&run), before);
+    assert_eq!(bench.done(&["run", "runs/tiny/recipe.toml", "--runs", "other"]), stdout);
+    assert_eq!(results(&bench.path("other/tiny")), before);
+}
+
+#[test]
+fn a_changed_recipe_under_the_same_name_is_refused_until_fresh() {
+    let bench = Bench::new(TINY);
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    let before = results(&bench.path("runs/tiny"));
+    let set = ["run", "r.toml", "--stage", "pretrain", "--set", "pretrain.mask_ratio=0.5"];
+    let refused = bench.refused(&set, 2);
+    assert!(refused.contains("pretrain.mask_ratio: 0.75 there, 0.5 now"), "{refused}");
+    assert_eq!(results(&bench.path("runs/tiny")), before);
+    // How many threads work is no part of a run's identity.
+    bench.done(&["run", "r.toml", "--stage", "pretrain", "--set", "runtime.threads=1"]);
+    bench.done(&[&set[..], &["--fresh"]].concat());
+    assert!(bench.read("runs/tiny/recipe.toml").contains("mask_ratio = 0.5"));
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    let bench = Bench::new(TINY);
+    bench.done(&["run", "r.toml", "--runs", "one", "--set", "runtime.threads=1"]);
+    bench.done(&[
+        "run",
+        "r.toml",
+        "--runs",
+        "three",
+        "--set",
+        "runtime.threads=3",
+        "--set",
+        "data.workers=2",
+    ]);
+    let strip = |runs: &str| {
+        let mut all = results(&bench.path(runs).join("tiny"));
+        all.retain(|(name, _)| name != "recipe.toml");
+        all
+    };
+    assert_eq!(strip("one"), strip("three"));
+}
+
+#[test]
+fn two_programs_do_not_work_in_one_run() {
+    let bench = Bench::new(TINY);
+    fs::create_dir_all(bench.path("runs/tiny")).unwrap();
+    let _held = mae::durable::Lock::take(&bench.path("runs/tiny")).unwrap();
+    let refused = bench.refused(&["run", "r.toml"], 2);
+    assert!(refused.contains("another process is working in this run"), "{refused}");
+}
+
+#[test]
+fn a_sweep_has_a_run_for_each_point_and_one_table_over_all() {
+    let sweep = format!("{TINY}\n[sweep]\n\"pretrain.mask_ratio\" = [0.5, 0.75]\n");
+    let bench = Bench::new(&sweep);
+    bench.done(&["run", "r.toml"]);
+    let table = bench.read("runs/tiny/accuracy.csv");
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[0], format!("pretrain.mask_ratio,{HEADER}"));
+    assert_eq!(lines.len(), 1 + 2 * 3);
+    assert!(lines[1].starts_with("0.5,0,,"), "{}", lines[1]);
+    assert!(lines[6].ends_with("pretrain.mask_ratio=0.75/linprobe/from-0003"), "{}", lines[6]);
+    assert!(bench.path("runs/tiny/pretrain.mask_ratio=0.5/accuracy.csv").is_file());
+}
