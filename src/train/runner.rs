@@ -84,7 +84,6 @@ impl Runner<'_> {
         let jobs = self.jobs(plan, &data, &path)?;
         let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
         let mut provenance = self.provenance(plan, &device, &data);
-        folder.write_provenance(&provenance)?;
         let replicas = Replicas::start(device.threads);
         let recipe = recipe::recipe_toml(&point.recipe);
         let work = Work {
@@ -95,6 +94,10 @@ impl Runner<'_> {
             recipe: &recipe,
             stop: self.stop,
         };
+        if jobs.iter().all(|job| is_done(&work, job)) {
+            return self.skip_all(&work, &jobs, all);
+        }
+        folder.write_provenance(&provenance)?;
         let tables = || self.write_tables(plan, folder.path(), all);
         tables()?;
         let hands = Hands {
@@ -113,6 +116,16 @@ impl Runner<'_> {
         Ok(End::Done)
     }
 
+    /// Tells that everything was done before; what the earlier start said of itself stays.
+    fn skip_all(&self, work: &Work<'_>, jobs: &[Job], all: &Resolved) -> Result<End, TrainError> {
+        for job in jobs {
+            finish(&work.dir(job))?;
+            (self.observer)(Event::JobSkipped { job: &job.dir });
+        }
+        self.write_tables(work.plan, work.run, all)?;
+        Ok(End::Done)
+    }
+
     /// Gives the jobs to do, once it is sure that each can begin.
     fn jobs(&self, plan: &Plan, data: &DataSet, run: &Path) -> Result<Vec<Job>, TrainError> {
         let only = self.options.only;
@@ -127,13 +140,15 @@ impl Runner<'_> {
                 hint: "leave --stage out, or add the table".to_owned(),
             });
         }
+        // A fresh start removes what an earlier one left.
+        let fresh = self.options.fresh;
         let pretrains = jobs.iter().any(|job| job.stage == StageKind::Pretrain);
         for job in &jobs {
             let training = plan.training(job.stage).expect("a job's stage is part of the plan");
             training.steps(job.stage, data.facts.train_images)?;
             let own = matches!(job.from, Some(Source::Epoch(_)));
             match source_file(run, job) {
-                Some(file) if !(file.is_file() || own && pretrains) => {
+                Some(file) if !(file.is_file() && !(own && fresh) || own && pretrains) => {
                     return Err(TrainError::Setting {
                         problem: format!(
                             "{} needs {}, which is not there",
@@ -190,10 +205,14 @@ impl Runner<'_> {
     }
 }
 
+fn is_done(work: &Work<'_>, job: &Job) -> bool {
+    let epochs = work.plan.training(job.stage).map_or(0, |training| training.epochs);
+    work.dir(job).is_done(epochs)
+}
+
 fn run_job(work: &Work<'_>, job: &Job, hands: &Hands<'_>) -> Result<End, TrainError> {
     let dir = work.dir(job);
-    let epochs = work.plan.training(job.stage).map_or(0, |training| training.epochs);
-    if dir.is_done(epochs) {
+    if is_done(work, job) {
         finish(&dir)?; // a kill may have come between the last checkpoint and this
         (hands.observer)(Event::JobSkipped { job: &job.dir });
         return Ok(End::Done);
