@@ -39,14 +39,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let (model, meta) = checkpoint::find(&args.checkpoint)?;
-    let own_set = if args.data.is_some() { &[][..] } else { &args.set[..] };
-    let mut plan = plan_of(&args.checkpoint, &meta, own_set)?;
-    if let Some(recipe) = &args.data {
-        let resolved = resolve(recipe, &args.set, Missing::Refuse)?;
-        let other = resolved.points.into_iter().next().expect("a recipe has a point").plan;
-        plan.runtime = other.runtime;
-        plan.data = recipe::DataPlan { input_size: plan.data.input_size, ..other.data };
-    }
+    let plan = plan_for(&args.checkpoint, &meta, args.data.as_deref(), &args.set)?;
     let device = train::choose(&plan.runtime)?;
     let classifier = Classifier::load(&model, &meta, &plan, &device.device)?;
     let data = data::open(&plan.data, Labels::Needed)?;
@@ -77,9 +70,28 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
 }
 
-/// Gives the plan of the recipe that a checkpoint carries, with `set` on top.
-pub(super) fn plan_of(path: &Path, meta: &Meta, set: &[String]) -> Result<Plan, CliError> {
+/// Gives the plan that a checkpoint is used by: its own recipe's, with `[data]` and `[runtime]` of `other` where given.
+///
+/// `set` goes on top of `other`, or of the checkpoint's own recipe where there is none. The input size stays the model's.
+pub(super) fn plan_for(
+    checkpoint: &Path,
+    meta: &Meta,
+    other: Option<&Path>,
+    set: &[String],
+) -> Result<Plan, CliError> {
+    let own_set = if other.is_some() { &[][..] } else { set };
     let options = Options { missing_data: Missing::Warn, gpus: 0 };
-    let resolved = recipe::resolve_text(&path.join("meta.json"), &meta.recipe, &[], set, &options)?;
-    Ok(resolved.points.into_iter().next().expect("a recipe has a point").plan)
+    let carried = checkpoint.join("meta.json");
+    let own = recipe::resolve_text(&carried, &meta.recipe, &[], own_set, &options)?;
+    let mut plan = only_point(own);
+    if let Some(other) = other {
+        let other = only_point(resolve(other, set, Missing::Warn)?);
+        plan.runtime = other.runtime;
+        plan.data = recipe::DataPlan { input_size: plan.data.input_size, ..other.data };
+    }
+    Ok(plan)
+}
+
+fn only_point(resolved: recipe::Resolved) -> Plan {
+    resolved.points.into_iter().next().expect("a recipe has a point").plan
 }

@@ -1,7 +1,7 @@
 //! `mae predict`: class names with probabilities for pictures.
 
 use super::CliError;
-use super::eval::plan_of;
+use super::eval::plan_for;
 use super::output;
 use crate::checkpoint;
 use crate::data;
@@ -35,15 +35,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let (model, meta) = checkpoint::find(&args.checkpoint)?;
-    let own_set = if args.recipe.is_some() { &[][..] } else { &args.set[..] };
-    let mut plan = plan_of(&args.checkpoint, &meta, own_set)?;
-    if let Some(recipe) = &args.recipe {
-        let missing = crate::recipe::Missing::Warn;
-        let resolved = super::recipe_args::resolve(recipe, &args.set, missing)?;
-        let other = resolved.points.into_iter().next().expect("a recipe has a point").plan;
-        plan.runtime = other.runtime;
-        plan.data = crate::recipe::DataPlan { input_size: plan.data.input_size, ..other.data };
-    }
+    let plan = plan_for(&args.checkpoint, &meta, args.recipe.as_deref(), &args.set)?;
     let device = train::choose(&plan.runtime)?;
     let classifier = Classifier::load(&model, &meta, &plan, &device.device)?;
     let mut found = Vec::new();
