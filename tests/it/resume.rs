@@ -77,6 +77,7 @@ fn ctrl_c_saves_and_ends_with_130() {
     let bench = Bench::new(&TINY.replace("epochs = 3", "epochs = 300"));
     let mut child = bench.command(&["run", "r.toml"]).spawn().unwrap();
     while !bench.path("runs/tiny/pretrain/epochs.csv").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the program ended before its first epoch");
         thread::sleep(Duration::from_millis(20));
     }
     let killed =
