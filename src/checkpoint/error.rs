@@ -1,5 +1,6 @@
 //! What can be wrong with a checkpoint.
 
+use crate::durable;
 use std::io;
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ pub enum CheckpointError {
     Damaged { path: PathBuf, problem: String },
     #[error("{} does not fit this recipe: {problem}\nhint: {hint}", path.display())]
     DoesNotFit { path: PathBuf, problem: String, hint: String },
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {source}{}", path.display(), durable::hint(source))]
     Write { path: PathBuf, source: io::Error },
 }
 

@@ -18,6 +18,7 @@ pub use fit::load_module;
 pub use folder::Meta;
 pub use folder::epoch_folder;
 pub use folder::find;
+pub use folder::is_whole;
 pub use folder::publish;
 pub use tensors::HostTensor;
 pub use tensors::TensorFile;

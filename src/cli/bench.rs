@@ -29,7 +29,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "D")]
     device: Option<String>,
     /// How long to measure; epochs are repeated
-    #[arg(long, default_value_t = 10.0, value_name = "N")]
+    #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = seconds)]
     seconds: f64,
     /// Print one JSON object on one line
     #[arg(long)]
@@ -64,6 +64,14 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         measured.device,
         measured.threads
     ))?)
+}
+
+/// A time that a bench may take: above 0, at most a day.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
+        _ => Err("expected a number of seconds above 0, at most 86400".to_owned()),
+    }
 }
 
 /// A folder that goes when the bench is over.

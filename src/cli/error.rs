@@ -4,6 +4,7 @@ use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::recipe::RecipeErrors;
 use crate::train::TrainError;
+use crate::verify::VerifyError;
 use std::io;
 
 /// Why a command did not do its work.
@@ -38,6 +39,12 @@ impl CliError {
 impl From<DataError> for CliError {
     fn from(error: DataError) -> Self {
         Self::Train(error.into())
+    }
+}
+
+impl From<VerifyError> for CliError {
+    fn from(error: VerifyError) -> Self {
+        Self::Usage(error.to_string())
     }
 }
 

@@ -13,6 +13,7 @@ mod progress;
 mod recipe_args;
 mod run;
 mod schema;
+mod verify;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -44,6 +45,7 @@ enum Command {
     Predict(predict::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
+    Verify(verify::Args),
     Schema(schema::Args),
 }
 
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Bench(bench::Bench::Train(args)) => bench::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Schema(args) => schema::run(args),
     };
     match done {

@@ -42,6 +42,8 @@ pub(super) fn start_log() {
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
+        // A closed stderr must not end a run: by default a failed line is reported with `eprintln!`, which panics.
+        .log_internal_errors(false)
         .try_init();
 }
 

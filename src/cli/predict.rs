@@ -19,8 +19,8 @@ pub(super) struct Args {
     #[arg(required = true)]
     images: Vec<PathBuf>,
     /// How many classes to print
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    top: usize,
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
     /// Take [data] and [runtime] from this recipe instead of the one the checkpoint was trained by
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let probabilities = classifier.probabilities(picture)?;
         let mut ranked: Vec<(usize, f64)> = probabilities.into_iter().enumerate().collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        ranked.truncate(args.top);
+        ranked.truncate(args.top as usize);
         found.push((image, ranked));
     }
     let name = |class: usize| match meta.class_names.get(class) {

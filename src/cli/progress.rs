@@ -176,7 +176,8 @@ impl State {
         let left = work - current * self.step as f64 / self.steps as f64;
         let all_s = since.elapsed().as_secs_f64() * left / self.done;
         let images_per_s = self.images as f64 / per_step;
-        format!("{images_per_s:.0} images/s  left {} of {}", clock(job_s), clock(all_s.max(job_s)))
+        let (job, run) = (clock(job_s), clock(all_s.max(job_s)));
+        format!("{images_per_s:.0} images/s  left: job {job}, run {run}")
     }
 }
 

@@ -7,6 +7,7 @@ use super::recipe_args::RecipeArgs;
 use super::recipe_args::StageArg;
 use super::recipe_args::resolve;
 use crate::recipe::Missing;
+use crate::recipe::StageKind;
 use crate::train::End;
 use crate::train::RunOptions;
 use crate::train::Runner;
@@ -55,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     let folder = options.runs.join(&resolved.name);
     let table = folder.join("accuracy.csv");
-    if table.is_file() {
+    if table.is_file() && options.only != Some(StageKind::Pretrain) {
         output::result(std::fs::read_to_string(&table)?.replace('\r', "").trim_end())?;
         tracing::info!("the table is {}", table.display());
     } else {

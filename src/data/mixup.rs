@@ -25,7 +25,7 @@ pub struct Mixup {
 
 /// How an image is mixed with its partner.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Mix {
+pub enum Mix {
     Keep,
     /// The image's share.
     Blend(f64),
@@ -40,14 +40,7 @@ impl Mixup {
     pub(super) fn apply(&self, batch: &mut Batch, side: usize, key: &Key, micro_step: usize) {
         let mut rng = key.rng(micro_step as u64, Purpose::Mixup);
         let mixes = self.draw(batch.len(), side, &mut rng);
-        self.mix(batch, side, &mixes);
-    }
-
-    fn mix(&self, batch: &mut Batch, side: usize, mixes: &[Mix]) {
-        mix_images(&mut batch.images, mixes, side);
-        let Targets::Hard(labels) = &batch.targets else { panic!("a batch is mixed once") };
-        let shares: Vec<f64> = mixes.iter().map(|mix| mix.share(side)).collect();
-        batch.targets = Targets::Soft(self.soft_targets(labels, &shares));
+        mix(batch, side, &mixes, self.num_classes, self.smoothing);
     }
 
     /// Gives one mix an image.
@@ -81,26 +74,36 @@ impl Mixup {
             None => Mix::Paste(box_of_area(1.0 - beta(cutmix, rng), side, rng)),
         }
     }
+}
 
-    /// `[N, classes]`: each label's smoothed one-hot row and its partner's, by the image's share of its own.
-    fn soft_targets(&self, labels: &[u32], shares: &[f64]) -> Vec<f32> {
-        let off = self.smoothing / self.num_classes as f64;
-        let on = 1.0 - self.smoothing + off;
-        let mut rows = vec![off; labels.len() * self.num_classes];
-        let partners = labels.iter().rev();
-        for (row, ((&own, &other), share)) in
-            rows.chunks_exact_mut(self.num_classes).zip(labels.iter().zip(partners).zip(shares))
-        {
-            row[own as usize] += share * (on - off);
-            row[other as usize] += (1.0 - share) * (on - off);
-        }
-        rows.into_iter().map(|p| p as f32).collect()
+/// Mixes each image of `batch` with its partner as its own [`Mix`] says, and makes the targets soft.
+///
+/// Panics if the targets are soft already or a label is not below `num_classes`.
+pub fn mix(batch: &mut Batch, side: usize, mixes: &[Mix], num_classes: usize, smoothing: f64) {
+    mix_images(&mut batch.images, mixes, side);
+    let Targets::Hard(labels) = &batch.targets else { panic!("a batch is mixed once") };
+    let shares: Vec<f64> = mixes.iter().map(|mix| mix.share(side)).collect();
+    batch.targets = Targets::Soft(soft_targets(labels, &shares, num_classes, smoothing));
+}
+
+/// `[N, classes]`: each label's smoothed one-hot row and its partner's, by the image's share of its own.
+fn soft_targets(labels: &[u32], shares: &[f64], num_classes: usize, smoothing: f64) -> Vec<f32> {
+    let off = smoothing / num_classes as f64;
+    let on = 1.0 - smoothing + off;
+    let mut rows = vec![off; labels.len() * num_classes];
+    let partners = labels.iter().rev();
+    for (row, ((&own, &other), share)) in
+        rows.chunks_exact_mut(num_classes).zip(labels.iter().zip(partners).zip(shares))
+    {
+        row[own as usize] += share * (on - off);
+        row[other as usize] += (1.0 - share) * (on - off);
     }
+    rows.into_iter().map(|p| p as f32).collect()
 }
 
 impl Mix {
     /// The image's own share of the result: for a box the true one, after the image's edges have cut it.
-    fn share(self, side: usize) -> f64 {
+    pub fn share(self, side: usize) -> f64 {
         match self {
             Mix::Keep => 1.0,
             Mix::Blend(lam) => lam,
@@ -197,7 +200,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::data::golden::{description, floats, with_tensors};
     use crate::random::Stage;
 
     fn mixup(mixup: f64, cutmix: f64, mixup_mode: MixupMode) -> Mixup {
@@ -214,44 +216,6 @@ mod tests {
 
     fn key(seed: u64) -> Key {
         Key { seed, stage: Stage::Finetune, epoch: 1 }
-    }
-
-    fn close(ours: &[f32], reference: &[f32]) -> bool {
-        ours.len() == reference.len()
-            && ours.iter().zip(reference).all(|(a, b)| (a - b).abs() < 1e-6)
-    }
-
-    #[test]
-    fn given_a_lambda_or_a_box_it_is_timms() {
-        let case = description("mixup");
-        with_tensors("mixup", |tensors| {
-            for (i, item) in case["items"].as_array().unwrap().iter().enumerate() {
-                let tensor = |name: &str| tensors.tensor(&format!("{name}.{i}")).unwrap();
-                let labels =
-                    tensor("labels").data().iter().step_by(8).map(|b| u32::from(*b)).collect();
-                let images = floats(&tensor("in"));
-                let mut batch =
-                    Batch { images, samples: vec![0; 6], targets: Targets::Hard(labels) };
-                let mix = recorded_mix(item);
-                assert!((mix.share(20) - item["lam_used"].as_f64().unwrap()).abs() < 1e-12);
-                let mut mixup = mixup(0.8, 1.0, MixupMode::Batch);
-                mixup.num_classes = item["num_classes"].as_u64().unwrap() as usize;
-                mixup.smoothing = item["smoothing"].as_f64().unwrap();
-                mixup.mix(&mut batch, 20, &[mix; 6]);
-                assert!(close(&batch.images, &floats(&tensor("out"))), "images of {i}");
-                let Targets::Soft(rows) = &batch.targets else { panic!("soft targets") };
-                assert!(close(rows, &floats(&tensor("targets"))), "targets of {i}");
-            }
-        });
-    }
-
-    fn recorded_mix(item: &serde_json::Value) -> Mix {
-        if item["cutmix"] == false {
-            return Mix::Blend(item["lam"].as_f64().unwrap());
-        }
-        let at = |edge: usize| item["box_yyxx"][edge].as_u64().unwrap() as usize;
-        let (top, left) = (at(0), at(2));
-        Mix::Paste(CropBox { top, left, height: at(1) - top, width: at(3) - left })
     }
 
     #[test]

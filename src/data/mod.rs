@@ -32,9 +32,8 @@ mod digits;
 mod draw;
 mod erasing;
 mod error;
-#[cfg(test)]
-mod golden;
 mod image_folder;
+mod jpeg;
 mod loader;
 mod mixup;
 mod picture;
@@ -46,11 +45,13 @@ mod workers;
 
 pub use batch::{Batch, Shard, Targets, TargetsSlice};
 pub use class_names::imagenet1k_names;
-pub use crop::CropRule;
+pub use crop::{CropRule, random_resized_crop};
 pub use dataset::{DataSet, Labels, open, transform_picture};
+pub use decode::read_picture;
+pub use erasing::erasing_boxes;
 pub use error::DataError;
 pub use loader::{Epoch, Loader};
-pub use mixup::Mixup;
+pub use mixup::{Mix, Mixup, mix};
 pub use picture::{CropBox, Picture, Pixels};
 pub use split::Split;
-pub use transform::{EvalTransform, TrainTransform};
+pub use transform::{Augmentation, EvalTransform, TrainTransform};

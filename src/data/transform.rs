@@ -80,9 +80,10 @@ pub struct TrainTransform {
 
 /// What was drawn for one image of one epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Augmentation {
-    crop: Option<CropBox>,
-    hflip: bool,
+pub struct Augmentation {
+    /// `None` takes the picture's centre.
+    pub crop: Option<CropBox>,
+    pub hflip: bool,
 }
 
 impl TrainTransform {
@@ -124,7 +125,8 @@ impl TrainTransform {
         Augmentation { crop, hflip: self.hflip && unit(&mut rng) < 0.5 }
     }
 
-    fn render(&self, picture: &Picture, drawn: Augmentation) -> Vec<f32> {
+    /// Gives `[C, H, W]` as drawn, before erasing.
+    pub fn render(&self, picture: &Picture, drawn: Augmentation) -> Vec<f32> {
         let side = self.frame.input_size;
         let square = match drawn.crop {
             Some(crop) => Cow::Owned(bicubic(picture, crop, side, side)),
@@ -155,6 +157,11 @@ impl EvalTransform {
         let crop_pct = if plan.input_size <= 224 { CROP_PCT } else { 1.0 };
         let short_side = (plan.input_size as f64 / crop_pct) as usize;
         Self { frame: Frame::new(plan), short_side }
+    }
+
+    /// What the short side is resized to before the centre is taken, in pixels.
+    pub fn short_side(&self) -> usize {
+        self.short_side
     }
 
     /// Gives `[C, H, W]`.
@@ -220,10 +227,7 @@ fn cut_rows<T: Copy>(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
-    use crate::data::golden;
     use crate::recipe::{Format, Promised, Threads};
 
     fn plan(input_size: usize) -> DataPlan {
@@ -238,60 +242,6 @@ mod tests {
             workers: Threads::Auto,
             promised: Promised::default(),
         }
-    }
-
-    fn levels(picture: &Picture) -> &[u8] {
-        let Pixels::U8(levels) = &picture.pixels else { panic!("levels") };
-        levels
-    }
-
-    /// What one item of the reference case asks for, before normalization.
-    fn transformed(picture: &Picture, item: &Value) -> Picture {
-        let number = |key: &str| item[key].as_u64().unwrap() as usize;
-        if item["op"] == "eval" {
-            let transform = EvalTransform::new(&plan(number("input_size")));
-            assert_eq!(transform.short_side, number("resize_short_side"));
-            return centre(picture, transform.short_side, transform.frame.input_size).into_owned();
-        }
-        let (height, width) = (number("height"), number("width"));
-        let crop = CropBox { top: number("top"), left: number("left"), height, width };
-        bicubic(picture, crop, number("size"), number("size"))
-    }
-
-    #[test]
-    fn evaluation_and_crops_are_torchvisions() {
-        for name in ["transforms-chelsea", "transforms-coffee", "transforms-astronaut"] {
-            if golden::folder(name).exists() {
-                check_transforms(name);
-            }
-        }
-    }
-
-    fn check_transforms(name: &str) {
-        let case = golden::description(name);
-        golden::with_tensors(name, |tensors| {
-            let image = tensors.tensor("image").unwrap();
-            let (height, width) = (image.shape()[0], image.shape()[1]);
-            let pixels = Pixels::U8(image.data().to_vec());
-            let picture = Picture { width, height, channels: 3, pixels };
-            for (i, item) in case["items"].as_array().unwrap().iter().enumerate() {
-                let ours = transformed(&picture, item);
-                let mut reference = tensors.tensor(&format!("out.{i}")).unwrap().data().to_vec();
-                if item["hflip"] == true {
-                    reference.chunks_exact_mut(3).for_each(<[u8]>::reverse);
-                    reference.chunks_exact_mut(3 * ours.width).for_each(<[u8]>::reverse);
-                }
-                let (largest, _, share) = golden::differences(levels(&ours), &reference);
-                assert!(
-                    u64::from(largest) <= case["tolerance_levels"].as_u64().unwrap(),
-                    "{name} {i}: {largest}"
-                );
-                assert!(
-                    share <= case["max_differing_fraction"].as_f64().unwrap(),
-                    "{name} {i}: {share}"
-                );
-            }
-        });
     }
 
     #[test]

@@ -18,11 +18,32 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let temporary = temporary(path);
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    let written = write_through(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // On a full disk every byte counts; if it cannot be removed, the next start does.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
     sync_folder(folder)
+}
+
+fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// The way out of a failed write, as a line to put behind its message; empty where none is known.
+pub fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "\nhint: free some space; the same command then goes on from the last save"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "\nhint: this account may not write there; choose another place"
+        }
+        _ => "",
+    }
 }
 
 /// Makes the folder `path` appear with all that `fill` writes into the folder it is given.

@@ -169,6 +169,9 @@ fn near_value(value: &Value, schema: &Schema) -> Option<String> {
         return Some(toml_text(&other));
     }
     let words = |schema| choices(schema).unwrap_or_default();
+    if text.eq_ignore_ascii_case("gpu") && words(schema).contains(&"cuda") {
+        return Some("\"cuda\"".to_owned()); // by its letters, "cpu" would be nearer
+    }
     let any = schema["anyOf"].as_array().into_iter().flatten().flat_map(words);
     near::word(&text, words(schema).into_iter().chain(any)).map(|word| format!("\"{word}\""))
 }

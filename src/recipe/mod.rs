@@ -54,4 +54,4 @@ pub use schema::{Data, Model, Recipe, Runtime, schema};
 pub use sizes::ModelSize;
 pub use stages::{Augment, Finetune, Linprobe, Pretrain};
 pub use values::{All, Auto, FromEntry, Off, OneOrMany, Or};
-pub use write::{differences, recipe_toml};
+pub use write::{NOT_SET, differences, is_stage, recipe_toml};

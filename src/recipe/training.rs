@@ -123,7 +123,10 @@ fn training(shared: Shared<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> Trai
     let Shared { stage, epochs, warmup_epochs, batch_size, accum_iter, blr, lr, .. } = shared;
     if warmup_epochs > epochs {
         let warmup = format!("{stage}.warmup_epochs");
-        let hint = format!("--set {warmup}={} is a tenth of them", epochs / 10);
+        let hint = match epochs / 10 {
+            0 => format!("--set {warmup}=0 trains without a warm-up"),
+            tenth => format!("--set {warmup}={tenth} warms up for a tenth of the epochs"),
+        };
         let whole = format!("{stage}.epochs");
         cx.conflict((&warmup, warmup_epochs), "is more than", (&whole, epochs), hint);
     }
@@ -224,9 +227,9 @@ fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<
     let possible: Vec<_> = kept.iter().copied().filter(|epoch| *epoch <= epochs).collect();
     let shortened = cx.rank("pretrain.epochs") > cx.rank("pretrain.checkpoint_epochs");
     if possible.len() < kept.len() && shortened {
-        let warning =
-            "pretrain.checkpoint_epochs: entries above the given pretrain.epochs are left out";
-        cx.warnings.push(format!("{warning} ({epochs})"));
+        cx.warnings.push(format!(
+            "pretrain.checkpoint_epochs: entries above pretrain.epochs = {epochs} are left out"
+        ));
     } else if possible.len() < kept.len() {
         let way_out = if possible.is_empty() { vec![epochs] } else { possible };
         let way_out = format!("{way_out:?}").replace(' ', "");

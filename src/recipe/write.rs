@@ -8,6 +8,8 @@ use super::schema::Recipe;
 
 /// Keys that change how fast a run is and nothing about what it computes.
 const NO_IDENTITY: [&str; 2] = ["runtime.threads", "data.workers"];
+/// The tables of the stages.
+const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 /// Keys that say where a run stands, not what it is; a swept key's value is compared as the key
 /// itself.
 const NO_SETTING: [&str; 3] = ["name", "extends", "sweep"];
@@ -21,14 +23,36 @@ pub fn recipe_toml(recipe: &Recipe) -> String {
     text
 }
 
+/// The value of a key that a recipe does not have, in [`differences`].
+pub const NOT_SET: &str = "not set";
+
+/// Whether a key of [`differences`] is a whole stage's table.
+pub fn is_stage(key: &str) -> bool {
+    STAGES.contains(&key)
+}
+
 /// Gives the settings in which `a` and `b` differ, as (dotted key, value in `a`, value in `b`).
 ///
-/// Values are TOML text, "not set" where a recipe has none. Names, and what is no part of a run's
-/// identity (threads, workers), are left out.
+/// Values are TOML text, [`NOT_SET`] where a recipe has none; a stage that only one of them has is one entry, "set".
+/// Names, and what is no part of a run's identity (threads, workers), are left out.
 pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
-    let (a, b) = (leaves(a), leaves(b));
+    let (mut a, mut b) = (leaves(a), leaves(b));
+    for stage in STAGES {
+        let inside = |(key, _): &(String, String)| {
+            key.strip_prefix(stage).is_some_and(|rest| rest.starts_with('.'))
+        };
+        if a.iter().any(inside) == b.iter().any(inside) {
+            continue;
+        }
+        for leaves in [&mut a, &mut b] {
+            if let Some(first) = leaves.iter().position(inside) {
+                leaves.retain(|leaf| !inside(leaf));
+                leaves.insert(first, (stage.to_owned(), "set".to_owned()));
+            }
+        }
+    }
     let value = |of: &[(String, String)], key: &str| {
-        of.iter().find(|(k, _)| k == key).map_or_else(|| "not set".to_owned(), |(_, v)| v.clone())
+        of.iter().find(|(k, _)| k == key).map_or_else(|| NOT_SET.to_owned(), |(_, v)| v.clone())
     };
     let only_b = b.iter().filter(|(key, _)| a.iter().all(|(k, _)| k != key));
     a.iter()

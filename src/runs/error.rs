@@ -1,5 +1,6 @@
 //! What can be wrong with a run's folder.
 
+use crate::durable;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -11,10 +12,12 @@ pub enum RunError {
     Busy(PathBuf),
     #[error("{} holds a run of another recipe:\n{differences}hint: give this run another name (`--set name=...`), or start over with `--fresh`", path.display())]
     OtherRecipe { path: PathBuf, differences: String },
-    #[error("{}: {problem}\nhint: repair or remove it; `--fresh` starts the run over", path.display())]
+    #[error("{}: {problem}\nhint: repair it, or remove it: then what it belongs to starts over; `--fresh` starts the whole run over", path.display())]
     Damaged { path: PathBuf, problem: String },
-    #[error("cannot use {}: {source}", path.display())]
+    #[error("cannot use {}: {source}{}", path.display(), durable::hint(source))]
     Io { path: PathBuf, source: io::Error },
+    #[error("cannot make the run's folder {}: {source}\nhint: choose another place with `--runs DIR`", path.display())]
+    NoFolder { path: PathBuf, source: io::Error },
 }
 
 impl RunError {

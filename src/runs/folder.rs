@@ -27,7 +27,8 @@ impl RunFolder {
         if !fresh {
             refuse_other(path, recipe)?;
         }
-        fs::create_dir_all(path).map_err(RunError::io(path))?;
+        fs::create_dir_all(path)
+            .map_err(|source| RunError::NoFolder { path: path.to_owned(), source })?;
         let lock = Lock::take(path).map_err(RunError::io(path))?;
         let lock = lock.ok_or_else(|| RunError::Busy(path.to_owned()))?;
         if fresh {
@@ -62,7 +63,9 @@ fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
         path: file,
         problem: format!("not the recipe of a run: {}", e.message()),
     })?;
-    let differences = recipe::differences(&old, recipe);
+    let mut differences = recipe::differences(&old, recipe);
+    // A stage that is added leaves what is there as it is.
+    differences.retain(|(key, old, _)| !(recipe::is_stage(key) && old == recipe::NOT_SET));
     if differences.is_empty() {
         return Ok(());
     }

@@ -24,7 +24,8 @@ pub enum TrainError {
     Setting { problem: String, hint: String },
     #[error(
         "{what} is {value} in {job}, epoch {epoch}, update {update} (lr {lr:.3e}): the training has diverged\n\
-         hint: lower `blr`, lengthen `warmup_epochs` or set `clip_grad`; the last good checkpoint is kept"
+         hint: lower `blr` or lengthen `warmup_epochs`{}; kept checkpoints stay as they are",
+        if job.starts_with("finetune") { ", or set `clip_grad`" } else { "" }
     )]
     NotFinite { what: &'static str, value: f64, job: String, epoch: usize, update: usize, lr: f64 },
     #[error(

@@ -118,6 +118,11 @@ impl Counts {
     }
 }
 
+/// Gives the metrics of logits `[N, C]` against labels, each below `classes`.
+pub fn score(logits: &[f32], labels: &[u32], classes: usize) -> Metrics {
+    count(logits, labels, classes).metrics()
+}
+
 /// Scores logits `[N, C]` against labels. Equal logits count for the label, as in PyTorch's `topk` on distinct values.
 fn count(logits: &[f32], labels: &[u32], classes: usize) -> Counts {
     let mut counts = Counts { images: labels.len(), ..Counts::default() };

@@ -69,7 +69,7 @@ pub struct JobDir {
 impl JobDir {
     /// Whether the job's last checkpoint is there: then its table is whole, too.
     pub fn is_done(&self, epochs: usize) -> bool {
-        checkpoint::epoch_folder(&self.path, epochs).is_dir()
+        checkpoint::is_whole(&checkpoint::epoch_folder(&self.path, epochs))
     }
 
     fn resume_file(&self) -> PathBuf {

@@ -273,7 +273,7 @@ pub(super) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
 }
 
 /// Makes an optimizer for the trained parameters of `module`, each in the group that its name and shape give.
-fn optimizer<M: Module>(
+pub fn optimizer<M: Module>(
     module: &M,
     rule: Rule,
     group: impl Fn(&str, &[usize]) -> Group,

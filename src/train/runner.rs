@@ -134,11 +134,18 @@ impl Runner<'_> {
             .into_iter()
             .filter(|job| only.is_none_or(|stage| stage == job.stage))
             .collect();
-        if let (true, Some(stage)) = (jobs.is_empty(), only) {
-            return Err(TrainError::Setting {
-                problem: format!("--stage {stage}: the recipe has no [{stage}]"),
-                hint: "leave --stage out, or add the table".to_owned(),
-            });
+        if jobs.is_empty() {
+            let (problem, hint) = match only {
+                Some(stage) => (
+                    format!("--stage {stage}: the recipe has no [{stage}]"),
+                    "leave --stage out, or add the table",
+                ),
+                None => (
+                    "the recipe has no stage: there is nothing to run".to_owned(),
+                    "add [pretrain], [finetune] or [linprobe]",
+                ),
+            };
+            return Err(TrainError::Setting { problem, hint: hint.to_owned() });
         }
         // A fresh start removes what an earlier one left.
         let fresh = self.options.fresh;

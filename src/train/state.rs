@@ -7,6 +7,7 @@ use crate::checkpoint::TensorFile;
 use crate::checkpoint::load_module;
 use crate::model;
 use crate::optim::Optimizer;
+use crate::runs::RunError;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
@@ -72,8 +73,11 @@ impl<M: Module> State<M> {
 
     /// Puts the state of the file at `path` into a fresh one. Fails if anything is missing.
     pub(super) fn resume(self, path: &Path) -> Result<Self, TrainError> {
-        let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
-        let file = TensorFile::read(path)?;
+        let damaged = |problem: String| RunError::Damaged { path: path.into(), problem };
+        let file = TensorFile::read(path).map_err(|error| match error {
+            CheckpointError::Damaged { problem, .. } => damaged(problem).into(),
+            other => TrainError::from(other),
+        })?;
         let place: Place =
             serde_json::from_str(&file.note).map_err(|e| damaged(format!("its note: {e}")))?;
         let mut weights = TensorFile::default();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::program::save_jpeg;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, RgbaImage};
 use mae::data::{
     Batch, CropRule, DataError, EvalTransform, Labels, Loader, Mixup, Picture, Pixels, Split,
@@ -45,9 +46,12 @@ fn photo(side: u32) -> RgbImage {
 
 fn save(path: PathBuf, image: impl Into<DynamicImage>) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let jpeg = path.extension().unwrap() != "png";
-    let format = if jpeg { ImageFormat::Jpeg } else { ImageFormat::Png };
-    image.into().save_with_format(path, format).unwrap();
+    let image: DynamicImage = image.into();
+    if path.extension().unwrap() == "png" {
+        image.save_with_format(path, ImageFormat::Png).unwrap();
+    } else {
+        save_jpeg(&path, &image.into_rgb8());
+    }
 }
 
 fn folder(files: &[&str]) -> TempDir {

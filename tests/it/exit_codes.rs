@@ -2,6 +2,7 @@
 
 use super::program::Bench;
 use super::program::TINY;
+use super::program::save_jpeg;
 use std::fs;
 
 #[test]
@@ -29,6 +30,16 @@ fn what_this_machine_cannot_do_is_refused_before_anything_is_created() {
     }
     let error = bench.refused(&["run", "nowhere.toml"], 2);
     assert!(error.contains("nowhere.toml"), "{error}");
+    let error = bench.refused(&["run", "r.toml", "--runs", "r.toml/runs"], 2);
+    assert!(error.contains("--runs"), "{error}");
+    let none = Bench::new(
+        "name = \"none\"\n[data]\nformat = \"digits\"\ninput_size = 8\n[model]\npatch_size = 2\n",
+    );
+    assert!(none.refused(&["run", "r.toml"], 2).contains("no stage"));
+    assert!(!none.path("runs").exists());
+    for seconds in ["nan", "-1", "1e30"] {
+        bench.refused(&["bench", "train", "r.toml", &format!("--seconds={seconds}")], 2);
+    }
     bench.refused(&["run"], 2);
     bench.refused(&["train", "r.toml"], 2);
 }
@@ -46,6 +57,33 @@ fn a_training_that_diverges_names_its_step_and_keeps_the_last_good_checkpoint() 
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_run_outlives_the_terminal_that_watches_it() {
+    let bench = Bench::new(TINY);
+    let mut command = bench.command(&["run", "r.toml", "--stage", "pretrain"]);
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert!(bench.path("runs/tiny/pretrain/checkpoints/epoch-0003/meta.json").is_file());
+}
+
+#[test]
+fn a_damaged_save_is_named_with_the_way_out_and_a_removed_weight_is_made_again() {
+    let bench = Bench::new(TINY);
+    bench.done(&["run", "r.toml"]);
+    let checkpoint = bench.path("runs/tiny/finetune/from-0003/checkpoints/epoch-0002");
+    let before = fs::read(checkpoint.join("model.safetensors")).unwrap();
+    fs::remove_file(checkpoint.join("model.safetensors")).unwrap();
+    let resume = bench.path("runs/tiny/finetune/from-0003/resume.safetensors");
+    mae::durable::write(&resume, b"half a file").unwrap();
+    let error = bench.refused(&["run", "r.toml"], 2);
+    assert!(error.contains("resume.safetensors") && error.contains("remove it"), "{error}");
+    fs::remove_file(&resume).unwrap();
+    bench.done(&["run", "r.toml"]);
+    assert_eq!(fs::read(checkpoint.join("model.safetensors")).unwrap(), before);
+}
+
 #[test]
 fn a_damaged_picture_is_named() {
     let bench = Bench::new(
@@ -58,7 +96,7 @@ fn a_damaged_picture_is_named() {
     for i in 0..8u8 {
         let photo =
             image::RgbImage::from_fn(20, 16, |x, y| image::Rgb([x as u8 * 9, y as u8 * 7, i]));
-        photo.save(folder.join(format!("{i}.jpg"))).unwrap();
+        save_jpeg(&folder.join(format!("{i}.jpg")), &photo);
     }
     let alone = ["run", "r.toml", "--stage", "pretrain"];
     let recipe = bench.read("r.toml");

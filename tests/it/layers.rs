@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// Each module, and those it may use (itself always), lowest first.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("random", &[]),
     ("durable", &[]),
     ("recipe", &[]),
@@ -16,8 +16,12 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("checkpoint", &["model", "durable"]),
     ("runs", &["recipe", "durable"]),
     ("train", &["random", "durable", "recipe", "model", "optim", "data", "checkpoint", "runs"]),
+    ("verify", &["random", "recipe", "model", "optim", "data", "checkpoint", "train"]),
     ("bench", &["recipe", "data", "train"]),
-    ("cli", &["random", "recipe", "model", "data", "checkpoint", "runs", "train", "bench"]),
+    (
+        "cli",
+        &["random", "recipe", "model", "data", "checkpoint", "runs", "train", "verify", "bench"],
+    ),
 ];
 
 fn check(path: &Path, module: &str, found: &mut usize) {

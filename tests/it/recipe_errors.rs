@@ -87,7 +87,7 @@ fn all_problems_are_told_at_once() {
         error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 10`
           --> the built-in defaults (`pretrain.warmup_epochs`)
           --> DIR/r.toml:5 (`pretrain.epochs`)
-          hint: --set pretrain.warmup_epochs=1 is a tenth of them
+          hint: --set pretrain.warmup_epochs=1 warms up for a tenth of the epochs
         "#);
 }
 
@@ -206,7 +206,7 @@ fn conflicts_name_both_keys_and_both_places() {
         error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 10`
           --> the built-in defaults (`pretrain.warmup_epochs`)
           --> DIR/r.toml:7 (`pretrain.epochs`)
-          hint: --set pretrain.warmup_epochs=1 is a tenth of them
+          hint: --set pretrain.warmup_epochs=1 warms up for a tenth of the epochs
         "#);
     insta::assert_snapshot!(errors(&format!("{FINE}lr = 1.5e-4\nblr = 1e-3")), @r#"
         error: `pretrain.lr = 1.5e-4` excludes `pretrain.blr = 0.001`
@@ -464,7 +464,7 @@ fn a_sweep_of_what_cannot_be_swept_is_refused() {
         error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 30`
           --> the built-in defaults (`pretrain.warmup_epochs`)
           --> DIR/r.toml:9 (`pretrain.epochs`)
-          hint: --set pretrain.warmup_epochs=3 is a tenth of them
+          hint: --set pretrain.warmup_epochs=3 warms up for a tenth of the epochs
         "#);
     insta::assert_snapshot!(errors_with(&sweep("\"pretrain.mask_ratio\" = [0.5, 0.75]"), &["pretrain.mask_ratio=0.6"]), @r#"
         error: `sweep.pretrain.mask_ratio` sweeps a key that is also set by --set pretrain.mask_ratio=0.6, and would win over it

@@ -57,6 +57,15 @@ fn a_changed_recipe_under_the_same_name_is_refused_until_fresh() {
     let refused = bench.refused(&set, 2);
     assert!(refused.contains("pretrain.mask_ratio: 0.75 there, 0.5 now"), "{refused}");
     assert_eq!(results(&bench.path("runs/tiny")), before);
+    // A stage that is added leaves the rest as it is; one that is gone is told in one line.
+    let recipe = bench.read("r.toml");
+    let pretraining = recipe.split("[finetune]").next().unwrap();
+    mae::durable::write(&bench.path("p.toml"), pretraining.as_bytes()).unwrap();
+    bench.done(&["run", "p.toml", "--runs", "staged"]);
+    bench.done(&["run", "r.toml", "--runs", "staged"]);
+    assert!(bench.read("staged/tiny/accuracy.csv").contains("linprobe/from-0003"));
+    let refused = bench.refused(&["run", "p.toml", "--runs", "staged"], 2);
+    assert!(refused.contains("\n  finetune: set there, not set now\n  linprobe: set"), "{refused}");
     // How many threads work is no part of a run's identity.
     bench.done(&["run", "r.toml", "--stage", "pretrain", "--set", "runtime.threads=1"]);
     bench.done(&[&set[..], &["--fresh"]].concat());

@@ -1,0 +1,219 @@
+//! `mae verify`: reference cases, number by number.
+
+use super::CliError;
+use super::output;
+use crate::recipe::DeviceKind;
+use crate::recipe::Precision;
+use crate::recipe::RuntimePlan;
+use crate::recipe::Threads;
+use crate::train;
+use crate::verify;
+use crate::verify::CaseReport;
+use crate::verify::Measure;
+use crate::verify::Tolerances;
+use crate::verify::VerifyError;
+use clap::ValueEnum;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Compare this program with numbers recorded from the official code, case by case
+///
+/// A case is a folder with case.json and tensors.safetensors; a folder without case.json stands for the cases below it.
+/// Exits with 1 if a number is past its tolerance, with 2 if a case cannot be used.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Folders of cases, as tests/golden
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Compute on this device
+    #[arg(long, value_enum, default_value_t = DeviceArg::Cpu, value_name = "D")]
+    device: DeviceArg,
+    /// Compute in this precision
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Fp32, value_name = "P")]
+    precision: PrecisionArg,
+    /// Print one JSON object on one line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceArg {
+    Auto,
+    Cpu,
+    Cuda,
+    Vulkan,
+    Wgpu,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PrecisionArg {
+    Fp32,
+    Bf16,
+}
+
+impl Args {
+    fn runtime(&self) -> RuntimePlan {
+        RuntimePlan {
+            device: match self.device {
+                DeviceArg::Auto => DeviceKind::Auto,
+                DeviceArg::Cpu => DeviceKind::Cpu,
+                DeviceArg::Cuda => DeviceKind::Cuda,
+                DeviceArg::Vulkan => DeviceKind::Vulkan,
+                DeviceArg::Wgpu => DeviceKind::Wgpu,
+            },
+            devices: 1,
+            precision: match self.precision {
+                PrecisionArg::Fp32 => Precision::Fp32,
+                PrecisionArg::Bf16 => Precision::Bf16,
+            },
+            threads: Threads::Auto,
+        }
+    }
+}
+
+/// What came of all cases.
+struct Outcome {
+    reports: Vec<CaseReport>,
+    errors: Vec<VerifyError>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    output::start_log();
+    let device = train::choose(&args.runtime())?;
+    let tolerances = Tolerances::CPU;
+    let mut folders = Vec::new();
+    for path in &args.paths {
+        folders.extend(verify::find(path)?);
+    }
+    let mut outcome = Outcome { reports: Vec::new(), errors: Vec::new() };
+    for folder in folders {
+        match verify::run(&folder, &device.device, &tolerances) {
+            Ok(report) => {
+                if !args.json {
+                    output::result(&table(&report))?;
+                }
+                outcome.reports.push(report);
+            }
+            Err(error) => outcome.errors.push(error),
+        }
+    }
+    if args.json {
+        output::json(&outcome.json(&device.name, &tolerances))?;
+    } else {
+        output::result(&outcome.summary(&device.name, &tolerances))?;
+    }
+    outcome.verdict()
+}
+
+impl Outcome {
+    /// Numbers past their tolerance come before cases that could not be used.
+    fn verdict(self) -> Result<(), CliError> {
+        let failed: Vec<_> = self.reports.iter().filter(|report| !report.passed()).collect();
+        let mut errors = String::new();
+        for error in &self.errors {
+            let _ = write!(errors, "\n  {error}");
+        }
+        if !failed.is_empty() {
+            let mut list =
+                format!("{} of {} cases are past a tolerance:", failed.len(), self.cases());
+            for report in failed {
+                for row in report.rows.iter().filter(|row| !row.passed) {
+                    let _ = write!(list, "\n  {}: {}", report.path.display(), row.tensor);
+                }
+            }
+            return Err(CliError::Failed(list + &errors));
+        }
+        match self.errors.len() {
+            0 => Ok(()),
+            n => Err(CliError::Usage(format!(
+                "{n} of {} cases cannot be used:{errors}",
+                self.cases()
+            ))),
+        }
+    }
+
+    fn cases(&self) -> usize {
+        self.reports.len() + self.errors.len()
+    }
+
+    fn worst(&self) -> Option<(&CaseReport, &verify::Row)> {
+        let worst = self.reports.iter().filter_map(|report| Some((report, report.worst()?)));
+        worst.max_by(|a, b| a.1.excess().total_cmp(&b.1.excess()))
+    }
+
+    fn summary(&self, device: &str, tolerances: &Tolerances) -> String {
+        let tensors: usize = self.reports.iter().map(|report| report.rows.len()).sum();
+        let passed = self.reports.iter().filter(|report| report.passed()).count();
+        let mut text =
+            format!("{passed} of {} cases pass on {device}, {tensors} comparisons\n", self.cases());
+        let _ = writeln!(
+            text,
+            "tolerances on {device}, fp32: forward and loss {:e}, gradients {:e} (of the tensor's largest entry); \
+             parameters after updates {:e} (key biases: + the rates so far); rates {:e}; position embeddings {:e}",
+            tolerances.forward,
+            tolerances.gradient,
+            tolerances.parameter,
+            tolerances.schedule,
+            tolerances.pos_embed
+        );
+        if let Some((report, row)) = self.worst() {
+            let _ = write!(
+                text,
+                "worst: {} in {}, {:.3} of its tolerance",
+                row.tensor,
+                report.path.display(),
+                row.excess()
+            );
+        }
+        text
+    }
+
+    fn json(&self, device: &str, tolerances: &Tolerances) -> serde_json::Value {
+        let errors: Vec<String> = self.errors.iter().map(ToString::to_string).collect();
+        let cases: Vec<_> = self
+            .reports
+            .iter()
+            .map(|report| {
+                serde_json::json!({
+                    "path": report.path.display().to_string(),
+                    "kind": report.kind,
+                    "passed": report.passed(),
+                    "rows": report.rows,
+                })
+            })
+            .collect();
+        let worst = self.worst().map(|(report, row)| {
+            serde_json::json!({ "path": report.path.display().to_string(), "tensor": row.tensor,
+                "of_tolerance": row.excess() })
+        });
+        serde_json::json!({
+            "passed": self.errors.is_empty() && self.reports.iter().all(CaseReport::passed),
+            "device": device, "precision": "fp32", "tolerances": tolerances,
+            "worst": worst, "errors": errors, "cases": cases,
+        })
+    }
+}
+
+/// A case as a table.
+fn table(report: &CaseReport) -> String {
+    let width = report.rows.iter().map(|row| row.tensor.len()).max().unwrap_or(0).max(6);
+    let mut text = format!("{} ({})\n", report.path.display(), report.kind);
+    let _ = writeln!(
+        text,
+        "  {:<width$}  {:>9}  {:>9}  tolerance     verdict",
+        "tensor", "max abs", "max rel"
+    );
+    for row in &report.rows {
+        let measure = match row.measure {
+            Measure::Relative => "rel",
+            Measure::Absolute => "abs",
+        };
+        let verdict = if row.passed { "ok" } else { "TOO FAR" };
+        let _ = writeln!(
+            text,
+            "  {:<width$}  {:>9.2e}  {:>9.2e}  {measure} {:<8.1e}  {verdict}",
+            row.tensor, row.max_abs, row.max_rel, row.tolerance
+        );
+    }
+    text
+}

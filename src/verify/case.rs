@@ -1,0 +1,237 @@
+//! Reading a case. Whatever it lacks is an error that names it.
+
+use safetensors::Dtype;
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs;
+use std::ops::Deref;
+use std::path::Path;
+use std::path::PathBuf;
+
+pub(super) const DESCRIPTION: &str = "case.json";
+
+/// A case that cannot be used. Never a pass.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", path.display())]
+pub struct VerifyError {
+    pub path: PathBuf,
+    pub problem: String,
+}
+
+impl VerifyError {
+    pub(super) fn new(path: &Path, problem: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), problem: problem.into() }
+    }
+}
+
+/// An object of `case.json`.
+#[derive(Clone)]
+pub(super) struct Fields {
+    value: Value,
+    /// Where it stands, for messages: empty, or `items[2].`.
+    at: String,
+    path: PathBuf,
+}
+
+/// A case: what `case.json` says and the tensors beside it.
+pub(super) struct Case {
+    pub kind: String,
+    pub folder: PathBuf,
+    fields: Fields,
+    tensors: BTreeMap<String, Stored>,
+    read: RefCell<BTreeSet<String>>,
+}
+
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Deref for Case {
+    type Target = Fields;
+
+    fn deref(&self) -> &Fields {
+        &self.fields
+    }
+}
+
+impl Case {
+    pub(super) fn open(folder: &Path) -> Result<Self, VerifyError> {
+        let error = |problem: String| VerifyError::new(folder, problem);
+        let text = fs::read(folder.join(DESCRIPTION))
+            .map_err(|e| error(format!("{DESCRIPTION} cannot be read: {e}")))?;
+        let value: Value = serde_json::from_slice(&text)
+            .map_err(|e| error(format!("{DESCRIPTION} is not JSON: {e}")))?;
+        let fields = Fields { value, at: String::new(), path: folder.to_owned() };
+        let kind = fields.text("kind")?;
+        let bytes = fs::read(folder.join("tensors.safetensors"))
+            .map_err(|e| error(format!("tensors.safetensors cannot be read: {e}")))?;
+        let file = SafeTensors::deserialize(&bytes)
+            .map_err(|e| error(format!("tensors.safetensors is not whole: {e}")))?;
+        let tensors = file
+            .iter()
+            .map(|(name, view)| {
+                let shape = view.shape().to_vec();
+                let bytes = view.data().to_vec();
+                (name.to_owned(), Stored { dtype: view.dtype(), shape, bytes })
+            })
+            .collect();
+        Ok(Self { kind, folder: folder.to_owned(), fields, tensors, read: RefCell::default() })
+    }
+
+    fn stored(&self, name: &str, dtype: Dtype) -> Result<&Stored, VerifyError> {
+        let stored =
+            self.tensors.get(name).ok_or_else(|| self.error(format!("it has no tensor {name}")))?;
+        if stored.dtype != dtype {
+            return Err(self.error(format!("{name} is {:?}, expected {dtype:?}", stored.dtype)));
+        }
+        self.read.borrow_mut().insert(name.to_owned());
+        Ok(stored)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    pub(super) fn floats(&self, name: &str) -> Result<Vec<f32>, VerifyError> {
+        let (values, _) = self.stored(name, Dtype::F32)?.bytes.as_chunks();
+        Ok(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+
+    pub(super) fn ints(&self, name: &str) -> Result<Vec<i64>, VerifyError> {
+        let (values, _) = self.stored(name, Dtype::I64)?.bytes.as_chunks();
+        Ok(values.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
+    }
+
+    pub(super) fn levels(&self, name: &str) -> Result<Vec<u8>, VerifyError> {
+        Ok(self.stored(name, Dtype::U8)?.bytes.clone())
+    }
+
+    /// Labels, each below `classes`.
+    pub(super) fn labels(&self, name: &str, classes: usize) -> Result<Vec<u32>, VerifyError> {
+        let label = |value: i64| {
+            u32::try_from(value).ok().filter(|label| (*label as usize) < classes).ok_or_else(|| {
+                self.error(format!("{name} holds {value}, expected a class below {classes}"))
+            })
+        };
+        self.ints(name)?.into_iter().map(label).collect()
+    }
+
+    /// The shape of a tensor that has `N` axes.
+    pub(super) fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N], VerifyError> {
+        let stored =
+            self.tensors.get(name).ok_or_else(|| self.error(format!("it has no tensor {name}")))?;
+        <[usize; N]>::try_from(&stored.shape[..])
+            .map_err(|_| self.error(format!("{name} is {:?}, expected {N} axes", stored.shape)))
+    }
+
+    pub(super) fn has_shape(&self, name: &str, shape: &[usize]) -> bool {
+        self.tensors.get(name).is_some_and(|stored| stored.shape == shape)
+    }
+
+    /// Fails if a tensor was looked at by no comparison: it would be passed over in silence.
+    pub(super) fn all_read(&self) -> Result<(), VerifyError> {
+        let read = self.read.borrow();
+        // A case whose numbers are all in `case.json` has one tensor that says so.
+        let unread: Vec<&str> = self
+            .tensors
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !read.contains(*name) && *name != "none")
+            .collect();
+        match unread.len() {
+            0 => Ok(()),
+            n => Err(self.error(format!(
+                "tensors that no comparison of kind {:?} reads ({n}): {}",
+                self.kind,
+                unread[..n.min(4)].join(", ")
+            ))),
+        }
+    }
+}
+
+impl Fields {
+    pub(super) fn error(&self, problem: impl Into<String>) -> VerifyError {
+        VerifyError::new(&self.path, problem)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.value.get(key).filter(|value| !value.is_null())
+    }
+
+    fn wanted<'a, T>(
+        &'a self,
+        key: &str,
+        what: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<T, VerifyError> {
+        self.get(key).and_then(read).ok_or_else(|| {
+            self.error(format!("{DESCRIPTION}: `{}{key}` is missing, or is not {what}", self.at))
+        })
+    }
+
+    pub(super) fn number(&self, key: &str) -> Result<f64, VerifyError> {
+        self.wanted(key, "a number", Value::as_f64)
+    }
+
+    /// A whole number that counts something, at most a million.
+    pub(super) fn count(&self, key: &str) -> Result<usize, VerifyError> {
+        self.wanted(key, "a whole number up to a million", |value| {
+            value.as_u64().filter(|n| *n <= 1_000_000).map(|n| n as usize)
+        })
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<bool, VerifyError> {
+        self.wanted(key, "true or false", Value::as_bool)
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<String, VerifyError> {
+        self.wanted(key, "a string", |value| value.as_str().map(str::to_owned))
+    }
+
+    pub(super) fn numbers(&self, key: &str) -> Result<Vec<f64>, VerifyError> {
+        self.wanted(key, "a list of numbers", |value| {
+            value.as_array()?.iter().map(Value::as_f64).collect()
+        })
+    }
+
+    pub(super) fn counts(&self, key: &str) -> Result<Vec<usize>, VerifyError> {
+        self.wanted(key, "a list of whole numbers", |value| {
+            value.as_array()?.iter().map(|v| v.as_u64().map(|n| n as usize)).collect()
+        })
+    }
+
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<String>, VerifyError> {
+        self.wanted(key, "a list of strings", |value| {
+            value.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect()
+        })
+    }
+
+    /// A number by name, `{"blocks.0.norm1.bias": 0.0}`.
+    pub(super) fn by_name(&self, key: &str) -> Result<BTreeMap<String, f64>, VerifyError> {
+        self.wanted(key, "an object of numbers", |value| {
+            value.as_object()?.iter().map(|(k, v)| Some((k.clone(), v.as_f64()?))).collect()
+        })
+    }
+
+    pub(super) fn inner(&self, key: &str) -> Result<Self, VerifyError> {
+        let value =
+            self.wanted(key, "an object", |value| value.as_object().map(|_| value.clone()))?;
+        Ok(Self { value, at: format!("{}{key}.", self.at), path: self.path.clone() })
+    }
+
+    /// A list of objects.
+    pub(super) fn items(&self, key: &str) -> Result<Vec<Self>, VerifyError> {
+        let items = self.wanted(key, "a list", Value::as_array)?;
+        let inner = |(i, value): (usize, &Value)| Self {
+            value: value.clone(),
+            at: format!("{}{key}[{i}].", self.at),
+            path: self.path.clone(),
+        };
+        Ok(items.iter().enumerate().map(inner).collect())
+    }
+}

@@ -1,0 +1,73 @@
+//! Kind `mae_forward`: masks, latent, prediction, loss, targets, and the gradient of every parameter.
+
+use super::case::Case;
+use super::case::VerifyError;
+use super::networks;
+use super::networks::vector;
+use super::report::Comparison;
+use super::tolerances::Tolerances;
+use crate::model;
+use crate::model::Mae;
+use crate::model::Masks;
+use burn::module::Module;
+use burn::tensor::Device;
+
+pub(super) fn run(
+    case: &Case,
+    device: &Device,
+    tolerances: &Tolerances,
+    out: &mut Comparison,
+) -> Result<(), VerifyError> {
+    let (encoder, decoder) = (networks::encoder(case)?, networks::decoder(case)?);
+    let zeros = Mae::zeros(&encoder, &decoder, device);
+    let mae = networks::weighted(case, zeros, networks::weights, tolerances, out)?;
+    let imgs = networks::images(case, &encoder, 0, device)?;
+    let masks = masks(case, &case.floats("noise")?, encoder.num_patches())?;
+    if masks.len() != imgs.dims()[0] {
+        return Err(case.error("noise is not one number for each patch of imgs"));
+    }
+    exact_ids(case, &masks, out)?;
+    out.absolute("mask", &masks.mask, &case.floats("mask")?, 0.0);
+
+    let replica = mae.clone().train();
+    let output = replica.forward(imgs.clone(), &masks, case.flag("norm_pix_loss")?);
+    let pred = output.pred.inner();
+    let mut close = |name: &str, got: Vec<f32>| -> Result<(), VerifyError> {
+        out.relative(name, &got, &case.floats(name)?, tolerances.forward);
+        Ok(())
+    };
+    close("latent", vector(mae.forward_encoder(imgs.clone(), &masks)))?;
+    close("pred", vector(pred.clone()))?;
+    close("loss", vector(output.loss.clone().inner()))?;
+    close("unpatchified_pred", vector(model::unpatchify(pred, encoder.patch_size)))?;
+    let patches = vector(model::patchify(imgs, encoder.patch_size));
+    out.absolute("target_patches", &patches, &case.floats("target_patches")?, 0.0);
+    let mut grads = output.loss.backward();
+    let grads = model::grads(&replica, &mut grads);
+    for (name, grad) in model::trainable_names(&mae).iter().zip(grads) {
+        let name = format!("grads.{name}");
+        out.relative(&name, &vector(grad), &case.floats(&name)?, tolerances.gradient);
+    }
+    Ok(())
+}
+
+/// Makes masks of `noise`, `[N, L]`, with the case's mask ratio.
+pub(super) fn masks(case: &Case, noise: &[f32], patches: usize) -> Result<Masks, VerifyError> {
+    let mask_ratio = case.number("mask_ratio")?;
+    let kept = model::len_keep(patches, mask_ratio);
+    if !(0.0..1.0).contains(&mask_ratio) || kept == 0 || !noise.len().is_multiple_of(patches) {
+        return Err(case.error("`mask_ratio` keeps no patch, or noise does not fit the patches"));
+    }
+    Ok(Masks::from_noise(noise, patches, mask_ratio))
+}
+
+pub(super) fn exact_ids(
+    case: &Case,
+    masks: &Masks,
+    out: &mut Comparison,
+) -> Result<(), VerifyError> {
+    let expected: Vec<f64> = case.ints("ids_restore")?.into_iter().map(|id| id as f64).collect();
+    let got: Vec<f64> = masks.ids_restore.iter().map(|id| f64::from(*id)).collect();
+    out.absolute("ids_restore", &got, &expected, 0.0);
+    Ok(())
+}

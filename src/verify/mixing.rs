@@ -1,0 +1,75 @@
+//! Kinds `mixup` (given lambdas and boxes) and `metrics` (top-1, top-5, cross-entropy).
+
+use super::case::Case;
+use super::case::Fields;
+use super::case::VerifyError;
+use super::report::Comparison;
+use crate::data::Batch;
+use crate::data::CropBox;
+use crate::data::Mix;
+use crate::data::Targets;
+use crate::data::mix;
+use crate::train;
+
+/// Values a rounding of float32 apart; pixels and probabilities are about 1.
+const ROUNDING: f64 = 1e-6;
+/// Metrics are percent, and a loss of a few.
+const METRICS: f64 = 1e-5;
+
+pub(super) fn mixup(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+    for (i, item) in case.items("items")?.iter().enumerate() {
+        let (classes, smoothing) = (item.count("num_classes")?, item.number("smoothing")?);
+        let [n, _, side, width] = case.shape::<4>(&format!("in.{i}"))?;
+        let labels = case.labels(&format!("labels.{i}"), classes)?;
+        if side != width || labels.len() != n || n == 0 {
+            return Err(case.error(format!("in.{i} is no batch of squares with labels.{i}")));
+        }
+        let mut batch = Batch {
+            images: case.floats(&format!("in.{i}"))?,
+            samples: vec![0; n],
+            targets: Targets::Hard(labels),
+        };
+        let given = given(item, side)?;
+        mix(&mut batch, side, &vec![given; n], classes, smoothing);
+        out.absolute(
+            format!("lam.{i}"),
+            &[given.share(side)],
+            &[item.number("lam_used")?],
+            ROUNDING,
+        );
+        let name = format!("out.{i}");
+        out.absolute(&name, &batch.images, &case.floats(&name)?, ROUNDING);
+        let Targets::Soft(targets) = &batch.targets else { unreachable!("a mix has soft targets") };
+        let name = format!("targets.{i}");
+        out.absolute(&name, targets, &case.floats(&name)?, ROUNDING);
+    }
+    Ok(())
+}
+
+/// The mix that an item gives: a lambda, or the box that the partner fills.
+fn given(item: &Fields, side: usize) -> Result<Mix, VerifyError> {
+    if !item.flag("cutmix")? {
+        return Ok(Mix::Blend(item.number("lam")?));
+    }
+    match item.counts("box_yyxx")?[..] {
+        [top, bottom, left, right]
+            if top <= bottom && left <= right && bottom.max(right) <= side =>
+        {
+            Ok(Mix::Paste(CropBox { top, left, height: bottom - top, width: right - left }))
+        }
+        _ => Err(item.error(format!("`box_yyxx` is no box in {side}x{side} pixels"))),
+    }
+}
+
+pub(super) fn metrics(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+    let [n, classes] = case.shape::<2>("logits")?;
+    let labels = case.labels("labels", classes)?;
+    if labels.len() != n || n == 0 {
+        return Err(case.error("logits and labels are not one row for each"));
+    }
+    let metrics = train::score(&case.floats("logits")?, &labels, classes);
+    out.absolute("acc1", &[metrics.top1], &[case.number("acc1")?], METRICS);
+    out.absolute("acc5", &[metrics.top5], &[case.number("acc5")?], METRICS);
+    out.absolute("loss", &[metrics.loss], &[case.number("loss")?], METRICS);
+    Ok(())
+}

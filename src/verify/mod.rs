@@ -1,0 +1,98 @@
+//! `mae verify`: our own code against numbers recorded from the official one, case by case, on any device.
+//!
+//! A case is a folder: `case.json` says its kind and hyper-parameters, `tensors.safetensors` (or the checkpoint beside it)
+//! holds inputs and expected outputs. Nothing is tied to the cases that lie in this repository: shapes, sizes and settings
+//! come from the case. A tensor that a case lacks, one that no comparison read, and a kind that is not known are errors,
+//! never a pass.
+//!
+//! One file a kind or two; `case` reads, `report` compares, `tolerances` says how far is too far.
+
+mod case;
+mod draws;
+mod forward;
+mod mixing;
+mod networks;
+mod pictures;
+mod probe;
+mod report;
+mod tables;
+mod tolerances;
+mod updates;
+
+pub use case::VerifyError;
+pub use report::CaseReport;
+pub use report::Measure;
+pub use report::Row;
+pub use tolerances::Tolerances;
+
+use burn::tensor::Device;
+use case::Case;
+use report::Comparison;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Gives the folders of the cases that `path` stands for: itself, or those below it, sorted.
+pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
+    if path.join(case::DESCRIPTION).is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut found = Vec::new();
+    collect(path, &mut found)
+        .map_err(|e| VerifyError::new(path, format!("cannot be read: {e}")))?;
+    found.sort();
+    if found.is_empty() {
+        let problem =
+            format!("no case: neither it nor a folder below it has a {}", case::DESCRIPTION);
+        return Err(VerifyError::new(path, problem));
+    }
+    Ok(found)
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.join(case::DESCRIPTION).is_file() {
+            found.push(path);
+        } else if path.is_dir() {
+            collect(&path, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the case in `folder` on `device` and compares every number it holds.
+pub fn run(
+    folder: &Path,
+    device: &Device,
+    tolerances: &Tolerances,
+) -> Result<CaseReport, VerifyError> {
+    let case = Case::open(folder)?;
+    let mut comparison = Comparison::default();
+    let out = &mut comparison;
+    match case.kind.as_str() {
+        "mae_forward" => forward::run(&case, device, tolerances, out)?,
+        "pretrain_steps" => updates::pretrain(&case, device, tolerances, out)?,
+        "finetune_steps" => updates::finetune(&case, device, tolerances, out)?,
+        "linprobe_steps" => probe::run(&case, device, tolerances, out)?,
+        "schedule" => tables::schedule(&case, tolerances, out)?,
+        "pos_embed" => tables::pos_embed(&case, tolerances, out)?,
+        "pos_embed_resize" => tables::pos_embed_resize(&case, tolerances, out)?,
+        "mixup" => mixing::mixup(&case, out)?,
+        "metrics" => mixing::metrics(&case, out)?,
+        "transforms" => pictures::transforms(&case, out)?,
+        "decode" => pictures::decode(&case, out)?,
+        "distributions" => draws::distributions(&case, out)?,
+        "augment_ops" => {
+            return Err(case.error(
+                "kind \"augment_ops\" comes with RandAugment, which this version does not have",
+            ));
+        }
+        other => return Err(case.error(format!("unknown kind {other:?}"))),
+    }
+    case.all_read()?;
+    if comparison.rows.is_empty() {
+        return Err(case.error("it holds nothing to compare"));
+    }
+    Ok(CaseReport { path: folder.to_owned(), kind: case.kind, rows: comparison.rows })
+}

@@ -1,0 +1,130 @@
+//! The networks of a case: dimensions from `case.json`, weights from its tensors.
+
+use super::case::Case;
+use super::case::VerifyError;
+use super::report::Comparison;
+use super::tolerances::Tolerances;
+use crate::model;
+use crate::model::DecoderDims;
+use crate::model::EncoderDims;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+
+/// The encoder's dimensions; the channels are those of the images.
+pub(super) fn encoder(case: &Case) -> Result<EncoderDims, VerifyError> {
+    let m = case.inner("model")?;
+    let dims = EncoderDims {
+        input_size: m.count("input_size")?,
+        patch_size: m.count("patch_size")?,
+        in_chans: image_shape(case)?[0],
+        embed_dim: m.count("embed_dim")?,
+        depth: m.count("depth")?,
+        num_heads: m.count("num_heads")?,
+        mlp_dim: (m.count("embed_dim")? as f64 * m.number("mlp_ratio")?) as usize,
+        norm_eps: 1e-6,
+    };
+    let whole = |a: usize, b: usize| b > 0 && a > 0 && a.is_multiple_of(b);
+    if !whole(dims.input_size, dims.patch_size) || !whole(dims.embed_dim, dims.num_heads) {
+        return Err(case.error(
+            "`model`: input_size must be a multiple of patch_size, embed_dim of num_heads",
+        ));
+    }
+    Ok(dims)
+}
+
+/// The decoder's dimensions.
+pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
+    let m = case.inner("model")?;
+    let dims = DecoderDims {
+        embed_dim: m.count("decoder_embed_dim")?,
+        depth: m.count("decoder_depth")?,
+        num_heads: m.count("decoder_num_heads")?,
+        mlp_dim: (m.count("decoder_embed_dim")? as f64 * m.number("mlp_ratio")?) as usize,
+    };
+    if dims.num_heads == 0 || !dims.embed_dim.is_multiple_of(dims.num_heads) {
+        return Err(
+            case.error("`model`: decoder_embed_dim must be a multiple of decoder_num_heads")
+        );
+    }
+    Ok(dims)
+}
+
+/// `[C, H, W]` of `imgs`, which may have a step axis before its batch axis.
+fn image_shape(case: &Case) -> Result<[usize; 3], VerifyError> {
+    match (case.shape::<4>("imgs"), case.shape::<5>("imgs")) {
+        (Ok([_, c, h, w]), _) | (_, Ok([_, _, c, h, w])) => Ok([c, h, w]),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// The name of a parameter's tensor in most cases.
+#[expect(clippy::unnecessary_wraps, reason = "it stands for the `name_of` of `weighted`")]
+pub(super) fn weights(name: &str) -> Option<String> {
+    Some(format!("weights.{name}"))
+}
+
+/// Gives a module the case's weights; `name_of` says what a parameter's tensor is called, nothing where it stays as it is.
+///
+/// Every named tensor must be there, in its shape, but fixed tables may be left out. A fixed table that is there is
+/// compared with our own, then used.
+pub(super) fn weighted<M: Module>(
+    case: &Case,
+    module: M,
+    name_of: impl Fn(&str) -> Option<String>,
+    tolerances: &Tolerances,
+    out: &mut Comparison,
+) -> Result<M, VerifyError> {
+    for param in model::named(&module) {
+        let Some(name) = name_of(&param.name) else { continue };
+        let fixed = param.name.ends_with("pos_embed") && !param.trained;
+        if fixed && !case.has(&name) {
+            continue;
+        }
+        if !case.has_shape(&name, &param.shape) {
+            let problem = format!("{name} is missing, or its shape is not {:?}", param.shape);
+            return Err(case.error(problem));
+        }
+        let values = case.floats(&name)?;
+        if fixed {
+            out.absolute(&name, &vector(param.values), &values, tolerances.pos_embed);
+        }
+    }
+    Ok(model::apply(module, |name, _, old| {
+        let values = case.floats(&name_of(name)?).ok()?; // a fixed table may be left out
+        let len = values.len();
+        Some(Tensor::from_data(TensorData::new(values, [len]), &old.device()))
+    }))
+}
+
+/// Image batch `index` of `imgs`, `[N, C, H, W]` or `[steps, N, C, H, W]`, as the model of `dims` takes them.
+pub(super) fn images(
+    case: &Case,
+    dims: &EncoderDims,
+    index: usize,
+    device: &Device,
+) -> Result<Tensor<4>, VerifyError> {
+    let (steps, [n, c, h, w]) = match case.shape::<5>("imgs") {
+        Ok([steps, n, c, h, w]) => (steps, [n, c, h, w]),
+        Err(_) => (1, case.shape::<4>("imgs")?),
+    };
+    if index >= steps || [h, w] != [dims.input_size; 2] {
+        return Err(case.error(format!(
+            "imgs has {steps} batches of {h}x{w} pixels, expected batch {index} of {0}x{0}",
+            dims.input_size
+        )));
+    }
+    let one = case.floats("imgs")?[index * n * c * h * w..][..n * c * h * w].to_vec();
+    Ok(Tensor::from_data(TensorData::new(one, [n, c, h, w]), device))
+}
+
+/// Reads a tensor back, flattened.
+pub(super) fn vector<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.try_into_vec_as().expect("floats are read back as f32")
+}
+
+/// Reads a number back.
+pub(super) fn scalar(tensor: Tensor<1>) -> f64 {
+    vector(tensor).first().map_or(f64::NAN, |v| f64::from(*v))
+}

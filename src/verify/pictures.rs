@@ -1,0 +1,144 @@
+//! Kinds `transforms` (evaluation, crops at given boxes, flips) and `decode` (files to RGB), in levels of 0..255.
+
+use super::case::Case;
+use super::case::Fields;
+use super::case::VerifyError;
+use super::report::Comparison;
+use crate::data::Augmentation;
+use crate::data::CropBox;
+use crate::data::CropRule;
+use crate::data::EvalTransform;
+use crate::data::Picture;
+use crate::data::Pixels;
+use crate::data::TrainTransform;
+use crate::data::read_picture;
+use crate::recipe::AugmentPlan;
+use crate::recipe::DataPlan;
+use crate::recipe::Format;
+use crate::recipe::Promised;
+use crate::recipe::Threads;
+
+pub(super) fn transforms(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+    let [height, width, channels] = case.shape::<3>("image")?;
+    if channels != 3 || height == 0 || width == 0 {
+        return Err(case.error("image is not [H, W, 3]"));
+    }
+    let pixels = Pixels::U8(case.levels("image")?);
+    let picture = Picture { width, height, channels, pixels };
+    let (largest, share) =
+        (case.number("tolerance_levels")?, case.number("max_differing_fraction")?);
+    for (i, item) in case.items("items")?.iter().enumerate() {
+        let values = match item.text("op")?.as_str() {
+            "eval" => evaluated(case, &picture, item, i, out)?,
+            "resized_crop" => cropped(case, &picture, item)?,
+            other => return Err(item.error(format!("unknown op {other:?}"))),
+        };
+        let name = format!("out.{i}");
+        let got = levels(&values, &case.numbers("mean")?, &case.numbers("std")?);
+        out.absolute(&name, &got, &case.levels(&name)?, largest);
+        let differing = share_of(&got, &case.levels(&name)?, |a, b| f64::from(a != b));
+        out.absolute(format!("{name} (share that differs)"), &[differing], &[0.0], share);
+    }
+    Ok(())
+}
+
+fn evaluated(
+    case: &Case,
+    picture: &Picture,
+    item: &Fields,
+    i: usize,
+    out: &mut Comparison,
+) -> Result<Vec<f32>, VerifyError> {
+    let transform = EvalTransform::new(&plan(case, item.count("input_size")?)?);
+    let (got, expected) = (transform.short_side() as f64, item.number("resize_short_side")?);
+    out.absolute(format!("resize_short_side.{i}"), &[got], &[expected], 0.0);
+    Ok(transform.apply(picture))
+}
+
+fn cropped(case: &Case, picture: &Picture, item: &Fields) -> Result<Vec<f32>, VerifyError> {
+    if item.text("interpolation")? != "bicubic" {
+        return Err(item.error("`interpolation`: training and evaluation are bicubic"));
+    }
+    let crop = CropBox {
+        top: item.count("top")?,
+        left: item.count("left")?,
+        height: item.count("height")?,
+        width: item.count("width")?,
+    };
+    let inside =
+        crop.top + crop.height <= picture.height && crop.left + crop.width <= picture.width;
+    if !inside || crop.height == 0 || crop.width == 0 {
+        return Err(item.error(format!("{crop:?} is not inside image")));
+    }
+    let augment = AugmentPlan { crop_scale: [0.5, 1.0], hflip: true };
+    let plan = plan(case, item.count("size")?)?;
+    let transform = TrainTransform::new(&plan, &augment, CropRule::TenTries);
+    Ok(transform.render(picture, Augmentation { crop: Some(crop), hflip: item.flag("hflip")? }))
+}
+
+/// Photographs of `input_size`, normalized as the case says.
+fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
+    let floats = |key: &str| -> Result<Vec<f32>, VerifyError> {
+        let values: Vec<f32> = case.numbers(key)?.into_iter().map(|v| v as f32).collect();
+        if values.len() == 3 {
+            Ok(values)
+        } else {
+            Err(case.error(format!("`{key}` has not 3 values")))
+        }
+    };
+    if !(1..=4096).contains(&input_size) {
+        return Err(case.error(format!("{input_size} pixels are no side of an image")));
+    }
+    Ok(DataPlan {
+        format: Format::ImageFolder,
+        path: std::path::PathBuf::new(),
+        input_size,
+        in_chans: 3,
+        mean: floats("mean")?,
+        std: floats("std")?,
+        class_map: None,
+        workers: Threads::Count(1),
+        promised: Promised::default(),
+    })
+}
+
+/// From normalized values `[3, H, W]` back to levels `[H, W, 3]`.
+fn levels(values: &[f32], mean: &[f64], std: &[f64]) -> Vec<u8> {
+    let plane = values.len() / 3;
+    let level = |i: usize, c: usize| f64::from(values[c * plane + i]) * std[c] + mean[c];
+    (0..plane).flat_map(|i| [0, 1, 2].map(|c| (level(i, c) * 255.0).round() as u8)).collect()
+}
+
+pub(super) fn decode(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+    let (largest, mean) = (case.number("tolerance_levels")?, case.number("mean_tolerance_levels")?);
+    for file in case.texts("files")? {
+        let name = format!("out.{file}");
+        let picture = read_picture(&case.folder.join(&file))
+            .map_err(|error| case.error(format!("{file}: {error}")))?;
+        let Pixels::U8(got) = &picture.pixels else { unreachable!("files hold levels") };
+        if !case.has_shape(&name, &[picture.height, picture.width, picture.channels]) {
+            return Err(case.error(format!("{name} is missing, or has not the size of the file")));
+        }
+        let expected = case.levels(&name)?;
+        out.absolute(&name, got, &expected, largest);
+        let share = share_of(got, &expected, |a, b| f64::from(a.abs_diff(b)));
+        out.absolute(format!("{name} (mean)"), &[share], &[0.0], mean);
+    }
+    for file in case.texts("bad_files")? {
+        let path = case.folder.join(&file);
+        if !path.is_file() {
+            return Err(case.error(format!("{file} is not there")));
+        }
+        let read = f64::from(u8::from(read_picture(&path).is_ok()));
+        out.absolute(format!("{file} (1 if it is read)"), &[read], &[0.0], 0.0);
+    }
+    Ok(())
+}
+
+/// The mean of `distance` over all values.
+fn share_of(got: &[u8], expected: &[u8], distance: impl Fn(u8, u8) -> f64) -> f64 {
+    if got.len() != expected.len() {
+        return f64::INFINITY;
+    }
+    got.iter().zip(expected).map(|(a, b)| distance(*a, *b)).sum::<f64>() / got.len() as f64
+}

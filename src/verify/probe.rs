@@ -1,0 +1,83 @@
+//! Kind `linprobe_steps`: the linear probe's `BatchNorm`, head, LARS, and its evaluation afterwards.
+
+use super::case::Case;
+use super::case::VerifyError;
+use super::networks;
+use super::networks::scalar;
+use super::networks::vector;
+use super::report::Comparison;
+use super::tolerances::Tolerances;
+use super::updates::schedule;
+use super::updates::step;
+use crate::data::TargetsSlice;
+use crate::model;
+use crate::model::ProbeHead;
+use crate::model::Vit;
+use crate::optim;
+use crate::optim::Rule;
+use crate::train;
+use crate::train::official_probe_name;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+
+pub(super) fn run(
+    case: &Case,
+    device: &Device,
+    tolerances: &Tolerances,
+    out: &mut Comparison,
+) -> Result<(), VerifyError> {
+    let (encoder, classes) = (networks::encoder(case)?, case.count("num_classes")?);
+    let zeros = Vit::zeros(&encoder, classes, case.flag("global_pool")?, device);
+    let own_head = |name: &str| name.starts_with("head."); // the probe's takes its place
+    let name_of = |name: &str| networks::weights(name).filter(|_| !own_head(name));
+    let vit = networks::weighted(case, zeros, name_of, tolerances, out)?;
+    let zeros = ProbeHead::zeros(encoder.embed_dim, classes, device);
+    let name_of = |name: &str| networks::weights(official_probe_name(name));
+    let mut head = networks::weighted(case, zeros, name_of, tolerances, out)?;
+    let decay = case.number("weight_decay")?;
+    let rule = Rule::Lars { momentum: case.number("momentum")? };
+    let mut optimizer = train::optimizer(&head, rule, |_, shape| optim::probe_group(shape, decay));
+    let (labels, n) = (case.labels("labels", classes)?, case.shape::<3>("logits")?[1]);
+    let per_epoch = case.count("micro_steps_per_epoch")? as f64;
+    let expected = case.numbers("loss_per_step")?;
+    let (mut losses, mut lrs, mut logits) = (Vec::new(), Vec::new(), Vec::new());
+    for i in 0..expected.len() {
+        let features = vit.forward_features(networks::images(case, &encoder, i, device)?);
+        let labels = labels
+            .get(i * n..(i + 1) * n)
+            .filter(|labels| labels.len() == features.dims()[0])
+            .ok_or_else(|| case.error("labels, logits and imgs do not fit together"))?;
+        let targets = train::soft_targets(TargetsSlice::Hard(labels), classes, 0.0);
+        let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), device);
+        let replica = head.clone().train();
+        let output = replica.forward_train(features.clone());
+        logits.extend(vector(output.clone().inner()));
+        let loss = train::soft_cross_entropy(output, targets);
+        losses.push(scalar(loss.clone().inner()));
+        let mut grads = loss.backward();
+        let grads = model::grads(&replica, &mut grads);
+        head = head.observe(features);
+        let lr = schedule(case)?.at(i as f64 / per_epoch);
+        lrs.push(lr);
+        head = step(head, &mut optimizer, grads, lr);
+    }
+    out.relative("logits", &logits, &case.floats("logits")?, tolerances.forward);
+    out.relative("loss_per_step", &losses, &expected, tolerances.forward);
+    out.relative("lr_per_step", &lrs, &case.numbers("lr_per_step")?, tolerances.schedule);
+    for param in model::named(&head) {
+        let name = format!("after_{}.{}", expected.len(), official_probe_name(&param.name));
+        out.absolute(&name, &vector(param.values), &case.floats(&name)?, tolerances.parameter);
+    }
+    // The images of the first step, evaluated after the last one.
+    let evaluated =
+        head.forward(vit.forward_features(networks::images(case, &encoder, 0, device)?));
+    out.relative(
+        "eval_logits",
+        &vector(evaluated),
+        &case.floats("eval_logits")?,
+        tolerances.forward,
+    );
+    Ok(())
+}

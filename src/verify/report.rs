@@ -1,0 +1,130 @@
+//! Comparing numbers: how far apart, how far is allowed.
+
+use std::path::PathBuf;
+
+/// What a difference is measured in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
+    /// Shares of the largest expected entry of the tensor.
+    Relative,
+    /// The numbers' own unit.
+    Absolute,
+}
+
+/// One compared tensor.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Row {
+    pub tensor: String,
+    /// Largest difference; infinite where the lengths differ or a number is not one.
+    pub max_abs: f64,
+    /// The same as a share of the largest expected entry.
+    pub max_rel: f64,
+    /// Which of the two is held against `tolerance`.
+    pub measure: Measure,
+    pub tolerance: f64,
+    pub passed: bool,
+}
+
+impl Row {
+    /// The difference in tolerances: above 1 is too far.
+    pub fn excess(&self) -> f64 {
+        let found = match self.measure {
+            Measure::Relative => self.max_rel,
+            Measure::Absolute => self.max_abs,
+        };
+        match (found > 0.0, self.tolerance > 0.0) {
+            (false, _) => 0.0,
+            (true, true) => found / self.tolerance,
+            (true, false) => f64::INFINITY,
+        }
+    }
+}
+
+/// A case and what came of it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct CaseReport {
+    pub path: PathBuf,
+    pub kind: String,
+    pub rows: Vec<Row>,
+}
+
+impl CaseReport {
+    pub fn passed(&self) -> bool {
+        self.rows.iter().all(|row| row.passed)
+    }
+
+    /// The row that is nearest to its tolerance, or furthest past it.
+    pub fn worst(&self) -> Option<&Row> {
+        self.rows.iter().max_by(|a, b| a.excess().total_cmp(&b.excess()))
+    }
+}
+
+/// The rows of a case, as they come.
+#[derive(Default)]
+pub(super) struct Comparison {
+    pub rows: Vec<Row>,
+}
+
+impl Comparison {
+    /// Holds `got` against `expected`, relative to the largest expected entry.
+    pub(super) fn relative(
+        &mut self,
+        tensor: impl Into<String>,
+        got: &[impl Into<f64> + Copy],
+        expected: &[impl Into<f64> + Copy],
+        tolerance: f64,
+    ) {
+        self.add(tensor.into(), got, expected, Measure::Relative, tolerance);
+    }
+
+    /// Holds `got` against `expected` in their own unit.
+    pub(super) fn absolute(
+        &mut self,
+        tensor: impl Into<String>,
+        got: &[impl Into<f64> + Copy],
+        expected: &[impl Into<f64> + Copy],
+        tolerance: f64,
+    ) {
+        self.add(tensor.into(), got, expected, Measure::Absolute, tolerance);
+    }
+
+    fn add(
+        &mut self,
+        tensor: String,
+        got: &[impl Into<f64> + Copy],
+        expected: &[impl Into<f64> + Copy],
+        measure: Measure,
+        tolerance: f64,
+    ) {
+        let pairs = got.iter().zip(expected).map(|(a, b)| ((*a).into(), (*b).into()));
+        let mut max_abs = if got.len() == expected.len() { 0f64 } else { f64::INFINITY };
+        for (a, b) in pairs {
+            let difference: f64 = a - b;
+            max_abs =
+                max_abs.max(if difference.is_nan() { f64::INFINITY } else { difference.abs() });
+        }
+        let largest = expected.iter().fold(0f64, |m, v| m.max((*v).into().abs()));
+        let max_rel = max_abs / largest.max(1e-12);
+        let mut row = Row { tensor, max_abs, max_rel, measure, tolerance, passed: false };
+        row.passed = row.excess() <= 1.0;
+        self.rows.push(row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Comparison;
+
+    #[test]
+    fn what_cannot_be_compared_never_passes() {
+        let mut comparison = Comparison::default();
+        comparison.relative("near", &[1.0, 2.0], &[1.0, 2.000_001], 1e-6);
+        comparison.relative("far", &[1.0, 2.0], &[1.0, 2.001], 1e-5);
+        comparison.absolute("nan", &[f64::NAN], &[0.0], 1e9);
+        comparison.absolute("short", &[1.0], &[1.0, 1.0], 1e9);
+        comparison.absolute("exact", &[1.0], &[1.0], 0.0);
+        let passed: Vec<bool> = comparison.rows.iter().map(|row| row.passed).collect();
+        assert_eq!(passed, [true, false, false, false, true]);
+    }
+}

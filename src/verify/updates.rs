@@ -1,0 +1,255 @@
+//! Kinds `pretrain_steps` and `finetune_steps`: rates, losses, gradients, groups, and parameters after updates.
+
+use super::case::Case;
+use super::case::VerifyError;
+use super::forward;
+use super::networks;
+use super::networks::scalar;
+use super::networks::vector;
+use super::report::Comparison;
+use super::tolerances::Tolerances;
+use crate::data::TargetsSlice;
+use crate::model;
+use crate::model::Mae;
+use crate::model::Vit;
+use crate::optim;
+use crate::optim::Optimizer;
+use crate::optim::Rule;
+use crate::optim::Schedule;
+use crate::train;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use std::collections::BTreeMap;
+
+/// The numbers of each step, compared together at the end.
+#[derive(Default)]
+struct Steps {
+    lrs: Vec<f64>,
+    losses: Vec<f64>,
+    norms: Vec<f64>,
+}
+
+pub(super) fn pretrain(
+    case: &Case,
+    device: &Device,
+    tolerances: &Tolerances,
+    out: &mut Comparison,
+) -> Result<(), VerifyError> {
+    let encoder = networks::encoder(case)?;
+    let zeros = Mae::zeros(&encoder, &networks::decoder(case)?, device);
+    let mut mae = networks::weighted(case, zeros, networks::weights, tolerances, out)?;
+    let decay = case.number("weight_decay")?;
+    let mut optimizer = train::optimizer(&mae, adamw(case)?, |name, shape| {
+        optim::pretrain_group(name, shape, decay)
+    });
+    same_groups(case, "weight_decay_of", &mae, out, |name, shape| {
+        optim::pretrain_group(name, shape, decay).weight_decay
+    })?;
+    let (accum_iter, per_epoch) = (case.count("accum_iter")?, case.count("micro_steps_per_epoch")?);
+    if accum_iter == 0 || per_epoch == 0 {
+        return Err(case.error("`accum_iter` and `micro_steps_per_epoch` must be above 0"));
+    }
+    let (noise, [_, n, patches]) = (case.floats("noise")?, case.shape::<3>("noise")?);
+    let snapshots = case.counts("snapshots")?;
+    let expected = case.numbers("loss_per_micro_step")?;
+    let (mut steps, mut updates, mut lr, mut lr_sum) = (Steps::default(), 0, 0.0, 0.0);
+    let mut sum: Option<Vec<Tensor<1>>> = None;
+    for i in 0..expected.len() {
+        let in_epoch = i % per_epoch;
+        if in_epoch == 0 {
+            sum = None; // a remainder of the epoch before is dropped
+        }
+        if in_epoch.is_multiple_of(accum_iter) {
+            lr = schedule(case)?.at((i / per_epoch) as f64 + in_epoch as f64 / per_epoch as f64);
+        }
+        steps.lrs.push(lr);
+        let noise = noise.get(i * n * patches..(i + 1) * n * patches);
+        let noise = noise.ok_or_else(|| case.error("noise has fewer steps than losses"))?;
+        let masks = forward::masks(case, noise, encoder.num_patches())?;
+        let replica = mae.clone().train();
+        let imgs = networks::images(case, &encoder, i, device)?;
+        let loss = replica.forward(imgs, &masks, case.flag("norm_pix_loss")?).loss;
+        steps.losses.push(scalar(loss.clone().inner()));
+        let mut grads = (loss * (1.0 / accum_iter as f64)).backward();
+        let grads = model::grads(&replica, &mut grads);
+        let total = match sum.take() {
+            None => grads,
+            Some(old) => old.into_iter().zip(grads).map(|(a, b)| a + b).collect(),
+        };
+        if !(in_epoch + 1).is_multiple_of(accum_iter) {
+            sum = Some(total);
+            continue;
+        }
+        mae = step(mae, &mut optimizer, total, lr);
+        updates += 1;
+        lr_sum += lr;
+        if snapshots.contains(&updates) {
+            same_parameters(case, &mae, &format!("after_{updates}."), lr_sum, tolerances, out)?;
+        }
+    }
+    out.relative("loss_per_micro_step", &steps.losses, &expected, tolerances.forward);
+    let expected = case.numbers("lr_per_micro_step")?;
+    out.relative("lr_per_micro_step", &steps.lrs, &expected, tolerances.schedule);
+    out.absolute("updates", &[updates as f64], &[case.number("updates")?], 0.0);
+    Ok(())
+}
+
+pub(super) fn finetune(
+    case: &Case,
+    device: &Device,
+    tolerances: &Tolerances,
+    out: &mut Comparison,
+) -> Result<(), VerifyError> {
+    let (encoder, classes) = (networks::encoder(case)?, case.count("num_classes")?);
+    let zeros = Vit::zeros(&encoder, classes, case.flag("global_pool")?, device);
+    let mut vit = networks::weighted(case, zeros, networks::weights, tolerances, out)?;
+    let (layer_decay, decay) = (case.number("layer_decay")?, case.number("weight_decay")?);
+    let group = |name: &str, shape: &[usize]| {
+        optim::finetune_group(name, shape, encoder.depth, layer_decay, decay)
+    };
+    let mut optimizer = train::optimizer(&vit, adamw(case)?, group);
+    same_groups(case, "weight_decay_of", &vit, out, |n, shape| group(n, shape).weight_decay)?;
+    same_groups(case, "lr_scale_of", &vit, out, |n, shape| group(n, shape).lr_scale)?;
+    same_groups(case, "layer_id_of", &vit, out, |n, _| optim::layer_id(n, encoder.depth) as f64)?;
+    let (n, per_epoch) = (case.shape::<3>("logits")?[1], case.count("micro_steps_per_epoch")?);
+    let (snapshots, expected) = (case.counts("snapshots")?, case.numbers("loss_per_step")?);
+    let clip_grad = case.get("clip_grad").map(|_| case.number("clip_grad")).transpose()?;
+    let (mut steps, mut logits, mut lr_sum) = (Steps::default(), Vec::new(), 0.0);
+    for i in 0..expected.len() {
+        let targets = targets(case, i, n, classes, device)?;
+        let replica = vit.clone().train();
+        let output = replica.forward(networks::images(case, &encoder, i, device)?);
+        if output.dims() != [n, classes] {
+            return Err(case.error("logits, imgs and `num_classes` do not fit together"));
+        }
+        logits.extend(vector(output.clone().inner()));
+        let loss = train::soft_cross_entropy(output, targets);
+        steps.losses.push(scalar(loss.clone().inner()));
+        let mut grads = loss.backward();
+        let mut grads = model::grads(&replica, &mut grads);
+        if i == 0 {
+            for (name, grad) in model::trainable_names(&vit).iter().zip(&grads) {
+                let (name, got) = (format!("grads.{name}"), vector(grad.clone()));
+                out.relative(&name, &got, &case.floats(&name)?, tolerances.gradient);
+            }
+        }
+        let norm = optim::global_norm(&grads);
+        steps.norms.push(scalar(norm.clone()));
+        if let Some(max_norm) = clip_grad {
+            grads = optim::clip_by_global_norm(grads, &norm, max_norm);
+        }
+        let lr = schedule(case)?.at(i as f64 / per_epoch as f64);
+        steps.lrs.push(lr);
+        vit = step(vit, &mut optimizer, grads, lr);
+        lr_sum += lr;
+        if snapshots.contains(&(i + 1)) {
+            same_parameters(case, &vit, &format!("after_{}.", i + 1), lr_sum, tolerances, out)?;
+        }
+    }
+    out.relative("logits", &logits, &case.floats("logits")?, tolerances.forward);
+    out.relative("loss_per_step", &steps.losses, &expected, tolerances.forward);
+    let norms = case.numbers("grad_norm_per_step")?;
+    out.relative("grad_norm_per_step", &steps.norms, &norms, tolerances.gradient);
+    let lrs = case.numbers("lr_per_step")?;
+    out.relative("lr_per_step", &steps.lrs, &lrs, tolerances.schedule);
+    Ok(())
+}
+
+/// What the logits of step `i` are held against, `[N, C]`: soft targets as given, or labels, smoothed or plain.
+fn targets(
+    case: &Case,
+    i: usize,
+    n: usize,
+    classes: usize,
+    device: &Device,
+) -> Result<Tensor<2>, VerifyError> {
+    let short = || case.error("labels or soft_targets have fewer steps than losses");
+    let kind = case.text("targets")?;
+    // Cases hold both; the one that is not used is no input.
+    let (labels, soft) = (case.labels("labels", classes)?, case.floats("soft_targets")?);
+    let values = if kind == "soft" {
+        soft.get(i * n * classes..(i + 1) * n * classes).ok_or_else(short)?.to_vec()
+    } else {
+        let smoothing = if kind == "smooth" { case.number("smoothing")? } else { 0.0 };
+        let labels = labels.get(i * n..(i + 1) * n).ok_or_else(short)?;
+        train::soft_targets(TargetsSlice::Hard(labels), classes, smoothing)
+    };
+    Ok(Tensor::from_data(TensorData::new(values, [n, classes]), device))
+}
+
+fn adamw(case: &Case) -> Result<Rule, VerifyError> {
+    match case.numbers("betas")?[..] {
+        [beta_1, beta_2] => Ok(Rule::AdamW { beta_1: beta_1 as f32, beta_2: beta_2 as f32 }),
+        _ => Err(case.error("`betas` are two numbers")),
+    }
+}
+
+pub(super) fn schedule(case: &Case) -> Result<Schedule, VerifyError> {
+    Ok(Schedule {
+        lr: case.number("lr")?,
+        min_lr: case.number("min_lr")?,
+        warmup_epochs: case.number("warmup_epochs")?,
+        epochs: case.number("epochs")?,
+    })
+}
+
+pub(super) fn step<M: Module>(
+    module: M,
+    optimizer: &mut Optimizer,
+    grads: Vec<Tensor<1>>,
+    lr: f64,
+) -> M {
+    let mut grads: Vec<Option<Tensor<1>>> = grads.into_iter().map(Some).collect();
+    model::update(module, |i, param| {
+        let grad = grads[i].take().expect("one gradient for each trained parameter");
+        optimizer.step(i, param, grad, lr)
+    })
+}
+
+/// Compares what each trained parameter's group gives with the case's table of it, both ways round.
+fn same_groups<M: Module>(
+    case: &Case,
+    table: &str,
+    module: &M,
+    out: &mut Comparison,
+    value: impl Fn(&str, &[usize]) -> f64,
+) -> Result<(), VerifyError> {
+    let mut expected: BTreeMap<String, f64> = case.by_name(table)?;
+    let (mut got, mut there) = (Vec::new(), Vec::new());
+    for param in model::named(module).into_iter().filter(|param| param.trained) {
+        got.push(value(&param.name, &param.shape));
+        there.push(expected.remove(&param.name).unwrap_or(f64::NAN));
+    }
+    there.extend(expected.values()); // parameters that we do not train: the lengths differ then
+    out.absolute(table, &got, &there, 1e-9);
+    Ok(())
+}
+
+/// Compares a module's parameters with the case's; key biases may be off by the sum of the rates so far.
+fn same_parameters<M: Module>(
+    case: &Case,
+    module: &M,
+    prefix: &str,
+    lr_sum: f64,
+    tolerances: &Tolerances,
+    out: &mut Comparison,
+) -> Result<(), VerifyError> {
+    for param in model::named(module) {
+        let (name, got) = (format!("{prefix}{}", param.name), vector(param.values));
+        let expected = case.floats(&name)?;
+        if !param.name.ends_with("qkv.bias") || got.len() != expected.len() {
+            out.absolute(&name, &got, &expected, tolerances.parameter);
+            continue;
+        }
+        let third = got.len() / 3;
+        for (i, part) in ["query", "key", "value"].iter().enumerate() {
+            let range = i * third..(i + 1) * third;
+            let tolerance = tolerances.parameter + if i == 1 { lr_sum } else { 0.0 };
+            let name = format!("{name} ({part})");
+            out.absolute(name, &got[range.clone()], &expected[range], tolerance);
+        }
+    }
+    Ok(())
+}
