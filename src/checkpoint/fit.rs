@@ -1,8 +1,10 @@
 //! Putting tensors into modules: by name, shapes compared first.
 
 use super::CheckpointError;
+use super::Facts;
 use super::HostTensor;
 use super::TensorFile;
+use super::facts::Settings;
 use crate::model;
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -26,7 +28,7 @@ pub fn load_module<M: Module>(
         .filter(|name| params.iter().all(|p| p.name != *name))
         .collect();
     if !unexpected.is_empty() {
-        return Err(does_not_fit(path, &format!("it also holds {}", list(&unexpected))));
+        return Err(does_not_fit(file, path, &format!("it also holds {}", list(&unexpected))));
     }
     load_named(module, file, path, |_| true, |_, tensor, _| tensor.values.clone())
 }
@@ -84,11 +86,11 @@ fn load_named<M: Module>(
         }
     }
     if !missing.is_empty() {
-        return Err(does_not_fit(path, &format!("it lacks {}", list(&missing))));
+        return Err(does_not_fit(file, path, &format!("it lacks {}", list(&missing))));
     }
     if !shapes.is_empty() {
         let shapes: Vec<&str> = shapes.iter().map(String::as_str).collect();
-        return Err(does_not_fit(path, &list(&shapes)));
+        return Err(does_not_fit(file, path, &list(&shapes)));
     }
     Ok(model::apply(module, |name, shape, old| {
         let tensor = file.tensors.get(name).filter(|_| wanted(name))?;
@@ -104,11 +106,18 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-fn does_not_fit(path: &Path, problem: &str) -> CheckpointError {
-    CheckpointError::DoesNotFit {
-        path: path.into(),
-        problem: problem.to_owned(),
-        hint: "[model], data.input_size and data.in_chans must be those the file was trained with"
-            .to_owned(),
-    }
+/// Names what the file would fit, as far as its own tensors tell.
+fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointError {
+    let hint = match Facts::of(file, Settings::default()) {
+        Ok(facts) => {
+            let keys: Vec<String> =
+                facts.keys().into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            format!("the file fits {}", keys.join(", "))
+        }
+        Err(_) => {
+            "[model], data.input_size and data.in_chans must be those the file was trained with"
+                .to_owned()
+        }
+    };
+    CheckpointError::DoesNotFit { path: path.into(), problem: problem.to_owned(), hint }
 }

@@ -10,13 +10,13 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// The weights in a checkpoint's folder, and what they are.
-const MODEL: &str = "model.safetensors";
+pub(super) const MODEL: &str = "model.safetensors";
 const META: &str = "meta.json";
 
 /// What a checkpoint is. Everything `eval` and `predict` need to use it, wherever it is moved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
-    /// `pretrain`, `finetune` or `linprobe`.
+    /// `pretrain`, `finetune`, `linprobe`, or `encoder` for an encoder alone.
     pub stage: String,
     /// Epochs it has seen.
     pub epoch: usize,
@@ -52,36 +52,19 @@ pub fn publish(folder: &Path, model: &TensorFile, meta: &Meta) -> Result<(), Che
         .map_err(|source| CheckpointError::Write { path: folder.into(), source })
 }
 
-/// The latest checkpoint in a job's folder.
-fn last_epoch(job: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(job.join("checkpoints")).ok()?;
-    entries.flatten().map(|entry| entry.path()).filter(|path| is_whole(path)).max()
+/// Reads the `meta.json` beside a file of weights; nothing where there is none.
+pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointError> {
+    let path = weights.with_file_name(META);
+    if !path.is_file() || weights.file_name().is_none_or(|name| name != MODEL) {
+        return Ok(None);
+    }
+    let damaged = |problem: String| CheckpointError::damaged(&path, problem);
+    let text = fs::read_to_string(&path).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+    serde_json::from_str(&text).map(Some).map_err(|e| damaged(format!("not a checkpoint's: {e}")))
 }
 
-/// Finds a checkpoint of this project: its folder, or the `model.safetensors` in it. Gives the tensors' path and the meta data.
-pub fn find(path: &Path) -> Result<(PathBuf, Meta), CheckpointError> {
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-    let (model, meta) = (folder.join(MODEL), folder.join(META));
-    let not = |problem: &str| {
-        CheckpointError::NotACheckpoint {
-        path: path.into(),
-        problem: problem.to_owned(),
-        hint: "give a checkpoint folder of a run, as runs/<name>/finetune/from-0800/checkpoints/epoch-0100"
-            .to_owned(),
-    }
-    };
-    if !path.exists() {
-        return Err(not("there is no such file or folder"));
-    }
-    if let Some(last) = last_epoch(path) {
-        return Err(not(&format!("a job's folder; its last checkpoint is {}", last.display())));
-    }
-    if !model.is_file() || !meta.is_file() {
-        return Err(not(
-            "not a checkpoint folder: model.safetensors and meta.json are expected in it",
-        ));
-    }
-    let text = fs::read_to_string(&meta).map_err(|e| not(&format!("meta.json: {e}")))?;
-    let meta = serde_json::from_str(&text).map_err(|e| not(&format!("meta.json: {e}")))?;
-    Ok((model, meta))
+/// The latest checkpoint in a job's folder.
+pub(super) fn last_epoch(job: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(job.join("checkpoints")).ok()?;
+    entries.flatten().map(|entry| entry.path()).filter(|path| is_whole(path)).max()
 }

@@ -1,24 +1,49 @@
-//! Checkpoints: what a training leaves on the disk, and what it starts or goes on from.
+//! Checkpoints: what a training leaves on the disk, what it starts or goes on from, and everybody else's.
 //!
 //! A checkpoint is a folder, `epoch-0800/`, with `model.safetensors` (the official PyTorch names, so timm and the
 //! official code read it) and `meta.json` (what it is: stage, epoch, classes, the whole recipe). It never changes.
 //! What a stopped job needs to go on (weights, optimizer state, place in the epoch) is one file, `resume.safetensors`,
 //! replaced after every epoch and removed when the job is done.
 //!
+//! [`open`] takes anyone's: PyTorch's and Paddle's pickles (`pickle` reads them without running anything, `pickled` and
+//! `optimizer` say what is in them), Hugging Face's folders (`huggingface`), safetensors. What comes out has the official
+//! names, and [`Facts`]: the network that fits. `export` writes the other formats.
+//!
 //! Reading never trusts a file: names and shapes are compared with the module first, and what does not fit is listed.
+//! No more memory is taken than the file's size allows.
 
 mod error;
+mod export;
+mod facts;
 mod fit;
 mod folder;
+mod huggingface;
+mod open;
+mod optimizer;
+mod pickle;
+mod pickled;
 mod tensors;
 
 pub use error::CheckpointError;
+pub use export::ExportSettings;
+pub use export::write_huggingface;
+pub use export::write_official;
+pub use export::write_timm;
+pub use facts::DecoderFacts;
+pub use facts::Facts;
+pub use facts::Head;
+pub use facts::Settings;
+pub use facts::usual_decoder_heads;
+pub use facts::usual_heads;
 pub use fit::load_encoder;
 pub use fit::load_module;
 pub use folder::Meta;
 pub use folder::epoch_folder;
-pub use folder::find;
 pub use folder::is_whole;
 pub use folder::publish;
+pub use open::Format;
+pub use open::Opened;
+pub use open::open;
+pub use optimizer::OptimizerState;
 pub use tensors::HostTensor;
 pub use tensors::TensorFile;

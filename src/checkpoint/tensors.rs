@@ -29,7 +29,8 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads a file. Half and bfloat16 values are widened; other types are refused.
+    /// Reads a file. Half and bfloat16 values are widened, doubles narrowed; whole numbers, which count things, are left
+    /// out.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
         let bytes = fs::read(path).map_err(|e| damaged(format!("cannot be read: {e}")))?;
@@ -40,10 +41,13 @@ impl TensorFile {
         let file = SafeTensors::deserialize(&bytes).map_err(not_whole)?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
-            let values = floats(&view).ok_or_else(|| {
-                damaged(format!("{name} holds {:?} values, expected floats", view.dtype()))
-            })?;
-            tensors.insert(name.to_owned(), HostTensor { shape: view.shape().to_vec(), values });
+            if let Some(values) = floats(&view) {
+                let shape = view.shape().to_vec();
+                tensors.insert(name.to_owned(), HostTensor { shape, values });
+            } else if view.dtype() != Dtype::I64 {
+                let problem = format!("{name} holds {:?} values, expected floats", view.dtype());
+                return Err(damaged(problem));
+            }
         }
         let note = header.metadata().as_ref().and_then(|m| m.get(NOTE).cloned());
         Ok(Self { tensors, note: note.unwrap_or_default() })
@@ -51,6 +55,11 @@ impl TensorFile {
 
     /// Gives the file's bytes: the same tensors and note always give the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
+        self.to_bytes_as(NOTE, &self.note)
+    }
+
+    /// Like [`TensorFile::to_bytes`], with another word in the header; none where `word` is empty.
+    pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
         let data: BTreeMap<&str, (&[usize], Vec<u8>)> = self
             .tensors
             .iter()
@@ -63,8 +72,7 @@ impl TensorFile {
             let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
             (*name, view.expect("a tensor holds as many values as its shape says"))
         });
-        let note =
-            (!self.note.is_empty()).then(|| HashMap::from([(NOTE.to_owned(), self.note.clone())]));
+        let note = (!word.is_empty()).then(|| HashMap::from([(key.to_owned(), word.to_owned())]));
         safetensors::serialize(views, note).expect("names and shapes are plain")
     }
 
@@ -86,6 +94,10 @@ fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
                 .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                 .collect(),
         ),
+        Dtype::F64 => {
+            let (values, _) = view.data().as_chunks();
+            Some(values.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect())
+        }
         Dtype::F16 => Some(halves(|bits| burn::tensor::f16::from_bits(bits).to_f32())),
         Dtype::BF16 => Some(halves(|bits| burn::tensor::bf16::from_bits(bits).to_f32())),
         _ => None,

@@ -1,29 +1,26 @@
 //! `mae eval`: a checkpoint on the validation split.
 
 use super::CliError;
+use super::checkpoint_args::Ask;
+use super::checkpoint_args::Ready;
+use super::checkpoint_args::ready;
 use super::output;
-use super::recipe_args::resolve;
 use super::run::stop_on_ctrl_c;
-use crate::checkpoint;
-use crate::checkpoint::Meta;
 use crate::data;
 use crate::data::Labels;
-use crate::recipe;
-use crate::recipe::Missing;
-use crate::recipe::Options;
-use crate::recipe::Plan;
+use crate::recipe::Format;
 use crate::train;
 use crate::train::Classifier;
 use crate::train::Evaluated;
 use crate::train::Replicas;
 use crate::train::Stop;
-use std::path::Path;
 use std::path::PathBuf;
 
 /// Measure a fine-tuned or probed checkpoint: top-1, top-5 and loss on the validation split
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// A checkpoint folder, as runs/NAME/finetune/from-0160/checkpoints/epoch-0010
+    /// A checkpoint folder, as runs/NAME/finetune/from-0160/checkpoints/epoch-0010, or anyone's: .pth, .pd, .safetensors,
+    /// a Hugging Face folder
     checkpoint: PathBuf,
     /// Take the data from this recipe instead of the one the checkpoint was trained by
     #[arg(long, value_name = "RECIPE")]
@@ -38,10 +35,17 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
-    let (model, meta) = checkpoint::find(&args.checkpoint)?;
-    let plan = plan_for(&args.checkpoint, &meta, args.data.as_deref(), &args.set)?;
+    let Ready { opened, meta, plan } =
+        ready(&args.checkpoint, args.data.as_deref(), &args.set, Ask::Heads)?;
     let device = train::choose(&plan.runtime)?;
-    let classifier = Classifier::load(&model, &meta, &plan, &device.device)?;
+    let classifier = Classifier::load(&opened, &plan, &device.device)?;
+    if opened.meta.is_none() && args.data.is_none() && plan.data.format == Format::Synthetic {
+        return Err(CliError::Usage(format!(
+            "{} does not say what it is measured on\nhint: give the data with --data RECIPE, or --set data.format=... \
+             --set data.path=...",
+            args.checkpoint.display()
+        )));
+    }
     let data = data::open(&plan.data, Labels::Needed)?;
     if data.facts.num_classes != meta.num_classes {
         return Err(CliError::Usage(format!(
@@ -68,30 +72,4 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         ))?),
         Evaluated::Nothing | Evaluated::Stopped => Err(CliError::Interrupted),
     }
-}
-
-/// Gives the plan that a checkpoint is used by: its own recipe's, with `[data]` and `[runtime]` of `other` where given.
-///
-/// `set` goes on top of `other`, or of the checkpoint's own recipe where there is none. The input size stays the model's.
-pub(super) fn plan_for(
-    checkpoint: &Path,
-    meta: &Meta,
-    other: Option<&Path>,
-    set: &[String],
-) -> Result<Plan, CliError> {
-    let own_set = if other.is_some() { &[][..] } else { set };
-    let options = Options { missing_data: Missing::Warn, gpus: 0 };
-    let carried = checkpoint.join("meta.json");
-    let own = recipe::resolve_text(&carried, &meta.recipe, &[], own_set, &options)?;
-    let mut plan = only_point(own);
-    if let Some(other) = other {
-        let other = only_point(resolve(other, set, Missing::Warn)?);
-        plan.runtime = other.runtime;
-        plan.data = recipe::DataPlan { input_size: plan.data.input_size, ..other.data };
-    }
-    Ok(plan)
-}
-
-fn only_point(resolved: recipe::Resolved) -> Plan {
-    resolved.points.into_iter().next().expect("a recipe has a point").plan
 }

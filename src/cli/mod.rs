@@ -4,6 +4,8 @@
 //! error, 130 interrupted.
 
 mod bench;
+mod checkpoint_args;
+mod convert;
 mod error;
 mod eval;
 mod output;
@@ -45,6 +47,7 @@ enum Command {
     Predict(predict::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
+    Convert(convert::Args),
     Verify(verify::Args),
     Schema(schema::Args),
 }
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Bench(bench::Bench::Train(args)) => bench::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Schema(args) => schema::run(args),
     };

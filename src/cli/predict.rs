@@ -1,9 +1,10 @@
 //! `mae predict`: class names with probabilities for pictures.
 
 use super::CliError;
-use super::eval::plan_for;
+use super::checkpoint_args::Ask;
+use super::checkpoint_args::Ready;
+use super::checkpoint_args::ready;
 use super::output;
-use crate::checkpoint;
 use crate::data;
 use crate::train;
 use crate::train::Classifier;
@@ -13,7 +14,8 @@ use std::path::PathBuf;
 /// Name what is in pictures: the most probable classes, all synonyms, with probabilities
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// A checkpoint folder, as runs/NAME/finetune/from-0160/checkpoints/epoch-0010
+    /// A checkpoint folder, as runs/NAME/finetune/from-0160/checkpoints/epoch-0010, or anyone's: .pth, .pd, .safetensors,
+    /// a Hugging Face folder
     checkpoint: PathBuf,
     /// JPEG or PNG files of any colour mode
     #[arg(required = true)]
@@ -34,10 +36,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
-    let (model, meta) = checkpoint::find(&args.checkpoint)?;
-    let plan = plan_for(&args.checkpoint, &meta, args.recipe.as_deref(), &args.set)?;
+    let Ready { opened, meta, plan } =
+        ready(&args.checkpoint, args.recipe.as_deref(), &args.set, Ask::Heads)?;
     let device = train::choose(&plan.runtime)?;
-    let classifier = Classifier::load(&model, &meta, &plan, &device.device)?;
+    let classifier = Classifier::load(&opened, &plan, &device.device)?;
     let mut found = Vec::new();
     for image in &args.images {
         let picture = data::transform_picture(image, &plan.data)?;

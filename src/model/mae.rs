@@ -117,7 +117,7 @@ impl Mae {
     pub fn forward(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> MaeOutput {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
-        let pred = self.decode_rows(latent, &rows);
+        let pred = without_class_token(self.decode_rows(latent, &rows));
         let target = target(patchify(imgs, self.patch_size), norm_pix_loss);
         MaeOutput { loss: loss(pred.clone(), target, rows.removed), pred }
     }
@@ -146,7 +146,13 @@ impl Mae {
         self.norm.forward(x)
     }
 
-    /// Decodes a latent `[N, 1 + K, D]` into a prediction for every patch, `[N, L, P]`.
+    /// Decodes a latent `[N, 1 + K, D]` into a prediction for every token, `[N, 1 + L, P]`; the class token's, which comes
+    /// first, means nothing.
+    pub fn forward_decoder(&self, latent: Tensor<3>, masks: &Masks) -> Tensor<3> {
+        let rows = MaskRows::new(masks, &latent.device());
+        self.decode_rows(latent, &rows)
+    }
+
     fn decode_rows(&self, latent: Tensor<3>, rows: &MaskRows) -> Tensor<3> {
         let x = self.decoder_embed.forward(latent);
         let [n, tokens, d] = x.dims();
@@ -158,8 +164,13 @@ impl Mae {
         let x = shuffled.select(0, rows.restore.clone()).reshape([n, l, d]);
         let x = Tensor::cat(vec![cls, x], 1) + self.decoder_pos_embed.val();
         let x = self.decoder_blocks.iter().fold(x, |x, block| block.forward(x));
-        self.decoder_pred.forward(self.decoder_norm.forward(x).slice([0..n, 1..1 + l]))
+        self.decoder_pred.forward(self.decoder_norm.forward(x))
     }
+}
+
+fn without_class_token(tokens: Tensor<3>) -> Tensor<3> {
+    let [n, all, _] = tokens.dims();
+    tokens.slice([0..n, 1..all])
 }
 
 /// Gives the pixels the decoder is asked for, `[N, L, P]`, from patches `[N, L, P]`.

@@ -226,6 +226,7 @@ mod tests {
             depth: encoder.depth,
             num_heads: encoder.num_heads,
             mlp_ratio: 4.0,
+            norm_eps: 1e-6,
             decoder_embed_dim: 512,
             decoder_depth: 8,
             decoder_num_heads: 16,

@@ -78,6 +78,8 @@ pub struct ModelPlan {
     pub depth: usize,
     pub num_heads: usize,
     pub mlp_ratio: f64,
+    /// Epsilon of every LayerNorm.
+    pub norm_eps: f64,
     pub decoder_embed_dim: usize,
     pub decoder_depth: usize,
     pub decoder_num_heads: usize,
@@ -137,6 +139,8 @@ pub struct PretrainPlan {
     pub training: TrainingPlan,
     pub mask_ratio: f64,
     pub norm_pix_loss: bool,
+    /// Somebody's checkpoint to go on from, with its optimizer state.
+    pub resume: Option<PathBuf>,
     /// Ascending, without doubles; the last one is `training.epochs`.
     pub checkpoint_epochs: Vec<usize>,
     pub augment: AugmentPlan,

@@ -111,6 +111,9 @@ pub struct Model {
     /// Width of a block's MLP, in widths of the block.
     #[schemars(range(max = 1024.0), extend("exclusiveMinimum" = 0))]
     pub mlp_ratio: Option<f64>,
+    /// Epsilon beside the variance in every LayerNorm; the official code has 1e-6, Hugging Face's models 1e-12.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
+    pub norm_eps: Option<f64>,
     /// Width of the decoder; a multiple of 4 and of `decoder_num_heads`.
     #[schemars(range(min = 1, max = 65_536))]
     pub decoder_embed_dim: Option<usize>,
@@ -269,7 +272,7 @@ mod tests {
     use super::*;
 
     /// Keys without a built-in default: they follow from others, or may be left out for good.
-    const DERIVED: [&str; 17] = [
+    const DERIVED: [&str; 18] = [
         "name",
         "extends",
         "data.path",
@@ -284,6 +287,7 @@ mod tests {
         "model.depth",
         "model.num_heads",
         "pretrain.checkpoint_epochs",
+        "pretrain.resume",
         "pretrain.lr",
         "finetune.lr",
         "linprobe.lr",

@@ -129,6 +129,7 @@ pub(super) fn model(model: &mut Model, input_size: usize, cx: &mut Context<'_>) 
         depth: *model.depth.get_or_insert(size.depth),
         num_heads: *model.num_heads.get_or_insert(size.num_heads),
         mlp_ratio: given(model.mlp_ratio.as_ref()),
+        norm_eps: given(model.norm_eps.as_ref()),
         decoder_embed_dim: given(model.decoder_embed_dim.as_ref()),
         decoder_depth: given(model.decoder_depth.as_ref()),
         decoder_num_heads: given(model.decoder_num_heads.as_ref()),

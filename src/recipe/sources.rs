@@ -77,6 +77,17 @@ fn kept_or_refuse<'a>(
     kept
 }
 
+/// The file that a pre-training goes on from, and writes it back with its variables replaced.
+pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Option<PathBuf> {
+    let text = setting.clone().filter(|text| !text.is_empty());
+    let path = text.and_then(|text| match file("pretrain.resume", &text, cx) {
+        Some(Source::File(path)) => Some(path),
+        _ => None,
+    });
+    *setting = path.as_ref().map(|path| vars::escape(&path.to_string_lossy()));
+    path
+}
+
 /// A checkpoint's file or folder, which has to be there: a slip in a word must not be taken for a
 /// file's name.
 fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {

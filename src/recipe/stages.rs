@@ -43,6 +43,9 @@ pub struct Pretrain {
     pub mask_ratio: Option<f64>,
     /// Whether the decoder is asked for each patch normalized by its own mean and variance.
     pub norm_pix_loss: Option<bool>,
+    /// Go on from somebody's checkpoint with its optimizer state and epoch: the official `checkpoint-799.pth`, or the
+    /// Paddle port's `.pd` (relative to the current directory, `${VAR}` is taken from the environment).
+    pub resume: Option<String>,
     /// Epochs after which a checkpoint is kept, counted from 1. Default: the last one, which is
     /// always kept.
     #[schemars(inner(range(min = 1, max = 1_000_000)))]

@@ -61,6 +61,7 @@ pub(super) fn pretrain(
         training,
         mask_ratio,
         norm_pix_loss: given(table.norm_pix_loss.as_ref()),
+        resume: sources::resume(&mut table.resume, cx),
         checkpoint_epochs,
         augment: augment(StageKind::Pretrain, &table.augment, cx),
     }

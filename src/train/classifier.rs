@@ -6,9 +6,11 @@ use super::Stop;
 use super::TrainError;
 use super::dims;
 use super::evaluate::Evaluation;
+use super::imported;
 use super::linprobe::official_name;
 use super::state::host;
-use crate::checkpoint::Meta;
+use crate::checkpoint::Head;
+use crate::checkpoint::Opened;
 use crate::checkpoint::TensorFile;
 use crate::checkpoint::load_encoder;
 use crate::checkpoint::load_module;
@@ -22,7 +24,6 @@ use crate::recipe::Plan;
 use burn::tensor::Device;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
-use std::path::Path;
 
 /// A checkpoint of `finetune` or `linprobe`, ready to answer.
 pub struct Classifier {
@@ -37,23 +38,19 @@ enum Network {
 }
 
 impl Classifier {
-    /// Loads the checkpoint whose tensors are at `path`, built as `plan` (the recipe it was trained by) says.
-    pub fn load(
-        path: &Path,
-        meta: &Meta,
-        plan: &Plan,
-        device: &Device,
-    ) -> Result<Self, TrainError> {
+    /// Makes a classifier of an opened checkpoint; `plan` says what shapes do not: heads, epsilon.
+    pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, TrainError> {
         let encoder = dims::encoder(&plan.model, &plan.data);
-        let file = TensorFile::read(path)?;
-        let vit = |global_pool| Vit::zeros(&encoder, meta.num_classes, global_pool, device);
-        let network = match (meta.stage.as_str(), &plan.finetune, &plan.linprobe) {
-            ("finetune", Some(finetune), _) => {
-                Network::Finetuned(Box::new(load_module(vit(finetune.global_pool), &file, path)?))
+        let (file, path) = (&opened.file, &opened.path);
+        imported::same_heads(opened, &plan.model)?;
+        let vit = |classes, global_pool| Vit::zeros(&encoder, classes, global_pool, device);
+        let network = match opened.facts.head {
+            Head::Linear { classes, global_pool } => {
+                Network::Finetuned(Box::new(load_module(vit(classes, global_pool), file, path)?))
             }
-            ("linprobe", _, Some(linprobe)) => {
-                let frozen = load_encoder(vit(linprobe.global_pool), &file, path)?;
-                let head = ProbeHead::zeros(encoder.embed_dim, meta.num_classes, device);
+            Head::Probe { classes, global_pool } => {
+                let frozen = load_encoder(vit(classes, global_pool), file, path)?;
+                let head = ProbeHead::zeros(encoder.embed_dim, classes, device);
                 let own = model::named(&head).into_iter().filter_map(|param| {
                     let tensor = file.tensors.get(official_name(&param.name))?;
                     Some((param.name, tensor.clone()))
@@ -61,10 +58,11 @@ impl Classifier {
                 let own = TensorFile { tensors: own.collect(), ..TensorFile::default() };
                 Network::Probe(Box::new((frozen, load_module(head, &own, path)?)))
             }
-            (stage, _, _) => {
+            Head::Absent => {
                 return Err(TrainError::Setting {
-                    problem: format!("{}: a {stage} checkpoint is no classifier", path.display()),
-                    hint: "give a checkpoint from the run's finetune/ or linprobe/ folder"
+                    problem: format!("{}: no classifier, it has no head", path.display()),
+                    hint: "give a checkpoint from a run's finetune/ or linprobe/ folder, or fine-tune this one: \
+                           `finetune.from`"
                         .to_owned(),
                 });
             }

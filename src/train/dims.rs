@@ -5,9 +5,6 @@ use crate::model::EncoderDims;
 use crate::recipe::DataPlan;
 use crate::recipe::ModelPlan;
 
-/// Epsilon of every `LayerNorm` in the official code.
-const NORM_EPS: f64 = 1e-6;
-
 /// The encoder's dimensions.
 pub(super) fn encoder(model: &ModelPlan, data: &DataPlan) -> EncoderDims {
     EncoderDims {
@@ -18,7 +15,7 @@ pub(super) fn encoder(model: &ModelPlan, data: &DataPlan) -> EncoderDims {
         depth: model.depth,
         num_heads: model.num_heads,
         mlp_dim: (model.embed_dim as f64 * model.mlp_ratio) as usize,
-        norm_eps: NORM_EPS,
+        norm_eps: model.norm_eps,
     }
 }
 

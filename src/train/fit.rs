@@ -20,7 +20,6 @@ use crate::data::Loader;
 use crate::durable;
 use crate::model;
 use crate::optim;
-use crate::optim::Optimizer;
 use crate::optim::Schedule;
 use crate::random::Key;
 use crate::recipe::Steps;
@@ -43,7 +42,7 @@ pub enum End {
 
 /// The numbers a job's loop works with.
 #[derive(Debug, Clone)]
-pub struct FitPlan {
+pub(super) struct FitPlan {
     pub epochs: usize,
     pub accum_iter: usize,
     /// Images in a micro-step, on all devices together.
@@ -91,17 +90,15 @@ const READ_EVERY: usize = 20;
 
 /// Trains `stage` from wherever `dir` left off to its last epoch, or until the user stops it.
 ///
-/// `model` and `optimizer` are those of a fresh start; a `resume.safetensors` in `dir` replaces their values.
-pub fn fit<S: Stage>(
+/// `state` is where a fresh start begins; a `resume.safetensors` in `dir` takes its place.
+pub(super) fn fit<S: Stage>(
     stage: &S,
-    model: S::Model,
-    optimizer: Optimizer,
+    mut state: State<S::Model>,
     loader: &Loader,
     plan: &FitPlan,
     dir: &JobDir,
     hands: &Hands<'_>,
 ) -> Result<End, TrainError> {
-    let mut state = State { model, optimizer, place: Place::start() };
     if dir.resume_file().exists() {
         state = state.resume(&dir.resume_file())?;
     }
@@ -356,7 +353,7 @@ fn check_metrics(row: &EpochRow, dir: &JobDir) -> Result<(), TrainError> {
 }
 
 /// Makes an epoch's checkpoint appear.
-fn publish<S: Stage>(
+pub(super) fn publish<S: Stage>(
     stage: &S,
     model: &S::Model,
     dir: &JobDir,

@@ -2,7 +2,6 @@
 
 use super::ChosenDevice;
 use super::End;
-use super::FitPlan;
 use super::Hands;
 use super::JobDir;
 use super::Stop;
@@ -10,10 +9,15 @@ use super::TrainError;
 use super::dims;
 use super::evaluate::Evaluation;
 use super::finetune::Finetune;
+use super::fit::FitPlan;
 use super::fit::fit;
 use super::fit::job_path;
+use super::fit::publish;
+use super::imported;
 use super::linprobe::Linprobe;
 use super::pretrain::Pretrain;
+use super::state::State;
+use super::state::host;
 use crate::checkpoint;
 use crate::checkpoint::Meta;
 use crate::checkpoint::TensorFile;
@@ -125,8 +129,16 @@ impl Work<'_> {
         let transform = self.transform(&plan.augment, CropRule::TenTries);
         let loader = self.train_loader(transform, None, &plan.training, Stage::Pretrain)?;
         let keep = plan.checkpoint_epochs.clone();
+        let mut state = State::start(mae, optimizer);
+        if let Some(path) = &plan.resume {
+            state = imported::resume(state, path, self.plan)?;
+            let seen = state.place.epoch - 1;
+            if keep.contains(&seen) {
+                publish(&stage, &state.model, dir, seen)?;
+            }
+        }
         let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None)?;
-        fit(&stage, mae, optimizer, &loader, &fit_plan, dir, hands)
+        fit(&stage, state, &loader, &fit_plan, dir, hands)
     }
 
     fn finetune(
@@ -165,7 +177,7 @@ impl Work<'_> {
         };
         let keep = vec![plan.training.epochs];
         let fit_plan = self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad)?;
-        fit(&stage, vit, optimizer, &loader, &fit_plan, dir, hands)
+        fit(&stage, State::start(vit, optimizer), &loader, &fit_plan, dir, hands)
     }
 
     fn linprobe(
@@ -185,7 +197,7 @@ impl Work<'_> {
         let transform = self.transform(&plan.augment, CropRule::SingleTry);
         let loader = self.train_loader(transform, None, &plan.training, Stage::Linprobe)?;
         let stage = Linprobe {
-            frozen: self.classifier(job, plan.global_pool)?,
+            frozen: self.frozen(job, plan.global_pool)?,
             encoder,
             num_classes,
             device,
@@ -193,7 +205,7 @@ impl Work<'_> {
         };
         let keep = vec![plan.training.epochs];
         let fit_plan = self.fit_plan(StageKind::Linprobe, &plan.training, keep, None)?;
-        fit(&stage, head, optimizer, &loader, &fit_plan, dir, hands)
+        fit(&stage, State::start(head, optimizer), &loader, &fit_plan, dir, hands)
     }
 
     /// Gives the classifier a job starts from: the official random one, or one with a checkpoint's encoder and a fresh head.
@@ -204,9 +216,26 @@ impl Work<'_> {
         let Some(path) = source_file(self.run, job) else {
             return Ok(model::init_vit(vit, self.plan.seed));
         };
-        let file = TensorFile::read(&path)?;
+        let opened = checkpoint::open(&path)?;
+        imported::same_heads(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
-        Ok(checkpoint::load_encoder(vit, &file, &path)?)
+        Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
+    }
+
+    /// Gives the encoder a probe looks at: a checkpoint's, or for `scratch` the random one that the pre-training starts from.
+    fn frozen(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
+        if source_file(self.run, job).is_some() {
+            return self.classifier(job, global_pool);
+        }
+        let encoder = dims::encoder(&self.plan.model, &self.plan.data);
+        let device = &self.device.device;
+        let mae = Mae::zeros(&encoder, &dims::decoder(&self.plan.model), device);
+        let mut file = TensorFile::default();
+        for param in model::named(&model::init_mae(mae, self.plan.seed)) {
+            file.tensors.insert(param.name, host(&param.values, &param.shape)?);
+        }
+        let vit = Vit::zeros(&encoder, self.data.facts.num_classes, global_pool, device);
+        Ok(checkpoint::load_encoder(vit, &file, Path::new("the random encoder"))?)
     }
 
     fn transform(&self, augment: &AugmentPlan, rule: CropRule) -> TrainTransform {
@@ -263,11 +292,7 @@ impl Work<'_> {
 pub(super) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
     match job.from.as_ref()? {
         Source::Scratch => None,
-        Source::Epoch(epoch) => {
-            let folder = checkpoint::epoch_folder(&run.join("pretrain"), *epoch);
-            Some(folder.join("model.safetensors"))
-        }
-        Source::File(path) if path.is_dir() => Some(path.join("model.safetensors")),
+        Source::Epoch(epoch) => Some(checkpoint::epoch_folder(&run.join("pretrain"), *epoch)),
         Source::File(path) => Some(path.clone()),
     }
 }

@@ -10,6 +10,7 @@ use super::Stop;
 use super::TrainError;
 use super::device;
 use super::fit::finish;
+use super::imported;
 use super::jobs::Work;
 use super::jobs::source_file;
 use crate::data;
@@ -155,7 +156,7 @@ impl Runner<'_> {
             training.steps(job.stage, data.facts.train_images)?;
             let own = matches!(job.from, Some(Source::Epoch(_)));
             match source_file(run, job) {
-                Some(file) if !(file.is_file() && !(own && fresh) || own && pretrains) => {
+                Some(file) if !(file.exists() && !(own && fresh) || own && pretrains) => {
                     return Err(TrainError::Setting {
                         problem: format!(
                             "{} needs {}, which is not there",
@@ -165,8 +166,14 @@ impl Runner<'_> {
                         hint: "run the pre-training first: leave --stage out".to_owned(),
                     });
                 }
+                Some(_) if !own => imported::check(job, plan, data)?,
                 _ => {}
             }
+        }
+        if let Some(Some(path)) = plan.pretrain.as_ref().map(|pretrain| &pretrain.resume)
+            && pretrains
+        {
+            imported::check_resume(path, plan)?;
         }
         Ok(jobs)
     }

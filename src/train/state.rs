@@ -55,6 +55,11 @@ impl Place {
 }
 
 impl<M: Module> State<M> {
+    /// The state of a job that has not begun.
+    pub(super) fn start(model: M, optimizer: Optimizer) -> Self {
+        Self { model, optimizer, place: Place::start() }
+    }
+
     /// Replaces the file at `path` by this state. The values are exact: resuming continues bit by bit.
     pub(super) fn save(&self, path: &Path) -> Result<(), TrainError> {
         let mut tensors = BTreeMap::new();

@@ -8,6 +8,7 @@
 //! One file a kind or two; `case` reads, `report` compares, `tolerances` says how far is too far.
 
 mod case;
+mod checkpoints;
 mod draws;
 mod forward;
 mod mixing;
@@ -83,6 +84,9 @@ pub fn run(
         "transforms" => pictures::transforms(&case, out)?,
         "decode" => pictures::decode(&case, out)?,
         "distributions" => draws::distributions(&case, out)?,
+        "checkpoint_mae" => checkpoints::mae(&case, device, tolerances, out)?,
+        "checkpoint_vit" => checkpoints::vit(&case, device, tolerances, out)?,
+        "resume_step" => checkpoints::resume_step(&case, device, tolerances, out)?,
         "augment_ops" => {
             return Err(case.error(
                 "kind \"augment_ops\" comes with RandAugment, which this version does not have",

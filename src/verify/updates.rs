@@ -179,7 +179,7 @@ fn targets(
     Ok(Tensor::from_data(TensorData::new(values, [n, classes]), device))
 }
 
-fn adamw(case: &Case) -> Result<Rule, VerifyError> {
+pub(super) fn adamw(case: &Case) -> Result<Rule, VerifyError> {
     match case.numbers("betas")?[..] {
         [beta_1, beta_2] => Ok(Rule::AdamW { beta_1: beta_1 as f32, beta_2: beta_2 as f32 }),
         _ => Err(case.error("`betas` are two numbers")),
@@ -228,7 +228,7 @@ fn same_groups<M: Module>(
 }
 
 /// Compares a module's parameters with the case's; key biases may be off by the sum of the rates so far.
-fn same_parameters<M: Module>(
+pub(super) fn same_parameters<M: Module>(
     case: &Case,
     module: &M,
     prefix: &str,

@@ -17,6 +17,7 @@ fn planned_parameters_are_allocated_parameters() {
         depth: 3,
         num_heads: 2,
         mlp_ratio: 3.0,
+        norm_eps: 1e-6,
         decoder_embed_dim: 16,
         decoder_depth: 2,
         decoder_num_heads: 4,

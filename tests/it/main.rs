@@ -1,5 +1,6 @@
 //! What a user can see, a module a promise.
 
+mod checkpoints;
 mod counts;
 mod data;
 mod exit_codes;

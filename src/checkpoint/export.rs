@@ -1,0 +1,180 @@
+//! Writing checkpoints for others: safetensors with the official or timm's names, Hugging Face folders.
+
+use super::CheckpointError;
+use super::Facts;
+use super::HostTensor;
+use super::TensorFile;
+use super::facts::Head;
+use super::huggingface;
+use crate::durable;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What others need to know beside the tensors, nothing left open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportSettings {
+    pub num_heads: usize,
+    pub decoder_num_heads: usize,
+    pub input_size: usize,
+    pub norm_eps: f64,
+    pub mask_ratio: f64,
+    pub norm_pix_loss: bool,
+    pub mean: Vec<f32>,
+    pub std: Vec<f32>,
+    /// Readable, by label; empty where unknown.
+    pub class_names: Vec<String>,
+}
+
+/// Writes one safetensors file with the official names.
+pub fn write_official(file: &TensorFile, out: &Path) -> Result<(), CheckpointError> {
+    TensorFile { tensors: file.tensors.clone(), note: String::new() }.write(out)
+}
+
+/// Writes one safetensors file with timm's names: the encoder, and a linear head where there is one.
+///
+/// Gives the number of tensors left out: timm has no decoder. Refuses a linear probe, whose head timm cannot hold.
+pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize, CheckpointError> {
+    if let Head::Probe { .. } = facts.head {
+        return Err(no_form(
+            out,
+            "timm's models have no BatchNorm before the head, as a linear probe has",
+        ));
+    }
+    let is_decoder = |name: &str| name.starts_with("decoder_") || name == "mask_token";
+    let tensors: BTreeMap<String, HostTensor> = file
+        .tensors
+        .iter()
+        .filter(|(name, _)| !is_decoder(name))
+        .map(|(name, tensor)| (name.clone(), tensor.clone()))
+        .collect();
+    let left_out = file.tensors.len() - tensors.len();
+    TensorFile { tensors, note: String::new() }.write(out)?;
+    Ok(left_out)
+}
+
+/// Writes a folder that `ViTMAEForPreTraining.from_pretrained` or `ViTForImageClassification.from_pretrained` loads.
+///
+/// Refuses what these classes cannot hold: average pooling, a probe's `BatchNorm`, an encoder alone.
+pub fn write_huggingface(
+    file: &TensorFile,
+    facts: &Facts,
+    settings: &ExportSettings,
+    out: &Path,
+) -> Result<(), CheckpointError> {
+    let config = match (&facts.decoder, facts.head) {
+        (Some(_), _) => mae_config(facts, settings),
+        (None, Head::Linear { global_pool: false, classes }) => {
+            classifier_config(facts, settings, classes)
+        }
+        (None, Head::Linear { global_pool: true, .. }) => {
+            return Err(no_form(
+                out,
+                "its head stands on the mean of the patches (global_pool), and Hugging Face's ViT \
+                puts its norm before any pooling",
+            ));
+        }
+        (None, Head::Probe { .. }) => {
+            return Err(no_form(
+                out,
+                "Hugging Face's ViT has no BatchNorm before the head, as a linear probe has",
+            ));
+        }
+        (None, Head::Absent) => {
+            return Err(no_form(
+                out,
+                "an encoder alone: it is neither a masked autoencoder nor a classifier",
+            ));
+        }
+    };
+    let weights =
+        TensorFile { tensors: huggingface::from_official(&file.tensors), note: String::new() };
+    let text = |value: &Value| serde_json::to_vec_pretty(value).expect("strings and numbers");
+    durable::publish_folder(out, |folder| {
+        // transformers asks for this word in the header.
+        durable::write(&folder.join("model.safetensors"), &weights.to_bytes_as("format", "pt"))?;
+        durable::write(&folder.join("config.json"), &text(&config))?;
+        durable::write(&folder.join("preprocessor_config.json"), &text(&preprocessor(settings)))
+    })
+    .map_err(|source| CheckpointError::Write { path: out.into(), source })
+}
+
+fn no_form(out: &Path, problem: &str) -> CheckpointError {
+    CheckpointError::NoSuchForm {
+        path: out.to_owned(),
+        problem: format!("not written: {problem}"),
+        hint: "`--to official` and `--to mae` keep every checkpoint as it is".to_owned(),
+    }
+}
+
+/// What both of their classes ask for.
+fn shared_config(facts: &Facts, settings: &ExportSettings) -> Value {
+    json!({
+        "attention_probs_dropout_prob": 0.0,
+        "dtype": "float32",
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "hidden_size": facts.embed_dim,
+        "image_size": settings.input_size,
+        "initializer_range": 0.02,
+        "intermediate_size": facts.mlp_dim,
+        "layer_norm_eps": settings.norm_eps,
+        "num_attention_heads": settings.num_heads,
+        "num_channels": facts.in_chans,
+        "num_hidden_layers": facts.depth,
+        "patch_size": facts.patch_size,
+        "qkv_bias": true,
+    })
+}
+
+fn mae_config(facts: &Facts, settings: &ExportSettings) -> Value {
+    let mut config = shared_config(facts, settings);
+    if let Some(decoder) = &facts.decoder {
+        config["decoder_hidden_size"] = json!(decoder.embed_dim);
+        config["decoder_intermediate_size"] =
+            json!((decoder.embed_dim as f64 * facts.mlp_ratio()).round() as usize);
+        config["decoder_num_attention_heads"] = json!(settings.decoder_num_heads);
+        config["decoder_num_hidden_layers"] = json!(decoder.depth);
+    }
+    config["architectures"] = json!(["ViTMAEForPreTraining"]);
+    config["model_type"] = json!("vit_mae");
+    config["mask_ratio"] = json!(settings.mask_ratio);
+    config["norm_pix_loss"] = json!(settings.norm_pix_loss);
+    config
+}
+
+fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -> Value {
+    let mut config = shared_config(facts, settings);
+    let name = |i: usize| match settings.class_names.get(i) {
+        Some(name) => name.clone(),
+        None => format!("LABEL_{i}"),
+    };
+    let labels = (0..classes).map(|i| (i.to_string(), json!(name(i))));
+    config["id2label"] = Value::Object(labels.collect());
+    // Two classes may share a name; the other direction keeps the first.
+    let mut ids = serde_json::Map::new();
+    for i in 0..classes {
+        ids.entry(name(i)).or_insert(json!(i));
+    }
+    config["label2id"] = Value::Object(ids);
+    config["architectures"] = json!(["ViTForImageClassification"]);
+    config["model_type"] = json!("vit");
+    config["encoder_stride"] = json!(facts.patch_size);
+    config
+}
+
+fn preprocessor(settings: &ExportSettings) -> Value {
+    let side = settings.input_size;
+    json!({
+        "do_normalize": true,
+        "do_rescale": true,
+        "do_resize": true,
+        "image_mean": settings.mean,
+        "image_processor_type": "ViTImageProcessor",
+        "image_std": settings.std,
+        "resample": 3, // bicubic
+        "rescale_factor": 1.0 / 255.0,
+        "size": { "height": side, "width": side },
+    })
+}

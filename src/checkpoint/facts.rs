@@ -1,0 +1,225 @@
+//! What a checkpoint says of the network it belongs to: from the shapes of its tensors, and what lies beside them.
+
+use super::HostTensor;
+use super::TensorFile;
+use std::collections::BTreeMap;
+
+/// The network that a checkpoint's tensors fit. `None` is "the file does not say".
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// `None` where there is no square grid of position embeddings.
+    pub input_size: Option<usize>,
+    pub patch_size: usize,
+    pub in_chans: usize,
+    pub embed_dim: usize,
+    pub depth: usize,
+    /// Width of the MLPs' hidden layer.
+    pub mlp_dim: usize,
+    /// Only a `config.json` says this: shapes do not depend on it.
+    pub num_heads: Option<usize>,
+    pub decoder: Option<DecoderFacts>,
+    pub head: Head,
+    pub settings: Settings,
+}
+
+/// The decoder of a masked autoencoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecoderFacts {
+    pub embed_dim: usize,
+    pub depth: usize,
+    pub num_heads: Option<usize>,
+}
+
+/// What stands on the encoder to tell classes apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    Absent,
+    Linear {
+        classes: usize,
+        global_pool: bool,
+    },
+    /// A linear probe's: `BatchNorm`, then a linear layer.
+    Probe {
+        classes: usize,
+        global_pool: bool,
+    },
+}
+
+/// What a file or folder states beside its tensors.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settings {
+    pub num_heads: Option<usize>,
+    pub decoder_num_heads: Option<usize>,
+    pub norm_pix_loss: Option<bool>,
+    pub mask_ratio: Option<f64>,
+    /// Epsilon of every `LayerNorm`.
+    pub norm_eps: Option<f64>,
+    pub mean: Option<Vec<f64>>,
+    pub std: Option<Vec<f64>>,
+    /// Readable, by label; empty where unknown.
+    pub class_names: Vec<String>,
+    /// Epochs it has seen.
+    pub epoch: Option<usize>,
+}
+
+impl Facts {
+    /// Reads the facts off the tensors, which have the official names. The error says what is missing.
+    pub(super) fn of(file: &TensorFile, settings: Settings) -> Result<Self, String> {
+        let tensors = &file.tensors;
+        let projection = "patch_embed.proj.weight";
+        let [embed_dim, in_chans, patch_size, side] = shape(tensors, projection)?;
+        if patch_size != side || patch_size == 0 {
+            return Err(format!(
+                "{projection} has patches of {patch_size}x{side}, which are no squares"
+            ));
+        }
+        let depth = blocks(tensors, "blocks.");
+        let mlp_dim = match depth {
+            0 => return Err("it has no blocks.0".to_owned()),
+            _ => shape::<2>(tensors, "blocks.0.mlp.fc1.weight")?[0],
+        };
+        whole_blocks(tensors, "blocks.", depth, embed_dim, mlp_dim)?;
+        Ok(Self {
+            input_size: grid(tensors.get("pos_embed")).map(|grid| grid * patch_size),
+            patch_size,
+            in_chans,
+            embed_dim,
+            depth,
+            mlp_dim,
+            num_heads: settings.num_heads,
+            decoder: decoder(tensors, &settings)?,
+            head: head(tensors)?,
+            settings,
+        })
+    }
+
+    /// The stage that leaves such a checkpoint; `encoder` where it is an encoder alone.
+    pub fn stage(&self) -> &'static str {
+        match (&self.decoder, self.head) {
+            (Some(_), _) => "pretrain",
+            (None, Head::Linear { .. }) => "finetune",
+            (None, Head::Probe { .. }) => "linprobe",
+            (None, Head::Absent) => "encoder",
+        }
+    }
+
+    /// Classes it tells apart; 0 without a head.
+    pub fn num_classes(&self) -> usize {
+        match self.head {
+            Head::Absent => 0,
+            Head::Linear { classes, .. } | Head::Probe { classes, .. } => classes,
+        }
+    }
+
+    pub fn mlp_ratio(&self) -> f64 {
+        self.mlp_dim as f64 / self.embed_dim as f64
+    }
+
+    /// The recipe's keys that fit it, as a person would set them.
+    pub fn keys(&self) -> Vec<(&'static str, String)> {
+        let mut keys = vec![
+            ("model.patch_size", self.patch_size.to_string()),
+            ("model.embed_dim", self.embed_dim.to_string()),
+            ("model.depth", self.depth.to_string()),
+            ("model.mlp_ratio", self.mlp_ratio().to_string()),
+            ("data.in_chans", self.in_chans.to_string()),
+        ];
+        keys.extend(self.input_size.map(|size| ("data.input_size", size.to_string())));
+        keys.extend(self.num_heads.map(|heads| ("model.num_heads", heads.to_string())));
+        if let Some(decoder) = &self.decoder {
+            keys.push(("model.decoder_embed_dim", decoder.embed_dim.to_string()));
+            keys.push(("model.decoder_depth", decoder.depth.to_string()));
+            let heads = decoder.num_heads;
+            keys.extend(heads.map(|heads| ("model.decoder_num_heads", heads.to_string())));
+        }
+        keys
+    }
+}
+
+fn shape<const N: usize>(
+    tensors: &BTreeMap<String, HostTensor>,
+    name: &str,
+) -> Result<[usize; N], String> {
+    let tensor = tensors
+        .get(name)
+        .ok_or_else(|| format!("it holds no Vision Transformer: {name} is missing"))?;
+    <[usize; N]>::try_from(&tensor.shape[..])
+        .map_err(|_| format!("{name} is {:?}, expected {N} axes", tensor.shape))
+}
+
+/// The number of blocks named `prefix`, counted by the highest.
+fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
+    let index = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
+    tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
+}
+
+/// Fails unless each block has its large matrices: a network is never built that is larger than its file.
+fn whole_blocks(
+    tensors: &BTreeMap<String, HostTensor>,
+    prefix: &str,
+    depth: usize,
+    width: usize,
+    mlp_dim: usize,
+) -> Result<(), String> {
+    for i in 0..depth {
+        for (layer, rows) in [("attn.qkv", 3 * width), ("mlp.fc1", mlp_dim)] {
+            let name = format!("{prefix}{i}.{layer}.weight");
+            let found = tensors.get(&name).map(|tensor| &tensor.shape[..]);
+            match found {
+                Some([a, b]) if (*a, *b) == (rows, width) => {}
+                Some(shape) => {
+                    return Err(format!("{name} is {shape:?}, expected {:?}", [rows, width]));
+                }
+                None => return Err(format!("{name} is missing")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Patches on a side of the image, where position embeddings are `[1, 1 + a square, D]`.
+fn grid(pos_embed: Option<&HostTensor>) -> Option<usize> {
+    match pos_embed?.shape[..] {
+        [1, tokens, _] if tokens > 1 => Some((tokens - 1).isqrt()).filter(|g| g * g == tokens - 1),
+        _ => None,
+    }
+}
+
+fn decoder(
+    tensors: &BTreeMap<String, HostTensor>,
+    settings: &Settings,
+) -> Result<Option<DecoderFacts>, String> {
+    if !tensors.contains_key("decoder_embed.weight") {
+        return Ok(None);
+    }
+    let (embed_dim, depth) =
+        (shape::<2>(tensors, "decoder_embed.weight")?[0], blocks(tensors, "decoder_blocks."));
+    let mlp_dim = match depth {
+        0 => return Err("it has no decoder_blocks.0".to_owned()),
+        _ => shape::<2>(tensors, "decoder_blocks.0.mlp.fc1.weight")?[0],
+    };
+    whole_blocks(tensors, "decoder_blocks.", depth, embed_dim, mlp_dim)?;
+    Ok(Some(DecoderFacts { embed_dim, depth, num_heads: settings.decoder_num_heads }))
+}
+
+fn head(tensors: &BTreeMap<String, HostTensor>) -> Result<Head, String> {
+    let global_pool = tensors.contains_key("fc_norm.weight");
+    Ok(if tensors.contains_key("head.weight") {
+        Head::Linear { classes: shape::<2>(tensors, "head.weight")?[0], global_pool }
+    } else if tensors.contains_key("head.1.weight") {
+        Head::Probe { classes: shape::<2>(tensors, "head.1.weight")?[0], global_pool }
+    } else {
+        Head::Absent
+    })
+}
+
+/// The usual number of heads of an encoder of this width (ViT-Ti, S, B, L, H); `None` for other widths.
+pub fn usual_heads(embed_dim: usize) -> Option<usize> {
+    let usual = [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16)];
+    usual.iter().find(|(width, _)| *width == embed_dim).map(|(_, heads)| *heads)
+}
+
+/// The usual number of heads of a decoder of this width (the official one); `None` for other widths.
+pub fn usual_decoder_heads(embed_dim: usize) -> Option<usize> {
+    (embed_dim == 512).then_some(16)
+}

@@ -1,0 +1,212 @@
+//! Hugging Face's names and `config.json`, both ways.
+//!
+//! Query, key and value are separate there; here they are one `attn.qkv`, in this order.
+
+use super::HostTensor;
+use super::facts::Settings;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Theirs and ours, outside of the blocks. `vit.` in front of the encoder's is optional.
+const OUTER: [(&str, &str); 11] = [
+    ("vit.embeddings.cls_token", "cls_token"),
+    ("vit.embeddings.position_embeddings", "pos_embed"),
+    ("vit.embeddings.patch_embeddings.projection", "patch_embed.proj"),
+    ("vit.layernorm", "norm"),
+    ("classifier", "head"),
+    ("decoder.mask_token", "mask_token"),
+    ("decoder.decoder_pos_embed", "decoder_pos_embed"),
+    ("decoder.decoder_embed", "decoder_embed"),
+    ("decoder.decoder_norm", "decoder_norm"),
+    ("decoder.decoder_pred", "decoder_pred"),
+    // A class of theirs that ours have no use for; left out.
+    ("vit.pooler.dense", ""),
+];
+
+/// Theirs and ours, inside a block.
+const INNER: [(&str, &str); 8] = [
+    ("layernorm_before", "norm1"),
+    ("layernorm_after", "norm2"),
+    ("attention.output.dense", "attn.proj"),
+    ("intermediate.dense", "mlp.fc1"),
+    ("output.dense", "mlp.fc2"),
+    // As transformers 5 calls them in memory; its files keep the names above.
+    ("attention.o_proj", "attn.proj"),
+    ("mlp.fc1", "mlp.fc1"),
+    ("mlp.fc2", "mlp.fc2"),
+];
+
+/// The lists of blocks, theirs and ours; the first ones are those that every version of transformers loads.
+const BLOCKS: [(&str, &str); 4] = [
+    ("vit.encoder.layer.", "blocks."),
+    ("decoder.decoder_layers.", "decoder_blocks."),
+    ("decoder.decoder_encoder.layer.", "decoder_blocks."),
+    ("vit.layers.", "blocks."),
+];
+
+const PARTS: [&str; 3] =
+    ["attention.attention.query", "attention.attention.key", "attention.attention.value"];
+/// As transformers 5 calls them in memory.
+const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "attention.v_proj"];
+
+/// Whether the names are Hugging Face's.
+pub(super) fn recognises(tensors: &BTreeMap<String, HostTensor>) -> bool {
+    tensors.keys().any(|name| full(name).starts_with("vit.embeddings."))
+}
+
+/// A name with its optional `vit.`.
+fn full(name: &str) -> String {
+    let bare = ["embeddings.", "encoder.layer.", "layers.", "layernorm.", "pooler."];
+    if bare.iter().any(|start| name.starts_with(start)) {
+        format!("vit.{name}")
+    } else {
+        name.to_owned()
+    }
+}
+
+/// Renames tensors to the official names. The error names a part of a `qkv` that is missing.
+pub(super) fn to_official(
+    tensors: BTreeMap<String, HostTensor>,
+) -> Result<BTreeMap<String, HostTensor>, String> {
+    let mut official = BTreeMap::new();
+    let mut parts: BTreeMap<String, [Option<HostTensor>; 3]> = BTreeMap::new();
+    for (name, tensor) in tensors {
+        match official_name(&full(&name)) {
+            Named::LeftOut => {}
+            Named::As(name) => drop(official.insert(name, tensor)),
+            Named::Part(name, i) => parts.entry(name).or_default()[i] = Some(tensor),
+        }
+    }
+    for (name, [query, key, value]) in parts {
+        let (Some(query), Some(key), Some(value)) = (query, key, value) else {
+            return Err(format!("{name}: query, key and value are not all there"));
+        };
+        if query.shape != key.shape || query.shape != value.shape || query.shape.is_empty() {
+            return Err(format!("{name}: query, key and value have different shapes"));
+        }
+        let mut shape = query.shape.clone();
+        shape[0] *= 3;
+        let values = [query.values, key.values, value.values].concat();
+        official.insert(name, HostTensor { shape, values });
+    }
+    Ok(official)
+}
+
+enum Named {
+    As(String),
+    /// A third of a tensor.
+    Part(String, usize),
+    LeftOut,
+}
+
+fn official_name(name: &str) -> Named {
+    for (theirs, ours) in BLOCKS {
+        let Some((index, rest)) = name.strip_prefix(theirs).and_then(|rest| rest.split_once('.'))
+        else {
+            continue;
+        };
+        let (part, ending) = rest.rsplit_once('.').unwrap_or((rest, ""));
+        let third = |parts: [&str; 3]| parts.iter().position(|third| *third == part);
+        if let Some(i) = third(PARTS).or(third(PARTS_IN_MEMORY)) {
+            return Named::Part(format!("{ours}{index}.attn.qkv.{ending}"), i);
+        }
+        if let Some((_, inner)) = INNER.iter().find(|(theirs, _)| *theirs == part) {
+            return Named::As(format!("{ours}{index}.{inner}.{ending}"));
+        }
+    }
+    for (theirs, ours) in OUTER {
+        let ending = name.strip_prefix(theirs).filter(|e| e.is_empty() || e.starts_with('.'));
+        match ending {
+            Some(_) if ours.is_empty() => return Named::LeftOut,
+            Some(ending) => return Named::As(format!("{ours}{ending}")),
+            None => {}
+        }
+    }
+    Named::As(name.to_owned()) // unknown to us: it is told where it does not fit
+}
+
+/// Renames tensors from the official names, for a masked autoencoder or a classifier.
+pub(super) fn from_official(
+    tensors: &BTreeMap<String, HostTensor>,
+) -> BTreeMap<String, HostTensor> {
+    let mut theirs = BTreeMap::new();
+    for (name, tensor) in tensors {
+        if let Some((before, ending)) = name.split_once(".attn.qkv.") {
+            let block = their_block(before).unwrap_or_else(|| before.to_owned());
+            let third = tensor.values.len() / 3;
+            for (i, part) in PARTS.iter().enumerate() {
+                let mut shape = tensor.shape.clone();
+                shape[0] /= 3;
+                let values = tensor.values[i * third..(i + 1) * third].to_vec();
+                let name = format!("{block}.{part}.{ending}");
+                theirs.insert(name, HostTensor { shape, values });
+            }
+        } else {
+            theirs.insert(their_name(name), tensor.clone());
+        }
+    }
+    theirs
+}
+
+/// `blocks.3` as `vit.encoder.layer.3`.
+fn their_block(block: &str) -> Option<String> {
+    BLOCKS
+        .iter()
+        .find_map(|(theirs, ours)| block.strip_prefix(ours).map(|index| format!("{theirs}{index}")))
+}
+
+fn their_name(name: &str) -> String {
+    let parts: Vec<&str> = name.splitn(3, '.').collect();
+    if let [list, index, rest] = parts[..]
+        && let Some(block) = their_block(&format!("{list}.{index}"))
+        && let Some((part, ending)) = rest.rsplit_once('.')
+        && let Some((inner, _)) = INNER.iter().find(|(_, ours)| *ours == part)
+    {
+        return format!("{block}.{inner}.{ending}");
+    }
+    for (theirs, ours) in OUTER.iter().filter(|(_, ours)| !ours.is_empty()) {
+        if let Some(ending) = name.strip_prefix(ours)
+            && (ending.is_empty() || ending.starts_with('.'))
+        {
+            return format!("{theirs}{ending}");
+        }
+    }
+    name.to_owned()
+}
+
+/// Reads `config.json`, and `preprocessor_config.json` where it is there (`Value::Null` otherwise).
+pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings, String> {
+    let count = |key: &str| config[key].as_u64().map(|n| n as usize);
+    let act = config["hidden_act"].as_str().unwrap_or("gelu");
+    if act != "gelu" {
+        return Err(format!(
+            "config.json: hidden_act is {act:?}, and this model is built of \"gelu\""
+        ));
+    }
+    let floats = |key: &str| -> Option<Vec<f64>> {
+        preprocessor[key].as_array()?.iter().map(Value::as_f64).collect()
+    };
+    let mae = config["model_type"] == "vit_mae";
+    // transformers leaves 1e-12 out of no file, but a hand-written one may.
+    let norm_eps = config["layer_norm_eps"].as_f64().unwrap_or(1e-12);
+    Ok(Settings {
+        num_heads: count("num_attention_heads"),
+        decoder_num_heads: count("decoder_num_attention_heads").filter(|_| mae),
+        norm_pix_loss: config["norm_pix_loss"].as_bool().filter(|_| mae),
+        mask_ratio: config["mask_ratio"].as_f64().filter(|_| mae),
+        norm_eps: Some(norm_eps),
+        mean: floats("image_mean"),
+        std: floats("image_std"),
+        class_names: class_names(config),
+        epoch: None,
+    })
+}
+
+/// The names by label; empty where they are `LABEL_0`, `LABEL_1`, which say nothing.
+fn class_names(config: &Value) -> Vec<String> {
+    let Some(labels) = config["id2label"].as_object() else { return Vec::new() };
+    let name = |i: usize| labels.get(&i.to_string())?.as_str().map(str::to_owned);
+    let names: Vec<String> = (0..labels.len()).map_while(name).collect();
+    let said = names.iter().enumerate().any(|(i, name)| *name != format!("LABEL_{i}"));
+    if said && names.len() == labels.len() { names } else { Vec::new() }
+}

@@ -1,0 +1,137 @@
+//! Opening anyone's checkpoint: what it is, is told by its content, never by its name.
+
+use super::CheckpointError;
+use super::Facts;
+use super::HostTensor;
+use super::Meta;
+use super::TensorFile;
+use super::facts::Settings;
+use super::folder;
+use super::huggingface;
+use super::optimizer::OptimizerState;
+use super::pickle;
+use super::pickled;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Whose checkpoint it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A checkpoint folder of this program.
+    Mae,
+    /// PyTorch's or Paddle's pickles.
+    Pickle,
+    /// Hugging Face's names.
+    HuggingFace,
+    /// A safetensors file with the official or timm's names (they are the same).
+    Safetensors,
+}
+
+/// A checkpoint, its tensors under the official names.
+#[derive(Debug)]
+pub struct Opened {
+    /// As it was given.
+    pub path: PathBuf,
+    pub format: Format,
+    pub file: TensorFile,
+    pub facts: Facts,
+    /// Only this program's checkpoints have it.
+    pub meta: Option<Meta>,
+    /// The optimizer's state, or why there is none that could be used.
+    pub optimizer: Result<OptimizerState, String>,
+}
+
+/// Opens a file or folder: this program's, PyTorch's `.pth` and `.bin`, Paddle's `.pd` and `.pdparams`, timm's
+/// safetensors, Hugging Face's folders.
+///
+/// Fails where it is none of these, is not whole, or holds no Vision Transformer.
+pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
+    let file = weights_file(path)?;
+    let meta = folder::meta_beside(&file)?;
+    let none = "it holds no optimizer state".to_owned();
+    let (format, tensors, settings, optimizer) = if meta.is_some() {
+        (Format::Mae, TensorFile::read(&file)?.tensors, Settings::default(), Err(none))
+    } else if begins_like_pickle(&file)? {
+        let read = pickle::read(&file).and_then(pickled::from_tree);
+        let read = read.map_err(|problem| CheckpointError::damaged(&file, problem))?;
+        (Format::Pickle, read.tensors, read.settings, read.optimizer)
+    } else {
+        let tensors = TensorFile::read(&file)?.tensors;
+        (Format::Safetensors, tensors, Settings::default(), Err(none))
+    };
+    let (format, tensors, settings) = if huggingface::recognises(&tensors) {
+        let (tensors, settings) = from_huggingface(&file, tensors)?;
+        (Format::HuggingFace, tensors, settings)
+    } else {
+        (format, tensors, settings)
+    };
+    let tensors = TensorFile { tensors, note: String::new() };
+    let facts = Facts::of(&tensors, settings)
+        .map_err(|problem| CheckpointError::damaged(&file, problem))?;
+    Ok(Opened { path: path.to_owned(), format, file: tensors, facts, meta, optimizer })
+}
+
+/// Gives the file that holds the weights: the one given, or the one in a folder.
+fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
+    if !path.exists() {
+        return Err(CheckpointError::not_one(path, "there is no such file or folder"));
+    }
+    if path.is_file() {
+        return Ok(path.to_owned());
+    }
+    let inside = [folder::MODEL, "pytorch_model.bin"].map(|name| path.join(name));
+    if let Some(file) = inside.into_iter().find(|file| file.is_file()) {
+        return Ok(file);
+    }
+    if path.join("model.safetensors.index.json").is_file() {
+        return Err(CheckpointError::not_one(
+            path,
+            "its weights are spread over several files; save them as one",
+        ));
+    }
+    if let Some(last) = folder::last_epoch(path) {
+        let problem = format!("a job's folder; its last checkpoint is {}", last.display());
+        return Err(CheckpointError::not_one(path, &problem));
+    }
+    let problem =
+        "not a checkpoint folder: it holds neither model.safetensors nor pytorch_model.bin";
+    Err(CheckpointError::not_one(path, problem))
+}
+
+fn begins_like_pickle(file: &Path) -> Result<bool, CheckpointError> {
+    let mut first = [0; 4];
+    let read = fs::File::open(file).and_then(|mut file| file.read(&mut first));
+    let read = read.map_err(|e| CheckpointError::damaged(file, format!("cannot be read: {e}")))?;
+    Ok(pickle::recognises(&first[..read]))
+}
+
+type Imported = (BTreeMap<String, HostTensor>, Settings);
+
+fn from_huggingface(
+    file: &Path,
+    tensors: BTreeMap<String, HostTensor>,
+) -> Result<Imported, CheckpointError> {
+    let (config, preprocessor) =
+        (json_beside(file, "config.json")?, json_beside(file, "preprocessor_config.json")?);
+    let settings = match &config {
+        Value::Null => Ok(Settings::default()),
+        config => huggingface::settings(config, &preprocessor),
+    };
+    let read = huggingface::to_official(tensors).and_then(|tensors| Ok((tensors, settings?)));
+    read.map_err(|problem| CheckpointError::damaged(file, problem))
+}
+
+/// Reads a JSON file beside another; `Null` where there is none.
+fn json_beside(file: &Path, name: &str) -> Result<Value, CheckpointError> {
+    let path = file.with_file_name(name);
+    if !path.is_file() {
+        return Ok(Value::Null);
+    }
+    let damaged = |problem: String| CheckpointError::damaged(&path, problem);
+    let text = fs::read(&path).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+    serde_json::from_slice(&text).map_err(|e| damaged(format!("not JSON: {e}")))
+}

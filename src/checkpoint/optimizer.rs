@@ -1,0 +1,176 @@
+//! AdamW's state in other people's checkpoints, by the official parameter names.
+//!
+//! PyTorch numbers the trained parameters in the order of its groups: first those without weight decay, then the others,
+//! each in the model's order. Paddle names its state after the parameters' internal names, and keeps powers of the betas
+//! instead of the number of updates.
+
+use super::HostTensor;
+use super::pickle::Value;
+use super::pickled::Weight;
+use super::pickled::take;
+use super::pickled::tensor;
+use super::pickled::transpose;
+use std::collections::BTreeMap;
+
+/// The moments of every trained parameter of a pre-training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OptimizerState {
+    /// Updates made.
+    pub updates: usize,
+    /// `exp_avg` and `exp_avg_sq` by official name.
+    pub moments: BTreeMap<String, [HostTensor; 2]>,
+}
+
+/// Updates after which a power of a beta is 0 in float32, and the moments' correction 1.
+const MANY: usize = 1_000_000;
+/// The official `beta_2` of pre-training; its power outlives that of `beta_1`.
+const BETA_2: f64 = 0.95;
+
+pub(super) fn from_dict(
+    mut state: Vec<(Value, Value)>,
+    weights: &[Weight],
+    transposed: bool,
+) -> Result<OptimizerState, String> {
+    match (take(&mut state, "state"), take(&mut state, "param_groups")) {
+        (Some(Value::Dict(states)), Some(Value::List(groups))) => torch(states, &groups, weights),
+        _ => paddle(state, weights, transposed),
+    }
+}
+
+/// The official pre-training trains all but the fixed position embeddings.
+fn trained(weights: &[Weight]) -> impl Iterator<Item = &Weight> {
+    weights.iter().filter(|w| !["pos_embed", "decoder_pos_embed"].contains(&w.name.as_str()))
+}
+
+fn torch(
+    states: Vec<(Value, Value)>,
+    groups: &[Value],
+    weights: &[Weight],
+) -> Result<OptimizerState, String> {
+    let ids = group_ids(groups)?;
+    let still = |w: &Weight| w.shape.len() == 1 || w.name.rsplit('.').next() == Some("bias");
+    let order: Vec<&Weight> = match groups.len() {
+        1 => trained(weights).collect(),
+        _ => trained(weights)
+            .filter(|w| still(w))
+            .chain(trained(weights).filter(|w| !still(w)))
+            .collect(),
+    };
+    if ids.len() != order.len() {
+        return Err(format!(
+            "its optimizer has {} parameters, a pre-training of this model trains {}",
+            ids.len(),
+            order.len()
+        ));
+    }
+    let mut states: BTreeMap<i64, Value> = states
+        .into_iter()
+        .filter_map(|(id, state)| if let Value::Int(id) = id { Some((id, state)) } else { None })
+        .collect();
+    let (mut moments, mut updates) = (BTreeMap::new(), None);
+    for (id, weight) in ids.iter().zip(order) {
+        let missing =
+            || format!("the optimizer's state of {} is missing or not whole", weight.name);
+        let Some(Value::Dict(mut state)) = states.remove(id) else { return Err(missing()) };
+        let step = take(&mut state, "step").and_then(step_count).ok_or_else(missing)?;
+        if *updates.get_or_insert(step) != step {
+            return Err("its parameters have seen different numbers of updates".to_owned());
+        }
+        let mut moment = |key: &str| {
+            let (_, tensor) = take(&mut state, key).and_then(tensor).ok_or_else(missing)?;
+            same_shape(tensor, weight)
+        };
+        moments.insert(weight.name.clone(), [moment("exp_avg")?, moment("exp_avg_sq")?]);
+    }
+    Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
+}
+
+/// The numbers of the parameters, in the order of the groups.
+fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
+    let mut ids = Vec::new();
+    for group in groups {
+        let Value::Dict(group) = group else {
+            return Err("a parameter group is no dict".to_owned());
+        };
+        let params = group.iter().find(|(k, _)| matches!(k, Value::Text(text) if text == "params"));
+        let Some((_, Value::List(params))) = params else {
+            return Err("a parameter group has no list of params".to_owned());
+        };
+        for id in params {
+            let Value::Int(id) = id else { return Err("a parameter's number is none".to_owned()) };
+            ids.push(*id);
+        }
+    }
+    Ok(ids)
+}
+
+/// A number of updates: a whole number, or a tensor of one.
+fn step_count(value: Value) -> Option<usize> {
+    match value {
+        Value::Int(step) => usize::try_from(step).ok(),
+        Value::Float(step) => whole(step),
+        Value::Tensor(tensor) => match tensor.values[..] {
+            [step] => whole(f64::from(step)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn whole(step: f64) -> Option<usize> {
+    ((0.0..1e15).contains(&step) && step.fract() == 0.0).then_some(step as usize)
+}
+
+fn same_shape(tensor: HostTensor, weight: &Weight) -> Result<HostTensor, String> {
+    if tensor.shape == weight.shape {
+        return Ok(tensor);
+    }
+    Err(format!(
+        "the optimizer's state of {} is {:?}, the parameter {:?}",
+        weight.name, tensor.shape, weight.shape
+    ))
+}
+
+fn paddle(
+    state: Vec<(Value, Value)>,
+    weights: &[Weight],
+    transposed: bool,
+) -> Result<OptimizerState, String> {
+    let mut tensors: BTreeMap<String, HostTensor> = state
+        .into_iter()
+        .filter_map(|(key, value)| match key {
+            Value::Text(key) => Some((key, tensor(value)?.1)),
+            _ => None,
+        })
+        .collect();
+    let (mut moments, mut updates) = (BTreeMap::new(), None);
+    for weight in trained(weights) {
+        let mut take = |suffix: &str| {
+            let internal = weight.internal.as_ref()?;
+            tensors.remove(&format!("{internal}_{suffix}"))
+        };
+        let missing = || format!("the optimizer's state of {} is not there", weight.name);
+        let power = take("beta2_pow_acc_0").ok_or_else(missing)?;
+        let made = power.values.first().map_or(0, |power| updates_of(f64::from(*power)));
+        if *updates.get_or_insert(made) != made {
+            return Err("its parameters have seen different numbers of updates".to_owned());
+        }
+        let mut moment = |suffix: &str| {
+            let mut tensor = same_shape(take(suffix).ok_or_else(missing)?, weight)?;
+            if transposed {
+                transpose(&mut tensor);
+            }
+            Ok::<_, String>(tensor)
+        };
+        moments.insert(weight.name.clone(), [moment("moment1_0")?, moment("moment2_0")?]);
+    }
+    Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
+}
+
+/// The updates after which Paddle's power of `beta_2`, which begins at `beta_2` itself, is `power`.
+fn updates_of(power: f64) -> usize {
+    if power <= 0.0 {
+        return MANY;
+    }
+    (power.ln() / BETA_2.ln()).round().max(1.0) as usize - 1
+}

@@ -1,0 +1,217 @@
+//! The zip archive of `torch.save`: `<name>/data.pkl` and a storage each in `<name>/data/<key>`, all stored.
+//!
+//! A strict reader of its own. Nothing in a checkpoint is compressed, so that an archive is a table of ranges, and what
+//! the table says is believed only as far as the file reaches. General zip libraries hold several times a directory's
+//! size, which a hostile file can make almost as large as itself.
+
+use super::budget::Budget;
+use super::source::Range;
+use super::source::Reader;
+use super::source::Source;
+use super::source::cut_short;
+use super::source::shown;
+use std::collections::BTreeMap;
+
+const END: &[u8] = b"PK\x05\x06";
+const END_LEN: usize = 22;
+const END64: &[u8] = b"PK\x06\x06";
+const LOCATOR64: &[u8] = b"PK\x06\x07";
+const LOCATOR64_LEN: usize = 20;
+const ENTRY: &[u8] = b"PK\x01\x02";
+const LOCAL: &[u8] = b"PK\x03\x04";
+const LOCAL_LEN: usize = 30;
+
+/// What an entry takes in the table, beside its name.
+const ROOM: usize = 96;
+
+pub(super) struct Archive {
+    pub(super) pickle: Range,
+    storages: BTreeMap<Box<str>, Entry>,
+    /// Where the directory begins and the entries' contents must have ended.
+    end: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// Where its header is.
+    at: u64,
+    len: u64,
+    is_plain: bool,
+}
+
+impl Archive {
+    pub(super) fn open(source: &Source, budget: &mut Budget) -> Result<Self, String> {
+        let directory = directory(source)?;
+        let end = directory.at;
+        let (prefix, pickle) = find_pickle(source, directory)?;
+        let mut storages = BTreeMap::new();
+        let mut byteorder = None;
+        each_entry(source, directory, |name, entry| {
+            let Some(name) = name.strip_prefix(prefix.as_str()) else { return Ok(()) };
+            if name == "byteorder" {
+                byteorder = Some(entry);
+            } else if let Some(key) = name.strip_prefix("data/") {
+                budget.object(ROOM + key.len())?;
+                if storages.insert(key.into(), entry).is_some() {
+                    return Err(format!("the archive holds `{}` twice", shown(name)));
+                }
+            }
+            Ok(())
+        })?;
+        if let Some(entry) = byteorder {
+            check_byteorder(source, entry.content(source, end)?)?;
+        }
+        Ok(Self { pickle: pickle.content(source, end)?, storages, end })
+    }
+
+    pub(super) fn storage(&self, key: &str, source: &Source) -> Result<Option<Range>, String> {
+        self.storages.get(key).map(|entry| entry.content(source, self.end)).transpose()
+    }
+}
+
+impl Entry {
+    /// Gives the entry's content. Its own header says how long that header is.
+    fn content(self, source: &Source, end: u64) -> Result<Range, String> {
+        if !self.is_plain {
+            return Err(
+                "an entry of the archive is compressed or encrypted, which PyTorch's never \
+                 are"
+                .to_owned(),
+            );
+        }
+        let mut header = [0; LOCAL_LEN];
+        source.read_at(self.at, &mut header)?;
+        if !header.starts_with(LOCAL) {
+            return Err("the archive's directory points to what is no entry".to_owned());
+        }
+        let at = self.at
+            + LOCAL_LEN as u64
+            + u64::from(u16_at(&header, 26))
+            + u64::from(u16_at(&header, 28));
+        let fits = at.checked_add(self.len).is_some_and(|after| after <= end);
+        if fits { Ok(Range { at, len: self.len }) } else { Err(cut_short()) }
+    }
+}
+
+/// Finds `<name>/data.pkl`, and gives `<name>/`.
+fn find_pickle(source: &Source, directory: Range) -> Result<(String, Entry), String> {
+    let mut found: Option<(String, Entry)> = None;
+    let mut has_code = false;
+    each_entry(source, directory, |name, entry| {
+        let Some((prefix, inner)) = name.split_once('/') else { return Ok(()) };
+        has_code |= inner.starts_with("code/") || inner == "constants.pkl";
+        if inner == "data.pkl" {
+            if found.is_some() {
+                return Err("the archive holds `data.pkl` twice".to_owned());
+            }
+            found = Some((format!("{prefix}/"), entry));
+        }
+        Ok(())
+    })?;
+    if has_code {
+        return Err("a TorchScript archive, which is not read; save its state_dict".to_owned());
+    }
+    found.ok_or_else(|| "a zip archive without `data.pkl`, not one of torch.save".to_owned())
+}
+
+fn check_byteorder(source: &Source, range: Range) -> Result<(), String> {
+    let mut order = vec![0; range.len.min(8) as usize];
+    source.read_at(range.at, &mut order)?;
+    match order.trim_ascii() {
+        b"little" => Ok(()),
+        _ => Err("saved on a big-endian machine, which is not read".to_owned()),
+    }
+}
+
+/// Finds the directory: its place is written at the end of the file, before a comment.
+fn directory(source: &Source) -> Result<Range, String> {
+    let len = source.len.min((END_LEN + LOCATOR64_LEN + usize::from(u16::MAX)) as u64);
+    let before = source.len - len;
+    let mut tail = vec![0; len as usize];
+    source.read_at(before, &mut tail)?;
+    let is_end = |at: &usize| {
+        tail[*at..].starts_with(END)
+            && at + END_LEN + usize::from(u16_at(&tail, at + 20)) == tail.len()
+    };
+    let last = tail.len().checked_sub(END_LEN);
+    let Some(end) = last.and_then(|last| (0..=last).rev().find(is_end)) else {
+        return Err("a zip archive without its end: the file is cut short".to_owned());
+    };
+    let locator = end.checked_sub(LOCATOR64_LEN).map(|at| &tail[at..end]);
+    let (at, len, limit) = match locator.filter(|bytes| bytes.starts_with(LOCATOR64)) {
+        Some(locator) => {
+            let at = u64_at(locator, 8);
+            let mut end64 = [0; 56];
+            source.read_at(at, &mut end64)?;
+            if !end64.starts_with(END64) {
+                return Err("the archive's directory is not where its end says".to_owned());
+            }
+            (u64_at(&end64, 48), u64_at(&end64, 40), at)
+        }
+        None => {
+            (u32_at(&tail, end + 16).into(), u32_at(&tail, end + 12).into(), before + end as u64)
+        }
+    };
+    let fits = at.checked_add(len).is_some_and(|after| after <= limit);
+    if fits { Ok(Range { at, len }) } else { Err(cut_short()) }
+}
+
+/// Goes through the directory.
+fn each_entry(
+    source: &Source,
+    directory: Range,
+    mut f: impl FnMut(&str, Entry) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut reader = source.reader(directory)?;
+    let mut name = Vec::new();
+    while reader.at() < directory.at + directory.len {
+        let header: [u8; 46] = reader.array()?;
+        if !header.starts_with(ENTRY) {
+            return Err("the archive's directory is damaged".to_owned());
+        }
+        name.resize(usize::from(u16_at(&header, 28)), 0);
+        reader.fill(&mut name)?;
+        let mut sizes = [20, 24, 42].map(|at| u64::from(u32_at(&header, at)));
+        sizes64(&mut reader, u16_at(&header, 30), &mut sizes)?;
+        reader.skip(u16_at(&header, 32).into())?;
+        let [packed, len, at] = sizes;
+        let is_plain = u16_at(&header, 10) == 0 && u16_at(&header, 8) & 1 == 0 && packed == len;
+        // PyTorch's names are text; another one is nobody's storage.
+        if let Ok(name) = str::from_utf8(&name) {
+            f(name, Entry { at, len, is_plain })?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the extra field: sizes beyond 32 bits are there, in the order full, packed, place, and only those.
+fn sizes64(reader: &mut Reader<'_>, len: u16, sizes: &mut [u64; 3]) -> Result<(), String> {
+    let mut extra = vec![0; len.into()];
+    reader.fill(&mut extra)?;
+    let mut rest = &extra[..];
+    while let [a, b, c, d, after @ ..] = rest {
+        let field = after.split_at_checked(u16::from_le_bytes([*c, *d]).into());
+        let Some((mut field, after)) = field else { return Ok(()) };
+        rest = after;
+        for i in [1, 0, 2].into_iter().filter(|_| [*a, *b] == [1, 0]) {
+            if sizes[i] == u64::from(u32::MAX) {
+                let (size, after) = field.split_first_chunk().ok_or_else(cut_short)?;
+                sizes[i] = u64::from_le_bytes(*size);
+                field = after;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}

@@ -1,0 +1,148 @@
+//! Element types: how PyTorch and NumPy call them, and what their bytes mean.
+
+use burn::tensor::bf16;
+use burn::tensor::f16;
+
+/// What becomes of a type's values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    Float,
+    /// Two bytes, as a float32 without its lower half.
+    Brain,
+    Signed,
+    Unsigned,
+    /// Named, never decoded.
+    Other,
+}
+
+#[derive(Debug)]
+pub(super) struct Dtype {
+    /// The name in PyTorch, as in `torch.float32`; NumPy's is the same.
+    pub(super) name: &'static str,
+    /// The name of its storages in PyTorch, empty where it has none.
+    storage: &'static str,
+    /// NumPy's short name.
+    code: &'static str,
+    /// Bytes of an element, 0 where unknown.
+    pub(super) size: u64,
+    pub(super) kind: Kind,
+}
+
+const fn dtype(
+    name: &'static str,
+    storage: &'static str,
+    code: &'static str,
+    size: u64,
+    kind: Kind,
+) -> Dtype {
+    Dtype { name, storage, code, size, kind }
+}
+
+/// A type this module has no name for.
+pub(super) static UNKNOWN: Dtype = dtype("unknown", "-", "-", 0, Kind::Other);
+
+static DTYPES: [Dtype; 25] = [
+    dtype("float32", "FloatStorage", "f4", 4, Kind::Float),
+    dtype("float64", "DoubleStorage", "f8", 8, Kind::Float),
+    dtype("float16", "HalfStorage", "f2", 2, Kind::Float),
+    dtype("bfloat16", "BFloat16Storage", "-", 2, Kind::Brain),
+    dtype("int64", "LongStorage", "i8", 8, Kind::Signed),
+    dtype("int32", "IntStorage", "i4", 4, Kind::Signed),
+    dtype("int16", "ShortStorage", "i2", 2, Kind::Signed),
+    dtype("int8", "CharStorage", "i1", 1, Kind::Signed),
+    dtype("uint8", "ByteStorage", "u1", 1, Kind::Unsigned),
+    dtype("uint16", "-", "u2", 2, Kind::Unsigned),
+    dtype("uint32", "-", "u4", 4, Kind::Unsigned),
+    dtype("uint64", "-", "u8", 8, Kind::Unsigned),
+    dtype("bool", "BoolStorage", "b1", 1, Kind::Other),
+    dtype("complex32", "ComplexHalfStorage", "-", 4, Kind::Other),
+    dtype("complex64", "ComplexFloatStorage", "c8", 8, Kind::Other),
+    dtype("complex128", "ComplexDoubleStorage", "c16", 16, Kind::Other),
+    dtype("qint8", "QInt8Storage", "-", 1, Kind::Other),
+    dtype("quint8", "QUInt8Storage", "-", 1, Kind::Other),
+    dtype("qint32", "QInt32Storage", "-", 4, Kind::Other),
+    dtype("quint4x2", "QUInt4x2Storage", "-", 1, Kind::Other),
+    dtype("quint2x4", "QUInt2x4Storage", "-", 1, Kind::Other),
+    dtype("untyped", "UntypedStorage", "-", 1, Kind::Other),
+    dtype("float8_e4m3fn", "-", "-", 1, Kind::Other),
+    dtype("float8_e5m2", "-", "-", 1, Kind::Other),
+    dtype("object", "-", "O8", 8, Kind::Other),
+];
+
+impl Dtype {
+    /// Finds the type of `torch.FloatStorage`, `torch.cuda.FloatStorage` and the like.
+    pub(super) fn of_storage(class: &str) -> &'static Self {
+        let name = class.rsplit('.').next().unwrap_or(class);
+        DTYPES.iter().find(|d| d.storage == name && name != "-").unwrap_or(&UNKNOWN)
+    }
+
+    /// Finds `torch.float32`.
+    pub(super) fn of_torch(name: &str) -> &'static Self {
+        let name = name.strip_prefix("torch.").unwrap_or(name);
+        DTYPES.iter().find(|d| d.name == name).unwrap_or(&UNKNOWN)
+    }
+
+    /// Finds NumPy's `f4`, with the byte order in front of it, if any.
+    pub(super) fn of_numpy(code: &str) -> &'static Self {
+        let code = code.trim_start_matches(['<', '>', '=', '|']);
+        DTYPES.iter().find(|d| d.code == code && code != "-").unwrap_or(&UNKNOWN)
+    }
+
+    pub(super) fn is_float(&self) -> bool {
+        matches!(self.kind, Kind::Float | Kind::Brain)
+    }
+
+    pub(super) fn is_integer(&self) -> bool {
+        matches!(self.kind, Kind::Signed | Kind::Unsigned)
+    }
+
+    /// Widens or narrows one element, `size` bytes, of a float type.
+    pub(super) fn float(&self, bytes: &[u8], big_endian: bool) -> f32 {
+        let bits = bits(bytes, big_endian);
+        match (self.kind, self.size) {
+            (Kind::Float, 2) => f16::from_bits(bits as u16).to_f32(),
+            (Kind::Float, 8) => f64::from_bits(bits) as f32,
+            (Kind::Brain, _) => bf16::from_bits(bits as u16).to_f32(),
+            _ => f32::from_bits(bits as u32),
+        }
+    }
+
+    /// Gives one element of an integer type, `None` where it is too large.
+    pub(super) fn integer(&self, bytes: &[u8], big_endian: bool) -> Option<i64> {
+        let bits = bits(bytes, big_endian);
+        if self.kind == Kind::Unsigned {
+            return i64::try_from(bits).ok();
+        }
+        let unused = 64 - 8 * self.size as u32;
+        Some((bits as i64) << unused >> unused)
+    }
+}
+
+/// Reads up to 8 bytes as one number.
+fn bits(bytes: &[u8], big_endian: bool) -> u64 {
+    let join = |bits: u64, byte: &u8| bits << 8 | u64::from(*byte);
+    if big_endian { bytes.iter().fold(0, join) } else { bytes.iter().rev().fold(0, join) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Dtype;
+    use super::UNKNOWN;
+
+    #[test]
+    fn integers_keep_their_sign_and_either_byte_order_is_read() {
+        assert_eq!(Dtype::of_numpy("<i2").integer(&[0xfe, 0xff], false), Some(-2));
+        assert_eq!(Dtype::of_numpy("i2").integer(&[0xff, 0xfe], true), Some(-2));
+        assert_eq!(Dtype::of_torch("torch.uint16").integer(&[0xfe, 0xff], false), Some(65534));
+        assert_eq!(Dtype::of_torch("uint64").integer(&[0xff; 8], false), None);
+        let one = [0x3f, 0x80, 0, 0];
+        assert_eq!(Dtype::of_numpy("f4").float(&one, true).to_bits(), 1_f32.to_bits());
+    }
+
+    #[test]
+    fn a_type_without_a_name_is_unknown() {
+        assert!(std::ptr::eq(Dtype::of_numpy("-"), &raw const UNKNOWN));
+        assert!(std::ptr::eq(Dtype::of_storage("torch.-"), &raw const UNKNOWN));
+        assert_eq!(Dtype::of_storage("torch.cuda.HalfStorage").name, "float16");
+    }
+}

@@ -1,0 +1,110 @@
+//! PyTorch's format before version 1.6: five pickles one after the other, then the storages.
+
+use super::budget::Budget;
+use super::graph::Graph;
+use super::graph::Item;
+use super::graph::Node;
+use super::machine;
+use super::source::Range;
+use super::source::Reader;
+use super::source::Source;
+use super::source::cut_short;
+use super::source::shown;
+use super::storages::Storages;
+use std::collections::BTreeMap;
+
+/// The first pickle, `0x1950a86a20f9469cfc6c`.
+const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+const PROTOCOL: i64 = 1001;
+
+/// What a storage takes in the table, beside its name.
+const ENTRY: usize = 96;
+
+pub(super) fn is_magic(graph: &Graph, item: Item) -> bool {
+    matches!(graph.node(item), Some(Node::Long(bytes)) if **bytes == MAGIC)
+}
+
+/// What is before the storages.
+pub(super) struct Head {
+    pub(super) object: Item,
+    /// Their names and the size of an element, in the order of the file.
+    pub(super) storages: Vec<(Box<str>, u64)>,
+    /// Where they begin.
+    pub(super) at: u64,
+}
+
+/// Reads what follows the magic number: protocol, machine, the object and the storages' names.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    graph: &mut Graph,
+    budget: &mut Budget,
+) -> Result<Head, String> {
+    if !matches!(machine::run(reader, graph, budget)?, Item::Int(PROTOCOL)) {
+        return Err("an unknown version of PyTorch's legacy format".to_owned());
+    }
+    let machine_info = machine::run(reader, graph, budget)?;
+    let is_big = graph.pairs(machine_info).unwrap_or_default().iter().any(|(key, value)| {
+        graph.text(*key) == Some("little_endian") && matches!(value, Item::Bool(false))
+    });
+    if is_big {
+        return Err("saved on a big-endian machine, which is not read".to_owned());
+    }
+    let object = machine::run(reader, graph, budget)?;
+    let keys = machine::run(reader, graph, budget)?;
+    let storages = in_order(graph, budget, keys)?;
+    Ok(Head { object, storages, at: reader.at() })
+}
+
+/// Gives the storages in the order of the file, with the size of an element: the file only says how many there are.
+fn in_order(
+    graph: &Graph,
+    budget: &mut Budget,
+    keys: Item,
+) -> Result<Vec<(Box<str>, u64)>, String> {
+    let mut sizes = BTreeMap::new();
+    for node in graph.nodes() {
+        if let Node::Storage(storage) = node
+            && let Some(key) = graph.text(storage.key)
+        {
+            budget.object(ENTRY / 2)?;
+            // The first one counts, as in PyTorch.
+            sizes.entry(key).or_insert(storage.dtype.size);
+        }
+    }
+    let keys = graph.items(keys).ok_or("the list of its storages is missing")?;
+    let mut storages = Vec::new();
+    for key in keys {
+        let key = graph.text(*key).ok_or("a storage without a name")?;
+        match sizes.get(key) {
+            Some(0) => {
+                return Err(format!("storage `{}` holds values of an unknown type", shown(key)));
+            }
+            Some(size) => {
+                budget.object(ENTRY + key.len())?;
+                storages.push((key.into(), *size));
+            }
+            None => return Err(format!("storage `{}` belongs to no tensor", shown(key))),
+        }
+    }
+    Ok(storages)
+}
+
+/// Finds the storages behind the pickles: the number of elements in 8 bytes, then the elements.
+pub(super) fn storages(
+    source: &Source,
+    budget: &mut Budget,
+    head: Head,
+) -> Result<Storages, String> {
+    let (mut ranges, mut at) = (BTreeMap::new(), head.at);
+    for (key, size) in head.storages {
+        let mut numel = [0; 8];
+        source.read_at(at, &mut numel)?;
+        let len = u64::from_le_bytes(numel).checked_mul(size).ok_or_else(cut_short)?;
+        let range = Range { at: at + 8, len };
+        at = range.at.checked_add(len).filter(|end| *end <= source.len).ok_or_else(cut_short)?;
+        budget.object(ENTRY)?;
+        ranges.insert(key, range);
+    }
+    Ok(Storages::Legacy(ranges))
+}

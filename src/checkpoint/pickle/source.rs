@@ -1,0 +1,126 @@
+//! The file on the disk. All that is big in it stays there, as a range, until its tensor is decoded.
+
+use std::fs::File;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::path::Path;
+
+/// Text up to here is kept while the pickle is read; longer text is an array's content, as protocol 2 writes it.
+pub(super) const SHORT_TEXT: u64 = 4096;
+
+const BUFFER: usize = 32 * 1024;
+
+/// A part of the file, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Range {
+    pub(super) at: u64,
+    pub(super) len: u64,
+}
+
+pub(super) struct Source {
+    file: File,
+    pub(super) len: u64,
+}
+
+impl Source {
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
+        let unreadable = |e: std::io::Error| format!("it cannot be read: {e}");
+        let meta = std::fs::metadata(path).map_err(unreadable)?;
+        if !meta.is_file() {
+            return Err("not a file".to_owned());
+        }
+        let file = File::open(path).map_err(unreadable)?;
+        Ok(Self { file, len: meta.len() })
+    }
+
+    /// Fills `bytes` from the place `at`.
+    pub(super) fn read_at(&self, at: u64, bytes: &mut [u8]) -> Result<(), String> {
+        if at.checked_add(bytes.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(cut_short());
+        }
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(at))
+            .and_then(|_| file.read_exact(bytes))
+            .map_err(|e| format!("it cannot be read: {e}"))
+    }
+
+    /// Gives a reader of a part. While it is used, nothing else may read.
+    pub(super) fn reader(&self, range: Range) -> Result<Reader<'_>, String> {
+        let end = range.at.checked_add(range.len).filter(|end| *end <= self.len);
+        let end = end.ok_or_else(cut_short)?;
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(range.at)).map_err(|e| format!("it cannot be read: {e}"))?;
+        Ok(Reader { buffered: BufReader::with_capacity(BUFFER, file), at: range.at, end })
+    }
+}
+
+/// Reads a part of the file from its beginning on.
+pub(super) struct Reader<'a> {
+    buffered: BufReader<&'a File>,
+    at: u64,
+    end: u64,
+}
+
+impl Reader<'_> {
+    /// Gives the place in the file of the next byte.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, String> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn fill(&mut self, bytes: &mut [u8]) -> Result<(), String> {
+        self.advance(bytes.len() as u64)?;
+        self.buffered.read_exact(bytes).map_err(|e| format!("it cannot be read: {e}"))
+    }
+
+    /// Leaves `len` bytes out and gives their range.
+    pub(super) fn skip(&mut self, len: u64) -> Result<Range, String> {
+        let at = self.at;
+        self.advance(len)?;
+        self.buffered.seek_relative(len as i64).map_err(|e| format!("it cannot be read: {e}"))?;
+        Ok(Range { at, len })
+    }
+
+    /// Gives the rest of a line, its end left out.
+    pub(super) fn line(&mut self) -> Result<String, String> {
+        let mut line = Vec::new();
+        let most = SHORT_TEXT.min(self.end - self.at);
+        self.buffered
+            .by_ref()
+            .take(most)
+            .read_until(b'\n', &mut line)
+            .map_err(|e| format!("it cannot be read: {e}"))?;
+        self.at += line.len() as u64;
+        if line.pop() != Some(b'\n') {
+            return Err(if most < SHORT_TEXT { cut_short() } else { "a name without end".into() });
+        }
+        String::from_utf8(line).map_err(|_| "a name is not UTF-8".to_owned())
+    }
+
+    fn advance(&mut self, len: u64) -> Result<(), String> {
+        let at = self.at.checked_add(len).filter(|at| *at <= self.end);
+        self.at = at.ok_or_else(cut_short)?;
+        Ok(())
+    }
+}
+
+/// Gives a name from the file for a message: a line without surprises.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().take(40).flat_map(char::escape_default).collect()
+}
+
+pub(super) fn cut_short() -> String {
+    "it is cut short or damaged: something in it reaches beyond its end".to_owned()
+}

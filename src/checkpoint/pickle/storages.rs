@@ -1,0 +1,31 @@
+//! Where the storages of tensors are in the file.
+
+use super::archive::Archive;
+use super::graph::Graph;
+use super::graph::Item;
+use super::source::Range;
+use super::source::Source;
+use super::source::shown;
+use std::collections::BTreeMap;
+
+pub(super) enum Storages {
+    /// A file each in a zip archive.
+    Zip(Archive),
+    /// Behind the pickles of the legacy format.
+    Legacy(BTreeMap<Box<str>, Range>),
+    /// A pickle of NumPy arrays, as Paddle's, has none.
+    Absent,
+}
+
+impl Storages {
+    /// Finds the storage that `key`, a text, names.
+    pub(super) fn range(&self, graph: &Graph, key: Item, source: &Source) -> Result<Range, String> {
+        let key = graph.text(key).ok_or("a storage without a name")?;
+        let range = match self {
+            Self::Zip(archive) => archive.storage(key, source)?,
+            Self::Legacy(ranges) => ranges.get(key).copied(),
+            Self::Absent => None,
+        };
+        range.ok_or_else(|| format!("storage `{}` is missing", shown(key)))
+    }
+}

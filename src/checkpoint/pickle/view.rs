@@ -1,0 +1,214 @@
+//! Tensors as views: which bytes of the file they show, and in which order. Decoded one by one, last of all.
+
+use super::budget::Budget;
+use super::dtype::Dtype;
+use super::graph::Bytes;
+use super::graph::Storage;
+use super::source::Range;
+use super::source::Source;
+use super::source::cut_short;
+use super::window::Window;
+
+/// Where the elements are.
+#[derive(Debug)]
+pub(super) enum Data {
+    Storage(Storage),
+    /// All of the content of an array.
+    Bytes(Bytes),
+}
+
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) dtype: &'static Dtype,
+    big_endian: bool,
+    pub(super) data: Data,
+    /// Offset and strides count elements.
+    offset: u64,
+    pub(super) shape: Box<[u64]>,
+    strides: Box<[u64]>,
+}
+
+/// A view that was compared with the bytes there are: each of its elements is among them.
+pub(super) struct Checked<'a> {
+    view: &'a View,
+    bytes: Bytes,
+    /// Where element 0 is, in bytes of the content.
+    base: u64,
+    pub(super) numel: u64,
+    /// One more than the last element shown.
+    end: u64,
+}
+
+impl View {
+    pub(super) fn new(
+        dtype: &'static Dtype,
+        big_endian: bool,
+        data: Data,
+        offset: u64,
+        shape: Box<[u64]>,
+        strides: Box<[u64]>,
+    ) -> Result<Self, String> {
+        if shape.len() == strides.len() {
+            Ok(Self { dtype, big_endian, data, offset, shape, strides })
+        } else {
+            Err(format!("a tensor {shape:?} has {} strides", strides.len()))
+        }
+    }
+
+    /// Gives the number of elements.
+    pub(super) fn numel(&self) -> Result<u64, String> {
+        let numel = self.shape.iter().try_fold(1_u64, |n, size| n.checked_mul(*size));
+        numel.ok_or_else(|| format!("a tensor claims the shape {:?}", self.shape))
+    }
+
+    /// Compares the view with its bytes. `storage` is the range of the storage, if it looks into one.
+    pub(super) fn check(&self, storage: Range) -> Result<Checked<'_>, String> {
+        let numel = self.numel()?;
+        let size = self.dtype.size;
+        let (bytes, base, available) = match &self.data {
+            Data::Storage(part) => {
+                let bytes = |n: u64| n.checked_mul(part.dtype.size);
+                let (base, len) = bytes(part.start).zip(bytes(part.numel)).ok_or_else(cut_short)?;
+                if base.checked_add(len).is_none_or(|end| end > storage.len) {
+                    return Err(format!("a storage of {} bytes claims {len}", storage.len));
+                }
+                (Bytes { range: storage, latin1: false }, base, len / size)
+            }
+            Data::Bytes(bytes) => (*bytes, 0, content_numel(*bytes, size, numel)?),
+        };
+        let end = if numel == 0 { 0 } else { self.end().ok_or_else(cut_short)? };
+        if end > available {
+            let problem = if numel > available {
+                format!("claims {numel}")
+            } else {
+                format!("reaches to value {end}")
+            };
+            return Err(format!("a view of {available} values {problem}"));
+        }
+        Ok(Checked { view: self, bytes, base, numel, end })
+    }
+
+    fn end(&self) -> Option<u64> {
+        let steps = self.shape.iter().zip(&self.strides);
+        steps.filter(|(size, _)| **size > 0).try_fold(self.offset.checked_add(1)?, |end, step| {
+            end.checked_add((step.0 - 1).checked_mul(*step.1)?)
+        })
+    }
+}
+
+/// Gives the number of elements in an array's content, which is as long as its shape says, or up to twice as long as
+/// text.
+fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
+    let len = bytes.range.len;
+    let expected = numel.checked_mul(size);
+    let most = expected.and_then(|len| len.checked_mul(2));
+    let fits = if bytes.latin1 {
+        expected.is_some_and(|least| least <= len) && most.is_some_and(|most| len <= most)
+    } else {
+        expected == Some(len)
+    };
+    if fits { Ok(numel) } else { Err(format!("an array of {len} bytes claims {numel} values")) }
+}
+
+impl Checked<'_> {
+    /// Gives the only element of a view of integers.
+    pub(super) fn integer(&self, source: &Source, b: &mut Budget) -> Result<Option<i64>, String> {
+        let size = self.view.dtype.size;
+        let mut window = Window::new(source, self.bytes);
+        let at = self.base + self.view.offset * size;
+        let bytes = window.get(at, size, size, b)?;
+        Ok(self.view.dtype.integer(bytes, self.view.big_endian))
+    }
+
+    /// Gives the elements of a view of floats, in C order.
+    pub(super) fn floats(&self, source: &Source, b: &mut Budget) -> Result<Vec<f32>, String> {
+        let bytes = self.numel.saturating_mul(4).saturating_add(8 * self.view.shape.len() as u64);
+        b.values(bytes).ok_or_else(|| self.too_much())?;
+        b.object(bytes as usize)?;
+        if self.numel == 0 {
+            return Ok(Vec::new());
+        }
+        let dims = self.dims();
+        let mut window = Window::new(source, self.bytes);
+        if dims.iter().all(|dim| dim.stride == dim.to) {
+            self.contiguous(&mut window, b)
+        } else {
+            self.strided(&dims, &mut window, b)
+        }
+    }
+
+    fn too_much(&self) -> String {
+        let available = self.bytes.range.len / self.view.dtype.size;
+        format!(
+            "its tensors claim more than twice the file's size; a view of {available} values claims {}",
+            self.numel
+        )
+    }
+
+    fn contiguous(&self, window: &mut Window<'_>, b: &mut Budget) -> Result<Vec<f32>, String> {
+        let (dtype, size) = (self.view.dtype, self.view.dtype.size);
+        let mut values = Vec::with_capacity(self.numel as usize);
+        let mut at = self.base + self.view.offset * size;
+        let end = self.base + self.end * size;
+        while at < end {
+            let bytes = window.get(at, size, end - at, b)?;
+            let elements = bytes.chunks_exact(size as usize);
+            at += elements.len() as u64 * size;
+            values.extend(elements.map(|e| dtype.float(e, self.view.big_endian)));
+        }
+        Ok(values)
+    }
+
+    /// Goes through the elements in the order of the file, as far as strides give one, and puts each where it belongs:
+    /// a transposed matrix is read once from its beginning to its end.
+    fn strided(
+        &self,
+        dims: &[Dim],
+        window: &mut Window<'_>,
+        b: &mut Budget,
+    ) -> Result<Vec<f32>, String> {
+        let (dtype, size) = (self.view.dtype, self.view.dtype.size);
+        let end = self.base + self.end * size;
+        let mut values = vec![0.0; self.numel as usize];
+        let mut index = vec![0; dims.len()];
+        let (mut from, mut to) = (self.view.offset, 0);
+        for _ in 0..self.numel {
+            let at = self.base + from * size;
+            let bytes = window.get(at, size, end - at, b)?;
+            values[to as usize] = dtype.float(&bytes[..size as usize], self.view.big_endian);
+            for (i, dim) in index.iter_mut().zip(dims).rev() {
+                *i += 1;
+                from += dim.stride;
+                to += dim.to;
+                if *i < dim.size {
+                    break;
+                }
+                from -= dim.size * dim.stride;
+                to -= dim.size * dim.to;
+                *i = 0;
+            }
+        }
+        Ok(values)
+    }
+
+    /// Gives the dimensions that matter, largest stride first. None is empty.
+    fn dims(&self) -> Vec<Dim> {
+        let mut to = 1;
+        let mut dims = Vec::new();
+        for (size, stride) in self.view.shape.iter().zip(&self.view.strides).rev() {
+            if *size > 1 {
+                dims.push(Dim { size: *size, stride: *stride, to });
+            }
+            to *= *size;
+        }
+        dims.sort_by_key(|dim| std::cmp::Reverse(dim.stride));
+        dims
+    }
+}
+
+struct Dim {
+    size: u64,
+    /// The way from one element to the next: in the file, and in the values.
+    stride: u64,
+    to: u64,
+}

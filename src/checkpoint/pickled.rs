@@ -1,0 +1,144 @@
+//! From the tree of a pickle to weights under the official names, settings, and the optimizer's state.
+//!
+//! Read: files of the official code (`model`, `optimizer`, `epoch`, `args`), bare state dicts (`DeiT`, timm, encoders), and
+//! those of the Paddle port, whose tensors carry an internal name and whose linear weights are `[in, out]`.
+
+use super::HostTensor;
+use super::facts::Settings;
+use super::optimizer;
+use super::optimizer::OptimizerState;
+use super::pickle::Value;
+use std::collections::BTreeMap;
+
+/// Where a training script puts the weights, if not at the top.
+const WEIGHTS: [&str; 4] = ["model", "state_dict", "model_state_dict", "model_ema"];
+/// What wrappers put in front of every name.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+/// What a pickled checkpoint holds.
+pub(super) struct Pickled {
+    pub tensors: BTreeMap<String, HostTensor>,
+    pub settings: Settings,
+    /// The optimizer's state, or why there is none that could be used.
+    pub optimizer: Result<OptimizerState, String>,
+}
+
+/// A weight in the file's order: the official name, and Paddle's internal one.
+pub(super) struct Weight {
+    pub name: String,
+    pub internal: Option<String>,
+    pub shape: Vec<usize>,
+}
+
+pub(super) fn from_tree(tree: Value) -> Result<Pickled, String> {
+    let Value::Dict(mut top) = tree else {
+        return Err("it holds no dict of tensors".to_owned());
+    };
+    let args = take(&mut top, "args");
+    let epoch = take(&mut top, "epoch");
+    let optimizer = take(&mut top, "optimizer");
+    let inner = WEIGHTS.iter().find_map(|key| match take(&mut top, key) {
+        Some(Value::Dict(dict)) => Some(dict),
+        _ => None,
+    });
+    let (order, mut tensors) = weights(inner.unwrap_or(top));
+    if tensors.is_empty() {
+        return Err("it holds no tensors by name".to_owned());
+    }
+    let transposed = is_transposed(&tensors);
+    if transposed {
+        tensors.values_mut().filter(|t| t.shape.len() == 2).for_each(transpose);
+    }
+    let settings = settings(args.as_ref(), epoch.as_ref());
+    let optimizer = match optimizer {
+        Some(Value::Dict(state)) => optimizer::from_dict(state, &order, transposed),
+        _ => Err("it holds no optimizer state".to_owned()),
+    };
+    Ok(Pickled { tensors, settings, optimizer })
+}
+
+/// Takes an entry out of a dict.
+pub(super) fn take(dict: &mut Vec<(Value, Value)>, key: &str) -> Option<Value> {
+    let at = dict.iter().position(|(k, _)| matches!(k, Value::Text(text) if text == key))?;
+    Some(dict.swap_remove(at).1)
+}
+
+fn weights(dict: Vec<(Value, Value)>) -> (Vec<Weight>, BTreeMap<String, HostTensor>) {
+    let (mut order, mut tensors) = (Vec::new(), BTreeMap::new());
+    for (key, value) in dict {
+        let Value::Text(key) = key else { continue };
+        let Some((internal, tensor)) = tensor(value) else { continue };
+        let name = official_name(&key);
+        order.push(Weight { name: name.clone(), internal, shape: tensor.shape.clone() });
+        tensors.insert(name, tensor);
+    }
+    (order, tensors)
+}
+
+/// A tensor, which Paddle may keep as `(internal name, array)`.
+pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
+    match value {
+        Value::Tensor(tensor) => Some((None, tensor)),
+        Value::List(items) => match <[Value; 2]>::try_from(items).ok()? {
+            [Value::Text(internal), Value::Tensor(tensor)] => Some((Some(internal), tensor)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn official_name(key: &str) -> String {
+    let bare =
+        WRAPPERS.iter().fold(key, |name, wrapper| name.strip_prefix(wrapper).unwrap_or(name));
+    // Paddle's words for a BatchNorm's statistics.
+    match bare.rsplit_once('.') {
+        Some((layer, "_mean")) => format!("{layer}.running_mean"),
+        Some((layer, "_variance")) => format!("{layer}.running_var"),
+        _ => bare.to_owned(),
+    }
+}
+
+/// Whether linear weights are `[in, out]`: `qkv` makes three numbers of one, which tells the two apart.
+fn is_transposed(tensors: &BTreeMap<String, HostTensor>) -> bool {
+    let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
+    matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3))
+}
+
+/// Turns `[a, b]` into `[b, a]`.
+pub(super) fn transpose(tensor: &mut HostTensor) {
+    let [rows, columns] = tensor.shape[..] else { return };
+    let old = &tensor.values;
+    let values = (0..columns).flat_map(|c| (0..rows).map(move |r| old[r * columns + c])).collect();
+    *tensor = HostTensor { shape: vec![columns, rows], values };
+}
+
+/// What `args` (an `argparse.Namespace`, never constructed) and `epoch` (from 0, the last one done) say.
+fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings {
+    let args = match args {
+        Some(Value::Object { state, .. }) => &**state,
+        Some(other) => other,
+        None => &Value::None,
+    };
+    let arg = |name: &str| match args {
+        Value::Dict(dict) => dict
+            .iter()
+            .find(|(key, _)| matches!(key, Value::Text(text) if text == name))
+            .map(|(_, value)| value),
+        _ => None,
+    };
+    Settings {
+        norm_pix_loss: match arg("norm_pix_loss") {
+            Some(Value::Bool(on)) => Some(*on),
+            _ => None,
+        },
+        mask_ratio: match arg("mask_ratio") {
+            Some(Value::Float(ratio)) => Some(*ratio),
+            _ => None,
+        },
+        epoch: match epoch {
+            Some(Value::Int(epoch)) => usize::try_from(*epoch).ok().map(|last| last + 1),
+            _ => None,
+        },
+        ..Settings::default()
+    }
+}

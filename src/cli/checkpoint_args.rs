@@ -1,0 +1,278 @@
+//! What every command that takes a checkpoint shares: anyone's checkpoint, and the plan it is used by.
+
+use super::CliError;
+use super::recipe_args::resolve;
+use crate::checkpoint;
+use crate::checkpoint::DecoderFacts;
+use crate::checkpoint::Facts;
+use crate::checkpoint::Head;
+use crate::checkpoint::Meta;
+use crate::checkpoint::Opened;
+use crate::data;
+use crate::recipe;
+use crate::recipe::DataPlan;
+use crate::recipe::Missing;
+use crate::recipe::Options;
+use crate::recipe::Plan;
+use crate::recipe::ResolvedPoint;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// What a command asks of a checkpoint that its file may not say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// The tensors will do.
+    Nothing,
+    /// Heads: to compute with it.
+    Heads,
+    /// Heads, and what a masked autoencoder was trained for: to hand it on whole.
+    Everything,
+}
+
+/// A checkpoint that is ready for use.
+pub(super) struct Ready {
+    pub(super) opened: Opened,
+    pub(super) meta: Meta,
+    pub(super) plan: Plan,
+}
+
+/// Opens a checkpoint and makes the plan it is used by.
+///
+/// Our own carry their recipe. Another's is made of what its tensors and `config.json` say, of `--set`, and of `recipe`
+/// where that has a model of the same width; what is still missing and asked for is an error that names the key. `recipe`
+/// also gives `[data]` and `[runtime]`; the input size stays the model's.
+pub(super) fn ready(
+    path: &Path,
+    recipe: Option<&Path>,
+    set: &[String],
+    ask: Ask,
+) -> Result<Ready, CliError> {
+    let opened = checkpoint::open(path)?;
+    // With a recipe, settings of the data are its own, the others the model's.
+    let of_data = |set: &str| set.starts_with("data.") || set.starts_with("runtime.");
+    let (for_data, for_model): (Vec<String>, Vec<String>) =
+        set.iter().cloned().partition(|set| recipe.is_some() && of_data(set));
+    let other = recipe.map(|recipe| resolve(recipe, &for_data, Missing::Warn)).transpose()?;
+    let other = other.map(|resolved| only_point(resolved).plan);
+    let (text, set) = if let Some(meta) = &opened.meta {
+        (meta.recipe.clone(), for_model)
+    } else {
+        let (facts, other, set) = (&opened.facts, other.as_ref(), &for_model[..]);
+        let text = Described { path, facts, other, set, ask }.recipe()?;
+        (text, set.iter().filter(|set| is_of_its_parts(set, facts)).cloned().collect())
+    };
+    let options = Options { missing_data: Missing::Warn, gpus: 0 };
+    let ResolvedPoint { mut plan, recipe } =
+        only_point(recipe::resolve_text(path, &text, &[], &set, &options)?);
+    agrees(path, &opened.facts, &plan)?;
+    if let Some(other) = other {
+        plan.runtime = other.runtime;
+        plan.data = DataPlan { input_size: plan.data.input_size, ..other.data };
+    }
+    let meta = opened.meta.clone().unwrap_or_else(|| Meta {
+        stage: opened.facts.stage().to_owned(),
+        epoch: opened.facts.settings.epoch.unwrap_or(0),
+        from: path.display().to_string(),
+        num_classes: opened.facts.num_classes(),
+        class_names: class_names(&opened.facts),
+        recipe: recipe::recipe_toml(&recipe),
+    });
+    Ok(Ready { opened, meta, plan })
+}
+
+fn only_point(resolved: recipe::Resolved) -> ResolvedPoint {
+    resolved.points.into_iter().next().expect("a recipe has a point")
+}
+
+/// The file's names; ImageNet-1k's for a thousand classes without names.
+fn class_names(facts: &Facts) -> Vec<String> {
+    let stated = &facts.settings.class_names;
+    if stated.is_empty() && facts.num_classes() == 1000 {
+        return data::imagenet1k_names();
+    }
+    stated.clone()
+}
+
+/// Whether a `--set` is about a part that the checkpoint has; others are accepted and have no effect.
+fn is_of_its_parts(set: &str, facts: &Facts) -> bool {
+    let of = |table: &str| set.trim_start().starts_with(table);
+    let decoder = of("pretrain.") || of("model.decoder_");
+    let linear = matches!(facts.head, Head::Linear { .. });
+    let probe = matches!(facts.head, Head::Probe { .. });
+    !(decoder && facts.decoder.is_none() || of("finetune.") && !linear || of("linprobe.") && !probe)
+}
+
+/// What there is to write the recipe of somebody's checkpoint from.
+struct Described<'a> {
+    path: &'a Path,
+    facts: &'a Facts,
+    /// A recipe that may say what the file does not.
+    other: Option<&'a Plan>,
+    set: &'a [String],
+    ask: Ask,
+}
+
+impl Described<'_> {
+    /// Writes the recipe.
+    fn recipe(&self) -> Result<String, CliError> {
+        let mut text = self.data();
+        text += &self.encoder()?;
+        if let Some(decoder) = &self.facts.decoder {
+            text += &self.decoder(decoder)?;
+        }
+        let stage = match (self.facts.stage(), self.facts.head) {
+            ("pretrain", _) => self.pretrain()?,
+            (stage, Head::Linear { global_pool, .. } | Head::Probe { global_pool, .. }) => {
+                let aa = if stage == "finetune" { "aa = \"\"\n" } else { "" };
+                format!("[{stage}]\nfrom = \"scratch\"\nglobal_pool = {global_pool}\n{aa}")
+            }
+            _ => String::new(),
+        };
+        Ok(text + &stage)
+    }
+
+    fn data(&self) -> String {
+        let (facts, settings) = (self.facts, &self.facts.settings);
+        let mut text = format!(
+            "name = \"imported\"\n[data]\nformat = \"synthetic\"\nin_chans = {}\n",
+            facts.in_chans
+        );
+        if let Some(size) = facts.input_size {
+            let _ = writeln!(text, "input_size = {size}");
+        }
+        for (key, values) in [("mean", &settings.mean), ("std", &settings.std)] {
+            if let Some(values) = values.as_ref().filter(|values| values.len() == facts.in_chans) {
+                let _ = writeln!(text, "{key} = {values:?}");
+            }
+        }
+        text
+    }
+
+    fn encoder(&self) -> Result<String, CliError> {
+        let (facts, settings) = (self.facts, &self.facts.settings);
+        let same = self.other.map(|plan| &plan.model).filter(|m| m.embed_dim == facts.embed_dim);
+        let heads = settings
+            .num_heads
+            .or(same.map(|model| model.num_heads))
+            .or(checkpoint::usual_heads(facts.embed_dim));
+        let what = format!("how many attention heads its encoder of width {} has", facts.embed_dim);
+        let asked = self.ask != Ask::Nothing;
+        Ok(format!(
+            "[model]\npatch_size = {}\nembed_dim = {}\ndepth = {}\nmlp_ratio = {:?}\nnorm_eps = {:?}\n{}",
+            facts.patch_size,
+            facts.embed_dim,
+            facts.depth,
+            facts.mlp_ratio(),
+            settings.norm_eps.unwrap_or(1e-6),
+            self.heads("num_heads", heads, asked, &what)?
+        ))
+    }
+
+    fn decoder(&self, decoder: &DecoderFacts) -> Result<String, CliError> {
+        let width = decoder.embed_dim;
+        let same = self.other.map(|plan| &plan.model).filter(|m| m.decoder_embed_dim == width);
+        let heads = decoder
+            .num_heads
+            .or(same.map(|model| model.decoder_num_heads))
+            .or(checkpoint::usual_decoder_heads(width));
+        let what = format!("how many attention heads its decoder of width {width} has");
+        let asked = self.ask == Ask::Everything;
+        Ok(format!(
+            "decoder_embed_dim = {width}\ndecoder_depth = {}\n{}",
+            decoder.depth,
+            self.heads("decoder_num_heads", heads, asked, &what)?
+        ))
+    }
+
+    /// A line that gives a number of heads. Where it is unknown: an error if it is asked for, else one head, which fits
+    /// every width and is used for nothing.
+    fn heads(
+        &self,
+        key: &str,
+        heads: Option<usize>,
+        asked: bool,
+        what: &str,
+    ) -> Result<String, CliError> {
+        match heads {
+            Some(heads) => Ok(format!("{key} = {heads}\n")),
+            None if self.is_set(&format!("model.{key}")) => Ok(String::new()),
+            None if asked => Err(self.missing(&format!("model.{key}"), what)),
+            None => Ok(format!("{key} = 1\n")),
+        }
+    }
+
+    fn pretrain(&self) -> Result<String, CliError> {
+        let settings = &self.facts.settings;
+        let other = self.other.and_then(|plan| plan.pretrain.as_ref());
+        let norm_pix_loss = settings.norm_pix_loss.or(other.map(|plan| plan.norm_pix_loss));
+        let key = "pretrain.norm_pix_loss";
+        let mut text = match norm_pix_loss {
+            Some(on) => format!("[pretrain]\nnorm_pix_loss = {on}\n"),
+            None if self.ask == Ask::Everything && !self.is_set(key) => {
+                return Err(self.missing(key, "whether its decoder paints normalized patches"));
+            }
+            None => "[pretrain]\n".to_owned(),
+        };
+        if let Some(ratio) = settings.mask_ratio.or(other.map(|plan| plan.mask_ratio)) {
+            let _ = writeln!(text, "mask_ratio = {ratio:?}");
+        }
+        Ok(text)
+    }
+
+    fn is_set(&self, key: &str) -> bool {
+        let name = |set: &'_ String| set.split_once('=').map(|(name, _)| name.trim().to_owned());
+        self.set.iter().any(|set| name(set).is_some_and(|name| name == key))
+    }
+
+    fn missing(&self, key: &str, what: &str) -> CliError {
+        CliError::Usage(format!(
+            "{} does not say {what}\nhint: give `{key}`: --set {key}=..., or --recipe FILE with the model's own recipe",
+            self.path.display()
+        ))
+    }
+}
+
+/// Fails where a plan contradicts the checkpoint: what a shape or a `config.json` says cannot be set otherwise.
+fn agrees(path: &Path, facts: &Facts, plan: &Plan) -> Result<(), CliError> {
+    let (model, settings) = (&plan.model, &facts.settings);
+    let mut pairs = vec![
+        ("model.patch_size", Some(facts.patch_size), model.patch_size),
+        ("model.embed_dim", Some(facts.embed_dim), model.embed_dim),
+        ("model.depth", Some(facts.depth), model.depth),
+        ("model.num_heads", settings.num_heads, model.num_heads),
+        ("data.in_chans", Some(facts.in_chans), plan.data.in_chans),
+        ("data.input_size", facts.input_size, plan.data.input_size),
+    ];
+    if let Some(decoder) = &facts.decoder {
+        pairs.extend([
+            ("model.decoder_embed_dim", Some(decoder.embed_dim), model.decoder_embed_dim),
+            ("model.decoder_depth", Some(decoder.depth), model.decoder_depth),
+            ("model.decoder_num_heads", decoder.num_heads, model.decoder_num_heads),
+        ]);
+    }
+    let contradiction = |key: &str, stated: String, given: String| {
+        CliError::Usage(format!(
+            "{key} = {given} contradicts {}, which says {stated}\nhint: leave it out, or give {key}={stated}",
+            path.display()
+        ))
+    };
+    for (key, stated, given) in pairs {
+        match stated {
+            Some(stated) if stated != given => {
+                return Err(contradiction(key, stated.to_string(), given.to_string()));
+            }
+            _ => {}
+        }
+    }
+    if (model.embed_dim as f64 * model.mlp_ratio) as usize != facts.mlp_dim {
+        let (stated, given) = (facts.mlp_ratio().to_string(), model.mlp_ratio.to_string());
+        return Err(contradiction("model.mlp_ratio", stated, given));
+    }
+    let norm_pix_loss = plan.pretrain.as_ref().map(|pretrain| pretrain.norm_pix_loss);
+    match (settings.norm_pix_loss, norm_pix_loss) {
+        (Some(stated), Some(given)) if stated != given && facts.decoder.is_some() => {
+            Err(contradiction("pretrain.norm_pix_loss", stated.to_string(), given.to_string()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,125 @@
+//! `mae convert`: anyone's checkpoint into anyone's format.
+
+use super::CliError;
+use super::checkpoint_args::Ask;
+use super::checkpoint_args::Ready;
+use super::checkpoint_args::ready;
+use super::output;
+use crate::checkpoint;
+use crate::checkpoint::ExportSettings;
+use crate::checkpoint::Format;
+use clap::ValueEnum;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Convert a checkpoint: PyTorch, Paddle, timm, Hugging Face and this program's own, recognised by their content
+///
+/// Weights are copied bit for bit. What a file does not say (heads of an unusual width, `norm_pix_loss`) is asked for by name.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// A checkpoint folder, a .pth, .bin, .pd, .pdparams or .safetensors file, or a Hugging Face folder
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// What to make; it must not exist yet
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// The format of OUT
+    #[arg(long, value_enum, default_value_t = To::Mae)]
+    to: To,
+    /// Take what IN does not say from this recipe
+    #[arg(long, value_name = "RECIPE")]
+    recipe: Option<PathBuf>,
+    /// Set one key, as `model.num_heads=4`
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// A checkpoint folder of this program
+    Mae,
+    /// A safetensors file with the official names
+    Official,
+    /// A safetensors file that timm loads; a decoder is left out
+    Timm,
+    /// A folder that `from_pretrained` loads
+    Huggingface,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    output::start_log();
+    let out = &args.output;
+    if out.exists() {
+        return Err(CliError::Usage(format!(
+            "{} is there already\nhint: choose another name, or remove it",
+            out.display()
+        )));
+    }
+    let is_file = out.extension().is_some_and(|ending| ending == "safetensors");
+    if is_file && matches!(args.to, To::Mae | To::Huggingface) {
+        return Err(CliError::Usage(format!(
+            "{}: this format is a folder\nhint: leave the ending off, or write one file with `--to official`",
+            out.display()
+        )));
+    }
+    let ask = match args.to {
+        To::Mae | To::Huggingface => Ask::Everything,
+        To::Official | To::Timm => Ask::Nothing,
+    };
+    let ready = ready(&args.input, args.recipe.as_deref(), &args.set, ask)?;
+    let facts = &ready.opened.facts;
+    let mut left_out = 0;
+    match args.to {
+        To::Mae => checkpoint::publish(out, &ready.opened.file, &ready.meta)?,
+        To::Official => checkpoint::write_official(&ready.opened.file, out)?,
+        To::Timm => left_out = checkpoint::write_timm(&ready.opened.file, facts, out)?,
+        To::Huggingface => {
+            checkpoint::write_huggingface(&ready.opened.file, facts, &settings(&ready), out)?;
+        }
+    }
+    if left_out > 0 {
+        output::warning(&format!(
+            "{left_out} tensors of the decoder are left out: timm has no decoder"
+        ));
+    }
+    Ok(output::result(&summary(&ready, out))?)
+}
+
+fn settings(ready: &Ready) -> ExportSettings {
+    let Ready { plan, meta, .. } = ready;
+    ExportSettings {
+        num_heads: plan.model.num_heads,
+        decoder_num_heads: plan.model.decoder_num_heads,
+        input_size: plan.data.input_size,
+        norm_eps: plan.model.norm_eps,
+        mask_ratio: plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.mask_ratio),
+        norm_pix_loss: plan.pretrain.as_ref().is_some_and(|pretrain| pretrain.norm_pix_loss),
+        mean: plan.data.mean.clone(),
+        std: plan.data.std.clone(),
+        class_names: meta.class_names.clone(),
+    }
+}
+
+fn summary(ready: &Ready, out: &Path) -> String {
+    let format = match ready.opened.format {
+        Format::Mae => "a checkpoint of mae",
+        Format::Pickle => "a pickle",
+        Format::HuggingFace => "Hugging Face's",
+        Format::Safetensors => "safetensors",
+    };
+    let facts = &ready.opened.facts;
+    let what = match facts.stage() {
+        "pretrain" => "a masked autoencoder".to_owned(),
+        "finetune" => format!("a classifier of {} classes", facts.num_classes()),
+        "linprobe" => format!("a linear probe of {} classes", facts.num_classes()),
+        _ => "an encoder".to_owned(),
+    };
+    format!(
+        "{} ({format}: {what}, width {}, {} blocks, patches of {}) -> {}",
+        ready.opened.path.display(),
+        facts.embed_dim,
+        facts.depth,
+        facts.patch_size,
+        out.display()
+    )
+}

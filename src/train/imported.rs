@@ -1,0 +1,167 @@
+//! Starting from, and going on with, other people's checkpoints.
+
+use super::TrainError;
+use super::dims;
+use super::state::Place;
+use super::state::State;
+use crate::checkpoint;
+use crate::checkpoint::Opened;
+use crate::checkpoint::OptimizerState;
+use crate::checkpoint::load_module;
+use crate::data::DataSet;
+use crate::model::Mae;
+use crate::model::Vit;
+use crate::optim::Optimizer;
+use crate::optim::StateError;
+use crate::recipe::Job;
+use crate::recipe::ModelPlan;
+use crate::recipe::Plan;
+use crate::recipe::Source;
+use crate::recipe::StageKind;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Fails where a file says how many heads its attention has and the recipe says otherwise: shapes would not tell.
+pub(super) fn same_heads(opened: &Opened, model: &ModelPlan) -> Result<(), TrainError> {
+    let settings = &opened.facts.settings;
+    let pairs = [
+        ("model.num_heads", settings.num_heads, model.num_heads),
+        ("model.decoder_num_heads", settings.decoder_num_heads, model.decoder_num_heads),
+    ];
+    for (key, stated, planned) in pairs {
+        let counts = key == "model.num_heads" || opened.facts.stage() == "pretrain";
+        match stated {
+            Some(stated) if stated != planned && counts => {
+                return Err(TrainError::Setting {
+                    problem: format!(
+                        "{} has {key} = {stated}, the recipe {planned}: its shapes fit, its numbers would be wrong",
+                        opened.path.display()
+                    ),
+                    hint: format!("--set {key}={stated}"),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Fails, before anything is trained, where the file that a job starts from does not fit.
+pub(super) fn check(job: &Job, plan: &Plan, data: &DataSet) -> Result<(), TrainError> {
+    let Some(Source::File(path)) = &job.from else { return Ok(()) };
+    let opened = checkpoint::open(path)?;
+    // A decoder that is left aside may have any heads.
+    let encoder_alone = ModelPlan {
+        decoder_num_heads: opened.facts.settings.decoder_num_heads.unwrap_or(0),
+        ..plan.model.clone()
+    };
+    same_heads(&opened, &encoder_alone)?;
+    let encoder = dims::encoder(&plan.model, &plan.data);
+    let global_pool = match job.stage {
+        StageKind::Linprobe => plan.linprobe.as_ref().is_some_and(|probe| probe.global_pool),
+        _ => plan.finetune.as_ref().is_some_and(|finetune| finetune.global_pool),
+    };
+    let vit = Vit::zeros(&encoder, data.facts.num_classes, global_pool, &Device::flex());
+    checkpoint::load_encoder(vit, &opened.file, path)?;
+    Ok(())
+}
+
+/// Fails, before anything is trained, where a pre-training cannot go on from the file at `path`.
+pub(super) fn check_resume(path: &Path, plan: &Plan) -> Result<(), TrainError> {
+    let opened = checkpoint::open(path)?;
+    going_on(&opened, plan)?;
+    let zeros = zeros(plan, &Device::flex());
+    load_module(zeros, &opened.file, path)?;
+    Ok(())
+}
+
+fn zeros(plan: &Plan, device: &Device) -> Mae {
+    let encoder = dims::encoder(&plan.model, &plan.data);
+    Mae::zeros(&encoder, &dims::decoder(&plan.model), device)
+}
+
+/// Puts the weights, the optimizer's state and the epoch of the file at `path` into a fresh state.
+pub(super) fn resume(
+    state: State<Mae>,
+    path: &Path,
+    plan: &Plan,
+) -> Result<State<Mae>, TrainError> {
+    let opened = checkpoint::open(path)?;
+    let (optimizer_state, seen) = going_on(&opened, plan)?;
+    let model = load_module(state.model, &opened.file, path)?;
+    let mut optimizer = state.optimizer;
+    let device = model.devices().into_iter().next().unwrap_or_default();
+    load_optimizer(&mut optimizer, optimizer_state, &device)
+        .map_err(|error| setting(path, &error.to_string(), "take another checkpoint"))?;
+    Ok(State { model, optimizer, place: Place { epoch: seen + 1, ..Place::start() } })
+}
+
+/// Gives an optimizer the moments and the number of updates that a checkpoint holds.
+pub fn load_optimizer(
+    optimizer: &mut Optimizer,
+    state: &OptimizerState,
+    device: &Device,
+) -> Result<(), StateError> {
+    let mut moments = BTreeMap::new();
+    for (name, [first, second]) in &state.moments {
+        for (kind, moment) in [("exp_avg", first), ("exp_avg_sq", second)] {
+            let data = TensorData::new(moment.values.clone(), [moment.values.len()]);
+            moments.insert(format!("{kind}.{name}"), Tensor::from_data(data, device));
+        }
+    }
+    optimizer.load(moments, state.updates)
+}
+
+/// Gives the optimizer's state and the epochs that a file has seen, if a pre-training of `plan` can go on from there.
+fn going_on<'a>(
+    opened: &'a Opened,
+    plan: &Plan,
+) -> Result<(&'a OptimizerState, usize), TrainError> {
+    let path = &opened.path;
+    let refuse = |problem: &str, hint: &str| Err(setting(path, problem, hint));
+    let Some(pretrain) = &plan.pretrain else {
+        return refuse("there is no [pretrain] to go on with", "add [pretrain]");
+    };
+    let start_afresh = "to start from its weights alone, use it in finetune.from or linprobe.from";
+    let state = match &opened.optimizer {
+        Ok(state) => state,
+        Err(why) => {
+            return refuse(&format!("a pre-training cannot go on from it: {why}"), start_afresh);
+        }
+    };
+    let Some(seen) = opened.facts.settings.epoch else {
+        return refuse("it does not say how many epochs it has seen", start_afresh);
+    };
+    let epochs = pretrain.training.epochs;
+    if seen >= epochs {
+        let problem = format!("it has seen {seen} epochs, pretrain.epochs is {epochs}");
+        return refuse(
+            &problem,
+            "--set pretrain.epochs to more: the schedule is the whole training's",
+        );
+    }
+    if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < seen) {
+        let problem =
+            format!("it has seen {seen} epochs, so pretrain.checkpoint_epochs cannot have {epoch}");
+        return refuse(&problem, "take the earlier epochs out of the list");
+    }
+    same_heads(opened, &plan.model)?;
+    match opened.facts.settings.norm_pix_loss {
+        Some(stated) if stated != pretrain.norm_pix_loss => refuse(
+            &format!(
+                "it was trained with norm_pix_loss = {stated}, the recipe has {}",
+                pretrain.norm_pix_loss
+            ),
+            &format!("--set pretrain.norm_pix_loss={stated}"),
+        ),
+        _ => Ok((state, seen)),
+    }
+}
+
+fn setting(path: &Path, problem: &str, hint: &str) -> TrainError {
+    TrainError::Setting { problem: format!("{}: {problem}", path.display()), hint: hint.to_owned() }
+}

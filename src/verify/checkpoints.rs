@@ -1,0 +1,214 @@
+//! Kinds `checkpoint_mae` and `checkpoint_vit`: other people's files, read, loaded, and run.
+
+use super::case::Case;
+use super::case::VerifyError;
+use super::forward;
+use super::networks;
+use super::networks::vector;
+use super::report::Comparison;
+use super::tolerances::Tolerances;
+use super::updates;
+use crate::checkpoint;
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::Head;
+use crate::checkpoint::Opened;
+use crate::model;
+use crate::model::EncoderDims;
+use crate::model::Mae;
+use crate::model::Vit;
+use crate::optim;
+use crate::train;
+use burn::module::Module;
+use burn::tensor::Device;
+
+pub(super) fn mae(
+    case: &Case,
+    device: &Device,
+    tolerances: &Tolerances,
+    out: &mut Comparison,
+) -> Result<(), VerifyError> {
+    let decoder = networks::decoder(case)?;
+    for file in case.texts("files")? {
+        let opened = open(case, &file)?;
+        let tolerance = weights(case, &file, &opened, tolerances, out)?;
+        let encoder = dims(case, &opened)?;
+        let mae = Mae::zeros(&encoder, &decoder, device);
+        let mae = checkpoint::load_module(mae, &opened.file, &opened.path);
+        let mae = mae.map_err(|error| refused(case, &file, &error))?;
+        let masks = forward::masks(case, &case.floats("noise")?, encoder.num_patches())?;
+        let imgs = networks::images(case, &encoder, 0, device)?;
+        if case.has("ids_restore") {
+            forward::exact_ids(case, &masks, out)?;
+        }
+        out.absolute(format!("{file}: mask"), &masks.mask, &case.floats("mask")?, 0.0);
+        let latent = mae.forward_encoder(imgs.clone(), &masks);
+        let tokens = vector(mae.forward_decoder(latent, &masks));
+        let output = mae.forward(imgs, &masks, case.flag("norm_pix_loss")?);
+        let (loss, pred) = (vector(output.loss), vector(output.pred));
+        out.relative(format!("{file}: loss"), &loss, &case.floats("loss")?, tolerance);
+        let expected = case.floats("pred")?;
+        if is_raw_buffer(&expected, &pred, &tokens, encoder.patch_values()) {
+            let name = format!("{file}: pred (a view's buffer, written without its strides)");
+            let from = encoder.patch_values();
+            out.relative(name, &tokens[from..from + expected.len()], &expected, tolerance);
+        } else {
+            out.relative(format!("{file}: pred"), &pred, &expected, tolerance);
+        }
+    }
+    if case.get("encoder_only").is_some() {
+        let file = case.text("encoder_only")?;
+        let opened = open(case, &file)?;
+        weights(case, &file, &opened, tolerances, out)?;
+        let vit = Vit::zeros(&dims(case, &opened)?, 1, false, device);
+        let vit = checkpoint::load_encoder(vit, &opened.file, &opened.path);
+        vit.map_err(|error| refused(case, &file, &error))?;
+    }
+    Ok(())
+}
+
+/// Kind `resume_step`: the update that follows the state of an optimizer in somebody's file.
+pub(super) fn resume_step(
+    case: &Case,
+    device: &Device,
+    tolerances: &Tolerances,
+    out: &mut Comparison,
+) -> Result<(), VerifyError> {
+    let (decay, lr) = (case.number("weight_decay")?, case.number("lr")?);
+    for file in case.texts("files")? {
+        let opened = open(case, &file)?;
+        let state =
+            opened.optimizer.as_ref().map_err(|why| case.error(format!("{file}: {why}")))?;
+        let seen = opened.facts.settings.epoch.map_or(f64::NAN, |epoch| epoch as f64);
+        out.absolute(format!("{file}: epoch"), &[seen], &[case.number("epoch")?], 0.0);
+        let updates = case.number("updates")?;
+        out.absolute(format!("{file}: updates"), &[state.updates as f64], &[updates], 0.0);
+        let encoder = dims(case, &opened)?;
+        let mae = Mae::zeros(&encoder, &networks::decoder(case)?, device);
+        let mae = checkpoint::load_module(mae, &opened.file, &opened.path);
+        let mae = mae.map_err(|error| refused(case, &file, &error))?;
+        let mut optimizer = train::optimizer(&mae, updates::adamw(case)?, |name, shape| {
+            optim::pretrain_group(name, shape, decay)
+        });
+        train::load_optimizer(&mut optimizer, state, device)
+            .map_err(|error| case.error(format!("{file}: {error}")))?;
+        let masks = forward::masks(case, &case.floats("noise")?, encoder.num_patches())?;
+        let replica = mae.clone().train();
+        let imgs = networks::images(case, &encoder, 0, device)?;
+        let mut grads = replica.forward(imgs, &masks, case.flag("norm_pix_loss")?).loss.backward();
+        let grads = model::grads(&replica, &mut grads);
+        let mae = updates::step(mae, &mut optimizer, grads, lr);
+        // The key biases' moments are rounding noise in the file already.
+        updates::same_parameters(case, &mae, "after.", lr, tolerances, out)?;
+    }
+    Ok(())
+}
+
+pub(super) fn vit(
+    case: &Case,
+    device: &Device,
+    tolerances: &Tolerances,
+    out: &mut Comparison,
+) -> Result<(), VerifyError> {
+    let (classes, global_pool) = (case.count("num_classes")?, case.flag("global_pool")?);
+    for file in case.texts("files")? {
+        let opened = open(case, &file)?;
+        let tolerance = weights(case, &file, &opened, tolerances, out)?;
+        if opened.facts.head != (Head::Linear { classes, global_pool }) {
+            return Err(case.error(format!(
+                "{file} has {:?}, expected a linear head of {classes} classes, global_pool {global_pool}",
+                opened.facts.head
+            )));
+        }
+        let encoder = dims(case, &opened)?;
+        let vit = Vit::zeros(&encoder, classes, global_pool, device);
+        let vit = checkpoint::load_module(vit, &opened.file, &opened.path);
+        let vit = vit.map_err(|error| refused(case, &file, &error))?;
+        let logits = vector(vit.forward(networks::images(case, &encoder, 0, device)?));
+        out.relative(format!("{file}: logits"), &logits, &case.floats("logits")?, tolerance);
+    }
+    Ok(())
+}
+
+/// Whether a recorded prediction is the decoder's output `[N, 1 + L, P]` from its second row on, read without strides.
+///
+/// Paddle 3.3.1 hands out a slice's buffer like that: the second image's first row is its class token's. The numbers are
+/// all there, so all are compared, where they stand.
+fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: usize) -> bool {
+    let distance = |got: &[f32]| -> f64 {
+        got.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)
+    };
+    let raw = tokens.get(patch_values..).unwrap_or_default();
+    raw.len() >= expected.len() && distance(raw) < 1e-3 * distance(pred)
+}
+
+fn open(case: &Case, file: &str) -> Result<Opened, VerifyError> {
+    checkpoint::open(&case.folder.join(file)).map_err(|error| refused(case, file, &error))
+}
+
+fn refused(case: &Case, file: &str, error: &CheckpointError) -> VerifyError {
+    case.error(format!("{file}: {error}"))
+}
+
+/// The case's dimensions, with the file's epsilon; heads that the file states must be the case's.
+fn dims(case: &Case, opened: &Opened) -> Result<EncoderDims, VerifyError> {
+    let settings = &opened.facts.settings;
+    let dims = networks::encoder(case)?;
+    match settings.num_heads {
+        Some(heads) if heads != dims.num_heads => {
+            Err(case.error(format!("{}: num_heads is {heads}", opened.path.display())))
+        }
+        _ => Ok(EncoderDims { norm_eps: settings.norm_eps.unwrap_or(dims.norm_eps), ..dims }),
+    }
+}
+
+/// Compares a file's tensors with the case's `weights.*`, where it has them: bit by bit.
+///
+/// Gives how near its outputs must be: a file of half precision holds rounded weights, and has the case's
+/// `half_tolerance`.
+fn weights(
+    case: &Case,
+    file: &str,
+    opened: &Opened,
+    tolerances: &Tolerances,
+    out: &mut Comparison,
+) -> Result<f64, VerifyError> {
+    let tensors = &opened.file.tensors;
+    let mut expected = Vec::new();
+    for name in tensors.keys().filter(|name| case.has(&format!("weights.{name}"))) {
+        expected.push((name, case_weight(case, name)?));
+    }
+    let round = |v: &f32| burn::tensor::f16::from_f32(*v).to_f32();
+    let is = |rounded: bool| {
+        expected.iter().all(|(name, values)| {
+            let same =
+                |a: &f32, b: &f32| a.to_bits() == if rounded { round(b) } else { *b }.to_bits();
+            let got = &tensors[*name].values;
+            got.len() == values.len() && got.iter().zip(values).all(|(a, b)| same(a, b))
+        })
+    };
+    let half = case.get("half_tolerance").is_some() && !is(false) && is(true);
+    for (name, values) in &expected {
+        let values: Vec<f32> =
+            if half { values.iter().map(round).collect() } else { values.clone() };
+        out.absolute(format!("{file}: {name}"), &tensors[*name].values, &values, 0.0);
+    }
+    if half { case.number("half_tolerance") } else { Ok(tolerances.forward) }
+}
+
+/// A weight of the case in the official orientation: Paddle's cases hold linear weights as `[in, out]`.
+fn case_weight(case: &Case, name: &str) -> Result<Vec<f32>, VerifyError> {
+    let full = format!("weights.{name}");
+    let values = case.floats(&full)?;
+    let transposed =
+        case.shape::<2>("weights.blocks.0.attn.qkv.weight").is_ok_and(|[a, b]| b == 3 * a);
+    match case.shape::<2>(&full) {
+        Ok([rows, columns]) if transposed => {
+            let at = |c: usize, r: usize| values[r * columns + c];
+            Ok((0..columns)
+                .flat_map(|c| (0..rows).map(move |r| (c, r)))
+                .map(|(c, r)| at(c, r))
+                .collect())
+        }
+        _ => Ok(values),
+    }
+}

@@ -1,0 +1,257 @@
+//! Other people's checkpoints: used wherever one is taken, converted and back, refused with what would fit.
+
+#![expect(clippy::unwrap_used, reason = "a file that cannot be read is a failed test")]
+
+use super::program::Bench;
+use super::program::TINY;
+use mae::checkpoint;
+use mae::checkpoint::HostTensor;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+fn golden(name: &str) -> String {
+    format!("{}/tests/golden/checkpoints/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The bits of a checkpoint's tensors by name.
+fn bits(path: impl AsRef<Path>) -> BTreeMap<String, (Vec<usize>, Vec<u32>)> {
+    let bits = |t: HostTensor| (t.shape, t.values.into_iter().map(f32::to_bits).collect());
+    let opened = checkpoint::open(path.as_ref()).unwrap();
+    opened.file.tensors.into_iter().map(|(name, tensor)| (name, bits(tensor))).collect()
+}
+
+/// What the small models' files do not say.
+const HEADS: [&str; 4] = ["--set", "model.num_heads=2", "--set", "model.decoder_num_heads=2"];
+
+/// A recipe for the models in `tests/golden/checkpoints`.
+fn fitting() -> String {
+    TINY.replace("patch_size = 2", "patch_size = 4\nmlp_ratio = 2")
+        .replace("linprobe", "linprobe_of")
+        .split("[linprobe_of]")
+        .next()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn converted_to_every_format_and_back_a_checkpoint_is_the_same_to_the_bit() {
+    for (name, formats) in [
+        ("torch-mae/checkpoint-2.pth", &["mae", "official", "huggingface"][..]),
+        ("torch-mae/legacy.pth", &["mae", "official", "huggingface"]),
+        ("torch-mae/half.pth", &["mae", "official", "huggingface"]),
+        ("torch-mae/checkpoint-2.pd", &["mae", "official", "huggingface"]),
+        ("torch-mae/weights.pdparams", &["mae", "official", "huggingface"]),
+        ("torch-mae/encoder-only.pth", &["mae", "official", "timm"]),
+        ("huggingface-vitmae", &["mae", "official", "huggingface"]),
+        ("huggingface-vit", &["mae", "official", "timm", "huggingface"]),
+        ("timm-avg/checkpoint-9.pth", &["mae", "official", "timm"]),
+        ("timm-token/pytorch_model.bin", &["mae", "official", "timm", "huggingface"]),
+        ("timm-token/model.safetensors", &["mae", "official", "timm", "huggingface"]),
+    ] {
+        let bench = Bench::new(TINY);
+        let before = bits(golden(name));
+        for to in formats {
+            let out = if ["mae", "huggingface"].contains(to) { "out" } else { "out.safetensors" };
+            let (source, norm) = (golden(name), ["--set", "pretrain.norm_pix_loss=true"]);
+            let args = [&["convert", &source, out, "--to", to][..], &HEADS, &norm].concat();
+            bench.done(&args);
+            assert!(bits(bench.path(out)) == before, "{name} to {to}");
+            let back = [&["convert", out, "back", "--to", "mae"][..], &HEADS, &norm].concat();
+            bench.done(&back);
+            assert!(bits(bench.path("back")) == before, "{name} to {to} and back");
+            for made in [out, "back"] {
+                let path = bench.path(made);
+                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+                    .unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_file_does_not_say_is_asked_for_and_a_contradiction_is_refused() {
+    let bench = Bench::new(&fitting());
+    let mae = golden("torch-mae/legacy.pth");
+    let convert = |more: &[&str]| {
+        let args = [&["convert", &mae, "out", "--to", "huggingface"][..], more].concat();
+        bench.refused(&args, 2)
+    };
+    assert!(convert(&[]).contains("--set model.num_heads="));
+    assert!(convert(&HEADS[..2]).contains("--set model.decoder_num_heads="));
+    assert!(convert(&HEADS).contains("--set pretrain.norm_pix_loss="));
+    let whole = [&HEADS[..], &["--set", "pretrain.norm_pix_loss=true"]].concat();
+    for (set, expected) in [
+        ("model.depth=3", "model.depth = 3 contradicts"),
+        ("model.embed_dim=32", "which says 16"),
+        ("model.mlp_ratio=4", "model.mlp_ratio"),
+        ("data.input_size=16", "which says 8"),
+        ("model.num_heads=3", "model.num_heads"),
+        ("model.num_haeds=2", "did you mean `num_heads`?"),
+    ] {
+        let error = convert(&[&whole[..], &["--set", set]].concat());
+        assert!(error.contains(expected), "{set}: {error}");
+    }
+    assert!(!bench.path("out").exists());
+    // What agrees with the file, or is about a part it lacks, is accepted; a recipe says the rest.
+    let agreeing = ["--set", "model.depth=2", "--set", "finetune.drop_path=0.2"];
+    bench.done(&[&["convert", &mae, "out", "--recipe", "r.toml"][..], &agreeing].concat());
+    assert!(
+        bench
+            .refused(&["convert", &mae, "out", "--recipe", "r.toml"], 2)
+            .contains("is there already")
+    );
+    let huggingface = golden("huggingface-vit");
+    let error = bench.refused(&["convert", &huggingface, "hf", "--set", "model.num_heads=4"], 2);
+    assert!(error.contains("which says 2"), "{error}");
+}
+
+#[test]
+fn a_format_that_cannot_hold_a_checkpoint_says_why() {
+    let bench = Bench::new(TINY);
+    let average = golden("timm-avg/model.safetensors");
+    let to = |input: &str, to: &str| {
+        let args = [&["convert", input, "out", "--to", to][..], &HEADS].concat();
+        bench.refused(&args, 2)
+    };
+    assert!(to(&average, "huggingface").contains("mean of the patches"));
+    assert!(to(&golden("torch-mae/encoder-only.pth"), "huggingface").contains("encoder alone"));
+    bench.done(&["run", "r.toml"]);
+    let probe = "runs/tiny/linprobe/from-0003/checkpoints/epoch-0002";
+    assert!(to(probe, "timm").contains("BatchNorm"));
+    assert!(to(probe, "huggingface").contains("BatchNorm"));
+    assert!(!bench.path("out").exists());
+    bench.done(&["convert", probe, "probe.safetensors", "--to", "official"]);
+    let json = |checkpoint: &str| {
+        bench.done(&[
+            "eval",
+            checkpoint,
+            "--data",
+            "r.toml",
+            "--set",
+            "model.num_heads=2",
+            "--json",
+        ])
+    };
+    assert_eq!(json("probe.safetensors"), json(probe));
+    let decoder = golden("torch-mae/legacy.pth");
+    let output =
+        bench.mae(&[&["convert", &decoder, "t.safetensors", "--to", "timm"][..], &HEADS].concat());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("timm has no decoder"));
+}
+
+#[test]
+fn anybodys_classifier_answers_eval_and_predict() {
+    let bench = Bench::new(&TINY.replace("input_size = 8", "input_size = 8\nnum_classes = 10"));
+    let photo = image::RgbImage::from_fn(30, 20, |x, y| image::Rgb([x as u8 * 8, y as u8, 90]));
+    photo.save(bench.path("a.png")).unwrap();
+    let text = bench.done(&["predict", &golden("huggingface-vit"), "a.png"]);
+    assert!(["ant", "bee", "cat", "dog", "elk"].iter().all(|name| text.contains(name)), "{text}");
+    let timm = golden("timm-token/pytorch_model.bin");
+    assert!(bench.refused(&["predict", &timm, "a.png"], 2).contains("model.num_heads"));
+    let text = bench.done(&["predict", &timm, "a.png", "--set", "model.num_heads=2"]);
+    assert!(text.contains("LABEL_4"), "{text}");
+    let heads = ["--set", "model.num_heads=2"];
+    let error = bench.refused(&[&["eval", &timm][..], &heads].concat(), 2);
+    assert!(error.contains("--data"), "{error}");
+    let error = bench.refused(&[&["eval", &timm, "--data", "r.toml"][..], &heads].concat(), 2);
+    assert!(error.contains("tells 5 classes apart, the data has 10"), "{error}");
+    let error = bench.refused(
+        &["predict", &golden("torch-mae/encoder-only.pth"), "a.png", "--set", "model.num_heads=2"],
+        2,
+    );
+    assert!(error.contains("no classifier"), "{error}");
+}
+
+#[test]
+fn a_fine_tuning_starts_from_anybodys_encoder_or_says_what_would_fit() {
+    let from = |name: &str| format!("finetune.from={}", golden(name));
+    let bench = Bench::new(&fitting());
+    let run = |name: &str, runs: &str| {
+        bench.done(&["run", "r.toml", "--stage", "finetune", "--runs", runs, "--set", &from(name)])
+    };
+    // One model in five files: the same fine-tuning, to the digit.
+    let digits = |table: &str| {
+        table.lines().nth(1).unwrap().split(',').take(6).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = digits(&run("torch-mae/checkpoint-2.pth", "pth"));
+    for (name, runs) in
+        [("torch-mae/weights.pdparams", "pd"), ("torch-mae/encoder-only.pth", "encoder")]
+    {
+        assert_eq!(digits(&run(name, runs)), first, "{name}");
+    }
+    run("huggingface-vitmae", "hf");
+    let refused = |recipe: &str, name: &str| {
+        let bench = Bench::new(recipe);
+        let set = from(name);
+        let error = bench.refused(&["run", "r.toml", "--set", &set], 2);
+        assert!(!bench.path("runs").exists(), "{error}");
+        error
+    };
+    let error = refused(TINY, "torch-mae/checkpoint-2.pth");
+    for expected in [
+        "patch_embed.proj.weight is [16, 3, 4, 4], expected [16, 3, 2, 2]",
+        "model.patch_size = 4",
+        "model.depth = 2",
+    ] {
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let other_heads = fitting().replace("\nnum_heads = 2", "\nnum_heads = 4");
+    let error = refused(&other_heads, "huggingface-vitmae");
+    assert!(error.contains("--set model.num_heads=2"), "{error}");
+    let error = refused(&fitting(), "make.py");
+    assert!(error.contains("make.py"), "{error}");
+}
+
+#[test]
+fn a_pre_training_goes_on_from_somebodys_epoch_with_its_optimizer() {
+    let text = fitting()
+        .replace("checkpoint_epochs = [2]", "checkpoint_epochs = [3]")
+        .replace("epochs = 3", "epochs = 5");
+    let bench = Bench::new(&text);
+    let resume = |name: &str| format!("pretrain.resume={}", golden(name));
+    for (name, runs) in [("torch-mae/checkpoint-2.pth", "pth"), ("torch-mae/checkpoint-2.pd", "pd")]
+    {
+        bench.done(&[
+            "run",
+            "r.toml",
+            "--stage",
+            "pretrain",
+            "--runs",
+            runs,
+            "--set",
+            &resume(name),
+        ]);
+        let table = bench.read(&format!("{runs}/tiny/pretrain/epochs.csv"));
+        let epochs: Vec<&str> =
+            table.lines().skip(1).map(|l| l.split(',').next().unwrap()).collect();
+        assert_eq!(epochs, ["4", "5"], "{table}");
+        // The epoch it came with is kept as it came, for the fine-tunings.
+        let kept = bench.path(&format!("{runs}/tiny/pretrain/checkpoints/epoch-0003"));
+        assert!(bits(kept) == bits(golden(name)));
+    }
+    // Both files hold the same training; Paddle's linear moments come transposed.
+    let last =
+        |runs: &str| bits(bench.path(&format!("{runs}/tiny/pretrain/checkpoints/epoch-0005")));
+    assert!(last("pth") == last("pd"));
+    for (set, name, expected) in [
+        ("pretrain.epochs=3", "torch-mae/checkpoint-2.pth", "it has seen 3 epochs"),
+        (
+            "pretrain.checkpoint_epochs=[1]",
+            "torch-mae/checkpoint-2.pth",
+            "checkpoint_epochs cannot have 1",
+        ),
+        (
+            "pretrain.norm_pix_loss=false",
+            "torch-mae/checkpoint-2.pth",
+            "--set pretrain.norm_pix_loss=true",
+        ),
+        ("pretrain.epochs=5", "torch-mae/legacy.pth", "no optimizer state"),
+        ("model.depth=1", "torch-mae/checkpoint-2.pth", "model.depth = 2"),
+    ] {
+        let args = ["run", "r.toml", "--stage", "pretrain", "--set", &resume(name), "--set", set];
+        let error = bench.refused(&args, 2);
+        assert!(error.contains(expected), "{set}: {error}");
+        assert!(!bench.path("runs").exists());
+    }
+}
