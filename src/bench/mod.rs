@@ -9,7 +9,6 @@ use crate::recipe::StageKind;
 use crate::train;
 use crate::train::Event;
 use crate::train::Hands;
-use crate::train::Replicas;
 use crate::train::Stop;
 use crate::train::TrainError;
 use crate::train::Work;
@@ -70,7 +69,7 @@ pub fn bench_train(
     })?;
     let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
     let data = data::open(&plan.data, labels)?;
-    let replicas = Replicas::start(device.threads);
+    let replicas = device.replicas();
     let from = (stage != StageKind::Pretrain).then_some(recipe::Source::Scratch);
     let job = Job { stage, from, dir: "bench".to_owned() };
     let text = recipe::recipe_toml(&point.recipe);

@@ -132,8 +132,7 @@ fn mae_config(facts: &Facts, settings: &ExportSettings) -> Value {
     let mut config = shared_config(facts, settings);
     if let Some(decoder) = &facts.decoder {
         config["decoder_hidden_size"] = json!(decoder.embed_dim);
-        config["decoder_intermediate_size"] =
-            json!((decoder.embed_dim as f64 * facts.mlp_ratio()).round() as usize);
+        config["decoder_intermediate_size"] = json!(decoder.mlp_dim);
         config["decoder_num_attention_heads"] = json!(settings.decoder_num_heads);
         config["decoder_num_hidden_layers"] = json!(decoder.depth);
     }

@@ -2,6 +2,7 @@
 
 use super::HostTensor;
 use super::TensorFile;
+use super::inventory;
 use std::collections::BTreeMap;
 
 /// The network that a checkpoint's tensors fit. `None` is "the file does not say".
@@ -27,6 +28,7 @@ pub struct Facts {
 pub struct DecoderFacts {
     pub embed_dim: usize,
     pub depth: usize,
+    pub mlp_dim: usize,
     pub num_heads: Option<usize>,
 }
 
@@ -78,8 +80,7 @@ impl Facts {
             0 => return Err("it has no blocks.0".to_owned()),
             _ => shape::<2>(tensors, "blocks.0.mlp.fc1.weight")?[0],
         };
-        whole_blocks(tensors, "blocks.", depth, embed_dim, mlp_dim)?;
-        Ok(Self {
+        let facts = Self {
             input_size: grid(tensors.get("pos_embed")).map(|grid| grid * patch_size),
             patch_size,
             in_chans,
@@ -90,7 +91,9 @@ impl Facts {
             decoder: decoder(tensors, &settings)?,
             head: head(tensors)?,
             settings,
-        })
+        };
+        inventory::check(&facts, tensors)?;
+        Ok(facts)
     }
 
     /// The stage that leaves such a checkpoint; `encoder` where it is an encoder alone.
@@ -153,30 +156,6 @@ fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
     tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
 }
 
-/// Fails unless each block has its large matrices: a network is never built that is larger than its file.
-fn whole_blocks(
-    tensors: &BTreeMap<String, HostTensor>,
-    prefix: &str,
-    depth: usize,
-    width: usize,
-    mlp_dim: usize,
-) -> Result<(), String> {
-    for i in 0..depth {
-        for (layer, rows) in [("attn.qkv", 3 * width), ("mlp.fc1", mlp_dim)] {
-            let name = format!("{prefix}{i}.{layer}.weight");
-            let found = tensors.get(&name).map(|tensor| &tensor.shape[..]);
-            match found {
-                Some([a, b]) if (*a, *b) == (rows, width) => {}
-                Some(shape) => {
-                    return Err(format!("{name} is {shape:?}, expected {:?}", [rows, width]));
-                }
-                None => return Err(format!("{name} is missing")),
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Patches on a side of the image, where position embeddings are `[1, 1 + a square, D]`.
 fn grid(pos_embed: Option<&HostTensor>) -> Option<usize> {
     match pos_embed?.shape[..] {
@@ -198,8 +177,8 @@ fn decoder(
         0 => return Err("it has no decoder_blocks.0".to_owned()),
         _ => shape::<2>(tensors, "decoder_blocks.0.mlp.fc1.weight")?[0],
     };
-    whole_blocks(tensors, "decoder_blocks.", depth, embed_dim, mlp_dim)?;
-    Ok(Some(DecoderFacts { embed_dim, depth, num_heads: settings.decoder_num_heads }))
+
+    Ok(Some(DecoderFacts { embed_dim, depth, mlp_dim, num_heads: settings.decoder_num_heads }))
 }
 
 fn head(tensors: &BTreeMap<String, HostTensor>) -> Result<Head, String> {

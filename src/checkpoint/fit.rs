@@ -52,6 +52,16 @@ pub fn load_encoder(
     })
 }
 
+/// Gives a classifier all of a linear probe's encoder, `fc_norm` included; the head stays as it is.
+pub fn load_frozen(
+    vit: model::Vit,
+    file: &TensorFile,
+    path: &Path,
+) -> Result<model::Vit, CheckpointError> {
+    let frozen = |name: &str| !name.starts_with("head.");
+    load_named(vit, file, path, frozen, |_, tensor, _| tensor.values.clone())
+}
+
 /// Whether a shape is `[1, 1 + a square, width]`: a class token and the patches of a square image.
 fn is_grid(shape: &[usize], width: usize) -> bool {
     matches!(*shape, [1, tokens, d] if d == width && tokens > 1

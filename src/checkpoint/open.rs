@@ -11,6 +11,7 @@ use super::huggingface;
 use super::optimizer::OptimizerState;
 use super::pickle;
 use super::pickled;
+use super::timm;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -67,6 +68,13 @@ pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
         let (tensors, settings) = from_huggingface(&file, tensors)?;
         (Format::HuggingFace, tensors, settings)
     } else {
+        let config = if meta.is_some() { Value::Null } else { json_beside(&file, "config.json")? };
+        let settings = if timm::recognises(&config) {
+            let fc_norm = tensors.contains_key("fc_norm.weight");
+            timm::settings(&config, fc_norm).map_err(|why| CheckpointError::damaged(&file, why))?
+        } else {
+            settings
+        };
         (format, tensors, settings)
     };
     let tensors = TensorFile { tensors, note: String::new() };

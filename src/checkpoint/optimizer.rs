@@ -23,18 +23,29 @@ pub struct OptimizerState {
 
 /// Updates after which a power of a beta is 0 in float32, and the moments' correction 1.
 const MANY: usize = 1_000_000;
-/// The official `beta_2` of pre-training; its power outlives that of `beta_1`.
+/// The official AdamW of pre-training. The power of `beta_2` outlives that of `beta_1`.
+const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.95;
+const EPSILON: f64 = 1e-8;
 
 pub(super) fn from_dict(
     mut state: Vec<(Value, Value)>,
     weights: &[Weight],
     transposed: bool,
 ) -> Result<OptimizerState, String> {
-    match (take(&mut state, "state"), take(&mut state, "param_groups")) {
+    let state = match (take(&mut state, "state"), take(&mut state, "param_groups")) {
         (Some(Value::Dict(states)), Some(Value::List(groups))) => torch(states, &groups, weights),
         _ => paddle(state, weights, transposed),
+    }?;
+    for (name, [first, second]) in &state.moments {
+        let right = |v: &f32, least: f32| v.is_finite() && *v >= least;
+        if !first.values.iter().all(|v| right(v, f32::MIN))
+            || !second.values.iter().all(|v| right(v, 0.0))
+        {
+            return Err(format!("the optimizer's state of {name} holds values that cannot be"));
+        }
     }
+    Ok(state)
 }
 
 /// The official pre-training trains all but the fixed position embeddings.
@@ -48,6 +59,7 @@ fn torch(
     weights: &[Weight],
 ) -> Result<OptimizerState, String> {
     let ids = group_ids(groups)?;
+    official_rule(groups)?;
     let still = |w: &Weight| w.shape.len() == 1 || w.name.rsplit('.').next() == Some("bias");
     let order: Vec<&Weight> = match groups.len() {
         1 => trained(weights).collect(),
@@ -83,6 +95,30 @@ fn torch(
         moments.insert(weight.name.clone(), [moment("exp_avg")?, moment("exp_avg_sq")?]);
     }
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
+}
+
+/// Fails where a group was trained by another AdamW than the official pre-training's: its moments mean other things.
+fn official_rule(groups: &[Value]) -> Result<(), String> {
+    for group in groups {
+        let Value::Dict(group) = group else { continue };
+        for (key, value) in group {
+            let Value::Text(key) = key else { continue };
+            let other = match (key.as_str(), value) {
+                ("betas", Value::List(betas)) => {
+                    !matches!(betas[..], [Value::Float(a), Value::Float(b)] if a == BETA_1 && b == BETA_2)
+                }
+                ("eps", Value::Float(eps)) => *eps != EPSILON,
+                ("amsgrad" | "maximize", Value::Bool(on)) => *on,
+                _ => false,
+            };
+            if other {
+                return Err(format!(
+                    "its optimizer has another `{key}` than pre-training: betas ({BETA_1}, {BETA_2}), eps {EPSILON:e}, no amsgrad"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The numbers of the parameters, in the order of the groups.

@@ -11,7 +11,8 @@ use super::pickle::Value;
 use std::collections::BTreeMap;
 
 /// Where a training script puts the weights, if not at the top.
-const WEIGHTS: [&str; 4] = ["model", "state_dict", "model_state_dict", "model_ema"];
+const WEIGHTS: [&str; 5] =
+    ["model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema"];
 /// What wrappers put in front of every name.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
@@ -41,9 +42,11 @@ pub(super) fn from_tree(tree: Value) -> Result<Pickled, String> {
         Some(Value::Dict(dict)) => Some(dict),
         _ => None,
     });
-    let (order, mut tensors) = weights(inner.unwrap_or(top));
+    let dict = inner.unwrap_or(top);
+    let keys: Vec<String> = dict.iter().take(5).map(|(key, _)| key_text(key)).collect();
+    let (order, mut tensors) = weights(dict);
     if tensors.is_empty() {
-        return Err("it holds no tensors by name".to_owned());
+        return Err(format!("it holds no tensors by name; its keys begin {}", keys.join(", ")));
     }
     let transposed = is_transposed(&tensors);
     if transposed {
@@ -55,6 +58,14 @@ pub(super) fn from_tree(tree: Value) -> Result<Pickled, String> {
         _ => Err("it holds no optimizer state".to_owned()),
     };
     Ok(Pickled { tensors, settings, optimizer })
+}
+
+fn key_text(key: &Value) -> String {
+    match key {
+        Value::Text(text) => format!("`{}`", text.chars().take(40).collect::<String>()),
+        Value::Int(int) => int.to_string(),
+        _ => "something unnamed".to_owned(),
+    }
 }
 
 /// Takes an entry out of a dict.

@@ -49,22 +49,38 @@ pub(super) fn ready(
 ) -> Result<Ready, CliError> {
     let opened = checkpoint::open(path)?;
     // With a recipe, settings of the data are its own, the others the model's.
-    let of_data = |set: &str| set.starts_with("data.") || set.starts_with("runtime.");
+    let of_model = ["data.input_size", "data.in_chans"];
+    let of_data = |set: &str| {
+        (set.starts_with("data.") || set.starts_with("runtime."))
+            && !of_model.contains(&set.split('=').next().unwrap_or_default().trim())
+    };
     let (for_data, for_model): (Vec<String>, Vec<String>) =
         set.iter().cloned().partition(|set| recipe.is_some() && of_data(set));
     let other = recipe.map(|recipe| resolve(recipe, &for_data, Missing::Warn)).transpose()?;
     let other = other.map(|resolved| only_point(resolved).plan);
-    let (text, set) = if let Some(meta) = &opened.meta {
-        (meta.recipe.clone(), for_model)
+    let facts = &opened.facts;
+    let (set, unused): (Vec<String>, Vec<String>) =
+        for_model.into_iter().partition(|set| is_of_its_parts(set, facts));
+    recipe::check_keys(&unused)?;
+    let text = if let Some(meta) = &opened.meta {
+        meta.recipe.clone()
     } else {
-        let (facts, other, set) = (&opened.facts, other.as_ref(), &for_model[..]);
-        let text = Described { path, facts, other, set, ask }.recipe()?;
-        (text, set.iter().filter(|set| is_of_its_parts(set, facts)).cloned().collect())
+        refuse_size(path, facts, &set)?;
+        Described { path, facts, other: other.as_ref(), set: &set, ask }.recipe()?
     };
     let options = Options { missing_data: Missing::Warn, gpus: 0 };
     let ResolvedPoint { mut plan, recipe } =
         only_point(recipe::resolve_text(path, &text, &[], &set, &options)?);
     agrees(path, &opened.facts, &plan)?;
+    if opened.meta.is_some() && !set.is_empty() {
+        let own = only_point(recipe::resolve_text(path, &text, &[], &[], &options)?).plan;
+        if own.model != plan.model {
+            return Err(CliError::Usage(format!(
+                "{} was trained by its own recipe, whose [model] is another than --set makes\nhint: leave `--set model.…` out",
+                path.display()
+            )));
+        }
+    }
     if let Some(other) = other {
         plan.runtime = other.runtime;
         plan.data = DataPlan { input_size: plan.data.input_size, ..other.data };
@@ -91,6 +107,31 @@ fn class_names(facts: &Facts) -> Vec<String> {
         return data::imagenet1k_names();
     }
     stated.clone()
+}
+
+/// Fails where `--set model.size=…` names another encoder than the file's.
+fn refuse_size(path: &Path, facts: &Facts, set: &[String]) -> Result<(), CliError> {
+    let sizes: Vec<String> =
+        set.iter().filter(|set| set.trim_start().starts_with("model.size=")).cloned().collect();
+    if sizes.is_empty() {
+        return Ok(());
+    }
+    let text = "name = \"size\"\n[data]\nformat = \"synthetic\"\n";
+    let options = Options { missing_data: Missing::Warn, gpus: 0 };
+    let named = only_point(recipe::resolve_text(path, text, &[], &sizes, &options)?).plan.model;
+    if (named.patch_size, named.embed_dim, named.depth)
+        == (facts.patch_size, facts.embed_dim, facts.depth)
+    {
+        return Ok(());
+    }
+    Err(CliError::Usage(format!(
+        "{} contradicts {}: width {}, {} blocks, patches of {}\nhint: leave it out",
+        sizes[0],
+        path.display(),
+        facts.embed_dim,
+        facts.depth,
+        facts.patch_size
+    )))
 }
 
 /// Whether a `--set` is about a part that the checkpoint has; others are accepted and have no effect.
@@ -264,9 +305,26 @@ fn agrees(path: &Path, facts: &Facts, plan: &Plan) -> Result<(), CliError> {
             _ => {}
         }
     }
-    if (model.embed_dim as f64 * model.mlp_ratio) as usize != facts.mlp_dim {
+    if (model.embed_dim as f64 * model.mlp_ratio + 1e-6) as usize != facts.mlp_dim {
         let (stated, given) = (facts.mlp_ratio().to_string(), model.mlp_ratio.to_string());
         return Err(contradiction("model.mlp_ratio", stated, given));
+    }
+    let pools = match facts.head {
+        Head::Linear { global_pool, .. } => plan
+            .finetune
+            .as_ref()
+            .map(|plan| ("finetune.global_pool", global_pool, plan.global_pool)),
+        Head::Probe { global_pool, .. } => plan
+            .linprobe
+            .as_ref()
+            .map(|plan| ("linprobe.global_pool", global_pool, plan.global_pool)),
+        Head::Absent => None,
+    };
+    match pools {
+        Some((key, stated, given)) if stated != given => {
+            return Err(contradiction(key, stated.to_string(), given.to_string()));
+        }
+        _ => {}
     }
     let norm_pix_loss = plan.pretrain.as_ref().map(|pretrain| pretrain.norm_pix_loss);
     match (settings.norm_pix_loss, norm_pix_loss) {

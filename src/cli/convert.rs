@@ -49,19 +49,7 @@ enum To {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let out = &args.output;
-    if out.exists() {
-        return Err(CliError::Usage(format!(
-            "{} is there already\nhint: choose another name, or remove it",
-            out.display()
-        )));
-    }
-    let is_file = out.extension().is_some_and(|ending| ending == "safetensors");
-    if is_file && matches!(args.to, To::Mae | To::Huggingface) {
-        return Err(CliError::Usage(format!(
-            "{}: this format is a folder\nhint: leave the ending off, or write one file with `--to official`",
-            out.display()
-        )));
-    }
+    refuse_name(out, args.to)?;
     let ask = match args.to {
         To::Mae | To::Huggingface => Ask::Everything,
         To::Official | To::Timm => Ask::Nothing,
@@ -82,7 +70,34 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             "{left_out} tensors of the decoder are left out: timm has no decoder"
         ));
     }
+    let eps = ready.plan.model.norm_eps;
+    if matches!(args.to, To::Official | To::Timm) && (eps - 1e-6).abs() > 1e-12 {
+        output::warning(&format!(
+            "this model's LayerNorms have an epsilon of {eps:e}, which the format cannot say: build it with that"
+        ));
+    }
     Ok(output::result(&summary(&ready, out))?)
+}
+
+/// Fails where OUT is there already, even as a link to nothing, or has an ending that says another format.
+fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
+    if out.symlink_metadata().is_ok() {
+        return Err(CliError::Usage(format!(
+            "{} is there already\nhint: choose another name, or remove it",
+            out.display()
+        )));
+    }
+    let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let problem = match (to, ending.as_deref()) {
+        (To::Mae | To::Huggingface, Some("safetensors" | "pth" | "bin" | "pd" | "pdparams")) => {
+            "this format is a folder\nhint: leave the ending off, or write one file with `--to official`"
+        }
+        (To::Official | To::Timm, ending) if ending != Some("safetensors") => {
+            "this format is a safetensors file\nhint: let OUT end with .safetensors"
+        }
+        _ => return Ok(()),
+    };
+    Err(CliError::Usage(format!("{}: {problem}", out.display())))
 }
 
 fn settings(ready: &Ready) -> ExportSettings {

@@ -12,7 +12,6 @@ use crate::recipe::Format;
 use crate::train;
 use crate::train::Classifier;
 use crate::train::Evaluated;
-use crate::train::Replicas;
 use crate::train::Stop;
 use std::path::PathBuf;
 
@@ -57,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     let stop = Stop::default();
     stop_on_ctrl_c(&stop);
-    let replicas = Replicas::start(device.threads);
+    let replicas = device.replicas();
     let batch_size = 64;
     match classifier.evaluate(&plan, &data, batch_size, &replicas, &stop)? {
         Evaluated::Metrics(metrics) if args.json => Ok(output::json(&serde_json::json!({

@@ -7,6 +7,7 @@ use crate::recipe::Precision;
 use crate::recipe::RuntimePlan;
 use crate::recipe::Threads;
 use crate::train;
+use crate::train::DeviceBackend;
 use crate::verify;
 use crate::verify::CaseReport;
 use crate::verify::Measure;
@@ -66,6 +67,7 @@ impl Args {
                 PrecisionArg::Fp32 => Precision::Fp32,
                 PrecisionArg::Bf16 => Precision::Bf16,
             },
+            verify_device: false,
             threads: Threads::Auto,
         }
     }
@@ -80,7 +82,10 @@ struct Outcome {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let device = train::choose(&args.runtime())?;
-    let tolerances = Tolerances::CPU;
+    let tolerances = match device.backend {
+        DeviceBackend::Cpu => Tolerances::CPU,
+        _ => Tolerances::GPU,
+    };
     let mut folders = Vec::new();
     for path in &args.paths {
         folders.extend(verify::find(path)?);

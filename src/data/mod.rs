@@ -17,6 +17,7 @@
 //! **Geometry.** Everything is resized as Pillow resizes (`resize.rs`), to whole levels, before normalization.
 //! Evaluation resizes the short side to `input_size` · 256 / 224 (above 224: to `input_size`) and takes the centre.
 //! Training without a crop (`crop_scale = [1, 1]`) does the same with no margin around the centre.
+//! RandAugment (`rand_augment`) works on whole levels, after crop and flip.
 //!
 //! **Order and randomness.** Sorted files and classes give every image an index, its *sample*. An epoch's order is a
 //! permutation drawn for (seed, stage, epoch); crop, flip and erasing are drawn for (seed, stage, epoch, sample); mixup
@@ -37,6 +38,7 @@ mod jpeg;
 mod loader;
 mod mixup;
 mod picture;
+mod rand_augment;
 mod resize;
 mod split;
 mod synthetic;
@@ -53,5 +55,6 @@ pub use error::DataError;
 pub use loader::{Epoch, Loader};
 pub use mixup::{Mix, Mixup, mix};
 pub use picture::{CropBox, Picture, Pixels};
+pub use rand_augment::{Interpolation, Op, RandAugment, Rgb};
 pub use split::Split;
 pub use transform::{Augmentation, EvalTransform, TrainTransform};

@@ -1,3 +1,5 @@
+use super::rand_augment::Rgb;
+
 /// An image as its format gives it: before any crop, at its own size.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
@@ -31,5 +33,28 @@ impl Picture {
     /// The box that is the whole picture.
     pub fn whole(&self) -> CropBox {
         CropBox { top: 0, left: 0, height: self.height, width: self.width }
+    }
+}
+
+/// Colours as RandAugment wants them: whole levels in three channels. One channel is repeated.
+impl Picture {
+    pub(super) fn to_rgb(&self) -> Rgb {
+        let level = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;
+        let levels: Vec<u8> = match &self.pixels {
+            Pixels::U8(levels) => levels.clone(),
+            Pixels::F32(values) => values.iter().map(|value| level(*value)).collect(),
+        };
+        let pixels = match self.channels {
+            1 => levels.iter().flat_map(|level| [*level; 3]).collect(),
+            _ => levels,
+        };
+        Rgb { width: self.width, height: self.height, pixels }
+    }
+}
+
+impl From<Rgb> for Picture {
+    fn from(picture: Rgb) -> Self {
+        let Rgb { width, height, pixels } = picture;
+        Self { width, height, channels: 3, pixels: Pixels::U8(pixels) }
     }
 }

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use crate::random::{Key, Purpose};
-use crate::recipe::{AugmentPlan, DataPlan, ErasingPlan};
+use crate::recipe::{AugmentPlan, DataPlan, ErasingPlan, RandAugmentPlan};
 
 use super::crop::{CropRule, random_resized_crop};
 use super::draw::unit;
 use super::erasing;
 use super::picture::{CropBox, Picture, Pixels};
+use super::rand_augment::{RandAugment, Rgb};
 use super::resize::bicubic;
 
 /// The official share of a resized picture that evaluation keeps, up to 224 pixels; past that all of it.
@@ -75,6 +76,7 @@ pub struct TrainTransform {
     /// `None` takes the picture's centre.
     crop: Option<(CropRule, [f64; 2])>,
     hflip: bool,
+    rand_augment: Option<RandAugment>,
     erasing: Option<ErasingPlan>,
 }
 
@@ -95,8 +97,16 @@ impl TrainTransform {
             frame: Frame::new(plan),
             crop: crops.then_some((rule, augment.crop_scale)),
             hflip: augment.hflip,
+            rand_augment: None,
             erasing: None,
         }
+    }
+
+    /// Adds RandAugment, after crop and flip, on whole levels.
+    #[must_use]
+    pub fn with_rand_augment(mut self, plan: RandAugmentPlan) -> Self {
+        self.rand_augment = Some(RandAugment::new(plan, &self.frame.mean));
+        self
     }
 
     /// Adds random erasing, after normalization.
@@ -109,7 +119,14 @@ impl TrainTransform {
     /// Gives `[C, H, W]` of `sample` in the epoch that `key` names.
     pub fn apply(&self, picture: &Picture, key: &Key, sample: u64) -> Vec<f32> {
         let drawn = self.draw(picture, key, sample);
-        let mut image = self.render(picture, drawn);
+        let mut image = match &self.rand_augment {
+            None => self.render(picture, drawn),
+            Some(policy) => {
+                let square = mirrored(self.cropped(picture, drawn.crop).to_rgb(), drawn.hflip);
+                let rng = &mut key.rng(sample, Purpose::RandAugment);
+                self.frame.normalize(&policy.apply(&square, rng).into(), false)
+            }
+        };
         if let Some(erasing) = &self.erasing {
             let side = self.frame.input_size;
             erasing::erase(&mut image, side, erasing, &mut key.rng(sample, Purpose::Erase));
@@ -127,12 +144,16 @@ impl TrainTransform {
 
     /// Gives `[C, H, W]` as drawn, before erasing.
     pub fn render(&self, picture: &Picture, drawn: Augmentation) -> Vec<f32> {
+        self.frame.normalize(&self.cropped(picture, drawn.crop), drawn.hflip)
+    }
+
+    /// The square that is cut out, at `input_size`.
+    fn cropped<'a>(&self, picture: &'a Picture, crop: Option<CropBox>) -> Cow<'a, Picture> {
         let side = self.frame.input_size;
-        let square = match drawn.crop {
+        match crop {
             Some(crop) => Cow::Owned(bicubic(picture, crop, side, side)),
             None => centre(picture, side, side),
-        };
-        self.frame.normalize(&square, drawn.hflip)
+        }
     }
 
     pub(super) fn image_len(&self) -> usize {
@@ -142,6 +163,14 @@ impl TrainTransform {
     pub(super) fn input_size(&self) -> usize {
         self.frame.input_size
     }
+}
+
+fn mirrored(mut picture: Rgb, hflip: bool) -> Rgb {
+    if hflip {
+        let (pixels, _) = picture.pixels.as_chunks_mut::<3>();
+        pixels.chunks_exact_mut(picture.width).for_each(<[[u8; 3]]>::reverse);
+    }
+    picture
 }
 
 /// How an image is made ready for evaluation: the official way, without chance.

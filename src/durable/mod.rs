@@ -9,6 +9,8 @@ use std::io;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 /// Begins the name of everything that is not whole yet.
 const TEMPORARY: &str = ".tmp-";
@@ -37,7 +39,7 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "\nhint: free some space; the same command then goes on from the last save"
+            "\nhint: free some space and give the same command again; a run goes on from its last save"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "\nhint: this account may not write there; choose another place"
@@ -56,13 +58,15 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     let parent = folder_of(path);
     fs::create_dir_all(parent)?;
     let temporary = temporary(path);
-    if temporary.exists() {
-        fs::remove_dir_all(&temporary)?;
-    }
     fs::create_dir(&temporary)?;
-    fill(&temporary)?;
-    sync_folder(&temporary)?;
-    fs::rename(&temporary, path)?;
+    let written = fill(&temporary)
+        .and_then(|()| sync_folder(&temporary))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // Nothing half-written is left; if it cannot be removed, the next start of a run does.
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    written?;
     sync_folder(parent)
 }
 
@@ -115,9 +119,12 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// A name that no other process and no other write of this one uses.
 fn temporary(path: &Path) -> PathBuf {
+    static WRITES: AtomicUsize = AtomicUsize::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    folder_of(path).join(format!("{TEMPORARY}{name}"))
+    let (process, write) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
+    folder_of(path).join(format!("{TEMPORARY}{name}-{process}-{write}"))
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {

@@ -44,6 +44,7 @@ pub use patches::unpatchify;
 pub use pos_embed::resize_pos_embed;
 pub use pos_embed::sincos_pos_embed;
 pub use probe::BN_EPS;
+pub use probe::BN_MOMENTUM;
 pub use probe::ProbeHead;
 pub use vit::Vit;
 

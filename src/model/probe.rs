@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 /// Epsilon of the probe's `BatchNorm`, as in the official code.
 pub const BN_EPS: f64 = 1e-6;
 /// Share of a new batch in the running statistics (PyTorch's default).
-const BN_MOMENTUM: f64 = 0.1;
+pub const BN_MOMENTUM: f64 = 0.1;
 
 /// `head(batch_norm(features))`; the encoder that gives the features is frozen.
 ///

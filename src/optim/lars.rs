@@ -4,7 +4,7 @@ use super::groups::Group;
 use burn::tensor::Tensor;
 
 /// Trust coefficient of the official code.
-const TRUST_COEFFICIENT: f64 = 0.001;
+pub const TRUST_COEFFICIENT: f64 = 0.001;
 
 /// Gives the new value and the new momentum of a flattened parameter.
 ///

@@ -18,6 +18,7 @@ pub use groups::finetune_group;
 pub use groups::layer_id;
 pub use groups::pretrain_group;
 pub use groups::probe_group;
+pub use lars::TRUST_COEFFICIENT;
 pub use optimizer::Optimizer;
 pub use optimizer::Rule;
 pub use optimizer::StateError;

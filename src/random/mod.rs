@@ -27,6 +27,8 @@ pub enum Purpose {
     Init = 7,
     /// Pixels of made-up images.
     Synthetic = 8,
+    /// RandAugment of a sample.
+    RandAugment = 9,
 }
 
 /// Stages as they enter a key.

@@ -85,7 +85,7 @@ impl<'a> Dims<'a> {
 
     /// Units of the MLP of a block of this width.
     fn hidden(&self, width: usize) -> usize {
-        (width as f64 * self.model.mlp_ratio) as usize
+        (width as f64 * self.model.mlp_ratio + 1e-6) as usize
     }
 
     /// Parameters of the masked autoencoder, both position embeddings counted, though neither is

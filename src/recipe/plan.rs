@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rand_augment::RandAugmentPlan;
+
 /// One run: one point of a sweep, or the whole recipe where there is no sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -91,6 +93,8 @@ pub struct RuntimePlan {
     /// Devices of this process that train together: the world size.
     pub devices: usize,
     pub precision: Precision,
+    /// Whether a GPU is held against the CPU before a run.
+    pub verify_device: bool,
     pub threads: Threads,
 }
 
@@ -158,6 +162,7 @@ pub struct FinetunePlan {
     pub smoothing: f64,
     pub mixup: Option<MixupPlan>,
     pub erasing: Option<ErasingPlan>,
+    pub rand_augment: Option<RandAugmentPlan>,
     pub global_pool: bool,
     pub augment: AugmentPlan,
 }

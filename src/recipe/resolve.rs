@@ -7,11 +7,12 @@ use toml::{Table, Value};
 
 use super::check;
 use super::context::{Context, given};
-use super::error::{Origin, RecipeError, RecipeErrors};
+use super::error::{Origin, Problem, RecipeError, RecipeErrors};
 use super::layers::{self, Merged};
 use super::name;
+use super::near;
 use super::plan::Plan;
-use super::schema::{DEFAULTS, Recipe};
+use super::schema::{DEFAULTS, KEYS, Recipe};
 use super::setup;
 use super::sweep::{self, Point};
 use super::training::{self, Setup};
@@ -85,6 +86,20 @@ pub fn resolve_text(
     options: &Options,
 ) -> Result<Resolved, RecipeErrors> {
     resolve_read(path, Some(text), env, set, options)
+}
+
+/// Fails where an argument of `set` (`key=value`) names no key of a recipe: for those that are accepted and not used.
+pub fn check_keys(set: &[String]) -> Result<(), RecipeErrors> {
+    let unknown = set.iter().filter_map(|arg| {
+        let key = arg.split('=').next().unwrap_or_default().trim();
+        if KEYS.iter().any(|known| known == key) && arg.contains('=') {
+            return None;
+        }
+        let problem = Problem::UnknownKey { near: near::key(key, &[]) };
+        Some(RecipeError { key: key.to_owned(), origin: Origin::Set { arg: arg.clone() }, problem })
+    });
+    let unknown: Vec<RecipeError> = unknown.collect();
+    if unknown.is_empty() { Ok(()) } else { Err(RecipeErrors(unknown)) }
 }
 
 fn resolve_read(

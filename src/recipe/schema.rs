@@ -136,6 +136,9 @@ pub struct Runtime {
     pub devices: Option<Or<All, usize>>,
     /// Arithmetic of the model; with "bf16" the master weights and the optimizer stay in fp32.
     pub precision: Option<Precision>,
+    /// Whether a GPU must first agree with the CPU on a small step in the run's shapes; a few seconds, no part of a run's
+    /// identity.
+    pub verify_device: Option<bool>,
     /// CPU compute threads; no part of a run's identity.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub threads: Option<Or<Auto, usize>>,

@@ -110,6 +110,7 @@ pub(super) fn runtime(runtime: &mut Runtime, cx: &Context<'_>) -> RuntimePlan {
         device,
         devices,
         precision: given(runtime.precision.as_ref()),
+        verify_device: given(runtime.verify_device.as_ref()),
         threads: threads(runtime.threads.as_ref()),
     }
 }

@@ -6,6 +6,7 @@ use super::plan::{
     AugmentPlan, DataPlan, ErasingPlan, FinetunePlan, LinprobePlan, MixupMode, MixupPlan,
     ModelPlan, PretrainPlan, RuntimePlan, TrainingPlan,
 };
+use super::rand_augment::RandAugmentPlan;
 use super::sources;
 use super::stages::{Augment, Finetune, Linprobe, Pretrain};
 use super::values::Or;
@@ -74,16 +75,6 @@ pub(super) fn finetune(
     cx: &mut Context<'_>,
 ) -> FinetunePlan {
     let training = training(shared!(StageKind::Finetune, table), setup, cx);
-    let aa = given(table.aa.as_ref());
-    if !aa.is_empty() {
-        let why = "asks for RandAugment, which this version does not have";
-        cx.refuse(
-            "finetune.aa",
-            toml::Value::String(aa),
-            why,
-            "train without it: --set finetune.aa=\"\", or `aa = \"\"` under [finetune]",
-        );
-    }
     let reprob = given(table.reprob.as_ref());
     FinetunePlan {
         from: sources::from(StageKind::Finetune, &mut table.from, pretrain, cx),
@@ -100,6 +91,7 @@ pub(super) fn finetune(
             remode: given(table.remode.as_ref()),
             recount: given(table.recount.as_ref()),
         }),
+        rand_augment: rand_augment(&given(table.aa.as_ref()), setup.data.in_chans, cx),
         global_pool: given(table.global_pool.as_ref()),
         augment: augment(StageKind::Finetune, &table.augment, cx),
         training,
@@ -261,6 +253,32 @@ fn augment(stage: StageKind, table: &Augment, cx: &mut Context<'_>) -> AugmentPl
         );
     }
     AugmentPlan { crop_scale, hflip: given(table.hflip.as_ref()) }
+}
+
+/// RandAugment's policy; `""` is none.
+fn rand_augment(aa: &str, in_chans: usize, cx: &mut Context<'_>) -> Option<RandAugmentPlan> {
+    if aa.is_empty() {
+        return None;
+    }
+    let found = || toml::Value::String(aa.to_owned());
+    if ![1, 3].contains(&in_chans) {
+        let why = "asks for RandAugment, which is for grey and for colour pictures";
+        let hint = "--set finetune.aa=\"\" trains without it";
+        cx.refuse_with("finetune.aa", &["data.in_chans"], found(), why, hint);
+    }
+    match RandAugmentPlan::parse(aa) {
+        Ok(plan) => Some(plan),
+        Err(problem) => {
+            let why = format!("is no policy: {problem}");
+            cx.refuse(
+                "finetune.aa",
+                found(),
+                &why,
+                "\"rand-m9-mstd0.5-inc1\" is the official one, \"\" is none",
+            );
+            None
+        }
+    }
 }
 
 fn mixup(

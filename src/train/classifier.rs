@@ -12,7 +12,7 @@ use super::state::host;
 use crate::checkpoint::Head;
 use crate::checkpoint::Opened;
 use crate::checkpoint::TensorFile;
-use crate::checkpoint::load_encoder;
+use crate::checkpoint::load_frozen;
 use crate::checkpoint::load_module;
 use crate::data::DataSet;
 use crate::model;
@@ -24,12 +24,14 @@ use crate::recipe::Plan;
 use burn::tensor::Device;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
+use std::path::PathBuf;
 
 /// A checkpoint of `finetune` or `linprobe`, ready to answer.
 pub struct Classifier {
     network: Network,
     encoder: EncoderDims,
     device: Device,
+    path: PathBuf,
 }
 
 enum Network {
@@ -42,14 +44,14 @@ impl Classifier {
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, TrainError> {
         let encoder = dims::encoder(&plan.model, &plan.data);
         let (file, path) = (&opened.file, &opened.path);
-        imported::same_heads(opened, &plan.model)?;
+        imported::same_encoder(opened, &plan.model)?;
         let vit = |classes, global_pool| Vit::zeros(&encoder, classes, global_pool, device);
         let network = match opened.facts.head {
             Head::Linear { classes, global_pool } => {
                 Network::Finetuned(Box::new(load_module(vit(classes, global_pool), file, path)?))
             }
             Head::Probe { classes, global_pool } => {
-                let frozen = load_encoder(vit(classes, global_pool), file, path)?;
+                let frozen = load_frozen(vit(classes, global_pool), file, path)?;
                 let head = ProbeHead::zeros(encoder.embed_dim, classes, device);
                 let own = model::named(&head).into_iter().filter_map(|param| {
                     let tensor = file.tensors.get(official_name(&param.name))?;
@@ -67,7 +69,7 @@ impl Classifier {
                 });
             }
         };
-        Ok(Self { network, encoder, device: device.clone() })
+        Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
     /// Measures it on the validation split of `data`.
@@ -80,7 +82,7 @@ impl Classifier {
         stop: &Stop,
     ) -> Result<Evaluated, TrainError> {
         let evaluation = Evaluation::new(plan, data, batch_size, &self.device, stop)?;
-        match &self.network {
+        let measured = match &self.network {
             Network::Finetuned(vit) => evaluation.run(&**vit, replicas, Vit::forward),
             Network::Probe(probe) => {
                 let (frozen, head) = (probe.0.clone(), &probe.1);
@@ -88,6 +90,17 @@ impl Classifier {
                     head.forward(frozen.forward_features(imgs))
                 })
             }
+        }?;
+        match measured {
+            Evaluated::Metrics(metrics) if !metrics.loss.is_finite() => Err(self.no_numbers()),
+            measured => Ok(measured),
+        }
+    }
+
+    fn no_numbers(&self) -> TrainError {
+        TrainError::Setting {
+            problem: format!("{}: what it gives are no finite numbers", self.path.display()),
+            hint: "its weights are damaged; take another copy, or another checkpoint".to_owned(),
         }
     }
 
@@ -104,6 +117,9 @@ impl Classifier {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exp: Vec<f64> = logits.iter().map(|&v| f64::from(v - max).exp()).collect();
         let sum: f64 = exp.iter().sum();
+        if !sum.is_finite() {
+            return Err(self.no_numbers());
+        }
         Ok(exp.into_iter().map(|e| e / sum).collect())
     }
 }

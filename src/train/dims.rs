@@ -14,7 +14,7 @@ pub(super) fn encoder(model: &ModelPlan, data: &DataPlan) -> EncoderDims {
         embed_dim: model.embed_dim,
         depth: model.depth,
         num_heads: model.num_heads,
-        mlp_dim: (model.embed_dim as f64 * model.mlp_ratio) as usize,
+        mlp_dim: mlp_dim(model.embed_dim, model.mlp_ratio),
         norm_eps: model.norm_eps,
     }
 }
@@ -25,6 +25,11 @@ pub(super) fn decoder(model: &ModelPlan) -> DecoderDims {
         embed_dim: model.decoder_embed_dim,
         depth: model.decoder_depth,
         num_heads: model.decoder_num_heads,
-        mlp_dim: (model.decoder_embed_dim as f64 * model.mlp_ratio) as usize,
+        mlp_dim: mlp_dim(model.decoder_embed_dim, model.mlp_ratio),
     }
+}
+
+/// `int(width * mlp_ratio)`, as the official code counts; a ratio like 120 / 44 must give its 120 back.
+fn mlp_dim(width: usize, mlp_ratio: f64) -> usize {
+    (width as f64 * mlp_ratio + 1e-6) as usize
 }

@@ -4,7 +4,6 @@ use super::Replicas;
 use super::Stop;
 use super::TrainError;
 use super::dims;
-use super::replicas::shards;
 use super::stage::Evaluated;
 use super::stage::Metrics;
 use super::stage::images;
@@ -76,7 +75,8 @@ impl Evaluation {
                 return Ok(Evaluated::Stopped);
             }
             let batch = Arc::new(batch?);
-            let inputs: Vec<_> = shards(batch.len())
+            let inputs: Vec<_> = replicas
+                .shards(batch.len())
                 .map(|range| (model.clone(), Arc::clone(&batch), range))
                 .collect();
             let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);

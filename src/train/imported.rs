@@ -25,41 +25,49 @@ use burn::tensor::TensorData;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Fails where a file says how many heads its attention has and the recipe says otherwise: shapes would not tell.
-pub(super) fn same_heads(opened: &Opened, model: &ModelPlan) -> Result<(), TrainError> {
+/// Epsilons that differ by less than this, as 1e-6 and Hugging Face's 1e-12, give the same numbers.
+const SAME_EPSILON: f64 = 1e-5;
+
+/// Fails where a file says how its encoder computes and the recipe says otherwise: shapes would not tell.
+pub(super) fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), TrainError> {
     let settings = &opened.facts.settings;
-    let pairs = [
-        ("model.num_heads", settings.num_heads, model.num_heads),
-        ("model.decoder_num_heads", settings.decoder_num_heads, model.decoder_num_heads),
-    ];
-    for (key, stated, planned) in pairs {
-        let counts = key == "model.num_heads" || opened.facts.stage() == "pretrain";
-        match stated {
-            Some(stated) if stated != planned && counts => {
-                return Err(TrainError::Setting {
-                    problem: format!(
-                        "{} has {key} = {stated}, the recipe {planned}: its shapes fit, its numbers would be wrong",
-                        opened.path.display()
-                    ),
-                    hint: format!("--set {key}={stated}"),
-                });
-            }
-            _ => {}
-        }
+    same_heads(opened, "model.num_heads", settings.num_heads, model.num_heads)?;
+    match settings.norm_eps {
+        Some(eps) if (eps - model.norm_eps).abs() > SAME_EPSILON => Err(setting(
+            &opened.path,
+            &format!(
+                "its LayerNorms have an epsilon of {eps:e}, the recipe's {:e}",
+                model.norm_eps
+            ),
+            &format!("--set model.norm_eps={eps:e}"),
+        )),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+fn same_heads(
+    opened: &Opened,
+    key: &str,
+    stated: Option<usize>,
+    planned: usize,
+) -> Result<(), TrainError> {
+    match stated {
+        Some(stated) if stated != planned => Err(setting(
+            &opened.path,
+            &format!(
+                "it has {key} = {stated}, the recipe {planned}: its shapes fit, its numbers would be wrong"
+            ),
+            &format!("--set {key}={stated}"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Fails, before anything is trained, where the file that a job starts from does not fit.
 pub(super) fn check(job: &Job, plan: &Plan, data: &DataSet) -> Result<(), TrainError> {
     let Some(Source::File(path)) = &job.from else { return Ok(()) };
     let opened = checkpoint::open(path)?;
-    // A decoder that is left aside may have any heads.
-    let encoder_alone = ModelPlan {
-        decoder_num_heads: opened.facts.settings.decoder_num_heads.unwrap_or(0),
-        ..plan.model.clone()
-    };
-    same_heads(&opened, &encoder_alone)?;
+    same_encoder(&opened, &plan.model)?;
     let encoder = dims::encoder(&plan.model, &plan.data);
     let global_pool = match job.stage {
         StageKind::Linprobe => plan.linprobe.as_ref().is_some_and(|probe| probe.global_pool),
@@ -149,17 +157,22 @@ fn going_on<'a>(
             format!("it has seen {seen} epochs, so pretrain.checkpoint_epochs cannot have {epoch}");
         return refuse(&problem, "take the earlier epochs out of the list");
     }
-    same_heads(opened, &plan.model)?;
-    match opened.facts.settings.norm_pix_loss {
-        Some(stated) if stated != pretrain.norm_pix_loss => refuse(
-            &format!(
-                "it was trained with norm_pix_loss = {stated}, the recipe has {}",
-                pretrain.norm_pix_loss
-            ),
-            &format!("--set pretrain.norm_pix_loss={stated}"),
-        ),
-        _ => Ok((state, seen)),
+    same_encoder(opened, &plan.model)?;
+    let settings = &opened.facts.settings;
+    let decoder_heads = plan.model.decoder_num_heads;
+    same_heads(opened, "model.decoder_num_heads", settings.decoder_num_heads, decoder_heads)?;
+    let stated = |on: bool| on.to_string();
+    let pairs = [
+        ("norm_pix_loss", settings.norm_pix_loss.map(stated), stated(pretrain.norm_pix_loss)),
+        ("mask_ratio", settings.mask_ratio.map(|r| r.to_string()), pretrain.mask_ratio.to_string()),
+    ];
+    for (key, stated, planned) in pairs {
+        if let Some(stated) = stated.filter(|stated| *stated != planned) {
+            let problem = format!("it was trained with {key} = {stated}, the recipe has {planned}");
+            return refuse(&problem, &format!("--set pretrain.{key}={stated}"));
+        }
     }
+    Ok((state, seen))
 }
 
 fn setting(path: &Path, problem: &str, hint: &str) -> TrainError {

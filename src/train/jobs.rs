@@ -158,6 +158,9 @@ impl Work<'_> {
             optim::finetune_group(name, shape, depth, layer_decay, weight_decay)
         });
         let mut transform = self.transform(&plan.augment, CropRule::TenTries);
+        if let Some(policy) = &plan.rand_augment {
+            transform = transform.with_rand_augment(policy.clone());
+        }
         if let Some(erasing) = &plan.erasing {
             transform = transform.with_erasing(erasing.clone());
         }
@@ -217,7 +220,7 @@ impl Work<'_> {
             return Ok(model::init_vit(vit, self.plan.seed));
         };
         let opened = checkpoint::open(&path)?;
-        imported::same_heads(&opened, &self.plan.model)?;
+        imported::same_encoder(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
         Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
     }

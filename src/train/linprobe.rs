@@ -3,7 +3,6 @@
 use super::Replicas;
 use super::TrainError;
 use super::evaluate::Evaluation;
-use super::replicas::shards;
 use super::stage::Backward;
 use super::stage::Evaluated;
 use super::stage::Stage;
@@ -90,7 +89,8 @@ impl Linprobe {
     /// Gives the frozen encoder's features of a batch, `[N, D]`.
     fn features(&self, batch: Batch, replicas: &Replicas) -> Result<Tensor<2>, TrainError> {
         let batch = Arc::new(batch);
-        let inputs: Vec<_> = shards(batch.len())
+        let inputs: Vec<_> = replicas
+            .shards(batch.len())
             .map(|range| (self.frozen.clone(), Arc::clone(&batch), range))
             .collect();
         let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);

@@ -7,6 +7,8 @@
 //! Nothing here prints or parses arguments: [`Event`]s tell what happens, [`Stop`] tells it to end.
 
 mod classifier;
+#[cfg(feature = "cuda")]
+mod cuda_libraries;
 mod device;
 mod dims;
 mod error;
@@ -20,12 +22,14 @@ mod linprobe;
 mod pretrain;
 mod replicas;
 mod runner;
+mod self_check;
 mod stage;
 mod state;
 mod stop;
 mod targets;
 
 pub use classifier::Classifier;
+pub use device::Backend as DeviceBackend;
 pub use device::ChosenDevice;
 pub use device::choose;
 pub use error::TrainError;

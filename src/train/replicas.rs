@@ -5,6 +5,7 @@
 //! shard order, so sums over shards do not depend on how many workers there are.
 
 use super::TrainError;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
@@ -17,10 +18,12 @@ pub const SHARD_IMAGES: usize = 16;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed set of worker threads; dropped, they end.
+/// A fixed set of worker threads; dropped, they end. Without any, the calling thread does the work.
 pub struct Replicas {
     queue: Option<mpsc::Sender<Job>>,
     workers: Vec<thread::JoinHandle<()>>,
+    /// Most images in a shard.
+    shard_images: usize,
 }
 
 impl Replicas {
@@ -40,11 +43,22 @@ impl Replicas {
                 }
             })
         });
-        Self { workers: workers.collect(), queue: Some(queue) }
+        Self { workers: workers.collect(), queue: Some(queue), shard_images: SHARD_IMAGES }
+    }
+
+    /// One replica that takes a micro-batch whole, on the calling thread: a GPU, which is best touched from one thread.
+    pub fn whole() -> Self {
+        Self { workers: Vec::new(), queue: None, shard_images: usize::MAX }
+    }
+
+    /// Cuts `n` images into shards.
+    pub fn shards(&self, n: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let size = self.shard_images.min(n.max(1));
+        (0..n).step_by(size).map(move |start| start..(start + size).min(n))
     }
 
     pub fn threads(&self) -> usize {
-        self.workers.len()
+        self.workers.len().max(1)
     }
 
     /// Runs `work` on every input, on whichever worker is free; gives the results in input order.
@@ -60,6 +74,13 @@ impl Replicas {
         T: Send + 'static,
         F: Fn(I) -> T + Send + Sync + 'static,
     {
+        let Some(queue) = &self.queue else {
+            let run = |input| catch_unwind(AssertUnwindSafe(|| work(input)));
+            return inputs
+                .into_iter()
+                .map(|input| run(input).map_err(|panic| TrainError::from_panic(&*panic)))
+                .collect();
+        };
         let work = Arc::new(work);
         let (done, results) = mpsc::channel();
         let mut count = 0;
@@ -70,7 +91,6 @@ impl Replicas {
                 // The receiver is gone only if the caller already failed on another shard.
                 let _ = done.send((index, result));
             });
-            let queue = self.queue.as_ref().expect("the queue is open until drop");
             queue
                 .send(job)
                 .map_err(|_| TrainError::Crashed("the worker threads are gone".to_owned()))?;
@@ -93,9 +113,4 @@ impl Drop for Replicas {
             let _ = worker.join();
         }
     }
-}
-
-/// Cuts `n` images into shards: ranges of at most [`SHARD_IMAGES`].
-pub(super) fn shards(n: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    (0..n).step_by(SHARD_IMAGES).map(move |start| start..(start + SHARD_IMAGES).min(n))
 }

@@ -5,7 +5,6 @@ use super::End;
 use super::Event;
 use super::Hands;
 use super::Observer;
-use super::Replicas;
 use super::Stop;
 use super::TrainError;
 use super::device;
@@ -13,6 +12,7 @@ use super::fit::finish;
 use super::imported;
 use super::jobs::Work;
 use super::jobs::source_file;
+use super::self_check;
 use crate::data;
 use crate::data::DataSet;
 use crate::data::Labels;
@@ -80,12 +80,16 @@ impl Runner<'_> {
         let plan = &point.plan;
         let device = device::choose(&plan.runtime)?;
         let data = data::open(&plan.data, labels(plan))?;
+        self_check::check(&device, plan)?;
+        for note in &device.notes {
+            (self.observer)(Event::Notice { job: "device", text: note });
+        }
         let path =
             plan.name.split('/').fold(self.options.runs.clone(), |path, part| path.join(part));
         let jobs = self.jobs(plan, &data, &path)?;
         let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
         let mut provenance = self.provenance(plan, &device, &data);
-        let replicas = Replicas::start(device.threads);
+        let replicas = device.replicas();
         let recipe = recipe::recipe_toml(&point.recipe);
         let work = Work {
             plan,

@@ -2,7 +2,6 @@
 
 use super::Replicas;
 use super::TrainError;
-use super::replicas::shards;
 use crate::data::Batch;
 use crate::model;
 use crate::model::NamedParam;
@@ -89,7 +88,7 @@ where
 {
     let n = batch.len();
     let batch = Arc::new(batch);
-    let inputs = shards(n).map(|range| (model.clone(), Arc::clone(&batch), range));
+    let inputs = replicas.shards(n).map(|range| (model.clone(), Arc::clone(&batch), range));
     let parts = replicas.map(inputs.collect::<Vec<_>>(), move |(model, batch, range)| {
         let replica = model.train();
         let weight = scale * range.len() as f64 / n as f64;

@@ -129,6 +129,11 @@ impl Case {
             .map_err(|_| self.error(format!("{name} is {:?}, expected {N} axes", stored.shape)))
     }
 
+    /// The values of all tensors together.
+    pub(super) fn elements(&self) -> usize {
+        self.tensors.values().map(|stored| stored.shape.iter().product::<usize>()).sum()
+    }
+
     pub(super) fn has_shape(&self, name: &str, shape: &[usize]) -> bool {
         self.tensors.get(name).is_some_and(|stored| stored.shape == shape)
     }
@@ -176,6 +181,12 @@ impl Fields {
 
     pub(super) fn number(&self, key: &str) -> Result<f64, VerifyError> {
         self.wanted(key, "a number", Value::as_f64)
+    }
+
+    /// A tolerance that the case brings, at most `most`: a larger one would let anything pass.
+    pub(super) fn tolerance(&self, key: &str, most: f64) -> Result<f64, VerifyError> {
+        let what = format!("a number from 0 to {most}");
+        self.wanted(key, &what, |value| value.as_f64().filter(|t| (0.0..=most).contains(t)))
     }
 
     /// A whole number that counts something, at most a million.

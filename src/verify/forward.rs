@@ -22,10 +22,7 @@ pub(super) fn run(
     let zeros = Mae::zeros(&encoder, &decoder, device);
     let mae = networks::weighted(case, zeros, networks::weights, tolerances, out)?;
     let imgs = networks::images(case, &encoder, 0, device)?;
-    let masks = masks(case, &case.floats("noise")?, encoder.num_patches())?;
-    if masks.len() != imgs.dims()[0] {
-        return Err(case.error("noise is not one number for each patch of imgs"));
-    }
+    let masks = masks(case, &case.floats("noise")?, imgs.dims()[0], encoder.num_patches())?;
     exact_ids(case, &masks, out)?;
     out.absolute("mask", &masks.mask, &case.floats("mask")?, 0.0);
 
@@ -52,11 +49,19 @@ pub(super) fn run(
 }
 
 /// Makes masks of `noise`, `[N, L]`, with the case's mask ratio.
-pub(super) fn masks(case: &Case, noise: &[f32], patches: usize) -> Result<Masks, VerifyError> {
+pub(super) fn masks(
+    case: &Case,
+    noise: &[f32],
+    images: usize,
+    patches: usize,
+) -> Result<Masks, VerifyError> {
     let mask_ratio = case.number("mask_ratio")?;
     let kept = model::len_keep(patches, mask_ratio);
-    if !(0.0..1.0).contains(&mask_ratio) || kept == 0 || !noise.len().is_multiple_of(patches) {
-        return Err(case.error("`mask_ratio` keeps no patch, or noise does not fit the patches"));
+    if !(mask_ratio > 0.0 && mask_ratio < 1.0) || kept == 0 || kept >= patches {
+        return Err(case.error("`mask_ratio` keeps no patch, or all of them"));
+    }
+    if noise.len() != images * patches || noise.iter().any(|v| !v.is_finite()) {
+        return Err(case.error("noise is not one number for each patch of imgs"));
     }
     Ok(Masks::from_noise(noise, patches, mask_ratio))
 }

@@ -30,6 +30,8 @@ use burn::tensor::Device;
 use case::Case;
 use report::Comparison;
 use std::fs;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -52,10 +54,12 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
 
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
+        let entry = entry?;
+        let path = entry.path();
         if path.join(case::DESCRIPTION).is_file() {
             found.push(path);
-        } else if path.is_dir() {
+        } else if entry.file_type()?.is_dir() {
+            // Links are not followed: they may lead in circles.
             collect(&path, found)?;
         }
     }
@@ -69,34 +73,42 @@ pub fn run(
     tolerances: &Tolerances,
 ) -> Result<CaseReport, VerifyError> {
     let case = Case::open(folder)?;
+    // A case is anybody's: numbers that fit nowhere must end this case, not the command.
+    catch_unwind(AssertUnwindSafe(|| compare(&case, device, tolerances))).unwrap_or_else(|_| {
+        Err(case
+            .error("the computation failed: its sizes do not fit together (see the message above)"))
+    })
+}
+
+fn compare(
+    case: &Case,
+    device: &Device,
+    tolerances: &Tolerances,
+) -> Result<CaseReport, VerifyError> {
     let mut comparison = Comparison::default();
     let out = &mut comparison;
     match case.kind.as_str() {
-        "mae_forward" => forward::run(&case, device, tolerances, out)?,
-        "pretrain_steps" => updates::pretrain(&case, device, tolerances, out)?,
-        "finetune_steps" => updates::finetune(&case, device, tolerances, out)?,
-        "linprobe_steps" => probe::run(&case, device, tolerances, out)?,
-        "schedule" => tables::schedule(&case, tolerances, out)?,
-        "pos_embed" => tables::pos_embed(&case, tolerances, out)?,
-        "pos_embed_resize" => tables::pos_embed_resize(&case, tolerances, out)?,
-        "mixup" => mixing::mixup(&case, out)?,
-        "metrics" => mixing::metrics(&case, out)?,
-        "transforms" => pictures::transforms(&case, out)?,
-        "decode" => pictures::decode(&case, out)?,
-        "distributions" => draws::distributions(&case, out)?,
-        "checkpoint_mae" => checkpoints::mae(&case, device, tolerances, out)?,
-        "checkpoint_vit" => checkpoints::vit(&case, device, tolerances, out)?,
-        "resume_step" => checkpoints::resume_step(&case, device, tolerances, out)?,
-        "augment_ops" => {
-            return Err(case.error(
-                "kind \"augment_ops\" comes with RandAugment, which this version does not have",
-            ));
-        }
+        "mae_forward" => forward::run(case, device, tolerances, out)?,
+        "pretrain_steps" => updates::pretrain(case, device, tolerances, out)?,
+        "finetune_steps" => updates::finetune(case, device, tolerances, out)?,
+        "linprobe_steps" => probe::run(case, device, tolerances, out)?,
+        "schedule" => tables::schedule(case, tolerances, out)?,
+        "pos_embed" => tables::pos_embed(case, tolerances, out)?,
+        "pos_embed_resize" => tables::pos_embed_resize(case, tolerances, out)?,
+        "mixup" => mixing::mixup(case, out)?,
+        "metrics" => mixing::metrics(case, out)?,
+        "transforms" => pictures::transforms(case, out)?,
+        "decode" => pictures::decode(case, out)?,
+        "distributions" => draws::distributions(case, out)?,
+        "checkpoint_mae" => checkpoints::mae(case, device, tolerances, out)?,
+        "checkpoint_vit" => checkpoints::vit(case, device, tolerances, out)?,
+        "resume_step" => checkpoints::resume_step(case, device, tolerances, out)?,
+        "augment_ops" => pictures::augment_ops(case, out)?,
         other => return Err(case.error(format!("unknown kind {other:?}"))),
     }
     case.all_read()?;
     if comparison.rows.is_empty() {
         return Err(case.error("it holds nothing to compare"));
     }
-    Ok(CaseReport { path: folder.to_owned(), kind: case.kind, rows: comparison.rows })
+    Ok(CaseReport { path: case.folder.clone(), kind: case.kind.clone(), rows: comparison.rows })
 }

@@ -31,6 +31,11 @@ pub(super) fn encoder(case: &Case) -> Result<EncoderDims, VerifyError> {
             "`model`: input_size must be a multiple of patch_size, embed_dim of num_heads",
         ));
     }
+    // Nothing is built that is larger than the case by far; Hugging Face's and timm's weights lie beside it.
+    let parameters = 12.0 * dims.depth as f64 * (dims.embed_dim as f64).powi(2);
+    if case.has("weights.cls_token") && parameters > 8.0 * case.elements() as f64 {
+        return Err(case.error("`model` is larger than the tensors of the case"));
+    }
     Ok(dims)
 }
 
@@ -109,6 +114,9 @@ pub(super) fn images(
         Ok([steps, n, c, h, w]) => (steps, [n, c, h, w]),
         Err(_) => (1, case.shape::<4>("imgs")?),
     };
+    if n == 0 || c == 0 {
+        return Err(case.error("imgs holds no images"));
+    }
     if index >= steps || [h, w] != [dims.input_size; 2] {
         return Err(case.error(format!(
             "imgs has {steps} batches of {h}x{w} pixels, expected batch {index} of {0}x{0}",

@@ -8,8 +8,11 @@ use crate::data::Augmentation;
 use crate::data::CropBox;
 use crate::data::CropRule;
 use crate::data::EvalTransform;
+use crate::data::Interpolation;
+use crate::data::Op;
 use crate::data::Picture;
 use crate::data::Pixels;
+use crate::data::Rgb;
 use crate::data::TrainTransform;
 use crate::data::read_picture;
 use crate::recipe::AugmentPlan;
@@ -26,7 +29,7 @@ pub(super) fn transforms(case: &Case, out: &mut Comparison) -> Result<(), Verify
     let pixels = Pixels::U8(case.levels("image")?);
     let picture = Picture { width, height, channels, pixels };
     let (largest, share) =
-        (case.number("tolerance_levels")?, case.number("max_differing_fraction")?);
+        (case.tolerance("tolerance_levels", 4.0)?, case.tolerance("max_differing_fraction", 0.05)?);
     for (i, item) in case.items("items")?.iter().enumerate() {
         let values = match item.text("op")?.as_str() {
             "eval" => evaluated(case, &picture, item, i, out)?,
@@ -102,6 +105,40 @@ fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
     })
 }
 
+/// Kind `augment_ops`: each operation of RandAugment at a given magnitude and sign, to the level.
+pub(super) fn augment_ops(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+    let [height, width, channels] = case.shape::<3>("image")?;
+    if channels != 3 || height == 0 || width == 0 {
+        return Err(case.error("image is not [H, W, 3]"));
+    }
+    let picture = Rgb { width, height, pixels: case.levels("image")? };
+    let fill = case.counts("fill")?;
+    let fill: [u8; 3] = fill
+        .iter()
+        .filter_map(|level| u8::try_from(*level).ok())
+        .collect::<Vec<_>>()
+        .try_into()
+        .map_err(|_| case.error("`fill` is not three levels"))?;
+    let interpolation = match case.text("interpolation")?.as_str() {
+        "bicubic" => Interpolation::Bicubic,
+        "bilinear" => Interpolation::Bilinear,
+        other => return Err(case.error(format!("`interpolation` is {other:?}"))),
+    };
+    for (i, item) in case.items("items")?.iter().enumerate() {
+        let name = item.text("op")?;
+        let op = Op::of_name(&name).ok_or_else(|| item.error(format!("unknown op {name:?}")))?;
+        let (magnitude, negate) = (item.number("magnitude")?, item.flag("negate")?);
+        let args = op.level_args(magnitude, negate);
+        let expected = item.numbers("level_args")?;
+        out.absolute(format!("{name}.{i} (arguments)"), &args, &expected, 1e-9);
+        let got = op.apply(&picture, magnitude, negate, fill, interpolation);
+        let tensor = format!("out.{i}");
+        let expected = case.levels(&tensor)?;
+        out.absolute(format!("{name}.{i} ({tensor})"), &got.pixels, &expected, 0.0);
+    }
+    Ok(())
+}
+
 /// From normalized values `[3, H, W]` back to levels `[H, W, 3]`.
 fn levels(values: &[f32], mean: &[f64], std: &[f64]) -> Vec<u8> {
     let plane = values.len() / 3;
@@ -110,7 +147,8 @@ fn levels(values: &[f32], mean: &[f64], std: &[f64]) -> Vec<u8> {
 }
 
 pub(super) fn decode(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
-    let (largest, mean) = (case.number("tolerance_levels")?, case.number("mean_tolerance_levels")?);
+    let (largest, mean) =
+        (case.tolerance("tolerance_levels", 4.0)?, case.tolerance("mean_tolerance_levels", 1.0)?);
     for file in case.texts("files")? {
         let name = format!("out.{file}");
         let picture = read_picture(&case.folder.join(&file))

@@ -39,6 +39,16 @@ pub(super) fn run(
     let decay = case.number("weight_decay")?;
     let rule = Rule::Lars { momentum: case.number("momentum")? };
     let mut optimizer = train::optimizer(&head, rule, |_, shape| optim::probe_group(shape, decay));
+    let ours = [
+        ("bn_eps", model::BN_EPS),
+        ("bn_momentum", model::BN_MOMENTUM),
+        ("trust_coefficient", optim::TRUST_COEFFICIENT),
+    ];
+    for (key, value) in ours {
+        if case.get(key).is_some() {
+            out.absolute(key, &[value], &[case.number(key)?], 0.0);
+        }
+    }
     let (labels, n) = (case.labels("labels", classes)?, case.shape::<3>("logits")?[1]);
     let per_epoch = case.count("micro_steps_per_epoch")? as f64;
     let expected = case.numbers("loss_per_step")?;

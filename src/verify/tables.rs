@@ -21,6 +21,9 @@ pub(super) fn schedule(
             epochs: curve.number("epochs")?,
         };
         let points = points(&curve)?;
+        if points.is_empty() {
+            return Err(curve.error("a curve has no points"));
+        }
         // Each rate is held against itself, the small ones at a schedule's end included.
         let share = |got: f64, expected: f64| {
             if expected.abs() > 1e-12 {

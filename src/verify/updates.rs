@@ -67,9 +67,9 @@ pub(super) fn pretrain(
         steps.lrs.push(lr);
         let noise = noise.get(i * n * patches..(i + 1) * n * patches);
         let noise = noise.ok_or_else(|| case.error("noise has fewer steps than losses"))?;
-        let masks = forward::masks(case, noise, encoder.num_patches())?;
-        let replica = mae.clone().train();
         let imgs = networks::images(case, &encoder, i, device)?;
+        let masks = forward::masks(case, noise, imgs.dims()[0], encoder.num_patches())?;
+        let replica = mae.clone().train();
         let loss = replica.forward(imgs, &masks, case.flag("norm_pix_loss")?).loss;
         steps.losses.push(scalar(loss.clone().inner()));
         let mut grads = (loss * (1.0 / accum_iter as f64)).backward();
@@ -89,6 +89,7 @@ pub(super) fn pretrain(
             same_parameters(case, &mae, &format!("after_{updates}."), lr_sum, tolerances, out)?;
         }
     }
+    lr_law(case, tolerances, out)?;
     out.relative("loss_per_micro_step", &steps.losses, &expected, tolerances.forward);
     let expected = case.numbers("lr_per_micro_step")?;
     out.relative("lr_per_micro_step", &steps.lrs, &expected, tolerances.schedule);
@@ -172,7 +173,11 @@ fn targets(
     let values = if kind == "soft" {
         soft.get(i * n * classes..(i + 1) * n * classes).ok_or_else(short)?.to_vec()
     } else {
-        let smoothing = if kind == "smooth" { case.number("smoothing")? } else { 0.0 };
+        let smoothing = match kind.as_str() {
+            "smooth" => case.number("smoothing")?,
+            "plain" | "hard" => 0.0,
+            other => return Err(case.error(format!("`targets` is {other:?}"))),
+        };
         let labels = labels.get(i * n..(i + 1) * n).ok_or_else(short)?;
         train::soft_targets(TargetsSlice::Hard(labels), classes, smoothing)
     };
@@ -180,10 +185,28 @@ fn targets(
 }
 
 pub(super) fn adamw(case: &Case) -> Result<Rule, VerifyError> {
+    if case.get("eps").is_some() && (case.number("eps")? - 1e-8).abs() > 1e-15 {
+        return Err(case.error("`eps`: AdamW is built with 1e-8, as officially"));
+    }
     match case.numbers("betas")?[..] {
         [beta_1, beta_2] => Ok(Rule::AdamW { beta_1: beta_1 as f32, beta_2: beta_2 as f32 }),
         _ => Err(case.error("`betas` are two numbers")),
     }
+}
+
+/// Compares the peak rate with `blr * batch_size * accum_iter * world_size / 256`, where the case says what it is made of.
+fn lr_law(case: &Case, tolerances: &Tolerances, out: &mut Comparison) -> Result<(), VerifyError> {
+    if case.get("blr").is_none() {
+        return Ok(());
+    }
+    let mut lr = case.number("blr")? / 256.0;
+    for key in ["batch_size", "accum_iter", "world_size"] {
+        if case.get(key).is_some() {
+            lr *= case.number(key)?;
+        }
+    }
+    out.relative("lr (from blr)", &[lr], &[case.number("lr")?], tolerances.schedule);
+    Ok(())
 }
 
 pub(super) fn schedule(case: &Case) -> Result<Schedule, VerifyError> {

@@ -88,6 +88,8 @@ fn what_a_file_does_not_say_is_asked_for_and_a_contradiction_is_refused() {
         ("data.input_size=16", "which says 8"),
         ("model.num_heads=3", "model.num_heads"),
         ("model.num_haeds=2", "did you mean `num_heads`?"),
+        ("model.size=vit_base_patch16", "contradicts"),
+        ("finetune.layer_dekay=0.5", "unknown key `finetune.layer_dekay`"),
     ] {
         let error = convert(&[&whole[..], &["--set", set]].concat());
         assert!(error.contains(expected), "{set}: {error}");
@@ -111,7 +113,8 @@ fn a_format_that_cannot_hold_a_checkpoint_says_why() {
     let bench = Bench::new(TINY);
     let average = golden("timm-avg/model.safetensors");
     let to = |input: &str, to: &str| {
-        let args = [&["convert", input, "out", "--to", to][..], &HEADS].concat();
+        let out = if to == "timm" { "out.safetensors" } else { "out" };
+        let args = [&["convert", input, out, "--to", to][..], &HEADS].concat();
         bench.refused(&args, 2)
     };
     assert!(to(&average, "huggingface").contains("mean of the patches"));
@@ -120,7 +123,12 @@ fn a_format_that_cannot_hold_a_checkpoint_says_why() {
     let probe = "runs/tiny/linprobe/from-0003/checkpoints/epoch-0002";
     assert!(to(probe, "timm").contains("BatchNorm"));
     assert!(to(probe, "huggingface").contains("BatchNorm"));
-    assert!(!bench.path("out").exists());
+    assert!(!bench.path("out").exists() && !bench.path("out.safetensors").exists());
+    assert!(
+        bench
+            .refused(&["convert", probe, "out.pth", "--to", "official"], 2)
+            .contains(".safetensors")
+    );
     bench.done(&["convert", probe, "probe.safetensors", "--to", "official"]);
     let json = |checkpoint: &str| {
         bench.done(&[
@@ -206,7 +214,7 @@ fn a_fine_tuning_starts_from_anybodys_encoder_or_says_what_would_fit() {
 #[test]
 fn a_pre_training_goes_on_from_somebodys_epoch_with_its_optimizer() {
     let text = fitting()
-        .replace("checkpoint_epochs = [2]", "checkpoint_epochs = [3]")
+        .replace("checkpoint_epochs = [2]", "mask_ratio = 0.5\ncheckpoint_epochs = [3]")
         .replace("epochs = 3", "epochs = 5");
     let bench = Bench::new(&text);
     let resume = |name: &str| format!("pretrain.resume={}", golden(name));
@@ -254,4 +262,38 @@ fn a_pre_training_goes_on_from_somebodys_epoch_with_its_optimizer() {
         assert!(error.contains(expected), "{set}: {error}");
         assert!(!bench.path("runs").exists());
     }
+}
+
+#[test]
+fn a_network_of_another_kind_is_refused_and_no_part_is_left_aside() {
+    let bench = Bench::new(&fitting());
+    let tensors = || checkpoint::open(golden("torch-mae/encoder-only.pth").as_ref()).unwrap().file;
+    let refused = |change: &dyn Fn(&mut BTreeMap<String, HostTensor>)| {
+        let mut file = tensors();
+        change(&mut file.tensors);
+        file.write(&bench.path("x.safetensors")).unwrap();
+        let from = "finetune.from=x.safetensors";
+        let error = bench.refused(&["run", "r.toml", "--set", from], 2);
+        assert!(!bench.path("runs").exists(), "{error}");
+        let args = ["convert", "x.safetensors", "y.safetensors", "--to", "official"];
+        assert_eq!(bench.mae(&args).status.code(), Some(2));
+        error
+    };
+    let one = |shape: &[usize]| HostTensor {
+        shape: shape.to_vec(),
+        values: vec![1.0; shape.iter().product()],
+    };
+    let add = |name: &str, shape: &[usize]| {
+        let (name, tensor) = (name.to_owned(), one(shape));
+        refused(&move |tensors| drop(tensors.insert(name.clone(), tensor.clone())))
+    };
+    assert!(add("blocks.0.ls1.gamma", &[16]).contains("blocks.0.ls1.gamma"));
+    assert!(add("dist_token", &[1, 1, 16]).contains("dist_token"));
+    assert!(add("blocks.7.norm1.weight", &[16]).contains("blocks.2.norm1.weight is missing"));
+    assert!(add("head.weight", &[1 << 40, 0]).contains("head."));
+    assert!(add("pos_embed", &[1, 7, 16]).contains("no square grid"));
+    let error = refused(&|tensors| drop(tensors.remove("blocks.1.attn.qkv.bias")));
+    assert!(error.contains("blocks.1.attn.qkv.bias is missing"), "{error}");
+    let error = refused(&|tensors| tensors.get_mut("norm.bias").unwrap().values[3] = f32::NAN);
+    assert!(error.contains("norm.bias holds values that are not finite numbers"), "{error}");
 }

@@ -18,7 +18,7 @@ fn a_typo_is_refused_before_anything_is_created() {
 fn what_this_machine_cannot_do_is_refused_before_anything_is_created() {
     let bench = Bench::new(TINY);
     for (set, expected) in [
-        ("runtime.device=cuda", "trains on the CPU only"),
+        ("runtime.device=cuda", "runtime.device = \"cuda\""),
         ("runtime.devices=8", "there is one CPU"),
         ("runtime.precision=bf16", "fp32 only"),
         ("pretrain.batch_size=1000", "would never update"),

@@ -426,11 +426,26 @@ fn what_mixing_cannot_do_is_refused() {
 }
 
 #[test]
-fn randaugment_is_refused_not_skipped() {
-    insta::assert_snapshot!(errors(&format!("{FINE}[finetune]")), @r#"
-        error: `finetune.aa = "rand-m9-mstd0.5-inc1"` asks for RandAugment, which this version does not have
+fn a_randaugment_policy_that_is_none_names_its_section() {
+    let aa = |policy: &str| format!("{FINE}[finetune]\naa = '{policy}'");
+    insta::assert_snapshot!(errors(&aa("rand-m9-mstd0.5-ink1")), @r#"
+        error: `finetune.aa = "rand-m9-mstd0.5-ink1"` is no policy: section `ink1` is not understood, expected `m`, `n`, `mstd`, `inc` or `w` and a number
+          --> DIR/r.toml:8
+          hint: "rand-m9-mstd0.5-inc1" is the official one, "" is none
+        "#);
+    insta::assert_snapshot!(errors(&aa("augmix-m5")), @r#"
+        error: `finetune.aa = "augmix-m5"` is no policy: it does not start with `rand`, the only kind of policy
+          --> DIR/r.toml:8
+          hint: "rand-m9-mstd0.5-inc1" is the official one, "" is none
+        "#);
+    outcome(&[("r.toml", &format!("{FINE}[finetune]"))], &[], &[], &RUNNING)
+        .expect("the official policy is the default");
+    let grey =
+        format!("{FINE}[finetune]").replace("input_size = 16", "input_size = 16\nin_chans = 2");
+    insta::assert_snapshot!(errors(&grey), @r#"
+        error: `finetune.aa = "rand-m9-mstd0.5-inc1"` asks for RandAugment, which is for grey and for colour pictures
           --> the built-in defaults
-          hint: train without it: --set finetune.aa="", or `aa = ""` under [finetune]
+          hint: --set finetune.aa="" trains without it
         "#);
 }
 

@@ -36,8 +36,7 @@ def randomize(model, seed):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
-            if not name.endswith(("position_embeddings", "decoder_pos_embed")) or p.requires_grad:
-                p.copy_((p + 0.3 * torch.randn(p.shape, generator=generator)).float())
+            p.copy_((p + 0.3 * torch.randn(p.shape, generator=generator)).float())
 
 
 def mae(seed, eps):

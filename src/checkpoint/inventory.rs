@@ -1,0 +1,132 @@
+//! The tensors of a network, by name and shape: what a file must hold, no less and no more.
+//!
+//! A tensor that is missing, has another shape, or that no such network has, is found when a file is opened, before
+//! anything is built: a network is never larger than its file, and no part of one is left aside in silence.
+
+use super::Facts;
+use super::HostTensor;
+use super::facts::Head;
+use std::collections::BTreeMap;
+
+/// Names in a message before it is cut.
+const LISTED: usize = 4;
+
+/// Fails unless `tensors` are those of the network that `facts` describes.
+pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<(), String> {
+    let shapes = Inventory::of(facts, tensors)?.shapes;
+    for (name, shape) in &shapes {
+        match tensors.get(name) {
+            Some(tensor) if tensor.shape == *shape => {}
+            Some(tensor) => {
+                return Err(format!("{name} is {:?}, expected {shape:?}", tensor.shape));
+            }
+            None => return Err(format!("{name} is missing")),
+        }
+    }
+    let others: Vec<&str> =
+        tensors.keys().filter(|name| !shapes.contains_key(*name)).map(String::as_str).collect();
+    if !others.is_empty() {
+        let more = others.len().saturating_sub(LISTED);
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let listed = others[..others.len().min(LISTED)].join(", ");
+        return Err(format!("it also holds {listed}{more}: it is of another network"));
+    }
+    match tensors.iter().find(|(_, tensor)| tensor.values.iter().any(|v| !v.is_finite())) {
+        Some((name, _)) => Err(format!("{name} holds values that are not finite numbers")),
+        None => Ok(()),
+    }
+}
+
+#[derive(Default)]
+struct Inventory {
+    shapes: BTreeMap<String, Vec<usize>>,
+}
+
+impl Inventory {
+    fn of(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<Self, String> {
+        let (d, p) = (facts.embed_dim, facts.patch_size);
+        let grid = facts
+            .input_size
+            .map(|size| size / p)
+            .ok_or("pos_embed is no square grid of patches")?;
+        let tokens = 1 + grid * grid;
+        let mut all = Self::default();
+        all.add("cls_token", &[1, 1, d]);
+        all.add("pos_embed", &[1, tokens, d]);
+        all.add("patch_embed.proj.weight", &[d, facts.in_chans, p, p]);
+        all.add("patch_embed.proj.bias", &[d]);
+        all.blocks("blocks", facts.depth, d, facts.mlp_dim, tensors)?;
+        let norms = ["norm", "fc_norm"].map(|norm| tensors.contains_key(&format!("{norm}.weight")));
+        if norms == [false, false] {
+            return Err("norm.weight is missing".to_owned());
+        }
+        for (norm, there) in ["norm", "fc_norm"].into_iter().zip(norms) {
+            if there {
+                all.norm(norm, d);
+            }
+        }
+        match facts.head {
+            Head::Absent => {}
+            Head::Linear { classes, .. } => all.linear("head", d, classes),
+            Head::Probe { classes, .. } => {
+                all.add("head.0.running_mean", &[d]);
+                all.add("head.0.running_var", &[d]);
+                all.linear("head.1", d, classes);
+            }
+        }
+        if let Some(decoder) = &facts.decoder {
+            let e = decoder.embed_dim;
+            all.add("mask_token", &[1, 1, e]);
+            all.add("decoder_pos_embed", &[1, tokens, e]);
+            all.linear("decoder_embed", d, e);
+            all.blocks("decoder_blocks", decoder.depth, e, decoder.mlp_dim, tensors)?;
+            all.norm("decoder_norm", e);
+            all.linear("decoder_pred", e, p * p * facts.in_chans);
+            if (e as f64 * facts.mlp_ratio() + 1e-6) as usize != decoder.mlp_dim {
+                return Err(
+                    "its decoder's MLPs have another mlp_ratio than its encoder's".to_owned()
+                );
+            }
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, name: &str, shape: &[usize]) {
+        self.shapes.insert(name.to_owned(), shape.to_vec());
+    }
+
+    fn linear(&mut self, name: &str, from: usize, to: usize) {
+        self.add(&format!("{name}.weight"), &[to, from]);
+        self.add(&format!("{name}.bias"), &[to]);
+    }
+
+    fn norm(&mut self, name: &str, width: usize) {
+        self.add(&format!("{name}.weight"), &[width]);
+        self.add(&format!("{name}.bias"), &[width]);
+    }
+
+    /// Ends at the first block that is not there: a name may claim any number.
+    fn blocks(
+        &mut self,
+        list: &str,
+        depth: usize,
+        width: usize,
+        mlp_dim: usize,
+        tensors: &BTreeMap<String, HostTensor>,
+    ) -> Result<(), String> {
+        for i in 0..depth {
+            let block = format!("{list}.{i}");
+            let first = format!("{block}.norm1.weight");
+            if !tensors.contains_key(&first) {
+                return Err(format!("{first} is missing"));
+            }
+            self.norm(&format!("{block}.norm1"), width);
+            self.linear(&format!("{block}.attn.qkv"), width, width.saturating_mul(3));
+            self.linear(&format!("{block}.attn.proj"), width, width);
+            self.norm(&format!("{block}.norm2"), width);
+            self.linear(&format!("{block}.mlp.fc1"), width, mlp_dim);
+            self.linear(&format!("{block}.mlp.fc2"), mlp_dim, width);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! timm's `config.json`, which stands beside the weights of its hub's models.
+
+use super::facts::Settings;
+use serde_json::Value;
+
+/// Whether a `config.json` is timm's.
+pub(super) fn recognises(config: &Value) -> bool {
+    config["architecture"].is_string()
+}
+
+/// Reads what changes a prediction; `fc_norm` tells whether the file has a norm behind the pooling.
+pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String> {
+    let args = &config["model_args"];
+    let floats = |key: &str| -> Option<Vec<f64>> {
+        let list = config["pretrained_cfg"][key].as_array().or(config[key].as_array())?;
+        list.iter().map(Value::as_f64).collect()
+    };
+    let pool = config["global_pool"].as_str().or(args["global_pool"].as_str()).unwrap_or("token");
+    if !pool.is_empty() && (pool == "avg") != fc_norm {
+        return Err(format!(
+            "config.json pools by \"{pool}\" and the file has {} fc_norm: such a model is not built here",
+            if fc_norm { "an" } else { "no" }
+        ));
+    }
+    let names = config["label_names"].as_array();
+    let names =
+        names.map(|names| names.iter().map(Value::as_str).map(|n| n.map(str::to_owned)).collect());
+    Ok(Settings {
+        num_heads: args["num_heads"].as_u64().map(|heads| heads as usize),
+        mean: floats("mean"),
+        std: floats("std"),
+        class_names: names.flatten().unwrap_or_default(),
+        ..Settings::default()
+    })
+}

@@ -1,0 +1,18 @@
+//! Whether CUDA's libraries are on this machine, asked before anything would call into them.
+
+#![expect(
+    unsafe_code,
+    reason = "looking for a library runs its initialisers, which is what calling CUDA does anyway"
+)]
+
+/// Whether the driver (`libcuda`) is there.
+pub(super) fn driver() -> bool {
+    // SAFETY: opens and closes the library that the CUDA backend is about to open.
+    unsafe { cudarc::driver::sys::is_culib_present() }
+}
+
+/// Whether NVRTC (`libnvrtc`), which compiles kernels, is there.
+pub(super) fn nvrtc() -> bool {
+    // SAFETY: as above.
+    unsafe { cudarc::nvrtc::sys::is_culib_present() }
+}
