@@ -32,9 +32,9 @@ pub(super) fn error(text: &str) {
     stderr(&format!("error: {text}"));
 }
 
-/// Starts the log, on stderr; `MAE_LOG` chooses its level (`info` by default).
+/// Starts the log, on stderr; `MAE_LOG` chooses its level (by default `info` of this program, `warn` of what it is built on).
 pub(super) fn start_log() {
-    let level = std::env::var("MAE_LOG").unwrap_or_else(|_| "info".to_owned());
+    let level = std::env::var("MAE_LOG").unwrap_or_else(|_| "warn,mae=info".to_owned());
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(level);
     // A second start, in tests, keeps the first.
     let _ = tracing_subscriber::fmt()
