@@ -33,7 +33,11 @@ def column(rows, epoch, name):
 
 
 def main():
+    if {"-h", "--help"} & set(sys.argv):
+        sys.exit(__doc__)
     binary = sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/release/mae"
+    if not Path(binary).is_file():
+        sys.exit(f"error: there is no {binary}; build it with `cargo build --release`")
     runs = Path(sys.argv[2] if len(sys.argv) > 2 else ROOT / "runs/digits_reproduction")
     ours = train(binary, runs)
     with open(ROOT / "experiments/published/digits-official.csv", newline="") as table:
