@@ -51,7 +51,9 @@ pub use error::{Origin, Other, Problem, RecipeError, RecipeErrors};
 pub use jobs::{Job, NeverUpdates, StageKind, Steps};
 pub use plan::*;
 pub use rand_augment::RandAugmentPlan;
-pub use resolve::{Missing, Options, Resolved, ResolvedPoint, check_keys, resolve, resolve_text};
+pub use resolve::{
+    Missing, Options, Resolved, ResolvedPoint, check_keys, is_default, resolve, resolve_text,
+};
 pub use schema::{Data, Model, Recipe, Runtime, schema};
 pub use sizes::ModelSize;
 pub use stages::{Augment, Finetune, Linprobe, Pretrain};

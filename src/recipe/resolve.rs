@@ -157,6 +157,11 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     (refused.into_iter().map(located).collect(), faulty)
 }
 
+/// Whether a value, as [`super::differences`] writes it, is the built-in default of its key.
+pub fn is_default(key: &str, value: &str) -> bool {
+    default_of(key).is_some_and(|default| toml_text(default) == value)
+}
+
 fn default_of(key: &str) -> Option<&'static Value> {
     let mut parts = key.split('.');
     let first = DEFAULTS.get(parts.next()?)?;

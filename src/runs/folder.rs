@@ -64,8 +64,10 @@ fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
         problem: format!("not the recipe of a run: {}", e.message()),
     })?;
     let mut differences = recipe::differences(&old, recipe);
-    // A stage that is added leaves what is there as it is.
-    differences.retain(|(key, old, _)| !(recipe::is_stage(key) && old == recipe::NOT_SET));
+    // A stage that is added leaves what is there as it is. A key that an older version did not have meant its default.
+    differences.retain(|(key, old, new)| {
+        old != recipe::NOT_SET || !(recipe::is_stage(key) || recipe::is_default(key, new))
+    });
     if differences.is_empty() {
         return Ok(());
     }

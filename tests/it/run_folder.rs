@@ -66,6 +66,12 @@ fn a_changed_recipe_under_the_same_name_is_refused_until_fresh() {
     assert!(bench.read("staged/tiny/accuracy.csv").contains("linprobe/from-0003"));
     let refused = bench.refused(&["run", "p.toml", "--runs", "staged"], 2);
     assert!(refused.contains("\n  finetune: set there, not set now\n  linprobe: set"), "{refused}");
+    // A run of an older version, whose recipe lacks a key, goes on.
+    let written = bench.read("runs/tiny/recipe.toml");
+    let older = written.replace("norm_eps = 1e-6\n", "");
+    assert_ne!(older, written);
+    mae::durable::write(&bench.path("runs/tiny/recipe.toml"), older.as_bytes()).unwrap();
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     // How many threads work is no part of a run's identity.
     bench.done(&["run", "r.toml", "--stage", "pretrain", "--set", "runtime.threads=1"]);
     bench.done(&[&set[..], &["--fresh"]].concat());
