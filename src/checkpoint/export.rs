@@ -1,4 +1,5 @@
-//! Writing checkpoints for others: safetensors with the official or timm's names, Hugging Face folders.
+//! Writing checkpoints for others: safetensors with timm's names, Hugging Face folders. The official names are our own:
+//! [`TensorFile::write`] serves them.
 
 use super::CheckpointError;
 use super::Facts;
@@ -25,11 +26,6 @@ pub struct ExportSettings {
     pub std: Vec<f32>,
     /// Readable, by label; empty where unknown.
     pub class_names: Vec<String>,
-}
-
-/// Writes one safetensors file with the official names.
-pub fn write_official(file: &TensorFile, out: &Path) -> Result<(), CheckpointError> {
-    TensorFile { tensors: file.tensors.clone(), note: String::new() }.write(out)
 }
 
 /// Writes one safetensors file with timm's names: the encoder, and a linear head where there is one.

@@ -6,6 +6,7 @@
 use super::Facts;
 use super::HostTensor;
 use super::facts::Head;
+use crate::model;
 use std::collections::BTreeMap;
 
 /// Names in a message before it is cut.
@@ -82,7 +83,7 @@ impl Inventory {
             all.blocks("decoder_blocks", decoder.depth, e, decoder.mlp_dim, tensors)?;
             all.norm("decoder_norm", e);
             all.linear("decoder_pred", e, p * p * facts.in_chans);
-            if (e as f64 * facts.mlp_ratio() + 1e-6) as usize != decoder.mlp_dim {
+            if model::mlp_dim(e, facts.mlp_ratio()) != decoder.mlp_dim {
                 return Err(
                     "its decoder's MLPs have another mlp_ratio than its encoder's".to_owned()
                 );

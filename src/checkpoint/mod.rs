@@ -29,7 +29,6 @@ mod timm;
 pub use error::CheckpointError;
 pub use export::ExportSettings;
 pub use export::write_huggingface;
-pub use export::write_official;
 pub use export::write_timm;
 pub use facts::DecoderFacts;
 pub use facts::Facts;

@@ -9,6 +9,7 @@ use crate::checkpoint::Head;
 use crate::checkpoint::Meta;
 use crate::checkpoint::Opened;
 use crate::data;
+use crate::model;
 use crate::recipe;
 use crate::recipe::DataPlan;
 use crate::recipe::Missing;
@@ -51,8 +52,8 @@ pub(super) fn ready(
     // With a recipe, settings of the data are its own, the others the model's.
     let of_model = ["data.input_size", "data.in_chans"];
     let of_data = |set: &str| {
-        (set.starts_with("data.") || set.starts_with("runtime."))
-            && !of_model.contains(&set.split('=').next().unwrap_or_default().trim())
+        let key = key_of(set);
+        (key.starts_with("data.") || key.starts_with("runtime.")) && !of_model.contains(&key)
     };
     let (for_data, for_model): (Vec<String>, Vec<String>) =
         set.iter().cloned().partition(|set| recipe.is_some() && of_data(set));
@@ -96,6 +97,11 @@ pub(super) fn ready(
     Ok(Ready { opened, meta, plan })
 }
 
+/// The key of a `--set` argument.
+fn key_of(set: &str) -> &str {
+    set.split('=').next().unwrap_or_default().trim()
+}
+
 fn only_point(resolved: recipe::Resolved) -> ResolvedPoint {
     resolved.points.into_iter().next().expect("a recipe has a point")
 }
@@ -112,7 +118,7 @@ fn class_names(facts: &Facts) -> Vec<String> {
 /// Fails where `--set model.size=…` names another encoder than the file's.
 fn refuse_size(path: &Path, facts: &Facts, set: &[String]) -> Result<(), CliError> {
     let sizes: Vec<String> =
-        set.iter().filter(|set| set.trim_start().starts_with("model.size=")).cloned().collect();
+        set.iter().filter(|set| key_of(set) == "model.size").cloned().collect();
     if sizes.is_empty() {
         return Ok(());
     }
@@ -136,7 +142,7 @@ fn refuse_size(path: &Path, facts: &Facts, set: &[String]) -> Result<(), CliErro
 
 /// Whether a `--set` is about a part that the checkpoint has; others are accepted and have no effect.
 fn is_of_its_parts(set: &str, facts: &Facts) -> bool {
-    let of = |table: &str| set.trim_start().starts_with(table);
+    let of = |table: &str| key_of(set).starts_with(table);
     let decoder = of("pretrain.") || of("model.decoder_");
     let linear = matches!(facts.head, Head::Linear { .. });
     let probe = matches!(facts.head, Head::Probe { .. });
@@ -261,8 +267,7 @@ impl Described<'_> {
     }
 
     fn is_set(&self, key: &str) -> bool {
-        let name = |set: &'_ String| set.split_once('=').map(|(name, _)| name.trim().to_owned());
-        self.set.iter().any(|set| name(set).is_some_and(|name| name == key))
+        self.set.iter().any(|set| key_of(set) == key)
     }
 
     fn missing(&self, key: &str, what: &str) -> CliError {
@@ -276,61 +281,49 @@ impl Described<'_> {
 /// Fails where a plan contradicts the checkpoint: what a shape or a `config.json` says cannot be set otherwise.
 fn agrees(path: &Path, facts: &Facts, plan: &Plan) -> Result<(), CliError> {
     let (model, settings) = (&plan.model, &facts.settings);
+    let count = |key, stated: Option<usize>, given: usize| {
+        (key, stated.map(|stated| stated.to_string()), given.to_string())
+    };
+    let flag = |key, stated: Option<bool>, given: bool| {
+        (key, stated.map(|stated| stated.to_string()), given.to_string())
+    };
     let mut pairs = vec![
-        ("model.patch_size", Some(facts.patch_size), model.patch_size),
-        ("model.embed_dim", Some(facts.embed_dim), model.embed_dim),
-        ("model.depth", Some(facts.depth), model.depth),
-        ("model.num_heads", settings.num_heads, model.num_heads),
-        ("data.in_chans", Some(facts.in_chans), plan.data.in_chans),
-        ("data.input_size", facts.input_size, plan.data.input_size),
+        count("model.patch_size", Some(facts.patch_size), model.patch_size),
+        count("model.embed_dim", Some(facts.embed_dim), model.embed_dim),
+        count("model.depth", Some(facts.depth), model.depth),
+        count("model.num_heads", settings.num_heads, model.num_heads),
+        count("data.in_chans", Some(facts.in_chans), plan.data.in_chans),
+        count("data.input_size", facts.input_size, plan.data.input_size),
     ];
+    if model::mlp_dim(model.embed_dim, model.mlp_ratio) != facts.mlp_dim {
+        let stated = Some(facts.mlp_ratio().to_string());
+        pairs.push(("model.mlp_ratio", stated, model.mlp_ratio.to_string()));
+    }
     if let Some(decoder) = &facts.decoder {
-        pairs.extend([
-            ("model.decoder_embed_dim", Some(decoder.embed_dim), model.decoder_embed_dim),
-            ("model.decoder_depth", Some(decoder.depth), model.decoder_depth),
-            ("model.decoder_num_heads", decoder.num_heads, model.decoder_num_heads),
-        ]);
+        let (width, depth) = (decoder.embed_dim, decoder.depth);
+        pairs.push(count("model.decoder_embed_dim", Some(width), model.decoder_embed_dim));
+        pairs.push(count("model.decoder_depth", Some(depth), model.decoder_depth));
+        pairs.push(count("model.decoder_num_heads", decoder.num_heads, model.decoder_num_heads));
+        pairs.extend(plan.pretrain.as_ref().map(|pretrain| {
+            flag("pretrain.norm_pix_loss", settings.norm_pix_loss, pretrain.norm_pix_loss)
+        }));
     }
-    let contradiction = |key: &str, stated: String, given: String| {
-        CliError::Usage(format!(
-            "{key} = {given} contradicts {}, which says {stated}\nhint: leave it out, or give {key}={stated}",
-            path.display()
-        ))
-    };
-    for (key, stated, given) in pairs {
-        match stated {
-            Some(stated) if stated != given => {
-                return Err(contradiction(key, stated.to_string(), given.to_string()));
-            }
-            _ => {}
+    match (facts.head, &plan.finetune, &plan.linprobe) {
+        (Head::Linear { global_pool, .. }, Some(plan), _) => {
+            pairs.push(flag("finetune.global_pool", Some(global_pool), plan.global_pool));
         }
-    }
-    if (model.embed_dim as f64 * model.mlp_ratio + 1e-6) as usize != facts.mlp_dim {
-        let (stated, given) = (facts.mlp_ratio().to_string(), model.mlp_ratio.to_string());
-        return Err(contradiction("model.mlp_ratio", stated, given));
-    }
-    let pools = match facts.head {
-        Head::Linear { global_pool, .. } => plan
-            .finetune
-            .as_ref()
-            .map(|plan| ("finetune.global_pool", global_pool, plan.global_pool)),
-        Head::Probe { global_pool, .. } => plan
-            .linprobe
-            .as_ref()
-            .map(|plan| ("linprobe.global_pool", global_pool, plan.global_pool)),
-        Head::Absent => None,
-    };
-    match pools {
-        Some((key, stated, given)) if stated != given => {
-            return Err(contradiction(key, stated.to_string(), given.to_string()));
+        (Head::Probe { global_pool, .. }, _, Some(plan)) => {
+            pairs.push(flag("linprobe.global_pool", Some(global_pool), plan.global_pool));
         }
         _ => {}
     }
-    let norm_pix_loss = plan.pretrain.as_ref().map(|pretrain| pretrain.norm_pix_loss);
-    match (settings.norm_pix_loss, norm_pix_loss) {
-        (Some(stated), Some(given)) if stated != given && facts.decoder.is_some() => {
-            Err(contradiction("pretrain.norm_pix_loss", stated.to_string(), given.to_string()))
+    for (key, stated, given) in pairs {
+        if let Some(stated) = stated.filter(|stated| *stated != given) {
+            return Err(CliError::Usage(format!(
+                "{key} = {given} contradicts {}, which says {stated}\nhint: leave it out, or give {key}={stated}",
+                path.display()
+            )));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }

@@ -59,7 +59,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let mut left_out = 0;
     match args.to {
         To::Mae => checkpoint::publish(out, &ready.opened.file, &ready.meta)?,
-        To::Official => checkpoint::write_official(&ready.opened.file, out)?,
+        To::Official => ready.opened.file.write(out)?,
         To::Timm => left_out = checkpoint::write_timm(&ready.opened.file, facts, out)?,
         To::Huggingface => {
             checkpoint::write_huggingface(&ready.opened.file, facts, &settings(&ready), out)?;

@@ -81,6 +81,13 @@ impl EncoderDims {
     }
 }
 
+/// Width of an MLP's hidden layer: `int(width * mlp_ratio)`, as the official code counts.
+///
+/// A ratio that was made of two widths, as 120 / 44, gives its 120 back.
+pub fn mlp_dim(width: usize, mlp_ratio: f64) -> usize {
+    (width as f64 * mlp_ratio + 1e-6) as usize
+}
+
 /// Dimensions of MAE's decoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoderDims {

@@ -1,35 +1,31 @@
 //! From a plan's numbers to the network's.
 
+use crate::model;
 use crate::model::DecoderDims;
 use crate::model::EncoderDims;
 use crate::recipe::DataPlan;
 use crate::recipe::ModelPlan;
 
 /// The encoder's dimensions.
-pub(super) fn encoder(model: &ModelPlan, data: &DataPlan) -> EncoderDims {
+pub(super) fn encoder(plan: &ModelPlan, data: &DataPlan) -> EncoderDims {
     EncoderDims {
         input_size: data.input_size,
-        patch_size: model.patch_size,
+        patch_size: plan.patch_size,
         in_chans: data.in_chans,
-        embed_dim: model.embed_dim,
-        depth: model.depth,
-        num_heads: model.num_heads,
-        mlp_dim: mlp_dim(model.embed_dim, model.mlp_ratio),
-        norm_eps: model.norm_eps,
+        embed_dim: plan.embed_dim,
+        depth: plan.depth,
+        num_heads: plan.num_heads,
+        mlp_dim: model::mlp_dim(plan.embed_dim, plan.mlp_ratio),
+        norm_eps: plan.norm_eps,
     }
 }
 
 /// The decoder's dimensions.
-pub(super) fn decoder(model: &ModelPlan) -> DecoderDims {
+pub(super) fn decoder(plan: &ModelPlan) -> DecoderDims {
     DecoderDims {
-        embed_dim: model.decoder_embed_dim,
-        depth: model.decoder_depth,
-        num_heads: model.decoder_num_heads,
-        mlp_dim: mlp_dim(model.decoder_embed_dim, model.mlp_ratio),
+        embed_dim: plan.decoder_embed_dim,
+        depth: plan.decoder_depth,
+        num_heads: plan.decoder_num_heads,
+        mlp_dim: model::mlp_dim(plan.decoder_embed_dim, plan.mlp_ratio),
     }
-}
-
-/// `int(width * mlp_ratio)`, as the official code counts; a ratio like 120 / 44 must give its 120 back.
-fn mlp_dim(width: usize, mlp_ratio: f64) -> usize {
-    (width as f64 * mlp_ratio + 1e-6) as usize
 }

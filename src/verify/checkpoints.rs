@@ -35,9 +35,7 @@ pub(super) fn mae(
         let mae = Mae::zeros(&encoder, &decoder, device);
         let mae = checkpoint::load_module(mae, &opened.file, &opened.path);
         let mae = mae.map_err(|error| refused(case, &file, &error))?;
-        let imgs = networks::images(case, &encoder, 0, device)?;
-        let (n, patches) = (imgs.dims()[0], encoder.num_patches());
-        let masks = forward::masks(case, &case.floats("noise")?, n, patches)?;
+        let (imgs, masks) = forward::inputs(case, &encoder, device)?;
         if case.has("ids_restore") {
             forward::exact_ids(case, &masks, out)?;
         }
@@ -92,9 +90,7 @@ pub(super) fn resume_step(
         });
         train::load_optimizer(&mut optimizer, state, device)
             .map_err(|error| case.error(format!("{file}: {error}")))?;
-        let imgs = networks::images(case, &encoder, 0, device)?;
-        let (n, patches) = (imgs.dims()[0], encoder.num_patches());
-        let masks = forward::masks(case, &case.floats("noise")?, n, patches)?;
+        let (imgs, masks) = forward::inputs(case, &encoder, device)?;
         let replica = mae.clone().train();
         let mut grads = replica.forward(imgs, &masks, case.flag("norm_pix_loss")?).loss.backward();
         let grads = model::grads(&replica, &mut grads);

@@ -7,10 +7,12 @@ use super::networks::vector;
 use super::report::Comparison;
 use super::tolerances::Tolerances;
 use crate::model;
+use crate::model::EncoderDims;
 use crate::model::Mae;
 use crate::model::Masks;
 use burn::module::Module;
 use burn::tensor::Device;
+use burn::tensor::Tensor;
 
 pub(super) fn run(
     case: &Case,
@@ -21,8 +23,7 @@ pub(super) fn run(
     let (encoder, decoder) = (networks::encoder(case)?, networks::decoder(case)?);
     let zeros = Mae::zeros(&encoder, &decoder, device);
     let mae = networks::weighted(case, zeros, networks::weights, tolerances, out)?;
-    let imgs = networks::images(case, &encoder, 0, device)?;
-    let masks = masks(case, &case.floats("noise")?, imgs.dims()[0], encoder.num_patches())?;
+    let (imgs, masks) = inputs(case, &encoder, device)?;
     exact_ids(case, &masks, out)?;
     out.absolute("mask", &masks.mask, &case.floats("mask")?, 0.0);
 
@@ -46,6 +47,17 @@ pub(super) fn run(
         out.relative(&name, &vector(grad), &case.floats(&name)?, tolerances.gradient);
     }
     Ok(())
+}
+
+/// The images of a case of one step, and their masks.
+pub(super) fn inputs(
+    case: &Case,
+    encoder: &EncoderDims,
+    device: &Device,
+) -> Result<(Tensor<4>, Masks), VerifyError> {
+    let imgs = networks::images(case, encoder, 0, device)?;
+    let masks = masks(case, &case.floats("noise")?, imgs.dims()[0], encoder.num_patches())?;
+    Ok((imgs, masks))
 }
 
 /// Makes masks of `noise`, `[N, L]`, with the case's mask ratio.

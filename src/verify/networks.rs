@@ -22,7 +22,7 @@ pub(super) fn encoder(case: &Case) -> Result<EncoderDims, VerifyError> {
         embed_dim: m.count("embed_dim")?,
         depth: m.count("depth")?,
         num_heads: m.count("num_heads")?,
-        mlp_dim: (m.count("embed_dim")? as f64 * m.number("mlp_ratio")?) as usize,
+        mlp_dim: model::mlp_dim(m.count("embed_dim")?, m.number("mlp_ratio")?),
         norm_eps: 1e-6,
     };
     let whole = |a: usize, b: usize| b > 0 && a > 0 && a.is_multiple_of(b);
@@ -46,7 +46,7 @@ pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
         embed_dim: m.count("decoder_embed_dim")?,
         depth: m.count("decoder_depth")?,
         num_heads: m.count("decoder_num_heads")?,
-        mlp_dim: (m.count("decoder_embed_dim")? as f64 * m.number("mlp_ratio")?) as usize,
+        mlp_dim: model::mlp_dim(m.count("decoder_embed_dim")?, m.number("mlp_ratio")?),
     };
     if dims.num_heads == 0 || !dims.embed_dim.is_multiple_of(dims.num_heads) {
         return Err(
