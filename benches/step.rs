@@ -10,6 +10,7 @@ use mae::model::DecoderDims;
 use mae::model::EncoderDims;
 use mae::model::Mae;
 use mae::model::Masks;
+use mae::model::Precision;
 use mae::model::grads;
 use mae::model::init_mae;
 use mae::train::Replicas;
@@ -35,6 +36,7 @@ fn encoder() -> EncoderDims {
         num_heads: 4,
         mlp_dim: 256,
         norm_eps: 1e-6,
+        precision: Precision::Fp32,
     }
 }
 

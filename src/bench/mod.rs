@@ -1,53 +1,69 @@
-//! Measurements of our own code: images per second of the real training loop.
+//! Measurements of our own code: images per second of the real training loop, what a step is made of, and how near the
+//! device's own peak it comes.
+
+mod memory;
+mod peak;
 
 use crate::data;
 use crate::data::Labels;
 use crate::recipe;
 use crate::recipe::Job;
+use crate::recipe::Plan;
 use crate::recipe::ResolvedPoint;
 use crate::recipe::StageKind;
 use crate::train;
+use crate::train::Bench;
+use crate::train::ChosenDevice;
 use crate::train::Event;
-use crate::train::Hands;
+use crate::train::Part;
 use crate::train::Stop;
 use crate::train::TrainError;
+use crate::train::Watch;
 use crate::train::Work;
-use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
-/// Updates before the clock counts: caches and allocators settle.
-const WARM_UP: usize = 2;
+/// Updates before the clock counts: caches and allocators settle, kernels are compiled and tuned.
+const WARM_UP: usize = 3;
 
 /// What a bench measured.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct TrainBench {
     pub stage: String,
     pub device: String,
+    pub precision: String,
+    pub devices: usize,
     pub threads: usize,
+    pub gradient_checkpointing: bool,
     pub effective_batch_size: usize,
     pub images_per_s: f64,
     /// Median over the updates that counted.
     pub ms_per_step: f64,
     pub steps: usize,
+    /// What a step is made of, in a second measurement that waits for the device after each part.
+    pub ms: Split,
+    /// Of the network alone, a backward pass counted as two forward passes; on all devices together.
+    pub tflops: f64,
+    /// Of one large matrix product on each device in the same precision.
+    pub peak_tflops: Option<f64>,
+    /// `tflops` as a share of `peak_tflops`.
+    pub mfu: Option<f64>,
+    /// Of the first device; on the CPU of the whole process.
+    pub peak_memory_bytes: Option<u64>,
 }
 
-/// When each update ended, by epoch: what lies between epochs (evaluation, saving) does not count.
-#[derive(Default)]
-struct Clock {
-    ends: Vec<(usize, Instant)>,
-}
-
-impl Clock {
-    fn steps_s(&self) -> Vec<f64> {
-        let counted = self.ends.get(WARM_UP..).unwrap_or_default();
-        counted
-            .windows(2)
-            .filter(|pair| pair[0].0 == pair[1].0)
-            .map(|pair| (pair[1].1 - pair[0].1).as_secs_f64())
-            .collect()
-    }
+/// Milliseconds of a step's parts. On the CPU forward and backward are those of all threads, divided by their number.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Split {
+    pub data: f64,
+    pub forward: f64,
+    pub backward: f64,
+    pub optimizer: f64,
+    pub communication: f64,
 }
 
 /// Trains `stage` of a recipe for `seconds`, epochs repeated, in `scratch`, and measures its steps.
@@ -69,42 +85,126 @@ pub fn bench_train(
     })?;
     let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
     let data = data::open(&plan.data, labels)?;
-    let replicas = device.replicas();
-    let from = (stage != StageKind::Pretrain).then_some(recipe::Source::Scratch);
-    let job = Job { stage, from, dir: "bench".to_owned() };
-    let text = recipe::recipe_toml(&point.recipe);
-    let work =
-        Work { plan: &plan, data: &data, device: &device, run: scratch, recipe: &text, stop };
-    let (clock, started) = (RefCell::new(Clock::default()), Instant::now());
-    let observer = |event: Event<'_>| {
-        if let Event::Updated { epoch, .. } = event {
-            clock.borrow_mut().ends.push((epoch, Instant::now()));
-            if started.elapsed() > Duration::from_secs_f64(seconds)
-                && clock.borrow().steps_s().len() > WARM_UP
-            {
-                stop.request();
-            }
-        }
+    let classes = data.facts.num_classes;
+    let flops = plan.cost(stage, classes).map_or(0.0, |cost| cost.flops_per_image);
+    let work = Work {
+        plan: Arc::new(plan.clone()),
+        data: Arc::new(data),
+        device: device.clone(),
+        run: scratch.to_owned(),
+        recipe: recipe::recipe_toml(&point.recipe).into(),
+        stop: stop.clone(),
     };
-    let hands = Hands { replicas: &replicas, stop, observer: &observer, row_written: &|| Ok(()) };
-    work.run(&job, &hands)?;
-    let mut steps = clock.borrow().steps_s();
-    steps.sort_by(f64::total_cmp);
-    let total: f64 = steps.iter().sum();
-    let images = (steps.len() * training.effective_batch_size) as f64;
+    let bench = Bench::start(&device);
+    let measure = |name: &str, seconds, watch| {
+        let from = (stage != StageKind::Pretrain).then_some(recipe::Source::Scratch);
+        let job = Job { stage, from, dir: name.to_owned() };
+        steps(&bench, &work, job, seconds, watch)
+    };
+    let whole = measure("whole", seconds, Watch::default())?;
+    let memory = memory::peak(&device);
+    let watch = Watch::running();
+    let parts = measure("parts", seconds / 4.0, watch.clone())?;
+    let effective_batch_size = training.effective_batch_size;
+    let images_per_s = (whole.len() * effective_batch_size) as f64 / whole.iter().sum::<f64>();
+    // A frozen encoder is not run backwards.
+    let passes = if stage == StageKind::Linprobe { 1.0 } else { 3.0 };
+    let tflops = images_per_s * flops * passes / 1e12;
+    let peak_tflops = peak::tflops(&device, plan.runtime.precision, &bench)?;
     Ok(TrainBench {
         stage: stage.to_string(),
-        device: device.name,
+        precision: plan.runtime.precision.to_string(),
+        devices: device.devices.len(),
         threads: device.threads,
-        effective_batch_size: training.effective_batch_size,
-        images_per_s: images / total,
-        ms_per_step: steps.get(steps.len() / 2).copied().unwrap_or(f64::NAN) * 1e3,
-        steps: steps.len(),
+        gradient_checkpointing: plan.runtime.gradient_checkpointing,
+        effective_batch_size,
+        images_per_s,
+        ms_per_step: median(&whole) * 1e3,
+        steps: whole.len(),
+        ms: split(&watch, parts.len() + WARM_UP, &device),
+        tflops,
+        peak_tflops: Some(peak_tflops),
+        mfu: (peak_tflops > 0.0).then(|| tflops / peak_tflops),
+        peak_memory_bytes: memory,
+        device: device.name,
     })
 }
 
+/// When each update ended, by epoch: what lies between epochs (evaluation, saving) does not count.
+#[derive(Default)]
+struct Clock {
+    ends: Vec<(usize, Instant)>,
+}
+
+impl Clock {
+    fn steps_s(&self) -> Vec<f64> {
+        let counted = self.ends.get(WARM_UP - 1..).unwrap_or_default();
+        counted
+            .windows(2)
+            .filter(|pair| pair[0].0 == pair[1].0)
+            .map(|pair| (pair[1].1 - pair[0].1).as_secs_f64())
+            .collect()
+    }
+}
+
+/// Trains `job` for `seconds`, and until at least as many steps count as do not; gives the seconds of those that count.
+fn steps(
+    bench: &Bench,
+    work: &Work,
+    job: Job,
+    seconds: f64,
+    watch: Watch,
+) -> Result<Vec<f64>, TrainError> {
+    let (clock, started) = (Arc::new(Mutex::new(Clock::default())), Instant::now());
+    let stop = Stop::default();
+    let (asked, enough) = (work.stop.clone(), stop.clone());
+    let seen = Arc::clone(&clock);
+    let observer = move |event: Event<'_>| {
+        if let Event::Updated { epoch, .. } = event {
+            let mut clock = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            clock.ends.push((epoch, Instant::now()));
+            let long = started.elapsed() > Duration::from_secs_f64(seconds);
+            if asked.requested() || long && clock.steps_s().len() >= WARM_UP {
+                enough.request();
+            }
+        }
+    };
+    let work = Work { stop, ..work.clone() };
+    bench.run(&work, job, Arc::new(observer), watch)?;
+    let steps = clock.lock().unwrap_or_else(PoisonError::into_inner).steps_s();
+    if steps.is_empty() {
+        return Err(TrainError::Setting {
+            problem: "stopped before a step could be measured".to_owned(),
+            hint: "an epoch needs several updates: lower batch_size, or raise data.train_images"
+                .to_owned(),
+        });
+    }
+    Ok(steps)
+}
+
+fn split(watch: &Watch, steps: usize, device: &ChosenDevice) -> Split {
+    let ranks = device.devices.len() as f64;
+    let threads = (device.threads as f64 / ranks).max(1.0);
+    let ms = |part, workers: f64| {
+        watch.take(part).as_secs_f64() * 1e3 / (steps as f64 * ranks * workers)
+    };
+    Split {
+        data: ms(Part::Data, 1.0),
+        forward: ms(Part::Forward, threads),
+        backward: ms(Part::Backward, threads),
+        optimizer: ms(Part::Optimizer, 1.0),
+        communication: ms(Part::Communication, 1.0),
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// Lets every stage go on until it is stopped, keeping no checkpoint.
-fn repeat_epochs(plan: &mut recipe::Plan) {
+fn repeat_epochs(plan: &mut Plan) {
     const MANY: usize = 1_000_000;
     if let Some(pretrain) = &mut plan.pretrain {
         pretrain.training.epochs = MANY;

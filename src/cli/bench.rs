@@ -7,9 +7,11 @@ use super::recipe_args::StageArg;
 use super::recipe_args::resolve;
 use super::run::stop_on_ctrl_c;
 use crate::bench;
+use crate::bench::TrainBench;
 use crate::recipe::Missing;
 use crate::recipe::StageKind;
 use crate::train::Stop;
+use std::fmt::Write as _;
 
 /// Measure this program
 #[derive(clap::Subcommand)]
@@ -54,16 +56,39 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if args.json {
         return Ok(output::json(&measured)?);
     }
-    Ok(output::result(&format!(
-        "{}: {:.1} images/s, {:.1} ms per step of {} images (median of {} steps; {}, {} threads)",
-        measured.stage,
+    Ok(output::result(&text(&measured))?)
+}
+
+fn text(measured: &TrainBench) -> String {
+    let TrainBench { stage, device, precision, devices, threads, ms, .. } = measured;
+    let many = if *devices > 1 { format!(", {devices} devices") } else { String::new() };
+    let mut text = format!(
+        "{stage}: {:.1} images/s, {:.1} ms per step of {} images (median of {} steps; {device}, {precision}, {threads} \
+         threads{many})\n\
+         a step, each part waited for: data {:.1} ms, forward {:.1}, backward {:.1}, optimizer {:.1}, communication {:.1}\n\
+         {:.3} TFLOP/s",
         measured.images_per_s,
         measured.ms_per_step,
         measured.effective_batch_size,
         measured.steps,
-        measured.device,
-        measured.threads
-    ))?)
+        ms.data,
+        ms.forward,
+        ms.backward,
+        ms.optimizer,
+        ms.communication,
+        measured.tflops,
+    );
+    if let (Some(peak), Some(mfu)) = (measured.peak_tflops, measured.mfu) {
+        let _ = write!(
+            text,
+            ", {:.1} % of the {peak:.3} that a large matrix product reaches here",
+            100.0 * mfu
+        );
+    }
+    if let Some(bytes) = measured.peak_memory_bytes {
+        let _ = write!(text, "\npeak memory {:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+    }
+    text
 }
 
 /// A time that a bench may take: above 0, at most a day.

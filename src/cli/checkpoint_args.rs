@@ -69,7 +69,7 @@ pub(super) fn ready(
         refuse_size(path, facts, &set)?;
         Described { path, facts, other: other.as_ref(), set: &set, ask }.recipe()?
     };
-    let options = Options { missing_data: Missing::Warn, gpus: 0 };
+    let options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
     let ResolvedPoint { mut plan, recipe } =
         only_point(recipe::resolve_text(path, &text, &[], &set, &options)?);
     agrees(path, &opened.facts, &plan)?;
@@ -123,7 +123,7 @@ fn refuse_size(path: &Path, facts: &Facts, set: &[String]) -> Result<(), CliErro
         return Ok(());
     }
     let text = "name = \"size\"\n[data]\nformat = \"synthetic\"\n";
-    let options = Options { missing_data: Missing::Warn, gpus: 0 };
+    let options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
     let named = only_point(recipe::resolve_text(path, text, &[], &sizes, &options)?).plan.model;
     if (named.patch_size, named.embed_dim, named.depth)
         == (facts.patch_size, facts.embed_dim, facts.depth)

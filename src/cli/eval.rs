@@ -13,6 +13,7 @@ use crate::train;
 use crate::train::Classifier;
 use crate::train::Evaluated;
 use crate::train::Stop;
+use crate::train::Team;
 use std::path::PathBuf;
 
 /// Measure a fine-tuned or probed checkpoint: top-1, top-5 and loss on the validation split
@@ -56,9 +57,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     let stop = Stop::default();
     stop_on_ctrl_c(&stop);
-    let replicas = device.replicas();
+    let team = Team::alone(device.replicas());
     let batch_size = 64;
-    match classifier.evaluate(&plan, &data, batch_size, &replicas, &stop)? {
+    match classifier.evaluate(&plan, &data, batch_size, &team, &stop)? {
         Evaluated::Metrics(metrics) if args.json => Ok(output::json(&serde_json::json!({
             "top1": metrics.top1,
             "top5": metrics.top5,

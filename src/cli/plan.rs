@@ -13,6 +13,7 @@ use crate::recipe::Missing;
 use crate::recipe::Plan;
 use crate::recipe::Resolved;
 use crate::recipe::Source;
+use crate::recipe::StageKind;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -46,6 +47,8 @@ struct PlannedJob {
     /// Forward, multiply-adds counted as 2.
     flops_per_image: f64,
     memory_bytes: f64,
+    /// `data-parallel` or `job-parallel`; `null` with one device.
+    schedule: Option<&'static str>,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -118,14 +121,29 @@ fn planned(plan: &Plan, job: &Job, facts: Facts) -> Result<PlannedJob, CliError>
         params: cost.params,
         flops_per_image: cost.flops_per_image,
         memory_bytes: cost.memory_bytes,
+        schedule: (plan.runtime.devices > 1).then(|| {
+            let own = job.stage != StageKind::Pretrain && plan.is_job_parallel();
+            if own { "job-parallel" } else { "data-parallel" }
+        }),
     })
+}
+
+/// How several devices share the jobs.
+fn schedule(plan: &Plan) -> String {
+    match plan.runtime.devices {
+        1 => String::new(),
+        n if plan.is_job_parallel() => format!(
+            ": pre-training on all {n} devices together, then one job on each (job-parallel)"
+        ),
+        n => format!(": each on all {n} devices together (data-parallel)"),
+    }
 }
 
 fn text(resolved: &Resolved, jobs: &[PlannedJob]) -> String {
     let mut text = String::new();
     for point in &resolved.points {
         let _ = writeln!(text, "{}", recipe::recipe_toml(&point.recipe));
-        let _ = writeln!(text, "# jobs of runs/{}", point.plan.name);
+        let _ = writeln!(text, "# jobs of runs/{}{}", point.plan.name, schedule(&point.plan));
         let _ = writeln!(
             text,
             "# {:<26} {:>6} {:>9} {:>10} {:>9} {:>12} {:>13} {:>10}",

@@ -6,30 +6,38 @@ use crate::runs::EpochRow;
 use crate::train::Event;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
-use std::cell::RefCell;
 use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
-/// Shows a run's events.
+/// Shows a run's events, from whichever threads they come.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
-    state: RefCell<State>,
+    state: Mutex<State>,
 }
 
 /// Where the whole recipe is. Work is counted in forward FLOPs, so that stages of different cost add up.
 struct State {
-    /// Work of each job that is still ahead, in running order: folder, work of its every epoch, epochs.
+    /// Jobs that are not done, in running order.
     ahead: Vec<JobWork>,
+    /// Those under way; several devices may each have one.
+    active: Vec<Active>,
     /// Work done by this process, and since when.
     done: f64,
     since: Option<Instant>,
-    /// Epoch and step of the latest update.
+}
+
+/// A job under way.
+struct Active {
+    dir: String,
+    work: f64,
+    effective_batch_size: usize,
     step: usize,
     steps: usize,
     steps_at_start: usize,
-    job_since: Instant,
-    images: usize,
+    since: Instant,
 }
 
 struct JobWork {
@@ -62,41 +70,28 @@ impl Progress {
                 }
             })
         });
-        let state = State {
-            ahead: ahead.collect(),
-            done: 0.0,
-            since: None,
-            step: 0,
-            steps: 1,
-            steps_at_start: 0,
-            job_since: Instant::now(),
-            images: 0,
-        };
-        Self { bar, state: RefCell::new(state) }
+        let state = State { ahead: ahead.collect(), active: Vec::new(), done: 0.0, since: None };
+        Self { bar, state: Mutex::new(state) }
     }
 
     pub(super) fn show(&self, event: &Event<'_>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::JobStarted { job, epoch, epochs, steps_before, steps } => {
-                self.state.borrow_mut().start(job, *steps_before, *steps);
+                state.start(job, *steps_before, *steps);
                 match &self.bar {
-                    Some(bar) => {
-                        bar.set_length(*steps as u64);
-                        bar.set_prefix((*job).to_owned());
-                    }
+                    Some(bar) => state.show(bar, ""),
                     None if *steps_before > 0 => {
                         tracing::info!("{job}: going on in epoch {epoch} of {epochs}");
                     }
                     None => tracing::info!("{job}: {epochs} epochs, {steps} steps"),
                 }
             }
-            Event::Updated { epoch, step, loss, lr, .. } => {
-                self.state.borrow_mut().update(*step);
+            Event::Updated { job, epoch, step, loss, lr } => {
+                state.update(job, *step);
                 if let Some(bar) = &self.bar {
-                    bar.set_position(*step as u64);
                     let loss = loss.map_or_else(String::new, |loss| format!("loss {loss:.4}  "));
-                    let rest = self.state.borrow().rest();
-                    bar.set_message(format!("epoch {epoch}  {loss}lr {lr:.2e}  {rest}"));
+                    state.show(bar, &format!("epoch {epoch}  {loss}lr {lr:.2e}  "));
                 }
             }
             Event::EpochDone { job, epochs, row } => {
@@ -104,12 +99,12 @@ impl Progress {
                 match &self.bar {
                     Some(bar) if row.epoch == *epochs => bar.println(line),
                     Some(_) => {}
-                    None => tracing::info!("{line}  {}", self.state.borrow().rest()),
+                    None => tracing::info!("{line}  {}", state.rest()),
                 }
             }
-            Event::JobDone { .. } => self.state.borrow_mut().leave(),
+            Event::JobDone { job } => state.leave(job),
             Event::JobSkipped { job } => {
-                self.state.borrow_mut().skip(job);
+                state.leave(job);
                 self.say(&format!("{job}: done before"));
             }
             Event::Notice { job, text } => self.say(&format!("{job}: {text}")),
@@ -130,52 +125,72 @@ impl Progress {
 
 impl State {
     fn start(&mut self, job: &str, steps_before: usize, steps: usize) {
-        self.skip_to(job);
-        self.step = steps_before;
-        self.steps_at_start = steps_before;
-        self.steps = steps.max(1);
-        self.job_since = Instant::now();
+        if self.active.is_empty() {
+            // What comes before it in running order was not to be run.
+            let at = self.ahead.iter().position(|ahead| ahead.dir == job).unwrap_or(0);
+            self.ahead.drain(..at);
+        }
+        let ahead = self.ahead.iter().find(|ahead| ahead.dir == job);
+        self.active.push(Active {
+            dir: job.to_owned(),
+            work: ahead.map_or(0.0, |job| job.work),
+            effective_batch_size: ahead.map_or(0, |job| job.effective_batch_size),
+            step: steps_before,
+            steps: steps.max(1),
+            steps_at_start: steps_before,
+            since: Instant::now(),
+        });
         self.since.get_or_insert_with(Instant::now);
-        self.images = self.ahead.first().map_or(0, |job| job.effective_batch_size);
     }
 
-    fn update(&mut self, step: usize) {
-        let work = self.ahead.first().map_or(0.0, |job| job.work);
-        self.done += work * step.saturating_sub(self.step) as f64 / self.steps as f64;
-        self.step = step;
-    }
-
-    fn skip_to(&mut self, job: &str) {
-        while self.ahead.first().is_some_and(|first| first.dir != job) {
-            self.ahead.remove(0);
+    fn update(&mut self, job: &str, step: usize) {
+        if let Some(active) = self.active.iter_mut().find(|active| active.dir == job) {
+            let steps = step.saturating_sub(active.step);
+            self.done += active.work * steps as f64 / active.steps as f64;
+            active.step = step;
         }
     }
 
-    fn skip(&mut self, job: &str) {
-        self.skip_to(job);
-        self.leave();
-    }
-
-    fn leave(&mut self) {
-        if !self.ahead.is_empty() {
-            self.ahead.remove(0);
+    /// Forgets a job. Points of a sweep have jobs of the same name: the first is meant.
+    fn leave(&mut self, job: &str) {
+        self.active.retain(|active| active.dir != job);
+        if let Some(at) = self.ahead.iter().position(|ahead| ahead.dir == job) {
+            self.ahead.remove(at);
         }
     }
 
-    /// Images per second, and the time left of the job and of the whole recipe.
+    /// Moves the bar: one job's, or that of all under way; `now` is what the latest update says.
+    fn show(&self, bar: &ProgressBar, now: &str) {
+        let sum = |part: fn(&Active) -> usize| self.active.iter().map(part).sum::<usize>() as u64;
+        bar.set_length(sum(|active| active.steps));
+        bar.set_position(sum(|active| active.step));
+        let (prefix, now) = match &self.active[..] {
+            [only] => (only.dir.clone(), now),
+            many => (format!("{} jobs", many.len()), ""),
+        };
+        bar.set_prefix(prefix);
+        bar.set_message(format!("{now}{}", self.rest()));
+    }
+
+    /// Images per second, and the time left of the jobs under way and of the whole recipe.
     fn rest(&self) -> String {
         let Some(since) = self.since else { return String::new() };
-        let steps = self.step - self.steps_at_start;
-        if steps == 0 || self.done <= 0.0 {
+        let (mut job_s, mut images_per_s, mut current) = (0f64, 0.0, 0.0);
+        for active in &self.active {
+            let steps = active.step - active.steps_at_start;
+            if steps == 0 {
+                continue;
+            }
+            let per_step = active.since.elapsed().as_secs_f64() / steps as f64;
+            job_s = job_s.max(per_step * (active.steps - active.step.min(active.steps)) as f64);
+            images_per_s += active.effective_batch_size as f64 / per_step;
+            current += active.work * active.step as f64 / active.steps as f64;
+        }
+        if images_per_s <= 0.0 || self.done <= 0.0 {
             return String::new();
         }
-        let per_step = self.job_since.elapsed().as_secs_f64() / steps as f64;
-        let job_s = per_step * (self.steps - self.step.min(self.steps)) as f64;
         let work: f64 = self.ahead.iter().map(|job| job.work).sum();
-        let current = self.ahead.first().map_or(0.0, |job| job.work);
-        let left = work - current * self.step as f64 / self.steps as f64;
-        let all_s = since.elapsed().as_secs_f64() * left / self.done;
-        let images_per_s = self.images as f64 / per_step;
+        let all_s = since.elapsed().as_secs_f64() * (work - current) / self.done;
         let (job, run) = (clock(job_s), clock(all_s.max(job_s)));
         format!("{images_per_s:.0} images/s  left: job {job}, run {run}")
     }

@@ -7,6 +7,7 @@ use crate::recipe::Missing;
 use crate::recipe::Options;
 use crate::recipe::Resolved;
 use crate::recipe::StageKind;
+use crate::train;
 use clap::ValueEnum;
 use std::path::Path;
 use std::path::PathBuf;
@@ -45,7 +46,12 @@ pub(super) fn resolve(
     set: &[String],
     missing_data: Missing,
 ) -> Result<Resolved, CliError> {
-    let resolved = recipe::resolve(path, &environment(), set, &Options { missing_data, gpus: 0 })?;
+    let resolved = recipe::resolve(
+        path,
+        &environment(),
+        set,
+        &Options { missing_data, gpus: train::count_gpus },
+    )?;
     for warning in &resolved.warnings {
         output::warning(warning);
     }

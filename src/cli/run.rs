@@ -9,11 +9,13 @@ use super::recipe_args::resolve;
 use crate::recipe::Missing;
 use crate::recipe::StageKind;
 use crate::train::End;
+use crate::train::Observer;
 use crate::train::RunOptions;
 use crate::train::Runner;
 use crate::train::Stop;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Run or resume every job of a recipe; finished jobs are skipped
 ///
@@ -45,9 +47,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         only: args.stage.map(Into::into),
         command_line: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
     };
-    let progress = Progress::new(&resolved, options.only);
-    let observer = |event: crate::train::Event<'_>| progress.show(&event);
-    let runner = Runner { options: &options, stop: &stop, observer: &observer };
+    let progress = Arc::new(Progress::new(&resolved, options.only));
+    let shown = Arc::clone(&progress);
+    let observer: Observer = Arc::new(move |event| shown.show(&event));
+    let runner = Runner { options: &options, stop: &stop, observer };
     let outcome = runner.run(&resolved);
     progress.finish();
     let (end, failed) = outcome?;

@@ -2,9 +2,11 @@
 
 use super::CliError;
 use super::output;
+use crate::model;
 use crate::recipe::DeviceKind;
 use crate::recipe::Precision;
 use crate::recipe::RuntimePlan;
+use crate::recipe::Schedule;
 use crate::recipe::Threads;
 use crate::train;
 use crate::train::DeviceBackend;
@@ -68,6 +70,8 @@ impl Args {
                 PrecisionArg::Bf16 => Precision::Bf16,
             },
             verify_device: false,
+            schedule: Schedule::Auto,
+            gradient_checkpointing: false,
             threads: Threads::Auto,
         }
     }
@@ -82,9 +86,10 @@ struct Outcome {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let device = train::choose(&args.runtime())?;
-    let tolerances = match device.backend {
-        DeviceBackend::Cpu => Tolerances::CPU,
-        _ => Tolerances::GPU,
+    let tolerances = match (args.precision, device.backend) {
+        (PrecisionArg::Bf16, _) => Tolerances::BF16,
+        (PrecisionArg::Fp32, DeviceBackend::Cpu) => Tolerances::CPU,
+        (PrecisionArg::Fp32, _) => Tolerances::GPU,
     };
     let mut folders = Vec::new();
     for path in &args.paths {
@@ -151,11 +156,18 @@ impl Outcome {
         let passed = self.reports.iter().filter(|report| report.passed()).count();
         let mut text =
             format!("{passed} of {} cases pass on {device}, {tensors} comparisons\n", self.cases());
+        let (precision, parameters) = match tolerances.precision {
+            model::Precision::Fp32 => ("fp32", " (key biases: + the rates so far)"),
+            model::Precision::Bf16 => {
+                ("bf16", " of the rates so far, in the mean (key biases: all of them)")
+            }
+        };
         let _ = writeln!(
             text,
-            "tolerances on {device}, fp32: forward and loss {:e}, gradients {:e} (of the tensor's largest entry); \
-             parameters after updates {:e} (key biases: + the rates so far); rates {:e}; position embeddings {:e}",
+            "tolerances on {device}, {precision}: forward {:e}, loss {:e}, gradients {:e} (of the tensor's largest entry); \
+             parameters after updates {:e}{parameters}; rates {:e}; position embeddings {:e}",
             tolerances.forward,
+            tolerances.loss,
             tolerances.gradient,
             tolerances.parameter,
             tolerances.schedule,
@@ -193,7 +205,7 @@ impl Outcome {
         });
         serde_json::json!({
             "passed": self.errors.is_empty() && self.reports.iter().all(CaseReport::passed),
-            "device": device, "precision": "fp32", "tolerances": tolerances,
+            "device": device, "precision": tolerances.precision, "tolerances": tolerances,
             "worst": worst, "errors": errors, "cases": cases,
         })
     }

@@ -27,12 +27,22 @@ pub struct Loader {
     workers: usize,
 }
 
+#[derive(Clone)]
 struct Work {
     split: Arc<dyn Split>,
     transform: Transform,
     batch_size: usize,
+    share: Share,
 }
 
+/// Which batches of an epoch a loader gives: every `of`-th from `index` on. Each device that trains has a share.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    index: usize,
+    of: usize,
+}
+
+#[derive(Clone)]
 enum Transform {
     Train {
         transform: TrainTransform,
@@ -89,16 +99,28 @@ impl Loader {
             Threads::Count(count) => count,
             Threads::Auto => thread::available_parallelism().map_or(1, usize::from),
         };
-        Self { work: Arc::new(Work { split, transform, batch_size }), workers }
+        let share = Share { index: 0, of: 1 };
+        Self { work: Arc::new(Work { split, transform, batch_size, share }), workers }
     }
 
-    /// The number of batches in an epoch.
+    /// Gives a loader of the batches `index`, `of + index`, `2 of + index`, .. of each epoch, with its share of the workers.
+    ///
+    /// Together the `of` loaders give every batch once, each as this loader would.
+    #[must_use]
+    pub fn share(self, index: usize, of: usize) -> Self {
+        assert!(index < of, "one of the shares");
+        let work = Work { share: Share { index, of }, ..(*self.work).clone() };
+        Self { work: Arc::new(work), workers: self.workers.div_ceil(of) }
+    }
+
+    /// The number of this loader's batches in an epoch.
     pub fn micro_steps(&self) -> usize {
-        let Work { split, transform, batch_size } = &*self.work;
-        match transform {
+        let Work { split, transform, batch_size, share } = &*self.work;
+        let all = match transform {
             Transform::Train { .. } => split.len() / batch_size,
             Transform::Eval(_) => split.len().div_ceil(*batch_size),
-        }
+        };
+        all.saturating_sub(share.index).div_ceil(share.of)
     }
 
     /// Gives the batches of `epoch` (from 1) from `first_micro_step` (from 0) on; nothing before it is read.
@@ -138,9 +160,15 @@ impl Pass {
         }
     }
 
+    /// The number among all batches of the epoch.
+    fn global(&self, micro_step: usize) -> usize {
+        let Share { index, of } = self.work.share;
+        micro_step * of + index
+    }
+
     /// The places in the order that a micro-step covers.
     fn places(&self, micro_step: usize) -> Range<usize> {
-        let start = micro_step * self.work.batch_size;
+        let start = self.global(micro_step) * self.work.batch_size;
         start..(start + self.work.batch_size).min(self.work.split.len())
     }
 
@@ -164,7 +192,7 @@ impl Pass {
 
     fn mix(&self, batch: &mut Batch, micro_step: usize) {
         if let Transform::Train { mixup: Some(mixup), transform, .. } = &self.work.transform {
-            mixup.apply(batch, transform.input_size(), &self.key, micro_step);
+            mixup.apply(batch, transform.input_size(), &self.key, self.global(micro_step));
         }
     }
 

@@ -1,5 +1,7 @@
 //! The pre-norm transformer block of ViT: `x + attn(norm1(x))`, then `x + mlp(norm2(x))`.
 
+use super::EncoderDims;
+use super::Precision;
 use super::layers::LayerNorm;
 use super::layers::Linear;
 use burn::module::Module;
@@ -8,6 +10,9 @@ use burn::tensor::Tensor;
 use burn::tensor::activation;
 use std::f64::consts::SQRT_2;
 
+/// 1 / √(2π).
+const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
+
 /// Multi-head self-attention with one fused `qkv` projection.
 #[derive(Module, Debug)]
 pub struct Attention {
@@ -15,14 +20,17 @@ pub struct Attention {
     pub proj: Linear,
     #[module(skip)]
     num_heads: usize,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl Attention {
-    fn zeros(width: usize, num_heads: usize, device: &Device) -> Self {
+    fn zeros(width: usize, num_heads: usize, precision: Precision, device: &Device) -> Self {
         Self {
-            qkv: Linear::zeros(width, 3 * width, device),
-            proj: Linear::zeros(width, width, device),
+            qkv: Linear::zeros(width, 3 * width, precision, device),
+            proj: Linear::zeros(width, width, precision, device),
             num_heads,
+            precision,
         }
     }
 
@@ -30,11 +38,12 @@ impl Attention {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [n, l, d] = x.dims();
         let head = d / self.num_heads;
-        let qkv = self.qkv.forward(x).reshape([n, l, 3, self.num_heads, head]);
+        let qkv = self.qkv.forward_narrow(x).reshape([n, l, 3, self.num_heads, head]);
         let qkv = qkv.permute([2, 0, 3, 1, 4]); // [3, N, H, L, head]
         let part = |i: usize| qkv.clone().slice(i..=i).squeeze_dim::<4>(0);
         let q = part(0) * (head as f64).powf(-0.5);
-        let scores = activation::softmax(q.matmul(part(1).transpose()), 3);
+        let scores = self.precision.wide(q.matmul(part(1).transpose()));
+        let scores = self.precision.narrow(activation::softmax(scores, 3));
         let x = scores.matmul(part(2)).swap_dims(1, 2).reshape([n, l, d]);
         self.proj.forward(x)
     }
@@ -45,11 +54,13 @@ impl Attention {
 pub struct Mlp {
     pub fc1: Linear,
     pub fc2: Linear,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(gelu(self.fc1.forward(x)))
+        self.fc2.forward(gelu(self.fc1.forward_narrow(x), self.precision))
     }
 }
 
@@ -63,15 +74,23 @@ pub struct Block {
 }
 
 impl Block {
-    /// Allocates a block; weights are zeros until initialised or loaded.
-    pub fn zeros(width: usize, num_heads: usize, mlp_dim: usize, eps: f64, dev: &Device) -> Self {
+    /// Allocates a block of `width`; weights are zeros until initialised or loaded. Epsilon and precision are `dims`'.
+    pub fn zeros(
+        width: usize,
+        num_heads: usize,
+        mlp_dim: usize,
+        dims: &EncoderDims,
+        device: &Device,
+    ) -> Self {
+        let (eps, precision) = (dims.norm_eps, dims.precision);
         Self {
-            norm1: LayerNorm::new(width, eps, dev),
-            attn: Attention::zeros(width, num_heads, dev),
-            norm2: LayerNorm::new(width, eps, dev),
+            norm1: LayerNorm::new(width, eps, device),
+            attn: Attention::zeros(width, num_heads, precision, device),
+            norm2: LayerNorm::new(width, eps, device),
             mlp: Mlp {
-                fc1: Linear::zeros(width, mlp_dim, dev),
-                fc2: Linear::zeros(mlp_dim, width, dev),
+                fc1: Linear::zeros(width, mlp_dim, precision, device),
+                fc2: Linear::zeros(mlp_dim, width, precision, device),
+                precision,
             },
         }
     }
@@ -97,15 +116,35 @@ pub fn drop_path_rates(drop_path: f64, depth: usize) -> Vec<f64> {
     (0..depth).map(|i| drop_path * i as f64 / last).collect()
 }
 
-/// GELU by the error function, as officially.
+/// GELU by the error function, as officially, in the numbers of the product before it and after it.
 ///
 /// On the CPU it is Burn's own, with the exact derivative. On GPUs Burn's derivative is that of the tanh approximation,
-/// 5e-4 away from the official gradients; there the function is composed, and its parts have exact ones.
-fn gelu(x: Tensor<3>) -> Tensor<3> {
-    if x.device() == Device::flex() {
+/// 5e-4 away from the official gradients; there, and for bf16, the function and its derivative are composed in fp32.
+fn gelu(x: Tensor<3>, precision: Precision) -> Tensor<3> {
+    if precision == Precision::Fp32 && x.device() == Device::flex() {
         return activation::gelu(x);
     }
-    x.clone() * ((x / SQRT_2).erf() + 1.0) * 0.5
+    let x = precision.wide(x);
+    if !x.device().is_autodiff() {
+        return precision.narrow(gelu_composed(x));
+    }
+    // Only the slope is kept for the backward pass, where the plain composition would keep three tensors:
+    // y = x s + (gelu(x) - x s), in which s and the bracket are constants to autodiff.
+    let still = x.clone().detach();
+    let half = normal_below(still.clone());
+    let density = (still.clone().square() * -0.5).exp() * FRAC_1_SQRT_2PI;
+    let slope = half.clone() + still.clone() * density;
+    let rest = still.clone() * half - still * slope.clone();
+    precision.narrow(x * slope + rest)
+}
+
+fn gelu_composed(x: Tensor<3>) -> Tensor<3> {
+    x.clone() * normal_below(x)
+}
+
+/// The share of a normal distribution that lies below `x`.
+fn normal_below(x: Tensor<3>) -> Tensor<3> {
+    ((x / SQRT_2).erf() + 1.0) * 0.5
 }
 
 #[cfg(test)]

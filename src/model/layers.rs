@@ -1,5 +1,6 @@
 //! The two layers everything is made of, with the official layout: weights `[out, in]`.
 
+use super::Precision;
 use burn::module::Module;
 use burn::module::Param;
 use burn::tensor::Device;
@@ -11,24 +12,43 @@ use burn::tensor::module;
 pub struct Linear {
     pub weight: Param<Tensor<2>>,
     pub bias: Param<Tensor<1>>,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl Linear {
     /// Allocates zeros; [`super::init_mae`] and [`super::init_vit`] give the values.
-    pub fn zeros(d_in: usize, d_out: usize, device: &Device) -> Self {
+    pub fn zeros(d_in: usize, d_out: usize, precision: Precision, device: &Device) -> Self {
         Self {
             weight: Param::from_tensor(Tensor::zeros([d_out, d_in], device)),
             bias: Param::from_tensor(Tensor::zeros([d_out], device)),
+            precision,
         }
     }
 
-    /// Maps `[.., in]` to `[.., out]`.
+    /// Maps `[.., in]` to fp32 `[.., out]`.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
-        module::linear(x, self.weight.val().transpose(), Some(self.bias.val()))
+        self.precision.wide(self.forward_narrow(x))
+    }
+
+    /// Maps `[.., in]` to `[.., out]` in the numbers of products: for the product that follows.
+    pub(super) fn forward_narrow<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
+        linear(x, self.weight.val(), self.bias.val(), self.precision)
     }
 }
 
-/// Layer normalization over the last axis, with the biased variance.
+/// `y = x Wᵀ + b` in the numbers of products, of `x` `[.., in]` and `W` `[out, in]`.
+pub(super) fn linear<const R: usize>(
+    x: Tensor<R>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    precision: Precision,
+) -> Tensor<R> {
+    let weight = precision.narrow(weight).transpose();
+    module::linear(precision.narrow(x), weight, Some(precision.narrow(bias)))
+}
+
+/// Layer normalization over the last axis, with the biased variance, in fp32.
 #[derive(Module, Debug)]
 pub struct LayerNorm {
     pub weight: Param<Tensor<1>>,

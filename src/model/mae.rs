@@ -36,7 +36,7 @@ pub struct Mae {
 }
 
 /// The indices of [`Masks`] on the device, into rows of flattened tokens.
-struct MaskRows {
+pub(super) struct MaskRows {
     /// Row of each kept patch in `[N * L]`, `[N * K]`.
     keep: Tensor<1, Int>,
     /// Patch of each kept one, 0..L, `[N * K]`.
@@ -48,7 +48,7 @@ struct MaskRows {
 }
 
 impl MaskRows {
-    fn new(masks: &Masks, device: &Device) -> Self {
+    pub(super) fn new(masks: &Masks, device: &Device) -> Self {
         let n = masks.len();
         let l = masks.mask.len() / n;
         let rows = |ids: &[i32], per_image: usize| -> Vec<i32> {
@@ -89,7 +89,8 @@ impl Mae {
             Param::from_tensor(Tensor::from_data(table, device)).set_require_grad(false)
         };
         let eps = encoder.norm_eps;
-        let block = |d: usize, heads, mlp| Block::zeros(d, heads, mlp, eps, device);
+        let block = |d: usize, heads, mlp| Block::zeros(d, heads, mlp, encoder, device);
+        let linear = |d_in, d_out| Linear::zeros(d_in, d_out, encoder.precision, device);
         Self {
             cls_token: token(encoder.embed_dim),
             pos_embed: fixed(encoder.embed_dim),
@@ -100,12 +101,12 @@ impl Mae {
                 .map(|_| block(encoder.embed_dim, encoder.num_heads, encoder.mlp_dim))
                 .collect(),
             norm: LayerNorm::new(encoder.embed_dim, eps, device),
-            decoder_embed: Linear::zeros(encoder.embed_dim, decoder.embed_dim, device),
+            decoder_embed: linear(encoder.embed_dim, decoder.embed_dim),
             decoder_blocks: (0..decoder.depth)
                 .map(|_| block(decoder.embed_dim, decoder.num_heads, decoder.mlp_dim))
                 .collect(),
             decoder_norm: LayerNorm::new(decoder.embed_dim, eps, device),
-            decoder_pred: Linear::zeros(decoder.embed_dim, encoder.patch_values(), device),
+            decoder_pred: linear(decoder.embed_dim, encoder.patch_values()),
             patch_size: encoder.patch_size,
         }
     }
@@ -118,8 +119,7 @@ impl Mae {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
         let pred = without_class_token(self.decode_rows(latent, &rows));
-        let target = target(patchify(imgs, self.patch_size), norm_pix_loss);
-        MaeOutput { loss: loss(pred.clone(), target, rows.removed), pred }
+        MaeOutput { loss: self.score(pred.clone(), imgs, &rows, norm_pix_loss), pred }
     }
 
     /// Encodes the kept patches, `[N, 1 + K, D]`: class token first, after the last norm.
@@ -128,9 +128,17 @@ impl Mae {
         self.encode_rows(imgs, &rows)
     }
 
+    fn encode_rows(&self, imgs: Tensor<4>, rows: &MaskRows) -> Tensor<3> {
+        let x = self.encoder_tokens(imgs, rows);
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
+        self.norm.forward(x)
+    }
+
+    /// Gives what the encoder's first block takes, `[N, 1 + K, D]`.
+    ///
     /// Patches are dropped before they are embedded: the embedding works patch by patch, so the
     /// numbers are those of masking afterwards, at a fraction of the work.
-    fn encode_rows(&self, imgs: Tensor<4>, rows: &MaskRows) -> Tensor<3> {
+    pub(super) fn encoder_tokens(&self, imgs: Tensor<4>, rows: &MaskRows) -> Tensor<3> {
         let patches = self.patch_embed.cut(imgs);
         let [n, l, values] = patches.dims();
         let keep = rows.keep.dims()[0] / n;
@@ -141,9 +149,7 @@ impl Mae {
         let pos = pos.select(0, rows.keep_in_image.clone()).reshape([n, keep, d]);
         let x = self.patch_embed.forward(kept.reshape([n, keep, values])) + pos;
         let cls = self.cls_token.val() + pos_embed.slice([0..1, 0..1]);
-        let x = Tensor::cat(vec![cls.expand([n, 1, d]), x], 1);
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
-        self.norm.forward(x)
+        Tensor::cat(vec![cls.expand([n, 1, d]), x], 1)
     }
 
     /// Decodes a latent `[N, 1 + K, D]` into a prediction for every token, `[N, 1 + L, P]`; the class token's, which comes
@@ -154,6 +160,13 @@ impl Mae {
     }
 
     fn decode_rows(&self, latent: Tensor<3>, rows: &MaskRows) -> Tensor<3> {
+        let x = self.decoder_tokens(latent, rows);
+        let x = self.decoder_blocks.iter().fold(x, |x, block| block.forward(x));
+        self.predict(x)
+    }
+
+    /// Gives what the decoder's first block takes, `[N, 1 + L, D]`, from a latent `[N, 1 + K, D]`.
+    pub(super) fn decoder_tokens(&self, latent: Tensor<3>, rows: &MaskRows) -> Tensor<3> {
         let x = self.decoder_embed.forward(latent);
         let [n, tokens, d] = x.dims();
         let (keep, l) = (tokens - 1, rows.restore.dims()[0] / n);
@@ -162,13 +175,28 @@ impl Mae {
         let removed = self.mask_token.val().expand([n, l - keep, d]);
         let shuffled = Tensor::cat(vec![visible, removed], 1).reshape([n * l, d]);
         let x = shuffled.select(0, rows.restore.clone()).reshape([n, l, d]);
-        let x = Tensor::cat(vec![cls, x], 1) + self.decoder_pos_embed.val();
-        let x = self.decoder_blocks.iter().fold(x, |x, block| block.forward(x));
+        Tensor::cat(vec![cls, x], 1) + self.decoder_pos_embed.val()
+    }
+
+    /// Gives the pixels of every token, `[N, 1 + L, P]`, from what the decoder's last block gives.
+    pub(super) fn predict(&self, x: Tensor<3>) -> Tensor<3> {
         self.decoder_pred.forward(self.decoder_norm.forward(x))
+    }
+
+    /// Gives the loss of a prediction `[N, L, P]` of images `[N, C, H, W]`, `[1]`.
+    pub(super) fn score(
+        &self,
+        pred: Tensor<3>,
+        imgs: Tensor<4>,
+        rows: &MaskRows,
+        norm_pix_loss: bool,
+    ) -> Tensor<1> {
+        let target = target(patchify(imgs, self.patch_size), norm_pix_loss);
+        loss(pred, target, rows.removed.clone())
     }
 }
 
-fn without_class_token(tokens: Tensor<3>) -> Tensor<3> {
+pub(super) fn without_class_token(tokens: Tensor<3>) -> Tensor<3> {
     let [n, all, _] = tokens.dims();
     tokens.slice([0..n, 1..all])
 }

@@ -18,7 +18,9 @@ mod masking;
 mod params;
 mod patches;
 mod pos_embed;
+mod precision;
 mod probe;
+mod recompute;
 mod vit;
 
 pub use block::Block;
@@ -43,9 +45,12 @@ pub use patches::patchify;
 pub use patches::unpatchify;
 pub use pos_embed::resize_pos_embed;
 pub use pos_embed::sincos_pos_embed;
+pub use precision::Precision;
 pub use probe::BN_EPS;
 pub use probe::BN_MOMENTUM;
 pub use probe::ProbeHead;
+pub use recompute::mae_backward;
+pub use recompute::vit_backward;
 pub use vit::Vit;
 
 /// Dimensions of the encoder, plain numbers.
@@ -62,6 +67,8 @@ pub struct EncoderDims {
     pub mlp_dim: usize,
     /// Epsilon beside the variance in every `LayerNorm`; the official code has 1e-6.
     pub norm_eps: f64,
+    /// Of products and activations.
+    pub precision: Precision,
 }
 
 impl EncoderDims {

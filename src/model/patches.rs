@@ -1,12 +1,12 @@
 //! From images to patches and back.
 
 use super::EncoderDims;
-use super::layers::Linear;
+use super::Precision;
+use super::layers::linear;
 use burn::module::Module;
 use burn::module::Param;
 use burn::tensor::Device;
 use burn::tensor::Tensor;
-use burn::tensor::module;
 
 /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`, a patch's values in the order row, column, channel.
 ///
@@ -42,6 +42,8 @@ fn split(imgs: Tensor<4>, patch_size: usize) -> (Tensor<6>, [usize; 4]) {
 #[derive(Module, Debug)]
 pub struct PatchEmbed {
     pub proj: PatchProjection,
+    #[module(skip)]
+    precision: Precision,
 }
 
 /// The convolution's parameters, `weight` as `[D, C, patch_size, patch_size]`.
@@ -55,8 +57,14 @@ impl PatchEmbed {
     pub fn zeros(dims: &EncoderDims, device: &Device) -> Self {
         let p = dims.patch_size;
         let weight = Tensor::zeros([dims.embed_dim, dims.in_chans, p, p], device);
-        let Linear { bias, .. } = Linear::zeros(1, dims.embed_dim, device);
-        Self { proj: PatchProjection { weight: Param::from_tensor(weight), bias } }
+        let bias = Tensor::zeros([dims.embed_dim], device);
+        Self {
+            proj: PatchProjection {
+                weight: Param::from_tensor(weight),
+                bias: Param::from_tensor(bias),
+            },
+            precision: dims.precision,
+        }
     }
 
     /// Cuts images `[N, C, H, W]` into `[N, L, P]` in the weight's order: channel, row, column.
@@ -66,12 +74,12 @@ impl PatchEmbed {
         x.permute([0, 2, 4, 1, 3, 5]).reshape([n, grid * grid, c * p * p])
     }
 
-    /// Embeds cut patches `[N, K, P]` as `[N, K, D]`; any subset of an image's patches will do.
+    /// Embeds cut patches `[N, K, P]` as fp32 `[N, K, D]`; any subset of an image's patches will do.
     pub fn forward(&self, patches: Tensor<3>) -> Tensor<3> {
         let weight = self.proj.weight.val();
         let [d, c, p, q] = weight.dims();
         let weight = weight.reshape([d, c * p * q]);
-        module::linear(patches, weight.transpose(), Some(self.proj.bias.val()))
+        self.precision.wide(linear(patches, weight, self.proj.bias.val(), self.precision))
     }
 }
 

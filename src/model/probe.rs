@@ -1,5 +1,6 @@
 //! The linear probe's head: `BatchNorm` without affine parameters, then a linear layer.
 
+use super::Precision;
 use super::layers::Linear;
 use burn::module::Module;
 use burn::module::Param;
@@ -23,12 +24,12 @@ pub struct ProbeHead {
 
 impl ProbeHead {
     /// Allocates a head with zero weights; [`super::init_probe_head`] gives them.
-    pub fn zeros(width: usize, classes: usize, device: &Device) -> Self {
+    pub fn zeros(width: usize, classes: usize, precision: Precision, device: &Device) -> Self {
         let still = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
         Self {
             running_mean: still(Tensor::zeros([width], device)),
             running_var: still(Tensor::ones([width], device)),
-            head: Linear::zeros(width, classes, device),
+            head: Linear::zeros(width, classes, precision, device),
         }
     }
 
@@ -45,19 +46,21 @@ impl ProbeHead {
         self.head.forward((features - mean) / (var + BN_EPS).sqrt())
     }
 
-    /// Moves the running statistics a step towards those of a training micro-batch `[N, D]`.
-    ///
-    /// The running variance takes the unbiased variance of the batch, as PyTorch does.
-    #[must_use]
-    pub fn observe(mut self, features: Tensor<2>) -> Self {
+    /// Mean and unbiased variance, `[D]` each, of a training micro-batch `[N, D]`: what the running statistics take, as in
+    /// PyTorch.
+    pub fn statistics(features: Tensor<2>) -> [Tensor<1>; 2] {
         let n = features.dims()[0] as f64;
         let (mean, var) = batch_statistics(features);
         let unbiased = var * (n / (n - 1.0).max(1.0));
-        let step = |old: Tensor<1>, new: Tensor<2>| {
-            old * (1.0 - BN_MOMENTUM) + new.squeeze_dim::<1>(0) * BN_MOMENTUM
-        };
+        [mean.squeeze_dim(0), unbiased.squeeze_dim(0)]
+    }
+
+    /// Moves the running statistics a step towards those of a training micro-batch.
+    #[must_use]
+    pub fn observe(mut self, [mean, var]: [Tensor<1>; 2]) -> Self {
+        let step = |old: Tensor<1>, new| old * (1.0 - BN_MOMENTUM) + new * BN_MOMENTUM;
         self.running_mean = self.running_mean.map(|old| step(old, mean));
-        self.running_var = self.running_var.map(|old| step(old, unbiased));
+        self.running_var = self.running_var.map(|old| step(old, var));
         self
     }
 }

@@ -37,11 +37,11 @@ impl Vit {
             pos_embed: Param::from_tensor(Tensor::zeros([1, tokens, d], device)),
             patch_embed: PatchEmbed::zeros(dims, device),
             blocks: (0..dims.depth)
-                .map(|_| Block::zeros(d, dims.num_heads, dims.mlp_dim, dims.norm_eps, device))
+                .map(|_| Block::zeros(d, dims.num_heads, dims.mlp_dim, dims, device))
                 .collect(),
             norm: (!global_pool).then(norm),
             fc_norm: global_pool.then(norm),
-            head: Linear::zeros(d, classes, device),
+            head: Linear::zeros(d, classes, dims.precision, device),
         }
     }
 
@@ -54,13 +54,16 @@ impl Vit {
     ///
     /// Columns `2 i` and `2 i + 1` belong to the attention and the MLP of block `i`.
     pub fn forward_drop_path(&self, imgs: Tensor<4>, factors: &Tensor<2>) -> Tensor<2> {
-        let n = factors.dims()[0];
-        let factor = |i: usize| factors.clone().slice([0..n, i..i + 1]).reshape([n, 1, 1]);
         let x = self.tokens(imgs);
-        let x =
-            self.blocks.iter().enumerate().fold(x, |x, (i, block)| {
-                block.forward_drop_path(x, factor(2 * i), factor(2 * i + 1))
-            });
+        let x = self.blocks.iter().enumerate().fold(x, |x, (i, block)| {
+            let [attn, mlp] = branch_factors(factors, i);
+            block.forward_drop_path(x, attn, mlp)
+        });
+        self.classify(x)
+    }
+
+    /// Gives the logits `[N, C]` from what the last block gives.
+    pub(super) fn classify(&self, x: Tensor<3>) -> Tensor<2> {
         self.head.forward(self.pool(x))
     }
 
@@ -72,7 +75,7 @@ impl Vit {
     }
 
     /// Embeds the patches and puts the class token first, `[N, 1 + L, D]`.
-    fn tokens(&self, imgs: Tensor<4>) -> Tensor<3> {
+    pub(super) fn tokens(&self, imgs: Tensor<4>) -> Tensor<3> {
         let x = self.patch_embed.forward(self.patch_embed.cut(imgs));
         let [n, _, d] = x.dims();
         let x = Tensor::cat(vec![self.cls_token.val().expand([n, 1, d]), x], 1);
@@ -91,4 +94,10 @@ impl Vit {
             (None, None) => unreachable!("`zeros` makes one of the two norms"),
         }
     }
+}
+
+/// The factors of block `i`'s attention and MLP, `[N, 1, 1]` each, out of `[N, 2 * depth]`.
+pub(super) fn branch_factors(factors: &Tensor<2>, i: usize) -> [Tensor<3>; 2] {
+    let n = factors.dims()[0];
+    [2 * i, 2 * i + 1].map(|i| factors.clone().slice([0..n, i..i + 1]).reshape([n, 1, 1]))
 }

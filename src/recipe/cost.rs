@@ -28,12 +28,21 @@ pub struct Dims<'a> {
     pub in_chans: usize,
 }
 
+/// Blocks of one shape, one after another.
+struct Stack {
+    depth: usize,
+    tokens: usize,
+    width: usize,
+    heads: usize,
+}
+
 impl Plan {
     /// Gives the cost of a stage; nothing where the recipe does not have the stage.
     ///
     /// Memory is 4 bytes a parameter, 12 more for a trained one (gradient and AdamW's two moments,
     /// all fp32), and the values that the blocks keep for the backward pass of `batch_size` images,
-    /// in the run's precision. An attention that keeps no maps, or a batch that is computed in
+    /// in the run's precision: all of them, or with `gradient_checkpointing` the inputs of all blocks
+    /// and the values of one. An attention that keeps no maps, or a batch that is computed in
     /// shards, takes less.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
         let dims = Dims::of(&self.model, &self.data);
@@ -42,20 +51,25 @@ impl Plan {
             Precision::Fp32 => 4.0,
             Precision::Bf16 => 2.0,
         };
+        let recompute = self.runtime.gradient_checkpointing;
         let mask_ratio = self.pretrain.as_ref().map_or(0.0, |pretrain| pretrain.mask_ratio);
         let (params, flops_per_image, kept, trained) = match stage {
             StageKind::Pretrain => {
                 let params = dims.mae_params();
-                (params, dims.mae_flops(mask_ratio), dims.mae_activations(mask_ratio), params)
+                let stacks = [dims.encoder_stack(dims.len_keep(mask_ratio)), dims.decoder_stack()];
+                (params, dims.mae_flops(mask_ratio), dims.kept(&stacks, recompute), params)
             }
             StageKind::Finetune => {
                 let params = dims.classifier_params(num_classes);
-                (params, dims.classifier_flops(num_classes), dims.classifier_activations(), params)
+                let kept = dims.kept(&[dims.encoder_stack(dims.patches())], recompute);
+                (params, dims.classifier_flops(num_classes), kept, params)
             }
             StageKind::Linprobe => {
                 let params = dims.classifier_params(num_classes);
                 let head = dims.head_params(num_classes);
-                (params, dims.classifier_flops(num_classes), dims.frozen_activations(), head)
+                // A frozen encoder keeps nothing: one block's values at a time.
+                let kept = dims.block_activations(&dims.encoder_stack(dims.patches()));
+                (params, dims.classifier_flops(num_classes), kept, head)
             }
         };
         let memory_bytes = 4.0 * params as f64 + 12.0 * trained as f64 + value * batch * kept;
@@ -156,33 +170,34 @@ impl<'a> Dims<'a> {
             + 2.0 * product(tokens, width, self.hidden(width))
     }
 
-    /// Values kept for the backward pass of one image: for a block 8 `D` (two norms and their
+    /// The encoder's blocks on so many patches and the class token.
+    fn encoder_stack(&self, patches: usize) -> Stack {
+        let ModelPlan { embed_dim: width, depth, num_heads: heads, .. } = *self.model;
+        Stack { depth, tokens: patches + 1, width, heads }
+    }
+
+    fn decoder_stack(&self) -> Stack {
+        let ModelPlan { decoder_embed_dim: width, decoder_depth: depth, .. } = *self.model;
+        Stack { depth, tokens: self.patches() + 1, width, heads: self.model.decoder_num_heads }
+    }
+
+    /// Values kept for the backward pass of one image; where it recomputes them, the inputs of all
+    /// blocks and the values of the block that has the most.
+    fn kept(&self, stacks: &[Stack], recompute: bool) -> f64 {
+        if !recompute {
+            return stacks.iter().map(|s| s.depth as f64 * self.block_activations(s)).sum();
+        }
+        let inputs: usize = stacks.iter().map(|s| s.depth * s.tokens * s.width).sum();
+        inputs as f64 + stacks.iter().map(|s| self.block_activations(s)).fold(0.0, f64::max)
+    }
+
+    /// Values that a block keeps for the backward pass of one image: 8 `D` (two norms and their
     /// inputs, qkv, the attention's output) and 2 `H` (before and after GELU) a token, and two maps
     /// of `n²` a head.
-    fn mae_activations(&self, mask_ratio: f64) -> f64 {
-        let ModelPlan { decoder_embed_dim: width, decoder_depth, decoder_num_heads: heads, .. } =
-            *self.model;
-        self.encoder_activations(self.len_keep(mask_ratio) + 1)
-            + decoder_depth as f64 * self.block_activations(self.patches() + 1, width, heads)
-    }
-
-    fn classifier_activations(&self) -> f64 {
-        self.encoder_activations(self.patches() + 1)
-    }
-
-    /// A frozen encoder keeps nothing: one block's values at a time.
-    fn frozen_activations(&self) -> f64 {
-        self.block_activations(self.patches() + 1, self.model.embed_dim, self.model.num_heads)
-    }
-
-    fn encoder_activations(&self, seen: usize) -> f64 {
-        self.model.depth as f64
-            * self.block_activations(seen, self.model.embed_dim, self.model.num_heads)
-    }
-
-    fn block_activations(&self, tokens: usize, width: usize, heads: usize) -> f64 {
-        let a_token = 8 * width + 2 * self.hidden(width);
-        tokens as f64 * a_token as f64 + 2.0 * heads as f64 * (tokens as f64).powi(2)
+    fn block_activations(&self, stack: &Stack) -> f64 {
+        let a_token = 8 * stack.width + 2 * self.hidden(stack.width);
+        let tokens = stack.tokens as f64;
+        tokens * a_token as f64 + 2.0 * stack.heads as f64 * tokens.powi(2)
     }
 }
 
@@ -260,5 +275,17 @@ mod tests {
         assert!((dims.mae_flops(0.75) - (encoder + decoder)).abs() < 1.0);
         // ViT-B/16 is known as 17.6 G multiply-adds, attention included.
         assert!((dims.classifier_flops(1000) / 2e9 - 17.56).abs() < 0.1);
+    }
+
+    #[test]
+    fn recomputing_keeps_the_inputs_of_all_blocks_and_one_block() {
+        let model = model(ModelSize::Base);
+        let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
+        let stacks = [dims.encoder_stack(49), dims.decoder_stack()];
+        let encoder = 50.0 * 16.0 * 768.0 + 24.0 * 2_500.0;
+        let decoder = 197.0 * 16.0 * 512.0 + 32.0 * 38_809.0;
+        let inputs = 12.0 * 50.0 * 768.0 + 8.0 * 197.0 * 512.0;
+        assert!((dims.kept(&stacks, false) - (12.0 * encoder + 8.0 * decoder)).abs() < 1.0);
+        assert!((dims.kept(&stacks, true) - (inputs + decoder)).abs() < 1.0);
     }
 }

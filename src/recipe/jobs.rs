@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::plan::{Plan, Source, TrainingPlan};
+use super::plan::{Plan, Schedule, Source, TrainingPlan};
 use super::sweep::{fingerprint, safe};
 
 /// A stage of an experiment.
@@ -83,6 +83,20 @@ impl Plan {
             .chain(finetunes.into_iter().flatten())
             .chain(probes.into_iter().flatten())
             .collect()
+    }
+
+    /// Whether each device trains a fine-tuning or probe of its own, rather than all together one after the other.
+    ///
+    /// A pre-training is always trained by all together.
+    pub fn is_job_parallel(&self) -> bool {
+        let (devices, jobs) = (self.runtime.devices, self.jobs());
+        let own = jobs.iter().filter(|job| job.stage != StageKind::Pretrain).count();
+        devices > 1
+            && match self.runtime.schedule {
+                Schedule::Auto => own >= devices,
+                Schedule::DataParallel => false,
+                Schedule::JobParallel => true,
+            }
     }
 
     /// The settings of a stage that all stages share; nothing where the recipe does not have the

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: 4 };
+const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 4 };
 
 /// A file of this text, and the folder that keeps it.
 fn written(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -179,7 +179,8 @@ fn a_sweep_reaches_over_both_rates() {
 
 #[test]
 fn differences_are_settings_not_names_or_threads() {
-    let a = only(ALL_STAGES, &["name=a", "data.workers=3"]).recipe;
+    let a = only(ALL_STAGES, &["name=a", "data.workers=3", "runtime.gradient_checkpointing=true"])
+        .recipe;
     let b = only(
         ALL_STAGES,
         &["name=b", "runtime.threads=2", "pretrain.blr=5e-4", "data.num_classes=10"],

@@ -2,6 +2,7 @@
 //!
 //! A module is handed the few numbers it uses, never the whole [`Plan`].
 
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -95,7 +96,33 @@ pub struct RuntimePlan {
     pub precision: Precision,
     /// Whether a GPU is held against the CPU before a run.
     pub verify_device: bool,
+    /// What several devices do with several jobs.
+    pub schedule: Schedule,
+    /// Whether the backward pass recomputes the activations of the blocks.
+    pub gradient_checkpointing: bool,
     pub threads: Threads,
+}
+
+impl fmt::Display for Precision {
+    /// As a recipe has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+/// What several devices do with the fine-tunings and probes of a run. The numbers are the same to rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Job-parallel where there are at least as many jobs as devices.
+    Auto,
+    /// All devices train one job together, one job after the other.
+    DataParallel,
+    /// Each device trains a job of its own, its gradients accumulated to the same effective batch.
+    JobParallel,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

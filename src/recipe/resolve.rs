@@ -11,7 +11,7 @@ use super::error::{Origin, Problem, RecipeError, RecipeErrors};
 use super::layers::{self, Merged};
 use super::name;
 use super::near;
-use super::plan::Plan;
+use super::plan::{DeviceKind, Plan};
 use super::schema::{DEFAULTS, KEYS, Recipe};
 use super::setup;
 use super::sweep::{self, Point};
@@ -29,12 +29,12 @@ pub enum Missing {
 }
 
 /// What resolving needs to know of this machine and of the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// What to do about data that is not there.
     pub missing_data: Missing,
-    /// GPUs that `devices = "all"` takes; 0 counts as one device.
-    pub gpus: usize,
+    /// Counts the GPUs that `devices = "all"` takes of a kind; 0 counts as one device.
+    pub gpus: fn(DeviceKind) -> usize,
 }
 
 /// A recipe, resolved.

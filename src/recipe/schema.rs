@@ -10,7 +10,7 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::plan::{DeviceKind, Format, Precision};
+use super::plan::{DeviceKind, Format, Precision, Schedule};
 use super::sizes::ModelSize;
 use super::stages::{Finetune, Linprobe, Pretrain};
 use super::values::{
@@ -139,6 +139,13 @@ pub struct Runtime {
     /// Whether a GPU must first agree with the CPU on a small step in the run's shapes; a few seconds, no part of a run's
     /// identity.
     pub verify_device: Option<bool>,
+    /// What several devices do with the fine-tunings and probes of a run: train each together ("data-parallel"), or one
+    /// each ("job-parallel", which "auto" takes where there are at least as many jobs as devices); no part of a run's
+    /// identity.
+    pub schedule: Option<Schedule>,
+    /// Whether the backward pass recomputes the activations of the blocks: about a third more computation, far less memory,
+    /// the same numbers. The linear probe, whose encoder is frozen and keeps none, ignores it; no part of a run's identity.
+    pub gradient_checkpointing: Option<bool>,
     /// CPU compute threads; no part of a run's identity.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub threads: Option<Or<Auto, usize>>,

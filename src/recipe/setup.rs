@@ -103,7 +103,7 @@ pub(super) fn runtime(runtime: &mut Runtime, cx: &Context<'_>) -> RuntimePlan {
     let devices = match given(runtime.devices.as_ref()) {
         Or::Value(count) => count,
         Or::Word(All::All) if device == DeviceKind::Cpu => 1,
-        Or::Word(All::All) => cx.options.gpus.max(1),
+        Or::Word(All::All) => (cx.options.gpus)(device).max(1),
     };
     runtime.devices = Some(Or::Value(devices));
     RuntimePlan {
@@ -111,6 +111,8 @@ pub(super) fn runtime(runtime: &mut Runtime, cx: &Context<'_>) -> RuntimePlan {
         devices,
         precision: given(runtime.precision.as_ref()),
         verify_device: given(runtime.verify_device.as_ref()),
+        schedule: given(runtime.schedule.as_ref()),
+        gradient_checkpointing: given(runtime.gradient_checkpointing.as_ref()),
         threads: threads(runtime.threads.as_ref()),
     }
 }

@@ -6,8 +6,15 @@ use serde_json::{Map, Value};
 
 use super::schema::Recipe;
 
-/// Keys that change how fast a run is and nothing about what it computes.
-const NO_IDENTITY: [&str; 3] = ["runtime.threads", "runtime.verify_device", "data.workers"];
+/// Keys that change how fast a run is, or what memory it takes, and nothing about what it computes (a schedule: but
+/// rounding).
+const NO_IDENTITY: [&str; 5] = [
+    "runtime.threads",
+    "runtime.verify_device",
+    "runtime.schedule",
+    "runtime.gradient_checkpointing",
+    "data.workers",
+];
 /// The tables of the stages.
 const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 /// Keys that say where a run stands, not what it is; a swept key's value is compared as the key

@@ -1,8 +1,8 @@
 //! A trained classifier, for evaluation and prediction: a fine-tuned one, or a probe on its frozen encoder.
 
 use super::Evaluated;
-use super::Replicas;
 use super::Stop;
+use super::Team;
 use super::TrainError;
 use super::dims;
 use super::evaluate::Evaluation;
@@ -42,7 +42,7 @@ enum Network {
 impl Classifier {
     /// Makes a classifier of an opened checkpoint; `plan` says what shapes do not: heads, epsilon.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, TrainError> {
-        let encoder = dims::encoder(&plan.model, &plan.data);
+        let encoder = dims::encoder(plan);
         let (file, path) = (&opened.file, &opened.path);
         imported::same_encoder(opened, &plan.model)?;
         let vit = |classes, global_pool| Vit::zeros(&encoder, classes, global_pool, device);
@@ -52,7 +52,7 @@ impl Classifier {
             }
             Head::Probe { classes, global_pool } => {
                 let frozen = load_frozen(vit(classes, global_pool), file, path)?;
-                let head = ProbeHead::zeros(encoder.embed_dim, classes, device);
+                let head = ProbeHead::zeros(encoder.embed_dim, classes, encoder.precision, device);
                 let own = model::named(&head).into_iter().filter_map(|param| {
                     let tensor = file.tensors.get(official_name(&param.name))?;
                     Some((param.name, tensor.clone()))
@@ -78,17 +78,16 @@ impl Classifier {
         plan: &Plan,
         data: &DataSet,
         batch_size: usize,
-        replicas: &Replicas,
+        team: &Team,
         stop: &Stop,
     ) -> Result<Evaluated, TrainError> {
         let evaluation = Evaluation::new(plan, data, batch_size, &self.device, stop)?;
         let measured = match &self.network {
-            Network::Finetuned(vit) => evaluation.run(&**vit, replicas, Vit::forward),
+            Network::Finetuned(vit) => evaluation.run(&**vit, team, Vit::forward),
             Network::Probe(probe) => {
                 let (frozen, head) = (probe.0.clone(), &probe.1);
-                evaluation.run(head, replicas, move |head, imgs| {
-                    head.forward(frozen.forward_features(imgs))
-                })
+                evaluation
+                    .run(head, team, move |head, imgs| head.forward(frozen.forward_features(imgs)))
             }
         }?;
         match measured {

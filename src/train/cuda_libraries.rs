@@ -16,3 +16,9 @@ pub(super) fn nvrtc() -> bool {
     // SAFETY: as above.
     unsafe { cudarc::nvrtc::sys::is_culib_present() }
 }
+
+/// Whether NCCL (`libnccl`), which adds up gradients over GPUs, is there.
+pub(super) fn nccl() -> bool {
+    // SAFETY: as above.
+    unsafe { cudarc::nccl::sys::is_culib_present() }
+}

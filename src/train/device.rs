@@ -9,16 +9,20 @@ use crate::recipe::Precision;
 use crate::recipe::RuntimePlan;
 use crate::recipe::Threads;
 use burn::tensor::Device;
+use burn::tensor::FloatDType;
 use std::thread;
 
 /// What a run computes on.
 #[derive(Debug, Clone)]
 pub struct ChosenDevice {
+    /// The first; what works on one device uses this.
     pub device: Device,
+    /// Those that train together, one a rank. On the CPU they are the same one.
+    pub devices: Vec<Device>,
     /// In words, for people and `provenance.json`.
     pub name: String,
     pub backend: Backend,
-    /// Compute threads; one on a GPU.
+    /// Compute threads of all devices together; one for each GPU.
     pub threads: usize,
     /// What a person should know of the choice.
     pub notes: Vec<String>,
@@ -37,9 +41,19 @@ impl ChosenDevice {
     /// Starts what runs the shards of a micro-batch: worker threads on the CPU, the calling thread on a GPU.
     pub fn replicas(&self) -> Replicas {
         match self.backend {
-            Backend::Cpu => Replicas::start(self.threads),
+            Backend::Cpu => Replicas::start(self.threads.div_ceil(self.devices.len())),
             _ => Replicas::whole(),
         }
+    }
+
+    /// Gives the device of rank `index`, as the others of its run have it.
+    pub(super) fn of(&self, index: usize) -> Self {
+        Self { device: self.devices[index].clone(), ..self.clone() }
+    }
+
+    /// The devices whose gradients NCCL adds up.
+    pub(super) fn nccl(&self) -> Option<Vec<Device>> {
+        (self.backend == Backend::Cuda).then(|| self.devices.clone())
     }
 }
 
@@ -54,19 +68,19 @@ impl Backend {
         }
     }
 
-    /// Finds its first device. The error says why there is none and what to do.
-    fn find(self) -> Result<Found, String> {
+    /// Finds its devices, at least one, hardware first. The error says why there is none and what to do.
+    fn find(self) -> Result<Vec<Found>, String> {
         match self {
             Self::Cpu => {
                 let name = "cpu".to_owned();
-                Ok(Found { device: Device::flex(), name, hardware: true })
+                Ok(vec![Found { device: Device::flex(), name, hardware: true }])
             }
             #[cfg(feature = "cuda")]
             Self::Cuda => cuda(),
             #[cfg(feature = "vulkan")]
-            Self::Vulkan => adapter(burn::tensor::DeviceType::Vulkan, "Vulkan"),
+            Self::Vulkan => adapters(burn::tensor::DeviceType::Vulkan, "Vulkan"),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => adapter(burn::tensor::DeviceType::Wgpu, "Vulkan, Metal or DirectX"),
+            Self::Wgpu => adapters(burn::tensor::DeviceType::Wgpu, "Vulkan, Metal or DirectX"),
             #[cfg(not(all(feature = "cuda", feature = "vulkan", feature = "wgpu")))]
             other => {
                 Err(format!("this build has no {0}; build it with `--features {0}`", other.word()))
@@ -84,7 +98,7 @@ struct Found {
 }
 
 #[cfg(feature = "cuda")]
-fn cuda() -> Result<Found, String> {
+fn cuda() -> Result<Vec<Found>, String> {
     // Each library by itself: a missing one would end the process at its first use.
     if !cuda_libraries::driver() {
         return Err(
@@ -98,14 +112,21 @@ fn cuda() -> Result<Found, String> {
                 .to_owned(),
         );
     }
-    let device = Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().next();
-    let device = device.ok_or("the NVIDIA driver finds no GPU; see what `nvidia-smi` says")?;
-    let name = device.identity().map_or_else(|| "CUDA GPU".to_owned(), |identity| identity.name);
-    Ok(Found { device, name, hardware: true })
+    let found: Vec<Found> = Device::enumerate(burn::tensor::DeviceType::Cuda)
+        .into_iter()
+        .map(|device| {
+            let name = device.identity().map_or_else(|| "CUDA GPU".to_owned(), |id| id.name);
+            Found { device, name, hardware: true }
+        })
+        .collect();
+    if found.is_empty() {
+        return Err("the NVIDIA driver finds no GPU; see what `nvidia-smi` says".to_owned());
+    }
+    Ok(found)
 }
 
 #[cfg(any(feature = "vulkan", feature = "wgpu"))]
-fn adapter(kind: burn::tensor::DeviceType, apis: &str) -> Result<Found, String> {
+fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<Found>, String> {
     // Hardware first: a machine with a card has a software adapter beside it.
     let mut found: Vec<Found> = Device::enumerate(kind)
         .into_iter()
@@ -116,13 +137,13 @@ fn adapter(kind: burn::tensor::DeviceType, apis: &str) -> Result<Found, String> 
         })
         .collect();
     found.sort_by_key(|found| !found.hardware);
-    found
-        .into_iter()
-        .next()
-        .ok_or_else(|| format!("no adapter speaks {apis}; install the graphics driver"))
+    if found.is_empty() {
+        return Err(format!("no adapter speaks {apis}; install the graphics driver"));
+    }
+    Ok(found)
 }
 
-/// Gives the device that a recipe's `[runtime]` asks for.
+/// Gives the devices that a recipe's `[runtime]` asks for.
 ///
 /// `auto` takes CUDA, then Vulkan, then wgpu, each only on real hardware, then the CPU. What is asked for by name and is
 /// not there is refused, never silently replaced.
@@ -141,39 +162,113 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
                 problem: format!("runtime.device = \"{}\": {why}", backend.word()),
                 hint: "or use runtime.device = \"cpu\" (or \"auto\")".to_owned(),
             })?;
-            if !found.hardware {
-                notes.push(format!(
-                    "{} is a software adapter, slower than the CPU itself",
-                    found.name
-                ));
-            }
             (backend, found)
         }
         None => automatic(&mut notes)?,
     };
-    refuse_the_rest(runtime, backend)?;
+    let first = &found[0];
+    if !first.hardware {
+        notes.push(format!("{} is a software adapter, slower than the CPU itself", first.name));
+    }
+    let name = match (backend, runtime.devices) {
+        (Backend::Cpu, _) => first.name.clone(),
+        (_, 1) => format!("{}: {}", backend.word(), first.name),
+        (_, n) => format!("{}: {n} x {}", backend.word(), first.name),
+    };
+    refuse_precision(runtime, &first.device, &name)?;
     let threads = match (backend, runtime.threads) {
         (Backend::Cpu, Threads::Count(threads)) => threads,
         (Backend::Cpu, Threads::Auto) => thread::available_parallelism().map_or(1, usize::from),
-        _ => 1,
+        _ => runtime.devices,
     };
-    let name = match backend {
-        Backend::Cpu => found.name,
-        _ => format!("{}: {}", backend.word(), found.name),
+    let device = first.device.clone();
+    let devices = together(runtime, backend, found, &mut notes)?;
+    Ok(ChosenDevice { device, devices, name, backend, threads, notes })
+}
+
+/// Counts the GPUs of a kind, software left out: what `devices = "all"` takes.
+pub fn count_gpus(kind: DeviceKind) -> usize {
+    let count = |backend: Backend| {
+        backend.find().map_or(0, |found| found.iter().filter(|found| found.hardware).count())
     };
-    Ok(ChosenDevice { device: found.device, name, backend, threads, notes })
+    match kind {
+        DeviceKind::Cpu => 0,
+        DeviceKind::Cuda => count(Backend::Cuda),
+        DeviceKind::Vulkan => count(Backend::Vulkan),
+        DeviceKind::Wgpu => count(Backend::Wgpu),
+        DeviceKind::Auto => {
+            let gpus = [Backend::Cuda, Backend::Vulkan, Backend::Wgpu].into_iter().map(count);
+            gpus.into_iter().find(|count| *count > 0).unwrap_or(0)
+        }
+    }
+}
+
+/// Takes as many devices as the recipe asks for.
+///
+/// The CPU can play any number: a recipe for 8 GPUs gives the same numbers there. It must be asked for by name, as it is
+/// seldom meant.
+fn together(
+    runtime: &RuntimePlan,
+    backend: Backend,
+    found: Vec<Found>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Device>, TrainError> {
+    let (asked, there) = (runtime.devices, found.len());
+    let refuse = |problem: String| {
+        Err(TrainError::Setting {
+            problem: format!("runtime.devices = {asked}: {problem}"),
+            hint: format!(
+                "use runtime.devices = 1 and an `accum_iter` {asked} times as large in every stage: the same effective \
+                 batches"
+            ),
+        })
+    };
+    if asked == 1 {
+        return Ok(found.into_iter().take(1).map(|found| found.device).collect());
+    }
+    if backend == Backend::Cpu {
+        if runtime.device == DeviceKind::Auto {
+            return refuse(format!("there is no GPU here{}", because(notes)));
+        }
+        notes.push(format!("the CPU plays {asked} devices: the same numbers, no faster than one"));
+        return Ok(vec![found[0].device.clone(); asked]);
+    }
+    if there < asked {
+        return refuse(format!("{} finds {there} here", backend.word()));
+    }
+    #[cfg(feature = "cuda")]
+    if backend == Backend::Cuda && !cuda_libraries::nccl() {
+        return refuse("NCCL (libnccl), which joins GPUs, is not there; install it".to_owned());
+    }
+    Ok(found.into_iter().take(asked).map(|found| found.device).collect())
+}
+
+fn because(notes: &[String]) -> String {
+    if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
+}
+
+/// Fails where a device has no bf16.
+fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Result<(), TrainError> {
+    if runtime.precision == Precision::Fp32 || device.supports_dtype(FloatDType::BF16) {
+        return Ok(());
+    }
+    Err(TrainError::Setting {
+        problem: format!("runtime.precision = \"bf16\": {name} has no bf16"),
+        hint: "use runtime.precision = \"fp32\"".to_owned(),
+    })
 }
 
 /// The best that is there; `notes` get why not the better ones, where the build has them.
-fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Found), TrainError> {
+fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<Found>), TrainError> {
     for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu] {
         if !backend.is_built() {
             continue;
         }
         match backend.find() {
-            Ok(found) if found.hardware => return Ok((backend, found)),
+            Ok(found) if found[0].hardware => return Ok((backend, found)),
             Ok(found) => {
-                notes.push(format!("not {}: {} is a software adapter", backend.word(), found.name));
+                let name = &found[0].name;
+                notes.push(format!("not {}: {name} is a software adapter", backend.word()));
             }
             Err(why) => notes.push(format!("not {}: {why}", backend.word())),
         }
@@ -193,27 +288,4 @@ impl Backend {
             Self::Wgpu => cfg!(feature = "wgpu"),
         }
     }
-}
-
-/// Refuses what this version cannot do yet.
-fn refuse_the_rest(runtime: &RuntimePlan, backend: Backend) -> Result<(), TrainError> {
-    let refuse =
-        |problem: String, hint: &str| Err(TrainError::Setting { problem, hint: hint.to_owned() });
-    if runtime.devices != 1 {
-        let problem = match backend {
-            Backend::Cpu => format!("runtime.devices = {}: there is one CPU", runtime.devices),
-            _ => format!("runtime.devices = {}: this version trains on one GPU", runtime.devices),
-        };
-        return refuse(
-            problem,
-            "use runtime.devices = 1 and a larger `accum_iter`: it keeps the effective batch size",
-        );
-    }
-    if runtime.precision == Precision::Bf16 {
-        return refuse(
-            "runtime.precision = \"bf16\": this version trains in fp32 only".to_owned(),
-            "use runtime.precision = \"fp32\"",
-        );
-    }
-    Ok(())
 }

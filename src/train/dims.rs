@@ -3,20 +3,27 @@
 use crate::model;
 use crate::model::DecoderDims;
 use crate::model::EncoderDims;
-use crate::recipe::DataPlan;
+use crate::model::Precision;
+use crate::recipe;
 use crate::recipe::ModelPlan;
+use crate::recipe::Plan;
 
 /// The encoder's dimensions.
-pub(super) fn encoder(plan: &ModelPlan, data: &DataPlan) -> EncoderDims {
+pub(super) fn encoder(plan: &Plan) -> EncoderDims {
+    let network = &plan.model;
     EncoderDims {
-        input_size: data.input_size,
-        patch_size: plan.patch_size,
-        in_chans: data.in_chans,
-        embed_dim: plan.embed_dim,
-        depth: plan.depth,
-        num_heads: plan.num_heads,
-        mlp_dim: model::mlp_dim(plan.embed_dim, plan.mlp_ratio),
-        norm_eps: plan.norm_eps,
+        input_size: plan.data.input_size,
+        patch_size: network.patch_size,
+        in_chans: plan.data.in_chans,
+        embed_dim: network.embed_dim,
+        depth: network.depth,
+        num_heads: network.num_heads,
+        mlp_dim: model::mlp_dim(network.embed_dim, network.mlp_ratio),
+        norm_eps: network.norm_eps,
+        precision: match plan.runtime.precision {
+            recipe::Precision::Fp32 => Precision::Fp32,
+            recipe::Precision::Bf16 => Precision::Bf16,
+        },
     }
 }
 

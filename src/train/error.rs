@@ -32,6 +32,9 @@ pub enum TrainError {
         "the computation failed: {0}\nhint: this is a fault of the program, not of the recipe; please report it with this message"
     )]
     Crashed(String),
+    /// Another device of the job failed; its error is the one to report.
+    #[error("another device of the job has failed")]
+    OtherRank,
 }
 
 impl TrainError {
@@ -41,7 +44,7 @@ impl TrainError {
             Self::Data(_) | Self::NeverUpdates(_) | Self::Setting { .. } => true,
             Self::Checkpoint(error) => error.is_input(),
             Self::Run(error) => error.is_input(),
-            Self::NotFinite { .. } | Self::Crashed(_) => false,
+            Self::NotFinite { .. } | Self::Crashed(_) | Self::OtherRank => false,
         }
     }
 

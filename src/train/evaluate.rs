@@ -1,7 +1,7 @@
 //! Evaluation: top-1, top-5 and loss of a classifier on the validation split; no sample is dropped.
 
-use super::Replicas;
 use super::Stop;
+use super::Team;
 use super::TrainError;
 use super::dims;
 use super::stage::Evaluated;
@@ -52,27 +52,31 @@ impl Evaluation {
         let transform = EvalTransform::new(&plan.data);
         Ok(Self {
             loader: Loader::eval(split, transform, batch_size, plan.data.workers),
-            encoder: dims::encoder(&plan.model, &plan.data),
+            encoder: dims::encoder(plan),
             device: device.clone(),
             stop: stop.clone(),
         })
     }
 
     /// Gives the metrics of the classifier whose logits `forward` gives, or stops between batches when the user asks.
+    ///
+    /// Each rank takes its share of the images; the counts are those of all.
     pub(super) fn run<M, F>(
         &self,
         model: &M,
-        replicas: &Replicas,
+        team: &Team,
         forward: F,
     ) -> Result<Evaluated, TrainError>
     where
         M: Module + Sync + 'static,
         F: Fn(&M, Tensor<4>) -> Tensor<2> + Clone + Send + Sync + 'static,
     {
-        let mut total = Counts::default();
-        for batch in self.loader.epoch(1, 0) {
-            if self.stop.requested() {
-                return Ok(Evaluated::Stopped);
+        let (rank, replicas) = (&team.rank, &team.replicas);
+        let (mut total, mut stopped) = (Counts::default(), false);
+        for batch in self.loader.clone().share(rank.index(), rank.world()).epoch(1, 0) {
+            stopped = self.stop.requested();
+            if stopped {
+                break;
             }
             let batch = Arc::new(batch?);
             let inputs: Vec<_> = replicas
@@ -95,7 +99,12 @@ impl Evaluation {
                 total.add(&part?);
             }
         }
-        Ok(Evaluated::Metrics(total.metrics()))
+        let mut all = Counts::default();
+        for (counts, stopped_there) in rank.exchange((total, stopped))? {
+            all.add(&counts);
+            stopped |= stopped_there;
+        }
+        Ok(if stopped { Evaluated::Stopped } else { Evaluated::Metrics(all.metrics()) })
     }
 }
 

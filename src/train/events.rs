@@ -1,6 +1,7 @@
 //! What a run tells while it works; `cli` shows it. Nothing here prints.
 
 use crate::runs::EpochRow;
+use std::sync::Arc;
 
 /// Something a watcher may want to know.
 #[derive(Debug, Clone)]
@@ -40,5 +41,5 @@ pub enum Event<'a> {
     },
 }
 
-/// Who is told.
-pub type Observer<'a> = &'a (dyn Fn(Event<'_>) + 'a);
+/// Who is told, from whichever thread the job runs on.
+pub type Observer = Arc<dyn Fn(Event<'_>) + Send + Sync>;

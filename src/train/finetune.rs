@@ -1,6 +1,7 @@
 //! Fine-tuning: a classifier, the whole encoder trained, from a checkpoint or from nothing.
 
-use super::Replicas;
+use super::Part;
+use super::Team;
 use super::TrainError;
 use super::evaluate::Evaluation;
 use super::stage::Backward;
@@ -11,6 +12,7 @@ use super::stage::images;
 use super::targets::soft_cross_entropy;
 use super::targets::soft_targets;
 use crate::data::Batch;
+use crate::model;
 use crate::model::EncoderDims;
 use crate::model::Vit;
 use crate::model::drop_path_rates;
@@ -28,6 +30,7 @@ pub(super) struct Finetune {
     /// Spread over all classes where the batch is not mixed (a mixed one has it in its targets).
     pub smoothing: f64,
     pub drop_path: f64,
+    pub gradient_checkpointing: bool,
     pub device: Device,
     pub evaluation: Evaluation,
 }
@@ -41,31 +44,41 @@ impl Stage for Finetune {
         batch: Batch,
         key: Key,
         scale: f64,
-        replicas: &Replicas,
+        team: &Team,
     ) -> Result<Backward, TrainError> {
         let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
         let (classes, smoothing) = (self.num_classes, self.smoothing);
         let rates = drop_path_rates(self.drop_path, self.encoder.depth);
-        let device = self.device.clone();
-        backward_in_shards(model, batch, scale, replicas, move |vit, batch, range| {
+        let (recompute, device) = (self.gradient_checkpointing, self.device.clone());
+        let watch = team.watch.clone();
+        backward_in_shards(model, batch, scale, team, move |vit, batch, range, weight| {
             let n = range.len();
             let targets = soft_targets(batch.shard(range.clone()).targets, classes, smoothing);
             let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), &device);
             let samples = &batch.samples[range.clone()];
             let imgs = images(batch, range, in_chans, side, &device);
-            let logits = if rates.iter().any(|rate| *rate > 0.0) {
+            let factors = rates.iter().any(|rate| *rate > 0.0).then(|| {
                 let factors = drop_path_factors(samples, &rates, key);
-                let factors = TensorData::new(factors, [n, 2 * rates.len()]);
-                vit.forward_drop_path(imgs, &Tensor::from_data(factors, &device))
-            } else {
-                vit.forward(imgs)
-            };
-            soft_cross_entropy(logits, targets)
+                Tensor::from_data(TensorData::new(factors, [n, 2 * rates.len()]), &device)
+            });
+            let loss = |logits| soft_cross_entropy(logits, targets) * weight;
+            if recompute {
+                return watch.time(Part::Backward, &device, || {
+                    let (loss, grads) = model::vit_backward(vit, imgs, factors.as_ref(), loss);
+                    Backward { loss, grads }
+                });
+            }
+            Backward::of(vit, &watch, &device, |vit| {
+                loss(match &factors {
+                    Some(factors) => vit.forward_drop_path(imgs, factors),
+                    None => vit.forward(imgs),
+                })
+            })
         })
     }
 
-    fn evaluate(&self, model: &Vit, replicas: &Replicas) -> Result<Evaluated, TrainError> {
-        self.evaluation.run(model, replicas, Vit::forward)
+    fn evaluate(&self, model: &Vit, team: &Team) -> Result<Evaluated, TrainError> {
+        self.evaluation.run(model, team, Vit::forward)
     }
 }
 

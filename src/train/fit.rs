@@ -2,8 +2,9 @@
 
 use super::Event;
 use super::Observer;
-use super::Replicas;
+use super::Part;
 use super::Stop;
+use super::Team;
 use super::TrainError;
 use super::stage::Backward;
 use super::stage::Evaluated;
@@ -30,6 +31,7 @@ use crate::runs::Validation;
 use burn::tensor::Tensor;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How a job came to its end.
@@ -54,6 +56,8 @@ pub(super) struct FitPlan {
     pub keep: Vec<usize>,
     /// Names the stage's random numbers; its `epoch` is filled in.
     pub key: Key,
+    /// Micro-batches that a rank takes for an update: `accum_iter`, or more where fewer ranks do the work of all devices.
+    pub micro_batches: usize,
 }
 
 /// A job's place on the disk and in the run.
@@ -77,12 +81,24 @@ impl JobDir {
 }
 
 /// What a loop works with beside the stage.
-pub struct Hands<'a> {
-    pub replicas: &'a Replicas,
-    pub stop: &'a Stop,
-    pub observer: Observer<'a>,
+pub struct Hands {
+    pub team: Team,
+    pub stop: Stop,
+    pub observer: Observer,
     /// Called after an epoch's row is written, to bring the run's tables up to date.
-    pub row_written: &'a dyn Fn() -> Result<(), RunError>,
+    pub row_written: RowWritten,
+}
+
+/// Brings a run's tables up to date.
+pub type RowWritten = Arc<dyn Fn() -> Result<(), RunError> + Send + Sync>;
+
+impl Hands {
+    /// Tells what happened, once for all ranks.
+    fn tell(&self, event: Event<'_>) {
+        if self.team.rank.is_first() {
+            (self.observer)(event);
+        }
+    }
 }
 
 /// Updates between two readings of the device: losses are read together, not one by one.
@@ -97,43 +113,53 @@ pub(super) fn fit<S: Stage>(
     loader: &Loader,
     plan: &FitPlan,
     dir: &JobDir,
-    hands: &Hands<'_>,
+    hands: &Hands,
 ) -> Result<End, TrainError> {
     if dir.resume_file().exists() {
         state = state.resume(&dir.resume_file())?;
     }
-    announce(plan, dir, &state.place, hands.observer);
+    // The first rank may remove the file once all have read it.
+    hands.team.rank.any(false)?;
+    announce(plan, dir, &state.place, hands);
     let epochs_csv = EpochsCsv::in_job(&dir.path);
     while state.place.epoch <= plan.epochs {
-        if train_epoch(stage, &mut state, loader, plan, dir, hands)? == End::Interrupted {
-            state.save(&dir.resume_file())?;
-            return Ok(End::Interrupted);
-        }
         let epoch = state.place.epoch;
+        let trained = train_epoch(stage, &mut state, loader, plan, dir, hands)?;
         let started = Instant::now();
-        let measured = stage.evaluate(&state.model, hands.replicas)?;
+        let measured = match trained {
+            End::Interrupted => Evaluated::Stopped,
+            End::Done => stage.evaluate(&state.model, &hands.team)?,
+        };
         if measured == Evaluated::Stopped {
-            state.save(&dir.resume_file())?;
+            if hands.team.rank.is_first() {
+                state.save(&dir.resume_file())?;
+            }
             return Ok(End::Interrupted);
         }
-        let row = row(&state.place, measured, started.elapsed().as_secs_f64(), &epochs_csv)?;
+        let done = Place { epoch: epoch + 1, ..Place::start() };
+        let place = std::mem::replace(&mut state.place, done);
+        if !hands.team.rank.is_first() {
+            continue;
+        }
+        let row = row(&place, measured, started.elapsed().as_secs_f64(), &epochs_csv)?;
         check_metrics(&row, dir)?;
         epochs_csv.put(row.clone())?;
         if plan.keep.contains(&epoch) {
             publish(stage, &state.model, dir, epoch)?;
         }
-        state.place = Place { epoch: epoch + 1, ..Place::start() };
         if epoch < plan.epochs {
             state.save(&dir.resume_file())?;
         }
         (hands.row_written)()?;
         if let Some(text) = stage.notice(epoch, row.train_loss) {
-            (hands.observer)(Event::Notice { job: &dir.name, text: &text });
+            hands.tell(Event::Notice { job: &dir.name, text: &text });
         }
-        (hands.observer)(Event::EpochDone { job: &dir.name, epochs: plan.epochs, row: &row });
+        hands.tell(Event::EpochDone { job: &dir.name, epochs: plan.epochs, row: &row });
     }
-    finish(dir)?;
-    (hands.observer)(Event::JobDone { job: &dir.name });
+    if hands.team.rank.is_first() {
+        finish(dir)?;
+    }
+    hands.tell(Event::JobDone { job: &dir.name });
     Ok(End::Done)
 }
 
@@ -144,8 +170,8 @@ pub(super) fn finish(dir: &JobDir) -> Result<(), TrainError> {
     Ok(())
 }
 
-fn announce(plan: &FitPlan, dir: &JobDir, place: &Place, observer: Observer<'_>) {
-    observer(Event::JobStarted {
+fn announce(plan: &FitPlan, dir: &JobDir, place: &Place, hands: &Hands) {
+    hands.tell(Event::JobStarted {
         job: &dir.name,
         epoch: place.epoch,
         epochs: plan.epochs,
@@ -161,19 +187,25 @@ fn train_epoch<S: Stage>(
     loader: &Loader,
     plan: &FitPlan,
     dir: &JobDir,
-    hands: &Hands<'_>,
+    hands: &Hands,
 ) -> Result<End, TrainError> {
     let epoch = state.place.epoch;
     let key = Key { epoch, ..plan.key };
-    let mut batches = loader.epoch(epoch, state.place.update * plan.accum_iter);
+    let team = &hands.team;
+    let loader = loader.clone().share(team.rank.index(), team.rank.world());
+    let mut batches = loader.epoch(epoch, state.place.update * plan.micro_batches);
     let mut unread = Unread::default();
     let mut clock = Instant::now();
     while state.place.update < plan.steps.updates_per_epoch {
         let first_micro_step = state.place.update * plan.accum_iter;
         let done = first_micro_step as f64 / plan.steps.micro_steps as f64; // of this epoch
         let lr = plan.schedule.at((epoch - 1) as f64 + done);
-        let (gradient, waited) = gradient(stage, state, &mut batches, key, plan, hands.replicas)?;
-        let norm = update(state, gradient.grads, lr, plan.clip_grad);
+        let (gradient, waited) = gradient(stage, state, &mut batches, key, plan, team)?;
+        let (gradient, stop) = reduce(gradient, team, hands.stop.requested())?;
+        let device = gradient.loss.device();
+        let norm = team
+            .watch
+            .time(Part::Optimizer, &device, || update(state, gradient.grads, lr, plan.clip_grad));
         state.place.update += 1;
         let sums = &mut state.place.sums;
         sums.data_wait_s += waited;
@@ -181,12 +213,11 @@ fn train_epoch<S: Stage>(
         sums.train_s += clock.elapsed().as_secs_f64();
         clock = Instant::now();
         unread.push(gradient.loss, norm, lr);
-        let stop = hands.stop.requested();
         if stop || unread.len() >= READ_EVERY || state.place.update == plan.steps.updates_per_epoch
         {
             unread.read_into(&mut state.place, &dir.name)?;
         }
-        tell(plan, dir, state, lr, hands.observer);
+        tell(plan, dir, state, lr, hands);
         if stop {
             return Ok(End::Interrupted);
         }
@@ -201,22 +232,39 @@ fn gradient<S: Stage>(
     batches: &mut Epoch,
     key: Key,
     plan: &FitPlan,
-    replicas: &Replicas,
+    team: &Team,
 ) -> Result<(Backward, f64), TrainError> {
-    let scale = 1.0 / plan.accum_iter as f64;
+    let scale = 1.0 / (plan.micro_batches * team.rank.world()) as f64;
     let mut sum: Option<Backward> = None;
     let mut waited = 0.0;
-    for _ in 0..plan.accum_iter {
+    for _ in 0..plan.micro_batches {
         let asked = Instant::now();
         let batch = batches.next().expect("an epoch has all the micro-steps of its updates")?;
         waited += asked.elapsed().as_secs_f64();
-        let part = stage.backward(&mut state.model, batch, key, scale, replicas)?;
+        team.watch.add(Part::Data, asked.elapsed());
+        let part = stage.backward(&mut state.model, batch, key, scale, team)?;
         sum = Some(match sum {
             Some(sum) => sum.plus(part),
             None => part,
         });
     }
     Ok((sum.expect("accum_iter is at least 1"), waited))
+}
+
+/// Adds up loss and gradients over the ranks, which meet here once an update, and agree on whether to stop after it.
+fn reduce(part: Backward, team: &Team, stop: bool) -> Result<(Backward, bool), TrainError> {
+    if team.rank.world() == 1 {
+        return Ok((part, stop));
+    }
+    let device = part.loss.device();
+    team.watch.time(Part::Communication, &device, || {
+        let stop = team.rank.any(stop)?;
+        let mut all = part.grads;
+        all.push(part.loss);
+        let mut all = team.rank.sum(all)?;
+        let loss = all.pop().expect("the loss went in last");
+        Ok((Backward { loss, grads: all }, stop))
+    })
 }
 
 /// Clips, updates the parameters, gives the gradient's norm before clipping.
@@ -289,11 +337,11 @@ impl Unread {
     }
 }
 
-fn tell<M>(plan: &FitPlan, dir: &JobDir, state: &State<M>, lr: f64, observer: Observer<'_>) {
+fn tell<M>(plan: &FitPlan, dir: &JobDir, state: &State<M>, lr: f64, hands: &Hands) {
     let Place { epoch, update, sums, .. } = state.place;
     let loss = (sums.updates > 0).then(|| sums.loss / sums.updates as f64);
     let step = (epoch - 1) * plan.steps.updates_per_epoch + update;
-    observer(Event::Updated { job: &dir.name, epoch, step, loss, lr });
+    hands.tell(Event::Updated { job: &dir.name, epoch, step, loss, lr });
 }
 
 /// Makes the row of a finished epoch.

@@ -68,7 +68,7 @@ pub(super) fn check(job: &Job, plan: &Plan, data: &DataSet) -> Result<(), TrainE
     let Some(Source::File(path)) = &job.from else { return Ok(()) };
     let opened = checkpoint::open(path)?;
     same_encoder(&opened, &plan.model)?;
-    let encoder = dims::encoder(&plan.model, &plan.data);
+    let encoder = dims::encoder(plan);
     let global_pool = match job.stage {
         StageKind::Linprobe => plan.linprobe.as_ref().is_some_and(|probe| probe.global_pool),
         _ => plan.finetune.as_ref().is_some_and(|finetune| finetune.global_pool),
@@ -88,7 +88,7 @@ pub(super) fn check_resume(path: &Path, plan: &Plan) -> Result<(), TrainError> {
 }
 
 fn zeros(plan: &Plan, device: &Device) -> Mae {
-    let encoder = dims::encoder(&plan.model, &plan.data);
+    let encoder = dims::encoder(plan);
     Mae::zeros(&encoder, &dims::decoder(&plan.model), device)
 }
 

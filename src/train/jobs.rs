@@ -52,18 +52,19 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What the jobs of a run share.
-pub struct Work<'a> {
-    pub plan: &'a Plan,
-    pub data: &'a DataSet,
-    pub device: &'a ChosenDevice,
-    pub run: &'a Path,
+/// What the jobs of a run share. A clone of it goes to each device's thread.
+#[derive(Clone)]
+pub struct Work {
+    pub plan: Arc<Plan>,
+    pub data: Arc<DataSet>,
+    pub device: ChosenDevice,
+    pub run: PathBuf,
     /// The resolved recipe as TOML, for the checkpoints.
-    pub recipe: &'a str,
-    pub stop: &'a Stop,
+    pub recipe: Arc<str>,
+    pub stop: Stop,
 }
 
-impl Work<'_> {
+impl Work {
     /// Gives the job's place on the disk.
     pub fn dir(&self, job: &Job) -> JobDir {
         let from = match &job.from {
@@ -74,20 +75,20 @@ impl Work<'_> {
         };
         JobDir {
             name: job.dir.clone(),
-            path: job_path(self.run, &job.dir),
+            path: job_path(&self.run, &job.dir),
             meta: Meta {
                 stage: job.stage.to_string(),
                 epoch: 0,
                 from,
                 num_classes: self.data.facts.num_classes,
                 class_names: self.data.class_names.clone(),
-                recipe: self.recipe.to_owned(),
+                recipe: self.recipe.to_string(),
             },
         }
     }
 
     /// Runs a job to its end, or until the user stops it.
-    pub fn run(&self, job: &Job, hands: &Hands<'_>) -> Result<End, TrainError> {
+    pub fn run(&self, job: &Job, hands: &Hands) -> Result<End, TrainError> {
         let dir = self.dir(job);
         let stage_missing = "a job's stage is part of the plan";
         match job.stage {
@@ -109,9 +110,9 @@ impl Work<'_> {
         &self,
         plan: &PretrainPlan,
         dir: &JobDir,
-        hands: &Hands<'_>,
+        hands: &Hands,
     ) -> Result<End, TrainError> {
-        let encoder = dims::encoder(&self.plan.model, &self.plan.data);
+        let encoder = dims::encoder(&self.plan);
         let device = self.device.device.clone();
         let mae = Mae::zeros(&encoder, &dims::decoder(&self.plan.model), &device);
         let mae = model::init_mae(mae, self.plan.seed);
@@ -120,6 +121,7 @@ impl Work<'_> {
             mask_ratio: plan.mask_ratio,
             norm_pix_loss: plan.norm_pix_loss,
             warmup_epochs: plan.training.warmup_epochs,
+            gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
             device,
         };
         let rule = Rule::AdamW { beta_1: 0.9, beta_2: 0.95 };
@@ -131,13 +133,13 @@ impl Work<'_> {
         let keep = plan.checkpoint_epochs.clone();
         let mut state = State::start(mae, optimizer);
         if let Some(path) = &plan.resume {
-            state = imported::resume(state, path, self.plan)?;
+            state = imported::resume(state, path, &self.plan)?;
             let seen = state.place.epoch - 1;
-            if keep.contains(&seen) {
+            if keep.contains(&seen) && hands.team.rank.is_first() {
                 publish(&stage, &state.model, dir, seen)?;
             }
         }
-        let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None)?;
+        let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None, hands)?;
         fit(&stage, state, &loader, &fit_plan, dir, hands)
     }
 
@@ -146,9 +148,9 @@ impl Work<'_> {
         plan: &FinetunePlan,
         job: &Job,
         dir: &JobDir,
-        hands: &Hands<'_>,
+        hands: &Hands,
     ) -> Result<End, TrainError> {
-        let encoder = dims::encoder(&self.plan.model, &self.plan.data);
+        let encoder = dims::encoder(&self.plan);
         let num_classes = self.data.facts.num_classes;
         let vit = self.classifier(job, plan.global_pool)?;
         let depth = encoder.depth;
@@ -175,11 +177,13 @@ impl Work<'_> {
             num_classes,
             smoothing: plan.smoothing,
             drop_path: plan.drop_path,
+            gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
             device: self.device.device.clone(),
             evaluation: self.evaluation(&plan.training)?,
         };
         let keep = vec![plan.training.epochs];
-        let fit_plan = self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad)?;
+        let fit_plan =
+            self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad, hands)?;
         fit(&stage, State::start(vit, optimizer), &loader, &fit_plan, dir, hands)
     }
 
@@ -188,11 +192,11 @@ impl Work<'_> {
         plan: &LinprobePlan,
         job: &Job,
         dir: &JobDir,
-        hands: &Hands<'_>,
+        hands: &Hands,
     ) -> Result<End, TrainError> {
-        let encoder = dims::encoder(&self.plan.model, &self.plan.data);
+        let encoder = dims::encoder(&self.plan);
         let (device, num_classes) = (self.device.device.clone(), self.data.facts.num_classes);
-        let head = ProbeHead::zeros(encoder.embed_dim, num_classes, &device);
+        let head = ProbeHead::zeros(encoder.embed_dim, num_classes, encoder.precision, &device);
         let head = model::init_probe_head(head, self.plan.seed);
         let weight_decay = plan.training.weight_decay;
         let rule = Rule::Lars { momentum: 0.9 };
@@ -207,16 +211,16 @@ impl Work<'_> {
             evaluation: self.evaluation(&plan.training)?,
         };
         let keep = vec![plan.training.epochs];
-        let fit_plan = self.fit_plan(StageKind::Linprobe, &plan.training, keep, None)?;
+        let fit_plan = self.fit_plan(StageKind::Linprobe, &plan.training, keep, None, hands)?;
         fit(&stage, State::start(head, optimizer), &loader, &fit_plan, dir, hands)
     }
 
     /// Gives the classifier a job starts from: the official random one, or one with a checkpoint's encoder and a fresh head.
     fn classifier(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
-        let encoder = dims::encoder(&self.plan.model, &self.plan.data);
+        let encoder = dims::encoder(&self.plan);
         let num_classes = self.data.facts.num_classes;
         let vit = Vit::zeros(&encoder, num_classes, global_pool, &self.device.device);
-        let Some(path) = source_file(self.run, job) else {
+        let Some(path) = source_file(&self.run, job) else {
             return Ok(model::init_vit(vit, self.plan.seed));
         };
         let opened = checkpoint::open(&path)?;
@@ -227,10 +231,10 @@ impl Work<'_> {
 
     /// Gives the encoder a probe looks at: a checkpoint's, or for `scratch` the random one that the pre-training starts from.
     fn frozen(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
-        if source_file(self.run, job).is_some() {
+        if source_file(&self.run, job).is_some() {
             return self.classifier(job, global_pool);
         }
-        let encoder = dims::encoder(&self.plan.model, &self.plan.data);
+        let encoder = dims::encoder(&self.plan);
         let device = &self.device.device;
         let mae = Mae::zeros(&encoder, &dims::decoder(&self.plan.model), device);
         let mut file = TensorFile::default();
@@ -258,7 +262,13 @@ impl Work<'_> {
     }
 
     fn evaluation(&self, training: &TrainingPlan) -> Result<Evaluation, TrainError> {
-        Evaluation::new(self.plan, self.data, training.batch_size, &self.device.device, self.stop)
+        Evaluation::new(
+            &self.plan,
+            &self.data,
+            training.batch_size,
+            &self.device.device,
+            &self.stop,
+        )
     }
 
     fn fit_plan(
@@ -267,6 +277,7 @@ impl Work<'_> {
         training: &TrainingPlan,
         keep: Vec<usize>,
         clip_grad: Option<f64>,
+        hands: &Hands,
     ) -> Result<FitPlan, TrainError> {
         let key_stage = match stage {
             StageKind::Pretrain => Stage::Pretrain,
@@ -277,6 +288,8 @@ impl Work<'_> {
             epochs: training.epochs,
             accum_iter: training.accum_iter,
             micro_batch: training.effective_batch_size / training.accum_iter,
+            micro_batches: training.accum_iter * self.plan.runtime.devices
+                / hands.team.rank.world(),
             steps: training.steps(stage, self.data.facts.train_images)?,
             schedule: Schedule {
                 lr: training.lr,

@@ -1,12 +1,16 @@
 //! Linear probing: a linear classifier on the features of a frozen encoder.
 
+use super::Part;
+use super::Rank;
 use super::Replicas;
+use super::Team;
 use super::TrainError;
 use super::evaluate::Evaluation;
 use super::stage::Backward;
 use super::stage::Evaluated;
 use super::stage::Stage;
 use super::stage::images;
+use super::state::host;
 use super::targets::soft_cross_entropy;
 use super::targets::soft_targets;
 use crate::data::Batch;
@@ -16,7 +20,6 @@ use crate::model::NamedParam;
 use crate::model::ProbeHead;
 use crate::model::Vit;
 use crate::random::Key;
-use burn::module::Module;
 use burn::tensor::Device;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
@@ -55,24 +58,25 @@ impl Stage for Linprobe {
         batch: Batch,
         _key: Key,
         scale: f64,
-        replicas: &Replicas,
+        team: &Team,
     ) -> Result<Backward, TrainError> {
         let (n, classes) = (batch.len(), self.num_classes);
         let targets = soft_targets(batch.shard(0..n).targets, classes, 0.0);
         let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), &self.device);
-        let features = self.features(batch, replicas)?;
-        let replica = model.clone().train();
-        let loss = soft_cross_entropy(replica.forward_train(features.clone()), targets) * scale;
-        let mut grads = loss.backward();
-        let grads = model::grads(&replica, &mut grads);
-        *model = model.clone().observe(features);
-        Ok(Backward { loss: loss.inner(), grads })
+        let features = team
+            .watch
+            .time(Part::Forward, &self.device, || self.features(batch, &team.replicas))?;
+        let head = model.clone();
+        *model = observe(model.clone(), &features, &team.rank)?;
+        Ok(Backward::of(&head, &team.watch, &self.device, |head| {
+            soft_cross_entropy(head.forward_train(features), targets) * scale
+        }))
     }
 
-    fn evaluate(&self, model: &ProbeHead, replicas: &Replicas) -> Result<Evaluated, TrainError> {
+    fn evaluate(&self, model: &ProbeHead, team: &Team) -> Result<Evaluated, TrainError> {
         let frozen = self.frozen.clone();
         self.evaluation
-            .run(model, replicas, move |head, imgs| head.forward(frozen.forward_features(imgs)))
+            .run(model, team, move |head, imgs| head.forward(frozen.forward_features(imgs)))
     }
 
     fn export(&self, model: &ProbeHead) -> Vec<NamedParam> {
@@ -83,6 +87,25 @@ impl Stage for Linprobe {
             .map(|p| NamedParam { name: official_name(&p.name).to_owned(), ..p });
         encoder.chain(head).collect()
     }
+}
+
+/// Moves the running statistics by the micro-batch of every rank, in their order: as one rank would that takes them all.
+fn observe(
+    mut head: ProbeHead,
+    features: &Tensor<2>,
+    rank: &Rank,
+) -> Result<ProbeHead, TrainError> {
+    let statistics = ProbeHead::statistics(features.clone());
+    if rank.world() == 1 {
+        return Ok(head.observe(statistics));
+    }
+    let width = features.dims()[1];
+    let own = host(&Tensor::cat(statistics.into(), 0), &[])?.values;
+    for values in rank.exchange(own)? {
+        let both = Tensor::from_data(TensorData::new(values, [2 * width]), &features.device());
+        head = head.observe([both.clone().narrow(0, 0, width), both.narrow(0, width, width)]);
+    }
+    Ok(head)
 }
 
 impl Linprobe {

@@ -7,6 +7,7 @@
 //! Nothing here prints or parses arguments: [`Event`]s tell what happens, [`Stop`] tells it to end.
 
 mod classifier;
+mod crew;
 #[cfg(feature = "cuda")]
 mod cuda_libraries;
 mod device;
@@ -19,19 +20,25 @@ mod fit;
 mod imported;
 mod jobs;
 mod linprobe;
+#[cfg(feature = "cuda")]
+mod nccl;
 mod pretrain;
+mod ranks;
 mod replicas;
 mod runner;
+mod schedule;
 mod self_check;
 mod stage;
 mod state;
 mod stop;
 mod targets;
+mod watch;
 
 pub use classifier::Classifier;
 pub use device::Backend as DeviceBackend;
 pub use device::ChosenDevice;
 pub use device::choose;
+pub use device::count_gpus;
 pub use error::TrainError;
 pub use evaluate::score;
 pub use events::Event;
@@ -39,14 +46,18 @@ pub use events::Observer;
 pub use fit::End;
 pub use fit::Hands;
 pub use fit::JobDir;
+pub use fit::RowWritten;
 pub use imported::load_optimizer;
 pub use jobs::Work;
 pub use jobs::optimizer;
 pub use linprobe::official_name as official_probe_name;
+pub use ranks::Rank;
+pub use ranks::Team;
 pub use replicas::Replicas;
 pub use replicas::SHARD_IMAGES;
 pub use runner::RunOptions;
 pub use runner::Runner;
+pub use schedule::Bench;
 pub use stage::Backward;
 pub use stage::Evaluated;
 pub use stage::Metrics;
@@ -54,3 +65,5 @@ pub use stage::Stage;
 pub use stop::Stop;
 pub use targets::soft_cross_entropy;
 pub use targets::soft_targets;
+pub use watch::Part;
+pub use watch::Watch;

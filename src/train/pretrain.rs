@@ -1,6 +1,7 @@
 //! Pre-training: a masked autoencoder learns to fill in what it does not see.
 
-use super::Replicas;
+use super::Part;
+use super::Team;
 use super::TrainError;
 use super::stage::Backward;
 use super::stage::Evaluated;
@@ -8,6 +9,7 @@ use super::stage::Stage;
 use super::stage::backward_in_shards;
 use super::stage::images;
 use crate::data::Batch;
+use crate::model;
 use crate::model::EncoderDims;
 use crate::model::Mae;
 use crate::model::Masks;
@@ -22,6 +24,7 @@ pub(super) struct Pretrain {
     pub mask_ratio: f64,
     pub norm_pix_loss: bool,
     pub warmup_epochs: usize,
+    pub gradient_checkpointing: bool,
     pub device: Device,
 }
 
@@ -34,20 +37,30 @@ impl Stage for Pretrain {
         batch: Batch,
         key: Key,
         scale: f64,
-        replicas: &Replicas,
+        team: &Team,
     ) -> Result<Backward, TrainError> {
         let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
         let (patches, mask_ratio) = (self.encoder.num_patches(), self.mask_ratio);
         let (norm_pix_loss, device) = (self.norm_pix_loss, self.device.clone());
-        backward_in_shards(model, batch, scale, replicas, move |mae, batch, range| {
+        let (recompute, watch) = (self.gradient_checkpointing, team.watch.clone());
+        backward_in_shards(model, batch, scale, team, move |mae, batch, range, weight| {
             let noise = mask_noise(&batch.samples[range.clone()], patches, key);
             let masks = Masks::from_noise(&noise, patches, mask_ratio);
             let imgs = images(batch, range, in_chans, side, &device);
-            mae.forward(imgs, &masks, norm_pix_loss).loss
+            if recompute {
+                return watch.time(Part::Backward, &device, || {
+                    let (loss, grads) =
+                        model::mae_backward(mae, imgs, &masks, norm_pix_loss, weight);
+                    Backward { loss, grads }
+                });
+            }
+            Backward::of(mae, &watch, &device, |mae| {
+                mae.forward(imgs, &masks, norm_pix_loss).loss * weight
+            })
         })
     }
 
-    fn evaluate(&self, _model: &Mae, _replicas: &Replicas) -> Result<Evaluated, TrainError> {
+    fn evaluate(&self, _model: &Mae, _team: &Team) -> Result<Evaluated, TrainError> {
         Ok(Evaluated::Nothing)
     }
 

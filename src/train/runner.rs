@@ -3,15 +3,20 @@
 use super::ChosenDevice;
 use super::End;
 use super::Event;
-use super::Hands;
 use super::Observer;
 use super::Stop;
 use super::TrainError;
+use super::Watch;
+use super::crew::Crew;
 use super::device;
 use super::fit::finish;
 use super::imported;
 use super::jobs::Work;
 use super::jobs::source_file;
+use super::schedule;
+use super::schedule::HandsMaker;
+use super::schedule::Tables;
+use super::schedule::is_done;
 use super::self_check;
 use crate::data;
 use crate::data::DataSet;
@@ -19,17 +24,16 @@ use crate::data::Labels;
 use crate::recipe;
 use crate::recipe::Job;
 use crate::recipe::Plan;
-use crate::recipe::Precision;
 use crate::recipe::Resolved;
 use crate::recipe::ResolvedPoint;
 use crate::recipe::Source;
 use crate::recipe::StageKind;
-use crate::runs;
 use crate::runs::Provenance;
-use crate::runs::RunError;
 use crate::runs::RunFolder;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -50,7 +54,7 @@ pub struct RunOptions {
 pub struct Runner<'a> {
     pub options: &'a RunOptions,
     pub stop: &'a Stop,
-    pub observer: Observer<'a>,
+    pub observer: Observer,
 }
 
 /// A point of a sweep that failed, by its folder's name.
@@ -65,8 +69,10 @@ impl Runner<'_> {
     /// What the recipe or the data cannot give is refused before anything is created.
     pub fn run(&self, resolved: &Resolved) -> Result<(End, Vec<Failed>), TrainError> {
         let mut failed = Vec::new();
+        let devices = resolved.points.iter().map(|point| point.plan.runtime.devices);
+        let crew = Crew::start(devices.max().unwrap_or(1));
         for point in &resolved.points {
-            match self.run_point(point, resolved) {
+            match self.run_point(point, resolved, &crew) {
                 Ok(End::Done) => {}
                 Ok(End::Interrupted) => return Ok((End::Interrupted, failed)),
                 Err(error) if resolved.swept.is_empty() || error.is_input() => return Err(error),
@@ -76,11 +82,16 @@ impl Runner<'_> {
         Ok((End::Done, failed))
     }
 
-    fn run_point(&self, point: &ResolvedPoint, all: &Resolved) -> Result<End, TrainError> {
+    fn run_point(
+        &self,
+        point: &ResolvedPoint,
+        all: &Resolved,
+        crew: &Crew,
+    ) -> Result<End, TrainError> {
         let plan = &point.plan;
         let device = device::choose(&plan.runtime)?;
         let data = data::open(&plan.data, labels(plan))?;
-        self_check::check(&device, plan)?;
+        self_check::check(&device, plan, crew)?;
         for note in &device.notes {
             (self.observer)(Event::Notice { job: "device", text: note });
         }
@@ -89,45 +100,67 @@ impl Runner<'_> {
         let jobs = self.jobs(plan, &data, &path)?;
         let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
         let mut provenance = self.provenance(plan, &device, &data);
-        let replicas = device.replicas();
-        let recipe = recipe::recipe_toml(&point.recipe);
         let work = Work {
-            plan,
-            data: &data,
-            device: &device,
-            run: folder.path(),
-            recipe: &recipe,
-            stop: self.stop,
+            plan: Arc::new(plan.clone()),
+            data: Arc::new(data),
+            device,
+            run: folder.path().to_owned(),
+            recipe: recipe::recipe_toml(&point.recipe).into(),
+            stop: self.stop.clone(),
+        };
+        let tables = Tables {
+            runs: self.options.runs.clone(),
+            plan: Arc::clone(&work.plan),
+            run: work.run.clone(),
+            all: Arc::new(all.clone()),
+            writing: Mutex::default(),
         };
         if jobs.iter().all(|job| is_done(&work, job)) {
-            return self.skip_all(&work, &jobs, all);
+            return self.skip_all(&work, &jobs, &tables);
         }
         folder.write_provenance(&provenance)?;
-        let tables = || self.write_tables(plan, folder.path(), all);
-        tables()?;
-        let hands = Hands {
-            replicas: &replicas,
-            stop: self.stop,
-            observer: self.observer,
-            row_written: &tables,
-        };
-        for job in &jobs {
-            if run_job(&work, job, &hands)? == End::Interrupted {
-                return Ok(End::Interrupted);
-            }
+        tables.write()?;
+        let tables = Arc::new(tables);
+        if self.all_jobs(&work, jobs, &tables, crew)? == End::Interrupted {
+            return Ok(End::Interrupted);
         }
         provenance.finished_unix_s = Some(now_unix_s());
         folder.write_provenance(&provenance)?;
         Ok(End::Done)
     }
 
+    /// Does the jobs in order, each on all devices; or the pre-training so, and then one job on each device.
+    fn all_jobs(
+        &self,
+        work: &Work,
+        jobs: Vec<Job>,
+        tables: &Arc<Tables>,
+        crew: &Crew,
+    ) -> Result<End, TrainError> {
+        let tables = Arc::clone(tables);
+        let hands = HandsMaker {
+            observer: Arc::clone(&self.observer),
+            row_written: Arc::new(move || tables.write()),
+            watch: Watch::default(),
+        };
+        let apart = work.plan.is_job_parallel();
+        let (side_by_side, together): (Vec<Job>, Vec<Job>) =
+            jobs.into_iter().partition(|job| apart && job.stage != StageKind::Pretrain);
+        for job in together {
+            if schedule::together(work, job, &hands, crew)? == End::Interrupted {
+                return Ok(End::Interrupted);
+            }
+        }
+        schedule::side_by_side(work, side_by_side, &hands, crew)
+    }
+
     /// Tells that everything was done before; what the earlier start said of itself stays.
-    fn skip_all(&self, work: &Work<'_>, jobs: &[Job], all: &Resolved) -> Result<End, TrainError> {
+    fn skip_all(&self, work: &Work, jobs: &[Job], tables: &Tables) -> Result<End, TrainError> {
         for job in jobs {
             finish(&work.dir(job))?;
             (self.observer)(Event::JobSkipped { job: &job.dir });
         }
-        self.write_tables(work.plan, work.run, all)?;
+        tables.write()?;
         Ok(End::Done)
     }
 
@@ -182,26 +215,6 @@ impl Runner<'_> {
         Ok(jobs)
     }
 
-    /// Brings the run's table, and a sweep's combined one, up to date.
-    fn write_tables(&self, plan: &Plan, run: &Path, all: &Resolved) -> Result<(), RunError> {
-        if plan.finetune.is_none() && plan.linprobe.is_none() {
-            return Ok(());
-        }
-        let own: Vec<String> = plan.swept.iter().map(|(key, _)| key.clone()).collect();
-        runs::write_accuracy(run, &own, &runs::accuracy(plan, run, "")?)?;
-        if all.swept.is_empty() {
-            return Ok(());
-        }
-        let sweep = self.options.runs.join(&all.name);
-        let mut rows = Vec::new();
-        for point in &all.points {
-            let name = point.plan.name.strip_prefix(&format!("{}/", all.name));
-            let name = name.expect("a point's folder is in its sweep's");
-            rows.extend(runs::accuracy(&point.plan, &sweep.join(name), &format!("{name}/"))?);
-        }
-        runs::write_accuracy(&sweep, &all.swept, &rows)
-    }
-
     fn provenance(&self, plan: &Plan, device: &ChosenDevice, data: &DataSet) -> Provenance {
         Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -209,11 +222,7 @@ impl Runner<'_> {
             command_line: self.options.command_line.clone(),
             device: device.name.clone(),
             devices: plan.runtime.devices,
-            precision: match plan.runtime.precision {
-                Precision::Fp32 => "fp32",
-                Precision::Bf16 => "bf16",
-            }
-            .to_owned(),
+            precision: plan.runtime.precision.to_string(),
             threads: device.threads,
             seed: plan.seed,
             data_fingerprint: data.fingerprint.clone(),
@@ -221,24 +230,6 @@ impl Runner<'_> {
             finished_unix_s: None,
         }
     }
-}
-
-fn is_done(work: &Work<'_>, job: &Job) -> bool {
-    let epochs = work.plan.training(job.stage).map_or(0, |training| training.epochs);
-    work.dir(job).is_done(epochs)
-}
-
-fn run_job(work: &Work<'_>, job: &Job, hands: &Hands<'_>) -> Result<End, TrainError> {
-    let dir = work.dir(job);
-    if is_done(work, job) {
-        finish(&dir)?; // a kill may have come between the last checkpoint and this
-        (hands.observer)(Event::JobSkipped { job: &job.dir });
-        return Ok(End::Done);
-    }
-    if hands.stop.requested() {
-        return Ok(End::Interrupted);
-    }
-    work.run(job, hands)
 }
 
 /// Pre-training alone needs no labels.

@@ -5,6 +5,7 @@
 
 use super::ChosenDevice;
 use super::TrainError;
+use super::crew::Crew;
 use super::device::Backend;
 use super::dims;
 use crate::model;
@@ -23,10 +24,18 @@ const TOLERANCE: f64 = 0.02;
 const IMAGES: usize = 2;
 
 /// Runs one step of one block in the shapes of `plan` on `device` and on the CPU, and fails if they differ.
-pub(super) fn check(device: &ChosenDevice, plan: &Plan) -> Result<(), TrainError> {
+///
+/// Each device is tried on its own thread of the crew.
+pub(super) fn check(device: &ChosenDevice, plan: &Plan, crew: &Crew) -> Result<(), TrainError> {
     if device.backend == Backend::Cpu || !plan.runtime.verify_device {
         return Ok(());
     }
+    let (device, plan) = (device.clone(), plan.clone());
+    let checked = crew.all(device.devices.len(), move |index| check_one(&device.of(index), &plan));
+    checked.into_iter().collect()
+}
+
+fn check_one(device: &ChosenDevice, plan: &Plan) -> Result<(), TrainError> {
     let (expected, got) = (step(plan, &Device::flex())?, step(plan, &device.device)?);
     for ((name, expected), (_, got)) in expected.iter().zip(&got) {
         let largest = expected.iter().fold(1e-12f64, |m, v| m.max(f64::from(v.abs())));
@@ -56,7 +65,7 @@ type Named = Vec<(String, Vec<f32>)>;
 
 /// The loss and gradients of a masked autoencoder with one block on each side.
 fn step(plan: &Plan, device: &Device) -> Result<Named, TrainError> {
-    let encoder = EncoderDims { depth: 1, ..dims::encoder(&plan.model, &plan.data) };
+    let encoder = EncoderDims { depth: 1, ..dims::encoder(plan) };
     let decoder = model::DecoderDims { depth: 1, ..dims::decoder(&plan.model) };
     let mae = model::init_mae(Mae::zeros(&encoder, &decoder, device), plan.seed);
     let (patches, side) = (encoder.num_patches(), encoder.input_size);

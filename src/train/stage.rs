@@ -1,7 +1,9 @@
 //! A stage says how a batch becomes a loss, and a model a metric. The loop is the same for all.
 
-use super::Replicas;
+use super::Part;
+use super::Team;
 use super::TrainError;
+use super::Watch;
 use crate::data::Batch;
 use crate::model;
 use crate::model::NamedParam;
@@ -18,7 +20,7 @@ pub trait Stage {
     /// What is trained. Held without autodiff; each shard's replica is a fork of it with autodiff.
     type Model: Module + Sync + 'static;
 
-    /// Runs a micro-batch forward and backward. Its loss and gradients count `scale` (1 / `accum_iter`) of an update's.
+    /// Runs a micro-batch forward and backward. Its loss and gradients count `scale` (one of its micro-batches) of an update's.
     ///
     /// `key` names the epoch's random numbers. A stage may move statistics in the model, never its trained parameters.
     fn backward(
@@ -27,11 +29,11 @@ pub trait Stage {
         batch: Batch,
         key: Key,
         scale: f64,
-        replicas: &Replicas,
+        team: &Team,
     ) -> Result<Backward, TrainError>;
 
-    /// Measures the model after an epoch.
-    fn evaluate(&self, model: &Self::Model, replicas: &Replicas) -> Result<Evaluated, TrainError>;
+    /// Measures the model after an epoch; every rank gets the result.
+    fn evaluate(&self, model: &Self::Model, team: &Team) -> Result<Evaluated, TrainError>;
 
     /// Gives what a checkpoint holds, under the official names.
     fn export(&self, model: &Self::Model) -> Vec<NamedParam> {
@@ -72,34 +74,48 @@ pub struct Metrics {
     pub images: usize,
 }
 
-/// Runs a micro-batch in shards: `loss` gives a replica's mean loss over a range of the batch.
+/// Runs a micro-batch in shards: `backward` gets the model, a range of the batch, and what the range's mean loss counts.
 ///
 /// Every shard counts by its images; losses and gradients are added in shard order.
-pub(super) fn backward_in_shards<M, L>(
+pub(super) fn backward_in_shards<M, F>(
     model: &M,
     batch: Batch,
     scale: f64,
-    replicas: &Replicas,
-    loss: L,
+    team: &Team,
+    backward: F,
 ) -> Result<Backward, TrainError>
 where
     M: Module + Sync + 'static,
-    L: Fn(&M, &Batch, Range<usize>) -> Tensor<1> + Send + Sync + 'static,
+    F: Fn(&M, &Batch, Range<usize>, f64) -> Backward + Send + Sync + 'static,
 {
     let n = batch.len();
     let batch = Arc::new(batch);
+    let replicas = &team.replicas;
     let inputs = replicas.shards(n).map(|range| (model.clone(), Arc::clone(&batch), range));
     let parts = replicas.map(inputs.collect::<Vec<_>>(), move |(model, batch, range)| {
-        let replica = model.train();
         let weight = scale * range.len() as f64 / n as f64;
-        let loss = loss(&replica, &batch, range) * weight;
-        let mut grads = loss.backward();
-        Backward { loss: loss.inner(), grads: model::grads(&replica, &mut grads) }
+        backward(&model, &batch, range, weight)
     })?;
     Ok(parts.into_iter().reduce(Backward::plus).expect("a batch is never empty"))
 }
 
 impl Backward {
+    /// Runs `loss` on a replica of the model, and backward.
+    pub(super) fn of<M: Module>(
+        model: &M,
+        watch: &Watch,
+        device: &Device,
+        loss: impl FnOnce(&M) -> Tensor<1>,
+    ) -> Self {
+        let replica = model.clone().train();
+        let loss = watch.time(Part::Forward, device, || loss(&replica));
+        watch.time(Part::Backward, device, || {
+            let mut grads = loss.backward();
+            let grads = model::grads(&replica, &mut grads);
+            Self { loss: loss.inner(), grads }
+        })
+    }
+
     /// Adds another's loss and gradients to these.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

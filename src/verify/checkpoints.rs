@@ -15,6 +15,7 @@ use crate::checkpoint::Opened;
 use crate::model;
 use crate::model::EncoderDims;
 use crate::model::Mae;
+use crate::model::Precision;
 use crate::model::Vit;
 use crate::optim;
 use crate::train;
@@ -31,7 +32,7 @@ pub(super) fn mae(
     for file in case.texts("files")? {
         let opened = open(case, &file)?;
         let tolerance = weights(case, &file, &opened, tolerances, out)?;
-        let encoder = dims(case, &opened)?;
+        let encoder = dims(case, &opened, tolerances.precision)?;
         let mae = Mae::zeros(&encoder, &decoder, device);
         let mae = checkpoint::load_module(mae, &opened.file, &opened.path);
         let mae = mae.map_err(|error| refused(case, &file, &error))?;
@@ -58,7 +59,7 @@ pub(super) fn mae(
         let file = case.text("encoder_only")?;
         let opened = open(case, &file)?;
         weights(case, &file, &opened, tolerances, out)?;
-        let vit = Vit::zeros(&dims(case, &opened)?, 1, false, device);
+        let vit = Vit::zeros(&dims(case, &opened, tolerances.precision)?, 1, false, device);
         let vit = checkpoint::load_encoder(vit, &opened.file, &opened.path);
         vit.map_err(|error| refused(case, &file, &error))?;
     }
@@ -81,7 +82,7 @@ pub(super) fn resume_step(
         out.absolute(format!("{file}: epoch"), &[seen], &[case.number("epoch")?], 0.0);
         let updates = case.number("updates")?;
         out.absolute(format!("{file}: updates"), &[state.updates as f64], &[updates], 0.0);
-        let encoder = dims(case, &opened)?;
+        let encoder = dims(case, &opened, tolerances.precision)?;
         let mae = Mae::zeros(&encoder, &networks::decoder(case)?, device);
         let mae = checkpoint::load_module(mae, &opened.file, &opened.path);
         let mae = mae.map_err(|error| refused(case, &file, &error))?;
@@ -117,7 +118,7 @@ pub(super) fn vit(
                 opened.facts.head
             )));
         }
-        let encoder = dims(case, &opened)?;
+        let encoder = dims(case, &opened, tolerances.precision)?;
         let vit = Vit::zeros(&encoder, classes, global_pool, device);
         let vit = checkpoint::load_module(vit, &opened.file, &opened.path);
         let vit = vit.map_err(|error| refused(case, &file, &error))?;
@@ -136,7 +137,7 @@ fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: u
         got.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)
     };
     let raw = tokens.get(patch_values..).unwrap_or_default();
-    raw.len() >= expected.len() && distance(raw) < 1e-3 * distance(pred)
+    raw.len() >= expected.len() && distance(raw) < 0.1 * distance(pred)
 }
 
 fn open(case: &Case, file: &str) -> Result<Opened, VerifyError> {
@@ -148,9 +149,9 @@ fn refused(case: &Case, file: &str, error: &CheckpointError) -> VerifyError {
 }
 
 /// The case's dimensions, with the file's epsilon; heads that the file states must be the case's.
-fn dims(case: &Case, opened: &Opened) -> Result<EncoderDims, VerifyError> {
+fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let settings = &opened.facts.settings;
-    let dims = networks::encoder(case)?;
+    let dims = networks::encoder(case, precision)?;
     let facts = &opened.facts;
     let same = (facts.embed_dim, facts.depth, facts.patch_size, facts.in_chans, facts.mlp_dim)
         == (dims.embed_dim, dims.depth, dims.patch_size, dims.in_chans, dims.mlp_dim);

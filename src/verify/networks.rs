@@ -7,13 +7,14 @@ use super::tolerances::Tolerances;
 use crate::model;
 use crate::model::DecoderDims;
 use crate::model::EncoderDims;
+use crate::model::Precision;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 
 /// The encoder's dimensions; the channels are those of the images.
-pub(super) fn encoder(case: &Case) -> Result<EncoderDims, VerifyError> {
+pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = EncoderDims {
         input_size: m.count("input_size")?,
@@ -24,6 +25,7 @@ pub(super) fn encoder(case: &Case) -> Result<EncoderDims, VerifyError> {
         num_heads: m.count("num_heads")?,
         mlp_dim: model::mlp_dim(m.count("embed_dim")?, m.number("mlp_ratio")?),
         norm_eps: 1e-6,
+        precision,
     };
     let whole = |a: usize, b: usize| b > 0 && a > 0 && a.is_multiple_of(b);
     if !whole(dims.input_size, dims.patch_size) || !whole(dims.embed_dim, dims.num_heads) {

@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use mae::model::DecoderDims;
 use mae::model::EncoderDims;
 use mae::model::Mae;
+use mae::model::Precision;
 use mae::model::Vit;
 use mae::recipe::Dims;
 use mae::recipe::ModelPlan;
@@ -31,6 +32,7 @@ fn planned_parameters_are_allocated_parameters() {
         num_heads: 2,
         mlp_dim: 72,
         norm_eps: 1e-6,
+        precision: Precision::Fp32,
     };
     let decoder = DecoderDims { embed_dim: 16, depth: 2, num_heads: 4, mlp_dim: 48 };
     let dims = Dims { model: &plan, input_size: 20, in_chans: 2 };

@@ -19,8 +19,7 @@ fn what_this_machine_cannot_do_is_refused_before_anything_is_created() {
     let bench = Bench::new(TINY);
     for (set, expected) in [
         ("runtime.device=cuda", "runtime.device = \"cuda\""),
-        ("runtime.devices=8", "there is one CPU"),
-        ("runtime.precision=bf16", "fp32 only"),
+        ("runtime.devices=8", "there is no GPU here"),
         ("pretrain.batch_size=1000", "would never update"),
         ("finetune.from=nowhere.safetensors", "nowhere.safetensors"),
     ] {

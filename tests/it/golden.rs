@@ -31,6 +31,8 @@ fn every_case_is_within_its_tolerance() {
             let report = verify::run(&case, &Device::flex(), &Tolerances::CPU).unwrap();
             let worst = report.worst().unwrap();
             assert!(report.passed(), "{}: {worst:?}", case.display());
+            let half = verify::run(&case, &Device::flex(), &Tolerances::BF16).unwrap();
+            assert!(half.passed(), "{} in bf16: {:?}", case.display(), half.worst());
             checked += 1;
         }
     }

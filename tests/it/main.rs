@@ -3,6 +3,7 @@
 mod checkpoints;
 mod counts;
 mod data;
+mod devices;
 mod exit_codes;
 mod golden;
 mod layers;

@@ -2,11 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use mae::recipe;
+use mae::recipe::Missing;
+use mae::recipe::Options;
+use mae::train::End;
+use mae::train::Event;
+use mae::train::RunOptions;
+use mae::train::Runner;
+use mae::train::Stop;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use tempfile::TempDir;
 
 /// Two checkpoints, each fine-tuned and probed, beside a start from nothing.
@@ -95,6 +106,29 @@ impl Bench {
 
     pub(crate) fn read(&self, relative: &str) -> String {
         fs::read_to_string(self.path(relative)).unwrap()
+    }
+
+    /// Runs the recipe, asking it to stop after `updates` updates; gives how it ended.
+    pub(crate) fn run_for(&self, updates: usize) -> End {
+        let options = Options { missing_data: Missing::Refuse, gpus: |_| 0 };
+        let resolved = recipe::resolve(&self.path("r.toml"), &[], &[], &options).unwrap();
+        let options = RunOptions {
+            runs: self.path("runs"),
+            fresh: false,
+            only: None,
+            command_line: Vec::new(),
+        };
+        let (stop, made) = (Stop::default(), AtomicUsize::new(0));
+        let asked = stop.clone();
+        let observer = move |event: Event<'_>| {
+            if let Event::Updated { .. } = event
+                && made.fetch_add(1, Ordering::SeqCst) + 1 == updates
+            {
+                asked.request();
+            }
+        };
+        let runner = Runner { options: &options, stop: &stop, observer: Arc::new(observer) };
+        runner.run(&resolved).unwrap().0
     }
 }
 

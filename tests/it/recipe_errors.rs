@@ -6,8 +6,8 @@ use std::path::Path;
 
 use mae::recipe::{Missing, Options, Resolved, resolve};
 
-const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: 0 };
-const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: 0 };
+const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 0 };
+const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 
 /// Digits, and a pre-training that is right.
 const FINE: &str =

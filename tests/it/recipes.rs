@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mae::recipe::{Missing, Options, resolve, schema};
 
-const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: 0 };
+const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 
 /// The recipes below `folder`.
 fn recipes(folder: &Path) -> Vec<PathBuf> {

@@ -1,41 +1,12 @@
 //! A run that was stopped, by Ctrl-C or by a kill, ends with the bytes of one that was not.
 
-#![expect(clippy::unwrap_used, reason = "a missing file is a failed test")]
-
 use super::program::Bench;
 use super::program::TINY;
 use super::program::results;
-use mae::recipe;
-use mae::recipe::Missing;
-use mae::recipe::Options;
 use mae::train::End;
-use mae::train::Event;
-use mae::train::RunOptions;
-use mae::train::Runner;
-use mae::train::Stop;
-use std::cell::Cell;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
-
-/// Runs the recipe, asking it to stop after `updates` updates; gives how it ended.
-fn run_for(bench: &Bench, updates: usize) -> End {
-    let options = Options { missing_data: Missing::Refuse, gpus: 0 };
-    let resolved = recipe::resolve(&bench.path("r.toml"), &[], &[], &options).unwrap();
-    let options =
-        RunOptions { runs: bench.path("runs"), fresh: false, only: None, command_line: Vec::new() };
-    let (stop, made) = (Stop::default(), Cell::new(0));
-    let observer = |event: Event<'_>| {
-        if let Event::Updated { .. } = event {
-            made.set(made.get() + 1);
-            if made.get() == updates {
-                stop.request();
-            }
-        }
-    };
-    let runner = Runner { options: &options, stop: &stop, observer: &observer };
-    runner.run(&resolved).unwrap().0
-}
 
 #[test]
 fn stopped_at_any_step_and_resumed_it_equals_an_uninterrupted_run() {
@@ -44,7 +15,7 @@ fn stopped_at_any_step_and_resumed_it_equals_an_uninterrupted_run() {
     let bench = Bench::new(TINY);
     let mut starts = 1;
     // 5 updates lie across every boundary: inside epochs, at their ends, between jobs.
-    while run_for(&bench, 5) == End::Interrupted {
+    while bench.run_for(5) == End::Interrupted {
         starts += 1;
     }
     assert!(starts > 10, "{starts}");

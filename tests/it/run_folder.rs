@@ -72,8 +72,10 @@ fn a_changed_recipe_under_the_same_name_is_refused_until_fresh() {
     assert_ne!(older, written);
     mae::durable::write(&bench.path("runs/tiny/recipe.toml"), older.as_bytes()).unwrap();
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
-    // How many threads work is no part of a run's identity.
-    bench.done(&["run", "r.toml", "--stage", "pretrain", "--set", "runtime.threads=1"]);
+    // How many threads work, and what is computed twice, is no part of a run's identity.
+    for setting in ["runtime.threads=1", "runtime.gradient_checkpointing=true"] {
+        bench.done(&["run", "r.toml", "--stage", "pretrain", "--set", setting]);
+    }
     bench.done(&[&set[..], &["--fresh"]].concat());
     assert!(bench.read("runs/tiny/recipe.toml").contains("mask_ratio = 0.5"));
 }
@@ -92,12 +94,24 @@ fn the_number_of_threads_changes_no_byte() {
         "--set",
         "data.workers=2",
     ]);
-    let strip = |runs: &str| {
-        let mut all = results(&bench.path(runs).join("tiny"));
-        all.retain(|(name, _)| name != "recipe.toml");
-        all
-    };
-    assert_eq!(strip("one"), strip("three"));
+    assert_eq!(without_recipe(&bench, "one"), without_recipe(&bench, "three"));
+}
+
+#[test]
+fn gradient_checkpointing_changes_no_byte() {
+    let bench = Bench::new(TINY);
+    bench.done(&["run", "r.toml", "--runs", "kept"]);
+    let set = ["--set", "runtime.gradient_checkpointing=true"];
+    bench.done(&[&["run", "r.toml", "--runs", "recomputed"], &set[..]].concat());
+    assert!(bench.read("recomputed/tiny/recipe.toml").contains("gradient_checkpointing = true"));
+    assert_eq!(without_recipe(&bench, "kept"), without_recipe(&bench, "recomputed"));
+}
+
+/// The results of the run but its recipe, where settings without identity stand.
+fn without_recipe(bench: &Bench, runs: &str) -> Vec<(String, Vec<u8>)> {
+    let mut all = results(&bench.path(runs).join("tiny"));
+    all.retain(|(name, _)| name != "recipe.toml");
+    all
 }
 
 #[test]

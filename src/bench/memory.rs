@@ -1,0 +1,24 @@
+//! How much memory was held at most.
+
+use crate::train::ChosenDevice;
+use crate::train::DeviceBackend;
+use std::fs;
+
+/// Gives the bytes held at most so far: the first GPU's pools, or this process's memory. `None` where nobody counts.
+pub(super) fn peak(device: &ChosenDevice) -> Option<u64> {
+    if device.backend == DeviceBackend::Cpu {
+        return process();
+    }
+    let pools = device.device.memory_pool_report()?;
+    let dynamic: u64 = pools.iter().map(|pool| pool.page_size * pool.pages_peak).sum();
+    let reserved = device.device.memory_pool_usage().map_or(0, |usage| usage.bytes_reserved);
+    Some(dynamic.max(reserved))
+}
+
+/// Linux's high-water mark of resident memory.
+fn process() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,63 @@
+//! The peak that a step is held against: a large matrix product on the same device.
+
+use crate::recipe::Precision;
+use crate::train::Bench;
+use crate::train::ChosenDevice;
+use crate::train::DeviceBackend;
+use crate::train::TrainError;
+use burn::tensor::Device;
+use burn::tensor::FloatDType;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use std::time::Duration;
+use std::time::Instant;
+
+/// How long the products are repeated; the best counts.
+const TIME: Duration = Duration::from_millis(500);
+/// Products between two looks at the clock, so that a GPU's queue is never empty.
+const AT_ONCE: usize = 4;
+
+/// Measures 1e12 operations a second of square products, on all threads and devices together.
+pub(super) fn tflops(
+    device: &ChosenDevice,
+    precision: Precision,
+    bench: &Bench,
+) -> Result<f64, TrainError> {
+    let (side, workers) = match device.backend {
+        DeviceBackend::Cpu => (768, device.threads),
+        _ => (8192, 1),
+    };
+    let one = device.device.clone();
+    let work = move || best(side, precision, &one);
+    let each = bench.on_first(workers, work)?;
+    let gpus = if device.backend == DeviceBackend::Cpu { 1 } else { device.devices.len() };
+    Ok(each.iter().sum::<f64>() * gpus as f64)
+}
+
+fn best(side: usize, precision: Precision, device: &Device) -> f64 {
+    let matrix = |factor: usize| {
+        // Numbers without a pattern: products of zeros can be faster.
+        let values = (0..side * side).map(|i| (i * factor % 2003) as f32 / 1000.0 - 1.0).collect();
+        let matrix = Tensor::<2>::from_data(TensorData::new::<f32, _>(values, [side; 2]), device);
+        match precision {
+            Precision::Fp32 => matrix,
+            Precision::Bf16 => matrix.cast(FloatDType::BF16),
+        }
+    };
+    let (a, b) = (matrix(7919), matrix(104_729));
+    let product = || {
+        for _ in 0..AT_ONCE {
+            drop(a.clone().matmul(b.clone()));
+        }
+        // An error here would be an error of every step before it.
+        let _ = device.sync();
+    };
+    product(); // compiles and tunes
+    let (started, mut least) = (Instant::now(), f64::INFINITY);
+    while started.elapsed() < TIME {
+        let at = Instant::now();
+        product();
+        least = least.min(at.elapsed().as_secs_f64() / AT_ONCE as f64);
+    }
+    2.0 * (side as f64).powi(3) / least / 1e12
+}

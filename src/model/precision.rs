@@ -1,0 +1,35 @@
+//! In which numbers a network computes: decided here, for every layer.
+//!
+//! With bf16 it is PyTorch's autocast: matrix products take and give bf16 (and sum in fp32), and what lies between two
+//! products stays bf16; the residual stream, `LayerNorm`, softmax, GELU's inside and losses are fp32. Weights are fp32 and
+//! cast where they are used, so their gradients, the optimizer and everything that is saved are fp32, too.
+
+use burn::tensor::FloatDType;
+use burn::tensor::Tensor;
+
+/// The numbers of products and activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    #[default]
+    Fp32,
+    Bf16,
+}
+
+impl Precision {
+    /// As a product takes it.
+    pub(super) fn narrow<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
+        match self {
+            Self::Fp32 => x,
+            Self::Bf16 => x.cast(FloatDType::BF16),
+        }
+    }
+
+    /// As everything but products takes it.
+    pub(super) fn wide<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
+        match self {
+            Self::Fp32 => x,
+            Self::Bf16 => x.cast(FloatDType::F32),
+        }
+    }
+}

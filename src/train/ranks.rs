@@ -1,0 +1,230 @@
+//! Ranks: the devices that train together, each on a thread of its own with its own copy of model, optimizer and loader.
+//!
+//! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r`, .. of an epoch, so that N ranks see what one rank sees
+//! that accumulates N times as long, and their sums differ by rounding alone. All ranks run the same loop and meet once an
+//! update; rank 0 alone writes and tells.
+
+use super::Replicas;
+use super::TrainError;
+use super::Watch;
+use super::state::host;
+use burn::tensor::Device;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+/// What computes a rank's part of a job.
+pub struct Team {
+    pub rank: Rank,
+    pub replicas: Replicas,
+    pub watch: Watch,
+}
+
+/// One of the devices that train together.
+pub struct Rank {
+    index: usize,
+    group: Arc<Group>,
+}
+
+/// What the ranks of a job share.
+struct Group {
+    world: usize,
+    /// With these, gradients go from GPU to GPU; without, through the host.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only CUDA joins GPUs"))]
+    nccl: Option<Vec<Device>>,
+    meeting: Mutex<Meeting>,
+    changed: Condvar,
+}
+
+/// One exchange after the other: all bring something, then all take everything, then the next may begin.
+#[derive(Default)]
+struct Meeting {
+    brought: Vec<Option<Box<dyn Any + Send>>>,
+    arrived: usize,
+    leaving: usize,
+    /// A rank is gone: whoever waits must not wait any longer.
+    broken: bool,
+}
+
+impl Team {
+    /// A device by itself.
+    pub fn alone(replicas: Replicas) -> Self {
+        Self { rank: Rank::alone(), replicas, watch: Watch::default() }
+    }
+}
+
+impl Rank {
+    /// Makes the ranks of a job. `nccl` are their GPUs where those are CUDA's.
+    pub(super) fn group(world: usize, nccl: Option<Vec<Device>>) -> Vec<Self> {
+        let brought = (0..world).map(|_| None).collect();
+        let meeting = Mutex::new(Meeting { brought, ..Meeting::default() });
+        let group = Arc::new(Group { world, nccl, meeting, changed: Condvar::new() });
+        (0..world).map(|index| Self { index, group: Arc::clone(&group) }).collect()
+    }
+
+    /// The only one.
+    pub(super) fn alone() -> Self {
+        Self::group(1, None).remove(0)
+    }
+
+    /// Which one it is, from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How many there are.
+    pub fn world(&self) -> usize {
+        self.group.world
+    }
+
+    /// Whether it is the one that writes and tells.
+    pub fn is_first(&self) -> bool {
+        self.index == 0
+    }
+
+    /// Gives every rank what each brings, in the order of the ranks. Fails when another rank has failed.
+    pub fn exchange<T: Clone + Send + 'static>(&self, mine: T) -> Result<Vec<T>, TrainError> {
+        if self.world() == 1 {
+            return Ok(vec![mine]);
+        }
+        let mut meeting = self.wait(self.lock(), |meeting| meeting.leaving > 0)?;
+        meeting.brought[self.index] = Some(Box::new(mine));
+        meeting.arrived += 1;
+        if meeting.arrived == self.world() {
+            meeting.leaving = self.world();
+            self.group.changed.notify_all();
+        }
+        let mut meeting = self.wait(meeting, |meeting| meeting.leaving == 0)?;
+        let all = meeting.brought.iter().map(|brought| {
+            let brought = brought.as_ref().expect("everyone has arrived");
+            brought.downcast_ref::<T>().expect("all ranks run the same loop").clone()
+        });
+        let all = all.collect();
+        meeting.leaving -= 1;
+        if meeting.leaving == 0 {
+            meeting.arrived = 0;
+            self.group.changed.notify_all();
+        }
+        Ok(all)
+    }
+
+    /// Whether any rank says yes; all get the same answer.
+    pub fn any(&self, yes: bool) -> Result<bool, TrainError> {
+        Ok(self.exchange(yes)?.contains(&true))
+    }
+
+    /// Adds up each tensor over the ranks. Every rank gets the same sums, to the bit.
+    pub(super) fn sum(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, TrainError> {
+        if self.world() == 1 {
+            return Ok(tensors);
+        }
+        #[cfg(feature = "cuda")]
+        if let Some(devices) = &self.group.nccl {
+            // No rank enters NCCL, which cannot be left again, before all are there.
+            self.exchange(())?;
+            return Ok(super::nccl::sum(tensors, devices));
+        }
+        self.sum_on_the_host(&tensors)
+    }
+
+    fn sum_on_the_host(&self, tensors: &[Tensor<1>]) -> Result<Vec<Tensor<1>>, TrainError> {
+        let mut own = Vec::with_capacity(tensors.len());
+        for tensor in tensors {
+            own.push(host(tensor, &[])?.values);
+        }
+        let all = self.exchange(Arc::new(own))?;
+        let sums = tensors.iter().enumerate().map(|(i, tensor)| {
+            let mut sum = all[0][i].clone();
+            for other in &all[1..] {
+                sum.iter_mut().zip(&other[i]).for_each(|(sum, value)| *sum += value);
+            }
+            let len = sum.len();
+            Tensor::from_data(TensorData::new(sum, [len]), &tensor.device())
+        });
+        Ok(sums.collect())
+    }
+
+    /// Waits while `not_yet` holds.
+    fn wait<'a>(
+        &self,
+        meeting: MutexGuard<'a, Meeting>,
+        not_yet: impl Fn(&Meeting) -> bool,
+    ) -> Result<MutexGuard<'a, Meeting>, TrainError> {
+        let wait = |meeting: &mut Meeting| !meeting.broken && not_yet(meeting);
+        let meeting =
+            self.group.changed.wait_while(meeting, wait).unwrap_or_else(PoisonError::into_inner);
+        // What all have brought before one left is still everyone's.
+        if not_yet(&meeting) { Err(TrainError::OtherRank) } else { Ok(meeting) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Meeting> {
+        self.group.meeting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Rank {
+    /// Tells the others not to wait: this rank, done or failed, will not come again.
+    fn drop(&mut self) {
+        self.lock().broken = true;
+        self.group.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rank;
+    use super::TrainError;
+    use burn::tensor::Device;
+    use burn::tensor::Tensor;
+    use std::thread;
+
+    fn on_threads<T: Send>(world: usize, work: impl Fn(Rank) -> T + Sync) -> Vec<T> {
+        let ranks = Rank::group(world, None);
+        thread::scope(|scope| {
+            let work = &work;
+            let threads: Vec<_> =
+                ranks.into_iter().map(|rank| scope.spawn(move || work(rank))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("a rank")).collect()
+        })
+    }
+
+    #[test]
+    fn every_rank_gets_what_all_bring_round_after_round() {
+        let seen = on_threads(3, |rank| {
+            let rounds = (0..200).map(|round| rank.exchange((round, rank.index())).unwrap());
+            rounds.collect::<Vec<_>>()
+        });
+        for rounds in seen {
+            for (round, all) in rounds.into_iter().enumerate() {
+                assert_eq!(all, [(round, 0), (round, 1), (round, 2)]);
+            }
+        }
+    }
+
+    #[test]
+    fn sums_are_the_same_on_every_rank() {
+        let sums = on_threads(3, |rank| {
+            let own = Tensor::from_data([rank.index() as f32, 1.0], &Device::flex());
+            rank.sum(vec![own]).unwrap().remove(0).into_data()
+        });
+        for sum in sums {
+            sum.assert_eq(&[3.0f32, 3.0].into(), true);
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_rank_that_failed() {
+        let ends = on_threads(2, |rank| {
+            if rank.index() == 1 {
+                return true; // as an error would
+            }
+            matches!(rank.exchange(0), Err(TrainError::OtherRank))
+        });
+        assert_eq!(ends, [true, true]);
+    }
+}

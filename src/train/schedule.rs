@@ -1,0 +1,204 @@
+//! Which devices do which jobs: all of them one job, or each one its own.
+
+use super::ChosenDevice;
+use super::End;
+use super::Event;
+use super::Hands;
+use super::Observer;
+use super::Rank;
+use super::Replicas;
+use super::RowWritten;
+use super::Team;
+use super::TrainError;
+use super::Watch;
+use super::Work;
+use super::crew::Crew;
+use super::fit::finish;
+use crate::recipe::Job;
+use crate::recipe::Plan;
+use crate::recipe::Resolved;
+use crate::runs;
+use crate::runs::RunError;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+/// A run's tables, and a sweep's combined one.
+pub(super) struct Tables {
+    /// The folder that holds all runs.
+    pub runs: PathBuf,
+    pub plan: Arc<Plan>,
+    pub run: PathBuf,
+    pub all: Arc<Resolved>,
+    /// Jobs that run side by side write them in turn.
+    pub writing: Mutex<()>,
+}
+
+impl Tables {
+    /// Brings them up to date.
+    pub(super) fn write(&self) -> Result<(), RunError> {
+        let Self { plan, all, run, .. } = self;
+        if plan.finetune.is_none() && plan.linprobe.is_none() {
+            return Ok(());
+        }
+        let _in_turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let own: Vec<String> = plan.swept.iter().map(|(key, _)| key.clone()).collect();
+        runs::write_accuracy(run, &own, &runs::accuracy(plan, run, "")?)?;
+        if all.swept.is_empty() {
+            return Ok(());
+        }
+        let sweep = self.runs.join(&all.name);
+        let mut rows = Vec::new();
+        for point in &all.points {
+            let name = point.plan.name.strip_prefix(&format!("{}/", all.name));
+            let name = name.expect("a point's folder is in its sweep's");
+            rows.extend(runs::accuracy(&point.plan, &sweep.join(name), &format!("{name}/"))?);
+        }
+        runs::write_accuracy(&sweep, &all.swept, &rows)
+    }
+}
+
+/// Makes what each thread's loop works with.
+#[derive(Clone)]
+pub(super) struct HandsMaker {
+    pub observer: Observer,
+    pub row_written: RowWritten,
+    pub watch: Watch,
+}
+
+impl HandsMaker {
+    fn hands(&self, rank: Rank, work: &Work) -> Hands {
+        Hands {
+            team: Team { rank, replicas: work.device.replicas(), watch: self.watch.clone() },
+            stop: work.stop.clone(),
+            observer: Arc::clone(&self.observer),
+            row_written: Arc::clone(&self.row_written),
+        }
+    }
+}
+
+pub(super) fn is_done(work: &Work, job: &Job) -> bool {
+    let epochs = work.plan.training(job.stage).map_or(0, |training| training.epochs);
+    work.dir(job).is_done(epochs)
+}
+
+/// Runs a job on all devices of the run, each a rank of it.
+pub(super) fn together(
+    work: &Work,
+    job: Job,
+    hands: &HandsMaker,
+    crew: &Crew,
+) -> Result<End, TrainError> {
+    if let Some(end) = not_to_run(work, &job, hands)? {
+        return Ok(end);
+    }
+    let world = work.device.devices.len();
+    let ranks = Rank::group(world, work.device.nccl());
+    let ranks = Mutex::new(ranks.into_iter().map(Some).collect::<Vec<_>>());
+    let (work, hands) = (work.clone(), hands.clone());
+    let ends = crew.all(world, move |index| {
+        let rank = ranks.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
+        let rank = rank.expect("each thread takes its own");
+        let work = Work { device: work.device.of(index), ..work.clone() };
+        work.run(&job, &hands.hands(rank, &work))
+    });
+    first_error(ends).map(|ends| ends[0])
+}
+
+/// Runs jobs side by side, each on one device, and the next on whichever is free.
+///
+/// A job that fails does not keep the others from going on; its error is the result.
+pub(super) fn side_by_side(
+    work: &Work,
+    jobs: Vec<Job>,
+    hands: &HandsMaker,
+    crew: &Crew,
+) -> Result<End, TrainError> {
+    let devices = work.device.devices.len().min(jobs.len());
+    if devices == 0 {
+        return Ok(End::Done);
+    }
+    let jobs = Mutex::new(VecDeque::from(jobs));
+    let (work, hands) = (work.clone(), hands.clone());
+    let ends = crew.all(devices, move |index| {
+        let work = Work { device: work.device.of(index), ..work.clone() };
+        let mut outcome = Ok(End::Done);
+        loop {
+            let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(job) = next else { return outcome };
+            let end = match not_to_run(&work, &job, &hands) {
+                Ok(None) => work.run(&job, &hands.hands(Rank::alone(), &work)),
+                Ok(Some(end)) => Ok(end),
+                Err(error) => Err(error),
+            };
+            match end {
+                Ok(End::Done) => {}
+                Ok(End::Interrupted) => return outcome.and(Ok(End::Interrupted)),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+    });
+    let ends = first_error(ends)?;
+    Ok(if ends.contains(&End::Interrupted) { End::Interrupted } else { End::Done })
+}
+
+/// Gives how a job ended that does not have to be run, or must not be.
+fn not_to_run(work: &Work, job: &Job, hands: &HandsMaker) -> Result<Option<End>, TrainError> {
+    if is_done(work, job) {
+        finish(&work.dir(job))?; // a kill may have come between the last checkpoint and this
+        (hands.observer)(Event::JobSkipped { job: &job.dir });
+        return Ok(Some(End::Done));
+    }
+    Ok(work.stop.requested().then_some(End::Interrupted))
+}
+
+/// Devices at work outside a run, for a bench.
+pub struct Bench {
+    crew: Crew,
+}
+
+impl Bench {
+    pub fn start(device: &ChosenDevice) -> Self {
+        Self { crew: Crew::start(device.devices.len()) }
+    }
+
+    /// Trains a job on all devices until `work.stop` is requested.
+    pub fn run(
+        &self,
+        work: &Work,
+        job: Job,
+        observer: Observer,
+        watch: Watch,
+    ) -> Result<End, TrainError> {
+        let hands = HandsMaker { observer, row_written: Arc::new(|| Ok(())), watch };
+        together(work, job, &hands, &self.crew)
+    }
+
+    /// Does `work` on the first device's thread; on several threads where `workers` says so.
+    pub fn on_first<T: Send + 'static>(
+        &self,
+        workers: usize,
+        work: impl Fn() -> T + Send + Sync + 'static,
+    ) -> Result<Vec<T>, TrainError> {
+        if workers > 1 {
+            return Replicas::start(workers).map(0..workers, move |_| work());
+        }
+        let done = self.crew.first(move || Ok(work()))?;
+        Ok(vec![done])
+    }
+}
+
+/// Gives the error to report, if any: not that a rank waited in vain for another, where that one has its own.
+fn first_error(ends: Vec<Result<End, TrainError>>) -> Result<Vec<End>, TrainError> {
+    let (mut all, mut failed) = (Vec::new(), None);
+    for end in ends {
+        match (end, &failed) {
+            (Ok(end), _) => all.push(end),
+            (Err(error), None | Some(TrainError::OtherRank)) => failed = Some(error),
+            (Err(_), Some(_)) => {}
+        }
+    }
+    failed.map_or(Ok(all), Err)
+}

@@ -1,0 +1,109 @@
+//! Several devices, played by the CPU through the code that joins GPUs; and other precisions.
+
+#![expect(clippy::unwrap_used, reason = "a missing file is a failed test")]
+
+use super::program::Bench;
+use super::program::TINY;
+use super::program::results;
+use std::fs;
+use std::path::Path;
+
+/// [`TINY`] for `devices`: the effective batch is that of one device that accumulates 4 times as long.
+///
+/// An epoch is a multiple of 4 batches: the rates inside an epoch go by its micro-steps, of which none may be left over.
+fn recipe(devices: usize, schedule: &str) -> String {
+    let accum_iter = 4 / devices;
+    let runtime = format!(
+        "[runtime]\ndevice = 'cpu'\ndevices = {devices}\nschedule = '{schedule}'\nthreads = 2\n[pretrain]"
+    );
+    TINY.replace("accum_iter = 2", "")
+        .replace("batch_size = 96", &format!("batch_size = 44\naccum_iter = {accum_iter}"))
+        .replace("[pretrain]", &runtime)
+}
+
+/// The numbers of a run's tables, by file and line, without the columns that a clock gives.
+fn tables(bench: &Bench) -> Vec<(String, Vec<f64>)> {
+    let files = results(&bench.path("runs/tiny")).into_iter();
+    let tables = files.filter(|(name, _)| Path::new(name).extension().is_some_and(|e| e == "csv"));
+    let numbers = tables.map(|(name, text)| {
+        let text = String::from_utf8(text).unwrap();
+        let cells = text.split([',', '\n', '\r']).filter_map(|cell| cell.parse().ok());
+        (name, cells.collect())
+    });
+    numbers.collect()
+}
+
+/// Asserts that losses and norms agree to float rounding. A picture may change its class where two are as good as equal.
+fn assert_close(got: &[(String, Vec<f64>)], expected: &[(String, Vec<f64>)]) {
+    assert_eq!(got.len(), expected.len());
+    for ((name, got), (_, expected)) in got.iter().zip(expected) {
+        assert_eq!(got.len(), expected.len(), "{name}");
+        for (a, b) in got.iter().zip(expected) {
+            let allowed = if name.ends_with("accuracy.csv") { 1.0 } else { 2e-4 * b.abs() + 1.0 };
+            assert!((a - b).abs() <= allowed, "{name}: {a}, expected {b}");
+        }
+    }
+}
+
+/// The training losses of a job.
+fn losses(bench: &Bench, job: &str) -> Vec<f64> {
+    let table = fs::read_to_string(bench.path(&format!("runs/tiny/{job}/epochs.csv"))).unwrap();
+    let mut rows = csv::Reader::from_reader(table.as_bytes());
+    let column = rows.headers().unwrap().iter().position(|name| name == "train_loss").unwrap();
+    rows.records().map(|row| row.unwrap()[column].parse().unwrap()).collect()
+}
+
+#[test]
+fn any_number_of_devices_gives_the_numbers_of_one() {
+    let one = Bench::new(&recipe(1, "auto"));
+    one.done(&["run", "r.toml"]);
+    for (devices, schedule) in [(2, "data-parallel"), (4, "data-parallel"), (2, "job-parallel")] {
+        let several = Bench::new(&recipe(devices, schedule));
+        several.done(&["run", "r.toml"]);
+        assert_close(&tables(&several), &tables(&one));
+        for job in ["pretrain", "finetune/from-scratch", "finetune/from-0003", "linprobe/from-0003"]
+        {
+            let (got, expected) = (losses(&several, job), losses(&one, job));
+            assert_eq!(got.len(), expected.len());
+            for (a, b) in got.iter().zip(expected) {
+                assert!((a - b).abs() <= 1e-4 * b, "{devices} {schedule} {job}: {a}, not {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn several_devices_stop_together_and_go_on_to_the_same_bytes() {
+    let whole = Bench::new(&recipe(2, "data-parallel"));
+    whole.done(&["run", "r.toml"]);
+    let bench = Bench::new(&recipe(2, "data-parallel"));
+    let mut starts = 1;
+    while bench.run_for(7) == mae::train::End::Interrupted {
+        starts += 1;
+    }
+    assert!(starts > 3, "{starts}");
+    assert_eq!(results(&bench.path("runs/tiny")), results(&whole.path("runs/tiny")));
+}
+
+#[test]
+fn a_plan_says_how_devices_share_the_jobs() {
+    let bench = Bench::new(&recipe(2, "auto"));
+    let text = bench.done(&["plan", "r.toml"]);
+    assert!(text.contains("then one job on each (job-parallel)"), "{text}");
+    let json = bench.done(&["plan", "r.toml", "--json", "--set", "runtime.schedule=data-parallel"]);
+    assert!(json.contains("\"schedule\":\"data-parallel\""), "{json}");
+    assert!(!json.contains("job-parallel"), "{json}");
+}
+
+#[test]
+fn a_run_in_bf16_learns_what_fp32_learns_and_keeps_fp32_checkpoints() {
+    let (wide, narrow) = (Bench::new(TINY), Bench::new(TINY));
+    wide.done(&["run", "r.toml", "--stage", "pretrain"]);
+    narrow.done(&["run", "r.toml", "--stage", "pretrain", "--set", "runtime.precision=bf16"]);
+    for (a, b) in losses(&narrow, "pretrain").iter().zip(losses(&wide, "pretrain")) {
+        assert!((a - b).abs() < 5e-3 * b && (a - b).abs() > 0.0, "{a}, in fp32 {b}");
+    }
+    let weights = "runs/tiny/pretrain/checkpoints/epoch-0003/model.safetensors";
+    let size = |bench: &Bench| fs::metadata(bench.path(weights)).unwrap().len();
+    assert_eq!(size(&narrow), size(&wide));
+}
