@@ -137,8 +137,16 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<Found>, St
         })
         .collect();
     found.sort_by_key(|found| !found.hardware);
-    if found.is_empty() {
+    let Some(first) = found.first() else {
         return Err(format!("no adapter speaks {apis}; install the graphics driver"));
+    };
+    // Seen: Mesa 22.3's ends the process, SwiftShader's gives zeros for products. No check of ours outlives the first.
+    if cfg!(feature = "vulkan") && !first.hardware {
+        return Err(format!(
+            "{} is a software adapter, on which SPIR-V kernels crash or compute wrong; with a build of `--features wgpu` \
+             without `vulkan`, runtime.device = \"wgpu\" is right there",
+            first.name
+        ));
     }
     Ok(found)
 }
