@@ -1,8 +1,20 @@
 //! The one place that prints.
 
+use crate::train;
+use std::fmt;
 use std::io;
 use std::io::IsTerminal;
 use std::io::Write;
+use tracing::Event;
+use tracing::Level;
+use tracing::Subscriber;
+use tracing::field::Field;
+use tracing::field::Visit;
+use tracing_log::NormalizeEvent;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Writes a result to stdout. Whoever closes the pipe early (`| head`) has what they wanted.
 pub(super) fn result(text: &str) -> io::Result<()> {
@@ -36,18 +48,73 @@ pub(super) fn error(text: &str) {
 pub(super) fn start_log() {
     let level = std::env::var("MAE_LOG").unwrap_or_else(|_| "warn,mae=info".to_owned());
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(level);
-    // A second start, in tests, keeps the first.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
         // A closed stderr must not end a run: by default a failed line is reported with `eprintln!`, which panics.
         .log_internal_errors(false)
-        .try_init();
+        .with_filter(filter);
+    // A second start, in tests, keeps the first.
+    let _ = tracing_subscriber::registry().with(lines).with(Faults).try_init();
+}
+
+/// Hands what a device's driver logs of its failures to the run that it ends.
+struct Faults;
+
+impl<S: Subscriber> Layer<S> for Faults {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let normal = event.normalized_metadata();
+        let metadata = normal.as_ref().unwrap_or_else(|| event.metadata());
+        if is_fault(*metadata.level(), metadata.target()) {
+            let mut text = Text(String::new());
+            event.record(&mut text);
+            train::report_fault(text.0);
+        }
+    }
+}
+
+/// Whether a record says that a computation failed. Measurements for tuning may fail and harm nothing.
+fn is_fault(level: Level, target: &str) -> bool {
+    let of = |names: &[&str]| names.iter().any(|name| target.starts_with(name));
+    let measures = ["::tune", "profiler"].iter().any(|part| target.contains(part));
+    match level {
+        Level::ERROR => of(&["cubecl", "burn"]) && !measures,
+        // Panics of device threads, and of operations that wait in a queue.
+        Level::WARN => of(&["cubecl_common::device", "burn_fusion::stream"]),
+        _ => false,
+    }
+}
+
+/// The message of an event.
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
 }
 
 fn stderr(text: &str) {
     // There is nowhere left to tell that stderr is gone.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_fault;
+    use tracing::Level;
+
+    #[test]
+    fn a_failed_kernel_is_a_fault_and_a_failed_measurement_is_not() {
+        assert!(is_fault(Level::ERROR, "cubecl_runtime::client"));
+        assert!(is_fault(Level::ERROR, "cubecl_wgpu::backend::base"));
+        assert!(is_fault(Level::WARN, "cubecl_common::device::handle::channel"));
+        assert!(is_fault(Level::WARN, "burn_fusion::stream::queue::execution"));
+        assert!(!is_fault(Level::ERROR, "cubecl_runtime::tune::tune_benchmark"));
+        assert!(!is_fault(Level::WARN, "cubecl_server::command::base"));
+        assert!(!is_fault(Level::ERROR, "mae::cli"));
+    }
 }

@@ -32,6 +32,17 @@ pub enum TrainError {
         "the computation failed: {0}\nhint: this is a fault of the program, not of the recipe; please report it with this message"
     )]
     Crashed(String),
+    #[error(
+        "the device is out of memory: {0}\n\
+         hint: halve `batch_size` and double `accum_iter` (the same effective batch), or set runtime.gradient_checkpointing = \
+         true; `mae plan` estimates what a step takes"
+    )]
+    OutOfMemory(String),
+    #[error(
+        "{name} has a value that is not finite: the training has diverged, or the device computes wrong\n\
+         hint: it was not written, and what was kept before stays; lower `blr`, or try another runtime.device"
+    )]
+    BadWeights { name: String },
     /// Another device of the job failed; its error is the one to report.
     #[error("another device of the job has failed")]
     OtherRank,
@@ -44,7 +55,11 @@ impl TrainError {
             Self::Data(_) | Self::NeverUpdates(_) | Self::Setting { .. } => true,
             Self::Checkpoint(error) => error.is_input(),
             Self::Run(error) => error.is_input(),
-            Self::NotFinite { .. } | Self::Crashed(_) | Self::OtherRank => false,
+            Self::NotFinite { .. }
+            | Self::BadWeights { .. }
+            | Self::OutOfMemory(_)
+            | Self::Crashed(_)
+            | Self::OtherRank => false,
         }
     }
 
@@ -53,6 +68,32 @@ impl TrainError {
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned());
-        Self::Crashed(text.unwrap_or_else(|| "a worker thread panicked".to_owned()))
+        Self::from_device(text.unwrap_or_else(|| "a worker thread panicked".to_owned()))
+    }
+
+    /// Tells what a device or its driver says, by what can be done about it.
+    pub(super) fn from_device(text: String) -> Self {
+        let low = text.to_lowercase().replace('-', " ");
+        if ["out of memory", "outofmemory", "out of device memory"].iter().any(|w| low.contains(w))
+        {
+            // What follows is a backtrace.
+            return Self::OutOfMemory(text.lines().next().unwrap_or_default().to_owned());
+        }
+        Self::Crashed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TrainError;
+
+    #[test]
+    fn a_full_device_is_told_from_a_fault_of_the_program() {
+        let full = "An out-of-memory error happened during launch\nBacktrace\n  0: main";
+        let error = TrainError::from_device(full.to_owned());
+        assert!(matches!(&error, TrainError::OutOfMemory(text) if !text.contains("Backtrace")));
+        assert!(error.to_string().contains("double `accum_iter`"), "{error}");
+        let other = TrainError::from_device("a shape does not fit".to_owned());
+        assert!(matches!(other, TrainError::Crashed(_)));
     }
 }

@@ -13,6 +13,7 @@ use super::state::Place;
 use super::state::State;
 use super::state::Sums;
 use super::state::host;
+use super::state::host_finite;
 use crate::checkpoint;
 use crate::checkpoint::Meta;
 use crate::checkpoint::TensorFile;
@@ -409,7 +410,8 @@ pub(super) fn publish<S: Stage>(
 ) -> Result<(), TrainError> {
     let mut file = TensorFile::default();
     for param in stage.export(model) {
-        file.tensors.insert(param.name, host(&param.values, &param.shape)?);
+        let tensor = host_finite(&param)?;
+        file.tensors.insert(param.name, tensor);
     }
     let meta = Meta { epoch, ..dir.meta.clone() };
     checkpoint::publish(&checkpoint::epoch_folder(&dir.path, epoch), &file, &meta)?;

@@ -79,7 +79,7 @@ fn step(plan: &Plan, device: &Device) -> Result<Named, TrainError> {
     let replica = mae.clone().train();
     let loss = replica.forward(Tensor::from_data(pixels, device), &masks, false).loss;
     let read = |tensor: Tensor<1>| -> Result<Vec<f32>, TrainError> {
-        tensor.try_into_vec_as().map_err(|e| TrainError::Crashed(format!("{e:?}")))
+        tensor.try_into_vec_as().map_err(|e| TrainError::from_device(format!("{e:?}")))
     };
     let mut found = vec![("the loss".to_owned(), read(loss.clone().inner())?)];
     let mut grads = loss.backward();

@@ -1,11 +1,13 @@
 //! The state of a job: model, optimizer, place in the epoch. What `resume.safetensors` holds.
 
 use super::TrainError;
+use super::faults;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::HostTensor;
 use crate::checkpoint::TensorFile;
 use crate::checkpoint::load_module;
 use crate::model;
+use crate::model::NamedParam;
 use crate::optim::Optimizer;
 use crate::runs::RunError;
 use burn::module::Module;
@@ -64,7 +66,7 @@ impl<M: Module> State<M> {
     pub(super) fn save(&self, path: &Path) -> Result<(), TrainError> {
         let mut tensors = BTreeMap::new();
         for param in model::named(&self.model) {
-            tensors.insert(format!("model.{}", param.name), host(&param.values, &param.shape)?);
+            tensors.insert(format!("model.{}", param.name), host_finite(&param)?);
         }
         let (state, optimizer_updates) = self.optimizer.state();
         for (name, values) in state {
@@ -111,8 +113,42 @@ pub(super) fn host(values: &Tensor<1>, shape: &[usize]) -> Result<HostTensor, Tr
     let values = values
         .clone()
         .try_into_data()
-        .map_err(|e| TrainError::Crashed(format!("{e:?}")))?
+        .map_err(|e| TrainError::from_device(format!("{e:?}")))?
         .try_into_vec::<f32>()
         .map_err(|e| TrainError::Crashed(format!("{e:?}")))?;
+    faults::check()?;
     Ok(HostTensor { shape: shape.to_vec(), values })
+}
+
+/// Reads what is to be written: only finite values are.
+pub(super) fn host_finite(param: &NamedParam) -> Result<HostTensor, TrainError> {
+    let tensor = host(&param.values, &param.shape)?;
+    if tensor.values.iter().all(|value| value.is_finite()) {
+        return Ok(tensor);
+    }
+    Err(TrainError::BadWeights { name: param.name.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_finite;
+    use crate::model::NamedParam;
+    use crate::train::TrainError;
+    use burn::tensor::Device;
+    use burn::tensor::Tensor;
+
+    #[test]
+    fn weights_that_are_not_finite_are_never_written() {
+        let param = |values: [f32; 2]| NamedParam {
+            name: "blocks.0.mlp.fc1.bias".to_owned(),
+            shape: vec![2],
+            values: Tensor::from_data(values, &Device::flex()),
+            trained: true,
+        };
+        assert!(host_finite(&param([0.0, 1.0])).is_ok());
+        for bad in [f32::NAN, f32::INFINITY] {
+            let error = host_finite(&param([0.0, bad])).err();
+            assert!(matches!(error, Some(TrainError::BadWeights { name }) if name.contains("fc1")));
+        }
+    }
 }

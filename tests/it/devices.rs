@@ -4,6 +4,7 @@
 
 use super::program::Bench;
 use super::program::TINY;
+use super::program::losses;
 use super::program::results;
 use std::fs;
 use std::path::Path;
@@ -43,14 +44,6 @@ fn assert_close(got: &[(String, Vec<f64>)], expected: &[(String, Vec<f64>)]) {
             assert!((a - b).abs() <= allowed, "{name}: {a}, expected {b}");
         }
     }
-}
-
-/// The training losses of a job.
-fn losses(bench: &Bench, job: &str) -> Vec<f64> {
-    let table = fs::read_to_string(bench.path(&format!("runs/tiny/{job}/epochs.csv"))).unwrap();
-    let mut rows = csv::Reader::from_reader(table.as_bytes());
-    let column = rows.headers().unwrap().iter().position(|name| name == "train_loss").unwrap();
-    rows.records().map(|row| row.unwrap()[column].parse().unwrap()).collect()
 }
 
 #[test]

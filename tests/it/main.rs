@@ -6,6 +6,9 @@ mod data;
 mod devices;
 mod exit_codes;
 mod golden;
+// With `vulkan` in the same build, software adapters are refused.
+#[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
+mod gpu;
 mod layers;
 mod program;
 mod recipe_errors;

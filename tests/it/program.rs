@@ -77,6 +77,8 @@ impl Bench {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mae"));
         command.args(args).current_dir(self.dir.path()).env_remove("MAE_LOG");
+        // Tuning every kernel takes minutes where software plays the GPU.
+        command.env("CUBECL_AUTOTUNE_LEVEL", "minimal");
         command
     }
 
@@ -178,4 +180,12 @@ fn without_clocks(table: &str) -> String {
             .join(",")
     };
     table.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The training losses of a job.
+pub(crate) fn losses(bench: &Bench, job: &str) -> Vec<f64> {
+    let table = fs::read_to_string(bench.path(&format!("runs/tiny/{job}/epochs.csv"))).unwrap();
+    let mut rows = csv::Reader::from_reader(table.as_bytes());
+    let column = rows.headers().unwrap().iter().position(|name| name == "train_loss").unwrap();
+    rows.records().map(|row| row.unwrap()[column].parse().unwrap()).collect()
 }

@@ -1,0 +1,22 @@
+//! What a device's driver only logs: whoever reads the log reports it here, and the run ends with it.
+//!
+//! A kernel that was not launched leaves no trace in the numbers until somebody reads exactly its output.
+
+use super::TrainError;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+static FAULT: Mutex<Option<String>> = Mutex::new(None);
+
+/// Notes that a device failed, in the words of its driver; the first one is kept.
+pub fn report_fault(text: String) {
+    FAULT.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+}
+
+/// Fails if a device has failed.
+pub(super) fn check() -> Result<(), TrainError> {
+    match &*FAULT.lock().unwrap_or_else(PoisonError::into_inner) {
+        None => Ok(()),
+        Some(text) => Err(TrainError::from_device(text.clone())),
+    }
+}
