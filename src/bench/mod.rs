@@ -14,6 +14,7 @@ use crate::recipe::StageKind;
 use crate::train;
 use crate::train::Bench;
 use crate::train::ChosenDevice;
+use crate::train::DeviceBackend;
 use crate::train::Event;
 use crate::train::Part;
 use crate::train::Stop;
@@ -41,7 +42,7 @@ pub struct TrainBench {
     pub gradient_checkpointing: bool,
     pub effective_batch_size: usize,
     pub images_per_s: f64,
-    /// Median over the updates that counted.
+    /// Median over the updates that counted; on a GPU, which works behind the loop, their mean.
     pub ms_per_step: f64,
     pub steps: usize,
     /// What a step is made of, in a second measurement that waits for the device after each part.
@@ -94,17 +95,25 @@ pub fn bench_train(
         run: scratch.to_owned(),
         recipe: recipe::recipe_toml(&point.recipe).into(),
         stop: stop.clone(),
+        beside: 0,
     };
+    let per_epoch = training.steps(stage, work.data.facts.train_images)?.updates_per_epoch;
+    if per_epoch < 2 {
+        return Err(TrainError::Setting {
+            problem: format!("an epoch has {per_epoch} update of {} images", training.effective_batch_size),
+            hint: "a bench measures between two updates of an epoch: lower batch_size, or raise data.train_images".to_owned(),
+        });
+    }
     let bench = Bench::start(&device);
     let measure = |name: &str, seconds, watch| {
         let from = (stage != StageKind::Pretrain).then_some(recipe::Source::Scratch);
         let job = Job { stage, from, dir: name.to_owned() };
         steps(&bench, &work, job, seconds, watch)
     };
-    let whole = measure("whole", seconds, Watch::default())?;
+    let (whole, _) = measure("whole", seconds, Watch::default())?;
     let memory = memory::peak(&device);
     let watch = Watch::running();
-    let parts = measure("parts", seconds / 4.0, watch.clone())?;
+    let (_, updates) = measure("parts", seconds / 4.0, watch.clone())?;
     let effective_batch_size = training.effective_batch_size;
     let images_per_s = (whole.len() * effective_batch_size) as f64 / whole.iter().sum::<f64>();
     // A frozen encoder is not run backwards.
@@ -119,9 +128,13 @@ pub fn bench_train(
         gradient_checkpointing: plan.runtime.gradient_checkpointing,
         effective_batch_size,
         images_per_s,
-        ms_per_step: median(&whole) * 1e3,
+        ms_per_step: 1e3
+            * match device.backend {
+                DeviceBackend::Cpu => median(&whole),
+                _ => whole.iter().sum::<f64>() / whole.len() as f64,
+            },
         steps: whole.len(),
-        ms: split(&watch, parts.len() + WARM_UP, &device),
+        ms: split(&watch, updates, &device),
         tflops,
         peak_tflops: Some(peak_tflops),
         mfu: (peak_tflops > 0.0).then(|| tflops / peak_tflops),
@@ -147,15 +160,16 @@ impl Clock {
     }
 }
 
-/// Trains `job` for `seconds`, and until at least as many steps count as do not; gives the seconds of those that count.
+/// Trains `job` for `seconds`, and until at least as many steps count as do not; gives the seconds of those that count, and
+/// how many updates were made in all.
 fn steps(
     bench: &Bench,
     work: &Work,
     job: Job,
     seconds: f64,
     watch: Watch,
-) -> Result<Vec<f64>, TrainError> {
-    let (clock, started) = (Arc::new(Mutex::new(Clock::default())), Instant::now());
+) -> Result<(Vec<f64>, usize), TrainError> {
+    let clock = Arc::new(Mutex::new(Clock::default()));
     let stop = Stop::default();
     let (asked, enough) = (work.stop.clone(), stop.clone());
     let seen = Arc::clone(&clock);
@@ -163,7 +177,9 @@ fn steps(
         if let Event::Updated { epoch, .. } = event {
             let mut clock = seen.lock().unwrap_or_else(PoisonError::into_inner);
             clock.ends.push((epoch, Instant::now()));
-            let long = started.elapsed() > Duration::from_secs_f64(seconds);
+            // Compiling and tuning kernels is no part of the time.
+            let started = clock.ends.get(WARM_UP - 1).map(|(_, end)| end.elapsed());
+            let long = started.is_some_and(|time| time > Duration::from_secs_f64(seconds));
             if asked.requested() || long && clock.steps_s().len() >= WARM_UP {
                 enough.request();
             }
@@ -171,15 +187,15 @@ fn steps(
     };
     let work = Work { stop, ..work.clone() };
     bench.run(&work, job, Arc::new(observer), watch)?;
-    let steps = clock.lock().unwrap_or_else(PoisonError::into_inner).steps_s();
+    let clock = clock.lock().unwrap_or_else(PoisonError::into_inner);
+    let steps = clock.steps_s();
     if steps.is_empty() {
         return Err(TrainError::Setting {
             problem: "stopped before a step could be measured".to_owned(),
-            hint: "an epoch needs several updates: lower batch_size, or raise data.train_images"
-                .to_owned(),
+            hint: "let it run for longer".to_owned(),
         });
     }
-    Ok(steps)
+    Ok((steps, clock.ends.len()))
 }
 
 fn split(watch: &Watch, steps: usize, device: &ChosenDevice) -> Split {

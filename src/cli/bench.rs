@@ -63,7 +63,7 @@ fn text(measured: &TrainBench) -> String {
     let TrainBench { stage, device, precision, devices, threads, ms, .. } = measured;
     let many = if *devices > 1 { format!(", {devices} devices") } else { String::new() };
     let mut text = format!(
-        "{stage}: {:.1} images/s, {:.1} ms per step of {} images (median of {} steps; {device}, {precision}, {threads} \
+        "{stage}: {:.1} images/s, {:.1} ms per step of {} images ({} steps; {device}, {precision}, {threads} \
          threads{many})\n\
          a step, each part waited for: data {:.1} ms, forward {:.1}, backward {:.1}, optimizer {:.1}, communication {:.1}\n\
          {:.3} TFLOP/s",

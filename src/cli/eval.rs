@@ -10,10 +10,8 @@ use crate::data;
 use crate::data::Labels;
 use crate::recipe::Format;
 use crate::train;
-use crate::train::Classifier;
 use crate::train::Evaluated;
 use crate::train::Stop;
-use crate::train::Team;
 use std::path::PathBuf;
 
 /// Measure a fine-tuned or probed checkpoint: top-1, top-5 and loss on the validation split
@@ -35,10 +33,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
-    let Ready { opened, meta, plan } =
+    let Ready { opened, meta, mut plan } =
         ready(&args.checkpoint, args.data.as_deref(), &args.set, Ask::Heads)?;
+    if !args.set.iter().any(|set| set.starts_with("runtime.devices")) {
+        // The machine that trained it may have had more.
+        let there = train::count_gpus(plan.runtime.device).max(1);
+        plan.runtime.devices = plan.runtime.devices.min(there);
+    }
     let device = train::choose(&plan.runtime)?;
-    let classifier = Classifier::load(&opened, &plan, &device.device)?;
     if opened.meta.is_none() && args.data.is_none() && plan.data.format == Format::Synthetic {
         return Err(CliError::Usage(format!(
             "{} does not say what it is measured on\nhint: give the data with --data RECIPE, or --set data.format=... \
@@ -57,9 +59,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     let stop = Stop::default();
     stop_on_ctrl_c(&stop);
-    let team = Team::alone(device.replicas());
     let batch_size = 64;
-    match classifier.evaluate(&plan, &data, batch_size, &team, &stop)? {
+    match train::evaluate(opened, plan, data, batch_size, &device, &stop)? {
         Evaluated::Metrics(metrics) if args.json => Ok(output::json(&serde_json::json!({
             "top1": metrics.top1,
             "top5": metrics.top5,

@@ -12,6 +12,7 @@ use tracing::field::Field;
 use tracing::field::Visit;
 use tracing_log::NormalizeEvent;
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -56,7 +57,10 @@ pub(super) fn start_log() {
         .log_internal_errors(false)
         .with_filter(filter);
     // A second start, in tests, keeps the first.
-    let _ = tracing_subscriber::registry().with(lines).with(Faults).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(lines)
+        .with(Faults.with_filter(LevelFilter::WARN))
+        .try_init();
 }
 
 /// Hands what a device's driver logs of its failures to the run that it ends.

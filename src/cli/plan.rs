@@ -122,17 +122,22 @@ fn planned(plan: &Plan, job: &Job, facts: Facts) -> Result<PlannedJob, CliError>
         flops_per_image: cost.flops_per_image,
         memory_bytes: cost.memory_bytes,
         schedule: (plan.runtime.devices > 1).then(|| {
-            let own = job.stage != StageKind::Pretrain && plan.is_job_parallel();
+            let own = job.stage != StageKind::Pretrain && plan.is_job_parallel(apart(plan));
             if own { "job-parallel" } else { "data-parallel" }
         }),
     })
+}
+
+/// Jobs that can run side by side.
+fn apart(plan: &Plan) -> usize {
+    plan.jobs().iter().filter(|job| job.stage != StageKind::Pretrain).count()
 }
 
 /// How several devices share the jobs.
 fn schedule(plan: &Plan) -> String {
     match plan.runtime.devices {
         1 => String::new(),
-        n if plan.is_job_parallel() => format!(
+        n if plan.is_job_parallel(apart(plan)) => format!(
             ": pre-training on all {n} devices together, then one job on each (job-parallel)"
         ),
         n => format!(": each on all {n} devices together (data-parallel)"),

@@ -36,8 +36,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
-    let Ready { opened, meta, plan } =
+    let Ready { opened, meta, mut plan } =
         ready(&args.checkpoint, args.recipe.as_deref(), &args.set, Ask::Heads)?;
+    plan.runtime.devices = 1;
     let device = train::choose(&plan.runtime)?;
     let classifier = Classifier::load(&opened, &plan, &device.device)?;
     let mut found = Vec::new();

@@ -102,7 +102,11 @@ impl Progress {
                     None => tracing::info!("{line}  {}", state.rest()),
                 }
             }
-            Event::JobDone { job } => state.leave(job),
+            Event::JobDone { job } | Event::JobFailed { job, error: None } => state.leave(job),
+            Event::JobFailed { job, error: Some(error) } => {
+                state.leave(job);
+                self.say(&format!("{job} has failed, the others go on: {error}"));
+            }
             Event::JobSkipped { job } => {
                 state.leave(job);
                 self.say(&format!("{job}: done before"));
@@ -125,8 +129,8 @@ impl Progress {
 
 impl State {
     fn start(&mut self, job: &str, steps_before: usize, steps: usize) {
-        if self.active.is_empty() {
-            // What comes before it in running order was not to be run.
+        if job == StageKind::Pretrain.to_string() {
+            // A new point of a sweep: what is left of the one before it has failed.
             let at = self.ahead.iter().position(|ahead| ahead.dir == job).unwrap_or(0);
             self.ahead.drain(..at);
         }

@@ -68,7 +68,7 @@ impl Loader {
         if split.len() < batch_size {
             return Err(DataError::setting(
                 format!(
-                    "a micro-batch takes {batch_size} images (batch_size times devices), the training split has {}",
+                    "a micro-batch takes {batch_size} images, the training split has {}",
                     split.len()
                 ),
                 "an incomplete batch is dropped, so nothing would be trained: use a smaller batch_size",
@@ -111,6 +111,12 @@ impl Loader {
         assert!(index < of, "one of the shares");
         let work = Work { share: Share { index, of }, ..(*self.work).clone() };
         Self { work: Arc::new(work), workers: self.workers.div_ceil(of) }
+    }
+
+    /// Leaves workers to the loaders of `others` jobs that run beside this one's.
+    #[must_use]
+    pub fn beside(self, others: usize) -> Self {
+        Self { workers: self.workers.div_ceil(1 + others), ..self }
     }
 
     /// The number of this loader's batches in an epoch.

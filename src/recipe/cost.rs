@@ -41,7 +41,7 @@ impl Plan {
     ///
     /// Memory is 4 bytes a parameter, 12 more for a trained one (gradient and AdamW's two moments,
     /// all fp32), and the values that the blocks keep for the backward pass of `batch_size` images,
-    /// in the run's precision: all of them, or with `gradient_checkpointing` the inputs of all blocks
+    /// in the run's precision (with bf16 about half of them are fp32): all of them, or with `gradient_checkpointing` the inputs of all blocks
     /// and the values of one. An attention that keeps no maps, or a batch that is computed in
     /// shards, takes less.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
@@ -49,7 +49,8 @@ impl Plan {
         let batch = self.training(stage)?.batch_size as f64;
         let value = match self.runtime.precision {
             Precision::Fp32 => 4.0,
-            Precision::Bf16 => 2.0,
+            // The residual stream, LayerNorm's inputs, softmax's maps and GELU's slopes stay fp32.
+            Precision::Bf16 => 3.0,
         };
         let recompute = self.runtime.gradient_checkpointing;
         let mask_ratio = self.pretrain.as_ref().map_or(0.0, |pretrain| pretrain.mask_ratio);

@@ -85,15 +85,15 @@ impl Plan {
             .collect()
     }
 
-    /// Whether each device trains a fine-tuning or probe of its own, rather than all together one after the other.
+    /// Whether each device trains a fine-tuning or probe of its own, where `jobs` of them are to be done, rather than all
+    /// together one after the other.
     ///
     /// A pre-training is always trained by all together.
-    pub fn is_job_parallel(&self) -> bool {
-        let (devices, jobs) = (self.runtime.devices, self.jobs());
-        let own = jobs.iter().filter(|job| job.stage != StageKind::Pretrain).count();
+    pub fn is_job_parallel(&self, jobs: usize) -> bool {
+        let devices = self.runtime.devices;
         devices > 1
             && match self.runtime.schedule {
-                Schedule::Auto => own >= devices,
+                Schedule::Auto => jobs >= devices,
                 Schedule::DataParallel => false,
                 Schedule::JobParallel => true,
             }

@@ -1,13 +1,17 @@
 //! A trained classifier, for evaluation and prediction: a fine-tuned one, or a probe on its frozen encoder.
 
+use super::ChosenDevice;
 use super::Evaluated;
 use super::Stop;
 use super::Team;
 use super::TrainError;
+use super::Watch;
+use super::crew::Crew;
 use super::dims;
 use super::evaluate::Evaluation;
 use super::imported;
 use super::linprobe::official_name;
+use super::schedule::on_every_rank;
 use super::state::host;
 use crate::checkpoint::Head;
 use crate::checkpoint::Opened;
@@ -37,6 +41,24 @@ pub struct Classifier {
 enum Network {
     Finetuned(Box<Vit>),
     Probe(Box<(Vit, ProbeHead)>),
+}
+
+/// Measures a checkpoint on the validation split of `data`, on all devices of `device`.
+pub fn evaluate(
+    opened: Opened,
+    plan: Plan,
+    data: DataSet,
+    batch_size: usize,
+    device: &ChosenDevice,
+    stop: &Stop,
+) -> Result<Evaluated, TrainError> {
+    let crew = Crew::start(device.devices.len());
+    let stop = stop.clone();
+    on_every_rank(device, &crew, move |rank, device| {
+        let classifier = Classifier::load(&opened, &plan, &device.device)?;
+        let team = Team { rank, replicas: device.replicas(), watch: Watch::default() };
+        classifier.evaluate(&plan, &data, batch_size, &team, &stop)
+    })
 }
 
 impl Classifier {
@@ -73,7 +95,7 @@ impl Classifier {
     }
 
     /// Measures it on the validation split of `data`.
-    pub fn evaluate(
+    fn evaluate(
         &self,
         plan: &Plan,
         data: &DataSet,
@@ -81,7 +103,7 @@ impl Classifier {
         team: &Team,
         stop: &Stop,
     ) -> Result<Evaluated, TrainError> {
-        let evaluation = Evaluation::new(plan, data, batch_size, &self.device, stop)?;
+        let evaluation = Evaluation::new(plan, data, batch_size, &self.device, stop, 0)?;
         let measured = match &self.network {
             Network::Finetuned(vit) => evaluation.run(&**vit, team, Vit::forward),
             Network::Probe(probe) => {

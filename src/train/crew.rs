@@ -7,8 +7,11 @@ use super::TrainError;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 type Task = Box<dyn FnOnce() + Send>;
 type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
@@ -16,7 +19,20 @@ type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
 /// Threads by the index of their device; dropped, they end. One device needs no thread but the caller's.
 pub(super) struct Crew {
     members: Vec<Member>,
+    /// A thread waits on its GPU for ever: it is left behind.
+    stuck: AtomicBool,
 }
+
+/// Whether what the threads do hangs together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parts {
+    /// Ranks of one job: they wait for each other.
+    Joined,
+    Independent,
+}
+
+/// How long the ranks of a job have to end after one has failed.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Crew {
     pub(super) fn start(devices: usize) -> Self {
@@ -26,7 +42,7 @@ impl Crew {
             let thread = thread::spawn(move || tasks.into_iter().for_each(|task| task()));
             (queue, thread)
         });
-        Self { members: members.collect() }
+        Self { members: members.collect(), stuck: AtomicBool::new(false) }
     }
 
     /// Runs `work` on the first device's thread.
@@ -34,41 +50,57 @@ impl Crew {
         &self,
         work: impl Fn() -> Result<T, TrainError> + Send + Sync + 'static,
     ) -> Result<T, TrainError> {
-        match self.members.get(..1) {
-            Some(first) => Self::on(first, move |_| work()).remove(0),
-            None => guarded(0, &|_| work()),
-        }
+        self.all(1, Parts::Independent, move |_| work()).remove(0)
     }
 
     /// Runs `work` of the device's index for the first `devices` of them at the same time; gives what came of each.
     ///
-    /// A panic inside `work` becomes [`TrainError::Crashed`].
+    /// A panic inside `work` becomes [`TrainError::Crashed`]. `Joined` work whose one part has failed is given up when the rest
+    /// has not ended a while later.
     pub(super) fn all<T: Send + 'static>(
         &self,
         devices: usize,
+        parts: Parts,
         work: impl Fn(usize) -> Result<T, TrainError> + Send + Sync + 'static,
     ) -> Vec<Result<T, TrainError>> {
-        match self.members.get(..devices) {
-            Some(members) if devices > 1 => Self::on(members, work),
-            _ => vec![guarded(0, &work)],
+        if self.members.is_empty() {
+            assert_eq!(devices, 1, "a crew has a thread for each device");
+            return vec![guarded(0, &work)];
         }
+        self.on(&self.members[..devices], parts, work)
     }
 
     fn on<T: Send + 'static>(
+        &self,
         members: &[Member],
+        parts: Parts,
         work: impl Fn(usize) -> Result<T, TrainError> + Send + Sync + 'static,
     ) -> Vec<Result<T, TrainError>> {
         let work = Arc::new(work);
-        let results = members.iter().enumerate().map(|(index, (queue, _))| {
-            let (done, result) = mpsc::channel();
-            let work = Arc::clone(&work);
+        let (done, results) = mpsc::channel();
+        for (index, (queue, _)) in members.iter().enumerate() {
+            let (work, done) = (Arc::clone(&work), done.clone());
             // A task that cannot be sent drops `done`, which the receiver sees.
-            let _ = queue.send(Box::new(move || drop(done.send(guarded(index, &*work)))));
-            result
-        });
-        let results: Vec<_> = results.collect();
-        let gone = || TrainError::Crashed("a device's thread is gone".to_owned());
-        results.into_iter().map(|r| r.recv().unwrap_or_else(|_| Err(gone()))).collect()
+            let _ = queue.send(Box::new(move || {
+                drop(done.send((index, guarded(index, &*work))));
+            }));
+        }
+        drop(done);
+        let mut ends: Vec<Option<Result<T, TrainError>>> = members.iter().map(|_| None).collect();
+        let mut failed = false;
+        while ends.iter().any(Option::is_none) {
+            // Nobody waits for ever on a GPU that waits for one that failed.
+            let next =
+                if failed { results.recv_timeout(PATIENCE).ok() } else { results.recv().ok() };
+            let Some((index, end)) = next else { break };
+            failed |= parts == Parts::Joined && end.is_err();
+            ends[index] = Some(end);
+        }
+        let gone = || {
+            self.stuck.store(true, Ordering::Relaxed);
+            Err(TrainError::OtherRank)
+        };
+        ends.into_iter().map(|end| end.unwrap_or_else(gone)).collect()
     }
 }
 
@@ -84,6 +116,9 @@ impl Drop for Crew {
     fn drop(&mut self) {
         for (queue, thread) in self.members.drain(..) {
             drop(queue);
+            if self.stuck.load(Ordering::Relaxed) {
+                continue;
+            }
             // Panics of tasks were caught; there is nothing to report.
             let _ = thread.join();
         }

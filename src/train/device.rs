@@ -114,8 +114,11 @@ fn cuda() -> Result<Vec<Found>, String> {
     }
     let found: Vec<Found> = Device::enumerate(burn::tensor::DeviceType::Cuda)
         .into_iter()
-        .map(|device| {
-            let name = device.identity().map_or_else(|| "CUDA GPU".to_owned(), |id| id.name);
+        .enumerate()
+        .map(|(index, device)| {
+            // Asking a GPU's name opens it; those that are not used stay as they are.
+            let identity = if index == 0 { device.identity() } else { None };
+            let name = identity.map_or_else(|| "CUDA GPU".to_owned(), |identity| identity.name);
             Found { device, name, hardware: true }
         })
         .collect();
@@ -148,6 +151,8 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<Found>, St
             first.name
         ));
     }
+    // One that is not hardware comes after those that are.
+    found.retain(|found| found.hardware || !cfg!(feature = "vulkan"));
     Ok(found)
 }
 
@@ -221,7 +226,7 @@ fn together(
     found: Vec<Found>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Device>, TrainError> {
-    let (asked, there) = (runtime.devices, found.len());
+    let asked = runtime.devices;
     let refuse = |problem: String| {
         Err(TrainError::Setting {
             problem: format!("runtime.devices = {asked}: {problem}"),
@@ -241,8 +246,10 @@ fn together(
         notes.push(format!("the CPU plays {asked} devices: the same numbers, no faster than one"));
         return Ok(vec![found[0].device.clone(); asked]);
     }
+    let found: Vec<Found> = found.into_iter().filter(|found| found.hardware).collect();
+    let there = found.len();
     if there < asked {
-        return refuse(format!("{} finds {there} here", backend.word()));
+        return refuse(format!("{} finds {there} cards here", backend.word()));
     }
     #[cfg(feature = "cuda")]
     if backend == Backend::Cuda && !cuda_libraries::nccl() {

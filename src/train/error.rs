@@ -74,7 +74,9 @@ impl TrainError {
     /// Tells what a device or its driver says, by what can be done about it.
     pub(super) fn from_device(text: String) -> Self {
         let low = text.to_lowercase().replace('-', " ");
-        if ["out of memory", "outofmemory", "out of device memory"].iter().any(|w| low.contains(w))
+        if ["out of memory", "outofmemory", "out of device memory", "t allocate"]
+            .iter()
+            .any(|w| low.contains(w))
         {
             // What follows is a backtrace.
             return Self::OutOfMemory(text.lines().next().unwrap_or_default().to_owned());

@@ -44,6 +44,7 @@ impl Evaluation {
         batch_size: usize,
         device: &Device,
         stop: &Stop,
+        beside: usize,
     ) -> Result<Self, TrainError> {
         let split = data.val.clone().ok_or_else(|| TrainError::Setting {
             problem: format!("{}: no validation split", plan.data.path.display()),
@@ -51,7 +52,7 @@ impl Evaluation {
         })?;
         let transform = EvalTransform::new(&plan.data);
         Ok(Self {
-            loader: Loader::eval(split, transform, batch_size, plan.data.workers),
+            loader: Loader::eval(split, transform, batch_size, plan.data.workers).beside(beside),
             encoder: dims::encoder(plan),
             device: device.clone(),
             stop: stop.clone(),

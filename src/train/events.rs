@@ -1,5 +1,6 @@
 //! What a run tells while it works; `cli` shows it. Nothing here prints.
 
+use super::TrainError;
 use crate::runs::EpochRow;
 use std::sync::Arc;
 
@@ -29,6 +30,11 @@ pub enum Event<'a> {
     },
     JobDone {
         job: &'a str,
+    },
+    /// The job failed. `error` is there where others go on beside it.
+    JobFailed {
+        job: &'a str,
+        error: Option<&'a TrainError>,
     },
     /// The job was finished by an earlier start.
     JobSkipped {

@@ -13,6 +13,12 @@ pub fn report_fault(text: String) {
     FAULT.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
 }
 
+/// Forgets what failed: the next point of a sweep starts anew. Jobs that run side by side share a fault, as the log does not
+/// say whose it was.
+pub(super) fn forget() {
+    FAULT.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
 /// Fails if a device has failed.
 pub(super) fn check() -> Result<(), TrainError> {
     match &*FAULT.lock().unwrap_or_else(PoisonError::into_inner) {

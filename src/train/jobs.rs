@@ -62,6 +62,8 @@ pub struct Work {
     /// The resolved recipe as TOML, for the checkpoints.
     pub recipe: Arc<str>,
     pub stop: Stop,
+    /// Jobs that run at the same time on other devices.
+    pub beside: usize,
 }
 
 impl Work {
@@ -258,7 +260,8 @@ impl Work {
     ) -> Result<Loader, TrainError> {
         let key = Key { seed: self.plan.seed, stage, epoch: 0 };
         let (split, workers) = (Arc::clone(&self.data.train), self.plan.data.workers);
-        Ok(Loader::train(split, transform, mixup, training.batch_size, workers, key)?)
+        let loader = Loader::train(split, transform, mixup, training.batch_size, workers, key)?;
+        Ok(loader.beside(self.beside))
     }
 
     fn evaluation(&self, training: &TrainingPlan) -> Result<Evaluation, TrainError> {
@@ -268,6 +271,7 @@ impl Work {
             training.batch_size,
             &self.device.device,
             &self.stop,
+            self.beside,
         )
     }
 

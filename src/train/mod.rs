@@ -36,6 +36,7 @@ mod targets;
 mod watch;
 
 pub use classifier::Classifier;
+pub use classifier::evaluate;
 pub use device::Backend as DeviceBackend;
 pub use device::ChosenDevice;
 pub use device::choose;

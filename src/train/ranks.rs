@@ -1,7 +1,8 @@
 //! Ranks: the devices that train together, each on a thread of its own with its own copy of model, optimizer and loader.
 //!
 //! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r`, .. of an epoch, so that N ranks see what one rank sees
-//! that accumulates N times as long, and their sums differ by rounding alone. All ranks run the same loop and meet once an
+//! that accumulates N times as long, and their sums differ by rounding alone. (So do the rates within an epoch, where its
+//! micro-batches are a multiple of N.) All ranks run the same loop and meet once an
 //! update; rank 0 alone writes and tells.
 
 use super::Replicas;
@@ -49,13 +50,6 @@ struct Meeting {
     leaving: usize,
     /// A rank is gone: whoever waits must not wait any longer.
     broken: bool,
-}
-
-impl Team {
-    /// A device by itself.
-    pub fn alone(replicas: Replicas) -> Self {
-        Self { rank: Rank::alone(), replicas, watch: Watch::default() }
-    }
 }
 
 impl Rank {
@@ -125,9 +119,11 @@ impl Rank {
         }
         #[cfg(feature = "cuda")]
         if let Some(devices) = &self.group.nccl {
-            // No rank enters NCCL, which cannot be left again, before all are there.
+            // No rank enters NCCL, which cannot be left again, before all are there and have something to bring.
+            let buckets = super::nccl::Buckets::of(tensors);
+            buckets.check()?;
             self.exchange(())?;
-            return Ok(super::nccl::sum(tensors, devices));
+            return Ok(buckets.sum(devices));
         }
         self.sum_on_the_host(&tensors)
     }

@@ -9,6 +9,7 @@ use super::TrainError;
 use super::Watch;
 use super::crew::Crew;
 use super::device;
+use super::faults;
 use super::fit::finish;
 use super::imported;
 use super::jobs::Work;
@@ -89,6 +90,7 @@ impl Runner<'_> {
         crew: &Crew,
     ) -> Result<End, TrainError> {
         let plan = &point.plan;
+        faults::forget();
         let device = device::choose(&plan.runtime)?;
         let data = data::open(&plan.data, labels(plan))?;
         self_check::check(&device, plan, crew)?;
@@ -107,6 +109,7 @@ impl Runner<'_> {
             run: folder.path().to_owned(),
             recipe: recipe::recipe_toml(&point.recipe).into(),
             stop: self.stop.clone(),
+            beside: 0,
         };
         let tables = Tables {
             runs: self.options.runs.clone(),
@@ -143,9 +146,11 @@ impl Runner<'_> {
             row_written: Arc::new(move || tables.write()),
             watch: Watch::default(),
         };
-        let apart = work.plan.is_job_parallel();
+        let own = |job: &Job| job.stage != StageKind::Pretrain;
+        let left = jobs.iter().filter(|job| own(job) && !is_done(work, job)).count();
+        let apart = work.plan.is_job_parallel(left);
         let (side_by_side, together): (Vec<Job>, Vec<Job>) =
-            jobs.into_iter().partition(|job| apart && job.stage != StageKind::Pretrain);
+            jobs.into_iter().partition(|job| apart && own(job));
         for job in together {
             if schedule::together(work, job, &hands, crew)? == End::Interrupted {
                 return Ok(End::Interrupted);

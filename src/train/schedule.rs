@@ -13,6 +13,7 @@ use super::TrainError;
 use super::Watch;
 use super::Work;
 use super::crew::Crew;
+use super::crew::Parts;
 use super::fit::finish;
 use crate::recipe::Job;
 use crate::recipe::Plan;
@@ -94,22 +95,38 @@ pub(super) fn together(
     if let Some(end) = not_to_run(work, &job, hands)? {
         return Ok(end);
     }
-    let world = work.device.devices.len();
-    let ranks = Rank::group(world, work.device.nccl());
-    let ranks = Mutex::new(ranks.into_iter().map(Some).collect::<Vec<_>>());
-    let (work, hands) = (work.clone(), hands.clone());
-    let ends = crew.all(world, move |index| {
-        let rank = ranks.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
-        let rank = rank.expect("each thread takes its own");
-        let work = Work { device: work.device.of(index), ..work.clone() };
+    let (own, hands, dir) = (work.clone(), hands.clone(), job.dir.clone());
+    let observer = Arc::clone(&hands.observer);
+    let end = on_every_rank(&work.device, crew, move |rank, device| {
+        let work = Work { device, ..own.clone() };
         work.run(&job, &hands.hands(rank, &work))
     });
-    first_error(ends).map(|ends| ends[0])
+    if end.is_err() {
+        observer(Event::JobFailed { job: &dir, error: None });
+    }
+    end
+}
+
+/// Does `work` on every device, each a rank of it; gives what the first rank gives.
+pub(super) fn on_every_rank<T: Send + 'static>(
+    device: &ChosenDevice,
+    crew: &Crew,
+    work: impl Fn(Rank, ChosenDevice) -> Result<T, TrainError> + Send + Sync + 'static,
+) -> Result<T, TrainError> {
+    let world = device.devices.len();
+    let ranks = Rank::group(world, device.nccl());
+    let ranks = Mutex::new(ranks.into_iter().map(Some).collect::<Vec<_>>());
+    let device = device.clone();
+    let ends = crew.all(world, Parts::Joined, move |index| {
+        let rank = ranks.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
+        work(rank.expect("each thread takes its own"), device.of(index))
+    });
+    first_error(ends).map(|mut ends| ends.remove(0))
 }
 
 /// Runs jobs side by side, each on one device, and the next on whichever is free.
 ///
-/// A job that fails does not keep the others from going on; its error is the result.
+/// A job that fails does not keep the others from going on; its error is told at once, and the first is the result.
 pub(super) fn side_by_side(
     work: &Work,
     jobs: Vec<Job>,
@@ -122,8 +139,8 @@ pub(super) fn side_by_side(
     }
     let jobs = Mutex::new(VecDeque::from(jobs));
     let (work, hands) = (work.clone(), hands.clone());
-    let ends = crew.all(devices, move |index| {
-        let work = Work { device: work.device.of(index), ..work.clone() };
+    let ends = crew.all(devices, Parts::Independent, move |index| {
+        let work = Work { device: work.device.of(index), beside: devices - 1, ..work.clone() };
         let mut outcome = Ok(End::Done);
         loop {
             let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -136,7 +153,10 @@ pub(super) fn side_by_side(
             match end {
                 Ok(End::Done) => {}
                 Ok(End::Interrupted) => return outcome.and(Ok(End::Interrupted)),
-                Err(error) => outcome = outcome.and(Err(error)),
+                Err(error) => {
+                    (hands.observer)(Event::JobFailed { job: &job.dir, error: Some(&error) });
+                    outcome = outcome.and(Err(error));
+                }
             }
         }
     });
@@ -191,7 +211,7 @@ impl Bench {
 }
 
 /// Gives the error to report, if any: not that a rank waited in vain for another, where that one has its own.
-fn first_error(ends: Vec<Result<End, TrainError>>) -> Result<Vec<End>, TrainError> {
+fn first_error<T>(ends: Vec<Result<T, TrainError>>) -> Result<Vec<T>, TrainError> {
     let (mut all, mut failed) = (Vec::new(), None);
     for end in ends {
         match (end, &failed) {

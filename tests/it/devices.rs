@@ -100,3 +100,13 @@ fn a_run_in_bf16_learns_what_fp32_learns_and_keeps_fp32_checkpoints() {
     let size = |bench: &Bench| fs::metadata(bench.path(weights)).unwrap().len();
     assert_eq!(size(&narrow), size(&wide));
 }
+
+#[test]
+fn several_devices_evaluate_to_the_digit_what_one_does() {
+    let bench = Bench::new(&recipe(1, "auto"));
+    bench.done(&["run", "r.toml"]);
+    let folder = "runs/tiny/finetune/from-0003/checkpoints/epoch-0002";
+    let one = bench.done(&["eval", folder]);
+    let five = bench.done(&["eval", folder, "--set", "runtime.devices=5"]);
+    assert_eq!(one, five);
+}
