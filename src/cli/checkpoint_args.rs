@@ -98,7 +98,7 @@ pub(super) fn ready(
 }
 
 /// The key of a `--set` argument.
-fn key_of(set: &str) -> &str {
+pub(super) fn key_of(set: &str) -> &str {
     set.split('=').next().unwrap_or_default().trim()
 }
 

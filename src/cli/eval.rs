@@ -3,6 +3,7 @@
 use super::CliError;
 use super::checkpoint_args::Ask;
 use super::checkpoint_args::Ready;
+use super::checkpoint_args::key_of;
 use super::checkpoint_args::ready;
 use super::output;
 use super::run::stop_on_ctrl_c;
@@ -35,7 +36,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let Ready { opened, meta, mut plan } =
         ready(&args.checkpoint, args.data.as_deref(), &args.set, Ask::Heads)?;
-    if !args.set.iter().any(|set| set.starts_with("runtime.devices")) {
+    if !args.set.iter().any(|set| key_of(set) == "runtime.devices") {
         // The machine that trained it may have had more.
         let there = train::count_gpus(plan.runtime.device).max(1);
         plan.runtime.devices = plan.runtime.devices.min(there);

@@ -13,7 +13,6 @@ use crate::recipe::Missing;
 use crate::recipe::Plan;
 use crate::recipe::Resolved;
 use crate::recipe::Source;
-use crate::recipe::StageKind;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -122,7 +121,7 @@ fn planned(plan: &Plan, job: &Job, facts: Facts) -> Result<PlannedJob, CliError>
         flops_per_image: cost.flops_per_image,
         memory_bytes: cost.memory_bytes,
         schedule: (plan.runtime.devices > 1).then(|| {
-            let own = job.stage != StageKind::Pretrain && plan.is_job_parallel(apart(plan));
+            let own = job.is_independent() && plan.is_job_parallel(apart(plan));
             if own { "job-parallel" } else { "data-parallel" }
         }),
     })
@@ -130,7 +129,7 @@ fn planned(plan: &Plan, job: &Job, facts: Facts) -> Result<PlannedJob, CliError>
 
 /// Jobs that can run side by side.
 fn apart(plan: &Plan) -> usize {
-    plan.jobs().iter().filter(|job| job.stage != StageKind::Pretrain).count()
+    plan.jobs().iter().filter(|job| job.is_independent()).count()
 }
 
 /// How several devices share the jobs.

@@ -41,9 +41,9 @@ impl Plan {
     ///
     /// Memory is 4 bytes a parameter, 12 more for a trained one (gradient and AdamW's two moments,
     /// all fp32), and the values that the blocks keep for the backward pass of `batch_size` images,
-    /// in the run's precision (with bf16 about half of them are fp32): all of them, or with `gradient_checkpointing` the inputs of all blocks
-    /// and the values of one. An attention that keeps no maps, or a batch that is computed in
-    /// shards, takes less.
+    /// in the run's precision (with bf16 about half of them are fp32): all of them, or with
+    /// `gradient_checkpointing` the inputs of all blocks and the values of one. An attention that
+    /// keeps no maps, or a batch that is computed in shards, takes less.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
         let dims = Dims::of(&self.model, &self.data);
         let batch = self.training(stage)?.batch_size as f64;

@@ -39,6 +39,13 @@ pub struct Job {
     pub dir: String,
 }
 
+impl Job {
+    /// Whether it can run beside others: a pre-training, from which they start, cannot.
+    pub fn is_independent(&self) -> bool {
+        self.stage != StageKind::Pretrain
+    }
+}
+
 /// How often a training computes and updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
@@ -85,10 +92,8 @@ impl Plan {
             .collect()
     }
 
-    /// Whether each device trains a fine-tuning or probe of its own, where `jobs` of them are to be done, rather than all
-    /// together one after the other.
-    ///
-    /// A pre-training is always trained by all together.
+    /// Whether each device trains a job of its own, where `jobs` independent ones are to be done, rather than all together one
+    /// after the other.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
         let devices = self.runtime.devices;
         devices > 1

@@ -161,15 +161,8 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<Found>, St
 /// `auto` takes CUDA, then Vulkan, then wgpu, each only on real hardware, then the CPU. What is asked for by name and is
 /// not there is refused, never silently replaced.
 pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
-    let backend = match runtime.device {
-        DeviceKind::Auto => None,
-        DeviceKind::Cpu => Some(Backend::Cpu),
-        DeviceKind::Cuda => Some(Backend::Cuda),
-        DeviceKind::Vulkan => Some(Backend::Vulkan),
-        DeviceKind::Wgpu => Some(Backend::Wgpu),
-    };
     let mut notes = Vec::new();
-    let (backend, found) = match backend {
+    let (backend, found) = match named(runtime.device) {
         Some(backend) => {
             let found = backend.find().map_err(|why| TrainError::Setting {
                 problem: format!("runtime.device = \"{}\": {why}", backend.word()),
@@ -201,18 +194,24 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
 
 /// Counts the GPUs of a kind, software left out: what `devices = "all"` takes.
 pub fn count_gpus(kind: DeviceKind) -> usize {
-    let count = |backend: Backend| {
-        backend.find().map_or(0, |found| found.iter().filter(|found| found.hardware).count())
+    let found = match named(kind) {
+        Some(backend) => backend.find().ok().map(|found| (backend, found)),
+        None => automatic(&mut Vec::new()).ok(),
     };
+    match found {
+        Some((Backend::Cpu, _)) | None => 0,
+        Some((_, found)) => found.iter().filter(|found| found.hardware).count(),
+    }
+}
+
+/// Gives the backend that a recipe names; `None` where it leaves the choice.
+fn named(kind: DeviceKind) -> Option<Backend> {
     match kind {
-        DeviceKind::Cpu => 0,
-        DeviceKind::Cuda => count(Backend::Cuda),
-        DeviceKind::Vulkan => count(Backend::Vulkan),
-        DeviceKind::Wgpu => count(Backend::Wgpu),
-        DeviceKind::Auto => {
-            let gpus = [Backend::Cuda, Backend::Vulkan, Backend::Wgpu].into_iter().map(count);
-            gpus.into_iter().find(|count| *count > 0).unwrap_or(0)
-        }
+        DeviceKind::Auto => None,
+        DeviceKind::Cpu => Some(Backend::Cpu),
+        DeviceKind::Cuda => Some(Backend::Cuda),
+        DeviceKind::Vulkan => Some(Backend::Vulkan),
+        DeviceKind::Wgpu => Some(Backend::Wgpu),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Fine-tuning: a classifier, the whole encoder trained, from a checkpoint or from nothing.
 
-use super::Part;
 use super::Team;
 use super::TrainError;
 use super::evaluate::Evaluation;
@@ -63,9 +62,8 @@ impl Stage for Finetune {
             });
             let loss = |logits| soft_cross_entropy(logits, targets) * weight;
             if recompute {
-                return watch.time(Part::Backward, &device, || {
-                    let (loss, grads) = model::vit_backward(vit, imgs, factors.as_ref(), loss);
-                    Backward { loss, grads }
+                return Backward::recomputed(&watch, &device, || {
+                    model::vit_backward(vit, imgs, factors.as_ref(), loss)
                 });
             }
             Backward::of(vit, &watch, &device, |vit| {

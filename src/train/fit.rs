@@ -6,17 +6,16 @@ use super::Part;
 use super::Stop;
 use super::Team;
 use super::TrainError;
+use super::rows;
+use super::rows::Unread;
 use super::stage::Backward;
 use super::stage::Evaluated;
 use super::stage::Stage;
 use super::state::Place;
 use super::state::State;
-use super::state::Sums;
-use super::state::host;
-use super::state::host_finite;
+use super::state::tensor_file;
 use crate::checkpoint;
 use crate::checkpoint::Meta;
-use crate::checkpoint::TensorFile;
 use crate::data::Epoch;
 use crate::data::Loader;
 use crate::durable;
@@ -25,10 +24,8 @@ use crate::optim;
 use crate::optim::Schedule;
 use crate::random::Key;
 use crate::recipe::Steps;
-use crate::runs::EpochRow;
 use crate::runs::EpochsCsv;
 use crate::runs::RunError;
-use crate::runs::Validation;
 use burn::tensor::Tensor;
 use std::path::Path;
 use std::path::PathBuf;
@@ -142,8 +139,8 @@ pub(super) fn fit<S: Stage>(
         if !hands.team.rank.is_first() {
             continue;
         }
-        let row = row(&place, measured, started.elapsed().as_secs_f64(), &epochs_csv)?;
-        check_metrics(&row, dir)?;
+        let row = rows::row(&place, measured, started.elapsed().as_secs_f64(), &epochs_csv)?;
+        rows::check_metrics(&row, &dir.name)?;
         epochs_csv.put(row.clone())?;
         if plan.keep.contains(&epoch) {
             publish(stage, &state.model, dir, epoch)?;
@@ -254,9 +251,6 @@ fn gradient<S: Stage>(
 
 /// Adds up loss and gradients over the ranks, which meet here once an update, and agree on whether to stop after it.
 fn reduce(part: Backward, team: &Team, stop: bool) -> Result<(Backward, bool), TrainError> {
-    if team.rank.world() == 1 {
-        return Ok((part, stop));
-    }
     let device = part.loss.device();
     team.watch.time(Part::Communication, &device, || {
         let stop = team.rank.any(stop)?;
@@ -289,116 +283,11 @@ fn update<M: burn::module::Module>(
     norm
 }
 
-/// Losses and norms that are still on the device, and the rates they were made with.
-#[derive(Default)]
-struct Unread {
-    values: Vec<Tensor<1>>,
-    lrs: Vec<f64>,
-}
-
-impl Unread {
-    fn push(&mut self, loss: Tensor<1>, norm: Tensor<1>, lr: f64) {
-        self.values.push(loss);
-        self.values.push(norm);
-        self.lrs.push(lr);
-    }
-
-    fn len(&self) -> usize {
-        self.lrs.len()
-    }
-
-    /// Reads everything at once and adds it to the sums. A value that is not finite is an error that names its update.
-    fn read_into(&mut self, place: &mut Place, job: &str) -> Result<(), TrainError> {
-        if self.lrs.is_empty() {
-            return Ok(());
-        }
-        let count = self.values.len();
-        let all = Tensor::cat(std::mem::take(&mut self.values), 0);
-        let read = host(&all, &[count])?.values;
-        for (pair, lr) in read.chunks_exact(2).zip(std::mem::take(&mut self.lrs)) {
-            let sums = &mut place.sums;
-            sums.updates += 1;
-            for (what, value) in [("the loss", pair[0]), ("the gradient's norm", pair[1])] {
-                if !value.is_finite() {
-                    return Err(TrainError::NotFinite {
-                        what,
-                        value: f64::from(value),
-                        job: job.to_owned(),
-                        epoch: place.epoch,
-                        update: sums.updates,
-                        lr,
-                    });
-                }
-            }
-            sums.loss += f64::from(pair[0]);
-            sums.grad_norm += f64::from(pair[1]);
-            sums.lr += lr;
-        }
-        Ok(())
-    }
-}
-
 fn tell<M>(plan: &FitPlan, dir: &JobDir, state: &State<M>, lr: f64, hands: &Hands) {
     let Place { epoch, update, sums, .. } = state.place;
     let loss = (sums.updates > 0).then(|| sums.loss / sums.updates as f64);
     let step = (epoch - 1) * plan.steps.updates_per_epoch + update;
     hands.tell(Event::Updated { job: &dir.name, epoch, step, loss, lr });
-}
-
-/// Makes the row of a finished epoch.
-fn row(
-    place: &Place,
-    measured: Evaluated,
-    evaluation_s: f64,
-    csv: &EpochsCsv,
-) -> Result<EpochRow, TrainError> {
-    let Place { epoch, sums, .. } = *place;
-    let Sums { updates, images, train_s, data_wait_s, .. } = sums;
-    let validation = match measured {
-        Evaluated::Metrics(metrics) => {
-            let mut best = (metrics.top1, epoch);
-            // Backwards, so that the first of equal epochs is the best one.
-            for old in csv.read()?.iter().rev().filter(|row| row.epoch < epoch) {
-                match old.validation {
-                    Some(v) if v.acc1 >= best.0 => best = (v.acc1, old.epoch),
-                    _ => {}
-                }
-            }
-            Some(Validation {
-                loss: metrics.loss,
-                acc1: metrics.top1,
-                acc5: metrics.top5,
-                best_acc1: best.0,
-                best_epoch: best.1,
-            })
-        }
-        Evaluated::Nothing | Evaluated::Stopped => None,
-    };
-    let mean = |sum: f64| sum / updates as f64;
-    Ok(EpochRow {
-        epoch,
-        lr: mean(sums.lr),
-        train_loss: mean(sums.loss),
-        grad_norm: mean(sums.grad_norm),
-        validation,
-        images_per_s: images as f64 / train_s.max(1e-9),
-        seconds: train_s + evaluation_s,
-        data_wait_s,
-    })
-}
-
-fn check_metrics(row: &EpochRow, dir: &JobDir) -> Result<(), TrainError> {
-    match row.validation {
-        Some(validation) if !validation.loss.is_finite() => Err(TrainError::NotFinite {
-            what: "the validation loss",
-            value: validation.loss,
-            job: dir.name.clone(),
-            epoch: row.epoch,
-            update: 0,
-            lr: row.lr,
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// Makes an epoch's checkpoint appear.
@@ -408,11 +297,7 @@ pub(super) fn publish<S: Stage>(
     dir: &JobDir,
     epoch: usize,
 ) -> Result<(), TrainError> {
-    let mut file = TensorFile::default();
-    for param in stage.export(model) {
-        let tensor = host_finite(&param)?;
-        file.tensors.insert(param.name, tensor);
-    }
+    let file = tensor_file(stage.export(model))?;
     let meta = Meta { epoch, ..dir.meta.clone() };
     checkpoint::publish(&checkpoint::epoch_folder(&dir.path, epoch), &file, &meta)?;
     Ok(())

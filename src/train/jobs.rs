@@ -17,10 +17,9 @@ use super::imported;
 use super::linprobe::Linprobe;
 use super::pretrain::Pretrain;
 use super::state::State;
-use super::state::host;
+use super::state::tensor_file;
 use crate::checkpoint;
 use crate::checkpoint::Meta;
-use crate::checkpoint::TensorFile;
 use crate::data::CropRule;
 use crate::data::DataSet;
 use crate::data::Loader;
@@ -239,10 +238,7 @@ impl Work {
         let encoder = dims::encoder(&self.plan);
         let device = &self.device.device;
         let mae = Mae::zeros(&encoder, &dims::decoder(&self.plan.model), device);
-        let mut file = TensorFile::default();
-        for param in model::named(&model::init_mae(mae, self.plan.seed)) {
-            file.tensors.insert(param.name, host(&param.values, &param.shape)?);
-        }
+        let file = tensor_file(model::named(&model::init_mae(mae, self.plan.seed)))?;
         let vit = Vit::zeros(&encoder, self.data.facts.num_classes, global_pool, device);
         Ok(checkpoint::load_encoder(vit, &file, Path::new("the random encoder"))?)
     }

@@ -26,12 +26,14 @@ mod nccl;
 mod pretrain;
 mod ranks;
 mod replicas;
+mod rows;
 mod runner;
 mod schedule;
 mod self_check;
 mod stage;
 mod state;
 mod stop;
+mod tables;
 mod targets;
 mod watch;
 

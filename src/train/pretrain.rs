@@ -1,6 +1,5 @@
 //! Pre-training: a masked autoencoder learns to fill in what it does not see.
 
-use super::Part;
 use super::Team;
 use super::TrainError;
 use super::stage::Backward;
@@ -48,10 +47,8 @@ impl Stage for Pretrain {
             let masks = Masks::from_noise(&noise, patches, mask_ratio);
             let imgs = images(batch, range, in_chans, side, &device);
             if recompute {
-                return watch.time(Part::Backward, &device, || {
-                    let (loss, grads) =
-                        model::mae_backward(mae, imgs, &masks, norm_pix_loss, weight);
-                    Backward { loss, grads }
+                return Backward::recomputed(&watch, &device, || {
+                    model::mae_backward(mae, imgs, &masks, norm_pix_loss, weight)
                 });
             }
             Backward::of(mae, &watch, &device, |mae| {

@@ -2,8 +2,7 @@
 //!
 //! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r`, .. of an epoch, so that N ranks see what one rank sees
 //! that accumulates N times as long, and their sums differ by rounding alone. (So do the rates within an epoch, where its
-//! micro-batches are a multiple of N.) All ranks run the same loop and meet once an
-//! update; rank 0 alone writes and tells.
+//! micro-batches are a multiple of N.) All ranks run the same loop and meet once an update; rank 0 alone writes and tells.
 
 use super::Replicas;
 use super::TrainError;

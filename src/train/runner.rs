@@ -16,9 +16,9 @@ use super::jobs::Work;
 use super::jobs::source_file;
 use super::schedule;
 use super::schedule::HandsMaker;
-use super::schedule::Tables;
 use super::schedule::is_done;
 use super::self_check;
+use super::tables::Tables;
 use crate::data;
 use crate::data::DataSet;
 use crate::data::Labels;
@@ -146,11 +146,10 @@ impl Runner<'_> {
             row_written: Arc::new(move || tables.write()),
             watch: Watch::default(),
         };
-        let own = |job: &Job| job.stage != StageKind::Pretrain;
-        let left = jobs.iter().filter(|job| own(job) && !is_done(work, job)).count();
+        let left = jobs.iter().filter(|job| job.is_independent() && !is_done(work, job)).count();
         let apart = work.plan.is_job_parallel(left);
         let (side_by_side, together): (Vec<Job>, Vec<Job>) =
-            jobs.into_iter().partition(|job| apart && own(job));
+            jobs.into_iter().partition(|job| apart && job.is_independent());
         for job in together {
             if schedule::together(work, job, &hands, crew)? == End::Interrupted {
                 return Ok(End::Interrupted);

@@ -116,6 +116,16 @@ impl Backward {
         })
     }
 
+    /// Takes the loss and gradients of a pass that recomputes what it needs.
+    pub(super) fn recomputed(
+        watch: &Watch,
+        device: &Device,
+        pass: impl FnOnce() -> (Tensor<1>, Vec<Tensor<1>>),
+    ) -> Self {
+        let (loss, grads) = watch.time(Part::Backward, device, pass);
+        Self { loss, grads }
+    }
+
     /// Adds another's loss and gradients to these.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

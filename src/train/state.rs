@@ -120,8 +120,18 @@ pub(super) fn host(values: &Tensor<1>, shape: &[usize]) -> Result<HostTensor, Tr
     Ok(HostTensor { shape: shape.to_vec(), values })
 }
 
+/// Reads parameters to the host, by name, as a checkpoint holds them.
+pub(super) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainError> {
+    let mut file = TensorFile::default();
+    for param in params {
+        let tensor = host_finite(&param)?;
+        file.tensors.insert(param.name, tensor);
+    }
+    Ok(file)
+}
+
 /// Reads what is to be written: only finite values are.
-pub(super) fn host_finite(param: &NamedParam) -> Result<HostTensor, TrainError> {
+fn host_finite(param: &NamedParam) -> Result<HostTensor, TrainError> {
     let tensor = host(&param.values, &param.shape)?;
     if tensor.values.iter().all(|value| value.is_finite()) {
         return Ok(tensor);

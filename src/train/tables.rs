@@ -1,0 +1,45 @@
+//! The accuracy tables of a run and of its sweep, which every epoch brings up to date.
+
+use crate::recipe::Plan;
+use crate::recipe::Resolved;
+use crate::runs;
+use crate::runs::RunError;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+/// A run's tables, and a sweep's combined one.
+pub(super) struct Tables {
+    /// The folder that holds all runs.
+    pub runs: PathBuf,
+    pub plan: Arc<Plan>,
+    pub run: PathBuf,
+    pub all: Arc<Resolved>,
+    /// Jobs that run side by side write them in turn.
+    pub writing: Mutex<()>,
+}
+
+impl Tables {
+    /// Brings them up to date.
+    pub(super) fn write(&self) -> Result<(), RunError> {
+        let Self { plan, all, run, .. } = self;
+        if plan.finetune.is_none() && plan.linprobe.is_none() {
+            return Ok(());
+        }
+        let _in_turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let own: Vec<String> = plan.swept.iter().map(|(key, _)| key.clone()).collect();
+        runs::write_accuracy(run, &own, &runs::accuracy(plan, run, "")?)?;
+        if all.swept.is_empty() {
+            return Ok(());
+        }
+        let sweep = self.runs.join(&all.name);
+        let mut rows = Vec::new();
+        for point in &all.points {
+            let name = point.plan.name.strip_prefix(&format!("{}/", all.name));
+            let name = name.expect("a point's folder is in its sweep's");
+            rows.extend(runs::accuracy(&point.plan, &sweep.join(name), &format!("{name}/"))?);
+        }
+        runs::write_accuracy(&sweep, &all.swept, &rows)
+    }
+}
