@@ -160,3 +160,56 @@ pub fn write_accuracy(
     }
     durable::write(&path, &bytes).map_err(RunError::io(&path))
 }
+
+/// Reads `accuracy.csv` in `folder`: the swept keys, and the rows. Nothing where there is no table.
+pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyRow>), RunError> {
+    let path = folder.join("accuracy.csv");
+    if !path.is_file() {
+        return Ok(Default::default());
+    }
+    let damaged = |problem: String| RunError::Damaged { path: path.clone(), problem };
+    let mut reader = csv::Reader::from_path(&path).map_err(|e| damaged(e.to_string()))?;
+    let header: Vec<String> = match reader.headers() {
+        Ok(header) => header.iter().map(str::to_owned).collect(),
+        Err(e) => return Err(damaged(e.to_string())),
+    };
+    let Some(keys) = header.len().checked_sub(COLUMNS.len()) else {
+        return Err(damaged("not an accuracy table: columns are missing".to_owned()));
+    };
+    if header[keys..] != COLUMNS {
+        return Err(damaged(format!(
+            "not an accuracy table: its columns should be {}",
+            COLUMNS.join(",")
+        )));
+    }
+    let rows = reader.records().map(|record| {
+        let cells: Vec<String> = record?.iter().map(str::to_owned).collect();
+        let (swept, cells) = cells.split_at(keys);
+        Ok(from_cells(swept.to_vec(), cells))
+    });
+    let rows = rows.collect::<Result<_, csv::Error>>().map_err(|e| damaged(e.to_string()))?;
+    Ok((header[..keys].to_vec(), rows))
+}
+
+/// The row of the cells after the swept keys.
+fn from_cells(swept: Vec<String>, cells: &[String]) -> AccuracyRow {
+    let cell = |column: &str| {
+        let place = COLUMNS.iter().position(|name| *name == column).expect("a column of the table");
+        cells[place].clone()
+    };
+    let job = |stage: &str| JobCells {
+        top1: cell(&format!("{stage}_top1")),
+        top5: cell(&format!("{stage}_top5")),
+        best_top1: cell(&format!("{stage}_best_top1")),
+        best_epoch: if stage == "finetune" { cell("finetune_best_epoch") } else { String::new() },
+        run: cell(&format!("{stage}_run")),
+    };
+    AccuracyRow {
+        swept,
+        pretrain_epoch: cell("pretrain_epoch"),
+        annealed: cell("annealed"),
+        finetune: job("finetune"),
+        linprobe: job("linprobe"),
+        pretrain_loss: cell("pretrain_loss"),
+    }
+}

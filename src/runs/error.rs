@@ -12,6 +12,8 @@ pub enum RunError {
     Busy(PathBuf),
     #[error("{} holds a run of another recipe:\n{differences}hint: give this run another name (`--set name=...`), or start over with `--fresh`", path.display())]
     OtherRecipe { path: PathBuf, differences: String },
+    #[error("{}: no run here, and no sweep of runs\nhint: name a folder that `mae run` made, as runs/quickstart", .0.display())]
+    NoRun(PathBuf),
     #[error("{}: {problem}\nhint: repair it, or remove it: then what it belongs to starts over; `--fresh` starts the whole run over", path.display())]
     Damaged { path: PathBuf, problem: String },
     #[error("cannot use {}: {source}{}", path.display(), durable::hint(source))]

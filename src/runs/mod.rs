@@ -10,8 +10,10 @@ mod epochs;
 mod error;
 mod folder;
 mod provenance;
+mod results;
 
 pub use accuracy::AccuracyRow;
+pub use accuracy::JobCells;
 pub use accuracy::accuracy;
 pub use accuracy::write_accuracy;
 pub use epochs::EpochRow;
@@ -20,3 +22,6 @@ pub use epochs::Validation;
 pub use error::RunError;
 pub use folder::RunFolder;
 pub use provenance::Provenance;
+pub use results::JobResults;
+pub use results::Results;
+pub use results::read_results;

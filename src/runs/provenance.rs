@@ -1,9 +1,10 @@
 //! `provenance.json`: what made a run's numbers.
 
+use serde::Deserialize;
 use serde::Serialize;
 
 /// Where a run's numbers come from.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// This program's version.
     pub version: String,

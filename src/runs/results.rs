@@ -1,0 +1,123 @@
+//! A run read back from its folder: what a report and a comparison work with. It may still be going on.
+
+use super::EpochRow;
+use super::EpochsCsv;
+use super::Provenance;
+use super::RunError;
+use super::accuracy::AccuracyRow;
+use super::accuracy::read_accuracy;
+use crate::recipe::Recipe;
+use crate::recipe::StageKind;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// What one run left so far: a whole recipe's, or one point's of a sweep.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Results {
+    /// The run's folder.
+    pub path: PathBuf,
+    /// The folder below the sweep's, and the recipe's name before it: `mr/pretrain.mask_ratio=0.5`; or the name alone.
+    pub name: String,
+    /// Everything written out.
+    pub recipe: Recipe,
+    /// What made the numbers; `None` where the run has not begun.
+    pub provenance: Option<Provenance>,
+    /// The swept keys of this point, in the order of its table.
+    pub swept: Vec<String>,
+    /// `accuracy.csv`; empty without a fine-tuning or a probe.
+    pub accuracy: Vec<AccuracyRow>,
+    /// The jobs that have begun, the pre-training first.
+    pub jobs: Vec<JobResults>,
+}
+
+/// What one job left so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobResults {
+    pub stage: StageKind,
+    /// Its folder below the run's, with `/` between parts: `finetune/from-0800`.
+    pub dir: String,
+    pub epochs: Vec<EpochRow>,
+}
+
+/// Reads the run in `path`, or every point of the sweep in `path`, in the order of their names.
+///
+/// Fails where there is neither, or a file of a run cannot be read.
+pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
+    if path.join("recipe.toml").is_file() {
+        return Ok(vec![read_run(path)?]);
+    }
+    let entries = fs::read_dir(path).map_err(RunError::io(path))?;
+    let mut points: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.join("recipe.toml").is_file())
+        .collect();
+    points.sort();
+    if points.is_empty() {
+        return Err(RunError::NoRun(path.to_owned()));
+    }
+    points.iter().map(|point| read_run(point)).collect()
+}
+
+fn read_run(path: &Path) -> Result<Results, RunError> {
+    let file = path.join("recipe.toml");
+    let text = fs::read_to_string(&file).map_err(RunError::io(&file))?;
+    let recipe: Recipe = toml::from_str(&text).map_err(|e| RunError::Damaged {
+        path: file,
+        problem: format!("not the recipe of a run: {}", e.message()),
+    })?;
+    let (swept, accuracy) = read_accuracy(path)?;
+    Ok(Results {
+        path: path.to_owned(),
+        name: name(path, &recipe),
+        provenance: read_provenance(path)?,
+        swept,
+        accuracy,
+        jobs: read_jobs(path)?,
+        recipe,
+    })
+}
+
+fn name(path: &Path, recipe: &Recipe) -> String {
+    let folder = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let folder = folder.unwrap_or_else(|| path.display().to_string());
+    match &recipe.name {
+        Some(name) if recipe.sweep.is_some() => format!("{name}/{folder}"),
+        Some(name) => name.clone(),
+        None => folder,
+    }
+}
+
+fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
+    let file = path.join("provenance.json");
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let bytes = fs::read(&file).map_err(RunError::io(&file))?;
+    let read = serde_json::from_slice(&bytes);
+    read.map(Some).map_err(|e| RunError::Damaged { path: file, problem: e.to_string() })
+}
+
+fn read_jobs(path: &Path) -> Result<Vec<JobResults>, RunError> {
+    let mut jobs = Vec::new();
+    let mut add = |stage, dir: String| -> Result<(), RunError> {
+        let epochs = EpochsCsv::in_job(&path.join(&dir)).read()?;
+        if !epochs.is_empty() {
+            jobs.push(JobResults { stage, dir, epochs });
+        }
+        Ok(())
+    };
+    add(StageKind::Pretrain, StageKind::Pretrain.to_string())?;
+    for stage in [StageKind::Finetune, StageKind::Linprobe] {
+        let Ok(entries) = fs::read_dir(path.join(stage.to_string())) else { continue };
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+            .filter(|name| name.starts_with("from-"))
+            .collect();
+        names.sort();
+        for name in names {
+            add(stage, format!("{stage}/{name}"))?;
+        }
+    }
+    Ok(jobs)
+}
