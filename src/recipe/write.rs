@@ -8,7 +8,10 @@ use super::schema::Recipe;
 
 /// Keys that change how fast a run is, or what memory it takes, and nothing about what it computes (a schedule: but
 /// rounding).
-const NO_IDENTITY: [&str; 5] = [
+const NO_IDENTITY: [&str; 8] = [
+    "pretrain.published_batch_size",
+    "finetune.published_batch_size",
+    "linprobe.published_batch_size",
     "runtime.threads",
     "runtime.verify_device",
     "runtime.schedule",
@@ -67,6 +70,13 @@ pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
         .map(|(key, _)| (key.clone(), value(&a, key), value(&b, key)))
         .filter(|(_, in_a, in_b)| in_a != in_b)
         .collect()
+}
+
+/// Whether two recipes pre-train alike: all that differs is what follows the pre-training.
+pub fn same_pretraining(a: &Recipe, b: &Recipe) -> bool {
+    let after =
+        |key: &str| key.split('.').next().is_some_and(|t| ["finetune", "linprobe"].contains(&t));
+    a.pretrain.is_some() && differences(a, b).iter().all(|(key, ..)| after(key))
 }
 
 /// A value as TOML, floats as short as they can be read back: `0.75`, `1.5e-4`, `1.0`.

@@ -11,6 +11,7 @@ mod error;
 mod folder;
 mod provenance;
 mod results;
+mod tensorboard;
 
 pub use accuracy::AccuracyRow;
 pub use accuracy::JobCells;
@@ -24,4 +25,7 @@ pub use folder::RunFolder;
 pub use provenance::Provenance;
 pub use results::JobResults;
 pub use results::Results;
+pub use results::read_provenance;
 pub use results::read_results;
+pub use tensorboard::EpochSteps;
+pub use tensorboard::TensorBoard;

@@ -88,7 +88,8 @@ fn name(path: &Path, recipe: &Recipe) -> String {
     }
 }
 
-fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
+/// Reads `provenance.json` of the run in `path`; `None` where there is none.
+pub fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
     let file = path.join("provenance.json");
     if !file.is_file() {
         return Ok(None);

@@ -23,9 +23,12 @@ use crate::model;
 use crate::optim;
 use crate::optim::Schedule;
 use crate::random::Key;
+use crate::recipe::StageKind;
 use crate::recipe::Steps;
+use crate::runs::EpochSteps;
 use crate::runs::EpochsCsv;
 use crate::runs::RunError;
+use crate::runs::TensorBoard;
 use burn::tensor::Tensor;
 use std::path::Path;
 use std::path::PathBuf;
@@ -43,6 +46,7 @@ pub enum End {
 /// The numbers a job's loop works with.
 #[derive(Debug, Clone)]
 pub(super) struct FitPlan {
+    pub stage: StageKind,
     pub epochs: usize,
     pub accum_iter: usize,
     /// Images in a micro-step, on all devices together.
@@ -120,9 +124,10 @@ pub(super) fn fit<S: Stage>(
     hands.team.rank.any(false)?;
     announce(plan, dir, &state.place, hands);
     let epochs_csv = EpochsCsv::in_job(&dir.path);
+    let mut board = tensorboard(&state, plan, dir, hands)?;
     while state.place.epoch <= plan.epochs {
         let epoch = state.place.epoch;
-        let trained = train_epoch(stage, &mut state, loader, plan, dir, hands)?;
+        let trained = train_epoch(stage, &mut state, loader, plan, dir, hands, board.as_mut())?;
         let started = Instant::now();
         let measured = match trained {
             End::Interrupted => Evaluated::Stopped,
@@ -142,6 +147,9 @@ pub(super) fn fit<S: Stage>(
         let row = rows::row(&place, measured, started.elapsed().as_secs_f64(), &epochs_csv)?;
         rows::check_metrics(&row, &dir.name)?;
         epochs_csv.put(row.clone())?;
+        if let Some(board) = &mut board {
+            board.epoch(&epochs_csv.read()?)?;
+        }
         if plan.keep.contains(&epoch) {
             publish(stage, &state.model, dir, epoch)?;
         }
@@ -168,6 +176,23 @@ pub(super) fn finish(dir: &JobDir) -> Result<(), TrainError> {
     Ok(())
 }
 
+/// Opens the job's TensorBoard folder; the first rank's alone.
+fn tensorboard<M: burn::module::Module>(
+    state: &State<M>,
+    plan: &FitPlan,
+    dir: &JobDir,
+    hands: &Hands,
+) -> Result<Option<TensorBoard>, TrainError> {
+    if !hands.team.rank.is_first() {
+        return Ok(None);
+    }
+    let trained = model::named(&state.model).into_iter().filter(|param| param.trained);
+    let n_parameters = trained.map(|param| param.shape.iter().product::<usize>()).sum();
+    let steps = EpochSteps { accum_iter: plan.accum_iter, micro_steps: plan.steps.micro_steps };
+    let place = (state.place.epoch, state.place.update);
+    Ok(Some(TensorBoard::open(&dir.path, plan.stage, n_parameters, steps, place)?))
+}
+
 fn announce(plan: &FitPlan, dir: &JobDir, place: &Place, hands: &Hands) {
     hands.tell(Event::JobStarted {
         job: &dir.name,
@@ -186,6 +211,7 @@ fn train_epoch<S: Stage>(
     plan: &FitPlan,
     dir: &JobDir,
     hands: &Hands,
+    mut board: Option<&mut TensorBoard>,
 ) -> Result<End, TrainError> {
     let epoch = state.place.epoch;
     let key = Key { epoch, ..plan.key };
@@ -213,7 +239,11 @@ fn train_epoch<S: Stage>(
         unread.push(gradient.loss, norm, lr);
         if stop || unread.len() >= READ_EVERY || state.place.update == plan.steps.updates_per_epoch
         {
-            unread.read_into(&mut state.place, &dir.name)?;
+            let first = state.place.sums.updates + 1;
+            let updates = unread.read_into(&mut state.place, &dir.name)?;
+            if let Some(board) = &mut board {
+                board.updates(epoch, first, &updates)?;
+            }
         }
         tell(plan, dir, state, lr, hands);
         if stop {

@@ -153,7 +153,7 @@ impl Work {
     ) -> Result<End, TrainError> {
         let encoder = dims::encoder(&self.plan);
         let num_classes = self.data.facts.num_classes;
-        let vit = self.classifier(job, plan.global_pool)?;
+        let vit = self.classifier(job, plan.global_pool)?.freeze_below(plan.trained_blocks);
         let depth = encoder.depth;
         let rule = Rule::AdamW { beta_1: 0.9, beta_2: 0.999 };
         let (layer_decay, weight_decay) = (plan.layer_decay, plan.training.weight_decay);
@@ -285,6 +285,7 @@ impl Work {
             StageKind::Linprobe => Stage::Linprobe,
         };
         Ok(FitPlan {
+            stage,
             epochs: training.epochs,
             accum_iter: training.accum_iter,
             micro_batch: training.effective_batch_size / training.accum_iter,

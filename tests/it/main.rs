@@ -15,3 +15,4 @@ mod recipe_errors;
 mod recipes;
 mod resume;
 mod run_folder;
+mod sweep;
