@@ -23,7 +23,7 @@ pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
 }
 
 /// Gives the candidate that was probably meant by `text`.
-pub(super) fn word<'a>(
+pub fn word<'a>(
     text: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

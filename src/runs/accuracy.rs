@@ -11,7 +11,7 @@ use crate::recipe::StageKind;
 use std::path::Path;
 
 /// The columns after the swept keys, in order.
-const COLUMNS: [&str; 12] = [
+pub(super) const COLUMNS: [&str; 12] = [
     "pretrain_epoch",
     "annealed",
     "finetune_top1",
@@ -137,21 +137,7 @@ pub fn write_accuracy(
     let header = swept.iter().map(String::as_str).chain(COLUMNS);
     writer.write_record(header).expect("a vector takes every byte");
     for row in rows {
-        let AccuracyRow { finetune, linprobe, .. } = row;
-        let cells = row.swept.iter().chain([
-            &row.pretrain_epoch,
-            &row.annealed,
-            &finetune.top1,
-            &finetune.top5,
-            &finetune.best_top1,
-            &finetune.best_epoch,
-            &linprobe.top1,
-            &linprobe.top5,
-            &linprobe.best_top1,
-            &row.pretrain_loss,
-            &finetune.run,
-            &linprobe.run,
-        ]);
+        let cells = row.swept.iter().map(String::as_str).chain(row.cells());
         writer.write_record(cells).expect("every row has the header's columns");
     }
     let bytes = writer.into_inner().expect("a vector takes every byte");
@@ -183,33 +169,58 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
         )));
     }
     let rows = reader.records().map(|record| {
-        let cells: Vec<String> = record?.iter().map(str::to_owned).collect();
-        let (swept, cells) = cells.split_at(keys);
-        Ok(from_cells(swept.to_vec(), cells))
+        let record = record?;
+        let cell = |column: &str| {
+            let place = COLUMNS.iter().position(|name| *name == column).expect("a column");
+            record[keys + place].to_owned()
+        };
+        let swept = record.iter().take(keys).map(str::to_owned).collect();
+        Ok(AccuracyRow { swept, ..AccuracyRow::from_cells(cell) })
     });
     let rows = rows.collect::<Result<_, csv::Error>>().map_err(|e| damaged(e.to_string()))?;
     Ok((header[..keys].to_vec(), rows))
 }
 
-/// The row of the cells after the swept keys.
-fn from_cells(swept: Vec<String>, cells: &[String]) -> AccuracyRow {
-    let cell = |column: &str| {
-        let place = COLUMNS.iter().position(|name| *name == column).expect("a column of the table");
-        cells[place].clone()
-    };
-    let job = |stage: &str| JobCells {
-        top1: cell(&format!("{stage}_top1")),
-        top5: cell(&format!("{stage}_top5")),
-        best_top1: cell(&format!("{stage}_best_top1")),
-        best_epoch: if stage == "finetune" { cell("finetune_best_epoch") } else { String::new() },
-        run: cell(&format!("{stage}_run")),
-    };
-    AccuracyRow {
-        swept,
-        pretrain_epoch: cell("pretrain_epoch"),
-        annealed: cell("annealed"),
-        finetune: job("finetune"),
-        linprobe: job("linprobe"),
-        pretrain_loss: cell("pretrain_loss"),
+impl AccuracyRow {
+    /// The row whose cell in a column `cell` gives; without swept keys.
+    pub(super) fn from_cells(cell: impl Fn(&str) -> String) -> Self {
+        let job = |stage: &str| JobCells {
+            top1: cell(&format!("{stage}_top1")),
+            top5: cell(&format!("{stage}_top5")),
+            best_top1: cell(&format!("{stage}_best_top1")),
+            best_epoch: if stage == "finetune" {
+                cell("finetune_best_epoch")
+            } else {
+                String::new()
+            },
+            run: cell(&format!("{stage}_run")),
+        };
+        Self {
+            swept: Vec::new(),
+            pretrain_epoch: cell("pretrain_epoch"),
+            annealed: cell("annealed"),
+            finetune: job("finetune"),
+            linprobe: job("linprobe"),
+            pretrain_loss: cell("pretrain_loss"),
+        }
+    }
+
+    /// The cells, in the order of [`COLUMNS`].
+    pub(super) fn cells(&self) -> [&str; 12] {
+        let Self { finetune, linprobe, .. } = self;
+        [
+            &self.pretrain_epoch,
+            &self.annealed,
+            &finetune.top1,
+            &finetune.top5,
+            &finetune.best_top1,
+            &finetune.best_epoch,
+            &linprobe.top1,
+            &linprobe.top5,
+            &linprobe.best_top1,
+            &self.pretrain_loss,
+            &finetune.run,
+            &linprobe.run,
+        ]
     }
 }
