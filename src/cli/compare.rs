@@ -30,7 +30,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if args.csv.is_some() && args.csv == args.xlsx {
-        return Err(CliError::Usage("--csv and --xlsx name the same file\nhint: give each its own".to_owned()));
+        return Err(CliError::Usage(
+            "--csv and --xlsx name the same file\nhint: give each its own".to_owned(),
+        ));
     }
     let comparison = Comparison::read(&args.runs, &args.published)?;
     for file in args.csv.iter().chain(&args.xlsx) {

@@ -60,7 +60,8 @@ pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
             }
         }
     }
-    let rows = keys.into_iter().map(|key| (key.to_owned(), all.iter().map(|of| value(of, key)).collect()));
+    let rows =
+        keys.into_iter().map(|key| (key.to_owned(), all.iter().map(|of| value(of, key)).collect()));
     rows.filter(|(key, values): &(String, Vec<String>)| {
         let has = |of: &Settings| stage_of(key).is_none_or(|stage| has_stage(of, stage));
         let mut compared = all.iter().zip(values).filter(|(of, _)| has(of)).map(|(_, value)| value);
@@ -182,7 +183,8 @@ mod tests {
             recipe("seed = 1\n[pretrain]\nepochs = 8"),
             recipe("seed = 1\n[pretrain]\nepochs = 8\n[finetune]\nepochs = 6\nmixup = 0.5"),
         );
-        let row = |key: &str, values: [&str; 3]| (key.to_owned(), values.map(str::to_owned).to_vec());
+        let row =
+            |key: &str, values: [&str; 3]| (key.to_owned(), values.map(str::to_owned).to_vec());
         let expected =
             [row("finetune", ["set", NOT_SET, "set"]), row("finetune.epochs", ["5", NOT_SET, "6"])];
         assert_eq!(differing(&[&a, &b, &c]), expected);

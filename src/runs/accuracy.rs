@@ -8,6 +8,7 @@ use crate::recipe::Job;
 use crate::recipe::Plan;
 use crate::recipe::Source;
 use crate::recipe::StageKind;
+use std::fs;
 use std::path::Path;
 
 /// The columns after the swept keys, in order.
@@ -153,20 +154,16 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     if !path.is_file() {
         return Ok(Default::default());
     }
-    let damaged = |problem: String| RunError::Damaged { path: path.clone(), problem };
-    let mut reader = csv::Reader::from_path(&path).map_err(|e| damaged(e.to_string()))?;
+    let damaged = |problem: String| RunError::Table { path: path.clone(), problem };
+    let text = fs::read_to_string(&path).map_err(RunError::io(&path))?;
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header: Vec<String> = match reader.headers() {
         Ok(header) => header.iter().map(str::to_owned).collect(),
-        Err(e) => return Err(damaged(e.to_string())),
+        Err(e) => return Err(damaged(csv_problem(&text, &e))),
     };
-    let Some(keys) = header.len().checked_sub(COLUMNS.len()) else {
-        return Err(damaged("not an accuracy table: columns are missing".to_owned()));
-    };
+    let keys = header.len().saturating_sub(COLUMNS.len());
     if header[keys..] != COLUMNS {
-        return Err(damaged(format!(
-            "not an accuracy table: its columns should be {}",
-            COLUMNS.join(",")
-        )));
+        return Err(damaged(format!("its columns should be {}", COLUMNS.join(","))));
     }
     let rows = reader.records().map(|record| {
         let record = record?;
@@ -177,8 +174,30 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
         let swept = record.iter().take(keys).map(str::to_owned).collect();
         Ok(AccuracyRow { swept, ..AccuracyRow::from_cells(cell) })
     });
-    let rows = rows.collect::<Result<_, csv::Error>>().map_err(|e| damaged(e.to_string()))?;
+    let rows =
+        rows.collect::<Result<_, csv::Error>>().map_err(|e| damaged(csv_problem(&text, &e)))?;
     Ok((header[..keys].to_vec(), rows))
+}
+
+/// What is wrong with a table, with its line.
+pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
+    let problem = match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("{len} cells, the header has {expected_len}")
+        }
+        _ => error.to_string(),
+    };
+    match error.position() {
+        Some(position) => format!("line {}: {problem}", line_of(text, position)),
+        None => problem,
+    }
+}
+
+/// The line of a record, from 1. The reader's own count is one behind where lines end in CR LF.
+pub(super) fn line_of(text: &str, position: &csv::Position) -> usize {
+    let (before, after) = text.as_bytes().split_at((position.byte() as usize).min(text.len()));
+    let ended = before.iter().filter(|byte| **byte == b'\n').count();
+    1 + ended + usize::from(after.first() == Some(&b'\n'))
 }
 
 impl AccuracyRow {

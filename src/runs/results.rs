@@ -139,9 +139,11 @@ mod tests {
 
     #[test]
     fn points_are_in_the_order_of_their_numbers() {
-        let mut names = ["b=1600,seed=10", "b=1600,seed=9", "b=800,seed=1", "b=1.5e-4,seed=1", "a=x,s=1"];
+        let mut names =
+            ["b=1600,seed=10", "b=1600,seed=9", "b=800,seed=1", "b=1.5e-4,seed=1", "a=x,s=1"];
         names.sort_by_cached_key(|name| natural(name));
-        let expected = ["a=x,s=1", "b=1.5e-4,seed=1", "b=800,seed=1", "b=1600,seed=9", "b=1600,seed=10"];
+        let expected =
+            ["a=x,s=1", "b=1.5e-4,seed=1", "b=800,seed=1", "b=1600,seed=9", "b=1600,seed=10"];
         assert_eq!(names, expected);
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn accuracy(
     {
         let series = groups(comparison, sheet, y);
         if !series.is_empty() {
-            let title = format!("{title}: top-1 % against the pre-training epoch");
+            let title = format!("{title}, top-1 %");
             let mut chart = chart(&title, "pre-training epoch", "top-1 %", true);
             fill(&mut chart, "summary", sheet, &series, ("pretrain_epoch", y));
             page.insert_chart_with_offset(below + 1, left, &chart, 4, 4)?;
@@ -58,7 +58,9 @@ pub(super) fn accuracy(
 
 /// The rows of each group's first run, up to the last that has an epoch.
 fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<Rows> {
-    let (Some(x), Some(y)) = (sheet.column("pretrain_epoch"), sheet.column(y)) else { return Vec::new() };
+    let (Some(x), Some(y)) = (sheet.column("pretrain_epoch"), sheet.column(y)) else {
+        return Vec::new();
+    };
     let mut starts = vec![0];
     for run in &comparison.runs {
         starts.push(starts[starts.len() - 1] + run.rows.len());
@@ -97,7 +99,11 @@ pub(super) fn epochs(
         .collect();
     let beside = sheet.header.len() as u16 + 1;
     let mut row = 1;
-    for (y, title) in [("val_acc1", "Validation top-1 %"), ("train_loss", "Training loss"), ("val_loss", "Validation loss")] {
+    for (y, title) in [
+        ("val_acc1", "Validation top-1 %"),
+        ("train_loss", "Training loss"),
+        ("val_loss", "Validation loss"),
+    ] {
         if sheet.column(y).is_some() {
             let mut chart = chart(&format!("{title} by epoch"), "epoch", title, false);
             fill(&mut chart, name, sheet, &jobs, ("epoch", y));
@@ -109,7 +115,8 @@ pub(super) fn epochs(
 }
 
 fn chart(title: &str, x: &str, y: &str, points: bool) -> Chart {
-    let kind = if points { ChartType::ScatterStraightWithMarkers } else { ChartType::ScatterStraight };
+    let kind =
+        if points { ChartType::ScatterStraightWithMarkers } else { ChartType::ScatterStraight };
     let mut chart = Chart::new(kind);
     chart.title().set_name(title);
     chart.x_axis().set_name(x);

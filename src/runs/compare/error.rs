@@ -19,7 +19,9 @@ pub enum CompareError {
     Table { place: String, problem: String, hint: &'static str },
     #[error("nothing published is called `{name}`; there are {known}{}", near.map(|near| format!("\nhint: did you mean `{near}`?")).unwrap_or_default())]
     UnknownPublished { name: String, known: String, near: Option<&'static str> },
-    #[error("one run alone is nothing to compare: {0}\nhint: name another run, or put published figures beside it: --published NAME")]
+    #[error(
+        "one run alone is nothing to compare: {0}\nhint: name another run, or put published figures beside it: --published NAME"
+    )]
     Alone(String),
     #[error("{}: {problem}\nhint: {hint}", path.display())]
     Output { path: PathBuf, problem: String, hint: &'static str },

@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_a_table_of_its_own_with_the_leading_column() {
-        let column = |head: &str, cell: Cell| Column { head: vec![head.to_owned()], cells: vec![cell] };
+        let column =
+            |head: &str, cell: Cell| Column { head: vec![head.to_owned()], cells: vec![cell] };
         let wide = "x".repeat(60);
         let columns = [
             column("run", Cell::text("a")),

@@ -15,8 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-const WHAT: &str =
-    "name a run's or a sweep's folder (runs/quickstart), a table (accuracy.csv) or the official code's log.txt";
+const WHAT: &str = "name a run's or a sweep's folder (runs/quickstart), a table (accuracy.csv) or the official code's log.txt";
 
 /// Reads everything, in the order of the arguments; what two of them name is there once.
 pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, CompareError> {
@@ -36,7 +35,8 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
         }
     }
     // A sweep of which one point has begun is named by its own folder.
-    let itself = |argument: &String| Path::new(argument).canonicalize().ok().as_ref() == seen.first();
+    let itself =
+        |argument: &String| Path::new(argument).canonicalize().ok().as_ref() == seen.first();
     if runs.len() == 1 && names.is_empty() && arguments.first().is_none_or(itself) {
         return Err(CompareError::Alone(runs[0].place.clone()));
     }
@@ -62,11 +62,8 @@ fn read_argument(argument: &str) -> Result<Vec<Run>, CompareError> {
         return read_pattern(argument);
     }
     let below = Path::new("runs").join(argument);
-    let hint = if below.is_dir() {
-        format!("did you mean {}?", below.display())
-    } else {
-        WHAT.to_owned()
-    };
+    let hint =
+        if below.is_dir() { format!("did you mean {}?", below.display()) } else { WHAT.to_owned() };
     Err(CompareError::NotThere { path: argument.to_owned(), hint })
 }
 
@@ -100,11 +97,10 @@ fn from_results(results: Results) -> Result<Run, CompareError> {
     let swept = if results.swept.is_empty() { sweep.collect() } else { results.swept.clone() };
     let rows = if results.accuracy.is_empty() { losses(&results) } else { results.accuracy };
     let rows = rows.into_iter().enumerate().map(|(index, cells)| {
-        Row::of(cells, String::new()).map_err(|problem| CompareError::Table {
-            place: format!("{}:{}", results.path.join("accuracy.csv").display(), index + 2),
-            problem,
-            hint: "give `mae run` again: it writes the table anew",
-        })
+        let path = results.path.join("accuracy.csv");
+        let refuse =
+            |problem| RunError::Table { path, problem: format!("line {}: {problem}", index + 2) };
+        Row::of(cells, String::new()).map_err(|problem| refuse(problem).into())
     });
     let mut run = Run {
         name: results.name.clone(),
@@ -115,7 +111,7 @@ fn from_results(results: Results) -> Result<Run, CompareError> {
         swept,
         unfinished: results.provenance.as_ref().is_none_or(|p| p.finished_unix_s.is_none()),
         data_fingerprint: results.provenance.map(|p| p.data_fingerprint),
-        rows: rows.collect::<Result<_, _>>()?,
+        rows: rows.collect::<Result<_, CompareError>>()?,
         curves: results.jobs.into_iter().map(Into::into).collect(),
         ..Run::default()
     };

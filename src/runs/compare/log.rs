@@ -41,9 +41,8 @@ pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, Compa
         Some(_) if probe => StageKind::Linprobe,
         Some(_) => StageKind::Finetune,
     };
-    let row = Row::of(row(stage, &points, last), String::new()).map_err(|problem| {
-        CompareError::Table { place: place.to_owned(), problem, hint: HINT }
-    })?;
+    let row = Row::of(row(stage, &points, last), String::new())
+        .map_err(|problem| CompareError::Table { place: place.to_owned(), problem, hint: HINT })?;
     let curve = Curve { stage, dir: stage.to_string(), points };
     Ok(Run {
         name: name.to_owned(),
@@ -90,7 +89,8 @@ fn row(stage: StageKind, points: &[Point], last: &Point) -> AccuracyRow {
     match stage {
         StageKind::Pretrain => {
             row.pretrain_epoch = last.epoch.to_string();
-            row.pretrain_loss = last.train_loss.map(|loss| format!("{loss:.5}")).unwrap_or_default();
+            row.pretrain_loss =
+                last.train_loss.map(|loss| format!("{loss:.5}")).unwrap_or_default();
         }
         StageKind::Finetune => row.finetune = cells,
         StageKind::Linprobe => row.linprobe = JobCells { best_epoch: String::new(), ..cells },
@@ -105,8 +105,10 @@ mod tests {
     #[test]
     fn the_last_epoch_is_the_result_and_a_resumed_run_replaces_its_epochs() {
         let line = |epoch: usize, acc: f64| {
-            format!("{{\"train_lr\": 1e-3, \"train_loss\": 2.5, \"test_loss\": 1.0, \"test_acc1\": {acc}, \
-                \"test_acc5\": 97.0, \"epoch\": {epoch}, \"n_parameters\": 86567656}}\n")
+            format!(
+                "{{\"train_lr\": 1e-3, \"train_loss\": 2.5, \"test_loss\": 1.0, \"test_acc1\": {acc}, \
+                \"test_acc5\": 97.0, \"epoch\": {epoch}, \"n_parameters\": 86567656}}\n"
+            )
         };
         let text = [line(0, 80.0), line(1, 85.0), line(1, 83.7), line(2, 83.664)].concat();
         let run = read_log("log.txt", "a/log.txt", &text).unwrap();
@@ -129,7 +131,9 @@ mod tests {
     fn a_line_that_is_not_json_is_named() {
         let error = |text: &str| read_log("l", "l.txt", text).unwrap_err().to_string();
         let good = "{\"train_loss\": 0.41, \"epoch\": 0}\n";
-        assert!(error(&format!("{good}\n{{\"train_loss\": NaN}}\n")).starts_with("l.txt:3: not JSON"));
+        assert!(
+            error(&format!("{good}\n{{\"train_loss\": NaN}}\n")).starts_with("l.txt:3: not JSON")
+        );
         assert!(error("{\"epoch\": 1}").starts_with("l.txt:1: the line has neither"));
         assert!(error("\n").contains("no epochs"));
     }

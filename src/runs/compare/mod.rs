@@ -162,7 +162,8 @@ impl Comparison {
             return refuse("a folder, not a file", "name a file in it");
         }
         let read = path.canonicalize().is_ok_and(|path| {
-            let places = self.runs.iter().filter_map(|run| Path::new(&run.place).canonicalize().ok());
+            let places =
+                self.runs.iter().filter_map(|run| Path::new(&run.place).canonicalize().ok());
             places.into_iter().any(|place| path.starts_with(place))
         });
         if read {
@@ -182,10 +183,7 @@ impl Comparison {
         let first = self.groups.first().filter(|first| *first != group)?;
         let (a, b) = (self.measured(first, key, metric)?, self.measured(group, key, metric)?);
         let images = self.val_images(first).or_else(|| self.val_images(group));
-        Some(Difference {
-            points: b.mean - a.mean,
-            noise: seeds::noise(&a, &b, images),
-        })
+        Some(Difference { points: b.mean - a.mean, noise: seeds::noise(&a, &b, images) })
     }
 
     fn val_images(&self, group: &[usize]) -> Option<usize> {
@@ -240,7 +238,8 @@ impl Origin {
 
     /// Whether both are points of one series: along `epochs` they are.
     fn is_series_of(&self, other: &Self) -> bool {
-        let value = |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };
+        let value =
+            |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };
         self.model == other.model && self.variant == other.variant && value(self) == value(other)
     }
 }
@@ -248,7 +247,8 @@ impl Origin {
 impl Row {
     /// Reads the numbers of cells; the error names the column.
     fn of(cells: AccuracyRow, source: String) -> Result<Self, String> {
-        let refuse = |column: &str, text: &str, what: &str| format!("{column} `{text}` is not {what}");
+        let refuse =
+            |column: &str, text: &str, what: &str| format!("{column} `{text}` is not {what}");
         let number = |column: &str, text: &str, most: f64| match text.parse::<f64>() {
             _ if text.is_empty() => Ok(None),
             Ok(number) if (0.0..=most).contains(&number) => Ok(Some(number)),
@@ -257,7 +257,9 @@ impl Row {
         let epoch = match cells.pretrain_epoch.parse() {
             _ if cells.pretrain_epoch.is_empty() => None,
             Ok(epoch) => Some(epoch),
-            Err(_) => return Err(refuse("pretrain_epoch", &cells.pretrain_epoch, "a whole number")),
+            Err(_) => {
+                return Err(refuse("pretrain_epoch", &cells.pretrain_epoch, "a whole number"));
+            }
         };
         let annealed = match cells.annealed.as_str() {
             "" => None,
@@ -270,7 +272,8 @@ impl Row {
                 number(column, text, 100.0)?;
             }
         }
-        let run = if cells.finetune.run.is_empty() { &cells.linprobe.run } else { &cells.finetune.run };
+        let run =
+            if cells.finetune.run.is_empty() { &cells.linprobe.run } else { &cells.finetune.run };
         let file = if epoch.is_none() { run.rsplit('/').next().unwrap_or_default() } else { "" };
         Ok(Self {
             key: Key { epoch, annealed, file: file.to_owned() },

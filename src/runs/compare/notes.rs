@@ -20,7 +20,8 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
     if !unknown.is_empty() {
         notes.push(format!("The recipe of {} is not known.", unknown.join(", ")));
     }
-    let rows: usize = hidden.iter().flat_map(|g| g.iter()).map(|run| comparison.runs[*run].rows.len()).sum();
+    let rows: usize =
+        hidden.iter().flat_map(|g| g.iter()).map(|run| comparison.runs[*run].rows.len()).sum();
     if rows > 0 {
         notes.push(format!("Published figures of other models are not shown: {rows} rows; --csv and --xlsx have them."));
     }
@@ -34,9 +35,12 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     for metric in [Metric::Finetune, Metric::Linprobe] {
         for key in &comparison.keys {
             for (_, group) in shown {
-                let Some(difference) = comparison.against_first(group, key, metric) else { continue };
+                let Some(difference) = comparison.against_first(group, key, metric) else {
+                    continue;
+                };
                 let first = comparison.groups[0].as_slice();
-                let runs = |of: &[usize]| comparison.measured(of, key, metric).map_or(0, |m| m.runs);
+                let runs =
+                    |of: &[usize]| comparison.measured(of, key, metric).map_or(0, |m| m.runs);
                 let (a, b) = (runs(first), runs(group));
                 seeds |= a > 1 || b > 1;
                 single |= a == 1 || b == 1;
@@ -94,6 +98,10 @@ fn data(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let first = shown.iter().find_map(|(_, group)| fingerprint(group))?;
     let others = shown.iter().filter(|(_, group)| fingerprint(group).is_some_and(|f| f != first));
     let others: Vec<String> = others.map(|(number, _)| format!("[{number}]")).collect();
-    (!others.is_empty())
-        .then(|| format!("{} saw other data than the first run (fingerprints in provenance.json).", others.join(", ")))
+    (!others.is_empty()).then(|| {
+        format!(
+            "{} saw other data than the first run (fingerprints in provenance.json).",
+            others.join(", ")
+        )
+    })
 }

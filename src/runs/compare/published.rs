@@ -28,7 +28,9 @@ pub(super) fn published(name: &str) -> Result<Vec<Run>, CompareError> {
         });
     };
     let mut runs = read_table(name, name, text)?;
-    runs.iter_mut().for_each(|run| run.published = true);
+    for run in &mut runs {
+        run.published = true;
+    }
     Ok(runs)
 }
 
@@ -62,8 +64,8 @@ mod tests {
         let annealed: Vec<_> =
             paddle[0].rows.iter().map(|row| (row.key.epoch, row.key.annealed)).collect();
         assert_eq!(annealed.len(), 7);
-        assert!(annealed.iter().all(|(epoch, annealed)| {
-            *annealed == Some(*epoch == Some(1600))
-        }));
+        assert!(
+            annealed.iter().all(|(epoch, annealed)| { *annealed == Some(*epoch == Some(1600)) })
+        );
     }
 }

@@ -127,7 +127,9 @@ pub(super) fn groups(comparison: &Comparison) -> Option<Sheet> {
     let mut rows = Vec::new();
     for group in &comparison.groups {
         let runs: Vec<&Run> = group.iter().map(|run| &comparison.runs[*run]).collect();
-        for key in comparison.keys.iter().filter(|key| runs.iter().any(|run| run.row(key).is_some())) {
+        for key in
+            comparison.keys.iter().filter(|key| runs.iter().any(|run| run.row(key).is_some()))
+        {
             let mut cells = vec![text::label(comparison, group), text::seeds(&runs)];
             cells.extend(settings.iter().map(|s| setting(s.values[group[0]].as_deref())));
             cells.push(key.epoch.map(|epoch| epoch.to_string()).unwrap_or_default());

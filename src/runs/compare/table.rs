@@ -7,43 +7,43 @@ use super::Run;
 use crate::recipe;
 use crate::runs::AccuracyRow;
 use crate::runs::accuracy::COLUMNS;
+use crate::runs::accuracy::csv_problem;
+use crate::runs::accuracy::line_of;
 
 /// What a published table has beside them.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
-const HINT: &str =
-    "a table has accuracy.csv's columns, pretrain_epoch and finetune_top1 or linprobe_top1 at least";
+const HINT: &str = "a table has accuracy.csv's columns, pretrain_epoch and finetune_top1 or linprobe_top1 at least";
 
 /// Reads a table; `place` names it in errors, `name` in what is shown.
 ///
 /// Columns in front of `pretrain_epoch` are settings, as swept keys are. A run is what has the same settings, model,
 /// variant and value; two rows of one start are two runs.
 pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>, CompareError> {
-    let refuse = |line: Option<u64>, problem: String| {
-        let place = line.map_or_else(|| place.to_owned(), |line| format!("{place}:{line}"));
+    let refuse = |problem: String| {
+        let place = place.to_owned();
         CompareError::Table { place, problem, hint: HINT }
     };
-    let mut reader = csv::Reader::from_reader(text.trim_start_matches('\u{feff}').as_bytes());
-    let header = reader.headers().map_err(|e| refuse(Some(1), e.to_string()))?.clone();
-    let settings = check_header(&header).map_err(|problem| refuse(Some(1), problem))?;
+    let text = text.trim_start_matches('\u{feff}');
+    let broken = |e: csv::Error| refuse(csv_problem(text, &e));
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().map_err(broken)?.clone();
+    let settings = check_header(&header).map_err(refuse)?;
     let mut runs: Vec<Run> = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|e| {
-            let line = e.position().map(csv::Position::line);
-            refuse(line, csv_problem(&e))
-        })?;
-        let line = record.position().map(csv::Position::line);
+        let record = record.map_err(broken)?;
         let cell = |column: &str| {
             let place = header.iter().position(|head| head == column);
             place.map_or_else(String::new, |place| record[place].trim().to_owned())
         };
-        let row = Row::of(AccuracyRow::from_cells(cell), cell("source"))
-            .map_err(|problem| refuse(line, problem))?;
+        let row = Row::of(AccuracyRow::from_cells(cell), cell("source")).map_err(|problem| {
+            let line = record.position().map_or(0, |position| line_of(text, position));
+            refuse(format!("line {line}: {problem}"))
+        })?;
         let settings = settings.iter().map(|key| (key.clone(), cell(key))).collect();
-        let run = one_row(name, place, settings, origin(&header, &cell));
-        add(&mut runs, run, row);
+        add(&mut runs, one_row(name, place, settings, origin(&header, &cell)), row);
     }
     if runs.is_empty() {
-        return Err(refuse(None, "the table has no rows".to_owned()));
+        return Err(refuse("the table has no rows".to_owned()));
     }
     runs.iter_mut().for_each(Run::sort_rows);
     Ok(runs)
@@ -74,15 +74,6 @@ fn check_header(header: &csv::StringRecord) -> Result<Vec<String>, String> {
         settings.push(head.to_owned());
     }
     Ok(settings)
-}
-
-fn csv_problem(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} cells, the header has {expected_len}")
-        }
-        _ => error.to_string(),
-    }
 }
 
 fn origin(header: &csv::StringRecord, cell: &impl Fn(&str) -> String) -> Option<Origin> {
@@ -150,18 +141,20 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_table_is_said_with_its_line() {
         for (text, expected) in [
-            ("", "t.csv:1: not a table of accuracies"),
+            ("", "t.csv: not a table of accuracies"),
             ("pretrain_epoch,finetune_top1\n", "t.csv: the table has no rows"),
-            ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv:1: there is no column finetune_top1"),
+            ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: there is no column finetune_top1"),
             ("pretrain_epoch,finetune_top1,linprobe_top\n", "did you mean linprobe_top1?"),
-            ("pretrain_epoch,finetune_top1\n8,1\n9\n", "t.csv:3: 1 cells, the header has 2"),
-            ("pretrain_epoch,finetune_top1\n8,83.6 %\n", "t.csv:2: finetune_top1 `83.6 %`"),
-            ("pretrain_epoch,finetune_top1\n8,nan\n", "t.csv:2: finetune_top1 `nan`"),
-            ("pretrain_epoch,finetune_top1\n8.5,1\n", "t.csv:2: pretrain_epoch `8.5`"),
-            ("pretrain_epoch,annealed,finetune_top1\n8,yes,1\n", "t.csv:2: annealed `yes`"),
+            ("pretrain_epoch,finetune_top1\n8,1\n9\n", "t.csv: line 3: 1 cells, the header has 2"),
+            ("pretrain_epoch,finetune_top1\n8,83.6 %\n", "t.csv: line 2: finetune_top1 `83.6 %`"),
+            ("pretrain_epoch,finetune_top1\n8,nan\n", "t.csv: line 2: finetune_top1 `nan`"),
+            ("pretrain_epoch,finetune_top1\n8.5,1\n", "t.csv: line 2: pretrain_epoch `8.5`"),
+            ("pretrain_epoch,annealed,finetune_top1\n8,yes,1\n", "t.csv: line 2: annealed `yes`"),
         ] {
             let error = error(text);
             assert!(error.contains(expected) && error.contains("\nhint: "), "{text}: {error}");
+            // Lines that end as RFC 4180 has it, too.
+            assert_eq!(self::error(&text.replace('\n', "\r\n")), error);
         }
     }
 }

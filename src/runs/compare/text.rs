@@ -63,7 +63,8 @@ fn legend(comparison: &Comparison, shown: &Shown) -> Vec<String> {
         cells(&|_, group| shortened(&label(comparison, group), LABEL)),
         cells(&|_, group| state(comparison, group)),
     ];
-    let width = |cells: &Vec<String>| cells.iter().map(|cell| grid::length(cell)).max().unwrap_or(0) + 2;
+    let width =
+        |cells: &Vec<String>| cells.iter().map(|cell| grid::length(cell)).max().unwrap_or(0) + 2;
     columns.retain(|cells| width(cells) > 2);
     let left = grid::WIDTH.saturating_sub(2 + columns.iter().map(width).sum::<usize>());
     columns.push(cells(&|_, group| shortened(place(comparison, group), left.max(20))));
@@ -100,7 +101,7 @@ fn without_seed(label: &str) -> String {
 fn state(comparison: &Comparison, group: &[usize]) -> String {
     let runs: Vec<&Run> = group.iter().map(|run| &comparison.runs[*run]).collect();
     let unfinished = runs.iter().filter(|run| run.unfinished).count();
-    let seeds = seeds(&runs);
+    let seeds = format!("seeds {}", seeds(&runs));
     match (group.len(), unfinished) {
         (1, 0) => String::new(),
         (1, _) => "not finished".to_owned(),
@@ -109,10 +110,10 @@ fn state(comparison: &Comparison, group: &[usize]) -> String {
     }
 }
 
-/// The seeds of a group in words.
+/// The seeds of a group.
 pub(super) fn seeds(runs: &[&Run]) -> String {
     let seeds: Vec<&str> = runs.iter().filter_map(|run| run.setting("seed")).collect();
-    format!("seeds {}", seeds.join(" "))
+    seeds.join(" ")
 }
 
 fn place<'a>(comparison: &'a Comparison, group: &[usize]) -> &'a str {
@@ -139,12 +140,14 @@ fn settings(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     let shown: Vec<_> =
         shown.iter().copied().filter(|(_, group)| !comparison.runs[group[0]].published).collect();
     let rows = comparison.settings.iter().filter_map(|setting| {
-        let values: Vec<String> = shown.iter().map(|(_, group)| value(&setting.values, group)).collect();
+        let values: Vec<String> =
+            shown.iter().map(|(_, group)| value(&setting.values, group)).collect();
         let differs = values.iter().any(|value| *value != values[0]);
         differs.then(|| (setting.key.clone(), values))
     });
     let rows: Vec<(String, Vec<String>)> = rows.collect();
-    let known = shown.iter().filter(|(_, group)| comparison.runs[group[0]].recipe.is_some()).count();
+    let known =
+        shown.iter().filter(|(_, group)| comparison.runs[group[0]].recipe.is_some()).count();
     if rows.is_empty() {
         return match known {
             0 | 1 => Vec::new(),
@@ -157,7 +160,9 @@ fn settings(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     if shown.len() <= SIDE_BY_SIDE {
         let keys = rows.iter().map(|(key, _)| Cell::text(key)).collect();
         let mut columns = vec![Column { head: vec![String::new()], cells: keys }];
-        for (index, head) in heads(comparison, &shown, HEADINGS / shown.len() - 2).into_iter().enumerate() {
+        for (index, head) in
+            heads(comparison, &shown, HEADINGS / shown.len() - 2).into_iter().enumerate()
+        {
             let cells = rows.iter().map(|(_, values)| cell(&values[index])).collect();
             columns.push(Column { head: vec![head], cells });
         }
@@ -198,15 +203,19 @@ fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec
     if keys.is_empty() {
         return None;
     }
-    let shown: Vec<_> =
-        shown.iter().copied().filter(|(_, g)| keys.iter().any(|key| has(key, g)) || !loss).collect();
+    let shown: Vec<_> = shown
+        .iter()
+        .copied()
+        .filter(|(_, g)| keys.iter().any(|key| has(key, g)) || !loss)
+        .collect();
     let title = match metric {
         Metric::Finetune => "fine-tuning: top-1 %, and points against [1]",
         Metric::Linprobe => "linear probe: top-1 %, and points against [1]",
         Metric::PretrainLoss => "pre-training: loss, and difference to [1]",
     };
     let cell = |group: &[usize], key: &Key| cell(comparison, group, key, metric);
-    let annealed = |key: &Key| key.annealed.map_or("", |yes| if yes { "1" } else { "0" }).to_owned();
+    let annealed =
+        |key: &Key| key.annealed.map_or("", |yes| if yes { "1" } else { "0" }).to_owned();
     let mut columns = Vec::new();
     let lead = if shown.len() <= SIDE_BY_SIDE {
         let lead = |head: &str, text: &dyn Fn(&Key) -> String| Column {
@@ -246,7 +255,7 @@ fn has_loss_alone(comparison: &Comparison, group: &[usize]) -> bool {
 fn epoch(key: &Key) -> String {
     match (key.epoch, key.file.as_str()) {
         (Some(epoch), _) => epoch.to_string(),
-        (None, "") => "file".to_owned(),
+        (None, "") => "?".to_owned(),
         (None, file) => file.to_owned(),
     }
 }

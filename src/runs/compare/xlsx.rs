@@ -93,7 +93,8 @@ fn epochs(curves: &[&Curve]) -> Sheet {
     let mut header = vec!["run".to_owned(), "epoch".to_owned()];
     header.extend(there.iter().map(|(head, _)| (*head).to_owned()));
     let rows = points().map(|(curve, point)| {
-        let values = there.iter().map(|(_, get)| get(point).map_or_else(String::new, |v| v.to_string()));
+        let values =
+            there.iter().map(|(_, get)| get(point).map_or_else(String::new, |v| v.to_string()));
         [curve.dir.clone(), point.epoch.to_string()].into_iter().chain(values).collect()
     });
     Sheet { rows: rows.collect(), header }
@@ -117,9 +118,10 @@ fn add<'a>(
         for (column, text) in row.iter().enumerate().filter(|(_, text)| !text.is_empty()) {
             let (y, x, head) = (index as u32 + 1, column as u16, sheet.header[column].as_str());
             match sheet.number(index, column) {
-                Some(number) if is_percent(head) => page.write_number_with_format(y, x, number, &percent)?,
+                Some(number) if is_percent(head) => {
+                    page.write_number_with_format(y, x, number, &percent)?
+                }
                 Some(number) => page.write_number(y, x, number)?,
-                None if text == "true" || text == "false" => page.write_boolean(y, x, text == "true")?,
                 None => page.write_string(y, x, text)?,
             };
         }
