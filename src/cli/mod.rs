@@ -5,6 +5,7 @@
 
 mod bench;
 mod checkpoint_args;
+mod compare;
 mod convert;
 mod error;
 mod eval;
@@ -45,6 +46,7 @@ enum Command {
     Plan(plan::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Compare(compare::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
     Convert(convert::Args),
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Bench(bench::Bench::Train(args)) => bench::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Verify(args) => verify::run(args),

@@ -1,6 +1,7 @@
 //! What a user can see, a module a promise.
 
 mod checkpoints;
+mod compare;
 mod counts;
 mod data;
 mod devices;
