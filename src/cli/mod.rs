@@ -13,6 +13,7 @@ mod plan;
 mod predict;
 mod progress;
 mod recipe_args;
+mod reconstruct;
 mod run;
 mod schema;
 mod verify;
@@ -45,6 +46,7 @@ enum Command {
     Plan(plan::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Reconstruct(reconstruct::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
     Convert(convert::Args),
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Reconstruct(args) => reconstruct::run(args),
         Command::Bench(bench::Bench::Train(args)) => bench::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Verify(args) => verify::run(args),

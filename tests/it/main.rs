@@ -13,5 +13,6 @@ mod layers;
 mod program;
 mod recipe_errors;
 mod recipes;
+mod reconstruct;
 mod resume;
 mod run_folder;
