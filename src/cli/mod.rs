@@ -14,6 +14,7 @@ mod plan;
 mod predict;
 mod progress;
 mod recipe_args;
+mod reconstruct;
 mod run;
 mod schema;
 mod verify;
@@ -47,6 +48,7 @@ enum Command {
     Eval(eval::Args),
     Predict(predict::Args),
     Compare(compare::Args),
+    Reconstruct(reconstruct::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
     Convert(convert::Args),
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Reconstruct(args) => reconstruct::run(args),
         Command::Bench(bench::Bench::Train(args)) => bench::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Verify(args) => verify::run(args),

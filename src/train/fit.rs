@@ -30,6 +30,8 @@ use crate::runs::EpochsCsv;
 use crate::runs::RunError;
 use crate::runs::TensorBoard;
 use burn::tensor::Tensor;
+use std::panic;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -151,7 +153,7 @@ pub(super) fn fit<S: Stage>(
             board.epoch(&epochs_csv.read()?)?;
         }
         if plan.keep.contains(&epoch) {
-            publish(stage, &state.model, dir, epoch)?;
+            publish(stage, &state.model, dir, epoch, hands)?;
         }
         if epoch < plan.epochs {
             state.save(&dir.resume_file())?;
@@ -320,17 +322,38 @@ fn tell<M>(plan: &FitPlan, dir: &JobDir, state: &State<M>, lr: f64, hands: &Hand
     hands.tell(Event::Updated { job: &dir.name, epoch, step, loss, lr });
 }
 
-/// Makes an epoch's checkpoint appear.
+/// Makes an epoch's picture and checkpoint appear. A checkpoint that is there stays, with its picture.
 pub(super) fn publish<S: Stage>(
     stage: &S,
     model: &S::Model,
     dir: &JobDir,
     epoch: usize,
+    hands: &Hands,
 ) -> Result<(), TrainError> {
+    let folder = checkpoint::epoch_folder(&dir.path, epoch);
+    if checkpoint::is_whole(&folder) {
+        return Ok(());
+    }
     let file = tensor_file(stage.export(model))?;
+    // First the picture: with its last checkpoint a job is done, and nobody comes back for what is missing.
+    if let Err(error) = show(stage, model, dir, epoch) {
+        let text = format!("no picture of epoch {epoch}, the training goes on: {error}");
+        hands.tell(Event::Notice { job: &dir.name, text: &text });
+    }
     let meta = Meta { epoch, ..dir.meta.clone() };
-    checkpoint::publish(&checkpoint::epoch_folder(&dir.path, epoch), &file, &meta)?;
+    checkpoint::publish(&folder, &file, &meta)?;
     Ok(())
+}
+
+/// Shows an epoch's model; a panic on the way is an error like any other.
+fn show<S: Stage>(
+    stage: &S,
+    model: &S::Model,
+    dir: &JobDir,
+    epoch: usize,
+) -> Result<(), TrainError> {
+    let shown = panic::catch_unwind(AssertUnwindSafe(|| stage.show(model, dir, epoch)));
+    shown.unwrap_or_else(|panic| Err(TrainError::from_panic(&*panic)))
 }
 
 /// Gives the folder of a job below a run's.

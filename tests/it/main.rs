@@ -14,6 +14,7 @@ mod layers;
 mod program;
 mod recipe_errors;
 mod recipes;
+mod reconstruct;
 mod resume;
 mod run_folder;
 mod sweep;
