@@ -13,6 +13,7 @@ mod plan;
 mod predict;
 mod progress;
 mod recipe_args;
+mod report;
 mod run;
 mod schema;
 mod verify;
@@ -48,6 +49,7 @@ enum Command {
     #[command(subcommand)]
     Bench(bench::Bench),
     Convert(convert::Args),
+    Report(report::Args),
     Verify(verify::Args),
     Schema(schema::Args),
 }
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args),
         Command::Bench(bench::Bench::Train(args)) => bench::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Report(args) => report::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Schema(args) => schema::run(args),
     };

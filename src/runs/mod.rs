@@ -3,6 +3,7 @@
 //! [`RunFolder`] is a run's place on the disk: locked while a process works in it, marked with the resolved recipe and
 //! its provenance. [`EpochsCsv`] is a job's table, a row an epoch; [`accuracy`] makes of all jobs' tables the one that
 //! the project exists for. Every table is replaced atomically, so it can be opened while the run goes on.
+//! [`read_results`] reads a run or a sweep back; [`write_report`] makes one page of it.
 //! Nothing here computes a metric.
 
 mod accuracy;
@@ -10,6 +11,8 @@ mod epochs;
 mod error;
 mod folder;
 mod provenance;
+mod published;
+mod report;
 mod results;
 
 pub use accuracy::AccuracyRow;
@@ -22,6 +25,9 @@ pub use epochs::Validation;
 pub use error::RunError;
 pub use folder::RunFolder;
 pub use provenance::Provenance;
+pub use published::published_names;
+pub use report::write_report;
+pub use report::write_report_to;
 pub use results::JobResults;
 pub use results::Results;
 pub use results::read_results;
