@@ -3,6 +3,7 @@
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::recipe::RecipeErrors;
+use crate::runs::RunError;
 use crate::train::TrainError;
 use crate::verify::VerifyError;
 use std::io;
@@ -38,6 +39,12 @@ impl CliError {
 
 impl From<DataError> for CliError {
     fn from(error: DataError) -> Self {
+        Self::Train(error.into())
+    }
+}
+
+impl From<RunError> for CliError {
+    fn from(error: RunError) -> Self {
         Self::Train(error.into())
     }
 }

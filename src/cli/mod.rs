@@ -15,6 +15,7 @@ mod predict;
 mod progress;
 mod recipe_args;
 mod reconstruct;
+mod report;
 mod run;
 mod schema;
 mod verify;
@@ -52,6 +53,7 @@ enum Command {
     #[command(subcommand)]
     Bench(bench::Bench),
     Convert(convert::Args),
+    Report(report::Args),
     Verify(verify::Args),
     Schema(schema::Args),
 }
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Bench(bench::Bench::Train(args)) => bench::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Report(args) => report::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Schema(args) => schema::run(args),
     };

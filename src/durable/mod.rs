@@ -133,6 +133,12 @@ impl Lock {
     }
 }
 
+/// Whether a process holds `folder` right now.
+pub fn is_held(folder: &Path) -> bool {
+    let file = File::open(folder.join(".lock"));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+}
+
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -156,6 +162,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::Lock;
+    use super::is_held;
     use super::publish_folder;
     use super::remove_temporaries;
     use super::share_folder;
@@ -189,7 +196,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = Lock::take(dir.path()).unwrap();
         assert!(first.is_some() && Lock::take(dir.path()).unwrap().is_none());
+        assert!(is_held(dir.path()));
         drop(first);
+        assert!(!is_held(dir.path()));
         assert!(Lock::take(dir.path()).unwrap().is_some());
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! [`RunFolder`] is a run's place on the disk: locked while a process works in it, marked with the resolved recipe and
 //! its provenance. [`EpochsCsv`] is a job's table, a row an epoch; [`accuracy`] makes of all jobs' tables the one that
-//! the project exists for. [`read_results`] reads a run back, [`Comparison`] holds several against each other. Every table is replaced atomically, so it can be opened while the run goes on.
+//! the project exists for; [`TensorBoard`] says the same to TensorBoard. Every table is replaced atomically, so it can be
+//! opened while the run goes on. [`read_results`] reads a run or a sweep back, [`write_report`] makes one page of it, and
+//! [`Comparison`] holds several against each other.
 //! Nothing here computes a metric.
 
 mod accuracy;
@@ -11,6 +13,8 @@ mod epochs;
 mod error;
 mod folder;
 mod provenance;
+mod published;
+mod report;
 mod results;
 mod seeds;
 mod tensorboard;
@@ -27,6 +31,9 @@ pub use epochs::Validation;
 pub use error::RunError;
 pub use folder::RunFolder;
 pub use provenance::Provenance;
+pub use published::published_names;
+pub use report::write_report;
+pub use report::write_report_to;
 pub use results::JobResults;
 pub use results::Results;
 pub use results::read_provenance;

@@ -1,29 +1,18 @@
-//! The figures others published, part of the program.
+//! A published table as runs.
 
 use super::CompareError;
 use super::Run;
 use super::table::read_table;
 use crate::recipe;
-
-/// Names, and tables in `accuracy.csv`'s columns with `model`, `variant`, `value` in front and `source` behind.
-const PUBLISHED: [(&str, &str); 4] = [
-    ("mae-official", include_str!("../../../experiments/published/mae-official.csv")),
-    ("mae-paddle", include_str!("../../../experiments/published/mae-paddle.csv")),
-    ("mae-paper", include_str!("../../../experiments/published/mae-paper.csv")),
-    ("mmpretrain", include_str!("../../../experiments/published/mmpretrain.csv")),
-];
-
-/// The names that [`published`] knows.
-fn published_names() -> impl Iterator<Item = &'static str> {
-    PUBLISHED.iter().map(|(name, _)| *name)
-}
+use crate::runs::published;
+use crate::runs::published_names;
 
 /// Gives the figures called `name`, a run for each series of them.
 pub(super) fn published(name: &str) -> Result<Vec<Run>, CompareError> {
-    let Some((name, text)) = PUBLISHED.iter().find(|(known, _)| *known == name) else {
+    let Some(text) = published::published(name) else {
         return Err(CompareError::UnknownPublished {
             name: name.to_owned(),
-            known: published_names().collect::<Vec<_>>().join(", "),
+            known: published_names().join(", "),
             near: recipe::nearest(name, published_names()),
         });
     };
@@ -36,15 +25,17 @@ pub(super) fn published(name: &str) -> Result<Vec<Run>, CompareError> {
 
 #[cfg(test)]
 mod tests {
-    use super::PUBLISHED;
     use super::published;
+    use crate::runs::published as tables;
+    use crate::runs::published_names;
 
     const HEADER: &str = "model,variant,value,pretrain_epoch,annealed,finetune_top1,finetune_top5,finetune_best_top1,\
         finetune_best_epoch,linprobe_top1,linprobe_top5,linprobe_best_top1,pretrain_loss,finetune_run,linprobe_run,source";
 
     #[test]
     fn every_table_has_the_columns_and_says_where_each_figure_comes_from() {
-        for (name, text) in PUBLISHED {
+        for name in published_names() {
+            let text = tables::published(name).unwrap();
             assert_eq!(text.lines().next().unwrap(), HEADER, "{name}");
             let rows: usize = published(name).unwrap().iter().map(|run| run.rows.len()).sum();
             assert_eq!(rows, text.lines().count() - 1, "{name}");

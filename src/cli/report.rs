@@ -1,0 +1,27 @@
+//! `mae report`: a run as one HTML file.
+
+use super::CliError;
+use super::output;
+use crate::runs;
+use std::path::PathBuf;
+
+/// Write one self-contained HTML page about a run: tables, plots, curves, reconstructions, recipe
+///
+/// It works while the run goes on, and on the folder of a sweep, whose points it takes together.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The folder of a run or of a sweep, as runs/quickstart
+    run: PathBuf,
+    /// The file to write; by default report.html in the run's folder
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Show the figures of this published table beside the run's; by default those of the same model on ImageNet-1k
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(runs::published_names()))]
+    published: Vec<String>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let file = args.output.clone().unwrap_or_else(|| args.run.join("report.html"));
+    runs::write_report_to(&args.run, &file, &args.published)?;
+    Ok(output::result(&file.display().to_string())?)
+}

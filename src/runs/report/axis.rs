@@ -1,0 +1,199 @@
+//! An axis: what it covers, and where it is labelled.
+
+use plotters::coord::ranged1d::KeyPointHint;
+use plotters::coord::ranged1d::NoDefaultFormatting;
+use plotters::coord::ranged1d::Ranged;
+use plotters::coord::ranged1d::ValueFormatter;
+use std::ops::Range;
+
+/// A stretch of numbers with labelled places.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Axis {
+    pub(super) start: f64,
+    pub(super) end: f64,
+    /// Ascending, inside the stretch.
+    pub(super) ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    /// Covers `values` with a margin, labelled at up to `most` round numbers.
+    pub(super) fn numbers(values: &[f64], most: usize) -> Self {
+        let (start, end) = padded(values, 0.06);
+        let step = step(end - start, most);
+        Self { start, end, ticks: ticks(start, end, step) }
+    }
+
+    /// As [`Axis::numbers`], from zero.
+    pub(super) fn from_zero(values: &[f64], most: usize) -> Self {
+        let top = values.iter().copied().fold(0.0, f64::max);
+        let end = if top > 0.0 { top * 1.06 } else { 1.0 };
+        Self { start: 0.0, end, ticks: ticks(0.0, end, step(end, most)) }
+    }
+
+    /// As [`Axis::numbers`], for percentages: nothing below 0 or above 100 is labelled.
+    pub(super) fn percent(values: &[f64], most: usize) -> Self {
+        let mut axis = Self::numbers(values, most);
+        axis.ticks.retain(|(tick, _)| (0.0..=100.0).contains(tick));
+        axis
+    }
+
+    /// Covers counted epochs, labelled at up to `most` whole numbers.
+    pub(super) fn epochs(values: &[f64], most: usize) -> Self {
+        let (start, end) = padded(values, 0.03);
+        let step = step(end - start, most).max(1.0);
+        let mut ticks = ticks(start, end, step);
+        // A first epoch that a round step skips is where every reader looks first.
+        let first = values.iter().copied().fold(f64::INFINITY, f64::min);
+        ticks.retain(|(tick, _)| *tick >= first);
+        if first.is_finite() && ticks.first().is_none_or(|(tick, _)| tick - first > 0.6 * step) {
+            ticks.insert(0, (first, label(first, 1.0)));
+        }
+        Self { start, end, ticks }
+    }
+
+    /// Covers `values`, labelled at each of them, and at fewer where they are closer than `apart` of the whole; the last one
+    /// always is.
+    pub(super) fn at(values: &[f64], apart: f64) -> Self {
+        let (start, end) = padded(values, 0.05);
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        sorted.dedup();
+        let mut ticks: Vec<(f64, String)> = Vec::new();
+        for value in sorted.into_iter().rev() {
+            if ticks.last().is_none_or(|(next, _)| next - value >= apart * (end - start)) {
+                ticks.push((value, plain(value)));
+            }
+        }
+        ticks.reverse();
+        Self { start, end, ticks }
+    }
+
+    /// Puts `names` at 0, 1, 2 and so on.
+    pub(super) fn names(names: &[String]) -> Self {
+        let ticks = names.iter().enumerate().map(|(i, name)| (i as f64, name.clone())).collect();
+        Self { start: -0.5, end: names.len() as f64 - 0.5, ticks }
+    }
+}
+
+impl Ranged for Axis {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let share = (value - self.start) / (self.end - self.start);
+        limit.0 + (share * f64::from(limit.1 - limit.0)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
+        self.ticks.iter().map(|(tick, _)| *tick).collect()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.start..self.end
+    }
+}
+
+impl ValueFormatter<f64> for Axis {
+    fn format_ext(&self, value: &f64) -> String {
+        let tick = self.ticks.iter().find(|(tick, _)| tick == value);
+        tick.map_or_else(String::new, |(_, label)| label.clone())
+    }
+}
+
+/// What covers the values with a margin of `share` on both sides; never empty.
+fn padded(values: &[f64], share: f64) -> (f64, f64) {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if !low.is_finite() || !high.is_finite() {
+        return (0.0, 1.0);
+    }
+    let width = high - low;
+    // Beyond rounding: values that are one for every reader.
+    if width <= high.abs().max(low.abs()) * 1e-9 {
+        let margin = if high == 0.0 { 1.0 } else { high.abs() * 0.1 };
+        return (low - margin, high + margin);
+    }
+    (low - share * width, high + share * width)
+}
+
+/// The smallest of 1, 2, 5 times a power of ten that cuts `width` into at most `most` steps.
+fn step(width: f64, most: usize) -> f64 {
+    let rough = width / most.max(1) as f64;
+    let decade = 10_f64.powf(rough.log10().floor());
+    let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|f| f * decade >= rough * (1.0 - 1e-9));
+    factor.unwrap_or(10.0) * decade
+}
+
+/// The multiples of `step` from `start` to `end`.
+fn ticks(start: f64, end: f64, step: f64) -> Vec<(f64, String)> {
+    let first = (start / step - 1e-9).ceil() as i64;
+    let last = (end / step + 1e-9).floor() as i64;
+    let largest = start.abs().max(end.abs());
+    (first..=last)
+        .map(|i| {
+            let tick = i as f64 * step;
+            (tick, if largest < 0.01 { scientific(tick, step) } else { label(tick, step) })
+        })
+        .collect()
+}
+
+/// The number with as many digits as the step asks for.
+fn label(tick: f64, step: f64) -> String {
+    let digits = (-step.log10().floor()).max(0.0) as usize;
+    format!("{tick:.digits$}")
+}
+
+/// `1.5e-4`, with as many digits as the step asks for.
+fn scientific(tick: f64, step: f64) -> String {
+    if tick == 0.0 {
+        return "0".to_owned();
+    }
+    let digits = (tick.abs().log10() + 1e-9).floor() - (step.log10() + 1e-9).floor();
+    format!("{tick:.*e}", digits.max(0.0) as usize)
+}
+
+/// The number as it was written.
+fn plain(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:e}") } else { format!("{value}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Axis;
+
+    fn labels(axis: &Axis) -> Vec<&str> {
+        axis.ticks.iter().map(|(_, label)| label.as_str()).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_numbers_with_the_digits_they_need() {
+        assert_eq!(labels(&Axis::numbers(&[0.2, 1.0], 5)), ["0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(labels(&Axis::numbers(&[82.44, 83.48], 4)), ["82.5", "83.0", "83.5"]);
+        assert_eq!(labels(&Axis::from_zero(&[6e-4], 4)), ["0", "2e-4", "4e-4", "6e-4"]);
+        assert_eq!(labels(&Axis::from_zero(&[1.5e-4], 3)), ["0", "5e-5", "1.0e-4", "1.5e-4"]);
+        assert_eq!(labels(&Axis::percent(&[90.0, 100.0], 5)), ["90", "95", "100"]);
+    }
+
+    #[test]
+    fn epochs_are_labelled_at_whole_numbers_and_at_the_first() {
+        assert_eq!(labels(&Axis::epochs(&[1.0, 1600.0], 5)), ["1", "500", "1000", "1500"]);
+        assert_eq!(labels(&Axis::epochs(&[1.0, 2.0, 3.0], 6)), ["1", "2", "3"]);
+        assert_eq!(labels(&Axis::epochs(&[1.0], 6)), ["1"]);
+        let kept = [800.0, 1000.0, 1100.0, 1600.0];
+        assert_eq!(labels(&Axis::at(&kept, 0.1)), ["800", "1000", "1100", "1600"]);
+        assert_eq!(labels(&Axis::at(&kept, 0.2)), ["800", "1100", "1600"]);
+    }
+
+    #[test]
+    fn an_axis_is_never_empty() {
+        for values in [&[][..], &[0.0], &[5.0, 5.0], &[-3.0], &[1e-30, 1e30]] {
+            for axis in
+                [Axis::numbers(values, 5), Axis::from_zero(values, 5), Axis::at(values, 0.1)]
+            {
+                assert!(axis.start < axis.end, "{values:?}: {axis:?}");
+                assert!(axis.ticks.len() <= 7, "{values:?}: {axis:?}");
+                assert!(axis.ticks.iter().all(|(at, _)| (axis.start..=axis.end).contains(at)));
+            }
+        }
+    }
+}

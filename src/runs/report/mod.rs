@@ -1,0 +1,93 @@
+//! A run or a sweep as one HTML file that anyone can open: tables, plots, curves, reconstructions, recipe, provenance.
+//!
+//! Everything is inside the file: no script, no font, no picture is loaded from anywhere. `page` has the order of the parts,
+//! a module a part; `spread` says what is taken together over seeds, `plot` is the only one that knows the plotting library
+//! (with `axis`).
+
+mod about;
+mod axis;
+mod beside;
+mod curves;
+mod page;
+mod pictures;
+mod plot;
+mod spread;
+mod tables;
+mod text;
+mod thin;
+mod top1;
+
+use super::Results;
+use super::RunError;
+use super::accuracy::read_accuracy;
+use super::read_results;
+use crate::durable;
+use beside::PublishedRow;
+use spread::Group;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// What the parts of a page are made from.
+struct Report<'a> {
+    name: String,
+    /// The run, or the points of the sweep that have begun.
+    points: &'a [Results],
+    is_sweep: bool,
+    /// Points of the sweep without a folder.
+    not_begun: usize,
+    /// The points, those that differ in their seed alone together.
+    groups: Vec<Group<'a>>,
+    beside: Vec<PublishedRow>,
+}
+
+impl Report<'_> {
+    /// Whether there is anything to take a mean of.
+    fn has_seeds(&self) -> bool {
+        self.groups.iter().any(|group| group.runs.len() > 1)
+    }
+}
+
+/// Writes `report.html` into the folder of a run or of a sweep, and gives its path.
+pub fn write_report(run: &Path) -> Result<PathBuf, RunError> {
+    let file = run.join("report.html");
+    write_report_to(run, &file, &[])?;
+    Ok(file)
+}
+
+/// Writes the page about the run or the sweep in a folder, as far as it is, to `file`.
+///
+/// `published` names the tables to stand beside it; where it names none, it is those of the same model and data.
+pub fn write_report_to(run: &Path, file: &Path, published: &[String]) -> Result<(), RunError> {
+    let html = html(run, published)?;
+    durable::write(file, html.as_bytes()).map_err(RunError::io(file))
+}
+
+fn html(run: &Path, published: &[String]) -> Result<String, RunError> {
+    if !run.is_dir() {
+        return Err(RunError::NoRun(run.to_owned()));
+    }
+    let points = read_results(run)?;
+    let is_sweep = !run.join("recipe.toml").is_file();
+    let first = &points[0];
+    let name = match &first.recipe.name {
+        Some(name) if is_sweep => name.clone(),
+        _ => first.name.clone(),
+    };
+    page::page(&Report {
+        name,
+        is_sweep,
+        not_begun: if is_sweep { not_begun(run, points.len())? } else { 0 },
+        groups: spread::groups(&points),
+        beside: beside::beside(&first.recipe, published),
+        points: &points,
+    })
+}
+
+/// How many points of a sweep its table knows beyond those that have a folder.
+fn not_begun(sweep: &Path, begun: usize) -> Result<usize, RunError> {
+    let (_, rows) = read_accuracy(sweep)?;
+    let mut points: Vec<_> = rows.into_iter().map(|row| row.swept).collect();
+    points.sort();
+    points.dedup();
+    Ok(points.len().saturating_sub(begun))
+}

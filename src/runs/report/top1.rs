@@ -1,0 +1,260 @@
+//! The plots that the project exists for: top-1 against the pre-training epoch, and against what a sweep varies.
+
+use super::Report;
+use super::axis::Axis;
+use super::beside::PublishedRow;
+use super::curves::legend;
+use super::plot::Baseline;
+use super::plot::Chart;
+use super::plot::Point;
+use super::plot::Series;
+use super::plot::Shape;
+use super::spread::Group;
+use super::spread::by_size;
+use super::spread::short;
+use super::spread::spread;
+use crate::runs::AccuracyRow;
+use std::fmt::Write as _;
+
+/// A stage that ends in accuracies.
+struct Kind {
+    id: &'static str,
+    name: &'static str,
+    own: fn(&AccuracyRow) -> &str,
+    published: fn(&PublishedRow) -> Option<f64>,
+}
+
+const KINDS: [Kind; 2] = [
+    Kind {
+        id: "finetune",
+        name: "Fine-tuned",
+        own: |row| &row.finetune.top1,
+        published: |row| row.finetune_top1,
+    },
+    Kind {
+        id: "linprobe",
+        name: "Linear probe",
+        own: |row| &row.linprobe.top1,
+        published: |row| row.linprobe_top1,
+    },
+];
+
+/// More lines than this in one plot are no help.
+const MOST_LINES: usize = 18;
+
+/// Every plot there are figures for.
+pub(super) fn plots(report: &Report<'_>) -> String {
+    let by_epoch: Vec<Chart> =
+        KINDS.iter().filter_map(|kind| against_epochs(report, kind)).collect();
+    let mut html = String::new();
+    if !by_epoch.is_empty() {
+        html.push_str("<h3>Against the epochs of pre-training</h3>\n");
+        html.push_str(&grid(&by_epoch));
+        html.push_str("<p class=\"note\">Filled marks: the schedule ended there; rings: from the middle of a longer one.");
+        if report.has_seeds() {
+            html.push_str(
+                " Marks are means over seeds, bars one standard deviation to both sides.",
+            );
+        }
+        html.push_str("</p>\n");
+        html.push_str(&sources(&report.beside));
+    }
+    for key in swept_keys(report) {
+        let charts: Vec<Chart> =
+            KINDS.iter().filter_map(|kind| against_key(report, kind, &key)).collect();
+        if !charts.is_empty() {
+            let _ =
+                write!(html, "<h3>Against {}</h3>\n{}", super::text::escape(&key), grid(&charts));
+        }
+    }
+    html
+}
+
+/// Charts side by side, each with its legend.
+fn grid(charts: &[Chart]) -> String {
+    let with_legend = |chart: &Chart| {
+        format!("<div>{}{}</div>", chart.figure(), legend(&chart.series, &chart.baselines))
+    };
+    format!(
+        "<div class=\"charts wide\">{}</div>\n",
+        charts.iter().map(with_legend).collect::<String>()
+    )
+}
+
+fn swept_keys(report: &Report<'_>) -> Vec<String> {
+    let of_first = report.groups.first().map(|group| &group.values);
+    of_first.into_iter().flatten().map(|(key, _)| key.clone()).collect()
+}
+
+/// The mean over a group's runs of what starts from `epoch`.
+fn point(group: &Group<'_>, kind: &Kind, epoch: &str, x: f64) -> Option<Point> {
+    let rows = group.runs.iter().flat_map(|run| &run.accuracy);
+    let rows: Vec<&AccuracyRow> = rows.filter(|row| row.pretrain_epoch == epoch).collect();
+    let values: Vec<f64> = rows.iter().filter_map(|row| (kind.own)(row).parse().ok()).collect();
+    let spread = spread(&values)?;
+    let hollow = rows.iter().any(|row| row.annealed == "0");
+    Some(Point { x, y: spread.mean, spread: spread.sd, hollow })
+}
+
+/// The epochs that a group's rows start from; a start from a file has none.
+fn epochs<'a>(groups: &[&Group<'a>]) -> Vec<&'a str> {
+    let rows = groups.iter().flat_map(|group| &group.runs).flat_map(|run| &run.accuracy);
+    let mut epochs: Vec<&str> =
+        rows.map(|row| row.pretrain_epoch.as_str()).filter(|e| !e.is_empty()).collect();
+    epochs.sort_by(|a, b| by_size(a, b));
+    epochs.dedup();
+    epochs
+}
+
+fn against_epochs(report: &Report<'_>, kind: &Kind) -> Option<Chart> {
+    let (mut series, mut baselines) = (Vec::new(), Vec::new());
+    for (slot, group) in report.groups.iter().enumerate() {
+        let label = group.label();
+        let name = if label.is_empty() { kind.name.to_lowercase() } else { label.clone() };
+        let starts = epochs(&[group]).into_iter().filter(|epoch| *epoch != "0");
+        let points = starts.filter_map(|epoch| point(group, kind, epoch, epoch.parse().ok()?));
+        let points: Vec<Point> = points.collect();
+        if !points.is_empty() {
+            series.push(Series { name, slot, shape: Shape::Marks, points });
+        }
+        if let Some(scratch) = point(group, kind, "0", 0.0) {
+            let name =
+                if label.is_empty() { "scratch".to_owned() } else { format!("scratch, {label}") };
+            baselines.push(Baseline { name, slot, y: scratch.y });
+        }
+    }
+    // Points that differ in pre-training alone start from scratch alike.
+    if baselines.len() > 1 && baselines.iter().all(|line| (line.y - baselines[0].y).abs() < 0.005) {
+        baselines.truncate(1);
+        "scratch".clone_into(&mut baselines[0].name);
+    }
+    if series.is_empty() && baselines.is_empty() {
+        return None;
+    }
+    series.extend(published(&report.beside, kind, report.groups.len(), "", |row| {
+        Some(row.pretrain_epoch)
+    }));
+    let xs: Vec<f64> = series.iter().flat_map(|s| &s.points).map(|p| p.x).collect();
+    Some(Chart {
+        id: format!("top1-{}", kind.id),
+        title: format!("{}: top-1 against pre-training", kind.name),
+        x_label: "pre-training epochs".to_owned(),
+        y_label: "top-1, %".to_owned(),
+        x: Axis::at(&xs, 0.1),
+        y: Axis::percent(&heights(&series, &baselines), 5),
+        series,
+        baselines,
+    })
+}
+
+/// Everything a vertical axis has to cover.
+pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
+    let ends = |p: &Point| {
+        let spread = p.spread.unwrap_or(0.0);
+        [p.y - spread, p.y + spread]
+    };
+    let points = series.iter().flat_map(|s| &s.points).flat_map(ends);
+    points.chain(baselines.iter().map(|line| line.y)).filter(|y| y.is_finite()).collect()
+}
+
+/// Published figures, a series a table, where the varied key is `variant`.
+fn published(
+    rows: &[PublishedRow],
+    kind: &Kind,
+    first_slot: usize,
+    variant: &str,
+    x: impl Fn(&PublishedRow) -> Option<f64>,
+) -> Vec<Series> {
+    let mut series: Vec<Series> = Vec::new();
+    for row in rows.iter().filter(|row| row.variant == variant) {
+        let (Some(y), Some(x)) = ((kind.published)(row), x(row)) else { continue };
+        let name = format!("{}, {}", row.table, row.model);
+        let point = Point { x, y, spread: None, hollow: !row.annealed };
+        match series.iter_mut().find(|series| series.name == name) {
+            Some(series) => series.points.push(point),
+            None => {
+                let slot = first_slot + series.len();
+                series.push(Series { name, slot, shape: Shape::Crosses, points: vec![point] });
+            }
+        }
+    }
+    series
+}
+
+/// Where the published figures are from.
+fn sources(rows: &[PublishedRow]) -> String {
+    let mut listed: Vec<(&str, &str)> =
+        rows.iter().map(|row| (row.table, row.source.as_str())).collect();
+    listed.dedup();
+    listed.truncate(6);
+    let sources = listed.iter().map(|(table, source)| {
+        format!("<p class=\"note\">× {table}: {}</p>\n", super::text::escape(source))
+    });
+    sources.collect()
+}
+
+/// The lines of a plot against `key`: what a line's points have in common, and its groups.
+type Lines<'r, 'a> = Vec<(String, Vec<&'r Group<'a>>)>;
+
+fn against_key(report: &Report<'_>, kind: &Kind, key: &str) -> Option<Chart> {
+    let value = |group: &Group<'_>| {
+        group.values.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone())
+    };
+    let mut names: Vec<String> = report.groups.iter().filter_map(value).collect();
+    names.sort_by(|a, b| by_size(a, b));
+    names.dedup();
+    let numbers: Option<Vec<f64>> = names.iter().map(|name| name.parse().ok()).collect();
+    let place = |name: &str| match &numbers {
+        Some(_) => name.parse().ok(),
+        None => names.iter().position(|n| n == name).map(|place| place as f64),
+    };
+    let lines = lines(report, key);
+    let all: Vec<&Group<'_>> = report.groups.iter().collect();
+    let mut starts = epochs(&all);
+    if lines.len() * starts.len() > MOST_LINES {
+        starts.drain(..starts.len().saturating_sub((MOST_LINES / lines.len()).max(1)));
+    }
+    let mut series = Vec::new();
+    for (others, groups) in &lines {
+        for epoch in &starts {
+            let at = |group: &&&Group<'_>| point(group, kind, epoch, place(&value(group)?)?);
+            let points: Vec<Point> = groups.iter().filter_map(|group| at(&group)).collect();
+            if points.is_empty() {
+                continue;
+            }
+            let start = if *epoch == "0" { "scratch".to_owned() } else { format!("epoch {epoch}") };
+            let name = if others.is_empty() { start } else { format!("{others}, {start}") };
+            series.push(Series { name, slot: series.len(), shape: Shape::Marks, points });
+        }
+    }
+    if series.is_empty() {
+        return None;
+    }
+    series
+        .extend(published(&report.beside, kind, series.len(), short(key), |row| place(&row.value)));
+    let xs: Vec<f64> = series.iter().flat_map(|s| &s.points).map(|p| p.x).collect();
+    Some(Chart {
+        id: format!("top1-{}-{}", kind.id, key.replace('.', "-")),
+        title: format!("{}: top-1 against {}", kind.name, short(key)),
+        x_label: key.to_owned(),
+        y_label: "top-1, %".to_owned(),
+        x: if numbers.is_some() { Axis::at(&xs, 0.1) } else { Axis::names(&names) },
+        y: Axis::percent(&heights(&series, &[]), 5),
+        series,
+        baselines: Vec::new(),
+    })
+}
+
+fn lines<'r, 'a>(report: &'r Report<'a>, key: &str) -> Lines<'r, 'a> {
+    let mut lines: Lines<'r, 'a> = Vec::new();
+    for group in &report.groups {
+        let others = group.values.iter().filter(|(k, _)| k != key);
+        let others: Vec<String> = others.map(|(k, v)| format!("{} {v}", short(k))).collect();
+        let others = others.join(", ");
+        match lines.iter_mut().find(|(name, _)| *name == others) {
+            Some((_, groups)) => groups.push(group),
+            None => lines.push((others, vec![group])),
+        }
+    }
+    lines
+}
