@@ -70,7 +70,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let figure = train::reconstructions(groups, norm_pix_loss);
     let failed = |source| RunError::Io { path: out.clone(), source };
     figure.save(out).map_err(failed).map_err(TrainError::from)?;
-    Ok(output::result(&format!("{}: {rows} rows", out.display()))?)
+    let plural = if rows == 1 { "" } else { "s" };
+    Ok(output::result(&format!("{}: {rows} row{plural}", out.display()))?)
 }
 
 /// Adds a checkpoint's rows to the group of each image; gives whether the checkpoint has `norm_pix_loss`.
