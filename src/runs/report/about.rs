@@ -46,7 +46,11 @@ fn what(report: &Report<'_>) -> String {
         }
     }
     if let Some(provenance) = report.points.iter().find_map(|run| run.provenance.as_ref()) {
-        let times = if provenance.devices > 1 { format!("{} × ", provenance.devices) } else { String::new() };
+        let times = if provenance.devices > 1 {
+            format!("{} × ", provenance.devices)
+        } else {
+            String::new()
+        };
         parts.push(format!("{times}{}, {}", provenance.device, provenance.precision));
     }
     let mut text = parts.join(" · ");
@@ -63,7 +67,6 @@ fn what(report: &Report<'_>) -> String {
     }
     text
 }
-
 
 fn model_in_words(recipe: &Recipe) -> String {
     let of = &recipe.model;

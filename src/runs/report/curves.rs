@@ -5,6 +5,7 @@ use super::axis::Axis;
 use super::plot::Baseline;
 use super::plot::Chart;
 use super::plot::Point;
+use super::plot::SCRATCH;
 use super::plot::Series;
 use super::plot::Shape;
 use super::spread::by_size;
@@ -108,7 +109,8 @@ pub(super) fn curves(report: &Report<'_>) -> String {
 fn blocks(report: &Report<'_>, stage: StageKind, figures: &[Figure]) -> String {
     if !report.is_sweep {
         let jobs = report.points.iter().flat_map(|run| &run.jobs).filter(|job| job.stage == stage);
-        let lines: Vec<_> = jobs.map(|job| Line { name: start(&job.dir), jobs: vec![job] }).collect();
+        let lines: Vec<_> =
+            jobs.map(|job| Line { name: start(&job.dir), jobs: vec![job] }).collect();
         return block(&stage.to_string(), &lines, figures);
     }
     let all = report.points.iter().flat_map(|run| &run.jobs).filter(|job| job.stage == stage);
@@ -129,7 +131,11 @@ fn blocks(report: &Report<'_>, stage: StageKind, figures: &[Figure]) -> String {
             return charts;
         }
         let open = if Some(dir) == last { " open" } else { "" };
-        let _ = writeln!(html, "<details{open}><summary>From {}</summary>{charts}</details>", escape(&start(dir)));
+        let _ = writeln!(
+            html,
+            "<details{open}><summary>From {}</summary>{charts}</details>",
+            escape(&start(dir))
+        );
     }
     html
 }
@@ -151,7 +157,9 @@ fn block(id: &str, lines: &[Line<'_>], figures: &[Figure]) -> String {
     let Some(first) = charts.first() else { return String::new() };
     let seeds = lines.iter().map(|line| line.jobs.len()).max().unwrap_or(1);
     let seeds = if seeds > 1 {
-        format!("<p class=\"note\">Lines are means over up to {seeds} seeds, bands one standard deviation to both sides.</p>\n")
+        format!(
+            "<p class=\"note\">Lines are means over up to {seeds} seeds, bands one standard deviation to both sides.</p>\n"
+        )
     } else {
         String::new()
     };
@@ -174,7 +182,13 @@ pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
 fn chart(id: &str, lines: &[Line<'_>], figure: &Figure) -> Option<Chart> {
     let line = |(slot, line): (usize, &Line<'_>)| {
         let points = points(&line.jobs, figure.of);
-        Series { name: line.name.clone(), slot, shape: Shape::Curve, points: thin(&points, MOST_POINTS, |p| p.y) }
+        let slot = if line.name == "scratch" { SCRATCH } else { slot };
+        Series {
+            name: line.name.clone(),
+            slot,
+            shape: Shape::Curve,
+            points: thin(&points, MOST_POINTS, |p| p.y),
+        }
     };
     let series: Vec<Series> = lines.iter().enumerate().map(line).collect();
     let heights = heights(&series, &[]);
@@ -190,7 +204,7 @@ fn chart(id: &str, lines: &[Line<'_>], figure: &Figure) -> Option<Chart> {
         x: Axis::epochs(&xs, 5),
         y: match figure.scale {
             Scale::Numbers => Axis::numbers(&heights, 5),
-            Scale::FromZero => Axis::from_zero(&heights, 4),
+            Scale::FromZero => Axis::from_zero(&heights, 5),
             Scale::Percent => Axis::percent(&heights, 5),
         },
         series,

@@ -28,9 +28,11 @@ pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
         }
         for (epoch, path) in pictures {
             let bytes = fs::read(&path).map_err(RunError::io(&path))?;
-            let point = if report.is_sweep { format!("{}, ", point_name(run)) } else { String::new() };
+            let point =
+                if report.is_sweep { format!("{}, ", point_name(run)) } else { String::new() };
             let caption = escape(&format!("{point}epoch {epoch}"));
-            un_normalized |= run.recipe.pretrain.as_ref().and_then(|p| p.norm_pix_loss) == Some(true);
+            un_normalized |=
+                run.recipe.pretrain.as_ref().and_then(|p| p.norm_pix_loss) == Some(true);
             let _ = writeln!(
                 figures,
                 "<figure><figcaption>{caption}</figcaption><img alt=\"Reconstructions, {caption}\" src=\"data:image/png;base64,{}\"></figure>",
@@ -41,18 +43,26 @@ pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     if figures.is_empty() {
         return Ok(String::new());
     }
-    let note = if un_normalized { format!("<p class=\"note\">{UN_NORMALIZED}</p>\n") } else { String::new() };
+    let note = if un_normalized {
+        format!("<p class=\"note\">{UN_NORMALIZED}</p>\n")
+    } else {
+        String::new()
+    };
     let last = if report.is_sweep {
         "<p class=\"note\">The last kept epoch of each point; <code>mae report</code> on a point's folder shows all of its.</p>\n"
     } else {
         ""
     };
-    Ok(format!("<section><h2>Reconstructions</h2>\n{note}{last}<div class=\"pictures\">{figures}</div></section>\n"))
+    Ok(format!(
+        "<section><h2>Reconstructions</h2>\n{note}{last}<div class=\"pictures\">{figures}</div></section>\n"
+    ))
 }
 
 /// The epochs and files, in order.
 fn pictures(run: &Results) -> Vec<(usize, PathBuf)> {
-    let Ok(entries) = fs::read_dir(run.path.join("pretrain/reconstructions")) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(run.path.join("pretrain/reconstructions")) else {
+        return Vec::new();
+    };
     let epoch = |name: &str| name.strip_prefix("epoch-")?.strip_suffix(".png")?.parse().ok();
     let mut pictures: Vec<(usize, PathBuf)> = entries
         .filter_map(|entry| {

@@ -73,7 +73,10 @@ pub(super) fn groups(points: &[Results]) -> Vec<Group<'_>> {
     }
     groups.sort_by(|a, b| {
         let pairs = a.values.iter().zip(&b.values);
-        pairs.map(|(a, b)| by_size(&a.1, &b.1)).find(|o| o.is_ne()).unwrap_or(a.values.len().cmp(&b.values.len()))
+        pairs
+            .map(|(a, b)| by_size(&a.1, &b.1))
+            .find(|o| o.is_ne())
+            .unwrap_or(a.values.len().cmp(&b.values.len()))
     });
     groups
 }

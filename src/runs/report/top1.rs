@@ -3,10 +3,12 @@
 use super::Report;
 use super::axis::Axis;
 use super::beside::PublishedRow;
+use super::cells::Read;
 use super::curves::legend;
 use super::plot::Baseline;
 use super::plot::Chart;
 use super::plot::Point;
+use super::plot::SCRATCH;
 use super::plot::Series;
 use super::plot::Shape;
 use super::spread::Group;
@@ -20,7 +22,7 @@ use std::fmt::Write as _;
 struct Kind {
     id: &'static str,
     name: &'static str,
-    own: fn(&AccuracyRow) -> &str,
+    own: Read,
     published: fn(&PublishedRow) -> Option<f64>,
 }
 
@@ -52,7 +54,9 @@ pub(super) fn plots(report: &Report<'_>) -> String {
         html.push_str(&grid(&by_epoch));
         html.push_str("<p class=\"note\">Filled marks: the schedule ended there; rings: from the middle of a longer one.");
         if report.has_seeds() {
-            html.push_str(" Marks are means over seeds, bars one standard deviation to both sides.");
+            html.push_str(
+                " Marks are means over seeds, bars one standard deviation to both sides.",
+            );
         }
         html.push_str("</p>\n");
         html.push_str(&sources(&report.beside));
@@ -61,7 +65,8 @@ pub(super) fn plots(report: &Report<'_>) -> String {
         let charts: Vec<Chart> =
             KINDS.iter().filter_map(|kind| against_key(report, kind, &key)).collect();
         if !charts.is_empty() {
-            let _ = write!(html, "<h3>Against {}</h3>\n{}", super::text::escape(&key), grid(&charts));
+            let _ =
+                write!(html, "<h3>Against {}</h3>\n{}", super::text::escape(&key), grid(&charts));
         }
     }
     html
@@ -69,8 +74,13 @@ pub(super) fn plots(report: &Report<'_>) -> String {
 
 /// Charts side by side, each with its legend.
 fn grid(charts: &[Chart]) -> String {
-    let with_legend = |chart: &Chart| format!("<div>{}{}</div>", chart.figure(), legend(&chart.series, &chart.baselines));
-    format!("<div class=\"charts wide\">{}</div>\n", charts.iter().map(with_legend).collect::<String>())
+    let with_legend = |chart: &Chart| {
+        format!("<div>{}{}</div>", chart.figure(), legend(&chart.series, &chart.baselines))
+    };
+    format!(
+        "<div class=\"charts wide\">{}</div>\n",
+        charts.iter().map(with_legend).collect::<String>()
+    )
 }
 
 fn swept_keys(report: &Report<'_>) -> Vec<String> {
@@ -91,7 +101,8 @@ fn point(group: &Group<'_>, kind: &Kind, epoch: &str, x: f64) -> Option<Point> {
 /// The epochs that a group's rows start from; a start from a file has none.
 fn epochs<'a>(groups: &[&Group<'a>]) -> Vec<&'a str> {
     let rows = groups.iter().flat_map(|group| &group.runs).flat_map(|run| &run.accuracy);
-    let mut epochs: Vec<&str> = rows.map(|row| row.pretrain_epoch.as_str()).filter(|e| !e.is_empty()).collect();
+    let mut epochs: Vec<&str> =
+        rows.map(|row| row.pretrain_epoch.as_str()).filter(|e| !e.is_empty()).collect();
     epochs.sort_by(|a, b| by_size(a, b));
     epochs.dedup();
     epochs
@@ -109,30 +120,37 @@ fn against_epochs(report: &Report<'_>, kind: &Kind) -> Option<Chart> {
             series.push(Series { name, slot, shape: Shape::Marks, points });
         }
         if let Some(scratch) = point(group, kind, "0", 0.0) {
-            let name = if label.is_empty() { "scratch".to_owned() } else { format!("scratch, {label}") };
-            baselines.push(Baseline { name, slot, y: scratch.y });
+            baselines.push(Baseline { name: format!("scratch, {label}"), slot, y: scratch.y });
         }
     }
     // Points that differ in pre-training alone start from scratch alike.
-    if baselines.len() > 1 && baselines.iter().all(|line| (line.y - baselines[0].y).abs() < 0.005) {
+    if baselines.iter().all(|line| (line.y - baselines[0].y).abs() < 0.005) {
         baselines.truncate(1);
-        "scratch".clone_into(&mut baselines[0].name);
+        for line in &mut baselines {
+            *line = Baseline { name: "scratch".to_owned(), slot: SCRATCH, y: line.y };
+        }
     }
     if series.is_empty() && baselines.is_empty() {
         return None;
     }
-    series.extend(published(&report.beside, kind, report.groups.len(), "", |row| Some(row.pretrain_epoch)));
+    series.extend(published(&report.beside, kind, report.groups.len(), "", |row| {
+        Some(row.pretrain_epoch)
+    }));
     let xs: Vec<f64> = series.iter().flat_map(|s| &s.points).map(|p| p.x).collect();
     Some(Chart {
         id: format!("top1-{}", kind.id),
         title: format!("{}: top-1 against pre-training", kind.name),
         x_label: "pre-training epochs".to_owned(),
         y_label: "top-1, %".to_owned(),
-        x: Axis::at(&xs, 0.1),
+        x: Axis::at(&xs),
         y: Axis::percent(&heights(&series, &baselines), 5),
         series,
         baselines,
     })
+}
+
+fn next_slot(series: &[Series]) -> usize {
+    series.iter().filter(|line| line.slot != SCRATCH).count()
 }
 
 /// Everything a vertical axis has to cover.
@@ -158,12 +176,11 @@ fn published(
         let (Some(y), Some(x)) = ((kind.published)(row), x(row)) else { continue };
         let name = format!("{}, {}", row.table, row.model);
         let point = Point { x, y, spread: None, hollow: !row.annealed };
-        match series.iter_mut().find(|series| series.name == name) {
-            Some(series) => series.points.push(point),
-            None => {
-                let slot = first_slot + series.len();
-                series.push(Series { name, slot, shape: Shape::Crosses, points: vec![point] });
-            }
+        if let Some(series) = series.iter_mut().find(|series| series.name == name) {
+            series.points.push(point);
+        } else {
+            let slot = first_slot + series.len();
+            series.push(Series { name, slot, shape: Shape::Crosses, points: vec![point] });
         }
     }
     series
@@ -171,7 +188,8 @@ fn published(
 
 /// Where the published figures are from.
 fn sources(rows: &[PublishedRow]) -> String {
-    let mut listed: Vec<(&str, &str)> = rows.iter().map(|row| (row.table, row.source.as_str())).collect();
+    let mut listed: Vec<(&str, &str)> =
+        rows.iter().map(|row| (row.table, row.source.as_str())).collect();
     listed.dedup();
     listed.truncate(6);
     let sources = listed.iter().map(|(table, source)| {
@@ -211,20 +229,23 @@ fn against_key(report: &Report<'_>, kind: &Kind, key: &str) -> Option<Chart> {
             }
             let start = if *epoch == "0" { "scratch".to_owned() } else { format!("epoch {epoch}") };
             let name = if others.is_empty() { start } else { format!("{others}, {start}") };
-            series.push(Series { name, slot: series.len(), shape: Shape::Marks, points });
+            let slot = if *epoch == "0" { SCRATCH } else { next_slot(&series) };
+            series.push(Series { name, slot, shape: Shape::Marks, points });
         }
     }
     if series.is_empty() {
         return None;
     }
-    series.extend(published(&report.beside, kind, series.len(), short(key), |row| place(&row.value)));
+    series.extend(published(&report.beside, kind, next_slot(&series), short(key), |row| {
+        place(&row.value)
+    }));
     let xs: Vec<f64> = series.iter().flat_map(|s| &s.points).map(|p| p.x).collect();
     Some(Chart {
         id: format!("top1-{}-{}", kind.id, key.replace('.', "-")),
         title: format!("{}: top-1 against {}", kind.name, short(key)),
         x_label: key.to_owned(),
         y_label: "top-1, %".to_owned(),
-        x: if numbers.is_some() { Axis::at(&xs, 0.1) } else { Axis::names(&names) },
+        x: if numbers.is_some() { Axis::at(&xs) } else { Axis::names(&names) },
         y: Axis::percent(&heights(&series, &[]), 5),
         series,
         baselines: Vec::new(),
