@@ -9,6 +9,7 @@
 //! | --- | --- | --- |
 //! | [`random`] | counter-based random numbers: the key of every draw | nothing |
 //! | [`durable`] | atomic write, fsync, lock | nothing |
+//! | [`figure`] | pictures in rows, with labels, as PNG | `durable` |
 //! | [`recipe`] | schema, layers, validation, sweep grid, the resolved `Plan` | nothing |
 //! | [`model`] | patch embedding, blocks, MAE, ViT; built from plain numbers | `random` |
 //! | [`optim`] | lr schedule, parameter groups, LARS, clipping | nothing |
@@ -29,6 +30,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod data;
 pub mod durable;
+pub mod figure;
 pub mod model;
 pub mod optim;
 pub mod random;

@@ -47,7 +47,8 @@ pub struct TrainBench {
     pub steps: usize,
     /// What a step is made of, in a second measurement that waits for the device after each part.
     pub ms: Split,
-    /// Of the network alone, a backward pass counted as two forward passes; on all devices together.
+    /// Of the network alone, a backward pass counted as two forward passes, what is recomputed not at all; on all devices
+    /// together.
     pub tflops: f64,
     /// Of one large matrix product on each device in the same precision.
     pub peak_tflops: Option<f64>,
@@ -87,7 +88,7 @@ pub fn bench_train(
     let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
     let data = data::open(&plan.data, labels)?;
     let classes = data.facts.num_classes;
-    let flops = plan.cost(stage, classes).map_or(0.0, |cost| cost.flops_per_image);
+    let flops = plan.cost(stage, classes).map_or(0.0, |cost| cost.train_flops_per_image);
     let work = Work {
         plan: Arc::new(plan.clone()),
         data: Arc::new(data),
@@ -116,9 +117,7 @@ pub fn bench_train(
     let (_, updates) = measure("parts", seconds / 4.0, watch.clone())?;
     let effective_batch_size = training.effective_batch_size;
     let images_per_s = (whole.len() * effective_batch_size) as f64 / whole.iter().sum::<f64>();
-    // A frozen encoder is not run backwards.
-    let passes = if stage == StageKind::Linprobe { 1.0 } else { 3.0 };
-    let tflops = images_per_s * flops * passes / 1e12;
+    let tflops = images_per_s * flops / 1e12;
     let peak_tflops = peak::tflops(&device, plan.runtime.precision, &bench)?;
     Ok(TrainBench {
         stage: stage.to_string(),

@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let stop = Stop::default();
     stop_on_ctrl_c(&stop);
     let scratch = Scratch::new()?;
-    let measured = bench::bench_train(point, stage, args.seconds, &scratch.0, &stop)?;
+    let measured = bench::bench_train(point, stage, args.seconds, scratch.path(), &stop)?;
     if args.json {
         return Ok(output::json(&measured)?);
     }
@@ -100,13 +100,17 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 /// A folder that goes when the bench is over.
-struct Scratch(std::path::PathBuf);
+pub(super) struct Scratch(std::path::PathBuf);
 
 impl Scratch {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         let path = std::env::temp_dir().join(format!("mae-bench-{}", std::process::id()));
         std::fs::create_dir_all(&path)?;
         Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &std::path::Path {
+        &self.0
     }
 }
 

@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// What a command asks of a checkpoint that its file may not say.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(super) enum Ask {
     /// The tensors will do.
     Nothing,
@@ -28,6 +28,8 @@ pub(super) enum Ask {
     Heads,
     /// Heads, and what a masked autoencoder was trained for: to hand it on whole.
     Everything,
+    /// The same, of a masked autoencoder that has its decoder: to paint with it.
+    Decoder,
 }
 
 /// A checkpoint that is ready for use.
@@ -49,6 +51,9 @@ pub(super) fn ready(
     ask: Ask,
 ) -> Result<Ready, CliError> {
     let opened = checkpoint::open(path)?;
+    if ask == Ask::Decoder {
+        refuse_without_decoder(path, &opened.facts)?;
+    }
     // With a recipe, settings of the data are its own, the others the model's.
     let of_model = ["data.input_size", "data.in_chans"];
     let of_data = |set: &str| {
@@ -75,11 +80,18 @@ pub(super) fn ready(
     agrees(path, &opened.facts, &plan)?;
     if opened.meta.is_some() && !set.is_empty() {
         let own = only_point(recipe::resolve_text(path, &text, &[], &[], &options)?).plan;
-        if own.model != plan.model {
-            return Err(CliError::Usage(format!(
-                "{} was trained by its own recipe, whose [model] is another than --set makes\nhint: leave `--set model.…` out",
+        let refuse = |what: &str, key: &str| {
+            Err(CliError::Usage(format!(
+                "{} was trained by its own recipe, whose {what} is another than --set makes\nhint: leave `--set {key}` out",
                 path.display()
-            )));
+            )))
+        };
+        if own.model != plan.model {
+            return refuse("[model]", "model.…");
+        }
+        let norm_pix_loss = |plan: &Plan| plan.pretrain.as_ref().map(|table| table.norm_pix_loss);
+        if norm_pix_loss(&own) != norm_pix_loss(&plan) {
+            return refuse("norm_pix_loss", "pretrain.norm_pix_loss=…");
         }
     }
     if let Some(other) = other {
@@ -137,6 +149,24 @@ fn refuse_size(path: &Path, facts: &Facts, set: &[String]) -> Result<(), CliErro
         facts.embed_dim,
         facts.depth,
         facts.patch_size
+    )))
+}
+
+/// Fails where there is nothing to paint with.
+fn refuse_without_decoder(path: &Path, facts: &Facts) -> Result<(), CliError> {
+    if facts.decoder.is_some() {
+        return Ok(());
+    }
+    let what = match facts.head {
+        Head::Absent => "an encoder alone",
+        Head::Linear { .. } => "a fine-tuned classifier",
+        Head::Probe { .. } => "a linear probe",
+    };
+    Err(CliError::Usage(format!(
+        "{}: {what} cannot reconstruct, it has no decoder\n\
+         hint: give the checkpoint of a pre-training, as runs/NAME/pretrain/checkpoints/epoch-0800; of the official files those \
+         called mae_visualize_… and mae_pretrain_…_full have a decoder",
+        path.display()
     )))
 }
 
@@ -223,7 +253,7 @@ impl Described<'_> {
             .or(same.map(|model| model.decoder_num_heads))
             .or(checkpoint::usual_decoder_heads(width));
         let what = format!("how many attention heads its decoder of width {width} has");
-        let asked = self.ask == Ask::Everything;
+        let asked = self.ask >= Ask::Everything;
         Ok(format!(
             "decoder_embed_dim = {width}\ndecoder_depth = {}\n{}",
             decoder.depth,
@@ -255,7 +285,7 @@ impl Described<'_> {
         let key = "pretrain.norm_pix_loss";
         let mut text = match norm_pix_loss {
             Some(on) => format!("[pretrain]\nnorm_pix_loss = {on}\n"),
-            None if self.ask == Ask::Everything && !self.is_set(key) => {
+            None if self.ask >= Ask::Everything && !self.is_set(key) => {
                 return Err(self.missing(key, "whether its decoder paints normalized patches"));
             }
             None => "[pretrain]\n".to_owned(),

@@ -5,6 +5,7 @@
 
 mod bench;
 mod checkpoint_args;
+mod compare;
 mod convert;
 mod error;
 mod eval;
@@ -13,6 +14,7 @@ mod plan;
 mod predict;
 mod progress;
 mod recipe_args;
+mod reconstruct;
 mod report;
 mod run;
 mod schema;
@@ -46,6 +48,8 @@ enum Command {
     Plan(plan::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Compare(compare::Args),
+    Reconstruct(reconstruct::Args),
     #[command(subcommand)]
     Bench(bench::Bench),
     Convert(convert::Args),
@@ -63,6 +67,8 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Reconstruct(args) => reconstruct::run(args),
         Command::Bench(bench::Bench::Train(args)) => bench::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Report(args) => report::run(args),

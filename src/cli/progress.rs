@@ -60,12 +60,11 @@ impl Progress {
             let jobs = plan.jobs().into_iter();
             jobs.filter(move |job| only.is_none_or(|stage| stage == job.stage)).map(move |job| {
                 let training = plan.training(job.stage).expect("a job's stage is in the plan");
-                let flops = plan.cost(job.stage, 1000).map_or(0.0, |cost| cost.flops_per_image);
-                // Backward costs two forwards; a frozen encoder has none.
-                let passes = if job.stage == StageKind::Linprobe { 1.0 } else { 3.0 };
+                let cost = plan.cost(job.stage, 1000);
+                let flops = cost.map_or(0.0, |cost| cost.train_flops_per_image);
                 JobWork {
                     dir: job.dir,
-                    work: flops * passes * training.epochs as f64,
+                    work: flops * training.epochs as f64,
                     effective_batch_size: training.effective_batch_size,
                 }
             })

@@ -26,6 +26,7 @@
 
 mod batch;
 mod class_names;
+mod color_jitter;
 mod crop;
 mod dataset;
 mod decode;
@@ -57,4 +58,4 @@ pub use mixup::{Mix, Mixup, mix};
 pub use picture::{CropBox, Picture, Pixels};
 pub use rand_augment::{Interpolation, Op, RandAugment, Rgb};
 pub use split::Split;
-pub use transform::{Augmentation, EvalTransform, TrainTransform};
+pub use transform::{Augmentation, Cut, EvalTransform, TrainTransform};

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use crate::random::{Key, Purpose};
-use crate::recipe::{AugmentPlan, DataPlan, ErasingPlan, RandAugmentPlan};
+use crate::recipe::{AugmentPlan, CropMode, DataPlan, ErasingPlan, RandAugmentPlan};
 
+use super::color_jitter::color_jitter;
 use super::crop::{CropRule, random_resized_crop};
-use super::draw::unit;
+use super::draw::{below, unit};
 use super::erasing;
 use super::picture::{CropBox, Picture, Pixels};
 use super::rand_augment::{RandAugment, Rgb};
@@ -73,30 +74,54 @@ impl Frame {
 #[derive(Debug, Clone)]
 pub struct TrainTransform {
     frame: Frame,
-    /// `None` takes the picture's centre.
-    crop: Option<(CropRule, [f64; 2])>,
+    crop: Crop,
     hflip: bool,
+    /// 0 is off.
+    color_jitter: f64,
     rand_augment: Option<RandAugment>,
     erasing: Option<ErasingPlan>,
+}
+
+/// What a crop is drawn from.
+#[derive(Debug, Clone, Copy)]
+enum Crop {
+    Centre,
+    Resized(CropRule, [f64; 2]),
+    Fixed,
 }
 
 /// What was drawn for one image of one epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Augmentation {
-    /// `None` takes the picture's centre.
-    pub crop: Option<CropBox>,
+    pub cut: Cut,
     pub hflip: bool,
 }
 
+/// The square that becomes the image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cut {
+    /// The centre; the short side becomes `input_size`.
+    Centre,
+    /// This box of the picture, resized to `input_size`.
+    Box(CropBox),
+    /// A square of `input_size` at these rows and columns, once the short side is evaluation's.
+    At([usize; 2]),
+}
+
 impl TrainTransform {
-    /// Crop, flip and normalization. With a `crop_scale` of `[1, 1]` nothing is cropped at random: the short side becomes
-    /// `input_size` and the centre is taken.
+    /// Crop, flip, colour jitter and normalization. With a `crop_scale` of `[1, 1]` nothing is cropped at random: the short
+    /// side becomes `input_size` and the centre is taken.
     pub fn new(plan: &DataPlan, augment: &AugmentPlan, rule: CropRule) -> Self {
         let crops = augment.crop_scale.iter().any(|&scale| scale < 1.0);
         Self {
             frame: Frame::new(plan),
-            crop: crops.then_some((rule, augment.crop_scale)),
+            crop: match augment.crop {
+                CropMode::Fixed => Crop::Fixed,
+                CropMode::Resized if crops => Crop::Resized(rule, augment.crop_scale),
+                CropMode::Resized => Crop::Centre,
+            },
             hflip: augment.hflip,
+            color_jitter: augment.color_jitter,
             rand_augment: None,
             erasing: None,
         }
@@ -119,13 +144,11 @@ impl TrainTransform {
     /// Gives `[C, H, W]` of `sample` in the epoch that `key` names.
     pub fn apply(&self, picture: &Picture, key: &Key, sample: u64) -> Vec<f32> {
         let drawn = self.draw(picture, key, sample);
-        let mut image = match &self.rand_augment {
-            None => self.render(picture, drawn),
-            Some(policy) => {
-                let square = mirrored(self.cropped(picture, drawn.crop).to_rgb(), drawn.hflip);
-                let rng = &mut key.rng(sample, Purpose::RandAugment);
-                self.frame.normalize(&policy.apply(&square, rng).into(), false)
-            }
+        let mut image = if self.color_jitter > 0.0 || self.rand_augment.is_some() {
+            let square = mirrored(self.cropped(picture, drawn.cut).to_rgb(), drawn.hflip);
+            self.frame.normalize(&self.recolored(square, key, sample).into(), false)
+        } else {
+            self.render(picture, drawn)
         };
         if let Some(erasing) = &self.erasing {
             let side = self.frame.input_size;
@@ -134,25 +157,53 @@ impl TrainTransform {
         image
     }
 
+    /// Applies what works on whole levels.
+    fn recolored(&self, mut square: Rgb, key: &Key, sample: u64) -> Rgb {
+        if self.color_jitter > 0.0 {
+            let rng = &mut key.rng(sample, Purpose::ColorJitter);
+            square = color_jitter(square, self.color_jitter, rng);
+        }
+        match &self.rand_augment {
+            Some(policy) => policy.apply(&square, &mut key.rng(sample, Purpose::RandAugment)),
+            None => square,
+        }
+    }
+
     fn draw(&self, picture: &Picture, key: &Key, sample: u64) -> Augmentation {
         let mut rng = key.rng(sample, Purpose::Augment);
-        let crop = self.crop.map(|(rule, scale)| {
-            random_resized_crop(rule, scale, picture.width, picture.height, &mut rng)
-        });
-        Augmentation { crop, hflip: self.hflip && unit(&mut rng) < 0.5 }
+        let (width, height) = (picture.width, picture.height);
+        let cut = match self.crop {
+            Crop::Centre => Cut::Centre,
+            Crop::Resized(rule, scale) => {
+                Cut::Box(random_resized_crop(rule, scale, width, height, &mut rng))
+            }
+            Crop::Fixed => {
+                let side = self.frame.input_size;
+                let (width, height) = resized(width, height, eval_short_side(side));
+                let top = below(&mut rng, height - side + 1);
+                Cut::At([top, below(&mut rng, width - side + 1)])
+            }
+        };
+        Augmentation { cut, hflip: self.hflip && unit(&mut rng) < 0.5 }
     }
 
     /// Gives `[C, H, W]` as drawn, before erasing.
     pub fn render(&self, picture: &Picture, drawn: Augmentation) -> Vec<f32> {
-        self.frame.normalize(&self.cropped(picture, drawn.crop), drawn.hflip)
+        self.frame.normalize(&self.cropped(picture, drawn.cut), drawn.hflip)
     }
 
     /// The square that is cut out, at `input_size`.
-    fn cropped<'a>(&self, picture: &'a Picture, crop: Option<CropBox>) -> Cow<'a, Picture> {
+    fn cropped<'a>(&self, picture: &'a Picture, drawn: Cut) -> Cow<'a, Picture> {
         let side = self.frame.input_size;
-        match crop {
-            Some(crop) => Cow::Owned(bicubic(picture, crop, side, side)),
-            None => centre(picture, side, side),
+        match drawn {
+            Cut::Centre => centre(picture, side, side),
+            Cut::Box(crop) => Cow::Owned(bicubic(picture, crop, side, side)),
+            Cut::At([top, left]) => {
+                let short_side = eval_short_side(side);
+                let (width, height) = resized(picture.width, picture.height, short_side);
+                let whole = bicubic(picture, picture.whole(), width, height);
+                Cow::Owned(cut(&whole, CropBox { top, left, height: side, width: side }))
+            }
         }
     }
 
@@ -183,9 +234,7 @@ pub struct EvalTransform {
 
 impl EvalTransform {
     pub fn new(plan: &DataPlan) -> Self {
-        let crop_pct = if plan.input_size <= 224 { CROP_PCT } else { 1.0 };
-        let short_side = (plan.input_size as f64 / crop_pct) as usize;
-        Self { frame: Frame::new(plan), short_side }
+        Self { frame: Frame::new(plan), short_side: eval_short_side(plan.input_size) }
     }
 
     /// What the short side is resized to before the centre is taken, in pixels.
@@ -201,6 +250,11 @@ impl EvalTransform {
     pub(super) fn image_len(&self) -> usize {
         self.frame.len()
     }
+}
+
+fn eval_short_side(input_size: usize) -> usize {
+    let crop_pct = if input_size <= 224 { CROP_PCT } else { 1.0 };
+    (input_size as f64 / crop_pct) as usize
 }
 
 /// Resizes the short side to `short_side` and cuts the central square out. A float picture is at its size already.

@@ -70,6 +70,27 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     sync_folder(parent)
 }
 
+/// Makes the folder `to` appear with the files of `from`: the same files where the file system has hard links, copies
+/// elsewhere. For files that are never changed in place.
+pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
+    publish_folder(to, |unfinished| share_files(from, unfinished))
+}
+
+fn share_files(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            share_files(&source, &target)?;
+        } else if fs::hard_link(&source, &target).is_err() {
+            fs::copy(&source, &target)?;
+            File::open(&target)?.sync_all()?;
+        }
+    }
+    sync_folder(to)
+}
+
 /// Removes a file if it is there.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -144,6 +165,7 @@ mod tests {
     use super::is_held;
     use super::publish_folder;
     use super::remove_temporaries;
+    use super::share_folder;
     use super::write;
 
     #[test]
@@ -156,6 +178,17 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         publish_folder(&path, |folder| write(&folder.join("a"), b"1")).unwrap();
         assert_eq!(std::fs::read(path.join("a")).unwrap(), b"1");
+    }
+
+    #[test]
+    fn a_shared_folder_outlives_the_one_it_was_made_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("a"), dir.path().join("b/c"));
+        write(&from.join("deep/file"), b"1").unwrap();
+        share_folder(&from, &to).unwrap();
+        write(&from.join("deep/file"), b"2").unwrap();
+        std::fs::remove_dir_all(&from).unwrap();
+        assert_eq!(std::fs::read(to.join("deep/file")).unwrap(), b"1");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::layers::Linear;
 use super::masking::Masks;
 use super::patches::PatchEmbed;
 use super::patches::patchify;
+use super::patches::unpatchify;
 use super::pos_embed::sincos_pos_embed;
 use burn::module::Module;
 use burn::module::Param;
@@ -122,6 +123,19 @@ impl Mae {
         MaeOutput { loss: self.score(pred.clone(), imgs, &rows, norm_pix_loss), pred }
     }
 
+    /// Paints images `[N, C, H, W]` anew, every patch as the decoder sees it from the kept ones.
+    ///
+    /// With `norm_pix_loss` the decoder paints each patch in mean 0 and variance 1. It gets back the mean and variance of
+    /// the image's own patch, the removed ones' included: the picture then shows more than the network knew.
+    pub fn reconstruct(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Tensor<4> {
+        let rows = MaskRows::new(masks, &imgs.device());
+        let latent = self.encode_rows(imgs.clone(), &rows);
+        let pred = without_class_token(self.decode_rows(latent, &rows));
+        let painted =
+            if norm_pix_loss { denormalized(pred, patchify(imgs, self.patch_size)) } else { pred };
+        unpatchify(painted, self.patch_size)
+    }
+
     /// Encodes the kept patches, `[N, 1 + K, D]`: class token first, after the last norm.
     pub fn forward_encoder(&self, imgs: Tensor<4>, masks: &Masks) -> Tensor<3> {
         let rows = MaskRows::new(masks, &imgs.device());
@@ -209,14 +223,48 @@ fn target(patches: Tensor<3>, norm_pix_loss: bool) -> Tensor<3> {
     if !norm_pix_loss {
         return patches;
     }
+    let (_, centred, spread) = moments(patches);
+    centred / spread
+}
+
+/// Undoes [`target`]'s normalization: gives a prediction the mean and variance of `patches`.
+fn denormalized(pred: Tensor<3>, patches: Tensor<3>) -> Tensor<3> {
+    let (mean, _, spread) = moments(patches);
+    pred * spread + mean
+}
+
+/// Gives each patch's mean, `[N, L, 1]`, what differs from it, `[N, L, P]`, and the root of its variance, `[N, L, 1]`.
+fn moments(patches: Tensor<3>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
     let values = patches.dims()[2] as f64;
-    let centred = patches.clone() - patches.mean_dim(2);
+    let mean = patches.clone().mean_dim(2);
+    let centred = patches - mean.clone();
     let variance = centred.clone().square().sum_dim(2) / (values - 1.0);
-    centred / (variance + 1e-6).sqrt()
+    (mean, centred, (variance + 1e-6).sqrt())
 }
 
 /// Mean over the removed patches of the mean squared error in a patch, `[1]`.
 fn loss(pred: Tensor<3>, target: Tensor<3>, removed: Tensor<2>) -> Tensor<1> {
     let per_patch = (pred - target).square().mean_dim(2).squeeze_dim::<2>(2);
     (per_patch * removed.clone()).sum() / removed.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::denormalized;
+    use super::target;
+    use burn::tensor::Device;
+    use burn::tensor::Int;
+    use burn::tensor::Tensor;
+
+    #[test]
+    fn a_perfect_prediction_of_normalized_patches_is_the_picture() {
+        let device = Device::flex();
+        let patches = Tensor::<1, Int>::arange(0..2 * 3 * 12, &device).float().reshape([2, 3, 12]);
+        let patches = (patches * 0.7).sin() + 0.3;
+        let normalized = target(patches.clone(), true);
+        let spread: f32 = normalized.clone().square().mean().into_scalar();
+        assert!((spread - 11.0 / 12.0).abs() < 1e-3, "the variance is the unbiased one: {spread}");
+        let wrong = (denormalized(normalized, patches.clone()) - patches).abs().max();
+        assert!(wrong.into_scalar::<f32>() < 1e-6);
+    }
 }

@@ -41,11 +41,11 @@ pub fn mae_backward(
         let pred = without_class_token(mae.predict(x));
         mae.score(pred, imgs.clone(), &rows, norm_pix_loss) * weight
     });
-    let decoder = ("decoder_blocks", &mae.decoder_blocks[..]);
+    let decoder = ("decoder_blocks", &mae.decoder_blocks[..], 0);
     let upstream = backward_blocks(decoder, decoder_inputs, upstream, &mut grads, block);
     let (_, upstream) =
         part_backward(mae, "", encoded, &mut grads, |mae, x| (bridge(mae, x) * upstream).sum());
-    let encoder = ("blocks", &mae.blocks[..]);
+    let encoder = ("blocks", &mae.blocks[..], 0);
     let upstream = backward_blocks(encoder, encoder_inputs, upstream, &mut grads, block);
     stem_backward(mae, &mut grads, |mae| (mae.encoder_tokens(imgs, &rows) * upstream).sum());
     (loss, grads.of_whole(mae))
@@ -72,8 +72,12 @@ pub fn vit_backward(
     let mut grads = PartialGrads::default();
     let (loss, upstream) =
         part_backward(vit, "", encoded, &mut grads, |vit, x| loss(vit.classify(x)));
-    let upstream = backward_blocks(("blocks", &vit.blocks), inputs, upstream, &mut grads, block);
-    stem_backward(vit, &mut grads, |vit| (vit.tokens(imgs) * upstream).sum());
+    let frozen = vit.frozen_blocks();
+    let trained = ("blocks", &vit.blocks[..], frozen);
+    let upstream = backward_blocks(trained, inputs, upstream, &mut grads, block);
+    if frozen == 0 {
+        stem_backward(vit, &mut grads, |vit| (vit.tokens(imgs) * upstream).sum());
+    }
     (loss, grads.of_whole(vit))
 }
 
@@ -98,17 +102,20 @@ fn forward_blocks(
     (inputs, last)
 }
 
-/// Goes from the last block to the first; from the gradient of what the last one gives to that of what enters the first.
+/// Goes from the last block down to the one after `frozen`; from the gradient of what the last one gives to that of what
+/// enters that one.
 ///
 /// The blocks come with their path in the module tree.
 fn backward_blocks(
-    (path, blocks): (&str, &[Block]),
+    (path, blocks, frozen): (&str, &[Block], usize),
     mut inputs: Vec<Tensor<3>>,
     mut upstream: Tensor<3>,
     grads: &mut PartialGrads,
     forward: impl Fn(usize, &Block, Tensor<3>) -> Tensor<3>,
 ) -> Tensor<3> {
-    while let Some(input) = inputs.pop() {
+    while inputs.len() > frozen
+        && let Some(input) = inputs.pop()
+    {
         let i = inputs.len(); // of the block it entered
         let scalar = |block: &Block, x| (forward(i, block, x) * upstream).sum();
         (_, upstream) = part_backward(&blocks[i], &format!("{path}.{i}"), input, grads, scalar);
@@ -235,6 +242,11 @@ mod tests {
             let recomputed = vit_backward(&vit, imgs(&device), Some(&factors), loss);
             let plain = |vit: &Vit| loss(vit.forward_drop_path(imgs(&device), &factors));
             assert_same(&vit, plain, recomputed);
+            for trained_blocks in [0, 1, 2] {
+                let vit = vit.clone().freeze_below(trained_blocks);
+                let recomputed = vit_backward(&vit, imgs(&device), None, loss);
+                assert_same(&vit, |vit| loss(vit.forward(imgs(&device))), recomputed);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use super::EncoderDims;
 use super::block::Block;
 use super::layers::LayerNorm;
 use super::layers::Linear;
+use super::params::trainable_names;
 use super::patches::PatchEmbed;
 use burn::module::Module;
 use burn::module::Param;
@@ -43,6 +44,27 @@ impl Vit {
             fc_norm: global_pool.then(norm),
             head: Linear::zeros(d, classes, dims.precision, device),
         }
+    }
+
+    /// Leaves only the last `trained_blocks` blocks, the last norm and the head to be trained (paper §4.3, "partial
+    /// fine-tuning"); the whole depth leaves everything, embeddings included.
+    #[must_use]
+    pub fn freeze_below(mut self, trained_blocks: usize) -> Self {
+        let frozen = self.blocks.len().saturating_sub(trained_blocks);
+        if frozen == 0 {
+            return self;
+        }
+        self.cls_token = self.cls_token.no_grad();
+        self.pos_embed = self.pos_embed.no_grad();
+        self.patch_embed = self.patch_embed.no_grad();
+        let still = |(i, block): (usize, Block)| if i < frozen { block.no_grad() } else { block };
+        self.blocks = self.blocks.into_iter().enumerate().map(still).collect();
+        self
+    }
+
+    /// First blocks that are not trained; where there is one, the embeddings are not, either.
+    pub(super) fn frozen_blocks(&self) -> usize {
+        self.blocks.iter().take_while(|block| trainable_names(*block).is_empty()).count()
     }
 
     /// Gives the logits `[N, C]` of images `[N, C, H, W]`.

@@ -29,6 +29,8 @@ pub enum Purpose {
     Synthetic = 8,
     /// RandAugment of a sample.
     RandAugment = 9,
+    /// Colour jitter of a sample.
+    ColorJitter = 10,
 }
 
 /// Stages as they enter a key.

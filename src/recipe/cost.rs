@@ -13,8 +13,44 @@ pub struct Cost {
     pub params: u64,
     /// Forward FLOPs of one image.
     pub flops_per_image: f64,
-    /// Rough memory of a training step on each device, in bytes.
-    pub memory_bytes: f64,
+    /// FLOPs of training on one image: forward, and twice the forward FLOPs of what is trained. The
+    /// optimizer is left out, and so is what gradient checkpointing recomputes.
+    pub train_flops_per_image: f64,
+    /// FLOPs that gradient checkpointing adds.
+    pub recomputed_flops_per_image: f64,
+    /// What a training step takes on each device.
+    pub memory: Memory,
+}
+
+/// Rough memory of a training step, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Memory {
+    /// fp32.
+    pub params: f64,
+    /// fp32, of what is trained.
+    pub gradients: f64,
+    /// AdamW's two moments or LARS's one, fp32.
+    pub optimizer: f64,
+    /// What the blocks keep for the backward pass of a micro-batch.
+    pub activations: f64,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn total(&self) -> f64 {
+        self.params + self.gradients + self.optimizer + self.activations
+    }
+}
+
+/// A stage's share of the work: what is trained, and what it makes the backward pass do and keep.
+struct Trained {
+    params: u64,
+    /// Forward FLOPs of one image of the part that the backward pass goes through.
+    flops: f64,
+    /// Values kept for the backward pass of one image.
+    kept: f64,
+    /// Values of the optimizer for each trained parameter.
+    moments: f64,
 }
 
 /// The dimensions that costs follow from.
@@ -39,11 +75,9 @@ struct Stack {
 impl Plan {
     /// Gives the cost of a stage; nothing where the recipe does not have the stage.
     ///
-    /// Memory is 4 bytes a parameter, 12 more for a trained one (gradient and AdamW's two moments,
-    /// all fp32), and the values that the blocks keep for the backward pass of `batch_size` images,
-    /// in the run's precision (with bf16 about half of them are fp32): all of them, or with
-    /// `gradient_checkpointing` the inputs of all blocks and the values of one. An attention that
-    /// keeps no maps, or a batch that is computed in shards, takes less.
+    /// Activations are in the run's precision (with bf16 about half of them are fp32): those of all
+    /// trained blocks, or with `gradient_checkpointing` the inputs of all blocks and the values of
+    /// one. An attention that keeps no maps, or a batch that is computed in shards, takes less.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
         let dims = Dims::of(&self.model, &self.data);
         let batch = self.training(stage)?.batch_size as f64;
@@ -52,29 +86,73 @@ impl Plan {
             // The residual stream, LayerNorm's inputs, softmax's maps and GELU's slopes stay fp32.
             Precision::Bf16 => 3.0,
         };
-        let recompute = self.runtime.gradient_checkpointing;
-        let mask_ratio = self.pretrain.as_ref().map_or(0.0, |pretrain| pretrain.mask_ratio);
-        let (params, flops_per_image, kept, trained) = match stage {
-            StageKind::Pretrain => {
-                let params = dims.mae_params();
-                let stacks = [dims.encoder_stack(dims.len_keep(mask_ratio)), dims.decoder_stack()];
-                (params, dims.mae_flops(mask_ratio), dims.kept(&stacks, recompute), params)
-            }
-            StageKind::Finetune => {
-                let params = dims.classifier_params(num_classes);
-                let kept = dims.kept(&[dims.encoder_stack(dims.patches())], recompute);
-                (params, dims.classifier_flops(num_classes), kept, params)
-            }
-            StageKind::Linprobe => {
-                let params = dims.classifier_params(num_classes);
-                let head = dims.head_params(num_classes);
-                // A frozen encoder keeps nothing: one block's values at a time.
-                let kept = dims.block_activations(&dims.encoder_stack(dims.patches()));
-                (params, dims.classifier_flops(num_classes), kept, head)
+        let (params, flops) = match stage {
+            StageKind::Pretrain => (dims.mae_params(), dims.mae_flops(self.mask_ratio())),
+            StageKind::Finetune | StageKind::Linprobe => {
+                (dims.classifier_params(num_classes), dims.classifier_flops(num_classes))
             }
         };
-        let memory_bytes = 4.0 * params as f64 + 12.0 * trained as f64 + value * batch * kept;
-        Some(Cost { params, flops_per_image, memory_bytes })
+        let trained = self.trained(stage, &dims, num_classes);
+        let trained_params = 4.0 * trained.params as f64;
+        Some(Cost {
+            params,
+            flops_per_image: flops,
+            train_flops_per_image: flops + 2.0 * trained.flops,
+            recomputed_flops_per_image: if self.recomputes(stage) { trained.flops } else { 0.0 },
+            memory: Memory {
+                params: 4.0 * params as f64,
+                gradients: trained_params,
+                optimizer: trained.moments * trained_params,
+                activations: value * batch * trained.kept,
+            },
+        })
+    }
+
+    fn trained(&self, stage: StageKind, dims: &Dims<'_>, num_classes: usize) -> Trained {
+        let recomputes = self.recomputes(stage);
+        let head = dims.head_params(num_classes);
+        let patches = dims.patches();
+        match (stage, &self.finetune) {
+            (StageKind::Pretrain, _) => {
+                let seen = dims.len_keep(self.mask_ratio());
+                let stacks = [dims.encoder_stack(seen), dims.decoder_stack()];
+                let kept = dims.kept(&stacks, recomputes);
+                let flops = dims.mae_flops(self.mask_ratio());
+                Trained { params: dims.mae_params(), flops, kept, moments: 2.0 }
+            }
+            (StageKind::Finetune, Some(plan)) if plan.trained_blocks < self.model.depth => {
+                let width = self.model.embed_dim;
+                let depth = plan.trained_blocks;
+                let blocks = Stack { depth, ..dims.encoder_stack(patches) };
+                let params = depth as u64 * block(width, dims.hidden(width)) + norm(width) + head;
+                let flops = depth as f64 * dims.block_flops(patches + 1, width)
+                    + product(1, width, num_classes);
+                let kept = dims.kept(&[blocks], recomputes);
+                Trained { params, flops, kept, moments: 2.0 }
+            }
+            (StageKind::Finetune, _) => Trained {
+                params: dims.classifier_params(num_classes),
+                flops: dims.classifier_flops(num_classes),
+                kept: dims.kept(&[dims.encoder_stack(patches)], recomputes),
+                moments: 2.0,
+            },
+            (StageKind::Linprobe, _) => Trained {
+                params: head,
+                flops: product(1, self.model.embed_dim, num_classes),
+                // A frozen encoder keeps nothing: one block's values at a time.
+                kept: dims.block_activations(&dims.encoder_stack(patches)),
+                moments: 1.0,
+            },
+        }
+    }
+
+    fn mask_ratio(&self) -> f64 {
+        self.pretrain.as_ref().map_or(0.0, |pretrain| pretrain.mask_ratio)
+    }
+
+    /// Whether the stage's backward pass computes the forward pass again.
+    fn recomputes(&self, stage: StageKind) -> bool {
+        self.runtime.gradient_checkpointing && stage != StageKind::Linprobe
     }
 }
 

@@ -172,6 +172,7 @@ mod tests {
 
     fn training(batch_size: usize, accum_iter: usize, devices: usize) -> TrainingPlan {
         TrainingPlan {
+            published_batch_size: None,
             epochs: 10,
             warmup_epochs: 0,
             batch_size,

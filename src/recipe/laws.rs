@@ -42,7 +42,15 @@ fn an_empty_recipe_has_the_official_defaults() {
     assert_eq!((pretrain.training.epochs, pretrain.training.warmup_epochs), (400, 40));
     assert!((pretrain.training.lr - 1e-3 * 64.0 / 256.0).abs() < 1e-12);
     assert_eq!(pretrain.checkpoint_epochs, [400]);
-    assert_eq!(pretrain.augment, AugmentPlan { crop_scale: [0.2, 1.0], hflip: true });
+    assert_eq!(
+        pretrain.augment,
+        AugmentPlan {
+            crop: CropMode::Resized,
+            crop_scale: [0.2, 1.0],
+            hflip: true,
+            color_jitter: 0.0
+        }
+    );
     assert_eq!((finetune.training.epochs, finetune.clip_grad, finetune.mixup), (50, None, None));
     assert_eq!(finetune.from, [Source::Epoch(400)]);
     assert_eq!(finetune.erasing.unwrap().remode, EraseMode::Pixel);

@@ -46,9 +46,10 @@ mod values;
 mod vars;
 mod write;
 
-pub use cost::{Cost, Dims};
+pub use cost::{Cost, Dims, Memory};
 pub use error::{Origin, Other, Problem, RecipeError, RecipeErrors};
 pub use jobs::{Job, NeverUpdates, StageKind, Steps};
+pub use near::word as nearest;
 pub use plan::*;
 pub use rand_augment::RandAugmentPlan;
 pub use resolve::{
@@ -58,4 +59,6 @@ pub use schema::{Data, Model, Recipe, Runtime, schema};
 pub use sizes::ModelSize;
 pub use stages::{Augment, Finetune, Linprobe, Pretrain};
 pub use values::{All, Auto, FromEntry, Off, OneOrMany, Or};
-pub use write::{NOT_SET, differences, is_stage, recipe_toml};
+pub use write::{
+    NOT_SET, differences, differing, is_stage, recipe_toml, same_pretraining, settings,
+};

@@ -23,10 +23,7 @@ pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
 }
 
 /// Gives the candidate that was probably meant by `text`.
-pub(super) fn word<'a>(
-    text: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn word<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
         .map(|candidate| (damerau_levenshtein(text, candidate), candidate))

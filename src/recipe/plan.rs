@@ -159,6 +159,8 @@ pub struct TrainingPlan {
     pub accum_iter: usize,
     /// `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
+    /// The effective batch of the result that the recipe repeats, where it says so.
+    pub published_batch_size: Option<usize>,
     /// The rate in use: given, or `blr * effective_batch_size / 256`.
     pub lr: f64,
     pub min_lr: f64,
@@ -183,6 +185,8 @@ pub struct FinetunePlan {
     /// One job each: `Checkpoints` and `Last` are already spelled out as epochs.
     pub from: Vec<Source>,
     pub layer_decay: f64,
+    /// Last blocks that are trained; the model's depth is everything, embeddings included.
+    pub trained_blocks: usize,
     pub drop_path: f64,
     /// Largest global norm of the gradient; `None` does not clip.
     pub clip_grad: Option<f64>,
@@ -213,11 +217,25 @@ pub enum Source {
     File(PathBuf),
 }
 
-/// RandomResizedCrop and flip; `crop_scale` `[1, 1]` is no crop.
+/// Crop, flip and colour jitter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugmentPlan {
+    pub crop: CropMode,
+    /// Of [`CropMode::Resized`]; `[1, 1]` is no crop.
     pub crop_scale: [f64; 2],
     pub hflip: bool,
+    /// Each of brightness, contrast and saturation is multiplied by a factor in 1 ± this; 0 is off.
+    pub color_jitter: f64,
+}
+
+/// How a training image is cut out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CropMode {
+    /// RandomResizedCrop.
+    Resized,
+    /// A random square at one scale, evaluation's.
+    Fixed,
 }
 
 /// Mixup and CutMix as timm mixes them.

@@ -16,7 +16,7 @@ use super::schema::{DEFAULTS, KEYS, Recipe};
 use super::setup;
 use super::sweep::{self, Point};
 use super::training::{self, Setup};
-use super::write::toml_text;
+use super::write::{same_pretraining, toml_text};
 
 /// What to do about data that this machine does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,14 @@ pub struct Resolved {
     pub points: Vec<ResolvedPoint>,
     /// What the user should know, a sentence each.
     pub warnings: Vec<String>,
+}
+
+impl Resolved {
+    /// Gives the points before `index` that pre-train as it does, the first one first.
+    pub fn same_pretraining_before(&self, index: usize) -> impl Iterator<Item = &ResolvedPoint> {
+        let own = &self.points[index].recipe;
+        self.points[..index].iter().filter(move |point| same_pretraining(&point.recipe, own))
+    }
 }
 
 /// One run.

@@ -282,7 +282,10 @@ mod tests {
     use super::*;
 
     /// Keys without a built-in default: they follow from others, or may be left out for good.
-    const DERIVED: [&str; 18] = [
+    const DERIVED: [&str; 21] = [
+        "pretrain.published_batch_size",
+        "finetune.published_batch_size",
+        "linprobe.published_batch_size",
         "name",
         "extends",
         "data.path",

@@ -3,6 +3,8 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::schema::Model;
+
 /// An official model. `mae_<name>` and `mae_<name>_dec512d8b` are read as the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelSize {
@@ -38,6 +40,24 @@ pub(super) struct Encoder {
 }
 
 impl ModelSize {
+    /// The official size whose encoder a resolved recipe spells out, by its name: `vit_base_patch16`.
+    pub fn named(model: &Model) -> Option<&'static str> {
+        let encoder = Encoder {
+            patch_size: model.patch_size?,
+            embed_dim: model.embed_dim?,
+            depth: model.depth?,
+            num_heads: model.num_heads?,
+        };
+        let named = [
+            (Self::Tiny, "vit_tiny_patch16"),
+            (Self::Small, "vit_small_patch16"),
+            (Self::Base, "vit_base_patch16"),
+            (Self::Large, "vit_large_patch16"),
+            (Self::Huge, "vit_huge_patch14"),
+        ];
+        named.into_iter().find(|(size, _)| size.encoder() == encoder).map(|(_, name)| name)
+    }
+
     /// The encoder of this size (paper §4 and its appendix; the two small ones as in the field).
     pub(super) fn encoder(self) -> Encoder {
         let (patch_size, embed_dim, depth, num_heads) = match self {

@@ -7,8 +7,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{EraseMode, MixupMode};
-use super::values::{FromEntry, Off, OneOrMany, Or, clip_grad_schema, from_schema, minmax_schema};
+use super::plan::{CropMode, EraseMode, MixupMode};
+use super::values::{
+    All, FromEntry, Off, OneOrMany, Or, all_or_blocks_schema, clip_grad_schema, from_schema,
+    minmax_schema,
+};
 
 /// Self-supervised pre-training of the masked autoencoder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +29,10 @@ pub struct Pretrain {
     /// Micro-steps whose gradients are added up before an update.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
+    /// Images of an update in the result that the recipe repeats: a run whose `batch_size * accum_iter * devices` is another
+    /// one warns, and says how to get it back. It changes nothing.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub published_batch_size: Option<usize>,
     /// Learning rate for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
     #[schemars(range(min = 0.0))]
     pub blr: Option<f64>,
@@ -76,6 +83,10 @@ pub struct Finetune {
     /// Micro-steps whose gradients are added up before an update.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
+    /// Images of an update in the result that the recipe repeats: a run whose `batch_size * accum_iter * devices` is another
+    /// one warns, and says how to get it back. It changes nothing.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub published_batch_size: Option<usize>,
     /// Learning rate for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
     #[schemars(range(min = 0.0))]
     pub blr: Option<f64>,
@@ -91,6 +102,10 @@ pub struct Finetune {
     /// Factor of the learning rate from a block to the one below it; 1 is the same rate everywhere.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub layer_decay: Option<f64>,
+    /// The last blocks that are trained, beside the last normalization and the head; what lies below stays as the checkpoint
+    /// has it. "all" trains everything, and so does the model's depth.
+    #[schemars(schema_with = "all_or_blocks_schema")]
+    pub trained_blocks: Option<Or<All, usize>>,
     /// Probability that the last block's branches are skipped; it rises linearly from 0 at the
     /// first block.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
@@ -157,6 +172,10 @@ pub struct Linprobe {
     /// Micro-steps whose gradients are added up before an update.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
+    /// Images of an update in the result that the recipe repeats: a run whose `batch_size * accum_iter * devices` is another
+    /// one warns, and says how to get it back. It changes nothing.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub published_batch_size: Option<usize>,
     /// Learning rate for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
     #[schemars(range(min = 0.0))]
     pub blr: Option<f64>,
@@ -176,7 +195,7 @@ pub struct Linprobe {
     pub augment: Augment,
 }
 
-/// RandomResizedCrop and horizontal flip of a training image.
+/// Crop, horizontal flip and colour jitter of a training image.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
@@ -184,6 +203,13 @@ pub struct Augment {
     /// no crop.
     #[schemars(inner(range(min = 0.0, max = 1.0)))]
     pub crop_scale: Option<[f64; 2]>,
+    /// What is cut out: "resized" is RandomResizedCrop; "fixed" brings the short side to `input_size` * 256 / 224 and takes
+    /// a random square of `input_size` (`crop_scale` then says nothing).
+    pub crop: Option<CropMode>,
     /// Whether half of the images are mirrored left to right.
     pub hflip: Option<bool>,
+    /// How far brightness, contrast and saturation stray: each factor is uniform in 1 ± this, in random order, on whole
+    /// levels; 0 is off.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub color_jitter: Option<f64>,
 }

@@ -9,7 +9,7 @@ use super::plan::{
 use super::rand_augment::RandAugmentPlan;
 use super::sources;
 use super::stages::{Augment, Finetune, Linprobe, Pretrain};
-use super::values::Or;
+use super::values::{All, Or};
 use super::write::toml_text;
 
 /// What a stage's plan needs of the rest of the recipe.
@@ -26,6 +26,7 @@ struct Shared<'a> {
     warmup_epochs: usize,
     batch_size: usize,
     accum_iter: usize,
+    published_batch_size: Option<usize>,
     blr: &'a mut Option<f64>,
     lr: &'a mut Option<f64>,
     min_lr: f64,
@@ -40,6 +41,7 @@ macro_rules! shared {
             warmup_epochs: given($table.warmup_epochs.as_ref()),
             batch_size: given($table.batch_size.as_ref()),
             accum_iter: given($table.accum_iter.as_ref()),
+            published_batch_size: $table.published_batch_size,
             blr: &mut $table.blr,
             lr: &mut $table.lr,
             min_lr: given($table.min_lr.as_ref()),
@@ -64,7 +66,7 @@ pub(super) fn pretrain(
         norm_pix_loss: given(table.norm_pix_loss.as_ref()),
         resume: sources::resume(&mut table.resume, cx),
         checkpoint_epochs,
-        augment: augment(StageKind::Pretrain, &table.augment, cx),
+        augment: augment(StageKind::Pretrain, &table.augment, setup.data.in_chans, cx),
     }
 }
 
@@ -79,6 +81,11 @@ pub(super) fn finetune(
     FinetunePlan {
         from: sources::from(StageKind::Finetune, &mut table.from, pretrain, cx),
         layer_decay: given(table.layer_decay.as_ref()),
+        trained_blocks: trained_blocks(
+            &given(table.trained_blocks.as_ref()),
+            setup.model.depth,
+            cx,
+        ),
         drop_path: given(table.drop_path.as_ref()),
         clip_grad: match given(table.clip_grad.as_ref()) {
             Or::Word(_) => None,
@@ -93,7 +100,7 @@ pub(super) fn finetune(
         }),
         rand_augment: rand_augment(&given(table.aa.as_ref()), setup.data.in_chans, cx),
         global_pool: given(table.global_pool.as_ref()),
-        augment: augment(StageKind::Finetune, &table.augment, cx),
+        augment: augment(StageKind::Finetune, &table.augment, setup.data.in_chans, cx),
         training,
     }
 }
@@ -108,7 +115,7 @@ pub(super) fn linprobe(
         training: training(shared!(StageKind::Linprobe, table), setup, cx),
         from: sources::from(StageKind::Linprobe, &mut table.from, pretrain, cx),
         global_pool: given(table.global_pool.as_ref()),
-        augment: augment(StageKind::Linprobe, &table.augment, cx),
+        augment: augment(StageKind::Linprobe, &table.augment, setup.data.in_chans, cx),
     }
 }
 
@@ -132,6 +139,7 @@ fn training(shared: Shared<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> Trai
         batch_size,
         accum_iter,
         effective_batch_size,
+        published_batch_size: shared.published_batch_size,
         lr: lr
             .or(blr.map(per_256))
             .expect("defaults.toml has `blr`, and only `lr` takes its place"),
@@ -139,6 +147,7 @@ fn training(shared: Shared<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> Trai
         weight_decay: shared.weight_decay,
     };
     check_rates(stage, &plan, *blr, cx);
+    cx.warnings.extend(other_batch(stage, &plan, setup.runtime.devices));
     if let Some(Err(never)) =
         setup.data.promised.train_images.map(|images| plan.steps(stage, images))
     {
@@ -148,6 +157,30 @@ fn training(shared: Shared<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> Trai
         cx.refuse_with(&key, &others, batch_size, &why, "make it, or accum_iter, smaller");
     }
     plan
+}
+
+/// Tells that the effective batch is not the published one, and what restores it.
+fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<String> {
+    let (effective, published) = (plan.effective_batch_size, plan.published_batch_size?);
+    if effective == published {
+        return None;
+    }
+    let on_devices = plan.batch_size * devices;
+    let way_out = if published % on_devices == 0 {
+        format!("--set {stage}.accum_iter={} restores it", published / on_devices)
+    } else if published % devices == 0 {
+        format!(
+            "--set {stage}.accum_iter=1 --set {stage}.batch_size={} restores it",
+            published / devices
+        )
+    } else {
+        format!("no batch_size makes it of {devices} devices")
+    };
+    Some(format!(
+        "{stage}: an update takes {effective} images (batch_size {} x accum_iter {} x devices {devices}), the published \
+         result took {published}; {way_out}",
+        plan.batch_size, plan.accum_iter
+    ))
 }
 
 fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut Context<'_>) {
@@ -239,7 +272,12 @@ fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<
     kept
 }
 
-fn augment(stage: StageKind, table: &Augment, cx: &mut Context<'_>) -> AugmentPlan {
+fn augment(
+    stage: StageKind,
+    table: &Augment,
+    in_chans: usize,
+    cx: &mut Context<'_>,
+) -> AugmentPlan {
     let crop_scale = given(table.crop_scale.as_ref());
     let [low, high] = crop_scale;
     if low <= 0.0 || low > high {
@@ -252,7 +290,38 @@ fn augment(stage: StageKind, table: &Augment, cx: &mut Context<'_>) -> AugmentPl
             "[0.2, 1.0] is usual, [1.0, 1.0] is no crop",
         );
     }
-    AugmentPlan { crop_scale, hflip: given(table.hflip.as_ref()) }
+    AugmentPlan {
+        crop: given(table.crop.as_ref()),
+        crop_scale,
+        hflip: given(table.hflip.as_ref()),
+        color_jitter: color_jitter(stage, given(table.color_jitter.as_ref()), in_chans, cx),
+    }
+}
+
+fn color_jitter(stage: StageKind, jitter: f64, in_chans: usize, cx: &mut Context<'_>) -> f64 {
+    if jitter > 0.0 && ![1, 3].contains(&in_chans) {
+        let key = format!("{stage}.augment.color_jitter");
+        let why = "changes colours, which is for grey and for colour pictures";
+        let hint = format!("--set {key}=0.0 trains without it");
+        cx.refuse_with(&key, &["data.in_chans"], rate_text(jitter), why, hint);
+    }
+    jitter
+}
+
+/// The last blocks that are trained; more than there are is a slip.
+fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) -> usize {
+    match *given {
+        Or::Word(All::All) => depth,
+        Or::Value(blocks) => {
+            if blocks > depth {
+                let others = ["model.depth", "model.size"];
+                let why = format!("is more than the encoder has: {depth}");
+                let hint = "\"all\" trains everything";
+                cx.refuse_with("finetune.trained_blocks", &others, blocks, &why, hint);
+            }
+            blocks
+        }
+    }
 }
 
 /// RandAugment's policy; `""` is none.

@@ -80,6 +80,10 @@ pub(super) fn all_or_count_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+pub(super) fn all_or_blocks_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "enum": ["all"] }, { "type": "integer", "minimum": 0, "maximum": 1024 }] })
+}
+
 pub(super) fn clip_grad_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [{ "enum": ["none"] }, { "type": "number", "exclusiveMinimum": 0 }] })
 }

@@ -8,7 +8,10 @@ use super::schema::Recipe;
 
 /// Keys that change how fast a run is, or what memory it takes, and nothing about what it computes (a schedule: but
 /// rounding).
-const NO_IDENTITY: [&str; 5] = [
+const NO_IDENTITY: [&str; 8] = [
+    "pretrain.published_batch_size",
+    "finetune.published_batch_size",
+    "linprobe.published_batch_size",
     "runtime.threads",
     "runtime.verify_device",
     "runtime.schedule",
@@ -38,35 +41,63 @@ pub fn is_stage(key: &str) -> bool {
     STAGES.contains(&key)
 }
 
-/// Gives the settings in which `a` and `b` differ, as (dotted key, value in `a`, value in `b`).
-///
-/// Values are TOML text, [`NOT_SET`] where a recipe has none; a stage that only one of them has is one entry, "set".
-/// Names, and what is no part of a run's identity (threads, workers), are left out.
+/// Gives the settings in which `a` and `b` differ, as (dotted key, value in `a`, value in `b`); as [`differing`] has them.
 pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
-    let (mut a, mut b) = (leaves(a), leaves(b));
-    for stage in STAGES {
-        let inside = |(key, _): &(String, String)| {
-            key.strip_prefix(stage).is_some_and(|rest| rest.starts_with('.'))
-        };
-        if a.iter().any(inside) == b.iter().any(inside) {
-            continue;
-        }
-        for leaves in [&mut a, &mut b] {
-            if let Some(first) = leaves.iter().position(inside) {
-                leaves.retain(|leaf| !inside(leaf));
-                leaves.insert(first, (stage.to_owned(), "set".to_owned()));
+    let rows = differing(&[a, b]).into_iter();
+    rows.filter_map(|(key, values)| <[String; 2]>::try_from(values).ok().map(|[a, b]| (key, a, b)))
+        .collect()
+}
+
+/// Gives the settings in which the recipes are not all the same, as (dotted key, its value in each).
+///
+/// Values are TOML text, [`NOT_SET`] where a recipe has none. A stage that only some of them have is an entry, "set", and
+/// its keys are compared among those. Names, and what is no part of a run's identity (threads, workers), are left out.
+pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
+    let all: Vec<Settings> = recipes.iter().map(|recipe| settings(recipe)).collect();
+    let mut keys: Vec<&str> = Vec::new();
+    for (key, _) in all.iter().flatten() {
+        let stage = stage_of(key).filter(|stage| !all.iter().all(|of| has_stage(of, stage)));
+        for key in stage.into_iter().chain([key.as_str()]) {
+            if !keys.contains(&key) {
+                keys.push(key);
             }
         }
     }
-    let value = |of: &[(String, String)], key: &str| {
-        of.iter().find(|(k, _)| k == key).map_or_else(|| NOT_SET.to_owned(), |(_, v)| v.clone())
-    };
-    let only_b = b.iter().filter(|(key, _)| a.iter().all(|(k, _)| k != key));
-    a.iter()
-        .chain(only_b)
-        .map(|(key, _)| (key.clone(), value(&a, key), value(&b, key)))
-        .filter(|(_, in_a, in_b)| in_a != in_b)
-        .collect()
+    let rows =
+        keys.into_iter().map(|key| (key.to_owned(), all.iter().map(|of| value(of, key)).collect()));
+    rows.filter(|(key, values): &(String, Vec<String>)| {
+        let has = |of: &Settings| stage_of(key).is_none_or(|stage| has_stage(of, stage));
+        let mut compared = all.iter().zip(values).filter(|(of, _)| has(of)).map(|(_, value)| value);
+        let first = compared.next();
+        compared.any(|value| Some(value) != first)
+    })
+    .collect()
+}
+
+/// Settings as (dotted key, value as TOML text).
+type Settings = Vec<(String, String)>;
+
+fn stage_of(key: &str) -> Option<&str> {
+    key.split_once('.').map(|(table, _)| table).filter(|table| is_stage(table))
+}
+
+fn has_stage(settings: &Settings, stage: &str) -> bool {
+    settings.iter().any(|(key, _)| stage_of(key) == Some(stage))
+}
+
+fn value(settings: &Settings, key: &str) -> String {
+    if is_stage(key) {
+        return if has_stage(settings, key) { "set" } else { NOT_SET }.to_owned();
+    }
+    let found = settings.iter().find(|(k, _)| k == key);
+    found.map_or_else(|| NOT_SET.to_owned(), |(_, value)| value.clone())
+}
+
+/// Whether two recipes pre-train alike: all that differs is what follows the pre-training.
+pub fn same_pretraining(a: &Recipe, b: &Recipe) -> bool {
+    let after =
+        |key: &str| key.split('.').next().is_some_and(|t| ["finetune", "linprobe"].contains(&t));
+    a.pretrain.is_some() && differences(a, b).iter().all(|(key, ..)| after(key))
 }
 
 /// A value as TOML, floats as short as they can be read back: `0.75`, `1.5e-4`, `1.0`.
@@ -128,7 +159,10 @@ fn write_table(text: &mut String, path: &str, table: &Map<String, Value>) {
     }
 }
 
-fn leaves(recipe: &Recipe) -> Vec<(String, String)> {
+/// Gives the settings of a recipe as (dotted key, value as TOML text), in the schema's order.
+///
+/// Names, and what is no part of a run's identity (threads, workers), are left out.
+pub fn settings(recipe: &Recipe) -> Vec<(String, String)> {
     let mut tree = tree(recipe);
     tree.retain(|key, _| !NO_SETTING.contains(&key.as_str()));
     let mut leaves = Vec::new();
@@ -150,6 +184,22 @@ fn collect_leaves(prefix: &str, table: &Map<String, Value>, leaves: &mut Vec<(St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stage_that_some_recipes_lack_is_one_row_and_the_others_are_compared() {
+        let recipe = |text: &str| toml::from_str::<Recipe>(text).unwrap();
+        let (a, b, c) = (
+            recipe("seed = 1\n[pretrain]\nepochs = 8\n[finetune]\nepochs = 5\nmixup = 0.5"),
+            recipe("seed = 1\n[pretrain]\nepochs = 8"),
+            recipe("seed = 1\n[pretrain]\nepochs = 8\n[finetune]\nepochs = 6\nmixup = 0.5"),
+        );
+        let row =
+            |key: &str, values: [&str; 3]| (key.to_owned(), values.map(str::to_owned).to_vec());
+        let expected =
+            [row("finetune", ["set", NOT_SET, "set"]), row("finetune.epochs", ["5", NOT_SET, "6"])];
+        assert_eq!(differing(&[&a, &b, &c]), expected);
+        assert_eq!(differing(&[&a, &a, &a]), []);
+    }
 
     #[test]
     fn floats_are_short_and_read_back() {

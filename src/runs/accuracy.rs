@@ -8,10 +8,11 @@ use crate::recipe::Job;
 use crate::recipe::Plan;
 use crate::recipe::Source;
 use crate::recipe::StageKind;
+use std::fs;
 use std::path::Path;
 
 /// The columns after the swept keys, in order.
-const COLUMNS: [&str; 12] = [
+pub(super) const COLUMNS: [&str; 12] = [
     "pretrain_epoch",
     "annealed",
     "finetune_top1",
@@ -137,21 +138,7 @@ pub fn write_accuracy(
     let header = swept.iter().map(String::as_str).chain(COLUMNS);
     writer.write_record(header).expect("a vector takes every byte");
     for row in rows {
-        let AccuracyRow { finetune, linprobe, .. } = row;
-        let cells = row.swept.iter().chain([
-            &row.pretrain_epoch,
-            &row.annealed,
-            &finetune.top1,
-            &finetune.top5,
-            &finetune.best_top1,
-            &finetune.best_epoch,
-            &linprobe.top1,
-            &linprobe.top5,
-            &linprobe.best_top1,
-            &row.pretrain_loss,
-            &finetune.run,
-            &linprobe.run,
-        ]);
+        let cells = row.swept.iter().map(String::as_str).chain(row.cells());
         writer.write_record(cells).expect("every row has the header's columns");
     }
     let bytes = writer.into_inner().expect("a vector takes every byte");
@@ -167,49 +154,92 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     if !path.is_file() {
         return Ok(Default::default());
     }
-    let damaged = |problem: String| RunError::Damaged { path: path.clone(), problem };
-    let mut reader = csv::Reader::from_path(&path).map_err(|e| damaged(e.to_string()))?;
+    let damaged = |problem: String| RunError::Table { path: path.clone(), problem };
+    let text = fs::read_to_string(&path).map_err(RunError::io(&path))?;
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header: Vec<String> = match reader.headers() {
         Ok(header) => header.iter().map(str::to_owned).collect(),
-        Err(e) => return Err(damaged(e.to_string())),
+        Err(e) => return Err(damaged(csv_problem(&text, &e))),
     };
-    let Some(keys) = header.len().checked_sub(COLUMNS.len()) else {
-        return Err(damaged("not an accuracy table: columns are missing".to_owned()));
-    };
+    let keys = header.len().saturating_sub(COLUMNS.len());
     if header[keys..] != COLUMNS {
-        return Err(damaged(format!(
-            "not an accuracy table: its columns should be {}",
-            COLUMNS.join(",")
-        )));
+        return Err(damaged(format!("its columns should be {}", COLUMNS.join(","))));
     }
     let rows = reader.records().map(|record| {
-        let cells: Vec<String> = record?.iter().map(str::to_owned).collect();
-        let (swept, cells) = cells.split_at(keys);
-        Ok(from_cells(swept.to_vec(), cells))
+        let record = record?;
+        let cell = |column: &str| {
+            let place = COLUMNS.iter().position(|name| *name == column).expect("a column");
+            record[keys + place].to_owned()
+        };
+        let swept = record.iter().take(keys).map(str::to_owned).collect();
+        Ok(AccuracyRow { swept, ..AccuracyRow::from_cells(cell) })
     });
-    let rows = rows.collect::<Result<_, csv::Error>>().map_err(|e| damaged(e.to_string()))?;
+    let rows =
+        rows.collect::<Result<_, csv::Error>>().map_err(|e| damaged(csv_problem(&text, &e)))?;
     Ok((header[..keys].to_vec(), rows))
 }
 
-/// The row of the cells after the swept keys.
-fn from_cells(swept: Vec<String>, cells: &[String]) -> AccuracyRow {
-    let cell = |column: &str| {
-        let place = COLUMNS.iter().position(|name| *name == column).expect("a column of the table");
-        cells[place].clone()
+/// What is wrong with a table, with its line.
+pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
+    let problem = match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("{len} cells, the header has {expected_len}")
+        }
+        _ => error.to_string(),
     };
-    let job = |stage: &str| JobCells {
-        top1: cell(&format!("{stage}_top1")),
-        top5: cell(&format!("{stage}_top5")),
-        best_top1: cell(&format!("{stage}_best_top1")),
-        best_epoch: if stage == "finetune" { cell("finetune_best_epoch") } else { String::new() },
-        run: cell(&format!("{stage}_run")),
-    };
-    AccuracyRow {
-        swept,
-        pretrain_epoch: cell("pretrain_epoch"),
-        annealed: cell("annealed"),
-        finetune: job("finetune"),
-        linprobe: job("linprobe"),
-        pretrain_loss: cell("pretrain_loss"),
+    match error.position() {
+        Some(position) => format!("line {}: {problem}", line_of(text, position)),
+        None => problem,
+    }
+}
+
+/// The line of a record, from 1. The reader's own count is one behind where lines end in CR LF.
+pub(super) fn line_of(text: &str, position: &csv::Position) -> usize {
+    let (before, after) = text.as_bytes().split_at((position.byte() as usize).min(text.len()));
+    let ended = before.iter().filter(|byte| **byte == b'\n').count();
+    1 + ended + usize::from(after.first() == Some(&b'\n'))
+}
+
+impl AccuracyRow {
+    /// The row whose cell in a column `cell` gives; without swept keys.
+    pub(super) fn from_cells(cell: impl Fn(&str) -> String) -> Self {
+        let job = |stage: &str| JobCells {
+            top1: cell(&format!("{stage}_top1")),
+            top5: cell(&format!("{stage}_top5")),
+            best_top1: cell(&format!("{stage}_best_top1")),
+            best_epoch: if stage == "finetune" {
+                cell("finetune_best_epoch")
+            } else {
+                String::new()
+            },
+            run: cell(&format!("{stage}_run")),
+        };
+        Self {
+            swept: Vec::new(),
+            pretrain_epoch: cell("pretrain_epoch"),
+            annealed: cell("annealed"),
+            finetune: job("finetune"),
+            linprobe: job("linprobe"),
+            pretrain_loss: cell("pretrain_loss"),
+        }
+    }
+
+    /// The cells, in the order of [`COLUMNS`].
+    pub(super) fn cells(&self) -> [&str; 12] {
+        let Self { finetune, linprobe, .. } = self;
+        [
+            &self.pretrain_epoch,
+            &self.annealed,
+            &finetune.top1,
+            &finetune.top5,
+            &finetune.best_top1,
+            &finetune.best_epoch,
+            &linprobe.top1,
+            &linprobe.top5,
+            &linprobe.best_top1,
+            &self.pretrain_loss,
+            &finetune.run,
+            &linprobe.run,
+        ]
     }
 }

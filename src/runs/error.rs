@@ -16,6 +16,8 @@ pub enum RunError {
     NoRun(PathBuf),
     #[error("{}: {problem}\nhint: repair it, or remove it: then what it belongs to starts over; `--fresh` starts the whole run over", path.display())]
     Damaged { path: PathBuf, problem: String },
+    #[error("{}: not a table of accuracies: {problem}\nhint: `mae run` with the recipe.toml beside it writes it anew", path.display())]
+    Table { path: PathBuf, problem: String },
     #[error("cannot use {}: {source}{}", path.display(), durable::hint(source))]
     Io { path: PathBuf, source: io::Error },
     #[error("cannot make the run's folder {}: {source}\nhint: choose another place with `--runs DIR`", path.display())]

@@ -2,11 +2,13 @@
 //!
 //! [`RunFolder`] is a run's place on the disk: locked while a process works in it, marked with the resolved recipe and
 //! its provenance. [`EpochsCsv`] is a job's table, a row an epoch; [`accuracy`] makes of all jobs' tables the one that
-//! the project exists for. Every table is replaced atomically, so it can be opened while the run goes on.
-//! [`read_results`] reads a run or a sweep back; [`write_report`] makes one page of it.
+//! the project exists for; [`TensorBoard`] says the same to TensorBoard. Every table is replaced atomically, so it can be
+//! opened while the run goes on. [`read_results`] reads a run or a sweep back, [`write_report`] makes one page of it, and
+//! [`Comparison`] holds several against each other.
 //! Nothing here computes a metric.
 
 mod accuracy;
+mod compare;
 mod epochs;
 mod error;
 mod folder;
@@ -14,11 +16,15 @@ mod provenance;
 mod published;
 mod report;
 mod results;
+mod seeds;
+mod tensorboard;
 
 pub use accuracy::AccuracyRow;
 pub use accuracy::JobCells;
 pub use accuracy::accuracy;
 pub use accuracy::write_accuracy;
+pub use compare::CompareError;
+pub use compare::Comparison;
 pub use epochs::EpochRow;
 pub use epochs::EpochsCsv;
 pub use epochs::Validation;
@@ -30,4 +36,7 @@ pub use report::write_report;
 pub use report::write_report_to;
 pub use results::JobResults;
 pub use results::Results;
+pub use results::read_provenance;
 pub use results::read_results;
+pub use tensorboard::EpochSteps;
+pub use tensorboard::TensorBoard;

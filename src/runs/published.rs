@@ -1,8 +1,12 @@
-//! Tables that others published, to stand beside a run's own.
+//! The figures others published, part of the program, to stand beside a run's own.
 
-/// The names that can be asked for, and their tables.
-const TABLES: [(&str, &str); 1] =
-    [("mae-paddle", include_str!("../../experiments/published/mae-paddle.csv"))];
+/// Names, and tables in `accuracy.csv`'s columns with `model`, `variant`, `value` in front and `source` behind.
+const TABLES: [(&str, &str); 4] = [
+    ("mae-official", include_str!("../../experiments/published/mae-official.csv")),
+    ("mae-paddle", include_str!("../../experiments/published/mae-paddle.csv")),
+    ("mae-paper", include_str!("../../experiments/published/mae-paper.csv")),
+    ("mmpretrain", include_str!("../../experiments/published/mmpretrain.csv")),
+];
 
 /// The names of the published tables.
 pub fn published_names() -> Vec<&'static str> {

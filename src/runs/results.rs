@@ -40,7 +40,7 @@ pub struct JobResults {
     pub epochs: Vec<EpochRow>,
 }
 
-/// Reads the run in `path`, or every point of the sweep in `path`, in the order of their names.
+/// Reads the run in `path`, or every point of the sweep in `path`, in the order of their names, numbers in them by value.
 ///
 /// Fails where there is neither, or a file of a run cannot be read.
 pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
@@ -52,11 +52,22 @@ pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.join("recipe.toml").is_file())
         .collect();
-    points.sort();
+    points.sort_by_cached_key(|point| natural(&point.to_string_lossy()));
     if points.is_empty() {
         return Err(RunError::NoRun(path.to_owned()));
     }
     points.iter().map(|point| read_run(point)).collect()
+}
+
+/// Sorts `epochs=800` before `epochs=1600`: text and numbers in turn.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let parts = name.split_inclusive(['=', ',', '_']).map(|part| {
+        let number = part.trim_end_matches([',', '_']).parse::<f64>();
+        // The bits of numbers from 0 up are in the numbers' order.
+        let bits = number.map(|number| number.max(0.0).to_bits());
+        bits.map_or_else(|_| (part.to_owned(), 0), |bits| (String::new(), bits))
+    });
+    parts.collect()
 }
 
 fn read_run(path: &Path) -> Result<Results, RunError> {
@@ -88,7 +99,8 @@ fn name(path: &Path, recipe: &Recipe) -> String {
     }
 }
 
-fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
+/// Reads `provenance.json` of the run in `path`; `None` where there is none.
+pub fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
     let file = path.join("provenance.json");
     if !file.is_file() {
         return Ok(None);
@@ -120,4 +132,19 @@ fn read_jobs(path: &Path) -> Result<Vec<JobResults>, RunError> {
         }
     }
     Ok(jobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::natural;
+
+    #[test]
+    fn points_are_in_the_order_of_their_numbers() {
+        let mut names =
+            ["b=1600,seed=10", "b=1600,seed=9", "b=800,seed=1", "b=1.5e-4,seed=1", "a=x,s=1"];
+        names.sort_by_cached_key(|name| natural(name));
+        let expected =
+            ["a=x,s=1", "b=1.5e-4,seed=1", "b=800,seed=1", "b=1600,seed=9", "b=1600,seed=10"];
+        assert_eq!(names, expected);
+    }
 }

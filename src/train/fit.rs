@@ -23,10 +23,15 @@ use crate::model;
 use crate::optim;
 use crate::optim::Schedule;
 use crate::random::Key;
+use crate::recipe::StageKind;
 use crate::recipe::Steps;
+use crate::runs::EpochSteps;
 use crate::runs::EpochsCsv;
 use crate::runs::RunError;
+use crate::runs::TensorBoard;
 use burn::tensor::Tensor;
+use std::panic;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,6 +48,7 @@ pub enum End {
 /// The numbers a job's loop works with.
 #[derive(Debug, Clone)]
 pub(super) struct FitPlan {
+    pub stage: StageKind,
     pub epochs: usize,
     pub accum_iter: usize,
     /// Images in a micro-step, on all devices together.
@@ -120,9 +126,10 @@ pub(super) fn fit<S: Stage>(
     hands.team.rank.any(false)?;
     announce(plan, dir, &state.place, hands);
     let epochs_csv = EpochsCsv::in_job(&dir.path);
+    let mut board = tensorboard(&state, plan, dir, hands)?;
     while state.place.epoch <= plan.epochs {
         let epoch = state.place.epoch;
-        let trained = train_epoch(stage, &mut state, loader, plan, dir, hands)?;
+        let trained = train_epoch(stage, &mut state, loader, plan, dir, hands, board.as_mut())?;
         let started = Instant::now();
         let measured = match trained {
             End::Interrupted => Evaluated::Stopped,
@@ -142,8 +149,11 @@ pub(super) fn fit<S: Stage>(
         let row = rows::row(&place, measured, started.elapsed().as_secs_f64(), &epochs_csv)?;
         rows::check_metrics(&row, &dir.name)?;
         epochs_csv.put(row.clone())?;
+        if let Some(board) = &mut board {
+            board.epoch(&epochs_csv.read()?)?;
+        }
         if plan.keep.contains(&epoch) {
-            publish(stage, &state.model, dir, epoch)?;
+            publish(stage, &state.model, dir, epoch, hands)?;
         }
         if epoch < plan.epochs {
             state.save(&dir.resume_file())?;
@@ -168,6 +178,23 @@ pub(super) fn finish(dir: &JobDir) -> Result<(), TrainError> {
     Ok(())
 }
 
+/// Opens the job's TensorBoard folder; the first rank's alone.
+fn tensorboard<M: burn::module::Module>(
+    state: &State<M>,
+    plan: &FitPlan,
+    dir: &JobDir,
+    hands: &Hands,
+) -> Result<Option<TensorBoard>, TrainError> {
+    if !hands.team.rank.is_first() {
+        return Ok(None);
+    }
+    let trained = model::named(&state.model).into_iter().filter(|param| param.trained);
+    let n_parameters = trained.map(|param| param.shape.iter().product::<usize>()).sum();
+    let steps = EpochSteps { accum_iter: plan.accum_iter, micro_steps: plan.steps.micro_steps };
+    let place = (state.place.epoch, state.place.update);
+    Ok(Some(TensorBoard::open(&dir.path, plan.stage, n_parameters, steps, place)?))
+}
+
 fn announce(plan: &FitPlan, dir: &JobDir, place: &Place, hands: &Hands) {
     hands.tell(Event::JobStarted {
         job: &dir.name,
@@ -186,6 +213,7 @@ fn train_epoch<S: Stage>(
     plan: &FitPlan,
     dir: &JobDir,
     hands: &Hands,
+    mut board: Option<&mut TensorBoard>,
 ) -> Result<End, TrainError> {
     let epoch = state.place.epoch;
     let key = Key { epoch, ..plan.key };
@@ -213,7 +241,11 @@ fn train_epoch<S: Stage>(
         unread.push(gradient.loss, norm, lr);
         if stop || unread.len() >= READ_EVERY || state.place.update == plan.steps.updates_per_epoch
         {
-            unread.read_into(&mut state.place, &dir.name)?;
+            let first = state.place.sums.updates + 1;
+            let updates = unread.read_into(&mut state.place, &dir.name)?;
+            if let Some(board) = &mut board {
+                board.updates(epoch, first, &updates)?;
+            }
         }
         tell(plan, dir, state, lr, hands);
         if stop {
@@ -290,17 +322,38 @@ fn tell<M>(plan: &FitPlan, dir: &JobDir, state: &State<M>, lr: f64, hands: &Hand
     hands.tell(Event::Updated { job: &dir.name, epoch, step, loss, lr });
 }
 
-/// Makes an epoch's checkpoint appear.
+/// Makes an epoch's picture and checkpoint appear. A checkpoint that is there stays, with its picture.
 pub(super) fn publish<S: Stage>(
     stage: &S,
     model: &S::Model,
     dir: &JobDir,
     epoch: usize,
+    hands: &Hands,
 ) -> Result<(), TrainError> {
+    let folder = checkpoint::epoch_folder(&dir.path, epoch);
+    if checkpoint::is_whole(&folder) {
+        return Ok(());
+    }
     let file = tensor_file(stage.export(model))?;
+    // First the picture: with its last checkpoint a job is done, and nobody comes back for what is missing.
+    if let Err(error) = show(stage, model, dir, epoch) {
+        let text = format!("no picture of epoch {epoch}, the training goes on: {error}");
+        hands.tell(Event::Notice { job: &dir.name, text: &text });
+    }
     let meta = Meta { epoch, ..dir.meta.clone() };
-    checkpoint::publish(&checkpoint::epoch_folder(&dir.path, epoch), &file, &meta)?;
+    checkpoint::publish(&folder, &file, &meta)?;
     Ok(())
+}
+
+/// Shows an epoch's model; a panic on the way is an error like any other.
+fn show<S: Stage>(
+    stage: &S,
+    model: &S::Model,
+    dir: &JobDir,
+    epoch: usize,
+) -> Result<(), TrainError> {
+    let shown = panic::catch_unwind(AssertUnwindSafe(|| stage.show(model, dir, epoch)));
+    shown.unwrap_or_else(|panic| Err(TrainError::from_panic(&*panic)))
 }
 
 /// Gives the folder of a job below a run's.

@@ -87,7 +87,7 @@ pub(super) fn check_resume(path: &Path, plan: &Plan) -> Result<(), TrainError> {
     Ok(())
 }
 
-fn zeros(plan: &Plan, device: &Device) -> Mae {
+pub(super) fn zeros(plan: &Plan, device: &Device) -> Mae {
     let encoder = dims::encoder(plan);
     Mae::zeros(&encoder, &dims::decoder(&plan.model), device)
 }

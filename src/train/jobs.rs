@@ -13,6 +13,7 @@ use super::fit::FitPlan;
 use super::fit::fit;
 use super::fit::job_path;
 use super::fit::publish;
+use super::gallery::Gallery;
 use super::imported;
 use super::linprobe::Linprobe;
 use super::pretrain::Pretrain;
@@ -124,6 +125,7 @@ impl Work {
             warmup_epochs: plan.training.warmup_epochs,
             gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
             device,
+            gallery: Gallery::of(&self.data, &self.plan),
         };
         let rule = Rule::AdamW { beta_1: 0.9, beta_2: 0.95 };
         let weight_decay = plan.training.weight_decay;
@@ -137,7 +139,7 @@ impl Work {
             state = imported::resume(state, path, &self.plan)?;
             let seen = state.place.epoch - 1;
             if keep.contains(&seen) && hands.team.rank.is_first() {
-                publish(&stage, &state.model, dir, seen)?;
+                publish(&stage, &state.model, dir, seen, hands)?;
             }
         }
         let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None, hands)?;
@@ -153,7 +155,7 @@ impl Work {
     ) -> Result<End, TrainError> {
         let encoder = dims::encoder(&self.plan);
         let num_classes = self.data.facts.num_classes;
-        let vit = self.classifier(job, plan.global_pool)?;
+        let vit = self.classifier(job, plan.global_pool)?.freeze_below(plan.trained_blocks);
         let depth = encoder.depth;
         let rule = Rule::AdamW { beta_1: 0.9, beta_2: 0.999 };
         let (layer_decay, weight_decay) = (plan.layer_decay, plan.training.weight_decay);
@@ -285,6 +287,7 @@ impl Work {
             StageKind::Linprobe => Stage::Linprobe,
         };
         Ok(FitPlan {
+            stage,
             epochs: training.epochs,
             accum_iter: training.accum_iter,
             micro_batch: training.effective_batch_size / training.accum_iter,

@@ -1,7 +1,10 @@
 //! Pre-training: a masked autoencoder learns to fill in what it does not see.
 
+use super::JobDir;
 use super::Team;
 use super::TrainError;
+use super::gallery::Gallery;
+use super::reconstruct::Autoencoder;
 use super::stage::Backward;
 use super::stage::Evaluated;
 use super::stage::Stage;
@@ -25,6 +28,7 @@ pub(super) struct Pretrain {
     pub warmup_epochs: usize,
     pub gradient_checkpointing: bool,
     pub device: Device,
+    pub gallery: Gallery,
 }
 
 impl Stage for Pretrain {
@@ -61,6 +65,17 @@ impl Stage for Pretrain {
         Ok(Evaluated::Nothing)
     }
 
+    fn show(&self, model: &Mae, dir: &JobDir, epoch: usize) -> Result<(), TrainError> {
+        let autoencoder = Autoencoder {
+            mae: model.clone(),
+            encoder: self.encoder.clone(),
+            norm_pix_loss: self.norm_pix_loss,
+            device: self.device.clone(),
+            name: format!("epoch {epoch}"),
+        };
+        self.gallery.show(&autoencoder, self.mask_ratio, dir, epoch)
+    }
+
     fn notice(&self, epoch: usize, train_loss: f64) -> Option<String> {
         let settled = epoch == self.warmup_epochs + 1;
         (self.norm_pix_loss && settled && train_loss > 0.995).then(|| {
@@ -74,7 +89,7 @@ impl Stage for Pretrain {
 }
 
 /// Draws each sample's mask noise, `[N, patches]`.
-fn mask_noise(samples: &[u64], patches: usize, key: Key) -> Vec<f32> {
+pub(super) fn mask_noise(samples: &[u64], patches: usize, key: Key) -> Vec<f32> {
     let mut noise = Vec::with_capacity(samples.len() * patches);
     for &sample in samples {
         let mut rng = key.rng(sample, Purpose::Mask);

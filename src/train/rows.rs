@@ -28,10 +28,16 @@ impl Unread {
         self.lrs.len()
     }
 
-    /// Reads everything at once and adds it to the sums. A value that is not finite is an error that names its update.
-    pub(super) fn read_into(&mut self, place: &mut Place, job: &str) -> Result<(), TrainError> {
+    /// Reads everything at once and adds it to the sums; gives the loss and rate of each update. A value that is not
+    /// finite is an error that names its update.
+    pub(super) fn read_into(
+        &mut self,
+        place: &mut Place,
+        job: &str,
+    ) -> Result<Vec<(f64, f64)>, TrainError> {
+        let mut updates = Vec::new();
         if self.lrs.is_empty() {
-            return Ok(());
+            return Ok(updates);
         }
         let count = self.values.len();
         let all = Tensor::cat(std::mem::take(&mut self.values), 0);
@@ -54,8 +60,9 @@ impl Unread {
             sums.loss += f64::from(pair[0]);
             sums.grad_norm += f64::from(pair[1]);
             sums.lr += lr;
+            updates.push((f64::from(pair[0]), lr));
         }
-        Ok(())
+        Ok(updates)
     }
 }
 

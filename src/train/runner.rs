@@ -19,9 +19,11 @@ use super::schedule::HandsMaker;
 use super::schedule::is_done;
 use super::self_check;
 use super::tables::Tables;
+use crate::checkpoint;
 use crate::data;
 use crate::data::DataSet;
 use crate::data::Labels;
+use crate::durable;
 use crate::recipe;
 use crate::recipe::Job;
 use crate::recipe::Plan;
@@ -29,7 +31,9 @@ use crate::recipe::Resolved;
 use crate::recipe::ResolvedPoint;
 use crate::recipe::Source;
 use crate::recipe::StageKind;
+use crate::runs;
 use crate::runs::Provenance;
+use crate::runs::RunError;
 use crate::runs::RunFolder;
 use std::path::Path;
 use std::path::PathBuf;
@@ -72,8 +76,8 @@ impl Runner<'_> {
         let mut failed = Vec::new();
         let devices = resolved.points.iter().map(|point| point.plan.runtime.devices);
         let crew = Crew::start(devices.max().unwrap_or(1));
-        for point in &resolved.points {
-            match self.run_point(point, resolved, &crew) {
+        for (index, point) in resolved.points.iter().enumerate() {
+            match self.run_point(index, resolved, &crew) {
                 Ok(End::Done) => {}
                 Ok(End::Interrupted) => return Ok((End::Interrupted, failed)),
                 Err(error) if resolved.swept.is_empty() || error.is_input() => return Err(error),
@@ -83,12 +87,8 @@ impl Runner<'_> {
         Ok((End::Done, failed))
     }
 
-    fn run_point(
-        &self,
-        point: &ResolvedPoint,
-        all: &Resolved,
-        crew: &Crew,
-    ) -> Result<End, TrainError> {
+    fn run_point(&self, index: usize, all: &Resolved, crew: &Crew) -> Result<End, TrainError> {
+        let point = &all.points[index];
         let plan = &point.plan;
         faults::forget();
         let device = device::choose(&plan.runtime)?;
@@ -97,10 +97,10 @@ impl Runner<'_> {
         for note in &device.notes {
             (self.observer)(Event::Notice { job: "device", text: note });
         }
-        let path =
-            plan.name.split('/').fold(self.options.runs.clone(), |path, part| path.join(part));
+        let path = self.path(point);
         let jobs = self.jobs(plan, &data, &path)?;
         let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
+        self.take_over_pretraining(index, all, &data, folder.path())?;
         let mut provenance = self.provenance(plan, &device, &data);
         let work = Work {
             plan: Arc::new(plan.clone()),
@@ -130,6 +130,42 @@ impl Runner<'_> {
         provenance.finished_unix_s = Some(now_unix_s());
         folder.write_provenance(&provenance)?;
         Ok(End::Done)
+    }
+
+    /// The folder of a point's run.
+    fn path(&self, point: &ResolvedPoint) -> PathBuf {
+        let name = point.plan.name.split('/');
+        name.fold(self.options.runs.clone(), |path, part| path.join(part))
+    }
+
+    /// Gives a point that has not begun to pre-train the finished pre-training of an earlier one that trains alike.
+    fn take_over_pretraining(
+        &self,
+        index: usize,
+        all: &Resolved,
+        data: &DataSet,
+        run: &Path,
+    ) -> Result<(), TrainError> {
+        let own = run.join(StageKind::Pretrain.to_string());
+        let Some(pretrain) = &all.points[index].plan.pretrain else { return Ok(()) };
+        if own.exists() {
+            return Ok(());
+        }
+        for other in all.same_pretraining_before(index) {
+            let run = self.path(other);
+            let theirs = run.join(StageKind::Pretrain.to_string());
+            let last = checkpoint::epoch_folder(&theirs, pretrain.training.epochs);
+            let same_data = runs::read_provenance(&run)?
+                .is_some_and(|made| made.data_fingerprint == data.fingerprint);
+            if checkpoint::is_whole(&last) && same_data {
+                durable::share_folder(&theirs, &own)
+                    .map_err(|source| RunError::Io { path: own, source })?;
+                let text = format!("the same as in {}: taken from there", run.display());
+                (self.observer)(Event::Notice { job: "pretrain", text: &text });
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Does the jobs in order, each on all devices; or the pre-training so, and then one job on each device.

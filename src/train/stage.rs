@@ -1,5 +1,6 @@
 //! A stage says how a batch becomes a loss, and a model a metric. The loop is the same for all.
 
+use super::JobDir;
 use super::Part;
 use super::Team;
 use super::TrainError;
@@ -38,6 +39,11 @@ pub trait Stage {
     /// Gives what a checkpoint holds, under the official names.
     fn export(&self, model: &Self::Model) -> Vec<NamedParam> {
         model::named(model)
+    }
+
+    /// Leaves a picture of what a kept epoch's model does in the job's folder. A failure of it is told, and ends nothing.
+    fn show(&self, _model: &Self::Model, _dir: &JobDir, _epoch: usize) -> Result<(), TrainError> {
+        Ok(())
     }
 
     /// Explains an epoch's loss where it means something that people take for a fault.

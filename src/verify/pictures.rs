@@ -7,6 +7,7 @@ use super::report::Comparison;
 use crate::data::Augmentation;
 use crate::data::CropBox;
 use crate::data::CropRule;
+use crate::data::Cut;
 use crate::data::EvalTransform;
 use crate::data::Interpolation;
 use crate::data::Op;
@@ -16,6 +17,7 @@ use crate::data::Rgb;
 use crate::data::TrainTransform;
 use crate::data::read_picture;
 use crate::recipe::AugmentPlan;
+use crate::recipe::CropMode;
 use crate::recipe::DataPlan;
 use crate::recipe::Format;
 use crate::recipe::Promised;
@@ -73,10 +75,15 @@ fn cropped(case: &Case, picture: &Picture, item: &Fields) -> Result<Vec<f32>, Ve
     if !inside || crop.height == 0 || crop.width == 0 {
         return Err(item.error(format!("{crop:?} is not inside image")));
     }
-    let augment = AugmentPlan { crop_scale: [0.5, 1.0], hflip: true };
+    let augment = AugmentPlan {
+        crop: CropMode::Resized,
+        crop_scale: [0.5, 1.0],
+        hflip: true,
+        color_jitter: 0.0,
+    };
     let plan = plan(case, item.count("size")?)?;
     let transform = TrainTransform::new(&plan, &augment, CropRule::TenTries);
-    Ok(transform.render(picture, Augmentation { crop: Some(crop), hflip: item.flag("hflip")? }))
+    Ok(transform.render(picture, Augmentation { cut: Cut::Box(crop), hflip: item.flag("hflip")? }))
 }
 
 /// Photographs of `input_size`, normalized as the case says.

@@ -17,7 +17,8 @@ use mae::data::{
 };
 use mae::random::{Key, Stage};
 use mae::recipe::{
-    AugmentPlan, DataPlan, EraseMode, ErasingPlan, Format, MixupMode, MixupPlan, Promised, Threads,
+    AugmentPlan, CropMode, DataPlan, EraseMode, ErasingPlan, Format, MixupMode, MixupPlan,
+    Promised, Threads,
 };
 use tempfile::TempDir;
 
@@ -68,7 +69,7 @@ fn key() -> Key {
 
 /// Everything that draws: crop, flip, erasing, mixup.
 fn training(plan: &DataPlan, workers: usize) -> Loader {
-    let augment = AugmentPlan { crop_scale: [0.2, 1.0], hflip: true };
+    let augment = augment([0.2, 1.0], true);
     let erasing = ErasingPlan { reprob: 0.5, remode: EraseMode::Pixel, recount: 2 };
     let transform = TrainTransform::new(plan, &augment, CropRule::TenTries).with_erasing(erasing);
     let mixup = MixupPlan {
@@ -90,6 +91,10 @@ fn all(loader: &Loader, epoch: usize, first_micro_step: usize) -> Vec<Batch> {
 
 fn error_of(plan: &DataPlan, labels: Labels) -> String {
     open(plan, labels).err().expect("refused").to_string()
+}
+
+fn augment(crop_scale: [f64; 2], hflip: bool) -> AugmentPlan {
+    AugmentPlan { crop: CropMode::Resized, crop_scale, hflip, color_jitter: 0.0 }
 }
 
 #[test]
@@ -144,7 +149,7 @@ fn evaluation_takes_every_image_once_in_order() {
 fn fewer_images_than_a_batch_are_refused_before_training() {
     let mut plan = synthetic();
     plan.promised.train_images = Some(3);
-    let augment = AugmentPlan { crop_scale: [1.0, 1.0], hflip: false };
+    let augment = augment([1.0, 1.0], false);
     let transform = TrainTransform::new(&plan, &augment, CropRule::TenTries);
     let train = open(&plan, Labels::Needed).unwrap().train;
     let error = Loader::train(train, transform, None, 4, Threads::Auto, key()).err().unwrap();
@@ -224,7 +229,7 @@ fn digits_are_resized_as_by_torch_and_nothing_else_touches_them() {
     assert!((large[3 * 16 + 4] - expected).abs() < 1e-6);
     assert_eq!(large[0].to_bits(), small[0].to_bits(), "a corner repeats the corner");
 
-    let augment = AugmentPlan { crop_scale: [1.0, 1.0], hflip: false };
+    let augment = augment([1.0, 1.0], false);
     plan.input_size = 16;
     let transform = TrainTransform::new(&plan, &augment, CropRule::TenTries);
     let loader = Loader::train(digits.train, transform, None, 64, Threads::Auto, key()).unwrap();
@@ -239,7 +244,7 @@ fn digits_are_resized_as_by_torch_and_nothing_else_touches_them() {
 #[test]
 fn float_pictures_can_be_cropped_too() {
     let plan = plan(Format::Digits, Path::new(""));
-    let augment = AugmentPlan { crop_scale: [0.5, 1.0], hflip: true };
+    let augment = augment([0.5, 1.0], true);
     let transform = TrainTransform::new(&plan, &augment, CropRule::SingleTry);
     let picture = open(&plan, Labels::Needed).unwrap().train.read(0).unwrap();
     let image = transform.apply(&picture, &Key { epoch: 1, ..key() }, 0);

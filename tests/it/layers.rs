@@ -6,21 +6,36 @@ use std::fs;
 use std::path::Path;
 
 /// Each module, and those it may use (itself always), lowest first.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("random", &[]),
     ("durable", &[]),
+    ("figure", &["durable"]),
     ("recipe", &[]),
     ("model", &["random"]),
     ("optim", &[]),
     ("data", &["recipe", "random", "durable"]),
     ("checkpoint", &["model", "durable"]),
     ("runs", &["recipe", "durable"]),
-    ("train", &["random", "durable", "recipe", "model", "optim", "data", "checkpoint", "runs"]),
+    (
+        "train",
+        &["random", "durable", "figure", "recipe", "model", "optim", "data", "checkpoint", "runs"],
+    ),
     ("verify", &["random", "recipe", "model", "optim", "data", "checkpoint", "train"]),
     ("bench", &["recipe", "data", "train"]),
     (
         "cli",
-        &["random", "recipe", "model", "data", "checkpoint", "runs", "train", "verify", "bench"],
+        &[
+            "random",
+            "figure",
+            "recipe",
+            "model",
+            "data",
+            "checkpoint",
+            "runs",
+            "train",
+            "verify",
+            "bench",
+        ],
     ),
 ];
 

@@ -1,6 +1,7 @@
 //! What a user can see, a module a promise.
 
 mod checkpoints;
+mod compare;
 mod counts;
 mod data;
 mod devices;
@@ -13,5 +14,7 @@ mod layers;
 mod program;
 mod recipe_errors;
 mod recipes;
+mod reconstruct;
 mod resume;
 mod run_folder;
+mod sweep;

@@ -161,11 +161,27 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
             collect(root, &path, found);
         } else if name.ends_with("epochs.csv") {
             found.push((name, without_clocks(&fs::read_to_string(&path).unwrap()).into_bytes()));
+        } else if let Some((folder, _)) = name.split_once("events.out.tfevents.") {
+            found.push((format!("{folder}events"), without_wall_times(fs::read(&path).unwrap())));
         } else if !name.ends_with("provenance.json") && name != ".lock" {
             let bytes = fs::read(&path).unwrap();
             found.push((name, if path.ends_with("meta.json") { Vec::new() } else { bytes }));
         }
     }
+}
+
+/// A record of an event file is its length in 8 bytes, a checksum in 4, the event, which begins with a tag and the wall time
+/// in 1 and 8, and a checksum in 4.
+fn without_wall_times(mut events: Vec<u8>) -> Vec<u8> {
+    let mut begin = 0;
+    while begin < events.len() {
+        let length = u64::from_le_bytes(events[begin..begin + 8].try_into().unwrap()) as usize;
+        let end = begin + 12 + length;
+        events[begin + 13..begin + 21].fill(0);
+        events[end..end + 4].fill(0);
+        begin = end + 4;
+    }
+    events
 }
 
 fn without_clocks(table: &str) -> String {

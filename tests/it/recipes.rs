@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mae::recipe::{Missing, Options, resolve, schema};
+use mae::recipe::{Missing, Options, StageKind, resolve, schema};
 
 const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 
@@ -49,6 +49,35 @@ fn the_sweep_has_a_run_for_each_mask_ratio() {
         (resolved.name.as_str(), resolved.swept.as_slice()),
         ("quickstart_sweep", ["pretrain.mask_ratio".to_owned()].as_slice())
     );
+}
+
+#[test]
+fn the_published_recipes_have_the_official_batches_and_rates() {
+    let path = experiments().join("vit_base_1600e_sweep.toml");
+    let plan = &resolve(&path, &[], &[], &PLANNING).unwrap().points[0].plan;
+    let stages = [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe];
+    let numbers = stages.map(|stage| {
+        let training = plan.training(stage).unwrap();
+        (training.effective_batch_size, training.lr)
+    });
+    for ((batch, lr), (official, rate)) in
+        numbers.into_iter().zip([(4096, 2.4e-3), (1024, 2e-3), (16_384, 6.4)])
+    {
+        assert_eq!(batch, official);
+        assert!((lr - rate).abs() < 1e-12, "{lr}");
+    }
+}
+
+/// `published_batch_size` is what a recipe's own batch gives: only who changes one is warned. (A base alone has one device.)
+#[test]
+fn no_recipe_warns_of_its_own_batch() {
+    for path in
+        recipes(&experiments()).iter().filter(|path| !path.parent().unwrap().ends_with("base"))
+    {
+        let resolved = resolve(path, &[], &[], &PLANNING).unwrap();
+        let warns = |warning: &&String| warning.contains("the published result took");
+        assert_eq!(resolved.warnings.iter().find(warns), None, "{}", path.display());
+    }
 }
 
 /// After a change of the recipe's keys: `mae schema > experiments/recipe.schema.json`.

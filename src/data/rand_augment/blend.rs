@@ -6,7 +6,7 @@ use super::levels::{look_up, table};
 use super::rgb::Rgb;
 
 /// Blends with the picture's grey.
-pub(super) fn color(picture: &Rgb, share: f64) -> Rgb {
+pub(in crate::data) fn color(picture: &Rgb, share: f64) -> Rgb {
     let blend = Blend::new(share);
     let colours = picture.colours().iter();
     let blended = colours.map(|&colour| {
@@ -17,7 +17,7 @@ pub(super) fn color(picture: &Rgb, share: f64) -> Rgb {
 }
 
 /// Blends with the mean of the picture's grey.
-pub(super) fn contrast(picture: &Rgb, share: f64) -> Rgb {
+pub(in crate::data) fn contrast(picture: &Rgb, share: f64) -> Rgb {
     let colours = picture.colours();
     let sum: u64 = colours.iter().map(|&colour| u64::from(luma(colour))).sum();
     let mean = (sum as f64 / colours.len() as f64 + 0.5) as u8;
@@ -25,7 +25,7 @@ pub(super) fn contrast(picture: &Rgb, share: f64) -> Rgb {
 }
 
 /// Blends with black.
-pub(super) fn brightness(picture: &Rgb, share: f64) -> Rgb {
+pub(in crate::data) fn brightness(picture: &Rgb, share: f64) -> Rgb {
     with_flat(picture, 0, share)
 }
 

@@ -13,6 +13,7 @@ mod policy;
 mod rgb;
 
 pub use affine::Interpolation;
+pub(super) use blend::{brightness, color, contrast};
 pub use op::Op;
 pub use policy::RandAugment;
 pub use rgb::Rgb;

@@ -1,0 +1,180 @@
+//! A run's jobs in numbers.
+
+use super::Facts;
+use super::price::Price;
+use crate::checkpoint;
+use crate::cli::CliError;
+use crate::recipe::Job;
+use crate::recipe::Memory;
+use crate::recipe::Plan;
+use crate::recipe::Resolved;
+use crate::recipe::Source;
+use crate::recipe::StageKind;
+use crate::runs::EpochsCsv;
+use crate::train::TrainError;
+use serde::Serialize;
+use std::path::Path;
+
+/// One run: a sweep has one for each point.
+pub(super) struct PlannedRun {
+    pub jobs: Vec<PlannedJob>,
+    /// Of all that is not done; `None` where a job's is not known.
+    pub wall_s: Option<f64>,
+}
+
+/// One job, in numbers.
+#[derive(Debug, Serialize)]
+pub(super) struct PlannedJob {
+    /// The run's folder; the points of a sweep have one each.
+    pub run: String,
+    pub stage: String,
+    /// `null` for a pre-training.
+    pub from: Option<String>,
+    pub dir: String,
+    /// The job that must be done before it.
+    pub after: Option<String>,
+    pub state: State,
+    pub epochs: usize,
+    pub effective_batch_size: usize,
+    pub lr: f64,
+    /// Updates in all; `null` where the size of the data is not known.
+    pub steps: Option<usize>,
+    pub params: u64,
+    /// Forward, multiply-adds counted as 2.
+    pub flops_per_image: f64,
+    /// Forward and backward.
+    pub train_flops_per_image: f64,
+    pub memory_bytes: f64,
+    /// The parts of `memory_bytes`.
+    pub memory: Memory,
+    /// `data-parallel` or `job-parallel`; `null` with one device.
+    pub schedule: Option<&'static str>,
+    /// Seconds of the whole job on its devices; `null` where they cannot be told.
+    pub wall_s: Option<f64>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    ToDo,
+    /// Whole epochs that are done.
+    Begun {
+        epochs: usize,
+    },
+    Done,
+    /// Another point's pre-training, its run.
+    Shared {
+        with: String,
+    },
+}
+
+impl PlannedRun {
+    /// Plans a point of a recipe.
+    pub(super) fn of(
+        resolved: &Resolved,
+        point: usize,
+        facts: Facts,
+        price: &Price,
+        runs: &Path,
+    ) -> Result<Self, CliError> {
+        let plan = &resolved.points[point].plan;
+        let shared = resolved.same_pretraining_before(point).next();
+        let shared = shared.map(|other| other.plan.name.as_str());
+        let planned = |job: Job| planned(plan, &job, facts, price, (runs, shared));
+        let jobs = plan.jobs().into_iter().map(planned).collect::<Result<Vec<_>, _>>()?;
+        let wall_s = wall_s(plan, &jobs);
+        Ok(Self { jobs, wall_s })
+    }
+}
+
+fn planned(
+    plan: &Plan,
+    job: &Job,
+    facts: Facts,
+    price: &Price,
+    (runs, shared): (&Path, Option<&str>),
+) -> Result<PlannedJob, CliError> {
+    let training = plan.training(job.stage).expect("a job's stage is part of the plan");
+    let cost = plan.cost(job.stage, facts.num_classes).expect("a job's stage is part of the plan");
+    let steps = match facts.train_images {
+        Some(images) => Some(training.steps(job.stage, images).map_err(TrainError::from)?.total),
+        None => None,
+    };
+    let alone = job.is_independent() && plan.is_job_parallel(apart(plan));
+    let devices = if alone { 1 } else { plan.runtime.devices };
+    let evaluated = match job.stage {
+        StageKind::Pretrain => Some(0),
+        _ => facts.val_images.map(|images| images * training.epochs),
+    };
+    let wall_s = steps.zip(evaluated).and_then(|(steps, evaluated)| {
+        let trained = steps * training.effective_batch_size;
+        price.wall_s(job.stage, &cost, (trained, evaluated), devices)
+    });
+    let pretrains = job.stage == StageKind::Pretrain;
+    Ok(PlannedJob {
+        run: plan.name.clone(),
+        stage: job.stage.to_string(),
+        from: job.from.as_ref().map(|source| match source {
+            Source::Scratch => "scratch".to_owned(),
+            Source::Epoch(epoch) => epoch.to_string(),
+            Source::File(path) => path.display().to_string(),
+        }),
+        dir: job.dir.clone(),
+        after: matches!(job.from, Some(Source::Epoch(_))).then(|| StageKind::Pretrain.to_string()),
+        state: match (state(&runs.join(&plan.name).join(&job.dir), training.epochs)?, shared) {
+            (State::ToDo, Some(with)) if pretrains => State::Shared { with: with.to_owned() },
+            (state, _) => state,
+        },
+        epochs: training.epochs,
+        effective_batch_size: training.effective_batch_size,
+        lr: training.lr,
+        steps,
+        params: cost.params,
+        flops_per_image: cost.flops_per_image,
+        train_flops_per_image: cost.train_flops_per_image,
+        memory_bytes: cost.memory.total(),
+        memory: cost.memory,
+        schedule: (plan.runtime.devices > 1).then_some(if alone {
+            "job-parallel"
+        } else {
+            "data-parallel"
+        }),
+        wall_s,
+    })
+}
+
+fn state(job: &Path, epochs: usize) -> Result<State, CliError> {
+    if checkpoint::is_whole(&checkpoint::epoch_folder(job, epochs)) {
+        return Ok(State::Done);
+    }
+    let rows = EpochsCsv::in_job(job).read().map_err(TrainError::from)?;
+    Ok(rows.last().map_or(State::ToDo, |row| State::Begun { epochs: row.epoch }))
+}
+
+/// Jobs that can run side by side.
+pub(super) fn apart(plan: &Plan) -> usize {
+    plan.jobs().iter().filter(|job| job.is_independent()).count()
+}
+
+/// Seconds of what is left of a run, its jobs one after the other or side by side.
+fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
+    let left = |job: &PlannedJob| match &job.state {
+        State::Done | State::Shared { .. } => Some(0.0),
+        State::ToDo => job.wall_s,
+        State::Begun { epochs } => {
+            job.wall_s.map(|wall_s| wall_s * (1.0 - *epochs as f64 / job.epochs as f64))
+        }
+    };
+    let (alone, together): (Vec<_>, Vec<_>) =
+        jobs.iter().partition(|job| job.schedule == Some("job-parallel"));
+    let together = sum(together.into_iter().map(left))?;
+    let longest = alone.iter().filter_map(|job| left(job)).fold(0.0, f64::max);
+    let alone = sum(alone.into_iter().map(left))?;
+    Some(together + longest.max(alone / plan.runtime.devices as f64))
+}
+
+/// The sum, where all are known.
+pub(super) fn sum(seconds: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    seconds.sum()
+}

@@ -1,0 +1,145 @@
+//! A plan for people: the recipe as TOML, the jobs as comments below it.
+
+use super::job::PlannedJob;
+use super::job::PlannedRun;
+use super::job::State;
+use super::job::apart;
+use super::job::sum;
+use super::price::Price;
+use crate::recipe;
+use crate::recipe::Plan;
+use crate::recipe::Resolved;
+use std::fmt::Write as _;
+
+/// The recipe of the first point, and the jobs of all.
+pub(super) fn text(resolved: &Resolved, runs: &[PlannedRun], price: &Price) -> String {
+    let first = resolved.points.first().expect("a recipe has a point");
+    let mut text = format!("{}\n", recipe::recipe_toml(&first.recipe));
+    if !resolved.swept.is_empty() {
+        let _ = writeln!(
+            text,
+            "# above: the first of {} points of a sweep over {}; the others differ in these keys alone\n",
+            runs.len(),
+            resolved.swept.join(", ")
+        );
+    }
+    for (point, run) in resolved.points.iter().zip(runs) {
+        of_run(&mut text, &point.plan, run);
+    }
+    let _ = writeln!(text, "# time: {}", price.words());
+    if let (true, Some(all)) = (runs.len() > 1, sum(runs.iter().map(|run| run.wall_s))) {
+        let _ = writeln!(text, "# all {} points: {}", runs.len(), duration(all));
+    }
+    text.trim_end().to_owned()
+}
+
+fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun) {
+    let _ = writeln!(text, "# jobs of runs/{}{}", plan.name, schedule(plan));
+    let _ = writeln!(
+        text,
+        "# {:<28} {:>6} {:>9} {:>10} {:>9} {:>12}  {}",
+        "job", "epochs", "eff.batch", "lr", "steps", "time", "state"
+    );
+    for job in &run.jobs {
+        let indent = if job.after.is_some() { "  " } else { "" };
+        let _ = writeln!(
+            text,
+            "# {:<28} {:>6} {:>9} {:>10.4e} {:>9} {:>12}  {}",
+            format!("{indent}{}", job.dir),
+            job.epochs,
+            job.effective_batch_size,
+            job.lr,
+            job.steps.map_or_else(|| "?".to_owned(), |steps| steps.to_string()),
+            job.wall_s.map_or_else(|| "?".to_owned(), duration),
+            state(&job.state)
+        );
+    }
+    of_stages(text, &run.jobs);
+    let left = run.wall_s.map_or_else(|| "not known".to_owned(), duration);
+    let _ = writeln!(text, "# left to do: {left}\n");
+}
+
+/// What all jobs of a stage have in common.
+fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
+    let _ = writeln!(
+        text,
+        "# {:<9} {:>10} {:>22} {:>50}",
+        "stage",
+        "params M",
+        "GFLOPs/image fwd/train",
+        "GiB/device: params + grads + optimizer + activations"
+    );
+    let mut seen: Vec<&str> = Vec::new();
+    for job in jobs {
+        if seen.contains(&job.stage.as_str()) {
+            continue;
+        }
+        seen.push(&job.stage);
+        let gib = |bytes: f64| bytes / f64::from(1u32 << 30);
+        let memory = job.memory;
+        let _ = writeln!(
+            text,
+            "# {:<9} {:>10.3} {:>22} {:>50}",
+            job.stage,
+            job.params as f64 / 1e6,
+            format!("{} / {}", giga(job.flops_per_image), giga(job.train_flops_per_image)),
+            format!(
+                "{:.2} = {:.2} + {:.2} + {:.2} + {:.2}",
+                gib(job.memory_bytes),
+                gib(memory.params),
+                gib(memory.gradients),
+                gib(memory.optimizer),
+                gib(memory.activations)
+            )
+        );
+    }
+}
+
+fn giga(flops: f64) -> String {
+    let giga = flops / 1e9;
+    if giga >= 1.0 { format!("{giga:.2}") } else { format!("{giga:.4}") }
+}
+
+fn state(state: &State) -> String {
+    match state {
+        State::ToDo => "to do".to_owned(),
+        State::Begun { epochs } => format!("{epochs} epochs done"),
+        State::Done => "done".to_owned(),
+        State::Shared { with } => format!("the same as in runs/{with}: taken from there"),
+    }
+}
+
+/// How several devices share the jobs.
+fn schedule(plan: &Plan) -> String {
+    match plan.runtime.devices {
+        1 => String::new(),
+        n if plan.is_job_parallel(apart(plan)) => format!(
+            ": pre-training on all {n} devices together, then one job on each (job-parallel)"
+        ),
+        n => format!(": each on all {n} devices together (data-parallel)"),
+    }
+}
+
+/// A time in its two largest units.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    let (minutes, hours, days) = (whole / 60, whole / 3600, whole / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) if seconds < 9.95 => format!("{seconds:.1} s"),
+        (0, 0, 0) => format!("{whole} s"),
+        (0, 0, _) => format!("{minutes} min {} s", whole % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn a_time_has_its_two_largest_units() {
+        let texts = [0.04, 59.0, 61.0, 7_260.0, 180_000.0].map(duration);
+        assert_eq!(texts, ["0.0 s", "59 s", "1 min 1 s", "2 h 1 min", "2 d 2 h"]);
+    }
+}

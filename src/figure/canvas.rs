@@ -1,0 +1,83 @@
+//! Pixels to draw on: pictures and letters.
+
+use super::Tile;
+use image::ExtendedColorType;
+use image::ImageEncoder;
+use image::codecs::png::CompressionType;
+use image::codecs::png::FilterType;
+use image::codecs::png::PngEncoder;
+use noto_sans_mono_bitmap::FontWeight;
+use noto_sans_mono_bitmap::RasterHeight;
+use noto_sans_mono_bitmap::get_raster;
+use noto_sans_mono_bitmap::get_raster_width;
+use std::io;
+
+pub(super) use noto_sans_mono_bitmap::FontWeight as Weight;
+
+const SIZE: RasterHeight = RasterHeight::Size16;
+/// From one line of text to the next.
+pub(super) const LINE: usize = SIZE.val() + 2;
+/// The colour of text: a grey that is nearly black.
+const INK: u8 = 34;
+
+/// The width of a line of text.
+pub(super) fn text_width(line: &str) -> usize {
+    line.chars().count() * get_raster_width(FontWeight::Regular, SIZE)
+}
+
+/// A drawing.
+pub(super) struct Canvas {
+    width: usize,
+    height: usize,
+    /// `[height, width, 3]`.
+    rgb: Vec<u8>,
+}
+
+impl Canvas {
+    pub(super) fn white(width: usize, height: usize) -> Self {
+        Self { width, height, rgb: vec![255; width * height * 3] }
+    }
+
+    /// Draws a picture, every pixel of it as a square of `scale` pixels.
+    pub(super) fn tile(&mut self, left: usize, top: usize, tile: &Tile, scale: usize) {
+        for (y, row) in tile.rgb.chunks_exact(tile.side * 3).enumerate() {
+            let line: Vec<u8> = row.chunks_exact(3).flat_map(|rgb| rgb.repeat(scale)).collect();
+            for y in top + y * scale..top + (y + 1) * scale {
+                let from = (y * self.width + left) * 3;
+                self.rgb[from..from + line.len()].copy_from_slice(&line);
+            }
+        }
+    }
+
+    /// Draws a line of text; `left` and `top` are its corner.
+    pub(super) fn text(&mut self, left: usize, top: usize, line: &str, weight: Weight) {
+        for (i, letter) in line.chars().enumerate() {
+            let raster = get_raster(letter, weight, SIZE).or(get_raster('?', weight, SIZE));
+            let Some(raster) = raster else { continue };
+            for (y, row) in raster.rows().enumerate() {
+                let from = ((top + y) * self.width + left + i * raster.width()) * 3;
+                let pixels = self.rgb[from..from + row.len() * 3].chunks_exact_mut(3);
+                for (pixel, strength) in pixels.zip(row) {
+                    pixel.fill(blend(pixel[0], INK, *strength));
+                }
+            }
+        }
+    }
+
+    /// Gives the bytes of a PNG file.
+    pub(super) fn png(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let (compression, filter) = (CompressionType::Default, FilterType::Adaptive);
+        PngEncoder::new_with_quality(&mut bytes, compression, filter)
+            .write_image(&self.rgb, self.width as u32, self.height as u32, ExtendedColorType::Rgb8)
+            .map_err(io::Error::other)?;
+        Ok(bytes)
+    }
+}
+
+/// `over` at `strength` of 255, on `under`.
+fn blend(under: u8, over: u8, strength: u8) -> u8 {
+    let strength = u32::from(strength);
+    let sum = u32::from(under) * (255 - strength) + u32::from(over) * strength;
+    (sum / 255) as u8
+}

@@ -1,0 +1,209 @@
+//! Figures, as papers have them: pictures in rows under common heads, with labels and a footer, as one PNG file.
+//!
+//! Knows nothing of what is shown. Pictures are shown pixel by pixel; small ones are enlarged by a whole number, so that
+//! every pixel stays a square. Letters are bitmaps that the program carries (Noto Sans Mono): no fonts of the system are
+//! needed, and the same figure is the same bytes on every machine. A character that the font lacks becomes `?`.
+
+mod canvas;
+
+use crate::durable;
+use canvas::Canvas;
+use canvas::LINE;
+use canvas::Weight;
+use canvas::text_width;
+use std::io;
+use std::path::Path;
+
+/// White around everything.
+const MARGIN: usize = 16;
+/// White between two pictures, and between text and pictures.
+const GAP: usize = 8;
+/// White between two groups of rows.
+const GROUP_GAP: usize = 24;
+/// Pictures are at least this large, in pixels: smaller ones are enlarged.
+const SMALLEST: usize = 112;
+/// Characters of a label; of a longer one the middle is left out.
+const LABEL_CHARS: usize = 32;
+
+/// A square picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tile {
+    pub side: usize,
+    /// `[side, side, 3]`, row by row.
+    pub rgb: Vec<u8>,
+}
+
+/// Pictures beside each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// A line each, the first one bold.
+    pub label: Vec<String>,
+    /// One for each head of the figure.
+    pub tiles: Vec<Tile>,
+}
+
+/// Rows of pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figure {
+    /// What stands over each column; `\n` parts lines.
+    pub heads: Vec<&'static str>,
+    /// Rows that belong together stand closer.
+    pub groups: Vec<Vec<Row>>,
+    /// Lines below.
+    pub footer: Vec<&'static str>,
+}
+
+impl Figure {
+    /// Writes it to `path` as a PNG file, atomically.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        durable::write(path, &self.draw().png()?)
+    }
+
+    fn draw(&self) -> Canvas {
+        let layout = Layout::of(self);
+        let mut canvas = Canvas::white(layout.width, layout.height);
+        for (head, &(left, width)) in self.heads.iter().zip(&layout.columns) {
+            let lines: Vec<&str> = head.lines().collect();
+            let top = layout.below_heads - GAP - lines.len() * LINE;
+            for (i, line) in lines.iter().enumerate() {
+                let left = left + (width - text_width(line)) / 2;
+                canvas.text(left, top + i * LINE, line, Weight::Regular);
+            }
+        }
+        let mut top = layout.below_heads;
+        for group in &self.groups {
+            for row in group {
+                draw_row(&mut canvas, row, &layout, top);
+                top += height(row) + GAP;
+            }
+            top += GROUP_GAP - GAP;
+        }
+        let top = layout.height - MARGIN - self.footer.len() * LINE;
+        for (i, line) in self.footer.iter().enumerate() {
+            canvas.text(MARGIN, top + i * LINE, line, Weight::Regular);
+        }
+        canvas
+    }
+}
+
+/// Where things stand, in pixels.
+struct Layout {
+    width: usize,
+    height: usize,
+    /// Left edge and width of each.
+    columns: Vec<(usize, usize)>,
+    below_heads: usize,
+}
+
+impl Layout {
+    fn of(figure: &Figure) -> Self {
+        let rows = || figure.groups.iter().flatten();
+        let labels = rows().flat_map(|row| &row.label).map(|line| text_width(&shortened(line)));
+        let mut left = MARGIN + labels.max().map_or(0, |width| width + 2 * GAP);
+        let mut columns = Vec::new();
+        for (i, head) in figure.heads.iter().enumerate() {
+            let tiles = rows().map(|row| shown(&row.tiles[i]));
+            let width = tiles.chain(head.lines().map(text_width)).max().unwrap_or(0);
+            columns.push((left, width));
+            left += width + GAP;
+        }
+        let head_lines = figure.heads.iter().map(|head| head.lines().count()).max().unwrap_or(0);
+        let below_heads = MARGIN + head_lines * LINE + GAP;
+        let rows_height: usize = rows().map(|row| height(row) + GAP).sum();
+        let group_gaps = figure.groups.len().saturating_sub(1) * (GROUP_GAP - GAP);
+        let footer_width = figure.footer.iter().map(|line| text_width(line)).max().unwrap_or(0);
+        Self {
+            width: (left - GAP).max(MARGIN + footer_width) + MARGIN,
+            height: below_heads
+                + rows_height
+                + group_gaps
+                + GAP
+                + figure.footer.len() * LINE
+                + MARGIN,
+            columns,
+            below_heads,
+        }
+    }
+}
+
+fn draw_row(canvas: &mut Canvas, row: &Row, layout: &Layout, top: usize) {
+    let height = height(row);
+    let label_top = top + (height - row.label.len() * LINE) / 2;
+    for (i, line) in row.label.iter().enumerate() {
+        let weight = if i == 0 { Weight::Bold } else { Weight::Regular };
+        canvas.text(MARGIN, label_top + i * LINE, &shortened(line), weight);
+    }
+    for (tile, (left, width)) in row.tiles.iter().zip(&layout.columns) {
+        let side = shown(tile);
+        canvas.tile(left + (width - side) / 2, top + (height - side) / 2, tile, side / tile.side);
+    }
+}
+
+fn height(row: &Row) -> usize {
+    row.tiles.iter().map(shown).fold(row.label.len() * LINE, usize::max)
+}
+
+/// The side at which a picture is shown: its own, times the least number that makes it large enough.
+fn shown(tile: &Tile) -> usize {
+    tile.side * SMALLEST.div_ceil(tile.side)
+}
+
+/// A label without the middle of what is too long: names of files differ at either end.
+fn shortened(line: &str) -> String {
+    let chars: Vec<char> = line.chars().collect();
+    if chars.len() <= LABEL_CHARS {
+        return line.to_owned();
+    }
+    let half = (LABEL_CHARS - 2) / 2;
+    let (first, last) = (&chars[..half], &chars[chars.len() - half..]);
+    first.iter().chain(&['.', '.']).chain(last).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Figure;
+    use super::Row;
+    use super::Tile;
+    use super::shortened;
+    use super::shown;
+
+    fn tile(side: usize, rgb: [u8; 3]) -> Tile {
+        Tile { side, rgb: rgb.repeat(side * side) }
+    }
+
+    #[test]
+    fn small_pictures_are_enlarged_and_large_ones_shown_as_they_are() {
+        let sides = [8, 16, 28, 32, 64, 112, 224, 448].map(|side| shown(&tile(side, [0; 3])));
+        assert_eq!(sides, [112, 112, 112, 128, 128, 112, 224, 448]);
+    }
+
+    #[test]
+    fn rows_of_different_sizes_and_long_labels_all_find_their_place() {
+        let row = |side, label: &str| Row {
+            label: vec![label.to_owned(); 9],
+            tiles: vec![tile(side, [200, 0, 0]), tile(side, [0, 0, 200])],
+        };
+        let figure = Figure {
+            heads: vec!["a head that is wider than every picture", "b\nc"],
+            groups: vec![
+                vec![row(16, "größe.png"), row(224, &"x".repeat(99))],
+                vec![row(30, "字")],
+            ],
+            footer: vec!["a line"],
+        };
+        let canvas = figure.draw();
+        let png = image::load_from_memory(&canvas.png().unwrap()).unwrap().into_rgb8();
+        let count = |rgb| png.pixels().filter(|p| p.0 == rgb).count();
+        // Every pixel of every picture is there: nothing overlaps, nothing is cut off.
+        let expected = 112 * 112 + 224 * 224 + 120 * 120;
+        assert_eq!((count([200, 0, 0]), count([0, 0, 200])), (expected, expected));
+        assert_eq!(png.get_pixel(0, 0).0, [255; 3]);
+    }
+
+    #[test]
+    fn a_long_name_keeps_both_ends() {
+        assert_eq!(shortened("epoch 800"), "epoch 800");
+        let short = shortened("mae_pretrain_vit_base_of_somebody_else_full.pth");
+        assert_eq!(short, "mae_pretrain_vi..y_else_full.pth");
+    }
+}

@@ -1,0 +1,82 @@
+//! The images of a run whose reconstructions are kept as the pre-training goes on.
+
+use super::JobDir;
+use super::TrainError;
+use super::reconstruct::Autoencoder;
+use super::reconstruct::Masking;
+use super::reconstruct::Subject;
+use super::reconstruct::reconstructions;
+use crate::data::DataSet;
+use crate::data::EvalTransform;
+use crate::data::Split;
+use crate::figure::Row;
+use crate::recipe::DataPlan;
+use crate::recipe::Plan;
+use crate::runs::RunError;
+use std::sync::Arc;
+
+/// Images in the picture of an epoch.
+const IMAGES: usize = 6;
+
+/// A handful of images, the same at every epoch, under the same masks.
+///
+/// They are spread evenly over the validation split (the training split where there is none): in an image folder the
+/// first ones are all of one class.
+pub(super) struct Gallery {
+    split: Arc<dyn Split>,
+    split_name: &'static str,
+    class_names: Vec<String>,
+    data: DataPlan,
+    seed: u64,
+}
+
+impl Gallery {
+    pub(super) fn of(data: &DataSet, plan: &Plan) -> Self {
+        let (split, split_name) = match &data.val {
+            Some(val) if !val.is_empty() => (val, "validation"),
+            _ => (&data.train, "training"),
+        };
+        Self {
+            split: Arc::clone(split),
+            split_name,
+            class_names: data.class_names.clone(),
+            data: plan.data.clone(),
+            seed: plan.seed,
+        }
+    }
+
+    /// Writes `reconstructions/epoch-0800.png` into a job's folder.
+    pub(super) fn show(
+        &self,
+        autoencoder: &Autoencoder,
+        mask_ratio: f64,
+        dir: &JobDir,
+        epoch: usize,
+    ) -> Result<(), TrainError> {
+        let masking = Masking { mask_ratio, seed: self.seed };
+        let transform = EvalTransform::new(&self.data);
+        let mut groups = Vec::new();
+        for index in self.indices() {
+            let values = transform.apply(&self.split.read(index)?);
+            let subject = Subject { values, place: index as u64 };
+            let mut label = vec![format!("{} {index}", self.split_name)];
+            let class = self.class_names.get(self.split.label(index) as usize);
+            label.extend(class.map(|class| format!("label {class}")));
+            label.push(format!("epoch {epoch}"));
+            label.push(format!("mask ratio {mask_ratio}"));
+            groups.push(vec![Row {
+                label,
+                tiles: autoencoder.tiles(&subject, masking, &self.data)?,
+            }]);
+        }
+        let path = dir.path.join("reconstructions").join(format!("epoch-{epoch:04}.png"));
+        let figure = reconstructions(groups, autoencoder.norm_pix_loss());
+        figure.save(&path).map_err(|source| RunError::Io { path, source })?;
+        Ok(())
+    }
+
+    fn indices(&self) -> impl Iterator<Item = usize> {
+        let (len, shown) = (self.split.len(), self.split.len().min(IMAGES));
+        (0..shown).map(move |i| i * len / shown)
+    }
+}

@@ -1,0 +1,270 @@
+//! Runs side by side: what differs, what came of it, and what is no result.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use super::program::Bench;
+use super::program::TINY;
+use std::fs;
+use std::path::Path;
+
+const HEADER: &str = "pretrain_epoch,annealed,finetune_top1,finetune_top5,finetune_best_top1,\
+    finetune_best_epoch,linprobe_top1,linprobe_top5,linprobe_best_top1,pretrain_loss,finetune_run,linprobe_run";
+const VIT_B: &str = "[model]\npatch_size = 16\nembed_dim = 768\ndepth = 12\nnum_heads = 12\n";
+
+fn put(path: &Path, text: &str) {
+    mae::durable::write(path, text.as_bytes()).unwrap();
+}
+
+/// A finished run of ViT-B on ImageNet: (epoch, annealed, fine-tuning, probe) are its rows.
+fn run(bench: &Bench, name: &str, ratio: f64, seed: u64, rows: &[(&str, &str, &str, &str)]) {
+    let folder = bench.path(&format!("runs/{name}"));
+    let recipe = format!(
+        "name = \"{name}\"\nseed = {seed}\n[data]\nformat = \"imagefolder\"\nval_images = 50000\n{VIT_B}\
+        [pretrain]\nepochs = 1600\nmask_ratio = {ratio:?}\n[finetune]\nepochs = 100\n"
+    );
+    put(&folder.join("recipe.toml"), &recipe);
+    let provenance = format!(
+        "{{\"version\": \"0.1.0\", \"commit\": \"\", \"command_line\": [], \"device\": \"cpu\", \"devices\": 1, \
+        \"precision\": \"fp32\", \"threads\": 2, \"seed\": {seed}, \"data_fingerprint\": \"f\", \
+        \"started_unix_s\": 1, \"finished_unix_s\": 2}}"
+    );
+    put(&folder.join("provenance.json"), &provenance);
+    let mut table = format!("{HEADER}\r\n");
+    for (epoch, annealed, finetune, probe) in rows {
+        table += &format!("{epoch},{annealed},{finetune},,,,{probe},,,,finetune/from-{epoch},\r\n");
+    }
+    put(&folder.join("accuracy.csv"), &table);
+    put(
+        &folder.join("pretrain/epochs.csv"),
+        "epoch,lr,train_loss,grad_norm,images_per_s,seconds,data_wait_s\n1,0.1,0.5,1,1,1,0\n2,0.1,0.4,1,1,1,0\n",
+    );
+}
+
+/// Two runs that differ in their mask ratio.
+fn two() -> Bench {
+    let bench = Bench::new(TINY);
+    run(
+        &bench,
+        "mr75",
+        0.75,
+        0,
+        &[("800", "0", "82.40", "65.00"), ("1600", "1", "83.50", "68.00")],
+    );
+    run(&bench, "mr50", 0.5, 0, &[("800", "0", "82.82", "64.90"), ("1600", "1", "83.60", "")]);
+    bench
+}
+
+#[test]
+fn two_runs_stand_side_by_side_with_what_differs_and_what_is_noise() {
+    let bench = two();
+    insta::assert_snapshot!(bench.done(&["compare", "runs/mr75", "runs/mr50"]), @r"
+    ");
+}
+
+#[test]
+fn published_figures_stand_beside_a_run_and_other_models_do_not() {
+    let bench = two();
+    let text = bench.done(&[
+        "compare",
+        "runs/mr75",
+        "--published",
+        "mae-paddle",
+        "--published",
+        "mmpretrain",
+    ]);
+    let row = |start: &str| text.lines().find(|line| line.trim().starts_with(start)).unwrap();
+    assert!(
+        row("800             0").contains("82.40")
+            && row("800             0").contains("82.44 +0.04 ~"),
+        "{text}"
+    );
+    // mmpretrain's 800 epochs are a schedule of their own.
+    assert!(
+        row("800             1").contains("83.30") && !row("800             1").contains("82.4"),
+        "{text}"
+    );
+    assert!(
+        text.contains("At 800 there are checkpoints from the middle of a longer schedule"),
+        "{text}"
+    );
+    assert!(
+        text.contains("other models are not shown: 5 rows") && !text.contains("vit_large"),
+        "{text}"
+    );
+    let error = bench.refused(&["compare", "runs/mr75", "--published", "mae-padle"], 2);
+    assert!(error.contains("mae-official, mae-paddle, mae-paper, mmpretrain"), "{error}");
+    assert!(error.contains("did you mean `mae-paddle`?"), "{error}");
+}
+
+#[test]
+fn runs_that_differ_only_in_their_seed_are_one_column() {
+    let bench = two();
+    for (seed, top1) in [(1, "83.40"), (2, "83.60")] {
+        run(&bench, &format!("mr75_s{seed}"), 0.75, seed, &[("1600", "1", top1, "")]);
+    }
+    // Quoted: the shell does not expand it.
+    let text = bench.done(&["compare", "runs/mr75*", "runs/mr50", "--csv", "c.csv"]);
+    assert!(text.contains("seeds 0 1 2") && text.contains("83.50 ±0.10 (3)"), "{text}");
+    assert!(text.contains("2 sqrt(s1²/n1 + s2²/n2)"), "{text}");
+    let table = rows(&bench.read("c.csv"));
+    let last = table.last().unwrap();
+    let cell = |row: &Vec<String>, name: &str| row[column(&table, name)].clone();
+    assert_eq!(cell(last, "finetune_top1_diff"), "0.1");
+    let first = &table[2];
+    assert_eq!((cell(first, "run"), cell(first, "pretrain_epoch")), ("mr75".into(), "1600".into()));
+    let seeds =
+        ["mean", "spread", "runs"].map(|what| cell(first, &format!("finetune_top1_{what}")));
+    assert_eq!(seeds, ["83.5", "0.1", "3"]);
+}
+
+#[test]
+fn many_runs_are_rows() {
+    let bench = two();
+    for ratio in [0.1, 0.2, 0.3] {
+        run(&bench, &format!("mr{ratio}"), ratio, 0, &[("1600", "1", "80.00", "")]);
+    }
+    let text = bench.done(&["compare", "runs"]);
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    let row = text.lines().filter(|line| line.trim().starts_with("[1] mr0.1")).collect::<Vec<_>>();
+    assert!(row[0].ends_with("0.1") && row[1].ends_with("80.00"), "{text}");
+}
+
+#[test]
+fn the_tidy_table_has_a_row_for_each_run_and_epoch() {
+    let bench = two();
+    bench.done(&[
+        "compare",
+        "runs/mr75",
+        "runs/mr50",
+        "--csv",
+        "c.csv",
+        "--published",
+        "mae-paddle",
+    ]);
+    let text = bench.read("c.csv");
+    let header = format!(
+        "run,pretrain.mask_ratio,{HEADER},finetune_top1_diff,linprobe_top1_diff,finetune_top1_mean,\
+        finetune_top1_spread,finetune_top1_runs,linprobe_top1_mean,linprobe_top1_spread,linprobe_top1_runs,\
+        model,variant,value,source\r\n"
+    );
+    assert!(text.starts_with(&header), "{text}");
+    let table = rows(&text);
+    assert_eq!(table.len(), 1 + 2 + 2 + 7);
+    let diffs: Vec<&str> =
+        table[1..6].iter().map(|row| row[column(&table, "finetune_top1_diff")].as_str()).collect();
+    assert_eq!(diffs, ["", "", "0.42", "0.1", "0.04"]);
+    assert_eq!(table[3][1], "0.5");
+    assert_eq!(table[5][column(&table, "model")], "vit_base_patch16");
+}
+
+#[test]
+fn the_workbook_is_whole_and_has_charts() {
+    let bench = two();
+    bench.done(&["compare", "runs/mr75", "runs/mr50", "--xlsx", "c.xlsx"]);
+    let bytes = fs::read(bench.path("c.xlsx")).unwrap();
+    assert!(bytes.starts_with(b"PK"));
+    let holds = |name: &str| bytes.windows(name.len()).any(|window| window == name.as_bytes());
+    // Summary, differences, each run's pre-training; two accuracies and two losses.
+    for part in ["xl/worksheets/sheet4.xml", "xl/charts/chart4.xml"] {
+        assert!(holds(part), "{part}");
+    }
+    assert!(!holds("xl/worksheets/sheet5.xml") && !holds("xl/charts/chart5.xml"));
+}
+
+#[test]
+fn a_run_that_goes_on_and_logs_of_the_official_code_can_be_compared() {
+    let bench = two();
+    fs::remove_file(bench.path("runs/mr50/provenance.json")).unwrap();
+    fs::remove_file(bench.path("runs/mr50/accuracy.csv")).unwrap();
+    let line = |epoch: usize, top1: f64| {
+        format!(
+            "{{\"train_lr\": 1e-4, \"train_loss\": 2.5, \"test_loss\": 0.7, \"test_acc1\": {top1}, \"test_acc5\": 96.5, \
+            \"epoch\": {epoch}, \"n_parameters\": 86567656}}\n"
+        )
+    };
+    put(&bench.path("a/log.txt"), &[line(98, 83.7), line(99, 83.664)].concat());
+    put(&bench.path("b/log.txt"), &[line(98, 83.5), line(99, 83.4)].concat());
+    let text = bench.done(&["compare", "runs/mr75", "runs/mr50"]);
+    assert!(text.contains("not finished"), "{text}");
+    let text = bench.done(&["compare", "a/log.txt", "b/log.txt", "--csv", "c.csv"]);
+    assert!(text.contains("83.66") && text.contains("83.40 -0.26"), "{text}");
+    assert!(
+        bench.read("c.csv").contains("a/log.txt,,,83.66,96.50,83.70,99,"),
+        "{}",
+        bench.read("c.csv")
+    );
+    put(&bench.path("b/log.txt"), &(line(0, 1.0) + "Not a number\n"));
+    let error = bench.refused(&["compare", "a/log.txt", "b/log.txt"], 2);
+    assert!(error.contains("b/log.txt:2: not JSON") && error.contains("hint:"), "{error}");
+}
+
+#[test]
+fn runs_of_one_name_are_told_apart_by_their_places() {
+    let bench = two();
+    for file in ["recipe.toml", "accuracy.csv"] {
+        let text = bench.read(&format!("runs/mr75/{file}"));
+        put(&bench.path("other/mr75").join(file), &text);
+    }
+    let text = bench.done(&["compare", "runs/mr75", "other/mr75"]);
+    assert!(text.contains("[1] runs/mr75") && text.contains("[2] other/mr75"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused_with_a_way_out() {
+    let bench = two();
+    put(&bench.path("broken.csv"), "pretrain_epoch,finetune_top1\r\n800,83.3\r\n1600\r\n");
+    put(&bench.path("empty.csv"), "pretrain_epoch,finetune_top1\r\n");
+    for (args, expected) in [
+        (&["runs/mr75"][..], "one run alone"),
+        (&["runs/mr75", "runs/mr75"], "one run alone"),
+        (&["runs/mr75", "mr50"], "did you mean runs/mr50?"),
+        (&["runs/mr75", "nowhere"], "nowhere: no such folder or file"),
+        (&["runs/mr75", "runs/x*"], "no run matches"),
+        (&["runs/mr75", "runs/mr50/pretrain"], "no run here"),
+        (&["runs/mr75", "broken.csv"], "broken.csv: line 3: 1 cells, the header has 2"),
+        (&["runs/mr75", "empty.csv"], "the table has no rows"),
+        (&["runs/mr75", "runs/mr50/recipe.toml"], "not a table of accuracies"),
+        (&["runs/mr75", "runs/mr50", "--csv", "no/c.csv"], "its folder is not there"),
+        (&["runs/mr75", "runs/mr50", "--xlsx", "runs"], "a folder, not a file"),
+        (
+            &["runs/mr75", "runs/mr50", "--csv", "runs/mr75/accuracy.csv"],
+            "part of what is compared",
+        ),
+        (&["runs/mr75", "runs/mr50", "--csv", "c", "--xlsx", "c"], "name the same file"),
+    ] {
+        let error = bench.refused(&[&["compare"], args].concat(), 2);
+        assert!(error.contains(expected) && error.contains("hint:"), "{args:?}: {error}");
+    }
+    assert!(bench.read("runs/mr75/accuracy.csv").starts_with(HEADER));
+    put(&bench.path("runs/mr50/accuracy.csv"), &format!("{HEADER}\r\n8,1,8x.1,,,,,,,,,\r\n"));
+    let error = bench.refused(&["compare", "runs/mr75", "runs/mr50"], 2);
+    assert!(error.contains("line 2: finetune_top1 `8x.1`"), "{error}");
+}
+
+/// A single run on the digits is judged by the number of their validation images.
+#[test]
+fn the_digits_have_as_many_validation_images_as_a_comparison_takes_them_to_have() {
+    let bench = two();
+    for (name, top1) in [("a", "95.00"), ("b", "96.00")] {
+        run(&bench, name, 0.75, 0, &[("8", "1", top1, "")]);
+        let recipe = bench.read(&format!("runs/{name}/recipe.toml"));
+        let digits = recipe.replace("\"imagefolder\"\nval_images = 50000", "\"digits\"");
+        put(&bench.path(&format!("runs/{name}/recipe.toml")), &digits);
+    }
+    let options = mae::recipe::Options { missing_data: mae::recipe::Missing::Refuse, gpus: |_| 0 };
+    let resolved = mae::recipe::resolve(&bench.path("r.toml"), &[], &[], &options).unwrap();
+    let plan = &resolved.points[0].plan.data;
+    let images = mae::data::open(plan, mae::data::Labels::Needed).unwrap().facts.val_images;
+    let text = bench.done(&["compare", "runs/a", "runs/b"]);
+    assert!(text.contains("96.00 +1.00 ~"), "{text}");
+    assert!(text.contains(&format!("the standard error of {images} validation images")), "{text}");
+}
+
+fn rows(text: &str) -> Vec<Vec<String>> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect()
+}
+
+fn column(table: &[Vec<String>], name: &str) -> usize {
+    table[0].iter().position(|head| head == name).unwrap()
+}

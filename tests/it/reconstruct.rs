@@ -1,0 +1,164 @@
+//! Pictures of what a masked autoencoder makes of pictures: for anyone's checkpoint, and as a run goes on.
+
+#![expect(clippy::unwrap_used, reason = "a picture that cannot be read is a failed test")]
+
+use super::program::Bench;
+use super::program::TINY;
+use image::RgbImage;
+use std::fs;
+use std::path::Path;
+
+fn golden(name: &str) -> String {
+    format!("{}/tests/golden/checkpoints/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A photograph of 30 x 20 pixels, and a digit of 8 x 8.
+fn pictures(bench: &Bench) {
+    let photo = RgbImage::from_fn(30, 20, |x, y| image::Rgb([x as u8 * 8, y as u8 * 12, 90]));
+    photo.save(bench.path("a.png")).unwrap();
+    let digit = image::GrayImage::from_fn(8, 8, |x, _| image::Luma([if x == 3 { 255 } else { 0 }]));
+    digit.save(bench.path("one.png")).unwrap();
+}
+
+fn open(path: impl AsRef<Path>) -> RgbImage {
+    image::open(path).unwrap().into_rgb8()
+}
+
+/// The four pictures of a row whose tiles are 112 pixels high and wide; `row` counts from 0, all in one group.
+fn cells(picture: &RgbImage, row: u32) -> [Vec<u8>; 4] {
+    let (side, gap, margin) = (112, 8, 16);
+    let top = margin + 2 * 18 + gap + row * (side + gap);
+    let left = |column: u32| picture.width() - margin - (4 - column) * side - (3 - column) * gap;
+    [0, 1, 2, 3].map(|column| {
+        image::imageops::crop_imm(picture, left(column), top, side, side).to_image().into_raw()
+    })
+}
+
+#[test]
+fn rows_of_a_picture_can_be_compared_and_the_same_command_gives_the_same_bytes() {
+    let bench = Bench::new(TINY);
+    pictures(&bench);
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    let (two, three) =
+        ("runs/tiny/pretrain/checkpoints/epoch-0002", "runs/tiny/pretrain/checkpoints/epoch-0003");
+    let draw = |out: &str, more: &[&str]| {
+        let args = ["reconstruct", two, three, "--images", "one.png", "-o", out];
+        let told = bench.done(&[&args[..], more].concat());
+        assert!(told.starts_with(&format!("{out}: ")), "{told}");
+        fs::read(bench.path(out)).unwrap()
+    };
+    let first = draw("a.png", &[]);
+    assert!(draw("b.PNG", &["--seed", "0"]) == first);
+    assert!(draw("c.png", &["--mask-ratio", "0.75"]) == first, "the recipe's is the default");
+    assert!(draw("d.png", &["--seed", "1"]) != first);
+    let picture = open(bench.path("a.png"));
+    let (row, next) = (cells(&picture, 0), cells(&picture, 1));
+    assert!(row[..2] == next[..2], "one picture under one mask");
+    assert!(row[2] != next[2], "painted by two networks");
+    let grey = row[1].chunks(3).filter(|rgb| *rgb == [128; 3]).count();
+    assert_eq!(grey, 112 * 112 * 12 / 16);
+    draw("e.png", &["--mask-ratio", "0.5,0.9"]);
+    assert_eq!(open(bench.path("e.png")).height(), picture.height() + 2 * (112 + 8));
+    let norm = ["--set", "pretrain.norm_pix_loss=false"];
+    let args = ["reconstruct", two, "--images", "one.png", "-o", "f.png"];
+    let error = bench.refused(&[&args[..], &norm].concat(), 2);
+    assert!(error.contains("norm_pix_loss is another"), "{error}");
+    assert!(!bench.path("f.png").exists());
+}
+
+#[test]
+fn anybodys_masked_autoencoder_paints_and_checkpoints_of_different_kinds_share_a_picture() {
+    let bench = Bench::new(TINY);
+    pictures(&bench);
+    let heads = ["--set", "model.num_heads=2", "--set", "model.decoder_num_heads=2"];
+    let draw = |checkpoints: &[&str], out: &str, more: &[&str]| {
+        let tail = ["--images", "a.png", "one.png", "-o", out];
+        bench.mae(&[&["reconstruct"][..], checkpoints, &tail, more].concat())
+    };
+    let (pth, old, hf) = (
+        golden("torch-mae/checkpoint-2.pth"),
+        golden("torch-mae/legacy.pth"),
+        golden("huggingface-vitmae"),
+    );
+    let missing = draw(&[&old], "x.png", &heads);
+    assert_eq!(missing.status.code(), Some(2));
+    let error = String::from_utf8(missing.stderr).unwrap();
+    assert!(error.contains("--set pretrain.norm_pix_loss="), "{error}");
+    // The same weights in two files, of which one says what it was trained with: the same pictures.
+    let norm = [&heads[..], &["--set", "pretrain.norm_pix_loss=true"]].concat();
+    assert!(draw(&[&pth], "w.png", &heads).status.success());
+    let half = [&norm[..], &["--mask-ratio", "0.5"]].concat();
+    assert!(draw(&[&pth, &old], "x.png", &half).status.success());
+    let (one, both) = (open(bench.path("w.png")), open(bench.path("x.png")));
+    assert!(cells(&both, 0) == cells(&both, 1));
+    assert!(cells(&both, 0) == cells(&one, 0));
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    let own = "runs/tiny/pretrain/checkpoints/epoch-0003";
+    assert!(draw(&[&hf, own], "y.png", &[]).status.success());
+    assert_eq!(open(bench.path("y.png")).height(), both.height());
+}
+
+#[test]
+fn what_cannot_be_painted_or_written_is_refused_with_the_way_out() {
+    let bench = Bench::new(TINY);
+    pictures(&bench);
+    bench.done(&["run", "r.toml"]);
+    let whole = fs::read(bench.path("a.png")).unwrap();
+    mae::durable::write(&bench.path("cut.png"), &whole[..whole.len() / 2]).unwrap();
+    let mae = "runs/tiny/pretrain/checkpoints/epoch-0003";
+    let tuned = "runs/tiny/finetune/from-0003/checkpoints/epoch-0002";
+    let probe = "runs/tiny/linprobe/from-0003/checkpoints/epoch-0002";
+    let (encoder, classifier) = (golden("torch-mae/encoder-only.pth"), golden("huggingface-vit"));
+    let many = vec!["0.5"; 101].join(",");
+    for (checkpoint, image, out, more, expected) in [
+        (tuned, "a.png", "x.png", &[][..], "a fine-tuned classifier cannot reconstruct"),
+        (probe, "a.png", "x.png", &[], "a linear probe cannot reconstruct"),
+        (&encoder, "a.png", "x.png", &[], "an encoder alone cannot reconstruct"),
+        (&classifier, "a.png", "x.png", &[], "pretrain/checkpoints/epoch-0800"),
+        ("nowhere", "a.png", "x.png", &[], "nowhere"),
+        (mae, "gone.png", "x.png", &[], "gone.png"),
+        (mae, "cut.png", "x.png", &[], "cut.png: cannot be decoded"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "1.5"], "expected shares between 0 and 1"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "abc"], "expected shares between 0 and 1"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "0.5,"], "expected shares between 0 and 1"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "0"], "expected shares between 0 and 1"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "0.5,0.99"], "keeps none of the 16 patches"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "1e-17"], "hides none of the 16 patches"),
+        (mae, "a.png", "x.png", &["--mask-ratio", &many], "give fewer images"),
+        (mae, "a.png", "x.png", &["--device", "abacus"], "abacus"),
+        (mae, "a.png", "x.jpg", &[], "x.jpg: the picture is a PNG file"),
+        (mae, "a.png", "no/x.png", &[], "its folder is not there"),
+        (mae, "a.png", "", &[], "PNG"),
+    ] {
+        let args = ["reconstruct", checkpoint, "--images", image, "-o", out];
+        let error = bench.refused(&[&args[..], more].concat(), 2);
+        assert!(error.contains(expected), "{expected}: {error}");
+        assert!(!bench.path("x.png").exists() && !bench.path("no").exists(), "{expected}");
+    }
+}
+
+#[test]
+fn a_run_keeps_a_picture_of_every_kept_epoch_and_a_failure_of_it_ends_nothing() {
+    let bench = Bench::new(TINY);
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    let folder = bench.path("runs/tiny/pretrain/reconstructions");
+    let mut names: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["epoch-0002.png", "epoch-0003.png"]);
+    let (two, three) = (open(folder.join("epoch-0002.png")), open(folder.join("epoch-0003.png")));
+    assert!(cells(&two, 0)[..2] == cells(&three, 0)[..2], "one picture under one mask");
+    assert!(cells(&two, 0)[2] != cells(&three, 0)[2], "painted by two networks");
+    // A file stands where the folder should be.
+    let other = Bench::new(TINY);
+    fs::create_dir_all(other.path("runs/tiny/pretrain")).unwrap();
+    mae::durable::write(&other.path("runs/tiny/pretrain/reconstructions"), b"").unwrap();
+    let output = other.mae(&["run", "r.toml", "--stage", "pretrain"]);
+    assert!(output.status.success());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("no picture of epoch 2, the training goes on"), "{told}");
+    let table = "runs/tiny/accuracy.csv";
+    assert_eq!(other.read(table), bench.read(table));
+    let weights = "runs/tiny/pretrain/checkpoints/epoch-0003/model.safetensors";
+    assert!(fs::read(other.path(weights)).unwrap() == fs::read(bench.path(weights)).unwrap());
+}

@@ -1,0 +1,79 @@
+//! Sweeps: points that pre-train alike share it, and a stage that trains a part leaves the rest as it was.
+
+use super::program::Bench;
+use super::program::TINY;
+use super::program::results;
+use std::fs;
+
+/// Fine-tunings alone are swept.
+const BLOCKS: &str = "[sweep]\n\"finetune.trained_blocks\" = [1, 2]\n";
+
+#[test]
+fn points_that_pre_train_alike_share_it_and_end_as_if_each_had_done_it() {
+    let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
+    let plan = bench.done(&["plan", "r.toml"]);
+    let shared = "the same as in runs/tiny/finetune.trained_blocks=1: taken from there";
+    assert_eq!(plan.matches(shared).count(), 1, "{plan}");
+    let output = bench.mae(&["run", "r.toml"]);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    assert_eq!(log.matches("pretrain: epoch 3 of 3").count(), 1, "{log}");
+    assert!(log.contains("taken from there"), "{log}");
+    let second = "finetune.trained_blocks=2";
+    bench.done(&["run", &format!("runs/tiny/{second}/recipe.toml"), "--runs", "alone"]);
+    let of = |runs: &str| results(&bench.path(&format!("{runs}/tiny/{second}")));
+    assert_eq!(of("runs"), of("alone"));
+    let plan = bench.done(&["plan", "r.toml"]);
+    assert_eq!(plan.matches("  done\n").count(), 12, "{plan}");
+}
+
+#[test]
+fn a_point_with_another_seed_trains_its_own() {
+    let bench = Bench::new(&format!("{TINY}[sweep]\n\"seed\" = [0, 1]\n"));
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    let weights = |seed: usize| {
+        let checkpoint = "pretrain/checkpoints/epoch-0003/model.safetensors";
+        fs::read(bench.path(&format!("runs/tiny/seed={seed}/{checkpoint}"))).unwrap()
+    };
+    assert_ne!(weights(0), weights(1));
+}
+
+#[test]
+fn partial_fine_tuning_leaves_what_lies_below_as_the_checkpoint_has_it() {
+    let recipe = TINY.replace("clip_grad = 1.0\n", "clip_grad = 1.0\ntrained_blocks = 1\n");
+    let bench = Bench::new(&recipe);
+    bench.done(&["run", "r.toml"]);
+    let tensors = |path: &str| {
+        let bytes = fs::read(bench.path(&format!("runs/tiny/{path}/model.safetensors"))).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = file.iter().map(|(name, tensor)| (name.to_owned(), tensor.data().to_vec()));
+        tensors.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let before = tensors("pretrain/checkpoints/epoch-0003");
+    let after = tensors("finetune/from-0003/checkpoints/epoch-0002");
+    for name in ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.bias"] {
+        assert_eq!(before[name], after[name], "{name}");
+    }
+    assert_ne!(before["blocks.1.mlp.fc1.bias"], after["blocks.1.mlp.fc1.bias"]);
+    let table = bench.read("runs/tiny/finetune/from-0003/tensorboard/log.txt");
+    // One block of 3,280 parameters, a norm of 32, a head of 170.
+    assert!(table.contains("\"n_parameters\":3482"), "{table}");
+}
+
+#[test]
+fn more_blocks_than_there_are_is_refused() {
+    let bench = Bench::new(TINY);
+    let refused = bench.refused(&["plan", "r.toml", "--set", "finetune.trained_blocks=3"], 2);
+    assert!(refused.contains("is more than the encoder has: 2"), "{refused}");
+}
+
+#[test]
+fn another_effective_batch_than_the_published_one_is_told_with_the_way_back() {
+    let bench = Bench::new(TINY);
+    let published = "pretrain.published_batch_size=384";
+    let output = bench.mae(&["plan", "r.toml", "--set", published]);
+    let warning = String::from_utf8(output.stderr).unwrap();
+    assert!(warning.contains("--set pretrain.accum_iter=4 restores it"), "{warning}");
+    let restored = ["plan", "r.toml", "--set", published, "--set", "pretrain.accum_iter=4"];
+    assert_eq!(String::from_utf8(bench.mae(&restored).stderr).unwrap(), "");
+}
