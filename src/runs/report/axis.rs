@@ -6,6 +6,9 @@ use plotters::coord::ranged1d::Ranged;
 use plotters::coord::ranged1d::ValueFormatter;
 use std::ops::Range;
 
+/// Share of a horizontal axis that a letter of a label takes.
+const LETTER: f64 = 0.027;
+
 /// A stretch of numbers with labelled places.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Axis {
@@ -13,26 +16,30 @@ pub(super) struct Axis {
     pub(super) end: f64,
     /// Ascending, inside the stretch.
     pub(super) ticks: Vec<(f64, String)>,
+    /// The labels are in units of ten to this power.
+    pub(super) exponent: i32,
 }
 
 impl Axis {
     /// Covers `values` with a margin, labelled at up to `most` round numbers.
     pub(super) fn numbers(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.06);
-        let step = step(end - start, most);
-        Self { start, end, ticks: ticks(start, end, step) }
+        Self::cut(start, end, step(end - start, most))
     }
 
     /// As [`Axis::numbers`], from zero.
     pub(super) fn from_zero(values: &[f64], most: usize) -> Self {
         let top = values.iter().copied().fold(0.0, f64::max);
         let end = if top > 0.0 { top * 1.06 } else { 1.0 };
-        Self { start: 0.0, end, ticks: ticks(0.0, end, step(end, most)) }
+        Self::cut(0.0, end, step(end, most))
     }
 
     /// As [`Axis::numbers`], for percentages: nothing below 0 or above 100 is labelled.
     pub(super) fn percent(values: &[f64], most: usize) -> Self {
-        let mut axis = Self::numbers(values, most);
+        let (start, end) = padded(values, 0.06);
+        // Room for half a mark beyond what is possible.
+        let (start, end) = (start.max(-3.0), end.min(100.0 + 0.06 * (100.0 - start)));
+        let mut axis = Self::cut(start, end, step(end - start, most));
         axis.ticks.retain(|(tick, _)| (0.0..=100.0).contains(tick));
         axis
     }
@@ -41,37 +48,80 @@ impl Axis {
     pub(super) fn epochs(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.03);
         let step = step(end - start, most).max(1.0);
-        let mut ticks = ticks(start, end, step);
+        let mut axis = Self::cut(start, end, step);
         // A first epoch that a round step skips is where every reader looks first.
         let first = values.iter().copied().fold(f64::INFINITY, f64::min);
-        ticks.retain(|(tick, _)| *tick >= first);
-        if first.is_finite() && ticks.first().is_none_or(|(tick, _)| tick - first > 0.6 * step) {
-            ticks.insert(0, (first, label(first, 1.0)));
+        axis.ticks.retain(|(tick, _)| *tick >= first);
+        let next = axis.ticks.first().map_or(f64::INFINITY, |(tick, _)| *tick);
+        if first.is_finite() && next - first > 0.6 * step {
+            axis.ticks.insert(0, (first, label(first, 1.0)));
         }
-        Self { start, end, ticks }
+        axis
     }
 
-    /// Covers `values`, labelled at each of them, and at fewer where they are closer than `apart` of the whole; the last one
-    /// always is.
-    pub(super) fn at(values: &[f64], apart: f64) -> Self {
-        let (start, end) = padded(values, 0.05);
+    /// Covers `values`, labelled at each of them, and at fewer where the labels would touch; the last one always is.
+    pub(super) fn at(values: &[f64]) -> Self {
+        let (start, end) = padded(values, 0.08);
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         sorted.dedup();
         let mut ticks: Vec<(f64, String)> = Vec::new();
         for value in sorted.into_iter().rev() {
-            if ticks.last().is_none_or(|(next, _)| next - value >= apart * (end - start)) {
-                ticks.push((value, plain(value)));
+            let label = plain(value);
+            let apart = |next: &(f64, String)| {
+                let letters = (label.chars().count() + next.1.chars().count()) as f64 / 2.0 + 1.0;
+                (next.0 - value) / (end - start) >= letters * LETTER
+            };
+            if ticks.last().is_none_or(apart) {
+                ticks.push((value, label));
             }
         }
         ticks.reverse();
-        Self { start, end, ticks }
+        Self { start, end, ticks, exponent: 0 }
     }
 
-    /// Puts `names` at 0, 1, 2 and so on.
+    /// Puts `names` at 0, 1, 2 and so on, cut short where they would touch.
     pub(super) fn names(names: &[String]) -> Self {
-        let ticks = names.iter().enumerate().map(|(i, name)| (i as f64, name.clone())).collect();
-        Self { start: -0.5, end: names.len() as f64 - 0.5, ticks }
+        let most = (1.0 / LETTER / names.len().max(1) as f64) as usize;
+        let label = |name: &String| match name.chars().count() {
+            n if n < most.max(3) => name.clone(),
+            _ => name.chars().take(most.max(3) - 2).chain(['…']).collect(),
+        };
+        let ticks = names.iter().enumerate().map(|(i, name)| (i as f64, label(name))).collect();
+        Self { start: -0.5, end: names.len() as f64 - 0.5, ticks, exponent: 0 }
+    }
+
+    /// Labels the multiples of `step`; numbers that would be long are labelled in units of a power of ten.
+    fn cut(start: f64, end: f64, step: f64) -> Self {
+        let first = (start / step - 1e-9).ceil() as i64;
+        let last = (end / step + 1e-9).floor() as i64;
+        let largest = start.abs().max(end.abs());
+        let long = !(0.01..1e6).contains(&largest);
+        let exponent = if long { largest.log10().floor() as i32 } else { 0 };
+        let unit = 10_f64.powi(exponent);
+        let tick = |i: i64| (i as f64 * step, label(i as f64 * (step / unit), step / unit));
+        Self { start, end, ticks: (first..=last).map(tick).collect(), exponent }
+    }
+
+    /// The label at a tick.
+    pub(super) fn label(&self, value: f64) -> Option<&str> {
+        let tick = self.ticks.iter().find(|(tick, _)| tick.total_cmp(&value).is_eq())?;
+        Some(&tick.1)
+    }
+
+    /// The name of the axis with its power of ten: `rate, ×10⁻³`.
+    pub(super) fn named(&self, name: &str) -> String {
+        if self.exponent == 0 {
+            return name.to_owned();
+        }
+        let raised = |c| match c {
+            '-' => '⁻',
+            '1' => '¹',
+            '2' => '²',
+            '3' => '³',
+            digit => char::from_u32('⁰' as u32 + digit as u32 - '0' as u32).unwrap_or(digit),
+        };
+        format!("{name}, ×10{}", self.exponent.to_string().chars().map(raised).collect::<String>())
     }
 }
 
@@ -95,8 +145,7 @@ impl Ranged for Axis {
 
 impl ValueFormatter<f64> for Axis {
     fn format_ext(&self, value: &f64) -> String {
-        let tick = self.ticks.iter().find(|(tick, _)| tick == value);
-        tick.map_or_else(String::new, |(_, label)| label.clone())
+        self.label(*value).unwrap_or_default().to_owned()
     }
 }
 
@@ -124,32 +173,10 @@ fn step(width: f64, most: usize) -> f64 {
     factor.unwrap_or(10.0) * decade
 }
 
-/// The multiples of `step` from `start` to `end`.
-fn ticks(start: f64, end: f64, step: f64) -> Vec<(f64, String)> {
-    let first = (start / step - 1e-9).ceil() as i64;
-    let last = (end / step + 1e-9).floor() as i64;
-    let largest = start.abs().max(end.abs());
-    (first..=last)
-        .map(|i| {
-            let tick = i as f64 * step;
-            (tick, if largest < 0.01 { scientific(tick, step) } else { label(tick, step) })
-        })
-        .collect()
-}
-
 /// The number with as many digits as the step asks for.
 fn label(tick: f64, step: f64) -> String {
     let digits = (-step.log10().floor()).max(0.0) as usize;
     format!("{tick:.digits$}")
-}
-
-/// `1.5e-4`, with as many digits as the step asks for.
-fn scientific(tick: f64, step: f64) -> String {
-    if tick == 0.0 {
-        return "0".to_owned();
-    }
-    let digits = (tick.abs().log10() + 1e-9).floor() - (step.log10() + 1e-9).floor();
-    format!("{tick:.*e}", digits.max(0.0) as usize)
 }
 
 /// The number as it was written.
@@ -169,9 +196,13 @@ mod tests {
     fn ticks_are_round_numbers_with_the_digits_they_need() {
         assert_eq!(labels(&Axis::numbers(&[0.2, 1.0], 5)), ["0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(labels(&Axis::numbers(&[82.44, 83.48], 4)), ["82.5", "83.0", "83.5"]);
-        assert_eq!(labels(&Axis::from_zero(&[6e-4], 4)), ["0", "2e-4", "4e-4", "6e-4"]);
-        assert_eq!(labels(&Axis::from_zero(&[1.5e-4], 3)), ["0", "5e-5", "1.0e-4", "1.5e-4"]);
+        let rate = Axis::from_zero(&[1.5e-4], 4);
+        assert_eq!(labels(&rate), ["0.0", "0.5", "1.0", "1.5"]);
+        assert_eq!(rate.named("rate"), "rate, ×10⁻⁴");
+        assert_eq!(Axis::numbers(&[1.0, 3e12], 4).named("x"), "x, ×10¹²");
+        assert_eq!(Axis::numbers(&[1.0, 3.0], 4).named("x"), "x");
         assert_eq!(labels(&Axis::percent(&[90.0, 100.0], 5)), ["90", "95", "100"]);
+        assert!(Axis::percent(&[98.0], 5).end < 102.0, "there is nothing above 100");
     }
 
     #[test]
@@ -180,16 +211,17 @@ mod tests {
         assert_eq!(labels(&Axis::epochs(&[1.0, 2.0, 3.0], 6)), ["1", "2", "3"]);
         assert_eq!(labels(&Axis::epochs(&[1.0], 6)), ["1"]);
         let kept = [800.0, 1000.0, 1100.0, 1600.0];
-        assert_eq!(labels(&Axis::at(&kept, 0.1)), ["800", "1000", "1100", "1600"]);
-        assert_eq!(labels(&Axis::at(&kept, 0.2)), ["800", "1100", "1600"]);
+        assert_eq!(labels(&Axis::at(&kept)), ["800", "1100", "1600"], "1000 has no room");
+        let names = ["pixel", "const"].map(str::to_owned);
+        assert_eq!(labels(&Axis::names(&names)), ["pixel", "const"]);
+        let long = vec!["rand-m9-mstd0.5-inc1".to_owned(); 3];
+        assert_eq!(labels(&Axis::names(&long))[0], "rand-m9-ms…");
     }
 
     #[test]
     fn an_axis_is_never_empty() {
         for values in [&[][..], &[0.0], &[5.0, 5.0], &[-3.0], &[1e-30, 1e30]] {
-            for axis in
-                [Axis::numbers(values, 5), Axis::from_zero(values, 5), Axis::at(values, 0.1)]
-            {
+            for axis in [Axis::numbers(values, 5), Axis::from_zero(values, 5), Axis::at(values)] {
                 assert!(axis.start < axis.end, "{values:?}: {axis:?}");
                 assert!(axis.ticks.len() <= 7, "{values:?}: {axis:?}");
                 assert!(axis.ticks.iter().all(|(at, _)| (axis.start..=axis.end).contains(at)));

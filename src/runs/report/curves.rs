@@ -5,6 +5,7 @@ use super::axis::Axis;
 use super::plot::Baseline;
 use super::plot::Chart;
 use super::plot::Point;
+use super::plot::SCRATCH;
 use super::plot::Series;
 use super::plot::Shape;
 use super::spread::by_size;
@@ -181,6 +182,7 @@ pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
 fn chart(id: &str, lines: &[Line<'_>], figure: &Figure) -> Option<Chart> {
     let line = |(slot, line): (usize, &Line<'_>)| {
         let points = points(&line.jobs, figure.of);
+        let slot = if line.name == "scratch" { SCRATCH } else { slot };
         Series {
             name: line.name.clone(),
             slot,
@@ -202,7 +204,7 @@ fn chart(id: &str, lines: &[Line<'_>], figure: &Figure) -> Option<Chart> {
         x: Axis::epochs(&xs, 5),
         y: match figure.scale {
             Scale::Numbers => Axis::numbers(&heights, 5),
-            Scale::FromZero => Axis::from_zero(&heights, 4),
+            Scale::FromZero => Axis::from_zero(&heights, 5),
             Scale::Percent => Axis::percent(&heights, 5),
         },
         series,

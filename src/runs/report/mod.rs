@@ -5,14 +5,17 @@
 //! (with `axis`).
 
 mod about;
+mod accuracy;
 mod axis;
 mod beside;
+mod cells;
 mod curves;
+mod means;
 mod page;
 mod pictures;
 mod plot;
+mod provenance;
 mod spread;
-mod tables;
 mod text;
 mod thin;
 mod top1;

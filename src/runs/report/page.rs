@@ -2,10 +2,11 @@
 
 use super::Report;
 use super::about;
+use super::accuracy;
 use super::curves;
 use super::pictures;
 use super::plot;
-use super::tables;
+use super::provenance;
 use super::text::escape;
 use super::text::shell_word;
 use super::top1;
@@ -25,12 +26,12 @@ pub(super) fn page(report: &Report<'_>) -> Result<String, RunError> {
         plot::style_rules()
     );
     html.push_str(&about::head(report));
-    section(&mut html, "Accuracy", &tables::accuracy(report));
+    section(&mut html, "Accuracy", &accuracy::accuracy(report));
     section(&mut html, "Top-1", &top1::plots(report));
     section(&mut html, "Epoch by epoch", &curves::curves(report));
     html.push_str(&pictures::reconstructions(report)?);
     section(&mut html, "Recipe", &recipe(report));
-    section(&mut html, "Provenance", &tables::provenance(report));
+    section(&mut html, "Provenance", &provenance::provenance(report));
     html.push_str("</main>\n</body>\n</html>\n");
     Ok(html)
 }

@@ -27,9 +27,9 @@ use std::fmt::Write as _;
 /// Units of the drawing in a pixel of its natural size: Plotters draws on whole numbers.
 const UNIT: u32 = 10;
 /// Natural size. On a phone of 360 pixels the text is still above 10.
-const WIDTH: u32 = 400;
+const WIDTH: u32 = 380;
 const HEIGHT: u32 = 260;
-const FONT: u32 = 13;
+const FONT: u32 = 14;
 /// Width of a digit, in sizes of the font.
 const DIGIT: f64 = 0.58;
 
@@ -37,14 +37,19 @@ const INK: RGBColor = RGBColor(0x44, 0x4B, 0x55);
 const GRID: RGBColor = RGBColor(0xE0, 0xE3, 0xE8);
 const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
 /// Hues that stay apart for the colour-blind; the style sheet's `--c0` and so on.
-const HUES: [RGBColor; 6] = [
+const HUES: [RGBColor; 7] = [
     RGBColor(0x0A, 0x6C, 0xB0),
     RGBColor(0xC2, 0x57, 0x00),
     RGBColor(0x00, 0x80, 0x60),
     RGBColor(0xA6, 0x3F, 0x80),
     RGBColor(0x8A, 0x6D, 0x00),
-    RGBColor(0x5B, 0x5F, 0xC0),
+    RGBColor(0x22, 0x26, 0x2B),
+    RGBColor(0x70, 0x77, 0x80),
 ];
+/// Hues that lines take in turn: all but the last.
+const CYCLE: usize = HUES.len() - 1;
+/// The slot of a start from scratch: the last hue, which nothing else has.
+pub(super) const SCRATCH: usize = usize::MAX;
 /// Dashes of a line: none, then those that tell apart what shares a hue; the last is a baseline's.
 const DASHES: [&str; 4] = ["none", "70 40", "20 35", "100 50"];
 const BASELINE: usize = 3;
@@ -149,8 +154,7 @@ impl Chart {
     }
 
     fn x_name(&self, x: f64) -> String {
-        let tick = self.x.ticks.iter().find(|(tick, _)| *tick == x);
-        tick.map_or_else(|| significant(x), |(_, label)| label.clone())
+        self.x.label(x).map_or_else(|| significant(x), str::to_owned)
     }
 
     fn draw(&self, into: &mut String) {
@@ -177,13 +181,16 @@ impl Chart {
             .x_desc(self.x_label.as_str())
             .draw()
             .expect(INTO_A_STRING);
-        let y_label =
-            Text::new(self.y_label.clone(), (4 * UNIT as i32, 6 * UNIT as i32), text_style(FONT));
+        let y_label = Text::new(
+            self.y.named(&self.y_label),
+            (4 * UNIT as i32, 6 * UNIT as i32),
+            text_style(FONT),
+        );
         root.draw(&y_label).expect(INTO_A_STRING);
         for line in &self.baselines {
             let ends = vec![(self.x.start, line.y), (self.x.end, line.y)];
             let style = hue(line.slot, BASELINE).stroke_width(2 * UNIT - UNIT / 2);
-            show(&mut area, PathElement::new(ends, style));
+            show(&mut area, &PathElement::new(ends, style));
         }
         for series in &self.series {
             series.draw(&mut area);
@@ -202,12 +209,11 @@ impl Chart {
 
     /// A value over each point, where there is but one line of few points.
     fn draw_values(&self, area: &mut Area<'_, '_>) {
-        let own = self.series.iter().filter(|series| series.shape == Shape::Marks);
-        let [series] = own.collect::<Vec<_>>()[..] else { return };
-        if series.points.iter().any(|point| point.spread.is_some()) {
+        let [series] = &self.series[..] else { return };
+        if series.shape != Shape::Marks || series.points.iter().any(|p| p.spread.is_some()) {
             return;
         }
-        let apart = (self.x.end - self.x.start) * 0.115;
+        let apart = (self.x.end - self.x.start) * 0.125;
         let mut next = f64::INFINITY;
         for point in series.points.iter().rev().filter(|point| point.y.is_finite()) {
             if next - point.x < apart {
@@ -216,7 +222,7 @@ impl Chart {
             next = point.x;
             let style = text_style(FONT - 2).pos(Pos::new(HPos::Center, VPos::Bottom));
             let lift = (self.y.end - self.y.start) * 0.035;
-            show(area, Text::new(format!("{:.2}", point.y), (point.x, point.y + lift), style));
+            show(area, &Text::new(format!("{:.2}", point.y), (point.x, point.y + lift), style));
         }
     }
 }
@@ -226,7 +232,7 @@ impl Series {
     pub(super) fn key(&self) -> String {
         let sample = match self.shape {
             Shape::Crosses => {
-                format!("<i class=\"x\" style=\"color:var(--c{})\">×</i>", self.slot % HUES.len())
+                format!("<i class=\"x\" style=\"color:var(--c{})\">×</i>", place(self.slot))
             }
             _ => line_key(self.slot, dash(self.slot)),
         };
@@ -243,31 +249,31 @@ impl Series {
             let lower = points.iter().rev().filter_map(|p| Some((p.x, p.y - spread(p)?)));
             let band: Vec<(f64, f64)> = upper.chain(lower).collect();
             if band.len() > 3 {
-                show(area, Polygon::new(band, color.mix(0.18)));
+                show(area, &Polygon::new(band, color.mix(0.18)));
             }
         }
         if self.shape != Shape::Crosses && places.len() > 1 {
-            show(area, PathElement::new(places, color.stroke_width(2 * UNIT)));
+            show(area, &PathElement::new(places, color.stroke_width(2 * UNIT)));
         }
         let solid = hue(self.slot, 0);
         for point in &points {
             let at = (point.x, point.y);
             if let Some(spread) = spread(point).filter(|_| self.shape == Shape::Marks) {
                 let bar = vec![(point.x, point.y - spread), (point.x, point.y + spread)];
-                show(area, PathElement::new(bar, solid.stroke_width(UNIT)));
+                show(area, &PathElement::new(bar, solid.stroke_width(UNIT)));
             }
             match self.shape {
                 Shape::Crosses => {
-                    show(area, Cross::new(at, 4 * UNIT, solid.stroke_width(2 * UNIT)))
+                    show(area, &Cross::new(at, 4 * UNIT, solid.stroke_width(2 * UNIT)));
                 }
                 Shape::Marks if point.hollow => {
-                    show(area, Circle::new(at, 4 * UNIT, PAPER.filled()));
-                    show(area, Circle::new(at, 4 * UNIT, solid.stroke_width(2 * UNIT)));
+                    show(area, &Circle::new(at, 4 * UNIT, PAPER.filled()));
+                    show(area, &Circle::new(at, 4 * UNIT, solid.stroke_width(2 * UNIT)));
                 }
-                Shape::Marks => show(area, Circle::new(at, 5 * UNIT, solid.filled())),
+                Shape::Marks => show(area, &Circle::new(at, 5 * UNIT, solid.filled())),
                 // A line of one point would not be seen.
                 Shape::Curve if points.len() == 1 => {
-                    show(area, Circle::new(at, 4 * UNIT, solid.filled()));
+                    show(area, &Circle::new(at, 4 * UNIT, solid.filled()));
                 }
                 Shape::Curve => {}
             }
@@ -283,12 +289,12 @@ impl Baseline {
 }
 
 /// Puts an element on the chart.
-fn show<'a, 'b, E>(area: &mut Area<'a, 'b>, element: E)
+fn show<'b, E>(area: &mut Area<'_, 'b>, element: &E)
 where
     E: plotters::element::Drawable<SVGBackend<'b>>,
     for<'e> &'e E: plotters::element::PointCollection<'e, (f64, f64)>,
 {
-    area.plotting_area().draw(&element).expect(INTO_A_STRING);
+    area.plotting_area().draw(element).expect(INTO_A_STRING);
 }
 
 fn text_style(size: u32) -> TextStyle<'static> {
@@ -299,12 +305,17 @@ fn text_style(size: u32) -> TextStyle<'static> {
 
 /// The dash of a slot: hues first, then dashes.
 fn dash(slot: usize) -> usize {
-    slot / HUES.len() % BASELINE
+    if slot == SCRATCH { BASELINE } else { slot / CYCLE % BASELINE }
+}
+
+/// The hue of a slot.
+fn place(slot: usize) -> usize {
+    if slot == SCRATCH { CYCLE } else { slot % CYCLE }
 }
 
 /// The colour that stands for a hue and a dash in the drawing: [`style_rules`] turns it into both.
 fn hue(slot: usize, dash: usize) -> RGBColor {
-    let RGBColor(r, g, b) = HUES[slot % HUES.len()];
+    let RGBColor(r, g, b) = HUES[place(slot)];
     RGBColor(r, g, b + dash as u8)
 }
 
@@ -327,12 +338,12 @@ pub(super) fn style_rules() -> String {
         hex(PAPER),
         ink = hex(INK)
     );
-    for slot in 0..HUES.len() {
+    for (place, RGBColor(r, g, b)) in HUES.into_iter().enumerate() {
         for (dash, pattern) in DASHES.iter().enumerate() {
-            let color = hex(hue(slot, dash));
+            let color = hex(RGBColor(r, g, b + dash as u8));
             let _ = writeln!(
                 css,
-                "svg [stroke=\"{color}\"]{{stroke:var(--c{slot});stroke-dasharray:{pattern}}}svg [fill=\"{color}\"]{{fill:var(--c{slot})}}"
+                "svg [stroke=\"{color}\"]{{stroke:var(--c{place});stroke-dasharray:{pattern}}}svg [fill=\"{color}\"]{{fill:var(--c{place})}}"
             );
         }
     }

@@ -3,10 +3,12 @@
 use super::Report;
 use super::axis::Axis;
 use super::beside::PublishedRow;
+use super::cells::Read;
 use super::curves::legend;
 use super::plot::Baseline;
 use super::plot::Chart;
 use super::plot::Point;
+use super::plot::SCRATCH;
 use super::plot::Series;
 use super::plot::Shape;
 use super::spread::Group;
@@ -20,7 +22,7 @@ use std::fmt::Write as _;
 struct Kind {
     id: &'static str,
     name: &'static str,
-    own: fn(&AccuracyRow) -> &str,
+    own: Read,
     published: fn(&PublishedRow) -> Option<f64>,
 }
 
@@ -118,15 +120,15 @@ fn against_epochs(report: &Report<'_>, kind: &Kind) -> Option<Chart> {
             series.push(Series { name, slot, shape: Shape::Marks, points });
         }
         if let Some(scratch) = point(group, kind, "0", 0.0) {
-            let name =
-                if label.is_empty() { "scratch".to_owned() } else { format!("scratch, {label}") };
-            baselines.push(Baseline { name, slot, y: scratch.y });
+            baselines.push(Baseline { name: format!("scratch, {label}"), slot, y: scratch.y });
         }
     }
     // Points that differ in pre-training alone start from scratch alike.
-    if baselines.len() > 1 && baselines.iter().all(|line| (line.y - baselines[0].y).abs() < 0.005) {
+    if baselines.iter().all(|line| (line.y - baselines[0].y).abs() < 0.005) {
         baselines.truncate(1);
-        "scratch".clone_into(&mut baselines[0].name);
+        for line in &mut baselines {
+            *line = Baseline { name: "scratch".to_owned(), slot: SCRATCH, y: line.y };
+        }
     }
     if series.is_empty() && baselines.is_empty() {
         return None;
@@ -140,11 +142,15 @@ fn against_epochs(report: &Report<'_>, kind: &Kind) -> Option<Chart> {
         title: format!("{}: top-1 against pre-training", kind.name),
         x_label: "pre-training epochs".to_owned(),
         y_label: "top-1, %".to_owned(),
-        x: Axis::at(&xs, 0.1),
+        x: Axis::at(&xs),
         y: Axis::percent(&heights(&series, &baselines), 5),
         series,
         baselines,
     })
+}
+
+fn next_slot(series: &[Series]) -> usize {
+    series.iter().filter(|line| line.slot != SCRATCH).count()
 }
 
 /// Everything a vertical axis has to cover.
@@ -170,12 +176,11 @@ fn published(
         let (Some(y), Some(x)) = ((kind.published)(row), x(row)) else { continue };
         let name = format!("{}, {}", row.table, row.model);
         let point = Point { x, y, spread: None, hollow: !row.annealed };
-        match series.iter_mut().find(|series| series.name == name) {
-            Some(series) => series.points.push(point),
-            None => {
-                let slot = first_slot + series.len();
-                series.push(Series { name, slot, shape: Shape::Crosses, points: vec![point] });
-            }
+        if let Some(series) = series.iter_mut().find(|series| series.name == name) {
+            series.points.push(point);
+        } else {
+            let slot = first_slot + series.len();
+            series.push(Series { name, slot, shape: Shape::Crosses, points: vec![point] });
         }
     }
     series
@@ -224,21 +229,23 @@ fn against_key(report: &Report<'_>, kind: &Kind, key: &str) -> Option<Chart> {
             }
             let start = if *epoch == "0" { "scratch".to_owned() } else { format!("epoch {epoch}") };
             let name = if others.is_empty() { start } else { format!("{others}, {start}") };
-            series.push(Series { name, slot: series.len(), shape: Shape::Marks, points });
+            let slot = if *epoch == "0" { SCRATCH } else { next_slot(&series) };
+            series.push(Series { name, slot, shape: Shape::Marks, points });
         }
     }
     if series.is_empty() {
         return None;
     }
-    series
-        .extend(published(&report.beside, kind, series.len(), short(key), |row| place(&row.value)));
+    series.extend(published(&report.beside, kind, next_slot(&series), short(key), |row| {
+        place(&row.value)
+    }));
     let xs: Vec<f64> = series.iter().flat_map(|s| &s.points).map(|p| p.x).collect();
     Some(Chart {
         id: format!("top1-{}-{}", kind.id, key.replace('.', "-")),
         title: format!("{}: top-1 against {}", kind.name, short(key)),
         x_label: key.to_owned(),
         y_label: "top-1, %".to_owned(),
-        x: if numbers.is_some() { Axis::at(&xs, 0.1) } else { Axis::names(&names) },
+        x: if numbers.is_some() { Axis::at(&xs) } else { Axis::names(&names) },
         y: Axis::percent(&heights(&series, &[]), 5),
         series,
         baselines: Vec::new(),
