@@ -7,13 +7,16 @@ use super::recipe_args::RecipeArgs;
 use super::recipe_args::StageArg;
 use super::recipe_args::resolve;
 use crate::recipe::Missing;
+use crate::recipe::Resolved;
 use crate::recipe::StageKind;
+use crate::runs;
 use crate::train::End;
 use crate::train::Observer;
 use crate::train::RunOptions;
 use crate::train::Runner;
 use crate::train::Stop;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -54,6 +57,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let outcome = runner.run(&resolved);
     progress.finish();
     let (end, failed) = outcome?;
+    write_reports(&options.runs, &resolved);
     if end == End::Interrupted {
         return Err(CliError::Interrupted);
     }
@@ -73,6 +77,25 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let _ = write!(list, "\n  {}: {}", point.name, point.error);
     }
     Err(CliError::Failed(list))
+}
+
+/// Writes the page of every run, and a sweep's own. A page that cannot be written takes nothing from the run.
+fn write_reports(runs: &Path, resolved: &Resolved) {
+    let points = resolved.points.iter().map(|point| point.plan.name.as_str());
+    let sweep = (!resolved.swept.is_empty()).then_some(resolved.name.as_str());
+    for name in points.chain(sweep) {
+        let folder = runs.join(name);
+        if !folder.is_dir() {
+            continue;
+        }
+        match runs::write_report(&folder) {
+            Ok(file) if sweep.is_none_or(|sweep| sweep == name) => {
+                tracing::info!("the report is {}", file.display());
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("no report: {error}"),
+        }
+    }
 }
 
 /// The first Ctrl-C asks the run to save and end, a second ends at once: nothing is lost either way.
