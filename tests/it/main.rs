@@ -15,6 +15,7 @@ mod program;
 mod recipe_errors;
 mod recipes;
 mod reconstruct;
+mod report;
 mod resume;
 mod run_folder;
 mod sweep;

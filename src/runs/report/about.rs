@@ -2,9 +2,9 @@
 
 use super::Report;
 use super::beside::model;
-use super::spread::by_size;
-use super::spread::short;
-use super::spread::swept;
+use super::groups::by_size;
+use super::groups::short;
+use super::groups::swept;
 use super::text::count;
 use super::text::duration;
 use super::text::escape;

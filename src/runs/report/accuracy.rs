@@ -8,12 +8,13 @@ use super::cells::Read;
 use super::cells::boxed;
 use super::cells::explained;
 use super::cells::start_cells;
+use super::groups::by_size;
+use super::groups::short;
+use super::groups::swept;
 use super::means::means;
-use super::spread::by_size;
-use super::spread::short;
-use super::spread::swept;
 use super::text::escape;
 use crate::runs::AccuracyRow;
+use crate::runs::seeds::Measured;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
@@ -51,6 +52,13 @@ struct Row<'a> {
     open: [bool; 2],
 }
 
+/// Whether the best of a column are marked.
+#[derive(Clone, Copy)]
+enum Marks {
+    None,
+    All { val_images: Option<usize> },
+}
+
 /// The accuracy table of a run, or of every point of a sweep; over seeds their means before it.
 pub(super) fn accuracy(report: &Report<'_>) -> String {
     let rows = rows(report);
@@ -63,7 +71,9 @@ pub(super) fn accuracy(report: &Report<'_>) -> String {
     }
     // Over seeds the means are what is compared; the best of single runs is luck.
     let seeds = report.has_seeds();
-    let all = explained(table(&keys(report), &rows, !seeds));
+    let val_images = report.points[0].recipe.data.val_images;
+    let marks = if seeds { Marks::None } else { Marks::All { val_images } };
+    let all = explained(table(&keys(report), &rows, marks));
     if !seeds {
         return all;
     }
@@ -98,7 +108,7 @@ fn rows<'a>(report: &Report<'a>) -> Vec<Row<'a>> {
     rows
 }
 
-fn table(keys: &[String], rows: &[Row<'_>], marks: bool) -> String {
+fn table(keys: &[String], rows: &[Row<'_>], marks: Marks) -> String {
     let used = |stage: &Columns| {
         rows.iter().any(|row| stage.cells.iter().any(|(_, read)| !read(row.cells).is_empty()))
     };
@@ -113,8 +123,12 @@ fn table(keys: &[String], rows: &[Row<'_>], marks: bool) -> String {
         body.push_str(&start_cells(&escape(start(row.cells)), &row.cells.annealed));
         for (stage, columns) in &stages {
             for (heading, read) in columns.cells {
-                let best = marks && heading.ends_with('%') && is_best(rows, row.cells, *read);
-                let mark = if best { Mark::Best } else { Mark::None };
+                let mark = match marks {
+                    Marks::All { val_images } if heading.ends_with('%') => {
+                        mark(rows, row.cells, *read, val_images)
+                    }
+                    _ => Mark::None,
+                };
                 // A best value stands; what belongs to the last epoch will change.
                 let open = row.open[*stage] && heading.starts_with("top");
                 let text = read(row.cells).to_owned();
@@ -161,10 +175,13 @@ fn start(row: &AccuracyRow) -> &str {
     }
 }
 
-/// Whether no row that may be compared with this one has a larger value; a start from scratch is not compared.
-fn is_best(rows: &[Row<'_>], row: &AccuracyRow, read: Read) -> bool {
-    let Ok(own) = read(row).parse::<f64>() else { return false };
+/// The mark of a row's cell among the rows that may be compared; a start from scratch is what they are held against.
+fn mark(rows: &[Row<'_>], row: &AccuracyRow, read: Read, val_images: Option<usize>) -> Mark {
+    let measured = |row: &AccuracyRow| Measured::of(&[read(row).parse().ok()?]);
     let comparable = rows.iter().filter(|other| other.cells.annealed == row.annealed);
-    let mut values = comparable.filter_map(|other| read(other.cells).parse::<f64>().ok());
-    !row.annealed.is_empty() && values.all(|other| other <= own)
+    let figures = comparable.filter_map(|other| measured(other.cells));
+    match measured(row) {
+        Some(own) if !row.annealed.is_empty() => Mark::among(own, figures, val_images),
+        _ => Mark::None,
+    }
 }

@@ -23,6 +23,18 @@ pub(super) struct PublishedRow {
     pub(super) source: String,
 }
 
+impl PublishedRow {
+    /// Whether nothing but the length of the pre-training is varied.
+    pub(super) fn is_plain(&self) -> bool {
+        self.pretrain_epoch > 0.0 && ["", "mae", "epochs"].contains(&self.variant.as_str())
+    }
+
+    /// Whether it is a start from nothing.
+    pub(super) fn is_scratch(&self) -> bool {
+        self.pretrain_epoch == 0.0
+    }
+}
+
 /// The rows that belong beside runs of `recipe`: of the tables that were asked for, or where none was, of every table that has
 /// the same model, if the data is ImageNet-1k. Of an asked table without this model all rows.
 pub(super) fn beside(recipe: &Recipe, asked: &[String]) -> Vec<PublishedRow> {

@@ -2,6 +2,9 @@
 
 use super::text::escape;
 use crate::runs::AccuracyRow;
+use crate::runs::seeds::Measured;
+use crate::runs::seeds::is_inside;
+use crate::runs::seeds::noise;
 use std::fmt::Write as _;
 
 /// What a cell shows, and whether it is among the best of its column.
@@ -31,7 +34,8 @@ const NOTES: [(&str, &str); 6] = [
     ("★", "★ best of the rows that may be compared."),
     (
         "≈",
-        "≈ the difference from the best is inside the noise: less than twice its standard error.",
+        "≈ not to be told from the best: the difference is inside the noise (two standard errors; of single runs at \
+         least 0.2 points, and what the number of validation images resolves).",
     ),
     (ENDED, "<em>ended here</em>: the schedule ended at this epoch."),
     (
@@ -43,6 +47,23 @@ const NOTES: [(&str, &str); 6] = [
 ];
 const ENDED: &str = "ended here";
 const MIDDLE: &str = "mid-schedule";
+
+impl Mark {
+    /// The mark of `own` among figures that may be compared with it.
+    pub(super) fn among(
+        own: Measured,
+        figures: impl Iterator<Item = Measured>,
+        val_images: Option<usize>,
+    ) -> Self {
+        match figures.max_by(|a, b| a.mean.total_cmp(&b.mean)) {
+            Some(best) if own.mean >= best.mean => Self::Best,
+            Some(best) if is_inside(best.mean - own.mean, noise(&best, &own, val_images)) => {
+                Self::Near
+            }
+            _ => Self::None,
+        }
+    }
+}
 
 impl Cell {
     pub(super) fn html(&self) -> String {

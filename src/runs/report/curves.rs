@@ -2,20 +2,20 @@
 
 use super::Report;
 use super::axis::Axis;
+use super::groups::by_size;
 use super::plot::Baseline;
 use super::plot::Chart;
 use super::plot::Point;
 use super::plot::SCRATCH;
 use super::plot::Series;
 use super::plot::Shape;
-use super::spread::by_size;
-use super::spread::spread;
 use super::text::escape;
 use super::thin::thin;
 use super::top1::heights;
 use crate::recipe::StageKind;
 use crate::runs::EpochRow;
 use crate::runs::JobResults;
+use crate::runs::seeds::Measured;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -220,8 +220,8 @@ fn points(jobs: &[&JobResults], of: fn(&EpochRow) -> Option<f64>) -> Vec<Point> 
         by_epoch.entry(row.epoch).or_default().extend(value);
     }
     let point = |(epoch, values): (usize, Vec<f64>)| {
-        let spread = spread(&values)?;
-        Some(Point { x: epoch as f64, y: spread.mean, spread: spread.sd, hollow: false })
+        let measured = Measured::of(&values)?;
+        Some(Point { x: epoch as f64, y: measured.mean, spread: measured.spread, hollow: false })
     };
     by_epoch.into_iter().filter_map(point).collect()
 }

@@ -7,12 +7,10 @@ use super::cells::Read;
 use super::cells::boxed;
 use super::cells::explained;
 use super::cells::start_cells;
-use super::spread::Spread;
-use super::spread::by_size;
-use super::spread::inside_the_noise;
-use super::spread::short;
-use super::spread::spread;
+use super::groups::by_size;
+use super::groups::short;
 use super::text::escape;
+use crate::runs::seeds::Measured;
 use std::fmt::Write as _;
 
 /// One line of the table of means.
@@ -22,7 +20,7 @@ struct MeanRow {
     annealed: String,
     runs: usize,
     /// Fine-tuned top-1, probed top-1, pre-training loss.
-    figures: [Option<Spread>; 3],
+    figures: [Option<Measured>; 3],
 }
 
 const MEANS: [(&str, Read); 3] = [
@@ -34,6 +32,7 @@ const MEANS: [(&str, Read); 3] = [
 /// The means and spreads of each group and starting point.
 pub(super) fn means(report: &Report<'_>) -> String {
     let rows = mean_rows(report);
+    let val_images = report.points[0].recipe.data.val_images;
     let mut html = String::from("<thead><tr>");
     for (key, _) in &report.groups[0].values {
         let _ =
@@ -55,7 +54,7 @@ pub(super) fn means(report: &Report<'_>) -> String {
         for (place, figure) in row.figures.iter().enumerate() {
             // A loss depends on what is masked and how it is normalized: its best says nothing.
             let (digits, mark) =
-                if place < 2 { (2, mark(&rows, row, place)) } else { (5, Mark::None) };
+                if place < 2 { (2, mark(&rows, row, place, val_images)) } else { (5, Mark::None) };
             let text = figure.map_or_else(String::new, |figure| in_words(figure, digits));
             html.push_str(&Cell { text, mark, open: false }.html());
         }
@@ -65,10 +64,10 @@ pub(super) fn means(report: &Report<'_>) -> String {
     explained(boxed("Means over seeds", &html))
 }
 
-fn in_words(s: Spread, digits: usize) -> String {
-    match s.sd {
-        Some(sd) => format!("{:.digits$} ± {sd:.digits$}", s.mean),
-        None => format!("{:.digits$}", s.mean),
+fn in_words(of: Measured, digits: usize) -> String {
+    match of.spread {
+        Some(spread) => format!("{:.digits$} ± {spread:.digits$}", of.mean),
+        None => format!("{:.digits$}", of.mean),
     }
 }
 
@@ -89,7 +88,7 @@ fn mean_rows(report: &Report<'_>) -> Vec<MeanRow> {
                 let same =
                     rows.filter(|row| row.pretrain_epoch == epoch && row.annealed == annealed);
                 let values: Vec<f64> = same.filter_map(|row| cell(row).parse().ok()).collect();
-                spread(&values)
+                Measured::of(&values)
             };
             let figures = MEANS.map(|(_, cell)| of(cell));
             rows.push(MeanRow {
@@ -104,18 +103,12 @@ fn mean_rows(report: &Report<'_>) -> Vec<MeanRow> {
     rows
 }
 
-fn mark(rows: &[MeanRow], row: &MeanRow, place: usize) -> Mark {
-    let Some(own) = row.figures[place].filter(|_| !row.annealed.is_empty()) else {
-        return Mark::None;
-    };
+fn mark(rows: &[MeanRow], row: &MeanRow, place: usize, val_images: Option<usize>) -> Mark {
     let comparable = rows.iter().filter(|other| other.annealed == row.annealed);
     let figures = comparable.filter_map(|other| other.figures[place]);
-    let Some(best) = figures.max_by(|a, b| a.mean.total_cmp(&b.mean)) else { return Mark::None };
-    if own.mean >= best.mean {
-        Mark::Best
-    } else if inside_the_noise(own, best) == Some(true) {
-        Mark::Near
-    } else {
-        Mark::None
+    match row.figures[place] {
+        // A start from scratch is what the others are held against.
+        Some(own) if !row.annealed.is_empty() => Mark::among(own, figures, val_images),
+        _ => Mark::None,
     }
 }

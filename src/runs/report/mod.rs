@@ -1,7 +1,7 @@
 //! A run or a sweep as one HTML file that anyone can open: tables, plots, curves, reconstructions, recipe, provenance.
 //!
 //! Everything is inside the file: no script, no font, no picture is loaded from anywhere. `page` has the order of the parts,
-//! a module a part; `spread` says what is taken together over seeds, `plot` is the only one that knows the plotting library
+//! a module a part; `groups` says what is taken together over seeds, `plot` is the only one that knows the plotting library
 //! (with `axis`).
 
 mod about;
@@ -10,12 +10,12 @@ mod axis;
 mod beside;
 mod cells;
 mod curves;
+mod groups;
 mod means;
 mod page;
 mod pictures;
 mod plot;
 mod provenance;
-mod spread;
 mod text;
 mod thin;
 mod top1;
@@ -26,7 +26,7 @@ use super::accuracy::read_accuracy;
 use super::read_results;
 use crate::durable;
 use beside::PublishedRow;
-use spread::Group;
+use groups::Group;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -80,7 +80,7 @@ fn html(run: &Path, published: &[String]) -> Result<String, RunError> {
         name,
         is_sweep,
         not_begun: if is_sweep { not_begun(run, points.len())? } else { 0 },
-        groups: spread::groups(&points),
+        groups: groups::groups(&points),
         beside: beside::beside(&first.recipe, published),
         points: &points,
     })

@@ -192,7 +192,10 @@ impl Chart {
             let style = hue(line.slot, BASELINE).stroke_width(2 * UNIT - UNIT / 2);
             show(&mut area, &PathElement::new(ends, style));
         }
-        for series in &self.series {
+        // Somebody else's crosses never cover the run's own marks.
+        let (crosses, own): (Vec<&Series>, Vec<&Series>) =
+            self.series.iter().partition(|series| series.shape == Shape::Crosses);
+        for series in crosses.into_iter().chain(own) {
             series.draw(&mut area);
         }
         self.draw_values(&mut area);

@@ -3,19 +3,21 @@
 use super::Report;
 use super::axis::Axis;
 use super::beside::PublishedRow;
+use super::beside::model;
 use super::cells::Read;
 use super::curves::legend;
+use super::groups::Group;
+use super::groups::by_size;
+use super::groups::short;
 use super::plot::Baseline;
 use super::plot::Chart;
 use super::plot::Point;
 use super::plot::SCRATCH;
 use super::plot::Series;
 use super::plot::Shape;
-use super::spread::Group;
-use super::spread::by_size;
-use super::spread::short;
-use super::spread::spread;
+use super::text::escape;
 use crate::runs::AccuracyRow;
+use crate::runs::seeds::Measured;
 use std::fmt::Write as _;
 
 /// A stage that ends in accuracies.
@@ -59,16 +61,15 @@ pub(super) fn plots(report: &Report<'_>) -> String {
             );
         }
         html.push_str("</p>\n");
-        html.push_str(&sources(&report.beside));
     }
     for key in swept_keys(report) {
         let charts: Vec<Chart> =
             KINDS.iter().filter_map(|kind| against_key(report, kind, &key)).collect();
         if !charts.is_empty() {
-            let _ =
-                write!(html, "<h3>Against {}</h3>\n{}", super::text::escape(&key), grid(&charts));
+            let _ = write!(html, "<h3>Against {}</h3>\n{}", escape(&key), grid(&charts));
         }
     }
+    html.push_str(&sources(report));
     html
 }
 
@@ -93,9 +94,9 @@ fn point(group: &Group<'_>, kind: &Kind, epoch: &str, x: f64) -> Option<Point> {
     let rows = group.runs.iter().flat_map(|run| &run.accuracy);
     let rows: Vec<&AccuracyRow> = rows.filter(|row| row.pretrain_epoch == epoch).collect();
     let values: Vec<f64> = rows.iter().filter_map(|row| (kind.own)(row).parse().ok()).collect();
-    let spread = spread(&values)?;
+    let measured = Measured::of(&values)?;
     let hollow = rows.iter().any(|row| row.annealed == "0");
-    Some(Point { x, y: spread.mean, spread: spread.sd, hollow })
+    Some(Point { x, y: measured.mean, spread: measured.spread, hollow })
 }
 
 /// The epochs that a group's rows start from; a start from a file has none.
@@ -133,9 +134,11 @@ fn against_epochs(report: &Report<'_>, kind: &Kind) -> Option<Chart> {
     if series.is_empty() && baselines.is_empty() {
         return None;
     }
-    series.extend(published(&report.beside, kind, report.groups.len(), "", |row| {
-        Some(row.pretrain_epoch)
-    }));
+    let slot = report.groups.len();
+    let plain =
+        published(report, kind, slot, PublishedRow::is_plain, |row| Some(row.pretrain_epoch));
+    series.extend(plain);
+    baselines.extend(published_scratch(report, kind, slot));
     let xs: Vec<f64> = series.iter().flat_map(|s| &s.points).map(|p| p.x).collect();
     Some(Chart {
         id: format!("top1-{}", kind.id),
@@ -163,39 +166,74 @@ pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
     points.chain(baselines.iter().map(|line| line.y)).filter(|y| y.is_finite()).collect()
 }
 
-/// Published figures, a series a table, where the varied key is `variant`.
+/// The published rows for a chart, a series of crosses a table and model.
 fn published(
-    rows: &[PublishedRow],
+    report: &Report<'_>,
     kind: &Kind,
     first_slot: usize,
-    variant: &str,
+    belongs: impl Fn(&PublishedRow) -> bool,
     x: impl Fn(&PublishedRow) -> Option<f64>,
 ) -> Vec<Series> {
     let mut series: Vec<Series> = Vec::new();
-    for row in rows.iter().filter(|row| row.variant == variant) {
+    for row in report.beside.iter().filter(|row| belongs(row)) {
         let (Some(y), Some(x)) = ((kind.published)(row), x(row)) else { continue };
-        let name = format!("{}, {}", row.table, row.model);
-        let point = Point { x, y, spread: None, hollow: !row.annealed };
+        let name = name(report, row);
+        let point = Point { x, y, spread: None, hollow: false };
         if let Some(series) = series.iter_mut().find(|series| series.name == name) {
             series.points.push(point);
         } else {
-            let slot = first_slot + series.len();
+            let slot = first_slot + table(report, row);
             series.push(Series { name, slot, shape: Shape::Crosses, points: vec![point] });
         }
     }
     series
 }
 
-/// Where the published figures are from.
-fn sources(rows: &[PublishedRow]) -> String {
-    let mut listed: Vec<(&str, &str)> =
-        rows.iter().map(|row| (row.table, row.source.as_str())).collect();
-    listed.dedup();
-    listed.truncate(6);
-    let sources = listed.iter().map(|(table, source)| {
-        format!("<p class=\"note\">× {table}: {}</p>\n", super::text::escape(source))
-    });
-    sources.collect()
+/// What others got from scratch.
+fn published_scratch(report: &Report<'_>, kind: &Kind, first_slot: usize) -> Vec<Baseline> {
+    let rows = report.beside.iter().filter(|row| row.is_scratch());
+    let baseline = |row: &PublishedRow| {
+        let name = format!("scratch, {}", name(report, row));
+        Some(Baseline { name, slot: first_slot + table(report, row), y: (kind.published)(row)? })
+    };
+    rows.filter_map(baseline).collect()
+}
+
+/// The table's name, with the model where it is not the run's.
+fn name(report: &Report<'_>, row: &PublishedRow) -> String {
+    if model(&report.points[0].recipe).as_ref() == Some(&row.model) {
+        row.table.to_owned()
+    } else {
+        format!("{}, {}", row.table, row.model)
+    }
+}
+
+/// The place of a row's table among all, so that it looks the same in every chart.
+fn table(report: &Report<'_>, row: &PublishedRow) -> usize {
+    let mut tables: Vec<&str> = report.beside.iter().map(|row| row.table).collect();
+    tables.dedup();
+    tables.iter().position(|table| *table == row.table).unwrap_or(0)
+}
+
+/// Where the published figures are from: those that a plot against the epochs or a swept key shows.
+fn sources(report: &Report<'_>) -> String {
+    let keys = swept_keys(report);
+    let shown = |row: &&PublishedRow| {
+        row.is_plain() || row.is_scratch() || keys.iter().any(|key| short(key) == row.variant)
+    };
+    let mut tables: Vec<(&str, Vec<&str>)> = Vec::new();
+    for row in report.beside.iter().filter(shown) {
+        match tables.iter_mut().find(|(table, _)| *table == row.table) {
+            Some((_, sources)) => sources.push(&row.source),
+            None => tables.push((row.table, vec![&row.source])),
+        }
+    }
+    let mut html = String::new();
+    for (table, mut sources) in tables {
+        sources.dedup();
+        let _ = writeln!(html, "<p class=\"note\">× {table}: {}</p>", escape(&sources.join("; ")));
+    }
+    html
 }
 
 /// The lines of a plot against `key`: what a line's points have in common, and its groups.
@@ -236,9 +274,8 @@ fn against_key(report: &Report<'_>, kind: &Kind, key: &str) -> Option<Chart> {
     if series.is_empty() {
         return None;
     }
-    series.extend(published(&report.beside, kind, next_slot(&series), short(key), |row| {
-        place(&row.value)
-    }));
+    let varied = |row: &PublishedRow| row.variant == short(key);
+    series.extend(published(report, kind, next_slot(&series), varied, |row| place(&row.value)));
     let xs: Vec<f64> = series.iter().flat_map(|s| &s.points).map(|p| p.x).collect();
     Some(Chart {
         id: format!("top1-{}-{}", kind.id, key.replace('.', "-")),

@@ -1,31 +1,6 @@
-//! Runs that differ in nothing but their seed, taken together: means, spreads, and what lies inside the noise.
+//! What a sweep varies, and its points that differ in nothing but their seed, taken together.
 
 use crate::runs::Results;
-
-/// Mean and spread of the same figure over seeds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Spread {
-    pub(super) mean: f64,
-    /// Standard deviation of a sample; `None` of a single run.
-    pub(super) sd: Option<f64>,
-    pub(super) runs: usize,
-}
-
-/// The mean and the spread; nothing of no values.
-pub(super) fn spread(values: &[f64]) -> Option<Spread> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let sd = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt());
-    (!values.is_empty()).then_some(Spread { mean, sd, runs: values.len() })
-}
-
-/// Whether the difference of two means is less than twice its own standard error; `None` where a spread is not known.
-pub(super) fn inside_the_noise(a: Spread, b: Spread) -> Option<bool> {
-    let variance_of_mean = |s: Spread| Some(s.sd?.powi(2) / s.runs as f64);
-    let error = (variance_of_mean(a)? + variance_of_mean(b)?).sqrt();
-    Some((a.mean - b.mean).abs() < 2.0 * error)
-}
 
 /// The points of a sweep with the same values of every swept key but `seed`.
 #[derive(Debug)]
@@ -94,8 +69,6 @@ pub(super) fn by_size(a: &str, b: &str) -> std::cmp::Ordering {
 #[cfg(test)]
 mod tests {
     use super::groups;
-    use super::inside_the_noise;
-    use super::spread;
     use crate::recipe::Recipe;
     use crate::runs::Results;
 
@@ -122,23 +95,5 @@ mod tests {
         let labels: Vec<_> = groups.iter().map(super::Group::label).collect();
         assert_eq!(labels, ["mask_ratio 0.5", "mask_ratio 0.75"]);
         assert!(groups.iter().all(|group| group.runs.len() == 2));
-    }
-
-    #[test]
-    fn the_spread_is_a_samples() {
-        let three = spread(&[96.0, 97.0, 98.0]).unwrap();
-        assert_eq!((three.mean, three.sd, three.runs), (97.0, Some(1.0), 3));
-        assert_eq!(spread(&[5.0]).unwrap().sd, None);
-        assert_eq!(spread(&[]), None);
-    }
-
-    #[test]
-    fn a_difference_counts_only_beyond_its_error() {
-        let a = spread(&[96.0, 97.0, 98.0]).unwrap();
-        let near = spread(&[97.0, 98.0, 99.0]).unwrap();
-        let far = spread(&[86.0, 87.0, 88.0]).unwrap();
-        assert_eq!(inside_the_noise(a, near), Some(true));
-        assert_eq!(inside_the_noise(a, far), Some(false));
-        assert_eq!(inside_the_noise(a, spread(&[97.0]).unwrap()), None, "one run has no spread");
     }
 }
