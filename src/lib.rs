@@ -18,7 +18,7 @@
 //! | [`runs`] | run folder, CSV tables, provenance | `recipe`, `durable` |
 //! | [`train`] | the one loop, the stages, devices and replicas | all above |
 //! | [`verify`] | our own code against the official one's numbers | all above |
-//! | [`bench`] | measurements of the training loop | the same |
+//! | [`mod@bench`] | measurements of the training loop | the same |
 //! | [`cli`] | a file a command; turns errors into text and exit codes | all above |
 //!
 //! Arrows point up this table only; a test holds them. A recipe becomes a `Plan` in `recipe::resolve` and nowhere else;

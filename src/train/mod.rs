@@ -1,4 +1,4 @@
-//! Training: one step loop ([`fit`]), three stages, devices and replicas, and the runner that does a recipe's jobs.
+//! Training: one step loop (`fit`), three stages, devices and replicas, and the runner that does a recipe's jobs.
 //!
 //! A step splits the micro-batch into shards, runs each forward and backward on a replica (the same parameters, forked),
 //! adds the gradients in shard order, and updates. On the CPU a shard is a fixed number of images and replicas are worker
