@@ -195,9 +195,10 @@ pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
 
 /// The line of a record, from 1. The reader's own count is one behind where lines end in CR LF.
 pub(super) fn line_of(text: &str, position: &csv::Position) -> usize {
-    let (before, after) = text.as_bytes().split_at((position.byte() as usize).min(text.len()));
-    let ended = before.iter().filter(|byte| **byte == b'\n').count();
-    1 + ended + usize::from(after.first() == Some(&b'\n'))
+    let byte = position.byte() as usize;
+    let before = text.get(..byte).unwrap_or(text).matches('\n').count();
+    let on_its_end = text.get(byte..).is_some_and(|after| after.starts_with('\n'));
+    1 + before + usize::from(on_its_end)
 }
 
 impl AccuracyRow {
