@@ -172,7 +172,7 @@ fn thousands_of_epochs_make_a_modest_page() {
     let page = bench.read("runs/long/report.html");
     let longest = page.split("points=\"").skip(1).filter_map(|rest| rest.split('"').next());
     let longest = longest.map(|points| points.split_whitespace().count()).max();
-    assert_eq!(longest, Some(400));
+    assert!(longest.is_some_and(|longest| (300..=400).contains(&longest)), "{longest:?} points");
     assert!(page.len() < 200_000, "{} bytes", page.len());
 }
 
@@ -183,7 +183,7 @@ fn sweep(bench: &Bench) {
         for (seed, top1) in tops.into_iter().enumerate() {
             let point = format!("pretrain.mask_ratio={ratio},seed={seed}");
             let cells = format!("{ratio},{seed},40,1,{top1:.2},99.00,{top1:.2},2,,,,0.40000");
-            table += &format!("{cells},{point}/finetune/from-0040,\r\n");
+            table += &format!("{cells},\"{point}/finetune/from-0040\",\r\n");
             let dir = format!("runs/s/{point}");
             let one =
                 format!("[sweep]\n\"pretrain.mask_ratio\" = [{ratio}]\n\"seed\" = [{seed}]\n");
@@ -222,7 +222,7 @@ fn a_sweep_is_taken_together_over_its_seeds() {
         "inside the noise",
         "Every run, 5 rows",
         "top-1 against mask_ratio",
-        "mean",
+        "Lines are means over up to 3 seeds",
     ] {
         assert!(page.contains(expected), "{expected} is missing");
     }

@@ -165,11 +165,11 @@ fn padded(values: &[f64], share: f64) -> (f64, f64) {
     (low - share * width, high + share * width)
 }
 
-/// The smallest of 1, 2, 5 times a power of ten that cuts `width` into at most `most` steps.
+/// The smallest of 1, 2, 5 times a power of ten that cuts `width` into about `most` steps, one more at the utmost.
 fn step(width: f64, most: usize) -> f64 {
     let rough = width / most.max(1) as f64;
     let decade = 10_f64.powf(rough.log10().floor());
-    let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|f| f * decade >= rough * (1.0 - 1e-9));
+    let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|f| f * decade >= rough * 0.85);
     factor.unwrap_or(10.0) * decade
 }
 
@@ -201,7 +201,10 @@ mod tests {
         assert_eq!(rate.named("rate"), "rate, ×10⁻⁴");
         assert_eq!(Axis::numbers(&[1.0, 3e12], 4).named("x"), "x, ×10¹²");
         assert_eq!(Axis::numbers(&[1.0, 3.0], 4).named("x"), "x");
-        assert_eq!(labels(&Axis::percent(&[90.0, 100.0], 5)), ["90", "95", "100"]);
+        assert_eq!(
+            labels(&Axis::percent(&[90.0, 100.0], 5)),
+            ["90", "92", "94", "96", "98", "100"]
+        );
         assert!(Axis::percent(&[98.0], 5).end < 102.0, "there is nothing above 100");
     }
 

@@ -203,9 +203,9 @@ fn chart(id: &str, lines: &[Line<'_>], figure: &Figure) -> Option<Chart> {
         y_label: figure.y_label.to_owned(),
         x: Axis::epochs(&xs, 5),
         y: match figure.scale {
-            Scale::Numbers => Axis::numbers(&heights, 5),
+            Scale::Numbers => Axis::numbers(&heights, 6),
             Scale::FromZero => Axis::from_zero(&heights, 5),
-            Scale::Percent => Axis::percent(&heights, 5),
+            Scale::Percent => Axis::percent(&heights, 6),
         },
         series,
         baselines: Vec::new(),

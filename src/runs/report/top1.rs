@@ -146,7 +146,7 @@ fn against_epochs(report: &Report<'_>, kind: &Kind) -> Option<Chart> {
         x_label: "pre-training epochs".to_owned(),
         y_label: "top-1, %".to_owned(),
         x: Axis::at(&xs),
-        y: Axis::percent(&heights(&series, &baselines), 5),
+        y: Axis::percent(&heights(&series, &baselines), 6),
         series,
         baselines,
     })
@@ -283,7 +283,7 @@ fn against_key(report: &Report<'_>, kind: &Kind, key: &str) -> Option<Chart> {
         x_label: key.to_owned(),
         y_label: "top-1, %".to_owned(),
         x: if numbers.is_some() { Axis::at(&xs) } else { Axis::names(&names) },
-        y: Axis::percent(&heights(&series, &[]), 5),
+        y: Axis::percent(&heights(&series, &[]), 6),
         series,
         baselines: Vec::new(),
     })
