@@ -2,7 +2,8 @@
 //!
 //! [`RunFolder`] is a run's place on the disk: locked while a process works in it, marked with the resolved recipe and
 //! its provenance. [`EpochsCsv`] is a job's table, a row an epoch; [`accuracy`] makes of all jobs' tables the one that
-//! the project exists for. [`read_results`] reads a run back, [`Comparison`] holds several against each other. Every table is replaced atomically, so it can be opened while the run goes on.
+//! the project exists for. [`read_results`] reads a run back, [`Comparison`] holds several against each other. Every
+//! table is replaced atomically, so it can be opened while the run goes on.
 //! Nothing here computes a metric.
 
 mod accuracy;
