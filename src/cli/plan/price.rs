@@ -12,6 +12,7 @@ use crate::recipe::RuntimePlan;
 use crate::recipe::StageKind;
 use crate::train::Stop;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 /// The device that is assumed, its dense peaks (NVIDIA's data sheet, SXM5) in FLOP/s, and the share of them that is assumed.
 const DEVICE: &str = "H100";
@@ -66,7 +67,7 @@ impl Price {
             }
             let cost = point.plan.cost(job.stage, num_classes).expect("a job's stage");
             flops.insert(job.stage, measured.images_per_s * all(&cost));
-            words += &format!(" {} {:.1} images/s,", job.stage, measured.images_per_s);
+            let _ = write!(words, " {} {:.1} images/s,", job.stage, measured.images_per_s);
             if flops.len() == 1 {
                 words.insert_str("measured".len(), &format!(" on {}", measured.device));
             }

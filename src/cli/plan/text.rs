@@ -37,8 +37,8 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun) {
     let _ = writeln!(text, "# jobs of runs/{}{}", plan.name, schedule(plan));
     let _ = writeln!(
         text,
-        "# {:<28} {:>6} {:>9} {:>10} {:>9} {:>12}  {}",
-        "job", "epochs", "eff.batch", "lr", "steps", "time", "state"
+        "# {:<28} {:>6} {:>9} {:>10} {:>9} {:>12}  state",
+        "job", "epochs", "eff.batch", "lr", "steps", "time"
     );
     for job in &run.jobs {
         let indent = if job.after.is_some() { "  " } else { "" };
