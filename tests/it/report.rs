@@ -1,7 +1,10 @@
 //! The page about a run: complete, self-contained, safe to open, and right about what may be compared.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use super::program::Bench;
 use mae::durable;
+use std::fmt::Write as _;
 use std::fs;
 
 const COLUMNS: &str = "pretrain_epoch,annealed,finetune_top1,finetune_top5,finetune_best_top1,finetune_best_epoch,\
@@ -55,7 +58,8 @@ fn run(bench: &Bench, dir: &str, name: &str) {
     {
         put(bench, &format!("{dir}/finetune/from-{start}/epochs.csv"), &classifying(top1));
         let loss = if epoch == 0 { String::new() } else { format!("0.{epoch}404") };
-        table += &format!(
+        let _ = write!(
+            table,
             "{epoch},{annealed},{top1:.2},99.51,{top1:.2},2,,,,{loss},finetune/from-{start},\r\n"
         );
     }
@@ -183,7 +187,7 @@ fn sweep(bench: &Bench) {
         for (seed, top1) in tops.into_iter().enumerate() {
             let point = format!("pretrain.mask_ratio={ratio},seed={seed}");
             let cells = format!("{ratio},{seed},40,1,{top1:.2},99.00,{top1:.2},2,,,,0.40000");
-            table += &format!("{cells},\"{point}/finetune/from-0040\",\r\n");
+            let _ = write!(table, "{cells},\"{point}/finetune/from-0040\",\r\n");
             let dir = format!("runs/s/{point}");
             let one =
                 format!("[sweep]\n\"pretrain.mask_ratio\" = [{ratio}]\n\"seed\" = [{seed}]\n");
