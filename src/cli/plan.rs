@@ -39,16 +39,30 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let missing = if args.measure { Missing::Refuse } else { Missing::Warn };
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, missing)?;
-    let first = resolved.points.first().expect("a recipe has a point");
-    let facts = facts(&first.plan, args.measure)?;
-    let price = if args.measure {
-        Price::measure(first, facts.num_classes)?
-    } else {
-        Price::assumed(&first.plan.runtime)
-    };
-    let points = 0..resolved.points.len();
-    let runs = points.map(|point| PlannedRun::of(&resolved, point, facts, &price, &args.runs));
-    let runs = runs.collect::<Result<Vec<_>, CliError>>()?;
+    let mut runs = Vec::new();
+    let mut known: Vec<(&Plan, Facts, Price)> = Vec::new();
+    for (index, point) in resolved.points.iter().enumerate() {
+        // Points on the same data and device share what is found out about them.
+        let alike = |(plan, ..): &(&Plan, Facts, Price)| {
+            plan.data == point.plan.data && plan.runtime == point.plan.runtime
+        };
+        let place = known.iter().position(alike).map_or_else(
+            || -> Result<usize, CliError> {
+                let facts = facts(&point.plan, args.measure)?;
+                let price = if args.measure {
+                    Price::measure(point, facts.num_classes)?
+                } else {
+                    Price::assumed(&point.plan)
+                };
+                known.push((&point.plan, facts, price));
+                Ok(known.len() - 1)
+            },
+            Ok,
+        )?;
+        let (_, facts, price) = &known[place];
+        runs.push(PlannedRun::of(&resolved, index, *facts, price, &args.runs)?);
+    }
+    let price = &known.first().expect("a recipe has a point").2;
     if args.json {
         let jobs: Vec<_> = runs.iter().flat_map(|run| &run.jobs).collect();
         let (name, assumed) = (&resolved.name, price.words());
@@ -57,7 +71,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             serde_json::json!({ "name": name, "speed": assumed, "wall_s": wall_s, "jobs": jobs });
         return Ok(output::json(&object)?);
     }
-    Ok(output::result(&text::text(&resolved, &runs, &price))?)
+    Ok(output::result(&text::text(&resolved, &runs, price))?)
 }
 
 /// What is known of the data: found, or promised by the recipe where it is not here.

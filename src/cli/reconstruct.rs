@@ -54,7 +54,7 @@ const MAX_ROWS: usize = 100;
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let out = &args.output;
-    refuse_output(out)?;
+    refuse_output(out, &args.images)?;
     let rows = args.checkpoints.len() * args.images.len() * args.mask_ratio.len().max(1);
     if rows > MAX_ROWS {
         return Err(CliError::Usage(format!(
@@ -114,7 +114,7 @@ fn last_part(path: &Path) -> String {
 }
 
 /// Fails, before anything is computed, where no picture could be written.
-fn refuse_output(path: &Path) -> Result<(), CliError> {
+fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
     let refuse = |problem: &str, hint: &str| {
         Err(CliError::Usage(format!("{}: {problem}\nhint: {hint}", path.display())))
     };
@@ -123,6 +123,10 @@ fn refuse_output(path: &Path) -> Result<(), CliError> {
     }
     if path.is_dir() {
         return refuse("a folder is there", "give the name of a file");
+    }
+    let place = path.canonicalize().ok();
+    if place.is_some() && images.iter().any(|image| image.canonicalize().ok() == place) {
+        return refuse("one of the images", "give the picture another name");
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if folder.is_some_and(|folder| !folder.is_dir()) {

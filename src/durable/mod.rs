@@ -15,6 +15,16 @@ use std::sync::atomic::Ordering;
 /// Begins the name of everything that is not whole yet.
 const TEMPORARY: &str = ".tmp-";
 
+/// Writes a file whose name a user chose: as [`write`], but a link keeps pointing to what is written, and what is no file
+/// (`/dev/stdout`, a pipe) gets the bytes and stays.
+pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
+        Ok(_) => write(&path.canonicalize()?, bytes),
+        Err(_) => write(path, bytes),
+    }
+}
+
 /// Replaces the file at `path` by `bytes`, atomically; makes its folder if there is none.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
@@ -71,7 +81,7 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
 }
 
 /// Makes the folder `to` appear with the files of `from`: the same files where the file system has hard links, copies
-/// elsewhere. For files that are never changed in place.
+/// elsewhere. For folders whose work is done: no file in them is changed in place any more.
 pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
     publish_folder(to, |unfinished| share_files(from, unfinished))
 }

@@ -56,7 +56,7 @@ pub struct Figure {
 impl Figure {
     /// Writes it to `path` as a PNG file, atomically.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        durable::write(path, &self.draw().png()?)
+        durable::write_output(path, &self.draw().png()?)
     }
 
     fn draw(&self) -> Canvas {

@@ -14,6 +14,8 @@ pub enum RunError {
     OtherRecipe { path: PathBuf, differences: String },
     #[error("{}: no run here, and no sweep of runs\nhint: name a folder that `mae run` made, as runs/quickstart", .0.display())]
     NoRun(PathBuf),
+    #[error("{}: runs of several recipes\nhint: a report is about one run or one sweep; `mae compare` holds several against each other", .0.display())]
+    ManyRuns(PathBuf),
     #[error("{}: {problem}\nhint: repair it, or remove it: then what it belongs to starts over; `--fresh` starts the whole run over", path.display())]
     Damaged { path: PathBuf, problem: String },
     #[error("{}: not a table of accuracies: {problem}\nhint: `mae run` with the recipe.toml beside it writes it anew", path.display())]

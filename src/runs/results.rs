@@ -6,6 +6,7 @@ use super::Provenance;
 use super::RunError;
 use super::accuracy::AccuracyRow;
 use super::accuracy::read_accuracy;
+use crate::recipe::Format;
 use crate::recipe::Recipe;
 use crate::recipe::StageKind;
 use std::fs;
@@ -38,6 +39,31 @@ pub struct JobResults {
     /// Its folder below the run's, with `/` between parts: `finetune/from-0800`.
     pub dir: String,
     pub epochs: Vec<EpochRow>,
+}
+
+impl Results {
+    /// Images of the validation split, as the recipe states them; the digits are part of the program.
+    pub(super) fn val_images(&self) -> Option<usize> {
+        val_images(&self.recipe)
+    }
+
+    /// Whether the job in `dir` has trained all its epochs.
+    pub(super) fn is_whole(&self, stage: StageKind, dir: &str) -> bool {
+        let epochs = match stage {
+            StageKind::Pretrain => self.recipe.pretrain.as_ref().and_then(|table| table.epochs),
+            StageKind::Finetune => self.recipe.finetune.as_ref().and_then(|table| table.epochs),
+            StageKind::Linprobe => self.recipe.linprobe.as_ref().and_then(|table| table.epochs),
+        };
+        let job = self.jobs.iter().find(|job| job.stage == stage && job.dir == dir);
+        job.and_then(|job| job.epochs.last()).map(|row| row.epoch) >= epochs.or(Some(1))
+    }
+}
+
+/// Images of the validation split, as a recipe states them; the digits are part of the program.
+pub(super) fn val_images(recipe: &Recipe) -> Option<usize> {
+    const DIGITS: usize = 360;
+    let digits = recipe.data.format == Some(Format::Digits);
+    recipe.data.val_images.or_else(|| digits.then_some(DIGITS))
 }
 
 /// Reads the run in `path`, or every point of the sweep in `path`, in the order of their names, numbers in them by value.

@@ -76,21 +76,21 @@ impl Measured {
 ///
 /// - two standard errors of the difference, `2 sqrt(s1² / n1 + s2² / n2)`; a single run, whose spread is not known, is
 ///   taken to spread as the other side does;
-/// - where a side is a single run, at least [`SINGLE_RUN_FLOOR`], and at least the binomial standard error
-///   `sqrt(p (1 - p) / val_images)` where that number of images is known: on few images a run's accuracy is that coarse.
+/// - at least the binomial standard error `sqrt(p (1 - p) / val_images / n)` where that number of images is known: on few
+///   images accuracies are that coarse, and seeds may agree by luck;
+/// - where a side is a single run, at least [`SINGLE_RUN_FLOOR`].
 pub(super) fn noise(a: &Measured, b: &Measured, val_images: Option<usize>) -> f64 {
     let variance = |of: &Measured, other: &Measured| {
         of.spread.or(other.spread).unwrap_or(0.0).powi(2) / of.runs as f64
     };
     let errors = 2.0 * (variance(a, b) + variance(b, a)).sqrt();
-    if a.runs > 1 && b.runs > 1 {
-        return errors;
-    }
     let binomial = |of: &Measured| {
         let p = (of.mean / 100.0).clamp(0.0, 1.0);
-        val_images.map_or(0.0, |images| 100.0 * (p * (1.0 - p) / images.max(1) as f64).sqrt())
+        let images = val_images.map_or(f64::INFINITY, |images| images.max(1) as f64);
+        100.0 * (p * (1.0 - p) / images / of.runs as f64).sqrt()
     };
-    errors.max(SINGLE_RUN_FLOOR).max(binomial(a)).max(binomial(b))
+    let coarse = errors.max(binomial(a)).max(binomial(b));
+    if a.runs > 1 && b.runs > 1 { coarse } else { coarse.max(SINGLE_RUN_FLOOR) }
 }
 
 /// Whether a difference is inside the noise; tables have two decimals, so that much rounding is forgiven.

@@ -98,10 +98,12 @@ impl Runner<'_> {
             (self.observer)(Event::Notice { job: "device", text: note });
         }
         let path = self.path(point);
-        let jobs = self.jobs(plan, &data, &path)?;
+        let comes = self.whole_pretraining_before(index, all, &data)?;
+        let jobs = self.jobs(plan, &data, &path, comes.is_some())?;
         let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
-        self.take_over_pretraining(index, all, &data, folder.path())?;
-        let mut provenance = self.provenance(plan, &device, &data);
+        if let Some(theirs) = comes {
+            self.take_over_pretraining(&theirs, folder.path())?;
+        }
         let work = Work {
             plan: Arc::new(plan.clone()),
             data: Arc::new(data),
@@ -118,17 +120,28 @@ impl Runner<'_> {
             all: Arc::new(all.clone()),
             writing: Mutex::default(),
         };
-        if jobs.iter().all(|job| is_done(&work, job)) {
-            return self.skip_all(&work, &jobs, &tables);
+        let before = runs::read_provenance(folder.path())?;
+        let skips = before.is_some() && jobs.iter().all(|job| is_done(&work, job));
+        let mut provenance = match before {
+            // What the earlier start said of itself stays.
+            Some(before) if skips => before,
+            _ => self.provenance(plan, &work.device, &work.data),
+        };
+        if skips {
+            self.skip_all(&work, &jobs, &tables)?;
+        } else {
+            folder.write_provenance(&provenance)?;
+            tables.write()?;
+            if self.all_jobs(&work, jobs, &Arc::new(tables), crew)? == End::Interrupted {
+                return Ok(End::Interrupted);
+            }
         }
-        folder.write_provenance(&provenance)?;
-        tables.write()?;
-        let tables = Arc::new(tables);
-        if self.all_jobs(&work, jobs, &tables, crew)? == End::Interrupted {
-            return Ok(End::Interrupted);
+        // A run is finished when all its stages are, whichever start did the last of them.
+        let whole = plan.jobs().iter().all(|job| is_done(&work, job));
+        if whole && provenance.finished_unix_s.is_none() {
+            provenance.finished_unix_s = Some(now_unix_s());
+            folder.write_provenance(&provenance)?;
         }
-        provenance.finished_unix_s = Some(now_unix_s());
-        folder.write_provenance(&provenance)?;
         Ok(End::Done)
     }
 
@@ -138,33 +151,37 @@ impl Runner<'_> {
         name.fold(self.options.runs.clone(), |path, part| path.join(part))
     }
 
-    /// Gives a point that has not begun to pre-train the finished pre-training of an earlier one that trains alike.
-    fn take_over_pretraining(
+    /// Gives the finished pre-training of an earlier point that trains as this one, where this one has not begun its own.
+    fn whole_pretraining_before(
         &self,
         index: usize,
         all: &Resolved,
         data: &DataSet,
-        run: &Path,
-    ) -> Result<(), TrainError> {
-        let own = run.join(StageKind::Pretrain.to_string());
-        let Some(pretrain) = &all.points[index].plan.pretrain else { return Ok(()) };
-        if own.exists() {
-            return Ok(());
+    ) -> Result<Option<PathBuf>, TrainError> {
+        let point = &all.points[index];
+        let folder = StageKind::Pretrain.to_string();
+        let Some(pretrain) = &point.plan.pretrain else { return Ok(None) };
+        if self.path(point).join(&folder).exists() && !self.options.fresh {
+            return Ok(None);
         }
         for other in all.same_pretraining_before(index) {
             let run = self.path(other);
-            let theirs = run.join(StageKind::Pretrain.to_string());
+            let theirs = run.join(&folder);
             let last = checkpoint::epoch_folder(&theirs, pretrain.training.epochs);
             let same_data = runs::read_provenance(&run)?
                 .is_some_and(|made| made.data_fingerprint == data.fingerprint);
             if checkpoint::is_whole(&last) && same_data {
-                durable::share_folder(&theirs, &own)
-                    .map_err(|source| RunError::Io { path: own, source })?;
-                let text = format!("the same as in {}: taken from there", run.display());
-                (self.observer)(Event::Notice { job: "pretrain", text: &text });
-                return Ok(());
+                return Ok(Some(theirs));
             }
         }
+        Ok(None)
+    }
+
+    fn take_over_pretraining(&self, theirs: &Path, run: &Path) -> Result<(), TrainError> {
+        let own = run.join(StageKind::Pretrain.to_string());
+        durable::share_folder(theirs, &own).map_err(|source| RunError::Io { path: own, source })?;
+        let text = format!("the same as {}: taken from there", theirs.display());
+        (self.observer)(Event::Notice { job: "pretrain", text: &text });
         Ok(())
     }
 
@@ -194,18 +211,24 @@ impl Runner<'_> {
         schedule::side_by_side(work, side_by_side, &hands, crew)
     }
 
-    /// Tells that everything was done before; what the earlier start said of itself stays.
-    fn skip_all(&self, work: &Work, jobs: &[Job], tables: &Tables) -> Result<End, TrainError> {
+    /// Tells that everything was done before.
+    fn skip_all(&self, work: &Work, jobs: &[Job], tables: &Tables) -> Result<(), TrainError> {
         for job in jobs {
             finish(&work.dir(job))?;
             (self.observer)(Event::JobSkipped { job: &job.dir });
         }
         tables.write()?;
-        Ok(End::Done)
+        Ok(())
     }
 
-    /// Gives the jobs to do, once it is sure that each can begin.
-    fn jobs(&self, plan: &Plan, data: &DataSet, run: &Path) -> Result<Vec<Job>, TrainError> {
+    /// Gives the jobs to do, once it is sure that each can begin; `comes` says that a pre-training will be taken over.
+    fn jobs(
+        &self,
+        plan: &Plan,
+        data: &DataSet,
+        run: &Path,
+        comes: bool,
+    ) -> Result<Vec<Job>, TrainError> {
         let only = self.options.only;
         let jobs: Vec<Job> = plan
             .jobs()
@@ -227,7 +250,7 @@ impl Runner<'_> {
         }
         // A fresh start removes what an earlier one left.
         let fresh = self.options.fresh;
-        let pretrains = jobs.iter().any(|job| job.stage == StageKind::Pretrain);
+        let pretrains = comes || jobs.iter().any(|job| job.stage == StageKind::Pretrain);
         for job in &jobs {
             let training = plan.training(job.stage).expect("a job's stage is part of the plan");
             training.steps(job.stage, data.facts.train_images)?;

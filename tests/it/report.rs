@@ -86,7 +86,11 @@ fn well_formed(page: &str) {
         assert_eq!(opened, closed, "<{tag}>");
     }
     let charts = page.matches("<figure><figcaption>").count();
-    assert!(page.matches("<title id=").count() <= charts, "every chart has a title");
+    assert_eq!(
+        page.matches("<title id=").count(),
+        page.matches("<svg").count(),
+        "{charts} charts, each with a title"
+    );
     let mut ids: Vec<&str> =
         page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     let all = ids.len();

@@ -6,10 +6,12 @@ use crate::cli::bench::Scratch;
 use crate::cli::run::stop_on_ctrl_c;
 use crate::recipe::Cost;
 use crate::recipe::DeviceKind;
+use crate::recipe::Format;
+use crate::recipe::Plan;
 use crate::recipe::Precision;
 use crate::recipe::ResolvedPoint;
-use crate::recipe::RuntimePlan;
 use crate::recipe::StageKind;
+use crate::train;
 use crate::train::Stop;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -33,8 +35,12 @@ pub(super) enum Price {
 }
 
 impl Price {
-    pub(super) fn assumed(runtime: &RuntimePlan) -> Self {
-        if runtime.device == DeviceKind::Cpu {
+    pub(super) fn assumed(plan: &Plan) -> Self {
+        let runtime = &plan.runtime;
+        // Who plans for data that comes with the program plans for the machine at hand.
+        let here =
+            matches!(plan.data.format, Format::Digits) && train::count_gpus(runtime.device) == 0;
+        if runtime.device == DeviceKind::Cpu || runtime.device == DeviceKind::Auto && here {
             return Self::Unknown;
         }
         let peak = match runtime.precision {

@@ -22,6 +22,7 @@ pub use error::CompareError;
 
 use super::accuracy::AccuracyRow;
 use crate::recipe::Recipe;
+use crate::runs::results;
 use crate::runs::seeds;
 use crate::runs::seeds::Measured;
 use curve::Curve;
@@ -164,7 +165,11 @@ impl Comparison {
         let read = path.canonicalize().is_ok_and(|path| {
             let places =
                 self.runs.iter().filter_map(|run| Path::new(&run.place).canonicalize().ok());
-            places.into_iter().any(|place| path.starts_with(place))
+            // A sweep's own table lies beside its points.
+            places.into_iter().any(|place| {
+                path.starts_with(&place)
+                    || path.parent() == place.parent() && path.ends_with("accuracy.csv")
+            })
         });
         if read {
             return refuse("part of what is compared", "write to another place");
@@ -217,10 +222,7 @@ impl Run {
 
     /// Images of the validation split, as the recipe states them; the digits are part of the program.
     fn val_images(&self) -> Option<usize> {
-        const DIGITS: usize = 360;
-        let data = &self.recipe.as_ref()?.data;
-        let digits = data.format == Some(crate::recipe::Format::Digits);
-        data.val_images.or_else(|| digits.then_some(DIGITS))
+        results::val_images(self.recipe.as_ref()?)
     }
 }
 

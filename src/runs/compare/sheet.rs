@@ -154,5 +154,6 @@ pub(super) fn write_csv(path: &Path, sheet: &Sheet) -> Result<(), CompareError> 
         writer.write_record(row).expect("every row has the header's columns");
     }
     let bytes = writer.into_inner().expect("a vector takes every byte");
-    durable::write(path, &bytes).map_err(|source| CompareError::Io { path: path.into(), source })
+    durable::write_output(path, &bytes)
+        .map_err(|source| CompareError::Io { path: path.into(), source })
 }

@@ -27,7 +27,8 @@ pub(super) fn write(path: &Path, comparison: &Comparison) -> Result<(), CompareE
         problem: format!("this cannot be a workbook: {error}"),
         hint: "compare fewer runs at once, or take --csv",
     })?;
-    durable::write(path, &bytes).map_err(|source| CompareError::Io { path: path.into(), source })
+    durable::write_output(path, &bytes)
+        .map_err(|source| CompareError::Io { path: path.into(), source })
 }
 
 fn workbook(comparison: &Comparison) -> Result<Vec<u8>, XlsxError> {

@@ -71,7 +71,7 @@ pub(super) fn accuracy(report: &Report<'_>) -> String {
     }
     // Over seeds the means are what is compared; the best of single runs is luck.
     let seeds = report.has_seeds();
-    let val_images = report.points[0].recipe.data.val_images;
+    let val_images = report.points[0].val_images();
     let marks = if seeds { Marks::None } else { Marks::All { val_images } };
     let all = explained(table(&keys(report), &rows, marks));
     if !seeds {

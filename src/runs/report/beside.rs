@@ -35,6 +35,19 @@ impl PublishedRow {
     }
 }
 
+impl PublishedRow {
+    /// Whether it is of a study of this dotted key. The tables name keys without their table.
+    pub(super) fn varies(&self, key: &str) -> bool {
+        let table = match self.variant.as_str() {
+            "decoder_depth" | "decoder_embed_dim" => "model",
+            "trained_blocks" => "finetune",
+            _ => "pretrain",
+        };
+        key.strip_prefix(table).and_then(|rest| rest.strip_prefix('.'))
+            == Some(self.variant.as_str())
+    }
+}
+
 /// The rows that belong beside runs of `recipe`: of the tables that were asked for, or where none was, of every table that has
 /// the same model, if the data is ImageNet-1k. Of an asked table without this model all rows.
 pub(super) fn beside(recipe: &Recipe, asked: &[String]) -> Vec<PublishedRow> {

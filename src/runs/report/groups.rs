@@ -1,6 +1,8 @@
 //! What a sweep varies, and its points that differ in nothing but their seed, taken together.
 
 use crate::runs::Results;
+use crate::runs::seeds::Identity;
+use crate::runs::seeds::over_seeds;
 
 /// The points of a sweep with the same values of every swept key but `seed`.
 #[derive(Debug)]
@@ -37,15 +39,14 @@ pub(super) fn swept(results: &Results) -> Vec<(String, String)> {
 
 /// The points in groups, smaller values first; a run without a sweep is a group of its own.
 pub(super) fn groups(points: &[Results]) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for run in points {
-        let mut values = swept(run);
+    let identities: Vec<_> = points.iter().map(|run| Some(Identity::of(&run.recipe))).collect();
+    let group = |members: Vec<usize>| {
+        let runs: Vec<&Results> = members.into_iter().map(|index| &points[index]).collect();
+        let mut values = swept(runs[0]);
         values.retain(|(key, _)| key != "seed");
-        match groups.iter_mut().find(|group| group.values == values) {
-            Some(group) => group.runs.push(run),
-            None => groups.push(Group { values, runs: vec![run] }),
-        }
-    }
+        Group { values, runs }
+    };
+    let mut groups: Vec<Group<'_>> = over_seeds(&identities).into_iter().map(group).collect();
     groups.sort_by(|a, b| {
         let pairs = a.values.iter().zip(&b.values);
         pairs

@@ -10,6 +10,9 @@ use super::cells::start_cells;
 use super::groups::by_size;
 use super::groups::short;
 use super::text::escape;
+use crate::recipe::StageKind;
+use crate::runs::AccuracyRow;
+use crate::runs::Results;
 use crate::runs::seeds::Measured;
 use std::fmt::Write as _;
 
@@ -23,16 +26,27 @@ struct MeanRow {
     figures: [Option<Measured>; 3],
 }
 
-const MEANS: [(&str, Read); 3] = [
-    ("fine-tuned top-1 %", |row| &row.finetune.top1),
-    ("linear probe top-1 %", |row| &row.linprobe.top1),
-    ("pre-training loss", |row| &row.pretrain_loss),
+/// The job a figure is from.
+type JobOf = fn(&AccuracyRow) -> Option<(StageKind, &str)>;
+
+const MEANS: [(&str, Read, JobOf); 3] = [
+    (
+        "fine-tuned top-1 %",
+        |row| &row.finetune.top1,
+        |row| Some((StageKind::Finetune, &row.finetune.run)),
+    ),
+    (
+        "linear probe top-1 %",
+        |row| &row.linprobe.top1,
+        |row| Some((StageKind::Linprobe, &row.linprobe.run)),
+    ),
+    ("pre-training loss", |row| &row.pretrain_loss, |_| None),
 ];
 
 /// The means and spreads of each group and starting point.
 pub(super) fn means(report: &Report<'_>) -> String {
     let rows = mean_rows(report);
-    let val_images = report.points[0].recipe.data.val_images;
+    let val_images = report.points[0].val_images();
     let mut html = String::from("<thead><tr>");
     for (key, _) in &report.groups[0].values {
         let _ =
@@ -41,7 +55,7 @@ pub(super) fn means(report: &Report<'_>) -> String {
     html.push_str(
         "<th scope=\"col\">pre-training epochs</th><th scope=\"col\" class=\"text\">schedule</th>",
     );
-    for (name, _) in MEANS {
+    for (name, ..) in MEANS {
         let _ = write!(html, "<th scope=\"col\">{name}</th>");
     }
     html.push_str("<th scope=\"col\">seeds</th></tr></thead><tbody>");
@@ -83,14 +97,19 @@ fn mean_rows(report: &Report<'_>) -> Vec<MeanRow> {
         }
         starts.sort_by(|a, b| by_size(a.0, b.0));
         for (epoch, annealed) in starts {
-            let of = |cell: Read| {
-                let rows = group.runs.iter().flat_map(|run| &run.accuracy);
+            let of = |cell: Read, job: JobOf| {
                 let same =
-                    rows.filter(|row| row.pretrain_epoch == epoch && row.annealed == annealed);
-                let values: Vec<f64> = same.filter_map(|row| cell(row).parse().ok()).collect();
+                    |row: &&AccuracyRow| row.pretrain_epoch == epoch && row.annealed == annealed;
+                let of_run = |run: &&Results| {
+                    let row = run.accuracy.iter().find(same)?;
+                    // What is still going on would pull the mean down.
+                    let whole = job(row).is_none_or(|(stage, dir)| run.is_whole(stage, dir));
+                    cell(row).parse().ok().filter(|_| whole)
+                };
+                let values: Vec<f64> = group.runs.iter().filter_map(of_run).collect();
                 Measured::of(&values)
             };
-            let figures = MEANS.map(|(_, cell)| of(cell));
+            let figures = MEANS.map(|(_, cell, job)| of(cell, job));
             rows.push(MeanRow {
                 values: group.values.iter().map(|(_, value)| value.clone()).collect(),
                 epoch: epoch.to_owned(),

@@ -62,7 +62,7 @@ pub fn write_report(run: &Path) -> Result<PathBuf, RunError> {
 /// `published` names the tables to stand beside it; where it names none, it is those of the same model and data.
 pub fn write_report_to(run: &Path, file: &Path, published: &[String]) -> Result<(), RunError> {
     let html = html(run, published)?;
-    durable::write(file, html.as_bytes()).map_err(RunError::io(file))
+    durable::write_output(file, html.as_bytes()).map_err(RunError::io(file))
 }
 
 fn html(run: &Path, published: &[String]) -> Result<String, RunError> {
@@ -72,6 +72,9 @@ fn html(run: &Path, published: &[String]) -> Result<String, RunError> {
     let points = read_results(run)?;
     let is_sweep = !run.join("recipe.toml").is_file();
     let first = &points[0];
+    if is_sweep && points.iter().any(|point| point.recipe.name != first.recipe.name) {
+        return Err(RunError::ManyRuns(run.to_owned()));
+    }
     let name = match &first.recipe.name {
         Some(name) if is_sweep => name.clone(),
         _ => first.name.clone(),

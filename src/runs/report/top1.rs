@@ -219,7 +219,7 @@ fn table(report: &Report<'_>, row: &PublishedRow) -> usize {
 fn sources(report: &Report<'_>) -> String {
     let keys = swept_keys(report);
     let shown = |row: &&PublishedRow| {
-        row.is_plain() || row.is_scratch() || keys.iter().any(|key| short(key) == row.variant)
+        row.is_plain() || row.is_scratch() || keys.iter().any(|key| row.varies(key))
     };
     let mut tables: Vec<(&str, Vec<&str>)> = Vec::new();
     for row in report.beside.iter().filter(shown) {
@@ -274,7 +274,7 @@ fn against_key(report: &Report<'_>, kind: &Kind, key: &str) -> Option<Chart> {
     if series.is_empty() {
         return None;
     }
-    let varied = |row: &PublishedRow| row.variant == short(key);
+    let varied = |row: &PublishedRow| row.varies(key);
     series.extend(published(report, kind, next_slot(&series), varied, |row| place(&row.value)));
     let xs: Vec<f64> = series.iter().flat_map(|s| &s.points).map(|p| p.x).collect();
     Some(Chart {
