@@ -136,8 +136,11 @@ mod tests {
     #[test]
     fn spreads_over_seeds_decide_where_there_are_some() {
         let seeds = |mean, spread, runs| Measured { mean, spread: Some(spread), runs };
-        let both = noise(&seeds(90.0, 0.3, 3), &seeds(90.2, 0.4, 4), Some(360));
+        let both = noise(&seeds(90.0, 0.3, 3), &seeds(90.2, 0.4, 4), Some(50_000));
         assert!((both - 2.0 * (0.09_f64 / 3.0 + 0.16 / 4.0).sqrt()).abs() < 1e-12);
+        // Seeds that agree by luck are as coarse as their images.
+        let lucky = noise(&seeds(90.0, 0.0, 2), &seeds(90.0, 0.0, 2), Some(360));
+        assert!((lucky - 100.0 * (0.09_f64 / 720.0).sqrt()).abs() < 1e-9, "{lucky}");
         // A single run spreads as the seeds beside it.
         let one = noise(&seeds(90.0, 3.0, 3), &single(92.0), None);
         assert!((one - 2.0 * (9.0_f64 / 3.0 + 9.0).sqrt()).abs() < 1e-12);

@@ -54,7 +54,10 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     }
     let mut rules = Vec::new();
     if seeds {
-        rules.push("within 2 sqrt(s1²/n1 + s2²/n2), s the spread (±) over n seeds".to_owned());
+        rules.push(
+            "within 2 sqrt(s1²/n1 + s2²/n2), s the spread (±) over n seeds, or within the standard error of the validation images"
+                .to_owned(),
+        );
     }
     if seeds && single {
         rules.push("a single run is taken to spread as the seeds beside it".to_owned());

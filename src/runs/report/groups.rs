@@ -75,7 +75,7 @@ mod tests {
 
     fn point(mask_ratio: f64, seed: u64) -> Results {
         let recipe: Recipe = toml::from_str(&format!(
-            "name = \"s\"\n[sweep]\n\"pretrain.mask_ratio\" = [{mask_ratio:?}]\nseed = [{seed}]\n"
+            "name = \"s\"\nseed = {seed}\n[pretrain]\nmask_ratio = {mask_ratio:?}\n[sweep]\n\"pretrain.mask_ratio\" = [{mask_ratio:?}]\nseed = [{seed}]\n"
         ))
         .unwrap();
         Results {
