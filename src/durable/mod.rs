@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 /// Begins the name of everything that is not whole yet.
 const TEMPORARY: &str = ".tmp-";
 
-/// Writes a file whose name a user chose: as [`write`], but a link keeps pointing to what is written, and what is no file
+/// Writes a file whose name a user chose: as [`write()`], but a link keeps pointing to what is written, and what is no file
 /// (`/dev/stdout`, a pipe) gets the bytes and stays.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
