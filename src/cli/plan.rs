@@ -13,6 +13,7 @@ use crate::data::Labels;
 use crate::recipe::DataFacts;
 use crate::recipe::Missing;
 use crate::recipe::Plan;
+use crate::recipe::ResolvedPoint;
 use job::PlannedRun;
 use price::Price;
 use std::path::PathBuf;
@@ -46,19 +47,13 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let alike = |(plan, ..): &(&Plan, Facts, Price)| {
             plan.data == point.plan.data && plan.runtime == point.plan.runtime
         };
-        let place = known.iter().position(alike).map_or_else(
-            || -> Result<usize, CliError> {
-                let facts = facts(&point.plan, args.measure)?;
-                let price = if args.measure {
-                    Price::measure(point, facts.num_classes)?
-                } else {
-                    Price::assumed(&point.plan)
-                };
-                known.push((&point.plan, facts, price));
-                Ok(known.len() - 1)
-            },
-            Ok,
-        )?;
+        let place = if let Some(place) = known.iter().position(alike) {
+            place
+        } else {
+            let facts = facts(&point.plan, args.measure)?;
+            known.push((&point.plan, facts, price(point, facts, args.measure)?));
+            known.len() - 1
+        };
         let (_, facts, price) = &known[place];
         runs.push(PlannedRun::of(&resolved, index, *facts, price, &args.runs)?);
     }
@@ -72,6 +67,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         return Ok(output::json(&object)?);
     }
     Ok(output::result(&text::text(&resolved, &runs, price))?)
+}
+
+fn price(point: &ResolvedPoint, facts: Facts, measure: bool) -> Result<Price, CliError> {
+    if measure { Price::measure(point, facts.num_classes) } else { Ok(Price::assumed(&point.plan)) }
 }
 
 /// What is known of the data: found, or promised by the recipe where it is not here.

@@ -217,6 +217,17 @@ pub enum Source {
     File(PathBuf),
 }
 
+impl fmt::Display for Source {
+    /// As a recipe's `from` has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scratch => f.write_str("scratch"),
+            Self::Epoch(epoch) => write!(f, "{epoch}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
 /// Crop, flip and colour jitter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugmentPlan {

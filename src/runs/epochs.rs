@@ -98,7 +98,8 @@ impl EpochsCsv {
     }
 
     /// Adds a row after those of earlier epochs; rows of the same and later ones, of an attempt that was cut off, go.
-    pub fn put(&self, row: EpochRow) -> Result<(), RunError> {
+    /// Gives all rows that are there now.
+    pub fn put(&self, row: EpochRow) -> Result<Vec<EpochRow>, RunError> {
         let mut rows = self.read()?;
         rows.retain(|old| old.epoch < row.epoch);
         rows.push(row);
@@ -111,7 +112,8 @@ impl EpochsCsv {
             .expect("numbers always fit a row");
         }
         let bytes = writer.into_inner().expect("a vector takes every byte");
-        durable::write(&self.path, &bytes).map_err(RunError::io(&self.path))
+        durable::write(&self.path, &bytes).map_err(RunError::io(&self.path))?;
+        Ok(rows)
     }
 }
 

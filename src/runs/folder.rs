@@ -59,10 +59,7 @@ impl RunFolder {
 fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     let file = path.join("recipe.toml");
     let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
-    let old: Recipe = toml::from_str(&text).map_err(|e| RunError::Damaged {
-        path: file,
-        problem: format!("not the recipe of a run: {}", e.message()),
-    })?;
+    let old = resolved_recipe(&file, &text)?;
     let mut differences = recipe::differences(&old, recipe);
     // A stage that is added leaves what is there as it is. A key that an older version did not have meant its default.
     differences.retain(|(key, old, new)| {
@@ -76,6 +73,14 @@ fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
         let _ = writeln!(listed, "  {key}: {old} there, {new} now");
     }
     Err(RunError::OtherRecipe { path: path.to_owned(), differences: listed })
+}
+
+/// Reads the recipe that a run has in its folder, from the text of `file`.
+pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunError> {
+    toml::from_str(text).map_err(|e| RunError::Damaged {
+        path: file.to_owned(),
+        problem: format!("not the recipe of a run: {}", e.message()),
+    })
 }
 
 /// Removes everything but the lock.

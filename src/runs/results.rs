@@ -6,6 +6,7 @@ use super::Provenance;
 use super::RunError;
 use super::accuracy::AccuracyRow;
 use super::accuracy::read_accuracy;
+use super::folder::resolved_recipe;
 use crate::recipe::Format;
 use crate::recipe::Recipe;
 use crate::recipe::StageKind;
@@ -45,17 +46,6 @@ impl Results {
     /// Images of the validation split, as the recipe states them; the digits are part of the program.
     pub(super) fn val_images(&self) -> Option<usize> {
         val_images(&self.recipe)
-    }
-
-    /// Whether the job in `dir` has trained all its epochs.
-    pub(super) fn is_whole(&self, stage: StageKind, dir: &str) -> bool {
-        let epochs = match stage {
-            StageKind::Pretrain => self.recipe.pretrain.as_ref().and_then(|table| table.epochs),
-            StageKind::Finetune => self.recipe.finetune.as_ref().and_then(|table| table.epochs),
-            StageKind::Linprobe => self.recipe.linprobe.as_ref().and_then(|table| table.epochs),
-        };
-        let job = self.jobs.iter().find(|job| job.stage == stage && job.dir == dir);
-        job.and_then(|job| job.epochs.last()).map(|row| row.epoch) >= epochs.or(Some(1))
     }
 }
 
@@ -99,10 +89,7 @@ fn natural(name: &str) -> Vec<(String, u64)> {
 fn read_run(path: &Path) -> Result<Results, RunError> {
     let file = path.join("recipe.toml");
     let text = fs::read_to_string(&file).map_err(RunError::io(&file))?;
-    let recipe: Recipe = toml::from_str(&text).map_err(|e| RunError::Damaged {
-        path: file,
-        problem: format!("not the recipe of a run: {}", e.message()),
-    })?;
+    let recipe = resolved_recipe(&file, &text)?;
     let (swept, accuracy) = read_accuracy(path)?;
     Ok(Results {
         path: path.to_owned(),

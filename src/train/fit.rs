@@ -148,9 +148,9 @@ pub(super) fn fit<S: Stage>(
         }
         let row = rows::row(&place, measured, started.elapsed().as_secs_f64(), &epochs_csv)?;
         rows::check_metrics(&row, &dir.name)?;
-        epochs_csv.put(row.clone())?;
+        let rows = epochs_csv.put(row.clone())?;
         if let Some(board) = &mut board {
-            board.epoch(&epochs_csv.read()?)?;
+            board.epoch(&rows)?;
         }
         if plan.keep.contains(&epoch) {
             publish(stage, &state.model, dir, epoch, hands)?;
@@ -356,7 +356,7 @@ fn show<S: Stage>(
     shown.unwrap_or_else(|panic| Err(TrainError::from_panic(&*panic)))
 }
 
-/// Gives the folder of a job below a run's.
+/// Gives the folder of a job below a run's, or of a run below all runs'.
 pub(super) fn job_path(run: &Path, dir: &str) -> PathBuf {
     dir.split('/').fold(run.to_path_buf(), |path, part| path.join(part))
 }

@@ -69,12 +69,7 @@ pub struct Work {
 impl Work {
     /// Gives the job's place on the disk.
     pub fn dir(&self, job: &Job) -> JobDir {
-        let from = match &job.from {
-            None => String::new(),
-            Some(Source::Scratch) => "scratch".to_owned(),
-            Some(Source::Epoch(epoch)) => epoch.to_string(),
-            Some(Source::File(path)) => path.display().to_string(),
-        };
+        let from = job.from.as_ref().map(Source::to_string).unwrap_or_default();
         JobDir {
             name: job.dir.clone(),
             path: job_path(&self.run, &job.dir),

@@ -11,6 +11,7 @@ use super::crew::Crew;
 use super::device;
 use super::faults;
 use super::fit::finish;
+use super::fit::job_path;
 use super::imported;
 use super::jobs::Work;
 use super::jobs::source_file;
@@ -147,8 +148,7 @@ impl Runner<'_> {
 
     /// The folder of a point's run.
     fn path(&self, point: &ResolvedPoint) -> PathBuf {
-        let name = point.plan.name.split('/');
-        name.fold(self.options.runs.clone(), |path, part| path.join(part))
+        job_path(&self.options.runs, &point.plan.name)
     }
 
     /// Gives the finished pre-training of an earlier point that trains as this one, where this one has not begun its own.

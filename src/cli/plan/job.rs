@@ -115,11 +115,7 @@ fn planned(
     Ok(PlannedJob {
         run: plan.name.clone(),
         stage: job.stage.to_string(),
-        from: job.from.as_ref().map(|source| match source {
-            Source::Scratch => "scratch".to_owned(),
-            Source::Epoch(epoch) => epoch.to_string(),
-            Source::File(path) => path.display().to_string(),
-        }),
+        from: job.from.as_ref().map(Source::to_string),
         dir: job.dir.clone(),
         after: matches!(job.from, Some(Source::Epoch(_))).then(|| StageKind::Pretrain.to_string()),
         state: match (state(&runs.join(&plan.name).join(&job.dir), training.epochs)?, shared) {

@@ -1,6 +1,7 @@
 //! The table of means over seeds.
 
 use super::Report;
+use super::about::jobs;
 use super::cells::Cell;
 use super::cells::Mark;
 use super::cells::Read;
@@ -10,7 +11,6 @@ use super::cells::start_cells;
 use super::groups::by_size;
 use super::groups::short;
 use super::text::escape;
-use crate::recipe::StageKind;
 use crate::runs::AccuracyRow;
 use crate::runs::Results;
 use crate::runs::seeds::Measured;
@@ -26,21 +26,11 @@ struct MeanRow {
     figures: [Option<Measured>; 3],
 }
 
-/// The job a figure is from.
-type JobOf = fn(&AccuracyRow) -> Option<(StageKind, &str)>;
-
-const MEANS: [(&str, Read, JobOf); 3] = [
-    (
-        "fine-tuned top-1 %",
-        |row| &row.finetune.top1,
-        |row| Some((StageKind::Finetune, &row.finetune.run)),
-    ),
-    (
-        "linear probe top-1 %",
-        |row| &row.linprobe.top1,
-        |row| Some((StageKind::Linprobe, &row.linprobe.run)),
-    ),
-    ("pre-training loss", |row| &row.pretrain_loss, |_| None),
+/// What a figure is called, where it stands, and the folder of the job whose last epoch it is.
+const MEANS: [(&str, Read, Option<Read>); 3] = [
+    ("fine-tuned top-1 %", |row| &row.finetune.top1, Some(|row| &row.finetune.run)),
+    ("linear probe top-1 %", |row| &row.linprobe.top1, Some(|row| &row.linprobe.run)),
+    ("pre-training loss", |row| &row.pretrain_loss, None),
 ];
 
 /// The means and spreads of each group and starting point.
@@ -97,13 +87,14 @@ fn mean_rows(report: &Report<'_>) -> Vec<MeanRow> {
         }
         starts.sort_by(|a, b| by_size(a.0, b.0));
         for (epoch, annealed) in starts {
-            let of = |cell: Read, job: JobOf| {
+            let of = |cell: Read, job: Option<Read>| {
                 let same =
                     |row: &&AccuracyRow| row.pretrain_epoch == epoch && row.annealed == annealed;
                 let of_run = |run: &&Results| {
                     let row = run.accuracy.iter().find(same)?;
                     // What is still going on would pull the mean down.
-                    let whole = job(row).is_none_or(|(stage, dir)| run.is_whole(stage, dir));
+                    let done = |dir: &str| jobs(run).iter().any(|job| job.dir == dir && job.done());
+                    let whole = job.is_none_or(|dir| done(dir(row)));
                     cell(row).parse().ok().filter(|_| whole)
                 };
                 let values: Vec<f64> = group.runs.iter().filter_map(of_run).collect();
