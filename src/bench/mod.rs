@@ -1,8 +1,13 @@
 //! Measurements of our own code: images per second of the real training loop, what a step is made of, and how near the
 //! device's own peak it comes.
 
+mod data_pipeline;
 mod memory;
 mod peak;
+
+pub use data_pipeline::DataBench;
+pub use data_pipeline::LoadSplit;
+pub use data_pipeline::bench_data;
 
 use crate::data;
 use crate::data::Labels;

@@ -1,4 +1,4 @@
-//! `mae bench train`: images per second of the training step.
+//! `mae bench`: images per second of the training step, or of the data pipeline alone.
 
 use super::CliError;
 use super::output;
@@ -7,19 +7,26 @@ use super::recipe_args::StageArg;
 use super::recipe_args::resolve;
 use super::run::stop_on_ctrl_c;
 use crate::bench;
+use crate::bench::DataBench;
 use crate::bench::TrainBench;
 use crate::recipe::Missing;
+use crate::recipe::ResolvedPoint;
 use crate::recipe::StageKind;
 use crate::train::Stop;
+use crate::train::TrainError;
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// Measure this program
 #[derive(clap::Subcommand)]
 pub(super) enum Bench {
+    /// Images/s and ms per step of a stage's training loop, on the recipe's own data
     Train(Args),
+    /// Images/s of a stage's data pipeline alone, and what its time goes into
+    Data(Args),
 }
 
-/// Images/s and ms per step of a stage's training loop, on the recipe's own data
+/// What to measure, and for how long
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -38,7 +45,21 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), CliError> {
+pub(super) fn run(bench: &Bench) -> Result<(), CliError> {
+    match bench {
+        Bench::Train(args) => measure(args, bench::bench_train, text),
+        Bench::Data(args) => measure(args, bench::bench_data, data_text),
+    }
+}
+
+/// Measures a point of a recipe for some seconds, in a folder that goes afterwards.
+type Measure<T> = fn(&ResolvedPoint, StageKind, f64, &Path, &Stop) -> Result<T, TrainError>;
+
+fn measure<T: serde::Serialize>(
+    args: &Args,
+    bench: Measure<T>,
+    text: fn(&T) -> String,
+) -> Result<(), CliError> {
     output::start_log();
     let mut set = args.recipe.set.clone();
     set.extend(args.device.as_ref().map(|device| format!("runtime.device={device:?}")));
@@ -52,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let stop = Stop::default();
     stop_on_ctrl_c(&stop);
     let scratch = Scratch::new()?;
-    let measured = bench::bench_train(point, stage, args.seconds, scratch.path(), &stop)?;
+    let measured = bench(point, stage, args.seconds, scratch.path(), &stop)?;
     if args.json {
         return Ok(output::json(&measured)?);
     }
@@ -87,6 +108,29 @@ fn text(measured: &TrainBench) -> String {
     }
     if let Some(bytes) = measured.peak_memory_bytes {
         let _ = write!(text, "\npeak memory {:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+    }
+    text
+}
+
+fn data_text(measured: &DataBench) -> String {
+    let DataBench { stage, workers, batch_size, ms_per_image: ms, .. } = measured;
+    let decode = serde_json::to_string(&measured.decode).unwrap_or_default();
+    let mut text = format!(
+        "{stage}: {:.1} images/s, {:.1} for each of {workers} workers (batches of {batch_size}; {} images; \
+         data.decode = {decode})\n\
+         ms of a worker for each image: read {:.3}, decode {:.3}, resize {:.3}, augment {:.3}",
+        measured.images_per_s,
+        measured.images_per_s_per_worker,
+        measured.images,
+        ms.read,
+        ms.decode,
+        ms.resize,
+        ms.augment,
+    );
+    if let [Some(before), Some(after)] = measured.memory_bytes {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let _ =
+            write!(text, "\nmemory {:.0} MiB at first, {:.0} MiB at last", mib(before), mib(after));
     }
     text
 }

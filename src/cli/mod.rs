@@ -69,7 +69,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
-        Command::Bench(bench::Bench::Train(args)) => bench::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Report(args) => report::run(args),
         Command::Verify(args) => verify::run(args),

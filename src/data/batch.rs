@@ -1,13 +1,29 @@
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Images and targets of one micro-step, on the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// `[N, C, H, W]`, normalized.
-    pub images: Vec<f32>,
+    pub images: Images,
     pub targets: Targets,
-    /// The index of each image in its split.
+    /// What names each image's random numbers: its index in the split, and above that which of its repeats it is.
     pub samples: Vec<u64>,
+}
+
+/// Pixels of a batch, `[N, C, H, W]`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Images {
+    /// 0..255, to be normalized where they are used: a quarter of the bytes to carry there.
+    Levels(Vec<u8>, Arc<Scale>),
+    /// Normalized.
+    Values(Vec<f32>),
+}
+
+/// What images are normalized by, for each channel, on the 0..1 scale: less the mean, over the deviation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scale {
+    pub mean: Vec<f32>,
+    pub std: Vec<f32>,
 }
 
 /// What the model is asked for.
@@ -22,9 +38,16 @@ pub enum Targets {
 /// A few consecutive images of a batch, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shard<'a> {
-    pub images: &'a [f32],
+    pub images: ImagesSlice<'a>,
     pub targets: TargetsSlice<'a>,
     pub samples: &'a [u64],
+}
+
+/// [`Images`] of a shard.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ImagesSlice<'a> {
+    Levels(&'a [u8], &'a Scale),
+    Values(&'a [f32]),
 }
 
 /// [`Targets`] of a shard.
@@ -49,13 +72,46 @@ impl Batch {
         let n = self.len().max(1);
         let part = |total: usize| range.start * (total / n)..range.end * (total / n);
         Shard {
-            images: &self.images[part(self.images.len())],
+            images: match &self.images {
+                Images::Levels(levels, scale) => {
+                    ImagesSlice::Levels(&levels[part(levels.len())], scale)
+                }
+                Images::Values(values) => ImagesSlice::Values(&values[part(values.len())]),
+            },
             targets: match &self.targets {
                 Targets::Hard(labels) => TargetsSlice::Hard(&labels[range.clone()]),
                 Targets::Soft(rows) => TargetsSlice::Soft(&rows[part(rows.len())]),
             },
             samples: &self.samples[range],
         }
+    }
+
+    /// Puts the images of `other` behind these. Both have hard targets and the same kind of pixels.
+    pub(super) fn append(&mut self, other: &Self) {
+        match (&mut self.images, &other.images) {
+            (Images::Levels(all, _), Images::Levels(more, _)) => all.extend_from_slice(more),
+            (Images::Values(all), Images::Values(more)) => all.extend_from_slice(more),
+            _ => unreachable!("a loader makes one kind of pixels"),
+        }
+        match (&mut self.targets, &other.targets) {
+            (Targets::Hard(all), Targets::Hard(more)) => all.extend_from_slice(more),
+            _ => unreachable!("what is joined is not mixed yet"),
+        }
+        self.samples.extend_from_slice(&other.samples);
+    }
+}
+
+impl Images {
+    /// The number of values of all images.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Levels(levels, _) => levels.len(),
+            Self::Values(values) => values.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -65,11 +121,12 @@ mod tests {
 
     #[test]
     fn shards_cut_images_and_targets_at_the_same_place() {
-        let images = (0u8..12).map(f32::from).collect();
+        let images = Images::Values((0u8..12).map(f32::from).collect());
         let targets = Targets::Soft(vec![0.0, 1.0, 0.5, 0.5, 1.0, 0.0]);
         let batch = Batch { images, targets, samples: vec![7, 8, 9] };
         let shard = batch.shard(1..3);
-        assert_eq!(shard.images, [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+        let images = [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0];
+        assert_eq!(shard.images, ImagesSlice::Values(&images));
         assert_eq!(shard.targets, TargetsSlice::Soft(&[0.5, 0.5, 1.0, 0.0]));
         assert_eq!(shard.samples, [8, 9]);
     }

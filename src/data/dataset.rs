@@ -9,16 +9,18 @@ use sha2::{Digest, Sha256};
 
 use crate::recipe::{DataFacts, DataPlan, Format};
 
+use super::cifar;
 use super::class_names::readable_names;
 use super::decode::{Colour, decode_file};
 use super::digits::{self, Digits};
 use super::error::DataError;
+use super::evaluation::EvalTransform;
 use super::image_folder::Listing;
 use super::picture::{Picture, Pixels};
 use super::resize::bilinear;
 use super::split::Split;
 use super::synthetic::{Part, Synthetic};
-use super::transform::EvalTransform;
+use super::web_dataset;
 
 /// Whether a stage looks at the classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,17 +42,18 @@ pub struct DataSet {
     pub facts: DataFacts,
     /// SHA-256, in hexadecimal, of what identifies the data: file names and sizes, or the bytes themselves.
     pub fingerprint: String,
+    /// What was done to the images before this program saw them, where that is known.
+    pub note: Option<String>,
 }
 
 /// Splits, the classes' own names and what was hashed of the data, before anything is checked.
-struct Found {
-    train: Arc<dyn Split>,
-    val: Option<Arc<dyn Split>>,
-    classes: Vec<String>,
-    hash: Sha256,
+pub(super) struct Found {
+    pub(super) train: Arc<dyn Split>,
+    pub(super) val: Option<Arc<dyn Split>>,
+    pub(super) classes: Vec<String>,
+    pub(super) hash: Sha256,
+    pub(super) note: Option<String>,
 }
-
-const WORKING_FORMATS: &str = "formats that work: digits, imagefolder, synthetic";
 
 /// Finds the data of `plan` and checks it against the counts that the recipe promises. Decodes nothing.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
@@ -58,9 +61,9 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
         Format::Digits => open_digits(plan),
         Format::Synthetic => open_synthetic(plan),
         Format::ImageFolder => open_image_folder(plan, labels)?,
-        Format::WebDataset => return Err(not_yet("webdataset")),
-        Format::Cifar10 => return Err(not_yet("cifar10")),
-        Format::Cifar100 => return Err(not_yet("cifar100")),
+        Format::WebDataset => web_dataset::find(plan, labels)?,
+        Format::Cifar10 => open_cifar(plan, &cifar::CIFAR10)?,
+        Format::Cifar100 => open_cifar(plan, &cifar::CIFAR100)?,
     };
     let facts = check_promises(plan, &found)?;
     Ok(DataSet {
@@ -69,6 +72,7 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
         val: found.val,
         facts,
         fingerprint: hex(found.hash),
+        note: found.note,
     })
 }
 
@@ -91,16 +95,13 @@ fn like_a_digit(grey: &Picture, side: usize) -> Picture {
     Picture { width: side, height: side, channels: 1, pixels }
 }
 
-fn not_yet(format: &str) -> DataError {
-    DataError::setting(format!("data.format = \"{format}\" is not built yet"), WORKING_FORMATS)
-}
-
 fn open_digits(plan: &DataPlan) -> Found {
     Found {
         train: Arc::new(Digits::new("train", plan.input_size)),
         val: Some(Arc::new(Digits::new("val", plan.input_size))),
         classes: (0..10).map(|digit| digit.to_string()).collect(),
         hash: Sha256::new_with_prefix(digits::BYTES),
+        note: None,
     }
 }
 
@@ -118,7 +119,19 @@ fn open_synthetic(plan: &DataPlan) -> Found {
         val: Some(split(Part::Val, val)),
         classes: (0..num_classes).map(|class| format!("class {class}")).collect(),
         hash: Sha256::new_with_prefix(identity),
+        note: None,
     }
+}
+
+fn open_cifar(plan: &DataPlan, layout: &cifar::Layout) -> Result<Found, DataError> {
+    if plan.in_chans != 3 {
+        return Err(DataError::setting(
+            format!("CIFAR's images have 3 channels (data.in_chans = {})", plan.in_chans),
+            "use data.in_chans = 3",
+        ));
+    }
+    let cifar::Cifar { train, val, classes, hash } = cifar::read(&plan.path, layout)?;
+    Ok(Found { train, val: Some(val), classes, hash, note: None })
 }
 
 fn open_image_folder(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
@@ -138,7 +151,7 @@ fn open_image_folder(plan: &DataPlan, labels: Labels) -> Result<Found, DataError
     };
     if train.len() == 0 {
         let folder = if train_dir.is_dir() { &train_dir } else { &plan.path };
-        let problem = "no images (jpg, jpeg, png) in this folder";
+        let problem = "no images (jpg, png, webp, …) in this folder";
         return Err(DataError::layout(folder, problem, layout_hint(labels)));
     }
     if labels == Labels::Needed {
@@ -163,10 +176,10 @@ fn found(train: Listing, val: Option<Listing>, colour: Colour) -> Found {
     let classes = if labelled { train.classes.clone() } else { Vec::new() };
     let split =
         |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(labelled, colour)) };
-    Found { train: split(train), val: val.map(split), classes, hash }
+    Found { train: split(train), val: val.map(split), classes, hash, note: None }
 }
 
-fn colour(plan: &DataPlan) -> Result<Colour, DataError> {
+pub(super) fn colour(plan: &DataPlan) -> Result<Colour, DataError> {
     match plan.in_chans {
         1 => Ok(Colour::Grey),
         3 => Ok(Colour::Rgb),
@@ -199,7 +212,7 @@ fn check_classes(folder: &Path, listing: &Listing) -> Result<(), DataError> {
         return Ok(());
     }
     let problem = format!("no images in class folder {}", some_of(&empty));
-    let hint = "put images (jpg, jpeg, png) there, or remove the folder from train/ and val/";
+    let hint = "put images (jpg, png, webp, …) there, or remove the folder from train/ and val/";
     Err(DataError::layout(folder, problem, hint))
 }
 

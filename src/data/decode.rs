@@ -1,5 +1,6 @@
 //! Image files to pixels, as Pillow's `open().convert("RGB")` or `convert("L")` gives them.
 
+use std::fmt;
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
@@ -7,12 +8,13 @@ use std::path::Path;
 use image::{DynamicImage, ImageReader, Limits};
 
 use super::error::DataError;
-use super::jpeg;
-use super::picture::{Picture, Pixels};
+use super::jpeg::{self, Decoded, Jpeg};
+use super::picture::{CropBox, Picture, Pixels};
+use super::split::Stored;
 
 /// Channels that photographs are decoded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Colour {
+pub enum Colour {
     /// Luma by ITU-R 601.
     Grey,
     Rgb,
@@ -31,25 +33,102 @@ pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
 /// Reads and decodes the image file at `path`; what it is is told by its content, not by its name.
 pub(super) fn decode_file(path: &Path, colour: Colour) -> Result<Picture, DataError> {
     let bytes = fs::read(path).map_err(|e| DataError::unreadable(path, e))?;
-    if bytes.is_empty() {
-        return Err(DataError::bad_image(path, "the file is empty"));
+    let whole = Opened::file(&bytes, colour).and_then(Opened::whole);
+    whole.map_err(|problem| DataError::bad_image(path, problem))
+}
+
+/// A picture whose size is known, before its pixels are needed.
+pub(super) enum Opened<'a> {
+    Jpeg(Jpeg<'a>, Colour),
+    Picture(Picture),
+}
+
+impl<'a> Opened<'a> {
+    /// Opens what a split keeps. An error says what is wrong with it, not where it is.
+    pub(super) fn stored(stored: Stored<'a>) -> Result<Self, String> {
+        match stored {
+            Stored::File { bytes, colour } => Self::file(bytes, colour),
+            Stored::Picture(picture) => Ok(Self::Picture(picture)),
+        }
     }
-    if is_cut_short(&bytes) {
-        return Err(DataError::bad_image(path, "the JPEG file is truncated: it has no end"));
+
+    fn file(bytes: &'a [u8], colour: Colour) -> Result<Self, String> {
+        if bytes.is_empty() {
+            return Err("the file is empty".to_owned());
+        }
+        if is_cut_short(bytes) {
+            return Err("the JPEG file is truncated: it has no end".to_owned());
+        }
+        if jpeg::is_jpeg(bytes) {
+            let jpeg = Jpeg::open(bytes).map_err(undecodable)?;
+            let (width, height) = jpeg.size();
+            if (width * height * 3) as u64 > MAX_BYTES {
+                return Err(undecodable(format!("{width}x{height} pixels are too many")));
+            }
+            return Ok(Self::Jpeg(jpeg, colour));
+        }
+        let image = decode(bytes).map_err(undecodable)?;
+        Ok(Self::Picture(convert(image, colour)))
     }
-    if jpeg::is_jpeg(&bytes) {
-        let fits = |width: usize, height: usize| (width * height * 3) as u64 <= MAX_BYTES;
-        let image = jpeg::decode(&bytes, fits).map_err(|problem| {
-            DataError::bad_image(path, format!("cannot be decoded: {problem}"))
-        })?;
-        return Ok(convert(image.into(), colour));
+
+    /// Width and height.
+    pub(super) fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Jpeg(jpeg, _) => jpeg.size(),
+            Self::Picture(picture) => (picture.width, picture.height),
+        }
     }
-    let image = decode(&bytes).map_err(|error| DataError::BadImage {
-        path: path.to_owned(),
-        problem: format!("cannot be decoded: {error}"),
-        source: Some(Box::new(error)),
-    })?;
-    Ok(convert(image, colour))
+
+    /// Gives a picture that holds the pixels inside `crop`, and where in it they are.
+    pub(super) fn around(self, crop: CropBox) -> Result<(Picture, CropBox), String> {
+        match self {
+            Self::Jpeg(jpeg, colour) => {
+                let decoded = jpeg.region(crop).map_err(undecodable)?;
+                Ok(alone(from_jpeg(decoded, colour)))
+            }
+            Self::Picture(picture) => Ok((picture, crop)),
+        }
+    }
+
+    /// As [`Self::around`], approximately: a JPEG is decoded smaller where the crop keeps at least `side` pixels in width and
+    /// height.
+    pub(super) fn fast_around(
+        self,
+        crop: CropBox,
+        side: usize,
+    ) -> Result<(Picture, CropBox), String> {
+        let Self::Jpeg(jpeg, colour) = self else { return self.around(crop) };
+        let fits = |shrink: &usize| crop.width.min(crop.height) >= shrink * side;
+        let shrink = [8, 4, 2].into_iter().find(fits).unwrap_or(1);
+        let decoded = jpeg.fast_region(crop, shrink).map_err(undecodable)?;
+        Ok(alone(from_jpeg(decoded, colour)))
+    }
+
+    /// Decodes all of it.
+    pub(super) fn whole(self) -> Result<Picture, String> {
+        let (width, height) = self.size();
+        let (picture, _) = self.around(CropBox { top: 0, left: 0, height, width })?;
+        Ok(picture)
+    }
+}
+
+/// A picture that is the crop, all of it.
+fn alone(picture: Picture) -> (Picture, CropBox) {
+    let whole = picture.whole();
+    (picture, whole)
+}
+
+fn from_jpeg(decoded: Decoded, colour: Colour) -> Picture {
+    let Decoded { width, height, pixels, .. } = decoded;
+    let (channels, levels) = match colour {
+        Colour::Rgb => (3, pixels),
+        Colour::Grey => (1, luma(&pixels)),
+    };
+    Picture { width, height, channels, pixels: Pixels::U8(levels) }
+}
+
+fn undecodable(problem: impl fmt::Display) -> String {
+    format!("cannot be decoded: {problem}")
 }
 
 fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
@@ -67,7 +146,7 @@ fn convert(image: DynamicImage, colour: Colour) -> Picture {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let (channels, bytes) = match colour {
         Colour::Rgb => (3, rgb(image)),
-        Colour::Grey => (1, grey(image)),
+        Colour::Grey => (1, luma(&rgb(image))),
     };
     Picture { width, height, channels, pixels: Pixels::U8(bytes) }
 }
@@ -88,13 +167,12 @@ fn rgb(image: DynamicImage) -> Vec<u8> {
 }
 
 /// Grey stays as it is, since the weights add up to 65,536; colours are weighted as Pillow's 16-bit integers do.
-fn grey(image: DynamicImage) -> Vec<u8> {
-    let luma = |p: &[u8]| {
-        let weighted =
-            u32::from(p[0]) * 19_595 + u32::from(p[1]) * 38_470 + u32::from(p[2]) * 7_471;
+fn luma(rgb: &[u8]) -> Vec<u8> {
+    let level = |[r, g, b]: &[u8; 3]| {
+        let weighted = u32::from(*r) * 19_595 + u32::from(*g) * 38_470 + u32::from(*b) * 7_471;
         ((weighted + 0x8000) >> 16) as u8
     };
-    rgb(image).chunks_exact(3).map(luma).collect()
+    rgb.as_chunks().0.iter().map(level).collect()
 }
 
 /// Keeps the first `kept` of every `channels` values.
@@ -117,15 +195,13 @@ fn is_cut_short(bytes: &[u8]) -> bool {
     let mut rest = &bytes[2..];
     loop {
         // Between segments and inside a scan alike: skip to the next marker.
-        let Some(at) = rest.windows(2).position(|pair| pair[0] == 0xff && pair[1] != 0xff) else {
-            return true;
-        };
-        let marker = rest[at + 1];
-        rest = &rest[at + 2..];
+        let Some(at) = memchr::memchr(0xff, rest) else { return true };
+        let Some(marker) = rest.get(at + 1).copied() else { return true };
+        rest = &rest[at + if marker == 0xff { 1 } else { 2 }..];
         match marker {
             0xd9 => return false,
-            // A stuffed zero, a restart marker or another one without a body.
-            0x00 | 0x01 | 0xd0..=0xd8 => {}
+            // Filling, a stuffed zero, a restart marker or another one without a body.
+            0xff | 0x00 | 0x01 | 0xd0..=0xd8 => {}
             _ => {
                 let Some(length) = rest.first_chunk().map(|b| usize::from(u16::from_be_bytes(*b)))
                 else {
@@ -155,7 +231,6 @@ mod tests {
 
     #[test]
     fn luma_is_pillows() {
-        let pixel = image::RgbImage::from_pixel(1, 1, image::Rgb([10, 200, 30]));
-        assert_eq!(grey(pixel.into()), [124]); // Image.new("RGB", (1, 1), (10, 200, 30)).convert("L")
+        assert_eq!(luma(&[10, 200, 30]), [124]); // Image.new("RGB", (1, 1), (10, 200, 30)).convert("L")
     }
 }

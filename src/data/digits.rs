@@ -1,11 +1,13 @@
 //! The handwritten digits that are part of the program: 8x8, one channel, 1,437 + 360 images. See `digits/README.md`.
 
+use std::path::PathBuf;
+
 use safetensors::SafeTensors;
 
 use super::error::DataError;
 use super::picture::{Picture, Pixels};
 use super::resize::bilinear;
-use super::split::Split;
+use super::split::{Split, Stored};
 
 /// The file's bytes, which identify the data.
 pub(super) const BYTES: &[u8] = include_bytes!("digits/digits.safetensors");
@@ -47,14 +49,22 @@ impl Split for Digits {
         u32::from(self.labels[index])
     }
 
-    fn read(&self, index: usize) -> Result<Picture, DataError> {
+    fn read<'a>(&self, index: usize, _: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
         let area = self.input_size * self.input_size;
-        Ok(Picture {
+        Ok(Stored::Picture(Picture {
             width: self.input_size,
             height: self.input_size,
             channels: 1,
             pixels: Pixels::F32(self.values[index * area..(index + 1) * area].to_vec()),
-        })
+        }))
+    }
+
+    fn name(&self, index: usize) -> PathBuf {
+        PathBuf::from(format!("digit {index}"))
+    }
+
+    fn holds_levels(&self) -> bool {
+        false
     }
 
     fn is_cheap(&self) -> bool {

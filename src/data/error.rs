@@ -1,4 +1,3 @@
-use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ pub enum DataError {
     Layout { path: PathBuf, problem: String, hint: String },
     /// Fetch this image again, or delete it.
     #[error("{}: {problem}\nhint: fetch the file again, or delete it", .path.display())]
-    BadImage { path: PathBuf, problem: String, source: Option<Box<dyn Error + Send + Sync>> },
+    BadImage { path: PathBuf, problem: String },
     /// Look at permissions, mounts and cables.
     #[error("{}: {source}", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
@@ -34,7 +33,18 @@ impl DataError {
     }
 
     pub(super) fn bad_image(path: &Path, problem: impl Into<String>) -> Self {
-        Self::BadImage { path: path.to_owned(), problem: problem.into(), source: None }
+        Self::BadImage { path: path.to_owned(), problem: problem.into() }
+    }
+
+    /// What is wrong, without where and what to do.
+    pub(super) fn problem(&self) -> String {
+        match self {
+            Self::Setting { problem, .. }
+            | Self::Layout { problem, .. }
+            | Self::BadImage { problem, .. } => problem.clone(),
+            Self::Unreadable { source, .. } => source.to_string(),
+            Self::Panicked { message } => message.clone(),
+        }
     }
 
     pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {

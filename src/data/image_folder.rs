@@ -4,17 +4,18 @@
 //! files and files that are no images are passed over, links are followed.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::decode::{Colour, decode_file};
+use super::decode::Colour;
 use super::error::DataError;
-use super::picture::Picture;
-use super::split::Split;
+use super::split::{Split, Stored};
 
-const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+/// As torchvision's ImageFolder has them.
+const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
 /// Folders inside folders; more is a link that leads back.
 const MAX_DEPTH: usize = 32;
 
@@ -24,10 +25,10 @@ pub(super) struct Listing {
     /// Names of the first-level folders, sorted.
     pub(super) classes: Vec<String>,
     /// Folder after folder; those directly in the root come first.
-    files: Vec<File>,
+    files: Vec<Listed>,
 }
 
-struct File {
+struct Listed {
     /// Relative to the root.
     path: PathBuf,
     size: u64,
@@ -66,7 +67,11 @@ impl Listing {
 
     fn add(&mut self, folder: &Path, files: Vec<(PathBuf, u64)>, class: Option<u32>) {
         let files = files.into_iter();
-        self.files.extend(files.map(|(name, size)| File { path: folder.join(name), size, class }));
+        self.files.extend(files.map(|(name, size)| Listed {
+            path: folder.join(name),
+            size,
+            class,
+        }));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -97,7 +102,7 @@ impl Listing {
 
     /// Makes a split of the files; without `labelled` every label is 0.
     pub(super) fn into_split(self, labelled: bool, colour: Colour) -> ImageFolder {
-        let label = |file: File| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
+        let label = |file: Listed| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
         ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), colour }
     }
 }
@@ -132,7 +137,7 @@ fn bytes(path: &Path) -> &[u8] {
 }
 
 /// Tells whether a file is called like an image that can be decoded.
-fn is_image_name(path: &Path) -> bool {
+pub(super) fn is_image_name(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
@@ -154,7 +159,15 @@ impl Split for ImageFolder {
         self.files[index].1
     }
 
-    fn read(&self, index: usize) -> Result<Picture, DataError> {
-        decode_file(&self.root.join(&self.files[index].0), self.colour)
+    fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
+        let path = self.name(index);
+        buffer.clear();
+        let read = File::open(&path).and_then(|mut file| file.read_to_end(buffer));
+        read.map_err(|e| DataError::unreadable(&path, e))?;
+        Ok(Stored::File { bytes: buffer, colour: self.colour })
+    }
+
+    fn name(&self, index: usize) -> PathBuf {
+        self.root.join(&self.files[index].0)
     }
 }

@@ -1,58 +1,192 @@
 //! JPEG files, by libjpeg-turbo: the same pixels, to the bit, as Pillow and torchvision give.
+//!
+//! A rectangle is decoded without the rest: blocks beside it and above it are read but not computed, what is below it is
+//! not even read. Its pixels are those of the whole picture, to the bit: the library gets a margin of whole blocks, since
+//! colours are interpolated from their neighbours.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+#![expect(
+    unsafe_code,
+    reason = "libjpeg is a C library, and its safe wrapper decodes whole pictures alone"
+)]
 
-use image::RgbImage;
-use mozjpeg::{ColorSpace, Decompress};
+use std::ffi::{c_int, c_ulong};
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use mozjpeg_sys::{
+    J_COLOR_SPACE, J_DCT_METHOD, jpeg_common_struct, jpeg_create_decompress, jpeg_crop_scanline,
+    jpeg_decompress_struct, jpeg_destroy_decompress, jpeg_error_mgr, jpeg_mem_src,
+    jpeg_read_header, jpeg_read_scanlines, jpeg_skip_scanlines, jpeg_start_decompress,
+    jpeg_std_error,
+};
+
+use super::picture::CropBox;
 
 /// Whether a file is a JPEG, by its first bytes.
 pub(super) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
 
-/// Decodes a JPEG of any colour space to RGB; `fits` is asked before the pixels are allocated.
-pub(super) fn decode(
-    bytes: &[u8],
-    fits: impl Fn(usize, usize) -> bool,
-) -> Result<RgbImage, String> {
-    // The C library's errors arrive as an unwinding, which runs no panic hook.
-    let decoded = catch_unwind(AssertUnwindSafe(|| {
-        let jpeg = Decompress::new_mem(bytes).map_err(|e| e.to_string())?;
-        let (width, height) = jpeg.size();
-        if !fits(width, height) {
-            return Err(format!("{width}x{height} pixels are too many"));
+/// A JPEG file whose header is read.
+pub(super) struct Jpeg<'a> {
+    /// Boxed: the library's parts point to each other.
+    state: Box<State>,
+    bytes: PhantomData<&'a [u8]>,
+}
+
+#[repr(C)]
+struct State {
+    /// First, so that a pointer to it is one to the whole.
+    errors: jpeg_error_mgr,
+    decompress: jpeg_decompress_struct,
+    warning: Option<String>,
+}
+
+/// Pixels in RGB, `[H, W, 3]`.
+pub(super) struct Decoded {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    pub(super) pixels: Vec<u8>,
+    /// What the library found wrong with the data and went on from, the first of it.
+    pub(super) warning: Option<String>,
+}
+
+impl<'a> Jpeg<'a> {
+    /// Reads the header.
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, String> {
+        // SAFETY: zero is a valid value of every field of the library's structures.
+        let state =
+            unsafe { State { errors: mem::zeroed(), decompress: mem::zeroed(), warning: None } };
+        let mut jpeg = Self { state: Box::new(state), bytes: PhantomData };
+        let state = &mut *jpeg.state;
+        let length = c_ulong::try_from(bytes.len()).map_err(|_| "the file is too long")?;
+        // SAFETY: the parts live in a box as long as the library uses them, and `bytes` longer.
+        caught(|| unsafe {
+            jpeg_std_error(&mut state.errors);
+            state.errors.error_exit = Some(give_up);
+            state.errors.emit_message = Some(note_warning);
+            state.decompress.common.err = &raw mut state.errors;
+            jpeg_create_decompress(&raw mut state.decompress);
+            jpeg_mem_src(&mut state.decompress, bytes.as_ptr(), length);
+            jpeg_read_header(&mut state.decompress, 1);
+        })?;
+        Ok(jpeg)
+    }
+
+    /// Width and height.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let header = &self.state.decompress;
+        (header.image_width as usize, header.image_height as usize)
+    }
+
+    /// Decodes the pixels of a rectangle inside the picture.
+    pub(super) fn region(mut self, crop: CropBox) -> Result<Decoded, String> {
+        let state = &mut *self.state;
+        let pixels = caught(|| read(&mut state.decompress, crop))?;
+        let CropBox { width, height, .. } = crop;
+        Ok(Decoded { width, height, pixels, warning: self.state.warning.take() })
+    }
+
+    /// Decodes a rectangle in 1/2, 1/4 or 1/8 of its size, by approximate arithmetic: it gets `shrink` times smaller, rounded
+    /// up to whole pixels. `shrink` is 1, 2, 4 or 8.
+    pub(super) fn fast_region(mut self, crop: CropBox, shrink: usize) -> Result<Decoded, String> {
+        let header = &mut self.state.decompress;
+        header.dct_method = J_DCT_METHOD::JDCT_IFAST;
+        header.do_fancy_upsampling = 0;
+        header.scale_num = 8 / shrink as u32;
+        header.scale_denom = 8;
+        let (top, left) = (crop.top / shrink, crop.left / shrink);
+        let height = (crop.top + crop.height).div_ceil(shrink) - top;
+        let width = (crop.left + crop.width).div_ceil(shrink) - left;
+        self.region(CropBox { top, left, height, width })
+    }
+}
+
+impl Drop for Jpeg<'_> {
+    fn drop(&mut self) {
+        // SAFETY: zeroed or created, either of which the library can destroy.
+        unsafe { jpeg_destroy_decompress(&mut self.state.decompress) }
+    }
+}
+
+/// Reads a rectangle of the output, which may be scaled.
+fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> Vec<u8> {
+    let inks =
+        matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);
+    decompress.out_color_space =
+        if inks { J_COLOR_SPACE::JCS_CMYK } else { J_COLOR_SPACE::JCS_RGB };
+    let channels = if inks { 4 } else { 3 };
+    // SAFETY: the header was read; a row has `output_width` pixels of `channels` bytes, and the crop is inside the output.
+    unsafe {
+        jpeg_start_decompress(decompress);
+        let all = decompress.output_width as usize;
+        let margin = 16 * decompress.max_h_samp_factor.max(1) as usize;
+        let (mut first, end) = (crop.left.saturating_sub(margin) as u32, crop.left + crop.width);
+        let mut width = (end + margin).min(all) as u32 - first;
+        jpeg_crop_scanline(decompress, &mut first, &mut width);
+        if crop.top > 0 {
+            jpeg_skip_scanlines(decompress, crop.top as u32);
         }
-        let pixels = match jpeg.color_space() {
-            ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK => cmyk(jpeg)?,
-            _ => {
-                let mut rows = jpeg.rgb().map_err(|e| e.to_string())?;
-                rows.read_scanlines::<u8>().map_err(|e| e.to_string())?
+        let mut row = vec![0; decompress.output_width as usize * channels];
+        let start = (crop.left - first as usize) * channels;
+        let mut pixels = Vec::with_capacity(crop.height * crop.width * 3);
+        for _ in 0..crop.height {
+            jpeg_read_scanlines(decompress, [row.as_mut_ptr()].as_mut_ptr(), 1);
+            let row = &row[start..start + crop.width * channels];
+            if inks {
+                pixels.extend(row.as_chunks().0.iter().copied().flat_map(rgb_of_inks));
+            } else {
+                pixels.extend_from_slice(row);
             }
-        };
-        RgbImage::from_raw(width as u32, height as u32, pixels)
-            .ok_or_else(|| "not all rows are there".to_owned())
-    }));
-    decoded.unwrap_or_else(|panic| Err(message(panic.as_ref())))
+        }
+        pixels
+    }
 }
 
 /// CMYK as Adobe's programs write it, inverted; to RGB as Pillow converts.
-fn cmyk(jpeg: Decompress<&[u8]>) -> Result<Vec<u8>, String> {
-    let mut rows = jpeg.to_colorspace(ColorSpace::JCS_CMYK).map_err(|e| e.to_string())?;
-    let values = rows.read_scanlines::<u8>().map_err(|e| e.to_string())?;
-    let (pixels, _) = values.as_chunks::<4>();
-    Ok(pixels
-        .iter()
-        .flat_map(|[c, m, y, k]| {
-            [c, m, y].map(|ink| {
-                let product = u32::from(255 - ink) * u32::from(*k) + 128;
-                k - ((product + (product >> 8)) >> 8) as u8
-            })
-        })
-        .collect())
+fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
+    [c, m, y].map(|ink| {
+        let product = u32::from(255 - ink) * u32::from(k) + 128;
+        k - ((product + (product >> 8)) >> 8) as u8
+    })
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "the decoder gave up".to_owned())
+/// The library's errors arrive as an unwinding, which runs no panic hook.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast::<String>().map(|text| *text);
+        text.unwrap_or_else(|_| "the decoder gave up".to_owned())
+    })
+}
+
+/// The library's way out of an error: it must not return.
+extern "C-unwind" fn give_up(common: &mut jpeg_common_struct) {
+    resume_unwind(Box::new(message(common)));
+}
+
+/// Keeps the first warning; what is below a warning is of no interest.
+extern "C-unwind" fn note_warning(common: &mut jpeg_common_struct, level: c_int) {
+    if level >= 0 {
+        return;
+    }
+    let text = message(common);
+    // SAFETY: `err` is the first field of a `State`, and nothing else looks at `warning` meanwhile.
+    let warning = unsafe { &mut (*common.err.cast::<State>()).warning };
+    warning.get_or_insert(text);
+}
+
+fn message(common: &mut jpeg_common_struct) -> String {
+    let mut text = [0u8; 80];
+    // SAFETY: the library's own function writes a string of at most 80 bytes, its end included. The binding has it take
+    // the buffer as one that is not written to.
+    unsafe {
+        type Format = unsafe extern "C-unwind" fn(&mut jpeg_common_struct, &[u8; 80]);
+        type Writing = unsafe extern "C-unwind" fn(&mut jpeg_common_struct, &mut [u8; 80]);
+        if let Some(format) = (*common.err).format_message {
+            mem::transmute::<Format, Writing>(format)(common, &mut text);
+        }
+    }
+    let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+    String::from_utf8_lossy(&text[..end]).into_owned()
 }

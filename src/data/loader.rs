@@ -8,16 +8,25 @@ use std::thread::{self, JoinHandle};
 use crate::random::{Key, Purpose, Stage};
 use crate::recipe::Threads;
 
+use super::bad_files::BadFiles;
 use super::batch::{Batch, Targets};
+use super::decode::Opened;
 use super::draw::permutation;
 use super::error::DataError;
+use super::evaluation::EvalTransform;
+use super::frame::Frame;
 use super::mixup::Mixup;
+use super::picture::Picture;
 use super::split::Split;
-use super::transform::{EvalTransform, TrainTransform};
+use super::times::{LoadPart, LoadTimes};
+use super::transform::TrainTransform;
 use super::workers::{Workers, guarded};
 
 /// Images that a worker makes at a time: little enough to spread a batch over all workers and to stop soon.
 const CHUNK: usize = 8;
+
+/// Where in a sample's name its repeat is: above any index.
+const REPEAT: u32 = 40;
 
 /// Gives the batches of any epoch from any micro-step on.
 #[derive(Clone)]
@@ -33,6 +42,11 @@ struct Work {
     transform: Transform,
     batch_size: usize,
     share: Share,
+    /// Whether images stay in whole levels.
+    levels: bool,
+    /// What training does about files that cannot be used; without it they are errors.
+    bad_files: Option<Arc<BadFiles>>,
+    times: LoadTimes,
 }
 
 /// Which batches of an epoch a loader gives: every `of`-th from `index` on. Each device that trains has a share.
@@ -43,6 +57,7 @@ struct Share {
 }
 
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a loader")]
 enum Transform {
     Train {
         transform: TrainTransform,
@@ -99,8 +114,33 @@ impl Loader {
             Threads::Count(count) => count,
             Threads::Auto => thread::available_parallelism().map_or(1, usize::from),
         };
-        let share = Share { index: 0, of: 1 };
-        Self { work: Arc::new(Work { split, transform, batch_size, share }), workers }
+        let work = Work {
+            levels: split.holds_levels() && transform.ends_in_levels(),
+            split,
+            transform,
+            batch_size,
+            share: Share { index: 0, of: 1 },
+            bad_files: None,
+            times: LoadTimes::default(),
+        };
+        Self { work: Arc::new(work), workers }
+    }
+
+    /// Lets another image take the place of one whose file cannot be used, as long as `bad_files` allows it.
+    #[must_use]
+    pub fn past(self, bad_files: Arc<BadFiles>) -> Self {
+        let work = Work { bad_files: Some(bad_files), ..(*self.work).clone() };
+        Self { work: Arc::new(work), ..self }
+    }
+
+    /// What the time of all workers went into so far.
+    pub fn times(&self) -> &LoadTimes {
+        &self.work.times
+    }
+
+    /// The number of threads that make batches beside the caller's.
+    pub fn workers(&self) -> usize {
+        self.workers
     }
 
     /// Gives a loader of the batches `index`, `of + index`, `2 of + index`, .. of each epoch, with its share of the workers.
@@ -121,7 +161,7 @@ impl Loader {
 
     /// The number of this loader's batches in an epoch.
     pub fn micro_steps(&self) -> usize {
-        let Work { split, transform, batch_size, share } = &*self.work;
+        let Work { split, transform, batch_size, share, .. } = &*self.work;
         let all = match transform {
             Transform::Train { .. } => split.len() / batch_size,
             Transform::Eval(_) => split.len().div_ceil(*batch_size),
@@ -178,27 +218,54 @@ impl Pass {
         start..(start + self.work.batch_size).min(self.work.split.len())
     }
 
+    /// The sample at a place: what names its random numbers, and its index in the split.
+    fn sample(&self, place: usize) -> (u64, usize) {
+        let Some(order) = &self.order else { return (place as u64, place) };
+        let repeats = self.work.transform.repeats();
+        let index = order[place / repeats];
+        (index | ((place % repeats) as u64) << REPEAT, index as usize)
+    }
+
     /// Makes the images at `places`, not mixed.
     fn make(&self, places: Range<usize>) -> Result<Batch, DataError> {
-        let Work { split, transform, .. } = &*self.work;
-        let mut images = Vec::with_capacity(places.len() * transform.image_len());
-        let (mut labels, mut samples) = (Vec::new(), Vec::new());
+        let mut batch = self.work.empty(places.len());
+        let mut buffer = Vec::new();
         for place in places {
-            let sample = self.order.as_ref().map_or(place as u64, |order| order[place]);
-            let picture = split.read(sample as usize)?;
-            images.extend(match transform {
-                Transform::Train { transform, .. } => transform.apply(&picture, &self.key, sample),
-                Transform::Eval(transform) => transform.apply(&picture),
-            });
-            labels.push(split.label(sample as usize));
-            samples.push(sample);
+            let (sample, index) = self.sample(place);
+            self.add(&mut batch, &mut buffer, sample, index)?;
         }
-        Ok(Batch { images, targets: Targets::Hard(labels), samples })
+        Ok(batch)
+    }
+
+    /// Adds the image of `index`; where its file cannot be used, and that is allowed, the next one that can.
+    fn add(
+        &self,
+        batch: &mut Batch,
+        buffer: &mut Vec<u8>,
+        sample: u64,
+        index: usize,
+    ) -> Result<(), DataError> {
+        let Work { split, bad_files, .. } = &*self.work;
+        let mut last = None;
+        for index in (index..split.len()).chain(0..index) {
+            match (self.work.add(batch, buffer, &self.key, sample, index), bad_files) {
+                (Ok(()), _) => return Ok(()),
+                (
+                    Err(error @ (DataError::BadImage { .. } | DataError::Unreadable { .. })),
+                    Some(bad),
+                ) => {
+                    bad.note(&error)?;
+                    last = Some(error);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+        Err(last.expect("a batch is made of images that there are"))
     }
 
     fn mix(&self, batch: &mut Batch, micro_step: usize) {
         if let Transform::Train { mixup: Some(mixup), transform, .. } = &self.work.transform {
-            mixup.apply(batch, transform.input_size(), &self.key, self.global(micro_step));
+            mixup.apply(batch, transform.frame.input_size, &self.key, self.global(micro_step));
         }
     }
 
@@ -209,11 +276,63 @@ impl Pass {
     }
 }
 
+impl Work {
+    fn empty(&self, images: usize) -> Batch {
+        Batch {
+            images: self.transform.frame().room(images, self.levels),
+            targets: Targets::Hard(Vec::with_capacity(images)),
+            samples: Vec::with_capacity(images),
+        }
+    }
+
+    /// Adds picture `index` to a batch that is not mixed yet, with the random numbers of `sample`.
+    fn add(
+        &self,
+        batch: &mut Batch,
+        buffer: &mut Vec<u8>,
+        key: &Key,
+        sample: u64,
+        index: usize,
+    ) -> Result<(), DataError> {
+        let Self { split, transform, times, .. } = self;
+        let stored = times.time(LoadPart::Read, || split.read(index, buffer))?;
+        let pushed = times.time(LoadPart::Decode, || Opened::stored(stored)).and_then(|opened| {
+            match transform {
+                Transform::Train { transform, .. } => {
+                    transform.push(&mut batch.images, opened, key, sample, times)
+                }
+                Transform::Eval(transform) => transform.push(&mut batch.images, opened, times),
+            }
+        });
+        pushed.map_err(|problem| DataError::bad_image(&split.name(index), problem))?;
+        if let Targets::Hard(labels) = &mut batch.targets {
+            labels.push(split.label(index));
+        }
+        batch.samples.push(sample);
+        Ok(())
+    }
+}
+
 impl Transform {
-    fn image_len(&self) -> usize {
+    fn frame(&self) -> &Frame {
         match self {
-            Self::Train { transform, .. } => transform.image_len(),
-            Self::Eval(transform) => transform.image_len(),
+            Self::Train { transform, .. } => &transform.frame,
+            Self::Eval(transform) => &transform.frame,
+        }
+    }
+
+    fn ends_in_levels(&self) -> bool {
+        match self {
+            Self::Train { transform, mixup, .. } => mixup.is_none() && transform.ends_in_levels(),
+            Self::Eval(_) => true,
+        }
+    }
+
+    /// How often an epoch takes an image that it takes.
+    fn repeats(&self) -> usize {
+        match self {
+            Self::Train { transform, .. } => transform.aug_repeats,
+            Self::Eval(_) => 1,
         }
     }
 }
@@ -306,21 +425,20 @@ impl Gather {
     }
 
     fn batch(&mut self, pass: &Pass, micro_step: usize) -> Result<Batch, DataError> {
-        let places = pass.places(micro_step);
-        let mut images = Vec::with_capacity(places.len() * pass.work.transform.image_len());
-        let (mut labels, mut samples) = (Vec::new(), Vec::new());
+        let mut batch = pass.work.empty(pass.places(micro_step).len());
         for _ in 0..pass.work.batch_size.div_ceil(CHUNK) {
-            let chunk = self.workers.take()?;
-            images.extend_from_slice(&chunk.images);
-            samples.extend(chunk.samples);
-            if let Targets::Hard(chunk_labels) = chunk.targets {
-                labels.extend(chunk_labels);
-            }
+            batch.append(&self.workers.take()?);
         }
-        let mut batch = Batch { images, targets: Targets::Hard(labels), samples };
         pass.mix(&mut batch, micro_step);
         Ok(batch)
     }
+}
+
+/// Gives picture `index` of a split, decoded.
+pub fn picture(split: &dyn Split, index: usize) -> Result<Picture, DataError> {
+    let mut buffer = Vec::new();
+    let whole = Opened::stored(split.read(index, &mut buffer)?).and_then(Opened::whole);
+    whole.map_err(|problem| DataError::bad_image(&split.name(index), problem))
 }
 
 /// The `index`-th chunk of a batch's places; empty past the end of a short batch.

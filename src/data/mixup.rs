@@ -10,7 +10,7 @@ use rand_distr::{Beta, Distribution};
 use crate::random::{Key, Purpose};
 use crate::recipe::{MixupMode, MixupPlan};
 
-use super::batch::{Batch, Targets};
+use super::batch::{Batch, Images, Targets};
 use super::draw::{below, unit};
 use super::picture::CropBox;
 
@@ -80,7 +80,8 @@ impl Mixup {
 ///
 /// Panics if the targets are soft already or a label is not below `num_classes`.
 pub fn mix(batch: &mut Batch, side: usize, mixes: &[Mix], num_classes: usize, smoothing: f64) {
-    mix_images(&mut batch.images, mixes, side);
+    let Images::Values(values) = &mut batch.images else { panic!("mixed images are normalized") };
+    mix_images(values, mixes, side);
     let Targets::Hard(labels) = &batch.targets else { panic!("a batch is mixed once") };
     let shares: Vec<f64> = mixes.iter().map(|mix| mix.share(side)).collect();
     batch.targets = Targets::Soft(soft_targets(labels, &shares, num_classes, smoothing));
@@ -251,14 +252,16 @@ mod tests {
             let values = (0..n).flat_map(|i| vec![i as f32; 2 * 8 * 8]).collect();
             let labels = (0..n).map(|i| (i % 5) as u32).collect();
             let samples = vec![0; n];
-            let mut batch = Batch { images: values, targets: Targets::Hard(labels), samples };
+            let images = Images::Values(values);
+            let mut batch = Batch { images, targets: Targets::Hard(labels), samples };
             mixup(0.8, 1.0, mode).apply(&mut batch, 8, &key(seed), 3);
             let Targets::Soft(rows) = &batch.targets else { panic!("soft targets") };
             for row in rows.chunks_exact(5) {
                 prop_assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
                 prop_assert!(row.iter().all(|p| (0.019..1.0).contains(p)));
             }
-            for (i, image) in batch.images.chunks_exact(128).enumerate() {
+            let Images::Values(values) = &batch.images else { panic!("values") };
+            for (i, image) in values.chunks_exact(128).enumerate() {
                 let (a, b) = (i as f32, (n - 1 - i) as f32);
                 prop_assert!(image.iter().all(|v| a.min(b) - 1e-4 <= *v && *v <= a.max(b) + 1e-4));
             }

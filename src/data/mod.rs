@@ -24,7 +24,9 @@
 //! for (seed, stage, epoch, micro-step). Nothing else has influence: not the number of workers, not where an epoch was
 //! interrupted. Parameters are drawn apart from the pixels they are used on.
 
+mod bad_files;
 mod batch;
+mod cifar;
 mod class_names;
 mod color_jitter;
 mod crop;
@@ -34,6 +36,8 @@ mod digits;
 mod draw;
 mod erasing;
 mod error;
+mod evaluation;
+mod frame;
 mod image_folder;
 mod jpeg;
 mod loader;
@@ -43,19 +47,24 @@ mod rand_augment;
 mod resize;
 mod split;
 mod synthetic;
+mod times;
 mod transform;
+mod web_dataset;
 mod workers;
 
-pub use batch::{Batch, Shard, Targets, TargetsSlice};
+pub use bad_files::BadFiles;
+pub use batch::{Batch, Images, ImagesSlice, Scale, Shard, Targets, TargetsSlice};
 pub use class_names::imagenet1k_names;
 pub use crop::{CropRule, random_resized_crop};
 pub use dataset::{DataSet, Labels, open, transform_picture};
-pub use decode::read_picture;
+pub use decode::{Colour, read_picture};
 pub use erasing::erasing_boxes;
 pub use error::DataError;
-pub use loader::{Epoch, Loader};
+pub use evaluation::EvalTransform;
+pub use loader::{Epoch, Loader, picture};
 pub use mixup::{Mix, Mixup, mix};
 pub use picture::{CropBox, Picture, Pixels};
 pub use rand_augment::{Interpolation, Op, RandAugment, Rgb};
-pub use split::Split;
-pub use transform::{Augmentation, Cut, EvalTransform, TrainTransform};
+pub use split::{Split, Stored};
+pub use times::{LoadPart, LoadTimes};
+pub use transform::{Augmentation, Cut, TrainTransform};

@@ -1,64 +1,76 @@
 //! Resizing: bicubic as Pillow does it, bilinear as torch's `interpolate` does it.
-//!
-//! Photographs are resized in floats that are rounded after each axis. The byte pixels of `fast_image_resize` are faster,
-//! but have 16-bit weights (2 levels off now and then) and the other axis first (up to 6 levels off).
+
+mod levels;
+
+use std::borrow::Cow;
 
 use fast_image_resize::images::TypedImage;
 use fast_image_resize::pixels::{F32, F32x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use super::picture::{CropBox, Picture, Pixels};
+use levels::Source;
 
 /// Gives the part of `picture` inside `crop`, resized to `width` x `height` by antialiased bicubic interpolation.
 ///
 /// Pixels outside `crop` have no influence, as where torchvision crops first. Photographs come out as from Pillow's
-/// `resize(BICUBIC)`: one axis, rounded to whole levels, then the other.
+/// `resize(BICUBIC)`, to the bit: one axis, rounded to whole levels, then the other.
 pub(super) fn bicubic(picture: &Picture, crop: CropBox, width: usize, height: usize) -> Picture {
     let channels = picture.channels;
     let pixels = match &picture.pixels {
         Pixels::U8(levels) => {
-            let resized = resize(levels, picture, crop, [width, height], to_levels);
-            Pixels::U8(resized.into_iter().map(|level| level as u8).collect())
+            let levels = inside(levels, picture, crop);
+            Pixels::U8(resize_levels(&levels, channels, crop, width, height))
         }
-        Pixels::F32(values) => Pixels::F32(resize(values, picture, crop, [width, height], |_| ())),
+        Pixels::F32(values) => Pixels::F32(resize(values, picture, crop, [width, height])),
     };
     Picture { width, height, channels, pixels }
 }
 
-/// Rounds halves up, as Pillow does, and cuts off what overshoots.
-fn to_levels(values: &mut [f32]) {
-    for value in values {
-        *value = floor(value.clamp(0.0, 255.0) + 0.5);
+/// The values inside `crop`, `[H, W, C]`.
+fn inside<'a>(levels: &'a [u8], picture: &Picture, crop: CropBox) -> Cow<'a, [u8]> {
+    if crop == picture.whole() {
+        return Cow::Borrowed(levels);
     }
+    Cow::Owned(rows(levels, picture, crop).flatten().copied().collect())
 }
 
-/// `f32::floor` of small positive numbers, without its call for each on CPUs that are compiled for by default.
-fn floor(x: f32) -> f32 {
-    /// Here neighbouring floats are 1 apart, so adding it rounds to a whole number.
-    const ONES: f32 = 8_388_608.0;
-    let nearest = (x + ONES) - ONES;
-    if nearest > x { nearest - 1.0 } else { nearest }
-}
-
-/// Resizes `[H, W, C]` values one axis after the other; `round` is given what each of them leaves.
-fn resize<T: Copy + Into<f32>>(
-    values: &[T],
+fn rows<'a, T>(
+    values: &'a [T],
     picture: &Picture,
     crop: CropBox,
-    to: [usize; 2],
-    round: fn(&mut [f32]),
-) -> Vec<f32> {
+) -> impl Iterator<Item = &'a [T]> + Clone {
     let row = picture.width * picture.channels;
     let columns = crop.left * picture.channels..(crop.left + crop.width) * picture.channels;
     let rows = values.chunks_exact(row).skip(crop.top).take(crop.height);
-    let rows = rows.map(|row| &row[columns.clone()]);
+    rows.map(move |row| &row[columns.clone()])
+}
+
+fn resize_levels(
+    pixels: &[u8],
+    channels: usize,
+    CropBox { width, height, .. }: CropBox,
+    to_width: usize,
+    to_height: usize,
+) -> Vec<u8> {
+    let vertical_first = vertical_first([width, height], [to_width, to_height]);
+    match channels {
+        1 => Source::<1> { width, height, pixels }.resize::<1>(to_width, to_height, vertical_first),
+        3 => Source::<3> { width, height, pixels }.resize::<4>(to_width, to_height, vertical_first),
+        _ => unreachable!("photographs are grey or RGB"),
+    }
+}
+
+/// Resizes `[H, W, C]` floats.
+fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> Vec<f32> {
+    let rows = rows(values, picture, crop);
     if picture.channels == 3 {
-        return resize_pixels::<F32x3, T>(rows, 1, crop, to, round);
+        return resize_pixels::<F32x3>(rows, 1, crop, to);
     }
     let mut out = vec![0.0; to[0] * to[1] * picture.channels];
     for channel in 0..picture.channels {
         let plane = rows.clone().map(|row| &row[channel..]);
-        let resized = resize_pixels::<F32, T>(plane, picture.channels, crop, to, round);
+        let resized = resize_pixels::<F32>(plane, picture.channels, crop, to);
         let places = out.iter_mut().skip(channel).step_by(picture.channels);
         places.zip(resized).for_each(|(place, value)| *place = value);
     }
@@ -66,48 +78,45 @@ fn resize<T: Copy + Into<f32>>(
 }
 
 /// Resizes the pixels made of every `step`-th value of `rows`.
-fn resize_pixels<'a, P: PixelTrait<Component = f32>, T: Copy + Into<f32> + 'a>(
-    rows: impl Iterator<Item = &'a [T]>,
+fn resize_pixels<'a, P: PixelTrait<Component = f32>>(
+    rows: impl Iterator<Item = &'a [f32]>,
     step: usize,
     crop: CropBox,
     [width, height]: [usize; 2],
-    round: fn(&mut [f32]),
 ) -> Vec<f32> {
     let mut source = TypedImage::<P>::new(crop.width as u32, crop.height as u32);
     let row_len = crop.width * P::count_of_components();
     let places = P::components_mut(source.pixels_mut()).chunks_exact_mut(row_len);
     for (places, row) in places.zip(rows) {
         for (place, value) in places.iter_mut().zip(row.iter().step_by(step)) {
-            *place = (*value).into();
+            *place = *value;
         }
     }
-    let between = if vertical_first(crop, width, height) {
-        convolve(&source, crop.width, height, round)
+    let between = if vertical_first([crop.width, crop.height], [width, height]) {
+        convolve(&source, crop.width, height)
     } else {
-        convolve(&source, width, crop.height, round)
+        convolve(&source, width, crop.height)
     };
-    P::components(convolve(&between, width, height, round).pixels()).to_vec()
+    P::components(convolve(&between, width, height).pixels()).to_vec()
 }
 
 fn convolve<P: PixelTrait<Component = f32>>(
     source: &TypedImage<'_, P>,
     width: usize,
     height: usize,
-    round: fn(&mut [f32]),
 ) -> TypedImage<'static, P> {
     let mut out = TypedImage::new(width as u32, height as u32);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     Resizer::new()
         .resize_typed(source, &mut out, &options)
         .expect("both images have one pixel type");
-    round(P::components_mut(out.pixels_mut()));
     out
 }
 
 /// Pillow's choice of the first axis, since its version 13 (before it was always the horizontal one): the vertical
 /// one where the height shrinks by more than twice as many pixels as the width. Found by trying sizes.
-fn vertical_first(crop: CropBox, width: usize, height: usize) -> bool {
-    crop.height > height && crop.height - height > 2 * crop.width.saturating_sub(width)
+fn vertical_first([width, height]: [usize; 2], [to_width, to_height]: [usize; 2]) -> bool {
+    height > to_height && height - to_height > 2 * width.saturating_sub(to_width)
 }
 
 /// Gives a one-channel picture resized to `size` x `size` by bilinear interpolation without antialiasing: torch's
@@ -148,16 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_rounded_half_up_and_cut() {
-        let mut values = [-3.0, 0.49, 0.5, 1.5, 2.5, 254.49, 254.5, 255.5, 300.0];
-        to_levels(&mut values);
-        assert_eq!(values.map(|v| v as u8), [0, 0, 1, 2, 3, 254, 255, 255, 255]);
-    }
-
-    #[test]
     fn the_first_axis_is_pillows() {
-        let first =
-            |width, height, to| vertical_first(CropBox { top: 0, left: 0, height, width }, to, to);
+        let first = |width, height, to| vertical_first([width, height], [to, to]);
         assert!(first(218, 260, 224), "only the height shrinks");
         assert!(!first(148, 192, 224), "both grow");
         assert!(!first(115, 134, 96), "twice as many");

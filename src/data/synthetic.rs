@@ -2,6 +2,7 @@
 //! and angle; an image is its class's grating at a random phase, under noise.
 
 use std::f32::consts::TAU;
+use std::path::PathBuf;
 
 use rand::Rng;
 
@@ -10,7 +11,7 @@ use crate::random::{Key, Purpose, Stage};
 use super::draw::{uniform, unit};
 use super::error::DataError;
 use super::picture::{Picture, Pixels};
-use super::split::Split;
+use super::split::{Split, Stored};
 
 /// Takes the epoch's place in the keys, so that classes and splits share no stream.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +62,7 @@ impl Split for Synthetic {
         (index % self.num_classes) as u32
     }
 
-    fn read(&self, index: usize) -> Result<Picture, DataError> {
+    fn read<'a>(&self, index: usize, _: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
         let Grating { periods, colour } = self.grating(self.label(index));
         let mut rng = rng(self.part as usize, index as u64);
         let phase = unit(&mut rng) as f32;
@@ -76,6 +77,15 @@ impl Split for Synthetic {
             }
         }
         let pixels = Pixels::F32(values);
-        Ok(Picture { width: side, height: side, channels: self.in_chans, pixels })
+        let picture = Picture { width: side, height: side, channels: self.in_chans, pixels };
+        Ok(Stored::Picture(picture))
+    }
+
+    fn name(&self, index: usize) -> PathBuf {
+        PathBuf::from(format!("made-up image {index}"))
+    }
+
+    fn holds_levels(&self) -> bool {
+        false
     }
 }

@@ -48,7 +48,8 @@ fn an_empty_recipe_has_the_official_defaults() {
             crop: CropMode::Resized,
             crop_scale: [0.2, 1.0],
             hflip: true,
-            color_jitter: 0.0
+            color_jitter: 0.0,
+            aug_repeats: 1,
         }
     );
     assert_eq!((finetune.training.epochs, finetune.clip_grad, finetune.mixup), (50, None, None));

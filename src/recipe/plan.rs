@@ -43,6 +43,10 @@ pub struct DataPlan {
     pub class_map: Option<PathBuf>,
     pub workers: Threads,
     /// What the recipe promises about the data; checked by `run`, used by `plan` without the data.
+    /// For training; evaluation is exact.
+    pub decode: Decode,
+    /// Share of the training files that may turn out to be bad before a run stops.
+    pub max_bad_fraction: f64,
     pub promised: Promised,
 }
 
@@ -237,6 +241,18 @@ pub struct AugmentPlan {
     pub hflip: bool,
     /// Each of brightness, contrast and saturation is multiplied by a factor in 1 ± this; 0 is off.
     pub color_jitter: f64,
+    /// How often an epoch takes each image that it takes; 1 takes all of them once.
+    pub aug_repeats: usize,
+}
+
+/// How JPEG files are decoded for training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Decode {
+    /// To the pixels that Pillow and torchvision give.
+    Exact,
+    /// By approximate arithmetic, and smaller where the crop is large enough.
+    Fast,
 }
 
 /// How a training image is cut out.

@@ -10,7 +10,7 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::plan::{DeviceKind, Format, Precision, Schedule};
+use super::plan::{Decode, DeviceKind, Format, Precision, Schedule};
 use super::sizes::ModelSize;
 use super::stages::{Finetune, Linprobe, Pretrain};
 use super::values::{
@@ -79,6 +79,13 @@ pub struct Data {
     /// Loader threads; no part of a run's identity.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub workers: Option<Or<Auto, usize>>,
+    /// How JPEG files are decoded for training: "exact" gives the pixels of Pillow and torchvision; "fast" is approximate, and
+    /// decodes in 1/2, 1/4 or 1/8 of the size where the crop is large enough. Evaluation is always exact.
+    pub decode: Option<Decode>,
+    /// Share of the training files that may turn out to be bad: another image takes the place of each, and
+    /// `bad_files.csv` names it. One more stops the run; no part of a run's identity.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_bad_fraction: Option<f64>,
     /// Number of classes, where the recipe states it; checked against the data.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub num_classes: Option<usize>,

@@ -43,6 +43,8 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
         std: std.iter().map(|value| *value as f32).collect(),
         class_map: class_map.map(PathBuf::from),
         workers: threads(data.workers.as_ref()),
+        decode: given(data.decode.as_ref()),
+        max_bad_fraction: given(data.max_bad_fraction.as_ref()),
         promised: Promised {
             num_classes: data.num_classes,
             train_images: data.train_images,

@@ -212,4 +212,8 @@ pub struct Augment {
     /// levels; 0 is off.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub color_jitter: Option<f64>,
+    /// Repeated augmentation: how often an epoch takes an image, each time changed in another way, right after each other. An
+    /// epoch keeps its number of images, so it sees fewer different ones.
+    #[schemars(range(min = 1, max = 1000))]
+    pub aug_repeats: Option<usize>,
 }

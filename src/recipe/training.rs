@@ -295,6 +295,7 @@ fn augment(
         crop_scale,
         hflip: given(table.hflip.as_ref()),
         color_jitter: color_jitter(stage, given(table.color_jitter.as_ref()), in_chans, cx),
+        aug_repeats: given(table.aug_repeats.as_ref()),
     }
 }
 

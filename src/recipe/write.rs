@@ -8,7 +8,7 @@ use super::schema::Recipe;
 
 /// Keys that change how fast a run is, or what memory it takes, and nothing about what it computes (a schedule: but
 /// rounding).
-const NO_IDENTITY: [&str; 8] = [
+const NO_IDENTITY: [&str; 9] = [
     "pretrain.published_batch_size",
     "finetune.published_batch_size",
     "linprobe.published_batch_size",
@@ -17,6 +17,7 @@ const NO_IDENTITY: [&str; 8] = [
     "runtime.schedule",
     "runtime.gradient_checkpointing",
     "data.workers",
+    "data.max_bad_fraction",
 ];
 /// The tables of the stages.
 const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];

@@ -127,6 +127,7 @@ pub(super) fn fit<S: Stage>(
     announce(plan, dir, &state.place, hands);
     let epochs_csv = EpochsCsv::in_job(&dir.path);
     let mut board = tensorboard(&state, plan, dir, hands)?;
+    let mut said_waited = loader.workers() == 0;
     while state.place.epoch <= plan.epochs {
         let epoch = state.place.epoch;
         let trained = train_epoch(stage, &mut state, loader, plan, dir, hands, board.as_mut())?;
@@ -159,7 +160,9 @@ pub(super) fn fit<S: Stage>(
             state.save(&dir.resume_file())?;
         }
         (hands.row_written)()?;
-        if let Some(text) = stage.notice(epoch, row.train_loss) {
+        let waited = rows::waited(&row, place.sums.train_s).filter(|_| !said_waited);
+        said_waited |= waited.is_some();
+        for text in [stage.notice(epoch, row.train_loss), waited].into_iter().flatten() {
             hands.tell(Event::Notice { job: &dir.name, text: &text });
         }
         hands.tell(Event::EpochDone { job: &dir.name, epochs: plan.epochs, row: &row });

@@ -6,6 +6,7 @@ use super::reconstruct::Autoencoder;
 use super::reconstruct::Masking;
 use super::reconstruct::Subject;
 use super::reconstruct::reconstructions;
+use crate::data;
 use crate::data::DataSet;
 use crate::data::EvalTransform;
 use crate::data::Split;
@@ -57,7 +58,7 @@ impl Gallery {
         let transform = EvalTransform::new(&self.data);
         let mut groups = Vec::new();
         for index in self.indices() {
-            let values = transform.apply(&self.split.read(index)?);
+            let values = transform.apply(&data::picture(&*self.split, index)?);
             let subject = Subject { values, place: index as u64 };
             let mut label = vec![format!("{} {index}", self.split_name)];
             let class = self.class_names.get(self.split.label(index) as usize);

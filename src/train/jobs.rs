@@ -16,16 +16,14 @@ use super::fit::publish;
 use super::gallery::Gallery;
 use super::imported;
 use super::linprobe::Linprobe;
+use super::loaders;
 use super::pretrain::Pretrain;
 use super::state::State;
 use super::state::tensor_file;
 use crate::checkpoint;
 use crate::checkpoint::Meta;
-use crate::data::CropRule;
 use crate::data::DataSet;
 use crate::data::Loader;
-use crate::data::Mixup;
-use crate::data::TrainTransform;
 use crate::model;
 use crate::model::Mae;
 use crate::model::NamedParam;
@@ -36,9 +34,6 @@ use crate::optim::Group;
 use crate::optim::Optimizer;
 use crate::optim::Rule;
 use crate::optim::Schedule;
-use crate::random::Key;
-use crate::random::Stage;
-use crate::recipe::AugmentPlan;
 use crate::recipe::FinetunePlan;
 use crate::recipe::Job;
 use crate::recipe::LinprobePlan;
@@ -126,8 +121,7 @@ impl Work {
         let weight_decay = plan.training.weight_decay;
         let optimizer =
             optimizer(&mae, rule, |name, shape| optim::pretrain_group(name, shape, weight_decay));
-        let transform = self.transform(&plan.augment, CropRule::TenTries);
-        let loader = self.train_loader(transform, None, &plan.training, Stage::Pretrain)?;
+        let loader = self.loader(StageKind::Pretrain, dir)?;
         let keep = plan.checkpoint_epochs.clone();
         let mut state = State::start(mae, optimizer);
         if let Some(path) = &plan.resume {
@@ -157,19 +151,7 @@ impl Work {
         let optimizer = optimizer(&vit, rule, |name, shape| {
             optim::finetune_group(name, shape, depth, layer_decay, weight_decay)
         });
-        let mut transform = self.transform(&plan.augment, CropRule::TenTries);
-        if let Some(policy) = &plan.rand_augment {
-            transform = transform.with_rand_augment(policy.clone());
-        }
-        if let Some(erasing) = &plan.erasing {
-            transform = transform.with_erasing(erasing.clone());
-        }
-        let mixup = plan.mixup.clone().map(|mixup| Mixup {
-            plan: mixup,
-            smoothing: plan.smoothing,
-            num_classes,
-        });
-        let loader = self.train_loader(transform, mixup, &plan.training, Stage::Finetune)?;
+        let loader = self.loader(StageKind::Finetune, dir)?;
         let stage = Finetune {
             encoder,
             num_classes,
@@ -199,8 +181,7 @@ impl Work {
         let weight_decay = plan.training.weight_decay;
         let rule = Rule::Lars { momentum: 0.9 };
         let optimizer = optimizer(&head, rule, |_, shape| optim::probe_group(shape, weight_decay));
-        let transform = self.transform(&plan.augment, CropRule::SingleTry);
-        let loader = self.train_loader(transform, None, &plan.training, Stage::Linprobe)?;
+        let loader = self.loader(StageKind::Linprobe, dir)?;
         let stage = Linprobe {
             frozen: self.frozen(job, plan.global_pool)?,
             encoder,
@@ -240,20 +221,9 @@ impl Work {
         Ok(checkpoint::load_encoder(vit, &file, Path::new("the random encoder"))?)
     }
 
-    fn transform(&self, augment: &AugmentPlan, rule: CropRule) -> TrainTransform {
-        TrainTransform::new(&self.plan.data, augment, rule)
-    }
-
-    fn train_loader(
-        &self,
-        transform: TrainTransform,
-        mixup: Option<Mixup>,
-        training: &TrainingPlan,
-        stage: Stage,
-    ) -> Result<Loader, TrainError> {
-        let key = Key { seed: self.plan.seed, stage, epoch: 0 };
-        let (split, workers) = (Arc::clone(&self.data.train), self.plan.data.workers);
-        let loader = Loader::train(split, transform, mixup, training.batch_size, workers, key)?;
+    fn loader(&self, stage: StageKind, dir: &JobDir) -> Result<Loader, TrainError> {
+        let bad_files = dir.path.join("bad_files.csv");
+        let loader = loaders::train_loader(&self.plan, &self.data, stage, bad_files)?;
         Ok(loader.beside(self.beside))
     }
 
@@ -276,11 +246,6 @@ impl Work {
         clip_grad: Option<f64>,
         hands: &Hands,
     ) -> Result<FitPlan, TrainError> {
-        let key_stage = match stage {
-            StageKind::Pretrain => Stage::Pretrain,
-            StageKind::Finetune => Stage::Finetune,
-            StageKind::Linprobe => Stage::Linprobe,
-        };
         Ok(FitPlan {
             stage,
             epochs: training.epochs,
@@ -297,7 +262,7 @@ impl Work {
             },
             clip_grad,
             keep,
-            key: Key { seed: self.plan.seed, stage: key_stage, epoch: 0 },
+            key: loaders::key(&self.plan, stage),
         })
     }
 }

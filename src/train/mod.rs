@@ -22,6 +22,7 @@ mod gallery;
 mod imported;
 mod jobs;
 mod linprobe;
+mod loaders;
 #[cfg(feature = "cuda")]
 mod nccl;
 mod pretrain;
@@ -58,6 +59,7 @@ pub use imported::load_optimizer;
 pub use jobs::Work;
 pub use jobs::optimizer;
 pub use linprobe::official_name as official_probe_name;
+pub use loaders::train_loader;
 pub use ranks::Rank;
 pub use ranks::Team;
 pub use reconstruct::Autoencoder;

@@ -176,6 +176,7 @@ mod tests {
     use crate::model::Mae;
     use crate::model::Precision;
     use crate::recipe::DataPlan;
+    use crate::recipe::Decode;
     use crate::recipe::Format;
     use crate::recipe::Promised;
     use crate::recipe::Threads;
@@ -213,6 +214,8 @@ mod tests {
             std: vec![0.229, 0.224, 0.225],
             class_map: None,
             workers: Threads::Auto,
+            decode: Decode::Exact,
+            max_bad_fraction: 0.0,
             promised: Promised::default(),
         }
     }

@@ -108,6 +108,20 @@ pub(super) fn row(
     })
 }
 
+/// What to say of an epoch that waited long for its data.
+pub(super) fn waited(row: &EpochRow, train_s: f64) -> Option<String> {
+    const SHARE: f64 = 0.05;
+    let share = row.data_wait_s / train_s.max(1e-9);
+    (share > SHARE && row.data_wait_s > 1.0).then(|| {
+        format!(
+            "epoch {} waited for data {:.0} % of its time: `mae bench data` shows what takes it; more data.workers, \
+             data.decode = \"fast\" or a smaller copy of the images (`mae data pack --short-side 256`) help",
+            row.epoch,
+            100.0 * share
+        )
+    })
+}
+
 pub(super) fn check_metrics(row: &EpochRow, job: &str) -> Result<(), TrainError> {
     match row.validation {
         Some(validation) if !validation.loss.is_finite() => Err(TrainError::NotFinite {

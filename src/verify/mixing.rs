@@ -6,6 +6,7 @@ use super::case::VerifyError;
 use super::report::Comparison;
 use crate::data::Batch;
 use crate::data::CropBox;
+use crate::data::Images;
 use crate::data::Mix;
 use crate::data::Targets;
 use crate::data::mix;
@@ -25,7 +26,7 @@ pub(super) fn mixup(case: &Case, out: &mut Comparison) -> Result<(), VerifyError
             return Err(case.error(format!("in.{i} is no batch of squares with labels.{i}")));
         }
         let mut batch = Batch {
-            images: case.floats(&format!("in.{i}"))?,
+            images: Images::Values(case.floats(&format!("in.{i}"))?),
             samples: vec![0; n],
             targets: Targets::Hard(labels),
         };
@@ -38,7 +39,8 @@ pub(super) fn mixup(case: &Case, out: &mut Comparison) -> Result<(), VerifyError
             ROUNDING,
         );
         let name = format!("out.{i}");
-        out.absolute(&name, &batch.images, &case.floats(&name)?, ROUNDING);
+        let Images::Values(values) = &batch.images else { unreachable!("they went in as values") };
+        out.absolute(&name, values, &case.floats(&name)?, ROUNDING);
         let Targets::Soft(targets) = &batch.targets else { unreachable!("a mix has soft targets") };
         let name = format!("targets.{i}");
         out.absolute(&name, targets, &case.floats(&name)?, ROUNDING);

@@ -19,6 +19,7 @@ use crate::data::read_picture;
 use crate::recipe::AugmentPlan;
 use crate::recipe::CropMode;
 use crate::recipe::DataPlan;
+use crate::recipe::Decode;
 use crate::recipe::Format;
 use crate::recipe::Promised;
 use crate::recipe::Threads;
@@ -80,6 +81,7 @@ fn cropped(case: &Case, picture: &Picture, item: &Fields) -> Result<Vec<f32>, Ve
         crop_scale: [0.5, 1.0],
         hflip: true,
         color_jitter: 0.0,
+        aug_repeats: 1,
     };
     let plan = plan(case, item.count("size")?)?;
     let transform = TrainTransform::new(&plan, &augment, CropRule::TenTries);
@@ -108,6 +110,8 @@ fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
         std: floats("std")?,
         class_map: None,
         workers: Threads::Count(1),
+        decode: Decode::Exact,
+        max_bad_fraction: 0.0,
         promised: Promised::default(),
     })
 }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use super::program::save_jpeg;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, RgbaImage};
 use mae::data::{
-    Batch, CropRule, DataError, EvalTransform, Labels, Loader, Mixup, Picture, Pixels, Split,
-    Targets, TrainTransform, open, transform_picture,
+    Batch, CropRule, DataError, EvalTransform, ImagesSlice, Labels, Loader, Mixup, Picture, Pixels,
+    Split, Stored, Targets, TrainTransform, open, picture, transform_picture,
 };
 use mae::random::{Key, Stage};
 use mae::recipe::{
-    AugmentPlan, CropMode, DataPlan, EraseMode, ErasingPlan, Format, MixupMode, MixupPlan,
+    AugmentPlan, CropMode, DataPlan, Decode, EraseMode, ErasingPlan, Format, MixupMode, MixupPlan,
     Promised, Threads,
 };
 use tempfile::TempDir;
@@ -32,6 +32,8 @@ fn plan(format: Format, path: &Path) -> DataPlan {
         std: vec![0.5; 3],
         class_map: None,
         workers: Threads::Auto,
+        decode: Decode::Exact,
+        max_bad_fraction: 0.0,
         promised: Promised::default(),
     }
 }
@@ -94,7 +96,7 @@ fn error_of(plan: &DataPlan, labels: Labels) -> String {
 }
 
 fn augment(crop_scale: [f64; 2], hflip: bool) -> AugmentPlan {
-    AugmentPlan { crop: CropMode::Resized, crop_scale, hflip, color_jitter: 0.0 }
+    AugmentPlan { crop: CropMode::Resized, crop_scale, hflip, color_jitter: 0.0, aug_repeats: 1 }
 }
 
 #[test]
@@ -171,12 +173,20 @@ impl Split for Slow {
         0
     }
 
-    fn read(&self, index: usize) -> Result<Picture, DataError> {
+    fn read<'a>(&self, index: usize, _: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         assert!(self.panics_at != Some(index), "picture {index} is bad");
         std::thread::sleep(Duration::from_millis(1));
         let pixels = Pixels::F32(vec![0.5; 16 * 16]);
-        Ok(Picture { width: 16, height: 16, channels: 1, pixels })
+        Ok(Stored::Picture(Picture { width: 16, height: 16, channels: 1, pixels }))
+    }
+
+    fn name(&self, index: usize) -> PathBuf {
+        format!("slow {index}").into()
+    }
+
+    fn holds_levels(&self) -> bool {
+        false
     }
 }
 
@@ -217,8 +227,8 @@ fn digits_are_resized_as_by_torch_and_nothing_else_touches_them() {
     assert_eq!((digits.facts.train_images, digits.facts.val_images), (1437, 360));
     assert_eq!(digits.class_names[9], "9");
     plan.input_size = 8;
-    let small = open(&plan, Labels::Needed).unwrap().train.read(5).unwrap();
-    let large = digits.train.read(5).unwrap();
+    let small = picture(&*open(&plan, Labels::Needed).unwrap().train, 5).unwrap();
+    let large = picture(&*digits.train, 5).unwrap();
     let (Pixels::F32(small), Pixels::F32(large)) = (&small.pixels, &large.pixels) else {
         panic!("digits are floats")
     };
@@ -238,7 +248,8 @@ fn digits_are_resized_as_by_torch_and_nothing_else_touches_them() {
     let batch = if place < 64 { batch } else { all(&loader, 1, place / 64).swap_remove(0) };
     let image = batch.shard(place % 64..place % 64 + 1).images;
     let normalized: Vec<f32> = large.iter().map(|v| (v - 0.5) / 0.5).collect();
-    assert_eq!(image, [&normalized[..], &normalized, &normalized].concat());
+    let expected = [&normalized[..], &normalized, &normalized].concat();
+    assert_eq!(image, ImagesSlice::Values(&expected));
 }
 
 #[test]
@@ -246,11 +257,15 @@ fn float_pictures_can_be_cropped_too() {
     let plan = plan(Format::Digits, Path::new(""));
     let augment = augment([0.5, 1.0], true);
     let transform = TrainTransform::new(&plan, &augment, CropRule::SingleTry);
-    let picture = open(&plan, Labels::Needed).unwrap().train.read(0).unwrap();
-    let image = transform.apply(&picture, &Key { epoch: 1, ..key() }, 0);
+    let train = open(&plan, Labels::Needed).unwrap().train;
+    let plain = EvalTransform::new(&plan).apply(&picture(&*train, 0).unwrap());
+    let loader = Loader::train(train, transform, None, 1437, Threads::Auto, key()).unwrap();
+    let batch = all(&loader, 1, 0).swap_remove(0);
+    let at = batch.samples.iter().position(|sample| *sample == 0).unwrap();
+    let ImagesSlice::Values(image) = batch.shard(at..at + 1).images else { panic!("floats") };
     assert_eq!(image.len(), 3 * 16 * 16);
     assert_eq!(image[..256], image[256..512], "channels stay equal");
-    assert_ne!(image, EvalTransform::new(&plan).apply(&picture));
+    assert_ne!(image, plain);
 }
 
 #[test]
@@ -267,7 +282,7 @@ fn class_folders_in_order_make_the_labels() {
     let data = open(&plan(Format::ImageFolder, dir.path()), Labels::Needed).unwrap();
     assert_eq!(data.class_names, ["a", "b"]);
     assert_eq!((0..3).map(|i| data.train.label(i)).collect::<Vec<_>>(), [0, 1, 1]);
-    let png = data.train.read(1).unwrap();
+    let png = picture(&*data.train, 1).unwrap();
     assert_eq!(png.pixels, Pixels::U8(photo(24).into_raw()));
     assert_eq!((data.facts.num_classes, data.facts.train_images, data.facts.val_images), (2, 3, 2));
 }
@@ -381,8 +396,8 @@ fn grey_models_get_luma_and_alpha_is_dropped() {
 fn synthetic_images_are_the_same_in_every_run_and_differ_between_splits() {
     let (first, second) =
         (open(&synthetic(), Labels::Needed).unwrap(), open(&synthetic(), Labels::Needed).unwrap());
-    assert_eq!(first.train.read(7).unwrap(), second.train.read(7).unwrap());
-    assert_ne!(first.train.read(7).unwrap(), first.val.unwrap().read(7).unwrap());
+    assert_eq!(picture(&*first.train, 7).unwrap(), picture(&*second.train, 7).unwrap());
+    assert_ne!(picture(&*first.train, 7).unwrap(), picture(&*first.val.unwrap(), 7).unwrap());
     assert_eq!(first.fingerprint, second.fingerprint);
 }
 

@@ -1,0 +1,103 @@
+//! The data pipeline alone: images per second of a stage's loader, and what its time goes into.
+
+use crate::data;
+use crate::data::Labels;
+use crate::data::LoadPart;
+use crate::data::LoadTimes;
+use crate::recipe::ResolvedPoint;
+use crate::recipe::StageKind;
+use crate::train;
+use crate::train::Stop;
+use crate::train::TrainError;
+use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Before the clock counts: files come into the system's cache, threads start.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// What a bench measured.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct DataBench {
+    pub stage: String,
+    pub decode: crate::recipe::Decode,
+    /// Loader threads; 0 is the caller's.
+    pub workers: usize,
+    pub batch_size: usize,
+    pub images_per_s: f64,
+    /// `images_per_s` by the threads that made them.
+    pub images_per_s_per_worker: f64,
+    pub images: usize,
+    pub ms_per_image: LoadSplit,
+    /// Memory of the process when the clock started and when it stopped.
+    pub memory_bytes: [Option<u64>; 2],
+}
+
+/// Milliseconds of a worker that an image takes.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct LoadSplit {
+    pub read: f64,
+    pub decode: f64,
+    pub resize: f64,
+    pub augment: f64,
+}
+
+/// Loads batches as `stage` of a recipe does for `seconds`, epochs repeated, and throws them away. `scratch` takes the names
+/// of bad files.
+pub fn bench_data(
+    point: &ResolvedPoint,
+    stage: StageKind,
+    seconds: f64,
+    scratch: &Path,
+    stop: &Stop,
+) -> Result<DataBench, TrainError> {
+    let plan = &point.plan;
+    let training = plan.training(stage).ok_or_else(|| TrainError::Setting {
+        problem: format!("--stage {stage}: the recipe has no [{stage}]"),
+        hint: "choose a stage that the recipe has".to_owned(),
+    })?;
+    let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
+    let data = data::open(&plan.data, labels)?;
+    let loader = train::train_loader(plan, &data, stage, scratch.join("bad_files.csv"))?;
+    let begin = Instant::now();
+    let mut counted: Option<(Instant, [Duration; 4], Option<u64>)> = None;
+    let mut images = 0;
+    for batch in (1..).flat_map(|epoch| loader.epoch(epoch, 0)) {
+        let batch = batch?;
+        if let Some((start, ..)) = &counted {
+            images += batch.len();
+            if start.elapsed().as_secs_f64() >= seconds || stop.requested() {
+                break;
+            }
+        } else if begin.elapsed() >= WARM_UP {
+            counted = Some((Instant::now(), sums(loader.times()), super::memory::of_process()));
+        } else if stop.requested() {
+            break;
+        }
+    }
+    let Some((start, before, memory)) = counted.filter(|_| images > 0) else {
+        return Err(TrainError::Setting {
+            problem: "stopped before a batch could be measured".to_owned(),
+            hint: "let it run for longer".to_owned(),
+        });
+    };
+    let images_per_s = images as f64 / start.elapsed().as_secs_f64();
+    let after = sums(loader.times());
+    let ms =
+        |part: usize| after[part].saturating_sub(before[part]).as_secs_f64() * 1e3 / images as f64;
+    Ok(DataBench {
+        stage: stage.to_string(),
+        decode: plan.data.decode,
+        workers: loader.workers(),
+        batch_size: training.batch_size,
+        images_per_s,
+        images_per_s_per_worker: images_per_s / loader.workers().max(1) as f64,
+        images,
+        ms_per_image: LoadSplit { read: ms(0), decode: ms(1), resize: ms(2), augment: ms(3) },
+        memory_bytes: [memory, super::memory::of_process()],
+    })
+}
+
+fn sums(times: &LoadTimes) -> [Duration; 4] {
+    [LoadPart::Read, LoadPart::Decode, LoadPart::Resize, LoadPart::Augment].map(|p| times.of(p))
+}

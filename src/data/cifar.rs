@@ -1,0 +1,156 @@
+//! CIFAR-10 and CIFAR-100 in their binary version: records of one or two labels and 32 x 32 pixels, plane after plane.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::error::DataError;
+use super::picture::{Picture, Pixels};
+use super::split::{Split, Stored};
+
+const SIDE: usize = 32;
+const PIXELS: usize = 3 * SIDE * SIDE;
+
+/// What tells the two data sets apart.
+pub(super) struct Layout {
+    /// The folder inside the archive that people download.
+    folder: &'static str,
+    train: &'static [&'static str],
+    test: &'static [&'static str],
+    /// Names of the classes, one a line.
+    names: &'static str,
+    /// Labels before the pixels; the last one is the class.
+    labels: usize,
+    classes: usize,
+    archive: &'static str,
+}
+
+pub(super) const CIFAR10: Layout = Layout {
+    folder: "cifar-10-batches-bin",
+    train: &[
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+    ],
+    test: &["test_batch.bin"],
+    names: "batches.meta.txt",
+    labels: 1,
+    classes: 10,
+    archive: "cifar-10-binary.tar.gz",
+};
+
+pub(super) const CIFAR100: Layout = Layout {
+    folder: "cifar-100-binary",
+    train: &["train.bin"],
+    test: &["test.bin"],
+    names: "fine_label_names.txt",
+    labels: 2,
+    classes: 100,
+    archive: "cifar-100-binary.tar.gz",
+};
+
+/// A whole data set, in memory.
+pub(super) struct Cifar {
+    pub(super) train: Arc<dyn Split>,
+    pub(super) val: Arc<dyn Split>,
+    pub(super) classes: Vec<String>,
+    pub(super) hash: Sha256,
+}
+
+/// Reads all files, from `path` or the archive's folder in it.
+pub(super) fn read(path: &Path, layout: &Layout) -> Result<Cifar, DataError> {
+    let inside = path.join(layout.folder);
+    let folder = if inside.is_dir() { inside } else { path.to_owned() };
+    let hint = || {
+        let (first, archive) = (layout.train[0], layout.archive);
+        format!(
+            "expected {first} and its companions there: data.path is the unpacked {archive}, the \"binary version\""
+        )
+    };
+    if !folder.join(layout.train[0]).is_file() {
+        return Err(DataError::layout(&folder, format!("no {}", layout.train[0]), hint()));
+    }
+    let mut hash = Sha256::new();
+    let mut split = |files: &[&str]| -> Result<Arc<dyn Split>, DataError> {
+        let mut records = Vec::new();
+        for name in files {
+            let file = folder.join(name);
+            let bytes = fs::read(&file).map_err(|e| DataError::unreadable(&file, e))?;
+            check(&file, &bytes, layout, &hint())?;
+            records.extend_from_slice(&bytes);
+        }
+        hash.update(&records);
+        Ok(Arc::new(Records { bytes: records, labels: layout.labels, folder: folder.clone() }))
+    };
+    let (train, val) = (split(layout.train)?, split(layout.test)?);
+    Ok(Cifar { train, val, classes: classes(&folder, layout), hash })
+}
+
+fn check(file: &Path, bytes: &[u8], layout: &Layout, hint: &str) -> Result<(), DataError> {
+    let record = layout.labels + PIXELS;
+    if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
+        let problem = format!("{} bytes are no whole number of records of {record}", bytes.len());
+        return Err(DataError::layout(file, problem, hint));
+    }
+    let labels = bytes.iter().skip(layout.labels - 1).step_by(record);
+    match labels.enumerate().find(|(_, label)| usize::from(**label) >= layout.classes) {
+        Some((place, label)) => {
+            let problem = format!(
+                "record {place} has label {label}, and there are {} classes",
+                layout.classes
+            );
+            Err(DataError::layout(file, problem, hint))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The names that come with the data; numbers where they are missing.
+fn classes(folder: &Path, layout: &Layout) -> Vec<String> {
+    let text = fs::read_to_string(folder.join(layout.names)).unwrap_or_default();
+    let names: Vec<String> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if names.len() == layout.classes {
+        return names;
+    }
+    (0..layout.classes).map(|class| class.to_string()).collect()
+}
+
+struct Records {
+    bytes: Vec<u8>,
+    labels: usize,
+    folder: PathBuf,
+}
+
+impl Records {
+    fn record(&self, index: usize) -> &[u8] {
+        let len = self.labels + PIXELS;
+        &self.bytes[index * len..(index + 1) * len]
+    }
+}
+
+impl Split for Records {
+    fn len(&self) -> usize {
+        self.bytes.len() / (self.labels + PIXELS)
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        u32::from(self.record(index)[self.labels - 1])
+    }
+
+    fn read<'a>(&self, index: usize, _: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
+        let planes = &self.record(index)[self.labels..];
+        let area = SIDE * SIDE;
+        let pixels = (0..area).flat_map(|at| [0, 1, 2].map(|c| planes[c * area + at])).collect();
+        let pixels = Pixels::U8(pixels);
+        Ok(Stored::Picture(Picture { width: SIDE, height: SIDE, channels: 3, pixels }))
+    }
+
+    fn name(&self, index: usize) -> PathBuf {
+        self.folder.join(format!("record {index}"))
+    }
+}

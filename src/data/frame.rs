@@ -1,0 +1,139 @@
+//! From a square picture to the values a model gets.
+
+use std::sync::Arc;
+
+use crate::recipe::DataPlan;
+
+use super::batch::{Images, Scale};
+use super::picture::{Picture, Pixels};
+
+/// The square that a model gets and the scale of its values.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    pub(super) input_size: usize,
+    pub(super) scale: Arc<Scale>,
+    /// The normalized value of each of the 256 levels, for each channel.
+    levels: Vec<[f32; 256]>,
+}
+
+impl Frame {
+    pub(super) fn new(plan: &DataPlan) -> Self {
+        let channels = plan.mean.iter().zip(&plan.std);
+        let levels = channels
+            .map(|(mean, std)| std::array::from_fn(|level| (level as f32 / 255.0 - mean) / std))
+            .collect();
+        let scale = Arc::new(Scale { mean: plan.mean.clone(), std: plan.std.clone() });
+        Self { input_size: plan.input_size, scale, levels }
+    }
+
+    /// The number of values of an image.
+    pub(super) fn len(&self) -> usize {
+        self.scale.mean.len() * self.input_size * self.input_size
+    }
+
+    /// Room for `images` images: whole levels, or normalized values.
+    pub(super) fn room(&self, images: usize, levels: bool) -> Images {
+        let len = images * self.len();
+        if levels {
+            Images::Levels(Vec::with_capacity(len), Arc::clone(&self.scale))
+        } else {
+            Images::Values(Vec::with_capacity(len))
+        }
+    }
+
+    /// Puts a picture of `input_size`, perhaps mirrored, behind `images`: `[C, H, W]`. A one-channel picture fills every
+    /// channel.
+    pub(super) fn push(&self, images: &mut Images, picture: &Picture, hflip: bool) {
+        for channel in 0..self.scale.mean.len() {
+            let from = if picture.channels == 1 { 0 } else { channel };
+            match (&mut *images, &picture.pixels) {
+                (Images::Levels(out, _), Pixels::U8(bytes)) => {
+                    push_plane(out, bytes, picture, from, hflip, |level| level);
+                }
+                (Images::Values(out), Pixels::U8(bytes)) => {
+                    let levels = &self.levels[channel];
+                    let value = |level: u8| levels[usize::from(level)];
+                    push_plane(out, bytes, picture, from, hflip, value);
+                }
+                (Images::Values(out), Pixels::F32(values)) => {
+                    let (mean, std) = (self.scale.mean[channel], self.scale.std[channel]);
+                    push_plane(out, values, picture, from, hflip, |value| (value - mean) / std);
+                }
+                (Images::Levels(..), Pixels::F32(_)) => {
+                    unreachable!("a split of levels holds no values")
+                }
+            }
+        }
+    }
+
+    /// Gives one picture's normalized values, `[C, H, W]`.
+    pub(super) fn normalize(&self, picture: &Picture, hflip: bool) -> Vec<f32> {
+        let mut values = Images::Values(Vec::with_capacity(self.len()));
+        self.push(&mut values, picture, hflip);
+        let Images::Values(values) = values else { unreachable!("values were asked for") };
+        values
+    }
+}
+
+/// Appends one channel of `[H, W, C]` values.
+fn push_plane<T: Copy, U>(
+    out: &mut Vec<U>,
+    values: &[T],
+    picture: &Picture,
+    channel: usize,
+    hflip: bool,
+    value: impl Fn(T) -> U,
+) {
+    for row in values.chunks_exact(picture.width * picture.channels) {
+        let row = row[channel..].iter().step_by(picture.channels).copied();
+        if hflip {
+            out.extend(row.rev().map(&value));
+        } else {
+            out.extend(row.map(&value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{Decode, Format, Promised, Threads};
+
+    fn frame() -> Frame {
+        Frame::new(&DataPlan {
+            format: Format::ImageFolder,
+            path: std::path::PathBuf::new(),
+            input_size: 2,
+            in_chans: 3,
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+            class_map: None,
+            workers: Threads::Auto,
+            decode: Decode::Exact,
+            max_bad_fraction: 0.0,
+            promised: Promised::default(),
+        })
+    }
+
+    fn picture() -> Picture {
+        Picture { width: 2, height: 2, channels: 3, pixels: Pixels::U8((0..12).collect()) }
+    }
+
+    #[test]
+    fn a_flip_mirrors_every_row_of_every_channel() {
+        let (plain, flipped) =
+            (frame().normalize(&picture(), false), frame().normalize(&picture(), true));
+        let mirrored: Vec<f32> = plain.chunks(2).flat_map(|row| [row[1], row[0]]).collect();
+        assert_eq!(flipped, mirrored);
+        let red = |level: f32| (level / 255.0 - 0.485) / 0.229;
+        assert_eq!(plain[..4], [red(0.0), red(3.0), red(6.0), red(9.0)]);
+    }
+
+    #[test]
+    fn levels_are_planes() {
+        let mut images = frame().room(1, true);
+        frame().push(&mut images, &picture(), false);
+        let Images::Levels(levels, _) = images else { panic!("levels were asked for") };
+        assert_eq!(levels, [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]);
+    }
+}

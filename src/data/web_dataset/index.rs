@@ -1,0 +1,127 @@
+//! What is where in a shard.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::data::error::DataError;
+use crate::data::image_folder::is_image_name;
+
+use super::label;
+
+/// The images of a shard.
+#[derive(Default)]
+pub(in crate::data) struct Shard {
+    pub(in crate::data) images: Vec<Image>,
+}
+
+/// One of them.
+pub(in crate::data) struct Image {
+    /// Of its bytes, in the shard.
+    pub(super) offset: u64,
+    pub(super) size: u64,
+    pub(super) label: Option<u32>,
+    pub(super) name: String,
+}
+
+/// The members of one name, while a shard is read.
+#[derive(Default)]
+struct Group {
+    key: String,
+    image: Option<Image>,
+    label: Option<u32>,
+}
+
+/// Reads the members' headers of all shards, on all cores. The first shard that is damaged is the error.
+pub(super) fn read_all(shards: &[PathBuf]) -> Result<Vec<Shard>, DataError> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(shards.len());
+    let next = AtomicUsize::new(0);
+    let read = || {
+        let mine = std::iter::from_fn(|| {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            shards.get(place).map(|path| (place, Shard::read(path)))
+        });
+        mine.collect::<Vec<_>>()
+    };
+    let mut all: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
+        workers
+            .into_iter()
+            .flat_map(|w| w.join().expect("reading headers does not panic"))
+            .collect()
+    });
+    all.sort_by_key(|(place, _)| *place);
+    all.into_iter().map(|(_, shard)| shard).collect()
+}
+
+impl Shard {
+    /// Reads the headers of one shard, and the small files that hold classes.
+    pub(in crate::data) fn read(path: &Path) -> Result<Self, DataError> {
+        let damaged = |e: std::io::Error| damaged(path, &e);
+        let file = File::open(path).map_err(|e| DataError::unreadable(path, e))?;
+        let length = file.metadata().map_err(|e| DataError::unreadable(path, e))?.len();
+        let mut archive = tar::Archive::new(file);
+        let (mut shard, mut group) = (Self::default(), Group::default());
+        for entry in archive.entries_with_seek().map_err(damaged)? {
+            let mut entry = entry.map_err(damaged)?;
+            if !entry.header().entry_type().is_file() {
+                continue;
+            }
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let (offset, size) = (entry.raw_file_position(), entry.size());
+            if offset.checked_add(size).is_none_or(|end| end > length) {
+                let problem = format!("the shard is cut short: it ends inside {name}");
+                return Err(DataError::layout(path, problem, HINT));
+            }
+            let (key, ending) = split_name(&name);
+            if key != group.key {
+                shard.end(std::mem::replace(&mut group, Group { key, ..Group::default() }));
+            }
+            if is_image_name(Path::new(&name)) {
+                group.image.get_or_insert(Image { offset, size, label: None, name });
+            } else if label::is_label(&ending) && size <= label::MAX_BYTES {
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).map_err(damaged)?;
+                let label = label::parse(&ending, &bytes)
+                    .map_err(|problem| DataError::layout(&path.join(&name), problem, HINT))?;
+                group.label = group.label.or(label);
+            }
+        }
+        shard.end(group);
+        Ok(shard)
+    }
+
+    fn end(&mut self, group: Group) {
+        if let Some(image) = group.image {
+            self.images.push(Image { label: group.label, ..image });
+        }
+    }
+}
+
+const HINT: &str = "fetch or pack the shard again, or delete it";
+
+fn damaged(path: &Path, error: &std::io::Error) -> DataError {
+    DataError::layout(path, format!("no whole tar file: {error}"), HINT)
+}
+
+/// A member's name up to the first dot after its folders, and what comes after that, in small letters.
+fn split_name(name: &str) -> (String, String) {
+    let start = name.rfind('/').map_or(0, |slash| slash + 1);
+    match name[start..].find('.') {
+        Some(dot) => (name[..start + dot].to_owned(), name[start + dot + 1..].to_lowercase()),
+        None => (name.to_owned(), String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_sample_is_what_comes_before_the_first_dot_of_the_file_name() {
+        let split = |name| super::split_name(name);
+        assert_eq!(split("a.b/c.d.JPG"), ("a.b/c".to_owned(), "d.jpg".to_owned()));
+        assert_eq!(split("0001.cls"), ("0001".to_owned(), "cls".to_owned()));
+        assert_eq!(split("README"), ("README".to_owned(), String::new()));
+    }
+}

@@ -1,0 +1,82 @@
+//! From a stage of the plan to the loader of its training images.
+
+use super::TrainError;
+use crate::data::BadFiles;
+use crate::data::CropRule;
+use crate::data::DataSet;
+use crate::data::Loader;
+use crate::data::Mixup;
+use crate::data::TrainTransform;
+use crate::random::Key;
+use crate::random::Stage;
+use crate::recipe::FinetunePlan;
+use crate::recipe::Plan;
+use crate::recipe::StageKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Gives the loader that a stage trains with; `bad_files` is the table that names the files that cannot be used.
+///
+/// Panics where the plan has no such stage.
+pub fn train_loader(
+    plan: &Plan,
+    data: &DataSet,
+    stage: StageKind,
+    bad_files: PathBuf,
+) -> Result<Loader, TrainError> {
+    let transform = |augment, rule| TrainTransform::new(&plan.data, augment, rule);
+    let missing = "the stage is part of the plan";
+    let (transform, mixup) = match stage {
+        StageKind::Pretrain => {
+            let pretrain = plan.pretrain.as_ref().expect(missing);
+            (transform(&pretrain.augment, CropRule::TenTries), None)
+        }
+        StageKind::Finetune => {
+            let finetune = plan.finetune.as_ref().expect(missing);
+            finetuning(
+                transform(&finetune.augment, CropRule::TenTries),
+                finetune,
+                data.facts.num_classes,
+            )
+        }
+        StageKind::Linprobe => {
+            let linprobe = plan.linprobe.as_ref().expect(missing);
+            (transform(&linprobe.augment, CropRule::SingleTry), None)
+        }
+    };
+    let batch_size = plan.training(stage).expect(missing).batch_size;
+    let key = key(plan, stage);
+    let split = Arc::clone(&data.train);
+    let bad_files = BadFiles::new(plan.data.max_bad_fraction, split.len(), bad_files);
+    let loader = Loader::train(split, transform, mixup, batch_size, plan.data.workers, key)?;
+    Ok(loader.past(Arc::new(bad_files)))
+}
+
+fn finetuning(
+    mut transform: TrainTransform,
+    plan: &FinetunePlan,
+    num_classes: usize,
+) -> (TrainTransform, Option<Mixup>) {
+    if let Some(policy) = &plan.rand_augment {
+        transform = transform.with_rand_augment(policy.clone());
+    }
+    if let Some(erasing) = &plan.erasing {
+        transform = transform.with_erasing(erasing.clone());
+    }
+    let mixup = plan.mixup.clone().map(|mixup| Mixup {
+        plan: mixup,
+        smoothing: plan.smoothing,
+        num_classes,
+    });
+    (transform, mixup)
+}
+
+/// Names the random numbers of a stage; its epoch is filled in.
+pub(super) fn key(plan: &Plan, stage: StageKind) -> Key {
+    let stage = match stage {
+        StageKind::Pretrain => Stage::Pretrain,
+        StageKind::Finetune => Stage::Finetune,
+        StageKind::Linprobe => Stage::Linprobe,
+    };
+    Key { seed: plan.seed, stage, epoch: 0 }
+}
