@@ -22,6 +22,8 @@ pub(super) enum CliError {
     Failed(String),
     #[error("interrupted; everything so far is saved: the same command goes on from here")]
     Interrupted,
+    #[error("interrupted before there was a result; nothing was written")]
+    Stopped,
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
 }
@@ -32,7 +34,7 @@ impl CliError {
             Self::Recipe(_) | Self::Usage(_) => 2,
             Self::Train(error) if error.is_input() => 2,
             Self::Train(_) | Self::Failed(_) | Self::Output(_) => 1,
-            Self::Interrupted => 130,
+            Self::Interrupted | Self::Stopped => 130,
         }
     }
 }

@@ -72,6 +72,6 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             "top-1 {:.2} %, top-5 {:.2} %, loss {:.5} on {} images",
             metrics.top1, metrics.top5, metrics.loss, metrics.images
         ))?),
-        Evaluated::Nothing | Evaluated::Stopped => Err(CliError::Interrupted),
+        Evaluated::Nothing | Evaluated::Stopped => Err(CliError::Stopped),
     }
 }

@@ -7,6 +7,7 @@ mod bench;
 mod checkpoint_args;
 mod compare;
 mod convert;
+mod data;
 mod error;
 mod eval;
 mod output;
@@ -53,6 +54,8 @@ enum Command {
     #[command(subcommand)]
     Bench(bench::Bench),
     Convert(convert::Args),
+    #[command(subcommand)]
+    Data(data::Data),
     Report(report::Args),
     Verify(verify::Args),
     Schema(schema::Args),
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Data(args) => data::run(args),
         Command::Report(args) => report::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Schema(args) => schema::run(args),

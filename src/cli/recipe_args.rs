@@ -58,6 +58,12 @@ pub(super) fn resolve(
     Ok(resolved)
 }
 
+/// As [`resolve`], of a text that stands for the recipe at `path`.
+pub(super) fn resolve_text(path: &Path, text: &str, set: &[String]) -> Result<Resolved, CliError> {
+    let options = Options { missing_data: Missing::Refuse, gpus: train::count_gpus };
+    Ok(recipe::resolve_text(path, text, &[], set, &options)?)
+}
+
 /// The environment, without the variable that is the log's.
 fn environment() -> Vec<(String, String)> {
     std::env::vars_os()

@@ -57,14 +57,39 @@ pub(super) struct Found {
 
 /// Finds the data of `plan` and checks it against the counts that the recipe promises. Decodes nothing.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
-    let found = match plan.format {
+    data_set(plan, find(plan, labels)?)
+}
+
+/// As [`open`], but what is damaged or missing is left out where there is something else, and told.
+pub(super) fn open_past_damage(plan: &DataPlan) -> Result<(DataSet, Vec<DataError>), DataError> {
+    let first = match open(plan, Labels::Needed) {
+        Ok(data) => return Ok((data, Vec::new())),
+        Err(error) => error,
+    };
+    if plan.format == Format::WebDataset {
+        let (found, problems) = web_dataset::find_past_damage(plan)?;
+        let problems = if problems.is_empty() { vec![first] } else { problems };
+        return Ok((data_set(plan, found)?, problems));
+    }
+    match open(plan, Labels::Unneeded) {
+        Ok(data) => Ok((data, vec![first])),
+        Err(error) => Err(error),
+    }
+}
+
+/// Finds the data of `plan`, and checks that it is laid out as its format is.
+pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
+    Ok(match plan.format {
         Format::Digits => open_digits(plan),
         Format::Synthetic => open_synthetic(plan),
         Format::ImageFolder => open_image_folder(plan, labels)?,
         Format::WebDataset => web_dataset::find(plan, labels)?,
         Format::Cifar10 => open_cifar(plan, &cifar::CIFAR10)?,
         Format::Cifar100 => open_cifar(plan, &cifar::CIFAR100)?,
-    };
+    })
+}
+
+fn data_set(plan: &DataPlan, found: Found) -> Result<DataSet, DataError> {
     let facts = check_promises(plan, &found)?;
     Ok(DataSet {
         class_names: readable_names(&found.classes, plan.class_map.as_deref())?,
@@ -270,7 +295,7 @@ fn check_promises(plan: &DataPlan, found: &Found) -> Result<DataFacts, DataError
     Ok(DataFacts { num_classes, train_images: found.train.len(), val_images })
 }
 
-fn hex(hash: Sha256) -> String {
+pub(super) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes any text");
         text

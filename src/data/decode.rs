@@ -84,14 +84,14 @@ impl<'a> Opened<'a> {
         match self {
             Self::Jpeg(jpeg, colour) => {
                 let decoded = jpeg.region(crop).map_err(undecodable)?;
-                Ok(alone(from_jpeg(decoded, colour)))
+                Ok(from_jpeg(decoded, colour))
             }
             Self::Picture(picture) => Ok((picture, crop)),
         }
     }
 
-    /// As [`Self::around`], approximately: a JPEG is decoded smaller where the crop keeps at least `side` pixels in width and
-    /// height.
+    /// As [`Self::around`], but a JPEG is decoded in 1/8, 1/4 or 1/2 of its size where the crop keeps at least `side`
+    /// pixels in width and height.
     pub(super) fn fast_around(
         self,
         crop: CropBox,
@@ -99,32 +99,40 @@ impl<'a> Opened<'a> {
     ) -> Result<(Picture, CropBox), String> {
         let Self::Jpeg(jpeg, colour) = self else { return self.around(crop) };
         let fits = |shrink: &usize| crop.width.min(crop.height) >= shrink * side;
-        let shrink = [8, 4, 2].into_iter().find(fits).unwrap_or(1);
-        let decoded = jpeg.fast_region(crop, shrink).map_err(undecodable)?;
-        Ok(alone(from_jpeg(decoded, colour)))
+        let decoded = match [8, 4, 2].into_iter().find(fits) {
+            Some(shrink) => jpeg.small_region(crop, shrink),
+            None => jpeg.region(crop),
+        };
+        Ok(from_jpeg(decoded.map_err(undecodable)?, colour))
     }
 
     /// Decodes all of it.
     pub(super) fn whole(self) -> Result<Picture, String> {
-        let (width, height) = self.size();
-        let (picture, _) = self.around(CropBox { top: 0, left: 0, height, width })?;
-        Ok(picture)
+        Ok(self.whole_and_warning()?.0)
+    }
+
+    /// Decodes all of it; gives beside it what is wrong with a file that is decoded as far as it goes.
+    pub(super) fn whole_and_warning(self) -> Result<(Picture, Option<String>), String> {
+        match self {
+            Self::Jpeg(jpeg, colour) => {
+                let (width, height) = jpeg.size();
+                let all = CropBox { top: 0, left: 0, height, width };
+                let mut decoded = jpeg.region(all).map_err(undecodable)?;
+                let warning = decoded.warning.take();
+                Ok((from_jpeg(decoded, colour).0, warning))
+            }
+            Self::Picture(picture) => Ok((picture, None)),
+        }
     }
 }
 
-/// A picture that is the crop, all of it.
-fn alone(picture: Picture) -> (Picture, CropBox) {
-    let whole = picture.whole();
-    (picture, whole)
-}
-
-fn from_jpeg(decoded: Decoded, colour: Colour) -> Picture {
-    let Decoded { width, height, pixels, .. } = decoded;
+fn from_jpeg(decoded: Decoded, colour: Colour) -> (Picture, CropBox) {
+    let Decoded { width, height, pixels, crop, .. } = decoded;
     let (channels, levels) = match colour {
         Colour::Rgb => (3, pixels),
         Colour::Grey => (1, luma(&pixels)),
     };
-    Picture { width, height, channels, pixels: Pixels::U8(levels) }
+    (Picture { width, height, channels, pixels: Pixels::U8(levels) }, crop)
 }
 
 fn undecodable(problem: impl fmt::Display) -> String {

@@ -6,6 +6,7 @@ use crate::recipe::DataPlan;
 
 use super::batch::{Images, Scale};
 use super::picture::{Picture, Pixels};
+use super::simd::vectorized;
 
 /// The square that a model gets and the scale of its values.
 #[derive(Debug, Clone)]
@@ -44,6 +45,11 @@ impl Frame {
     /// Puts a picture of `input_size`, perhaps mirrored, behind `images`: `[C, H, W]`. A one-channel picture fills every
     /// channel.
     pub(super) fn push(&self, images: &mut Images, picture: &Picture, hflip: bool) {
+        if let (Images::Levels(out, _), Pixels::U8(bytes), 3) =
+            (&mut *images, &picture.pixels, picture.channels)
+        {
+            return push_planes(out, bytes, picture.width, hflip);
+        }
         for channel in 0..self.scale.mean.len() {
             let from = if picture.channels == 1 { 0 } else { channel };
             match (&mut *images, &picture.pixels) {
@@ -72,6 +78,29 @@ impl Frame {
         self.push(&mut values, picture, hflip);
         let Images::Values(values) = values else { unreachable!("values were asked for") };
         values
+    }
+}
+
+/// Appends the planes of `[H, W, 3]` levels, as [`push_plane`] would one after the other.
+fn push_planes(out: &mut Vec<u8>, levels: &[u8], width: usize, hflip: bool) {
+    let (start, area) = (out.len(), levels.len() / 3);
+    out.resize(start + 3 * area, 0);
+    let (red, rest) = out[start..].split_at_mut(area);
+    let (green, blue) = rest.split_at_mut(area);
+    deinterleave(levels, red, green, blue);
+    if hflip {
+        let planes = [red, green, blue].into_iter();
+        planes.flat_map(|plane| plane.chunks_exact_mut(width)).for_each(<[u8]>::reverse);
+    }
+}
+
+vectorized! {
+    /// Takes pixels of three channels apart.
+    fn deinterleave(pixels: &[u8], red: &mut [u8], green: &mut [u8], blue: &mut [u8]) {
+        let pixels = pixels.as_chunks::<3>().0;
+        for (((pixel, red), green), blue) in pixels.iter().zip(red).zip(green).zip(blue) {
+            [*red, *green, *blue] = *pixel;
+        }
     }
 }
 
@@ -131,9 +160,11 @@ mod tests {
 
     #[test]
     fn levels_are_planes() {
-        let mut images = frame().room(1, true);
+        let mut images = frame().room(2, true);
         frame().push(&mut images, &picture(), false);
+        frame().push(&mut images, &picture(), true);
         let Images::Levels(levels, _) = images else { panic!("levels were asked for") };
-        assert_eq!(levels, [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]);
+        assert_eq!(levels[..12], [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]);
+        assert_eq!(levels[12..], [3, 0, 9, 6, 4, 1, 10, 7, 5, 2, 11, 8]);
     }
 }

@@ -15,7 +15,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use mozjpeg_sys::{
-    J_COLOR_SPACE, J_DCT_METHOD, jpeg_common_struct, jpeg_create_decompress, jpeg_crop_scanline,
+    J_COLOR_SPACE, jpeg_common_struct, jpeg_create_decompress, jpeg_crop_scanline,
     jpeg_decompress_struct, jpeg_destroy_decompress, jpeg_error_mgr, jpeg_mem_src,
     jpeg_read_header, jpeg_read_scanlines, jpeg_skip_scanlines, jpeg_start_decompress,
     jpeg_std_error,
@@ -43,11 +43,14 @@ struct State {
     warning: Option<String>,
 }
 
-/// Pixels in RGB, `[H, W, 3]`.
+/// A rectangle in RGB, with a margin on its sides.
 pub(super) struct Decoded {
     pub(super) width: usize,
     pub(super) height: usize,
+    /// `[H, W, 3]`.
     pub(super) pixels: Vec<u8>,
+    /// Where the rectangle is.
+    pub(super) crop: CropBox,
     /// What the library found wrong with the data and went on from, the first of it.
     pub(super) warning: Option<String>,
 }
@@ -83,19 +86,18 @@ impl<'a> Jpeg<'a> {
     /// Decodes the pixels of a rectangle inside the picture.
     pub(super) fn region(mut self, crop: CropBox) -> Result<Decoded, String> {
         let state = &mut *self.state;
-        let pixels = caught(|| read(&mut state.decompress, crop))?;
-        let CropBox { width, height, .. } = crop;
-        Ok(Decoded { width, height, pixels, warning: self.state.warning.take() })
+        let (pixels, width, left) = caught(|| read(&mut state.decompress, crop))?;
+        let CropBox { height, .. } = crop;
+        let crop = CropBox { top: 0, left, ..crop };
+        Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
     }
 
-    /// Decodes a rectangle in 1/2, 1/4 or 1/8 of its size, by approximate arithmetic: it gets `shrink` times smaller, rounded
-    /// up to whole pixels. `shrink` is 1, 2, 4 or 8.
-    pub(super) fn fast_region(mut self, crop: CropBox, shrink: usize) -> Result<Decoded, String> {
+    /// Decodes a rectangle `shrink` times smaller, 2, 4 or 8: from the lower frequencies alone. Its edges go out to whole
+    /// pixels.
+    pub(super) fn small_region(mut self, crop: CropBox, shrink: usize) -> Result<Decoded, String> {
         let header = &mut self.state.decompress;
-        header.dct_method = J_DCT_METHOD::JDCT_IFAST;
-        header.do_fancy_upsampling = 0;
-        header.scale_num = 8 / shrink as u32;
-        header.scale_denom = 8;
+        header.scale_num = 1;
+        header.scale_denom = shrink as u32;
         let (top, left) = (crop.top / shrink, crop.left / shrink);
         let height = (crop.top + crop.height).div_ceil(shrink) - top;
         let width = (crop.left + crop.width).div_ceil(shrink) - left;
@@ -110,8 +112,9 @@ impl Drop for Jpeg<'_> {
     }
 }
 
-/// Reads a rectangle of the output, which may be scaled.
-fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> Vec<u8> {
+/// Reads the rows of a rectangle of the output, which may be scaled, each with a margin; gives how wide they are, and where in
+/// them the rectangle begins.
+fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usize, usize) {
     let inks =
         matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);
     decompress.out_color_space =
@@ -128,19 +131,15 @@ fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> Vec<u8> {
         if crop.top > 0 {
             jpeg_skip_scanlines(decompress, crop.top as u32);
         }
-        let mut row = vec![0; decompress.output_width as usize * channels];
-        let start = (crop.left - first as usize) * channels;
-        let mut pixels = Vec::with_capacity(crop.height * crop.width * 3);
-        for _ in 0..crop.height {
+        let width = decompress.output_width as usize;
+        let mut pixels = vec![0; crop.height * width * channels];
+        for row in pixels.chunks_exact_mut(width * channels) {
             jpeg_read_scanlines(decompress, [row.as_mut_ptr()].as_mut_ptr(), 1);
-            let row = &row[start..start + crop.width * channels];
-            if inks {
-                pixels.extend(row.as_chunks().0.iter().copied().flat_map(rgb_of_inks));
-            } else {
-                pixels.extend_from_slice(row);
-            }
         }
-        pixels
+        if inks {
+            pixels = pixels.as_chunks().0.iter().copied().flat_map(rgb_of_inks).collect();
+        }
+        (pixels, width, crop.left - first as usize)
     }
 }
 
@@ -150,6 +149,25 @@ fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
         let product = u32::from(255 - ink) * u32::from(k) + 128;
         k - ((product + (product >> 8)) >> 8) as u8
     })
+}
+
+/// Encodes RGB levels, `[H, W, 3]`; `quality` is 1 to 100.
+pub(super) fn encode(
+    levels: &[u8],
+    width: usize,
+    height: usize,
+    quality: u8,
+) -> Result<Vec<u8>, String> {
+    caught(|| -> std::io::Result<Vec<u8>> {
+        let mut jpeg = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
+        jpeg.set_fastest_defaults();
+        jpeg.set_quality(f32::from(quality));
+        jpeg.set_size(width, height);
+        let mut jpeg = jpeg.start_compress(Vec::new())?;
+        jpeg.write_scanlines(levels)?;
+        jpeg.finish()
+    })?
+    .map_err(|error| error.to_string())
 }
 
 /// The library's errors arrive as an unwinding, which runs no panic hook.
@@ -189,4 +207,77 @@ fn message(common: &mut jpeg_common_struct) -> String {
     }
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
     String::from_utf8_lossy(&text[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A picture of many frequencies, encoded with colours in `sampling` and perhaps progressively.
+    fn encoded(width: usize, height: usize, sampling: (u8, u8), progressive: bool) -> Vec<u8> {
+        let mut jpeg = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
+        jpeg.set_fastest_defaults();
+        jpeg.set_size(width, height);
+        jpeg.set_chroma_sampling_pixel_sizes(sampling, sampling);
+        if progressive {
+            jpeg.set_progressive_mode();
+        }
+        let mut jpeg = jpeg.start_compress(Vec::new()).unwrap();
+        let level = |i: usize| ((i * i) % 251 + (i * 7) % 5) as u8;
+        let pixels: Vec<u8> = (0..width * height * 3).map(level).collect();
+        jpeg.write_scanlines(&pixels).unwrap();
+        jpeg.finish().unwrap()
+    }
+
+    fn pixels(decoded: &Decoded) -> Vec<u8> {
+        let CropBox { top, left, width, height } = decoded.crop;
+        let rows = decoded.pixels.chunks_exact(decoded.width * 3).skip(top).take(height);
+        rows.flat_map(|row| &row[left * 3..(left + width) * 3]).copied().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn a_rectangle_has_the_pixels_of_the_whole(
+            (width, height) in (1usize..150, 1usize..150),
+            (x, y, w, h) in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0),
+            sampling in prop::sample::select(vec![(1, 1), (2, 1), (1, 2), (2, 2)]),
+            progressive in any::<bool>(),
+        ) {
+            let bytes = encoded(width, height, sampling, progressive);
+            let part = |of: usize, share: f64| (of as f64 * share) as usize;
+            let (left, top) = (part(width, x), part(height, y));
+            let crop = CropBox {
+                top,
+                left,
+                height: 1 + part(height - top - 1, h),
+                width: 1 + part(width - left - 1, w),
+            };
+            let all = CropBox { top: 0, left: 0, height, width };
+            let whole = Jpeg::open(&bytes).unwrap().region(all).unwrap();
+            let rows = whole.pixels.chunks_exact(width * 3).skip(top).take(crop.height);
+            let expected: Vec<u8> =
+                rows.flat_map(|row| &row[left * 3..(left + crop.width) * 3]).copied().collect();
+            let found = Jpeg::open(&bytes).unwrap().region(crop).unwrap();
+            prop_assert!(pixels(&found) == expected, "{crop:?}");
+            for shrink in [2, 4, 8] {
+                let small = Jpeg::open(&bytes).unwrap().small_region(crop, shrink).unwrap();
+                prop_assert!(small.crop.width >= crop.width / shrink);
+                prop_assert!(small.crop.width <= crop.width / shrink + 2);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_the_librarys_words() {
+        let bytes = encoded(64, 64, (2, 2), false);
+        let error = Jpeg::open(&bytes[..20]).err().unwrap();
+        assert!(!error.is_empty());
+        let all = CropBox { top: 0, left: 0, height: 64, width: 64 };
+        assert_eq!(Jpeg::open(&bytes).unwrap().region(all).unwrap().warning, None);
+        let cut = Jpeg::open(&bytes[..bytes.len() / 2]).unwrap().region(all).unwrap();
+        assert!(cut.warning.unwrap().contains("Premature end"));
+    }
 }

@@ -26,6 +26,7 @@
 
 mod bad_files;
 mod batch;
+mod check;
 mod cifar;
 mod class_names;
 mod color_jitter;
@@ -42,9 +43,11 @@ mod image_folder;
 mod jpeg;
 mod loader;
 mod mixup;
+mod pack;
 mod picture;
 mod rand_augment;
 mod resize;
+mod simd;
 mod split;
 mod synthetic;
 mod times;
@@ -54,6 +57,7 @@ mod workers;
 
 pub use bad_files::BadFiles;
 pub use batch::{Batch, Images, ImagesSlice, Scale, Shard, Targets, TargetsSlice};
+pub use check::{Checked, CheckedSplit, check};
 pub use class_names::imagenet1k_names;
 pub use crop::{CropRule, random_resized_crop};
 pub use dataset::{DataSet, Labels, open, transform_picture};
@@ -63,8 +67,10 @@ pub use error::DataError;
 pub use evaluation::EvalTransform;
 pub use loader::{Epoch, Loader, picture};
 pub use mixup::{Mix, Mixup, mix};
+pub use pack::{PackOptions, Packing, pack};
 pub use picture::{CropBox, Picture, Pixels};
 pub use rand_augment::{Interpolation, Op, RandAugment, Rgb};
 pub use split::{Split, Stored};
 pub use times::{LoadPart, LoadTimes};
 pub use transform::{Augmentation, Cut, TrainTransform};
+pub use web_dataset::Reencoded;

@@ -2,8 +2,6 @@
 
 mod levels;
 
-use std::borrow::Cow;
-
 use fast_image_resize::images::TypedImage;
 use fast_image_resize::pixels::{F32, F32x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
@@ -18,21 +16,10 @@ use levels::Source;
 pub(super) fn bicubic(picture: &Picture, crop: CropBox, width: usize, height: usize) -> Picture {
     let channels = picture.channels;
     let pixels = match &picture.pixels {
-        Pixels::U8(levels) => {
-            let levels = inside(levels, picture, crop);
-            Pixels::U8(resize_levels(&levels, channels, crop, width, height))
-        }
+        Pixels::U8(levels) => Pixels::U8(resize_levels(levels, picture, crop, [width, height])),
         Pixels::F32(values) => Pixels::F32(resize(values, picture, crop, [width, height])),
     };
     Picture { width, height, channels, pixels }
-}
-
-/// The values inside `crop`, `[H, W, C]`.
-fn inside<'a>(levels: &'a [u8], picture: &Picture, crop: CropBox) -> Cow<'a, [u8]> {
-    if crop == picture.whole() {
-        return Cow::Borrowed(levels);
-    }
-    Cow::Owned(rows(levels, picture, crop).flatten().copied().collect())
 }
 
 fn rows<'a, T>(
@@ -46,17 +33,14 @@ fn rows<'a, T>(
     rows.map(move |row| &row[columns.clone()])
 }
 
-fn resize_levels(
-    pixels: &[u8],
-    channels: usize,
-    CropBox { width, height, .. }: CropBox,
-    to_width: usize,
-    to_height: usize,
-) -> Vec<u8> {
-    let vertical_first = vertical_first([width, height], [to_width, to_height]);
-    match channels {
-        1 => Source::<1> { width, height, pixels }.resize::<1>(to_width, to_height, vertical_first),
-        3 => Source::<3> { width, height, pixels }.resize::<4>(to_width, to_height, vertical_first),
+fn resize_levels(levels: &[u8], picture: &Picture, crop: CropBox, to: [usize; 2]) -> Vec<u8> {
+    let CropBox { width, height, .. } = crop;
+    let vertical_first = vertical_first([width, height], to);
+    let stride = picture.width * picture.channels;
+    let pixels = &levels[crop.top * stride + crop.left * picture.channels..];
+    match picture.channels {
+        1 => Source::<1> { width, height, stride, pixels }.resize::<1>(to, vertical_first),
+        3 => Source::<3> { width, height, stride, pixels }.resize::<4>(to, vertical_first),
         _ => unreachable!("photographs are grey or RGB"),
     }
 }

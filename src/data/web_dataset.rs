@@ -43,11 +43,11 @@ pub(super) struct Packed {
 
 /// How images were made smaller.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Reencoded {
+pub struct Reencoded {
     /// The most pixels of the shorter side.
-    pub(super) short_side: usize,
+    pub short_side: usize,
     /// Of the JPEG files, 1 to 100.
-    pub(super) quality: u8,
+    pub quality: u8,
 }
 
 impl std::fmt::Display for Reencoded {
@@ -85,6 +85,19 @@ impl Layout {
 
 /// Finds the shards of `plan` and makes their index.
 pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
+    let (found, problems) = find_with(plan, labels)?;
+    match problems.into_iter().next() {
+        Some(problem) => Err(problem),
+        None => Ok(found),
+    }
+}
+
+/// As [`find`] without labels, but damaged shards are left out, and told.
+pub(super) fn find_past_damage(plan: &DataPlan) -> Result<(Found, Vec<DataError>), DataError> {
+    find_with(plan, Labels::Unneeded)
+}
+
+fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>), DataError> {
     let colour = dataset::colour(plan)?;
     if !plan.path.is_dir() {
         return Err(DataError::layout(&plan.path, "no such folder (data.path)", HINT));
@@ -96,31 +109,28 @@ pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> 
             return Err(DataError::layout(&plan.path, format!("no shards for {what}"), HINT));
         }
     }
-    let train = WebDataset::open(layout.train, colour)?;
-    let val =
-        if layout.val.is_empty() { None } else { Some(WebDataset::open(layout.val, colour)?) };
-    let both = || std::iter::once(&train).chain(&val);
+    let mut problems = Vec::new();
+    let train = WebDataset::open(layout.train, colour, &mut problems);
+    let has_val = !layout.val.is_empty();
+    let val = has_val.then(|| WebDataset::open(layout.val, colour, &mut problems));
     if train.is_empty() {
-        return Err(DataError::layout(&plan.path, "no images in the shards for training", HINT));
+        let problem = DataError::layout(&plan.path, "no images in the shards for training", HINT);
+        return Err(problems.into_iter().next().unwrap_or(problem));
     }
+    let both = || std::iter::once(&train).chain(&val);
     let unlabelled = both().find_map(WebDataset::unlabelled);
     if let (Labels::Needed, Some(image)) = (labels, &unlabelled) {
         let hint =
             "expected a whole number in a .cls file of the same name, or as `label` in a .json one";
         return Err(DataError::layout(image, "this image has no class", hint));
     }
-    let found = both().map(WebDataset::classes).max().unwrap_or(0);
-    let classes = if unlabelled.is_some() { Vec::new() } else { classes(plan, found)? };
+    let number = both().map(WebDataset::classes).max().unwrap_or(0);
+    let classes = if unlabelled.is_some() { Vec::new() } else { classes(plan, number)? };
     let mut hash = Sha256::new();
     both().for_each(|split| split.hash_into(&mut hash));
     let note = note(&plan.path)?;
-    Ok(Found {
-        train: Arc::new(train),
-        val: val.map(|val| Arc::new(val) as Arc<dyn Split>),
-        classes,
-        hash,
-        note,
-    })
+    let val = val.map(|val| Arc::new(val) as Arc<dyn Split>);
+    Ok((Found { train: Arc::new(train), val, classes, hash, note }, problems))
 }
 
 /// The classes' own names: those that were packed with the shards, or numbers.
@@ -185,19 +195,22 @@ struct Sample {
 }
 
 impl WebDataset {
-    /// Makes the index of `shards`. The first that is damaged is the error.
-    fn open(shards: Vec<PathBuf>, colour: Colour) -> Result<Self, DataError> {
+    /// Makes the index of `shards`. Damaged ones are left out, and added to `problems`.
+    fn open(shards: Vec<PathBuf>, colour: Colour, problems: &mut Vec<DataError>) -> Self {
         let mut samples = Vec::new();
-        for (number, shard) in index::read_all(&shards)?.into_iter().enumerate() {
-            samples.extend(shard.images.into_iter().map(|image| Sample {
-                shard: number as u32,
-                offset: image.offset,
-                size: image.size,
-                label: image.label,
-                name: image.name.into(),
-            }));
+        for (number, shard) in index::read_all(&shards).into_iter().enumerate() {
+            match shard {
+                Ok(images) => samples.extend(images.into_iter().map(|image| Sample {
+                    shard: number as u32,
+                    offset: image.offset,
+                    size: image.size,
+                    label: image.label,
+                    name: image.name.into(),
+                })),
+                Err(problem) => problems.push(problem),
+            }
         }
-        Ok(Self { shards, samples, colour })
+        Self { shards, samples, colour }
     }
 
     /// The first image without a class.

@@ -251,7 +251,7 @@ pub struct AugmentPlan {
 pub enum Decode {
     /// To the pixels that Pillow and torchvision give.
     Exact,
-    /// By approximate arithmetic, and smaller where the crop is large enough.
+    /// In 1/8, 1/4 or 1/2 of the size where the crop is large enough; elsewhere exactly.
     Fast,
 }
 

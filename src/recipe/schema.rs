@@ -79,8 +79,8 @@ pub struct Data {
     /// Loader threads; no part of a run's identity.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub workers: Option<Or<Auto, usize>>,
-    /// How JPEG files are decoded for training: "exact" gives the pixels of Pillow and torchvision; "fast" is approximate, and
-    /// decodes in 1/2, 1/4 or 1/8 of the size where the crop is large enough. Evaluation is always exact.
+    /// How JPEG files are decoded for training: "exact" gives the pixels of Pillow and torchvision; "fast" decodes
+    /// in 1/8, 1/4 or 1/2 of the size, where the crop still has `input_size` pixels on each side then. Evaluation is always exact.
     pub decode: Option<Decode>,
     /// Share of the training files that may turn out to be bad: another image takes the place of each, and
     /// `bad_files.csv` names it. One more stops the run; no part of a run's identity.

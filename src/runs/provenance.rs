@@ -19,6 +19,9 @@ pub struct Provenance {
     pub threads: usize,
     pub seed: u64,
     pub data_fingerprint: String,
+    /// What was done to the images before, as making them smaller; empty where nothing is known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub data_note: String,
     /// Seconds since 1970, of this start and of the end; `None` while it runs.
     pub started_unix_s: u64,
     pub finished_unix_s: Option<u64>,

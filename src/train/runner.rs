@@ -98,6 +98,9 @@ impl Runner<'_> {
         for note in &device.notes {
             (self.observer)(Event::Notice { job: "device", text: note });
         }
+        if let Some(note) = &data.note {
+            (self.observer)(Event::Notice { job: "data", text: note });
+        }
         let path = self.path(point);
         let comes = self.whole_pretraining_before(index, all, &data)?;
         let jobs = self.jobs(plan, &data, &path, comes.is_some())?;
@@ -289,6 +292,7 @@ impl Runner<'_> {
             threads: device.threads,
             seed: plan.seed,
             data_fingerprint: data.fingerprint.clone(),
+            data_note: data.note.clone().unwrap_or_default(),
             started_unix_s: now_unix_s(),
             finished_unix_s: None,
         }

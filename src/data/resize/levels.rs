@@ -4,34 +4,47 @@
 //! Both axes are one kernel, which adds up weighted rows. For the horizontal one a few rows at a time are turned, so that a
 //! column of pixels becomes a row of bytes.
 
+use crate::data::simd::vectorized;
+
 /// Fraction bits of a weight, Pillow's.
 const FRACTION: u32 = 22;
+/// What rounds a sum to the nearest level.
+const HALF: i32 = 1 << (FRACTION - 1);
 /// Bytes that the kernel adds up at a time: the registers of an AVX2 machine.
 const BLOCK: usize = 32;
 
-/// A picture of bytes in `C` channels, `[H, W, C]`.
+/// A picture of bytes in `C` channels, perhaps inside a wider one.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a, const C: usize> {
     pub(super) width: usize,
     pub(super) height: usize,
+    /// Bytes from a row to the next.
+    pub(super) stride: usize,
+    /// From its first pixel on.
     pub(super) pixels: &'a [u8],
 }
 
-impl<const C: usize> Source<'_, C> {
-    /// Gives it resized to `width` x `height`. `LANE` bytes hold a pixel while it is turned: `C`, or a little more.
+impl<'a, const C: usize> Source<'a, C> {
+    /// Gives `[H, W, C]` resized to a width and height. `LANE` bytes hold a pixel while it is turned: `C`, or a little more.
     pub(super) fn resize<const LANE: usize>(
         self,
-        width: usize,
-        height: usize,
+        [width, height]: [usize; 2],
         vertical_first: bool,
     ) -> Vec<u8> {
         let (columns, rows) = (Weights::new(self.width, width), Weights::new(self.height, height));
         if vertical_first {
-            let between = vertical(self.pixels, self.width * C, &rows);
-            return horizontal::<C, LANE>(&between, self.width, &columns);
+            let alone = self.rows().collect::<Vec<_>>().concat();
+            let between = vertical(&alone, self.width * C, &rows);
+            let between = between.chunks_exact(self.width * C);
+            return horizontal::<C, LANE>(between, self.width, &columns);
         }
-        let between = horizontal::<C, LANE>(self.pixels, self.width, &columns);
+        let between = horizontal::<C, LANE>(self.rows(), self.width, &columns);
         vertical(&between, width * C, &rows)
+    }
+
+    fn rows(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        let row = self.width * C;
+        self.pixels.chunks(self.stride).take(self.height).map(move |wide| &wide[..row])
     }
 }
 
@@ -97,81 +110,84 @@ fn vertical(pixels: &[u8], row: usize, rows: &Weights) -> Vec<u8> {
 }
 
 /// Resizes rows of `width` pixels.
-fn horizontal<const C: usize, const LANE: usize>(
-    pixels: &[u8],
+fn horizontal<'a, const C: usize, const LANE: usize>(
+    mut rows: impl ExactSizeIterator<Item = &'a [u8]>,
     width: usize,
     columns: &Weights,
 ) -> Vec<u8> {
     let to = columns.spans.len();
     let rows_in_block = BLOCK / LANE;
-    let mut out = vec![0; pixels.len() / width * to];
+    let mut out = vec![0; rows.len() * to * C];
     let (mut turned, mut resized) = (vec![0; width * BLOCK], vec![0; to * BLOCK]);
-    let rows = pixels.chunks(rows_in_block * width * C);
-    for (rows, out) in rows.zip(out.chunks_mut(rows_in_block * to * C)) {
-        for (lane, row) in rows.chunks_exact(width * C).enumerate() {
-            let places = turned.as_chunks_mut::<BLOCK>().0;
-            for (place, pixel) in places.iter_mut().zip(row.as_chunks::<C>().0) {
-                place[lane * LANE..lane * LANE + C].copy_from_slice(pixel);
+    let mut block = Vec::with_capacity(rows_in_block);
+    for out in out.chunks_mut(rows_in_block * to * C) {
+        block.clear();
+        block.extend(rows.by_ref().take(rows_in_block));
+        for (x, place) in turned.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+            for (place, row) in place.as_chunks_mut::<LANE>().0.iter_mut().zip(&block) {
+                *place = lane::<C, LANE>(&row[x * C..]);
             }
         }
         add_up(&turned, BLOCK, columns, &mut resized);
         for (lane, row) in out.chunks_exact_mut(to * C).enumerate() {
             let places = resized.as_chunks::<BLOCK>().0;
             for (place, pixel) in places.iter().zip(row.as_chunks_mut::<C>().0) {
-                pixel.copy_from_slice(&place[lane * LANE..lane * LANE + C]);
+                let from = &place[lane * LANE..];
+                *pixel = *from.first_chunk().expect("a lane holds a pixel");
             }
         }
     }
     out
 }
 
-/// Makes each output row of `row` bytes of weighted input rows.
-fn add_up(rows: &[u8], row: usize, weights: &Weights, out: &mut [u8]) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        #[expect(unsafe_code, reason = "the processor was just asked")]
-        // SAFETY: it has AVX2.
-        return unsafe { add_up_avx2(rows, row, weights, out) };
-    }
-    add_up_here(rows, row, weights, out);
+/// The first pixel of `row`, and of the next one what the lane has room for: it costs less than to leave it out.
+fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
+    row.first_chunk().copied().unwrap_or_else(|| {
+        let mut last = [0; LANE];
+        last[..C].copy_from_slice(&row[..C]);
+        last
+    })
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn add_up_avx2(rows: &[u8], row: usize, weights: &Weights, out: &mut [u8]) {
-    add_up_here(rows, row, weights, out);
-}
-
-/// Inlined, so that each caller has it in its own instructions.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "elsewhere it would not be compiled for AVX2")]
-fn add_up_here(rows: &[u8], row: usize, weights: &Weights, out: &mut [u8]) {
-    for (span, out) in weights.spans.iter().zip(out.chunks_exact_mut(row)) {
-        let weights = &weights.weights[span.weights.clone()];
-        let rows = &rows[span.start * row..(span.start + weights.len()) * row];
-        // The last block of a row may begin inside the one before it.
-        let last = row.saturating_sub(BLOCK);
-        for start in (0..row).step_by(BLOCK).map(|start| start.min(last)) {
-            let mut sums = [1i32 << (FRACTION - 1); BLOCK];
-            for (values, weight) in rows.chunks_exact(row).zip(weights) {
-                match values[start..].first_chunk::<BLOCK>() {
-                    Some(values) => add(&mut sums, values, *weight),
-                    None => add(&mut sums, values, *weight),
+vectorized! {
+    /// Makes each output row of `row` bytes of weighted input rows.
+    fn add_up(rows: &[u8], row: usize, weights: &Weights, out: &mut [u8]) {
+        for (span, out) in weights.spans.iter().zip(out.chunks_exact_mut(row)) {
+            let weights = &weights.weights[span.weights.clone()];
+            let rows = &rows[span.start * row..(span.start + weights.len()) * row];
+            let Some(last) = row.checked_sub(BLOCK) else {
+                add_up_narrow(rows, row, weights, out);
+                continue;
+            };
+            // The last block of a row may begin inside the one before it.
+            for start in (0..row).step_by(BLOCK).map(|start| start.min(last)) {
+                let mut sums = [HALF; BLOCK];
+                for (values, weight) in rows.chunks_exact(row).zip(weights) {
+                    let values: &[u8; BLOCK] = values[start..].first_chunk().expect("a block fits");
+                    for at in 0..BLOCK {
+                        sums[at] += weight * i32::from(values[at]);
+                    }
                 }
-            }
-            for (place, sum) in out[start..].iter_mut().zip(sums) {
-                *place = (sum >> FRACTION).clamp(0, 255) as u8;
+                let out: &mut [u8; BLOCK] = out[start..].first_chunk_mut().expect("a block fits");
+                for at in 0..BLOCK {
+                    out[at] = level(sums[at]);
+                }
             }
         }
     }
 }
 
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "as its caller")]
-fn add(sums: &mut [i32; BLOCK], values: &[u8], weight: i32) {
-    for (sum, value) in sums.iter_mut().zip(values) {
-        *sum += weight * i32::from(*value);
+/// For rows of fewer bytes than a block.
+fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
+    for (at, out) in out.iter_mut().enumerate() {
+        let values = rows.chunks_exact(row).map(|row| i32::from(row[at]));
+        *out = level(HALF + values.zip(weights).map(|(value, weight)| weight * value).sum::<i32>());
     }
+}
+
+/// Cuts a sum to a whole level.
+fn level(sum: i32) -> u8 {
+    (sum >> FRACTION).clamp(0, 255) as u8
 }
 
 #[cfg(test)]
@@ -189,7 +205,7 @@ mod tests {
                 .enumerate()
                 .map(|(k, w)| i64::from(*w) * i64::from(rows[(span.start + k) * row + x]))
                 .sum();
-            ((sum + (1 << (FRACTION - 1))) >> FRACTION).clamp(0, 255) as u8
+            ((sum + i64::from(HALF)) >> FRACTION).clamp(0, 255) as u8
         };
         weights.spans.iter().flat_map(|span| (0..row).map(move |x| value(span, x))).collect()
     }
@@ -206,17 +222,21 @@ mod tests {
             let mut out = vec![0; to * row];
             add_up(&rows, row, &weights, &mut out);
             prop_assert_eq!(&out, &expected);
-            add_up_here(&rows, row, &weights, &mut out);
-            prop_assert_eq!(&out, &expected);
         }
 
         #[test]
-        fn channels_do_not_mix(width in 1usize..40, height in 1usize..20, to in 1usize..50) {
+        fn channels_do_not_mix_and_what_is_beside_does_not_count(
+            width in 1usize..40, height in 1usize..20, to in 1usize..50, vertical_first in any::<bool>(),
+        ) {
             let plane: Vec<u8> = (0..width * height).map(|i| (i * 71 % 256) as u8).collect();
-            let inverse = |v: &u8| 255 - v;
-            let rgb: Vec<u8> = plane.iter().flat_map(|v| [*v, 7, inverse(v)]).collect();
-            let one = Source::<1> { width, height, pixels: &plane }.resize::<1>(to, to, false);
-            let all = Source::<3> { width, height, pixels: &rgb }.resize::<4>(to, to, false);
+            let rows = plane.chunks(width);
+            let wide: Vec<u8> = rows
+                .flat_map(|row| row.iter().flat_map(|v| [*v, 7, 255 - v]).chain([99, 98, 97, 96]))
+                .collect();
+            let one = Source::<1> { width, height, stride: width, pixels: &plane };
+            let all = Source::<3> { width, height, stride: 3 * width + 4, pixels: &wide };
+            let one = one.resize::<1>([to, to], vertical_first);
+            let all = all.resize::<4>([to, to], vertical_first);
             prop_assert!(all.as_chunks().0.iter().zip(&one).all(|([r, g, _], v)| r == v && *g == 7));
         }
     }

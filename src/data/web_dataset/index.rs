@@ -11,14 +11,8 @@ use crate::data::image_folder::is_image_name;
 
 use super::label;
 
-/// The images of a shard.
-#[derive(Default)]
-pub(in crate::data) struct Shard {
-    pub(in crate::data) images: Vec<Image>,
-}
-
-/// One of them.
-pub(in crate::data) struct Image {
+/// An image in a shard.
+pub(super) struct Image {
     /// Of its bytes, in the shard.
     pub(super) offset: u64,
     pub(super) size: u64,
@@ -34,72 +28,79 @@ struct Group {
     label: Option<u32>,
 }
 
-/// Reads the members' headers of all shards, on all cores. The first shard that is damaged is the error.
-pub(super) fn read_all(shards: &[PathBuf]) -> Result<Vec<Shard>, DataError> {
+/// Finds the images of all shards, on all cores.
+pub(super) fn read_all(shards: &[PathBuf]) -> Vec<Result<Vec<Image>, DataError>> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(shards.len());
     let next = AtomicUsize::new(0);
-    let read = || {
+    let work = || {
         let mine = std::iter::from_fn(|| {
             let place = next.fetch_add(1, Ordering::Relaxed);
-            shards.get(place).map(|path| (place, Shard::read(path)))
+            shards.get(place).map(|path| (place, read(path)))
         });
         mine.collect::<Vec<_>>()
     };
     let mut all: Vec<_> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers
             .into_iter()
             .flat_map(|w| w.join().expect("reading headers does not panic"))
             .collect()
     });
     all.sort_by_key(|(place, _)| *place);
-    all.into_iter().map(|(_, shard)| shard).collect()
+    all.into_iter().map(|(_, images)| images).collect()
 }
 
-impl Shard {
-    /// Reads the headers of one shard, and the small files that hold classes.
-    pub(in crate::data) fn read(path: &Path) -> Result<Self, DataError> {
-        let damaged = |e: std::io::Error| damaged(path, &e);
-        let file = File::open(path).map_err(|e| DataError::unreadable(path, e))?;
-        let length = file.metadata().map_err(|e| DataError::unreadable(path, e))?.len();
-        let mut archive = tar::Archive::new(file);
-        let (mut shard, mut group) = (Self::default(), Group::default());
-        for entry in archive.entries_with_seek().map_err(damaged)? {
-            let mut entry = entry.map_err(damaged)?;
-            if !entry.header().entry_type().is_file() {
-                continue;
-            }
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let (offset, size) = (entry.raw_file_position(), entry.size());
-            if offset.checked_add(size).is_none_or(|end| end > length) {
-                let problem = format!("the shard is cut short: it ends inside {name}");
-                return Err(DataError::layout(path, problem, HINT));
-            }
-            let (key, ending) = split_name(&name);
-            if key != group.key {
-                shard.end(std::mem::replace(&mut group, Group { key, ..Group::default() }));
-            }
-            if is_image_name(Path::new(&name)) {
-                group.image.get_or_insert(Image { offset, size, label: None, name });
-            } else if label::is_label(&ending) && size <= label::MAX_BYTES {
-                let mut bytes = Vec::new();
-                entry.read_to_end(&mut bytes).map_err(damaged)?;
-                let label = label::parse(&ending, &bytes)
-                    .map_err(|problem| DataError::layout(&path.join(&name), problem, HINT))?;
-                group.label = group.label.or(label);
-            }
+/// Reads the headers of one shard, and the small files that hold classes.
+fn read(path: &Path) -> Result<Vec<Image>, DataError> {
+    let damaged = |e: std::io::Error| damaged(path, &e);
+    let file = File::open(path).map_err(|e| DataError::unreadable(path, e))?;
+    let length = file.metadata().map_err(|e| DataError::unreadable(path, e))?.len();
+    let mut archive = tar::Archive::new(file);
+    let (mut images, mut group, mut end) = (Vec::new(), Group::default(), 0);
+    for entry in archive.entries_with_seek().map_err(damaged)? {
+        let mut entry = entry.map_err(damaged)?;
+        if !entry.header().entry_type().is_file() {
+            continue;
         }
-        shard.end(group);
-        Ok(shard)
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let (offset, size) = (entry.raw_file_position(), entry.size());
+        if offset.checked_add(size).is_none_or(|end| end > length) {
+            let problem = format!("the shard is cut short: it ends inside {name}");
+            return Err(DataError::layout(path, problem, HINT));
+        }
+        end = (offset + size).next_multiple_of(BLOCK);
+        let (key, ending) = split_name(&name);
+        if key != group.key {
+            images.extend(std::mem::take(&mut group).image());
+            group.key = key;
+        }
+        if is_image_name(Path::new(&name)) {
+            group.image.get_or_insert(Image { offset, size, label: None, name });
+        } else if label::is_label(&ending) && size <= label::MAX_BYTES {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).map_err(damaged)?;
+            let label = label::parse(&ending, &bytes)
+                .map_err(|problem| DataError::layout(&path.join(&name), problem, HINT))?;
+            group.label = group.label.or(label);
+        }
     }
+    if length < end + BLOCK {
+        let problem = "the shard is cut short: it has no end mark, which every tar file has";
+        return Err(DataError::layout(path, problem, HINT));
+    }
+    images.extend(group.image());
+    Ok(images)
+}
 
-    fn end(&mut self, group: Group) {
-        if let Some(image) = group.image {
-            self.images.push(Image { label: group.label, ..image });
-        }
+impl Group {
+    /// The image with its class; nothing where there is no image.
+    fn image(self) -> Option<Image> {
+        self.image.map(|image| Image { label: self.label, ..image })
     }
 }
 
+/// What a tar file is made of, in bytes.
+const BLOCK: u64 = 512;
 const HINT: &str = "fetch or pack the shard again, or delete it";
 
 fn damaged(path: &Path, error: &std::io::Error) -> DataError {

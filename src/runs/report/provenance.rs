@@ -8,10 +8,13 @@ use super::text::utc;
 use crate::runs::Provenance;
 use std::fmt::Write as _;
 
+/// What was done to the images; a row only where that is known.
+const IMAGES: &str = "images";
+
 /// A fact's name, and how it is read.
 type Fact = (&'static str, fn(&Provenance) -> String);
 
-const FACTS: [Fact; 11] = [
+const FACTS: [Fact; 12] = [
     ("version", |p| p.version.clone()),
     ("commit", |p| p.commit.clone()),
     ("command line", |p| p.command_line.join(" ")),
@@ -21,6 +24,7 @@ const FACTS: [Fact; 11] = [
     ("CPU threads", |p| p.threads.to_string()),
     ("seed", |p| p.seed.to_string()),
     ("fingerprint of the data", |p| p.data_fingerprint.clone()),
+    (IMAGES, |p| p.data_note.clone()),
     ("last start", |p| utc(p.started_unix_s)),
     ("end", |p| p.finished_unix_s.map_or_else(String::new, utc)),
 ];
@@ -43,6 +47,9 @@ pub(super) fn provenance(report: &Report<'_>) -> String {
     html.push_str("<tbody>");
     for (name, fact) in FACTS {
         let values: Vec<String> = runs.iter().map(|(_, provenance)| fact(provenance)).collect();
+        if name == IMAGES && values.iter().all(String::is_empty) {
+            continue;
+        }
         let _ = writeln!(html, "<tr><th scope=\"row\">{name}</th>{}</tr>", cells(&values));
     }
     html.push_str("</tbody>");

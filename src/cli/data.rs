@@ -1,0 +1,109 @@
+//! `mae data`: looks at a data set, and packs one.
+
+mod check;
+mod pack;
+
+use super::CliError;
+use super::recipe_args;
+use super::run::stop_on_ctrl_c;
+use crate::recipe::DataPlan;
+use crate::recipe::Missing;
+use crate::train::Stop;
+use indicatif::ProgressBar;
+use indicatif::ProgressStyle;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Look at a data set, or pack one into shards
+#[derive(clap::Subcommand)]
+pub(super) enum Data {
+    Check(check::Args),
+    Pack(pack::Args),
+}
+
+/// Which data set.
+#[derive(clap::Args)]
+pub(super) struct Source {
+    /// A recipe, whose [data] is taken; or the data set's folder, which is then recognized by what is in it
+    source: PathBuf,
+    /// Set one key of the recipe, as `data.path=/data/imagenet`; the value is TOML, else text
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+pub(super) fn run(data: &Data) -> Result<(), CliError> {
+    match data {
+        Data::Check(args) => check::run(args),
+        Data::Pack(args) => pack::run(args),
+    }
+}
+
+impl Source {
+    /// The data set as a recipe would have it.
+    fn plan(&self) -> Result<DataPlan, CliError> {
+        let resolved = if self.source.is_dir() {
+            let text = recipe_of(&self.source);
+            recipe_args::resolve_text(&self.source, &text, &self.set)?
+        } else {
+            recipe_args::resolve(&self.source, &self.set, Missing::Refuse)?
+        };
+        let point = resolved.points.into_iter().next().expect("a recipe has a point");
+        Ok(point.plan.data)
+    }
+}
+
+/// A recipe for the data in a folder.
+fn recipe_of(folder: &Path) -> String {
+    // Text that TOML takes, and in which `${` names no variable.
+    let path = toml::Value::String(folder.to_string_lossy().replace("${", "$${"));
+    format!("name = \"data\"\n[data]\nformat = \"{}\"\npath = {path}\n", format_of(folder))
+}
+
+fn format_of(folder: &Path) -> &'static str {
+    let has = |name: &str| folder.join(name).exists();
+    let has_shards = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.path().extension().is_some_and(|e| e == "tar"))
+    };
+    if has("data_batch_1.bin") || has("cifar-10-batches-bin") {
+        "cifar10"
+    } else if has("cifar-100-binary") || has("train.bin") {
+        "cifar100"
+    } else if has_shards(folder) || has_shards(&folder.join("train")) {
+        "webdataset"
+    } else {
+        "imagefolder"
+    }
+}
+
+/// Shows how far a pass over images is, and ends it when the user asks.
+struct Pass {
+    bar: ProgressBar,
+    stop: Stop,
+}
+
+impl Pass {
+    fn start() -> Self {
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::new(0)
+        } else {
+            ProgressBar::hidden()
+        };
+        let style = "{bar:30} {human_pos}/{human_len} images, {per_sec}, {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
+        let stop = Stop::default();
+        stop_on_ctrl_c(&stop);
+        Self { bar, stop }
+    }
+
+    fn go_on(&self, done: usize, total: usize) -> bool {
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
+        !self.stop.requested()
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,114 @@
+//! `mae data check`: what is wrong with a data set, and the numbers that a recipe wants.
+
+use super::Pass;
+use super::Source;
+use crate::cli::CliError;
+use crate::cli::output;
+use crate::data;
+use crate::data::Checked;
+use crate::data::CheckedSplit;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Decode every image: what is bad and why, classes and sizes, mean and std for a recipe, what is in both splits. Exit 1 if
+/// anything is bad
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Write everything that is bad, damaged or in both splits to a CSV file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Print one JSON object on one line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Entries of a list that are printed; `--csv` has all.
+const SHOWN: usize = 20;
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let plan = args.source.plan()?;
+    let pass = Pass::start();
+    let checked = data::check(&plan, |done, total| pass.go_on(done, total))?;
+    pass.finish();
+    let Some(checked) = checked else { return Err(CliError::Stopped) };
+    if let Some(path) = &args.csv {
+        checked.write_csv(path)?;
+    }
+    if args.json {
+        output::json(&checked)?;
+    } else {
+        output::result(text(&checked).trim_end())?;
+    }
+    if checked.is_bad() {
+        let files: usize = checked.splits.iter().map(|split| split.bad.len()).sum();
+        let problems = checked.problems.len();
+        let what = format!("{files} bad files and {problems} problems of the whole data set");
+        return Err(CliError::Failed(what));
+    }
+    Ok(())
+}
+
+fn text(checked: &Checked) -> String {
+    let mut text = String::new();
+    for split in &checked.splits {
+        let _ = writeln!(text, "{}", summary(split));
+    }
+    list(&mut text, "problems of the whole", checked.problems.iter().cloned());
+    for split in &checked.splits {
+        let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", path.display());
+        let CheckedSplit { name, bad, damaged, .. } = split;
+        list(&mut text, &format!("bad files in {name}"), bad.iter().map(named));
+        let what = format!("damaged files in {name}, decoded as far as they go");
+        list(&mut text, &what, damaged.iter().map(named));
+    }
+    let pair = |[train, val]: &[PathBuf; 2]| format!("{} = {}", train.display(), val.display());
+    list(
+        &mut text,
+        "images with the same bytes in train and val",
+        checked.in_both.iter().map(pair),
+    );
+    let numbers = |values: &[f64]| {
+        values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join(", ")
+    };
+    let _ = write!(
+        text,
+        "of the training images, for a recipe's [data]:\nmean = [{}]\nstd = [{}]\n",
+        numbers(&checked.mean),
+        numbers(&checked.std)
+    );
+    for split in &checked.splits {
+        let _ = writeln!(text, "{}_images = {}", split.name, split.images);
+    }
+    text
+}
+
+fn summary(split: &CheckedSplit) -> String {
+    let CheckedSplit { name, images, bytes, width, height, .. } = split;
+    let mut text = format!("{name}: {images} images, {:.1} MB", *bytes as f64 / 1e6);
+    let counts = || split.classes.iter().map(|(_, count)| *count);
+    if let (Some(least), Some(most)) = (counts().min(), counts().max()) {
+        let _ = write!(text, ", {} classes of {least} to {most}", split.classes.len());
+    }
+    let _ = write!(
+        text,
+        "; {} to {} wide (median {}), {} to {} high (median {})",
+        width[0], width[2], width[1], height[0], height[2], height[1]
+    );
+    text
+}
+
+fn list(text: &mut String, what: &str, entries: impl Iterator<Item = String>) {
+    let entries: Vec<String> = entries.collect();
+    if entries.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "{what}: {}", entries.len());
+    for entry in entries.iter().take(SHOWN) {
+        let _ = writeln!(text, "  {}", entry.replace('\n', "\n    "));
+    }
+    if entries.len() > SHOWN {
+        let _ = writeln!(text, "  and {} more (--csv FILE has all)", entries.len() - SHOWN);
+    }
+}

@@ -1,0 +1,73 @@
+//! `mae data pack`: a data set as shards of WebDataset.
+
+use super::Pass;
+use super::Source;
+use crate::cli::CliError;
+use crate::cli::output;
+use crate::data;
+use crate::data::PackOptions;
+use crate::data::Packing;
+use crate::data::Reencoded;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Pack image files into tar shards of WebDataset, perhaps made smaller; goes on where an earlier start ended. Exit 1 if files
+/// had to be left out
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// The folder for the shards: train/, val/, classes.txt, pack.json
+    out: PathBuf,
+    /// Re-encode images whose shorter side is longer than this, in pixels; crops then see other statistics than the official
+    /// pipeline's, and runs say so
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    short_side: Option<u32>,
+    /// JPEG quality of the re-encoded images
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100), requires = "short_side")]
+    quality: u8,
+    /// Images in a shard
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    samples: u32,
+    /// Print one JSON object on one line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let plan = args.source.plan()?;
+    let reencode = args
+        .short_side
+        .map(|short_side| Reencoded { short_side: short_side as usize, quality: args.quality });
+    let options = PackOptions { samples_per_shard: args.samples as usize, reencode };
+    let pass = Pass::start();
+    let packing = data::pack(&plan, &args.out, options, |done, total| pass.go_on(done, total))?;
+    pass.finish();
+    let Some(packing) = packing else { return Err(CliError::Interrupted) };
+    if args.json {
+        output::json(&packing)?;
+    } else {
+        output::result(&text(&packing, args))?;
+    }
+    match packing.left_out.len() {
+        0 => Ok(()),
+        files => Err(CliError::Failed(format!("{files} bad files are in no shard"))),
+    }
+}
+
+fn text(packing: &Packing, args: &Args) -> String {
+    let Packing { images, shards, shards_there, bytes, left_out } = packing;
+    let mut text = format!("{images} images in {shards} shards, {:.1} MB", *bytes as f64 / 1e6);
+    if *shards_there > 0 {
+        let _ = write!(text, " ({shards_there} were there already)");
+    }
+    for (path, problem) in left_out {
+        let _ = write!(text, "\nleft out: {}: {problem}", path.display());
+    }
+    let _ = write!(
+        text,
+        "\nin a recipe:\n[data]\nformat = \"webdataset\"\npath = {}",
+        toml::Value::String(args.out.display().to_string())
+    );
+    text
+}

@@ -1,0 +1,232 @@
+//! Packs a data set into shards of WebDataset, perhaps with smaller images.
+//!
+//! Samples keep their order, so that a run on shards of unchanged files is, number for number, the run on the files
+//! themselves. A shard appears when it is whole; what is there already is not made again.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use image::ImageFormat;
+
+use crate::durable;
+use crate::recipe::{DataPlan, Threads};
+
+use super::dataset::{self, Labels};
+use super::decode::{Colour, Opened};
+use super::error::DataError;
+use super::evaluation::resized;
+use super::jpeg;
+use super::picture::{Picture, Pixels};
+use super::resize::bicubic;
+use super::split::{Split, Stored};
+use super::web_dataset::{CLASSES, PACK, Packed, Reencoded};
+use super::workers::Workers;
+
+/// How to pack.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PackOptions {
+    pub samples_per_shard: usize,
+    /// Images above a size are made smaller; without it every file stays as it is.
+    pub reencode: Option<Reencoded>,
+}
+
+/// What was packed.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct Packing {
+    pub images: usize,
+    pub shards: usize,
+    /// Shards that an earlier start had made.
+    pub shards_there: usize,
+    pub bytes: u64,
+    /// Files that cannot be made smaller, and why; they are in no shard.
+    pub left_out: Vec<(PathBuf, String)>,
+}
+
+/// One sample, ready to be written.
+struct Member {
+    /// Name without an ending.
+    key: String,
+    ending: &'static str,
+    bytes: Vec<u8>,
+    label: Option<u32>,
+}
+
+type Made = Result<Member, (PathBuf, String)>;
+
+/// Packs the data of `plan` into `out`. `progress` is told how many of how many images are done, and ends it early by saying
+/// no: then there is no result, and the next start goes on.
+pub fn pack(
+    plan: &DataPlan,
+    out: &Path,
+    options: PackOptions,
+    mut progress: impl FnMut(usize, usize) -> bool,
+) -> Result<Option<Packing>, DataError> {
+    let (found, labelled) = match dataset::find(plan, Labels::Needed) {
+        Ok(found) => (found, true),
+        Err(error) => match dataset::find(plan, Labels::Unneeded) {
+            Ok(found) if found.classes.is_empty() => (found, false),
+            _ => return Err(error),
+        },
+    };
+    let io = |e| DataError::unreadable(out, e);
+    fs::create_dir_all(out).map_err(io)?;
+    let lock = durable::Lock::take(out).map_err(io)?;
+    if lock.is_none() {
+        let hint = "wait for it, or choose another folder";
+        return Err(DataError::layout(out, "another process is packing into it", hint));
+    }
+    durable::remove_temporaries(out).map_err(io)?;
+    let packed = Packed {
+        samples_per_shard: options.samples_per_shard,
+        source: dataset::hex(found.hash),
+        reencoded: options.reencode,
+    };
+    begin(out, &packed, &found.classes)?;
+    let total = found.train.len() + found.val.as_ref().map_or(0, |val| val.len());
+    let (mut packing, mut done) = (Packing::default(), 0);
+    for (name, split) in [("train", Some(&found.train)), ("val", found.val.as_ref())] {
+        let Some(split) = split else { continue };
+        for shard in 0..split.len().div_ceil(options.samples_per_shard) {
+            let first = shard * options.samples_per_shard;
+            let samples = first..(first + options.samples_per_shard).min(split.len());
+            let path = out.join(name).join(format!("{name}-{shard:06}.tar"));
+            packing.shards += 1;
+            if path.is_file() {
+                packing.shards_there += 1;
+                done += samples.len();
+            } else {
+                let mut workers = make(split, plan.workers, samples.clone(), labelled, options);
+                let mut tar = tar::Builder::new(Vec::new());
+                for _ in samples {
+                    match workers.take()? {
+                        Ok(member) => append(&mut tar, &member).map_err(io)?,
+                        Err(left_out) => packing.left_out.push(left_out),
+                    }
+                    done += 1;
+                    if !progress(done, total) {
+                        return Ok(None);
+                    }
+                }
+                let bytes = tar.into_inner().map_err(io)?;
+                durable::write(&path, &bytes).map_err(|e| DataError::unreadable(&path, e))?;
+            }
+            packing.bytes += fs::metadata(&path).map_err(io)?.len();
+        }
+    }
+    packing.images = total - packing.left_out.len();
+    Ok(Some(packing))
+}
+
+/// Writes what a reader needs beside the shards. A folder that holds another packing is refused.
+fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataError> {
+    let path = out.join(PACK);
+    if let Ok(bytes) = fs::read(&path) {
+        if serde_json::from_slice::<Packed>(&bytes).is_ok_and(|there| there == *packed) {
+            return Ok(());
+        }
+        let problem = "the folder holds shards of other files, or packed in another way";
+        return Err(DataError::layout(&path, problem, "choose another folder, or remove this one"));
+    }
+    let others = ["train", "val"].into_iter().any(|name| out.join(name).exists());
+    if others {
+        let problem = "the folder has a train/ or val/ that was not packed by this program";
+        return Err(DataError::layout(out, problem, "choose an empty folder"));
+    }
+    let write = |path: &Path, bytes: &[u8]| {
+        durable::write(path, bytes).map_err(|e| DataError::unreadable(path, e))
+    };
+    if !classes.is_empty() {
+        write(&out.join(CLASSES), format!("{}\n", classes.join("\n")).as_bytes())?;
+    }
+    let json = serde_json::to_vec_pretty(packed).expect("numbers and text always fit JSON");
+    write(&path, &json)
+}
+
+/// Threads that make members ready, in order.
+fn make(
+    split: &Arc<dyn Split>,
+    workers: Threads,
+    samples: std::ops::Range<usize>,
+    labelled: bool,
+    options: PackOptions,
+) -> Workers<Made> {
+    let threads = match workers {
+        Threads::Count(count) => count.max(1),
+        Threads::Auto => thread::available_parallelism().map_or(1, usize::from),
+    };
+    let split = Arc::clone(split);
+    Workers::start(threads, 8 * threads, samples, move |index| {
+        let mut buffer = Vec::new();
+        let stored = split.read(index, &mut buffer)?;
+        let name = split.name(index);
+        let Stored::File { bytes, .. } = stored else {
+            return Err(DataError::setting(
+                "this data has no image files to pack",
+                "pack an imagefolder or a webdataset; the other formats are small",
+            ));
+        };
+        let small = match options.reencode {
+            Some(how) => smaller(bytes, how),
+            None => Ok(None),
+        };
+        Ok(small.map_err(|problem| (name.clone(), problem)).map(|small| {
+            let (ending, bytes) = match small {
+                Some(small) => ("jpg", small),
+                None => (ending(bytes, &name), bytes.to_vec()),
+            };
+            let label = labelled.then(|| split.label(index));
+            Member { key: key(index, &name), ending, bytes, label }
+        }))
+    })
+}
+
+/// Gives an image as a smaller JPEG; `None` where it is small enough.
+fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, String> {
+    let picture = Opened::stored(Stored::File { bytes, colour: Colour::Rgb })?.whole()?;
+    if picture.width.min(picture.height) <= how.short_side {
+        return Ok(None);
+    }
+    let (width, height) = resized(picture.width, picture.height, how.short_side);
+    let small = bicubic(&picture, picture.whole(), width, height);
+    let Picture { width, height, pixels: Pixels::U8(levels), .. } = small else {
+        unreachable!("files hold levels")
+    };
+    jpeg::encode(&levels, width, height, how.quality).map(Some)
+}
+
+/// A name that is in its shard once and says which file it was: its place, and its own name without dots.
+fn key(index: usize, name: &Path) -> String {
+    let stem = name.file_stem().unwrap_or_default().to_string_lossy();
+    format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
+}
+
+/// What an image is by its content; by its name where that is not known.
+fn ending(bytes: &[u8], name: &Path) -> &'static str {
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => "jpg",
+        Ok(ImageFormat::Png) => "png",
+        Ok(ImageFormat::WebP) => "webp",
+        Ok(ImageFormat::Bmp) => "bmp",
+        Ok(ImageFormat::Tiff) => "tiff",
+        Ok(ImageFormat::Pnm) => "ppm",
+        _ if name.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) => "png",
+        _ => "jpg",
+    }
+}
+
+fn append(tar: &mut tar::Builder<Vec<u8>>, member: &Member) -> io::Result<()> {
+    let mut add = |ending: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, format!("{}.{ending}", member.key), bytes)
+    };
+    add(member.ending, &member.bytes)?;
+    match member.label {
+        Some(label) => add("cls", label.to_string().as_bytes()),
+        None => Ok(()),
+    }
+}
