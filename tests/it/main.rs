@@ -1,9 +1,11 @@
 //! What a user can see, a module a promise.
 
+mod bad_files;
 mod checkpoints;
 mod compare;
 mod counts;
 mod data;
+mod data_sets;
 mod devices;
 mod exit_codes;
 mod golden;

@@ -1,0 +1,233 @@
+//! Data sets in other forms than folders of files: CIFAR's records and shards of WebDataset, read and packed.
+
+use std::fs;
+use std::path::Path;
+
+use super::data::{all, augment, error_of, folder, key, photo, plan, save};
+use super::program::Bench;
+use mae::data::{
+    CropRule, DataSet, EvalTransform, Labels, Loader, Pixels, TrainTransform, open, picture,
+};
+use mae::recipe::{DataPlan, Format, Threads};
+
+/// Records of `labels` labels, the class last, each image of one colour per channel.
+fn records(labels: usize, classes: &[u8]) -> Vec<u8> {
+    let record = |class: &u8| {
+        let mut record = vec![7; labels];
+        record[labels - 1] = *class;
+        for channel in 0..3u8 {
+            record.extend((0..1024u32).map(|at| (at % 200) as u8 + channel + class));
+        }
+        record
+    };
+    classes.iter().flat_map(record).collect()
+}
+
+#[test]
+fn cifar_is_read_from_the_unpacked_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let inside = dir.path().join("cifar-10-batches-bin");
+    fs::create_dir(&inside).unwrap();
+    for batch in 1..=5u8 {
+        fs::write(inside.join(format!("data_batch_{batch}.bin")), records(1, &[batch, 9])).unwrap();
+    }
+    fs::write(inside.join("test_batch.bin"), records(1, &[3, 4, 5])).unwrap();
+    fs::write(inside.join("batches.meta.txt"), "a\nb\nc\nd\ne\nf\ng\nh\ni\nship\n\n").unwrap();
+    let plan = DataPlan { input_size: 32, ..plan(Format::Cifar10, dir.path()) };
+    let data = open(&plan, Labels::Needed).unwrap();
+    assert_eq!(
+        (data.facts.num_classes, data.facts.train_images, data.facts.val_images),
+        (10, 10, 3)
+    );
+    assert_eq!(
+        (data.class_names[9].as_str(), data.train.label(2), data.train.label(3)),
+        ("ship", 2, 9)
+    );
+    let image = picture(&*data.train, 2).unwrap();
+    let Pixels::U8(levels) = &image.pixels else { panic!("levels") };
+    assert_eq!(levels[..6], [2, 3, 4, 3, 4, 5], "pixel by pixel, channel by channel");
+    // At its own size evaluation leaves it as it is.
+    let seen = EvalTransform::new(&plan).apply(&image);
+    assert!((seen[1] - (3.0 / 255.0 - 0.5) / 0.5).abs() < 1e-6);
+
+    fs::write(inside.join("test_batch.bin"), records(1, &[3, 10])).unwrap();
+    let error = error_of(&plan, Labels::Needed);
+    assert!(error.contains("record 1 has label 10, and there are 10 classes"), "{error}");
+    fs::write(inside.join("data_batch_3.bin"), [0; 100]).unwrap();
+    let error = error_of(&plan, Labels::Needed);
+    assert!(
+        error.contains("data_batch_3.bin: 100 bytes are no whole number of records of 3073"),
+        "{error}"
+    );
+    let error = error_of(&DataPlan { format: Format::Cifar100, ..plan }, Labels::Needed);
+    assert!(error.contains("no train.bin") && error.contains("cifar-100-binary.tar.gz"), "{error}");
+}
+
+#[test]
+fn the_second_label_is_cifar100s_class() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("train.bin"), records(2, &[99, 0])).unwrap();
+    fs::write(dir.path().join("test.bin"), records(2, &[50])).unwrap();
+    let plan = DataPlan { input_size: 32, ..plan(Format::Cifar100, dir.path()) };
+    let data = open(&plan, Labels::Needed).unwrap();
+    assert_eq!((data.train.label(0), data.val.unwrap().label(0)), (99, 50));
+    assert_eq!(data.class_names.len(), 100);
+}
+
+/// Writes a shard of members, as other programs do.
+fn shard(path: &Path, members: &[(&str, &[u8])]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut tar = tar::Builder::new(fs::File::create(path).unwrap());
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, *bytes).unwrap();
+    }
+    tar.finish().unwrap();
+}
+
+fn jpeg(side: u32) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    save(dir.path().join("a.jpg"), photo(side));
+    fs::read(dir.path().join("a.jpg")).unwrap()
+}
+
+#[test]
+fn shards_of_other_programs_are_read_with_their_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = format!("{}/deep.jpg", "x".repeat(120));
+    let (small, large) = (jpeg(24), jpeg(40));
+    shard(
+        &dir.path().join("set-train-0001.tar"),
+        &[
+            ("b.cls", b"1"),
+            ("b.jpg", &large),
+            ("b.json", b"{\"caption\": \"a\"}"),
+            ("notes.txt", b"x"),
+        ],
+    );
+    shard(
+        &dir.path().join("set-train-0000.tar"),
+        &[
+            ("a.jpg", &small),
+            ("a.cls", b"0"),
+            (&long, &large),
+            (&long.replace("jpg", "json"), b"{\"label\": 2}"),
+        ],
+    );
+    shard(&dir.path().join("set-validation-0.tar"), &[("v.jpeg", &small), ("v.cls", b"2\n")]);
+    let plan = plan(Format::WebDataset, dir.path());
+    let data = open(&plan, Labels::Needed).unwrap();
+    assert_eq!((data.facts.num_classes, data.facts.train_images, data.facts.val_images), (3, 3, 1));
+    assert_eq!((0..3).map(|i| data.train.label(i)).collect::<Vec<_>>(), [0, 2, 1]);
+    assert_eq!(picture(&*data.train, 1).unwrap().width, 40);
+    assert!(data.train.name(1).ends_with(format!("set-train-0000.tar/{long}")));
+
+    fs::write(dir.path().join("classes.txt"), "cat\ndog\n").unwrap();
+    let error = error_of(&plan, Labels::Needed);
+    assert!(error.contains("an image has class 2, and classes.txt has 2"), "{error}");
+    fs::remove_file(dir.path().join("classes.txt")).unwrap();
+
+    shard(&dir.path().join("set-train-0002.tar"), &[("c.jpg", &small)]);
+    let error = error_of(&plan, Labels::Needed);
+    assert!(error.contains("set-train-0002.tar/c.jpg: this image has no class"), "{error}");
+    assert_eq!(open(&plan, Labels::Unneeded).unwrap().train.len(), 4, "pre-training needs none");
+
+    shard(&dir.path().join("set-train-0002.tar"), &[("c.jpg", &small), ("c.cls", b"cat")]);
+    let error = error_of(&plan, Labels::Unneeded);
+    assert!(error.contains("c.cls: \"cat\" is no class"), "{error}");
+}
+
+#[test]
+fn a_shard_cut_anywhere_or_overwritten_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("train-0.tar");
+    let image = jpeg(24);
+    shard(&path, &[("a.jpg", &image), ("a.cls", b"0"), ("b.jpg", &image), ("b.cls", b"1")]);
+    let whole = fs::read(&path).unwrap();
+    let plan = plan(Format::WebDataset, dir.path());
+    let mut refused = 0;
+    for cut in (0..whole.len() - 1024).step_by(97) {
+        fs::write(&path, &whole[..cut]).unwrap();
+        assert!(error_of(&plan, Labels::Unneeded).contains("train-0.tar"), "cut at {cut}");
+    }
+    for at in (0..whole.len()).step_by(13) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x55;
+        fs::write(&path, &bytes).unwrap();
+        match open(&plan, Labels::Unneeded) {
+            Ok(data) => (0..data.train.len()).for_each(|i| drop(picture(&*data.train, i))),
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().contains("train-0.tar"), "{error}");
+            }
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}
+
+fn classes() -> tempfile::TempDir {
+    let mut files = Vec::new();
+    for split in ["train", "val"] {
+        for class in ["cat", "dog", "owl"] {
+            files.extend((0..4).map(|i| format!("{split}/{class}/{i}.{}", ["jpg", "png"][i % 2])));
+        }
+    }
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    folder(&files)
+}
+
+#[test]
+fn a_run_on_packed_files_is_the_run_on_the_files() {
+    let (dir, out) = (classes(), tempfile::tempdir().unwrap());
+    let bench = Bench::new("");
+    let folders = [dir.path(), out.path()].map(|path| path.to_str().unwrap().to_owned());
+    let pack = |more: &[&str]| {
+        let args = [&["data", "pack", &folders[0], &folders[1], "--samples", "5"], more].concat();
+        bench.command(&args).output().unwrap()
+    };
+    assert_eq!(pack(&[]).status.code(), Some(0));
+    let open = |format, path: &Path| open(&plan(format, path), Labels::Needed).unwrap();
+    let (files, shards) =
+        (open(Format::ImageFolder, dir.path()), open(Format::WebDataset, out.path()));
+    assert_eq!(shards.class_names, ["cat", "dog", "owl"]);
+    let batches = |data: &DataSet| {
+        let plan = plan(Format::ImageFolder, dir.path());
+        let transform = TrainTransform::new(&plan, &augment([0.2, 1.0], true), CropRule::TenTries);
+        let train = data.train.clone();
+        all(&Loader::train(train, transform, None, 4, Threads::Count(2), key()).unwrap(), 1, 0)
+    };
+    assert!(batches(&files) == batches(&shards));
+
+    // What is there is not made again, what is missing is.
+    let path = |name: &str| out.path().join("train").join(name);
+    fs::remove_file(path("train-000001.tar")).unwrap();
+    fs::write(path(".tmp-half-1"), "").unwrap();
+    let again = pack(&["--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!((&json["shards"], &json["shards_there"]), (&6.into(), &5.into()));
+    assert!(!path(".tmp-half-1").exists() && path("train-000001.tar").exists());
+    let other = pack(&["--short-side", "8"]);
+    assert_eq!(other.status.code(), Some(2));
+    let said = String::from_utf8(other.stderr).unwrap();
+    assert!(said.contains("pack.json: the folder holds shards of other files"), "{said}");
+}
+
+#[test]
+fn smaller_images_are_said_to_be_smaller() {
+    let (dir, out) = (classes(), tempfile::tempdir().unwrap());
+    fs::write(dir.path().join("train/cat/bad.jpg"), "no image").unwrap();
+    let folders = [dir.path(), out.path()].map(|path| path.to_str().unwrap().to_owned());
+    let bench = Bench::new("");
+    let packed = bench.command(&["data", "pack", &folders[0], &folders[1], "--short-side", "12"]);
+    let packed = { packed }.output().unwrap();
+    assert_eq!(packed.status.code(), Some(1), "a file was left out");
+    assert!(String::from_utf8(packed.stdout).unwrap().contains("cat/bad.jpg: cannot be decoded"));
+    let data = open(&plan(Format::WebDataset, out.path()), Labels::Needed).unwrap();
+    assert_eq!(data.train.len(), 12);
+    let image = picture(&*data.train, 0).unwrap();
+    assert_eq!((image.width, image.height), (16, 12));
+    let note = data.note.unwrap();
+    assert_eq!(note, "images re-encoded: short side at most 12 px, JPEG quality 90");
+}
