@@ -149,7 +149,8 @@ fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     reader.decode()
 }
 
-/// Alpha is dropped, not blended; of 16-bit values the high byte is kept.
+/// Alpha is dropped, not blended. Of 16-bit colours the high byte is kept, while 16-bit grey above 255 is cut to white: so does
+/// Pillow, and so do the official results.
 fn convert(image: DynamicImage, colour: Colour) -> Picture {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let (channels, bytes) = match colour {
@@ -168,7 +169,9 @@ fn rgb(image: DynamicImage) -> Vec<u8> {
         DynamicImage::ImageRgba16(pixels) => keep(&high_bytes(pixels.as_raw()), 4, 3),
         DynamicImage::ImageLuma8(pixels) => grey_to_rgb(pixels.into_raw()),
         DynamicImage::ImageLumaA8(pixels) => grey_to_rgb(keep(pixels.as_raw(), 2, 1)),
-        DynamicImage::ImageLuma16(pixels) => grey_to_rgb(high_bytes(pixels.as_raw())),
+        DynamicImage::ImageLuma16(pixels) => {
+            grey_to_rgb(pixels.as_raw().iter().map(|v| (*v).min(255) as u8).collect())
+        }
         DynamicImage::ImageLumaA16(pixels) => grey_to_rgb(keep(&high_bytes(pixels.as_raw()), 2, 1)),
         other => other.into_rgb8().into_raw(),
     }

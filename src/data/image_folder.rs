@@ -14,7 +14,7 @@ use super::decode::Colour;
 use super::error::DataError;
 use super::split::{Split, Stored};
 
-/// As torchvision's ImageFolder has them.
+/// As torchvision's `ImageFolder` has them.
 const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
 /// Folders inside folders; more is a link that leads back.
 const MAX_DEPTH: usize = 32;

@@ -1,4 +1,4 @@
-//! Packs a data set into shards of WebDataset, perhaps with smaller images.
+//! Packs a data set into `WebDataset` shards, perhaps with smaller images.
 //!
 //! Samples keep their order, so that a run on shards of unchanged files is, number for number, the run on the files
 //! themselves. A shard appears when it is whole; what is there already is not made again.

@@ -6,7 +6,6 @@ macro_rules! vectorized {
         $(#[$meta])*
         fn $name($($arg: $type),*) {
             #[inline(always)]
-            #[expect(clippy::inline_always, reason = "each caller is to have it in its own instructions")]
             fn here($($arg: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Shards of WebDataset: tar files whose members come in groups of one name, an image and its class.
+//! Shards of `WebDataset`: tar files whose members come in groups of one name, an image and its class.
 //!
 //! An index of all shards is made when the data is opened, so the shuffle is over all samples and any of them can be read
 //! at once. Members are read by their place in the file: a shard that is cut short is an error, where a mapping of it into

@@ -1,4 +1,4 @@
-//! `mae data pack`: a data set as shards of WebDataset.
+//! `mae data pack`: a data set as `WebDataset` shards.
 
 use super::Pass;
 use super::Source;
@@ -11,7 +11,7 @@ use crate::data::Reencoded;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Pack image files into tar shards of WebDataset, perhaps made smaller; goes on where an earlier start ended. Exit 1 if files
+/// Pack image files into tar shards as `webdataset` has them, perhaps made smaller; goes on where an earlier start ended. Exit 1 if files
 /// had to be left out
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
