@@ -5,14 +5,15 @@
 //! [`EvalTransform`], joins them to a [`Batch`] and, in fine-tuning, mixes it with a [`Mixup`].
 //!
 //! **Formats.** `digits` are part of the program. `imagefolder` is `train/<class>/…` and `val/<class>/…`, or any folder of
-//! JPEG and PNG files for pre-training alone. `synthetic` makes images up. A format is a type that implements [`Split`];
+//! image files for pre-training alone. `webdataset` is tar shards, `cifar10` and `cifar100` are the binary archives.
+//! `synthetic` makes images up. A format is a type that implements [`Split`];
 //! a new one is added in `dataset.rs`. Photographs come as bytes at their own size; digits and synthetic images as floats
 //! that are at `input_size` already, so that without a crop only normalization touches them.
 //!
 //! **Colour.** Files are decoded as by Pillow's `convert("RGB")`, or `convert("L")` where `in_chans` is 1: grey is
 //! repeated, palettes are looked up, alpha is dropped without blending, CMYK is converted, orientation tags are not
 //! obeyed. What a file is is told by its content. A file that is not whole is an error that names it, never a grey
-//! picture.
+//! picture. Of animations and files of many pages the first picture is taken; 16-bit grey is cut at 255, as by Pillow.
 //!
 //! **Geometry.** Everything is resized as Pillow resizes (`resize.rs`), to whole levels, before normalization.
 //! Evaluation resizes the short side to `input_size` · 256 / 224 (above 224: to `input_size`) and takes the centre.
