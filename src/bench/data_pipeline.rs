@@ -1,7 +1,5 @@
 //! The data pipeline alone: images per second of a stage's loader, and what its time goes into.
 
-use crate::data;
-use crate::data::Labels;
 use crate::data::LoadPart;
 use crate::data::LoadTimes;
 use crate::recipe::ResolvedPoint;
@@ -52,12 +50,7 @@ pub fn bench_data(
     stop: &Stop,
 ) -> Result<DataBench, TrainError> {
     let plan = &point.plan;
-    let training = plan.training(stage).ok_or_else(|| TrainError::Setting {
-        problem: format!("--stage {stage}: the recipe has no [{stage}]"),
-        hint: "choose a stage that the recipe has".to_owned(),
-    })?;
-    let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
-    let data = data::open(&plan.data, labels)?;
+    let (training, data) = super::measured(plan, stage)?;
     let loader = train::train_loader(plan, &data, stage, scratch.join("bad_files.csv"))?;
     let begin = Instant::now();
     let mut counted: Option<(Instant, [Duration; 4], Option<u64>)> = None;

@@ -10,12 +10,14 @@ pub use data_pipeline::LoadSplit;
 pub use data_pipeline::bench_data;
 
 use crate::data;
+use crate::data::DataSet;
 use crate::data::Labels;
 use crate::recipe;
 use crate::recipe::Job;
 use crate::recipe::Plan;
 use crate::recipe::ResolvedPoint;
 use crate::recipe::StageKind;
+use crate::recipe::TrainingPlan;
 use crate::train;
 use crate::train::Bench;
 use crate::train::ChosenDevice;
@@ -86,12 +88,7 @@ pub fn bench_train(
     let mut plan = point.plan.clone();
     repeat_epochs(&mut plan);
     let device = train::choose(&plan.runtime)?;
-    let training = plan.training(stage).cloned().ok_or_else(|| TrainError::Setting {
-        problem: format!("--stage {stage}: the recipe has no [{stage}]"),
-        hint: "choose a stage that the recipe has".to_owned(),
-    })?;
-    let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
-    let data = data::open(&plan.data, labels)?;
+    let (training, data) = measured(&plan, stage)?;
     let classes = data.facts.num_classes;
     let flops = plan.cost(stage, classes).map_or(0.0, |cost| cost.train_flops_per_image);
     let work = Work {
@@ -145,6 +142,16 @@ pub fn bench_train(
         peak_memory_bytes: memory,
         device: device.name,
     })
+}
+
+/// What `stage` of a plan trains with. Fails where there is no such stage, or its data cannot be opened.
+fn measured(plan: &Plan, stage: StageKind) -> Result<(TrainingPlan, DataSet), TrainError> {
+    let training = plan.training(stage).cloned().ok_or_else(|| TrainError::Setting {
+        problem: format!("--stage {stage}: the recipe has no [{stage}]"),
+        hint: "choose a stage that the recipe has".to_owned(),
+    })?;
+    let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
+    Ok((training, data::open(&plan.data, labels)?))
 }
 
 /// When each update ended, by epoch: what lies between epochs (evaluation, saving) does not count.

@@ -1,12 +1,13 @@
 //! Training goes on past files that cannot be used, as long as they are few, and says which they are.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::durable;
 
 use super::error::DataError;
+use super::table;
 
 /// The bad files that a job has met. Shared by its loaders.
 #[derive(Debug)]
@@ -28,23 +29,14 @@ impl BadFiles {
         Self { allowed, files, max_bad_fraction, table, met: Mutex::default() }
     }
 
-    /// How many there are so far.
-    pub fn count(&self) -> usize {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
     /// Takes note of a file that cannot be used. An error where there are now too many, or it cannot be written down.
-    pub(super) fn note(&self, error: &DataError) -> Result<(), DataError> {
-        let (DataError::BadImage { path, .. } | DataError::Unreadable { path, .. }) = error else {
-            unreachable!("files alone are bad");
-        };
-        let name = path.display().to_string();
-        let problem = error.problem();
+    pub(super) fn note(&self, file: &Path, problem: &str) -> Result<(), DataError> {
+        let name = file.display().to_string();
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         if met.contains_key(&name) {
             return Ok(());
         }
-        met.insert(name.clone(), problem.clone());
+        met.insert(name.clone(), problem.to_owned());
         if met.len() > self.allowed {
             return Err(DataError::setting(
                 format!(
@@ -70,19 +62,15 @@ impl BadFiles {
     fn write(&self, met: &BTreeMap<String, String>) -> Result<(), DataError> {
         let mut all = earlier(&self.table);
         all.extend(met.iter().map(|(name, problem)| (name.clone(), problem.clone())));
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        let rows = std::iter::once(["file", "problem"].map(str::to_owned))
-            .chain(all.into_iter().map(|(name, problem)| [name, problem]));
-        for row in rows {
-            writer.write_record(row).expect("text always fits a row");
-        }
-        let bytes = writer.into_inner().expect("a vector takes every byte");
+        let header = ["file", "problem"].map(str::to_owned);
+        let rows = all.into_iter().map(|(name, problem)| [name, problem]);
+        let bytes = table::csv(std::iter::once(header).chain(rows));
         durable::write(&self.table, &bytes).map_err(|e| DataError::unreadable(&self.table, e))
     }
 }
 
 /// The rows of a table that is there; a damaged one is written anew.
-fn earlier(table: &std::path::Path) -> BTreeMap<String, String> {
+fn earlier(table: &Path) -> BTreeMap<String, String> {
     let Ok(reader) = csv::Reader::from_path(table) else { return BTreeMap::new() };
     let rows = reader.into_records().filter_map(Result::ok);
     rows.filter_map(|row| Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()))).collect()

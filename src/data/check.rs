@@ -6,7 +6,6 @@ mod table;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 
 use sha2::{Digest, Sha256};
 
@@ -17,7 +16,7 @@ use super::decode::Opened;
 use super::error::DataError;
 use super::picture::Pixels;
 use super::split::{Split, Stored};
-use super::workers::Workers;
+use super::workers::{self, Workers};
 
 /// Images that a worker looks at before it reports.
 const CHUNK: usize = 16;
@@ -116,10 +115,7 @@ pub fn check(
 
 /// Threads that look at chunks of a split, in order.
 fn look(split: &Arc<dyn Split>, workers: Threads) -> Workers<Vec<Looked>> {
-    let threads = match workers {
-        Threads::Count(count) => count.max(1),
-        Threads::Auto => thread::available_parallelism().map_or(1, usize::from),
-    };
+    let threads = workers::count(workers);
     let split = Arc::clone(split);
     let chunks = split.len().div_ceil(CHUNK);
     Workers::start(threads, 4 * threads, 0..chunks, move |chunk| {

@@ -10,7 +10,7 @@ use image::{DynamicImage, ImageReader, Limits};
 use super::error::DataError;
 use super::jpeg::{self, Decoded, Jpeg};
 use super::picture::{CropBox, Picture, Pixels};
-use super::split::Stored;
+use super::split::{Split, Stored};
 
 /// Channels that photographs are decoded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,13 @@ const MAX_BYTES: u64 = 512 << 20;
 /// Reads and decodes the image file at `path` to RGB, as training does.
 pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
     decode_file(path, Colour::Rgb)
+}
+
+/// Gives picture `index` of a split, decoded.
+pub fn picture(split: &dyn Split, index: usize) -> Result<Picture, DataError> {
+    let mut buffer = Vec::new();
+    let whole = Opened::stored(split.read(index, &mut buffer)?).and_then(Opened::whole);
+    whole.map_err(|problem| DataError::bad_image(&split.name(index), problem))
 }
 
 /// Reads and decodes the image file at `path`; what it is is told by its content, not by its name.

@@ -36,6 +36,16 @@ impl DataError {
         Self::BadImage { path: path.to_owned(), problem: problem.into() }
     }
 
+    /// The file that cannot be used, and why; nothing where the error is of another kind.
+    pub(super) fn bad_file(&self) -> Option<(&Path, String)> {
+        match self {
+            Self::BadImage { path, .. } | Self::Unreadable { path, .. } => {
+                Some((path, self.problem()))
+            }
+            _ => None,
+        }
+    }
+
     /// What is wrong, without where and what to do.
     pub(super) fn problem(&self) -> String {
         match self {

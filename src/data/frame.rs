@@ -126,22 +126,9 @@ fn push_plane<T: Copy, U>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::{Decode, Format, Promised, Threads};
 
     fn frame() -> Frame {
-        Frame::new(&DataPlan {
-            format: Format::ImageFolder,
-            path: std::path::PathBuf::new(),
-            input_size: 2,
-            in_chans: 3,
-            mean: vec![0.485, 0.456, 0.406],
-            std: vec![0.229, 0.224, 0.225],
-            class_map: None,
-            workers: Threads::Auto,
-            decode: Decode::Exact,
-            max_bad_fraction: 0.0,
-            promised: Promised::default(),
-        })
+        Frame::new(&DataPlan::of_pictures(2, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     }
 
     fn picture() -> Picture {

@@ -1,9 +1,9 @@
 //! Batches of an epoch, in an order and with a content that depend on its key alone.
 
+mod ahead;
+
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::{self, JoinHandle};
 
 use crate::random::{Key, Purpose, Stage};
 use crate::recipe::Threads;
@@ -16,14 +16,11 @@ use super::error::DataError;
 use super::evaluation::EvalTransform;
 use super::frame::Frame;
 use super::mixup::Mixup;
-use super::picture::Picture;
 use super::split::Split;
 use super::times::{LoadPart, LoadTimes};
 use super::transform::TrainTransform;
-use super::workers::{Workers, guarded};
-
-/// Images that a worker makes at a time: little enough to spread a batch over all workers and to stop soon.
-const CHUNK: usize = 8;
+use super::workers;
+use ahead::Ahead;
 
 /// Where in a sample's name its repeat is: above any index.
 const REPEAT: u32 = 40;
@@ -109,11 +106,7 @@ impl Loader {
         workers: Threads,
     ) -> Self {
         assert!(batch_size > 0, "recipe::resolve has refused a batch_size of 0");
-        let workers = match workers {
-            _ if split.is_cheap() => 0,
-            Threads::Count(count) => count,
-            Threads::Auto => thread::available_parallelism().map_or(1, usize::from),
-        };
+        let workers = if split.is_cheap() { 0 } else { workers::count(workers) };
         let work = Work {
             levels: split.holds_levels() && transform.ends_in_levels(),
             split,
@@ -248,17 +241,14 @@ impl Pass {
         let Work { split, bad_files, .. } = &*self.work;
         let mut last = None;
         for index in (index..split.len()).chain(0..index) {
-            match (self.work.add(batch, buffer, &self.key, sample, index), bad_files) {
-                (Ok(()), _) => return Ok(()),
-                (
-                    Err(error @ (DataError::BadImage { .. } | DataError::Unreadable { .. })),
-                    Some(bad),
-                ) => {
-                    bad.note(&error)?;
-                    last = Some(error);
-                }
-                (Err(error), _) => return Err(error),
-            }
+            let Err(error) = self.work.add(batch, buffer, &self.key, sample, index) else {
+                return Ok(());
+            };
+            let (Some(bad_files), Some((file, problem))) = (bad_files, error.bad_file()) else {
+                return Err(error);
+            };
+            bad_files.note(file, &problem)?;
+            last = Some(error);
         }
         Err(last.expect("a batch is made of images that there are"))
     }
@@ -364,85 +354,4 @@ impl Iterator for Epoch {
         }
         Some(batch)
     }
-}
-
-/// A thread that joins the workers' chunks into batches and mixes them, one batch ahead of the caller.
-struct Ahead {
-    /// `None` once dropped, which makes the thread stop.
-    batches: Option<Receiver<Result<Batch, DataError>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ahead {
-    fn start(workers: usize, pass: &Arc<Pass>, steps: Range<usize>) -> Self {
-        let (sender, receiver) = sync_channel(1);
-        let pass = Arc::clone(pass);
-        let thread = thread::spawn(move || {
-            let mut gather = Gather::start(workers, &pass, steps.clone());
-            for micro_step in steps {
-                let batch = guarded(|| gather.batch(&pass, micro_step));
-                let failed = batch.is_err();
-                if sender.send(batch).is_err() || failed {
-                    return;
-                }
-            }
-        });
-        Self { batches: Some(receiver), thread: Some(thread) }
-    }
-
-    fn receive(&mut self) -> Result<Batch, DataError> {
-        let received = self.batches.as_ref().and_then(|batches| batches.recv().ok());
-        received.unwrap_or_else(|| {
-            Err(DataError::Panicked { message: "no batch came from the loader".to_owned() })
-        })
-    }
-}
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        self.batches = None;
-        if let Some(thread) = self.thread.take() {
-            // Its panics have been sent as errors.
-            drop(thread.join());
-        }
-    }
-}
-
-/// Workers on the chunks of consecutive micro-steps.
-struct Gather {
-    workers: Workers<Batch>,
-}
-
-impl Gather {
-    fn start(workers: usize, pass: &Arc<Pass>, steps: Range<usize>) -> Self {
-        let chunks = pass.work.batch_size.div_ceil(CHUNK);
-        // Two batches, but never fewer chunks than keep every worker busy.
-        let window = (2 * chunks).max(2 * workers);
-        let pass = Arc::clone(pass);
-        let jobs = steps.start * chunks..steps.end.max(steps.start) * chunks;
-        let make = move |job| pass.make(chunk(&pass.places(job / chunks), job % chunks));
-        Self { workers: Workers::start(workers, window, jobs, make) }
-    }
-
-    fn batch(&mut self, pass: &Pass, micro_step: usize) -> Result<Batch, DataError> {
-        let mut batch = pass.work.empty(pass.places(micro_step).len());
-        for _ in 0..pass.work.batch_size.div_ceil(CHUNK) {
-            batch.append(&self.workers.take()?);
-        }
-        pass.mix(&mut batch, micro_step);
-        Ok(batch)
-    }
-}
-
-/// Gives picture `index` of a split, decoded.
-pub fn picture(split: &dyn Split, index: usize) -> Result<Picture, DataError> {
-    let mut buffer = Vec::new();
-    let whole = Opened::stored(split.read(index, &mut buffer)?).and_then(Opened::whole);
-    whole.map_err(|problem| DataError::bad_image(&split.name(index), problem))
-}
-
-/// The `index`-th chunk of a batch's places; empty past the end of a short batch.
-fn chunk(places: &Range<usize>, index: usize) -> Range<usize> {
-    let start = (places.start + index * CHUNK).min(places.end);
-    start..(start + CHUNK).min(places.end)
 }

@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
 use image::ImageFormat;
 
@@ -23,7 +22,7 @@ use super::picture::{Picture, Pixels};
 use super::resize::bicubic;
 use super::split::{Split, Stored};
 use super::web_dataset::{CLASSES, PACK, Packed, Reencoded};
-use super::workers::Workers;
+use super::workers::{self, Workers};
 
 /// How to pack.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -153,10 +152,7 @@ fn make(
     labelled: bool,
     options: PackOptions,
 ) -> Workers<Made> {
-    let threads = match workers {
-        Threads::Count(count) => count.max(1),
-        Threads::Auto => thread::available_parallelism().map_or(1, usize::from),
-    };
+    let threads = workers::count(workers);
     let split = Arc::clone(split);
     Workers::start(threads, 8 * threads, samples, move |index| {
         let mut buffer = Vec::new();

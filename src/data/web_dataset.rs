@@ -58,15 +58,15 @@ impl std::fmt::Display for Reencoded {
 }
 
 /// Where the shards of a data set are.
-pub(super) struct Layout {
-    pub(super) train: Vec<PathBuf>,
-    pub(super) val: Vec<PathBuf>,
+struct Layout {
+    train: Vec<PathBuf>,
+    val: Vec<PathBuf>,
 }
 
 impl Layout {
     /// Finds shards in `train/` and `val/` below `path`; without them in `path` itself, where those whose names have
     /// `val` or `test` in them are for validation.
-    pub(super) fn find(path: &Path) -> Result<Self, DataError> {
+    fn find(path: &Path) -> Result<Self, DataError> {
         if path.join("train").is_dir() {
             let val = path.join("val");
             return Ok(Self {
@@ -178,7 +178,7 @@ fn shards_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 /// A split's samples, over all its shards.
-pub(super) struct WebDataset {
+struct WebDataset {
     shards: Vec<PathBuf>,
     samples: Vec<Sample>,
     colour: Colour,

@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use crate::recipe::Threads;
+
 use super::error::DataError;
 
 /// A running pool; dropping it stops and joins its threads once they have finished the jobs in their hands.
@@ -32,14 +34,23 @@ struct State<T> {
     stopped: bool,
 }
 
+/// The number of threads that a recipe asks for: those of the machine for "auto".
+pub(super) fn count(threads: Threads) -> usize {
+    match threads {
+        Threads::Count(count) => count,
+        Threads::Auto => thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
 impl<T: Send + 'static> Workers<T> {
-    /// Begins `jobs` on `threads` threads, at most `window` ahead of what is taken.
+    /// Begins `jobs` on `threads` threads, at least one, at most `window` ahead of what is taken.
     pub(super) fn start(
         threads: usize,
         window: usize,
         jobs: Range<usize>,
         work: impl Fn(usize) -> Result<T, DataError> + Send + Sync + 'static,
     ) -> Self {
+        let threads = threads.max(1);
         let state =
             State { begin: jobs.start, take: jobs.start, done: BTreeMap::new(), stopped: false };
         let shared = Arc::new(Shared {
@@ -53,7 +64,7 @@ impl<T: Send + 'static> Workers<T> {
             let (shared, work) = (Arc::clone(&shared), Arc::clone(&work));
             thread::spawn(move || shared.serve(&*work))
         };
-        Self { threads: (0..threads.max(1)).map(spawn).collect(), shared }
+        Self { threads: (0..threads).map(spawn).collect(), shared }
     }
 
     /// Waits for the next job's result. Panics past the last job.

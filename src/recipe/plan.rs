@@ -245,6 +245,25 @@ pub struct AugmentPlan {
     pub aug_repeats: usize,
 }
 
+impl DataPlan {
+    /// Pictures of three channels that belong to no data set, for a model of `input_size`.
+    pub fn of_pictures(input_size: usize, mean: [f32; 3], std: [f32; 3]) -> Self {
+        Self {
+            format: Format::ImageFolder,
+            path: PathBuf::new(),
+            input_size,
+            in_chans: 3,
+            mean: mean.to_vec(),
+            std: std.to_vec(),
+            class_map: None,
+            workers: Threads::Auto,
+            decode: Decode::Exact,
+            max_bad_fraction: 0.0,
+            promised: Promised::default(),
+        }
+    }
+}
+
 /// How JPEG files are decoded for training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -176,10 +176,6 @@ mod tests {
     use crate::model::Mae;
     use crate::model::Precision;
     use crate::recipe::DataPlan;
-    use crate::recipe::Decode;
-    use crate::recipe::Format;
-    use crate::recipe::Promised;
-    use crate::recipe::Threads;
     use burn::tensor::Device;
 
     const SIDE: usize = 8;
@@ -205,19 +201,7 @@ mod tests {
     }
 
     fn data() -> DataPlan {
-        DataPlan {
-            format: Format::ImageFolder,
-            path: std::path::PathBuf::new(),
-            input_size: SIDE,
-            in_chans: 3,
-            mean: vec![0.485, 0.456, 0.406],
-            std: vec![0.229, 0.224, 0.225],
-            class_map: None,
-            workers: Threads::Auto,
-            decode: Decode::Exact,
-            max_bad_fraction: 0.0,
-            promised: Promised::default(),
-        }
+        DataPlan::of_pictures(SIDE, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     }
 
     /// Each channel one level, normalized.

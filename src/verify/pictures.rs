@@ -19,10 +19,6 @@ use crate::data::read_picture;
 use crate::recipe::AugmentPlan;
 use crate::recipe::CropMode;
 use crate::recipe::DataPlan;
-use crate::recipe::Decode;
-use crate::recipe::Format;
-use crate::recipe::Promised;
-use crate::recipe::Threads;
 
 pub(super) fn transforms(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
@@ -90,30 +86,14 @@ fn cropped(case: &Case, picture: &Picture, item: &Fields) -> Result<Vec<f32>, Ve
 
 /// Photographs of `input_size`, normalized as the case says.
 fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
-    let floats = |key: &str| -> Result<Vec<f32>, VerifyError> {
+    let floats = |key: &str| -> Result<[f32; 3], VerifyError> {
         let values: Vec<f32> = case.numbers(key)?.into_iter().map(|v| v as f32).collect();
-        if values.len() == 3 {
-            Ok(values)
-        } else {
-            Err(case.error(format!("`{key}` has not 3 values")))
-        }
+        values.try_into().map_err(|_| case.error(format!("`{key}` has not 3 values")))
     };
     if !(1..=4096).contains(&input_size) {
         return Err(case.error(format!("{input_size} pixels are no side of an image")));
     }
-    Ok(DataPlan {
-        format: Format::ImageFolder,
-        path: std::path::PathBuf::new(),
-        input_size,
-        in_chans: 3,
-        mean: floats("mean")?,
-        std: floats("std")?,
-        class_map: None,
-        workers: Threads::Count(1),
-        decode: Decode::Exact,
-        max_bad_fraction: 0.0,
-        promised: Promised::default(),
-    })
+    Ok(DataPlan::of_pictures(input_size, floats("mean")?, floats("std")?))
 }
 
 /// Kind `augment_ops`: each operation of RandAugment at a given magnitude and sign, to the level.

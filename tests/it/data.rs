@@ -17,25 +17,13 @@ use mae::data::{
 };
 use mae::random::{Key, Stage};
 use mae::recipe::{
-    AugmentPlan, CropMode, DataPlan, Decode, EraseMode, ErasingPlan, Format, MixupMode, MixupPlan,
+    AugmentPlan, CropMode, DataPlan, EraseMode, ErasingPlan, Format, MixupMode, MixupPlan,
     Promised, Threads,
 };
 use tempfile::TempDir;
 
 pub(crate) fn plan(format: Format, path: &Path) -> DataPlan {
-    DataPlan {
-        format,
-        path: path.to_owned(),
-        input_size: 16,
-        in_chans: 3,
-        mean: vec![0.5; 3],
-        std: vec![0.5; 3],
-        class_map: None,
-        workers: Threads::Auto,
-        decode: Decode::Exact,
-        max_bad_fraction: 0.0,
-        promised: Promised::default(),
-    }
+    DataPlan { format, path: path.to_owned(), ..DataPlan::of_pictures(16, [0.5; 3], [0.5; 3]) }
 }
 
 fn synthetic() -> DataPlan {
