@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import statistics
@@ -155,6 +156,10 @@ class Machine:
     def mae(self, *arguments, limit_s):
         return self.call([self.binary, *arguments], limit_s)
 
+    def begin(self):
+        """Forgets what an earlier check left."""
+        (self.out / "failures.log").unlink(missing_ok=True)
+
     def close(self):
         if self.running and self.running.poll() is None:
             os.killpg(self.running.pid, signal.SIGKILL)
@@ -200,7 +205,11 @@ class Child:
             raise self.failure() from None
 
     def failure(self):
-        return Failed(self.last_words(), self.read(1))
+        whole = self.read(1)
+        self.machine.out.mkdir(parents=True, exist_ok=True)
+        with open(self.machine.out / "failures.log", "a") as file:
+            file.write(f"{shlex.join(str(a) for a in self.process.args)}\n{whole[-200_000:]}\n")
+        return Failed(self.last_words(), whole)
 
     def last_words(self):
         lines = [line.strip() for line in self.read(1).splitlines() if line.strip()]
@@ -725,6 +734,7 @@ def main():
     try:
         machine.check_usage()
         machine.unpack()
+        machine.begin()
         data = {"device": machine.device, "dry_run": machine.dry, "steps": []}
         for name, work in plan(machine):
             data["steps"].append(run_step(machine, data, name, work))

@@ -10,7 +10,8 @@
 # PEERS      the folder of torch_mae_pretrain.py and torch_vit_finetune.py (peers in the folder INPUTS, if that is set;
 #            else ../shared/peers beside the repository; else peers beside BINARY)
 # REFERENCE  cases for `mae verify` (tests/golden)
-# OUT        where gpu_check.json and gpu_check.md go, rewritten after every step (./gpu_check_out)
+# OUT        where gpu_check.json and gpu_check.md go, rewritten after every step, and failures.log, all that failed programs
+#            said (./gpu_check_out)
 # PYTHON     a Python with torch, timm and transformers (python3)
 # DEVICE     cuda, or cpu for a dry run (cuda)
 # DEADLINE   seconds for everything (520); what was not reached is named

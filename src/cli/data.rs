@@ -62,16 +62,19 @@ fn recipe_of(folder: &Path) -> String {
 
 fn format_of(folder: &Path) -> &'static str {
     let has = |name: &str| folder.join(name).exists();
-    let has_shards = |folder: &Path| {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.into_iter().any(|entry| entry.path().extension().is_some_and(|e| e == "tar"))
+    let has_files = |ending: &str| {
+        let folders = [folder.to_owned(), folder.join("train")];
+        let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+        entries.flatten().any(|entry| entry.path().extension().is_some_and(|e| e == ending))
     };
     if has("data_batch_1.bin") || has("cifar-10-batches-bin") {
         "cifar10"
     } else if has("cifar-100-binary") || has("train.bin") {
         "cifar100"
-    } else if has_shards(folder) || has_shards(&folder.join("train")) {
+    } else if has_files("tar") {
         "webdataset"
+    } else if has_files("parquet") {
+        "parquet"
     } else {
         "imagefolder"
     }

@@ -1,13 +1,10 @@
 //! Training goes on past files that cannot be used, as long as they are few, and says which they are.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::durable;
-
 use super::error::DataError;
-use super::table;
+use super::table::{self, Problems};
 
 /// The bad files that a job has met. Shared by its loaders.
 #[derive(Debug)]
@@ -19,7 +16,7 @@ pub struct BadFiles {
     /// The table that names them.
     table: PathBuf,
     /// What was wrong with each, by its name.
-    met: Mutex<BTreeMap<String, String>>,
+    met: Mutex<Problems>,
 }
 
 impl BadFiles {
@@ -59,19 +56,9 @@ impl BadFiles {
     }
 
     /// Writes the table: what an earlier start named, and what is new.
-    fn write(&self, met: &BTreeMap<String, String>) -> Result<(), DataError> {
-        let mut all = earlier(&self.table);
-        all.extend(met.iter().map(|(name, problem)| (name.clone(), problem.clone())));
-        let header = ["file", "problem"].map(str::to_owned);
-        let rows = all.into_iter().map(|(name, problem)| [name, problem]);
-        let bytes = table::csv(std::iter::once(header).chain(rows));
-        durable::write(&self.table, &bytes).map_err(|e| DataError::unreadable(&self.table, e))
+    fn write(&self, met: &Problems) -> Result<(), DataError> {
+        let mut all = table::problems(&self.table);
+        all.extend(met.clone());
+        table::write_problems(&self.table, &all)
     }
-}
-
-/// The rows of a table that is there; a damaged one is written anew.
-fn earlier(table: &Path) -> BTreeMap<String, String> {
-    let Ok(reader) = csv::Reader::from_path(table) else { return BTreeMap::new() };
-    let rows = reader.into_records().filter_map(Result::ok);
-    rows.filter_map(|row| Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()))).collect()
 }

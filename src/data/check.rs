@@ -14,6 +14,7 @@ use crate::recipe::{DataPlan, Threads};
 use super::dataset::{DataSet, open_past_damage};
 use super::decode::Opened;
 use super::error::DataError;
+use super::known::Known;
 use super::picture::Pixels;
 use super::split::{Split, Stored};
 use super::workers::{self, Workers};
@@ -80,6 +81,7 @@ pub fn check(
     plan: &DataPlan,
     mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Option<Checked>, DataError> {
+    Known::forget(&plan.path);
     let (data, problems) = open_past_damage(plan)?;
     let problems = problems.iter().map(ToString::to_string).collect();
     let total = data.train.len() + data.val.as_ref().map_or(0, |val| val.len());

@@ -16,6 +16,7 @@ use super::digits::{self, Digits};
 use super::error::DataError;
 use super::evaluation::EvalTransform;
 use super::image_folder::Listing;
+use super::known::Known;
 use super::picture::{Picture, Pixels};
 use super::resize::bilinear;
 use super::split::Split;
@@ -84,6 +85,13 @@ pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> 
         Format::Synthetic => open_synthetic(plan),
         Format::ImageFolder => open_image_folder(plan, labels)?,
         Format::WebDataset => web_dataset::find(plan, labels)?,
+        #[cfg(feature = "parquet")]
+        Format::Parquet => super::parquet::find(plan, labels)?,
+        #[cfg(not(feature = "parquet"))]
+        Format::Parquet => {
+            let problem = "data.format = \"parquet\": this build cannot read parquet files";
+            return Err(DataError::setting(problem, "build it with `--features parquet`"));
+        }
         Format::Cifar10 => open_cifar(plan, &cifar::CIFAR10)?,
         Format::Cifar100 => open_cifar(plan, &cifar::CIFAR100)?,
     })
@@ -166,14 +174,16 @@ fn open_image_folder(plan: &DataPlan, labels: Labels) -> Result<Found, DataError
         return Err(DataError::layout(&plan.path, problem, layout_hint(labels)));
     }
     let (train_dir, val_dir) = (plan.path.join("train"), plan.path.join("val"));
+    let mut known = Known::of(&plan.path);
     let train = match labels {
-        Labels::Unneeded if !train_dir.is_dir() => Listing::read(&plan.path)?,
-        _ => Listing::read(existing(&train_dir, labels)?)?,
+        Labels::Unneeded if !train_dir.is_dir() => Listing::read(&plan.path, &mut known)?,
+        _ => Listing::read(existing(&train_dir, labels)?, &mut known)?,
     };
     let val = match labels {
         Labels::Unneeded if !(train_dir.is_dir() && val_dir.is_dir()) => None,
-        _ => Some(Listing::read(existing(&val_dir, labels)?)?),
+        _ => Some(Listing::read(existing(&val_dir, labels)?, &mut known)?),
     };
+    known.keep();
     if train.len() == 0 {
         let folder = if train_dir.is_dir() { &train_dir } else { &plan.path };
         let problem = "no images (jpg, png, webp, …) in this folder";

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::Cursor;
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use image::{DynamicImage, ImageReader, Limits};
@@ -74,8 +75,10 @@ impl<'a> Opened<'a> {
             }
             return Ok(Self::Jpeg(jpeg, colour));
         }
-        let image = decode(bytes).map_err(undecodable)?;
-        Ok(Self::Picture(convert(image, colour)))
+        // A decoder that panics has met a file that it cannot decode, and no more.
+        let decoded =
+            catch_unwind(|| decode(bytes)).map_err(|_| undecodable("its decoder broke off"))?;
+        Ok(Self::Picture(convert(decoded.map_err(undecodable)?, colour)))
     }
 
     /// Width and height.

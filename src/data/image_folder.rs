@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::decode::Colour;
 use super::error::DataError;
+use super::known::{Contents, Known, KnownImage, Stamp};
 use super::split::{Split, Stored};
 
 /// As torchvision's `ImageFolder` has them.
@@ -37,10 +38,10 @@ struct Listed {
 }
 
 impl Listing {
-    /// Lists all images below `root`.
-    pub(super) fn read(root: &Path) -> Result<Self, DataError> {
+    /// Lists all images below `root`; folders that are known and did not change are not read.
+    pub(super) fn read(root: &Path, known: &mut Known) -> Result<Self, DataError> {
         let mut listing = Self { root: root.to_owned(), classes: Vec::new(), files: Vec::new() };
-        let (folders, loose) = entries(root)?;
+        let (folders, loose) = entries(root, known)?;
         listing.add(Path::new(""), loose, None);
         for folder in folders {
             let name = folder.to_str().ok_or_else(|| {
@@ -49,20 +50,27 @@ impl Listing {
             })?;
             let class = listing.classes.len() as u32;
             listing.classes.push(name.to_owned());
-            listing.add_below(&folder, class, 1)?;
+            listing.add_below(&folder, class, 1, known)?;
         }
         Ok(listing)
     }
 
-    fn add_below(&mut self, folder: &Path, class: u32, depth: usize) -> Result<(), DataError> {
+    fn add_below(
+        &mut self,
+        folder: &Path,
+        class: u32,
+        depth: usize,
+        known: &mut Known,
+    ) -> Result<(), DataError> {
         if depth > MAX_DEPTH {
             let problem = format!("more than {MAX_DEPTH} folders inside each other");
             let hint = "look for a symbolic link that leads back to a folder above it";
             return Err(DataError::layout(&self.root.join(folder), problem, hint));
         }
-        let (folders, files) = entries(&self.root.join(folder))?;
+        let (folders, files) = entries(&self.root.join(folder), known)?;
         self.add(folder, files, Some(class));
-        folders.iter().try_for_each(|name| self.add_below(&folder.join(name), class, depth + 1))
+        let mut below = folders.iter().map(|name| folder.join(name));
+        below.try_for_each(|folder| self.add_below(&folder, class, depth + 1, known))
     }
 
     fn add(&mut self, folder: &Path, files: Vec<(PathBuf, u64)>, class: Option<u32>) {
@@ -110,7 +118,32 @@ impl Listing {
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
 /// The folders and the images directly in `folder`, with the images' sizes, each in the byte order of their names.
-fn entries(folder: &Path) -> Result<Entries, DataError> {
+fn entries(folder: &Path, known: &mut Known) -> Result<Entries, DataError> {
+    let stamp = Stamp::now(folder);
+    if let Some(Contents { folders, images }) = known.get(folder, stamp) {
+        let images = images.iter().map(|image| (image.name.as_str().into(), image.size));
+        return Ok((folders.iter().map(PathBuf::from).collect(), images.collect()));
+    }
+    let entries = read_entries(folder)?;
+    if let Some(contents) = contents(&entries) {
+        known.add(folder, stamp, contents);
+    }
+    Ok(entries)
+}
+
+/// What is kept of a folder; `None` where a name is no UTF-8.
+fn contents((folders, images): &Entries) -> Option<Contents> {
+    let text = |path: &PathBuf| path.to_str().map(str::to_owned);
+    let image = |(path, size): &(PathBuf, u64)| {
+        Some(KnownImage { name: text(path)?, size: *size, offset: 0, label: None })
+    };
+    Some(Contents {
+        folders: folders.iter().map(text).collect::<Option<_>>()?,
+        images: images.iter().map(image).collect::<Option<_>>()?,
+    })
+}
+
+fn read_entries(folder: &Path) -> Result<Entries, DataError> {
     let unreadable = |e| DataError::unreadable(folder, e);
     let (mut folders, mut files) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(unreadable)? {

@@ -5,8 +5,8 @@
 //! [`EvalTransform`], joins them to a [`Batch`] and, in fine-tuning, mixes it with a [`Mixup`].
 //!
 //! **Formats.** `digits` are part of the program. `imagefolder` is `train/<class>/…` and `val/<class>/…`, or any folder of
-//! image files for pre-training alone. `webdataset` is tar shards, `cifar10` and `cifar100` are the binary archives.
-//! `synthetic` makes images up. A format is a type that implements [`Split`];
+//! image files for pre-training alone. `webdataset` is tar shards, `parquet` what Hugging Face's hub has, `cifar10` and
+//! `cifar100` are the binary archives. `synthetic` makes images up. A format is a type that implements [`Split`];
 //! a new one is added in `dataset.rs`. Photographs come as bytes at their own size; digits and synthetic images as floats
 //! that are at `input_size` already, so that without a crop only normalization touches them.
 //!
@@ -42,12 +42,16 @@ mod evaluation;
 mod frame;
 mod image_folder;
 mod jpeg;
+mod known;
 mod loader;
 mod mixup;
 mod pack;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod picture;
 mod rand_augment;
 mod resize;
+mod shards;
 mod simd;
 mod split;
 mod synthetic;

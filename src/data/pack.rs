@@ -21,8 +21,12 @@ use super::jpeg;
 use super::picture::{Picture, Pixels};
 use super::resize::bicubic;
 use super::split::{Split, Stored};
+use super::table;
 use super::web_dataset::{CLASSES, PACK, Packed, Reencoded};
 use super::workers::{self, Workers};
+
+/// The table of files that are in no shard, beside the shards.
+const LEFT_OUT: &str = "left_out.csv";
 
 /// How to pack.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,8 +44,8 @@ pub struct Packing {
     /// Shards that an earlier start had made.
     pub shards_there: usize,
     pub bytes: u64,
-    /// Files that cannot be made smaller, and why; they are in no shard.
-    pub left_out: Vec<(PathBuf, String)>,
+    /// Files that cannot be made smaller, and why; they are in no shard, and those of earlier starts are among them.
+    pub left_out: Vec<(String, String)>,
 }
 
 /// One sample, ready to be written.
@@ -85,6 +89,8 @@ pub fn pack(
     };
     begin(out, &packed, &found.classes)?;
     let total = found.train.len() + found.val.as_ref().map_or(0, |val| val.len());
+    let left_out_table = out.join(LEFT_OUT);
+    let mut left_out = table::problems(&left_out_table);
     let (mut packing, mut done) = (Packing::default(), 0);
     for (name, split) in [("train", Some(&found.train)), ("val", found.val.as_ref())] {
         let Some(split) = split else { continue };
@@ -99,15 +105,22 @@ pub fn pack(
             } else {
                 let mut workers = make(split, plan.workers, samples.clone(), labelled, options);
                 let mut tar = tar::Builder::new(Vec::new());
+                let known = left_out.len();
                 for _ in samples {
                     match workers.take()? {
                         Ok(member) => append(&mut tar, &member).map_err(io)?,
-                        Err(left_out) => packing.left_out.push(left_out),
+                        Err((file, problem)) => {
+                            left_out.insert(file.display().to_string(), problem);
+                        }
                     }
                     done += 1;
                     if !progress(done, total) {
                         return Ok(None);
                     }
+                }
+                // Before the shard: a later start does not look at the files of a shard that is there.
+                if left_out.len() > known {
+                    table::write_problems(&left_out_table, &left_out)?;
                 }
                 let bytes = tar.into_inner().map_err(io)?;
                 durable::write(&path, &bytes).map_err(|e| DataError::unreadable(&path, e))?;
@@ -115,7 +128,8 @@ pub fn pack(
             packing.bytes += fs::metadata(&path).map_err(io)?.len();
         }
     }
-    packing.images = total - packing.left_out.len();
+    packing.images = total - left_out.len();
+    packing.left_out = left_out.into_iter().collect();
     Ok(Some(packing))
 }
 
@@ -161,7 +175,7 @@ fn make(
         let Stored::File { bytes, .. } = stored else {
             return Err(DataError::setting(
                 "this data has no image files to pack",
-                "pack an imagefolder or a webdataset; the other formats are small",
+                "pack an imagefolder, a webdataset or parquet files; the other formats are small",
             ));
         };
         let small = match options.reencode {

@@ -1,8 +1,8 @@
 //! Shards of `WebDataset`: tar files whose members come in groups of one name, an image and its class.
 //!
-//! An index of all shards is made when the data is opened, so the shuffle is over all samples and any of them can be read
-//! at once. Members are read by their place in the file: a shard that is cut short is an error, where a mapping of it into
-//! memory would end the process.
+//! An index of all shards is made, or taken over from an earlier start, when the data is opened, so the shuffle is over all
+//! samples and any of them can be read at once. Members are read by their place in the file: a shard that is cut short is an
+//! error, where a mapping of it into memory would end the process.
 
 mod index;
 mod label;
@@ -19,12 +19,12 @@ use crate::recipe::DataPlan;
 use super::dataset::{self, Found, Labels};
 use super::decode::Colour;
 use super::error::DataError;
+use super::known::Known;
+use super::shards::Shards;
 use super::split::{Split, Stored};
 
 /// What a shard's file name ends in.
 const EXTENSION: &str = "tar";
-/// Names that validation shards go by.
-const VAL: [&str; 2] = ["val", "test"];
 /// Names of the classes, one a line, beside the shards.
 pub(super) const CLASSES: &str = "classes.txt";
 /// What `data pack` leaves beside the shards.
@@ -57,32 +57,6 @@ impl std::fmt::Display for Reencoded {
     }
 }
 
-/// Where the shards of a data set are.
-struct Layout {
-    train: Vec<PathBuf>,
-    val: Vec<PathBuf>,
-}
-
-impl Layout {
-    /// Finds shards in `train/` and `val/` below `path`; without them in `path` itself, where those whose names have
-    /// `val` or `test` in them are for validation.
-    fn find(path: &Path) -> Result<Self, DataError> {
-        if path.join("train").is_dir() {
-            let val = path.join("val");
-            return Ok(Self {
-                train: shards_in(&path.join("train"))?,
-                val: if val.is_dir() { shards_in(&val)? } else { Vec::new() },
-            });
-        }
-        let is_val = |shard: &PathBuf| {
-            let name = shard.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-            VAL.iter().any(|word| name.contains(word))
-        };
-        let (val, train) = shards_in(path)?.into_iter().partition(is_val);
-        Ok(Self { train, val })
-    }
-}
-
 /// Finds the shards of `plan` and makes their index.
 pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let (found, problems) = find_with(plan, labels)?;
@@ -99,20 +73,14 @@ pub(super) fn find_past_damage(plan: &DataPlan) -> Result<(Found, Vec<DataError>
 
 fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>), DataError> {
     let colour = dataset::colour(plan)?;
-    if !plan.path.is_dir() {
-        return Err(DataError::layout(&plan.path, "no such folder (data.path)", HINT));
-    }
-    let layout = Layout::find(&plan.path)?;
-    let needs_val = labels == Labels::Needed && layout.val.is_empty();
-    for (missing, what) in [(layout.train.is_empty(), "training"), (needs_val, "validation")] {
-        if missing {
-            return Err(DataError::layout(&plan.path, format!("no shards for {what}"), HINT));
-        }
-    }
+    let shards = Shards::find(&plan.path, EXTENSION, labels, HINT)?;
     let mut problems = Vec::new();
-    let train = WebDataset::open(layout.train, colour, &mut problems);
-    let has_val = !layout.val.is_empty();
-    let val = has_val.then(|| WebDataset::open(layout.val, colour, &mut problems));
+    let mut known = Known::of(&plan.path);
+    let mut open =
+        |shards: Vec<PathBuf>| WebDataset::open(shards, colour, &mut known, &mut problems);
+    let train = open(shards.train);
+    let val = (!shards.val.is_empty()).then(|| open(shards.val));
+    known.keep();
     if train.is_empty() {
         let problem = DataError::layout(&plan.path, "no images in the shards for training", HINT);
         return Err(problems.into_iter().next().unwrap_or(problem));
@@ -162,21 +130,6 @@ fn note(path: &Path) -> Result<Option<String>, DataError> {
     Ok(packed.reencoded.map(|reencoded| reencoded.to_string()))
 }
 
-/// The shards in a folder, in the order of their names.
-fn shards_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let unreadable = |e| DataError::unreadable(folder, e);
-    let mut shards = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case(EXTENSION)) && !hidden {
-            shards.push(path);
-        }
-    }
-    shards.sort();
-    Ok(shards)
-}
-
 /// A split's samples, over all its shards.
 struct WebDataset {
     shards: Vec<PathBuf>,
@@ -196,9 +149,14 @@ struct Sample {
 
 impl WebDataset {
     /// Makes the index of `shards`. Damaged ones are left out, and added to `problems`.
-    fn open(shards: Vec<PathBuf>, colour: Colour, problems: &mut Vec<DataError>) -> Self {
+    fn open(
+        shards: Vec<PathBuf>,
+        colour: Colour,
+        known: &mut Known,
+        problems: &mut Vec<DataError>,
+    ) -> Self {
         let mut samples = Vec::new();
-        for (number, shard) in index::read_all(&shards).into_iter().enumerate() {
+        for (number, shard) in index::read_all(&shards, known).into_iter().enumerate() {
             match shard {
                 Ok(images) => samples.extend(images.into_iter().map(|image| Sample {
                     shard: number as u32,

@@ -42,11 +42,11 @@ pub struct DataPlan {
     /// A CSV or text file with one class name a line, or nothing: then the folders' names.
     pub class_map: Option<PathBuf>,
     pub workers: Threads,
-    /// What the recipe promises about the data; checked by `run`, used by `plan` without the data.
     /// For training; evaluation is exact.
     pub decode: Decode,
     /// Share of the training files that may turn out to be bad before a run stops.
     pub max_bad_fraction: f64,
+    /// What the recipe promises about the data; checked by `run`, used by `plan` without the data.
     pub promised: Promised,
 }
 
@@ -56,6 +56,7 @@ pub enum Format {
     Digits,
     ImageFolder,
     WebDataset,
+    Parquet,
     Cifar10,
     Cifar100,
     Synthetic,

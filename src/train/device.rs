@@ -70,6 +70,10 @@ impl Backend {
 
     /// Finds its devices, at least one, hardware first. The error says why there is none and what to do.
     fn find(self) -> Result<Vec<Found>, String> {
+        #[cfg(feature = "gpu")]
+        if self != Self::Cpu {
+            super::kernel_cache::keep();
+        }
         match self {
             Self::Cpu => {
                 let name = "cpu".to_owned();

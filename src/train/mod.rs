@@ -21,6 +21,8 @@ mod fit;
 mod gallery;
 mod imported;
 mod jobs;
+#[cfg(feature = "gpu")]
+mod kernel_cache;
 mod linprobe;
 mod loaders;
 #[cfg(feature = "cuda")]

@@ -170,6 +170,124 @@ fn a_shard_cut_anywhere_or_overwritten_is_named() {
     assert!(refused > 50, "{refused}");
 }
 
+#[test]
+fn beside_shards_for_validation_those_of_a_test_are_unused() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = jpeg(24);
+    for name in ["train-0", "validation-0", "test-0"] {
+        let members: [(&str, &[u8]); 2] = [("a.jpg", &image), ("a.cls", b"0")];
+        let label = if name == "test-0" { 1 } else { 2 };
+        shard(&dir.path().join(format!("{name}.tar")), &members[..label]);
+    }
+    let plan = plan(Format::WebDataset, dir.path());
+    assert_eq!(open(&plan, Labels::Needed).unwrap().facts.val_images, 1);
+    fs::remove_file(dir.path().join("validation-0.tar")).unwrap();
+    let error = error_of(&plan, Labels::Needed);
+    assert!(error.contains("test-0.tar/a.jpg: this image has no class"), "{error}");
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_files_of_the_hub_are_read_and_packed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parquet");
+    let plan = plan(Format::Parquet, &folder);
+    let data = open(&plan, Labels::Needed).unwrap();
+    assert_eq!((data.facts.num_classes, data.facts.train_images, data.facts.val_images), (3, 7, 3));
+    assert_eq!(data.class_names, ["cat", "dog", "ship, large"]);
+    // Backwards, so that row groups and files are read out of order.
+    for (split, first) in [(&data.train, 0), (data.val.as_ref().unwrap(), 7)] {
+        for place in (0..split.len()).rev() {
+            let image = first + place;
+            assert_eq!(split.label(place) as usize, image % 3);
+            let Pixels::U8(levels) = picture(&**split, place).unwrap().pixels else {
+                panic!("levels")
+            };
+            let level = |x: usize, y: usize| ((x + y) * 7 + image * 20) as u8;
+            assert_eq!(levels[..3], [level(0, 0), level(0, 0) + 1, level(0, 0) + 2]);
+            assert_eq!(levels[3 * 63], level(7, 7), "image {image}");
+        }
+    }
+    assert!(data.train.name(5).ends_with("train-00001-of-00002.parquet/row-1"));
+
+    let out = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.to_str().unwrap(), out.path().to_str().unwrap());
+    let packed = Bench::new("").command(&["data", "pack", from, to]).output().unwrap();
+    assert_eq!(packed.status.code(), Some(0), "{packed:?}");
+    let shards = DataPlan { format: Format::WebDataset, path: out.path().to_owned(), ..plan };
+    let shards = open(&shards, Labels::Needed).unwrap();
+    assert_eq!((shards.class_names, shards.facts), (data.class_names, data.facts));
+    assert!(picture(&*shards.train, 6).unwrap() == picture(&*data.train, 6).unwrap());
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn a_parquet_file_overwritten_anywhere_ends_in_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("train.parquet");
+    let whole = include_bytes!("../parquet/train-00000-of-00002.parquet");
+    let plan = plan(Format::Parquet, dir.path());
+    let mut refused = 0;
+    for at in 0..whole.len() {
+        let mut bytes = whole.to_vec();
+        bytes[at] ^= 0x55;
+        fs::write(&path, if at % 2 == 0 { &bytes } else { &whole[..at] }).unwrap();
+        match open(&plan, Labels::Unneeded) {
+            Ok(data) => (0..data.train.len().min(8)).for_each(|i| drop(picture(&*data.train, i))),
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().contains("train.parquet"), "{error}");
+            }
+        }
+    }
+    assert!(refused > whole.len() / 2, "{refused}");
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn parquet_files_ask_for_the_feature_that_reads_them() {
+    let error = error_of(&plan(Format::Parquet, Path::new(".")), Labels::Needed);
+    assert!(error.contains("build it with `--features parquet`"), "{error}");
+}
+
+#[test]
+fn a_large_folder_is_listed_once_and_looked_at_for_changes() {
+    let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for class in 0..10 {
+        let folder = dir.path().join(format!("train/{class:02}"));
+        fs::create_dir_all(&folder).unwrap();
+        (0..1000).for_each(|i| drop(fs::File::create(folder.join(format!("{i}.jpg"))).unwrap()));
+        let val = dir.path().join(format!("val/{class:02}"));
+        fs::create_dir_all(&val).unwrap();
+        fs::write(val.join("a.jpg"), jpeg(8)).unwrap();
+    }
+    let bench = Bench::new(&format!(
+        "name = \"a\"\n[data]\nformat = \"imagefolder\"\npath = {:?}\n[pretrain]\nepochs = 1\nwarmup_epochs = 0\nbatch_size = 1\n",
+        dir.path()
+    ));
+    let images = || {
+        let mut plan = bench.command(&["plan", "r.toml", "--json"]);
+        let out = plan.env("XDG_CACHE_HOME", cache.path()).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+        json["jobs"][0]["steps"].as_u64().unwrap_or_else(|| panic!("{out:?}"))
+    };
+    let known = || fs::read_dir(cache.path().join("mae/data")).map_or(0, Iterator::count);
+    assert_eq!(images(), 10_000);
+    // What changed a moment ago may change again unseen.
+    assert_eq!(known(), 0);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!((images(), known()), (10_000, 1));
+    let file = fs::read_dir(cache.path().join("mae/data")).unwrap().next().unwrap().unwrap().path();
+    let written = || fs::metadata(&file).unwrap().modified().unwrap();
+    let before = written();
+    assert_eq!((images(), written()), (10_000, before), "nothing new is not written again");
+    fs::remove_file(dir.path().join("train/03/7.jpg")).unwrap();
+    fs::write(dir.path().join("train/04/new.jpg"), "").unwrap();
+    fs::write(dir.path().join("train/04/newer.jpg"), "").unwrap();
+    assert_eq!(images(), 10_001);
+    fs::write(&file, "damaged").unwrap();
+    assert_eq!(images(), 10_001);
+}
+
 fn classes() -> tempfile::TempDir {
     let mut files = Vec::new();
     for split in ["train", "val"] {
@@ -227,6 +345,12 @@ fn smaller_images_are_said_to_be_smaller() {
     let packed = { packed }.output().unwrap();
     assert_eq!(packed.status.code(), Some(1), "a file was left out");
     assert!(String::from_utf8(packed.stdout).unwrap().contains("cat/bad.jpg: cannot be decoded"));
+    // A later start knows of it, though it makes nothing.
+    let again = bench.command(&["data", "pack", &folders[0], &folders[1], "--short-side", "12"]);
+    let again = { again }.output().unwrap();
+    assert_eq!(again.status.code(), Some(1));
+    let said = String::from_utf8(again.stdout).unwrap();
+    assert!(said.contains("24 images in 2 shards") && said.contains("left out: "), "{said}");
     let data = open(&plan(Format::WebDataset, out.path()), Labels::Needed).unwrap();
     assert_eq!(data.train.len(), 12);
     let image = picture(&*data.train, 0).unwrap();

@@ -73,7 +73,7 @@ fn all_problems_are_told_at_once() {
         error: unknown key `modle`
           --> DIR/r.toml:1
           hint: did you mean `model`?
-        error: `data.format = "digit"`: expected one of "digits", "imagefolder", "webdataset", "cifar10", "cifar100", "synthetic"
+        error: `data.format = "digit"`: expected one of "digits", "imagefolder", "webdataset", "parquet", "cifar10", "cifar100", "synthetic"
           --> DIR/r.toml:3
           hint: did you mean `"digits"`?
         error: `pretrain.batch_size = 0`: expected a whole number from 1 to 1000000

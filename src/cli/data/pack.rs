@@ -17,7 +17,7 @@ use std::path::PathBuf;
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     source: Source,
-    /// The folder for the shards: train/, val/, classes.txt, pack.json
+    /// The folder for the shards: train/, val/, classes.txt, pack.json, and a table of the files that could not be read
     out: PathBuf,
     /// Re-encode images whose shorter side is longer than this, in pixels; crops then see other statistics than the official
     /// pipeline's, and runs say so
@@ -61,8 +61,8 @@ fn text(packing: &Packing, args: &Args) -> String {
     if *shards_there > 0 {
         let _ = write!(text, " ({shards_there} were there already)");
     }
-    for (path, problem) in left_out {
-        let _ = write!(text, "\nleft out: {}: {problem}", path.display());
+    for (file, problem) in left_out {
+        let _ = write!(text, "\nleft out: {file}: {problem}");
     }
     let _ = write!(
         text,

@@ -8,28 +8,43 @@ use std::thread;
 
 use crate::data::error::DataError;
 use crate::data::image_folder::is_image_name;
+use crate::data::known::{Contents, Known, KnownImage, Stamp};
 
 use super::label;
 
-/// An image in a shard.
-pub(super) struct Image {
-    /// Of its bytes, in the shard.
-    pub(super) offset: u64,
-    pub(super) size: u64,
-    pub(super) label: Option<u32>,
-    pub(super) name: String,
-}
+type Images = Result<Vec<KnownImage>, DataError>;
 
 /// The members of one name, while a shard is read.
 #[derive(Default)]
 struct Group {
     key: String,
-    image: Option<Image>,
+    image: Option<KnownImage>,
     label: Option<u32>,
 }
 
-/// Finds the images of all shards, on all cores.
-pub(super) fn read_all(shards: &[PathBuf]) -> Vec<Result<Vec<Image>, DataError>> {
+/// Finds the images of all shards; those that are known and did not change are not read.
+pub(super) fn read_all(shards: &[PathBuf], known: &mut Known) -> Vec<Images> {
+    let mut all: Vec<Option<Images>> = Vec::new();
+    let mut unknown = Vec::new();
+    for shard in shards {
+        let stamp = Stamp::now(shard);
+        let images = known.get(shard, stamp).map(|contents| Ok(contents.images.clone()));
+        if images.is_none() {
+            unknown.push((all.len(), shard.as_path(), stamp));
+        }
+        all.push(images);
+    }
+    let paths: Vec<&Path> = unknown.iter().map(|(_, path, _)| *path).collect();
+    for ((place, shard, stamp), images) in unknown.into_iter().zip(read_on_all_cores(&paths)) {
+        if let Ok(images) = &images {
+            known.add(shard, stamp, Contents { folders: Vec::new(), images: images.clone() });
+        }
+        all[place] = Some(images);
+    }
+    all.into_iter().flatten().collect()
+}
+
+fn read_on_all_cores(shards: &[&Path]) -> Vec<Images> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(shards.len());
     let next = AtomicUsize::new(0);
     let work = || {
@@ -51,7 +66,7 @@ pub(super) fn read_all(shards: &[PathBuf]) -> Vec<Result<Vec<Image>, DataError>>
 }
 
 /// Reads the headers of one shard, and the small files that hold classes.
-fn read(path: &Path) -> Result<Vec<Image>, DataError> {
+fn read(path: &Path) -> Images {
     let damaged = |e: std::io::Error| damaged(path, &e);
     let file = File::open(path).map_err(|e| DataError::unreadable(path, e))?;
     let length = file.metadata().map_err(|e| DataError::unreadable(path, e))?.len();
@@ -75,7 +90,7 @@ fn read(path: &Path) -> Result<Vec<Image>, DataError> {
             group.key = key;
         }
         if is_image_name(Path::new(&name)) {
-            group.image.get_or_insert(Image { offset, size, label: None, name });
+            group.image.get_or_insert(KnownImage { offset, size, label: None, name });
         } else if label::is_label(&ending) && size <= label::MAX_BYTES {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(damaged)?;
@@ -94,8 +109,8 @@ fn read(path: &Path) -> Result<Vec<Image>, DataError> {
 
 impl Group {
     /// The image with its class; nothing where there is no image.
-    fn image(self) -> Option<Image> {
-        self.image.map(|image| Image { label: self.label, ..image })
+    fn image(self) -> Option<KnownImage> {
+        self.image.map(|image| KnownImage { label: self.label, ..image })
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn beside(recipe: &Recipe, asked: &[String]) -> Vec<PublishedRow> {
 fn is_imagenet(recipe: &Recipe) -> bool {
     let data = &recipe.data;
     data.num_classes == Some(1000)
-        && matches!(data.format, Some(Format::ImageFolder | Format::WebDataset))
+        && matches!(data.format, Some(Format::ImageFolder | Format::WebDataset | Format::Parquet))
 }
 
 /// The official name of the recipe's model; a resolved recipe keeps it only where every dimension is that size's.

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Measures `mae bench data` beside torchvision's loader on the same JPEG files: in turn, so that both meet the same machine.
+
+    scripts/bench_data_peer.py PEER_DIR [--binary target/release/mae] [--images DIR] [--rounds 5] [--seconds 10] [--workers 2]
+
+PEER_DIR holds torchvision_loader.py, which prints one JSON object with `images_per_s`. Run this with a Python that has torch,
+torchvision, timm, numpy and Pillow. DIR is a folder of class folders; without it 1,000 photograph-like files of 500x375 px and
+about 72 KB, ImageNet's mean, are made in a temporary folder.
+
+Prints the median of each over the rounds and what the peer is surpassed by, and images/s with one worker beside those with all.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+RECIPE = """name = "bench"
+[data]
+format = "imagefolder"
+path = "{path}"
+workers = {workers}
+decode = "{decode}"
+[model]
+size = "vit_base_patch16"
+[pretrain]
+epochs = 1
+warmup_epochs = 0
+[finetune]
+epochs = 1
+warmup_epochs = 0
+from = "scratch"
+"""
+WIDTH, HEIGHT, BYTES = 500, 375, 72_000
+COUNT, CLASSES = 1000, 10
+
+
+def photo(rng, quality):
+    """Gives a JPEG with the spectrum of a photograph: noise that falls with its frequency, in correlated colours."""
+    import numpy as np
+    from PIL import Image
+
+    fy, fx = np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)[None, :]
+    fall = 1.0 / np.maximum(np.hypot(fy, fx), 1.0 / WIDTH) ** 1.2
+
+    def layer():
+        plane = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((HEIGHT, WIDTH))) * fall, (HEIGHT, WIDTH))
+        return plane / plane.std()
+
+    grey = layer()
+    planes = np.stack([grey + 0.3 * layer() for _ in range(3)], axis=-1)
+    levels = np.clip(planes * 45 + rng.uniform(90, 150), 0, 255).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(levels).save(out, "JPEG", quality=quality)
+    return out.getvalue()
+
+
+def make(folder):
+    """Fills `folder` with photographs; their quality is the one that comes nearest to the wanted size."""
+    import numpy as np
+
+    sizes = {q: statistics.mean(len(photo(np.random.default_rng(i), q)) for i in range(8)) for q in range(70, 98, 3)}
+    quality = min(sizes, key=lambda q: abs(sizes[q] - BYTES))
+    for index in range(COUNT):
+        name = f"n{index % CLASSES:02}/{index:05}.jpg"
+        for part in ("train", "val") if index < CLASSES else ("train",):
+            path = folder / part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(photo(np.random.default_rng(index), quality))
+
+
+def call(arguments):
+    done = subprocess.run([str(a) for a in arguments], stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        return json.loads(done.stdout.strip().splitlines()[-1])["images_per_s"]
+    except (IndexError, ValueError, KeyError):
+        sys.exit(f"error: {arguments[0]} gave no images_per_s (exit {done.returncode})")
+
+
+def ours(options, images, scratch, stage, decode, workers):
+    recipe = scratch / "recipe.toml"
+    recipe.write_text(RECIPE.format(path=images, workers=workers, decode=decode))
+    return call([options.binary, "bench", "data", recipe, "--stage", stage, "--seconds", options.seconds, "--json"])
+
+
+def peer(options, images, stage, workers):
+    return call([sys.executable, Path(options.peers) / "torchvision_loader.py", "--images", images / "train",
+                 "--workers", workers, "--seconds", options.seconds, "--recipe", stage])
+
+
+def measure(options, images, scratch):
+    all_, found = options.workers, {}
+    racers = {f"mae pretrain {decode}": lambda d=decode: ours(options, images, scratch, "pretrain", d, all_)
+              for decode in ("exact", "fast")}
+    racers["mae pretrain exact, 1 worker"] = lambda: ours(options, images, scratch, "pretrain", "exact", 1)
+    racers["peer pretrain"] = lambda: peer(options, images, "pretrain", all_)
+    racers["mae finetune exact"] = lambda: ours(options, images, scratch, "finetune", "exact", all_)
+    racers["peer finetune"] = lambda: peer(options, images, "finetune", all_)
+    for round_ in range(1, options.rounds + 1):
+        for name, run in racers.items():
+            found.setdefault(name, []).append(run())
+        print(f"round {round_}: " + ", ".join(f"{name} {rates[-1]:.0f}" for name, rates in found.items()), file=sys.stderr)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peers")
+    parser.add_argument("--binary", default="target/release/mae")
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        images = options.images or scratch / "images"
+        if options.images is None:
+            make(images)
+        files = list((images / "train").rglob("*.jpg"))
+        print(f"{len(files)} files of {sum(f.stat().st_size for f in files) / len(files) / 1000:.0f} KB, "
+              f"{options.workers} workers, median of {options.rounds} rounds")
+        found = measure(options, images, scratch)
+    middle = {name: statistics.median(rates) for name, rates in found.items()}
+    for name, rate in middle.items():
+        stage = name.split()[1]
+        over = f", {rate / middle[f'peer {stage}']:.2f} times the peer" if name.startswith("mae") and "1 worker" not in name else ""
+        print(f"{name}: {rate:.0f} images/s{over}")
+    print(f"{options.workers} workers over 1: {middle['mae pretrain exact'] / middle['mae pretrain exact, 1 worker']:.2f} times")
+
+
+if __name__ == "__main__":
+    main()
