@@ -120,7 +120,8 @@ fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usi
     decompress.out_color_space =
         if inks { J_COLOR_SPACE::JCS_CMYK } else { J_COLOR_SPACE::JCS_RGB };
     let channels = if inks { 4 } else { 3 };
-    // SAFETY: the header was read; a row has `output_width` pixels of `channels` bytes, and the crop is inside the output.
+    // SAFETY: the header was read; a row has `output_width` pixels of `channels` bytes, and the crop is inside the output. Every
+    // row of `pixels` was written when its length is set.
     unsafe {
         jpeg_start_decompress(decompress);
         let all = decompress.output_width as usize;
@@ -132,10 +133,14 @@ fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usi
             jpeg_skip_scanlines(decompress, crop.top as u32);
         }
         let width = decompress.output_width as usize;
-        let mut pixels = vec![0; crop.height * width * channels];
-        for row in pixels.chunks_exact_mut(width * channels) {
-            jpeg_read_scanlines(decompress, [row.as_mut_ptr()].as_mut_ptr(), 1);
+        let row = width * channels;
+        let mut pixels: Vec<u8> = Vec::with_capacity(crop.height * row);
+        for place in pixels.spare_capacity_mut()[..crop.height * row].chunks_exact_mut(row) {
+            let lines =
+                jpeg_read_scanlines(decompress, [place.as_mut_ptr().cast()].as_mut_ptr(), 1);
+            assert!(lines == 1, "all of the file is in memory");
         }
+        pixels.set_len(crop.height * row);
         if inks {
             pixels = pixels.as_chunks().0.iter().copied().flat_map(rgb_of_inks).collect();
         }

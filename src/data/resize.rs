@@ -2,8 +2,8 @@
 
 mod levels;
 
-use fast_image_resize::images::TypedImage;
-use fast_image_resize::pixels::{F32, F32x3};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{F32, F32x3, U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use super::picture::{CropBox, Picture, Pixels};
@@ -20,6 +20,44 @@ pub(super) fn bicubic(picture: &Picture, crop: CropBox, width: usize, height: us
         Pixels::F32(values) => Pixels::F32(resize(values, picture, crop, [width, height])),
     };
     Picture { width, height, channels, pixels }
+}
+
+/// As [`bicubic`], but photographs are weighted in 16 bits: less time, and levels that may be a few off.
+pub(super) fn fast_bicubic(
+    picture: &Picture,
+    crop: CropBox,
+    width: usize,
+    height: usize,
+) -> Picture {
+    let (channels, to) = (picture.channels, [width, height]);
+    let levels = match (&picture.pixels, channels) {
+        (Pixels::U8(levels), 1) => weighted_in_16_bits::<U8>(levels, picture, crop, to),
+        (Pixels::U8(levels), 3) => weighted_in_16_bits::<U8x3>(levels, picture, crop, to),
+        _ => return bicubic(picture, crop, width, height),
+    };
+    Picture { width, height, channels, pixels: Pixels::U8(levels) }
+}
+
+fn weighted_in_16_bits<P: PixelTrait<Component = u8>>(
+    levels: &[u8],
+    picture: &Picture,
+    crop: CropBox,
+    to: [usize; 2],
+) -> Vec<u8> {
+    let source =
+        TypedImageRef::<P>::from_buffer(picture.width as u32, picture.height as u32, levels)
+            .expect("a picture has all its pixels");
+    let mut out = vec![0; to[0] * to[1] * picture.channels];
+    let mut places = TypedImage::<P>::from_buffer(to[0] as u32, to[1] as u32, &mut out)
+        .expect("it was made for as many pixels");
+    let CropBox { top, left, height, width } = crop;
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
+        .crop(left as f64, top as f64, width as f64, height as f64);
+    Resizer::new()
+        .resize_typed(&source, &mut places, &options)
+        .expect("a crop is inside its picture");
+    out
 }
 
 fn rows<'a, T>(

@@ -15,7 +15,7 @@ use super::evaluation::{centre, cut, resized, short_side};
 use super::frame::Frame;
 use super::picture::{CropBox, Picture};
 use super::rand_augment::{RandAugment, Rgb};
-use super::resize::bicubic;
+use super::resize::{bicubic, fast_bicubic};
 use super::times::{LoadPart, LoadTimes};
 
 /// How a training image is changed.
@@ -179,7 +179,10 @@ impl TrainTransform {
         let side = self.frame.input_size;
         match drawn {
             Cut::Centre => centre(picture, side, side),
-            Cut::Box(crop) => Cow::Owned(bicubic(picture, crop, side, side)),
+            Cut::Box(crop) => Cow::Owned(match self.decode {
+                Decode::Exact => bicubic(picture, crop, side, side),
+                Decode::Fast => fast_bicubic(picture, crop, side, side),
+            }),
             Cut::At([top, left]) => {
                 let (width, height) = resized(picture.width, picture.height, self.eval_short_side);
                 let whole = bicubic(picture, picture.whole(), width, height);

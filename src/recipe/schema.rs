@@ -80,7 +80,8 @@ pub struct Data {
     #[schemars(schema_with = "auto_or_count_schema")]
     pub workers: Option<Or<Auto, usize>>,
     /// How JPEG files are decoded for training: "exact" gives the pixels of Pillow and torchvision; "fast" decodes
-    /// in 1/8, 1/4 or 1/2 of the size, where the crop still has `input_size` pixels on each side then. Evaluation is always exact.
+    /// in 1/8, 1/4 or 1/2 of the size, where the crop still has `input_size` pixels on each side then, and resizes with levels
+    /// that may be a few off. Evaluation is always exact.
     pub decode: Option<Decode>,
     /// Share of the training files that may turn out to be bad: another image takes the place of each, and
     /// `bad_files.csv` names it. One more stops the run; no part of a run's identity.

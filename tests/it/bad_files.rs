@@ -89,21 +89,21 @@ fn what_takes_a_bad_files_place_does_not_depend_on_the_workers() {
     assert!((inline, resumed) == batches(3));
 }
 
+/// What a folder's images may be.
+const KINDS: [&str; 5] = ["jpg", "png", "webp", "bmp", "tiff"];
+
 #[test]
 fn a_check_finds_the_bad_files_and_no_others() {
     let dir = folder(&[]);
-    let (mut bad, mut damaged) = (BTreeSet::new(), 0);
-    for i in 0..300u32 {
-        let path = dir.path().join(format!(
-            "train/{}/{i:03}.{}",
-            ["a", "b"][i as usize % 2],
-            ["jpg", "png"][i as usize / 2 % 2]
-        ));
+    let mut bad = BTreeSet::new();
+    for i in 0..1000u32 {
+        let (class, kind) = (["a", "b"][i as usize % 2], KINDS[i as usize / 10 % KINDS.len()]);
+        let path = dir.path().join(format!("train/{class}/{i:03}.{kind}"));
         save(path.clone(), photo(24 + i % 40));
         let mut bytes = fs::read(&path).unwrap();
         let at = |share: usize| bytes.len() * share / 100;
         match i % 10 {
-            0 => bytes.truncate(at(i as usize / 4 + 10)),
+            0 => bytes.truncate(at(i as usize / 14 + 10)),
             1 => bytes = b"GIF89a is not read".to_vec(),
             2 => bytes.clear(),
             3 => bytes[..3].fill(0),
@@ -112,19 +112,24 @@ fn a_check_finds_the_bad_files_and_no_others() {
                 let (from, to) = (at(70), at(72) + 1);
                 bytes[from..to].fill(0x3a);
             }
+            // Anywhere: header, tables or data.
+            5 | 6 => (0..4).for_each(|n| {
+                let place = (i as usize * 7919 + n * 104_729) % bytes.len();
+                bytes[place] ^= 1 << (i % 8);
+            }),
             _ => {}
         }
         fs::write(&path, &bytes).unwrap();
         match i % 10 {
             0..=3 => assert!(read_picture(&path).is_err(), "{i}"),
-            4 => damaged += 1,
+            4..=6 => {}
             _ => assert!(read_picture(&path).is_ok(), "{i}"),
         }
         if read_picture(&path).is_err() {
             bad.insert(path.display().to_string());
         }
     }
-    assert!(bad.len() >= 120 && damaged == 30);
+    assert!(bad.len() > 450, "{}", bad.len());
     save(dir.path().join("val/a/1.jpg"), photo(25));
     let bench = Bench::new("");
     let path = dir.path().to_str().unwrap();
@@ -188,7 +193,7 @@ fn repeated_augmentation_takes_half_the_images_twice() {
 }
 
 #[test]
-fn fast_decoding_is_exact_until_a_crop_is_twice_the_input() {
+fn fast_decoding_is_a_few_levels_off_until_a_crop_is_twice_the_input() {
     let largest_difference = |side: u32| {
         let dir = folder(&[]);
         (0..8).for_each(|i| save(dir.path().join(format!("{i}.jpg")), smooth(side)));
@@ -208,7 +213,8 @@ fn fast_decoding_is_exact_until_a_crop_is_twice_the_input() {
         let (exact, fast) = (images(Decode::Exact), images(Decode::Fast));
         exact.iter().zip(&fast).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
     };
-    assert_eq!(largest_difference(31), 0, "crops of less than 32 pixels");
+    let small = largest_difference(31);
+    assert!((1..4).contains(&small), "crops of less than 32 pixels: {small}");
     let large = largest_difference(300);
     assert!((1..40).contains(&large), "{large}");
 }

@@ -38,10 +38,9 @@ pub(crate) fn photo(side: u32) -> RgbImage {
 pub(crate) fn save(path: PathBuf, image: impl Into<DynamicImage>) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let image: DynamicImage = image.into();
-    if path.extension().unwrap() == "png" {
-        image.save_with_format(path, ImageFormat::Png).unwrap();
-    } else {
-        save_jpeg(&path, &image.into_rgb8());
+    match ImageFormat::from_path(&path).unwrap() {
+        ImageFormat::Jpeg => save_jpeg(&path, &image.into_rgb8()),
+        format => image.save_with_format(path, format).unwrap(),
     }
 }
 
