@@ -1,0 +1,185 @@
+/* A CUDA driver that accepts everything and runs no kernel: with it a build of `--features cuda` goes its whole way on a machine
+ * without a GPU, its numbers apart. It shows what a start compiles, and how long that takes. run.sh says how to use it.
+ *
+ * It plays one H100 in what it says of itself. Memory is the host's. A clock of its own goes on with each launch, so that whoever
+ * measures kernels comes to an end. */
+
+#define _GNU_SOURCE
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+typedef int Result;
+typedef unsigned long long Pointer;
+typedef void *Handle;
+
+enum { OK = 0, OUT_OF_MEMORY = 2, HANDLES = 1 << 22 };
+
+static long modules, module_bytes, launches;
+static uintptr_t handles;
+static double started, clock_s;
+static double event_s[HANDLES];  /* when each event was recorded */
+static int throughput[HANDLES];  /* launches of a kernel that measures the card, one more than there were; 0 for others */
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+static Result new_handle(Handle *handle) {
+    *handle = (Handle)(16 * ++handles);
+    return OK;
+}
+
+static size_t place(Handle handle) { return ((uintptr_t)handle / 16) % HANDLES; }
+
+static void at_exit(void) {
+    fprintf(stderr, "[no GPU] %ld kernels, %.1f MB of PTX, %ld launches, %.1f s\n", modules, module_bytes / 1e6, launches,
+            now() - started);
+}
+
+Result cuInit(unsigned flags) {
+    if (started == 0) {
+        started = now();
+        atexit(at_exit);
+    }
+    return OK;
+}
+Result cuDriverGetVersion(int *version) { *version = 13000; return OK; }
+Result cuGetErrorName(int error, const char **text) { *text = "error"; return OK; }
+Result cuGetErrorString(int error, const char **text) { *text = "error"; return OK; }
+
+/* The card. */
+
+Result cuDeviceGetCount(int *count) { *count = 1; return OK; }
+Result cuDeviceGet(int *device, int index) { *device = index; return OK; }
+Result cuDeviceGetName(char *name, int size, int device) { snprintf(name, size, "no GPU"); return OK; }
+Result cuDeviceGetUuid_v2(char *uuid, int device) { memset(uuid, 0, 16); return OK; }
+Result cuDeviceGetLuid(char *luid, unsigned *mask, int device) { memset(luid, 0, 8); *mask = 0; return OK; }
+Result cuDeviceGetPCIBusId(char *id, int size, int device) { snprintf(id, size, "0000:00:00.0"); return OK; }
+Result cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 80ull << 30; return OK; }
+Result cuDeviceCanAccessPeer(int *can, int a, int b) { *can = 0; return OK; }
+
+/* CUdevice_attribute by number, as an H100 answers; what is not asked for is 0. */
+Result cuDeviceGetAttribute(int *value, int attribute, int device) {
+    static const int known[][2] = {
+        {1, 1024}, {2, 1024}, {3, 1024}, {4, 64},      /* threads in a block, and along each axis */
+        {5, 2147483647}, {6, 65535}, {7, 65535},       /* blocks along each axis */
+        {8, 49152}, {9, 65536}, {10, 32}, {12, 65536}, /* shared and constant memory, warp, registers */
+        {13, 1980000}, {16, 132}, {31, 1}, {36, 2619000}, {37, 5120}, {38, 52428800}, {39, 2048}, {40, 3}, {41, 1},
+        {75, 9}, {76, 0},                              /* compute capability */
+        {81, 233472}, {82, 65536}, {97, 232448}, {106, 32}, {115, 1}, {120, 1}, {127, 1},
+    };
+    *value = 0;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i][0] == attribute) *value = known[i][1];
+    return OK;
+}
+
+/* Contexts and streams. */
+
+Result cuDevicePrimaryCtxRetain(Handle *context, int device) { *context = (Handle)16; return OK; }
+Result cuDevicePrimaryCtxRelease_v2(int device) { return OK; }
+Result cuCtxSetCurrent(Handle context) { return OK; }
+Result cuCtxGetCurrent(Handle *context) { *context = (Handle)16; return OK; }
+Result cuCtxSynchronize(void) { return OK; }
+Result cuCtxGetStreamPriorityRange(int *least, int *greatest) { *least = 0; *greatest = -5; return OK; }
+Result cuStreamCreate(Handle *stream, unsigned flags) { return new_handle(stream); }
+Result cuStreamCreateWithPriority(Handle *stream, unsigned flags, int priority) { return new_handle(stream); }
+Result cuStreamDestroy_v2(Handle stream) { return OK; }
+Result cuStreamSynchronize(Handle stream) { return OK; }
+Result cuStreamWaitEvent(Handle stream, Handle event, unsigned flags) { return OK; }
+
+/* Memory: reserved, and taken from the system where it is touched. */
+
+Result cuMemGetInfo_v2(size_t *available, size_t *total) { *available = 79ull << 30; *total = 80ull << 30; return OK; }
+Result cuMemAlloc_v2(Pointer *pointer, size_t bytes) {
+    void *memory = mmap(0, bytes + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    *pointer = (Pointer)memory;
+    return memory == MAP_FAILED ? OUT_OF_MEMORY : OK;
+}
+Result cuMemAllocAsync(Pointer *pointer, size_t bytes, Handle stream) { return cuMemAlloc_v2(pointer, bytes); }
+Result cuMemFree_v2(Pointer pointer) { return OK; }
+Result cuMemFreeAsync(Pointer pointer, Handle stream) { return OK; }
+Result cuMemAllocHost_v2(void **pointer, size_t bytes) { *pointer = calloc(1, bytes); return *pointer ? OK : OUT_OF_MEMORY; }
+Result cuMemFreeHost(void *pointer) { free(pointer); return OK; }
+Result cuMemcpyHtoDAsync_v2(Pointer to, const void *from, size_t bytes, Handle stream) {
+    memcpy((void *)to, from, bytes);
+    return OK;
+}
+Result cuMemcpyDtoHAsync_v2(void *to, Pointer from, size_t bytes, Handle stream) {
+    memcpy(to, (void *)from, bytes);
+    return OK;
+}
+Result cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t bytes, Handle stream) { return OK; }
+Result cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, Handle stream) {
+    memset((void *)to, value, bytes);
+    return OK;
+}
+
+/* CUDA_MEMCPY2D; memory of kind 1 is the host's. */
+struct End { size_t x, y; int kind; void *host; Pointer device; void *array; size_t pitch; };
+struct Copy { struct End from, to; size_t width, height; };
+static char *begin(const struct End *end) {
+    char *base = end->kind == 1 ? end->host : (char *)end->device;
+    return base + end->y * end->pitch + end->x;
+}
+Result cuMemcpy2DAsync_v2(const struct Copy *copy, Handle stream) {
+    for (size_t row = 0; row < copy->height; row++)
+        memcpy(begin(&copy->to) + row * copy->to.pitch, begin(&copy->from) + row * copy->from.pitch, copy->width);
+    return OK;
+}
+Result cuTensorMapEncodeTiled(void) { return OK; }
+Result cuTensorMapEncodeIm2col(void) { return OK; }
+
+/* Kernels. With NO_GPU_LOG each is named when it is loaded. */
+
+Result cuModuleLoadData(Handle *module, const char *ptx) {
+    modules++;
+    module_bytes += strlen(ptx);
+    if (getenv("NO_GPU_LOG")) {
+        const char *entry = strstr(ptx, ".entry ");
+        int length = entry ? (int)strcspn(entry += 7, "(\n") : 0;
+        fprintf(stderr, "[no GPU] %7.2f s %7zu bytes %.*s\n", now() - started, strlen(ptx), length, entry ? entry : "");
+    }
+    return new_handle(module);
+}
+Result cuModuleUnload(Handle module) { return OK; }
+Result cuModuleGetFunction(Handle *function, Handle module, const char *name) {
+    new_handle(function);
+    throughput[place(*function)] = strstr(name, "throughput") != NULL;
+    return OK;
+}
+Result cuFuncSetAttribute(Handle function, int attribute, int value) { return OK; }
+Result cuFuncGetAttribute(int *value, int attribute, Handle function) { *value = 32; return OK; }
+
+/* 20 microseconds each; a kernel that measures the card is asked for more work until it takes long enough, so it does. */
+static Result launch(Handle function) {
+    int *count = &throughput[place(function)];
+    launches++;
+    clock_s += *count ? 1e-5 * (1 << (*count < 14 ? *count : 14)) : 2e-5;
+    *count += *count != 0;
+    return OK;
+}
+Result cuLaunchKernel(Handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                      unsigned shared, Handle stream, void **parameters, void **extra) {
+    return launch(function);
+}
+Result cuLaunchKernelEx(const void *config, Handle function, void **parameters, void **extra) { return launch(function); }
+
+/* Events. */
+
+Result cuEventCreate(Handle *event, unsigned flags) { return new_handle(event); }
+Result cuEventRecord(Handle event, Handle stream) { event_s[place(event)] = clock_s; return OK; }
+Result cuEventSynchronize(Handle event) { return OK; }
+Result cuEventQuery(Handle event) { return OK; }
+Result cuEventElapsedTime_v2(float *ms, Handle from, Handle to) {
+    *ms = 1e3 * (event_s[place(to)] - event_s[place(from)]) + 1e-3;
+    return OK;
+}
+Result cuEventElapsedTime(float *ms, Handle from, Handle to) { return cuEventElapsedTime_v2(ms, from, to); }
+Result cuEventDestroy_v2(Handle event) { return OK; }
