@@ -166,8 +166,8 @@ impl ParquetSplit {
         (group, image - self.groups[group].first)
     }
 
-    /// Gives the images of a row group that is held or, read outside the lock, comes to be.
-    fn images(&self, group: usize) -> Arc<Held> {
+    /// Gives a row group's place among those that are held. It is filled outside the lock, by whoever reads first.
+    fn hold(&self, group: usize) -> Arc<Held> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let known = held.iter().position(|(number, _)| *number == group);
         let images = known.and_then(|place| held.remove(place)).map_or_else(Arc::default, |h| h.1);
@@ -175,12 +175,12 @@ impl ParquetSplit {
             held.pop_front();
         }
         held.push_back((group, Arc::clone(&images)));
-        drop(held);
-        images.get_or_init(|| {
-            let Group { file, index, .. } = self.groups[group];
-            caught(|| read_images(&self.files[file], index)).and_then(|images| images)
-        });
         images
+    }
+
+    fn images_of(&self, group: usize) -> Result<Vec<Option<ByteArray>>, String> {
+        let Group { file, index, .. } = self.groups[group];
+        caught(|| read_images(&self.files[file], index)).and_then(|images| images)
     }
 }
 
@@ -195,12 +195,11 @@ impl Split for ParquetSplit {
 
     fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
         let (group, place) = self.place(index);
-        let images = self.images(group);
+        let held = self.hold(group);
         let bad = |problem: &str| DataError::bad_image(&self.name(index), problem);
-        let image = match images.get().expect("it was read") {
-            Ok(images) => images.get(place).and_then(Option::as_ref),
-            Err(problem) => return Err(bad(problem)),
-        };
+        let images = held.get_or_init(|| self.images_of(group));
+        let images = images.as_ref().map_err(|problem| bad(problem))?;
+        let image = images.get(place).and_then(Option::as_ref);
         let image = image.ok_or_else(|| bad("the image's bytes are not in the file"))?;
         buffer.clear();
         buffer.extend_from_slice(image.data());
