@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         ready(&args.checkpoint, args.recipe.as_deref(), &args.set, Ask::Heads)?;
     plan.runtime.devices = 1;
     let device = train::choose(&plan.runtime)?;
-    let classifier = Classifier::load(&opened, &plan, &device.device)?;
+    let classifier = Classifier::load(&opened, &plan, &device, 1)?;
     let mut found = Vec::new();
     for image in &args.images {
         let picture = data::transform_picture(image, &plan.data)?;

@@ -82,7 +82,7 @@ fn add_rows(groups: &mut [Vec<Row>], checkpoint: &Path, args: &Args) -> Result<b
     ready.plan.runtime.devices = 1;
     let Ready { opened, plan, .. } = &ready;
     let device = train::choose(&plan.runtime)?;
-    let autoencoder = Autoencoder::load(opened, plan, &device.device)?;
+    let autoencoder = Autoencoder::load(opened, plan, &device)?;
     let own = plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.mask_ratio);
     let ratios = if args.mask_ratio.is_empty() { vec![own] } else { args.mask_ratio.clone() };
     for (place, (image, group)) in args.images.iter().zip(groups).enumerate() {

@@ -144,7 +144,7 @@ pub struct Runtime {
     pub devices: Option<Or<All, usize>>,
     /// Arithmetic of the model; with "bf16" the master weights and the optimizer stay in fp32.
     pub precision: Option<Precision>,
-    /// Whether a GPU must first agree with the CPU on a small step in the run's shapes; a few seconds, no part of a run's
+    /// Whether a GPU must first agree with the CPU on a step of one block in each stage's batches; no part of a run's
     /// identity.
     pub verify_device: Option<bool>,
     /// What several devices do with the fine-tunings and probes of a run: train each together ("data-parallel"), or one

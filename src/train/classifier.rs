@@ -12,6 +12,8 @@ use super::evaluate::Evaluation;
 use super::imported;
 use super::linprobe::official_name;
 use super::schedule::on_every_rank;
+use super::self_check;
+use super::self_check::Trial;
 use super::state::host;
 use crate::checkpoint::Head;
 use crate::checkpoint::Opened;
@@ -55,7 +57,7 @@ pub fn evaluate(
     let crew = Crew::start(device.devices.len());
     let stop = stop.clone();
     on_every_rank(device, &crew, move |rank, device| {
-        let classifier = Classifier::load(&opened, &plan, &device.device)?;
+        let classifier = Classifier::load(&opened, &plan, &device, batch_size)?;
         let team = Team { rank, replicas: device.replicas(), watch: Watch::default() };
         classifier.evaluate(&plan, &data, batch_size, &team, &stop)
     })
@@ -63,10 +65,24 @@ pub fn evaluate(
 
 impl Classifier {
     /// Makes a classifier of an opened checkpoint; `plan` says what shapes do not: heads, epsilon.
-    pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, TrainError> {
+    ///
+    /// Fails on a device that computes `images` at a time wrongly, unless `runtime.verify_device` is off.
+    pub fn load(
+        opened: &Opened,
+        plan: &Plan,
+        device: &ChosenDevice,
+        images: usize,
+    ) -> Result<Self, TrainError> {
         let encoder = dims::encoder(plan);
         let (file, path) = (&opened.file, &opened.path);
         imported::same_encoder(opened, &plan.model)?;
+        if let Head::Linear { classes, global_pool } | Head::Probe { classes, global_pool } =
+            opened.facts.head
+        {
+            let trial = Trial::Classifier { images, classes, global_pool, trained: false };
+            self_check::check(device, plan, trial)?;
+        }
+        let device = &device.device;
         let vit = |classes, global_pool| Vit::zeros(&encoder, classes, global_pool, device);
         let network = match opened.facts.head {
             Head::Linear { classes, global_pool } => {

@@ -1,9 +1,12 @@
 //! What a masked autoencoder makes of pictures, side by side: the paper's Fig. 2 to 4.
 
+use super::ChosenDevice;
 use super::TrainError;
 use super::dims;
 use super::imported;
 use super::pretrain::mask_noise;
+use super::self_check;
+use super::self_check::Trial;
 use super::state::host;
 use crate::checkpoint::Opened;
 use crate::checkpoint::load_module;
@@ -55,8 +58,12 @@ pub struct Masking {
 
 impl Autoencoder {
     /// Makes one of an opened checkpoint with a decoder; `plan` says what shapes do not: heads, epsilon, `norm_pix_loss`.
-    pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, TrainError> {
+    ///
+    /// Fails on a device that computes wrongly, unless `runtime.verify_device` is off.
+    pub fn load(opened: &Opened, plan: &Plan, device: &ChosenDevice) -> Result<Self, TrainError> {
         imported::same_encoder(opened, &plan.model)?;
+        self_check::check(device, plan, Trial::Autoencoder { images: 1 })?;
+        let device = &device.device;
         let mae = load_module(imported::zeros(plan, device), &opened.file, &opened.path)?;
         Ok(Self {
             mae,

@@ -94,7 +94,7 @@ impl Runner<'_> {
         faults::forget();
         let device = device::choose(&plan.runtime)?;
         let data = data::open(&plan.data, labels(plan))?;
-        self_check::check(&device, plan, crew)?;
+        self_check::check_stages(&device, plan, data.facts.num_classes, crew)?;
         for note in &device.notes {
             (self.observer)(Event::Notice { job: "device", text: note });
         }
