@@ -246,7 +246,7 @@ fn a_parquet_file_overwritten_anywhere_ends_in_no_panic() {
 #[test]
 fn parquet_files_ask_for_the_feature_that_reads_them() {
     let error = error_of(&plan(Format::Parquet, Path::new(".")), Labels::Needed);
-    assert!(error.contains("build it with `--features parquet`"), "{error}");
+    assert!(error.contains("or `--features parquet`"), "{error}");
 }
 
 #[test]
