@@ -90,7 +90,10 @@ pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> 
         #[cfg(not(feature = "parquet"))]
         Format::Parquet => {
             let problem = "data.format = \"parquet\": this build cannot read parquet files";
-            return Err(DataError::setting(problem, "build it with the default features, or `--features parquet`"));
+            return Err(DataError::setting(
+                problem,
+                "build it with the default features, or `--features parquet`",
+            ));
         }
         Format::Cifar10 => open_cifar(plan, &cifar::CIFAR10)?,
         Format::Cifar100 => open_cifar(plan, &cifar::CIFAR100)?,

@@ -43,6 +43,8 @@ pub enum TrainError {
          hint: it was not written, and what was kept before stays; lower `blr`, or try another runtime.device"
     )]
     BadWeights { name: String },
+    #[error("its pre-training is that of {point}, which failed\nhint: see there")]
+    SharedPretraining { point: String },
     /// Another device of the job failed; its error is the one to report.
     #[error("another device of the job has failed")]
     OtherRank,
@@ -57,6 +59,7 @@ impl TrainError {
             Self::Run(error) => error.is_input(),
             Self::NotFinite { .. }
             | Self::BadWeights { .. }
+            | Self::SharedPretraining { .. }
             | Self::OutOfMemory(_)
             | Self::Crashed(_)
             | Self::OtherRank => false,

@@ -78,7 +78,11 @@ impl Runner<'_> {
         let devices = resolved.points.iter().map(|point| point.plan.runtime.devices);
         let crew = Crew::start(devices.max().unwrap_or(1));
         for (index, point) in resolved.points.iter().enumerate() {
-            match self.run_point(index, resolved, &crew) {
+            let done = match self.failed_pretraining_before(index, resolved, &failed) {
+                Some(point) => Err(TrainError::SharedPretraining { point }),
+                None => self.run_point(index, resolved, &crew),
+            };
+            match done {
                 Ok(End::Done) => {}
                 Ok(End::Interrupted) => return Ok((End::Interrupted, failed)),
                 Err(error) if resolved.swept.is_empty() || error.is_input() => return Err(error),
@@ -178,6 +182,23 @@ impl Runner<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Gives the point of this start whose pre-training, the same as this one's, failed: it would fail again.
+    fn failed_pretraining_before(
+        &self,
+        index: usize,
+        all: &Resolved,
+        failed: &[Failed],
+    ) -> Option<String> {
+        let pretrain = all.points[index].plan.pretrain.as_ref()?;
+        let mut before = all.same_pretraining_before(index).filter(|other| {
+            let folder = self.path(other).join(StageKind::Pretrain.to_string());
+            let last = checkpoint::epoch_folder(&folder, pretrain.training.epochs);
+            failed.iter().any(|failed| failed.name == other.plan.name)
+                && !checkpoint::is_whole(&last)
+        });
+        before.next().map(|other| other.plan.name.clone())
     }
 
     fn take_over_pretraining(&self, theirs: &Path, run: &Path) -> Result<(), TrainError> {

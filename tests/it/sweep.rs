@@ -28,6 +28,18 @@ fn points_that_pre_train_alike_share_it_and_end_as_if_each_had_done_it() {
 }
 
 #[test]
+fn a_shared_pre_training_that_diverges_is_tried_once() {
+    let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
+    let output = bench.mae(&["run", "r.toml", "--set", "pretrain.blr=1e30"]);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert_eq!(log.matches("the training has diverged").count(), 1, "{log}");
+    let second = "its pre-training is that of tiny/finetune.trained_blocks=1, which failed";
+    assert!(log.contains(second), "{log}");
+    assert!(!bench.path("runs/tiny/finetune.trained_blocks=2").exists());
+}
+
+#[test]
 fn a_point_with_another_seed_trains_its_own() {
     let bench = Bench::new(&format!("{TINY}[sweep]\n\"seed\" = [0, 1]\n"));
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
