@@ -19,6 +19,8 @@ pub struct ExportSettings {
     pub num_heads: usize,
     pub decoder_num_heads: usize,
     pub input_size: usize,
+    /// What evaluation resizes the short side to.
+    pub eval_short_side: usize,
     pub norm_eps: f64,
     pub mask_ratio: f64,
     pub norm_pix_loss: bool,
@@ -159,17 +161,27 @@ fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -
     config
 }
 
+/// As people write them: 0.485, not 0.48500001430511475.
+fn shortest(values: &[f32]) -> Vec<f64> {
+    values.iter().filter_map(|value| value.to_string().parse().ok()).collect()
+}
+
+/// The evaluation's transform: the short side resized, the centre cut out. `ViTImageProcessor` would squash pictures that are not
+/// square.
 fn preprocessor(settings: &ExportSettings) -> Value {
     let side = settings.input_size;
     json!({
+        "crop_size": { "height": side, "width": side },
+        "do_center_crop": true,
+        "do_convert_rgb": settings.mean.len() == 3,
         "do_normalize": true,
         "do_rescale": true,
         "do_resize": true,
-        "image_mean": settings.mean,
-        "image_processor_type": "ViTImageProcessor",
-        "image_std": settings.std,
+        "image_mean": shortest(&settings.mean),
+        "image_processor_type": "BitImageProcessor",
+        "image_std": shortest(&settings.std),
         "resample": 3, // bicubic
         "rescale_factor": 1.0 / 255.0,
-        "size": { "height": side, "width": side },
+        "size": { "shortest_edge": settings.eval_short_side },
     })
 }

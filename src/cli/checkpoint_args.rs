@@ -1,6 +1,7 @@
 //! What every command that takes a checkpoint shares: anyone's checkpoint, and the plan it is used by.
 
 use super::CliError;
+use super::output;
 use super::recipe_args::resolve;
 use crate::checkpoint;
 use crate::checkpoint::DecoderFacts;
@@ -96,7 +97,8 @@ pub(super) fn ready(
     }
     if let Some(other) = other {
         plan.runtime = other.runtime;
-        plan.data = DataPlan { input_size: plan.data.input_size, ..other.data };
+        let (mean, std) = normalization(&opened, &plan.data, &other.data, &for_data);
+        plan.data = DataPlan { input_size: plan.data.input_size, mean, std, ..other.data };
     }
     let meta = opened.meta.clone().unwrap_or_else(|| Meta {
         stage: opened.facts.stage().to_owned(),
@@ -107,6 +109,28 @@ pub(super) fn ready(
         recipe: recipe::recipe_toml(&recipe),
     });
     Ok(Ready { opened, meta, plan })
+}
+
+/// What images are normalized by: as the network was trained where that is known, unless `--set` says otherwise.
+fn normalization(
+    opened: &Opened,
+    own: &DataPlan,
+    other: &DataPlan,
+    set: &[String],
+) -> (Vec<f32>, Vec<f32>) {
+    let known = opened.meta.is_some() || opened.facts.settings.mean.is_some();
+    let asked = set.iter().any(|set| ["data.mean", "data.std"].contains(&key_of(set)));
+    if known && !asked && own.in_chans == other.in_chans {
+        if (&own.mean, &own.std) != (&other.mean, &other.std) {
+            output::warning(&format!(
+                "images are normalized as the checkpoint says, by mean {:?} and std {:?}, not as the recipe does; \
+                 --set data.mean=... decides otherwise",
+                own.mean, own.std
+            ));
+        }
+        return (own.mean.clone(), own.std.clone());
+    }
+    (other.mean.clone(), other.std.clone())
 }
 
 /// The key of a `--set` argument.

@@ -8,6 +8,7 @@ use super::output;
 use crate::checkpoint;
 use crate::checkpoint::ExportSettings;
 use crate::checkpoint::Format;
+use crate::data;
 use clap::ValueEnum;
 use std::path::Path;
 use std::path::PathBuf;
@@ -106,6 +107,7 @@ fn settings(ready: &Ready) -> ExportSettings {
         num_heads: plan.model.num_heads,
         decoder_num_heads: plan.model.decoder_num_heads,
         input_size: plan.data.input_size,
+        eval_short_side: data::eval_short_side(&plan.data),
         norm_eps: plan.model.norm_eps,
         mask_ratio: plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.mask_ratio),
         norm_pix_loss: plan.pretrain.as_ref().is_some_and(|pretrain| pretrain.norm_pix_loss),

@@ -6,7 +6,9 @@ mod pack;
 use super::CliError;
 use super::recipe_args;
 use super::run::stop_on_ctrl_c;
+use crate::data::Labels;
 use crate::recipe::DataPlan;
+use crate::recipe::Format;
 use crate::recipe::Missing;
 use crate::train::Stop;
 use indicatif::ProgressBar;
@@ -40,8 +42,14 @@ pub(super) fn run(data: &Data) -> Result<(), CliError> {
 }
 
 impl Source {
-    /// The data set as a recipe would have it.
-    fn plan(&self) -> Result<DataPlan, CliError> {
+    /// The data set as a recipe would have it, and whether it is for more than pre-training.
+    fn plan(&self) -> Result<(DataPlan, Labels), CliError> {
+        if !self.source.exists() {
+            return Err(CliError::Usage(format!(
+                "{}: there is no such recipe, and no such folder",
+                self.source.display()
+            )));
+        }
         let resolved = if self.source.is_dir() {
             let text = recipe_of(&self.source);
             recipe_args::resolve_text(&self.source, &text, &self.set)?
@@ -49,7 +57,14 @@ impl Source {
             recipe_args::resolve(&self.source, &self.set, Missing::Refuse)?
         };
         let point = resolved.points.into_iter().next().expect("a recipe has a point");
-        Ok(point.plan.data)
+        let plan = point.plan;
+        let needed = if self.source.is_dir() {
+            // Pictures in no train/ are for pre-training alone.
+            plan.data.format != Format::ImageFolder || self.source.join("train").is_dir()
+        } else {
+            plan.pretrain.is_none() || plan.finetune.is_some() || plan.linprobe.is_some()
+        };
+        Ok((plan.data, if needed { Labels::Needed } else { Labels::Unneeded }))
     }
 }
 

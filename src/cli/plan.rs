@@ -14,6 +14,7 @@ use crate::recipe::DataFacts;
 use crate::recipe::Missing;
 use crate::recipe::Plan;
 use crate::recipe::ResolvedPoint;
+use crate::runs;
 use job::PlannedRun;
 use price::Price;
 use std::path::PathBuf;
@@ -55,6 +56,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             known.len() - 1
         };
         let (_, facts, price) = &known[place];
+        if let Err(error) = runs::refuse_other(&args.runs.join(&point.plan.name), &point.recipe) {
+            output::warning(&format!("`mae run` will refuse this, as things are: {error}"));
+        }
         runs.push(PlannedRun::of(&resolved, index, *facts, price, &args.runs)?);
     }
     let price = &known.first().expect("a recipe has a point").2;

@@ -17,7 +17,7 @@ pub(super) struct Args {
     /// A checkpoint folder, as runs/NAME/finetune/from-0160/checkpoints/epoch-0010, or anyone's: .pth, .pd, .safetensors,
     /// a Hugging Face folder
     checkpoint: PathBuf,
-    /// JPEG or PNG files of any colour mode
+    /// jpg, png, webp, bmp, tiff or ppm files of any colour mode
     #[arg(required = true)]
     images: Vec<PathBuf>,
     /// How many classes to print

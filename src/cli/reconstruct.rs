@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// .safetensors, a Hugging Face folder
     #[arg(required = true, value_name = "CHECKPOINT")]
     checkpoints: Vec<PathBuf>,
-    /// JPEG or PNG files of any colour mode
+    /// jpg, png, webp, bmp, tiff or ppm files of any colour mode
     #[arg(long, required = true, num_args = 1.., value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Shares of the patches to hide, as 0.5,0.75,0.9; by default what the checkpoint was trained with

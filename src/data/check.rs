@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::recipe::{DataPlan, Threads};
 
-use super::dataset::{DataSet, open_past_damage};
+use super::dataset::{DataSet, Labels, open_past_damage};
 use super::decode::Opened;
 use super::error::DataError;
 use super::known::Known;
@@ -79,10 +79,11 @@ struct Image {
 /// ends it early by saying no: then there is no result.
 pub fn check(
     plan: &DataPlan,
+    labels: Labels,
     mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Option<Checked>, DataError> {
     Known::forget(&plan.path);
-    let (data, problems) = open_past_damage(plan)?;
+    let (data, problems) = open_past_damage(plan, labels)?;
     let problems = problems.iter().map(ToString::to_string).collect();
     let total = data.train.len() + data.val.as_ref().map_or(0, |val| val.len());
     let mut checked =

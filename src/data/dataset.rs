@@ -62,8 +62,11 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
 }
 
 /// As [`open`], but what is damaged or missing is left out where there is something else, and told.
-pub(super) fn open_past_damage(plan: &DataPlan) -> Result<(DataSet, Vec<DataError>), DataError> {
-    let first = match open(plan, Labels::Needed) {
+pub(super) fn open_past_damage(
+    plan: &DataPlan,
+    labels: Labels,
+) -> Result<(DataSet, Vec<DataError>), DataError> {
+    let first = match open(plan, labels) {
         Ok(data) => return Ok((data, Vec::new())),
         Err(error) => error,
     };

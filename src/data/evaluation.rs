@@ -54,7 +54,7 @@ impl EvalTransform {
 }
 
 /// What evaluation resizes the short side to. CIFAR's images are nothing but their centre.
-pub(super) fn short_side(plan: &DataPlan) -> usize {
+pub fn short_side(plan: &DataPlan) -> usize {
     let is_centre = matches!(plan.format, Format::Cifar10 | Format::Cifar100);
     let crop_pct = if plan.input_size > 224 || is_centre { 1.0 } else { CROP_PCT };
     (plan.input_size as f64 / crop_pct) as usize

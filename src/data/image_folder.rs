@@ -152,12 +152,13 @@ fn read_entries(folder: &Path) -> Result<Entries, DataError> {
             continue;
         }
         let path = folder.join(&name);
-        // Follows links, so a broken one is an error with its name.
-        let metadata = fs::metadata(&path).map_err(|e| DataError::unreadable(&path, e))?;
-        if metadata.is_dir() {
-            folders.push(name);
-        } else if is_image_name(&name) {
-            files.push((name, metadata.len()));
+        // Follows links. A broken one that is called like an image is a bad file; another may stand for a class.
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => folders.push(name),
+            Ok(metadata) if is_image_name(&name) => files.push((name, metadata.len())),
+            Ok(_) => {}
+            Err(_) if is_image_name(&name) => files.push((name, 0)),
+            Err(e) => return Err(DataError::unreadable(&path, e)),
         }
     }
     folders.sort_by(|a, b| bytes(a).cmp(bytes(b)));
@@ -195,8 +196,13 @@ impl Split for ImageFolder {
     fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
         let path = self.name(index);
         buffer.clear();
+        let unreadable = |e| DataError::unreadable(&path, e);
+        // A pipe would keep its reader waiting.
+        if !fs::metadata(&path).map_err(unreadable)?.is_file() {
+            return Err(DataError::bad_image(&path, "not a regular file"));
+        }
         let read = File::open(&path).and_then(|mut file| file.read_to_end(buffer));
-        read.map_err(|e| DataError::unreadable(&path, e))?;
+        read.map_err(unreadable)?;
         Ok(Stored::File { bytes: buffer, colour: self.colour })
     }
 

@@ -71,6 +71,7 @@ pub use decode::{Colour, picture, read_picture};
 pub use erasing::erasing_boxes;
 pub use error::DataError;
 pub use evaluation::EvalTransform;
+pub use evaluation::short_side as eval_short_side;
 pub use loader::{Epoch, Loader};
 pub use mixup::{Mix, Mixup, mix};
 pub use pack::{PackOptions, Packing, pack};

@@ -4,7 +4,7 @@
 //! themselves. A shard appears when it is whole; what is there already is not made again.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::picture::{Picture, Pixels};
 use super::resize::bicubic;
 use super::split::{Split, Stored};
 use super::table;
-use super::web_dataset::{CLASSES, PACK, Packed, Reencoded};
+use super::web_dataset::{CLASSES, PACK, Packed, Reencoded, ShardCounts};
 use super::workers::{self, Workers};
 
 /// The table of files that are in no shard, beside the shards.
@@ -44,7 +44,7 @@ pub struct Packing {
     /// Shards that an earlier start had made.
     pub shards_there: usize,
     pub bytes: u64,
-    /// Files that cannot be made smaller, and why; they are in no shard, and those of earlier starts are among them.
+    /// Files that are no whole images, and why; they are in no shard, and those of earlier starts are among them.
     pub left_out: Vec<(String, String)>,
 }
 
@@ -75,6 +75,7 @@ pub fn pack(
         },
     };
     let io = |e| DataError::unreadable(out, e);
+    refuse_inside(plan, out)?;
     fs::create_dir_all(out).map_err(io)?;
     let lock = durable::Lock::take(out).map_err(io)?;
     if lock.is_none() {
@@ -86,6 +87,7 @@ pub fn pack(
         samples_per_shard: options.samples_per_shard,
         source: dataset::hex(found.hash),
         reencoded: options.reencode,
+        shards: None,
     };
     begin(out, &packed, &found.classes)?;
     let total = found.train.len() + found.val.as_ref().map_or(0, |val| val.len());
@@ -99,7 +101,7 @@ pub fn pack(
             let samples = first..(first + options.samples_per_shard).min(split.len());
             let path = out.join(name).join(format!("{name}-{shard:06}.tar"));
             packing.shards += 1;
-            if path.is_file() {
+            if is_whole_tar(&path) {
                 packing.shards_there += 1;
                 done += samples.len();
             } else {
@@ -128,16 +130,55 @@ pub fn pack(
             packing.bytes += fs::metadata(&path).map_err(io)?.len();
         }
     }
+    let count = |split: Option<&Arc<dyn Split>>| {
+        split.map_or(0, |split| split.len().div_ceil(options.samples_per_shard))
+    };
+    let shards = ShardCounts { train: count(Some(&found.train)), val: count(found.val.as_ref()) };
+    write_packed(out, &Packed { shards: Some(shards), ..packed })?;
     packing.images = total - left_out.len();
     packing.left_out = left_out.into_iter().collect();
     Ok(Some(packing))
+}
+
+/// Fails where the shards would be among the files that are packed.
+fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
+    let (Ok(data), Ok(mut place)) = (fs::canonicalize(&plan.path), std::path::absolute(out)) else {
+        return Ok(());
+    };
+    // What is not there yet will be in the nearest folder that is.
+    while !place.exists() && place.pop() {}
+    match fs::canonicalize(&place) {
+        Ok(place) if place.starts_with(&data) => {
+            let problem = "the shards would be inside the data that is packed";
+            Err(DataError::layout(out, problem, "choose a folder beside it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a shard is there and has its end: two blocks of zeros.
+fn is_whole_tar(path: &Path) -> bool {
+    let mut end = [1; 1024];
+    let read = fs::File::open(path).and_then(|mut file| {
+        file.seek(io::SeekFrom::End(-1024))?;
+        file.read_exact(&mut end)
+    });
+    read.is_ok() && end == [0; 1024]
+}
+
+fn write_packed(out: &Path, packed: &Packed) -> Result<(), DataError> {
+    let path = out.join(PACK);
+    let json = serde_json::to_vec_pretty(packed).expect("numbers and text always fit JSON");
+    durable::write(&path, &json).map_err(|e| DataError::unreadable(&path, e))
 }
 
 /// Writes what a reader needs beside the shards. A folder that holds another packing is refused.
 fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataError> {
     let path = out.join(PACK);
     if let Ok(bytes) = fs::read(&path) {
-        if serde_json::from_slice::<Packed>(&bytes).is_ok_and(|there| there == *packed) {
+        if serde_json::from_slice::<Packed>(&bytes)
+            .is_ok_and(|there| Packed { shards: None, ..there } == *packed)
+        {
             return Ok(());
         }
         let problem = "the folder holds shards of other files, or packed in another way";
@@ -148,14 +189,12 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
         let problem = "the folder has a train/ or val/ that was not packed by this program";
         return Err(DataError::layout(out, problem, "choose an empty folder"));
     }
-    let write = |path: &Path, bytes: &[u8]| {
-        durable::write(path, bytes).map_err(|e| DataError::unreadable(path, e))
-    };
     if !classes.is_empty() {
-        write(&out.join(CLASSES), format!("{}\n", classes.join("\n")).as_bytes())?;
+        let path = out.join(CLASSES);
+        durable::write(&path, format!("{}\n", classes.join("\n")).as_bytes())
+            .map_err(|e| DataError::unreadable(&path, e))?;
     }
-    let json = serde_json::to_vec_pretty(packed).expect("numbers and text always fit JSON");
-    write(&path, &json)
+    write_packed(out, packed)
 }
 
 /// Threads that make members ready, in order.
@@ -172,7 +211,7 @@ fn make(
         let mut buffer = Vec::new();
         let stored = split.read(index, &mut buffer)?;
         let name = split.name(index);
-        let Stored::File { bytes, .. } = stored else {
+        let Stored::File { bytes, colour } = stored else {
             return Err(DataError::setting(
                 "this data has no image files to pack",
                 "pack an imagefolder, a webdataset or parquet files; the other formats are small",
@@ -180,7 +219,7 @@ fn make(
         };
         let small = match options.reencode {
             Some(how) => smaller(bytes, how),
-            None => Ok(None),
+            None => Opened::stored(Stored::File { bytes, colour }).map(|_| None),
         };
         Ok(small.map_err(|problem| (name.clone(), problem)).map(|small| {
             let (ending, bytes) = match small {

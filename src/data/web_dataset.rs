@@ -6,10 +6,11 @@
 
 mod index;
 mod label;
+mod packed;
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -22,40 +23,15 @@ use super::error::DataError;
 use super::known::Known;
 use super::shards::Shards;
 use super::split::{Split, Stored};
+pub use packed::Reencoded;
+pub(super) use packed::{PACK, Packed, ShardCounts};
 
 /// What a shard's file name ends in.
 const EXTENSION: &str = "tar";
 /// Names of the classes, one a line, beside the shards.
 pub(super) const CLASSES: &str = "classes.txt";
-/// What `data pack` leaves beside the shards.
-pub(super) const PACK: &str = "pack.json";
 const HINT: &str = "expected tar shards in train/ and val/ under data.path, or there itself, with `val` in the names of \
                     those for validation";
-
-/// How shards were packed.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Packed {
-    pub(super) samples_per_shard: usize,
-    /// SHA-256 of what was packed, as of a run on it.
-    pub(super) source: String,
-    pub(super) reencoded: Option<Reencoded>,
-}
-
-/// How images were made smaller.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Reencoded {
-    /// The most pixels of the shorter side.
-    pub short_side: usize,
-    /// Of the JPEG files, 1 to 100.
-    pub quality: u8,
-}
-
-impl std::fmt::Display for Reencoded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { short_side, quality } = self;
-        write!(f, "images re-encoded: short side at most {short_side} px, JPEG quality {quality}")
-    }
-}
 
 /// Finds the shards of `plan` and makes their index.
 pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
@@ -74,7 +50,10 @@ pub(super) fn find_past_damage(plan: &DataPlan) -> Result<(Found, Vec<DataError>
 fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>), DataError> {
     let colour = dataset::colour(plan)?;
     let shards = Shards::find(&plan.path, EXTENSION, labels, HINT)?;
-    let mut problems = Vec::new();
+    let packed = Packed::read(&plan.path)?;
+    let counts = ShardCounts { train: shards.train.len(), val: shards.val.len() };
+    let lacking = packed.as_ref().and_then(|packed| packed.problem(&plan.path, counts));
+    let mut problems = Vec::from_iter(lacking);
     let mut known = Known::of(&plan.path);
     let mut open =
         |shards: Vec<PathBuf>| WebDataset::open(shards, colour, &mut known, &mut problems);
@@ -96,7 +75,8 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     let classes = if unlabelled.is_some() { Vec::new() } else { classes(plan, number)? };
     let mut hash = Sha256::new();
     both().for_each(|split| split.hash_into(&mut hash));
-    let note = note(&plan.path)?;
+    let reencoded = packed.and_then(|packed| packed.reencoded);
+    let note = reencoded.map(|reencoded| reencoded.to_string());
     let val = val.map(|val| Arc::new(val) as Arc<dyn Split>);
     Ok((Found { train: Arc::new(train), val, classes, hash, note }, problems))
 }
@@ -118,16 +98,6 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
         return Err(too_many(classes, "data.num_classes"));
     }
     Ok((0..classes).map(|class| class.to_string()).collect())
-}
-
-/// What `data pack` says it did to the images.
-fn note(path: &Path) -> Result<Option<String>, DataError> {
-    let file = path.join(PACK);
-    let Ok(bytes) = fs::read(&file) else { return Ok(None) };
-    let packed: Packed = serde_json::from_slice(&bytes).map_err(|e| {
-        DataError::layout(&file, format!("damaged: {e}"), "delete it, or pack the images again")
-    })?;
-    Ok(packed.reencoded.map(|reencoded| reencoded.to_string()))
 }
 
 /// A split's samples, over all its shards.

@@ -3,6 +3,7 @@
 //! A file or a checkpoint folder is written under a temporary name (`.tmp-…`) beside its place, flushed to the disk and
 //! renamed: what is visible is whole, whenever the process or the machine stops.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::fs::File;
 use std::io;
@@ -14,6 +15,8 @@ use std::sync::atomic::Ordering;
 
 /// Begins the name of everything that is not whole yet.
 const TEMPORARY: &str = ".tmp-";
+/// What a folder is held by.
+const LOCK: &str = ".lock";
 
 /// Writes a file whose name a user chose: as [`write()`], but a link keeps pointing to what is written, and what is no file
 /// (`/dev/stdout`, a pipe) gets the bytes and stays.
@@ -109,6 +112,11 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether a file of this name is a lock, or what a killed process left unfinished.
+pub fn is_own(name: &OsStr) -> bool {
+    name == LOCK || name.to_string_lossy().starts_with(TEMPORARY)
+}
+
 /// Removes what a killed process left unfinished below `folder`.
 pub fn remove_temporaries(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
@@ -134,7 +142,7 @@ pub struct Lock {
 impl Lock {
     /// Locks `folder`; `None` if another process holds it.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        let file = File::create(folder.join(".lock"))?;
+        let file = File::create(folder.join(LOCK))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
@@ -145,7 +153,7 @@ impl Lock {
 
 /// Whether a process holds `folder` right now.
 pub fn is_held(folder: &Path) -> bool {
-    let file = File::open(folder.join(".lock"));
+    let file = File::open(folder.join(LOCK));
     file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
 }
 

@@ -70,7 +70,7 @@ pub enum FromEntry {
 
 pub(super) fn auto_or_count_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "anyOf": [{ "enum": ["auto"] }, { "type": "integer", "minimum": 1, "maximum": 65_536 }]
+        "anyOf": [{ "enum": ["auto"] }, { "type": "integer", "minimum": 1, "maximum": 1024 }]
     })
 }
 

@@ -1,6 +1,7 @@
 //! `epochs.csv`: a job's table, a row an epoch.
 
 use super::RunError;
+use super::WayOn;
 use crate::durable;
 use serde::Deserialize;
 use serde::Serialize;
@@ -82,6 +83,7 @@ impl EpochsCsv {
         let damaged = |e: &dyn std::fmt::Display| RunError::Damaged {
             path: self.path.clone(),
             problem: e.to_string(),
+            way_on: WayOn::RemoveItsFolder,
         };
         if !self.path.exists() {
             return Ok(Vec::new());
@@ -89,12 +91,30 @@ impl EpochsCsv {
         let mut reader = csv::Reader::from_path(&self.path).map_err(|e| damaged(&e))?;
         let has_validation =
             reader.headers().map_err(|e| damaged(&e))?.iter().any(|h| h == "val_acc1");
-        if has_validation {
+        let rows: Vec<EpochRow> = if has_validation {
             reader.deserialize().map(|row| row.map(from_classifier)).collect::<Result<_, _>>()
         } else {
             reader.deserialize().map(|row| row.map(from_pretrain)).collect::<Result<_, _>>()
         }
-        .map_err(|e| damaged(&e))
+        .map_err(|e| damaged(&e))?;
+        if let Some(pair) = rows.windows(2).find(|pair| pair[1].epoch != pair[0].epoch + 1) {
+            let [before, after] = [pair[0].epoch, pair[1].epoch];
+            return Err(damaged(&format!("after epoch {before} comes epoch {after}")));
+        }
+        Ok(rows)
+    }
+
+    /// Fails where the rows do not reach `epoch`, of which the job says that it is done.
+    pub fn check_reaches(&self, epoch: usize) -> Result<(), RunError> {
+        let last = self.read()?.last().map_or(0, |row| row.epoch);
+        if last >= epoch {
+            return Ok(());
+        }
+        Err(RunError::Damaged {
+            path: self.path.clone(),
+            problem: format!("it ends with epoch {last}, and the job has done {epoch}"),
+            way_on: WayOn::RemoveItsFolder,
+        })
     }
 
     /// Adds a row after those of earlier epochs; rows of the same and later ones, of an attempt that was cut off, go.

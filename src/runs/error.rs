@@ -16,14 +16,42 @@ pub enum RunError {
     NoRun(PathBuf),
     #[error("{}: runs of several recipes\nhint: a report is about one run or one sweep; `mae compare` holds several against each other", .0.display())]
     ManyRuns(PathBuf),
-    #[error("{}: {problem}\nhint: repair it, or remove it: then what it belongs to starts over; `--fresh` starts the whole run over", path.display())]
-    Damaged { path: PathBuf, problem: String },
+    #[error("{}: {problem}\nhint: put it back as it was{}; `--fresh` starts the whole run over", path.display(), .way_on.hint(path))]
+    Damaged { path: PathBuf, problem: String, way_on: WayOn },
+    #[error("{}: the folder holds files, and no recipe.toml that says of which run\nhint: give this run another name (`--set name=...`); if it \
+             was a run's folder, put its recipe.toml back: each checkpoint's meta.json has the recipe", .0.display())]
+    Foreign(PathBuf),
+    #[error("{}: the data is another than this run began with (fingerprint {began}, now {now})\nhint: put the data back as it was; or give a run \
+             on this data another name (`--set name=...`), whose finetune.from may name this run's checkpoints, or start over with `--fresh`", path.display())]
+    OtherData { path: PathBuf, began: String, now: String },
     #[error("{}: not a table of accuracies: {problem}\nhint: `mae run` with the recipe.toml beside it writes it anew", path.display())]
     Table { path: PathBuf, problem: String },
     #[error("cannot use {}: {source}{}", path.display(), durable::hint(source))]
     Io { path: PathBuf, source: io::Error },
     #[error("cannot make the run's folder {}: {source}\nhint: choose another place with `--runs DIR`", path.display())]
     NoFolder { path: PathBuf, source: io::Error },
+}
+
+/// What else can be done about a damaged file than to put it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WayOn {
+    /// Only starting over.
+    None,
+    /// Without the file its job starts over.
+    RemoveIt,
+    /// Without its folder the job starts over.
+    RemoveItsFolder,
+}
+
+impl WayOn {
+    fn hint(self, path: &Path) -> String {
+        let folder = path.parent().unwrap_or(path).display();
+        match self {
+            Self::None => String::new(),
+            Self::RemoveIt => ", or remove it: then its job starts over".to_owned(),
+            Self::RemoveItsFolder => format!(", or remove {folder}: then that job starts over"),
+        }
+    }
 }
 
 impl RunError {

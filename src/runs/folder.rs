@@ -2,6 +2,7 @@
 
 use super::Provenance;
 use super::RunError;
+use super::WayOn;
 use crate::durable;
 use crate::durable::Lock;
 use crate::recipe;
@@ -21,9 +22,10 @@ pub struct RunFolder {
 impl RunFolder {
     /// Takes the folder at `path` for `recipe`, making it if there is none; `fresh` first removes what an earlier run left.
     ///
-    /// Fails if another process works in it, or if it holds a run of another recipe: then it lists the keys that differ
-    /// and changes nothing.
+    /// Fails if another process works in it, if it holds a run of another recipe (then it lists the keys that differ), or if it
+    /// holds anything but a run; it changes nothing then.
     pub fn open(path: &Path, recipe: &Recipe, fresh: bool) -> Result<Self, RunError> {
+        refuse_foreign(path).map_err(RunError::io(path))??;
         if !fresh {
             refuse_other(path, recipe)?;
         }
@@ -56,7 +58,22 @@ impl RunFolder {
     }
 }
 
-fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
+/// Fails where there are files that no run put there: `--fresh` would remove them.
+fn refuse_foreign(path: &Path) -> std::io::Result<Result<(), RunError>> {
+    if !path.exists() || path.join("recipe.toml").exists() {
+        return Ok(Ok(()));
+    }
+    for entry in fs::read_dir(path)? {
+        // A killed start leaves the lock, or a file that it was writing.
+        if !durable::is_own(&entry?.file_name()) {
+            return Ok(Err(RunError::Foreign(path.to_owned())));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Fails where `path` holds a run of another recipe, and lists the keys that differ.
+pub fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     let file = path.join("recipe.toml");
     let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
     let old = resolved_recipe(&file, &text)?;
@@ -80,6 +97,7 @@ pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunErro
     toml::from_str(text).map_err(|e| RunError::Damaged {
         path: file.to_owned(),
         problem: format!("not the recipe of a run: {}", e.message()),
+        way_on: WayOn::None,
     })
 }
 

@@ -4,6 +4,7 @@ use super::EpochRow;
 use super::EpochsCsv;
 use super::Provenance;
 use super::RunError;
+use super::WayOn;
 use super::accuracy::AccuracyRow;
 use super::accuracy::read_accuracy;
 use super::folder::resolved_recipe;
@@ -120,7 +121,11 @@ pub fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
     }
     let bytes = fs::read(&file).map_err(RunError::io(&file))?;
     let read = serde_json::from_slice(&bytes);
-    read.map(Some).map_err(|e| RunError::Damaged { path: file, problem: e.to_string() })
+    read.map(Some).map_err(|e| RunError::Damaged {
+        path: file,
+        problem: e.to_string(),
+        way_on: WayOn::RemoveIt,
+    })
 }
 
 fn read_jobs(path: &Path) -> Result<Vec<JobResults>, RunError> {

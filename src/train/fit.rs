@@ -119,13 +119,17 @@ pub(super) fn fit<S: Stage>(
     dir: &JobDir,
     hands: &Hands,
 ) -> Result<End, TrainError> {
+    let epochs_csv = EpochsCsv::in_job(&dir.path);
     if dir.resume_file().exists() {
+        let first = state.place.epoch;
         state = state.resume(&dir.resume_file())?;
+        if state.place.epoch > first {
+            epochs_csv.check_reaches(state.place.epoch - 1)?;
+        }
     }
     // The first rank may remove the file once all have read it.
     hands.team.rank.any(false)?;
     announce(plan, dir, &state.place, hands);
-    let epochs_csv = EpochsCsv::in_job(&dir.path);
     let mut board = tensorboard(&state, plan, dir, hands)?;
     let mut said_waited = loader.workers() == 0;
     while state.place.epoch <= plan.epochs {
@@ -168,14 +172,15 @@ pub(super) fn fit<S: Stage>(
         hands.tell(Event::EpochDone { job: &dir.name, epochs: plan.epochs, row: &row });
     }
     if hands.team.rank.is_first() {
-        finish(dir)?;
+        finish(dir, plan.epochs)?;
     }
     hands.tell(Event::JobDone { job: &dir.name });
     Ok(End::Done)
 }
 
 /// Removes what only an unfinished job needs.
-pub(super) fn finish(dir: &JobDir) -> Result<(), TrainError> {
+pub(super) fn finish(dir: &JobDir, epochs: usize) -> Result<(), TrainError> {
+    EpochsCsv::in_job(&dir.path).check_reaches(epochs)?;
     let path = dir.resume_file();
     durable::remove(&path).map_err(|source| RunError::Io { path, source })?;
     Ok(())

@@ -10,7 +10,6 @@ use super::Watch;
 use super::crew::Crew;
 use super::device;
 use super::faults;
-use super::fit::finish;
 use super::fit::job_path;
 use super::imported;
 use super::jobs::Work;
@@ -70,9 +69,10 @@ pub struct Failed {
 }
 
 impl Runner<'_> {
-    /// Runs every point. A point of a sweep that fails is listed, and the others go on; without a sweep its error is the result.
+    /// Runs every point. A point of a sweep that fails is listed, and the others go on; without a sweep its error is the result,
+    /// and so is that of the first where every point asks for what the recipe or the data cannot give.
     ///
-    /// What the recipe or the data cannot give is refused before anything is created.
+    /// What a point cannot be given is refused before anything of it is created.
     pub fn run(&self, resolved: &Resolved) -> Result<(End, Vec<Failed>), TrainError> {
         let mut failed = Vec::new();
         let devices = resolved.points.iter().map(|point| point.plan.runtime.devices);
@@ -85,9 +85,15 @@ impl Runner<'_> {
             match done {
                 Ok(End::Done) => {}
                 Ok(End::Interrupted) => return Ok((End::Interrupted, failed)),
-                Err(error) if resolved.swept.is_empty() || error.is_input() => return Err(error),
+                Err(error) if resolved.swept.is_empty() => return Err(error),
                 Err(error) => failed.push(Failed { name: point.plan.name.clone(), error }),
             }
+        }
+        // What is wrong with every point is wrong with the recipe.
+        if failed.len() == resolved.points.len()
+            && failed.iter().all(|failed| failed.error.is_input())
+        {
+            return Err(failed.swap_remove(0).error);
         }
         Ok((End::Done, failed))
     }
@@ -108,6 +114,13 @@ impl Runner<'_> {
         let path = self.path(point);
         let comes = self.whole_pretraining_before(index, all, &data)?;
         let jobs = self.jobs(plan, &data, &path, comes.is_some())?;
+        let before = if self.options.fresh { None } else { runs::read_provenance(&path)? };
+        if let Some(before) = &before
+            && before.data_fingerprint != data.fingerprint
+        {
+            let (began, now) = (before.data_fingerprint.clone(), data.fingerprint.clone());
+            return Err(RunError::OtherData { path, began, now }.into());
+        }
         let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
         if let Some(theirs) = comes {
             self.take_over_pretraining(&theirs, folder.path())?;
@@ -128,7 +141,6 @@ impl Runner<'_> {
             all: Arc::new(all.clone()),
             writing: Mutex::default(),
         };
-        let before = runs::read_provenance(folder.path())?;
         let skips = before.is_some() && jobs.iter().all(|job| is_done(&work, job));
         let mut provenance = match before {
             // What the earlier start said of itself stays.
@@ -238,7 +250,7 @@ impl Runner<'_> {
     /// Tells that everything was done before.
     fn skip_all(&self, work: &Work, jobs: &[Job], tables: &Tables) -> Result<(), TrainError> {
         for job in jobs {
-            finish(&work.dir(job))?;
+            schedule::finish_done(work, job)?;
             (self.observer)(Event::JobSkipped { job: &job.dir });
         }
         tables.write()?;
@@ -290,22 +302,43 @@ impl Runner<'_> {
                         hint: "run the pre-training first: leave --stage out".to_owned(),
                     });
                 }
-                Some(_) if !own => imported::check(job, plan, data)?,
+                Some(file) if !own => {
+                    self.refuse_removing(run, &file)?;
+                    imported::check(job, plan, data)?;
+                }
                 _ => {}
             }
         }
         if let Some(Some(path)) = plan.pretrain.as_ref().map(|pretrain| &pretrain.resume)
             && pretrains
         {
+            self.refuse_removing(run, path)?;
             imported::check_resume(path, plan)?;
         }
         Ok(jobs)
     }
 
+    /// Fails where a fresh start would remove what it is to start from.
+    fn refuse_removing(&self, run: &Path, file: &Path) -> Result<(), TrainError> {
+        let inside = |(run, file): (PathBuf, PathBuf)| file.starts_with(run);
+        if self.options.fresh
+            && run.canonicalize().ok().zip(file.canonicalize().ok()).is_some_and(inside)
+        {
+            return Err(TrainError::Setting {
+                problem: format!(
+                    "--fresh would remove {}, which the recipe starts from",
+                    file.display()
+                ),
+                hint: "give this run another name (`--set name=...`)".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     fn provenance(&self, plan: &Plan, device: &ChosenDevice, data: &DataSet) -> Provenance {
         Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: String::new(),
+            commit: env!("BUILT_FROM_COMMIT").to_owned(),
             command_line: self.options.command_line.clone(),
             device: device.name.clone(),
             devices: plan.runtime.devices,

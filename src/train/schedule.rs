@@ -41,8 +41,16 @@ impl HandsMaker {
 }
 
 pub(super) fn is_done(work: &Work, job: &Job) -> bool {
-    let epochs = work.plan.training(job.stage).map_or(0, |training| training.epochs);
-    work.dir(job).is_done(epochs)
+    work.dir(job).is_done(epochs(work, job))
+}
+
+/// Ends a job whose last checkpoint is there: a kill may have come between it and the end.
+pub(super) fn finish_done(work: &Work, job: &Job) -> Result<(), TrainError> {
+    finish(&work.dir(job), epochs(work, job))
+}
+
+fn epochs(work: &Work, job: &Job) -> usize {
+    work.plan.training(job.stage).map_or(0, |training| training.epochs)
 }
 
 /// Runs a job on all devices of the run, each a rank of it.
@@ -127,7 +135,7 @@ pub(super) fn side_by_side(
 /// Gives how a job ended that does not have to be run, or must not be.
 fn not_to_run(work: &Work, job: &Job, hands: &HandsMaker) -> Result<Option<End>, TrainError> {
     if is_done(work, job) {
-        finish(&work.dir(job))?; // a kill may have come between the last checkpoint and this
+        finish_done(work, job)?;
         (hands.observer)(Event::JobSkipped { job: &job.dir });
         return Ok(Some(End::Done));
     }

@@ -10,6 +10,7 @@ use crate::model;
 use crate::model::NamedParam;
 use crate::optim::Optimizer;
 use crate::runs::RunError;
+use crate::runs::WayOn;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
@@ -80,7 +81,11 @@ impl<M: Module> State<M> {
 
     /// Puts the state of the file at `path` into a fresh one. Fails if anything is missing.
     pub(super) fn resume(self, path: &Path) -> Result<Self, TrainError> {
-        let damaged = |problem: String| RunError::Damaged { path: path.into(), problem };
+        let damaged = |problem: String| RunError::Damaged {
+            path: path.into(),
+            problem,
+            way_on: WayOn::RemoveIt,
+        };
         let file = TensorFile::read(path).map_err(|error| match error {
             CheckpointError::Damaged { problem, .. } => damaged(problem).into(),
             other => TrainError::from(other),

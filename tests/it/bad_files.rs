@@ -68,6 +68,24 @@ fn training_goes_on_past_a_bad_file_and_names_it() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn what_is_called_an_image_and_is_no_file_is_a_bad_file() {
+    let bench = with_a_bad_file();
+    let train = bench.dir.path().join("data/train");
+    std::os::unix::fs::symlink("/nowhere/1.png", train.join("link.png")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(train.join("pipe.png")).status().unwrap();
+    assert!(made.success());
+    let check = bench.command(&["data", "check", "r.toml"]).output().unwrap();
+    let said = String::from_utf8(check.stdout).unwrap();
+    assert_eq!(check.status.code(), Some(1), "{said}");
+    for problem in ["link.png: No such file", "pipe.png: not a regular file", "05x.jpg: "] {
+        assert!(said.contains(problem), "{said}");
+    }
+    // A plain folder is a data set for pre-training alone.
+    assert!(!said.contains("problems of the whole"), "{said}");
+}
+
 #[test]
 fn what_takes_a_bad_files_place_does_not_depend_on_the_workers() {
     let bench = with_a_bad_file();

@@ -329,6 +329,31 @@ fn a_run_on_packed_files_is_the_run_on_the_files() {
     let json: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!((&json["shards"], &json["shards_there"]), (&6.into(), &5.into()));
     assert!(!path(".tmp-half-1").exists() && path("train-000001.tar").exists());
+    // A shard that was cut is made again; one that is missing, or a packing that did not end, is no data set.
+    let whole = fs::read(path("train-000001.tar")).unwrap();
+    fs::write(path("train-000001.tar"), &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(pack(&[]).status.code(), Some(0));
+    assert!(fs::read(path("train-000001.tar")).unwrap() == whole);
+    let shards = plan(Format::WebDataset, out.path());
+    fs::remove_file(path("train-000001.tar")).unwrap();
+    let error = error_of(&shards, Labels::Needed);
+    assert!(
+        error.contains("2 shards for training and 3 for validation, where 3 and 3 were"),
+        "{error}"
+    );
+    let json = out.path().join("pack.json");
+    let text = fs::read_to_string(&json).unwrap();
+    let before = text.split(",\n  \"shards\"").next().unwrap();
+    fs::write(&json, format!("{before}\n}}\n")).unwrap();
+    let error = error_of(&shards, Labels::Needed);
+    assert!(error.contains("these shards were not packed to the end"), "{error}");
+    assert_eq!(pack(&[]).status.code(), Some(0));
+    open(Format::WebDataset, out.path());
+    let inside = dir.path().join("train/packed");
+    let within = ["data", "pack", &folders[0], inside.to_str().unwrap()];
+    let within = bench.command(&within).output().unwrap();
+    assert_eq!(within.status.code(), Some(2));
+    assert!(!inside.exists());
     let other = pack(&["--short-side", "8"]);
     assert_eq!(other.status.code(), Some(2));
     let said = String::from_utf8(other.stderr).unwrap();

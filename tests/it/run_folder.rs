@@ -81,6 +81,90 @@ fn a_changed_recipe_under_the_same_name_is_refused_until_fresh() {
 }
 
 #[test]
+fn a_folder_that_is_no_run_is_left_as_it_is() {
+    let bench = Bench::new(TINY);
+    let theirs = bench.path("runs/tiny/chapter.tex");
+    fs::create_dir_all(theirs.parent().unwrap()).unwrap();
+    mae::durable::write(&theirs, b"important").unwrap();
+    for more in [&[][..], &["--fresh"]] {
+        let refused = bench.refused(&[&["run", "r.toml"], more].concat(), 2);
+        assert!(refused.contains("the folder holds files, and no recipe.toml"), "{refused}");
+        assert_eq!(fs::read_dir(bench.path("runs/tiny")).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn a_fresh_start_does_not_remove_what_it_starts_from() {
+    let bench = Bench::new(TINY);
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    let checkpoint = "runs/tiny/pretrain/checkpoints/epoch-0003";
+    let pretraining = TINY.find("[pretrain]").unwrap()..TINY.find("[finetune]").unwrap();
+    let recipe = TINY.replace(&TINY[pretraining], "");
+    let recipe = recipe.replace("\"checkpoints\"", &format!("{checkpoint:?}"));
+    let recipe = recipe.replace("\"last\"", &format!("{checkpoint:?}"));
+    mae::durable::write(&bench.path("f.toml"), recipe.as_bytes()).unwrap();
+    let refused = bench.refused(&["run", "f.toml", "--fresh"], 2);
+    assert!(refused.contains("--fresh would remove runs/tiny/pretrain/checkpoints"), "{refused}");
+    assert!(bench.path(checkpoint).is_dir());
+}
+
+#[test]
+fn a_table_that_lost_rows_is_told_and_its_job_can_be_done_again() {
+    let bench = Bench::new(TINY);
+    bench.done(&["run", "r.toml"]);
+    let table = "runs/tiny/finetune/from-0003/epochs.csv";
+    let (accuracy, rows) = (bench.read("runs/tiny/accuracy.csv"), bench.read(table));
+    let lines: Vec<&str> = rows.lines().collect();
+    for (left, problem) in [
+        (lines[..2].join("\n"), "it ends with epoch 1, and the job has done 2"),
+        (lines[0].to_owned(), "it ends with epoch 0"),
+        ([lines[0], lines[2], lines[1]].join("\n"), "after epoch 2 comes epoch 1"),
+    ] {
+        mae::durable::write(&bench.path(table), format!("{left}\n").as_bytes()).unwrap();
+        let refused = bench.refused(&["run", "r.toml"], 2);
+        assert!(
+            refused.contains(problem)
+                && refused.contains("or remove runs/tiny/finetune/from-0003:"),
+            "{refused}"
+        );
+    }
+    fs::remove_dir_all(bench.path("runs/tiny/finetune/from-0003")).unwrap();
+    bench.done(&["run", "r.toml"]);
+    assert_eq!(bench.read("runs/tiny/accuracy.csv"), accuracy);
+}
+
+#[test]
+fn data_that_changed_under_a_run_is_refused() {
+    let recipe = TINY.replace(
+        "format = \"digits\"",
+        "format = \"imagefolder\"\npath = \"pictures\"\nin_chans = 1",
+    );
+    let pretraining = recipe.split("[finetune]").next().unwrap();
+    let bench = Bench::new(pretraining);
+    for i in 0..200u32 {
+        let path = bench.path(&format!("pictures/train/{}/{i:02}.png", i % 2));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::GrayImage::from_pixel(8, 8, image::Luma([i as u8])).save(path).unwrap();
+    }
+    bench.done(&["run", "r.toml"]);
+    bench.done(&["run", "r.toml"]);
+    fs::copy(bench.path("pictures/train/0/00.png"), bench.path("pictures/train/1/00.png")).unwrap();
+    let refused = bench.refused(&["run", "r.toml"], 2);
+    assert!(refused.contains("the data is another than this run began with"), "{refused}");
+    bench.done(&["run", "r.toml", "--fresh"]);
+}
+
+#[test]
+fn a_plan_tells_that_a_run_would_be_refused() {
+    let bench = Bench::new(TINY);
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    let output = bench.mae(&["plan", "r.toml", "--set", "pretrain.mask_ratio=0.5"]);
+    let warning = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && warning.contains("`mae run` will refuse this"), "{warning}");
+    assert!(warning.contains("pretrain.mask_ratio: 0.75 there, 0.5 now"), "{warning}");
+}
+
+#[test]
 fn the_number_of_threads_changes_no_byte() {
     let bench = Bench::new(TINY);
     bench.done(&["run", "r.toml", "--runs", "one", "--set", "runtime.threads=1"]);

@@ -40,6 +40,22 @@ fn a_shared_pre_training_that_diverges_is_tried_once() {
 }
 
 #[test]
+fn a_point_that_cannot_run_is_listed_while_the_others_go_on() {
+    let bench = Bench::new(TINY);
+    let stage = ["run", "r.toml", "--stage", "pretrain", "--set"];
+    let output = bench.mae(&[&stage[..], &["sweep.pretrain.batch_size=[99999,96]"]].concat());
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("1 of 2 points failed:\n  tiny/pretrain.batch_size=99999: "), "{log}");
+    assert!(
+        bench.path("runs/tiny/pretrain.batch_size=96/pretrain/checkpoints/epoch-0003").is_dir()
+    );
+    let all = [&stage[..], &["sweep.pretrain.batch_size=[99999,99998]", "--runs", "none"]].concat();
+    bench.refused(&all, 2);
+    assert!(!bench.path("none").exists());
+}
+
+#[test]
 fn a_point_with_another_seed_trains_its_own() {
     let bench = Bench::new(&format!("{TINY}[sweep]\n\"seed\" = [0, 1]\n"));
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);

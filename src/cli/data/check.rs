@@ -28,9 +28,9 @@ pub(in crate::cli) struct Args {
 const SHOWN: usize = 20;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let plan = args.source.plan()?;
+    let (plan, labels) = args.source.plan()?;
     let pass = Pass::start();
-    let checked = data::check(&plan, |done, total| pass.go_on(done, total))?;
+    let checked = data::check(&plan, labels, |done, total| pass.go_on(done, total))?;
     pass.finish();
     let Some(checked) = checked else { return Err(CliError::Stopped) };
     if let Some(path) = &args.csv {
@@ -39,18 +39,26 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if args.json {
         output::json(&checked)?;
     } else {
-        output::result(text(&checked).trim_end())?;
+        output::result(text(&checked, plan.in_chans).trim_end())?;
     }
     if checked.is_bad() {
         let files: usize = checked.splits.iter().map(|split| split.bad.len()).sum();
         let problems = checked.problems.len();
-        let what = format!("{files} bad files and {problems} problems of the whole data set");
+        let what = format!("bad files: {files}; problems of the whole data set: {problems}");
         return Err(CliError::Failed(what));
     }
     Ok(())
 }
 
-fn text(checked: &Checked) -> String {
+/// What one channel gave for each of the channels that repeat it.
+fn for_channels(values: &[f64], in_chans: usize) -> Vec<f64> {
+    match values {
+        [value] => vec![*value; in_chans],
+        values => values.to_vec(),
+    }
+}
+
+fn text(checked: &Checked, in_chans: usize) -> String {
     let mut text = String::new();
     for split in &checked.splits {
         let _ = writeln!(text, "{}", summary(split));
@@ -75,8 +83,8 @@ fn text(checked: &Checked) -> String {
     let _ = write!(
         text,
         "of the training images, for a recipe's [data]:\nmean = [{}]\nstd = [{}]\n",
-        numbers(&checked.mean),
-        numbers(&checked.std)
+        numbers(&for_channels(&checked.mean, in_chans)),
+        numbers(&for_channels(&checked.std, in_chans))
     );
     for split in &checked.splits {
         let _ = writeln!(text, "{}_images = {}", split.name, split.images);

@@ -35,7 +35,7 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let plan = args.source.plan()?;
+    let (plan, _) = args.source.plan()?;
     let reencode = args
         .short_side
         .map(|short_side| Reencoded { short_side: short_side as usize, quality: args.quality });

@@ -37,10 +37,14 @@ pub(super) enum Price {
 impl Price {
     pub(super) fn assumed(plan: &Plan) -> Self {
         let runtime = &plan.runtime;
-        // Who plans for data that comes with the program plans for the machine at hand.
-        let here =
-            matches!(plan.data.format, Format::Digits) && train::count_gpus(runtime.device) == 0;
-        if runtime.device == DeviceKind::Cpu || runtime.device == DeviceKind::Auto && here {
+        // Who plans for data that is here plans for the machine at hand.
+        let path = &plan.data.path;
+        let data_is_here = matches!(plan.data.format, Format::Digits)
+            || !path.as_os_str().is_empty() && path.exists();
+        let no_gpu = || train::count_gpus(runtime.device) == 0;
+        if runtime.device == DeviceKind::Cpu
+            || runtime.device == DeviceKind::Auto && data_is_here && no_gpu()
+        {
             return Self::Unknown;
         }
         let peak = match runtime.precision {

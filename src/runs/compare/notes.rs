@@ -64,7 +64,7 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     }
     if single {
         rules.push(format!(
-            "single runs within {SINGLE_RUN_FLOOR} points (ViT-B on ImageNet varies by 0.05-0.08 between seeds)"
+            "single runs within {SINGLE_RUN_FLOOR} points (ViT-B on ImageNet varies by 0.05-0.08 between seeds, small data by whole points)"
         ));
     }
     if let Some(images) = images.filter(|_| alone && widest > SINGLE_RUN_FLOOR) {
