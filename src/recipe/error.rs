@@ -181,6 +181,9 @@ impl RecipeError {
 
     fn hint(&self) -> Option<String> {
         match &self.problem {
+            Problem::UnknownKey { near: Some(near) } if *near == self.key => {
+                Some("leave out the quotes: a dot inside them is part of one name".to_owned())
+            }
             Problem::UnknownKey { near: Some(near) }
             | Problem::WrongType { near: Some(near), .. } => {
                 Some(format!("did you mean `{near}`?"))

@@ -57,6 +57,12 @@ fn converted_to_every_format_and_back_a_checkpoint_is_the_same_to_the_bit() {
             let args = [&["convert", &source, out, "--to", to][..], &HEADS, &norm].concat();
             bench.done(&args);
             assert!(bits(bench.path(out)) == before, "{name} to {to}");
+            if *to == "huggingface" {
+                // The short side is resized, the centre cut out: as an evaluation here does.
+                let text = bench.read("out/preprocessor_config.json");
+                assert!(text.contains("\"shortest_edge\": 9"), "{text}");
+                assert!(text.contains("\"do_center_crop\": true"), "{text}");
+            }
             let back = [&["convert", out, "back", "--to", "mae"][..], &HEADS, &norm].concat();
             bench.done(&back);
             assert!(bits(bench.path("back")) == before, "{name} to {to} and back");

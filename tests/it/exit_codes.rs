@@ -132,10 +132,21 @@ fn a_checkpoint_answers_eval_and_predict() {
         assert_eq!(classes.len(), 5);
         assert!(classes[0]["probability"].as_f64() >= classes[1]["probability"].as_f64());
     }
+    // Pictures are normalized as the network was trained, whatever a recipe beside it says; `--set` decides.
+    let checkpoint = "runs/tiny/finetune/from-0003/checkpoints/epoch-0002";
+    let other = TINY
+        .replace("input_size = 8", "input_size = 8\nmean = [0.3, 0.3, 0.3]\nstd = [0.2, 0.2, 0.2]");
+    mae::durable::write(&bench.path("other.toml"), other.as_bytes()).unwrap();
+    let own = bench.done(&["eval", checkpoint]);
+    let output = bench.mae(&["eval", checkpoint, "--data", "other.toml"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), own);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("images are normalized as the checkpoint says"), "{told}");
+    let asked = ["eval", checkpoint, "--data", "other.toml", "--set", "data.mean=[0.3, 0.3, 0.3]"];
+    assert_ne!(bench.done(&asked), own);
     let pretrained = "runs/tiny/pretrain/checkpoints/epoch-0003";
     assert!(bench.refused(&["eval", pretrained], 2).contains("no classifier"));
     assert!(bench.refused(&["eval", "runs/tiny"], 2).contains("not a checkpoint folder"));
-    let checkpoint = "runs/tiny/finetune/from-0003/checkpoints/epoch-0002";
     assert!(bench.refused(&["predict", checkpoint, "r.toml"], 2).contains("r.toml"));
     let model = bench.path(checkpoint).join("model.safetensors");
     let whole = fs::read(&model).unwrap();

@@ -63,6 +63,11 @@ fn an_unknown_key_names_its_line_and_the_meant_one() {
           --> DIR/r.toml:7
           hint: did you mean `pretrain`?
         "#);
+    insta::assert_snapshot!(errors(&format!("'pretrain.epochs' = 3\n{FINE}")), @r#"
+        error: unknown key `pretrain.epochs`
+          --> DIR/r.toml:1
+          hint: leave out the quotes: a dot inside them is part of one name
+        "#);
 }
 
 #[test]
