@@ -207,8 +207,10 @@ impl Runner<'_> {
         let mut before = all.same_pretraining_before(index).filter(|other| {
             let folder = self.path(other).join(StageKind::Pretrain.to_string());
             let last = checkpoint::epoch_folder(&folder, pretrain.training.epochs);
-            failed.iter().any(|failed| failed.name == other.plan.name)
-                && !checkpoint::is_whole(&last)
+            // What could not even begin says nothing of its pre-training.
+            let tried =
+                |failed: &Failed| failed.name == other.plan.name && !failed.error.is_input();
+            failed.iter().any(tried) && !checkpoint::is_whole(&last)
         });
         before.next().map(|other| other.plan.name.clone())
     }

@@ -50,6 +50,11 @@ fn a_point_that_cannot_run_is_listed_while_the_others_go_on() {
     assert!(
         bench.path("runs/tiny/pretrain.batch_size=96/pretrain/checkpoints/epoch-0003").is_dir()
     );
+    // One that cannot begin takes nothing from those that would have shared its pre-training.
+    let shared = ["run", "r.toml", "--set", "sweep.finetune.batch_size=[99998,48]", "--runs", "b"];
+    let log = String::from_utf8(bench.mae(&shared).stderr).unwrap();
+    assert!(log.contains("1 of 2 points failed:"), "{log}");
+    assert!(bench.read("b/tiny/accuracy.csv").contains("finetune.batch_size=48/finetune"), "{log}");
     let all = [&stage[..], &["sweep.pretrain.batch_size=[99999,99998]", "--runs", "none"]].concat();
     bench.refused(&all, 2);
     assert!(!bench.path("none").exists());
