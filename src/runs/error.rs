@@ -39,6 +39,8 @@ pub enum WayOn {
     None,
     /// Without the file its job starts over.
     RemoveIt,
+    /// Without the file it is written anew.
+    WrittenAnew,
     /// Without its folder the job starts over.
     RemoveItsFolder,
 }
@@ -49,6 +51,7 @@ impl WayOn {
         match self {
             Self::None => String::new(),
             Self::RemoveIt => ", or remove it: then its job starts over".to_owned(),
+            Self::WrittenAnew => ", or remove it: it is written anew".to_owned(),
             Self::RemoveItsFolder => format!(", or remove {folder}: then that job starts over"),
         }
     }

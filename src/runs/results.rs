@@ -124,7 +124,7 @@ pub fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
     read.map(Some).map_err(|e| RunError::Damaged {
         path: file,
         problem: e.to_string(),
-        way_on: WayOn::RemoveIt,
+        way_on: WayOn::WrittenAnew,
     })
 }
 
