@@ -21,6 +21,7 @@ mod run;
 mod schema;
 mod verify;
 
+use crate::train::DeviceBackend;
 use clap::Parser;
 use clap::Subcommand;
 use error::CliError;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 /// One TOML file is a whole Masked Autoencoder experiment: this pre-trains, fine-tunes every kept checkpoint, and leaves
 /// the accuracy tables in runs/.
 #[derive(Parser)]
-#[command(name = "mae", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "mae", version = version(), max_term_width = 100, after_help = AFTER_HELP)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -59,6 +60,16 @@ enum Command {
     Report(report::Args),
     Verify(verify::Args),
     Schema(schema::Args),
+}
+
+/// For a report of a fault: which program this is, and what it can train on.
+fn version() -> String {
+    let devices: Vec<&str> = DeviceBackend::built().map(DeviceBackend::word).collect();
+    let commit = match env!("BUILT_FROM_COMMIT") {
+        "" => String::new(),
+        commit => format!("commit {commit}; "),
+    };
+    format!("{} ({commit}devices: {})", env!("CARGO_PKG_VERSION"), devices.join(", "))
 }
 
 /// Runs the command that the process was started with.

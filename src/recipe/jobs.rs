@@ -44,6 +44,11 @@ impl Job {
     pub fn is_independent(&self) -> bool {
         self.stage != StageKind::Pretrain
     }
+
+    /// Whether it starts from an epoch of the run's own pre-training.
+    pub fn is_after_pretraining(&self) -> bool {
+        matches!(self.from, Some(Source::Epoch(_)))
+    }
 }
 
 /// How often a training computes and updates.

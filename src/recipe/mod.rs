@@ -59,6 +59,4 @@ pub use schema::{Data, Model, Recipe, Runtime, schema};
 pub use sizes::ModelSize;
 pub use stages::{Augment, Finetune, Linprobe, Pretrain};
 pub use values::{All, Auto, FromEntry, Off, OneOrMany, Or};
-pub use write::{
-    NOT_SET, differences, differing, is_stage, recipe_toml, same_pretraining, settings,
-};
+pub use write::{NOT_SET, differences, differing, is_stage, recipe_toml, settings};

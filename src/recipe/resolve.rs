@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use super::check;
 use super::context::{Context, given};
 use super::error::{Origin, Problem, RecipeError, RecipeErrors};
+use super::jobs::Job;
 use super::layers::{self, Merged};
 use super::name;
 use super::near;
@@ -16,7 +17,7 @@ use super::schema::{DEFAULTS, KEYS, Recipe};
 use super::setup;
 use super::sweep::{self, Point};
 use super::training::{self, Setup};
-use super::write::{same_pretraining, toml_text};
+use super::write::{same_job, toml_text};
 
 /// What to do about data that this machine does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +54,13 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// Gives the points before `index` that pre-train as it does, the first one first.
-    pub fn same_pretraining_before(&self, index: usize) -> impl Iterator<Item = &ResolvedPoint> {
+    /// Gives the points before `index` of which a job of it is a job, too, and does the same; the first one first.
+    pub fn same_job_before(&self, index: usize, job: &Job) -> impl Iterator<Item = &ResolvedPoint> {
         let own = &self.points[index].recipe;
-        self.points[..index].iter().filter(move |point| same_pretraining(&point.recipe, own))
+        let same = move |point: &&ResolvedPoint| {
+            point.plan.jobs().contains(job) && same_job(&point.recipe, own, job)
+        };
+        self.points[..index].iter().filter(same)
     }
 }
 

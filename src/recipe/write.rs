@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
+use super::jobs::{Job, StageKind};
 use super::schema::Recipe;
 
 /// Keys that change how fast a run is, or what memory it takes, and nothing about what it computes (a schedule: but
@@ -94,11 +95,16 @@ fn value(settings: &Settings, key: &str) -> String {
     found.map_or_else(|| NOT_SET.to_owned(), |(_, value)| value.clone())
 }
 
-/// Whether two recipes pre-train alike: all that differs is what follows the pre-training.
-pub fn same_pretraining(a: &Recipe, b: &Recipe) -> bool {
-    let after =
-        |key: &str| key.split('.').next().is_some_and(|t| ["finetune", "linprobe"].contains(&t));
-    a.pretrain.is_some() && differences(a, b).iter().all(|(key, ..)| after(key))
+/// Whether a job that two recipes have does the same in both: all that differs is what it does not see.
+pub(super) fn same_job(a: &Recipe, b: &Recipe, job: &Job) -> bool {
+    let (own, before) = (job.stage.to_string(), StageKind::Pretrain.to_string());
+    let from = format!("{own}.from");
+    let unseen = |key: &str| {
+        let table = key.split('.').next().unwrap_or(key);
+        let sees = table == own || table == before && job.is_after_pretraining();
+        is_stage(table) && !sees || key == from
+    };
+    differences(a, b).iter().all(|(key, ..)| unseen(key))
 }
 
 /// A value as TOML, floats as short as they can be read back: `0.75`, `1.5e-4`, `1.0`.

@@ -298,6 +298,11 @@ fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<Found>), TrainErro
 }
 
 impl Backend {
+    /// Those that this build has.
+    pub fn built() -> impl Iterator<Item = Self> {
+        [Self::Cpu, Self::Cuda, Self::Vulkan, Self::Wgpu].into_iter().filter(|of| of.is_built())
+    }
+
     fn is_built(self) -> bool {
         match self {
             Self::Cpu => true,

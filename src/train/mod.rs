@@ -33,6 +33,7 @@ mod reconstruct;
 mod replicas;
 mod rows;
 mod runner;
+mod same_jobs;
 mod schedule;
 mod self_check;
 mod stage;

@@ -14,22 +14,20 @@ use super::fit::job_path;
 use super::imported;
 use super::jobs::Work;
 use super::jobs::source_file;
+use super::same_jobs::SameJob;
 use super::schedule;
 use super::schedule::HandsMaker;
 use super::schedule::is_done;
 use super::self_check;
 use super::tables::Tables;
-use crate::checkpoint;
 use crate::data;
 use crate::data::DataSet;
 use crate::data::Labels;
-use crate::durable;
 use crate::recipe;
 use crate::recipe::Job;
 use crate::recipe::Plan;
 use crate::recipe::Resolved;
 use crate::recipe::ResolvedPoint;
-use crate::recipe::Source;
 use crate::recipe::StageKind;
 use crate::runs;
 use crate::runs::Provenance;
@@ -112,8 +110,8 @@ impl Runner<'_> {
             (self.observer)(Event::Notice { job: "data", text: note });
         }
         let path = self.path(point);
-        let comes = self.whole_pretraining_before(index, all, &data)?;
-        let jobs = self.jobs(plan, &data, &path, comes.is_some())?;
+        let done_before = self.done_before(index, all, &data)?;
+        let jobs = self.jobs(plan, &data, &path, &done_before)?;
         let before = if self.options.fresh { None } else { runs::read_provenance(&path)? };
         if let Some(before) = &before
             && before.data_fingerprint != data.fingerprint
@@ -122,8 +120,8 @@ impl Runner<'_> {
             return Err(RunError::OtherData { path, began, now }.into());
         }
         let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
-        if let Some(theirs) = comes {
-            self.take_over_pretraining(&theirs, folder.path())?;
+        for same in &done_before {
+            self.take_over(same, folder.path())?;
         }
         let work = Work {
             plan: Arc::new(plan.clone()),
@@ -166,61 +164,8 @@ impl Runner<'_> {
     }
 
     /// The folder of a point's run.
-    fn path(&self, point: &ResolvedPoint) -> PathBuf {
+    pub(super) fn path(&self, point: &ResolvedPoint) -> PathBuf {
         job_path(&self.options.runs, &point.plan.name)
-    }
-
-    /// Gives the finished pre-training of an earlier point that trains as this one, where this one has not begun its own.
-    fn whole_pretraining_before(
-        &self,
-        index: usize,
-        all: &Resolved,
-        data: &DataSet,
-    ) -> Result<Option<PathBuf>, TrainError> {
-        let point = &all.points[index];
-        let folder = StageKind::Pretrain.to_string();
-        let Some(pretrain) = &point.plan.pretrain else { return Ok(None) };
-        if self.path(point).join(&folder).exists() && !self.options.fresh {
-            return Ok(None);
-        }
-        for other in all.same_pretraining_before(index) {
-            let run = self.path(other);
-            let theirs = run.join(&folder);
-            let last = checkpoint::epoch_folder(&theirs, pretrain.training.epochs);
-            let same_data = runs::read_provenance(&run)?
-                .is_some_and(|made| made.data_fingerprint == data.fingerprint);
-            if checkpoint::is_whole(&last) && same_data {
-                return Ok(Some(theirs));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Gives the point of this start whose pre-training, the same as this one's, failed: it would fail again.
-    fn failed_pretraining_before(
-        &self,
-        index: usize,
-        all: &Resolved,
-        failed: &[Failed],
-    ) -> Option<String> {
-        let pretrain = all.points[index].plan.pretrain.as_ref()?;
-        let mut before = all.same_pretraining_before(index).filter(|other| {
-            let folder = self.path(other).join(StageKind::Pretrain.to_string());
-            let last = checkpoint::epoch_folder(&folder, pretrain.training.epochs);
-            // What could not even begin says nothing of its pre-training.
-            let tried =
-                |failed: &Failed| failed.name == other.plan.name && !failed.error.is_input();
-            failed.iter().any(tried) && !checkpoint::is_whole(&last)
-        });
-        before.next().map(|other| other.plan.name.clone())
-    }
-
-    fn take_over_pretraining(&self, theirs: &Path, run: &Path) -> Result<(), TrainError> {
-        let own = run.join(StageKind::Pretrain.to_string());
-        durable::share_folder(theirs, &own).map_err(|source| RunError::Io { path: own, source })?;
-        let text = format!("the same as {}: taken from there", theirs.display());
-        (self.observer)(Event::Notice { job: "pretrain", text: &text });
-        Ok(())
     }
 
     /// Does the jobs in order, each on all devices; or the pre-training so, and then one job on each device.
@@ -259,13 +204,13 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Gives the jobs to do, once it is sure that each can begin; `comes` says that a pre-training will be taken over.
+    /// Gives the jobs to do, once it is sure that each can begin, with what was `done_before`.
     fn jobs(
         &self,
         plan: &Plan,
         data: &DataSet,
         run: &Path,
-        comes: bool,
+        done_before: &[SameJob],
     ) -> Result<Vec<Job>, TrainError> {
         let only = self.options.only;
         let jobs: Vec<Job> = plan
@@ -288,11 +233,15 @@ impl Runner<'_> {
         }
         // A fresh start removes what an earlier one left.
         let fresh = self.options.fresh;
-        let pretrains = comes || jobs.iter().any(|job| job.stage == StageKind::Pretrain);
+        let pretrains = done_before
+            .iter()
+            .map(|same| &same.job)
+            .chain(&jobs)
+            .any(|job| job.stage == StageKind::Pretrain);
         for job in &jobs {
             let training = plan.training(job.stage).expect("a job's stage is part of the plan");
             training.steps(job.stage, data.facts.train_images)?;
-            let own = matches!(job.from, Some(Source::Epoch(_)));
+            let own = job.is_after_pretraining();
             match source_file(run, job) {
                 Some(file) if !(file.exists() && !(own && fresh) || own && pretrains) => {
                     return Err(TrainError::Setting {

@@ -6,6 +6,13 @@ use super::program::save_jpeg;
 use std::fs;
 
 #[test]
+fn the_version_says_what_the_program_can_train_on() {
+    let version = Bench::new(TINY).done(&["--version"]);
+    let expected = concat!("mae ", env!("CARGO_PKG_VERSION"), " (");
+    assert!(version.starts_with(expected) && version.contains("devices: cpu"), "{version}");
+}
+
+#[test]
 fn a_typo_is_refused_before_anything_is_created() {
     let bench = Bench::new(TINY);
     let error = bench.refused(&["run", "r.toml", "--set", "pretrain.mask_ration=0.5"], 2);

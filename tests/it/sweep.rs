@@ -13,7 +13,8 @@ fn points_that_pre_train_alike_share_it_and_end_as_if_each_had_done_it() {
     let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
     let plan = bench.done(&["plan", "r.toml"]);
     let shared = "the same as in runs/tiny/finetune.trained_blocks=1: taken from there";
-    assert_eq!(plan.matches(shared).count(), 1, "{plan}");
+    // The pre-training and both probes.
+    assert_eq!(plan.matches(shared).count(), 3, "{plan}");
     let output = bench.mae(&["run", "r.toml"]);
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{log}");
@@ -25,6 +26,27 @@ fn points_that_pre_train_alike_share_it_and_end_as_if_each_had_done_it() {
     assert_eq!(of("runs"), of("alone"));
     let plan = bench.done(&["plan", "r.toml"]);
     assert_eq!(plan.matches("  done\n").count(), 12, "{plan}");
+}
+
+#[test]
+fn points_that_pre_train_differently_share_what_does_not_start_from_it() {
+    let bench = Bench::new(&format!("{TINY}[sweep]\n\"pretrain.mask_ratio\" = [0.5, 0.75]\n"));
+    let plan = bench.done(&["plan", "r.toml"]);
+    let shared = "the same as in runs/tiny/pretrain.mask_ratio=0.5: taken from there";
+    assert_eq!(plan.matches(shared).count(), 2, "{plan}");
+    let log = String::from_utf8(bench.mae(&["run", "r.toml"]).stderr).unwrap();
+    for (job, trained) in [
+        ("pretrain: epoch 3 of 3", 2),
+        ("finetune/from-scratch: epoch 2 of 2", 1),
+        ("finetune/from-0003: epoch 2 of 2", 2),
+        ("linprobe/from-scratch: epoch 2 of 2", 1),
+    ] {
+        assert_eq!(log.matches(job).count(), trained, "{job}: {log}");
+    }
+    let second = "pretrain.mask_ratio=0.75";
+    bench.done(&["run", &format!("runs/tiny/{second}/recipe.toml"), "--runs", "alone"]);
+    let of = |runs: &str| results(&bench.path(&format!("{runs}/tiny/{second}")));
+    assert_eq!(of("runs"), of("alone"));
 }
 
 #[test]

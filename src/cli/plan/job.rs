@@ -63,7 +63,7 @@ pub(super) enum State {
         epochs: usize,
     },
     Done,
-    /// Another point's pre-training, its run.
+    /// The same job is an earlier point's, too; its run.
     Shared {
         with: String,
     },
@@ -79,9 +79,11 @@ impl PlannedRun {
         runs: &Path,
     ) -> Result<Self, CliError> {
         let plan = &resolved.points[point].plan;
-        let shared = resolved.same_pretraining_before(point).next();
-        let shared = shared.map(|other| other.plan.name.as_str());
-        let planned = |job: Job| planned(plan, &job, facts, price, (runs, shared));
+        let planned = |job: Job| {
+            let same = resolved.same_job_before(point, &job).next();
+            let same = same.map(|other| other.plan.name.as_str());
+            planned(plan, &job, facts, price, (runs, same))
+        };
         let jobs = plan.jobs().into_iter().map(planned).collect::<Result<Vec<_>, _>>()?;
         let wall_s = wall_s(plan, &jobs);
         Ok(Self { jobs, wall_s })
@@ -93,7 +95,7 @@ fn planned(
     job: &Job,
     facts: Facts,
     price: &Price,
-    (runs, shared): (&Path, Option<&str>),
+    (runs, same): (&Path, Option<&str>),
 ) -> Result<PlannedJob, CliError> {
     let training = plan.training(job.stage).expect("a job's stage is part of the plan");
     let cost = plan.cost(job.stage, facts.num_classes).expect("a job's stage is part of the plan");
@@ -111,15 +113,14 @@ fn planned(
         let trained = steps * training.effective_batch_size;
         price.wall_s(job.stage, &cost, (trained, evaluated), devices)
     });
-    let pretrains = job.stage == StageKind::Pretrain;
     Ok(PlannedJob {
         run: plan.name.clone(),
         stage: job.stage.to_string(),
         from: job.from.as_ref().map(Source::to_string),
         dir: job.dir.clone(),
-        after: matches!(job.from, Some(Source::Epoch(_))).then(|| StageKind::Pretrain.to_string()),
-        state: match (state(&runs.join(&plan.name).join(&job.dir), training.epochs)?, shared) {
-            (State::ToDo, Some(with)) if pretrains => State::Shared { with: with.to_owned() },
+        after: job.is_after_pretraining().then(|| StageKind::Pretrain.to_string()),
+        state: match (state(&runs.join(&plan.name).join(&job.dir), training.epochs)?, same) {
+            (State::ToDo, Some(with)) => State::Shared { with: with.to_owned() },
             (state, _) => state,
         },
         epochs: training.epochs,
