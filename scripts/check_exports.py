@@ -1,4 +1,4 @@
-"""Loads what `mae convert` writes with timm and transformers themselves. Started by check_exports.sh."""
+"""Loads what `mae convert` writes with torch, timm and transformers themselves. Started by check_exports.sh."""
 
 import json
 import logging
@@ -72,9 +72,25 @@ def timm_outputs(file, case, tensors):
         return {"logits": distance(model.double().eval()(tensors["imgs"].double()), tensors["logits"])}
 
 
+def torch_outputs(file, case, tensors):
+    """What `torch.load` reads, plain and mapped, is the file of the same tensors in safetensors."""
+    subprocess.run([os.environ["BINARY"], "convert", file, file.with_suffix(".safetensors"), "--to", "official"], check=True,
+                   capture_output=True)
+    expected = load_file(file.with_suffix(".safetensors"))
+    for mapped in (False, True):
+        found = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)["model"]
+        assert list(found) == sorted(expected)
+        assert all(torch.equal(found[key], expected[key]) for key in expected), "other values"
+    return {}
+
+
+OUTPUTS = {"huggingface": transformers_outputs, "timm": timm_outputs, "official": torch_outputs}
+NAMES = {"huggingface": "out", "timm": "out.safetensors", "official": "out.pth"}
+
+
 def check(folder, name, case, tensors, to):
     with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / ("out" if to == "huggingface" else "out.safetensors")
+        out = Path(scratch) / NAMES[to]
         done = convert(folder / name, out, to, case)
         if done.returncode != 0:
             expected = to == "huggingface" and case.get("global_pool")
@@ -86,7 +102,7 @@ def check(folder, name, case, tensors, to):
             (out.parent / "config.json").write_bytes(config.read_bytes())
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            found = (transformers_outputs if to == "huggingface" else timm_outputs)(out, case, tensors)
+            found = OUTPUTS[to](out, case, tensors)
         said.extend(str(w.message) for w in caught if "weight" in str(w.message))
         tolerance = case.get("half_tolerance", TOLERANCE) if "half" in name else TOLERANCE
         ok = not said and all(d <= tolerance for d in found.values())
@@ -105,7 +121,7 @@ def main():
                 continue
             tensors = load_file(description.parent / "tensors.safetensors")
             for name in case["files"]:
-                for to in ("huggingface", "timm"):
+                for to in OUTPUTS:
                     verdict, text = check(description.parent, name, case, tensors, to)
                     print(f"{verdict:8} {description.parent.name}/{name} -> {to}: {text}", flush=True)
                     checked += 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Whether timm and transformers load what `mae convert` writes, without a missing or unused weight, and give the recorded
+# Whether torch, timm and transformers load what `mae convert` writes, without a missing or unused weight, and give the recorded
 # outputs. Converts every case of kind checkpoint_mae and checkpoint_vit below the folders given.
 #
 #   scripts/check_exports.sh [FOLDER]..            # tests/golden/checkpoints by default

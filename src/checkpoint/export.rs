@@ -1,5 +1,5 @@
 //! Writing checkpoints for others: safetensors with timm's names, Hugging Face folders. The official names are our own:
-//! [`TensorFile::write`] serves them.
+//! [`TensorFile::write`] serves them, and `torch_file` where a file for `torch.load` is wanted.
 
 use super::CheckpointError;
 use super::Facts;

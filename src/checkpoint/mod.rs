@@ -7,7 +7,8 @@
 //!
 //! [`open`] takes anyone's: PyTorch's and Paddle's pickles (`pickle` reads them without running anything, `pickled` and
 //! `optimizer` say what is in them), Hugging Face's folders (`huggingface`), safetensors. What comes out has the official
-//! names, and [`Facts`]: the network that fits. `export` writes the other formats.
+//! names, and [`Facts`]: the network that fits. `export` writes the other formats,
+//! `torch_file` what `torch.load` reads.
 //!
 //! Reading never trusts a file: names and shapes are compared with the module first, and what does not fit is listed.
 //! No more memory is taken than the file's size allows.
@@ -25,6 +26,7 @@ mod pickle;
 mod pickled;
 mod tensors;
 mod timm;
+mod torch_file;
 
 pub use error::CheckpointError;
 pub use export::ExportSettings;
@@ -49,3 +51,4 @@ pub use open::open;
 pub use optimizer::OptimizerState;
 pub use tensors::HostTensor;
 pub use tensors::TensorFile;
+pub use torch_file::write_torch;

@@ -39,7 +39,7 @@ pub(super) struct Args {
 enum To {
     /// A checkpoint folder of this program
     Mae,
-    /// A safetensors file with the official names
+    /// The official names: a safetensors file, or what `torch.load` reads where OUT ends with .pth
     Official,
     /// A safetensors file that timm loads; a decoder is left out
     Timm,
@@ -60,6 +60,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let mut left_out = 0;
     match args.to {
         To::Mae => checkpoint::publish(out, &ready.opened.file, &ready.meta)?,
+        To::Official if ending(out).as_deref() == Some("pth") => {
+            checkpoint::write_torch(&ready.opened.file, out)?;
+        }
         To::Official => ready.opened.file.write(out)?,
         To::Timm => left_out = checkpoint::write_timm(&ready.opened.file, facts, out)?,
         To::Huggingface => {
@@ -88,17 +91,24 @@ fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
             out.display()
         )));
     }
-    let ending = out.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    let problem = match (to, ending.as_deref()) {
+    let problem = match (to, ending(out).as_deref()) {
         (To::Mae | To::Huggingface, Some("safetensors" | "pth" | "bin" | "pd" | "pdparams")) => {
             "this format is a folder\nhint: leave the ending off, or write one file with `--to official`"
         }
-        (To::Official | To::Timm, ending) if ending != Some("safetensors") => {
-            "this format is a safetensors file\nhint: let OUT end with .safetensors"
+        (To::Official, Some("safetensors" | "pth")) | (To::Timm, Some("safetensors")) => {
+            return Ok(());
         }
+        (To::Official, _) => {
+            "this format is one file\nhint: let OUT end with .safetensors, or with .pth for `torch.load`"
+        }
+        (To::Timm, _) => "this format is a safetensors file\nhint: let OUT end with .safetensors",
         _ => return Ok(()),
     };
     Err(CliError::Usage(format!("{}: {problem}", out.display())))
+}
+
+fn ending(out: &Path) -> Option<String> {
+    out.extension().map(|ending| ending.to_string_lossy().to_lowercase())
 }
 
 fn settings(ready: &Ready) -> ExportSettings {

@@ -51,13 +51,16 @@ fn converted_to_every_format_and_back_a_checkpoint_is_the_same_to_the_bit() {
     ] {
         let bench = Bench::new(TINY);
         let before = bits(golden(name));
-        for to in formats {
-            let out = if ["mae", "huggingface"].contains(to) { "out" } else { "out.safetensors" };
+        let files = formats.iter().map(|to| match *to {
+            "mae" | "huggingface" => (*to, "out"),
+            to => (to, "out.safetensors"),
+        });
+        for (to, out) in files.chain([("official", "out.pth")]) {
             let (source, norm) = (golden(name), ["--set", "pretrain.norm_pix_loss=true"]);
             let args = [&["convert", &source, out, "--to", to][..], &HEADS, &norm].concat();
             bench.done(&args);
             assert!(bits(bench.path(out)) == before, "{name} to {to}");
-            if *to == "huggingface" {
+            if to == "huggingface" {
                 // The short side is resized, the centre cut out: as an evaluation here does.
                 let text = bench.read("out/preprocessor_config.json");
                 assert!(text.contains("\"shortest_edge\": 9"), "{text}");
@@ -132,10 +135,11 @@ fn a_format_that_cannot_hold_a_checkpoint_says_why() {
     assert!(!bench.path("out").exists() && !bench.path("out.safetensors").exists());
     assert!(
         bench
-            .refused(&["convert", probe, "out.pth", "--to", "official"], 2)
-            .contains(".safetensors")
+            .refused(&["convert", probe, "out.npz", "--to", "official"], 2)
+            .contains(".safetensors, or with .pth")
     );
     bench.done(&["convert", probe, "probe.safetensors", "--to", "official"]);
+    bench.done(&["convert", probe, "probe.pth", "--to", "official"]);
     let json = |checkpoint: &str| {
         bench.done(&[
             "eval",
@@ -148,6 +152,7 @@ fn a_format_that_cannot_hold_a_checkpoint_says_why() {
         ])
     };
     assert_eq!(json("probe.safetensors"), json(probe));
+    assert_eq!(json("probe.pth"), json(probe));
     let decoder = golden("torch-mae/legacy.pth");
     let output =
         bench.mae(&[&["convert", &decoder, "t.safetensors", "--to", "timm"][..], &HEADS].concat());
