@@ -37,7 +37,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     let spanned = DeTable::parse(text).map_err(|error| not_toml(&error))?;
     let mut table: Table = text.parse().map_err(|error| not_toml(&error))?;
     let mut places = BTreeMap::new();
-    collect_places(text, "", spanned.get_ref(), &mut places);
+    collect_places(text, "", spanned.get_ref(), &mut places)?;
     flatten_sweep(&mut table);
     Ok(Parsed { table, places })
 }
@@ -97,20 +97,27 @@ fn flatten(table: Table, prefix: &str, flat: &mut Table) {
     }
 }
 
+/// Fails where a swept key is there in both spellings, which TOML does not see: one of them would win.
 fn collect_places(
     text: &str,
     prefix: &str,
     table: &DeTable<'_>,
     places: &mut BTreeMap<String, Place>,
-) {
+) -> Result<(), NotToml> {
     for (key, value) in table {
         let byte = key.span().start;
         let path = format!("{prefix}{}", key.get_ref());
         if let DeValue::Table(inner) = value.get_ref() {
-            collect_places(text, &format!("{path}."), inner, places);
+            collect_places(text, &format!("{path}."), inner, places)?;
         }
-        places.insert(path, Place { byte, line: line_of(text, byte) });
+        let place = Place { byte, line: line_of(text, byte) };
+        let before = places.insert(path.clone(), place);
+        if let Some(before) = before.filter(|_| path.starts_with("sweep.")) {
+            let (first, line) = (before.line.min(place.line), before.line.max(place.line));
+            return Err(NotToml { line, message: format!("`{path}` is in line {first}, too") });
+        }
     }
+    Ok(())
 }
 
 fn line_of(text: &str, byte: usize) -> usize {
@@ -133,6 +140,17 @@ mod tests {
             parse("name = 'x'\n[pretrain]\nepochs = 3\n\naugment.hflip = true\n").ok().unwrap();
         assert_eq!(parsed.places["pretrain.epochs"].line, 3);
         assert_eq!(parsed.places["pretrain.augment.hflip"].line, 5);
+    }
+
+    #[test]
+    fn a_swept_key_in_two_spellings_is_there_twice() {
+        let both = "[sweep]\n\"pretrain.mask_ratio\" = [0.5]\npretrain.mask_ratio = [0.7]";
+        let twice = parse(both).err().unwrap();
+        assert_eq!(twice.line, 3);
+        assert_eq!(twice.message, "`sweep.pretrain.mask_ratio` is in line 2, too");
+        // Tables of one prefix are no doubles.
+        let apart = "[sweep]\n\"pretrain.mask_ratio\" = [0.5]\npretrain.epochs = [1]";
+        assert!(parse(apart).is_ok());
     }
 
     #[test]
