@@ -5,7 +5,9 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/refs/heads");
-    let described = Command::new("git").args(["rev-parse", "HEAD"]).output();
+    println!("cargo:rerun-if-changed=src");
+    let args = ["describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=-changed"];
+    let described = Command::new("git").args(args).output();
     // Built from an archive, there is no commit to tell.
     let commit = match described {
         Ok(output) if output.status.success() => {

@@ -44,6 +44,8 @@ pub struct Opened {
     pub meta: Option<Meta>,
     /// The optimizer's state, or why there is none that could be used.
     pub optimizer: Result<OptimizerState, String>,
+    /// What a person should know of how it was read.
+    pub note: Option<String>,
 }
 
 /// Opens a file or folder: this program's, PyTorch's `.pth` and `.bin`, Paddle's `.pd` and `.pdparams`, timm's
@@ -54,11 +56,13 @@ pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
     let meta = folder::meta_beside(&file)?;
     let none = "it holds no optimizer state".to_owned();
-    let (format, tensors, settings, optimizer) = if meta.is_some() {
-        (Format::Mae, TensorFile::read(&file)?.tensors, Settings::default(), Err(none))
+    let mut note = None;
+    let (format, tensors, settings, optimizer) = if let Some(meta) = &meta {
+        (Format::Mae, TensorFile::read(&file)?.tensors, own_settings(meta), Err(none))
     } else if begins_like_pickle(&file)? {
         let read = pickle::read(&file).and_then(pickled::from_tree);
         let read = read.map_err(|problem| CheckpointError::damaged(&file, problem))?;
+        note = read.note;
         (Format::Pickle, read.tensors, read.settings, read.optimizer)
     } else {
         let tensors = TensorFile::read(&file)?.tensors;
@@ -80,7 +84,25 @@ pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let tensors = TensorFile { tensors, note: String::new() };
     let facts = Facts::of(&tensors, settings)
         .map_err(|problem| CheckpointError::damaged(&file, problem))?;
-    Ok(Opened { path: path.to_owned(), format, file: tensors, facts, meta, optimizer })
+    Ok(Opened { path: path.to_owned(), format, file: tensors, facts, meta, optimizer, note })
+}
+
+/// What the recipe of one of this program's checkpoints says of its encoder; nothing where an older version wrote it in another
+/// way.
+fn own_settings(meta: &Meta) -> Settings {
+    let recipe: toml::Table = meta.recipe.parse().unwrap_or_default();
+    let value = |table: &str, key: &str| recipe.get(table)?.get(key);
+    let floats = |key: &str| -> Option<Vec<f64>> {
+        value("data", key)?.as_array()?.iter().map(toml::Value::as_float).collect()
+    };
+    let num_heads = value("model", "num_heads").and_then(toml::Value::as_integer);
+    Settings {
+        num_heads: num_heads.and_then(|heads| usize::try_from(heads).ok()),
+        norm_eps: value("model", "norm_eps").and_then(toml::Value::as_float),
+        mean: floats("mean"),
+        std: floats("std"),
+        ..Settings::default()
+    }
 }
 
 /// Gives the file that holds the weights: the one given, or the one in a folder.

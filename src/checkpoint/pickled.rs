@@ -22,6 +22,8 @@ pub(super) struct Pickled {
     pub settings: Settings,
     /// The optimizer's state, or why there is none that could be used.
     pub optimizer: Result<OptimizerState, String>,
+    /// Says which weights these are, where the file has several.
+    pub note: Option<String>,
 }
 
 /// A weight in the file's order: the official name, and Paddle's internal one.
@@ -38,13 +40,23 @@ pub(super) fn from_tree(tree: Value) -> Result<Pickled, String> {
     let args = take(&mut top, "args");
     let epoch = take(&mut top, "epoch");
     let optimizer = take(&mut top, "optimizer");
-    let inner = WEIGHTS.iter().find_map(|key| match take(&mut top, key) {
-        Some(Value::Dict(dict)) => Some(dict),
+    let mut inner = WEIGHTS.iter().filter_map(|key| match take(&mut top, key) {
+        Some(Value::Dict(dict)) => Some((key, dict)),
         _ => None,
     });
-    let dict = inner.unwrap_or(top);
+    let (taken, others) = (inner.next(), inner.map(|(key, _)| key).collect::<Vec<_>>());
+    let note = taken.as_ref().and_then(|(taken, _)| {
+        let other = others.first()?;
+        Some(format!(
+            "it holds several sets of weights; those of `{taken}` are taken, not `{other}` (save that one alone to use it)"
+        ))
+    });
+    let dict = taken.map_or(top, |(_, dict)| dict);
     let keys: Vec<String> = dict.iter().take(5).map(|(key, _)| key_text(key)).collect();
     let (order, mut tensors) = weights(dict);
+    if tensors.is_empty() && keys.is_empty() {
+        return Err("it holds nothing by name".to_owned());
+    }
     if tensors.is_empty() {
         return Err(format!("it holds no tensors by name; its keys begin {}", keys.join(", ")));
     }
@@ -57,7 +69,7 @@ pub(super) fn from_tree(tree: Value) -> Result<Pickled, String> {
         Some(Value::Dict(state)) => optimizer::from_dict(state, &order, transposed),
         _ => Err("it holds no optimizer state".to_owned()),
     };
-    Ok(Pickled { tensors, settings, optimizer })
+    Ok(Pickled { tensors, settings, optimizer, note })
 }
 
 fn key_text(key: &Value) -> String {
@@ -151,5 +163,36 @@ fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings {
             _ => None,
         },
         ..Settings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HostTensor;
+    use super::Value;
+    use super::from_tree;
+
+    fn dict(entries: Vec<(&str, Value)>) -> Value {
+        let text = |(key, value): (&str, Value)| (Value::Text(key.to_owned()), value);
+        Value::Dict(entries.into_iter().map(text).collect())
+    }
+
+    fn weights(value: f32) -> Value {
+        dict(vec![("w", Value::Tensor(HostTensor { shape: vec![1], values: vec![value] }))])
+    }
+
+    #[test]
+    fn of_several_sets_of_weights_the_one_that_is_taken_is_told() {
+        let both = dict(vec![("model_ema", weights(2.0)), ("model", weights(1.0))]);
+        let read = from_tree(both).ok().unwrap();
+        assert_eq!(read.tensors["w"].values, [1.0]);
+        assert!(read.note.unwrap().contains("those of `model` are taken, not `model_ema`"));
+        let one = from_tree(dict(vec![("model", weights(1.0))])).ok().unwrap();
+        assert_eq!(one.note, None);
+    }
+
+    #[test]
+    fn a_file_without_names_has_nothing() {
+        assert_eq!(from_tree(dict(Vec::new())).err().unwrap(), "it holds nothing by name");
     }
 }

@@ -22,6 +22,9 @@ pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String
             if fc_norm { "an" } else { "no" }
         ));
     }
+    if let Some(act) = args["act_layer"].as_str().filter(|act| *act != "gelu") {
+        return Err(format!("config.json has act_layer = \"{act}\": only gelu is built here"));
+    }
     let names = config["label_names"].as_array();
     let names =
         names.map(|names| names.iter().map(Value::as_str).map(|n| n.map(str::to_owned)).collect());
@@ -32,4 +35,17 @@ pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String
         class_names: names.flatten().unwrap_or_default(),
         ..Settings::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::settings;
+    use serde_json::json;
+
+    #[test]
+    fn an_activation_that_is_not_built_is_refused() {
+        let with = |act: &str| settings(&json!({ "model_args": { "act_layer": act } }), false);
+        assert!(with("gelu").is_ok());
+        assert!(with("relu").unwrap_err().contains("only gelu is built here"));
+    }
 }

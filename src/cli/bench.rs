@@ -71,9 +71,13 @@ fn measure<T: serde::Serialize>(
         return Err(CliError::Usage("the recipe has no stage to measure".to_owned()));
     };
     let stop = Stop::default();
-    stop_on_ctrl_c(&stop);
+    stop_on_ctrl_c(&stop, "stopping");
     let scratch = Scratch::new()?;
-    let measured = bench(point, stage, args.seconds, scratch.path(), &stop)?;
+    let measured = bench(point, stage, args.seconds, scratch.path(), &stop);
+    if stop.requested() {
+        return Err(CliError::Stopped);
+    }
+    let measured = measured?;
     if args.json {
         return Ok(output::json(&measured)?);
     }

@@ -52,6 +52,9 @@ pub(super) fn ready(
     ask: Ask,
 ) -> Result<Ready, CliError> {
     let opened = checkpoint::open(path)?;
+    if let Some(note) = &opened.note {
+        output::warning(&format!("{}: {note}", path.display()));
+    }
     if ask == Ask::Decoder {
         refuse_without_decoder(path, &opened.facts)?;
     }

@@ -9,6 +9,7 @@ use crate::checkpoint;
 use crate::checkpoint::ExportSettings;
 use crate::checkpoint::Format;
 use crate::data;
+use crate::recipe;
 use clap::ValueEnum;
 use std::path::Path;
 use std::path::PathBuf;
@@ -74,11 +75,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             "{left_out} tensors of the decoder are left out: timm has no decoder"
         ));
     }
-    let eps = ready.plan.model.norm_eps;
-    if matches!(args.to, To::Official | To::Timm) && (eps - 1e-6).abs() > 1e-12 {
-        output::warning(&format!(
-            "this model's LayerNorms have an epsilon of {eps:e}, which the format cannot say: build it with that"
-        ));
+    if matches!(args.to, To::Official | To::Timm) {
+        for unsaid in unsaid(&ready) {
+            output::warning(&unsaid);
+        }
     }
     Ok(output::result(&summary(&ready, out))?)
 }
@@ -109,6 +109,33 @@ fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
 
 fn ending(out: &Path) -> Option<String> {
     out.extension().map(|ending| ending.to_string_lossy().to_lowercase())
+}
+
+/// What files of tensors alone do not say, and nobody would guess.
+fn unsaid(ready: &Ready) -> Vec<String> {
+    let Ready { opened, plan, .. } = ready;
+    let mut unsaid = Vec::new();
+    let eps = plan.model.norm_eps;
+    if (eps - 1e-6).abs() > 1e-12 {
+        unsaid.push(format!(
+            "this model's LayerNorms have an epsilon of {eps:e}, which the format cannot say: build it with that"
+        ));
+    }
+    let heads = plan.model.num_heads;
+    let known = opened.facts.num_heads.is_some();
+    if known && checkpoint::usual_heads(opened.facts.embed_dim) != Some(heads) {
+        unsaid.push(format!(
+            "this model has {heads} heads, which the format cannot say: build it with that"
+        ));
+    }
+    let stated = opened.facts.settings.mean.as_ref().zip(opened.facts.settings.std.as_ref());
+    let [usual_mean, usual_std] = recipe::IMAGENET_MEAN_STD;
+    if let Some((mean, std)) = stated.filter(|of| of.0[..] != usual_mean || of.1[..] != usual_std) {
+        unsaid.push(format!(
+            "its images were normalized by mean {mean:?} and std {std:?}, which the format cannot say: normalize by that"
+        ));
+    }
+    unsaid
 }
 
 fn settings(ready: &Ready) -> ExportSettings {

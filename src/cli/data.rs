@@ -77,18 +77,18 @@ fn recipe_of(folder: &Path) -> String {
 
 fn format_of(folder: &Path) -> &'static str {
     let has = |name: &str| folder.join(name).exists();
-    let has_files = |ending: &str| {
-        let folders = [folder.to_owned(), folder.join("train")];
-        let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+    let has_files = |ending: &str, places: &[&str]| {
+        let folders = places.iter().map(|place| folder.join(place));
+        let entries = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
         entries.flatten().any(|entry| entry.path().extension().is_some_and(|e| e == ending))
     };
     if has("data_batch_1.bin") || has("cifar-10-batches-bin") {
         "cifar10"
     } else if has("cifar-100-binary") || has("train.bin") {
         "cifar100"
-    } else if has_files("tar") {
+    } else if has_files("tar", &["", "train"]) {
         "webdataset"
-    } else if has_files("parquet") {
+    } else if has_files("parquet", &["", "train", "data"]) {
         "parquet"
     } else {
         "imagefolder"
@@ -111,7 +111,7 @@ impl Pass {
         let style = "{bar:30} {human_pos}/{human_len} images, {per_sec}, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
         let stop = Stop::default();
-        stop_on_ctrl_c(&stop);
+        stop_on_ctrl_c(&stop, "stopping");
         Self { bar, stop }
     }
 

@@ -13,6 +13,7 @@ use crate::recipe::Format;
 use crate::train;
 use crate::train::Evaluated;
 use crate::train::Stop;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// Measure a fine-tuned or probed checkpoint: top-1, top-5 and loss on the validation split
@@ -50,7 +51,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         )));
     }
     let data = data::open(&plan.data, Labels::Needed)?;
-    if data.facts.num_classes != meta.num_classes {
+    // Without a head there is another error to tell.
+    if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
         return Err(CliError::Usage(format!(
             "{} tells {} classes apart, the data has {}\nhint: give the data set it was trained for with --data or --set data.path=...",
             args.checkpoint.display(),
@@ -58,8 +60,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             data.facts.num_classes
         )));
     }
+    check_classes(&args.checkpoint, &meta.class_names, &data.class_names, opened.meta.is_some())?;
     let stop = Stop::default();
-    stop_on_ctrl_c(&stop);
+    stop_on_ctrl_c(&stop, "stopping");
     let batch_size = 64;
     match train::evaluate(opened, plan, data, batch_size, &device, &stop)? {
         Evaluated::Metrics(metrics) if args.json => Ok(output::json(&serde_json::json!({
@@ -74,4 +77,31 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         ))?),
         Evaluated::Nothing | Evaluated::Stopped => Err(CliError::Stopped),
     }
+}
+
+/// Fails where a name stands for one class in the checkpoint and for another in the data: folders that were renamed, added or
+/// sorted in another way. Where `named`, the checkpoint's names are those of its training data, and other names are told.
+fn check_classes(
+    checkpoint: &Path,
+    known: &[String],
+    found: &[String],
+    named: bool,
+) -> Result<(), CliError> {
+    let mut differ = known.iter().zip(found).enumerate().filter(|(_, (a, b))| a != b);
+    let moved = differ.clone().find_map(|(class, (name, _))| {
+        found.iter().position(|other| other == name).map(|other| (class, name, other))
+    });
+    if let Some((class, name, other)) = moved {
+        return Err(CliError::Usage(format!(
+            "{}: class {class} is `{name}`, which is class {other} of the data\nhint: give it the classes that it was trained with, \
+             in their order: an image folder's are its sorted folders",
+            checkpoint.display()
+        )));
+    }
+    if let (true, Some((class, (name, other)))) = (named, differ.next()) {
+        output::warning(&format!(
+            "class {class} is `{name}` in the checkpoint and `{other}` in the data: the figures are right if both are the same"
+        ));
+    }
+    Ok(())
 }

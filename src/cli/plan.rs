@@ -9,12 +9,16 @@ use super::output;
 use super::recipe_args::RecipeArgs;
 use super::recipe_args::resolve;
 use crate::data;
+use crate::data::DataError;
 use crate::data::Labels;
 use crate::recipe::DataFacts;
+use crate::recipe::Job;
 use crate::recipe::Missing;
 use crate::recipe::Plan;
 use crate::recipe::ResolvedPoint;
+use crate::recipe::Source;
 use crate::runs;
+use crate::train;
 use job::PlannedRun;
 use price::Price;
 use std::path::PathBuf;
@@ -56,6 +60,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             known.len() - 1
         };
         let (_, facts, price) = &known[place];
+        for error in refusals(&point.plan, facts.num_classes) {
+            output::warning(&format!("`mae run` will refuse this, as things are: {error}"));
+        }
         if let Err(error) = runs::refuse_other(&args.runs.join(&point.plan.name), &point.recipe) {
             output::warning(&format!("`mae run` will refuse this, as things are: {error}"));
         }
@@ -70,7 +77,21 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             serde_json::json!({ "name": name, "speed": assumed, "wall_s": wall_s, "jobs": jobs });
         return Ok(output::json(&object)?);
     }
-    Ok(output::result(&text::text(&resolved, &runs, price))?)
+    Ok(output::result(&text::text(&resolved, &runs, price, &args.runs))?)
+}
+
+/// What is wrong with the files that a plan starts from, those that are there, once each.
+fn refusals(plan: &Plan, num_classes: usize) -> Vec<String> {
+    let resume = plan.pretrain.as_ref().and_then(|pretrain| pretrain.resume.as_ref());
+    let resume = resume.filter(|path| path.exists()).map(|path| train::check_resume(path, plan));
+    let jobs = plan.jobs();
+    let there = |job: &&Job| matches!(&job.from, Some(Source::File(path)) if path.exists());
+    let sources = jobs.iter().filter(there);
+    let sources = sources.map(|job| train::check_source(job, plan, num_classes).map(drop));
+    let errors = resume.into_iter().chain(sources).filter_map(Result::err);
+    let mut told: Vec<String> = errors.map(|error| error.to_string()).collect();
+    told.dedup();
+    told
 }
 
 fn price(point: &ResolvedPoint, facts: Facts, measure: bool) -> Result<Price, CliError> {
@@ -109,7 +130,12 @@ fn facts(plan: &Plan, needed: bool) -> Result<Facts, CliError> {
                 Some(_) => String::new(),
                 None => format!(", {num_classes} classes are assumed"),
             };
-            output::warning(&format!("the data is not there; {unknown}{classes}: {error}"));
+            let problem = match &error {
+                DataError::Setting { .. } => "`mae run` will refuse the data",
+                _ if plan.data.path.exists() => "the data cannot be used as it is",
+                _ => "the data is not there",
+            };
+            output::warning(&format!("{problem}; {unknown}{classes}: {error}"));
             let (train_images, val_images) = (promised.train_images, promised.val_images);
             Ok(Facts { train_images, val_images, num_classes })
         }

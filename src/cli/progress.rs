@@ -98,7 +98,7 @@ impl Progress {
                 match &self.bar {
                     Some(bar) if row.epoch == *epochs => bar.println(line),
                     Some(_) => {}
-                    None => tracing::info!("{line}  {}", state.rest()),
+                    None => tracing::info!("{line}  {}", state.rest().left),
                 }
             }
             Event::JobDone { job } | Event::JobFailed { job, error: None } => state.leave(job),
@@ -172,12 +172,12 @@ impl State {
             many => (format!("{} jobs", many.len()), ""),
         };
         bar.set_prefix(prefix);
-        bar.set_message(format!("{now}{}", self.rest()));
+        let Rest { images_per_s, left } = self.rest();
+        bar.set_message(format!("{now}{images_per_s}{left}"));
     }
 
-    /// Images per second, and the time left of the jobs under way and of the whole recipe.
-    fn rest(&self) -> String {
-        let Some(since) = self.since else { return String::new() };
+    fn rest(&self) -> Rest {
+        let Some(since) = self.since else { return Rest::default() };
         let (mut job_s, mut images_per_s, mut current) = (0f64, 0.0, 0.0);
         for active in &self.active {
             let steps = active.step - active.steps_at_start;
@@ -190,13 +190,25 @@ impl State {
             current += active.work * active.step as f64 / active.steps as f64;
         }
         if images_per_s <= 0.0 || self.done <= 0.0 {
-            return String::new();
+            return Rest::default();
         }
         let work: f64 = self.ahead.iter().map(|job| job.work).sum();
         let all_s = since.elapsed().as_secs_f64() * (work - current) / self.done;
         let (job, run) = (clock(job_s), clock(all_s.max(job_s)));
-        format!("{images_per_s:.0} images/s  left: job {job}, run {run}")
+        Rest {
+            images_per_s: format!("{images_per_s:.0} images/s  "),
+            left: format!("left: job {job}, run {run}"),
+        }
     }
+}
+
+/// How fast it goes and how long it will; empty where nothing is known yet.
+#[derive(Default)]
+struct Rest {
+    /// Of the jobs under way, evaluation and saving included.
+    images_per_s: String,
+    /// Of the jobs under way, and of the whole recipe.
+    left: String,
 }
 
 fn epoch_line(row: &EpochRow, epochs: usize) -> String {
@@ -204,8 +216,8 @@ fn epoch_line(row: &EpochRow, epochs: usize) -> String {
         format!("  val loss {:.4}  top-1 {:.2}  top-5 {:.2}", v.loss, v.acc1, v.acc5)
     });
     format!(
-        "epoch {} of {epochs}  loss {:.4}  lr {:.2e}{accuracy}",
-        row.epoch, row.train_loss, row.lr
+        "epoch {} of {epochs}  loss {:.4}  lr {:.2e}{accuracy}  {:.0} images/s",
+        row.epoch, row.train_loss, row.lr, row.images_per_s
     )
 }
 

@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::Refuse)?;
     let stop = Stop::default();
-    stop_on_ctrl_c(&stop);
+    stop_on_ctrl_c(&stop, "finishing the step and saving");
     let options = RunOptions {
         runs: args.runs.clone(),
         fresh: args.fresh,
@@ -98,14 +98,15 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
     }
 }
 
-/// The first Ctrl-C asks the run to save and end, a second ends at once: nothing is lost either way.
-pub(super) fn stop_on_ctrl_c(stop: &Stop) {
+/// The first Ctrl-C asks the work to end, a second ends at once: nothing is lost either way. `doing` says what the first one
+/// begins.
+pub(super) fn stop_on_ctrl_c(stop: &Stop, doing: &'static str) {
     let asked = stop.clone();
     let set = ctrlc::set_handler(move || {
         if asked.request() {
             std::process::exit(130);
         }
-        tracing::warn!("finishing the step and saving; Ctrl-C again ends at once");
+        tracing::warn!("{doing}; Ctrl-C again ends at once");
     });
     if let Err(error) = set {
         tracing::warn!("Ctrl-C will end at once: {error}");

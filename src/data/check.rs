@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::recipe::{DataPlan, Threads};
+use crate::recipe::{DataPlan, Format, Threads};
 
 use super::dataset::{DataSet, Labels, open_past_damage};
 use super::decode::Opened;
 use super::error::DataError;
+use super::image_folder;
 use super::known::Known;
 use super::picture::Pixels;
 use super::split::{Split, Stored};
@@ -29,6 +30,8 @@ pub struct Checked {
     pub splits: Vec<CheckedSplit>,
     /// What is wrong with the data set as a whole: missing classes, damaged shards.
     pub problems: Vec<String>,
+    /// Files of an image folder that are not called like images, by their endings; "" stands for none.
+    pub left_out: Vec<(String, usize)>,
     /// Images with the same bytes in both splits: the one in `train`, the one in `val`.
     pub in_both: Vec<[PathBuf; 2]>,
     /// Of each channel over the pixels of the training images, on the 0..1 scale; every image counts the same.
@@ -86,8 +89,14 @@ pub fn check(
     let (data, problems) = open_past_damage(plan, labels)?;
     let problems = problems.iter().map(ToString::to_string).collect();
     let total = data.train.len() + data.val.as_ref().map_or(0, |val| val.len());
-    let mut checked =
-        Checked { splits: Vec::new(), problems, in_both: Vec::new(), mean: vec![], std: vec![] };
+    let mut checked = Checked {
+        splits: Vec::new(),
+        problems,
+        left_out: left_out(plan),
+        in_both: Vec::new(),
+        mean: vec![],
+        std: vec![],
+    };
     let (mut hashes, mut done) = (HashMap::new(), 0);
     for (name, split) in [("train", Some(&data.train)), ("val", data.val.as_ref())] {
         let Some(split) = split else { continue };
@@ -114,6 +123,25 @@ pub fn check(
         checked.splits.push(sums.split(&data));
     }
     Ok(Some(checked))
+}
+
+/// What lies beside the images of an image folder, in the folders that are read.
+fn left_out(plan: &DataPlan) -> Vec<(String, usize)> {
+    let train = plan.path.join("train");
+    match plan.format {
+        Format::ImageFolder if train.is_dir() => {
+            let mut both = image_folder::left_out(&train);
+            for (ending, count) in image_folder::left_out(&plan.path.join("val")) {
+                match both.iter_mut().find(|(known, _)| *known == ending) {
+                    Some((_, sum)) => *sum += count,
+                    None => both.push((ending, count)),
+                }
+            }
+            both
+        }
+        Format::ImageFolder => image_folder::left_out(&plan.path),
+        _ => Vec::new(),
+    }
 }
 
 /// Threads that look at chunks of a split, in order.

@@ -3,6 +3,7 @@
 //! Classes are in the byte order of their names, the files of a folder too and before those of its folders. Hidden
 //! files and files that are no images are passed over, links are followed.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
@@ -174,6 +175,34 @@ fn bytes(path: &Path) -> &[u8] {
 pub(super) fn is_image_name(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// Counts the files below `folder` that are not called like images, by their endings, the most frequent first; hidden ones are
+/// left aside.
+pub(super) fn left_out(folder: &Path) -> Vec<(String, usize)> {
+    let mut counts = BTreeMap::new();
+    count_others(folder, 0, &mut counts);
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts
+}
+
+fn count_others(folder: &Path, depth: usize, counts: &mut BTreeMap<String, usize>) {
+    // What cannot be listed is an error elsewhere.
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (name, path) = (PathBuf::from(entry.file_name()), entry.path());
+        if bytes(&name).starts_with(b".") || is_image_name(&name) {
+            continue;
+        }
+        if path.is_dir() {
+            if depth < MAX_DEPTH {
+                count_others(&path, depth + 1, counts);
+            }
+            continue;
+        }
+        let ending = name.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        *counts.entry(ending.unwrap_or_default()).or_default() += 1;
+    }
 }
 
 /// A split of image files, decoded at every reading.

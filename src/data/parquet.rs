@@ -31,14 +31,19 @@ const EXTENSION: &str = "parquet";
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
 /// Row groups that are held: the one in work and the next, for readers that are not quite in order.
 const HELD: usize = 4;
-const HINT: &str = "expected the parquet files of an image data set under data.path (its folder `data` on the hub), with `val` or \
+const HINT: &str = "expected the parquet files of an image data set under data.path or in its folder `data`, with `val` or \
                     `test` in the names of those for validation";
 const FETCH: &str = "fetch the file again";
 
 /// Finds the parquet files of `plan` and reads their classes.
 pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let colour = dataset::colour(plan)?;
-    let shards = Shards::find(&plan.path, EXTENSION, labels, HINT)?;
+    // The hub has a data set's files in a folder `data` below its page.
+    let inside = plan.path.join("data");
+    let shards = match Shards::find(&plan.path, EXTENSION, labels, HINT) {
+        Err(_) if inside.is_dir() => Shards::find(&inside, EXTENSION, labels, HINT)?,
+        found => found?,
+    };
     let train = ParquetSplit::open(shards.train, colour)?;
     let val =
         if shards.val.is_empty() { None } else { Some(ParquetSplit::open(shards.val, colour)?) };

@@ -56,6 +56,7 @@ pub use resolve::{
     Missing, Options, Resolved, ResolvedPoint, check_keys, is_default, resolve, resolve_text,
 };
 pub use schema::{Data, Model, Recipe, Runtime, schema};
+pub use setup::IMAGENET_MEAN_STD;
 pub use sizes::ModelSize;
 pub use stages::{Augment, Finetune, Linprobe, Pretrain};
 pub use values::{All, Auto, FromEntry, Off, OneOrMany, Or};

@@ -30,9 +30,10 @@ pub(super) struct NotToml {
 /// Parses a file's text. A `[sweep]` of nested tables (`pretrain.mask_ratio = […]`, without quotes)
 /// becomes one of dotted keys.
 pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
-    let not_toml = |error: &toml::de::Error| NotToml {
-        line: line_of(text, error.span().map_or(0, |span| span.start)),
-        message: short(error.message()),
+    let not_toml = |error: &toml::de::Error| {
+        let line = line_of(text, error.span().map_or(0, |span| span.start));
+        let written = text.lines().nth(line - 1).unwrap_or_default();
+        NotToml { line, message: format!("{}{}", short(error.message()), meant(written)) }
     };
     let spanned = DeTable::parse(text).map_err(|error| not_toml(&error))?;
     let mut table: Table = text.parse().map_err(|error| not_toml(&error))?;
@@ -124,6 +125,25 @@ fn line_of(text: &str, byte: usize) -> usize {
     1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
 }
 
+/// What was probably meant by a line that is no TOML; nothing where that is not plain.
+fn meant(line: &str) -> String {
+    let Some((key, value)) = line.split_once('=') else { return String::new() };
+    let (key, value) = (key.trim(), value.trim());
+    let is_word = value.starts_with(|first: char| first.is_alphabetic() || "./~$".contains(first));
+    if is_word && !value.contains(['"', '\'', '#']) {
+        format!(" (text stands in quotes: {key} = \"{value}\")")
+    } else if value.starts_with('"') && value.contains('\\') {
+        format!(
+            " (single quotes leave backslashes as they are: {key} = '{}')",
+            value.trim_matches('"')
+        )
+    } else if value.bytes().all(|byte| byte.is_ascii_digit()) && value.len() > 18 {
+        " (the number is too large)".to_owned()
+    } else {
+        format!(" (at `{key}`)")
+    }
+}
+
 /// The parser's message in one line.
 fn short(message: &str) -> String {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -140,6 +160,19 @@ mod tests {
             parse("name = 'x'\n[pretrain]\nepochs = 3\n\naugment.hflip = true\n").ok().unwrap();
         assert_eq!(parsed.places["pretrain.epochs"].line, 3);
         assert_eq!(parsed.places["pretrain.augment.hflip"].line, 5);
+    }
+
+    #[test]
+    fn what_is_no_toml_says_what_was_meant() {
+        let message = |text: &str| parse(text).err().unwrap().message;
+        let quotes = "(text stands in quotes: format = \"imagefolder\")";
+        assert!(message("[data]\nformat = imagefolder").ends_with(quotes));
+        let path = message("[data]\npath = \"C:\\Users\\me\"");
+        assert!(
+            path.ends_with("(single quotes leave backslashes as they are: path = 'C:\\Users\\me')")
+        );
+        assert!(message("seed = 1\nseed = 2").ends_with("(at `seed`)"));
+        assert!(message("epochs = 99999999999999999999").ends_with("(the number is too large)"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::values::{All, Auto, Or};
 use super::vars;
 
 /// ImageNet's channel means and standard deviations, as the official code normalizes with.
-const IMAGENET: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
+pub const IMAGENET_MEAN_STD: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     let format = given(data.format.as_ref());
@@ -21,7 +21,7 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     let class_map = data.class_map.clone().and_then(|text| expanded("data.class_map", &text, cx));
     data.class_map = class_map.as_deref().map(vars::escape);
 
-    let [imagenet_mean, imagenet_std] = IMAGENET;
+    let [imagenet_mean, imagenet_std] = IMAGENET_MEAN_STD;
     let natural = in_chans == 3 && format != Format::Digits;
     let default =
         |imagenet: [f64; 3]| if natural { imagenet.to_vec() } else { vec![0.5; in_chans] };
@@ -32,6 +32,11 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
             let relation = "has not one value for each channel of";
             let hint = format!("give {in_chans} values, or leave it out");
             cx.conflict((key, format!("{list:?}")), relation, ("data.in_chans", in_chans), hint);
+        }
+        if list.iter().any(|value| value.abs() > 1.0) {
+            let why = "is not on the 0..1 scale, on which images are normalized";
+            let hint = "divide by 255 what is meant for levels of 0..255";
+            cx.refuse(key, format!("{list:?}"), why, hint);
         }
     }
     DataPlan {

@@ -78,9 +78,11 @@ pub fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
     let old = resolved_recipe(&file, &text)?;
     let mut differences = recipe::differences(&old, recipe);
-    // A stage that is added leaves what is there as it is. A key that an older version did not have meant its default.
+    // A stage that is added leaves what is there as it is. A key that an older version did not have meant its default. Data may
+    // move: whether it is the same is told by its fingerprint.
     differences.retain(|(key, old, new)| {
-        old != recipe::NOT_SET || !(recipe::is_stage(key) || recipe::is_default(key, new))
+        let added = recipe::is_stage(key) || recipe::is_default(key, new);
+        !(old == recipe::NOT_SET && added || key == "data.path")
     });
     if differences.is_empty() {
         return Ok(());

@@ -19,6 +19,9 @@ pub struct Provenance {
     pub threads: usize,
     pub seed: u64,
     pub data_fingerprint: String,
+    /// Images of the validation split; `None` where there is none, or an older version began the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_images: Option<usize>,
     /// What was done to the images before, as making them smaller; empty where nothing is known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_note: String,

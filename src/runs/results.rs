@@ -44,17 +44,26 @@ pub struct JobResults {
 }
 
 impl Results {
-    /// Images of the validation split, as the recipe states them; the digits are part of the program.
+    /// Images of the validation split, as the recipe states them or the run found them; the digits are part of the program.
     pub(super) fn val_images(&self) -> Option<usize> {
-        val_images(&self.recipe)
+        const DIGITS: usize = 360;
+        let digits = self.recipe.data.format == Some(Format::Digits);
+        let found = || self.provenance.as_ref().and_then(|provenance| provenance.val_images);
+        self.recipe.data.val_images.or_else(found).or_else(|| digits.then_some(DIGITS))
     }
-}
 
-/// Images of the validation split, as a recipe states them; the digits are part of the program.
-pub(super) fn val_images(recipe: &Recipe) -> Option<usize> {
-    const DIGITS: usize = 360;
-    let digits = recipe.data.format == Some(Format::Digits);
-    recipe.data.val_images.or_else(|| digits.then_some(DIGITS))
+    /// The folders of the jobs that have begun and are not at their end: what they measured will change.
+    pub(super) fn open_jobs(&self) -> Vec<&str> {
+        let begun = |job: &&JobResults| {
+            let epochs = match job.stage {
+                StageKind::Pretrain => self.recipe.pretrain.as_ref().and_then(|of| of.epochs),
+                StageKind::Finetune => self.recipe.finetune.as_ref().and_then(|of| of.epochs),
+                StageKind::Linprobe => self.recipe.linprobe.as_ref().and_then(|of| of.epochs),
+            };
+            job.epochs.last().is_some_and(|row| Some(row.epoch) < epochs)
+        };
+        self.jobs.iter().filter(begun).map(|job| job.dir.as_str()).collect()
+    }
 }
 
 /// Reads the run in `path`, or every point of the sweep in `path`, in the order of their names, numbers in them by value.

@@ -8,7 +8,6 @@ use crate::checkpoint;
 use crate::checkpoint::Opened;
 use crate::checkpoint::OptimizerState;
 use crate::checkpoint::load_module;
-use crate::data::DataSet;
 use crate::model::Mae;
 use crate::model::Vit;
 use crate::optim::Optimizer;
@@ -63,9 +62,9 @@ fn same_heads(
     }
 }
 
-/// Fails, before anything is trained, where the file that a job starts from does not fit.
-pub(super) fn check(job: &Job, plan: &Plan, data: &DataSet) -> Result<(), TrainError> {
-    let Some(Source::File(path)) = &job.from else { return Ok(()) };
+/// Fails, before anything is trained, where the file that a job starts from does not fit. Gives what a person should know of it.
+pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
+    let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
     let opened = checkpoint::open(path)?;
     same_encoder(&opened, &plan.model)?;
     let encoder = dims::encoder(plan);
@@ -73,13 +72,32 @@ pub(super) fn check(job: &Job, plan: &Plan, data: &DataSet) -> Result<(), TrainE
         StageKind::Linprobe => plan.linprobe.as_ref().is_some_and(|probe| probe.global_pool),
         _ => plan.finetune.as_ref().is_some_and(|finetune| finetune.global_pool),
     };
-    let vit = Vit::zeros(&encoder, data.facts.num_classes, global_pool, &Device::flex());
+    let vit = Vit::zeros(&encoder, num_classes, global_pool, &Device::flex());
     checkpoint::load_encoder(vit, &opened.file, path)?;
-    Ok(())
+    let notes = opened.note.clone().into_iter().chain(other_normalization(&opened, plan));
+    Ok(notes.map(|note| format!("{}: {note}", path.display())).collect())
+}
+
+/// What to say where a file's images were normalized in another way than the run's will be.
+fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
+    let settings = &opened.facts.settings;
+    let (mean, std) = (settings.mean.as_ref()?, settings.std.as_ref()?);
+    let same = |stated: &[f64], planned: &[f32]| {
+        let close = |(a, b): (&f64, &f32)| (a - f64::from(*b)).abs() < 1e-6;
+        stated.len() == planned.len() && stated.iter().zip(planned).all(close)
+    };
+    if same(mean, &plan.data.mean) && same(std, &plan.data.std) {
+        return None;
+    }
+    Some(format!(
+        "its images were normalized by mean {mean:?} and std {std:?}, this run's are by {:?} and {:?}; with \
+         `--set 'data.mean={mean:?}' --set 'data.std={std:?}'` they are as its own",
+        plan.data.mean, plan.data.std
+    ))
 }
 
 /// Fails, before anything is trained, where a pre-training cannot go on from the file at `path`.
-pub(super) fn check_resume(path: &Path, plan: &Plan) -> Result<(), TrainError> {
+pub fn check_resume(path: &Path, plan: &Plan) -> Result<(), TrainError> {
     let opened = checkpoint::open(path)?;
     going_on(&opened, plan)?;
     let zeros = zeros(plan, &Device::flex());

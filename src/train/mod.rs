@@ -58,6 +58,8 @@ pub use fit::End;
 pub use fit::Hands;
 pub use fit::JobDir;
 pub use fit::RowWritten;
+pub use imported::check as check_source;
+pub use imported::check_resume;
 pub use imported::load_optimizer;
 pub use jobs::Work;
 pub use jobs::optimizer;

@@ -112,6 +112,9 @@ impl Runner<'_> {
         let path = self.path(point);
         let done_before = self.done_before(index, all, &data)?;
         let jobs = self.jobs(plan, &data, &path, &done_before)?;
+        if !self.options.fresh {
+            runs::refuse_other(&path, &point.recipe)?;
+        }
         let before = if self.options.fresh { None } else { runs::read_provenance(&path)? };
         if let Some(before) = &before
             && before.data_fingerprint != data.fingerprint
@@ -255,7 +258,9 @@ impl Runner<'_> {
                 }
                 Some(file) if !own => {
                     self.refuse_removing(run, &file)?;
-                    imported::check(job, plan, data)?;
+                    for note in imported::check(job, plan, data.facts.num_classes)? {
+                        (self.observer)(Event::Notice { job: &job.dir, text: &note });
+                    }
                 }
                 _ => {}
             }
@@ -297,6 +302,7 @@ impl Runner<'_> {
             threads: device.threads,
             seed: plan.seed,
             data_fingerprint: data.fingerprint.clone(),
+            val_images: data.val.as_ref().map(|val| val.len()),
             data_note: data.note.clone().unwrap_or_default(),
             started_unix_s: now_unix_s(),
             finished_unix_s: None,

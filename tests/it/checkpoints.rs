@@ -183,6 +183,22 @@ fn anybodys_classifier_answers_eval_and_predict() {
 }
 
 #[test]
+fn a_plan_tells_what_a_run_will_refuse_in_a_file() {
+    let bench = Bench::new(&fitting());
+    let whole = fs::read(golden("torch-mae/encoder-only.pth")).unwrap();
+    mae::durable::write(&bench.path("cut.pth"), &whole[..whole.len() / 2]).unwrap();
+    for set in ["finetune.from=cut.pth", "pretrain.resume=cut.pth"] {
+        let output = bench.mae(&["plan", "r.toml", "--set", set]);
+        let warning = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{warning}");
+        assert!(
+            warning.contains("`mae run` will refuse this, as things are: cut.pth"),
+            "{warning}"
+        );
+    }
+}
+
+#[test]
 fn a_fine_tuning_starts_from_anybodys_encoder_or_says_what_would_fit() {
     let from = |name: &str| format!("finetune.from={}", golden(name));
     let bench = Bench::new(&fitting());

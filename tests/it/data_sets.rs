@@ -143,6 +143,19 @@ fn shards_of_other_programs_are_read_with_their_classes() {
 }
 
 #[test]
+fn two_pictures_of_one_sample_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = jpeg(24);
+    let names = ["2024.01.05_1.jpg", "2024.01.05_1.cls", "2024.01.05_2.jpg", "2024.01.05_2.cls"];
+    let members = names.map(|name| (name, if name.ends_with("jpg") { &image[..] } else { b"0" }));
+    shard(&dir.path().join("train-0.tar"), &members);
+    shard(&dir.path().join("val-0.tar"), &[("a.jpg", &image), ("a.cls", b"0")]);
+    let error = error_of(&plan(Format::WebDataset, dir.path()), Labels::Needed);
+    let expected = "one sample, 2024, has two pictures: 2024.01.05_1.jpg and 2024.01.05_2.jpg\nhint: a sample is all members";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
 fn a_shard_cut_anywhere_or_overwritten_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("train-0.tar");

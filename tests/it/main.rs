@@ -13,6 +13,7 @@ mod golden;
 #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
 mod gpu;
 mod layers;
+mod own_data;
 mod program;
 mod recipe_errors;
 mod recipes;

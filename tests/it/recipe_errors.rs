@@ -103,7 +103,7 @@ fn a_syntax_error_has_its_line() {
           --> DIR/r.toml:2
         "#);
     insta::assert_snapshot!(errors("seed = 1\nseed = 2"), @r#"
-        error: not TOML: duplicate key
+        error: not TOML: duplicate key (at `seed`)
           --> DIR/r.toml:2
         "#);
 }

@@ -63,6 +63,18 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     for split in &checked.splits {
         let _ = writeln!(text, "{}", summary(split));
     }
+    if !checked.left_out.is_empty() {
+        let named = |(ending, count): &(String, usize)| match ending.as_str() {
+            "" => format!("{count} without an ending"),
+            ending => format!("{count} .{ending}"),
+        };
+        let endings: Vec<String> = checked.left_out.iter().map(named).collect();
+        let _ = writeln!(
+            text,
+            "files that are not taken for images, by their names: {}",
+            endings.join(", ")
+        );
+    }
     list(&mut text, "problems of the whole", checked.problems.iter().cloned());
     for split in &checked.splits {
         let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", path.display());

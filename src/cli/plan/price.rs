@@ -63,7 +63,7 @@ impl Price {
     /// Trains each stage of a point for some seconds.
     pub(super) fn measure(point: &ResolvedPoint, num_classes: usize) -> Result<Self, CliError> {
         let stop = Stop::default();
-        stop_on_ctrl_c(&stop);
+        stop_on_ctrl_c(&stop, "stopping");
         let mut flops = HashMap::new();
         let mut words = String::from("measured here:");
         for job in point.plan.jobs() {
@@ -71,10 +71,11 @@ impl Price {
                 continue;
             }
             let scratch = Scratch::new()?;
-            let measured = bench::bench_train(point, job.stage, SECONDS, scratch.path(), &stop)?;
+            let measured = bench::bench_train(point, job.stage, SECONDS, scratch.path(), &stop);
             if stop.requested() {
-                return Err(CliError::Interrupted);
+                return Err(CliError::Stopped);
             }
+            let measured = measured?;
             let cost = point.plan.cost(job.stage, num_classes).expect("a job's stage");
             flops.insert(job.stage, measured.images_per_s * all(&cost));
             let _ = write!(words, " {} {:.1} images/s,", job.stage, measured.images_per_s);

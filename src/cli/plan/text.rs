@@ -10,9 +10,15 @@ use crate::recipe;
 use crate::recipe::Plan;
 use crate::recipe::Resolved;
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// The recipe of the first point, and the jobs of all.
-pub(super) fn text(resolved: &Resolved, runs: &[PlannedRun], price: &Price) -> String {
+pub(super) fn text(
+    resolved: &Resolved,
+    runs: &[PlannedRun],
+    price: &Price,
+    folder: &Path,
+) -> String {
     let first = resolved.points.first().expect("a recipe has a point");
     let mut text = format!("{}\n", recipe::recipe_toml(&first.recipe));
     if !resolved.swept.is_empty() {
@@ -24,7 +30,7 @@ pub(super) fn text(resolved: &Resolved, runs: &[PlannedRun], price: &Price) -> S
         );
     }
     for (point, run) in resolved.points.iter().zip(runs) {
-        of_run(&mut text, &point.plan, run);
+        of_run(&mut text, &point.plan, run, folder);
     }
     let _ = writeln!(text, "# time: {}", price.words());
     if let (true, Some(all)) = (runs.len() > 1, sum(runs.iter().map(|run| run.wall_s))) {
@@ -33,8 +39,8 @@ pub(super) fn text(resolved: &Resolved, runs: &[PlannedRun], price: &Price) -> S
     text.trim_end().to_owned()
 }
 
-fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun) {
-    let _ = writeln!(text, "# jobs of runs/{}{}", plan.name, schedule(plan));
+fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
+    let _ = writeln!(text, "# jobs of {}{}", folder.join(&plan.name).display(), schedule(plan));
     let _ = writeln!(
         text,
         "# {:<28} {:>6} {:>9} {:>10} {:>9} {:>12}  state",
@@ -51,7 +57,7 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun) {
             job.lr,
             job.steps.map_or_else(|| "?".to_owned(), |steps| steps.to_string()),
             job.wall_s.map_or_else(|| "?".to_owned(), duration),
-            state(&job.state)
+            state(&job.state, folder)
         );
     }
     of_stages(text, &run.jobs);
@@ -100,12 +106,14 @@ fn giga(flops: f64) -> String {
     if giga >= 1.0 { format!("{giga:.2}") } else { format!("{giga:.4}") }
 }
 
-fn state(state: &State) -> String {
+fn state(state: &State, folder: &Path) -> String {
     match state {
         State::ToDo => "to do".to_owned(),
         State::Begun { epochs } => format!("{epochs} epochs done"),
         State::Done => "done".to_owned(),
-        State::Shared { with } => format!("the same as in runs/{with}: taken from there"),
+        State::Shared { with } => {
+            format!("the same as in {}: taken from there", folder.join(with).display())
+        }
     }
 }
 

@@ -90,7 +90,14 @@ fn read(path: &Path) -> Images {
             group.key = key;
         }
         if is_image_name(Path::new(&name)) {
-            group.image.get_or_insert(KnownImage { offset, size, label: None, name });
+            if let Some(other) = &group.image {
+                let problem = format!(
+                    "one sample, {}, has two pictures: {} and {name}",
+                    group.key, other.name
+                );
+                return Err(DataError::layout(path, problem, ONE_PICTURE));
+            }
+            group.image = Some(KnownImage { offset, size, label: None, name });
         } else if label::is_label(&ending) && size <= label::MAX_BYTES {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(damaged)?;
@@ -116,6 +123,8 @@ impl Group {
 
 /// What a tar file is made of, in bytes.
 const BLOCK: u64 = 512;
+const ONE_PICTURE: &str = "a sample is all members whose names are the same up to the first dot, and has one picture: rename them, or let \
+                           `mae data pack` make the shards from an image folder";
 const HINT: &str = "fetch or pack the shard again, or delete it";
 
 fn damaged(path: &Path, error: &std::io::Error) -> DataError {

@@ -95,6 +95,8 @@ fn from_results(results: Results) -> Result<Run, CompareError> {
     let place = results.path.display().to_string();
     let sweep = results.recipe.sweep.iter().flat_map(|sweep| sweep.keys().cloned());
     let swept = if results.swept.is_empty() { sweep.collect() } else { results.swept.clone() };
+    let open_jobs = results.open_jobs().into_iter().map(str::to_owned).collect();
+    let val_images = results.val_images();
     let rows = if results.accuracy.is_empty() { losses(&results) } else { results.accuracy };
     let rows = rows.into_iter().enumerate().map(|(index, cells)| {
         let path = results.path.join("accuracy.csv");
@@ -109,6 +111,8 @@ fn from_results(results: Results) -> Result<Run, CompareError> {
         settings: recipe::settings(&results.recipe),
         recipe: Some(results.recipe),
         swept,
+        open_jobs,
+        val_images,
         unfinished: results.provenance.as_ref().is_none_or(|p| p.finished_unix_s.is_none()),
         data_fingerprint: results.provenance.map(|p| p.data_fingerprint),
         rows: rows.collect::<Result<_, CompareError>>()?,

@@ -22,7 +22,6 @@ pub use error::CompareError;
 
 use super::accuracy::AccuracyRow;
 use crate::recipe::Recipe;
-use crate::runs::results;
 use crate::runs::seeds;
 use crate::runs::seeds::Measured;
 use curve::Curve;
@@ -48,7 +47,11 @@ struct Run {
     origin: Option<Origin>,
     /// Whether a run has begun and not ended.
     unfinished: bool,
+    /// The folders of jobs that have begun and not ended.
+    open_jobs: Vec<String>,
     data_fingerprint: Option<String>,
+    /// Images of the validation split, where that is known.
+    val_images: Option<usize>,
     rows: Vec<Row>,
     curves: Vec<Curve>,
 }
@@ -192,7 +195,15 @@ impl Comparison {
     }
 
     fn val_images(&self, group: &[usize]) -> Option<usize> {
-        self.runs[*group.first()?].val_images()
+        self.runs[*group.first()?].val_images
+    }
+
+    /// Whether a figure of the group is one of a job that is not at its end.
+    fn is_open(&self, group: &[usize], key: &Key, metric: Metric) -> bool {
+        group.iter().any(|run| {
+            let run = &self.runs[*run];
+            run.row(key).is_some_and(|row| row.job(metric).is_some_and(|job| run.is_open(job)))
+        })
     }
 
     fn group_of(&self, run: usize) -> &[usize] {
@@ -212,17 +223,16 @@ impl Run {
         self.rows.iter().find(|row| row.key == *key)
     }
 
+    fn is_open(&self, job: &str) -> bool {
+        self.open_jobs.iter().any(|open| open == job)
+    }
+
     fn setting(&self, key: &str) -> Option<&str> {
         self.settings.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
     fn sort_rows(&mut self) {
         self.rows.sort_by(|a, b| a.key.cmp(&b.key));
-    }
-
-    /// Images of the validation split, as the recipe states them; the digits are part of the program.
-    fn val_images(&self) -> Option<usize> {
-        results::val_images(self.recipe.as_ref()?)
     }
 }
 
@@ -285,6 +295,15 @@ impl Row {
             cells,
             source,
         })
+    }
+
+    /// The folder of the job that measured it.
+    fn job(&self, metric: Metric) -> Option<&str> {
+        match metric {
+            Metric::Finetune => Some(&self.cells.finetune.run),
+            Metric::Linprobe => Some(&self.cells.linprobe.run),
+            Metric::PretrainLoss => None,
+        }
     }
 
     fn value(&self, metric: Metric) -> Option<f64> {

@@ -7,6 +7,16 @@ use crate::runs::seeds::SINGLE_RUN_FLOOR;
 
 pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]]) -> Vec<String> {
     let mut notes: Vec<String> = noise(comparison, shown).into_iter().collect();
+    let open = |metric| {
+        let mut cells =
+            comparison.keys.iter().flat_map(|key| shown.iter().map(move |of| (key, of)));
+        cells.any(|(key, (_, group))| comparison.is_open(group, key, metric))
+    };
+    if open(Metric::Finetune) || open(Metric::Linprobe) {
+        notes.push(
+            "… its job is not at its end: the figure is that of the last epoch so far.".to_owned(),
+        );
+    }
     notes.extend(annealed(comparison, shown));
     notes.extend(data(comparison, shown));
     let unknown: Vec<String> = shown

@@ -260,13 +260,16 @@ fn epoch(key: &Key) -> String {
     }
 }
 
-/// `97.50 ±0.28 (3) +0.42 ~`
+/// `97.50 ±0.28 (3) … +0.42 ~`
 fn cell(comparison: &Comparison, group: &[usize], key: &Key, metric: Metric) -> Cell {
     let Some(measured) = comparison.measured(group, key, metric) else { return Cell::default() };
     let digits = if metric == Metric::PretrainLoss { 5 } else { 2 };
     let mut text = Vec::new();
     if let Some(spread) = measured.spread {
         text.push(format!("±{spread:.digits$} ({})", measured.runs));
+    }
+    if comparison.is_open(group, key, metric) {
+        text.push("…".to_owned());
     }
     if let Some(difference) = comparison.against_first(group, key, metric) {
         // No "-0.00".

@@ -1,7 +1,6 @@
 //! The accuracy table, as `accuracy.csv` has it.
 
 use super::Report;
-use super::about::jobs;
 use super::cells::Cell;
 use super::cells::Mark;
 use super::cells::Read;
@@ -90,9 +89,8 @@ fn keys(report: &Report<'_>) -> Vec<String> {
 fn rows<'a>(report: &Report<'a>) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
     for run in report.points {
-        let jobs = jobs(run);
-        let open =
-            |dir: &str| jobs.iter().any(|job| job.dir == dir && job.epoch > 0 && !job.done());
+        let jobs = run.open_jobs();
+        let open = |dir: &str| jobs.contains(&dir);
         let values = swept(run).into_iter().filter(|_| report.is_sweep).map(|(_, value)| value);
         let values: Vec<String> = values.collect();
         rows.extend(run.accuracy.iter().map(|cells| Row {

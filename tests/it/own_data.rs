@@ -1,0 +1,157 @@
+//! Runs on a user's own folder of images, and what they are held against afterwards.
+
+#![expect(clippy::disallowed_methods, reason = "these files are the user's")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use super::program::Bench;
+use super::program::TINY;
+use std::fs;
+
+/// Twelve training pictures and six for validation, of three classes, under `own/`, and a recipe for them.
+fn own() -> Bench {
+    let data = "format = \"imagefolder\"\npath = \"own\"";
+    let recipe = TINY
+        .replace("format = \"digits\"", data)
+        .replace("batch_size = 96", "batch_size = 6")
+        .replace("input_size = 8", "input_size = 8\nworkers = 1");
+    let bench = Bench::new(&recipe);
+    for (split, pictures) in [("train", 4), ("val", 2)] {
+        for (class, shade) in [("cat", 40), ("dog", 120), ("owl", 220)] {
+            let folder = bench.path(&format!("own/{split}/{class}"));
+            fs::create_dir_all(&folder).unwrap();
+            for picture in 0..pictures {
+                let pixel =
+                    |x: u32, y: u32| image::Rgb([shade, (x * 20) as u8, (y * picture) as u8]);
+                image::RgbImage::from_fn(12, 10, pixel)
+                    .save(folder.join(format!("{picture}.png")))
+                    .unwrap();
+            }
+        }
+    }
+    bench
+}
+
+#[test]
+fn a_comparison_knows_how_many_validation_images_a_run_had() {
+    let bench = own();
+    bench.done(&["run", "r.toml"]);
+    bench.done(&["run", "r.toml", "--set", "name=other", "--set", "finetune.blr=1e-3"]);
+    assert!(bench.read("runs/tiny/provenance.json").contains("\"val_images\": 6"));
+    let text = bench.done(&["compare", "runs/tiny", "runs/other"]);
+    assert!(text.contains("standard error of 6 validation images"), "{text}");
+    assert!(!text.contains('…'), "{text}");
+    // A job that lost its last epoch is not at its end.
+    for file in ["epochs.csv", "tensorboard/log.txt"] {
+        let path = bench.path(&format!("runs/other/finetune/from-scratch/{file}"));
+        let text = fs::read_to_string(&path).unwrap();
+        let first: Vec<&str> = text.split_inclusive('\n').take(2).collect();
+        fs::write(&path, first.concat()).unwrap();
+    }
+    let text = bench.done(&["compare", "runs/tiny", "runs/other"]);
+    assert!(text.contains(" … ") && text.contains("… its job is not at its end"), "{text}");
+}
+
+#[test]
+fn data_that_moved_is_the_same_data_and_other_data_is_refused() {
+    let bench = own();
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    fs::rename(bench.path("own"), bench.path("moved")).unwrap();
+    let moved = ["run", "r.toml", "--set", "data.path=moved"];
+    bench.done(&moved);
+    assert!(bench.read("runs/tiny/recipe.toml").contains("path = \"moved\""));
+    let picture = bench.path("moved/train/cat/0.png");
+    fs::write(&picture, [&fs::read(&picture).unwrap()[..], b"longer"].concat()).unwrap();
+    assert!(bench.refused(&moved, 2).contains("the data is another than this run began with"));
+    // What the recipe changed comes first.
+    let digits = ["run", "r.toml", "--set", "data.format=digits"];
+    assert!(bench.refused(&digits, 2).contains("data.format: "));
+}
+
+#[test]
+fn a_class_in_another_place_is_no_class_to_measure() {
+    let bench = own();
+    bench.done(&["run", "r.toml", "--stage", "finetune", "--set", "finetune.from=scratch"]);
+    let checkpoint = "runs/tiny/finetune/from-scratch/checkpoints/epoch-0002";
+    bench.done(&["eval", checkpoint]);
+    let rename = |from: &str, to: &str| {
+        for split in ["train", "val"] {
+            let path = |name: &str| bench.path(&format!("own/{split}/{name}"));
+            fs::rename(path(from), path(to)).unwrap();
+        }
+    };
+    rename("cat", "zebra");
+    let error = bench.refused(&["eval", checkpoint], 2);
+    assert!(error.contains("class 1 is `dog`, which is class 0 of the data"), "{error}");
+    rename("zebra", "caterpillar");
+    let output = bench.mae(&["eval", checkpoint]);
+    let warning = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{warning}");
+    assert!(warning.contains("class 0 is `cat` in the checkpoint and `caterpillar`"), "{warning}");
+}
+
+#[test]
+fn a_run_from_an_own_checkpoint_is_held_against_its_recipe() {
+    let bench = own();
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    let from = "linprobe.from=runs/tiny/pretrain/checkpoints/epoch-0003";
+    let probe = ["run", "r.toml", "--stage", "linprobe", "--set", "name=probe", "--set", from];
+    let error = bench.refused(&[&probe[..], &["--set", "model.num_heads=4"]].concat(), 2);
+    assert!(error.contains("it has model.num_heads = 2, the recipe 4"), "{error}");
+    let other = ["--set", "data.mean=[0.1, 0.2, 0.3]"];
+    let output = bench.mae(&[&probe[..], &other].concat());
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    assert!(log.contains("its images were normalized by mean [0.485, 0.456, 0.406]"), "{log}");
+    assert!(
+        !String::from_utf8(bench.mae(&[&probe[..], &["--runs", "b"]].concat()).stderr)
+            .unwrap()
+            .contains("normalized")
+    );
+}
+
+#[test]
+fn what_is_not_taken_for_an_image_is_counted() {
+    let bench = own();
+    for name in ["train/cat/a.gif", "train/dog/b.GIF", "val/owl/notes", "train/.hidden"] {
+        fs::write(bench.path(&format!("own/{name}")), "x").unwrap();
+    }
+    let text = bench.done(&["data", "check", "own"]);
+    let counted =
+        "files that are not taken for images, by their names: 2 .gif, 1 without an ending";
+    assert!(text.contains(counted), "{text}");
+}
+
+#[test]
+fn normalization_is_on_the_scale_of_0_to_1() {
+    let bench = own();
+    let error = bench.refused(&["plan", "r.toml", "--set", "data.mean=[123, 116, 103]"], 2);
+    assert!(
+        error.contains("is not on the 0..1 scale") && error.contains("divide by 255"),
+        "{error}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_bench_that_is_interrupted_ends_with_130() {
+    let bench = own();
+    for bench_of in ["train", "data"] {
+        let mut child = bench
+            .command(&[
+                "bench",
+                bench_of,
+                "r.toml",
+                "--seconds",
+                "60",
+                "--set",
+                "pretrain.accum_iter=1",
+            ])
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let id = child.id().to_string();
+        let killed = std::process::Command::new("kill").args(["-INT", &id]).status();
+        assert!(killed.unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{bench_of}");
+    }
+}
