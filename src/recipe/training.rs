@@ -169,9 +169,13 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<
     let way_out = if published % on_devices == 0 {
         format!("--set {stage}.accum_iter={} restores it", published / on_devices)
     } else if published % devices == 0 {
+        let on_device = published / devices;
+        let fits = |batch_size: &usize| on_device.is_multiple_of(*batch_size);
+        // No more than a device was asked to hold.
+        let batch_size = (1..=plan.batch_size).rev().find(fits).unwrap_or(1);
         format!(
-            "--set {stage}.accum_iter=1 --set {stage}.batch_size={} restores it",
-            published / devices
+            "--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={} restores it",
+            on_device / batch_size
         )
     } else {
         format!("no batch_size makes it of {devices} devices")

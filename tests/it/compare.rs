@@ -109,6 +109,10 @@ fn published_figures_stand_beside_a_run_and_other_models_do_not() {
         text.contains("other models are not shown: 5 rows") && !text.contains("vit_large"),
         "{text}"
     );
+    let recipe = bench.read("runs/mr50/recipe.toml").replace("depth = 12", "depth = 11");
+    put(&bench.path("runs/mr50/recipe.toml"), &recipe);
+    let text = bench.done(&["compare", "runs/mr50", "--published", "mae-paper"]);
+    assert!(text.contains("other models are not shown: 49 rows"), "{text}");
     let error = bench.refused(&["compare", "runs/mr75", "--published", "mae-padle"], 2);
     assert!(error.contains("mae-official, mae-paddle, mae-paper, mmpretrain"), "{error}");
     assert!(error.contains("did you mean `mae-paddle`?"), "{error}");
@@ -211,6 +215,11 @@ fn a_run_that_goes_on_and_logs_of_the_official_code_can_be_compared() {
         "{}",
         bench.read("c.csv")
     );
+    // Its folder, a line that is being written, and what Python calls a number.
+    let unfinished = line(0, 1.0) + &line(1, 2.0).replace("2.5", "NaN") + "{\"train_lr\": 1e";
+    put(&bench.path("b/log.txt"), &unfinished);
+    let text = bench.done(&["compare", "a", "b"]);
+    assert!(text.contains("83.66") && text.contains("2.00 -81.66"), "{text}");
     put(&bench.path("b/log.txt"), &(line(0, 1.0) + "Not a number\n"));
     let error = bench.refused(&["compare", "a/log.txt", "b/log.txt"], 2);
     assert!(error.contains("b/log.txt:2: not JSON") && error.contains("hint:"), "{error}");

@@ -129,6 +129,10 @@ fn another_effective_batch_than_the_published_one_is_told_with_the_way_back() {
     let output = bench.mae(&["plan", "r.toml", "--set", published]);
     let warning = String::from_utf8(output.stderr).unwrap();
     assert!(warning.contains("--set pretrain.accum_iter=4 restores it"), "{warning}");
+    let odd = ["plan", "r.toml", "--set", published, "--set", "pretrain.batch_size=100"];
+    let warning = String::from_utf8(bench.mae(&odd).stderr).unwrap();
+    let way = "--set pretrain.batch_size=96 --set pretrain.accum_iter=4 restores it";
+    assert!(warning.contains(way), "{warning}");
     let restored = ["plan", "r.toml", "--set", published, "--set", "pretrain.accum_iter=4"];
     assert_eq!(String::from_utf8(bench.mae(&restored).stderr).unwrap(), "");
 }

@@ -15,7 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-const WHAT: &str = "name a run's or a sweep's folder (runs/quickstart), a table (accuracy.csv) or the official code's log.txt";
+const WHAT: &str = "name a run's or a sweep's folder (runs/quickstart), a table (accuracy.csv) or the official code's log.txt, or its folder";
 
 /// Reads everything, in the order of the arguments; what two of them name is there once.
 pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, CompareError> {
@@ -52,6 +52,11 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
 
 fn read_argument(argument: &str) -> Result<Vec<Run>, CompareError> {
     let path = Path::new(argument);
+    // The official code's output folder.
+    let log = path.join("log.txt");
+    if log.is_file() && !path.join("recipe.toml").exists() {
+        return read_file(&log);
+    }
     if path.is_dir() {
         return read_folder(path);
     }

@@ -18,7 +18,12 @@ const HINT: &str = "a log has one JSON object a line, with epoch and test_acc1 o
 /// What a fine-tuning started from, and whether a pre-training's schedule ended, a log does not say.
 pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, CompareError> {
     let mut points: Vec<Point> = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    // A run that goes on may be in the middle of its last line.
+    let whole = text.rfind('\n').map_or(text, |end| match text[end + 1..].trim_end() {
+        rest if rest.ends_with('}') => text,
+        _ => &text[..end],
+    });
+    for (index, line) in whole.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let point = point(line).map_err(|problem| CompareError::Table {
             place: format!("{place}:{}", index + 1),
             problem,
@@ -55,7 +60,9 @@ pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, Compa
 }
 
 fn point(line: &str) -> Result<Point, String> {
-    let value: Value = serde_json::from_str(line).map_err(|e| format!("not JSON: {e}"))?;
+    // Python writes what is not finite in words that are no JSON.
+    let finite = line.replace(": NaN", ": null").replace(": Infinity", ": null");
+    let value: Value = serde_json::from_str(&finite).map_err(|e| format!("not JSON: {e}"))?;
     let number = |key: &str| value[key].as_f64();
     let epoch = value["epoch"].as_u64().ok_or("the line has no epoch")?;
     let (train_loss, val_acc1) = (number("train_loss"), number("test_acc1"));

@@ -10,6 +10,7 @@ use super::grid::Column;
 use super::grid::shortened;
 use super::notes::notes;
 use crate::recipe::ModelSize;
+use crate::recipe::Recipe;
 
 /// More columns than these are shown as rows.
 const SIDE_BY_SIDE: usize = 4;
@@ -29,7 +30,8 @@ pub(super) fn text(comparison: &Comparison) -> String {
     let (shown, hidden): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, group)| {
         let run = &comparison.runs[group[0]];
         let model = run.origin.as_ref().map_or("", |origin| &origin.model);
-        !run.published || model.is_empty() || models.is_empty() || models.contains(&model)
+        let other = models.as_ref().is_some_and(|models| !models.contains(&model));
+        !(run.published && !model.is_empty() && other)
     });
     // Numbers without gaps.
     let shown: Vec<_> = shown.iter().enumerate().map(|(i, (_, group))| (i + 1, *group)).collect();
@@ -47,11 +49,11 @@ pub(super) fn text(comparison: &Comparison) -> String {
     parts.collect::<Vec<_>>().join("\n\n")
 }
 
-/// The official sizes of the runs; empty where one has none, or what it is is not known.
-fn models(comparison: &Comparison) -> Vec<&'static str> {
+/// The official sizes that the runs have; `None` where it is not known what one of them is.
+fn models(comparison: &Comparison) -> Option<Vec<&'static str>> {
     let runs = comparison.runs.iter().filter(|run| !run.published);
-    let model = |run: &Run| ModelSize::named(&run.recipe.as_ref()?.model);
-    runs.map(model).collect::<Option<Vec<_>>>().unwrap_or_default()
+    let recipes: Option<Vec<&Recipe>> = runs.map(|run| run.recipe.as_ref()).collect();
+    Some(recipes?.into_iter().filter_map(|recipe| ModelSize::named(&recipe.model)).collect())
 }
 
 fn legend(comparison: &Comparison, shown: &Shown) -> Vec<String> {
