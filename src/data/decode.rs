@@ -40,6 +40,9 @@ pub fn picture(split: &dyn Split, index: usize) -> Result<Picture, DataError> {
 
 /// Reads and decodes the image file at `path`; what it is is told by its content, not by its name.
 pub(super) fn decode_file(path: &Path, colour: Colour) -> Result<Picture, DataError> {
+    if path.is_dir() {
+        return Err(DataError::layout(path, "a folder, not a picture", "name the pictures in it"));
+    }
     let bytes = fs::read(path).map_err(|e| DataError::unreadable(path, e))?;
     let whole = Opened::file(&bytes, colour).and_then(Opened::whole);
     whole.map_err(|problem| DataError::bad_image(path, problem))

@@ -109,6 +109,9 @@ fn a_damaged_picture_is_named() {
     let pretraining = recipe.split("[finetune]").next().unwrap();
     mae::durable::write(&bench.path("r.toml"), pretraining.as_bytes()).unwrap();
     bench.done(&alone); // a flat folder without labels will do
+    let checkpoint = "runs/tiny/pretrain/checkpoints/epoch-0003";
+    let args = ["reconstruct", checkpoint, "--images", "photos", "-o", "r.png"];
+    assert!(bench.refused(&args, 2).contains("photos: a folder, not a picture"));
     let whole = fs::read(folder.join("5.jpg")).unwrap();
     mae::durable::write(&folder.join("5.jpg"), &whole[..whole.len() / 2]).unwrap();
     let error = bench.refused(&[&alone[..], &["--fresh"]].concat(), 2);

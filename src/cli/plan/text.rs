@@ -109,6 +109,7 @@ fn giga(flops: f64) -> String {
 fn state(state: &State, folder: &Path) -> String {
     match state {
         State::ToDo => "to do".to_owned(),
+        State::Begun { epochs: 1 } => "1 epoch done".to_owned(),
         State::Begun { epochs } => format!("{epochs} epochs done"),
         State::Done => "done".to_owned(),
         State::Shared { with } => {
