@@ -89,7 +89,9 @@ fn check_classes(
 ) -> Result<(), CliError> {
     let mut differ = known.iter().zip(found).enumerate().filter(|(_, (a, b))| a != b);
     let moved = differ.clone().find_map(|(class, (name, _))| {
-        found.iter().position(|other| other == name).map(|other| (class, name, other))
+        // Two classes of one name, as ImageNet's cranes, are no move.
+        let other = found.iter().position(|other| other == name)?;
+        (known.get(other) != Some(name)).then_some((class, name, other))
     });
     if let Some((class, name, other)) = moved {
         return Err(CliError::Usage(format!(

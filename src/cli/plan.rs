@@ -18,9 +18,11 @@ use crate::recipe::Plan;
 use crate::recipe::ResolvedPoint;
 use crate::recipe::Source;
 use crate::runs;
+use crate::runs::RunError;
 use crate::train;
 use job::PlannedRun;
 use price::Price;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// Print the resolved recipe and its jobs: effective batch, lr, steps, parameters, FLOPs, memory, time; trains nothing
@@ -46,29 +48,36 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let missing = if args.measure { Missing::Refuse } else { Missing::Warn };
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, missing)?;
     let mut runs = Vec::new();
-    let mut known: Vec<(&Plan, Facts, Price)> = Vec::new();
+    let (mut known, mut told): (Vec<Known>, Vec<String>) = (Vec::new(), Vec::new());
     for (index, point) in resolved.points.iter().enumerate() {
         // Points on the same data and device share what is found out about them.
-        let alike = |(plan, ..): &(&Plan, Facts, Price)| {
+        let alike = |Known { plan, .. }: &Known| {
             plan.data == point.plan.data && plan.runtime == point.plan.runtime
         };
         let place = if let Some(place) = known.iter().position(alike) {
             place
         } else {
-            let facts = facts(&point.plan, args.measure)?;
-            known.push((&point.plan, facts, price(point, facts, args.measure)?));
+            let (facts, fingerprint) = facts(&point.plan, args.measure)?;
+            let price = price(point, facts, args.measure)?;
+            known.push(Known { plan: &point.plan, facts, fingerprint, price });
             known.len() - 1
         };
-        let (_, facts, price) = &known[place];
-        for error in refusals(&point.plan, facts.num_classes) {
-            output::warning(&format!("`mae run` will refuse this, as things are: {error}"));
+        let Known { facts, fingerprint, price, .. } = &known[place];
+        let folder = args.runs.join(&point.plan.name);
+        let mut errors = refusals(&point.plan, facts.num_classes);
+        match runs::refuse_other(&folder, &point.recipe) {
+            Err(error) => errors.push(error.to_string()),
+            Ok(()) => errors.extend(other_data(&folder, fingerprint.as_deref())),
         }
-        if let Err(error) = runs::refuse_other(&args.runs.join(&point.plan.name), &point.recipe) {
-            output::warning(&format!("`mae run` will refuse this, as things are: {error}"));
+        for error in errors {
+            if !told.contains(&error) {
+                output::warning(&format!("`mae run` will refuse this, as things are: {error}"));
+                told.push(error);
+            }
         }
         runs.push(PlannedRun::of(&resolved, index, *facts, price, &args.runs)?);
     }
-    let price = &known.first().expect("a recipe has a point").2;
+    let price = &known.first().expect("a recipe has a point").price;
     if args.json {
         let jobs: Vec<_> = runs.iter().flat_map(|run| &run.jobs).collect();
         let (name, assumed) = (&resolved.name, price.words());
@@ -80,7 +89,14 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&text::text(&resolved, &runs, price, &args.runs))?)
 }
 
-/// What is wrong with the files that a plan starts from, those that are there, once each.
+/// What is wrong where the run in `folder` began with other data.
+fn other_data(folder: &Path, fingerprint: Option<&str>) -> Option<String> {
+    let before = runs::read_provenance(folder).ok()??;
+    let (path, began, now) = (folder.to_owned(), before.data_fingerprint, fingerprint?.to_owned());
+    (began != now).then(|| RunError::OtherData { path, began, now }.to_string())
+}
+
+/// What is wrong with the files that a plan starts from, those that are there.
 fn refusals(plan: &Plan, num_classes: usize) -> Vec<String> {
     let resume = plan.pretrain.as_ref().and_then(|pretrain| pretrain.resume.as_ref());
     let resume = resume.filter(|path| path.exists()).map(|path| train::check_resume(path, plan));
@@ -89,13 +105,20 @@ fn refusals(plan: &Plan, num_classes: usize) -> Vec<String> {
     let sources = jobs.iter().filter(there);
     let sources = sources.map(|job| train::check_source(job, plan, num_classes).map(drop));
     let errors = resume.into_iter().chain(sources).filter_map(Result::err);
-    let mut told: Vec<String> = errors.map(|error| error.to_string()).collect();
-    told.dedup();
-    told
+    errors.map(|error| error.to_string()).collect()
 }
 
 fn price(point: &ResolvedPoint, facts: Facts, measure: bool) -> Result<Price, CliError> {
     if measure { Price::measure(point, facts.num_classes) } else { Ok(Price::assumed(&point.plan)) }
+}
+
+/// What points on the same data and device share.
+struct Known<'a> {
+    plan: &'a Plan,
+    facts: Facts,
+    /// The data's, where it was looked at.
+    fingerprint: Option<String>,
+    price: Price,
 }
 
 /// What is known of the data: found, or promised by the recipe where it is not here.
@@ -106,18 +129,18 @@ struct Facts {
     num_classes: usize,
 }
 
-fn facts(plan: &Plan, needed: bool) -> Result<Facts, CliError> {
+fn facts(plan: &Plan, needed: bool) -> Result<(Facts, Option<String>), CliError> {
     let labels = plan.finetune.is_some() || plan.linprobe.is_some();
     let promised = plan.data.promised;
     let all = (promised.train_images, promised.num_classes, promised.val_images);
     if let (false, (Some(train_images), Some(num_classes), val_images @ Some(_))) = (needed, all) {
-        return Ok(Facts { train_images: Some(train_images), val_images, num_classes });
+        return Ok((Facts { train_images: Some(train_images), val_images, num_classes }, None));
     }
     match data::open(&plan.data, if labels { Labels::Needed } else { Labels::Unneeded }) {
         Ok(found) => {
             let DataFacts { train_images, num_classes, val_images } = found.facts;
             let (train_images, val_images) = (Some(train_images), Some(val_images));
-            Ok(Facts { train_images, val_images, num_classes })
+            Ok((Facts { train_images, val_images, num_classes }, Some(found.fingerprint)))
         }
         Err(error) if needed => Err(error.into()),
         Err(error) => {
@@ -137,7 +160,7 @@ fn facts(plan: &Plan, needed: bool) -> Result<Facts, CliError> {
             };
             output::warning(&format!("{problem}; {unknown}{classes}: {error}"));
             let (train_images, val_images) = (promised.train_images, promised.val_images);
-            Ok(Facts { train_images, val_images, num_classes })
+            Ok((Facts { train_images, val_images, num_classes }, None))
         }
     }
 }

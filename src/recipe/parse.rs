@@ -33,7 +33,8 @@ pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     let not_toml = |error: &toml::de::Error| {
         let line = line_of(text, error.span().map_or(0, |span| span.start));
         let written = text.lines().nth(line - 1).unwrap_or_default();
-        NotToml { line, message: format!("{}{}", short(error.message()), meant(written)) }
+        let message = short(error.message());
+        NotToml { line, message: format!("{message}{}", meant(&message, written)) }
     };
     let spanned = DeTable::parse(text).map_err(|error| not_toml(&error))?;
     let mut table: Table = text.parse().map_err(|error| not_toml(&error))?;
@@ -126,13 +127,24 @@ fn line_of(text: &str, byte: usize) -> usize {
 }
 
 /// What was probably meant by a line that is no TOML; nothing where that is not plain.
-fn meant(line: &str) -> String {
+fn meant(message: &str, line: &str) -> String {
     let Some((key, value)) = line.split_once('=') else { return String::new() };
     let (key, value) = (key.trim(), value.trim());
+    if key.is_empty() {
+        return String::new();
+    }
+    if message.contains("duplicate") || ["true", "false"].contains(&value) {
+        return format!(" (at `{key}`)");
+    }
     let is_word = value.starts_with(|first: char| first.is_alphabetic() || "./~$".contains(first));
-    if is_word && !value.contains(['"', '\'', '#']) {
+    let small = value.to_lowercase();
+    if ["true", "false"].contains(&small.as_str()) {
+        format!(" (in small letters: {key} = {small})")
+    } else if value.starts_with('.') && format!("0{value}").parse::<f64>().is_ok() {
+        format!(" (a number begins with a digit: {key} = 0{value})")
+    } else if is_word && !value.contains(['"', '\'', '#']) {
         format!(" (text stands in quotes: {key} = \"{value}\")")
-    } else if value.starts_with('"') && value.contains('\\') {
+    } else if value.starts_with('"') && value.contains('\\') && !value.contains('#') {
         format!(
             " (single quotes leave backslashes as they are: {key} = '{}')",
             value.trim_matches('"')
@@ -172,6 +184,11 @@ mod tests {
             path.ends_with("(single quotes leave backslashes as they are: path = 'C:\\Users\\me')")
         );
         assert!(message("seed = 1\nseed = 2").ends_with("(at `seed`)"));
+        assert!(message("hflip = True").ends_with("(in small letters: hflip = true)"));
+        assert!(message("mask_ratio = .5").ends_with("mask_ratio = 0.5)"));
+        assert!(
+            parse("[pretrain\r\n").is_err() && parse("=").is_err() && parse("\u{feff}").is_ok()
+        );
         assert!(message("epochs = 99999999999999999999").ends_with("(the number is too large)"));
     }
 

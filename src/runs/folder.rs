@@ -79,10 +79,11 @@ pub fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     let old = resolved_recipe(&file, &text)?;
     let mut differences = recipe::differences(&old, recipe);
     // A stage that is added leaves what is there as it is. A key that an older version did not have meant its default. Data may
-    // move: whether it is the same is told by its fingerprint.
+    // move: whether it is the same is told by its fingerprint, where that is kept.
+    let kept = path.join("provenance.json").is_file();
     differences.retain(|(key, old, new)| {
         let added = recipe::is_stage(key) || recipe::is_default(key, new);
-        !(old == recipe::NOT_SET && added || key == "data.path")
+        !(old == recipe::NOT_SET && added || key == "data.path" && kept)
     });
     if differences.is_empty() {
         return Ok(());

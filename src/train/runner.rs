@@ -78,7 +78,7 @@ impl Runner<'_> {
         for (index, point) in resolved.points.iter().enumerate() {
             let done = match self.failed_pretraining_before(index, resolved, &failed) {
                 Some(point) => Err(TrainError::SharedPretraining { point }),
-                None => self.run_point(index, resolved, &crew),
+                None => self.run_point(index, resolved, &crew, &failed),
             };
             match done {
                 Ok(End::Done) => {}
@@ -96,7 +96,13 @@ impl Runner<'_> {
         Ok((End::Done, failed))
     }
 
-    fn run_point(&self, index: usize, all: &Resolved, crew: &Crew) -> Result<End, TrainError> {
+    fn run_point(
+        &self,
+        index: usize,
+        all: &Resolved,
+        crew: &Crew,
+        failed: &[Failed],
+    ) -> Result<End, TrainError> {
         let point = &all.points[index];
         let plan = &point.plan;
         faults::forget();
@@ -110,7 +116,7 @@ impl Runner<'_> {
             (self.observer)(Event::Notice { job: "data", text: note });
         }
         let path = self.path(point);
-        let done_before = self.done_before(index, all, &data)?;
+        let done_before = self.done_before(index, all, &data, failed)?;
         let jobs = self.jobs(plan, &data, &path, &done_before)?;
         if !self.options.fresh {
             runs::refuse_other(&path, &point.recipe)?;
@@ -123,6 +129,10 @@ impl Runner<'_> {
             return Err(RunError::OtherData { path, began, now }.into());
         }
         let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
+        if before.is_none() && !done_before.is_empty() {
+            // First, so that no job is there without the data's fingerprint.
+            folder.write_provenance(&self.provenance(plan, &device, &data))?;
+        }
         for same in &done_before {
             self.take_over(same, folder.path())?;
         }

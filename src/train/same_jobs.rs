@@ -37,6 +37,7 @@ impl Runner<'_> {
         index: usize,
         all: &Resolved,
         data: &DataSet,
+        failed: &[Failed],
     ) -> Result<Vec<SameJob>, TrainError> {
         let point = &all.points[index];
         let only = self.options.only;
@@ -48,7 +49,7 @@ impl Runner<'_> {
             if begun || !wanted {
                 continue;
             }
-            if let Some(folder) = self.whole_before(index, all, &job, data)? {
+            if let Some(folder) = self.whole_before(index, all, &job, (data, failed))? {
                 done.push(SameJob { job, folder });
             }
         }
@@ -61,10 +62,19 @@ impl Runner<'_> {
         index: usize,
         all: &Resolved,
         job: &Job,
-        data: &DataSet,
+        (data, failed): (&DataSet, &[Failed]),
     ) -> Result<Option<PathBuf>, TrainError> {
-        for other in all.same_job_before(index, job) {
+        // A fresh start takes nothing from a point that it could not begin: what lies there is an earlier start's.
+        let refused = |point: &ResolvedPoint| {
+            let mut refused = failed.iter().filter(|failed| failed.error.is_input());
+            self.options.fresh && refused.any(|failed| failed.name == point.plan.name)
+        };
+        for other in all.same_job_before(index, job).filter(|other| !refused(other)) {
             let run = self.path(other);
+            // Another recipe's run may lie in the point's folder.
+            if runs::refuse_other(&run, &other.recipe).is_err() {
+                continue;
+            }
             let same_data = runs::read_provenance(&run)?
                 .is_some_and(|made| made.data_fingerprint == data.fingerprint);
             if same_data && self.is_whole(other, job) {

@@ -62,6 +62,12 @@ fn data_that_moved_is_the_same_data_and_other_data_is_refused() {
     let picture = bench.path("moved/train/cat/0.png");
     fs::write(&picture, [&fs::read(&picture).unwrap()[..], b"longer"].concat()).unwrap();
     assert!(bench.refused(&moved, 2).contains("the data is another than this run began with"));
+    let output = bench.mae(&["plan", "r.toml", "--set", "data.path=moved"]);
+    let warning = String::from_utf8(output.stderr).unwrap();
+    assert!(warning.contains("the data is another than this run began with"), "{warning}");
+    // Where the fingerprint is not kept, nobody knows.
+    fs::remove_file(bench.path("runs/tiny/provenance.json")).unwrap();
+    assert!(bench.refused(&["run", "r.toml"], 2).contains("data.path: "));
     // What the recipe changed comes first.
     let digits = ["run", "r.toml", "--set", "data.format=digits"];
     assert!(bench.refused(&digits, 2).contains("data.format: "));

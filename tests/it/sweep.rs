@@ -50,6 +50,23 @@ fn points_that_pre_train_differently_share_what_does_not_start_from_it() {
 }
 
 #[test]
+fn nothing_is_taken_from_a_point_whose_folder_holds_another_recipes_run() {
+    let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    fs::remove_dir_all(bench.path("runs/tiny/finetune.trained_blocks=2")).unwrap();
+    let other = ["--stage", "pretrain", "--set", "pretrain.mask_ratio=0.5"];
+    let plan = bench.done(&["plan", "r.toml", "--set", "pretrain.mask_ratio=0.5"]);
+    assert!(!plan.contains("taken from there"), "{plan}");
+    let output = bench.mae(&[&["run", "r.toml"][..], &other].concat());
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("holds a run of another recipe") && !log.contains("taken from"), "{log}");
+    let second = "runs/tiny/finetune.trained_blocks=2";
+    let meta = bench.read(&format!("{second}/pretrain/checkpoints/epoch-0003/meta.json"));
+    assert!(meta.contains("mask_ratio = 0.5"), "{meta}");
+}
+
+#[test]
 fn a_shared_pre_training_that_diverges_is_tried_once() {
     let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
     let output = bench.mae(&["run", "r.toml", "--set", "pretrain.blr=1e30"]);

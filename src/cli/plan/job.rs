@@ -8,8 +8,10 @@ use crate::recipe::Job;
 use crate::recipe::Memory;
 use crate::recipe::Plan;
 use crate::recipe::Resolved;
+use crate::recipe::ResolvedPoint;
 use crate::recipe::Source;
 use crate::recipe::StageKind;
+use crate::runs;
 use crate::runs::EpochsCsv;
 use crate::train::TrainError;
 use serde::Serialize;
@@ -76,13 +78,17 @@ impl PlannedRun {
         point: usize,
         facts: Facts,
         price: &Price,
-        runs: &Path,
+        folder: &Path,
     ) -> Result<Self, CliError> {
         let plan = &resolved.points[point].plan;
         let planned = |job: Job| {
-            let same = resolved.same_job_before(point, &job).next();
+            // Another recipe's run may lie in a point's folder.
+            let own = |other: &&ResolvedPoint| {
+                runs::refuse_other(&folder.join(&other.plan.name), &other.recipe).is_ok()
+            };
+            let same = resolved.same_job_before(point, &job).find(own);
             let same = same.map(|other| other.plan.name.as_str());
-            planned(plan, &job, facts, price, (runs, same))
+            planned(plan, &job, facts, price, (folder, same))
         };
         let jobs = plan.jobs().into_iter().map(planned).collect::<Result<Vec<_>, _>>()?;
         let wall_s = wall_s(plan, &jobs);

@@ -1,5 +1,6 @@
 //! What is where in a shard.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -90,14 +91,17 @@ fn read(path: &Path) -> Images {
             group.key = key;
         }
         if is_image_name(Path::new(&name)) {
-            if let Some(other) = &group.image {
+            let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
+            let same = |other: &&KnownImage| extension(&other.name) == extension(&name);
+            if let Some(other) = group.image.as_ref().filter(same) {
                 let problem = format!(
                     "one sample, {}, has two pictures: {} and {name}",
                     group.key, other.name
                 );
                 return Err(DataError::layout(path, problem, ONE_PICTURE));
             }
-            group.image = Some(KnownImage { offset, size, label: None, name });
+            // Of a picture and its mask, as `a.jpg` and `a.png`, the first is taken.
+            group.image.get_or_insert(KnownImage { offset, size, label: None, name });
         } else if label::is_label(&ending) && size <= label::MAX_BYTES {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(damaged)?;

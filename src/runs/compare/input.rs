@@ -52,13 +52,13 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
 
 fn read_argument(argument: &str) -> Result<Vec<Run>, CompareError> {
     let path = Path::new(argument);
-    // The official code's output folder.
-    let log = path.join("log.txt");
-    if log.is_file() && !path.join("recipe.toml").exists() {
-        return read_file(&log);
-    }
     if path.is_dir() {
-        return read_folder(path);
+        let log = path.join("log.txt");
+        return match read_folder(path) {
+            // The official code's output folder.
+            Err(CompareError::Run(RunError::NoRun(_))) if log.is_file() => read_file(&log),
+            read => read,
+        };
     }
     if path.exists() {
         return read_file(path);

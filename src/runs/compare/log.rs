@@ -61,7 +61,8 @@ pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, Compa
 
 fn point(line: &str) -> Result<Point, String> {
     // Python writes what is not finite in words that are no JSON.
-    let finite = line.replace(": NaN", ": null").replace(": Infinity", ": null");
+    let words = [": NaN", ": Infinity", ": -Infinity"];
+    let finite = words.iter().fold(line.to_owned(), |line, word| line.replace(word, ": null"));
     let value: Value = serde_json::from_str(&finite).map_err(|e| format!("not JSON: {e}"))?;
     let number = |key: &str| value[key].as_f64();
     let epoch = value["epoch"].as_u64().ok_or("the line has no epoch")?;
@@ -139,7 +140,7 @@ mod tests {
         let error = |text: &str| read_log("l", "l.txt", text).unwrap_err().to_string();
         let good = "{\"train_loss\": 0.41, \"epoch\": 0}\n";
         assert!(
-            error(&format!("{good}\n{{\"train_loss\": NaN}}\n")).starts_with("l.txt:3: not JSON")
+            error(&format!("{good}\n{{\"train_loss\": oops}}\n")).starts_with("l.txt:3: not JSON")
         );
         assert!(error("{\"epoch\": 1}").starts_with("l.txt:1: the line has neither"));
         assert!(error("\n").contains("no epochs"));
