@@ -67,6 +67,7 @@ fn data_that_moved_is_the_same_data_and_other_data_is_refused() {
     assert!(warning.contains("the data is another than this run began with"), "{warning}");
     // Where the fingerprint is not kept, nobody knows.
     fs::remove_file(bench.path("runs/tiny/provenance.json")).unwrap();
+    fs::rename(bench.path("moved"), bench.path("own")).unwrap();
     assert!(bench.refused(&["run", "r.toml"], 2).contains("data.path: "));
     // What the recipe changed comes first.
     let digits = ["run", "r.toml", "--set", "data.format=digits"];
