@@ -95,6 +95,14 @@ fn load_named<M: Module>(
             }
         }
     }
+    if missing.contains(&"norm.weight") && file.tensors.contains_key("fc_norm.weight") {
+        return Err(CheckpointError::DoesNotFit {
+            path: path.into(),
+            problem: format!("it lacks {}", list(&missing)),
+            hint: "it has the mean of the patches normalized: set `global_pool = true` in the stage that starts from it"
+                .to_owned(),
+        });
+    }
     if !missing.is_empty() {
         return Err(does_not_fit(file, path, &format!("it lacks {}", list(&missing))));
     }
@@ -119,9 +127,6 @@ fn list(names: &[&str]) -> String {
 /// Names what the file would fit, as far as its own tensors tell.
 fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointError {
     let hint = match Facts::of(file, Settings::default()) {
-        _ if problem.contains("norm.weight, norm.bias") && file.tensors.contains_key("fc_norm.weight") => {
-            "it has the mean of the patches normalized: set `global_pool = true` in the stage that starts from it".to_owned()
-        }
         Ok(facts) => {
             let keys: Vec<String> =
                 facts.keys().into_iter().map(|(key, value)| format!("{key} = {value}")).collect();

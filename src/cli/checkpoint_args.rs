@@ -79,7 +79,7 @@ pub(super) fn ready(
         Described { path, facts, other: other.as_ref(), set: &set, ask }.recipe()?
     };
     let options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
-    let ResolvedPoint { mut plan, recipe } =
+    let ResolvedPoint { mut plan, recipe, .. } =
         only_point(recipe::resolve_text(path, &text, &[], &set, &options)?);
     agrees(path, &opened.facts, &plan)?;
     if opened.meta.is_some() && !set.is_empty() {

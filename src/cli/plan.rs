@@ -15,10 +15,10 @@ use crate::recipe::DataFacts;
 use crate::recipe::Job;
 use crate::recipe::Missing;
 use crate::recipe::Plan;
+use crate::recipe::Resolved;
 use crate::recipe::ResolvedPoint;
 use crate::recipe::Source;
 use crate::runs;
-use crate::runs::RunError;
 use crate::train;
 use job::PlannedRun;
 use price::Price;
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         };
         let Known { facts, fingerprint, price, .. } = &known[place];
         let folder = args.runs.join(&point.plan.name);
-        let mut errors = refusals(&point.plan, facts.num_classes);
+        let mut errors = refusals(&resolved, index, facts.num_classes);
         match runs::refuse_other(&folder, &point.recipe) {
             Err(error) => errors.push(error.to_string()),
             Ok(()) => errors.extend(other_data(&folder, fingerprint.as_deref())),
@@ -91,18 +91,18 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 /// What is wrong where the run in `folder` began with other data.
 fn other_data(folder: &Path, fingerprint: Option<&str>) -> Option<String> {
-    let before = runs::read_provenance(folder).ok()??;
-    let (path, began, now) = (folder.to_owned(), before.data_fingerprint, fingerprint?.to_owned());
-    (began != now).then(|| RunError::OtherData { path, began, now }.to_string())
+    runs::refuse_other_data(folder, fingerprint?).err().map(|error| error.to_string())
 }
 
-/// What is wrong with the files that a plan starts from, those that are there.
-fn refusals(plan: &Plan, num_classes: usize) -> Vec<String> {
+/// What is wrong with the files that a point starts from, those that are there and that no earlier point has used alike.
+fn refusals(resolved: &Resolved, index: usize, num_classes: usize) -> Vec<String> {
+    let plan = &resolved.points[index].plan;
     let resume = plan.pretrain.as_ref().and_then(|pretrain| pretrain.resume.as_ref());
     let resume = resume.filter(|path| path.exists()).map(|path| train::check_resume(path, plan));
     let jobs = plan.jobs();
     let there = |job: &&Job| matches!(&job.from, Some(Source::File(path)) if path.exists());
-    let sources = jobs.iter().filter(there);
+    let first = |job: &&Job| resolved.same_job_before(index, job).next().is_none();
+    let sources = jobs.iter().filter(there).filter(first);
     let sources = sources.map(|job| train::check_source(job, plan, num_classes).map(drop));
     let errors = resume.into_iter().chain(sources).filter_map(Result::err);
     errors.map(|error| error.to_string()).collect()

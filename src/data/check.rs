@@ -127,19 +127,10 @@ pub fn check(
 
 /// What lies beside the images of an image folder, in the folders that are read.
 fn left_out(plan: &DataPlan) -> Vec<(String, usize)> {
-    let train = plan.path.join("train");
+    let splits = ["train", "val"].map(|split| plan.path.join(split));
     match plan.format {
-        Format::ImageFolder if train.is_dir() => {
-            let mut both = image_folder::left_out(&train);
-            for (ending, count) in image_folder::left_out(&plan.path.join("val")) {
-                match both.iter_mut().find(|(known, _)| *known == ending) {
-                    Some((_, sum)) => *sum += count,
-                    None => both.push((ending, count)),
-                }
-            }
-            both
-        }
-        Format::ImageFolder => image_folder::left_out(&plan.path),
+        Format::ImageFolder if splits[0].is_dir() => image_folder::left_out(&splits),
+        Format::ImageFolder => image_folder::left_out(std::slice::from_ref(&plan.path)),
         _ => Vec::new(),
     }
 }

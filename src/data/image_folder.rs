@@ -177,11 +177,13 @@ pub(super) fn is_image_name(path: &Path) -> bool {
     EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-/// Counts the files below `folder` that are not called like images, by their endings, the most frequent first; hidden ones are
+/// Counts the files below `folders` that are not called like images, by their endings, the most frequent first; hidden ones are
 /// left aside.
-pub(super) fn left_out(folder: &Path) -> Vec<(String, usize)> {
+pub(super) fn left_out(folders: &[PathBuf]) -> Vec<(String, usize)> {
     let mut counts = BTreeMap::new();
-    count_others(folder, 0, &mut counts);
+    for folder in folders {
+        count_others(folder, 0, &mut counts);
+    }
     let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     counts

@@ -17,7 +17,7 @@ use super::schema::{DEFAULTS, KEYS, Recipe};
 use super::setup;
 use super::sweep::{self, Point};
 use super::training::{self, Setup};
-use super::write::{same_job, toml_text};
+use super::write::{Settings, same_job, settings, toml_text};
 
 /// What to do about data that this machine does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +56,9 @@ pub struct Resolved {
 impl Resolved {
     /// Gives the points before `index` of which a job of it is a job, too, and does the same; the first one first.
     pub fn same_job_before(&self, index: usize, job: &Job) -> impl Iterator<Item = &ResolvedPoint> {
-        let own = &self.points[index].recipe;
+        let own = &self.points[index].settings;
         let same = move |point: &&ResolvedPoint| {
-            point.plan.jobs().contains(job) && same_job(&point.recipe, own, job)
+            same_job(&point.settings, own, job) && point.plan.jobs().contains(job)
         };
         self.points[..index].iter().filter(same)
     }
@@ -72,6 +72,8 @@ pub struct ResolvedPoint {
     /// The recipe of this point alone, every default written out: resolved again, it gives the same
     /// plan. Of a sweep it keeps one value for each swept key, and with it the point's folder.
     pub recipe: Recipe,
+    /// The recipe's, as points are compared by them: made once, for a sweep compares many.
+    settings: Settings,
 }
 
 /// Resolves the recipe at `path` under the environment `env` and the `--set` arguments `set`
@@ -226,7 +228,7 @@ fn resolve_point(tree: Table, point: &Point<'_>, cx: &mut Context<'_>) -> Resolv
         finetune,
         linprobe,
     };
-    ResolvedPoint { plan, recipe }
+    ResolvedPoint { plan, settings: settings(&recipe), recipe }
 }
 
 fn add_new<T: PartialEq>(all: &mut Vec<T>, new: Vec<T>) {

@@ -77,7 +77,7 @@ pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
 }
 
 /// Settings as (dotted key, value as TOML text).
-type Settings = Vec<(String, String)>;
+pub(super) type Settings = Vec<(String, String)>;
 
 fn stage_of(key: &str) -> Option<&str> {
     key.split_once('.').map(|(table, _)| table).filter(|table| is_stage(table))
@@ -95,16 +95,18 @@ fn value(settings: &Settings, key: &str) -> String {
     found.map_or_else(|| NOT_SET.to_owned(), |(_, value)| value.clone())
 }
 
-/// Whether a job that two recipes have does the same in both: all that differs is what it does not see.
-pub(super) fn same_job(a: &Recipe, b: &Recipe, job: &Job) -> bool {
+/// Whether a job that two recipes have does the same in both, told by their [`settings`]: all that differs is what it does not
+/// see.
+pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     let (own, before) = (job.stage.to_string(), StageKind::Pretrain.to_string());
     let from = format!("{own}.from");
-    let unseen = |key: &str| {
-        let table = key.split('.').next().unwrap_or(key);
-        let sees = table == own || table == before && job.is_after_pretraining();
-        is_stage(table) && !sees || key == from
+    let sees = |(key, _): &&(String, String)| match stage_of(key) {
+        Some(stage) => {
+            *key != from && (stage == own || stage == before && job.is_after_pretraining())
+        }
+        None => true,
     };
-    differences(a, b).iter().all(|(key, ..)| unseen(key))
+    a.iter().filter(sees).eq(b.iter().filter(sees))
 }
 
 /// A value as TOML, floats as short as they can be read back: `0.75`, `1.5e-4`, `1.0`.

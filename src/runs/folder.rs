@@ -3,6 +3,7 @@
 use super::Provenance;
 use super::RunError;
 use super::WayOn;
+use super::results::read_provenance;
 use crate::durable;
 use crate::durable::Lock;
 use crate::recipe;
@@ -93,6 +94,19 @@ pub fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
         let _ = writeln!(listed, "  {key}: {old} there, {new} now");
     }
     Err(RunError::OtherRecipe { path: path.to_owned(), differences: listed })
+}
+
+/// Fails where the run in `path` began with other data than that of `fingerprint`; gives what is known of the run.
+pub fn refuse_other_data(path: &Path, fingerprint: &str) -> Result<Option<Provenance>, RunError> {
+    let before = read_provenance(path)?;
+    match &before {
+        Some(run) if run.data_fingerprint != fingerprint => Err(RunError::OtherData {
+            path: path.to_owned(),
+            began: run.data_fingerprint.clone(),
+            now: fingerprint.to_owned(),
+        }),
+        _ => Ok(before),
+    }
 }
 
 /// Reads the recipe that a run has in its folder, from the text of `file`.

@@ -32,6 +32,7 @@ pub use error::RunError;
 pub use error::WayOn;
 pub use folder::RunFolder;
 pub use folder::refuse_other;
+pub use folder::refuse_other_data;
 pub use provenance::Provenance;
 pub use published::published_names;
 pub use report::write_report;

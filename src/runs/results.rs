@@ -52,15 +52,19 @@ impl Results {
         self.recipe.data.val_images.or_else(found).or_else(|| digits.then_some(DIGITS))
     }
 
+    /// The epochs that the recipe has a stage train.
+    pub(super) fn epochs(&self, stage: StageKind) -> Option<usize> {
+        match stage {
+            StageKind::Pretrain => self.recipe.pretrain.as_ref()?.epochs,
+            StageKind::Finetune => self.recipe.finetune.as_ref()?.epochs,
+            StageKind::Linprobe => self.recipe.linprobe.as_ref()?.epochs,
+        }
+    }
+
     /// The folders of the jobs that have begun and are not at their end: what they measured will change.
     pub(super) fn open_jobs(&self) -> Vec<&str> {
         let begun = |job: &&JobResults| {
-            let epochs = match job.stage {
-                StageKind::Pretrain => self.recipe.pretrain.as_ref().and_then(|of| of.epochs),
-                StageKind::Finetune => self.recipe.finetune.as_ref().and_then(|of| of.epochs),
-                StageKind::Linprobe => self.recipe.linprobe.as_ref().and_then(|of| of.epochs),
-            };
-            job.epochs.last().is_some_and(|row| Some(row.epoch) < epochs)
+            job.epochs.last().is_some_and(|row| Some(row.epoch) < self.epochs(job.stage))
         };
         self.jobs.iter().filter(begun).map(|job| job.dir.as_str()).collect()
     }

@@ -31,7 +31,6 @@ use crate::recipe::ResolvedPoint;
 use crate::recipe::StageKind;
 use crate::runs;
 use crate::runs::Provenance;
-use crate::runs::RunError;
 use crate::runs::RunFolder;
 use std::path::Path;
 use std::path::PathBuf;
@@ -118,16 +117,12 @@ impl Runner<'_> {
         let path = self.path(point);
         let done_before = self.done_before(index, all, &data, failed)?;
         let jobs = self.jobs(plan, &data, &path, &done_before)?;
-        if !self.options.fresh {
+        let before = if self.options.fresh {
+            None
+        } else {
             runs::refuse_other(&path, &point.recipe)?;
-        }
-        let before = if self.options.fresh { None } else { runs::read_provenance(&path)? };
-        if let Some(before) = &before
-            && before.data_fingerprint != data.fingerprint
-        {
-            let (began, now) = (before.data_fingerprint.clone(), data.fingerprint.clone());
-            return Err(RunError::OtherData { path, began, now }.into());
-        }
+            runs::refuse_other_data(&path, &data.fingerprint)?
+        };
         let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
         if before.is_none() && !done_before.is_empty() {
             // First, so that no job is there without the data's fingerprint.

@@ -180,12 +180,7 @@ pub(super) fn jobs(run: &Results) -> Vec<JobState> {
             .find(|job| job.dir == dir)
             .and_then(|job| job.epochs.last())
             .map_or(0, |row| row.epoch),
-        epochs: match stage {
-            StageKind::Pretrain => recipe.pretrain.as_ref().and_then(|stage| stage.epochs),
-            StageKind::Finetune => recipe.finetune.as_ref().and_then(|stage| stage.epochs),
-            StageKind::Linprobe => recipe.linprobe.as_ref().and_then(|stage| stage.epochs),
-        }
-        .unwrap_or(0),
+        epochs: run.epochs(stage).unwrap_or(0),
     };
     let pretrain = recipe.pretrain.iter().map(|_| (StageKind::Pretrain, "pretrain"));
     let finetunes = run.accuracy.iter().map(|row| (StageKind::Finetune, row.finetune.run.as_str()));
