@@ -1,0 +1,309 @@
+//! JPEG's Huffman codes (ITU T.81, F.2.2), two coefficients to a look-up.
+//!
+//! Decoding them is half of what a training picture costs, most of it waiting: where a code begins is known only when the one
+//! before is. So a table is asked with more bits than most codes have, and tells of two coefficients where two are whole.
+
+#![expect(
+    clippy::inline_always,
+    reason = "what the loop over coefficients calls must not cost a call, and blocks that are skipped have a loop of their own"
+)]
+
+/// Bits that a table of codes is asked with. Longer codes, which are rare, are searched.
+const LOOK: u32 = 10;
+
+/// Bits that a table of pairs is asked with. With more, making the tables takes longer than they save.
+const PAIR: u32 = 10;
+
+/// How far the end of a block leads: past every coefficient.
+const END: usize = 128;
+
+/// Zeros that must follow the data: as far as a reader may look ahead.
+pub(super) const PADDING: usize = 16;
+
+/// Where in a block the coefficients are, in the order of the file. Indices above 63 are met by zeros alone, before the last
+/// coefficient is written to its place.
+const ZIGZAG: [u8; 2 * END] = zigzag();
+
+const fn zigzag() -> [u8; 2 * END] {
+    let mut order = [63; 2 * END];
+    let (mut x, mut y, mut at) = (0, 0, 0);
+    while at < 64 {
+        order[at] = 8 * y + x;
+        let upwards = (x + y) % 2 == 0;
+        (x, y) = match (upwards, x, y) {
+            (true, 7, _) | (false, 0, 0..7) => (x, y + 1),
+            (true, _, 0) | (false, _, 7) => (x + 1, y),
+            (true, ..) => (x + 1, y - 1),
+            (false, ..) => (x - 1, y + 1),
+        };
+        at += 1;
+    }
+    order
+}
+
+/// A code and what it stands for: zeros, then a value of `size` bits that follow the code.
+///
+/// Bits 0 to 7 are the length of code and value, 8 to 15 that of the code, 16 to 23 the size, 24 to 31 the step.
+#[derive(Clone, Copy)]
+struct Symbol(u32);
+
+impl Symbol {
+    /// No code, or one longer than [`LOOK`].
+    const NONE: Self = Self(0);
+
+    fn new(byte: u8, code_bits: u32) -> Self {
+        let (run, size) = (u32::from(byte >> 4), u32::from(byte & 15));
+        // Without a value it is 16 zeros or the end. (Of other runs the standard knows nothing; the library takes them as the end.)
+        let step = if size == 0 && run < 15 { END as u32 } else { run + 1 };
+        Self((code_bits + size) | code_bits << 8 | size << 16 | step << 24)
+    }
+
+    fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The length of code and value: at most 31.
+    fn bits(self) -> u32 {
+        self.0 & 0xff
+    }
+
+    /// How many coefficients the value is after the one before; [`END`] at the end of a block.
+    fn step(self) -> usize {
+        (self.0 >> 24) as usize
+    }
+
+    /// The value, from bits that begin with the code.
+    fn value(self, bits: u64) -> i32 {
+        let (code_bits, size) = (self.0 >> 8 & 0xff, self.0 >> 16 & 0xff);
+        let bits = bits << code_bits;
+        let value = (bits >> 1 >> (63 - size)) as i32;
+        // Values that begin with 0 are negative (F.2.2.1, EXTEND).
+        let negative = !((bits as i64 >> 63) as i32);
+        value - (((1 << size) - 1) & negative)
+    }
+}
+
+/// The codes of a table.
+pub(super) struct Codes {
+    look: Box<[Symbol; 1 << LOOK]>,
+    /// For each length: the first 16 bits above its codes, and what leads from a code to its symbol's place.
+    above: [u32; 17],
+    offset: [i32; 17],
+    symbols: Vec<u8>,
+}
+
+impl Codes {
+    /// `counts` are those of codes of 1 to 16 bits, in the order of `symbols` (T.81, annex C). `None` if they are no code.
+    pub(super) fn new(counts: &[u8], symbols: &[u8]) -> Option<Self> {
+        let mut look = Box::new([Symbol::NONE; 1 << LOOK]);
+        let (mut above, mut offset) = ([0; 17], [0; 17]);
+        let (mut code, mut at) = (0usize, 0);
+        for (length, count) in (1u32..=16).zip(counts) {
+            let count = usize::from(*count);
+            offset[length as usize] = at as i32 - code as i32;
+            for symbol in symbols.get(at..at + count)? {
+                if length <= LOOK {
+                    let range = (code << (LOOK - length))..(code + 1) << (LOOK - length);
+                    look.get_mut(range)?.fill(Symbol::new(*symbol, length));
+                }
+                code += 1;
+            }
+            at += count;
+            above[length as usize] = u32::try_from(code << (16 - length)).ok()?;
+            code *= 2;
+        }
+        Some(Self { look, above, offset, symbols: symbols.to_vec() })
+    }
+
+    #[inline(always)]
+    fn symbol(&self, bits: u64) -> Symbol {
+        let symbol = self.look[(bits >> (64 - LOOK)) as usize];
+        if symbol.is_none() { self.long(bits) } else { symbol }
+    }
+
+    #[cold]
+    fn long(&self, bits: u64) -> Symbol {
+        let bits = (bits >> 48) as u32;
+        let length = (LOOK + 1..=16).find(|length| bits < self.above[*length as usize]);
+        let symbol = length.and_then(|length| {
+            let at = (bits >> (16 - length)) as i32 + self.offset[length as usize];
+            self.symbols.get(at as usize).map(|symbol| Symbol::new(*symbol, length))
+        });
+        symbol.unwrap_or(Symbol::NONE)
+    }
+}
+
+/// One or two coefficients.
+///
+/// Bits 0 to 7 are the length of all, 8 to 15 how far it leads, 16 to 23 the step to the first coefficient, 24 to 31 that to
+/// the second or, without one, to the place after the first; 32 to 47 and 48 to 63 are the values, 0 without one.
+#[derive(Clone, Copy)]
+struct Pair(u64);
+
+impl Pair {
+    /// The end of a block, or no whole coefficient in [`PAIR`] bits.
+    const NONE: Self = Self((END << 8) as u64);
+
+    fn new(codes: &Codes, bits: u64) -> Self {
+        let whole = |symbol: Symbol, room: u32| {
+            !symbol.is_none() && symbol.step() < END && symbol.bits() <= room
+        };
+        let one = codes.look[(bits >> (64 - LOOK)) as usize];
+        if !whole(one, PAIR) {
+            return Self::NONE;
+        }
+        let rest = bits << one.bits();
+        let two = codes.look[(rest >> (64 - LOOK)) as usize];
+        let level = |symbol: Symbol, bits: u64| u64::from(symbol.value(bits) as u16);
+        let first = (one.step() as u64) << 16 | level(one, bits) << 32;
+        if !whole(two, PAIR - one.bits()) {
+            let step = one.step() as u64;
+            return Self(u64::from(one.bits()) | step << 8 | (step + 1) << 24 | first);
+        }
+        let both = (one.step() + two.step()) as u64;
+        let second = both << 24 | level(two, rest) << 48;
+        Self(u64::from(one.bits() + two.bits()) | both << 8 | first | second)
+    }
+
+    fn bits(self) -> u32 {
+        (self.0 & 0xff) as u32
+    }
+
+    fn advance(self) -> usize {
+        (self.0 >> 8 & 0xff) as usize
+    }
+
+    /// Writes to a block whose coefficient `k` was the last one. The first comes second: it may be the last of the block.
+    fn write(self, block: &mut [i16; 64], k: usize) {
+        let steps = [(self.0 >> 24, self.0 >> 48), (self.0 >> 16, self.0 >> 32)];
+        for (step, level) in steps {
+            put(block, k + (step & 0xff) as usize, level as i16);
+        }
+    }
+}
+
+fn put(block: &mut [i16; 64], k: usize, level: i16) {
+    block[usize::from(ZIGZAG[k % (2 * END)] % 64)] = level;
+}
+
+/// A table of AC codes.
+pub(super) struct AcCodes {
+    codes: Codes,
+    pairs: Box<[Pair; 1 << PAIR]>,
+}
+
+impl AcCodes {
+    pub(super) fn new(codes: Codes) -> Self {
+        let mut pairs = Box::new([Pair::NONE; 1 << PAIR]);
+        for (bits, pair) in (0u64..).zip(pairs.iter_mut()) {
+            *pair = Pair::new(&codes, bits << (64 - PAIR));
+        }
+        Self { codes, pairs }
+    }
+}
+
+/// Where a decoder is in its data.
+#[derive(Default, Clone, Copy)]
+pub(super) struct Place {
+    /// Bytes that were put into `bits`.
+    byte: usize,
+    /// The next bits, from the highest one, of which `count` are needed no more from the data.
+    bits: u64,
+    count: u32,
+}
+
+/// Reads codes. The methods give `None` where the data are not as they should be.
+pub(super) struct Reader<'a> {
+    /// Without stuffed bytes, and with [`PADDING`] zeros behind.
+    pub(super) data: &'a [u8],
+    pub(super) place: Place,
+}
+
+impl Reader<'_> {
+    /// Bits read up to here.
+    pub(super) fn position(&self) -> usize {
+        8 * self.place.byte - self.place.count as usize
+    }
+
+    /// Sees to 56 bits.
+    #[inline(always)]
+    fn fill(&mut self) -> Option<()> {
+        let place = &mut self.place;
+        let next = self.data.get(place.byte..)?.first_chunk()?;
+        place.bits |= u64::from_be_bytes(*next) >> place.count;
+        place.byte += ((63 - place.count) / 8) as usize;
+        // The bytes that were put in make it 56 to 63.
+        place.count |= 0b11_1000;
+        Some(())
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, bits: u32) {
+        self.place.bits <<= bits;
+        self.place.count -= bits;
+    }
+
+    /// By how much a block's DC coefficient differs from that of the one before.
+    pub(super) fn difference(&mut self, codes: &Codes) -> Option<i32> {
+        self.fill()?;
+        let symbol = codes.symbol(self.place.bits);
+        let value = symbol.value(self.place.bits);
+        self.pass(symbol.bits());
+        (!symbol.is_none()).then_some(value)
+    }
+
+    /// Reads a block's AC coefficients, into `block` if there is one, which is zero.
+    #[inline(always)]
+    pub(super) fn coefficients(
+        &mut self,
+        codes: &AcCodes,
+        mut block: Option<&mut [i16; 64]>,
+    ) -> Option<()> {
+        let mut k = 0;
+        while k < 64 {
+            self.fill()?;
+            // Four pairs are 40 bits of the 56.
+            for _ in 0..4 {
+                let pair = codes.pairs[(self.place.bits >> (64 - PAIR)) as usize];
+                if k + pair.advance() > 63 {
+                    k = self.coefficient(&codes.codes, block.as_deref_mut(), k)?;
+                    break;
+                }
+                if let Some(block) = block.as_deref_mut() {
+                    pair.write(block, k);
+                }
+                self.pass(pair.bits());
+                k += pair.advance();
+            }
+        }
+        Some(())
+    }
+
+    /// Reads what follows coefficient `k` of a block, and gives which coefficient that was, 64 at the block's end.
+    #[inline(always)]
+    fn coefficient(
+        &mut self,
+        codes: &Codes,
+        block: Option<&mut [i16; 64]>,
+        k: usize,
+    ) -> Option<usize> {
+        if k == 63 {
+            return Some(64);
+        }
+        self.fill()?;
+        let bits = self.place.bits;
+        let symbol = codes.symbol(bits);
+        let k = k + symbol.step();
+        self.pass(symbol.bits());
+        match k {
+            0..64 => {
+                if let Some(block) = block {
+                    put(block, k, symbol.value(bits) as i16);
+                }
+                (!symbol.is_none()).then_some(k)
+            }
+            END.. => Some(64),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The coefficients of a plain JPEG: one baseline scan of all colours, without restarts, and nothing wrong with it. What is not
+//! plain is the library's to decode, or to complain about.
+
+use std::ops::Range;
+
+use super::huffman::{AcCodes, Codes, PADDING, Place, Reader};
+
+/// Blocks in a minimum coded unit at most (ITU T.81, B.2.3).
+const MOST_BLOCKS: usize = 10;
+
+/// The coded data of a file, and how far they are read.
+pub(super) struct Scan {
+    /// Without stuffed bytes, and with [`PADDING`] zeros behind.
+    data: Vec<u8>,
+    /// How many of them there are, without the padding.
+    bits: usize,
+    tables: Tables,
+    /// What a unit consists of.
+    blocks: Vec<Block>,
+    /// Pixels that a unit is wide, and how many units a row has.
+    unit_width: usize,
+    columns: usize,
+    /// Columns whose coefficients are asked for.
+    kept: Range<usize>,
+    /// Of the next unit.
+    column: usize,
+    place: Place,
+    /// The last DC coefficient of each colour.
+    last_dc: [i32; 4],
+    sound: bool,
+}
+
+#[derive(Default)]
+struct Tables {
+    dc: [Option<Codes>; 4],
+    ac: [Option<AcCodes>; 4],
+}
+
+/// Tables and colour of a block.
+struct Block {
+    dc: usize,
+    ac: usize,
+    colour: usize,
+}
+
+/// What a frame's header says.
+struct Frame {
+    width: usize,
+    colours: Vec<Colour>,
+}
+
+struct Colour {
+    id: u8,
+    /// Blocks in a unit, across and down.
+    blocks: (usize, usize),
+}
+
+impl Scan {
+    /// Finds the scan of a file; `None` if the file is not plain.
+    pub(super) fn of(file: &[u8]) -> Option<Self> {
+        let mut tables = Tables::default();
+        let mut frame = None;
+        let mut at = 2;
+        loop {
+            let [0xff, marker, high, low] = *file.get(at..)?.first_chunk()? else { return None };
+            let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
+            let segment = file.get(at + 4..end)?;
+            at = end;
+            match marker {
+                // SOF0, baseline, and SOF1, extended sequential.
+                0xc0 | 0xc1 if frame.is_none() => frame = Some(Frame::of(segment)?),
+                // DHT.
+                0xc4 => tables.read(segment)?,
+                // SOS.
+                0xda => return Self::new(&frame?, segment, tables, file.get(end..)?),
+                // DQT, APPn and COM.
+                0xdb | 0xe0..=0xef | 0xfe => {}
+                _ => return None,
+            }
+        }
+    }
+
+    fn new(frame: &Frame, header: &[u8], tables: Tables, data: &[u8]) -> Option<Self> {
+        let [count, selectors @ .., 0, 63, 0] = header else { return None };
+        let colours = &frame.colours;
+        if usize::from(*count) != colours.len() || selectors.len() != 2 * colours.len() {
+            return None;
+        }
+        let mut blocks = Vec::new();
+        for (index, (colour, selector)) in colours.iter().zip(selectors.as_chunks().0).enumerate() {
+            let [id, table] = *selector;
+            let (dc, ac) = (usize::from(table >> 4), usize::from(table & 15));
+            tables.dc.get(dc)?.as_ref()?;
+            tables.ac.get(ac)?.as_ref()?;
+            let count = colour.blocks.0 * colour.blocks.1;
+            if id != colour.id || blocks.len() + count > MOST_BLOCKS {
+                return None;
+            }
+            blocks.extend((0..count).map(|_| Block { dc, ac, colour: index }));
+        }
+        let unit_width = 8 * colours.iter().map(|colour| colour.blocks.0).max()?;
+        if unit_width == 0 {
+            return None;
+        }
+        let columns = frame.width.div_ceil(unit_width);
+        let (data, bits) = unstuffed(data)?;
+        Some(Self {
+            data,
+            bits,
+            tables,
+            blocks,
+            unit_width,
+            columns,
+            kept: 0..columns,
+            column: 0,
+            place: Place::default(),
+            last_dc: [0; 4],
+            sound: true,
+        })
+    }
+
+    /// Asks for the coefficients of units with pixels from `left` on, `width` of them, in a picture `shrink` times smaller.
+    pub(super) fn keep(&mut self, left: usize, width: usize, shrink: usize) {
+        self.kept =
+            left * shrink / self.unit_width..((left + width) * shrink).div_ceil(self.unit_width);
+    }
+
+    /// Whether nothing was wrong so far.
+    pub(super) fn is_sound(&self) -> bool {
+        self.sound
+    }
+
+    /// Reads the next unit: to what `block` gives for its blocks, which are zero, if there is anything and the column is asked for.
+    /// Once something was wrong nothing is read.
+    pub(super) fn read_unit<'a>(&mut self, block: Option<impl Fn(usize) -> &'a mut [i16; 64]>) {
+        let block = block.filter(|_| self.kept.contains(&self.column));
+        self.column += 1;
+        if self.column == self.columns {
+            self.column = 0;
+        }
+        self.sound = self.sound && self.blocks_of_unit(block.as_ref()).is_some();
+    }
+
+    fn blocks_of_unit<'a>(
+        &mut self,
+        block: Option<&impl Fn(usize) -> &'a mut [i16; 64]>,
+    ) -> Option<()> {
+        let mut reader = Reader { data: &self.data, place: self.place };
+        for (index, &Block { dc, ac, colour }) in self.blocks.iter().enumerate() {
+            let dc = self.tables.dc[dc].as_ref()?;
+            let ac = self.tables.ac[ac].as_ref()?;
+            let last = &mut self.last_dc[colour];
+            *last = last.wrapping_add(reader.difference(dc)?);
+            if let Some(block) = block {
+                let block = block(index);
+                block[0] = *last as i16;
+                reader.coefficients(ac, Some(block))?;
+            } else {
+                reader.coefficients(ac, None)?;
+            }
+        }
+        self.place = reader.place;
+        (reader.position() <= self.bits).then_some(())
+    }
+}
+
+impl Frame {
+    fn of(header: &[u8]) -> Option<Self> {
+        let [8, _, _, high, low, count, parts @ ..] = header else { return None };
+        let colours: Vec<_> = parts
+            .as_chunks()
+            .0
+            .iter()
+            .map(|[id, sampling, _]| {
+                let blocks = (usize::from(sampling >> 4), usize::from(sampling & 15));
+                // A scan of one colour has one block to a unit, whatever the sampling (A.2.2).
+                Colour { id: *id, blocks: if *count == 1 { (1, 1) } else { blocks } }
+            })
+            .collect();
+        let width = usize::from(u16::from_be_bytes([*high, *low]));
+        let complete = parts.len() == 3 * usize::from(*count) && colours.len() <= 4;
+        complete.then_some(Self { width, colours })
+    }
+}
+
+impl Tables {
+    /// Reads what is in a segment of tables.
+    fn read(&mut self, mut segment: &[u8]) -> Option<()> {
+        while let [which, rest @ ..] = segment {
+            let (counts, rest) = rest.split_first_chunk::<16>()?;
+            let count = counts.iter().map(|count| usize::from(*count)).sum();
+            let (symbols, rest) = rest.split_at_checked(count)?;
+            let codes = Codes::new(counts, symbols)?;
+            let place = usize::from(which & 15);
+            match which >> 4 {
+                0 => *self.dc.get_mut(place)? = Some(codes),
+                1 => *self.ac.get_mut(place)? = Some(AcCodes::new(codes)),
+                _ => return None,
+            }
+            segment = rest;
+        }
+        Some(())
+    }
+}
+
+/// The data up to the next marker, with zeros behind, and how many bits they have. A zero after 0xff is no part of them.
+fn unstuffed(data: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let mut clean = Vec::with_capacity(data.len() + PADDING);
+    let mut rest = data;
+    loop {
+        let at = memchr::memchr(0xff, rest)?;
+        match rest.get(at + 1)? {
+            0 => clean.extend_from_slice(&rest[..=at]),
+            // Fill bytes.
+            0xff => return None,
+            _ => {
+                clean.extend_from_slice(&rest[..at]);
+                break;
+            }
+        }
+        rest = &rest[at + 2..];
+    }
+    let bits = 8 * clean.len();
+    clean.resize(clean.len() + PADDING, 0);
+    Some((clean, bits))
+}
