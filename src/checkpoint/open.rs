@@ -133,10 +133,35 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
 }
 
 fn begins_like_pickle(file: &Path) -> Result<bool, CheckpointError> {
-    let mut first = [0; 4];
-    let read = fs::File::open(file).and_then(|mut file| file.read(&mut first));
-    let read = read.map_err(|e| CheckpointError::damaged(file, format!("cannot be read: {e}")))?;
-    Ok(pickle::recognises(&first[..read]))
+    let mut first = Vec::new();
+    let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));
+    read.map_err(|e| CheckpointError::damaged(file, format!("cannot be read: {e}")))?;
+    match stand_in(&first) {
+        Some((problem, hint)) => Err(CheckpointError::NotACheckpoint {
+            path: file.to_owned(),
+            problem: problem.to_owned(),
+            hint: hint.to_owned(),
+        }),
+        None => Ok(pickle::recognises(&first)),
+    }
+}
+
+/// What is often found in the place of weights, and what to do about it.
+fn stand_in(first: &[u8]) -> Option<(&'static str, &'static str)> {
+    let first = first.trim_ascii_start().to_ascii_lowercase();
+    if first.starts_with(b"version https://git-lfs") {
+        Some((
+            "a pointer of Git LFS stands here for the weights",
+            "fetch them with `git lfs pull` where it was cloned, or download the file by itself",
+        ))
+    } else if first.starts_with(b"<!doctype") || first.starts_with(b"<html") {
+        Some((
+            "a web page, not a checkpoint",
+            "download the file itself: on Hugging Face its address has /resolve/ where the page's has /blob/",
+        ))
+    } else {
+        None
+    }
 }
 
 type Imported = (BTreeMap<String, HostTensor>, Settings);

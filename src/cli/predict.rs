@@ -8,10 +8,12 @@ use super::output;
 use crate::data;
 use crate::train;
 use crate::train::Classifier;
+use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Name what is in pictures: the most probable classes, all synonyms, with probabilities
+/// Name what is in pictures: the most probable classes, all synonyms, with probabilities. Those that cannot be read are told at
+/// the end
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// A checkpoint folder, as runs/NAME/finetune/from-0160/checkpoints/epoch-0010, or anyone's: .pth, .pd, .safetensors,
@@ -41,40 +43,37 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     plan.runtime.devices = 1;
     let device = train::choose(&plan.runtime)?;
     let classifier = Classifier::load(&opened, &plan, &device, 1)?;
-    let mut found = Vec::new();
-    for image in &args.images {
-        let picture = data::transform_picture(image, &plan.data)?;
-        let probabilities = classifier.probabilities(picture)?;
-        let mut ranked: Vec<(usize, f64)> = probabilities.into_iter().enumerate().collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        ranked.truncate(args.top as usize);
-        found.push((image, ranked));
-    }
     let name = |class: usize| match meta.class_names.get(class) {
         Some(name) => name.clone(),
         None => format!("LABEL_{class}"),
     };
-    if args.json {
-        let images: Vec<_> = found
-            .iter()
-            .map(|(image, ranked)| {
-                let classes: Vec<_> = ranked
-                    .iter()
-                    .map(|(class, p)| {
-                        serde_json::json!({ "class": class, "name": name(*class), "probability": p })
-                    })
-                    .collect();
-                serde_json::json!({ "image": image.display().to_string(), "classes": classes })
-            })
-            .collect();
-        return Ok(output::json(&serde_json::json!({ "images": images }))?);
-    }
-    let mut text = String::new();
-    for (image, ranked) in &found {
-        let _ = writeln!(text, "{}", image.display());
-        for (class, probability) in ranked {
-            let _ = writeln!(text, "  {probability:.4}  {}", name(*class));
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
+    for image in &args.images {
+        let picture = match data::transform_picture(image, &plan.data) {
+            Ok(picture) => picture,
+            Err(error) => {
+                unread.push(error.to_string());
+                continue;
+            }
+        };
+        let probabilities = classifier.probabilities(picture)?;
+        let mut ranked: Vec<(usize, f64)> = probabilities.into_iter().enumerate().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        ranked.truncate(args.top as usize);
+        if args.json {
+            let class = |&(class, p): &(usize, f64)| json!({ "class": class, "name": name(class), "probability": p });
+            let classes: Vec<_> = ranked.iter().map(class).collect();
+            found.push(json!({ "image": image.display().to_string(), "classes": classes }));
+        } else {
+            let mut text = image.display().to_string();
+            for (class, probability) in ranked {
+                let _ = write!(text, "\n  {probability:.4}  {}", name(class));
+            }
+            output::result(&text)?;
         }
     }
-    Ok(output::result(text.trim_end())?)
+    if args.json {
+        output::json(&json!({ "images": found }))?;
+    }
+    if unread.is_empty() { Ok(()) } else { Err(CliError::Usage(unread.join("\n"))) }
 }

@@ -8,6 +8,7 @@ use super::output;
 use crate::data;
 use crate::figure::Row;
 use crate::runs::RunError;
+use crate::runs::count;
 use crate::train;
 use crate::train::Autoencoder;
 use crate::train::Masking;
@@ -70,8 +71,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let figure = train::reconstructions(groups, norm_pix_loss);
     let failed = |source| RunError::Io { path: out.clone(), source };
     figure.save(out).map_err(failed).map_err(TrainError::from)?;
-    let plural = if rows == 1 { "" } else { "s" };
-    Ok(output::result(&format!("{}: {rows} row{plural}", out.display()))?)
+    Ok(output::result(&format!("{}: {}", out.display(), count(rows, "row")))?)
 }
 
 /// Adds a checkpoint's rows to the group of each image; gives whether the checkpoint has `norm_pix_loss`.

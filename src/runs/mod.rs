@@ -35,6 +35,7 @@ pub use folder::refuse_other;
 pub use folder::refuse_other_data;
 pub use provenance::Provenance;
 pub use published::published_names;
+pub use report::count;
 pub use report::write_report;
 pub use report::write_report_to;
 pub use results::JobResults;

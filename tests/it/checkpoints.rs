@@ -292,6 +292,20 @@ fn a_pre_training_goes_on_from_somebodys_epoch_with_its_optimizer() {
 }
 
 #[test]
+fn what_was_downloaded_in_the_place_of_weights_is_told_by_name() {
+    let bench = Bench::new(TINY);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 343000000\n";
+    for (content, said) in
+        [(pointer, "git lfs pull"), ("\n<!DOCTYPE html>\n<html></html>", "a web page")]
+    {
+        for name in ["model.safetensors", "model.pth"] {
+            mae::durable::write(&bench.path(name), content.as_bytes()).unwrap();
+            assert!(bench.refused(&["eval", name], 2).contains(said));
+        }
+    }
+}
+
+#[test]
 fn a_network_of_another_kind_is_refused_and_no_part_is_left_aside() {
     let bench = Bench::new(&fitting());
     let tensors = || checkpoint::open(golden("torch-mae/encoder-only.pth").as_ref()).unwrap().file;

@@ -158,6 +158,12 @@ fn a_checkpoint_answers_eval_and_predict() {
     assert!(bench.refused(&["eval", pretrained], 2).contains("no classifier"));
     assert!(bench.refused(&["eval", "runs/tiny"], 2).contains("not a checkpoint folder"));
     assert!(bench.refused(&["predict", checkpoint, "r.toml"], 2).contains("r.toml"));
+    // What cannot be read does not keep back the rest.
+    let output = bench.mae(&["predict", checkpoint, "r.toml", "a.png", "none.png", "--top", "1"]);
+    assert_eq!(output.status.code(), Some(2));
+    let [found, told] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(found.starts_with("a.png\n  0.") && found.lines().count() == 2, "{found}");
+    assert!(told.contains("r.toml") && told.contains("none.png"), "{told}");
     let model = bench.path(checkpoint).join("model.safetensors");
     let whole = fs::read(&model).unwrap();
     mae::durable::write(&model, &whole[..whole.len() - 9]).unwrap();

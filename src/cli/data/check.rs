@@ -7,6 +7,7 @@ use crate::cli::output;
 use crate::data;
 use crate::data::Checked;
 use crate::data::CheckedSplit;
+use crate::runs::count;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -106,7 +107,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
 
 fn summary(split: &CheckedSplit) -> String {
     let CheckedSplit { name, images, bytes, width, height, .. } = split;
-    let mut text = format!("{name}: {images} images, {:.1} MB", *bytes as f64 / 1e6);
+    let mut text = format!("{name}: {}, {:.1} MB", count(*images, "image"), *bytes as f64 / 1e6);
     let counts = || split.classes.iter().map(|(_, count)| *count);
     if let (Some(least), Some(most)) = (counts().min(), counts().max()) {
         let _ = write!(text, ", {} classes of {least} to {most}", split.classes.len());

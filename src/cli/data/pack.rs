@@ -8,6 +8,7 @@ use crate::data;
 use crate::data::PackOptions;
 use crate::data::Packing;
 use crate::data::Reencoded;
+use crate::runs::count;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -57,7 +58,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 fn text(packing: &Packing, args: &Args) -> String {
     let Packing { images, shards, shards_there, bytes, left_out } = packing;
-    let mut text = format!("{images} images in {shards} shards, {:.1} MB", *bytes as f64 / 1e6);
+    let (image, shard) = (count(*images, "image"), count(*shards, "shard"));
+    let mut text = format!("{image} in {shard}, {:.1} MB", *bytes as f64 / 1e6);
     if *shards_there > 0 {
         let _ = write!(text, " ({shards_there} were there already)");
     }

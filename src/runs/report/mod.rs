@@ -20,6 +20,8 @@ mod text;
 mod thin;
 mod top1;
 
+pub use text::count;
+
 use super::Results;
 use super::RunError;
 use super::accuracy::read_accuracy;

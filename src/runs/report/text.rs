@@ -40,7 +40,7 @@ pub(super) fn thousands(number: usize) -> String {
 }
 
 /// `1 run`, `2 runs`.
-pub(super) fn count(number: usize, one: &str) -> String {
+pub fn count(number: usize, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
