@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         };
         let Known { facts, fingerprint, price, .. } = &known[place];
         let folder = args.runs.join(&point.plan.name);
-        let mut errors = refusals(&resolved, index, facts.num_classes);
+        let (mut errors, seen) = sources(&resolved, index, facts.num_classes);
         match runs::refuse_other(&folder, &point.recipe) {
             Err(error) => errors.push(error.to_string()),
             Ok(()) => errors.extend(other_data(&folder, fingerprint.as_deref())),
@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
                 told.push(error);
             }
         }
-        runs.push(PlannedRun::of(&resolved, index, *facts, price, &args.runs)?);
+        runs.push(PlannedRun::of(&resolved, index, *facts, price, (&args.runs, seen))?);
     }
     let price = &known.first().expect("a recipe has a point").price;
     if args.json {
@@ -94,18 +94,21 @@ fn other_data(folder: &Path, fingerprint: Option<&str>) -> Option<String> {
     runs::refuse_other_data(folder, fingerprint?).err().map(|error| error.to_string())
 }
 
-/// What is wrong with the files that a point starts from, those that are there and that no earlier point has used alike.
-fn refusals(resolved: &Resolved, index: usize, num_classes: usize) -> Vec<String> {
+/// Looks at the files that a point starts from, those that are there and that no earlier point has used alike. Gives what is wrong,
+/// and how many epochs the pre-training goes on after.
+fn sources(resolved: &Resolved, index: usize, num_classes: usize) -> (Vec<String>, Option<usize>) {
     let plan = &resolved.points[index].plan;
     let resume = plan.pretrain.as_ref().and_then(|pretrain| pretrain.resume.as_ref());
     let resume = resume.filter(|path| path.exists()).map(|path| train::check_resume(path, plan));
+    let seen = resume.as_ref().and_then(|seen| seen.as_ref().ok()).copied();
     let jobs = plan.jobs();
     let there = |job: &&Job| matches!(&job.from, Some(Source::File(path)) if path.exists());
     let first = |job: &&Job| resolved.same_job_before(index, job).next().is_none();
     let sources = jobs.iter().filter(there).filter(first);
     let sources = sources.map(|job| train::check_source(job, plan, num_classes).map(drop));
-    let errors = resume.into_iter().chain(sources).filter_map(Result::err);
-    errors.map(|error| error.to_string()).collect()
+    let errors =
+        resume.map(|seen| seen.map(drop)).into_iter().chain(sources).filter_map(Result::err);
+    (errors.map(|error| error.to_string()).collect(), seen)
 }
 
 fn price(point: &ResolvedPoint, facts: Facts, measure: bool) -> Result<Price, CliError> {

@@ -96,13 +96,13 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
     ))
 }
 
-/// Fails, before anything is trained, where a pre-training cannot go on from the file at `path`.
-pub fn check_resume(path: &Path, plan: &Plan) -> Result<(), TrainError> {
+/// Fails, before anything is trained, where a pre-training cannot go on from the file at `path`. Gives how many epochs it has seen.
+pub fn check_resume(path: &Path, plan: &Plan) -> Result<usize, TrainError> {
     let opened = checkpoint::open(path)?;
-    going_on(&opened, plan)?;
+    let (_, seen) = going_on(&opened, plan)?;
     let zeros = zeros(plan, &Device::flex());
     load_module(zeros, &opened.file, path)?;
-    Ok(())
+    Ok(seen)
 }
 
 pub(super) fn zeros(plan: &Plan, device: &Device) -> Mae {

@@ -247,6 +247,8 @@ fn a_pre_training_goes_on_from_somebodys_epoch_with_its_optimizer() {
     let resume = |name: &str| format!("pretrain.resume={}", golden(name));
     for (name, runs) in [("torch-mae/checkpoint-2.pth", "pth"), ("torch-mae/checkpoint-2.pd", "pd")]
     {
+        let plan = bench.done(&["plan", "r.toml", "--runs", runs, "--set", &resume(name)]);
+        assert!(plan.contains("to do after epoch 3\n"), "{plan}");
         bench.done(&[
             "run",
             "r.toml",

@@ -64,6 +64,10 @@ pub(super) enum State {
     Begun {
         epochs: usize,
     },
+    /// Nothing is done, but somebody has done these epochs.
+    GoesOn {
+        epochs: usize,
+    },
     Done,
     /// The same job is an earlier point's, too; its run.
     Shared {
@@ -72,13 +76,13 @@ pub(super) enum State {
 }
 
 impl PlannedRun {
-    /// Plans a point of a recipe.
+    /// Plans a point of a recipe, whose folder is in `folder` and whose pre-training goes on after the epochs in `seen`, if any.
     pub(super) fn of(
         resolved: &Resolved,
         point: usize,
         facts: Facts,
         price: &Price,
-        folder: &Path,
+        (folder, seen): (&Path, Option<usize>),
     ) -> Result<Self, CliError> {
         let plan = &resolved.points[point].plan;
         let planned = |job: Job| {
@@ -90,7 +94,11 @@ impl PlannedRun {
             let same = same.map(|other| other.plan.name.as_str());
             planned(plan, &job, facts, price, (folder, same))
         };
-        let jobs = plan.jobs().into_iter().map(planned).collect::<Result<Vec<_>, _>>()?;
+        let mut jobs = plan.jobs().into_iter().map(planned).collect::<Result<Vec<_>, _>>()?;
+        let pretrain = jobs.iter_mut().find(|job| job.from.is_none() && job.state == State::ToDo);
+        if let (Some(job), Some(epochs)) = (pretrain, seen) {
+            job.state = State::GoesOn { epochs };
+        }
         let wall_s = wall_s(plan, &jobs);
         Ok(Self { jobs, wall_s })
     }
@@ -165,7 +173,7 @@ fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     let left = |job: &PlannedJob| match &job.state {
         State::Done | State::Shared { .. } => Some(0.0),
         State::ToDo => job.wall_s,
-        State::Begun { epochs } => {
+        State::Begun { epochs } | State::GoesOn { epochs } => {
             job.wall_s.map(|wall_s| wall_s * (1.0 - *epochs as f64 / job.epochs as f64))
         }
     };

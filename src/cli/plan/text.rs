@@ -111,6 +111,7 @@ fn state(state: &State, folder: &Path) -> String {
         State::ToDo => "to do".to_owned(),
         State::Begun { epochs: 1 } => "1 epoch done".to_owned(),
         State::Begun { epochs } => format!("{epochs} epochs done"),
+        State::GoesOn { epochs } => format!("to do after epoch {epochs}"),
         State::Done => "done".to_owned(),
         State::Shared { with } => {
             format!("the same as in {}: taken from there", folder.join(with).display())

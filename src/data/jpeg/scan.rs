@@ -184,7 +184,7 @@ impl Frame {
 }
 
 impl Tables {
-    /// Reads what is in a segment of tables.
+    /// Reads what is in a segment of tables. A second one in the place of a first is not plain: a file could have any number.
     fn read(&mut self, mut segment: &[u8]) -> Option<()> {
         while let [which, rest @ ..] = segment {
             let (counts, rest) = rest.split_first_chunk::<16>()?;
@@ -193,14 +193,19 @@ impl Tables {
             let codes = Codes::new(counts, symbols)?;
             let place = usize::from(which & 15);
             match which >> 4 {
-                0 => *self.dc.get_mut(place)? = Some(codes),
-                1 => *self.ac.get_mut(place)? = Some(AcCodes::new(codes)),
+                0 => fill(self.dc.get_mut(place)?, codes)?,
+                1 => fill(self.ac.get_mut(place)?, AcCodes::new(codes))?,
                 _ => return None,
             }
             segment = rest;
         }
         Some(())
     }
+}
+
+/// Fills what is empty.
+fn fill<T>(place: &mut Option<T>, value: T) -> Option<()> {
+    place.is_none().then(|| *place = Some(value))
 }
 
 /// The data up to the next marker, with zeros behind, and how many bits they have. A zero after 0xff is no part of them.
