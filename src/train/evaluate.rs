@@ -27,6 +27,19 @@ pub(super) struct Evaluation {
     pub stop: Stop,
 }
 
+/// Makes every validation image once, so that a bad file ends a run before its training, not after. Stops when the user asks.
+pub(super) fn look_through(plan: &Plan, data: &DataSet, stop: &Stop) -> Result<(), TrainError> {
+    let Some(val) = data.val.clone().filter(|val| !val.is_cheap()) else { return Ok(()) };
+    let loader = Loader::eval(val, EvalTransform::new(&plan.data), 64, plan.data.workers);
+    for batch in loader.epoch(1, 0) {
+        batch?;
+        if stop.requested() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Sums over images.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Counts {

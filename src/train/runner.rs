@@ -9,6 +9,7 @@ use super::TrainError;
 use super::Watch;
 use super::crew::Crew;
 use super::device;
+use super::evaluate;
 use super::faults;
 use super::fit::job_path;
 use super::imported;
@@ -38,6 +39,9 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
+
+/// Fewer images than this are read before anybody wonders what goes on.
+const WORTH_A_WORD: usize = 5_000;
 
 /// What the command line says about a run.
 #[derive(Debug, Clone)]
@@ -123,6 +127,18 @@ impl Runner<'_> {
             runs::refuse_other(&path, &point.recipe)?;
             runs::refuse_other_data(&path, &data.fingerprint)?
         };
+        if before.is_none() {
+            // An earlier point on the same data has looked, if it did not fail.
+            let looked = |other: &ResolvedPoint| {
+                other.plan.data == plan.data && failed.iter().all(|f| f.name != other.plan.name)
+            };
+            if !all.points[..index].iter().any(looked) {
+                self.look_through_validation(plan, &data, &jobs)?;
+            }
+            if self.stop.requested() {
+                return Ok(End::Interrupted);
+            }
+        }
         let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
         if before.is_none() && !done_before.is_empty() {
             // First, so that no job is there without the data's fingerprint.
@@ -169,6 +185,23 @@ impl Runner<'_> {
             folder.write_provenance(&provenance)?;
         }
         Ok(End::Done)
+    }
+
+    /// Fails where a validation image cannot be used, if one of the `jobs` needs it.
+    fn look_through_validation(
+        &self,
+        plan: &Plan,
+        data: &DataSet,
+        jobs: &[Job],
+    ) -> Result<(), TrainError> {
+        if jobs.iter().all(|job| job.stage == StageKind::Pretrain) {
+            return Ok(());
+        }
+        if data.facts.val_images >= WORTH_A_WORD {
+            let text = "reading all validation images once, so that a bad one is met now";
+            (self.observer)(Event::Notice { job: "data", text });
+        }
+        evaluate::look_through(plan, data, self.stop)
     }
 
     /// The folder of a point's run.

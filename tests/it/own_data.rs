@@ -52,6 +52,18 @@ fn a_comparison_knows_how_many_validation_images_a_run_had() {
 }
 
 #[test]
+fn a_bad_validation_picture_is_met_before_anything_is_trained() {
+    let bench = own();
+    fs::write(bench.path("own/val/owl/1.png"), "no picture").unwrap();
+    let error = bench.refused(&["run", "r.toml"], 2);
+    assert!(error.contains("1.png") && !bench.path("runs").exists(), "{error}");
+    let sweep = ["run", "r.toml", "--set", "sweep.seed=[0, 1]"];
+    assert!(bench.refused(&sweep, 2).contains("1.png") && !bench.path("runs").exists());
+    // A pre-training alone has no use for it.
+    bench.done(&["run", "r.toml", "--stage", "pretrain", "--set", "pretrain.epochs=3"]);
+}
+
+#[test]
 fn data_that_moved_is_the_same_data_and_other_data_is_refused() {
     let bench = own();
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
