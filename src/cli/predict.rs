@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             output::result(&text)?;
         }
     }
-    if args.json {
+    if args.json && !found.is_empty() {
         output::json(&json!({ "images": found }))?;
     }
     if unread.is_empty() { Ok(()) } else { Err(CliError::Usage(unread.join("\n"))) }
