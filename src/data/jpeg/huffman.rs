@@ -212,19 +212,26 @@ pub(super) struct Place {
     count: u32,
 }
 
+impl Place {
+    /// A place between bytes.
+    pub(super) fn at(byte: usize) -> Self {
+        Self { byte, bits: 0, count: 0 }
+    }
+
+    /// Bits read up to here.
+    pub(super) fn position(self) -> usize {
+        8 * self.byte - self.count as usize
+    }
+}
+
 /// Reads codes. The methods give `None` where the data are not as they should be.
 pub(super) struct Reader<'a> {
-    /// Without stuffed bytes, and with [`PADDING`] zeros behind.
+    /// Without stuffed bytes and markers, and with [`PADDING`] zeros behind.
     pub(super) data: &'a [u8],
     pub(super) place: Place,
 }
 
 impl Reader<'_> {
-    /// Bits read up to here.
-    pub(super) fn position(&self) -> usize {
-        8 * self.place.byte - self.place.count as usize
-    }
-
     /// Sees to 56 bits.
     #[inline(always)]
     fn fill(&mut self) -> Option<()> {

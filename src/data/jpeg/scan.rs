@@ -1,5 +1,5 @@
-//! The coefficients of a plain JPEG: one baseline scan of all colours, without restarts, and nothing wrong with it. What is not
-//! plain is the library's to decode, or to complain about.
+//! The coefficients of a plain JPEG: one baseline scan of all colours, and nothing wrong with it. What is not plain is the library's
+//! to decode, or to complain about.
 
 use std::ops::Range;
 
@@ -10,10 +10,12 @@ const MOST_BLOCKS: usize = 10;
 
 /// The coded data of a file, and how far they are read.
 pub(super) struct Scan {
-    /// Without stuffed bytes, and with [`PADDING`] zeros behind.
+    /// Without stuffed bytes and markers, and with [`PADDING`] zeros behind.
     data: Vec<u8>,
-    /// How many of them there are, without the padding.
-    bits: usize,
+    /// Where in them a restart ends what is before it, and where they end without the padding.
+    ends: Vec<usize>,
+    /// Units from one restart to the next; 0 without restarts.
+    interval: usize,
     tables: Tables,
     /// What a unit consists of.
     blocks: Vec<Block>,
@@ -25,6 +27,9 @@ pub(super) struct Scan {
     /// Of the next unit.
     column: usize,
     place: Place,
+    /// Restarts so far, and units since the last one.
+    restarts: usize,
+    units: usize,
     /// The last DC coefficient of each colour.
     last_dc: [i32; 4],
     sound: bool,
@@ -59,7 +64,7 @@ impl Scan {
     /// Finds the scan of a file; `None` if the file is not plain.
     pub(super) fn of(file: &[u8]) -> Option<Self> {
         let mut tables = Tables::default();
-        let mut frame = None;
+        let (mut frame, mut interval) = (None, 0);
         let mut at = 2;
         loop {
             let [0xff, marker, high, low] = *file.get(at..)?.first_chunk()? else { return None };
@@ -71,8 +76,10 @@ impl Scan {
                 0xc0 | 0xc1 if frame.is_none() => frame = Some(Frame::of(segment)?),
                 // DHT.
                 0xc4 => tables.read(segment)?,
+                // DRI.
+                0xdd => interval = usize::from(u16::from_be_bytes(segment.try_into().ok()?)),
                 // SOS.
-                0xda => return Self::new(&frame?, segment, tables, file.get(end..)?),
+                0xda => return Self::new(&frame?, segment, tables, interval, file.get(end..)?),
                 // DQT, APPn and COM.
                 0xdb | 0xe0..=0xef | 0xfe => {}
                 _ => return None,
@@ -80,7 +87,13 @@ impl Scan {
         }
     }
 
-    fn new(frame: &Frame, header: &[u8], tables: Tables, data: &[u8]) -> Option<Self> {
+    fn new(
+        frame: &Frame,
+        header: &[u8],
+        tables: Tables,
+        interval: usize,
+        data: &[u8],
+    ) -> Option<Self> {
         let [count, selectors @ .., 0, 63, 0] = header else { return None };
         let colours = &frame.colours;
         if usize::from(*count) != colours.len() || selectors.len() != 2 * colours.len() {
@@ -103,10 +116,11 @@ impl Scan {
             return None;
         }
         let columns = frame.width.div_ceil(unit_width);
-        let (data, bits) = unstuffed(data)?;
+        let (data, ends) = unstuffed(data, interval > 0)?;
         Some(Self {
             data,
-            bits,
+            ends,
+            interval,
             tables,
             blocks,
             unit_width,
@@ -114,6 +128,8 @@ impl Scan {
             kept: 0..columns,
             column: 0,
             place: Place::default(),
+            restarts: 0,
+            units: 0,
             last_dc: [0; 4],
             sound: true,
         })
@@ -138,7 +154,25 @@ impl Scan {
         if self.column == self.columns {
             self.column = 0;
         }
+        self.sound = self.sound && self.restart().is_some();
         self.sound = self.sound && self.blocks_of_unit(block.as_ref()).is_some();
+    }
+
+    /// Begins anew where the interval says so (ITU T.81, F.2.1.3.1).
+    fn restart(&mut self) -> Option<()> {
+        if self.interval > 0 && self.units == self.interval {
+            let end = self.ends[self.restarts];
+            let rest = end - self.place.position();
+            if rest >= 8 || self.restarts + 1 == self.ends.len() {
+                return None;
+            }
+            self.place = Place::at(end / 8);
+            self.restarts += 1;
+            self.units = 0;
+            self.last_dc = [0; 4];
+        }
+        self.units += 1;
+        Some(())
     }
 
     fn blocks_of_unit<'a>(
@@ -160,7 +194,7 @@ impl Scan {
             }
         }
         self.place = reader.place;
-        (reader.position() <= self.bits).then_some(())
+        (self.place.position() <= self.ends[self.restarts]).then_some(())
     }
 }
 
@@ -208,24 +242,32 @@ fn fill<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.is_none().then(|| *place = Some(value))
 }
 
-/// The data up to the next marker, with zeros behind, and how many bits they have. A zero after 0xff is no part of them.
-fn unstuffed(data: &[u8]) -> Option<(Vec<u8>, usize)> {
+/// The data up to a marker, or up to one that is no restart where there are `restarts`; with zeros behind, and the bits at which
+/// restarts end what is before them and the data end. A zero after 0xff is no part of them.
+fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut clean = Vec::with_capacity(data.len() + PADDING);
+    let mut ends = Vec::new();
     let mut rest = data;
     loop {
         let at = memchr::memchr(0xff, rest)?;
-        match rest.get(at + 1)? {
-            0 => clean.extend_from_slice(&rest[..=at]),
+        let marker = *rest.get(at + 1)?;
+        // The byte itself is data where it is stuffed.
+        clean.extend_from_slice(&rest[..at + usize::from(marker == 0)]);
+        match marker {
+            0 => {}
             // Fill bytes.
             0xff => return None,
-            _ => {
-                clean.extend_from_slice(&rest[..at]);
-                break;
+            0xd0..=0xd7 if restarts => {
+                if usize::from(marker & 7) != ends.len() % 8 {
+                    return None;
+                }
+                ends.push(8 * clean.len());
             }
+            _ => break,
         }
         rest = &rest[at + 2..];
     }
-    let bits = 8 * clean.len();
+    ends.push(8 * clean.len());
     clean.resize(clean.len() + PADDING, 0);
-    Some((clean, bits))
+    Some((clean, ends))
 }
