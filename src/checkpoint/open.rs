@@ -54,12 +54,14 @@ pub struct Opened {
 /// Fails where it is none of these, is not whole, or holds no Vision Transformer.
 pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
+    let first = first_bytes(&file)?;
+    refuse_stand_in(&file, &first)?;
     let meta = folder::meta_beside(&file)?;
     let none = "it holds no optimizer state".to_owned();
     let mut note = None;
     let (format, tensors, settings, optimizer) = if let Some(meta) = &meta {
         (Format::Mae, TensorFile::read(&file)?.tensors, own_settings(meta), Err(none))
-    } else if begins_like_pickle(&file)? {
+    } else if pickle::recognises(&first) {
         let read = pickle::read(&file).and_then(pickled::from_tree);
         let read = read.map_err(|problem| CheckpointError::damaged(&file, problem))?;
         note = read.note;
@@ -132,36 +134,35 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     Err(CheckpointError::not_one(path, problem))
 }
 
-fn begins_like_pickle(file: &Path) -> Result<bool, CheckpointError> {
+/// What tells the kind of a file.
+fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut first = Vec::new();
     let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));
     read.map_err(|e| CheckpointError::damaged(file, format!("cannot be read: {e}")))?;
-    match stand_in(&first) {
-        Some((problem, hint)) => Err(CheckpointError::NotACheckpoint {
-            path: file.to_owned(),
-            problem: problem.to_owned(),
-            hint: hint.to_owned(),
-        }),
-        None => Ok(pickle::recognises(&first)),
-    }
+    Ok(first)
 }
 
-/// What is often found in the place of weights, and what to do about it.
-fn stand_in(first: &[u8]) -> Option<(&'static str, &'static str)> {
+/// Fails for what is often found in the place of weights, and says what to do about it.
+fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     let first = first.trim_ascii_start().to_ascii_lowercase();
-    if first.starts_with(b"version https://git-lfs") {
-        Some((
+    let (problem, hint) = if first.starts_with(b"version https://git-lfs") {
+        (
             "a pointer of Git LFS stands here for the weights",
             "fetch them with `git lfs pull` where it was cloned, or download the file by itself",
-        ))
+        )
     } else if first.starts_with(b"<!doctype") || first.starts_with(b"<html") {
-        Some((
+        (
             "a web page, not a checkpoint",
             "download the file itself: on Hugging Face its address has /resolve/ where the page's has /blob/",
-        ))
+        )
     } else {
-        None
-    }
+        return Ok(());
+    };
+    Err(CheckpointError::NotACheckpoint {
+        path: file.to_owned(),
+        problem: problem.to_owned(),
+        hint: hint.to_owned(),
+    })
 }
 
 type Imported = (BTreeMap<String, HostTensor>, Settings);

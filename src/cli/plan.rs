@@ -18,6 +18,7 @@ use crate::recipe::Plan;
 use crate::recipe::Resolved;
 use crate::recipe::ResolvedPoint;
 use crate::recipe::Source;
+use crate::recipe::StageKind;
 use crate::runs;
 use crate::train;
 use job::PlannedRun;
@@ -98,12 +99,13 @@ fn other_data(folder: &Path, fingerprint: Option<&str>) -> Option<String> {
 /// and how many epochs the pre-training goes on after.
 fn sources(resolved: &Resolved, index: usize, num_classes: usize) -> (Vec<String>, Option<usize>) {
     let plan = &resolved.points[index].plan;
-    let resume = plan.pretrain.as_ref().and_then(|pretrain| pretrain.resume.as_ref());
+    let jobs = plan.jobs();
+    let first = |job: &&Job| resolved.same_job_before(index, job).next().is_none();
+    let pretrain = jobs.iter().filter(first).find(|job| job.stage == StageKind::Pretrain);
+    let resume = pretrain.and(plan.pretrain.as_ref()).and_then(|pretrain| pretrain.resume.as_ref());
     let resume = resume.filter(|path| path.exists()).map(|path| train::check_resume(path, plan));
     let seen = resume.as_ref().and_then(|seen| seen.as_ref().ok()).copied();
-    let jobs = plan.jobs();
     let there = |job: &&Job| matches!(&job.from, Some(Source::File(path)) if path.exists());
-    let first = |job: &&Job| resolved.same_job_before(index, job).next().is_none();
     let sources = jobs.iter().filter(there).filter(first);
     let sources = sources.map(|job| train::check_source(job, plan, num_classes).map(drop));
     let errors =

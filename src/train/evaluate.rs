@@ -11,6 +11,7 @@ use super::state::host;
 use crate::data::DataSet;
 use crate::data::EvalTransform;
 use crate::data::Loader;
+use crate::data::Split;
 use crate::data::TargetsSlice;
 use crate::model::EncoderDims;
 use crate::recipe::Plan;
@@ -27,9 +28,13 @@ pub(super) struct Evaluation {
     pub stop: Stop,
 }
 
-/// Makes every validation image once, so that a bad file ends a run before its training, not after. Stops when the user asks.
-pub(super) fn look_through(plan: &Plan, data: &DataSet, stop: &Stop) -> Result<(), TrainError> {
-    let Some(val) = data.val.clone().filter(|val| !val.is_cheap()) else { return Ok(()) };
+/// Makes every image of a validation split once, so that a bad file ends a run before its training, not after. Stops when the user
+/// asks.
+pub(super) fn look_through(
+    plan: &Plan,
+    val: Arc<dyn Split>,
+    stop: &Stop,
+) -> Result<(), TrainError> {
     let loader = Loader::eval(val, EvalTransform::new(&plan.data), 64, plan.data.workers);
     for batch in loader.epoch(1, 0) {
         batch?;

@@ -194,14 +194,15 @@ impl Runner<'_> {
         data: &DataSet,
         jobs: &[Job],
     ) -> Result<(), TrainError> {
-        if jobs.iter().all(|job| job.stage == StageKind::Pretrain) {
+        let needed = jobs.iter().any(|job| job.stage != StageKind::Pretrain);
+        let Some(val) = data.val.clone().filter(|val| needed && !val.is_cheap()) else {
             return Ok(());
-        }
+        };
         if data.facts.val_images >= WORTH_A_WORD {
             let text = "reading all validation images once, so that a bad one is met now";
             (self.observer)(Event::Notice { job: "data", text });
         }
-        evaluate::look_through(plan, data, self.stop)
+        evaluate::look_through(plan, val, self.stop)
     }
 
     /// The folder of a point's run.

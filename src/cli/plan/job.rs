@@ -92,13 +92,10 @@ impl PlannedRun {
             };
             let same = resolved.same_job_before(point, &job).find(own);
             let same = same.map(|other| other.plan.name.as_str());
-            planned(plan, &job, facts, price, (folder, same))
+            let seen = seen.filter(|_| job.stage == StageKind::Pretrain);
+            planned(plan, &job, facts, price, (folder, same, seen))
         };
-        let mut jobs = plan.jobs().into_iter().map(planned).collect::<Result<Vec<_>, _>>()?;
-        let pretrain = jobs.iter_mut().find(|job| job.from.is_none() && job.state == State::ToDo);
-        if let (Some(job), Some(epochs)) = (pretrain, seen) {
-            job.state = State::GoesOn { epochs };
-        }
+        let jobs = plan.jobs().into_iter().map(planned).collect::<Result<Vec<_>, _>>()?;
         let wall_s = wall_s(plan, &jobs);
         Ok(Self { jobs, wall_s })
     }
@@ -109,7 +106,7 @@ fn planned(
     job: &Job,
     facts: Facts,
     price: &Price,
-    (runs, same): (&Path, Option<&str>),
+    (runs, same, seen): (&Path, Option<&str>, Option<usize>),
 ) -> Result<PlannedJob, CliError> {
     let training = plan.training(job.stage).expect("a job's stage is part of the plan");
     let cost = plan.cost(job.stage, facts.num_classes).expect("a job's stage is part of the plan");
@@ -133,9 +130,10 @@ fn planned(
         from: job.from.as_ref().map(Source::to_string),
         dir: job.dir.clone(),
         after: job.is_after_pretraining().then(|| StageKind::Pretrain.to_string()),
-        state: match (state(&runs.join(&plan.name).join(&job.dir), training.epochs)?, same) {
-            (State::ToDo, Some(with)) => State::Shared { with: with.to_owned() },
-            (state, _) => state,
+        state: match (state(&runs.join(&plan.name).join(&job.dir), training.epochs)?, same, seen) {
+            (State::ToDo, Some(with), _) => State::Shared { with: with.to_owned() },
+            (State::ToDo, None, Some(epochs)) => State::GoesOn { epochs },
+            (state, ..) => state,
         },
         epochs: training.epochs,
         effective_batch_size: training.effective_batch_size,

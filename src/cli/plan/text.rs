@@ -9,6 +9,7 @@ use super::price::Price;
 use crate::recipe;
 use crate::recipe::Plan;
 use crate::recipe::Resolved;
+use crate::runs::count;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -109,8 +110,7 @@ fn giga(flops: f64) -> String {
 fn state(state: &State, folder: &Path) -> String {
     match state {
         State::ToDo => "to do".to_owned(),
-        State::Begun { epochs: 1 } => "1 epoch done".to_owned(),
-        State::Begun { epochs } => format!("{epochs} epochs done"),
+        State::Begun { epochs } => format!("{} done", count(*epochs, "epoch")),
         State::GoesOn { epochs } => format!("to do after epoch {epochs}"),
         State::Done => "done".to_owned(),
         State::Shared { with } => {
