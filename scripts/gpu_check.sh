@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks and measures a `mae` built with `--features cuda` on a machine with one NVIDIA GPU: the reference cases in fp32 and
 # bf16, ViT-B's training speed beside PyTorch, interrupted runs, the digits. It needs no Rust and no network. Progress goes
-# to stderr, a Markdown table to stdout. It ends at its deadline, under nine minutes; where no kernels are kept from an
-# earlier start, compiling and tuning them took all of that on an H100: raise DEADLINE, or start it again.
+# to stderr, a Markdown table to stdout. It ends at its deadline, under nine minutes. Untuned kernels come first; tuned ones last,
+# for they take many minutes where none are kept from an earlier start: raise DEADLINE, or start it again.
 #
 #   scripts/gpu_check.sh BINARY                    # or BINARY.xz, which is unpacked into a temporary folder
 #   PYTHON=venv/bin/python OUT=/tmp/checked scripts/gpu_check.sh target/release/mae

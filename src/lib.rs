@@ -11,7 +11,8 @@
 //! | [`durable`] | atomic write, fsync, lock | nothing |
 //! | [`figure`] | pictures in rows, with labels, as PNG | `durable` |
 //! | [`recipe`] | schema, layers, validation, sweep grid, the resolved `Plan` | nothing |
-//! | [`model`] | patch embedding, blocks, MAE, ViT; built from plain numbers | `random` |
+//! | [`ops`] | operations of our own, with their own backward | nothing |
+//! | [`model`] | patch embedding, blocks, MAE, ViT; built from plain numbers | `random`, `ops` |
 //! | [`optim`] | lr schedule, parameter groups, LARS, clipping | nothing |
 //! | [`data`] | formats, decoding, transforms, mixup, loader; batches on the host | `recipe`, `random`, `durable` |
 //! | [`checkpoint`] | save, resume, import | `model`, `durable` |
@@ -32,6 +33,7 @@ pub mod data;
 pub mod durable;
 pub mod figure;
 pub mod model;
+pub mod ops;
 pub mod optim;
 pub mod random;
 pub mod recipe;

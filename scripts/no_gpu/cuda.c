@@ -136,7 +136,7 @@ Result cuMemcpy2DAsync_v2(const struct Copy *copy, Handle stream) {
 Result cuTensorMapEncodeTiled(void) { return OK; }
 Result cuTensorMapEncodeIm2col(void) { return OK; }
 
-/* Kernels. With NO_GPU_LOG each is named when it is loaded. */
+/* Kernels. With NO_GPU_LOG each is named when it is loaded, and whether it rounds to TF32. */
 
 Result cuModuleLoadData(Handle *module, const char *ptx) {
     modules++;
@@ -144,7 +144,8 @@ Result cuModuleLoadData(Handle *module, const char *ptx) {
     if (getenv("NO_GPU_LOG")) {
         const char *entry = strstr(ptx, ".entry ");
         int length = entry ? (int)strcspn(entry += 7, "(\n") : 0;
-        fprintf(stderr, "[no GPU] %7.2f s %7zu bytes %.*s\n", now() - started, strlen(ptx), length, entry ? entry : "");
+        fprintf(stderr, "[no GPU] %7.2f s %7zu bytes %.*s%s\n", now() - started, strlen(ptx), length, entry ? entry : "",
+                strstr(ptx, "tf32") ? " TF32" : "");
     }
     return new_handle(module);
 }

@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let there = train::count_gpus(plan.runtime.device).max(1);
         plan.runtime.devices = plan.runtime.devices.min(there);
     }
-    let device = train::choose(&plan.runtime)?;
+    let device = train::choose(&plan.runtime.untuned())?;
     if opened.meta.is_none() && args.data.is_none() && plan.data.format == Format::Synthetic {
         return Err(CliError::Usage(format!(
             "{} does not say what it is measured on\nhint: give the data with --data RECIPE, or --set data.format=... \

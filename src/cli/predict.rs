@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let Ready { opened, meta, mut plan } =
         ready(&args.checkpoint, args.recipe.as_deref(), &args.set, Ask::Heads)?;
     plan.runtime.devices = 1;
-    let device = train::choose(&plan.runtime)?;
+    let device = train::choose(&plan.runtime.untuned())?;
     let classifier = Classifier::load(&opened, &plan, &device, 1)?;
     let name = |class: usize| match meta.class_names.get(class) {
         Some(name) => name.clone(),

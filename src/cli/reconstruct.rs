@@ -81,7 +81,7 @@ fn add_rows(groups: &mut [Vec<Row>], checkpoint: &Path, args: &Args) -> Result<b
     let mut ready = ready(checkpoint, args.recipe.as_deref(), &set, Ask::Decoder)?;
     ready.plan.runtime.devices = 1;
     let Ready { opened, plan, .. } = &ready;
-    let device = train::choose(&plan.runtime)?;
+    let device = train::choose(&plan.runtime.untuned())?;
     let autoencoder = Autoencoder::load(opened, plan, &device)?;
     let own = plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.mask_ratio);
     let ratios = if args.mask_ratio.is_empty() { vec![own] } else { args.mask_ratio.clone() };

@@ -70,6 +70,7 @@ impl Args {
                 PrecisionArg::Bf16 => Precision::Bf16,
             },
             verify_device: false,
+            autotune: false,
             schedule: Schedule::Auto,
             gradient_checkpointing: false,
             threads: Threads::Auto,

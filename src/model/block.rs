@@ -4,6 +4,7 @@ use super::EncoderDims;
 use super::Precision;
 use super::layers::LayerNorm;
 use super::layers::Linear;
+use crate::ops::product;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::tensor::Tensor;
@@ -42,10 +43,10 @@ impl Attention {
         let qkv = qkv.permute([2, 0, 3, 1, 4]); // [3, N, H, L, head]
         let part = |i: usize| qkv.clone().slice(i..=i).squeeze_dim::<4>(0);
         let q = part(0) * (head as f64).powf(-0.5);
-        let scores = self.precision.wide(q.matmul(part(1).transpose()));
+        let scores = self.precision.wide(product(q, part(1).transpose()));
         let scores = self.precision.narrow(activation::softmax(scores, 3));
-        let x = scores.matmul(part(2)).swap_dims(1, 2).reshape([n, l, d]);
-        self.proj.forward(x)
+        let x = product(scores, part(2));
+        self.proj.forward(x.swap_dims(1, 2).reshape([n, l, d]))
     }
 }
 

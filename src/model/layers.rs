@@ -33,19 +33,8 @@ impl Linear {
 
     /// Maps `[.., in]` to `[.., out]` in the numbers of products: for the product that follows.
     pub(super) fn forward_narrow<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
-        linear(x, self.weight.val(), self.bias.val(), self.precision)
+        self.precision.linear(x, self.weight.val(), self.bias.val())
     }
-}
-
-/// `y = x Wᵀ + b` in the numbers of products, of `x` `[.., in]` and `W` `[out, in]`.
-pub(super) fn linear<const R: usize>(
-    x: Tensor<R>,
-    weight: Tensor<2>,
-    bias: Tensor<1>,
-    precision: Precision,
-) -> Tensor<R> {
-    let weight = precision.narrow(weight).transpose();
-    module::linear(precision.narrow(x), weight, Some(precision.narrow(bias)))
 }
 
 /// Layer normalization over the last axis, with the biased variance, in fp32.

@@ -2,7 +2,6 @@
 
 use super::EncoderDims;
 use super::Precision;
-use super::layers::linear;
 use burn::module::Module;
 use burn::module::Param;
 use burn::tensor::Device;
@@ -79,7 +78,7 @@ impl PatchEmbed {
         let weight = self.proj.weight.val();
         let [d, c, p, q] = weight.dims();
         let weight = weight.reshape([d, c * p * q]);
-        self.precision.wide(linear(patches, weight, self.proj.bias.val(), self.precision))
+        self.precision.wide(self.precision.linear(patches, weight, self.proj.bias.val()))
     }
 }
 

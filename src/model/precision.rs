@@ -4,6 +4,7 @@
 //! products stays bf16; the residual stream, `LayerNorm`, softmax, GELU's inside and losses are fp32. Weights are fp32 and
 //! cast where they are used, so their gradients, the optimizer and everything that is saved are fp32, too.
 
+use crate::ops;
 use burn::tensor::FloatDType;
 use burn::tensor::Tensor;
 
@@ -23,6 +24,16 @@ impl Precision {
             Self::Fp32 => x,
             Self::Bf16 => x.cast(FloatDType::BF16),
         }
+    }
+
+    /// `x wᵀ + bias` as a product gives it, of any `x` `[.., in]` and `w` `[out, in]`.
+    pub(super) fn linear<const R: usize>(
+        self,
+        x: Tensor<R>,
+        weight: Tensor<2>,
+        bias: Tensor<1>,
+    ) -> Tensor<R> {
+        ops::linear(self.narrow(x), self.narrow(weight).transpose(), self.narrow(bias))
     }
 
     /// As everything but products takes it.

@@ -101,11 +101,21 @@ pub struct RuntimePlan {
     pub precision: Precision,
     /// Whether a GPU is held against the CPU before a run.
     pub verify_device: bool,
+    /// Whether a GPU tries several kernels for bf16 products, and keeps the fastest.
+    pub autotune: bool,
     /// What several devices do with several jobs.
     pub schedule: Schedule,
     /// Whether the backward pass recomputes the activations of the blocks.
     pub gradient_checkpointing: bool,
     pub threads: Threads,
+}
+
+impl RuntimePlan {
+    /// The same without tuning, for work that is done before tuning pays.
+    #[must_use]
+    pub fn untuned(&self) -> Self {
+        Self { autotune: false, ..self.clone() }
+    }
 }
 
 impl fmt::Display for Precision {

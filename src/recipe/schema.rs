@@ -147,6 +147,9 @@ pub struct Runtime {
     /// Whether a GPU must first agree with the CPU on a step of one block in each stage's batches; no part of a run's
     /// identity.
     pub verify_device: Option<bool>,
+    /// Whether a GPU tries several kernels for every shape of bf16 products and keeps the fastest: minutes before the first
+    /// step on a new kind of card. Without it, and for fp32, the shape decides; no part of a run's identity.
+    pub autotune: Option<bool>,
     /// What several devices do with the fine-tunings and probes of a run: train each together ("data-parallel"), or one
     /// each ("job-parallel", which "auto" takes where there are at least as many jobs as devices); no part of a run's
     /// identity.

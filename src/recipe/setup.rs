@@ -118,6 +118,7 @@ pub(super) fn runtime(runtime: &mut Runtime, cx: &Context<'_>) -> RuntimePlan {
         devices,
         precision: given(runtime.precision.as_ref()),
         verify_device: given(runtime.verify_device.as_ref()),
+        autotune: given(runtime.autotune.as_ref()),
         schedule: given(runtime.schedule.as_ref()),
         gradient_checkpointing: given(runtime.gradient_checkpointing.as_ref()),
         threads: threads(runtime.threads.as_ref()),

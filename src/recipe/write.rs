@@ -7,14 +7,15 @@ use serde_json::{Map, Value};
 use super::jobs::{Job, StageKind};
 use super::schema::Recipe;
 
-/// Keys that change how fast a run is, or what memory it takes, and nothing about what it computes (a schedule: but
-/// rounding).
-const NO_IDENTITY: [&str; 9] = [
+/// Keys that change how fast a run is, or what memory it takes, and nothing about what it computes (a schedule and tuned
+/// kernels: but rounding).
+const NO_IDENTITY: [&str; 10] = [
     "pretrain.published_batch_size",
     "finetune.published_batch_size",
     "linprobe.published_batch_size",
     "runtime.threads",
     "runtime.verify_device",
+    "runtime.autotune",
     "runtime.schedule",
     "runtime.gradient_checkpointing",
     "data.workers",

@@ -4,6 +4,7 @@ use super::Replicas;
 use super::TrainError;
 #[cfg(feature = "cuda")]
 use super::cuda_libraries;
+use crate::ops;
 use crate::recipe::DeviceKind;
 use crate::recipe::Precision;
 use crate::recipe::RuntimePlan;
@@ -163,8 +164,9 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<Found>, St
 /// Gives the devices that a recipe's `[runtime]` asks for.
 ///
 /// `auto` takes CUDA, then Vulkan, then wgpu, each only on real hardware, then the CPU. What is asked for by name and is
-/// not there is refused, never silently replaced.
+/// not there is refused, never silently replaced. From here on products are tuned, or not, as `runtime` says.
 pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
+    ops::autotune(runtime.autotune);
     let mut notes = Vec::new();
     let (backend, found) = match named(runtime.device) {
         Some(backend) => {
@@ -186,6 +188,13 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
         (_, n) => format!("{}: {n} x {}", backend.word(), first.name),
     };
     refuse_precision(runtime, &first.device, &name)?;
+    if backend != Backend::Cpu && runtime.precision == Precision::Bf16 && runtime.autotune {
+        notes.push(
+            "bf16 products are tuned, which takes minutes before the first step where no earlier start on such a card did \
+             it; runtime.autotune = false starts at once"
+                .to_owned(),
+        );
+    }
     let threads = match (backend, runtime.threads) {
         (Backend::Cpu, Threads::Count(threads)) => threads,
         (Backend::Cpu, Threads::Auto) => thread::available_parallelism().map_or(1, usize::from),

@@ -111,10 +111,10 @@ impl Runner<'_> {
         faults::forget();
         let device = device::choose(&plan.runtime)?;
         let data = data::open(&plan.data, labels(plan))?;
-        self_check::check_stages(&device, plan, data.facts.num_classes, crew)?;
         for note in &device.notes {
             (self.observer)(Event::Notice { job: "device", text: note });
         }
+        self_check::check_stages(&device, plan, data.facts.num_classes, crew)?;
         if let Some(note) = &data.note {
             (self.observer)(Event::Notice { job: "data", text: note });
         }

@@ -5,9 +5,55 @@
 use super::program::Bench;
 use super::program::TINY;
 use super::program::losses;
+use burn::tensor::Device;
+use burn::tensor::DeviceType;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
 
 /// Largest difference of a loss from the CPU's, as a share.
 const CLOSE: f64 = 1e-4;
+
+/// `x y` and the gradients of its sum of squares, `y` given as its transpose if `turned`.
+fn product_on(device: &Device, x: [usize; 4], y: [usize; 4], turned: bool) -> Vec<Vec<f32>> {
+    let device = device.clone().autodiff();
+    let leaf = |shape: [usize; 4], factor: usize| {
+        let count = shape.iter().product::<usize>();
+        let values = (0..count).map(|i| (i * factor % 101) as f32 / 50.0 - 1.0).collect();
+        Tensor::<4>::from_data(TensorData::new::<f32, _>(values, shape), &device).require_grad()
+    };
+    let (x, y) = (leaf(x, 7919), leaf(y, 104_729));
+    let z = mae::ops::product(x.clone(), if turned { y.clone().transpose() } else { y.clone() });
+    let grads = z.clone().square().sum().backward();
+    let vector = |data: TensorData| data.try_to_vec::<f32>().expect("a product is fp32");
+    let mut all = vec![vector(z.into_data())];
+    all.extend([x, y].iter().map(|leaf| {
+        let grad = leaf.grad(&grads).expect("both factors have a gradient");
+        vector(grad.into_data())
+    }));
+    all
+}
+
+#[test]
+fn products_of_any_shape_and_their_gradients_are_the_cpus() {
+    let adapters = Device::enumerate(DeviceType::Wgpu);
+    let gpu = adapters.first().expect("a graphics driver");
+    for (x, y, turned) in [
+        ([1, 1, 5, 7], [1, 1, 7, 3], false),
+        ([1, 1, 1, 192], [1, 1, 192, 10], false),
+        ([2, 3, 50, 64], [2, 3, 50, 64], true),
+        ([1, 2, 197, 33], [1, 2, 33, 197], false),
+        ([1, 1, 394, 48], [1, 1, 144, 48], true),
+    ] {
+        let expected = product_on(&Device::flex(), x, y, turned);
+        let got = product_on(gpu, x, y, turned);
+        for (expected, got) in expected.iter().zip(&got) {
+            assert_eq!(expected.len(), got.len());
+            let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            let distance = expected.iter().zip(got).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(distance <= 1e-5 * largest, "{x:?} {y:?} {turned}: {distance} of {largest}");
+        }
+    }
+}
 
 #[test]
 fn reference_cases_are_within_their_tolerance_on_wgpu() {

@@ -6,22 +6,34 @@ use std::fs;
 use std::path::Path;
 
 /// Each module, and those it may use (itself always), lowest first.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("random", &[]),
     ("durable", &[]),
     ("figure", &["durable"]),
     ("recipe", &[]),
-    ("model", &["random"]),
+    ("ops", &[]),
+    ("model", &["random", "ops"]),
     ("optim", &[]),
     ("data", &["recipe", "random", "durable"]),
     ("checkpoint", &["model", "durable"]),
     ("runs", &["recipe", "durable"]),
     (
         "train",
-        &["random", "durable", "figure", "recipe", "model", "optim", "data", "checkpoint", "runs"],
+        &[
+            "random",
+            "durable",
+            "figure",
+            "ops",
+            "recipe",
+            "model",
+            "optim",
+            "data",
+            "checkpoint",
+            "runs",
+        ],
     ),
     ("verify", &["random", "recipe", "model", "optim", "data", "checkpoint", "train"]),
-    ("bench", &["recipe", "data", "train"]),
+    ("bench", &["ops", "recipe", "data", "train"]),
     (
         "cli",
         &[
