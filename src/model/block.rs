@@ -4,15 +4,10 @@ use super::EncoderDims;
 use super::Precision;
 use super::layers::LayerNorm;
 use super::layers::Linear;
-use crate::ops::product;
+use crate::ops;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::tensor::Tensor;
-use burn::tensor::activation;
-use std::f64::consts::SQRT_2;
-
-/// 1 / √(2π).
-const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
 
 /// Multi-head self-attention with one fused `qkv` projection.
 #[derive(Module, Debug)]
@@ -21,8 +16,6 @@ pub struct Attention {
     pub proj: Linear,
     #[module(skip)]
     num_heads: usize,
-    #[module(skip)]
-    precision: Precision,
 }
 
 impl Attention {
@@ -31,7 +24,6 @@ impl Attention {
             qkv: Linear::zeros(width, 3 * width, precision, device),
             proj: Linear::zeros(width, width, precision, device),
             num_heads,
-            precision,
         }
     }
 
@@ -43,9 +35,8 @@ impl Attention {
         let qkv = qkv.permute([2, 0, 3, 1, 4]); // [3, N, H, L, head]
         let part = |i: usize| qkv.clone().slice(i..=i).squeeze_dim::<4>(0);
         let q = part(0) * (head as f64).powf(-0.5);
-        let scores = self.precision.wide(product(q, part(1).transpose()));
-        let scores = self.precision.narrow(activation::softmax(scores, 3));
-        let x = product(scores, part(2));
+        let scores = ops::softmax(ops::product(q, part(1).transpose()));
+        let x = ops::product(scores, part(2));
         self.proj.forward(x.swap_dims(1, 2).reshape([n, l, d]))
     }
 }
@@ -55,13 +46,11 @@ impl Attention {
 pub struct Mlp {
     pub fc1: Linear,
     pub fc2: Linear,
-    #[module(skip)]
-    precision: Precision,
 }
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(gelu(self.fc1.forward_narrow(x), self.precision))
+        self.fc2.forward(ops::gelu(self.fc1.forward_narrow(x)))
     }
 }
 
@@ -91,7 +80,6 @@ impl Block {
             mlp: Mlp {
                 fc1: Linear::zeros(width, mlp_dim, precision, device),
                 fc2: Linear::zeros(mlp_dim, width, precision, device),
-                precision,
             },
         }
     }
@@ -115,37 +103,6 @@ impl Block {
 pub fn drop_path_rates(drop_path: f64, depth: usize) -> Vec<f64> {
     let last = depth.saturating_sub(1).max(1) as f64;
     (0..depth).map(|i| drop_path * i as f64 / last).collect()
-}
-
-/// GELU by the error function, as officially, in the numbers of the product before it and after it.
-///
-/// On the CPU it is Burn's own, with the exact derivative. On GPUs Burn's derivative is that of the tanh approximation,
-/// 5e-4 away from the official gradients; there, and for bf16, the function and its derivative are composed in fp32.
-fn gelu(x: Tensor<3>, precision: Precision) -> Tensor<3> {
-    if precision == Precision::Fp32 && x.device() == Device::flex() {
-        return activation::gelu(x);
-    }
-    let x = precision.wide(x);
-    if !x.device().is_autodiff() {
-        return precision.narrow(gelu_composed(x));
-    }
-    // Only the slope is kept for the backward pass, where the plain composition would keep three tensors:
-    // y = x s + (gelu(x) - x s), in which s and the bracket are constants to autodiff.
-    let still = x.clone().detach();
-    let half = normal_below(still.clone());
-    let density = (still.clone().square() * -0.5).exp() * FRAC_1_SQRT_2PI;
-    let slope = half.clone() + still.clone() * density;
-    let rest = still.clone() * half - still * slope.clone();
-    precision.narrow(x * slope + rest)
-}
-
-fn gelu_composed(x: Tensor<3>) -> Tensor<3> {
-    x.clone() * normal_below(x)
-}
-
-/// The share of a normal distribution that lies below `x`.
-fn normal_below(x: Tensor<3>) -> Tensor<3> {
-    ((x / SQRT_2).erf() + 1.0) * 0.5
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The two layers everything is made of, with the official layout: weights `[out, in]`.
 
 use super::Precision;
+use crate::ops;
 use burn::module::Module;
 use burn::module::Param;
 use burn::tensor::Device;
 use burn::tensor::Tensor;
-use burn::tensor::module;
 
 /// `y = x Wᵀ + b`, the weight stored `[out, in]` as PyTorch stores it.
 #[derive(Module, Debug)]
@@ -58,6 +58,6 @@ impl LayerNorm {
 
     /// Normalizes each row of `[.., D]`.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
-        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), self.eps)
+        ops::layer_norm(x, self.weight.val(), self.bias.val(), self.eps)
     }
 }

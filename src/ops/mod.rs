@@ -1,11 +1,92 @@
-//! Operations of our own, with their own backward pass, beside the plain composition that they equal.
+//! Operations of our own, with their own backward pass, each beside the plain composition that it equals.
 //!
-//! On GPUs alone: the CPU computes the plain composition.
+//! They are for GPUs, and for bf16: fp32 on the CPU is Burn's own composition.
 
 #[cfg(feature = "gpu")]
 mod cube;
+mod gelu;
+mod layer_norm;
 mod product;
+mod softmax;
 
+pub use gelu::gelu;
+pub use layer_norm::layer_norm;
 pub use product::autotune;
 pub use product::linear;
 pub use product::product;
+pub use softmax::softmax;
+
+use burn::backend::Backend;
+use burn::backend::TensorMetadata;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::DType;
+use burn::tensor::Device;
+use burn::tensor::FloatDType;
+use burn::tensor::Tensor;
+
+fn is_cpu_fp32<const R: usize>(x: &Tensor<R>) -> bool {
+    x.dtype() == DType::F32 && x.device() == Device::flex()
+}
+
+fn wide<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    if x.dtype() == DType::F32 { x } else { B::float_cast(x, FloatDType::F32) }
+}
+
+fn narrow_as<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    if dtype == DType::F32 { x } else { B::float_cast(x, dtype.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gelu;
+    use super::layer_norm;
+    use super::softmax;
+    use burn::tensor::Device;
+    use burn::tensor::Tensor;
+    use burn::tensor::TensorData;
+    use burn::tensor::activation;
+    use burn::tensor::module;
+
+    fn leaf<const R: usize>(shape: [usize; R], factor: usize) -> Tensor<R> {
+        let count = shape.iter().product::<usize>();
+        let values = (0..count).map(|i| (i * factor % 101) as f32 / 20.0 - 2.5).collect();
+        let data = TensorData::new::<f32, _>(values, shape);
+        Tensor::from_data(data, &Device::flex().autodiff()).require_grad()
+    }
+
+    /// `f` of leaves of those shapes, and the gradients of a weighted sum of it.
+    fn results(f: impl Fn(Tensor<3>, [Tensor<1>; 2]) -> Tensor<3>) -> Vec<Vec<f32>> {
+        let (x, gamma, beta) = (leaf([2, 3, 7], 7919), leaf([7], 31), leaf([7], 57));
+        let y = f(x.clone(), [gamma.clone(), beta.clone()]);
+        let grads = (y.clone() * leaf([2, 3, 7], 613).detach()).sum().backward();
+        let of_vectors = [gamma, beta].map(|leaf| leaf.grad(&grads).map(Tensor::into_data));
+        let all = [Some(y.into_data()), x.grad(&grads).map(Tensor::into_data)];
+        let all = all.into_iter().chain(of_vectors).flatten();
+        all.map(|data| data.try_to_vec().expect("fp32")).collect()
+    }
+
+    fn same(own: &[Vec<f32>], plain: &[Vec<f32>], gradients: usize) {
+        assert_eq!((own.len(), plain.len()), (1 + gradients, 1 + gradients));
+        for (own, plain) in own.iter().flatten().zip(plain.iter().flatten()) {
+            assert!((own - plain).abs() <= 2e-6 * plain.abs().max(1.0), "{own}, composed {plain}");
+        }
+    }
+
+    #[test]
+    fn softmax_is_its_composition_and_so_is_its_gradient() {
+        let plain = results(|x, _| activation::softmax(x, 2));
+        same(&results(|x, _| softmax::own(x)), &plain, 1);
+    }
+
+    #[test]
+    fn gelu_is_burns_and_so_is_its_gradient() {
+        let plain = results(|x, _| activation::gelu(x));
+        same(&results(|x, _| gelu::own(x)), &plain, 1);
+    }
+
+    #[test]
+    fn layer_norm_is_its_composition_and_so_are_its_gradients() {
+        let plain = results(|x, [g, b]| module::layer_norm(x, g, Some(b), 1e-6));
+        same(&results(|x, [g, b]| layer_norm::own(x, g, b, 1e-6)), &plain, 3);
+    }
+}

@@ -1,0 +1,121 @@
+//! Layer normalization, which keeps for the backward pass what it was given, in place of two tensors of that shape.
+
+use super::is_cpu_fp32;
+use burn::backend::Autodiff;
+use burn::backend::Backend;
+use burn::backend::Dispatch;
+use burn::backend::TensorMetadata;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::Backward;
+use burn::backend::autodiff::ops::Ops;
+use burn::backend::autodiff::ops::OpsKind;
+use burn::backend::backend_extension;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
+use burn::tensor::Tensor;
+use burn::tensor::module;
+
+/// `x` `[.., D]`, each row with mean 0 and (biased) variance 1, times `gamma` `[D]`, plus `beta` `[D]`; all fp32.
+pub fn layer_norm<const R: usize>(
+    x: Tensor<R>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    eps: f64,
+) -> Tensor<R> {
+    if is_cpu_fp32(&x) {
+        return module::layer_norm(x, gamma, Some(beta), eps);
+    }
+    own(x, gamma, beta, eps)
+}
+
+pub(super) fn own<const R: usize>(
+    x: Tensor<R>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    eps: f64,
+) -> Tensor<R> {
+    let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as LayerNorm>::normalized_rows(x, gamma, beta, eps))
+}
+
+/// Backends with the normalization.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
+pub(super) trait LayerNorm: Backend {
+    /// The normalization over the last axis.
+    #[fusion(default)]
+    fn normalized_rows(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        Self::layer_norm(x, gamma, Some(beta), eps)
+    }
+}
+
+impl LayerNorm for burn::backend::Flex {}
+#[cfg(feature = "gpu")]
+impl LayerNorm for burn_cubecl::CubeBackend {}
+
+impl<B: LayerNorm, C: CheckpointStrategy> LayerNorm for Autodiff<B, C> {
+    fn normalized_rows(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        let parents = [x.node(), gamma.node(), beta.node()];
+        let (x, gamma, beta) = (x.into_primitive(), gamma.into_primitive(), beta.into_primitive());
+        let y = B::normalized_rows(x.clone(), gamma.clone(), beta, eps);
+        match Rows.prepare::<C>(parents).compute_bound().stateful() {
+            OpsKind::Tracked(step) => step.finish((x, gamma, eps), y),
+            OpsKind::UnTracked(step) => step.finish(y),
+        }
+    }
+}
+
+/// The backward pass, of `n` the normalized rows and `g = γ ∂y`: `∂x = (g - mean g - n mean(g n)) / σ`, `∂γ = Σ n ∂y`,
+/// `∂β = Σ ∂y`.
+#[derive(Debug)]
+struct Rows;
+
+impl<B: LayerNorm> Backward<B, 3> for Rows {
+    type State = (FloatTensor<B>, FloatTensor<B>, f64);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [to_x, to_gamma, to_beta] = ops.parents;
+        let (x, gamma, eps) = ops.state;
+        let grad = grads.consume::<B>(&ops.node);
+        let last = x.rank() - 1;
+        let mean = |x: FloatTensor<B>| B::float_mean_dim(x, last);
+        let centred = B::float_sub(x.clone(), mean(x));
+        let variance = mean(B::float_mul(centred.clone(), centred.clone()));
+        let sigma = B::float_sqrt(B::float_add_scalar(variance, eps.into()));
+        let n = B::float_div(centred, sigma.clone());
+        if let Some(node) = to_x {
+            let mut row = vec![1; last];
+            row.push(gamma.shape()[0]);
+            let g = B::float_mul(grad.clone(), B::float_reshape(gamma, Shape::from(row)));
+            let along = B::float_mul(n.clone(), mean(B::float_mul(g.clone(), n.clone())));
+            let across = B::float_sub(B::float_sub(g.clone(), mean(g)), along);
+            grads.register::<B>(node.id, B::float_div(across, sigma));
+        }
+        if let Some(node) = to_gamma {
+            grads.register::<B>(node.id, sum_of_rows::<B>(B::float_mul(grad.clone(), n)));
+        }
+        if let Some(node) = to_beta {
+            grads.register::<B>(node.id, sum_of_rows::<B>(grad));
+        }
+    }
+}
+
+/// The sum over all axes of `[.., D]` but the last.
+fn sum_of_rows<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let width = shape[shape.num_dims() - 1];
+    let rows = shape.num_elements() / width;
+    let x = B::float_reshape(x, Shape::from([rows, width]));
+    B::float_reshape(B::float_sum_dim(x, 0), Shape::from([width]))
+}
