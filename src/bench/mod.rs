@@ -47,6 +47,8 @@ pub struct TrainBench {
     pub devices: usize,
     pub threads: usize,
     pub gradient_checkpointing: bool,
+    /// As the recipe has it: whether bf16 products were tuned, if a GPU computed them.
+    pub autotune: bool,
     pub effective_batch_size: usize,
     pub images_per_s: f64,
     /// Median over the updates that counted; on a GPU, which works behind the loop, their mean.
@@ -88,6 +90,9 @@ pub fn bench_train(
     let mut plan = point.plan.clone();
     repeat_epochs(&mut plan);
     let device = train::choose(&plan.runtime)?;
+    for note in &device.notes {
+        tracing::info!("{note}");
+    }
     let (training, data) = measured(&plan, stage)?;
     let classes = data.facts.num_classes;
     let flops = plan.cost(stage, classes).map_or(0.0, |cost| cost.train_flops_per_image);
@@ -127,6 +132,7 @@ pub fn bench_train(
         devices: device.devices.len(),
         threads: device.threads,
         gradient_checkpointing: plan.runtime.gradient_checkpointing,
+        autotune: plan.runtime.autotune,
         effective_batch_size,
         images_per_s,
         ms_per_step: 1e3

@@ -1,4 +1,4 @@
-//! The peak that a step is held against: a large matrix product on the same device.
+//! The peak that a step is held against: a large matrix product on the same device, by the kernel that a step takes.
 
 use crate::ops;
 use crate::recipe::Precision;

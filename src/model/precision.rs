@@ -1,7 +1,8 @@
 //! In which numbers a network computes: decided here, for every layer.
 //!
 //! With bf16 it is PyTorch's autocast: matrix products take and give bf16 (and sum in fp32), and what lies between two
-//! products stays bf16; the residual stream, `LayerNorm`, softmax, GELU's inside and losses are fp32. Weights are fp32 and
+//! products stays bf16; the residual stream, `LayerNorm`, softmax, GELU's inside and losses are fp32 (the backward pass of
+//! softmax starts from its bf16 result, where autocast keeps it in fp32, too). Weights are fp32 and
 //! cast where they are used, so their gradients, the optimizer and everything that is saved are fp32, too.
 
 use crate::ops;

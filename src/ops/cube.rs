@@ -19,9 +19,6 @@ use burn::tensor::Tensor;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::matmul::init_matmul_output;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::client::Client;
-use cubecl::prelude::Scalar;
-use cubecl::tf32;
 use cubek::matmul::definition::MatmulElems;
 use cubek::matmul::definition::MatmulGlobalElems;
 use cubek::matmul::definition::MatmulSetupError;
@@ -33,6 +30,8 @@ use cubek::std::InputBinding;
 
 /// `a b`, as [`super::product`] has it, of tensors on a GPU.
 pub(super) fn on_gpu<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
+    assert_eq!(a.dtype(), b.dtype(), "both factors are of the same numbers");
+    assert_eq!(a.dims()[..R - 2], b.dims()[..R - 2], "factors agree in all axes but the last two");
     let y = <Dispatch as Product>::product(a.into_dispatch(), b.into_dispatch());
     Tensor::from_dispatch(y)
 }
@@ -55,29 +54,31 @@ fn shape_of(lhs: &Shape, rhs: &Shape) -> Shape {
 impl Product for CubeBackend {
     fn product(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
         let out = init_matmul_output(&lhs, &rhs, lhs.dtype);
-        for kernel in kernels(&out.client, lhs.dtype) {
+        let mut refused = Vec::new();
+        for kernel in kernels(lhs.dtype) {
             match launch(&kernel, lhs.clone(), rhs.clone(), &out) {
                 Ok(()) => return out,
-                Err(error) => tracing::debug!("{kernel}: {error:?}"),
+                Err(error) => refused.push(format!("{kernel}: {error:?}")),
             }
         }
+        let (lhs, rhs) = (lhs.meta.shape(), rhs.meta.shape());
         panic!(
-            "no kernel for a matrix product of {:?} and {:?}",
-            lhs.meta.shape(),
-            rhs.meta.shape()
+            "no kernel multiplies {lhs:?} and {rhs:?} in {:?}: {}",
+            out.dtype,
+            refused.join("; ")
         );
     }
 }
 
-/// Kernels, best first: tensor cores, where they take factors of that kind as they are; the units for fp32; and one for any
-/// matrices on any card.
-fn kernels(client: &Client, factors: DType) -> impl Iterator<Item = Strategy> + use<> {
-    let rounds =
-        factors == DType::F32 && client.properties().supports_type(tf32::elem_type_native());
+/// Kernels, best first: tensor cores, but for fp32, which they round to TF32; the units for fp32; and one for any matrices.
+///
+/// One that does not fit the shapes or the card says so when it is launched, and the next one is tried. What a driver refuses
+/// later ends the run, as everywhere.
+fn kernels(factors: DType) -> impl Iterator<Item = Strategy> {
     let tensor_cores = multi_level::Strategy::SimpleCyclicCmma(BlueprintStrategy::default());
     let units = multi_level::Strategy::SimpleUnit(BlueprintStrategy::default());
-    let kernels =
-        [(!rounds).then_some(tensor_cores), Some(units), Some(multi_level::Strategy::Naive)];
+    let tensor_cores = (factors != DType::F32).then_some(tensor_cores);
+    let kernels = [tensor_cores, Some(units), Some(multi_level::Strategy::Naive)];
     kernels.into_iter().flatten().map(Strategy::from)
 }
 

@@ -1,4 +1,4 @@
-//! GELU by the error function, which keeps for the backward pass what it was given, and nothing in fp32.
+//! GELU by the error function, which keeps for the backward pass what it was given, and nothing else.
 //!
 //! On GPUs Burn's own derivative is that of the tanh approximation, 5e-4 away from the official gradients.
 

@@ -68,10 +68,12 @@ impl<B: LayerNorm, C: CheckpointStrategy> LayerNorm for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let parents = [x.node(), gamma.node(), beta.node()];
         let (x, gamma, beta) = (x.into_primitive(), gamma.into_primitive(), beta.into_primitive());
-        let y = B::normalized_rows(x.clone(), gamma.clone(), beta, eps);
         match Rows.prepare::<C>(parents).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish((x, gamma, eps), y),
-            OpsKind::UnTracked(step) => step.finish(y),
+            OpsKind::Tracked(step) => {
+                let y = B::normalized_rows(x.clone(), gamma.clone(), beta, eps);
+                step.finish((x, gamma, eps), y)
+            }
+            OpsKind::UnTracked(step) => step.finish(B::normalized_rows(x, gamma, beta, eps)),
         }
     }
 }

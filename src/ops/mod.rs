@@ -1,6 +1,6 @@
 //! Operations of our own, with their own backward pass, each beside the plain composition that it equals.
 //!
-//! They are for GPUs, and for bf16: fp32 on the CPU is Burn's own composition.
+//! They are for GPUs, and softmax and GELU for bf16 on the CPU, too: all else on the CPU is Burn's own composition.
 
 #[cfg(feature = "gpu")]
 mod cube;

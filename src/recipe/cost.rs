@@ -31,7 +31,7 @@ pub struct Memory {
     pub gradients: f64,
     /// AdamW's two moments or LARS's one, fp32.
     pub optimizer: f64,
-    /// What the blocks keep for the backward pass of a micro-batch.
+    /// What the blocks keep for the backward pass of a micro-batch, and one block's values while it is computed.
     pub activations: f64,
 }
 
@@ -47,8 +47,8 @@ struct Trained {
     params: u64,
     /// Forward FLOPs of one image of the part that the backward pass goes through.
     flops: f64,
-    /// Values kept for the backward pass of one image.
-    kept: f64,
+    /// Bytes of one image's activations, as [`Memory`] has them.
+    activations: f64,
     /// Values of the optimizer for each trained parameter.
     moments: f64,
 }
@@ -75,17 +75,12 @@ struct Stack {
 impl Plan {
     /// Gives the cost of a stage; nothing where the recipe does not have the stage.
     ///
-    /// Activations are in the run's precision (with bf16 about half of them are fp32): those of all
-    /// trained blocks, or with `gradient_checkpointing` the inputs of all blocks and the values of
-    /// one. An attention that keeps no maps, or a batch that is computed in shards, takes less.
+    /// Activations are those of all trained blocks, or with `gradient_checkpointing` the inputs of
+    /// all blocks and what one keeps; and one block's values in fp32: as on a GPU. On the CPU fp32 keeps
+    /// about a quarter more, but of the shards that are computed at a time alone.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
         let dims = Dims::of(&self.model, &self.data);
         let batch = self.training(stage)?.batch_size as f64;
-        let value = match self.runtime.precision {
-            Precision::Fp32 => 4.0,
-            // The residual stream, LayerNorm's inputs, softmax's maps and GELU's slopes stay fp32.
-            Precision::Bf16 => 3.0,
-        };
         let (params, flops) = match stage {
             StageKind::Pretrain => (dims.mae_params(), dims.mae_flops(self.mask_ratio())),
             StageKind::Finetune | StageKind::Linprobe => {
@@ -103,22 +98,24 @@ impl Plan {
                 params: 4.0 * params as f64,
                 gradients: trained_params,
                 optimizer: trained.moments * trained_params,
-                activations: value * batch * trained.kept,
+                activations: batch * trained.activations,
             },
         })
     }
 
     fn trained(&self, stage: StageKind, dims: &Dims<'_>, num_classes: usize) -> Trained {
-        let recomputes = self.recomputes(stage);
+        let activations = |stacks: &[Stack]| {
+            dims.activations(stacks, self.recomputes(stage), self.runtime.precision)
+        };
         let head = dims.head_params(num_classes);
         let patches = dims.patches();
         match (stage, &self.finetune) {
             (StageKind::Pretrain, _) => {
                 let seen = dims.len_keep(self.mask_ratio());
                 let stacks = [dims.encoder_stack(seen), dims.decoder_stack()];
-                let kept = dims.kept(&stacks, recomputes);
                 let flops = dims.mae_flops(self.mask_ratio());
-                Trained { params: dims.mae_params(), flops, kept, moments: 2.0 }
+                let activations = activations(&stacks);
+                Trained { params: dims.mae_params(), flops, activations, moments: 2.0 }
             }
             (StageKind::Finetune, Some(plan)) if plan.trained_blocks < self.model.depth => {
                 let width = self.model.embed_dim;
@@ -127,20 +124,19 @@ impl Plan {
                 let params = depth as u64 * block(width, dims.hidden(width)) + norm(width) + head;
                 let flops = depth as f64 * dims.block_flops(patches + 1, width)
                     + product(1, width, num_classes);
-                let kept = dims.kept(&[blocks], recomputes);
-                Trained { params, flops, kept, moments: 2.0 }
+                Trained { params, flops, activations: activations(&[blocks]), moments: 2.0 }
             }
             (StageKind::Finetune, _) => Trained {
                 params: dims.classifier_params(num_classes),
                 flops: dims.classifier_flops(num_classes),
-                kept: dims.kept(&[dims.encoder_stack(patches)], recomputes),
+                activations: activations(&[dims.encoder_stack(patches)]),
                 moments: 2.0,
             },
             (StageKind::Linprobe, _) => Trained {
                 params: head,
                 flops: product(1, self.model.embed_dim, num_classes),
-                // A frozen encoder keeps nothing: one block's values at a time.
-                kept: dims.block_activations(&dims.encoder_stack(patches)),
+                // A frozen encoder keeps nothing.
+                activations: dims.block_keeps(&dims.encoder_stack(patches), Precision::Fp32),
                 moments: 1.0,
             },
         }
@@ -260,23 +256,32 @@ impl<'a> Dims<'a> {
         Stack { depth, tokens: self.patches() + 1, width, heads: self.model.decoder_num_heads }
     }
 
-    /// Values kept for the backward pass of one image; where it recomputes them, the inputs of all
-    /// blocks and the values of the block that has the most.
-    fn kept(&self, stacks: &[Stack], recompute: bool) -> f64 {
-        if !recompute {
-            return stacks.iter().map(|s| s.depth as f64 * self.block_activations(s)).sum();
-        }
-        let inputs: usize = stacks.iter().map(|s| s.depth * s.tokens * s.width).sum();
-        inputs as f64 + stacks.iter().map(|s| self.block_activations(s)).fold(0.0, f64::max)
+    /// Bytes of one image's activations: what is kept for the backward pass (where that recomputes, the
+    /// inputs of all blocks, and what the block keeps that keeps most), and one block's values in fp32.
+    fn activations(&self, stacks: &[Stack], recompute: bool, precision: Precision) -> f64 {
+        let most = |precision| {
+            stacks.iter().map(|stack| self.block_keeps(stack, precision)).fold(0.0, f64::max)
+        };
+        let kept = if recompute {
+            let inputs: usize = stacks.iter().map(|s| s.depth * s.tokens * s.width).sum();
+            4.0 * inputs as f64 + most(precision)
+        } else {
+            stacks.iter().map(|s| s.depth as f64 * self.block_keeps(s, precision)).sum()
+        };
+        kept + most(Precision::Fp32)
     }
 
-    /// Values that a block keeps for the backward pass of one image: 8 `D` (two norms and their
-    /// inputs, qkv, the attention's output) and 2 `H` (before and after GELU) a token, and two maps
-    /// of `n²` a head.
-    fn block_activations(&self, stack: &Stack) -> f64 {
-        let a_token = 8 * stack.width + 2 * self.hidden(stack.width);
-        let tokens = stack.tokens as f64;
-        tokens * a_token as f64 + 2.0 * stack.heads as f64 * tokens.powi(2)
+    /// Bytes that a block keeps for the backward pass of one image: 2 `D` in fp32 (the inputs of both
+    /// norms), and in the run's precision 6 `D` (what the norms and the attention give, q, k and v) and
+    /// 2 `H` (before and after GELU) a token, and one map of `n²` a head.
+    fn block_keeps(&self, stack: &Stack, precision: Precision) -> f64 {
+        let value = match precision {
+            Precision::Fp32 => 4.0,
+            Precision::Bf16 => 2.0,
+        };
+        let (tokens, width) = (stack.tokens as f64, stack.width as f64);
+        let narrow = 6.0 * width + 2.0 * self.hidden(stack.width) as f64;
+        tokens * (4.0 * 2.0 * width + value * narrow) + value * stack.heads as f64 * tokens.powi(2)
     }
 }
 
@@ -361,10 +366,15 @@ mod tests {
         let model = model(ModelSize::Base);
         let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
         let stacks = [dims.encoder_stack(49), dims.decoder_stack()];
-        let encoder = 50.0 * 16.0 * 768.0 + 24.0 * 2_500.0;
-        let decoder = 197.0 * 16.0 * 512.0 + 32.0 * 38_809.0;
-        let inputs = 12.0 * 50.0 * 768.0 + 8.0 * 197.0 * 512.0;
-        assert!((dims.kept(&stacks, false) - (12.0 * encoder + 8.0 * decoder)).abs() < 1.0);
-        assert!((dims.kept(&stacks, true) - (inputs + decoder)).abs() < 1.0);
+        let bytes = |recompute, precision| dims.activations(&stacks, recompute, precision);
+        // Of a block: D in fp32, D in bf16 (2 H are 8 D), and the maps; the decoder's blocks have most.
+        let encoder = 50.0 * (4.0 * 2.0 + 2.0 * 14.0) * 768.0 + 2.0 * 12.0 * 2_500.0;
+        let decoder = 197.0 * (4.0 * 2.0 + 2.0 * 14.0) * 512.0 + 2.0 * 16.0 * 38_809.0;
+        let in_fp32 = 197.0 * 4.0 * 16.0 * 512.0 + 4.0 * 16.0 * 38_809.0;
+        let inputs = 4.0 * (12.0 * 50.0 * 768.0 + 8.0 * 197.0 * 512.0);
+        let all = 12.0 * encoder + 8.0 * decoder + in_fp32;
+        assert!((bytes(false, Precision::Bf16) - all).abs() < 1.0);
+        assert!((bytes(true, Precision::Bf16) - (inputs + decoder + in_fp32)).abs() < 1.0);
+        assert!((bytes(true, Precision::Fp32) - (inputs + 2.0 * in_fp32)).abs() < 1.0);
     }
 }

@@ -191,7 +191,7 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     if backend != Backend::Cpu && runtime.precision == Precision::Bf16 && runtime.autotune {
         notes.push(
             "bf16 products are tuned, which takes minutes before the first step where no earlier start on such a card did \
-             it; runtime.autotune = false starts at once"
+             it; runtime.autotune = false starts without"
                 .to_owned(),
         );
     }

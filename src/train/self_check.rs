@@ -26,11 +26,11 @@ use burn::tensor::Device;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 
-/// Largest difference, as a share of a tensor's largest entry. Wrong products differ by about 1; fp32 that sums in another
-/// order by less than 1e-4, and bf16's gradients by 2.4e-2.
+/// Largest difference, as a share of a tensor's largest entry. Wrong products differ by about 1, and bf16's gradients by
+/// 2.4e-2. fp32 that sums the copies of an image one after another rounds them all alike: in a batch of thousands, 1e-3.
 fn tolerance(precision: Precision) -> f64 {
     match precision {
-        Precision::Fp32 => 1e-3,
+        Precision::Fp32 => 5e-3,
         Precision::Bf16 => 0.1,
     }
 }
@@ -99,7 +99,7 @@ pub(super) fn check(device: &ChosenDevice, plan: &Plan, trial: Trial) -> Result<
     }
     Err(TrainError::Setting {
         problem: format!(
-            "{} computes wrong: {name} of a small step is {:.0} % of its largest entry away from the CPU's",
+            "{} computes wrong: {name} of a small step is {:.2} % of its largest entry away from the CPU's",
             device.name,
             100.0 * share
         ),

@@ -13,8 +13,13 @@ use burn::tensor::TensorData;
 /// Largest difference of a loss from the CPU's, as a share.
 const CLOSE: f64 = 1e-4;
 
-/// `x y` and the gradients of its sum of squares, `y` given as its transpose if `turned`.
-fn product_on(device: &Device, x: [usize; 4], y: [usize; 4], turned: bool) -> Vec<Vec<f32>> {
+/// `x y` and the gradients of its sum of squares, `y` given as its transpose if `turned`, and a constant if `still`.
+fn product_on(
+    device: &Device,
+    (x, y): ([usize; 4], [usize; 4]),
+    turned: bool,
+    still: bool,
+) -> Vec<Vec<f32>> {
     let device = device.clone().autodiff();
     let leaf = |shape: [usize; 4], factor: usize| {
         let count = shape.iter().product::<usize>();
@@ -22,14 +27,14 @@ fn product_on(device: &Device, x: [usize; 4], y: [usize; 4], turned: bool) -> Ve
         Tensor::<4>::from_data(TensorData::new::<f32, _>(values, shape), &device).require_grad()
     };
     let (x, y) = (leaf(x, 7919), leaf(y, 104_729));
+    let y = if still { y.detach() } else { y };
     let z = mae::ops::product(x.clone(), if turned { y.clone().transpose() } else { y.clone() });
     let grads = z.clone().square().sum().backward();
     let vector = |data: TensorData| data.try_to_vec::<f32>().expect("a product is fp32");
     let mut all = vec![vector(z.into_data())];
-    all.extend([x, y].iter().map(|leaf| {
-        let grad = leaf.grad(&grads).expect("both factors have a gradient");
-        vector(grad.into_data())
-    }));
+    let gradients = [x, y].into_iter().filter_map(|leaf| leaf.grad(&grads));
+    all.extend(gradients.map(|gradient| vector(gradient.into_data())));
+    assert_eq!(all.len(), if still { 2 } else { 3 });
     all
 }
 
@@ -37,20 +42,24 @@ fn product_on(device: &Device, x: [usize; 4], y: [usize; 4], turned: bool) -> Ve
 fn products_of_any_shape_and_their_gradients_are_the_cpus() {
     let adapters = Device::enumerate(DeviceType::Wgpu);
     let gpu = adapters.first().expect("a graphics driver");
-    for (x, y, turned) in [
-        ([1, 1, 5, 7], [1, 1, 7, 3], false),
-        ([1, 1, 1, 192], [1, 1, 192, 10], false),
-        ([2, 3, 50, 64], [2, 3, 50, 64], true),
-        ([1, 2, 197, 33], [1, 2, 33, 197], false),
-        ([1, 1, 394, 48], [1, 1, 144, 48], true),
+    for (shapes, turned, still) in [
+        (([1, 1, 5, 7], [1, 1, 7, 3]), false, false),
+        (([1, 1, 1, 192], [1, 1, 192, 10]), false, true),
+        (([3, 1, 6, 8], [3, 1, 8, 1]), false, false),
+        (([2, 3, 50, 64], [2, 3, 50, 64]), true, false),
+        (([1, 2, 197, 33], [1, 2, 33, 197]), false, false),
+        (([1, 1, 394, 48], [1, 1, 144, 48]), true, true),
     ] {
-        let expected = product_on(&Device::flex(), x, y, turned);
-        let got = product_on(gpu, x, y, turned);
+        let expected = product_on(&Device::flex(), shapes, turned, still);
+        let got = product_on(gpu, shapes, turned, still);
         for (expected, got) in expected.iter().zip(&got) {
             assert_eq!(expected.len(), got.len());
             let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             let distance = expected.iter().zip(got).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-            assert!(distance <= 1e-5 * largest, "{x:?} {y:?} {turned}: {distance} of {largest}");
+            assert!(
+                distance <= 1e-5 * largest,
+                "{shapes:?} {turned} {still}: {distance} of {largest}"
+            );
         }
     }
 }

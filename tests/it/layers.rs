@@ -23,8 +23,8 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "random",
             "durable",
             "figure",
-            "ops",
             "recipe",
+            "ops",
             "model",
             "optim",
             "data",
@@ -33,7 +33,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
         ],
     ),
     ("verify", &["random", "recipe", "model", "optim", "data", "checkpoint", "train"]),
-    ("bench", &["ops", "recipe", "data", "train"]),
+    ("bench", &["recipe", "ops", "data", "train"]),
     (
         "cli",
         &[
