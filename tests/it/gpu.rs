@@ -21,13 +21,13 @@ fn product_on(
     still: bool,
 ) -> Vec<Vec<f32>> {
     let device = device.clone().autodiff();
-    let leaf = |shape: [usize; 4], factor: usize| {
+    let matrix = |shape: [usize; 4], factor: usize| {
         let count = shape.iter().product::<usize>();
         let values = (0..count).map(|i| (i * factor % 101) as f32 / 50.0 - 1.0).collect();
-        Tensor::<4>::from_data(TensorData::new::<f32, _>(values, shape), &device).require_grad()
+        Tensor::<4>::from_data(TensorData::new::<f32, _>(values, shape), &device)
     };
-    let (x, y) = (leaf(x, 7919), leaf(y, 104_729));
-    let y = if still { y.detach() } else { y };
+    let (x, y) = (matrix(x, 7919).require_grad(), matrix(y, 104_729));
+    let y = if still { y } else { y.require_grad() };
     let z = mae::ops::product(x.clone(), if turned { y.clone().transpose() } else { y.clone() });
     let grads = z.clone().square().sum().backward();
     let vector = |data: TensorData| data.try_to_vec::<f32>().expect("a product is fp32");
