@@ -367,7 +367,7 @@ mod tests {
         let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
         let stacks = [dims.encoder_stack(49), dims.decoder_stack()];
         let bytes = |recompute, precision| dims.activations(&stacks, recompute, precision);
-        // Of a block: D in fp32, D in bf16 (2 H are 8 D), and the maps; the decoder's blocks have most.
+        // Of a block: 2 D in fp32, 14 D in bf16 (2 H are 8 D), and the maps; the decoder's blocks have most.
         let encoder = 50.0 * (4.0 * 2.0 + 2.0 * 14.0) * 768.0 + 2.0 * 12.0 * 2_500.0;
         let decoder = 197.0 * (4.0 * 2.0 + 2.0 * 14.0) * 512.0 + 2.0 * 16.0 * 38_809.0;
         let in_fp32 = 197.0 * 4.0 * 16.0 * 512.0 + 4.0 * 16.0 * 38_809.0;
