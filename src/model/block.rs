@@ -27,17 +27,9 @@ impl Attention {
         }
     }
 
-    /// Attends over `[N, L, D]`. The scale goes onto `q`, which is smaller than the scores.
+    /// Attends over `[N, L, D]`.
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [n, l, d] = x.dims();
-        let head = d / self.num_heads;
-        let qkv = self.qkv.forward_narrow(x).reshape([n, l, 3, self.num_heads, head]);
-        let qkv = qkv.permute([2, 0, 3, 1, 4]); // [3, N, H, L, head]
-        let part = |i: usize| qkv.clone().slice(i..=i).squeeze_dim::<4>(0);
-        let q = part(0) * (head as f64).powf(-0.5);
-        let scores = ops::softmax(ops::product(q, part(1).transpose()));
-        let x = ops::product(scores, part(2));
-        self.proj.forward(x.swap_dims(1, 2).reshape([n, l, d]))
+        self.proj.forward(ops::attention(self.qkv.forward_narrow(x), self.num_heads))
     }
 }
 

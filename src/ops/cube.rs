@@ -1,21 +1,8 @@
 //! The product on GPUs, by kernels that the shape and the card decide, never tuned.
 
-use burn::backend::Autodiff;
-use burn::backend::Backend;
-use burn::backend::Dispatch;
-use burn::backend::autodiff::NodeId;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::Backward;
-use burn::backend::autodiff::ops::Ops;
-use burn::backend::autodiff::ops::OpsKind;
-use burn::backend::backend_extension;
+use super::product::Product;
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
-use burn::tensor::Shape;
-use burn::tensor::Tensor;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::matmul::init_matmul_output;
 use burn_cubecl::tensor::CubeTensor;
@@ -27,29 +14,6 @@ use cubek::matmul::multi_level;
 use cubek::matmul::routine::BlueprintStrategy;
 use cubek::matmul::strategy::Strategy;
 use cubek::std::InputBinding;
-
-/// `a b`, as [`super::product`] has it, of tensors on a GPU.
-pub(super) fn on_gpu<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
-    assert_eq!(a.dtype(), b.dtype(), "both factors are of the same numbers");
-    assert_eq!(a.dims()[..R - 2], b.dims()[..R - 2], "factors agree in all axes but the last two");
-    let y = <Dispatch as Product>::product(a.into_dispatch(), b.into_dispatch());
-    Tensor::from_dispatch(y)
-}
-
-/// Backends with the product.
-#[backend_extension(Cube, Autodiff, Fusion)]
-pub(super) trait Product: Backend {
-    /// `lhs rhs`, of `[.., m, k]` and `[.., k, n]`.
-    #[fusion(dtype = lhs, shape = shape_of(lhs, rhs))]
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
-}
-
-fn shape_of(lhs: &Shape, rhs: &Shape) -> Shape {
-    let mut shape = lhs.clone();
-    let last = shape.num_dims() - 1;
-    shape[last] = rhs[last];
-    shape
-}
 
 impl Product for CubeBackend {
     fn product(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
@@ -98,51 +62,4 @@ fn launch(
         out.clone().binding(),
         &mut MatmulElems::from_globals(&elems),
     )
-}
-
-impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
-    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
-        let prepared = Factors.prepare::<C>([lhs.node(), rhs.node()]).compute_bound().stateful();
-        match prepared {
-            OpsKind::Tracked(mut step) => {
-                // A factor is kept only where the other one wants a gradient.
-                let kept = (
-                    rhs.is_tracked().then(|| step.checkpoint(&lhs)),
-                    lhs.is_tracked().then(|| step.checkpoint(&rhs)),
-                );
-                step.finish(kept, B::product(lhs.into_primitive(), rhs.into_primitive()))
-            }
-            OpsKind::UnTracked(step) => {
-                step.finish(B::product(lhs.into_primitive(), rhs.into_primitive()))
-            }
-        }
-    }
-}
-
-/// The backward pass: `∂lhs = ∂y rhsᵀ`, `∂rhs = lhsᵀ ∂y`.
-#[derive(Debug)]
-struct Factors;
-
-impl<B: Product> Backward<B, 2> for Factors {
-    type State = (Option<NodeId>, Option<NodeId>);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        checkpointer: &mut Checkpointer,
-    ) {
-        let [to_lhs, to_rhs] = ops.parents;
-        let grad = grads.consume::<B>(&ops.node);
-        let mut kept = |id: Option<NodeId>| {
-            id.map(|id| B::float_transpose(checkpointer.retrieve_node_output(id)))
-        };
-        let (lhs, rhs) = (kept(ops.state.0), kept(ops.state.1));
-        if let (Some(node), Some(rhs)) = (to_lhs, rhs) {
-            grads.register::<B>(node.id, B::product(grad.clone(), rhs));
-        }
-        if let (Some(node), Some(lhs)) = (to_rhs, lhs) {
-            grads.register::<B>(node.id, B::product(lhs, grad));
-        }
-    }
 }

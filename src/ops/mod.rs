@@ -1,20 +1,20 @@
 //! Operations of our own, with their own backward pass, each beside the plain composition that it equals.
 //!
-//! They are for GPUs, and softmax and GELU for bf16 on the CPU, too: all else on the CPU is Burn's own composition.
+//! They are for GPUs, and attention and GELU for bf16 on the CPU, too: all else on the CPU is Burn's own composition.
 
+mod attention;
 #[cfg(feature = "gpu")]
 mod cube;
 mod gelu;
 mod layer_norm;
 mod product;
-mod softmax;
 
+pub use attention::attention;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use product::autotune;
 pub use product::linear;
 pub use product::product;
-pub use softmax::softmax;
 
 use burn::backend::Backend;
 use burn::backend::TensorMetadata;
@@ -38,9 +38,9 @@ fn narrow_as<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
 
 #[cfg(test)]
 mod tests {
+    use super::attention;
     use super::gelu;
     use super::layer_norm;
-    use super::softmax;
     use burn::tensor::Device;
     use burn::tensor::Tensor;
     use burn::tensor::TensorData;
@@ -54,11 +54,11 @@ mod tests {
         Tensor::from_data(data, &Device::flex().autodiff()).require_grad()
     }
 
-    /// `f` of leaves of those shapes, and the gradients of a weighted sum of it.
-    fn results(f: impl Fn(Tensor<3>, [Tensor<1>; 2]) -> Tensor<3>) -> Vec<Vec<f32>> {
-        let (x, gamma, beta) = (leaf([2, 3, 7], 7919), leaf([7], 31), leaf([7], 57));
+    /// `f` of leaves, the first `[2, 3, width]`, and the gradients of a weighted sum of it.
+    fn results(width: usize, f: impl Fn(Tensor<3>, [Tensor<1>; 2]) -> Tensor<3>) -> Vec<Vec<f32>> {
+        let (x, gamma, beta) = (leaf([2, 3, width], 7919), leaf([width], 31), leaf([width], 57));
         let y = f(x.clone(), [gamma.clone(), beta.clone()]);
-        let grads = (y.clone() * leaf([2, 3, 7], 613).detach()).sum().backward();
+        let grads = (y.clone() * leaf(y.dims(), 613).detach()).sum().backward();
         let of_vectors = [gamma, beta].map(|leaf| leaf.grad(&grads).map(Tensor::into_data));
         let all = [Some(y.into_data()), x.grad(&grads).map(Tensor::into_data)];
         let all = all.into_iter().chain(of_vectors).flatten();
@@ -73,20 +73,20 @@ mod tests {
     }
 
     #[test]
-    fn softmax_is_its_composition_and_so_is_its_gradient() {
-        let plain = results(|x, _| activation::softmax(x, 2));
-        same(&results(|x, _| softmax::own(x)), &plain, 1);
+    fn attention_is_its_composition_and_so_is_its_gradient() {
+        let plain = results(24, |qkv, _| attention::composed(qkv, 2));
+        same(&results(24, |qkv, _| attention::own(qkv, 2)), &plain, 1);
     }
 
     #[test]
     fn gelu_is_burns_and_so_is_its_gradient() {
-        let plain = results(|x, _| activation::gelu(x));
-        same(&results(|x, _| gelu::own(x)), &plain, 1);
+        let plain = results(7, |x, _| activation::gelu(x));
+        same(&results(7, |x, _| gelu::own(x)), &plain, 1);
     }
 
     #[test]
     fn layer_norm_is_its_composition_and_so_are_its_gradients() {
-        let plain = results(|x, [g, b]| module::layer_norm(x, g, Some(b), 1e-6));
-        same(&results(|x, [g, b]| layer_norm::own(x, g, b, 1e-6)), &plain, 3);
+        let plain = results(7, |x, [g, b]| module::layer_norm(x, g, Some(b), 1e-6));
+        same(&results(7, |x, [g, b]| layer_norm::own(x, g, b, 1e-6)), &plain, 3);
     }
 }

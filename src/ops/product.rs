@@ -4,8 +4,24 @@
 //! be told not to: about 1e-3 away from the official numbers, in every layer. It also tries up to fourteen kernels for every
 //! new shape, each compiled for a second or more. That pays for bf16 products, of which a long run does millions.
 
+use burn::backend::Autodiff;
+use burn::backend::Backend;
+use burn::backend::Dispatch;
+use burn::backend::TensorMetadata;
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::Backward;
+use burn::backend::autodiff::ops::Ops;
+use burn::backend::autodiff::ops::OpsKind;
+use burn::backend::backend_extension;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 use burn::tensor::Device;
+#[cfg(feature = "gpu")]
+use burn::tensor::Shape;
 use burn::tensor::Tensor;
 use burn::tensor::module;
 use std::sync::atomic::AtomicBool;
@@ -18,10 +34,15 @@ pub fn autotune(on: bool) {
     AUTOTUNE.store(on, Ordering::Relaxed);
 }
 
+/// Whether products of these numbers are left to Burn's tuner.
+fn is_tuned(factors: DType) -> bool {
+    factors == DType::BF16 && AUTOTUNE.load(Ordering::Relaxed)
+}
+
 /// `a b`, of `[.., m, k]` and `[.., k, n]` that agree in their other axes, as `[.., m, n]`; all fp32, or all bf16 with sums in
 /// fp32.
 pub fn product<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
-    if is_burns(&a) { a.matmul(b) } else { on_gpu(a, b) }
+    if is_burns(&a) { a.matmul(b) } else { own(a, b) }
 }
 
 /// `x w + bias` likewise, of `x` `[.., in]` and `w` `[in, out]`, as `[.., out]`.
@@ -33,21 +54,93 @@ pub fn linear<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor<1>) 
     let [from, to] = weight.dims();
     let rows = shape.iter().take(R - 1).product();
     shape[R - 1] = to;
-    let y: Tensor<2> = on_gpu(x.reshape([rows, from]), weight);
-    (y + bias.unsqueeze()).reshape(shape)
+    let y: Tensor<2> = own(x.reshape([rows, from]), weight);
+    // In this order the addition is joined with what follows.
+    y.reshape(shape) + bias.unsqueeze()
 }
 
 /// Whether Burn's own product is what is wanted of a factor.
 fn is_burns<const R: usize>(factor: &Tensor<R>) -> bool {
-    let tuned = factor.dtype() == DType::BF16 && AUTOTUNE.load(Ordering::Relaxed);
-    !cfg!(feature = "gpu") || tuned || factor.device() == Device::flex()
+    is_tuned(factor.dtype()) || factor.device() == Device::flex()
+}
+
+fn own<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
+    assert_eq!(a.dtype(), b.dtype(), "both factors are of the same numbers");
+    assert_eq!(a.dims()[..R - 2], b.dims()[..R - 2], "factors agree in all axes but the last two");
+    let y = <Dispatch as Product>::product(a.into_dispatch(), b.into_dispatch());
+    Tensor::from_dispatch(y)
+}
+
+/// The same as [`product`], for what is not a tensor of the user's yet.
+pub(super) fn multiplied<B: Product>(lhs: FloatTensor<B>, rhs: FloatTensor<B>) -> FloatTensor<B> {
+    if is_tuned(lhs.dtype()) { B::float_matmul(lhs, rhs) } else { B::product(lhs, rhs) }
+}
+
+/// Backends with a product that is not tuned.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
+pub(super) trait Product: Backend {
+    /// `lhs rhs`, of `[.., m, k]` and `[.., k, n]`.
+    #[fusion(dtype = lhs, shape = shape_of(lhs, rhs))]
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 #[cfg(feature = "gpu")]
-use super::cube::on_gpu;
+fn shape_of(lhs: &Shape, rhs: &Shape) -> Shape {
+    let mut shape = lhs.clone();
+    let last = shape.num_dims() - 1;
+    shape[last] = rhs[last];
+    shape
+}
 
-/// There is no GPU in this build.
-#[cfg(not(feature = "gpu"))]
-fn on_gpu<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
-    a.matmul(b)
+impl Product for burn::backend::Flex {
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(lhs, rhs)
+    }
+}
+
+impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        let prepared = Factors.prepare::<C>([lhs.node(), rhs.node()]).compute_bound().stateful();
+        match prepared {
+            OpsKind::Tracked(mut step) => {
+                // A factor is kept only where the other one wants a gradient.
+                let kept = (
+                    rhs.is_tracked().then(|| step.checkpoint(&lhs)),
+                    lhs.is_tracked().then(|| step.checkpoint(&rhs)),
+                );
+                step.finish(kept, B::product(lhs.into_primitive(), rhs.into_primitive()))
+            }
+            OpsKind::UnTracked(step) => {
+                step.finish(B::product(lhs.into_primitive(), rhs.into_primitive()))
+            }
+        }
+    }
+}
+
+/// The backward pass: `∂lhs = ∂y rhsᵀ`, `∂rhs = lhsᵀ ∂y`.
+#[derive(Debug)]
+struct Factors;
+
+impl<B: Product> Backward<B, 2> for Factors {
+    type State = (Option<NodeId>, Option<NodeId>);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let [to_lhs, to_rhs] = ops.parents;
+        let grad = grads.consume::<B>(&ops.node);
+        let mut kept = |id: Option<NodeId>| {
+            id.map(|id| B::float_transpose(checkpointer.retrieve_node_output(id)))
+        };
+        let (lhs, rhs) = (kept(ops.state.0), kept(ops.state.1));
+        if let (Some(node), Some(rhs)) = (to_lhs, rhs) {
+            grads.register::<B>(node.id, B::product(grad.clone(), rhs));
+        }
+        if let (Some(node), Some(lhs)) = (to_rhs, lhs) {
+            grads.register::<B>(node.id, B::product(lhs, grad));
+        }
+    }
 }

@@ -1,0 +1,181 @@
+//! Multi-head self-attention, which keeps q, k, v and the scores for the backward pass, and puts the three gradients side by
+//! side as the projection takes them.
+//!
+//! Composed, each of q, k and v is a slice whose gradient fills a tensor of all three, and those are added up; and softmax
+//! keeps an fp32 tensor of the scores' shape, twice as large as the bf16 one that the next product keeps anyway.
+
+use super::is_cpu_fp32;
+use super::narrow_as;
+use super::product::Product;
+use super::product::multiplied;
+use super::wide;
+use burn::backend::Autodiff;
+use burn::backend::Backend;
+use burn::backend::Dispatch;
+use burn::backend::TensorMetadata;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::Backward;
+use burn::backend::autodiff::ops::Ops;
+use burn::backend::autodiff::ops::OpsKind;
+use burn::backend::autodiff::ops::unary;
+use burn::backend::backend_extension;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
+use burn::tensor::Slice;
+use burn::tensor::Tensor;
+use burn::tensor::activation;
+
+/// `softmax(q kᵀ / √head) v` of `[N, L, 3 D]`, which has q, k and v of `D = heads * head` one after another, as `[N, L, D]`;
+/// softmax in fp32.
+pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    if is_cpu_fp32(&qkv) { composed(qkv, heads) } else { own(qkv, heads) }
+}
+
+/// The scale goes onto `q`, which is smaller than the scores.
+pub(super) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    let [n, l, width] = qkv.dims();
+    let head = width / 3 / heads;
+    let qkv = qkv.reshape([n, l, 3, heads, head]).permute([2, 0, 3, 1, 4]); // [3, N, H, L, head]
+    let part = |i: usize| qkv.clone().slice(i..=i).squeeze_dim::<4>(0);
+    let q = part(0) * scale(head);
+    let scores = activation::softmax(q.matmul(part(1).transpose()), 3);
+    scores.matmul(part(2)).swap_dims(1, 2).reshape([n, l, width / 3])
+}
+
+pub(super) fn own(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    Tensor::from_dispatch(<Dispatch as Attention>::attended(qkv.into_dispatch(), heads))
+}
+
+fn scale(head: usize) -> f64 {
+    (head as f64).powf(-0.5)
+}
+
+/// Backends with the attention.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
+pub(super) trait Attention: Product {
+    /// The attention of `[N, L, 3 D]` as `[N, L, D]`.
+    #[fusion(default)]
+    fn attended(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
+        let sizes = Sizes::of(&qkv.shape(), heads);
+        sizes.attend::<Self>(sizes.parts::<Self>(qkv)).0
+    }
+}
+
+impl Attention for burn::backend::Flex {}
+#[cfg(feature = "gpu")]
+impl Attention for burn_cubecl::CubeBackend {}
+
+impl<B: Attention, C: CheckpointStrategy> Attention for Autodiff<B, C> {
+    fn attended(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
+        match Scores.prepare::<C>([qkv.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(step) => {
+                let qkv = qkv.into_primitive();
+                let sizes = Sizes::of(&qkv.shape(), heads);
+                let parts = sizes.parts::<B>(qkv);
+                let (y, scores) = sizes.attend::<B>(parts.clone());
+                step.finish((sizes, parts, scores), y)
+            }
+            OpsKind::UnTracked(step) => step.finish(B::attended(qkv.into_primitive(), heads)),
+        }
+    }
+}
+
+/// The backward pass, of `s` the scores and `∂y` the gradient, by heads: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k = rᵀ q`, where
+/// `r = s (∂s - Σ s ∂s) / √head` and `∂s = ∂y vᵀ`.
+#[derive(Debug)]
+struct Scores;
+
+impl<B: Attention> Backward<B, 1> for Scores {
+    type State = (Sizes, [FloatTensor<B>; 3], FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (sizes, [q, k, v], scores) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |grad| {
+            let grad = sizes.by_heads::<B>(grad);
+            let to_v = multiplied::<B>(B::float_transpose(scores.clone()), grad.clone());
+            let to_scores = multiplied::<B>(grad, B::float_transpose(v));
+            let raw = sizes.before_softmax::<B>(scores, to_scores);
+            let to_q = multiplied::<B>(raw.clone(), k);
+            let to_k = multiplied::<B>(B::float_transpose(raw), q);
+            sizes.side_by_side::<B>(vec![to_q, to_k, to_v])
+        });
+    }
+}
+
+/// The sizes of an attention; its products are of `[N * heads, .., ..]`.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    n: usize,
+    tokens: usize,
+    heads: usize,
+    head: usize,
+}
+
+impl Sizes {
+    fn of(qkv: &Shape, heads: usize) -> Self {
+        Self { n: qkv[0], tokens: qkv[1], heads, head: qkv[2] / 3 / heads }
+    }
+
+    fn products(self) -> Shape {
+        Shape::from([self.n * self.heads, self.tokens, self.head])
+    }
+
+    /// q, k and v `[N * heads, L, head]` of `[N, L, 3 D]`.
+    fn parts<B: Backend>(self, qkv: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+        let Self { n, tokens, heads, head } = self;
+        let qkv = B::float_reshape(qkv, Shape::from([n, tokens, 3, heads, head]));
+        let qkv = B::float_permute(qkv, &[2, 0, 3, 1, 4]);
+        [0, 1, 2].map(|i| {
+            let part = B::float_slice(qkv.clone(), &[Slice::from(i..i + 1)]);
+            B::float_reshape(part, self.products())
+        })
+    }
+
+    /// Gives the result `[N, L, D]` and the scores `[N * heads, L, L]`, which are of the numbers that the parts are of.
+    fn attend<B: Product>(
+        self,
+        [q, k, v]: [FloatTensor<B>; 3],
+    ) -> (FloatTensor<B>, FloatTensor<B>) {
+        let Self { n, tokens, heads, head } = self;
+        let dtype = q.dtype();
+        let raw = wide::<B>(multiplied::<B>(q, B::float_transpose(k)));
+        let raw = B::float_mul_scalar(raw, scale(head).into());
+        let scores = narrow_as::<B>(B::softmax(raw, 2), dtype);
+        let y = B::float_reshape(
+            multiplied::<B>(scores.clone(), v),
+            Shape::from([n, heads, tokens, head]),
+        );
+        let width = Shape::from([n, tokens, heads * head]);
+        (B::float_reshape(B::float_swap_dims(y, 1, 2), width), scores)
+    }
+
+    /// `[N * heads, L, head]` of `[N, L, D]`.
+    fn by_heads<B: Backend>(self, x: FloatTensor<B>) -> FloatTensor<B> {
+        let x = B::float_reshape(x, Shape::from([self.n, self.tokens, self.heads, self.head]));
+        B::float_reshape(B::float_swap_dims(x, 1, 2), self.products())
+    }
+
+    /// The gradient of the products of q and k, from the scores and theirs.
+    fn before_softmax<B: Backend>(
+        self,
+        scores: FloatTensor<B>,
+        grad: FloatTensor<B>,
+    ) -> FloatTensor<B> {
+        let dtype = scores.dtype();
+        let (scores, grad) = (wide::<B>(scores), wide::<B>(grad));
+        let shared = B::float_sum_dim(B::float_mul(scores.clone(), grad.clone()), 2);
+        let raw = B::float_mul(scores, B::float_sub(grad, shared));
+        narrow_as::<B>(B::float_mul_scalar(raw, scale(self.head).into()), dtype)
+    }
+
+    /// `[N, L, 3 D]` of three `[N * heads, L, head]`.
+    fn side_by_side<B: Backend>(self, parts: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+        let Self { n, tokens, heads, head } = self;
+        let all =
+            B::float_reshape(B::float_cat(parts, 0), Shape::from([3, n, heads, tokens, head]));
+        let all = B::float_permute(all, &[1, 3, 0, 2, 4]);
+        B::float_reshape(all, Shape::from([n, tokens, 3 * heads * head]))
+    }
+}
