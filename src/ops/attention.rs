@@ -33,7 +33,7 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     if is_cpu_fp32(&qkv) { composed(qkv, heads) } else { own(qkv, heads) }
 }
 
-/// The scale goes onto `q`, which is smaller than the scores.
+/// The scale goes onto `q`, which is smaller than the scores; in [`own`] it is joined with the softmax.
 pub(super) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [n, l, width] = qkv.dims();
     let head = width / 3 / heads;
@@ -69,7 +69,7 @@ impl Attention for burn_cubecl::CubeBackend {}
 
 impl<B: Attention, C: CheckpointStrategy> Attention for Autodiff<B, C> {
     fn attended(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
-        match Scores.prepare::<C>([qkv.node()]).compute_bound().stateful() {
+        match Heads.prepare::<C>([qkv.node()]).compute_bound().stateful() {
             OpsKind::Tracked(step) => {
                 let qkv = qkv.into_primitive();
                 let sizes = Sizes::of(&qkv.shape(), heads);
@@ -85,9 +85,9 @@ impl<B: Attention, C: CheckpointStrategy> Attention for Autodiff<B, C> {
 /// The backward pass, of `s` the scores and `∂y` the gradient, by heads: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k = rᵀ q`, where
 /// `r = s (∂s - Σ s ∂s) / √head` and `∂s = ∂y vᵀ`.
 #[derive(Debug)]
-struct Scores;
+struct Heads;
 
-impl<B: Attention> Backward<B, 1> for Scores {
+impl<B: Attention> Backward<B, 1> for Heads {
     type State = (Sizes, [FloatTensor<B>; 3], FloatTensor<B>);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -96,15 +96,15 @@ impl<B: Attention> Backward<B, 1> for Scores {
             let grad = sizes.by_heads::<B>(grad);
             let to_v = multiplied::<B>(B::float_transpose(scores.clone()), grad.clone());
             let to_scores = multiplied::<B>(grad, B::float_transpose(v));
-            let raw = sizes.before_softmax::<B>(scores, to_scores);
-            let to_q = multiplied::<B>(raw.clone(), k);
-            let to_k = multiplied::<B>(B::float_transpose(raw), q);
+            let to_raw = sizes.before_softmax::<B>(scores, to_scores);
+            let to_q = multiplied::<B>(to_raw.clone(), k);
+            let to_k = multiplied::<B>(B::float_transpose(to_raw), q);
             sizes.side_by_side::<B>(vec![to_q, to_k, to_v])
         });
     }
 }
 
-/// The sizes of an attention; its products are of `[N * heads, .., ..]`.
+/// The sizes of an attention. Its products are of `[N * heads, .., ..]`.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
     n: usize,
@@ -118,7 +118,8 @@ impl Sizes {
         Self { n: qkv[0], tokens: qkv[1], heads, head: qkv[2] / 3 / heads }
     }
 
-    fn products(self) -> Shape {
+    /// The shape of q, of k and of v by heads.
+    fn of_heads(self) -> Shape {
         Shape::from([self.n * self.heads, self.tokens, self.head])
     }
 
@@ -129,7 +130,7 @@ impl Sizes {
         let qkv = B::float_permute(qkv, &[2, 0, 3, 1, 4]);
         [0, 1, 2].map(|i| {
             let part = B::float_slice(qkv.clone(), &[Slice::from(i..i + 1)]);
-            B::float_reshape(part, self.products())
+            B::float_reshape(part, self.of_heads())
         })
     }
 
@@ -154,10 +155,10 @@ impl Sizes {
     /// `[N * heads, L, head]` of `[N, L, D]`.
     fn by_heads<B: Backend>(self, x: FloatTensor<B>) -> FloatTensor<B> {
         let x = B::float_reshape(x, Shape::from([self.n, self.tokens, self.heads, self.head]));
-        B::float_reshape(B::float_swap_dims(x, 1, 2), self.products())
+        B::float_reshape(B::float_swap_dims(x, 1, 2), self.of_heads())
     }
 
-    /// The gradient of the products of q and k, from the scores and theirs.
+    /// The gradient of `q kᵀ`, from the scores and the scores' gradient.
     fn before_softmax<B: Backend>(
         self,
         scores: FloatTensor<B>,
@@ -166,8 +167,8 @@ impl Sizes {
         let dtype = scores.dtype();
         let (scores, grad) = (wide::<B>(scores), wide::<B>(grad));
         let shared = B::float_sum_dim(B::float_mul(scores.clone(), grad.clone()), 2);
-        let raw = B::float_mul(scores, B::float_sub(grad, shared));
-        narrow_as::<B>(B::float_mul_scalar(raw, scale(self.head).into()), dtype)
+        let to_scaled = B::float_mul(scores, B::float_sub(grad, shared));
+        narrow_as::<B>(B::float_mul_scalar(to_scaled, scale(self.head).into()), dtype)
     }
 
     /// `[N, L, 3 D]` of three `[N * heads, L, head]`.

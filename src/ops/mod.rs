@@ -41,6 +41,7 @@ mod tests {
     use super::attention;
     use super::gelu;
     use super::layer_norm;
+    use super::product;
     use burn::tensor::Device;
     use burn::tensor::Tensor;
     use burn::tensor::TensorData;
@@ -54,9 +55,13 @@ mod tests {
         Tensor::from_data(data, &Device::flex().autodiff()).require_grad()
     }
 
-    /// `f` of leaves, the first `[2, 3, width]`, and the gradients of a weighted sum of it.
-    fn results(width: usize, f: impl Fn(Tensor<3>, [Tensor<1>; 2]) -> Tensor<3>) -> Vec<Vec<f32>> {
-        let (x, gamma, beta) = (leaf([2, 3, width], 7919), leaf([width], 31), leaf([width], 57));
+    /// `f` of leaves, the first of `shape`, the others as wide, and the gradients of a weighted sum of it.
+    fn results(
+        shape: [usize; 3],
+        f: impl Fn(Tensor<3>, [Tensor<1>; 2]) -> Tensor<3>,
+    ) -> Vec<Vec<f32>> {
+        let width = shape[2];
+        let (x, gamma, beta) = (leaf(shape, 7919), leaf([width], 31), leaf([width], 57));
         let y = f(x.clone(), [gamma.clone(), beta.clone()]);
         let grads = (y.clone() * leaf(y.dims(), 613).detach()).sum().backward();
         let of_vectors = [gamma, beta].map(|leaf| leaf.grad(&grads).map(Tensor::into_data));
@@ -74,19 +79,33 @@ mod tests {
 
     #[test]
     fn attention_is_its_composition_and_so_is_its_gradient() {
-        let plain = results(24, |qkv, _| attention::composed(qkv, 2));
-        same(&results(24, |qkv, _| attention::own(qkv, 2)), &plain, 1);
+        let plain = results([2, 5, 84], |qkv, _| attention::composed(qkv, 4));
+        same(&results([2, 5, 84], |qkv, _| attention::own(qkv, 4)), &plain, 1);
+    }
+
+    #[test]
+    fn products_are_burns_and_so_are_their_gradients() {
+        type Product = fn(Tensor<3>, Tensor<3>) -> Tensor<3>;
+        let cases: [fn(Product, Tensor<3>) -> Tensor<3>; 3] = [
+            |product, x| product(x.clone(), (x * 0.5).transpose()),
+            |product, x| product(x, leaf([2, 7, 4], 31).detach()),
+            |product, x| product(leaf([2, 4, 7], 31).detach(), x.transpose()),
+        ];
+        for case in cases {
+            let with = |product: Product| results([2, 3, 7], |x, _| case(product, x));
+            same(&with(product::own), &with(Tensor::matmul), 1);
+        }
     }
 
     #[test]
     fn gelu_is_burns_and_so_is_its_gradient() {
-        let plain = results(7, |x, _| activation::gelu(x));
-        same(&results(7, |x, _| gelu::own(x)), &plain, 1);
+        let plain = results([2, 3, 7], |x, _| activation::gelu(x));
+        same(&results([2, 3, 7], |x, _| gelu::own(x)), &plain, 1);
     }
 
     #[test]
     fn layer_norm_is_its_composition_and_so_are_its_gradients() {
-        let plain = results(7, |x, [g, b]| module::layer_norm(x, g, Some(b), 1e-6));
-        same(&results(7, |x, [g, b]| layer_norm::own(x, g, b, 1e-6)), &plain, 3);
+        let plain = results([2, 3, 7], |x, [g, b]| module::layer_norm(x, g, Some(b), 1e-6));
+        same(&results([2, 3, 7], |x, [g, b]| layer_norm::own(x, g, b, 1e-6)), &plain, 3);
     }
 }

@@ -64,14 +64,14 @@ fn is_burns<const R: usize>(factor: &Tensor<R>) -> bool {
     is_tuned(factor.dtype()) || factor.device() == Device::flex()
 }
 
-fn own<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
+pub(super) fn own<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
     assert_eq!(a.dtype(), b.dtype(), "both factors are of the same numbers");
     assert_eq!(a.dims()[..R - 2], b.dims()[..R - 2], "factors agree in all axes but the last two");
     let y = <Dispatch as Product>::product(a.into_dispatch(), b.into_dispatch());
     Tensor::from_dispatch(y)
 }
 
-/// The same as [`product`], for what is not a tensor of the user's yet.
+/// [`product`] of a backend's own tensors, for the operations beside it.
 pub(super) fn multiplied<B: Product>(lhs: FloatTensor<B>, rhs: FloatTensor<B>) -> FloatTensor<B> {
     if is_tuned(lhs.dtype()) { B::float_matmul(lhs, rhs) } else { B::product(lhs, rhs) }
 }
