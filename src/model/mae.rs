@@ -37,6 +37,7 @@ pub struct Mae {
 }
 
 /// The indices of [`Masks`] on the device, into rows of flattened tokens.
+#[derive(Clone)]
 pub(super) struct MaskRows {
     /// Row of each kept patch in `[N * L]`, `[N * K]`.
     keep: Tensor<1, Int>,

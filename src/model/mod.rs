@@ -16,11 +16,11 @@ mod layers;
 mod mae;
 mod masking;
 mod params;
+mod passes;
 mod patches;
 mod pos_embed;
 mod precision;
 mod probe;
-mod recompute;
 mod vit;
 
 pub use block::Block;
@@ -40,6 +40,12 @@ pub use params::grads;
 pub use params::named;
 pub use params::trainable_names;
 pub use params::update;
+pub use passes::Chain;
+pub use passes::Forward;
+pub use passes::PartialGrads;
+pub use passes::Pass;
+pub use passes::mae_chain;
+pub use passes::vit_chain;
 pub use patches::PatchEmbed;
 pub use patches::patchify;
 pub use patches::unpatchify;
@@ -49,8 +55,6 @@ pub use precision::Precision;
 pub use probe::BN_EPS;
 pub use probe::BN_MOMENTUM;
 pub use probe::ProbeHead;
-pub use recompute::mae_backward;
-pub use recompute::vit_backward;
 pub use vit::Vit;
 
 /// Dimensions of the encoder, plain numbers.

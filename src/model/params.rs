@@ -6,7 +6,6 @@ use burn::module::ModuleVisitor;
 use burn::module::Param;
 use burn::tensor::Gradients;
 use burn::tensor::Tensor;
-use std::collections::HashMap;
 
 /// One parameter, flattened; flattening shares the data.
 #[derive(Debug, Clone)]
@@ -35,33 +34,27 @@ pub fn trainable_names<M: Module>(module: &M) -> Vec<String> {
 ///
 /// In the order of [`trainable_names`]; a parameter the loss does not depend on gets zeros.
 pub fn grads<M: Module>(replica: &M, grads: &mut Gradients) -> Vec<Tensor<1>> {
+    let found = take_grads(replica, grads).into_iter();
+    found.map(|(value, grad)| grad.unwrap_or_else(|| value.zeros_like())).collect()
+}
+
+/// Takes the gradients that are there, each with its place in the order of [`trainable_names`].
+pub(super) fn found_grads<M: Module>(
+    replica: &M,
+    grads: &mut Gradients,
+) -> Vec<(usize, Tensor<1>)> {
+    let found = take_grads(replica, grads).into_iter().enumerate();
+    found.filter_map(|(i, (_, grad))| Some((i, grad?))).collect()
+}
+
+/// Gives each trained parameter's values, and takes its gradient.
+fn take_grads<M: Module>(
+    replica: &M,
+    grads: &mut Gradients,
+) -> Vec<(Tensor<1>, Option<Tensor<1>>)> {
     let mut visitor = TakeGrads { grads, taken: Vec::new() };
     replica.visit(&mut visitor);
     visitor.taken
-}
-
-/// Gradients of a module's trained parameters that come part by part, by name.
-#[derive(Default)]
-pub(super) struct PartialGrads {
-    sums: HashMap<String, Tensor<1>>,
-}
-
-impl PartialGrads {
-    /// Takes the gradients of the replica of a part, which stands at `path` in the module tree (at "" the module itself).
-    ///
-    /// A parameter that several backward passes reach gets their sum.
-    pub(super) fn take<M: Module>(&mut self, path: &str, replica: &M, grads: &mut Gradients) {
-        let path = if path.is_empty() { Vec::new() } else { vec![path.to_owned()] };
-        replica.visit(&mut TakePart { path, grads, sums: &mut self.sums });
-    }
-
-    /// Gives what [`grads`] gives after one backward pass through all of `module`.
-    pub(super) fn of_whole<M: Module>(mut self, module: &M) -> Vec<Tensor<1>> {
-        let trained = named(module).into_iter().filter(|p| p.trained);
-        trained
-            .map(|p| self.sums.remove(&p.name).unwrap_or_else(|| p.values.zeros_like()))
-            .collect()
-    }
 }
 
 /// Replaces parameters: `f` gets each one's name, shape and values and gives new values, or `None` to leave it.
@@ -125,42 +118,16 @@ fn trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
 
 struct TakeGrads<'a> {
     grads: &'a mut Gradients,
-    taken: Vec<Tensor<1>>,
+    taken: Vec<(Tensor<1>, Option<Tensor<1>>)>,
 }
 
 impl ModuleVisitor for TakeGrads<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.val();
         if value.is_require_grad() {
-            let grad = value.grad_remove(self.grads);
-            self.taken.push(flat(grad.unwrap_or_else(|| value.inner().zeros_like())));
+            let grad = value.grad_remove(self.grads).map(flat);
+            self.taken.push((flat(value.inner()), grad));
         }
-    }
-}
-
-struct TakePart<'a> {
-    path: Vec<String>,
-    grads: &'a mut Gradients,
-    sums: &'a mut HashMap<String, Tensor<1>>,
-}
-
-impl ModuleVisitor for TakePart<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(grad) = param.val().grad_remove(self.grads) else { return };
-        let (name, grad) = (self.path.join("."), flat(grad));
-        let sum = match self.sums.remove(&name) {
-            Some(sum) => sum + grad,
-            None => grad,
-        };
-        self.sums.insert(name, sum);
     }
 }
 

@@ -1,9 +1,9 @@
 //! Fine-tuning: a classifier, the whole encoder trained, from a checkpoint or from nothing.
 
+use super::GradientSum;
 use super::Team;
 use super::TrainError;
 use super::evaluate::Evaluation;
-use super::stage::Backward;
 use super::stage::Evaluated;
 use super::stage::Stage;
 use super::stage::backward_in_shards;
@@ -21,6 +21,7 @@ use burn::tensor::Device;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
 use rand::RngExt;
+use std::ops::Range;
 
 /// The stage that makes the accuracies people quote.
 pub(super) struct Finetune {
@@ -44,13 +45,13 @@ impl Stage for Finetune {
         key: Key,
         scale: f64,
         team: &Team,
-    ) -> Result<Backward, TrainError> {
+        sum: &mut GradientSum<'_>,
+    ) -> Result<(), TrainError> {
         let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
         let (classes, smoothing) = (self.num_classes, self.smoothing);
         let rates = drop_path_rates(self.drop_path, self.encoder.depth);
         let (recompute, device) = (self.gradient_checkpointing, self.device.clone());
-        let watch = team.watch.clone();
-        backward_in_shards(model, batch, scale, team, move |vit, batch, range, weight| {
+        let chain = move |vit: &Vit, batch: &Batch, range: Range<usize>, weight| {
             let n = range.len();
             let targets = soft_targets(batch.shard(range.clone()).targets, classes, smoothing);
             let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), &device);
@@ -60,19 +61,10 @@ impl Stage for Finetune {
                 let factors = drop_path_factors(samples, &rates, key);
                 Tensor::from_data(TensorData::new(factors, [n, 2 * rates.len()]), &device)
             });
-            let loss = |logits| soft_cross_entropy(logits, targets) * weight;
-            if recompute {
-                return Backward::recomputed(&watch, &device, || {
-                    model::vit_backward(vit, imgs, factors.as_ref(), loss)
-                });
-            }
-            Backward::of(vit, &watch, &device, |vit| {
-                loss(match &factors {
-                    Some(factors) => vit.forward_drop_path(imgs, factors),
-                    None => vit.forward(imgs),
-                })
-            })
-        })
+            let loss = move |logits| soft_cross_entropy(logits, targets.clone()) * weight;
+            model::vit_chain(vit, imgs, factors.as_ref(), loss)
+        };
+        backward_in_shards(model, batch, scale, team, recompute, sum, chain)
     }
 
     fn evaluate(&self, model: &Vit, team: &Team) -> Result<Evaluated, TrainError> {

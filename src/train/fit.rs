@@ -1,14 +1,15 @@
 //! The one step loop: every stage, every epoch, every update.
 
 use super::Event;
+use super::GradientSum;
 use super::Observer;
 use super::Part;
 use super::Stop;
 use super::Team;
 use super::TrainError;
+use super::gradient::Gradient;
 use super::rows;
 use super::rows::Unread;
-use super::stage::Backward;
 use super::stage::Evaluated;
 use super::stage::Stage;
 use super::state::Place;
@@ -234,8 +235,9 @@ fn train_epoch<S: Stage>(
         let first_micro_step = state.place.update * plan.accum_iter;
         let done = first_micro_step as f64 / plan.steps.micro_steps as f64; // of this epoch
         let lr = plan.schedule.at((epoch - 1) as f64 + done);
-        let (gradient, waited) = gradient(stage, state, &mut batches, key, plan, team)?;
-        let (gradient, stop) = reduce(gradient, team, hands.stop.requested())?;
+        let mut sum = GradientSum::new(&team.rank, &team.watch);
+        let waited = gradient(stage, state, &mut batches, key, plan, team, &mut sum)?;
+        let (gradient, stop) = reduce(sum, &state.model, team, hands.stop.requested())?;
         let device = gradient.loss.device();
         let norm = team
             .watch
@@ -263,7 +265,7 @@ fn train_epoch<S: Stage>(
     Ok(End::Done)
 }
 
-/// Adds up the gradients of an update's micro-batches; gives beside them the seconds spent waiting for data.
+/// Adds up the gradients of an update's micro-batches; gives the seconds spent waiting for data.
 fn gradient<S: Stage>(
     stage: &S,
     state: &mut State<S::Model>,
@@ -271,34 +273,34 @@ fn gradient<S: Stage>(
     key: Key,
     plan: &FitPlan,
     team: &Team,
-) -> Result<(Backward, f64), TrainError> {
+    sum: &mut GradientSum<'_>,
+) -> Result<f64, TrainError> {
     let scale = 1.0 / (plan.micro_batches * team.rank.world()) as f64;
-    let mut sum: Option<Backward> = None;
     let mut waited = 0.0;
-    for _ in 0..plan.micro_batches {
+    for left in (0..plan.micro_batches).rev() {
         let asked = Instant::now();
         let batch = batches.next().expect("an epoch has all the micro-steps of its updates")?;
         waited += asked.elapsed().as_secs_f64();
         team.watch.add(Part::Data, asked.elapsed());
-        let part = stage.backward(&mut state.model, batch, key, scale, team)?;
-        sum = Some(match sum {
-            Some(sum) => sum.plus(part),
-            None => part,
-        });
+        if left == 0 {
+            sum.last();
+        }
+        stage.backward(&mut state.model, batch, key, scale, team, sum)?;
     }
-    Ok((sum.expect("accum_iter is at least 1"), waited))
+    Ok(waited)
 }
 
-/// Adds up loss and gradients over the ranks, which meet here once an update, and agree on whether to stop after it.
-fn reduce(part: Backward, team: &Team, stop: bool) -> Result<(Backward, bool), TrainError> {
-    let device = part.loss.device();
+/// Ends the adding up of loss and gradients over the ranks, which agree on whether to stop after it.
+fn reduce<M: burn::module::Module>(
+    sum: GradientSum<'_>,
+    model: &M,
+    team: &Team,
+    stop: bool,
+) -> Result<(Gradient, bool), TrainError> {
+    let device = model.devices().into_iter().next().unwrap_or_default();
     team.watch.time(Part::Communication, &device, || {
-        let stop = team.rank.any(stop)?;
-        let mut all = part.grads;
-        all.push(part.loss);
-        let mut all = team.rank.sum(all)?;
-        let loss = all.pop().expect("the loss went in last");
-        Ok((Backward { loss, grads: all }, stop))
+        let gradient = sum.finish(model)?;
+        Ok((gradient, team.rank.any(stop)?))
     })
 }
 

@@ -1,12 +1,12 @@
 //! Linear probing: a linear classifier on the features of a frozen encoder.
 
+use super::GradientSum;
 use super::Part;
 use super::Rank;
 use super::Replicas;
 use super::Team;
 use super::TrainError;
 use super::evaluate::Evaluation;
-use super::stage::Backward;
 use super::stage::Evaluated;
 use super::stage::Stage;
 use super::stage::images;
@@ -20,6 +20,7 @@ use crate::model::NamedParam;
 use crate::model::ProbeHead;
 use crate::model::Vit;
 use crate::random::Key;
+use burn::module::Module;
 use burn::tensor::Device;
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
@@ -59,18 +60,25 @@ impl Stage for Linprobe {
         _key: Key,
         scale: f64,
         team: &Team,
-    ) -> Result<Backward, TrainError> {
+        sum: &mut GradientSum<'_>,
+    ) -> Result<(), TrainError> {
         let (n, classes) = (batch.len(), self.num_classes);
         let targets = soft_targets(batch.shard(0..n).targets, classes, 0.0);
         let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), &self.device);
         let features = team
             .watch
             .time(Part::Forward, &self.device, || self.features(batch, &team.replicas))?;
-        let head = model.clone();
+        let head = model.clone().train();
         *model = observe(model.clone(), &features, &team.rank)?;
-        Ok(Backward::of(&head, &team.watch, &self.device, |head| {
+        let loss = team.watch.time(Part::Forward, &self.device, || {
             soft_cross_entropy(head.forward_train(features), targets) * scale
-        }))
+        });
+        let grads = team
+            .watch
+            .time(Part::Backward, &self.device, || model::grads(&head, &mut loss.backward()));
+        sum.add_loss(loss.inner());
+        sum.add(grads.into_iter().enumerate().collect());
+        Ok(())
     }
 
     fn evaluate(&self, model: &ProbeHead, team: &Team) -> Result<Evaluated, TrainError> {

@@ -1,11 +1,11 @@
 //! Pre-training: a masked autoencoder learns to fill in what it does not see.
 
+use super::GradientSum;
 use super::JobDir;
 use super::Team;
 use super::TrainError;
 use super::gallery::Gallery;
 use super::reconstruct::Autoencoder;
-use super::stage::Backward;
 use super::stage::Evaluated;
 use super::stage::Stage;
 use super::stage::backward_in_shards;
@@ -19,6 +19,7 @@ use crate::random::Key;
 use crate::random::Purpose;
 use burn::tensor::Device;
 use rand::RngExt;
+use std::ops::Range;
 
 /// The first stage of a recipe.
 pub(super) struct Pretrain {
@@ -41,24 +42,19 @@ impl Stage for Pretrain {
         key: Key,
         scale: f64,
         team: &Team,
-    ) -> Result<Backward, TrainError> {
+        sum: &mut GradientSum<'_>,
+    ) -> Result<(), TrainError> {
         let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
         let (patches, mask_ratio) = (self.encoder.num_patches(), self.mask_ratio);
         let (norm_pix_loss, device) = (self.norm_pix_loss, self.device.clone());
-        let (recompute, watch) = (self.gradient_checkpointing, team.watch.clone());
-        backward_in_shards(model, batch, scale, team, move |mae, batch, range, weight| {
+        let recompute = self.gradient_checkpointing;
+        let chain = move |mae: &Mae, batch: &Batch, range: Range<usize>, weight| {
             let noise = mask_noise(&batch.samples[range.clone()], patches, key);
             let masks = Masks::from_noise(&noise, patches, mask_ratio);
             let imgs = images(batch, range, in_chans, side, &device);
-            if recompute {
-                return Backward::recomputed(&watch, &device, || {
-                    model::mae_backward(mae, imgs, &masks, norm_pix_loss, weight)
-                });
-            }
-            Backward::of(mae, &watch, &device, |mae| {
-                mae.forward(imgs, &masks, norm_pix_loss).loss * weight
-            })
-        })
+            model::mae_chain(mae, imgs, &masks, norm_pix_loss, weight)
+        };
+        backward_in_shards(model, batch, scale, team, recompute, sum, chain)
     }
 
     fn evaluate(&self, _model: &Mae, _team: &Team) -> Result<Evaluated, TrainError> {

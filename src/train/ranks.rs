@@ -2,7 +2,8 @@
 //!
 //! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r`, .. of an epoch, so that N ranks see what one rank sees
 //! that accumulates N times as long, and their sums differ by rounding alone. (So do the rates within an epoch, where its
-//! micro-batches are a multiple of N.) All ranks run the same loop and meet once an update; rank 0 alone writes and tells.
+//! micro-batches are a multiple of N.) All ranks run the same loop and meet at the end of an update; rank 0 alone writes and
+//! tells.
 
 use super::Replicas;
 use super::TrainError;
@@ -31,11 +32,35 @@ pub struct Rank {
     group: Arc<Group>,
 }
 
+/// Values that go in one message from GPU to GPU: large enough for the full rate of the links.
+const NCCL_MESSAGE: usize = 1 << 24;
+
+/// Tensors that are being added up over the ranks, on their way from GPU to GPU.
+pub(super) enum Sending {
+    Done(Vec<Tensor<1>>),
+    #[cfg(feature = "cuda")]
+    Nccl(super::nccl::Messages),
+}
+
+impl Sending {
+    /// Gives the sums: the same ones on every rank, to the bit. What the device does next waits for them.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(clippy::unnecessary_wraps, reason = "NCCL alone can fail here")
+    )]
+    pub(super) fn finish(self) -> Result<Vec<Tensor<1>>, TrainError> {
+        match self {
+            Self::Done(sums) => Ok(sums),
+            #[cfg(feature = "cuda")]
+            Self::Nccl(messages) => messages.finish(),
+        }
+    }
+}
+
 /// What the ranks of a job share.
 struct Group {
     world: usize,
     /// With these, gradients go from GPU to GPU; without, through the host.
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only CUDA joins GPUs"))]
     nccl: Option<Vec<Device>>,
     meeting: Mutex<Meeting>,
     changed: Condvar,
@@ -111,20 +136,28 @@ impl Rank {
         Ok(self.exchange(yes)?.contains(&true))
     }
 
-    /// Adds up each tensor over the ranks. Every rank gets the same sums, to the bit.
-    pub(super) fn sum(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, TrainError> {
+    /// Sends tensors to be added up, each over the ranks. Every rank must send tensors of the same lengths, in the same order.
+    pub(super) fn send(&self, tensors: Vec<Tensor<1>>) -> Result<Sending, TrainError> {
         if self.world() == 1 {
-            return Ok(tensors);
+            return Ok(Sending::Done(tensors));
         }
         #[cfg(feature = "cuda")]
         if let Some(devices) = &self.group.nccl {
-            // No rank enters NCCL, which cannot be left again, before all are there and have something to bring.
-            let buckets = super::nccl::Buckets::of(tensors);
-            buckets.check()?;
+            // No rank enters NCCL, which cannot be left again, before all are there.
             self.exchange(())?;
-            return Ok(buckets.sum(devices));
+            return Ok(Sending::Nccl(super::nccl::Messages::send(
+                tensors,
+                devices,
+                self.message(),
+            )));
         }
-        self.sum_on_the_host(&tensors)
+        self.sum_on_the_host(&tensors).map(Sending::Done)
+    }
+
+    /// Values that are worth a message of their own.
+    pub(super) fn message(&self) -> usize {
+        // A message through the host holds up the device however short it is.
+        if self.group.nccl.is_some() { NCCL_MESSAGE } else { 1 }
     }
 
     fn sum_on_the_host(&self, tensors: &[Tensor<1>]) -> Result<Vec<Tensor<1>>, TrainError> {
@@ -205,7 +238,7 @@ mod tests {
     fn sums_are_the_same_on_every_rank() {
         let sums = on_threads(3, |rank| {
             let own = Tensor::from_data([rank.index() as f32, 1.0], &Device::flex());
-            rank.sum(vec![own]).unwrap().remove(0).into_data()
+            rank.send(vec![own]).unwrap().finish().unwrap().remove(0).into_data()
         });
         for sum in sums {
             sum.assert_eq(&[3.0f32, 3.0].into(), true);

@@ -1,15 +1,20 @@
 //! A stage says how a batch becomes a loss, and a model a metric. The loop is the same for all.
 
+use super::GradientSum;
 use super::JobDir;
 use super::Part;
 use super::Team;
 use super::TrainError;
 use super::Watch;
+use super::gradient::add_to;
 use crate::data::Batch;
 use crate::data::ImagesSlice;
 use crate::data::Scale;
 use crate::model;
+use crate::model::Chain;
 use crate::model::NamedParam;
+use crate::model::PartialGrads;
+use crate::model::Pass;
 use crate::random::Key;
 use burn::module::Module;
 use burn::tensor::DType;
@@ -27,7 +32,7 @@ pub trait Stage {
     /// What is trained. Held without autodiff; each shard's replica is a fork of it with autodiff.
     type Model: Module + Sync + 'static;
 
-    /// Runs a micro-batch forward and backward. Its loss and gradients count `scale` (one of its micro-batches) of an update's.
+    /// Runs a micro-batch forward and backward, into `sum`; its loss and gradients count `scale` of an update's.
     ///
     /// `key` names the epoch's random numbers. A stage may move statistics in the model, never its trained parameters.
     fn backward(
@@ -37,7 +42,8 @@ pub trait Stage {
         key: Key,
         scale: f64,
         team: &Team,
-    ) -> Result<Backward, TrainError>;
+        sum: &mut GradientSum<'_>,
+    ) -> Result<(), TrainError>;
 
     /// Measures the model after an epoch; every rank gets the result.
     fn evaluate(&self, model: &Self::Model, team: &Team) -> Result<Evaluated, TrainError>;
@@ -56,14 +62,6 @@ pub trait Stage {
     fn notice(&self, _epoch: usize, _train_loss: f64) -> Option<String> {
         None
     }
-}
-
-/// What a micro-batch gave, on the device.
-pub struct Backward {
-    /// Scaled loss, `[1]`.
-    pub loss: Tensor<1>,
-    /// Scaled gradients of the trained parameters, flattened, in the order of [`model::trainable_names`].
-    pub grads: Vec<Tensor<1>>,
 }
 
 /// The outcome of an evaluation.
@@ -86,7 +84,8 @@ pub struct Metrics {
     pub images: usize,
 }
 
-/// Runs a micro-batch in shards: `backward` gets the model, a range of the batch, and what the range's mean loss counts.
+/// Runs a micro-batch in shards, into `sum`: `chain` gets the model, a range of the batch, and what the range's mean loss
+/// counts. `recompute` asks for gradient checkpointing.
 ///
 /// Every shard counts by its images; losses and gradients are added in shard order.
 pub(super) fn backward_in_shards<M, F>(
@@ -94,56 +93,57 @@ pub(super) fn backward_in_shards<M, F>(
     batch: Batch,
     scale: f64,
     team: &Team,
-    backward: F,
-) -> Result<Backward, TrainError>
+    recompute: bool,
+    sum: &mut GradientSum<'_>,
+    chain: F,
+) -> Result<(), TrainError>
 where
     M: Module + Sync + 'static,
-    F: Fn(&M, &Batch, Range<usize>, f64) -> Backward + Send + Sync + 'static,
+    F: Fn(&M, &Batch, Range<usize>, f64) -> Chain<M> + Send + Sync + 'static,
 {
     let n = batch.len();
+    let pass = |other| if recompute { Pass::Recomputed } else { other };
+    let shards: Vec<_> = team.replicas.shards(n).collect();
+    if shards.len() == 1 {
+        let pass = pass(sum.pass());
+        let chain = || chain(model, &batch, 0..n, scale);
+        let loss = forward_backward(model, chain, pass, &team.watch, |part| sum.add(part));
+        sum.add_loss(loss);
+        return Ok(());
+    }
+    let (pass, watch) = (pass(Pass::Whole), team.watch.clone());
     let batch = Arc::new(batch);
-    let replicas = &team.replicas;
-    let inputs = replicas.shards(n).map(|range| (model.clone(), Arc::clone(&batch), range));
-    let parts = replicas.map(inputs.collect::<Vec<_>>(), move |(model, batch, range)| {
+    let inputs = shards.into_iter().map(|range| (model.clone(), Arc::clone(&batch), range));
+    let parts = team.replicas.map(inputs.collect::<Vec<_>>(), move |(model, batch, range)| {
         let weight = scale * range.len() as f64 / n as f64;
-        backward(&model, &batch, range, weight)
+        let mut grads = PartialGrads::new();
+        let chain = || chain(&model, &batch, range, weight);
+        let loss = forward_backward(&model, chain, pass, &watch, |part| grads.extend(part));
+        (loss, grads)
     })?;
-    Ok(parts.into_iter().reduce(Backward::plus).expect("a batch is never empty"))
+    let mut grads = Vec::new();
+    let mut losses = Vec::new();
+    for (loss, part) in parts {
+        losses.push(loss);
+        add_to(&mut grads, part);
+    }
+    sum.add_loss(losses.into_iter().reduce(|a, b| a + b).expect("a batch is never empty"));
+    let grads = grads.into_iter().enumerate();
+    sum.add(grads.filter_map(|(place, grad)| Some((place, grad?))).collect());
+    Ok(())
 }
 
-impl Backward {
-    /// Runs `loss` on a replica of the model, and backward.
-    pub(super) fn of<M: Module>(
-        model: &M,
-        watch: &Watch,
-        device: &Device,
-        loss: impl FnOnce(&M) -> Tensor<1>,
-    ) -> Self {
-        let replica = model.clone().train();
-        let loss = watch.time(Part::Forward, device, || loss(&replica));
-        watch.time(Part::Backward, device, || {
-            let mut grads = loss.backward();
-            let grads = model::grads(&replica, &mut grads);
-            Self { loss: loss.inner(), grads }
-        })
-    }
-
-    /// Takes the loss and gradients of a pass that recomputes what it needs.
-    pub(super) fn recomputed(
-        watch: &Watch,
-        device: &Device,
-        pass: impl FnOnce() -> (Tensor<1>, Vec<Tensor<1>>),
-    ) -> Self {
-        let (loss, grads) = watch.time(Part::Backward, device, pass);
-        Self { loss, grads }
-    }
-
-    /// Adds another's loss and gradients to these.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        let grads = self.grads.into_iter().zip(other.grads).map(|(a, b)| a + b).collect();
-        Self { loss: self.loss + other.loss, grads }
-    }
+/// Runs what `chain` makes forward and backward, each watched; gives the loss.
+fn forward_backward<M: Module>(
+    model: &M,
+    chain: impl FnOnce() -> Chain<M>,
+    pass: Pass,
+    watch: &Watch,
+    give: impl FnMut(PartialGrads),
+) -> Tensor<1> {
+    let device = model.devices().into_iter().next().unwrap_or_default();
+    let forward = watch.time(Part::Forward, &device, || chain().forward(model, pass));
+    watch.time(Part::Backward, &device, || forward.backward(give))
 }
 
 /// Puts images of a batch on the device, `[N, C, side, side]`.

@@ -13,7 +13,7 @@ pub enum Part {
     /// Waiting for the loader.
     Data,
     Forward,
-    /// With gradient checkpointing the forward passes, too.
+    /// With gradient checkpointing what it recomputes, too.
     Backward,
     Communication,
     /// Clipping included.
@@ -31,6 +31,10 @@ impl Watch {
     /// A running one. It waits for the device at the end of every part, which a run does not: steps get slower.
     pub fn running() -> Self {
         Self(Some(Arc::default()))
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Does `work` and adds its time, the device's included, to `part`.

@@ -65,6 +65,25 @@ fn any_number_of_devices_gives_the_numbers_of_one() {
     }
 }
 
+/// Micro-batches so small that a device computes one as a whole, and sends its gradients part by part.
+#[test]
+fn devices_that_send_part_by_part_get_the_numbers_of_one() {
+    let small = |devices: usize| {
+        let accum_iter = format!("accum_iter = {}", 6 / devices);
+        recipe(devices, "data-parallel")
+            .replace("batch_size = 44", "batch_size = 14")
+            .replace(&format!("accum_iter = {}", 4 / devices), &accum_iter)
+    };
+    let one = Bench::new(&small(1));
+    one.done(&["run", "r.toml"]);
+    let [several, recomputing] = [(); 2].map(|()| Bench::new(&small(2)));
+    several.done(&["run", "r.toml"]);
+    assert_close(&tables(&several), &tables(&one));
+    assert_ne!(tables(&several), tables(&one), "sums in another order round differently");
+    recomputing.done(&["run", "r.toml", "--set", "runtime.gradient_checkpointing=true"]);
+    assert_eq!(tables(&recomputing), tables(&several));
+}
+
 #[test]
 fn several_devices_stop_together_and_go_on_to_the_same_bytes() {
     let whole = Bench::new(&recipe(2, "data-parallel"));

@@ -1,0 +1,349 @@
+//! Training passes: forward, then backward at once or in parts, or with activations that are recomputed.
+//!
+//! In parts a pass is cut where one block follows another: each part is recorded from an input that is a leaf, and goes
+//! backward from the gradient that the part behind it gave to what it put out. So the gradients of the last layers are there
+//! while those of the first are still to be computed. The numbers are those of one pass through all, on the CPU to the bit:
+//! the same operations run on the same values.
+
+use super::block::Block;
+use super::mae::Mae;
+use super::mae::MaskRows;
+use super::mae::without_class_token;
+use super::masking::Masks;
+use super::params::found_grads;
+use super::vit::Vit;
+use super::vit::branch_factors;
+use burn::module::Module;
+use burn::tensor::Gradients;
+use burn::tensor::Tensor;
+
+/// How a backward pass is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// All gradients come at its end.
+    Whole,
+    /// Cut behind a block as soon as a part has this many parameters.
+    Parts(usize),
+    /// Gradient checkpointing: a part for each block, whose activations are recomputed, so that one block's at a time are kept.
+    Recomputed,
+}
+
+/// Gradients of some of the parameters, flattened, without autodiff, each with its place in [`super::trainable_names`].
+pub type PartialGrads = Vec<(usize, Tensor<1>)>;
+
+type Link<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<3>>;
+type Head<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<1>>;
+
+/// What a network and a loss make of a batch, link by link.
+pub struct Chain<M> {
+    /// From the images to the first link's input.
+    stem: Box<dyn Fn(&M) -> Tensor<3>>,
+    links: Vec<Link<M>>,
+    /// Parameters of each link.
+    values: Vec<usize>,
+    /// First links that are not trained; where there is one, the stem is not, either.
+    frozen: usize,
+    /// From what the last link gives to the loss, `[1]`.
+    head: Head<M>,
+}
+
+/// [`Mae::forward`] of images `[N, C, H, W]`; the loss counts `weight`.
+pub fn mae_chain(
+    mae: &Mae,
+    imgs: Tensor<4>,
+    masks: &Masks,
+    norm_pix_loss: bool,
+    weight: f64,
+) -> Chain<Mae> {
+    let rows = MaskRows::new(masks, &imgs.device());
+    let (stem_rows, bridge_rows, stem_imgs) = (rows.clone(), rows.clone(), imgs.clone());
+    let encoder = 0..mae.blocks.len();
+    let encoder =
+        encoder.map(|i| -> Link<Mae> { Box::new(move |mae, x| mae.blocks[i].forward(x)) });
+    let bridge: Link<Mae> =
+        Box::new(move |mae, x| mae.decoder_tokens(mae.norm.forward(x), &bridge_rows));
+    let decoder = 0..mae.decoder_blocks.len();
+    let decoder =
+        decoder.map(|i| -> Link<Mae> { Box::new(move |mae, x| mae.decoder_blocks[i].forward(x)) });
+    let bridge_values = mae.norm.num_params() + mae.decoder_embed.num_params();
+    let values = mae.blocks.iter().map(Block::num_params).chain([bridge_values]);
+    Chain {
+        stem: Box::new(move |mae| mae.encoder_tokens(stem_imgs.clone(), &stem_rows)),
+        links: encoder.chain([bridge]).chain(decoder).collect(),
+        values: values.chain(mae.decoder_blocks.iter().map(Block::num_params)).collect(),
+        frozen: 0,
+        head: Box::new(move |mae, x| {
+            let pred = without_class_token(mae.predict(x));
+            mae.score(pred, imgs.clone(), &rows, norm_pix_loss) * weight
+        }),
+    }
+}
+
+/// [`Vit::forward`] of images `[N, C, H, W]`, or with `factors` [`Vit::forward_drop_path`], and a loss `[1]` of its logits.
+pub fn vit_chain(
+    vit: &Vit,
+    imgs: Tensor<4>,
+    factors: Option<&Tensor<2>>,
+    loss: impl Fn(Tensor<2>) -> Tensor<1> + 'static,
+) -> Chain<Vit> {
+    let link = |i: usize| -> Link<Vit> {
+        let factors = factors.map(|factors| branch_factors(factors, i));
+        Box::new(move |vit, x| match factors.clone() {
+            Some([attn, mlp]) => vit.blocks[i].forward_drop_path(x, attn, mlp),
+            None => vit.blocks[i].forward(x),
+        })
+    };
+    Chain {
+        stem: Box::new(move |vit| vit.tokens(imgs.clone())),
+        links: (0..vit.blocks.len()).map(link).collect(),
+        values: vit.blocks.iter().map(Block::num_params).collect(),
+        frozen: vit.frozen_blocks(),
+        head: Box::new(move |vit, x| loss(vit.classify(x))),
+    }
+}
+
+/// A forward pass whose backward pass is still to come.
+pub struct Forward<M> {
+    replica: M,
+    kept: Kept<M>,
+}
+
+enum Kept<M> {
+    /// All that the backward pass needs: from the loss back to the last seam, from each seam to the one before.
+    Recorded { loss: Box<Tensor<1>>, seams: Vec<Seam> },
+    /// What it takes to go forward again; the inputs are those of each link and of the head, without autodiff.
+    Inputs { chain: Chain<M>, inputs: Vec<Tensor<3>> },
+}
+
+/// Where one part ends and the next begins: the same values twice.
+struct Seam {
+    output: Tensor<3>,
+    /// A leaf.
+    input: Tensor<3>,
+}
+
+impl<M: Module> Chain<M> {
+    /// Runs a replica of `module`, which is without autodiff.
+    pub fn forward(self, module: &M, pass: Pass) -> Forward<M> {
+        let replica = module.clone().train();
+        let kept = match pass {
+            Pass::Whole => self.record(&replica, usize::MAX),
+            Pass::Parts(values) => self.record(&replica, values),
+            Pass::Recomputed => Kept::Inputs { inputs: self.inputs(module), chain: self },
+        };
+        Forward { replica, kept }
+    }
+
+    fn record(&self, replica: &M, part: usize) -> Kept<M> {
+        let (mut seams, mut values) = (Vec::new(), 0);
+        let mut x = (self.stem)(replica);
+        for (i, link) in self.links.iter().enumerate() {
+            x = link(replica, x);
+            values += self.values[i];
+            if values >= part && i >= self.frozen {
+                let input = leaf(x.clone().inner());
+                seams.push(Seam { output: x, input: input.clone() });
+                (x, values) = (input, 0);
+            }
+        }
+        Kept::Recorded { loss: Box::new((self.head)(replica, x)), seams }
+    }
+
+    /// Runs forward, recording nothing.
+    ///
+    /// With autodiff all the same: without, the CPU takes other kernels (softmax, layer norm), which round differently.
+    fn inputs(&self, module: &M) -> Vec<Tensor<3>> {
+        let still = module.clone().no_grad().train();
+        let mut inputs = vec![(self.stem)(&still).inner()];
+        for link in &self.links {
+            let input = inputs[inputs.len() - 1].clone().autodiff();
+            inputs.push(link(&still, input).inner());
+        }
+        inputs
+    }
+}
+
+impl<M: Module> Forward<M> {
+    /// Runs backward; `give` gets the gradients part by part, from the last layers to the first. Gives the loss, `[1]`,
+    /// without autodiff.
+    ///
+    /// The scalar `(output * upstream).sum()` has the gradients of the loss where `upstream` is its gradient by the output.
+    /// A parameter is in one part alone, or in none where the loss does not depend on it.
+    pub fn backward(self, mut give: impl FnMut(PartialGrads)) -> Tensor<1> {
+        let Self { replica, kept } = self;
+        let mut back = |scalar: Tensor<1>| {
+            let mut found = scalar.backward();
+            give(found_grads(&replica, &mut found));
+            found
+        };
+        match kept {
+            Kept::Recorded { loss, seams } => {
+                let mut scalar = *loss;
+                let total = scalar.clone().inner();
+                for seam in seams.into_iter().rev() {
+                    let upstream = grad_of(&seam.input, &mut back(scalar));
+                    scalar = (seam.output * upstream).sum();
+                }
+                back(scalar);
+                total
+            }
+            Kept::Inputs { chain, mut inputs } => {
+                let input = leaf(inputs.pop().expect("the head has an input"));
+                let loss = (chain.head)(&replica, input.clone());
+                let total = loss.clone().inner();
+                let mut upstream = grad_of(&input, &mut back(loss));
+                while inputs.len() > chain.frozen
+                    && let Some(input) = inputs.pop()
+                {
+                    let (link, input) = (&chain.links[inputs.len()], leaf(input));
+                    let scalar = (link(&replica, input.clone()) * upstream).sum();
+                    upstream = grad_of(&input, &mut back(scalar));
+                }
+                if chain.frozen == 0 {
+                    back(((chain.stem)(&replica) * upstream).sum());
+                }
+                total
+            }
+        }
+    }
+}
+
+fn leaf(x: Tensor<3>) -> Tensor<3> {
+    x.autodiff().require_grad()
+}
+
+fn grad_of(input: &Tensor<3>, found: &mut Gradients) -> Tensor<3> {
+    input.grad_remove(found).expect("what follows depends on its input")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Chain;
+    use super::Pass;
+    use super::mae_chain;
+    use super::vit_chain;
+    use crate::model;
+    use crate::model::DecoderDims;
+    use crate::model::EncoderDims;
+    use crate::model::Mae;
+    use crate::model::Masks;
+    use crate::model::Vit;
+    use burn::module::Module;
+    use burn::tensor::Device;
+    use burn::tensor::Tensor;
+    use burn::tensor::TensorData;
+
+    const N: usize = 3;
+    const CLASSES: usize = 5;
+    const WEIGHT: f64 = 0.3;
+
+    fn encoder() -> EncoderDims {
+        EncoderDims {
+            input_size: 8,
+            patch_size: 2,
+            in_chans: 3,
+            embed_dim: 16,
+            depth: 3,
+            num_heads: 2,
+            mlp_dim: 24,
+            norm_eps: 1e-6,
+            precision: crate::model::Precision::Fp32,
+        }
+    }
+
+    /// Numbers in -1..1 without a pattern.
+    fn numbers(count: usize) -> Vec<f32> {
+        (0..count).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect()
+    }
+
+    fn imgs(device: &Device) -> Tensor<4> {
+        Tensor::from_data(TensorData::new(numbers(N * 3 * 8 * 8), [N, 3, 8, 8]), device)
+    }
+
+    /// How many parts of gradients `pass` gave, the loss, and the gradients.
+    fn results<M: Module>(
+        module: &M,
+        chain: Chain<M>,
+        pass: Pass,
+    ) -> (usize, Tensor<1>, Vec<Tensor<1>>) {
+        let mut parts = 0;
+        let mut grads: Vec<Option<Tensor<1>>> =
+            model::trainable_names(module).iter().map(|_| None).collect();
+        let loss = chain.forward(module, pass).backward(|part| {
+            parts += 1;
+            for (i, grad) in part {
+                assert!(grads[i].replace(grad).is_none(), "parameter {i} is in two parts");
+            }
+        });
+        (parts, loss, grads.into_iter().map(|grad| grad.expect("all have one")).collect())
+    }
+
+    /// Holds every pass of a chain against `loss`, one pass without a chain, to the bit; `parts` are those of every block.
+    fn assert_same<M: Module>(
+        module: &M,
+        loss: impl FnOnce(&M) -> Tensor<1>,
+        chain: impl Fn() -> Chain<M>,
+        parts: usize,
+    ) {
+        let replica = module.clone().train();
+        let loss = loss(&replica);
+        let mut found = loss.backward();
+        let expected = model::grads(&replica, &mut found);
+        let loss = loss.inner().into_data();
+        let names = model::trainable_names(module);
+        let half = module.num_params() / 2;
+        for (pass, some) in [
+            (Pass::Whole, 1..=1),
+            (Pass::Parts(1), parts..=parts),
+            (Pass::Parts(half), 1..=2),
+            (Pass::Recomputed, parts..=parts + 1),
+        ] {
+            let (parts, total, grads) = results(module, chain(), pass);
+            assert!(some.contains(&parts), "{pass:?}: {parts} parts, not {some:?}");
+            assert_eq!(total.into_data(), loss, "{pass:?}");
+            for ((name, grad), expected) in names.iter().zip(grads).zip(&expected) {
+                let values: Vec<f32> = grad.into_data().try_into_vec().unwrap();
+                let expected: Vec<f32> = expected.clone().into_data().try_into_vec().unwrap();
+                assert!(values.iter().any(|v| *v != 0.0), "{name} has no gradient");
+                assert_eq!(values, expected, "{pass:?}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_pass_of_a_mae_gives_the_same_loss_and_gradients() {
+        let device = Device::flex();
+        let decoder = DecoderDims { embed_dim: 12, depth: 2, num_heads: 3, mlp_dim: 20 };
+        let mae = model::init_mae(Mae::zeros(&encoder(), &decoder, &device), 1);
+        let masks = Masks::from_noise(&numbers(N * 16), 16, 0.75);
+        for norm_pix_loss in [false, true] {
+            let chain = || mae_chain(&mae, imgs(&device), &masks, norm_pix_loss, WEIGHT);
+            let loss = |mae: &Mae| mae.forward(imgs(&device), &masks, norm_pix_loss).loss * WEIGHT;
+            assert_same(&mae, loss, chain, 3 + 1 + 2 + 1);
+        }
+    }
+
+    #[test]
+    fn every_pass_of_a_vit_gives_the_same_loss_and_gradients() {
+        let device = Device::flex();
+        let factors: Vec<f32> = (0..N * 6).map(|i| if i % 4 == 1 { 0.0 } else { 1.25 }).collect();
+        let factors = Tensor::<2>::from_data(TensorData::new(factors, [N, 6]), &device);
+        let loss = |logits: Tensor<2>| logits.square().mean() * WEIGHT;
+        for global_pool in [false, true] {
+            let vit = model::init_vit(Vit::zeros(&encoder(), CLASSES, global_pool, &device), 1);
+            let dropped = || vit_chain(&vit, imgs(&device), Some(&factors), loss);
+            let plain = |vit: &Vit| loss(vit.forward_drop_path(imgs(&device), &factors));
+            assert_same(&vit, plain, dropped, 3 + 1);
+            for trained_blocks in [0, 1, 2, 3] {
+                let vit = vit.clone().freeze_below(trained_blocks);
+                let chain = || vit_chain(&vit, imgs(&device), None, loss);
+                assert_same(
+                    &vit,
+                    |vit| loss(vit.forward(imgs(&device))),
+                    chain,
+                    trained_blocks + 1,
+                );
+            }
+        }
+    }
+}
