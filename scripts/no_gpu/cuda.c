@@ -1,10 +1,12 @@
-/* A CUDA driver that accepts everything and runs no kernel: with it a build of `--features cuda` goes its whole way on a machine
- * without a GPU, its numbers apart. It shows what a start compiles, and how long that takes. run.sh says how to use it.
+/* A CUDA driver that accepts everything and runs no kernel, and an NCCL that adds nothing up: with it a build of `--features
+ * cuda` goes its whole way on a machine without a GPU, its numbers apart. It shows what a start compiles, how long that takes,
+ * and what is sent from GPU to GPU when. run.sh says how to use it.
  *
- * It plays one H100 in what it says of itself. Memory is the host's. A clock of its own goes on with each launch, so that whoever
+ * It plays H100s in what it says of itself. Memory is the host's. A clock of its own goes on with each launch, so that whoever
  * measures kernels comes to an end. */
 
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,9 +19,10 @@ typedef int Result;
 typedef unsigned long long Pointer;
 typedef void *Handle;
 
-enum { OK = 0, OUT_OF_MEMORY = 2, HANDLES = 1 << 22 };
+enum { OK = 0, OUT_OF_MEMORY = 2, HANDLES = 1 << 22, GPUS = 8, MESSAGES = 1 << 16 };
 
-static long modules, module_bytes, launches;
+static long modules, module_bytes, launches[GPUS];
+static __thread int gpu;  /* whose context this thread has */
 static uintptr_t handles;
 static double started, clock_s;
 static double event_s[HANDLES];  /* when each event was recorded */
@@ -38,9 +41,17 @@ static Result new_handle(Handle *handle) {
 
 static size_t place(Handle handle) { return ((uintptr_t)handle / 16) % HANDLES; }
 
+static int gpus(void) {
+    const char *count = getenv("NO_GPU_COUNT");
+    int asked = count ? atoi(count) : 1;
+    return asked < 1 ? 1 : asked > GPUS ? GPUS : asked;
+}
+
 static void at_exit(void) {
-    fprintf(stderr, "[no GPU] %ld kernels, %.1f MB of PTX, %ld launches, %.1f s\n", modules, module_bytes / 1e6, launches,
+    fprintf(stderr, "[no GPU] %ld kernels, %.1f MB of PTX, %.1f s, launches of each GPU:", modules, module_bytes / 1e6,
             now() - started);
+    for (int i = 0; i < gpus(); i++) fprintf(stderr, " %ld", launches[i]);
+    fprintf(stderr, "\n");
 }
 
 Result cuInit(unsigned flags) {
@@ -56,12 +67,12 @@ Result cuGetErrorString(int error, const char **text) { *text = "error"; return 
 
 /* The card. */
 
-Result cuDeviceGetCount(int *count) { *count = 1; return OK; }
+Result cuDeviceGetCount(int *count) { *count = gpus(); return OK; }
 Result cuDeviceGet(int *device, int index) { *device = index; return OK; }
 Result cuDeviceGetName(char *name, int size, int device) { snprintf(name, size, "no GPU"); return OK; }
-Result cuDeviceGetUuid_v2(char *uuid, int device) { memset(uuid, 0, 16); return OK; }
+Result cuDeviceGetUuid_v2(char *uuid, int device) { memset(uuid, device, 16); return OK; }
 Result cuDeviceGetLuid(char *luid, unsigned *mask, int device) { memset(luid, 0, 8); *mask = 0; return OK; }
-Result cuDeviceGetPCIBusId(char *id, int size, int device) { snprintf(id, size, "0000:00:00.0"); return OK; }
+Result cuDeviceGetPCIBusId(char *id, int size, int device) { snprintf(id, size, "0000:%02x:00.0", device); return OK; }
 Result cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 80ull << 30; return OK; }
 Result cuDeviceCanAccessPeer(int *can, int a, int b) { *can = 0; return OK; }
 
@@ -83,10 +94,10 @@ Result cuDeviceGetAttribute(int *value, int attribute, int device) {
 
 /* Contexts and streams. */
 
-Result cuDevicePrimaryCtxRetain(Handle *context, int device) { *context = (Handle)16; return OK; }
+Result cuDevicePrimaryCtxRetain(Handle *context, int device) { *context = (Handle)(16 * (device + 1L)); return OK; }
 Result cuDevicePrimaryCtxRelease_v2(int device) { return OK; }
-Result cuCtxSetCurrent(Handle context) { return OK; }
-Result cuCtxGetCurrent(Handle *context) { *context = (Handle)16; return OK; }
+Result cuCtxSetCurrent(Handle context) { gpu = context ? (uintptr_t)context / 16 - 1 : 0; return OK; }
+Result cuCtxGetCurrent(Handle *context) { *context = (Handle)(16 * (gpu + 1L)); return OK; }
 Result cuCtxSynchronize(void) { return OK; }
 Result cuCtxGetStreamPriorityRange(int *least, int *greatest) { *least = 0; *greatest = -5; return OK; }
 Result cuStreamCreate(Handle *stream, unsigned flags) { return new_handle(stream); }
@@ -163,7 +174,7 @@ Result cuFuncGetAttribute(int *value, int attribute, Handle function) { *value =
  * wall's, so it does. */
 static Result launch(Handle function) {
     int *count = &throughput[place(function)];
-    launches++;
+    launches[gpu]++;
     clock_s += *count ? 1e-5 * (1 << (*count < 14 ? *count : 14)) : 2e-5;
     *count += *count != 0;
     if (*count) {
@@ -189,3 +200,43 @@ Result cuEventElapsedTime_v2(float *ms, Handle from, Handle to) {
 }
 Result cuEventElapsedTime(float *ms, Handle from, Handle to) { return cuEventElapsedTime_v2(ms, from, to); }
 Result cuEventDestroy_v2(Handle event) { return OK; }
+
+/* NCCL. GPUs wait for each other where they join, as with the real one, and send messages of the same lengths in the same order,
+ * which it takes for granted. With NO_GPU_LOG each message is told, and how many kernels its GPU was given before. */
+
+typedef struct { char bytes[128]; } Id;
+static pthread_mutex_t joining = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t joined = PTHREAD_COND_INITIALIZER;
+static int members;
+static long sent[GPUS];
+static size_t lengths[MESSAGES];
+
+Result ncclGetVersion(int *version) { *version = 22000; return OK; }
+const char *ncclGetErrorString(int error) { return "error"; }
+Result ncclGetUniqueId(Id *id) { memset(id, 0, sizeof *id); return OK; }
+Result ncclCommInitRank(Handle *comm, int ranks, Id id, int rank) {
+    pthread_mutex_lock(&joining);
+    members++;
+    pthread_cond_broadcast(&joined);
+    while (members % ranks) pthread_cond_wait(&joined, &joining);
+    pthread_mutex_unlock(&joining);
+    *comm = (Handle)(rank + 1L);
+    return OK;
+}
+Result ncclCommDestroy(Handle comm) { return OK; }
+Result ncclAllReduce(const void *from, void *to, size_t count, int type, int operation, Handle comm, Handle stream) {
+    int rank = (int)(uintptr_t)comm - 1;
+    pthread_mutex_lock(&joining);
+    long message = sent[rank]++;
+    size_t *length = &lengths[message < MESSAGES ? message : rank];
+    if (message < MESSAGES && *length && *length != count) {
+        fprintf(stderr, "[no GPU] GPU %d sends %zu values as message %ld, another GPU %zu\n", rank, count, message, *length);
+        abort();
+    }
+    *length = count;
+    if (getenv("NO_GPU_LOG"))
+        fprintf(stderr, "[no GPU] %7.2f s GPU %d sends %zu values after %ld launches\n", now() - started, rank, count,
+                launches[rank]);
+    pthread_mutex_unlock(&joining);
+    return OK;
+}

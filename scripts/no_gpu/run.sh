@@ -7,7 +7,8 @@
 # CUDA_PATH       a toolkit, or what pip installs of one: the folder with include/ and lib/ (nvidia/cu13 of nvidia-cuda-nvrtc,
 #                 nvidia-cuda-runtime, nvidia-cuda-cccl and nvidia-cuda-crt). Needed
 # XDG_CACHE_HOME  where kernels are kept (a temporary folder: what a tuner chose here must not be used on a GPU)
-# NO_GPU_LOG      names each kernel when it is loaded, with the seconds since the start
+# NO_GPU_LOG      names each kernel when it is loaded, with the seconds since the start, and each message from GPU to GPU
+# NO_GPU_COUNT    how many GPUs there are, at most 8 (1)
 set -euo pipefail
 
 if [ $# -lt 1 ] || [ -z "${CUDA_PATH:-}" ]; then
@@ -17,7 +18,8 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # As libcuda.so alone: NVRTC asks libcuda.so.1 for more than there is here.
-cc -shared -fPIC -O1 -w -o "$scratch/libcuda.so" "$(dirname "$0")/cuda.c"
+cc -shared -fPIC -O1 -w -pthread -o "$scratch/libcuda.so" "$(dirname "$0")/cuda.c"
+ln -s libcuda.so "$scratch/libnccl.so"
 for folder in lib lib64; do
     nvrtc=$(find "$CUDA_PATH/$folder/" -name 'libnvrtc.so.*' 2> /dev/null | head -n 1 || true)
     [ -z "$nvrtc" ] || ln -sf "$(realpath "$nvrtc")" "$scratch/libnvrtc.so"

@@ -1,8 +1,8 @@
 //! Training: one step loop (`fit`), three stages, devices and replicas, and the runner that does a recipe's jobs.
 //!
 //! A step splits the micro-batch into shards, runs each forward and backward on a replica (the same parameters, forked),
-//! adds the gradients in shard order, and updates. On the CPU a shard is a fixed number of images and replicas are worker
-//! threads, so the result does not depend on how many there are.
+//! adds the gradients in shard order, then over the devices, and updates. On the CPU a shard is a fixed number of images and
+//! replicas are worker threads, so the result does not depend on how many there are.
 //!
 //! Nothing here prints or parses arguments: [`Event`]s tell what happens, [`Stop`] tells it to end.
 

@@ -32,14 +32,14 @@ pub struct Rank {
     group: Arc<Group>,
 }
 
-/// Values that go in one message from GPU to GPU: large enough for the full rate of the links.
+/// Values that are worth a message from GPU to GPU: enough for the full rate of the links.
 const NCCL_MESSAGE: usize = 1 << 24;
 
 /// Tensors that are being added up over the ranks, on their way from GPU to GPU.
 pub(super) enum Sending {
     Done(Vec<Tensor<1>>),
     #[cfg(feature = "cuda")]
-    Nccl(super::nccl::Messages),
+    Nccl(super::nccl::Message),
 }
 
 impl Sending {
@@ -52,7 +52,7 @@ impl Sending {
         match self {
             Self::Done(sums) => Ok(sums),
             #[cfg(feature = "cuda")]
-            Self::Nccl(messages) => messages.finish(),
+            Self::Nccl(message) => message.finish(),
         }
     }
 }
@@ -145,16 +145,12 @@ impl Rank {
         if let Some(devices) = &self.group.nccl {
             // No rank enters NCCL, which cannot be left again, before all are there.
             self.exchange(())?;
-            return Ok(Sending::Nccl(super::nccl::Messages::send(
-                tensors,
-                devices,
-                self.message(),
-            )));
+            return Ok(Sending::Nccl(super::nccl::Message::send(tensors, devices)));
         }
         self.sum_on_the_host(&tensors).map(Sending::Done)
     }
 
-    /// Values that are worth a message of their own.
+    /// How many values are worth a message of their own.
     pub(super) fn message(&self) -> usize {
         // A message through the host holds up the device however short it is.
         if self.group.nccl.is_some() { NCCL_MESSAGE } else { 1 }
