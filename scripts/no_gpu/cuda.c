@@ -21,10 +21,10 @@ typedef void *Handle;
 
 enum { OK = 0, OUT_OF_MEMORY = 2, HANDLES = 1 << 22, GPUS = 8, MESSAGES = 1 << 16 };
 
-static long modules, module_bytes, launches[GPUS];
+static long modules, module_bytes, launches[GPUS], sent[GPUS];
 static __thread int gpu;  /* whose context this thread has */
 static uintptr_t handles;
-static double started, clock_s;
+static double started, clock_s[GPUS];
 static double event_s[HANDLES];  /* when each event was recorded */
 static int throughput[HANDLES];  /* launches of a kernel that measures the card, one more than there were; 0 for others */
 
@@ -35,7 +35,7 @@ static double now(void) {
 }
 
 static Result new_handle(Handle *handle) {
-    *handle = (Handle)(16 * ++handles);
+    *handle = (Handle)(16 * __atomic_add_fetch(&handles, 1, __ATOMIC_RELAXED));
     return OK;
 }
 
@@ -48,9 +48,9 @@ static int gpus(void) {
 }
 
 static void at_exit(void) {
-    fprintf(stderr, "[no GPU] %ld kernels, %.1f MB of PTX, %.1f s, launches of each GPU:", modules, module_bytes / 1e6,
+    fprintf(stderr, "[no GPU] %ld kernels, %.1f MB of PTX, %.1f s, launches and messages of each GPU:", modules, module_bytes / 1e6,
             now() - started);
-    for (int i = 0; i < gpus(); i++) fprintf(stderr, " %ld", launches[i]);
+    for (int i = 0; i < gpus(); i++) fprintf(stderr, " %ld, %ld;", launches[i], sent[i]);
     fprintf(stderr, "\n");
 }
 
@@ -151,8 +151,8 @@ Result cuTensorMapEncodeIm2col(void) { return OK; }
 /* Kernels. With NO_GPU_LOG each is named when it is loaded, and whether it rounds to TF32. */
 
 Result cuModuleLoadData(Handle *module, const char *ptx) {
-    modules++;
-    module_bytes += strlen(ptx);
+    __atomic_add_fetch(&modules, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&module_bytes, strlen(ptx), __ATOMIC_RELAXED);
     if (getenv("NO_GPU_LOG")) {
         const char *entry = strstr(ptx, ".entry ");
         int length = entry ? (int)strcspn(entry += 7, "(\n") : 0;
@@ -175,7 +175,7 @@ Result cuFuncGetAttribute(int *value, int attribute, Handle function) { *value =
 static Result launch(Handle function) {
     int *count = &throughput[place(function)];
     launches[gpu]++;
-    clock_s += *count ? 1e-5 * (1 << (*count < 14 ? *count : 14)) : 2e-5;
+    clock_s[gpu] += *count ? 1e-5 * (1 << (*count < 14 ? *count : 14)) : 2e-5;
     *count += *count != 0;
     if (*count) {
         usleep(20000);
@@ -191,7 +191,7 @@ Result cuLaunchKernelEx(const void *config, Handle function, void **parameters, 
 /* Events. */
 
 Result cuEventCreate(Handle *event, unsigned flags) { return new_handle(event); }
-Result cuEventRecord(Handle event, Handle stream) { event_s[place(event)] = clock_s; return OK; }
+Result cuEventRecord(Handle event, Handle stream) { event_s[place(event)] = clock_s[gpu]; return OK; }
 Result cuEventSynchronize(Handle event) { return OK; }
 Result cuEventQuery(Handle event) { return OK; }
 Result cuEventElapsedTime_v2(float *ms, Handle from, Handle to) {
@@ -201,14 +201,14 @@ Result cuEventElapsedTime_v2(float *ms, Handle from, Handle to) {
 Result cuEventElapsedTime(float *ms, Handle from, Handle to) { return cuEventElapsedTime_v2(ms, from, to); }
 Result cuEventDestroy_v2(Handle event) { return OK; }
 
-/* NCCL. GPUs wait for each other where they join, as with the real one, and send messages of the same lengths in the same order,
- * which it takes for granted. With NO_GPU_LOG each message is told, and how many kernels its GPU was given before. */
+/* NCCL. GPUs wait for each other where they join, as with the real one. That they send messages of the same lengths in the same
+ * order, without which the real one hangs or adds up what does not belong together, is checked. With NO_GPU_LOG each message is
+ * told, and how many kernels its GPU was given before. */
 
 typedef struct { char bytes[128]; } Id;
 static pthread_mutex_t joining = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t joined = PTHREAD_COND_INITIALIZER;
 static int members;
-static long sent[GPUS];
 static size_t lengths[MESSAGES];
 
 Result ncclGetVersion(int *version) { *version = 22000; return OK; }
@@ -216,27 +216,28 @@ const char *ncclGetErrorString(int error) { return "error"; }
 Result ncclGetUniqueId(Id *id) { memset(id, 0, sizeof *id); return OK; }
 Result ncclCommInitRank(Handle *comm, int ranks, Id id, int rank) {
     pthread_mutex_lock(&joining);
-    members++;
+    int all = (members++ / ranks + 1) * ranks;
     pthread_cond_broadcast(&joined);
-    while (members % ranks) pthread_cond_wait(&joined, &joining);
+    while (members < all) pthread_cond_wait(&joined, &joining);
     pthread_mutex_unlock(&joining);
     *comm = (Handle)(rank + 1L);
     return OK;
 }
 Result ncclCommDestroy(Handle comm) { return OK; }
 Result ncclAllReduce(const void *from, void *to, size_t count, int type, int operation, Handle comm, Handle stream) {
-    int rank = (int)(uintptr_t)comm - 1;
     pthread_mutex_lock(&joining);
-    long message = sent[rank]++;
-    size_t *length = &lengths[message < MESSAGES ? message : rank];
-    if (message < MESSAGES && *length && *length != count) {
-        fprintf(stderr, "[no GPU] GPU %d sends %zu values as message %ld, another GPU %zu\n", rank, count, message, *length);
-        abort();
+    long message = sent[gpu]++;
+    if (message < MESSAGES) {
+        if (lengths[message] && lengths[message] != count) {
+            fprintf(stderr, "[no GPU] GPU %d sends %zu values as message %ld, another GPU %zu\n", gpu, count, message,
+                    lengths[message]);
+            abort();
+        }
+        lengths[message] = count;
     }
-    *length = count;
     if (getenv("NO_GPU_LOG"))
-        fprintf(stderr, "[no GPU] %7.2f s GPU %d sends %zu values after %ld launches\n", now() - started, rank, count,
-                launches[rank]);
+        fprintf(stderr, "[no GPU] %7.2f s GPU %d sends %zu values after %ld launches\n", now() - started, gpu, count,
+                launches[gpu]);
     pthread_mutex_unlock(&joining);
     return OK;
 }

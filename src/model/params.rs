@@ -4,8 +4,12 @@ use burn::module::Module;
 use burn::module::ModuleMapper;
 use burn::module::ModuleVisitor;
 use burn::module::Param;
+use burn::tensor::Device;
 use burn::tensor::Gradients;
 use burn::tensor::Tensor;
+
+/// Gradients of some of the parameters, flattened, without autodiff, each with its place in [`trainable_names`].
+pub type PartialGrads = Vec<(usize, Tensor<1>)>;
 
 /// One parameter, flattened; flattening shares the data.
 #[derive(Debug, Clone)]
@@ -25,6 +29,11 @@ pub fn named<M: Module>(module: &M) -> Vec<NamedParam> {
     visitor.params
 }
 
+/// Where a module's parameters are.
+pub fn device<M: Module>(module: &M) -> Device {
+    module.devices().into_iter().next().unwrap_or_default()
+}
+
 /// Gives the names of the parameters that training changes, in the order of [`grads`].
 pub fn trainable_names<M: Module>(module: &M) -> Vec<String> {
     named(module).into_iter().filter(|p| p.trained).map(|p| p.name).collect()
@@ -34,27 +43,17 @@ pub fn trainable_names<M: Module>(module: &M) -> Vec<String> {
 ///
 /// In the order of [`trainable_names`]; a parameter the loss does not depend on gets zeros.
 pub fn grads<M: Module>(replica: &M, grads: &mut Gradients) -> Vec<Tensor<1>> {
-    let found = take_grads(replica, grads).into_iter();
-    found.map(|(value, grad)| grad.unwrap_or_else(|| value.zeros_like())).collect()
+    let mut visitor = TakeGrads { grads, zeros: true, taken: Vec::new() };
+    replica.visit(&mut visitor);
+    visitor.taken.into_iter().flatten().collect()
 }
 
 /// Takes the gradients that are there, each with its place in the order of [`trainable_names`].
-pub(super) fn found_grads<M: Module>(
-    replica: &M,
-    grads: &mut Gradients,
-) -> Vec<(usize, Tensor<1>)> {
-    let found = take_grads(replica, grads).into_iter().enumerate();
-    found.filter_map(|(i, (_, grad))| Some((i, grad?))).collect()
-}
-
-/// Gives each trained parameter's values, and takes its gradient.
-fn take_grads<M: Module>(
-    replica: &M,
-    grads: &mut Gradients,
-) -> Vec<(Tensor<1>, Option<Tensor<1>>)> {
-    let mut visitor = TakeGrads { grads, taken: Vec::new() };
+pub(super) fn found_grads<M: Module>(replica: &M, grads: &mut Gradients) -> PartialGrads {
+    let mut visitor = TakeGrads { grads, zeros: false, taken: Vec::new() };
     replica.visit(&mut visitor);
-    visitor.taken
+    let taken = visitor.taken.into_iter().enumerate();
+    taken.filter_map(|(place, grad)| Some((place, grad?))).collect()
 }
 
 /// Replaces parameters: `f` gets each one's name, shape and values and gives new values, or `None` to leave it.
@@ -118,15 +117,18 @@ fn trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
 
 struct TakeGrads<'a> {
     grads: &'a mut Gradients,
-    taken: Vec<(Tensor<1>, Option<Tensor<1>>)>,
+    /// Whether a gradient that is not there is zeros.
+    zeros: bool,
+    taken: Vec<Option<Tensor<1>>>,
 }
 
 impl ModuleVisitor for TakeGrads<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.val();
         if value.is_require_grad() {
-            let grad = value.grad_remove(self.grads).map(flat);
-            self.taken.push((flat(value.inner()), grad));
+            let grad = value.grad_remove(self.grads);
+            let zeros = || self.zeros.then(|| value.inner().zeros_like());
+            self.taken.push(grad.or_else(zeros).map(flat));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Training passes: forward, then backward at once or in parts, or with activations that are recomputed.
+//! Training passes: forward, then backward at once or in sections, or with activations that are recomputed.
 //!
-//! In parts a pass is cut where one block follows another: each part is recorded from an input that is a leaf, and goes
-//! backward from the gradient that the part behind it gave to what it put out. So the gradients of the last layers are there
-//! while those of the first are still to be computed. The numbers are those of one pass through all, on the CPU to the bit:
+//! A network is cut into sections where one block follows another: each is recorded from an input that is a leaf, and goes
+//! backward from the gradient that the section behind it gave to what it put out. So the gradients of the last layers are
+//! there while those of the first are still to be computed. The numbers are those of one pass through all, on the CPU to the bit:
 //! the same operations run on the same values.
 
 use super::block::Block;
@@ -10,6 +10,7 @@ use super::mae::Mae;
 use super::mae::MaskRows;
 use super::mae::without_class_token;
 use super::masking::Masks;
+use super::params::PartialGrads;
 use super::params::found_grads;
 use super::vit::Vit;
 use super::vit::branch_factors;
@@ -22,14 +23,11 @@ use burn::tensor::Tensor;
 pub enum Pass {
     /// All gradients come at its end.
     Whole,
-    /// Cut behind a block as soon as a part has this many parameters.
-    Parts(usize),
-    /// Gradient checkpointing: a part for each block, whose activations are recomputed, so that one block's at a time are kept.
+    /// Section by section, each of at least this many parameters; the first ones of the network have what is left.
+    Sections(usize),
+    /// Gradient checkpointing: a section for each block, whose activations are recomputed, so that one block's at a time are kept.
     Recomputed,
 }
-
-/// Gradients of some of the parameters, flattened, without autodiff, each with its place in [`super::trainable_names`].
-pub type PartialGrads = Vec<(usize, Tensor<1>)>;
 
 type Link<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<3>>;
 type Head<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<1>>;
@@ -57,20 +55,21 @@ pub fn mae_chain(
 ) -> Chain<Mae> {
     let rows = MaskRows::new(masks, &imgs.device());
     let (stem_rows, bridge_rows, stem_imgs) = (rows.clone(), rows.clone(), imgs.clone());
-    let encoder = 0..mae.blocks.len();
-    let encoder =
-        encoder.map(|i| -> Link<Mae> { Box::new(move |mae, x| mae.blocks[i].forward(x)) });
-    let bridge: Link<Mae> =
-        Box::new(move |mae, x| mae.decoder_tokens(mae.norm.forward(x), &bridge_rows));
-    let decoder = 0..mae.decoder_blocks.len();
-    let decoder =
-        decoder.map(|i| -> Link<Mae> { Box::new(move |mae, x| mae.decoder_blocks[i].forward(x)) });
-    let bridge_values = mae.norm.num_params() + mae.decoder_embed.num_params();
-    let values = mae.blocks.iter().map(Block::num_params).chain([bridge_values]);
+    let (mut links, mut values): (Vec<Link<Mae>>, _) = (Vec::new(), Vec::new());
+    for (i, block) in mae.blocks.iter().enumerate() {
+        links.push(Box::new(move |mae, x| mae.blocks[i].forward(x)));
+        values.push(block.num_params());
+    }
+    links.push(Box::new(move |mae, x| mae.decoder_tokens(mae.norm.forward(x), &bridge_rows)));
+    values.push(mae.norm.num_params() + mae.decoder_embed.num_params());
+    for (i, block) in mae.decoder_blocks.iter().enumerate() {
+        links.push(Box::new(move |mae, x| mae.decoder_blocks[i].forward(x)));
+        values.push(block.num_params());
+    }
     Chain {
         stem: Box::new(move |mae| mae.encoder_tokens(stem_imgs.clone(), &stem_rows)),
-        links: encoder.chain([bridge]).chain(decoder).collect(),
-        values: values.chain(mae.decoder_blocks.iter().map(Block::num_params)).collect(),
+        links,
+        values,
         frozen: 0,
         head: Box::new(move |mae, x| {
             let pred = without_class_token(mae.predict(x));
@@ -109,13 +108,14 @@ pub struct Forward<M> {
 }
 
 enum Kept<M> {
-    /// All that the backward pass needs: from the loss back to the last seam, from each seam to the one before.
+    /// All that the backward pass needs: from the loss back to the last seam, from each seam to the
+    /// one before.
     Recorded { loss: Box<Tensor<1>>, seams: Vec<Seam> },
     /// What it takes to go forward again; the inputs are those of each link and of the head, without autodiff.
     Inputs { chain: Chain<M>, inputs: Vec<Tensor<3>> },
 }
 
-/// Where one part ends and the next begins: the same values twice.
+/// Where one section ends and the next begins: the same values twice.
 struct Seam {
     output: Tensor<3>,
     /// A leaf.
@@ -128,25 +128,45 @@ impl<M: Module> Chain<M> {
         let replica = module.clone().train();
         let kept = match pass {
             Pass::Whole => self.record(&replica, usize::MAX),
-            Pass::Parts(values) => self.record(&replica, values),
+            Pass::Sections(values) => self.record(&replica, values),
             Pass::Recomputed => Kept::Inputs { inputs: self.inputs(module), chain: self },
         };
         Forward { replica, kept }
     }
 
-    fn record(&self, replica: &M, part: usize) -> Kept<M> {
-        let (mut seams, mut values) = (Vec::new(), 0);
+    /// Runs forward, recording everything; a chain's images are not kept.
+    fn record(self, replica: &M, section: usize) -> Kept<M> {
+        let seams_before = self.seams_before(section);
         let mut x = (self.stem)(replica);
-        for (i, link) in self.links.iter().enumerate() {
-            x = link(replica, x);
-            values += self.values[i];
-            if values >= part && i >= self.frozen {
+        drop(self.stem);
+        let mut seams = Vec::new();
+        for (link, seam_before) in self.links.into_iter().zip(seams_before) {
+            if seam_before {
                 let input = leaf(x.clone().inner());
                 seams.push(Seam { output: x, input: input.clone() });
-                (x, values) = (input, 0);
+                x = input;
             }
+            x = link(replica, x);
         }
         Kept::Recorded { loss: Box::new((self.head)(replica, x)), seams }
+    }
+
+    /// Whether a section begins at each link. Counted from the loss, so that the one that comes last is short.
+    fn seams_before(&self, section: usize) -> Vec<bool> {
+        let mut values = 0;
+        let mut seams: Vec<bool> = (0..self.links.len())
+            .rev()
+            .map(|i| {
+                values += self.values[i];
+                let seam = values >= section && (i > self.frozen || self.frozen == 0);
+                if seam {
+                    values = 0;
+                }
+                seam
+            })
+            .collect();
+        seams.reverse();
+        seams
     }
 
     /// Runs forward, recording nothing.
@@ -164,11 +184,11 @@ impl<M: Module> Chain<M> {
 }
 
 impl<M: Module> Forward<M> {
-    /// Runs backward; `give` gets the gradients part by part, from the last layers to the first. Gives the loss, `[1]`,
+    /// Runs backward; `give` gets the gradients section by section, from the last layers to the first. Gives the loss, `[1]`,
     /// without autodiff.
     ///
     /// The scalar `(output * upstream).sum()` has the gradients of the loss where `upstream` is its gradient by the output.
-    /// A parameter is in one part alone, or in none where the loss does not depend on it.
+    /// A parameter is in one section alone, or in none where the loss does not depend on it.
     pub fn backward(self, mut give: impl FnMut(PartialGrads)) -> Tensor<1> {
         let Self { replica, kept } = self;
         let mut back = |scalar: Tensor<1>| {
@@ -260,30 +280,31 @@ mod tests {
         Tensor::from_data(TensorData::new(numbers(N * 3 * 8 * 8), [N, 3, 8, 8]), device)
     }
 
-    /// How many parts of gradients `pass` gave, the loss, and the gradients.
+    /// How many parameters each section of `pass` gave gradients of, the loss, and the gradients.
     fn results<M: Module>(
         module: &M,
         chain: Chain<M>,
         pass: Pass,
-    ) -> (usize, Tensor<1>, Vec<Tensor<1>>) {
-        let mut parts = 0;
+    ) -> (Vec<usize>, Tensor<1>, Vec<Tensor<1>>) {
+        let mut sections = Vec::new();
         let mut grads: Vec<Option<Tensor<1>>> =
             model::trainable_names(module).iter().map(|_| None).collect();
-        let loss = chain.forward(module, pass).backward(|part| {
-            parts += 1;
-            for (i, grad) in part {
-                assert!(grads[i].replace(grad).is_none(), "parameter {i} is in two parts");
+        let loss = chain.forward(module, pass).backward(|section| {
+            sections.push(section.iter().map(|(_, grad)| grad.dims()[0]).sum());
+            for (place, grad) in section {
+                assert!(grads[place].replace(grad).is_none(), "{place} is in two sections");
             }
         });
-        (parts, loss, grads.into_iter().map(|grad| grad.expect("all have one")).collect())
+        (sections, loss, grads.into_iter().map(|grad| grad.expect("all have one")).collect())
     }
 
-    /// Holds every pass of a chain against `loss`, one pass without a chain, to the bit; `parts` are those of every block.
+    /// Holds every pass of a chain against `loss`, one pass without a chain, to the bit; with a section for each block there
+    /// are `sections`.
     fn assert_same<M: Module>(
         module: &M,
         loss: impl FnOnce(&M) -> Tensor<1>,
         chain: impl Fn() -> Chain<M>,
-        parts: usize,
+        sections: usize,
     ) {
         let replica = module.clone().train();
         let loss = loss(&replica);
@@ -291,15 +312,21 @@ mod tests {
         let expected = model::grads(&replica, &mut found);
         let loss = loss.inner().into_data();
         let names = model::trainable_names(module);
-        let half = module.num_params() / 2;
-        for (pass, some) in [
-            (Pass::Whole, 1..=1),
-            (Pass::Parts(1), parts..=parts),
-            (Pass::Parts(half), 1..=2),
-            (Pass::Recomputed, parts..=parts + 1),
-        ] {
-            let (parts, total, grads) = results(module, chain(), pass);
-            assert!(some.contains(&parts), "{pass:?}: {parts} parts, not {some:?}");
+        let trained: usize = expected.iter().map(|grad| grad.dims()[0]).sum();
+        for pass in [Pass::Whole, Pass::Sections(1), Pass::Sections(trained / 3), Pass::Recomputed]
+        {
+            let (sizes, total, grads) = results(module, chain(), pass);
+            assert_eq!(sizes.iter().sum::<usize>(), trained);
+            match pass {
+                Pass::Whole => assert_eq!(sizes.len(), 1),
+                Pass::Sections(1) => assert_eq!(sizes.len(), sections),
+                Pass::Sections(values) => {
+                    let [full @ .., _] = &sizes[..] else { panic!("there is a last one") };
+                    assert!(full.iter().all(|size| *size >= values), "{sizes:?}, not {values}");
+                    assert_eq!(full.is_empty(), sections == 1, "{sizes:?}");
+                }
+                Pass::Recomputed => assert!((sections..=sections + 1).contains(&sizes.len())),
+            }
             assert_eq!(total.into_data(), loss, "{pass:?}");
             for ((name, grad), expected) in names.iter().zip(grads).zip(&expected) {
                 let values: Vec<f32> = grad.into_data().try_into_vec().unwrap();
@@ -334,15 +361,10 @@ mod tests {
             let dropped = || vit_chain(&vit, imgs(&device), Some(&factors), loss);
             let plain = |vit: &Vit| loss(vit.forward_drop_path(imgs(&device), &factors));
             assert_same(&vit, plain, dropped, 3 + 1);
-            for trained_blocks in [0, 1, 2, 3] {
+            for (trained_blocks, sections) in [(0, 1), (1, 1), (2, 2), (3, 4)] {
                 let vit = vit.clone().freeze_below(trained_blocks);
                 let chain = || vit_chain(&vit, imgs(&device), None, loss);
-                assert_same(
-                    &vit,
-                    |vit| loss(vit.forward(imgs(&device))),
-                    chain,
-                    trained_blocks + 1,
-                );
+                assert_same(&vit, |vit| loss(vit.forward(imgs(&device))), chain, sections);
             }
         }
     }

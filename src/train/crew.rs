@@ -4,8 +4,6 @@
 //! the memory that the one before it gave back.
 
 use super::TrainError;
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -67,6 +65,9 @@ impl Crew {
             assert_eq!(devices, 1, "a crew has a thread for each device");
             return vec![guarded(0, &work)];
         }
+        if self.stuck.load(Ordering::Relaxed) {
+            return (0..devices).map(|_| Err(TrainError::Stuck)).collect();
+        }
         self.on(&self.members[..devices], parts, work)
     }
 
@@ -108,8 +109,7 @@ fn guarded<T>(
     index: usize,
     work: &impl Fn(usize) -> Result<T, TrainError>,
 ) -> Result<T, TrainError> {
-    catch_unwind(AssertUnwindSafe(|| work(index)))
-        .unwrap_or_else(|panic| Err(TrainError::from_panic(&*panic)))
+    TrainError::catch(|| work(index)).flatten()
 }
 
 impl Drop for Crew {

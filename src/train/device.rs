@@ -4,6 +4,7 @@ use super::Replicas;
 use super::TrainError;
 #[cfg(feature = "cuda")]
 use super::cuda_libraries;
+use super::ranks::Link;
 use crate::ops;
 use crate::recipe::DeviceKind;
 use crate::recipe::Precision;
@@ -39,7 +40,7 @@ pub enum Backend {
 }
 
 impl ChosenDevice {
-    /// Starts what runs the shards of a micro-batch: worker threads on the CPU, the calling thread on a GPU.
+    /// Starts what runs the shards of a micro-batch: worker threads on the CPU, the calling thread on a GPU, which takes it whole.
     pub fn replicas(&self) -> Replicas {
         match self.backend {
             Backend::Cpu => Replicas::start(self.threads.div_ceil(self.devices.len())),
@@ -52,9 +53,13 @@ impl ChosenDevice {
         Self { device: self.devices[index].clone(), ..self.clone() }
     }
 
-    /// The devices whose gradients NCCL adds up.
-    pub(super) fn nccl(&self) -> Option<Vec<Device>> {
-        (self.backend == Backend::Cuda).then(|| self.devices.clone())
+    /// How the devices are joined.
+    pub(super) fn link(&self) -> Link {
+        match self.backend {
+            Backend::Cuda => Link::Nccl(self.devices.clone()),
+            Backend::Cpu => Link::Played,
+            Backend::Vulkan | Backend::Wgpu => Link::Host,
+        }
     }
 }
 

@@ -5,6 +5,8 @@ use crate::data::DataError;
 use crate::recipe::NeverUpdates;
 use crate::runs::RunError;
 use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 
 /// A job that did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,10 @@ pub enum TrainError {
     BadWeights { name: String },
     #[error("its pre-training is that of {point}, which failed\nhint: see there")]
     SharedPretraining { point: String },
+    #[error(
+        "a GPU still waits for one that failed, and computes nothing more\nhint: start the command again; it goes on where it was"
+    )]
+    Stuck,
     /// Another device of the job failed; its error is the one to report.
     #[error("another device of the job has failed")]
     OtherRank,
@@ -62,11 +68,17 @@ impl TrainError {
             | Self::SharedPretraining { .. }
             | Self::OutOfMemory(_)
             | Self::Crashed(_)
+            | Self::Stuck
             | Self::OtherRank => false,
         }
     }
 
-    pub(super) fn from_panic(panic: &(dyn Any + Send)) -> Self {
+    /// Does `work`; a panic in it is an error.
+    pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Self> {
+        catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Self::from_panic(&*panic))
+    }
+
+    fn from_panic(panic: &(dyn Any + Send)) -> Self {
         let text = panic
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())

@@ -50,7 +50,7 @@ impl Stage for Finetune {
         let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
         let (classes, smoothing) = (self.num_classes, self.smoothing);
         let rates = drop_path_rates(self.drop_path, self.encoder.depth);
-        let (recompute, device) = (self.gradient_checkpointing, self.device.clone());
+        let device = self.device.clone();
         let chain = move |vit: &Vit, batch: &Batch, range: Range<usize>, weight| {
             let n = range.len();
             let targets = soft_targets(batch.shard(range.clone()).targets, classes, smoothing);
@@ -64,7 +64,8 @@ impl Stage for Finetune {
             let loss = move |logits| soft_cross_entropy(logits, targets.clone()) * weight;
             model::vit_chain(vit, imgs, factors.as_ref(), loss)
         };
-        backward_in_shards(model, batch, scale, team, recompute, sum, chain)
+        let pass = sum.pass(self.gradient_checkpointing);
+        backward_in_shards(model, batch, scale, team, pass, sum, chain)
     }
 
     fn evaluate(&self, model: &Vit, team: &Team) -> Result<Evaluated, TrainError> {

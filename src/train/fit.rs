@@ -21,6 +21,7 @@ use crate::data::Epoch;
 use crate::data::Loader;
 use crate::durable;
 use crate::model;
+use crate::model::PartialGrads;
 use crate::optim;
 use crate::optim::Schedule;
 use crate::random::Key;
@@ -31,8 +32,7 @@ use crate::runs::EpochsCsv;
 use crate::runs::RunError;
 use crate::runs::TensorBoard;
 use burn::tensor::Tensor;
-use std::panic;
-use std::panic::AssertUnwindSafe;
+use std::collections::HashMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -230,18 +230,20 @@ fn train_epoch<S: Stage>(
     let loader = loader.clone().share(team.rank.index(), team.rank.world());
     let mut batches = loader.epoch(epoch, state.place.update * plan.micro_batches);
     let mut unread = Unread::default();
+    // An evaluation or another job comes before the first update.
+    let mut settled = false;
     let mut clock = Instant::now();
     while state.place.update < plan.steps.updates_per_epoch {
         let first_micro_step = state.place.update * plan.accum_iter;
         let done = first_micro_step as f64 / plan.steps.micro_steps as f64; // of this epoch
         let lr = plan.schedule.at((epoch - 1) as f64 + done);
-        let mut sum = GradientSum::new(&team.rank, &team.watch);
-        let waited = gradient(stage, state, &mut batches, key, plan, team, &mut sum)?;
+        let (sum, waited) = gradient(stage, state, &mut batches, key, plan, team, settled)?;
         let (gradient, stop) = reduce(sum, &state.model, team, hands.stop.requested())?;
         let device = gradient.loss.device();
         let norm = team
             .watch
             .time(Part::Optimizer, &device, || update(state, gradient.grads, lr, plan.clip_grad));
+        settled = true;
         state.place.update += 1;
         let sums = &mut state.place.sums;
         sums.data_wait_s += waited;
@@ -265,29 +267,27 @@ fn train_epoch<S: Stage>(
     Ok(End::Done)
 }
 
-/// Adds up the gradients of an update's micro-batches; gives the seconds spent waiting for data.
-fn gradient<S: Stage>(
+/// Adds up the gradients of an update's micro-batches; gives beside them the seconds spent waiting for data.
+fn gradient<'a, S: Stage>(
     stage: &S,
     state: &mut State<S::Model>,
     batches: &mut Epoch,
     key: Key,
     plan: &FitPlan,
-    team: &Team,
-    sum: &mut GradientSum<'_>,
-) -> Result<f64, TrainError> {
+    team: &'a Team,
+    settled: bool,
+) -> Result<(GradientSum<'a>, f64), TrainError> {
     let scale = 1.0 / (plan.micro_batches * team.rank.world()) as f64;
     let mut waited = 0.0;
-    for left in (0..plan.micro_batches).rev() {
+    let run = |sum: &mut GradientSum<'a>| {
         let asked = Instant::now();
         let batch = batches.next().expect("an epoch has all the micro-steps of its updates")?;
         waited += asked.elapsed().as_secs_f64();
         team.watch.add(Part::Data, asked.elapsed());
-        if left == 0 {
-            sum.last();
-        }
-        stage.backward(&mut state.model, batch, key, scale, team, sum)?;
-    }
-    Ok(waited)
+        stage.backward(&mut state.model, batch, key, scale, team, sum)
+    };
+    let sum = GradientSum::of_update(&team.rank, &team.watch, settled, plan.micro_batches, run)?;
+    Ok((sum, waited))
 }
 
 /// Ends the adding up of loss and gradients over the ranks, which agree on whether to stop after it.
@@ -297,30 +297,30 @@ fn reduce<M: burn::module::Module>(
     team: &Team,
     stop: bool,
 ) -> Result<(Gradient, bool), TrainError> {
-    let device = model.devices().into_iter().next().unwrap_or_default();
-    team.watch.time(Part::Communication, &device, || {
-        let gradient = sum.finish(model)?;
+    team.watch.time(Part::Communication, &model::device(model), || {
+        let gradient = sum.finish()?;
         Ok((gradient, team.rank.any(stop)?))
     })
 }
 
-/// Clips, updates the parameters, gives the gradient's norm before clipping.
+/// Clips, updates the parameters, gives the gradient's norm before clipping. A parameter without a gradient has one of zeros.
 fn update<M: burn::module::Module>(
     state: &mut State<M>,
-    grads: Vec<Tensor<1>>,
+    grads: PartialGrads,
     lr: f64,
     clip_grad: Option<f64>,
 ) -> Tensor<1> {
+    let (places, grads): (Vec<_>, Vec<_>) = grads.into_iter().unzip();
     let norm = optim::global_norm(&grads);
     let grads = match clip_grad {
         Some(max_norm) => optim::clip_by_global_norm(grads, &norm, max_norm),
         None => grads,
     };
-    let mut grads: Vec<Option<Tensor<1>>> = grads.into_iter().map(Some).collect();
+    let mut grads: HashMap<_, _> = places.into_iter().zip(grads).collect();
     let optimizer = &mut state.optimizer;
-    state.model = model::update(state.model.clone(), |i, param| {
-        let grad = grads[i].take().expect("one gradient for each trained parameter");
-        optimizer.step(i, param, grad, lr)
+    state.model = model::update(state.model.clone(), |place, param| {
+        let grad = grads.remove(&place).unwrap_or_else(|| param.zeros_like());
+        optimizer.step(place, param, grad, lr)
     });
     norm
 }
@@ -362,8 +362,7 @@ fn show<S: Stage>(
     dir: &JobDir,
     epoch: usize,
 ) -> Result<(), TrainError> {
-    let shown = panic::catch_unwind(AssertUnwindSafe(|| stage.show(model, dir, epoch)));
-    shown.unwrap_or_else(|panic| Err(TrainError::from_panic(&*panic)))
+    TrainError::catch(|| stage.show(model, dir, epoch)).flatten()
 }
 
 /// Gives the folder of a job below a run's, or of a run below all runs'.

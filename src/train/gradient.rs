@@ -1,27 +1,29 @@
 //! The gradient of an update, in the making.
 //!
-//! The gradients of its micro-batches are added up, and then over the ranks. What the last micro-batch adds is final: each
-//! part of it is sent to the other ranks as soon as it is there, while the device computes the next.
+//! The gradients of its micro-batches are added up, and then over the ranks. What the last micro-batch adds is final: where GPUs
+//! are joined directly, it is sent to the others as soon as there is enough for a message, while the GPU computes the rest.
 
 use super::Rank;
 use super::TrainError;
 use super::Watch;
+use super::faults;
 use super::ranks::Sending;
-use crate::model;
+use super::state::host;
 use crate::model::PartialGrads;
 use crate::model::Pass;
-use burn::module::Module;
 use burn::tensor::Tensor;
 
 /// Sums of gradients and losses over the micro-batches of an update.
 pub struct GradientSum<'a> {
     rank: &'a Rank,
-    /// Whether parts are sent before all are there: not where a watch takes the parts of a step apart.
-    early: bool,
+    /// Values of a message, where messages are sent before all gradients are there.
+    early: Option<usize>,
     is_last: bool,
     loss: Option<Tensor<1>>,
-    /// By place in [`model::trainable_names`].
+    /// By place in [`crate::model::trainable_names`].
     grads: Vec<Option<Tensor<1>>>,
+    /// Places of final ones that are too few for a message.
+    waiting: Vec<usize>,
     sent: Vec<(Vec<usize>, Sending)>,
     failed: Option<TrainError>,
 }
@@ -30,31 +32,46 @@ pub struct GradientSum<'a> {
 pub(super) struct Gradient {
     /// Loss, `[1]`.
     pub loss: Tensor<1>,
-    /// Gradients of the trained parameters, flattened, in the order of [`model::trainable_names`].
-    pub grads: Vec<Tensor<1>>,
+    /// Of the trained parameters that the loss depends on, in the order of their places.
+    pub grads: PartialGrads,
 }
 
 impl<'a> GradientSum<'a> {
-    pub(super) fn new(rank: &'a Rank, watch: &Watch) -> Self {
-        Self {
+    /// Adds up what `run` gives for each of an update's micro-batches.
+    ///
+    /// Nothing is sent early unless the device is `settled`, which it is after an update, or while a bench times the parts of a
+    /// step.
+    pub(super) fn of_update(
+        rank: &'a Rank,
+        watch: &Watch,
+        settled: bool,
+        micro_batches: usize,
+        mut run: impl FnMut(&mut Self) -> Result<(), TrainError>,
+    ) -> Result<Self, TrainError> {
+        let mut sum = Self {
             rank,
-            early: rank.world() > 1 && !watch.is_running(),
+            early: rank.early().filter(|_| settled && !watch.is_running()),
             is_last: false,
             loss: None,
             grads: Vec::new(),
+            waiting: Vec::new(),
             sent: Vec::new(),
             failed: None,
+        };
+        for left in (0..micro_batches).rev() {
+            sum.is_last = left == 0;
+            run(&mut sum)?;
         }
+        Ok(sum)
     }
 
-    /// The next micro-batch is the update's last: its gradients are sent as they come.
-    pub(super) fn last(&mut self) {
-        self.is_last = true;
-    }
-
-    /// How to pass backward, if nothing else is asked for.
-    pub(super) fn pass(&self) -> Pass {
-        if self.early && self.is_last { Pass::Parts(self.rank.message()) } else { Pass::Whole }
+    /// How to pass backward.
+    pub(super) fn pass(&self, gradient_checkpointing: bool) -> Pass {
+        match self.early {
+            _ if gradient_checkpointing => Pass::Recomputed,
+            Some(values) if self.is_last => Pass::Sections(values),
+            _ => Pass::Whole,
+        }
     }
 
     /// Adds the scaled loss of some images, `[1]`.
@@ -65,51 +82,71 @@ impl<'a> GradientSum<'a> {
         });
     }
 
-    /// Adds scaled gradients. The parameters of a part, and the order of parts, are the same on all ranks.
-    pub(super) fn add(&mut self, part: PartialGrads) {
-        let places: Vec<usize> = part.iter().map(|(place, _)| *place).collect();
-        add_to(&mut self.grads, part);
-        if !(self.early && self.is_last) || self.failed.is_some() {
+    /// Adds scaled gradients. They come in the same order on all ranks.
+    pub(super) fn add(&mut self, grads: PartialGrads) {
+        let places: Vec<usize> = grads.iter().map(|(place, _)| *place).collect();
+        add_to(&mut self.grads, grads);
+        let Some(values) = self.early.filter(|_| self.is_last && self.failed.is_none()) else {
             return;
-        }
-        let sums = places.iter().map(|&place| self.grads[place].take().expect("just added"));
-        match self.rank.send(sums.collect()) {
-            Ok(sending) => self.sent.push((places, sending)),
-            Err(error) => self.failed = Some(error),
+        };
+        self.waiting.extend(places);
+        let waiting = self.waiting.iter().filter_map(|&place| self.grads[place].as_ref());
+        if waiting.map(|grad| grad.dims()[0]).sum::<usize>() >= values {
+            let places = std::mem::take(&mut self.waiting);
+            let grads = places.iter().filter_map(|&place| self.grads[place].take()).collect();
+            match faults::check().and_then(|()| self.rank.send(grads)) {
+                Ok(sending) => self.sent.push((places, sending)),
+                Err(error) => self.failed = Some(error),
+            }
         }
     }
 
-    /// Gives the sums over all ranks. A parameter of `model` that no gradient came for has zeros.
-    pub(super) fn finish<M: Module>(mut self, model: &M) -> Result<Gradient, TrainError> {
+    /// Gives the sums over all ranks.
+    pub(super) fn finish(mut self) -> Result<Gradient, TrainError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let left: Vec<usize> =
-            (0..self.grads.len()).filter(|&place| self.grads[place].is_some()).collect();
-        let mut tensors: Vec<_> =
-            left.iter().filter_map(|&place| self.grads[place].take()).collect();
-        tensors.push(self.loss.expect("a batch is never empty"));
-        let mut sums = self.rank.send(tensors)?.finish()?;
-        let loss = sums.pop().expect("the loss went in last");
-        add_to(&mut self.grads, left.into_iter().zip(sums));
-        for (places, sending) in self.sent {
-            add_to(&mut self.grads, places.into_iter().zip(sending.finish()?));
+        let places = 0..self.grads.len();
+        let left: Vec<usize> = places.filter(|&place| self.grads[place].is_some()).collect();
+        let mut rest: Vec<_> = left.iter().filter_map(|&place| self.grads[place].take()).collect();
+        rest.push(self.loss.expect("a batch is never empty"));
+        if self.rank.world() > 1 {
+            // Who is left alone with NCCL waits for ever.
+            check_computed(&rest)?;
         }
-        let trained = model::named(model).into_iter().filter(|param| param.trained).enumerate();
-        let grads = trained.map(|(place, param)| {
-            let grad = self.grads.get_mut(place).and_then(Option::take);
-            grad.unwrap_or_else(|| param.values.zeros_like())
-        });
-        Ok(Gradient { loss, grads: grads.collect() })
+        let rest = self.rank.send(rest)?;
+        self.sent.push((left, rest));
+        let mut loss = None;
+        let mut firsts = Vec::new();
+        for (places, sending) in self.sent {
+            let mut sums = sending.finish();
+            firsts.extend(sums.first().cloned());
+            loss = if sums.len() > places.len() { sums.pop() } else { None };
+            add_to(&mut self.grads, places.into_iter().zip(sums));
+        }
+        if self.rank.world() > 1 {
+            check_computed(&firsts)?;
+        }
+        let grads = self.grads.into_iter().enumerate();
+        Ok(Gradient {
+            loss: loss.expect("the loss went in last"),
+            grads: grads.filter_map(|(place, grad)| Some((place, grad?))).collect(),
+        })
     }
+}
+
+/// Fails if one of the tensors could not be computed: a GPU that fails on the way says so only to who reads.
+fn check_computed(tensors: &[Tensor<1>]) -> Result<(), TrainError> {
+    let firsts = tensors.iter().map(|tensor| tensor.clone().narrow(0, 0, 1)).collect();
+    host(&Tensor::cat(firsts, 0), &[]).map(|_| ())
 }
 
 /// Adds gradients up by their places.
 pub(super) fn add_to(
     sums: &mut Vec<Option<Tensor<1>>>,
-    part: impl IntoIterator<Item = (usize, Tensor<1>)>,
+    grads: impl IntoIterator<Item = (usize, Tensor<1>)>,
 ) {
-    for (place, grad) in part {
+    for (place, grad) in grads {
         if sums.len() <= place {
             sums.resize(place + 1, None);
         }
@@ -122,89 +159,186 @@ pub(super) fn add_to(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Replicas;
+    use super::super::Team;
+    use super::super::ranks::Link;
+    use super::super::ranks::tests::on_threads;
+    use super::super::stage::backward_in_shards;
+    use super::super::stage::images as images_of;
     use super::Gradient;
     use super::GradientSum;
+    use super::PartialGrads;
     use super::Rank;
     use super::TrainError;
     use super::Watch;
-    use crate::model::Linear;
-    use crate::model::PartialGrads;
+    use crate::data::Batch;
+    use crate::data::Images;
+    use crate::data::Targets;
+    use crate::model::EncoderDims;
     use crate::model::Pass;
     use crate::model::Precision;
+    use crate::model::Vit;
+    use crate::model::init_vit;
+    use crate::model::vit_chain;
     use burn::tensor::Device;
     use burn::tensor::Tensor;
-    use std::thread;
 
     fn tensor(values: [f32; 2]) -> Tensor<1> {
         Tensor::from_data(values, &Device::flex())
     }
 
-    /// The weight's gradient in a micro-batch; the bias has none.
-    fn part(micro_batch: usize) -> PartialGrads {
-        vec![(0, tensor([micro_batch as f32, 1.0]))]
+    /// What a micro-batch gives of parameters 0 and 2, in the order of a backward pass. The loss does not depend on parameter 1.
+    fn grads(micro_batch: usize) -> [PartialGrads; 2] {
+        let value = micro_batch as f32;
+        [vec![(2, tensor([value, 1.0]))], vec![(0, tensor([-value, 2.0]))]]
     }
 
-    /// An update of four micro-batches, `world` ranks taking turns.
-    fn update(rank: &Rank, watch: &Watch) -> Gradient {
-        let mut sum = GradientSum::new(rank, watch);
-        for micro_batch in (rank.index()..4).step_by(rank.world()) {
-            if micro_batch + rank.world() >= 4 {
-                sum.last();
+    /// An update of four micro-batches, the ranks taking turns.
+    fn update(rank: &Rank, watch: &Watch, settled: bool) -> Gradient {
+        let mut turns = (rank.index()..4).step_by(rank.world());
+        let sum = GradientSum::of_update(rank, watch, settled, 4 / rank.world(), |sum| {
+            let micro_batch = turns.next().unwrap();
+            for grads in grads(micro_batch) {
+                sum.add(grads);
             }
-            sum.add(part(micro_batch));
             sum.add_loss(Tensor::from_data([micro_batch as f32], &Device::flex()));
-        }
-        let model = Linear::zeros(1, 2, Precision::Fp32, &Device::flex());
-        sum.finish(&model).unwrap()
-    }
-
-    fn on_two_ranks<T: Send>(work: impl Fn(Rank) -> T + Sync) -> Vec<T> {
-        let work = &work;
-        thread::scope(|scope| {
-            let ranks = Rank::group(2, None).into_iter();
-            let threads: Vec<_> = ranks.map(|rank| scope.spawn(move || work(rank))).collect();
-            threads.into_iter().map(|thread| thread.join().expect("a rank")).collect()
-        })
+            Ok(())
+        });
+        sum.unwrap().finish().unwrap()
     }
 
     #[test]
     fn an_update_adds_up_micro_batches_and_ranks() {
-        let running = Watch::running();
-        let mut all = vec![update(&Rank::alone(), &Watch::default())];
-        all.extend(on_two_ranks(|rank| update(&rank, &Watch::default())));
-        all.extend(on_two_ranks(|rank| update(&rank, &running)));
-        assert_eq!(all.len(), 5);
+        let (off, running) = (Watch::default(), Watch::running());
+        let mut all = vec![update(&Rank::alone(), &off, true)];
+        for link in [Link::Host, Link::Played] {
+            all.extend(on_threads(2, &link, |rank| update(&rank, &off, true)));
+            all.extend(on_threads(2, &link, |rank| update(&rank, &off, false)));
+            all.extend(on_threads(2, &link, |rank| update(&rank, &running, true)));
+        }
+        assert_eq!(all.len(), 1 + 2 * 3 * 2);
         for gradient in all {
             gradient.loss.into_data().assert_eq(&[6.0f32].into(), true);
-            let [weight, bias] = gradient.grads.try_into().expect("two parameters");
-            weight.into_data().assert_eq(&[6.0f32, 4.0].into(), true);
-            bias.into_data().assert_eq(&[0.0f32, 0.0].into(), true);
+            let [(0, first), (2, last)]: [_; 2] = gradient.grads.try_into().unwrap() else {
+                panic!("the gradients are of parameters 0 and 2");
+            };
+            first.into_data().assert_eq(&[-6.0f32, 8.0].into(), true);
+            last.into_data().assert_eq(&[6.0f32, 4.0].into(), true);
+        }
+    }
+
+    /// The pass of each micro-batch, and how many messages were sent when it had been added.
+    fn early(link: &Link, settled: bool, watch: &Watch) -> Vec<(Pass, usize)> {
+        let seen = on_threads(2, link, |rank| {
+            let mut seen = Vec::new();
+            let sum = GradientSum::of_update(&rank, watch, settled, 2, |sum| {
+                let pass = sum.pass(false);
+                assert_eq!(sum.pass(true), Pass::Recomputed);
+                for grads in grads(1) {
+                    sum.add(grads);
+                }
+                seen.push((pass, sum.sent.len()));
+                sum.add_loss(tensor([1.0, 0.0]));
+                Ok(())
+            });
+            sum.unwrap().finish().unwrap();
+            seen
+        });
+        assert_eq!(seen[0], seen[1]);
+        seen[0].clone()
+    }
+
+    #[test]
+    fn gradients_of_the_last_micro_batch_are_sent_as_they_come() {
+        let off = Watch::default();
+        let late = [(Pass::Whole, 0), (Pass::Whole, 0)];
+        assert_eq!(early(&Link::Played, true, &off), [(Pass::Whole, 0), (Pass::Sections(1), 2)]);
+        assert_eq!(early(&Link::Played, false, &off), late, "the first update is checked first");
+        assert_eq!(early(&Link::Played, true, &Watch::running()), late, "a bench times the parts");
+        assert_eq!(early(&Link::Host, true, &off), late, "the host would hold up the device");
+    }
+
+    /// Runs a micro-batch of two images on a lone rank of `team`; `loss` is that of a classifier with two blocks.
+    fn micro_batch(
+        team: &Team,
+        loss: fn(Tensor<2>) -> Tensor<1>,
+    ) -> Result<(usize, Gradient), TrainError> {
+        let dims = EncoderDims {
+            input_size: 4,
+            patch_size: 2,
+            in_chans: 1,
+            embed_dim: 4,
+            depth: 2,
+            num_heads: 1,
+            mlp_dim: 4,
+            norm_eps: 1e-6,
+            precision: Precision::Fp32,
+        };
+        let vit = init_vit(Vit::zeros(&dims, 2, true, &Device::flex()), 0);
+        let mut sent = 0;
+        let sum = GradientSum::of_update(&team.rank, &team.watch, true, 1, |sum| {
+            let images = Images::Values(vec![0.5; 2 * 16]);
+            let batch = Batch { images, targets: Targets::Hard(vec![0, 1]), samples: vec![0, 1] };
+            let pass = sum.pass(false);
+            backward_in_shards(
+                &vit,
+                batch,
+                1.0,
+                team,
+                pass,
+                sum,
+                move |vit, batch, range, weight| {
+                    let imgs = images_of(batch, range, 1, 4, &Device::flex());
+                    vit_chain(vit, imgs, None, move |logits| loss(logits) * weight)
+                },
+            )?;
+            sent = sum.sent.len();
+            Ok(())
+        })?;
+        Ok((sent, sum.finish()?))
+    }
+
+    fn team(rank: Rank) -> Team {
+        Team { rank, replicas: Replicas::whole(), watch: Watch::default() }
+    }
+
+    #[test]
+    fn a_lone_shard_sends_section_by_section_what_a_whole_pass_gives() {
+        let loss = |logits: Tensor<2>| logits.square().sum();
+        let (sent, alone) = micro_batch(&team(Rank::alone()), loss).unwrap();
+        assert_eq!(sent, 0);
+        let both = on_threads(2, &Link::Played, |rank| micro_batch(&team(rank), loss).unwrap());
+        for (sent, both) in both {
+            assert_eq!(sent, 3, "the head with the last block, the first block, the embeddings");
+            for ((place, sum), (_, own)) in both.grads.into_iter().zip(&alone.grads) {
+                let twice = own.clone() * 2.0;
+                assert_eq!(sum.into_data(), twice.into_data(), "{place}");
+            }
         }
     }
 
     #[test]
-    fn parts_of_the_last_micro_batch_are_sent_before_the_next_is_there() {
-        let ends = on_two_ranks(|rank| {
-            let mut sum = GradientSum::new(&rank, &Watch::default());
-            assert_eq!(sum.pass(), Pass::Whole);
-            sum.add(vec![(1, tensor([1.0, 0.0]))]);
-            assert!(sum.sent.is_empty(), "there is more to come for it");
-            sum.last();
-            assert_eq!(sum.pass(), Pass::Parts(1));
-            sum.add(vec![(1, tensor([2.0, 0.0]))]);
-            assert_eq!(sum.sent.len(), 1);
-            if rank.index() == 1 {
-                return None; // as an error would
-            }
-            sum.add(part(0));
-            let (_, sending) = sum.sent.remove(0);
-            let sums = sending.finish().unwrap().remove(0);
-            let model = Linear::zeros(1, 2, Precision::Fp32, &Device::flex());
-            let failed = matches!(sum.finish(&model), Err(TrainError::OtherRank));
-            Some((sums.into_data(), failed))
+    fn a_panic_in_a_lone_shard_is_an_error() {
+        let end = micro_batch(&team(Rank::alone()), |_| panic!("no memory: out of memory"));
+        assert!(matches!(end, Err(TrainError::OutOfMemory(_))));
+    }
+
+    #[test]
+    fn nobody_gets_the_gradient_of_a_rank_that_fails_on_the_way() {
+        let ends = on_threads(2, &Link::Played, |rank| {
+            let failing = rank.index() == 1;
+            let sum = GradientSum::of_update(&rank, &Watch::default(), true, 1, |sum| {
+                let [first, second] = grads(1);
+                sum.add(first);
+                if failing {
+                    return Err(TrainError::Crashed("no memory".to_owned()));
+                }
+                sum.add(second);
+                sum.add_loss(tensor([1.0, 0.0]));
+                Ok(())
+            });
+            sum.and_then(GradientSum::finish).err()
         });
-        let (sums, failed) = ends.into_iter().flatten().next().expect("rank 0 ends");
-        sums.assert_eq(&[6.0f32, 0.0].into(), true);
-        assert!(failed);
+        assert!(matches!(ends[..], [Some(TrainError::OtherRank), Some(TrainError::Crashed(_))]));
     }
 }

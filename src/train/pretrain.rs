@@ -47,14 +47,14 @@ impl Stage for Pretrain {
         let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
         let (patches, mask_ratio) = (self.encoder.num_patches(), self.mask_ratio);
         let (norm_pix_loss, device) = (self.norm_pix_loss, self.device.clone());
-        let recompute = self.gradient_checkpointing;
         let chain = move |mae: &Mae, batch: &Batch, range: Range<usize>, weight| {
             let noise = mask_noise(&batch.samples[range.clone()], patches, key);
             let masks = Masks::from_noise(&noise, patches, mask_ratio);
             let imgs = images(batch, range, in_chans, side, &device);
             model::mae_chain(mae, imgs, &masks, norm_pix_loss, weight)
         };
-        backward_in_shards(model, batch, scale, team, recompute, sum, chain)
+        let pass = sum.pass(self.gradient_checkpointing);
+        backward_in_shards(model, batch, scale, team, pass, sum, chain)
     }
 
     fn evaluate(&self, _model: &Mae, _team: &Team) -> Result<Evaluated, TrainError> {

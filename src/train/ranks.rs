@@ -2,8 +2,8 @@
 //!
 //! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r`, .. of an epoch, so that N ranks see what one rank sees
 //! that accumulates N times as long, and their sums differ by rounding alone. (So do the rates within an epoch, where its
-//! micro-batches are a multiple of N.) All ranks run the same loop and meet at the end of an update; rank 0 alone writes and
-//! tells.
+//! micro-batches are a multiple of N.) All ranks run the same loop, and meet where they send each other gradients and at the end
+//! of an update; rank 0 alone writes and tells.
 
 use super::Replicas;
 use super::TrainError;
@@ -32,25 +32,34 @@ pub struct Rank {
     group: Arc<Group>,
 }
 
+/// How ranks are joined.
+#[derive(Debug, Clone)]
+pub(super) enum Link {
+    /// From GPU to GPU.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only CUDA joins GPUs"))]
+    Nccl(Vec<Device>),
+    /// Through the host: who waits there for the others gives its device nothing to do, so nothing is sent early.
+    Host,
+    /// Through the host, where the CPU plays GPUs: messages as with NCCL, however short.
+    Played,
+}
+
 /// Values that are worth a message from GPU to GPU: enough for the full rate of the links.
 const NCCL_MESSAGE: usize = 1 << 24;
 
-/// Tensors that are being added up over the ranks, on their way from GPU to GPU.
+/// Tensors that are added up over the ranks.
 pub(super) enum Sending {
     Done(Vec<Tensor<1>>),
+    /// They are on their way.
     #[cfg(feature = "cuda")]
     Nccl(super::nccl::Message),
 }
 
 impl Sending {
     /// Gives the sums: the same ones on every rank, to the bit. What the device does next waits for them.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(clippy::unnecessary_wraps, reason = "NCCL alone can fail here")
-    )]
-    pub(super) fn finish(self) -> Result<Vec<Tensor<1>>, TrainError> {
+    pub(super) fn finish(self) -> Vec<Tensor<1>> {
         match self {
-            Self::Done(sums) => Ok(sums),
+            Self::Done(sums) => sums,
             #[cfg(feature = "cuda")]
             Self::Nccl(message) => message.finish(),
         }
@@ -60,8 +69,7 @@ impl Sending {
 /// What the ranks of a job share.
 struct Group {
     world: usize,
-    /// With these, gradients go from GPU to GPU; without, through the host.
-    nccl: Option<Vec<Device>>,
+    link: Link,
     meeting: Mutex<Meeting>,
     changed: Condvar,
 }
@@ -77,17 +85,17 @@ struct Meeting {
 }
 
 impl Rank {
-    /// Makes the ranks of a job. `nccl` are their GPUs where those are CUDA's.
-    pub(super) fn group(world: usize, nccl: Option<Vec<Device>>) -> Vec<Self> {
+    /// Makes the ranks of a job.
+    pub(super) fn group(world: usize, link: Link) -> Vec<Self> {
         let brought = (0..world).map(|_| None).collect();
         let meeting = Mutex::new(Meeting { brought, ..Meeting::default() });
-        let group = Arc::new(Group { world, nccl, meeting, changed: Condvar::new() });
+        let group = Arc::new(Group { world, link, meeting, changed: Condvar::new() });
         (0..world).map(|index| Self { index, group: Arc::clone(&group) }).collect()
     }
 
     /// The only one.
     pub(super) fn alone() -> Self {
-        Self::group(1, None).remove(0)
+        Self::group(1, Link::Host).remove(0)
     }
 
     /// Which one it is, from 0.
@@ -142,7 +150,7 @@ impl Rank {
             return Ok(Sending::Done(tensors));
         }
         #[cfg(feature = "cuda")]
-        if let Some(devices) = &self.group.nccl {
+        if let Link::Nccl(devices) = &self.group.link {
             // No rank enters NCCL, which cannot be left again, before all are there.
             self.exchange(())?;
             return Ok(Sending::Nccl(super::nccl::Message::send(tensors, devices)));
@@ -150,10 +158,14 @@ impl Rank {
         self.sum_on_the_host(&tensors).map(Sending::Done)
     }
 
-    /// How many values are worth a message of their own.
-    pub(super) fn message(&self) -> usize {
-        // A message through the host holds up the device however short it is.
-        if self.group.nccl.is_some() { NCCL_MESSAGE } else { 1 }
+    /// Values of a message, where messages are sent before all gradients are there.
+    pub(super) fn early(&self) -> Option<usize> {
+        match self.group.link {
+            _ if self.world() == 1 => None,
+            Link::Nccl(_) => Some(NCCL_MESSAGE),
+            Link::Host => None,
+            Link::Played => Some(1),
+        }
     }
 
     fn sum_on_the_host(&self, tensors: &[Tensor<1>]) -> Result<Vec<Tensor<1>>, TrainError> {
@@ -200,15 +212,21 @@ impl Drop for Rank {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::Link;
     use super::Rank;
     use super::TrainError;
     use burn::tensor::Device;
     use burn::tensor::Tensor;
     use std::thread;
 
-    fn on_threads<T: Send>(world: usize, work: impl Fn(Rank) -> T + Sync) -> Vec<T> {
-        let ranks = Rank::group(world, None);
+    /// Does `work` on every rank of a group.
+    pub(in crate::train) fn on_threads<T: Send>(
+        world: usize,
+        link: &Link,
+        work: impl Fn(Rank) -> T + Sync,
+    ) -> Vec<T> {
+        let ranks = Rank::group(world, link.clone());
         thread::scope(|scope| {
             let work = &work;
             let threads: Vec<_> =
@@ -219,7 +237,7 @@ mod tests {
 
     #[test]
     fn every_rank_gets_what_all_bring_round_after_round() {
-        let seen = on_threads(3, |rank| {
+        let seen = on_threads(3, &Link::Host, |rank| {
             let rounds = (0..200).map(|round| rank.exchange((round, rank.index())).unwrap());
             rounds.collect::<Vec<_>>()
         });
@@ -232,9 +250,9 @@ mod tests {
 
     #[test]
     fn sums_are_the_same_on_every_rank() {
-        let sums = on_threads(3, |rank| {
+        let sums = on_threads(3, &Link::Host, |rank| {
             let own = Tensor::from_data([rank.index() as f32, 1.0], &Device::flex());
-            rank.send(vec![own]).unwrap().finish().unwrap().remove(0).into_data()
+            rank.send(vec![own]).unwrap().finish().remove(0).into_data()
         });
         for sum in sums {
             sum.assert_eq(&[3.0f32, 3.0].into(), true);
@@ -243,7 +261,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_rank_that_failed() {
-        let ends = on_threads(2, |rank| {
+        let ends = on_threads(2, &Link::Host, |rank| {
             if rank.index() == 1 {
                 return true; // as an error would
             }

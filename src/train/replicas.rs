@@ -2,12 +2,10 @@
 //!
 //! Each shard runs on its own fork of the module (fresh autodiff leaves over the same data: two
 //! threads that share leaves deadlock inside Burn), single-threaded inside. Results come back in
-//! shard order, so sums over shards do not depend on how many workers there are.
+//! shard order, so sums over shards do not depend on how many workers there are. A micro-batch of one shard needs no worker.
 
 use super::TrainError;
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::mpsc;
@@ -75,11 +73,8 @@ impl Replicas {
         F: Fn(I) -> T + Send + Sync + 'static,
     {
         let Some(queue) = &self.queue else {
-            let run = |input| catch_unwind(AssertUnwindSafe(|| work(input)));
-            return inputs
-                .into_iter()
-                .map(|input| run(input).map_err(|panic| TrainError::from_panic(&*panic)))
-                .collect();
+            let run = |input| TrainError::catch(|| work(input));
+            return inputs.into_iter().map(run).collect();
         };
         let work = Arc::new(work);
         let (done, results) = mpsc::channel();
@@ -87,7 +82,7 @@ impl Replicas {
         for (index, input) in inputs.into_iter().enumerate() {
             let (work, done) = (Arc::clone(&work), done.clone());
             let job = Box::new(move || {
-                let result = catch_unwind(AssertUnwindSafe(|| work(input)));
+                let result = TrainError::catch(|| work(input));
                 // The receiver is gone only if the caller already failed on another shard.
                 let _ = done.send((index, result));
             });
@@ -99,7 +94,7 @@ impl Replicas {
         drop(done);
         let mut slots: Vec<Option<T>> = (0..count).map(|_| None).collect();
         for (index, result) in results {
-            slots[index] = Some(result.map_err(|panic| TrainError::from_panic(&*panic))?);
+            slots[index] = Some(result?);
         }
         Ok(slots.into_iter().map(|slot| slot.expect("every job reports once")).collect())
     }

@@ -82,7 +82,7 @@ pub(super) fn on_every_rank<T: Send + 'static>(
     work: impl Fn(Rank, ChosenDevice) -> Result<T, TrainError> + Send + Sync + 'static,
 ) -> Result<T, TrainError> {
     let world = device.devices.len();
-    let ranks = Rank::group(world, device.nccl());
+    let ranks = Rank::group(world, device.link());
     let ranks = Mutex::new(ranks.into_iter().map(Some).collect::<Vec<_>>());
     let device = device.clone();
     let ends = crew.all(world, Parts::Joined, move |index| {

@@ -84,48 +84,49 @@ pub struct Metrics {
     pub images: usize,
 }
 
-/// Runs a micro-batch in shards, into `sum`: `chain` gets the model, a range of the batch, and what the range's mean loss
-/// counts. `recompute` asks for gradient checkpointing.
+/// Runs a micro-batch in shards, into `sum`: `chain_of` gets the model, a range of the batch, and what the range's mean loss
+/// counts.
 ///
-/// Every shard counts by its images; losses and gradients are added in shard order.
+/// Every shard counts by its images; losses and gradients are added in shard order. A lone shard's gradients are added as they
+/// come, on the calling thread.
 pub(super) fn backward_in_shards<M, F>(
     model: &M,
     batch: Batch,
     scale: f64,
     team: &Team,
-    recompute: bool,
+    pass: Pass,
     sum: &mut GradientSum<'_>,
-    chain: F,
+    chain_of: F,
 ) -> Result<(), TrainError>
 where
     M: Module + Sync + 'static,
     F: Fn(&M, &Batch, Range<usize>, f64) -> Chain<M> + Send + Sync + 'static,
 {
     let n = batch.len();
-    let pass = |other| if recompute { Pass::Recomputed } else { other };
     let shards: Vec<_> = team.replicas.shards(n).collect();
     if shards.len() == 1 {
-        let pass = pass(sum.pass());
-        let chain = || chain(model, &batch, 0..n, scale);
-        let loss = forward_backward(model, chain, pass, &team.watch, |part| sum.add(part));
+        let loss = TrainError::catch(|| {
+            let chain = || chain_of(model, &batch, 0..n, scale);
+            forward_backward(model, chain, pass, &team.watch, |grads| sum.add(grads))
+        })?;
         sum.add_loss(loss);
         return Ok(());
     }
-    let (pass, watch) = (pass(Pass::Whole), team.watch.clone());
+    let watch = team.watch.clone();
     let batch = Arc::new(batch);
     let inputs = shards.into_iter().map(|range| (model.clone(), Arc::clone(&batch), range));
-    let parts = team.replicas.map(inputs.collect::<Vec<_>>(), move |(model, batch, range)| {
+    let results = team.replicas.map(inputs.collect::<Vec<_>>(), move |(model, batch, range)| {
         let weight = scale * range.len() as f64 / n as f64;
+        let chain = || chain_of(&model, &batch, range, weight);
         let mut grads = PartialGrads::new();
-        let chain = || chain(&model, &batch, range, weight);
-        let loss = forward_backward(&model, chain, pass, &watch, |part| grads.extend(part));
+        let loss = forward_backward(&model, chain, pass, &watch, |more| grads.extend(more));
         (loss, grads)
     })?;
     let mut grads = Vec::new();
     let mut losses = Vec::new();
-    for (loss, part) in parts {
+    for (loss, shard) in results {
         losses.push(loss);
-        add_to(&mut grads, part);
+        add_to(&mut grads, shard);
     }
     sum.add_loss(losses.into_iter().reduce(|a, b| a + b).expect("a batch is never empty"));
     let grads = grads.into_iter().enumerate();
@@ -133,7 +134,7 @@ where
     Ok(())
 }
 
-/// Runs what `chain` makes forward and backward, each watched; gives the loss.
+/// Runs a chain forward and backward, each watched; gives the loss.
 fn forward_backward<M: Module>(
     model: &M,
     chain: impl FnOnce() -> Chain<M>,
@@ -141,7 +142,7 @@ fn forward_backward<M: Module>(
     watch: &Watch,
     give: impl FnMut(PartialGrads),
 ) -> Tensor<1> {
-    let device = model.devices().into_iter().next().unwrap_or_default();
+    let device = model::device(model);
     let forward = watch.time(Part::Forward, &device, || chain().forward(model, pass));
     watch.time(Part::Backward, &device, || forward.backward(give))
 }

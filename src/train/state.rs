@@ -94,7 +94,7 @@ impl<M: Module> State<M> {
             serde_json::from_str(&file.note).map_err(|e| damaged(format!("its note: {e}")))?;
         let mut weights = TensorFile::default();
         let mut states = BTreeMap::new();
-        let device = self.model.devices().into_iter().next().unwrap_or_default();
+        let device = model::device(&self.model);
         for (name, tensor) in file.tensors {
             if let Some(name) = name.strip_prefix("model.") {
                 weights.tensors.insert(name.to_owned(), tensor);
