@@ -52,7 +52,7 @@ pub(super) enum Sending {
     Done(Vec<Tensor<1>>),
     /// They are on their way.
     #[cfg(feature = "cuda")]
-    Nccl(super::nccl::Message),
+    Nccl(Box<super::nccl::Message>),
 }
 
 impl Sending {
@@ -153,7 +153,7 @@ impl Rank {
         if let Link::Nccl(devices) = &self.group.link {
             // No rank enters NCCL, which cannot be left again, before all are there.
             self.exchange(())?;
-            return Ok(Sending::Nccl(super::nccl::Message::send(tensors, devices)));
+            return Ok(Sending::Nccl(Box::new(super::nccl::Message::send(tensors, devices))));
         }
         self.sum_on_the_host(&tensors).map(Sending::Done)
     }
