@@ -124,3 +124,20 @@ impl Drop for Crew {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Crew;
+    use super::Ordering;
+    use super::Parts;
+    use super::TrainError;
+
+    #[test]
+    fn who_waits_for_a_gpu_that_failed_gets_no_more_work() {
+        let crew = Crew::start(2);
+        let ends = || crew.all(2, Parts::Independent, |index| Ok(index));
+        assert!(matches!(ends()[..], [Ok(0), Ok(1)]));
+        crew.stuck.store(true, Ordering::Relaxed);
+        assert!(matches!(ends()[..], [Err(TrainError::Stuck), Err(TrainError::Stuck)]));
+    }
+}

@@ -39,8 +39,7 @@ pub(super) struct Gradient {
 impl<'a> GradientSum<'a> {
     /// Adds up what `run` gives for each of an update's micro-batches.
     ///
-    /// Nothing is sent early unless the device is `settled`, which it is after an update, or while a bench times the parts of a
-    /// step.
+    /// Nothing is sent early before a first update has `settled` memory and kernels, nor while a bench times the parts of a step.
     pub(super) fn of_update(
         rank: &'a Rank,
         watch: &Watch,
