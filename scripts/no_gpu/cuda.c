@@ -52,6 +52,8 @@ static void at_exit(void) {
             now() - started);
     for (int i = 0; i < gpus(); i++) fprintf(stderr, " %ld, %ld;", launches[i], sent[i]);
     fprintf(stderr, "\n");
+    for (int i = 1; i < gpus(); i++)
+        if (sent[i] != sent[0]) fprintf(stderr, "[no GPU] GPU %d sent %ld messages, not %ld: others wait for ever\n", i, sent[i], sent[0]);
 }
 
 Result cuInit(unsigned flags) {

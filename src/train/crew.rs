@@ -5,11 +5,12 @@
 
 use super::TrainError;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 type Task = Box<dyn FnOnce() + Send>;
 type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
@@ -17,8 +18,10 @@ type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
 /// Threads by the index of their device; dropped, they end. One device needs no thread but the caller's.
 pub(super) struct Crew {
     members: Vec<Member>,
-    /// A thread waits on its GPU for ever: it is left behind.
-    stuck: AtomicBool,
+    /// Tasks that have not ended. One that waits on its GPU for ever is left behind.
+    running: Arc<AtomicUsize>,
+    /// How long the ranks of a job have to end after one has failed.
+    patience: Duration,
 }
 
 /// Whether what the threads do hangs together.
@@ -29,9 +32,6 @@ pub(super) enum Parts {
     Independent,
 }
 
-/// How long the ranks of a job have to end after one has failed.
-const PATIENCE: Duration = Duration::from_mins(1);
-
 impl Crew {
     pub(super) fn start(devices: usize) -> Self {
         let threads = if devices > 1 { devices } else { 0 };
@@ -40,7 +40,11 @@ impl Crew {
             let thread = thread::spawn(move || tasks.into_iter().for_each(|task| task()));
             (queue, thread)
         });
-        Self { members: members.collect(), stuck: AtomicBool::new(false) }
+        Self {
+            members: members.collect(),
+            running: Arc::default(),
+            patience: Duration::from_mins(1),
+        }
     }
 
     /// Runs `work` on the first device's thread.
@@ -54,7 +58,7 @@ impl Crew {
     /// Runs `work` of the device's index for the first `devices` of them at the same time; gives what came of each.
     ///
     /// A panic inside `work` becomes [`TrainError::Crashed`]. `Joined` work whose one part has failed is given up when the rest
-    /// has not ended a while later.
+    /// has not ended a while later; if it still has not when there is more to do, that is [`TrainError::Stuck`].
     pub(super) fn all<T: Send + 'static>(
         &self,
         devices: usize,
@@ -65,8 +69,12 @@ impl Crew {
             assert_eq!(devices, 1, "a crew has a thread for each device");
             return vec![guarded(0, &work)];
         }
-        if self.stuck.load(Ordering::Relaxed) {
-            return (0..devices).map(|_| Err(TrainError::Stuck)).collect();
+        let asked = Instant::now();
+        while self.running.load(Ordering::SeqCst) > 0 {
+            if asked.elapsed() > self.patience {
+                return (0..devices).map(|_| Err(TrainError::Stuck)).collect();
+            }
+            thread::sleep(Duration::from_millis(20));
         }
         self.on(&self.members[..devices], parts, work)
     }
@@ -81,9 +89,13 @@ impl Crew {
         let (done, results) = mpsc::channel();
         for (index, (queue, _)) in members.iter().enumerate() {
             let (work, done) = (Arc::clone(&work), done.clone());
+            let running = Arc::clone(&self.running);
+            running.fetch_add(1, Ordering::SeqCst);
             // A task that cannot be sent drops `done`, which the receiver sees.
             let _ = queue.send(Box::new(move || {
-                drop(done.send((index, guarded(index, &*work))));
+                let end = guarded(index, &*work);
+                running.fetch_sub(1, Ordering::SeqCst);
+                drop(done.send((index, end)));
             }));
         }
         drop(done);
@@ -92,16 +104,12 @@ impl Crew {
         while ends.iter().any(Option::is_none) {
             // Nobody waits for ever on a GPU that waits for one that failed.
             let next =
-                if failed { results.recv_timeout(PATIENCE).ok() } else { results.recv().ok() };
+                if failed { results.recv_timeout(self.patience).ok() } else { results.recv().ok() };
             let Some((index, end)) = next else { break };
             failed |= parts == Parts::Joined && end.is_err();
             ends[index] = Some(end);
         }
-        let gone = || {
-            self.stuck.store(true, Ordering::Relaxed);
-            Err(TrainError::OtherRank)
-        };
-        ends.into_iter().map(|end| end.unwrap_or_else(gone)).collect()
+        ends.into_iter().map(|end| end.unwrap_or(Err(TrainError::OtherRank))).collect()
     }
 }
 
@@ -116,7 +124,7 @@ impl Drop for Crew {
     fn drop(&mut self) {
         for (queue, thread) in self.members.drain(..) {
             drop(queue);
-            if self.stuck.load(Ordering::Relaxed) {
+            if self.running.load(Ordering::SeqCst) > 0 {
                 continue;
             }
             // Panics of tasks were caught; there is nothing to report.
@@ -128,16 +136,26 @@ impl Drop for Crew {
 #[cfg(test)]
 mod tests {
     use super::Crew;
-    use super::Ordering;
     use super::Parts;
     use super::TrainError;
+    use std::sync::Mutex;
+    use std::sync::mpsc;
+    use std::time::Duration;
 
     #[test]
-    fn who_waits_for_a_gpu_that_failed_gets_no_more_work() {
-        let crew = Crew::start(2);
-        let ends = || crew.all(2, Parts::Independent, |index| Ok(index));
-        assert!(matches!(ends()[..], [Ok(0), Ok(1)]));
-        crew.stuck.store(true, Ordering::Relaxed);
-        assert!(matches!(ends()[..], [Err(TrainError::Stuck), Err(TrainError::Stuck)]));
+    fn a_crew_does_not_wait_for_ever_for_one_that_hangs() {
+        let mut crew = Crew::start(2);
+        crew.patience = Duration::from_millis(100);
+        let (go_on, hangs) = mpsc::channel::<()>();
+        let hangs = Mutex::new(hangs);
+        let ends = crew.all(2, Parts::Joined, move |index| match index {
+            0 => Err(TrainError::Crashed("no memory".to_owned())),
+            _ => Ok(hangs.lock().expect("only this one takes it").recv().is_ok()),
+        });
+        assert!(matches!(ends[..], [Err(TrainError::Crashed(_)), Err(TrainError::OtherRank)]));
+        let more = || crew.all(2, Parts::Independent, Ok);
+        assert!(matches!(more()[..], [Err(TrainError::Stuck), Err(TrainError::Stuck)]));
+        go_on.send(()).expect("it waits for this");
+        assert!(matches!(more()[..], [Ok(0), Ok(1)]));
     }
 }

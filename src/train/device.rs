@@ -57,7 +57,7 @@ impl ChosenDevice {
     pub(super) fn link(&self) -> Link {
         match self.backend {
             Backend::Cuda => Link::Nccl(self.devices.clone()),
-            Backend::Cpu => Link::Played,
+            Backend::Cpu => Link::Played(1),
             Backend::Vulkan | Backend::Wgpu => Link::Host,
         }
     }

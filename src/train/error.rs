@@ -48,7 +48,7 @@ pub enum TrainError {
     #[error("its pre-training is that of {point}, which failed\nhint: see there")]
     SharedPretraining { point: String },
     #[error(
-        "a GPU still waits for one that failed, and computes nothing more\nhint: start the command again; it goes on where it was"
+        "a device still waits for one that failed, and computes nothing more\nhint: start the command again; it goes on where it was"
     )]
     Stuck,
     /// Another device of the job failed; its error is the one to report.

@@ -230,20 +230,20 @@ fn train_epoch<S: Stage>(
     let loader = loader.clone().share(team.rank.index(), team.rank.world());
     let mut batches = loader.epoch(epoch, state.place.update * plan.micro_batches);
     let mut unread = Unread::default();
-    // An evaluation or another job comes before the first update.
-    let mut settled = false;
+    // The first update finds out whether there is memory for all of it: nothing is sent before that is known.
+    let mut send_early = false;
     let mut clock = Instant::now();
     while state.place.update < plan.steps.updates_per_epoch {
         let first_micro_step = state.place.update * plan.accum_iter;
         let done = first_micro_step as f64 / plan.steps.micro_steps as f64; // of this epoch
         let lr = plan.schedule.at((epoch - 1) as f64 + done);
-        let (sum, waited) = gradient(stage, state, &mut batches, key, plan, team, settled)?;
+        let (sum, waited) = gradient(stage, state, &mut batches, key, plan, team, send_early)?;
         let (gradient, stop) = reduce(sum, &state.model, team, hands.stop.requested())?;
         let device = gradient.loss.device();
         let norm = team
             .watch
             .time(Part::Optimizer, &device, || update(state, gradient.grads, lr, plan.clip_grad));
-        settled = true;
+        send_early = true;
         state.place.update += 1;
         let sums = &mut state.place.sums;
         sums.data_wait_s += waited;
@@ -275,7 +275,7 @@ fn gradient<'a, S: Stage>(
     key: Key,
     plan: &FitPlan,
     team: &'a Team,
-    settled: bool,
+    send_early: bool,
 ) -> Result<(GradientSum<'a>, f64), TrainError> {
     let scale = 1.0 / (plan.micro_batches * team.rank.world()) as f64;
     let mut waited = 0.0;
@@ -286,11 +286,11 @@ fn gradient<'a, S: Stage>(
         team.watch.add(Part::Data, asked.elapsed());
         stage.backward(&mut state.model, batch, key, scale, team, sum)
     };
-    let sum = GradientSum::of_update(&team.rank, &team.watch, settled, plan.micro_batches, run)?;
+    let sum = GradientSum::of_update(&team.rank, &team.watch, send_early, plan.micro_batches, run)?;
     Ok((sum, waited))
 }
 
-/// Ends the adding up of loss and gradients over the ranks, which agree on whether to stop after it.
+/// Adds up loss and gradients over the ranks, which agree on whether to stop after it.
 fn reduce<M: burn::module::Module>(
     sum: GradientSum<'_>,
     model: &M,

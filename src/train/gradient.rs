@@ -7,8 +7,8 @@ use super::Rank;
 use super::TrainError;
 use super::Watch;
 use super::faults;
+use super::ranks::Message;
 use super::ranks::Sending;
-use super::state::host;
 use crate::model::PartialGrads;
 use crate::model::Pass;
 use burn::tensor::Tensor;
@@ -16,14 +16,18 @@ use burn::tensor::Tensor;
 /// Sums of gradients and losses over the micro-batches of an update.
 pub struct GradientSum<'a> {
     rank: &'a Rank,
-    /// Values of a message, where messages are sent before all gradients are there.
-    early: Option<usize>,
+    /// Values of a message, where messages are made before all gradients are there.
+    message: Option<usize>,
+    /// Whether they are sent then, too.
+    early: bool,
     is_last: bool,
     loss: Option<Tensor<1>>,
     /// By place in [`crate::model::trainable_names`].
     grads: Vec<Option<Tensor<1>>>,
     /// Places of final ones that are too few for a message.
     waiting: Vec<usize>,
+    /// Messages, each with the places of its gradients.
+    made: Vec<(Vec<usize>, Message)>,
     sent: Vec<(Vec<usize>, Sending)>,
     failed: Option<TrainError>,
 }
@@ -39,21 +43,23 @@ pub(super) struct Gradient {
 impl<'a> GradientSum<'a> {
     /// Adds up what `run` gives for each of an update's micro-batches.
     ///
-    /// Nothing is sent early before a first update has `settled` memory and kernels, nor while a bench times the parts of a step.
+    /// Messages are sent `early`, as soon as they are made, except while a bench times the parts of a step.
     pub(super) fn of_update(
         rank: &'a Rank,
         watch: &Watch,
-        settled: bool,
+        early: bool,
         micro_batches: usize,
         mut run: impl FnMut(&mut Self) -> Result<(), TrainError>,
     ) -> Result<Self, TrainError> {
         let mut sum = Self {
             rank,
-            early: rank.early().filter(|_| settled && !watch.is_running()),
+            message: rank.message(),
+            early: early && !watch.is_running(),
             is_last: false,
             loss: None,
             grads: Vec::new(),
             waiting: Vec::new(),
+            made: Vec::new(),
             sent: Vec::new(),
             failed: None,
         };
@@ -66,7 +72,7 @@ impl<'a> GradientSum<'a> {
 
     /// How to pass backward.
     pub(super) fn pass(&self, gradient_checkpointing: bool) -> Pass {
-        match self.early {
+        match self.message {
             _ if gradient_checkpointing => Pass::Recomputed,
             Some(values) if self.is_last => Pass::Sections(values),
             _ => Pass::Whole,
@@ -85,18 +91,19 @@ impl<'a> GradientSum<'a> {
     pub(super) fn add(&mut self, grads: PartialGrads) {
         let places: Vec<usize> = grads.iter().map(|(place, _)| *place).collect();
         add_to(&mut self.grads, grads);
-        let Some(values) = self.early.filter(|_| self.is_last && self.failed.is_none()) else {
+        let Some(values) = self.message.filter(|_| self.is_last && self.failed.is_none()) else {
             return;
         };
         self.waiting.extend(places);
         let waiting = self.waiting.iter().filter_map(|&place| self.grads[place].as_ref());
-        if waiting.map(|grad| grad.dims()[0]).sum::<usize>() >= values {
-            let places = std::mem::take(&mut self.waiting);
-            let grads = places.iter().filter_map(|&place| self.grads[place].take()).collect();
-            match faults::check().and_then(|()| self.rank.send(grads)) {
-                Ok(sending) => self.sent.push((places, sending)),
-                Err(error) => self.failed = Some(error),
-            }
+        if waiting.map(|grad| grad.dims()[0]).sum::<usize>() < values {
+            return;
+        }
+        let places = std::mem::take(&mut self.waiting);
+        let grads = places.iter().filter_map(|&place| self.grads[place].take()).collect();
+        self.made.push((places, self.rank.pack(grads)));
+        if self.early {
+            self.failed = faults::check().and_then(|()| self.send()).err();
         }
     }
 
@@ -108,23 +115,17 @@ impl<'a> GradientSum<'a> {
         let places = 0..self.grads.len();
         let left: Vec<usize> = places.filter(|&place| self.grads[place].is_some()).collect();
         let mut rest: Vec<_> = left.iter().filter_map(|&place| self.grads[place].take()).collect();
-        rest.push(self.loss.expect("a batch is never empty"));
-        if self.rank.world() > 1 {
-            // Who is left alone with NCCL waits for ever.
-            check_computed(&rest)?;
+        rest.push(self.loss.take().expect("a batch is never empty"));
+        self.made.push((left, self.rank.pack(rest)));
+        for (_, message) in &self.made {
+            message.check()?;
         }
-        let rest = self.rank.send(rest)?;
-        self.sent.push((left, rest));
+        self.send()?;
         let mut loss = None;
-        let mut firsts = Vec::new();
         for (places, sending) in self.sent {
             let mut sums = sending.finish();
-            firsts.extend(sums.first().cloned());
             loss = if sums.len() > places.len() { sums.pop() } else { None };
             add_to(&mut self.grads, places.into_iter().zip(sums));
-        }
-        if self.rank.world() > 1 {
-            check_computed(&firsts)?;
         }
         let grads = self.grads.into_iter().enumerate();
         Ok(Gradient {
@@ -132,12 +133,13 @@ impl<'a> GradientSum<'a> {
             grads: grads.filter_map(|(place, grad)| Some((place, grad?))).collect(),
         })
     }
-}
 
-/// Fails if one of the tensors could not be computed: a GPU that fails on the way says so only to who reads.
-fn check_computed(tensors: &[Tensor<1>]) -> Result<(), TrainError> {
-    let firsts = tensors.iter().map(|tensor| tensor.clone().narrow(0, 0, 1)).collect();
-    host(&Tensor::cat(firsts, 0), &[]).map(|_| ())
+    fn send(&mut self) -> Result<(), TrainError> {
+        for (places, message) in self.made.drain(..) {
+            self.sent.push((places, self.rank.send(message)?));
+        }
+        Ok(())
+    }
 }
 
 /// Adds gradients up by their places.
@@ -193,9 +195,9 @@ mod tests {
     }
 
     /// An update of four micro-batches, the ranks taking turns.
-    fn update(rank: &Rank, watch: &Watch, settled: bool) -> Gradient {
+    fn update(rank: &Rank, watch: &Watch, early: bool) -> Gradient {
         let mut turns = (rank.index()..4).step_by(rank.world());
-        let sum = GradientSum::of_update(rank, watch, settled, 4 / rank.world(), |sum| {
+        let sum = GradientSum::of_update(rank, watch, early, 4 / rank.world(), |sum| {
             let micro_batch = turns.next().unwrap();
             for grads in grads(micro_batch) {
                 sum.add(grads);
@@ -210,12 +212,12 @@ mod tests {
     fn an_update_adds_up_micro_batches_and_ranks() {
         let (off, running) = (Watch::default(), Watch::running());
         let mut all = vec![update(&Rank::alone(), &off, true)];
-        for link in [Link::Host, Link::Played] {
+        for link in [Link::Host, Link::Played(1), Link::Played(3)] {
             all.extend(on_threads(2, &link, |rank| update(&rank, &off, true)));
             all.extend(on_threads(2, &link, |rank| update(&rank, &off, false)));
             all.extend(on_threads(2, &link, |rank| update(&rank, &running, true)));
         }
-        assert_eq!(all.len(), 1 + 2 * 3 * 2);
+        assert_eq!(all.len(), 1 + 3 * 3 * 2);
         for gradient in all {
             gradient.loss.into_data().assert_eq(&[6.0f32].into(), true);
             let [(0, first), (2, last)]: [_; 2] = gradient.grads.try_into().unwrap() else {
@@ -226,17 +228,17 @@ mod tests {
         }
     }
 
-    /// The pass of each micro-batch, and how many messages were sent when it had been added.
-    fn early(link: &Link, settled: bool, watch: &Watch) -> Vec<(Pass, usize)> {
+    /// The pass of each micro-batch, and how many messages were made and sent when it had been added.
+    fn messages(link: &Link, early: bool, watch: &Watch) -> Vec<(Pass, usize, usize)> {
         let seen = on_threads(2, link, |rank| {
             let mut seen = Vec::new();
-            let sum = GradientSum::of_update(&rank, watch, settled, 2, |sum| {
+            let sum = GradientSum::of_update(&rank, watch, early, 2, |sum| {
                 let pass = sum.pass(false);
                 assert_eq!(sum.pass(true), Pass::Recomputed);
                 for grads in grads(1) {
                     sum.add(grads);
                 }
-                seen.push((pass, sum.sent.len()));
+                seen.push((pass, sum.made.len(), sum.sent.len()));
                 sum.add_loss(tensor([1.0, 0.0]));
                 Ok(())
             });
@@ -249,12 +251,17 @@ mod tests {
 
     #[test]
     fn gradients_of_the_last_micro_batch_are_sent_as_they_come() {
-        let off = Watch::default();
-        let late = [(Pass::Whole, 0), (Pass::Whole, 0)];
-        assert_eq!(early(&Link::Played, true, &off), [(Pass::Whole, 0), (Pass::Sections(1), 2)]);
-        assert_eq!(early(&Link::Played, false, &off), late, "the first update is checked first");
-        assert_eq!(early(&Link::Played, true, &Watch::running()), late, "a bench times the parts");
-        assert_eq!(early(&Link::Host, true, &off), late, "the host would hold up the device");
+        let (off, running) = (Watch::default(), Watch::running());
+        let seen = |link, early, watch| {
+            let [first, last] = messages(&link, early, watch).try_into().unwrap();
+            assert_eq!(first, (Pass::Whole, 0, 0), "there is more to come");
+            last
+        };
+        assert_eq!(seen(Link::Played(1), true, &off), (Pass::Sections(1), 0, 2));
+        assert_eq!(seen(Link::Played(3), true, &off), (Pass::Sections(3), 0, 1), "too short alone");
+        assert_eq!(seen(Link::Played(1), false, &off), (Pass::Sections(1), 2, 0));
+        assert_eq!(seen(Link::Played(1), true, &running), (Pass::Sections(1), 2, 0));
+        assert_eq!(seen(Link::Host, true, &off), (Pass::Whole, 0, 0));
     }
 
     /// Runs a micro-batch of two images on a lone rank of `team`; `loss` is that of a classifier with two blocks.
@@ -306,7 +313,7 @@ mod tests {
         let loss = |logits: Tensor<2>| logits.square().sum();
         let (sent, alone) = micro_batch(&team(Rank::alone()), loss).unwrap();
         assert_eq!(sent, 0);
-        let both = on_threads(2, &Link::Played, |rank| micro_batch(&team(rank), loss).unwrap());
+        let both = on_threads(2, &Link::Played(1), |rank| micro_batch(&team(rank), loss).unwrap());
         for (sent, both) in both {
             assert_eq!(sent, 3, "the head with the last block, the first block, the embeddings");
             for ((place, sum), (_, own)) in both.grads.into_iter().zip(&alone.grads) {
@@ -324,7 +331,7 @@ mod tests {
 
     #[test]
     fn nobody_gets_the_gradient_of_a_rank_that_fails_on_the_way() {
-        let ends = on_threads(2, &Link::Played, |rank| {
+        let ends = on_threads(2, &Link::Played(1), |rank| {
             let failing = rank.index() == 1;
             let sum = GradientSum::of_update(&rank, &Watch::default(), true, 1, |sum| {
                 let [first, second] = grads(1);

@@ -2,8 +2,8 @@
 //!
 //! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r`, .. of an epoch, so that N ranks see what one rank sees
 //! that accumulates N times as long, and their sums differ by rounding alone. (So do the rates within an epoch, where its
-//! micro-batches are a multiple of N.) All ranks run the same loop, and meet where they send each other gradients and at the end
-//! of an update; rank 0 alone writes and tells.
+//! micro-batches are a multiple of N.) All ranks run the same loop, and meet where they exchange something; rank 0 alone writes
+//! and tells.
 
 use super::Replicas;
 use super::TrainError;
@@ -40,19 +40,42 @@ pub(super) enum Link {
     Nccl(Vec<Device>),
     /// Through the host: who waits there for the others gives its device nothing to do, so nothing is sent early.
     Host,
-    /// Through the host, where the CPU plays GPUs: messages as with NCCL, however short.
-    Played,
+    /// Through the host, where the CPU plays GPUs: messages as with NCCL, of this many values.
+    Played(usize),
 }
 
 /// Values that are worth a message from GPU to GPU: enough for the full rate of the links.
 const NCCL_MESSAGE: usize = 1 << 24;
+
+/// Tensors to be added up over the ranks.
+pub(super) enum Message {
+    Apart(Vec<Tensor<1>>),
+    #[cfg(feature = "cuda")]
+    Joined(Box<super::nccl::Joined>),
+}
+
+impl Message {
+    /// Fails if it could not be computed. A GPU that fails on the way says so only to who reads, and who is left alone with
+    /// NCCL waits for ever; what goes through the host is read there.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(clippy::unnecessary_wraps, reason = "only NCCL's are checked")
+    )]
+    pub(super) fn check(&self) -> Result<(), TrainError> {
+        match self {
+            Self::Apart(_) => Ok(()),
+            #[cfg(feature = "cuda")]
+            Self::Joined(joined) => joined.check(),
+        }
+    }
+}
 
 /// Tensors that are added up over the ranks.
 pub(super) enum Sending {
     Done(Vec<Tensor<1>>),
     /// They are on their way.
     #[cfg(feature = "cuda")]
-    Nccl(Box<super::nccl::Message>),
+    UnderWay(Box<super::nccl::UnderWay>),
 }
 
 impl Sending {
@@ -61,7 +84,7 @@ impl Sending {
         match self {
             Self::Done(sums) => sums,
             #[cfg(feature = "cuda")]
-            Self::Nccl(message) => message.finish(),
+            Self::UnderWay(message) => message.finish(),
         }
     }
 }
@@ -144,27 +167,42 @@ impl Rank {
         Ok(self.exchange(yes)?.contains(&true))
     }
 
-    /// Sends tensors to be added up, each over the ranks. Every rank must send tensors of the same lengths, in the same order.
-    pub(super) fn send(&self, tensors: Vec<Tensor<1>>) -> Result<Sending, TrainError> {
-        if self.world() == 1 {
-            return Ok(Sending::Done(tensors));
+    /// Makes a message of tensors.
+    pub(super) fn pack(&self, tensors: Vec<Tensor<1>>) -> Message {
+        match self.group.link {
+            #[cfg(feature = "cuda")]
+            Link::Nccl(_) if self.world() > 1 => {
+                Message::Joined(Box::new(super::nccl::Joined::new(tensors)))
+            }
+            _ => Message::Apart(tensors),
         }
-        #[cfg(feature = "cuda")]
-        if let Link::Nccl(devices) = &self.group.link {
-            // No rank enters NCCL, which cannot be left again, before all are there.
-            self.exchange(())?;
-            return Ok(Sending::Nccl(Box::new(super::nccl::Message::send(tensors, devices))));
-        }
-        self.sum_on_the_host(&tensors).map(Sending::Done)
     }
 
-    /// Values of a message, where messages are sent before all gradients are there.
-    pub(super) fn early(&self) -> Option<usize> {
+    /// Begins to add up a message's tensors over the ranks. Every rank must send messages of the same lengths, in the same
+    /// order.
+    pub(super) fn send(&self, message: Message) -> Result<Sending, TrainError> {
+        match message {
+            #[cfg(feature = "cuda")]
+            Message::Joined(joined) => {
+                // No rank enters NCCL, which cannot be left again, before all are there.
+                self.exchange(())?;
+                let Link::Nccl(devices) = &self.group.link else {
+                    unreachable!("messages are joined for NCCL alone")
+                };
+                Ok(Sending::UnderWay(Box::new(joined.send(devices))))
+            }
+            Message::Apart(tensors) if self.world() == 1 => Ok(Sending::Done(tensors)),
+            Message::Apart(tensors) => self.sum_on_the_host(&tensors).map(Sending::Done),
+        }
+    }
+
+    /// Values of a message, where messages are made before all gradients are there.
+    pub(super) fn message(&self) -> Option<usize> {
         match self.group.link {
             _ if self.world() == 1 => None,
             Link::Nccl(_) => Some(NCCL_MESSAGE),
             Link::Host => None,
-            Link::Played => Some(1),
+            Link::Played(values) => Some(values),
         }
     }
 
@@ -252,7 +290,7 @@ pub(super) mod tests {
     fn sums_are_the_same_on_every_rank() {
         let sums = on_threads(3, &Link::Host, |rank| {
             let own = Tensor::from_data([rank.index() as f32, 1.0], &Device::flex());
-            rank.send(vec![own]).unwrap().finish().remove(0).into_data()
+            rank.send(rank.pack(vec![own])).unwrap().finish().remove(0).into_data()
         });
         for sum in sums {
             sum.assert_eq(&[3.0f32, 3.0].into(), true);

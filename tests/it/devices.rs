@@ -68,16 +68,17 @@ fn any_number_of_devices_gives_the_numbers_of_one() {
     }
 }
 
-/// Micro-batches so small that a device computes one as a whole, and sends its gradients part by part; an epoch has 102 of
-/// them, a multiple of 6.
+/// [`recipe`] with micro-batches so small that a device computes one as a whole, and sends its gradients part by part; an epoch
+/// has 102 of them, a multiple of 6.
+fn small(devices: usize) -> String {
+    let accum_iter = format!("accum_iter = {}", 6 / devices);
+    recipe(devices, "data-parallel")
+        .replace("batch_size = 44", "batch_size = 14")
+        .replace(&format!("accum_iter = {}", 4 / devices), &accum_iter)
+}
+
 #[test]
 fn devices_that_send_part_by_part_get_the_numbers_of_one() {
-    let small = |devices: usize| {
-        let accum_iter = format!("accum_iter = {}", 6 / devices);
-        recipe(devices, "data-parallel")
-            .replace("batch_size = 44", "batch_size = 14")
-            .replace(&format!("accum_iter = {}", 4 / devices), &accum_iter)
-    };
     let one = Bench::new(&small(1));
     one.done(&["run", "r.toml"]);
     let [several, recomputing] = [(); 2].map(|()| Bench::new(&small(2)));
@@ -90,9 +91,9 @@ fn devices_that_send_part_by_part_get_the_numbers_of_one() {
 
 #[test]
 fn several_devices_stop_together_and_go_on_to_the_same_bytes() {
-    let whole = Bench::new(&recipe(2, "data-parallel"));
+    let whole = Bench::new(&small(2));
     whole.done(&["run", "r.toml"]);
-    let bench = Bench::new(&recipe(2, "data-parallel"));
+    let bench = Bench::new(&small(2));
     let mut starts = 1;
     while bench.run_for(7) == mae::train::End::Interrupted {
         starts += 1;
