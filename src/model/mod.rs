@@ -40,6 +40,7 @@ pub use params::apply;
 pub use params::device;
 pub use params::grads;
 pub use params::named;
+pub use params::present;
 pub use params::trainable_names;
 pub use params::update;
 pub use passes::Chain;

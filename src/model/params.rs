@@ -52,8 +52,13 @@ pub fn grads<M: Module>(replica: &M, grads: &mut Gradients) -> Vec<Tensor<1>> {
 pub(super) fn found_grads<M: Module>(replica: &M, grads: &mut Gradients) -> PartialGrads {
     let mut visitor = TakeGrads { grads, zeros: false, taken: Vec::new() };
     replica.visit(&mut visitor);
-    let taken = visitor.taken.into_iter().enumerate();
-    taken.filter_map(|(place, grad)| Some((place, grad?))).collect()
+    present(visitor.taken)
+}
+
+/// Gives those of the gradients, which stand at their places, that are there.
+pub fn present(grads: Vec<Option<Tensor<1>>>) -> PartialGrads {
+    let grads = grads.into_iter().enumerate();
+    grads.filter_map(|(place, grad)| Some((place, grad?))).collect()
 }
 
 /// Replaces parameters: `f` gets each one's name, shape and values and gives new values, or `None` to leave it.

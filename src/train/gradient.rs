@@ -9,6 +9,7 @@ use super::Watch;
 use super::faults;
 use super::ranks::Message;
 use super::ranks::Sending;
+use crate::model;
 use crate::model::PartialGrads;
 use crate::model::Pass;
 use burn::tensor::Tensor;
@@ -112,9 +113,8 @@ impl<'a> GradientSum<'a> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let places = 0..self.grads.len();
-        let left: Vec<usize> = places.filter(|&place| self.grads[place].is_some()).collect();
-        let mut rest: Vec<_> = left.iter().filter_map(|&place| self.grads[place].take()).collect();
+        let left = model::present(std::mem::take(&mut self.grads));
+        let (left, mut rest): (Vec<_>, Vec<_>) = left.into_iter().unzip();
         rest.push(self.loss.take().expect("a batch is never empty"));
         self.made.push((left, self.rank.pack(rest)));
         for (_, message) in &self.made {
@@ -127,11 +127,8 @@ impl<'a> GradientSum<'a> {
             loss = if sums.len() > places.len() { sums.pop() } else { None };
             add_to(&mut self.grads, places.into_iter().zip(sums));
         }
-        let grads = self.grads.into_iter().enumerate();
-        Ok(Gradient {
-            loss: loss.expect("the loss went in last"),
-            grads: grads.filter_map(|(place, grad)| Some((place, grad?))).collect(),
-        })
+        let loss = loss.expect("the loss went in last");
+        Ok(Gradient { loss, grads: model::present(self.grads) })
     }
 
     fn send(&mut self) -> Result<(), TrainError> {

@@ -129,8 +129,7 @@ where
         add_to(&mut grads, shard);
     }
     sum.add_loss(losses.into_iter().reduce(|a, b| a + b).expect("a batch is never empty"));
-    let grads = grads.into_iter().enumerate();
-    sum.add(grads.filter_map(|(place, grad)| Some((place, grad?))).collect());
+    sum.add(model::present(grads));
     Ok(())
 }
 
