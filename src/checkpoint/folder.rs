@@ -38,18 +38,20 @@ pub fn is_whole(folder: &Path) -> bool {
     [MODEL, META].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Makes a checkpoint folder appear, whole. One that is there stays as it is, unless a file of it is gone.
+/// Makes a checkpoint folder appear, whole. A folder that is there stays as it is; only if one of its two files is missing, both
+/// are written again.
 pub fn publish(folder: &Path, model: &TensorFile, meta: &Meta) -> Result<(), CheckpointError> {
     let meta = serde_json::to_vec_pretty(meta).expect("strings and numbers");
-    let remains = folder.is_dir() && !is_whole(folder);
-    if remains { fs::remove_dir_all(folder) } else { Ok(()) }
-        .and_then(|()| {
-            durable::publish_folder(folder, |folder| {
-                durable::write(&folder.join(MODEL), &model.to_bytes())?;
-                durable::write(&folder.join(META), &meta)
-            })
-        })
-        .map_err(|source| CheckpointError::Write { path: folder.into(), source })
+    let fill = |folder: &Path| {
+        durable::write(&folder.join(MODEL), &model.to_bytes())?;
+        durable::write(&folder.join(META), &meta)
+    };
+    let written = match (folder.is_dir(), is_whole(folder)) {
+        (true, true) => Ok(()),
+        (true, false) => fill(folder),
+        (false, _) => durable::publish_folder(folder, fill),
+    };
+    written.map_err(|source| CheckpointError::Write { path: folder.into(), source })
 }
 
 /// Reads the `meta.json` beside a file of weights; nothing where there is none.

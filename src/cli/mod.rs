@@ -19,6 +19,7 @@ mod reconstruct;
 mod report;
 mod run;
 mod schema;
+mod trash;
 mod verify;
 
 use crate::train::DeviceBackend;
@@ -60,6 +61,8 @@ enum Command {
     Report(report::Args),
     Verify(verify::Args),
     Schema(schema::Args),
+    #[command(subcommand)]
+    Trash(trash::Trash),
 }
 
 /// For a report of a fault: which program this is, and what it can train on.
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Schema(args) => schema::run(args),
+        Command::Trash(args) => trash::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

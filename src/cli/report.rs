@@ -21,11 +21,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let file = args.output.clone().unwrap_or_else(|| args.run.join("report.html"));
+    let Some(file) = &args.output else {
+        let file = runs::write_report(&args.run, &args.published)?;
+        return Ok(output::result(&file.display().to_string())?);
+    };
     if !file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("html")) {
         let (file, hint) = (file.display(), "give a name that ends in .html");
         return Err(CliError::Usage(format!("{file}: the report is an HTML file\nhint: {hint}")));
     }
-    runs::write_report_to(&args.run, &file, &args.published)?;
+    runs::write_report_to(&args.run, file, &args.published)?;
     Ok(output::result(&file.display().to_string())?)
 }

@@ -34,7 +34,7 @@ pub(super) struct Args {
     /// The folder that holds all runs
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
-    /// Remove what an earlier run of this name left, and start over
+    /// Start over: move the files of an earlier run of this name to DIR/.trash
     #[arg(long)]
     fresh: bool,
 }
@@ -88,7 +88,7 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
         if !folder.is_dir() {
             continue;
         }
-        match runs::write_report(&folder) {
+        match runs::write_report(&folder, &[]) {
             Ok(file) if sweep.is_none_or(|sweep| sweep == name) => {
                 tracing::info!("the report is {}", file.display());
             }

@@ -82,7 +82,6 @@ pub fn pack(
         let hint = "wait for it, or choose another folder";
         return Err(DataError::layout(out, "another process is packing into it", hint));
     }
-    durable::remove_temporaries(out).map_err(io)?;
     let packed = Packed {
         samples_per_shard: options.samples_per_shard,
         source: dataset::hex(found.hash),
@@ -90,6 +89,7 @@ pub fn pack(
         shards: None,
     };
     begin(out, &packed, &found.classes)?;
+    durable::remove_temporaries(out, &is_packs).map_err(io)?;
     let total = found.train.len() + found.val.as_ref().map_or(0, |val| val.len());
     let left_out_table = out.join(LEFT_OUT);
     let mut left_out = table::problems(&left_out_table);
@@ -138,6 +138,15 @@ pub fn pack(
     packing.images = total - left_out.len();
     packing.left_out = left_out.into_iter().collect();
     Ok(Some(packing))
+}
+
+/// Whether packing writes a file of this path, relative to the folder, with `/` between parts.
+fn is_packs(path: &str) -> bool {
+    let shard = |path: &str| {
+        let name = path.strip_prefix("train/train-").or_else(|| path.strip_prefix("val/val-"));
+        name.is_some_and(|name| Path::new(name).extension().is_some_and(|end| end == "tar"))
+    };
+    [PACK, CLASSES, LEFT_OUT].contains(&path) || shard(path)
 }
 
 /// Fails where the shards would be among the files that are packed.

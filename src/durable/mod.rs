@@ -2,6 +2,12 @@
 //!
 //! A file or a checkpoint folder is written under a temporary name (`.tmp-…`) beside its place, flushed to the disk and
 //! renamed: what is visible is whole, whenever the process or the machine stops.
+//!
+//! Below a folder with a [`Manifest`] every write is listed there first, and a file that is not listed is never replaced.
+
+mod manifest;
+
+pub use manifest::{MANIFEST, Manifest};
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,13 +29,39 @@ const LOCK: &str = ".lock";
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
-        Ok(_) => write(&path.canonicalize()?, bytes),
-        Err(_) => write(path, bytes),
+        Ok(_) => write_unlisted(&path.canonicalize()?, bytes),
+        Err(_) => write_unlisted(path, bytes),
     }
 }
 
-/// Replaces the file at `path` by `bytes`, atomically; makes its folder if there is none.
+/// Replaces the file at `path` with `bytes`, atomically; makes its folder if it is missing.
+///
+/// Below a folder with a [`Manifest`] the path is listed there first. Fails there if a file that is not listed has the name.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    list(path, "")?;
+    write_unlisted(path, bytes)
+}
+
+/// Lists `path` in the manifest above it, if there is one; `suffix` is `/` for a folder.
+///
+/// Fails if a file or folder of somebody else is there.
+fn list(path: &Path, suffix: &str) -> io::Result<()> {
+    let Some((mut manifest, relative)) = Manifest::above(path)? else { return Ok(()) };
+    // What is below a temporary folder is listed when the folder gets its name.
+    if relative.split('/').any(|part| part.starts_with(TEMPORARY)) || manifest.lists(&relative) {
+        return Ok(());
+    }
+    if path.symlink_metadata().is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file of this name is there that mae did not write\nhint: move it somewhere else",
+        ));
+    }
+    manifest.list([format!("{relative}{suffix}")])
+}
+
+/// Replaces a file as [`write()`] does, but looks at no manifest.
+fn write_unlisted(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let temporary = temporary(path);
@@ -63,8 +95,10 @@ pub fn hint(error: &io::Error) -> &'static str {
 
 /// Makes the folder `path` appear with all that `fill` writes into the folder it is given.
 ///
-/// A folder that is there already is left as it is: a checkpoint never changes.
+/// A folder that is there already is left as it is: a checkpoint never changes. Below a [`Manifest`] the files are listed first,
+/// and a folder of somebody else is an error.
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    list(path, "/")?;
     if path.is_dir() {
         return Ok(());
     }
@@ -74,6 +108,7 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     fs::create_dir(&temporary)?;
     let written = fill(&temporary)
         .and_then(|()| sync_folder(&temporary))
+        .and_then(|()| list_filled(&temporary, path))
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // Nothing half-written is left; if it cannot be removed, the next start of a run does.
@@ -81,6 +116,28 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     }
     written?;
     sync_folder(parent)
+}
+
+/// Lists the files of a folder under the name that it is about to get.
+fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
+    let Some((mut manifest, relative)) = Manifest::above(path)? else { return Ok(()) };
+    let mut files = Vec::new();
+    files_below(filled, &relative, &mut files)?;
+    manifest.list(files)
+}
+
+/// Collects the files below `folder`, under the name `prefix`, with `/` between parts.
+fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = format!("{prefix}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            files_below(&entry.path(), &name, files)?;
+        } else {
+            files.push(name);
+        }
+    }
+    Ok(())
 }
 
 /// Makes the folder `to` appear with the files of `from`: the same files where the file system has hard links, copies
@@ -104,8 +161,11 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Removes a file if it is there.
+/// Removes a file of ours if it is there. Below a [`Manifest`] a file that is not listed stays, and that is an error.
 pub fn remove(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        list(path, "")?;
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -114,20 +174,47 @@ pub fn remove(path: &Path) -> io::Result<()> {
 
 /// Whether a file of this name is a lock, or what a killed process left unfinished.
 pub fn is_own(name: &OsStr) -> bool {
-    name == LOCK || name.to_string_lossy().starts_with(TEMPORARY)
+    name == LOCK || temporary_of(name).is_some()
+}
+
+/// The name that a temporary file was to get; `None` for every other name.
+fn temporary_of(name: &OsStr) -> Option<&str> {
+    let name = name.to_str()?.strip_prefix(TEMPORARY)?;
+    let mut parts = name.rsplitn(3, '-');
+    let numbers = [parts.next()?, parts.next()?];
+    let target = parts.next().filter(|target| !target.is_empty())?;
+    numbers.iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())).then_some(target)
 }
 
 /// Removes what a killed process left unfinished below `folder`.
-pub fn remove_temporaries(folder: &Path) -> io::Result<()> {
+///
+/// `is_ours` is asked for each temporary file or folder whether this program writes what it was to become, by its path below
+/// `folder` with `/` between parts. Everything else stays.
+pub fn remove_temporaries(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
+    remove_temporaries_below(folder, "", is_ours)
+}
+
+fn remove_temporaries_below(
+    folder: &Path,
+    prefix: &str,
+    is_ours: &dyn Fn(&str) -> bool,
+) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let is_folder = entry.file_type()?.is_dir();
-        let unfinished = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+        let (name, is_folder) = (entry.file_name(), entry.file_type()?.is_dir());
+        let unfinished = temporary_of(&name).filter(|name| is_ours(&format!("{prefix}{name}")));
         match (unfinished, is_folder) {
-            (true, true) => fs::remove_dir_all(entry.path())?,
-            (true, false) => fs::remove_file(entry.path())?,
-            (false, true) => remove_temporaries(&entry.path())?,
-            (false, false) => {}
+            (Some(_), true) => fs::remove_dir_all(entry.path())?,
+            (Some(_), false) => fs::remove_file(entry.path())?,
+            (None, true) => {
+                let prefix = format!("{prefix}{}/", name.to_string_lossy());
+                match remove_temporaries_below(&entry.path(), &prefix, is_ours) {
+                    // A folder of somebody else that this user may not open has nothing of ours.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                    done => done?,
+                }
+            }
+            (None, false) => {}
         }
     }
     Ok(())
@@ -142,7 +229,10 @@ pub struct Lock {
 impl Lock {
     /// Locks `folder`; `None` if another process holds it.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        let file = File::create(folder.join(LOCK))?;
+        // A file of this name that somebody else made keeps its content.
+        let mut options = File::options();
+        let options = options.write(true).create(true).truncate(false);
+        let file = options.open(folder.join(LOCK))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
@@ -180,8 +270,10 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::Lock;
+    use super::Manifest;
     use super::is_held;
     use super::publish_folder;
+    use super::remove;
     use super::remove_temporaries;
     use super::share_folder;
     use super::write;
@@ -192,7 +284,7 @@ mod tests {
         let path = dir.path().join("epoch-0001");
         let failed = publish_folder(&path, |_| Err(std::io::Error::other("disk full")));
         assert!(failed.is_err() && !path.exists());
-        remove_temporaries(dir.path()).unwrap();
+        remove_temporaries(dir.path(), &|name| name == "epoch-0001").unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         publish_folder(&path, |folder| write(&folder.join("a"), b"1")).unwrap();
         assert_eq!(std::fs::read(path.join("a")).unwrap(), b"1");
@@ -207,6 +299,36 @@ mod tests {
         write(&from.join("deep/file"), b"2").unwrap();
         std::fs::remove_dir_all(&from).unwrap();
         assert_eq!(std::fs::read(to.join("deep/file")).unwrap(), b"1");
+    }
+
+    #[test]
+    fn below_a_manifest_only_listed_files_are_replaced_or_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (theirs, ours) = (dir.path().join("deep/notes.csv"), dir.path().join("deep/rows.csv"));
+        std::fs::create_dir_all(theirs.parent().unwrap()).unwrap();
+        super::write_unlisted(&theirs, b"important").unwrap();
+        Manifest::create(dir.path(), "run").unwrap();
+        assert!(write(&theirs, b"1").is_err() && remove(&theirs).is_err());
+        assert!(publish_folder(&dir.path().join("deep"), |_| Ok(())).is_err());
+        assert_eq!(std::fs::read(&theirs).unwrap(), b"important");
+        write(&ours, b"1").unwrap();
+        write(&ours, b"2").unwrap();
+        publish_folder(&dir.path().join("e/1"), |to| write(&to.join("w/m"), b"1")).unwrap();
+        let manifest = Manifest::read(dir.path()).unwrap().unwrap();
+        assert_eq!(manifest.files().collect::<Vec<_>>(), ["deep/rows.csv", "e/1/w/m"]);
+        remove(&ours).unwrap();
+    }
+
+    #[test]
+    fn only_temporary_files_of_ours_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = [".tmp-", ".tmp-notes", ".tmp-a-1-x", ".tmp-theirs-1-2", "a-1-2"];
+        for name in [&kept[..], &[".tmp-a-17-0"]].concat() {
+            super::write_unlisted(&dir.path().join(name), b"1").unwrap();
+        }
+        remove_temporaries(dir.path(), &|name| name == "a").unwrap();
+        assert!(kept.iter().all(|name| dir.path().join(name).exists()));
+        assert!(!dir.path().join(".tmp-a-17-0").exists());
     }
 
     #[test]

@@ -54,9 +54,14 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// Writes it to `path` as a PNG file, atomically.
+    /// Writes it as a PNG file to a path that the user named, atomically.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        durable::write_output(path, &self.draw().png()?)
+        durable::write_output(path, &self.png()?)
+    }
+
+    /// Encodes it as PNG.
+    pub fn png(&self) -> io::Result<Vec<u8>> {
+        self.draw().png()
     }
 
     fn draw(&self) -> Canvas {

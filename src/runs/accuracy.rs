@@ -148,6 +148,15 @@ pub fn write_accuracy(
     durable::write(&path, &bytes).map_err(RunError::io(&path))
 }
 
+/// Whether a file is a table that [`write_accuracy`] wrote for these swept keys.
+pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
+    let header = swept.iter().map(String::as_str).chain(COLUMNS);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(header).expect("a vector takes every byte");
+    let header = writer.into_inner().expect("a vector takes every byte");
+    fs::read(path).is_ok_and(|text| text.starts_with(header.trim_ascii_end()))
+}
+
 /// Reads `accuracy.csv` in `folder`: the swept keys, and the rows. Nothing where there is no table.
 pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyRow>), RunError> {
     let path = folder.join("accuracy.csv");

@@ -18,9 +18,13 @@ pub enum RunError {
     ManyRuns(PathBuf),
     #[error("{}: {problem}\nhint: put it back as it was{}; `--fresh` starts the whole run over", path.display(), .way_on.hint(path))]
     Damaged { path: PathBuf, problem: String, way_on: WayOn },
-    #[error("{}: the folder holds files, and no recipe.toml that says of which run\nhint: give this run another name (`--set name=...`); if it \
-             was a run's folder, put its recipe.toml back: each checkpoint's meta.json has the recipe", .0.display())]
+    #[error("cannot use {} as a run folder: it holds files, but no mae-manifest.jsonl of a run\nhint: choose another name (`--set name=...`) or another \
+             `--runs DIR`, or move the files away", .0.display())]
     Foreign(PathBuf),
+    #[error("cannot write {}: mae did not write the file that is there\nhint: move it away, or choose another name (`--set name=...`)", .0.display())]
+    ForeignFile(PathBuf),
+    #[error("cannot move the files of {} to {}: {source}\nhint: nothing was removed; the same command goes on with the move", path.display(), to.display())]
+    NoTrash { path: PathBuf, to: PathBuf, source: io::Error },
     #[error("{}: the data is another than this run began with (fingerprint {began}, now {now})\nhint: put the data back as it was; or give a run \
              on this data another name (`--set name=...`), whose finetune.from may name this run's checkpoints, or start over with `--fresh`", path.display())]
     OtherData { path: PathBuf, began: String, now: String },
@@ -65,6 +69,6 @@ impl RunError {
 
     /// Whether the user's input is at fault rather than the work.
     pub fn is_input(&self) -> bool {
-        !matches!(self, Self::Io { .. })
+        !matches!(self, Self::Io { .. } | Self::NoTrash { .. })
     }
 }

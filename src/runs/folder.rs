@@ -3,9 +3,11 @@
 use super::Provenance;
 use super::RunError;
 use super::WayOn;
+use super::contents::{Contents, contents};
 use super::results::read_provenance;
+use super::trash;
 use crate::durable;
-use crate::durable::Lock;
+use crate::durable::{Lock, MANIFEST, Manifest};
 use crate::recipe;
 use crate::recipe::Recipe;
 use std::fmt::Write as _;
@@ -20,13 +22,30 @@ pub struct RunFolder {
     _lock: Lock,
 }
 
+/// What `--fresh` did with an earlier run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The folder that the run's files were moved to.
+    pub to: PathBuf,
+    /// What stayed because this program did not write it, relative to the run's folder.
+    pub stayed: Vec<PathBuf>,
+}
+
 impl RunFolder {
-    /// Takes the folder at `path` for `recipe`, making it if there is none; `fresh` first removes what an earlier run left.
+    /// Takes the folder of the run `name` below `runs` for `recipe`; makes it if it is missing.
     ///
-    /// Fails if another process works in it, if it holds a run of another recipe (then it lists the keys that differ), or if it
-    /// holds anything but a run; it changes nothing then.
-    pub fn open(path: &Path, recipe: &Recipe, fresh: bool) -> Result<Self, RunError> {
-        refuse_foreign(path).map_err(RunError::io(path))??;
+    /// With `fresh`, the files of an earlier run are moved into the trash first; the result says where to.
+    /// Fails if another process works in the folder, if it holds a run of another recipe (the error lists the keys that differ),
+    /// or if it holds files that this program did not write where it would write. Nothing is changed then.
+    pub fn open(
+        runs: &Path,
+        name: &str,
+        recipe: &Recipe,
+        fresh: bool,
+    ) -> Result<(Self, Option<Moved>), RunError> {
+        let path = &super::job_path(runs, name);
+        let in_recipe = recipe.name.as_deref().unwrap_or(name);
+        contents(path, in_recipe)?;
         if !fresh {
             refuse_other(path, recipe)?;
         }
@@ -34,16 +53,24 @@ impl RunFolder {
             .map_err(|source| RunError::NoFolder { path: path.to_owned(), source })?;
         let lock = Lock::take(path).map_err(RunError::io(path))?;
         let lock = lock.ok_or_else(|| RunError::Busy(path.to_owned()))?;
-        if fresh {
-            empty(path).map_err(RunError::io(path))?;
+        // Another process may have worked here until the lock was taken.
+        let found = contents(path, in_recipe)?;
+        let unfinished = found.moving_to().is_some();
+        let mut manifest = found.into_manifest(path, name).map_err(RunError::io(path))?;
+        let mut moved = None;
+        if unfinished || fresh && manifest.files().next().is_some() {
+            moved = Some(trash::move_away(runs, name, path, &mut manifest)?);
+            manifest = Manifest::create(path, name).map_err(RunError::io(path))?;
         }
-        durable::remove_temporaries(path).map_err(RunError::io(path))?;
+        Contents::Run(manifest.clone()).refuse_foreign(path)?;
+        let is_ours = |target: &str| target == MANIFEST || manifest.lists(target);
+        durable::remove_temporaries(path, &is_ours).map_err(RunError::io(path))?;
         let file = path.join("recipe.toml");
         let text = recipe::recipe_toml(recipe);
         if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
             durable::write(&file, text.as_bytes()).map_err(RunError::io(&file))?;
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok((Self { path: path.to_owned(), _lock: lock }, moved))
     }
 
     pub fn path(&self) -> &Path {
@@ -59,22 +86,13 @@ impl RunFolder {
     }
 }
 
-/// Fails where there are files that no run put there: `--fresh` would remove them.
-fn refuse_foreign(path: &Path) -> std::io::Result<Result<(), RunError>> {
-    if !path.exists() || path.join("recipe.toml").exists() {
-        return Ok(Ok(()));
-    }
-    for entry in fs::read_dir(path)? {
-        // A killed start leaves the lock, or a file that it was writing.
-        if !durable::is_own(&entry?.file_name()) {
-            return Ok(Err(RunError::Foreign(path.to_owned())));
-        }
-    }
-    Ok(Ok(()))
-}
-
-/// Fails where `path` holds a run of another recipe, and lists the keys that differ.
+/// Fails if `path` holds a run of another recipe, and lists the keys that differ; or if it holds files of somebody else.
 pub fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
+    let found = contents(path, recipe.name.as_deref().unwrap_or_default())?;
+    if found.moving_to().is_some() {
+        return Ok(());
+    }
+    found.refuse_foreign(path)?;
     let file = path.join("recipe.toml");
     let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
     let old = resolved_recipe(&file, &text)?;
@@ -116,20 +134,4 @@ pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunErro
         problem: format!("not the recipe of a run: {}", e.message()),
         way_on: WayOn::None,
     })
-}
-
-/// Removes everything but the lock.
-fn empty(path: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_name() == ".lock" {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }

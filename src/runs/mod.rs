@@ -9,6 +9,7 @@
 
 mod accuracy;
 mod compare;
+mod contents;
 mod epochs;
 mod error;
 mod folder;
@@ -18,6 +19,7 @@ mod report;
 mod results;
 mod seeds;
 mod tensorboard;
+mod trash;
 
 pub use accuracy::AccuracyRow;
 pub use accuracy::JobCells;
@@ -25,11 +27,13 @@ pub use accuracy::accuracy;
 pub use accuracy::write_accuracy;
 pub use compare::CompareError;
 pub use compare::Comparison;
+pub use contents::{check_sweep, open_sweep};
 pub use epochs::EpochRow;
 pub use epochs::EpochsCsv;
 pub use epochs::Validation;
 pub use error::RunError;
 pub use error::WayOn;
+pub use folder::Moved;
 pub use folder::RunFolder;
 pub use folder::refuse_other;
 pub use folder::refuse_other_data;
@@ -44,3 +48,11 @@ pub use results::read_provenance;
 pub use results::read_results;
 pub use tensorboard::EpochSteps;
 pub use tensorboard::TensorBoard;
+pub use trash::{TRASH, Trashed, remove_trashed, trashed};
+
+use std::path::{Path, PathBuf};
+
+/// Joins a path that has `/` between its parts: a job's folder below a run's, or a run's below all runs'.
+pub fn job_path(run: &Path, dir: &str) -> PathBuf {
+    dir.split('/').fold(run.to_path_buf(), |path, part| path.join(part))
+}

@@ -79,7 +79,9 @@ pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
     }
     let entries = fs::read_dir(path).map_err(RunError::io(path))?;
     let mut points: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter_map(Result::ok)
+        .filter(|entry| !is_hidden(&entry.path()))
+        .map(|entry| entry.path())
         .filter(|path| path.join("recipe.toml").is_file())
         .collect();
     points.sort_by_cached_key(|point| natural(&point.to_string_lossy()));
@@ -87,6 +89,11 @@ pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
         return Err(RunError::NoRun(path.to_owned()));
     }
     points.iter().map(|point| read_run(point)).collect()
+}
+
+/// Whether a path's last part begins with a dot: the trash, and what is not shown, is passed over.
+pub(super) fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
 /// Sorts `epochs=800` before `epochs=1600`: text and numbers in turn.

@@ -33,7 +33,6 @@ use crate::runs::RunError;
 use crate::runs::TensorBoard;
 use burn::tensor::Tensor;
 use std::collections::HashMap;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -363,9 +362,4 @@ fn show<S: Stage>(
     epoch: usize,
 ) -> Result<(), TrainError> {
     TrainError::catch(|| stage.show(model, dir, epoch)).flatten()
-}
-
-/// Gives the folder of a job below a run's, or of a run below all runs'.
-pub(super) fn job_path(run: &Path, dir: &str) -> PathBuf {
-    dir.split('/').fold(run.to_path_buf(), |path, part| path.join(part))
 }

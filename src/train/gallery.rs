@@ -10,6 +10,7 @@ use crate::data;
 use crate::data::DataSet;
 use crate::data::EvalTransform;
 use crate::data::Split;
+use crate::durable;
 use crate::figure::Row;
 use crate::recipe::DataPlan;
 use crate::recipe::Plan;
@@ -72,7 +73,8 @@ impl Gallery {
         }
         let path = dir.path.join("reconstructions").join(format!("epoch-{epoch:04}.png"));
         let figure = reconstructions(groups, autoencoder.norm_pix_loss());
-        figure.save(&path).map_err(|source| RunError::Io { path, source })?;
+        let written = figure.png().and_then(|png| durable::write(&path, &png));
+        written.map_err(|source| RunError::Io { path, source })?;
         Ok(())
     }
 

@@ -11,7 +11,6 @@ use super::crew::Crew;
 use super::device;
 use super::evaluate;
 use super::faults;
-use super::fit::job_path;
 use super::imported;
 use super::jobs::Work;
 use super::jobs::source_file;
@@ -31,8 +30,11 @@ use crate::recipe::Resolved;
 use crate::recipe::ResolvedPoint;
 use crate::recipe::StageKind;
 use crate::runs;
+use crate::runs::Moved;
 use crate::runs::Provenance;
 use crate::runs::RunFolder;
+use crate::runs::job_path;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,6 +78,9 @@ impl Runner<'_> {
     /// What a point cannot be given is refused before anything of it is created.
     pub fn run(&self, resolved: &Resolved) -> Result<(End, Vec<Failed>), TrainError> {
         let mut failed = Vec::new();
+        if !resolved.swept.is_empty() {
+            runs::check_sweep(&self.options.runs, &resolved.name, &resolved.swept)?;
+        }
         let devices = resolved.points.iter().map(|point| point.plan.runtime.devices);
         let crew = Crew::start(devices.max().unwrap_or(1));
         for (index, point) in resolved.points.iter().enumerate() {
@@ -139,7 +144,12 @@ impl Runner<'_> {
                 return Ok(End::Interrupted);
             }
         }
-        let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
+        let opened =
+            RunFolder::open(&self.options.runs, &plan.name, &point.recipe, self.options.fresh);
+        let (folder, moved) = opened?;
+        if let Some(moved) = moved {
+            (self.observer)(Event::Notice { job: "run", text: &told(&moved) });
+        }
         if before.is_none() && !done_before.is_empty() {
             // First, so that no job is there without the data's fingerprint.
             folder.write_provenance(&self.provenance(plan, &device, &data))?;
@@ -313,7 +323,7 @@ impl Runner<'_> {
         Ok(jobs)
     }
 
-    /// Fails where a fresh start would remove what it is to start from.
+    /// Fails if `--fresh` would move the checkpoint that the recipe starts from.
     fn refuse_removing(&self, run: &Path, file: &Path) -> Result<(), TrainError> {
         let inside = |(run, file): (PathBuf, PathBuf)| file.starts_with(run);
         if self.options.fresh
@@ -321,7 +331,7 @@ impl Runner<'_> {
         {
             return Err(TrainError::Setting {
                 problem: format!(
-                    "--fresh would remove {}, which the recipe starts from",
+                    "--fresh would move {} to the trash, but the recipe starts from it",
                     file.display()
                 ),
                 hint: "give this run another name (`--set name=...`)".to_owned(),
@@ -347,6 +357,17 @@ impl Runner<'_> {
             finished_unix_s: None,
         }
     }
+}
+
+/// Says where the files of an earlier run are now, and what stayed.
+fn told(moved: &Moved) -> String {
+    let mut text = format!("the files of the earlier run are in {}", moved.to.display());
+    if !moved.stayed.is_empty() {
+        let stayed: Vec<String> =
+            moved.stayed.iter().map(|path| path.display().to_string()).collect();
+        let _ = write!(text, "; left in place, not written by mae: {}", stayed.join(", "));
+    }
+    text
 }
 
 /// Pre-training alone needs no labels.

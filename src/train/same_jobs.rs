@@ -5,7 +5,6 @@
 
 use super::Event;
 use super::TrainError;
-use super::fit::job_path;
 use super::runner::Failed;
 use super::runner::Runner;
 use crate::checkpoint;
@@ -18,6 +17,7 @@ use crate::recipe::ResolvedPoint;
 use crate::recipe::StageKind;
 use crate::runs;
 use crate::runs::RunError;
+use crate::runs::job_path;
 use std::path::Path;
 use std::path::PathBuf;
 

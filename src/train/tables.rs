@@ -33,6 +33,7 @@ impl Tables {
         if all.swept.is_empty() {
             return Ok(());
         }
+        runs::open_sweep(&self.runs, &all.name, &all.swept)?;
         let sweep = self.runs.join(&all.name);
         let mut rows = Vec::new();
         for point in &all.points {

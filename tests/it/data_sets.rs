@@ -337,11 +337,11 @@ fn a_run_on_packed_files_is_the_run_on_the_files() {
     // What is there is not made again, what is missing is.
     let path = |name: &str| out.path().join("train").join(name);
     fs::remove_file(path("train-000001.tar")).unwrap();
-    fs::write(path(".tmp-half-1"), "").unwrap();
+    fs::write(path(".tmp-train-000001.tar-7-1"), "").unwrap();
     let again = pack(&["--json"]);
     let json: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!((&json["shards"], &json["shards_there"]), (&6.into(), &5.into()));
-    assert!(!path(".tmp-half-1").exists() && path("train-000001.tar").exists());
+    assert!(!path(".tmp-train-000001.tar-7-1").exists() && path("train-000001.tar").exists());
     // A shard that was cut is made again; one that is missing, or a packing that did not end, is no data set.
     let whole = fs::read(path("train-000001.tar")).unwrap();
     fs::write(path("train-000001.tar"), &whole[..whole.len() / 2]).unwrap();

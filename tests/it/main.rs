@@ -8,6 +8,7 @@ mod data;
 mod data_sets;
 mod devices;
 mod exit_codes;
+mod fresh;
 mod golden;
 // With `vulkan` in the same build, software adapters are refused.
 #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]

@@ -163,7 +163,7 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
             found.push((name, without_clocks(&fs::read_to_string(&path).unwrap()).into_bytes()));
         } else if let Some((folder, _)) = name.split_once("events.out.tfevents.") {
             found.push((format!("{folder}events"), without_wall_times(fs::read(&path).unwrap())));
-        } else if !["provenance.json", "report.html", ".lock"]
+        } else if !["provenance.json", "report.html", ".lock", "mae-manifest.jsonl"]
             .iter()
             .any(|timed| path.ends_with(timed))
         {

@@ -152,8 +152,8 @@ fn a_run_keeps_a_picture_of_every_kept_epoch_and_a_failure_of_it_ends_nothing() 
     // A file stands where the folder should be.
     let other = Bench::new(TINY);
     fs::create_dir_all(other.path("runs/tiny/pretrain")).unwrap();
+    mae::durable::Manifest::create(&other.path("runs/tiny"), "tiny").unwrap();
     mae::durable::write(&other.path("runs/tiny/pretrain/reconstructions"), b"").unwrap();
-    fs::copy(bench.path("runs/tiny/recipe.toml"), other.path("runs/tiny/recipe.toml")).unwrap();
     let output = other.mae(&["run", "r.toml", "--stage", "pretrain"]);
     assert!(output.status.success());
     let told = String::from_utf8(output.stderr).unwrap();

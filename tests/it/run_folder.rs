@@ -88,7 +88,7 @@ fn a_folder_that_is_no_run_is_left_as_it_is() {
     mae::durable::write(&theirs, b"important").unwrap();
     for more in [&[][..], &["--fresh"]] {
         let refused = bench.refused(&[&["run", "r.toml"], more].concat(), 2);
-        assert!(refused.contains("the folder holds files, and no recipe.toml"), "{refused}");
+        assert!(refused.contains("it holds files, but no mae-manifest.jsonl"), "{refused}");
         assert_eq!(fs::read_dir(bench.path("runs/tiny")).unwrap().count(), 1);
     }
 }
@@ -104,7 +104,7 @@ fn a_fresh_start_does_not_remove_what_it_starts_from() {
     let recipe = recipe.replace("\"last\"", &format!("{checkpoint:?}"));
     mae::durable::write(&bench.path("f.toml"), recipe.as_bytes()).unwrap();
     let refused = bench.refused(&["run", "f.toml", "--fresh"], 2);
-    assert!(refused.contains("--fresh would remove runs/tiny/pretrain/checkpoints"), "{refused}");
+    assert!(refused.contains("--fresh would move runs/tiny/pretrain/checkpoints"), "{refused}");
     assert!(bench.path(checkpoint).is_dir());
 }
 

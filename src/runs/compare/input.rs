@@ -10,6 +10,7 @@ use crate::recipe;
 use crate::runs::AccuracyRow;
 use crate::runs::Results;
 use crate::runs::RunError;
+use crate::runs::TRASH;
 use crate::runs::read_results;
 use std::fs;
 use std::path::Path;
@@ -77,6 +78,9 @@ fn read_pattern(pattern: &str) -> Result<Vec<Run>, CompareError> {
     let no_match = |hint: String| CompareError::NoMatch { pattern: pattern.to_owned(), hint };
     let found = glob::glob(pattern).map_err(|e| no_match(format!("not a pattern: {e}")))?;
     let found: Vec<PathBuf> = found.filter_map(Result::ok).collect();
+    let in_trash =
+        |path: &PathBuf| path.iter().any(|part| part == TRASH) && !pattern.contains(TRASH);
+    let found: Vec<PathBuf> = found.into_iter().filter(|path| !in_trash(path)).collect();
     let mut runs = Vec::new();
     for folder in found.iter().filter(|path| path.is_dir()) {
         match read_folder(folder) {

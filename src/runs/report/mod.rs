@@ -21,12 +21,13 @@ mod thin;
 mod top1;
 
 pub use text::count;
+pub(super) use text::utc_compact;
 
 use super::Results;
 use super::RunError;
 use super::accuracy::read_accuracy;
 use super::read_results;
-use crate::durable;
+use crate::durable::{self, Manifest};
 use beside::PublishedRow;
 use groups::Group;
 use std::path::Path;
@@ -52,16 +53,28 @@ impl Report<'_> {
     }
 }
 
-/// Writes `report.html` into the folder of a run or of a sweep, and gives its path.
-pub fn write_report(run: &Path) -> Result<PathBuf, RunError> {
+/// Writes `report.html` into the folder of a run or of a sweep and returns its path.
+///
+/// `published` names the tables of published figures to show; if it is empty, those of the same model and data are shown.
+/// Fails if a `report.html` is there that this program did not write.
+pub fn write_report(run: &Path, published: &[String]) -> Result<PathBuf, RunError> {
     let file = run.join("report.html");
-    write_report_to(run, &file, &[])?;
+    let html = html(run, published)?;
+    // In the folder of an older version there is no manifest that could say whose file it is.
+    let is_unlisted = Manifest::read(run).map_err(RunError::io(run))?.is_none();
+    if is_unlisted && file.symlink_metadata().is_ok() && !is_report(&file) {
+        return Err(RunError::ForeignFile(file));
+    }
+    durable::write(&file, html.as_bytes()).map_err(RunError::io(&file))?;
     Ok(file)
 }
 
-/// Writes the page about the run or the sweep in a folder, as far as it is, to `file`.
-///
-/// `published` names the tables to stand beside it; where it names none, it is those of the same model and data.
+/// Whether a file is a page that [`write_report`] wrote.
+pub(super) fn is_report(file: &Path) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.contains("· mae</title>"))
+}
+
+/// Writes the page about a run or a sweep to a file that the user named, as [`write_report`] does.
 pub fn write_report_to(run: &Path, file: &Path, published: &[String]) -> Result<(), RunError> {
     let html = html(run, published)?;
     durable::write_output(file, html.as_bytes()).map_err(RunError::io(file))

@@ -51,6 +51,13 @@ pub(super) fn utc(unix_s: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
+/// Seconds since 1970 as a part of a file name: `20261125T155400Z`.
+pub(in crate::runs) fn utc_compact(unix_s: u64) -> String {
+    let (year, month, day) = civil((unix_s / 86_400) as i64);
+    let (hour, minute, second) = (unix_s / 3600 % 24, unix_s / 60 % 60, unix_s % 60);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
 /// The date of a day counted from 1970-01-01, in the Gregorian calendar (Howard Hinnant's `civil_from_days`).
 fn civil(day: i64) -> (i64, i64, i64) {
     let from_march_0000 = day + 719_468;
@@ -83,6 +90,7 @@ mod tests {
     use super::shell_word;
     use super::thousands;
     use super::utc;
+    use super::utc_compact;
 
     #[test]
     fn nothing_from_a_file_is_markup() {
@@ -95,6 +103,7 @@ mod tests {
         assert_eq!(utc(951_782_400), "2000-02-29 00:00 UTC");
         assert_eq!(utc(1_795_622_081), "2026-11-25 15:54 UTC");
         assert_eq!(utc(4_107_542_399), "2100-02-28 23:59 UTC");
+        assert_eq!(utc_compact(1_795_886_614), "20261128T172334Z");
         let times = [5, 65, 3700, 90_000].map(duration);
         assert_eq!(times, ["5 s", "1 min 5 s", "1 h 1 min", "1 d 1 h"]);
     }

@@ -1,0 +1,95 @@
+//! `mae trash`: the runs that `--fresh` moved away.
+
+use super::{CliError, output};
+use crate::runs;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// List or remove the runs that `--fresh` moved to the trash
+#[derive(clap::Subcommand)]
+pub(super) enum Trash {
+    /// List the runs in the trash, with their size and age
+    List(Place),
+    /// Remove runs from the trash for good
+    Empty(Empty),
+}
+
+#[derive(clap::Args)]
+pub(super) struct Place {
+    /// The folder that holds all runs; the trash is its .trash
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    runs: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Empty {
+    #[command(flatten)]
+    place: Place,
+    /// Remove only these, as `mae trash list` names them; by default all
+    names: Vec<String>,
+    /// Remove only runs that have been in the trash for at least this many days
+    #[arg(long, value_name = "DAYS")]
+    older_than: Option<u32>,
+}
+
+pub(super) fn run(args: &Trash) -> Result<(), CliError> {
+    output::start_log();
+    match args {
+        Trash::List(place) => list(place),
+        Trash::Empty(args) => empty(args),
+    }
+}
+
+fn list(place: &Place) -> Result<(), CliError> {
+    let trashed = runs::trashed(&place.runs)?;
+    if trashed.is_empty() {
+        return Ok(output::result("the trash is empty")?);
+    }
+    let width = trashed.iter().map(|run| run.folder.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for run in &trashed {
+        let (files, size) = (runs::count(run.files, "file"), megabytes(run.bytes));
+        let age = days(run.age);
+        let _ = writeln!(text, "{:width$}  {files}, {size}, {age}", run.folder);
+    }
+    Ok(output::result(text.trim_end())?)
+}
+
+fn empty(args: &Empty) -> Result<(), CliError> {
+    let trashed = runs::trashed(&args.place.runs)?;
+    for name in &args.names {
+        if !trashed.iter().any(|run| run.folder == *name) {
+            let trash = args.place.runs.join(runs::TRASH);
+            return Err(CliError::Usage(format!(
+                "cannot remove {name}: {} holds no such run\nhint: `mae trash list` prints the names",
+                trash.display()
+            )));
+        }
+    }
+    let at_least = Duration::from_secs(u64::from(args.older_than.unwrap_or(0)) * 86_400);
+    let chosen = trashed
+        .iter()
+        .filter(|run| args.names.is_empty() || args.names.contains(&run.folder))
+        .filter(|run| run.age >= at_least);
+    let (mut removed, mut bytes) = (0, 0);
+    for run in chosen {
+        if runs::remove_trashed(run)? {
+            let path = run.path.display();
+            output::warning(&format!("{path} holds files that mae did not write: they stay"));
+        }
+        (removed, bytes) = (removed + 1, bytes + run.bytes);
+    }
+    Ok(output::result(&format!("removed {} ({})", runs::count(removed, "run"), megabytes(bytes)))?)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+fn days(age: Duration) -> String {
+    match age.as_secs() / 86_400 {
+        0 => "moved here today".to_owned(),
+        days => format!("moved here {} ago", runs::count(days as usize, "day")),
+    }
+}
