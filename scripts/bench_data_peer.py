@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Measures `mae bench data` beside torchvision's loader on the same JPEG files: in turn, so that both meet the same machine.
+"""Compares `mae bench data` with torchvision's loader on the same JPEG files. They run in turn, so that machine load affects both.
 
     scripts/bench_data_peer.py PEER_DIR [--binary target/release/mae] [--images DIR] [--rounds 5] [--seconds 10] [--workers 2]
 
-PEER_DIR holds torchvision_loader.py, which prints one JSON object with `images_per_s`. Run this with a Python that has torch,
-torchvision, timm, numpy and Pillow. DIR is a folder of class folders; without it 1,000 photograph-like files of 500x375 px and
-about 72 KB, ImageNet's mean, are made in a temporary folder.
+PEER_DIR holds torchvision_loader.py, which prints one JSON object with `images_per_s`. Run this script with a Python that has
+torch, torchvision, timm, numpy and Pillow. DIR is an image folder with train/ and val/. Without it, the script makes 1,000 photograph-like
+images of 500x375 px and about 72 KB (ImageNet's mean) in a temporary folder.
 
-Prints the median of each over the rounds and what the peer is surpassed by, and images/s with one worker beside those with all.
+Prints the median images/s of each program over the rounds, the ratio to the peer, and the speed-up over one worker.
 """
 
 import argparse
@@ -40,7 +40,7 @@ COUNT, CLASSES = 1000, 10
 
 
 def photo(rng, quality):
-    """Gives a JPEG with the spectrum of a photograph: noise that falls with its frequency, in correlated colours."""
+    """Returns a JPEG with the spectrum of a photograph: noise that decreases with frequency, in correlated colors."""
     import numpy as np
     from PIL import Image
 
@@ -60,7 +60,7 @@ def photo(rng, quality):
 
 
 def make(folder):
-    """Fills `folder` with photographs; their quality is the one that comes nearest to the wanted size."""
+    """Fills `folder` with synthetic photographs, at the JPEG quality that gives the file size closest to `BYTES`."""
     import numpy as np
 
     sizes = {q: statistics.mean(len(photo(np.random.default_rng(i), q)) for i in range(8)) for q in range(70, 98, 3)}
@@ -78,7 +78,7 @@ def call(arguments):
     try:
         return json.loads(done.stdout.strip().splitlines()[-1])["images_per_s"]
     except (IndexError, ValueError, KeyError):
-        sys.exit(f"error: {arguments[0]} gave no images_per_s (exit {done.returncode})")
+        sys.exit(f"error: cannot measure {arguments[0]}: it printed no images_per_s (exit code {done.returncode})")
 
 
 def ours(options, images, scratch, stage, decode, workers):
@@ -130,7 +130,7 @@ def main():
         stage = name.split()[1]
         over = f", {rate / middle[f'peer {stage}']:.2f} times the peer" if name.startswith("mae") and "1 worker" not in name else ""
         print(f"{name}: {rate:.0f} images/s{over}")
-    print(f"{options.workers} workers over 1: {middle['mae pretrain exact'] / middle['mae pretrain exact, 1 worker']:.2f} times")
+    print(f"{options.workers} workers compared with 1: {middle['mae pretrain exact'] / middle['mae pretrain exact, 1 worker']:.2f} times")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! Tells the program the commit it is built from, for `provenance.json`.
+//! Stores the commit in the program, for `--version` and `provenance.json`.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ fn main() {
     println!("cargo:rerun-if-changed=src");
     let args = ["describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=-changed"];
     let described = Command::new("git").args(args).output();
-    // Built from an archive, there is no commit to tell.
+    // An archive without .git has no commit.
     let commit = match described {
         Ok(output) if output.status.success() => {
             String::from_utf8_lossy(&output.stdout).into_owned()

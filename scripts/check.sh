@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The checks of a change, cheapest first. `typos` and `cargo deny` run where they are installed.
+# Checks a change, cheapest check first. `typos` and `cargo deny` run only if they are installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

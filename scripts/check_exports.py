@@ -1,4 +1,4 @@
-"""Loads what `mae convert` writes with torch, timm and transformers themselves. Started by check_exports.sh."""
+"""Loads the files that `mae convert` writes with torch, timm and transformers. Started by check_exports.sh."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ said = []
 
 
 class Listener(logging.Handler):
-    """Remembers every warning of transformers."""
+    """Collects the warnings of transformers."""
 
     def emit(self, record):
         if record.levelno >= logging.WARNING:
@@ -41,7 +41,7 @@ def distance(got, expected):
 
 
 def transformers_outputs(folder, case, tensors):
-    """Gives the distance of each output, and fails on a weight that is missing, unused or of another shape."""
+    """Returns the difference of each output. Fails if a weight is missing, unused or has the wrong shape."""
     mae = case["kind"] == "checkpoint_mae"
     model, info = (ViTMAEForPreTraining if mae else ViTForImageClassification).from_pretrained(
         folder, output_loading_info=True)
@@ -63,7 +63,7 @@ def timm_outputs(file, case, tensors):
         global_pool="avg" if case.get("global_pool") else "token")
     model.load_state_dict(load_file(file), strict=True)
     if mae:
-        return {}  # timm has no decoder: that the encoder loads is all there is to see
+        return {}  # timm has no decoder, so the check ends with loading the encoder
     eps = json.loads((file.parent / "config.json").read_text())["layer_norm_eps"] if (file.parent / "config.json").exists() else 1e-6
     for layer in model.modules():
         if isinstance(layer, torch.nn.LayerNorm):
@@ -73,14 +73,14 @@ def timm_outputs(file, case, tensors):
 
 
 def torch_outputs(file, case, tensors):
-    """What `torch.load` reads, plain and mapped, is the file of the same tensors in safetensors."""
+    """Checks that `torch.load`, with and without mmap, reads the same tensors as the safetensors file has."""
     subprocess.run([os.environ["BINARY"], "convert", file, file.with_suffix(".safetensors"), "--to", "official"], check=True,
                    capture_output=True)
     expected = load_file(file.with_suffix(".safetensors"))
     for mapped in (False, True):
         found = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)["model"]
         assert list(found) == sorted(expected)
-        assert all(torch.equal(found[key], expected[key]) for key in expected), "other values"
+        assert all(torch.equal(found[key], expected[key]) for key in expected), "the values differ"
     return {}
 
 
@@ -107,7 +107,7 @@ def check(folder, name, case, tensors, to):
         tolerance = case.get("half_tolerance", TOLERANCE) if "half" in name else TOLERANCE
         ok = not said and all(d <= tolerance for d in found.values())
         text = ", ".join(f"{key} {d:.1e}" for key, d in found.items()) or "loads"
-        return ("ok" if ok else "FAILED", text + "".join(f"; said: {line}" for line in said))
+        return ("ok" if ok else "FAILED", text + "".join(f"; warning: {line}" for line in said))
 
 
 def main():
@@ -126,7 +126,7 @@ def main():
                     print(f"{verdict:8} {description.parent.name}/{name} -> {to}: {text}", flush=True)
                     checked += 1
                     failed += verdict == "FAILED"
-    print(f"{checked - failed} of {checked} conversions are as they should be")
+    print(f"{checked - failed} of {checked} conversions are correct")
     sys.exit(1 if failed or not checked else 0)
 
 

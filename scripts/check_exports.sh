@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Whether torch, timm and transformers load what `mae convert` writes, without a missing or unused weight, and give the recorded
-# outputs. Converts every case of kind checkpoint_mae and checkpoint_vit below the folders given.
+# Checks that torch, timm and transformers load the files that `mae convert` writes, without missing or unused weights, and that
+# their outputs equal the recorded ones. Converts every case of kind checkpoint_mae or checkpoint_vit in the given folders.
 #
 #   scripts/check_exports.sh [FOLDER]..            # tests/golden/checkpoints by default
 #   PYTHON=venv/bin/python scripts/check_exports.sh
 #
-# PYTHON    a Python with torch, timm and transformers; without it they are installed into target/exports-venv (1 GB)
-# BINARY    the program (target/release/mae)
+# PYTHON    a Python with torch, timm and transformers (default: installs them into target/exports-venv, 1 GB)
+# BINARY    the program (default: target/release/mae)
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)

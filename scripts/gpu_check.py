@@ -1,4 +1,4 @@
-"""Checks and measures `mae` on a GPU. Started by gpu_check.sh, which says how. Standard library only."""
+"""Checks `mae` on a GPU and measures its speed. Started by gpu_check.sh, which documents it. Uses only the standard library."""
 
 import csv
 import datetime
@@ -22,16 +22,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RECIPE = REPOSITORY / "experiments/bench_vit_base.toml"
 QUICKSTART = REPOSITORY / "experiments/quickstart.toml"
 PEER_SCRIPTS = {"pretrain": "torch_mae_pretrain.py", "finetune": "torch_vit_finetune.py"}
-LEAST_S = 10  # less than this before the deadline starts nothing
-LEAST_TUNED_S = 60  # nor what has to be tuned first
+LEAST_S = 10  # with less time before the deadline, no step starts
+LEAST_TUNED_S = 60  # the same for steps that tune kernels first
 RESUME_TOLERANCE = 1e-3
-OURS_S = {"bf16": 20, "fp32": 15}  # of `mae bench train`, whose seconds begin before kernels are compiled and tuned
+OURS_S = {"bf16": 20, "fp32": 15}  # `--seconds` of `mae bench train`; includes compiling and tuning kernels
 TUNED = "mae, tuned"
-FEW_STEPS = 15  # below, what was queued while it warmed up weighs too much in what counts
+FEW_STEPS = 15  # with fewer steps, work queued during the warm-up distorts the result
 OUT_OF_MEMORY = re.compile(r"out.?of.?(device.)?memory|can(no|')t allocate|memory allocation", re.IGNORECASE)
-# The digits as the README has them: pretrain_epoch -> top-1 fine-tuned and probed, on two CPU cores.
+# Results of the README on two CPU cores: pretrain_epoch -> top-1 fine-tuned and probed.
 DIGITS = {"0": (70.56, 47.78), "10": (82.22, 43.33), "20": (93.89, 60.28), "40": (96.67, 78.89), "70": (98.33, 80.83)}
-DIGITS_AT_LEAST = 97.0  # fine-tuned at epoch 70, as experiments/README.md expects
+DIGITS_AT_LEAST = 97.0  # expected by experiments/README.md, fine-tuned at epoch 70
 VIT_TINY = {"model.size": '"vit_tiny_patch16"'}
 SHORT_DIGITS = {"pretrain.epochs": 2, "pretrain.warmup_epochs": 1, "pretrain.checkpoint_epochs": "[2]",
                 "finetune.epochs": 2, "linprobe.epochs": 2}
@@ -66,7 +66,7 @@ aa = ""
 
 
 class Failed(Exception):
-    """A step's own failure, with its reason; `whole` is all that a program said."""
+    """A failed step and its reason; `whole` is the complete stderr of the program."""
 
     def __init__(self, reason, whole=""):
         super().__init__(reason)
@@ -74,11 +74,11 @@ class Failed(Exception):
 
 
 class OutOfTime(Exception):
-    """The deadline for everything came first."""
+    """The deadline was reached."""
 
 
 class Machine:
-    """What the script was given, and the clock that all steps share."""
+    """The settings of the check, and the clock that all steps share."""
 
     def __init__(self, binary):
         self.device = os.environ.get("DEVICE", "cuda")
@@ -102,55 +102,55 @@ class Machine:
 
     def check_usage(self):
         if self.device not in ("cuda", "cpu"):
-            usage(f"DEVICE={self.device}: it is cuda, or cpu for a dry run")
+            usage(f"DEVICE={self.device} is invalid: set it to cuda, or to cpu for a dry run")
         names = [name for name, _ in plan(self)]
         for chosen in self.steps:
             if not any(name.startswith(chosen) for name in names):
-                usage(f"STEPS={chosen}: the steps are {', '.join(names)}")
+                usage(f"STEPS={chosen} matches no step; the steps are {', '.join(names)}")
         if not self.binary.is_file():
-            usage(f"there is no {self.binary}")
+            usage(f"{self.binary} is missing")
         if not self.reference.is_dir():
-            usage(f"there is no folder {self.reference} (REFERENCE)")
+            usage(f"the folder {self.reference} is missing; set REFERENCE to the folder of the cases")
         if self.peers is None:
-            usage(f"no folder has {' and '.join(PEER_SCRIPTS.values())}: PEERS names it")
+            usage(f"cannot find {' and '.join(PEER_SCRIPTS.values())}; set PEERS to their folder")
 
     def unpack(self):
-        """Gives BINARY itself, or what BINARY.xz holds."""
+        """Unpacks BINARY.xz; a plain BINARY stays as it is."""
         if self.binary.suffix == ".xz":
             packed, self.binary = self.binary, self.scratch / "mae"
             try:
                 with lzma.open(packed) as source, open(self.binary, "wb") as file:
                     shutil.copyfileobj(source, file)
             except (lzma.LZMAError, EOFError) as error:
-                usage(f"{packed} cannot be unpacked: {error}")
+                usage(f"cannot unpack {packed}: {error}")
             self.binary.chmod(0o755)
         elif not os.access(self.binary, os.X_OK):
-            usage(f"{self.binary} is no program")
+            usage(f"{self.binary} is not executable")
 
     def environment(self, ours):
-        """Gives what a program's surroundings are: nobody's recipe keys, temporary files that go with ours, a toolkit."""
+        """Returns the environment of a program: no MAE_ variables, our scratch folder, and the CUDA toolkit for `mae`."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("MAE_")}
         env["TMPDIR"] = str(self.scratch)
         kit = toolkit()
-        if ours and kit:  # PyTorch brings its own libraries and must not meet these
+        if ours and kit:  # PyTorch has its own CUDA libraries and must not load these
             env.setdefault("CUDA_PATH", str(kit))
             known = env.get("LD_LIBRARY_PATH")
             env["LD_LIBRARY_PATH"] = (known + ":" if known else "") + str(kit / "lib64")
         return env
 
     def start(self, arguments):
-        """Starts a program in a session of its own, so that it can be ended with its children."""
+        """Starts a program in its own session, so that it can be killed together with its children."""
         out, err = (tempfile.TemporaryFile("w+", dir=self.scratch, errors="replace") for _ in range(2))
         env = self.environment(ours=arguments[0] == self.binary)
         try:
             self.running = subprocess.Popen([str(a) for a in arguments], stdout=out, stderr=err, cwd=REPOSITORY, env=env,
                                             stdin=subprocess.DEVNULL, start_new_session=True)
         except OSError as error:
-            raise Failed(f"{arguments[0]} does not start: {error}") from None
+            raise Failed(f"cannot start {arguments[0]}: {error}") from None
         return Child(self, self.running, out, err)
 
     def call(self, arguments, limit_s):
-        """Runs a program to its end; raises if that is not within its limit and before the deadline."""
+        """Runs a program to its end. Raises if it exceeds its limit or the deadline."""
         child = self.start(arguments)
         child.wait(limit_s)
         return child
@@ -159,7 +159,7 @@ class Machine:
         return self.call([self.binary, *arguments], limit_s)
 
     def begin(self):
-        """Forgets what an earlier check left."""
+        """Removes the failure log of an earlier check."""
         (self.out / "failures.log").unlink(missing_ok=True)
 
     def close(self):
@@ -170,7 +170,7 @@ class Machine:
 
 
 class Child:
-    """A program at work."""
+    """A running program."""
 
     def __init__(self, machine, process, out, err):
         self.machine, self.process, self.files = machine, process, (out, err)
@@ -184,7 +184,7 @@ class Child:
             self.signal(signal.SIGKILL)
             self.process.wait()
             if left_s <= limit_s:
-                raise OutOfTime(f"stopped after {self.seconds():.0f} s by the deadline") from None
+                raise OutOfTime(f"the deadline stopped it after {self.seconds():.0f} s") from None
             raise Failed(f"not done after {limit_s:.0f} s; {self.last_words()}") from None
 
     def signal(self, number):
@@ -199,7 +199,7 @@ class Child:
         return self.files[index].read()
 
     def json(self):
-        """Gives the JSON object on the last line of stdout."""
+        """Returns the JSON object on the last line of stdout."""
         lines = self.read(0).strip().splitlines()
         try:
             return json.loads(lines[-1])
@@ -216,7 +216,7 @@ class Child:
     def last_words(self):
         lines = [line.strip() for line in self.read(1).splitlines() if line.strip()]
         code = self.process.returncode
-        return f"exit {code}: " + (" / ".join(lines[-4:])[-600:] if lines else "nothing on stderr")
+        return f"exit code {code}: " + (" / ".join(lines[-4:])[-600:] if lines else "nothing on stderr")
 
     def must_end_with(self, code):
         if self.process.returncode != code:
@@ -230,17 +230,17 @@ def positive(name, default):
     except ValueError:
         value = 0.0
     if value <= 0.0 or name == "ROUNDS" and value < 1.0:
-        usage(f"{name}={text}: it is a number above 0")
+        usage(f"{name}={text} is invalid: set it to a number {'of at least 1' if name == 'ROUNDS' else 'above 0'}")
     return value
 
 
 def usage(problem):
-    print(f"error: {problem}", file=sys.stderr)
+    print(f"error: cannot run the check: {problem}", file=sys.stderr)
     sys.exit(2)
 
 
 def peers(binary):
-    """Gives the folder of the peer scripts; a folder that was named is not replaced by another."""
+    """Returns the folder of the peer scripts: PEERS if it is set, otherwise the first default folder that has them."""
     named, inputs = os.environ.get("PEERS"), os.environ.get("INPUTS")
     folders = [Path(inputs) / "peers"] if inputs else []
     folders += [REPOSITORY.parent / "shared/peers", binary.parent / "peers"]
@@ -250,7 +250,7 @@ def peers(binary):
 
 
 def toolkit():
-    """Gives the CUDA toolkit's folder, where there is one."""
+    """Returns the folder of the CUDA toolkit, or None."""
     nvcc = shutil.which("nvcc")
     folders = [os.environ.get("CUDA_PATH"), nvcc and Path(nvcc).resolve().parent.parent, "/usr/local/cuda", "/opt/cuda"]
     return next((Path(folder) for folder in folders if folder and Path(folder).is_dir()), None)
@@ -268,7 +268,7 @@ def sets(settings):
 
 
 def said(machine, arguments):
-    """Gives the lines that a program prints, none where there is no such program: a missing fact is no failure."""
+    """Returns the lines that a program prints. Returns no lines if it fails, because a missing fact is not an error."""
     try:
         child = machine.call(arguments, limit_s=60)
     except Failed:
@@ -285,17 +285,17 @@ def facts(machine, data):
     libraries = [line for line in said(machine, ["ldconfig", "-p"]) if re.match(r"lib(cuda|nvrtc|nccl)\.so", line)]
     found = data["facts"] = {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "device": machine.device + (" (a dry run, small shapes)" if machine.dry else ""),
+        "device": machine.device + (" (dry run, small shapes)" if machine.dry else ""),
         "mae": last(said(machine, [machine.binary, "--version"])),
         "GPU, driver, memory": "; ".join(said(machine, query)),
         "CUDA toolkit": f"{last(said(machine, [nvcc, '--version'])) or 'no nvcc'} in {kit}" if kit else None,
-        "libraries that the loader knows": ", ".join(line.split("=>")[-1].strip() for line in libraries),
+        "CUDA libraries known to the loader": ", ".join(line.split("=>")[-1].strip() for line in libraries),
         "CPU cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.platform(),
     }
     found["peers"] = last(said(machine, [sys.executable, "-c", versions]))  # the slowest
     if found["mae"] is None:
-        raise Failed(f"{machine.binary} --version says nothing")
+        raise Failed(f"{machine.binary} --version printed nothing")
 
 
 def last(lines):
@@ -306,7 +306,7 @@ def last(lines):
 
 
 def excess(row):
-    """The difference in tolerances, as `mae verify` counts it; JSON has null for what is no number: past every tolerance."""
+    """Returns the difference divided by the tolerance, as `mae verify` does. JSON null (NaN or infinity) counts as infinite."""
     found = row["max_rel"] if row["measure"] == "relative" else row["max_abs"]
     if found is None:
         return math.inf
@@ -316,7 +316,7 @@ def excess(row):
 
 
 def verify(precision, limit_s):
-    in_precision = [] if precision == "fp32" else ["--precision", precision]  # an older program has fp32 alone
+    in_precision = [] if precision == "fp32" else ["--precision", precision]  # older versions have only fp32
 
     def work(machine, data):
         done = machine.mae("verify", machine.reference, "--device", machine.device, *in_precision, "--json", limit_s=limit_s)
@@ -332,8 +332,8 @@ def verify(precision, limit_s):
             "failures": failures, "errors": raw["errors"],
             "seconds": done.seconds(), "raw": raw}
         if failures or raw["errors"] or not raw["passed"] or not rows:
-            what = f"{len(failures)} comparisons past their tolerance" if rows else "no comparison was made"
-            raise Failed(f"{what}, {len(raw['errors'])} cases that cannot be used")
+            what = f"{len(failures)} comparisons exceed their tolerance" if rows else "no comparison was made"
+            raise Failed(f"{what}, {len(raw['errors'])} cases are unusable")
         done.must_end_with(0)
     return work
 
@@ -342,7 +342,7 @@ def verify(precision, limit_s):
 
 
 def bench_ours(machine, stage, precision, seconds, limit_s, settings=None):
-    """Gives what `mae bench train` says. Its `images_per_s` counts: a GPU's single steps end when they are queued."""
+    """Runs `mae bench train`. Uses its `images_per_s`, because on a GPU the time of one step ends when the step is queued."""
     settings = {"runtime.precision": f'"{precision}"', "runtime.autotune": "false", **(settings or {})}
     if machine.dry:
         settings |= VIT_TINY | {f"{stage}.batch_size": 2}
@@ -371,7 +371,7 @@ def recomputes(entry):
 
 
 def bench_ours_that_fits(machine, stage, precision, seconds, limit_s, before, settings=None):
-    """Measures ours; out of memory, it goes on with gradient checkpointing, which the table then says."""
+    """Measures `mae`. Out of memory, it tries again with gradient checkpointing; the table has a note then."""
     with_checkpointing = {**(settings or {}), "runtime.gradient_checkpointing": "true"}
     if any(entry["name"] == "mae" and recomputes(entry) for entry in before):
         return bench_ours(machine, stage, precision, seconds, limit_s, with_checkpointing)
@@ -380,12 +380,12 @@ def bench_ours_that_fits(machine, stage, precision, seconds, limit_s, before, se
     except Failed as failure:
         if not OUT_OF_MEMORY.search(failure.whole):
             raise
-    say("    the batch does not fit: again with gradient checkpointing")
+    say("    out of memory: measuring again with gradient checkpointing")
     return bench_ours(machine, stage, precision, seconds, limit_s, with_checkpointing)
 
 
 def racers(machine, stage, precision, before):
-    """Gives (name, precision, measure), ours first."""
+    """Yields (name, precision, measure), `mae` first."""
     seconds, ours_s, peer_s = (2, 200, 150) if machine.dry else (OURS_S[precision], 150, 150)
     yield "mae", precision, lambda: bench_ours_that_fits(machine, stage, precision, seconds, ours_s, before)
     yield "PyTorch", precision, lambda: bench_peer(machine, stage, precision, False, peer_s)
@@ -396,7 +396,7 @@ def racers(machine, stage, precision, before):
 
 
 def speed(stage, precision, rounds):
-    """Ours and the peers in turn, so that all meet the same machine. A peer that fails once is not asked again."""
+    """Measures `mae` and the peers in turn, so that machine load affects all. A peer that fails once is skipped afterwards."""
     def work(machine, data):
         entries = data.setdefault("speed", {}).setdefault(f"{stage} {precision}", [])
         if any(entry["name"] == "mae" and "error" in entry for entry in entries):
@@ -407,21 +407,21 @@ def speed(stage, precision, rounds):
                 if any("error" in entry for entry in earlier):
                     continue
                 if machine.left_s() < max([LEAST_S] + [entry["seconds"] for entry in earlier[-1:]]):
-                    raise OutOfTime(f"no time for {racer[0]} ({racer[1]}) in round {round_}")
+                    raise OutOfTime(f"not enough time for {racer[0]} ({racer[1]}) in round {round_}")
                 entries.append(measured(racer, round_))
                 if racer[0] == "mae" and "error" in entries[-1]:
-                    raise Failed(entries[-1]["error"])  # the peers alone are worth less than what comes next
+                    raise Failed(entries[-1]["error"])  # later steps matter more than peers without `mae`
         if not any(entry["name"] != "mae" and "images_per_s" in entry for entry in entries):
-            raise Failed("no peer gave a number; " + next(entry["error"] for entry in entries if "error" in entry))
+            raise Failed("no PyTorch script printed a result; " + next(entry["error"] for entry in entries if "error" in entry))
     return work
 
 
 def tuned(stage):
-    """Ours once more, with the kernels that the tuner finds: minutes on a card that it does not know."""
+    """Measures `mae` with autotuned kernels. On a new kind of GPU, tuning takes minutes."""
     def work(machine, data):
         entries = data.setdefault("speed", {}).setdefault(f"{stage} bf16", [])
         if machine.left_s() < LEAST_TUNED_S:
-            raise OutOfTime(f"tuning wants {LEAST_TUNED_S} s")
+            raise OutOfTime(f"tuning needs at least {LEAST_TUNED_S} s")
         settings = {"runtime.autotune": "true"}
         racer = TUNED, "bf16", lambda: bench_ours_that_fits(machine, stage, "bf16", OURS_S["bf16"], machine.deadline_s,
                                                             entries, settings)
@@ -445,7 +445,7 @@ def measured(racer, round_):
 
 
 def checkpointing(machine, data):
-    """One measurement with recomputed activations, for its memory and its speed."""
+    """Measures memory and speed with gradient checkpointing."""
     precision = "fp32" if machine.dry else "bf16"
     limit_s, seconds = (200, 1) if machine.dry else (120, OURS_S["fp32"])
     data["checkpointing"] = bench_ours(machine, "pretrain", precision, seconds, limit_s,
@@ -456,7 +456,7 @@ def checkpointing(machine, data):
 
 
 def resume(machine, data):
-    """Runs stopped in the middle and taken up again, against one that nobody touched."""
+    """Compares interrupted and resumed runs with an uninterrupted one."""
     recipe = machine.scratch / "resume.toml"
     recipe.write_text(RESUME_RECIPE)
     settings = {"runtime.device": f'"{machine.device}"'} | (SHORT_RESUME if machine.dry else {})
@@ -465,32 +465,32 @@ def resume(machine, data):
     machine.mae(*arguments["whole"], limit_s=100).must_end_with(0)
     expected = losses(machine.scratch / "whole")
     if not expected:
-        raise Failed("the run ended well, but left no losses in an epochs.csv")
+        raise Failed("the run succeeded, but its epochs.csv files have no losses")
     data["resume"] = {}
-    # A killed run goes on from its last whole epoch: after the second row there is one for sure.
+    # A killed run resumes after its last finished epoch. Once there are two rows, one epoch is surely saved.
     for name, code, after in (("SIGINT", 130, 1), ("SIGKILL", -signal.SIGKILL, 2)):
         interrupt(machine, arguments[name], machine.scratch / name / "resume/pretrain/epochs.csv", after, name, code)
         again = machine.mae(*arguments[name], limit_s=60)
         again.must_end_with(0)
         data["resume"][name] = compared(expected, losses(machine.scratch / name)) | {
-            "went_on": re.search(r"going on in epoch \d+", again.read(1)) is not None}
+            "resumed": re.search(r"going on in epoch \d+", again.read(1)) is not None}
     for name, found in data["resume"].items():
         if not found["largest_relative_difference"] < RESUME_TOLERANCE:
-            raise Failed(f"{name}: a loss is {found['largest_relative_difference']:.1e} away from the undisturbed run's, "
-                         f"{RESUME_TOLERANCE:g} is allowed")
-        if not found["went_on"]:
-            raise Failed(f"{name}: the run began anew")
+            raise Failed(f"{name}: a loss differs by {found['largest_relative_difference']:.1e} from the uninterrupted run; "
+                         f"the limit is {RESUME_TOLERANCE:g}")
+        if not found["resumed"]:
+            raise Failed(f"{name}: the run started again instead of resuming")
 
 
 def compared(expected, found):
     if found.keys() != expected.keys():
-        raise Failed("the interrupted run has other epochs than the undisturbed one")
+        raise Failed("the interrupted run and the uninterrupted one have different epochs")
     distances = [abs(found[key] - value) / max(abs(value), 1e-12) for key, value in expected.items()]
     return {"losses": len(found), "largest_relative_difference": max(distances)}
 
 
 def interrupt(machine, arguments, table, after, name, code):
-    """Sends the signal once that many epochs' rows are there."""
+    """Sends the signal once the table has `after` rows."""
     child = machine.start([machine.binary, *arguments])
     while child.process.poll() is None and rows_in(table) < after:
         if child.seconds() > 60 or machine.left_s() < 0:
@@ -499,7 +499,7 @@ def interrupt(machine, arguments, table, after, name, code):
     child.signal(getattr(signal, name))
     child.wait(60)
     if child.process.returncode == 0:
-        raise Failed(f"{name} came too late: the run was done")
+        raise Failed(f"{name} came too late: the run had already finished")
     child.must_end_with(code)
 
 
@@ -511,7 +511,7 @@ def rows_in(table):
 
 
 def losses(runs):
-    """Every loss of every job: (table, epoch, column) -> value."""
+    """Returns every loss of every job: (table, epoch, column) -> value."""
     found = {}
     for table in sorted(runs.rglob("epochs.csv")):
         with open(table, newline="") as file:
@@ -529,7 +529,7 @@ def digits(precision):
     def work(machine, data):
         before = data.get("digits", {}).get("fp32")
         if precision != "fp32" and before and machine.left_s() < before["seconds"]:
-            raise OutOfTime(f"fp32 took {before['seconds']:.0f} s")
+            raise OutOfTime(f"not enough time: fp32 took {before['seconds']:.0f} s")
         settings = {"runtime.device": f'"{machine.device}"', "runtime.precision": f'"{precision}"',
                     "runtime.autotune": "false"}
         settings |= SHORT_DIGITS if machine.dry else {}
@@ -552,8 +552,8 @@ def digits(precision):
 def judge_digits(rows):
     fine = {row["pretrain_epoch"]: float(row["finetune_top1"]) for row in rows if row["finetune_top1"]}
     if not fine.get("70", 0.0) >= DIGITS_AT_LEAST or not fine["70"] > fine.get("0", 100.0):
-        raise Failed(f"fine-tuned {fine.get('70')} % at epoch 70 and {fine.get('0')} % from scratch: over "
-                     f"{DIGITS_AT_LEAST:g} %, and more than from scratch, is expected")
+        raise Failed(f"fine-tuned {fine.get('70')} % at epoch 70 and {fine.get('0')} % from scratch; expected at least "
+                     f"{DIGITS_AT_LEAST:g} % at epoch 70, and more than from scratch")
 
 
 # the table
@@ -576,7 +576,7 @@ def median(values):
 
 def show_steps(data):
     rows = [(s["name"], s["status"], number(s.get("seconds"), "{:.0f}"), s.get("reason", "")) for s in data["steps"]]
-    return table(("step", "came to", "s", "why"), rows)
+    return table(("step", "result", "s", "reason"), rows)
 
 
 def show_machine(data):
@@ -587,11 +587,11 @@ def show_verify(data):
     found = data.get("verify", {})
     rows = [(p, v["device"], v["cases"], v["comparisons"], len(v["failures"]), len(v["errors"]), number(v["seconds"]))
             for p, v in found.items()]
-    text = table(("precision", "device", "cases", "comparisons", "past tolerance", "unusable cases", "s"), rows)
+    text = table(("precision", "device", "cases", "comparisons", "over tolerance", "unusable cases", "s"), rows)
     for precision, v in found.items():
         worst = ", ".join(f"{name} {ratio}" for ratio, name in v["worst"])
-        text += f"\nNearest to the tolerance ({precision}, difference in tolerances, a case's worst): {worst}.\n"
-        text += "".join(f"- past tolerance ({precision}): {line}\n" for line in v["failures"][:40])
+        text += f"\nLargest difference / tolerance ({precision}, worst tensor of each case): {worst}.\n"
+        text += "".join(f"- over tolerance ({precision}): {line}\n" for line in v["failures"][:40])
         text += "".join(f"- unusable ({precision}): {line}\n" for line in v["errors"])
     return text
 
@@ -606,10 +606,10 @@ def by_racer(entries):
 def speed_note(tries):
     notes = [entry["error"] for entry in tries if "error" in entry]
     if any(recomputes(entry) for entry in tries):
-        notes.append("batch did not fit: gradient checkpointing")
+        notes.append("out of memory without gradient checkpointing")
     steps = [entry["raw"].get("steps") or FEW_STEPS for entry in tries if "raw" in entry]
     if steps and min(steps) < FEW_STEPS:
-        notes.append(f"only {min(steps)} steps counted")
+        notes.append(f"only {min(steps)} steps measured")
     return "; ".join(notes)
 
 
@@ -623,7 +623,7 @@ def show_speed(data):
             ratio = ours / median(rates) if name != "mae" and ours and rates else None
             rows.append((what.split()[0], name, precision, number(median(rates)), " ".join(f"{r:.1f}" for r in rates) or "-",
                          number(ratio, "{:.2f}"), speed_note(tries)))
-    text = table(("stage", "program", "precision", "images/s (median)", "each round", "mae / this", "note"), rows)
+    text = table(("stage", "program", "precision", "images/s (median)", "each round", "mae / this program", "note"), rows)
     return text + "\n" + show_parts(data)
 
 
@@ -639,9 +639,10 @@ def show_parts(data):
                      *(number(ms.get(part)) for part in ("data", "forward", "backward", "optimizer")),
                      number(raw.get("tflops"), "{:.2f}"), number(raw.get("peak_tflops"), "{:.2f}"),
                      number(mfu and 100 * mfu)))
-    return table(("mae", "precision", "tuned", "checkpointing", "batch", "steps", "ms a step", "data", "forward", "backward",
-                  "optimizer", "TFLOP/s", "of a matrix product", "%"), rows) + (
-        "\nThe four parts are of a second measurement that waits for the device after each.\n")
+    return table(("mae", "precision", "tuned", "checkpointing", "batch", "steps", "ms per step", "data", "forward", "backward",
+                  "optimizer", "TFLOP/s", "matrix product TFLOP/s", "%"), rows) + (
+        "\nThe times of data, forward, backward and optimizer come from a second measurement, which waits for the device "
+        "after each of them.\n")
 
 
 def show_memory(data):
@@ -655,12 +656,12 @@ def show_memory(data):
         rows.append(("pretrain", "mae, gradient checkpointing", entry["raw"].get("precision"),
                      number(entry["memory_gb"], "{:.2f}"), f"{entry['images_per_s']:.1f} images/s"))
     return table(("stage", "program", "precision", "peak GB (1e9 bytes)", ""), rows) + (
-        "\nmae counts the pages its pools hold, PyTorch what is allocated in its own.\n")
+        "\n`mae` counts the pages of its memory pools; PyTorch counts the memory allocated from its pools.\n")
 
 
 def show_resume(data):
     rows = [(name, found["losses"], "equal" if found["largest_relative_difference"] == 0.0
-             else f"{found['largest_relative_difference']:.1e}", "went on" if found["went_on"] else "began anew")
+             else f"{found['largest_relative_difference']:.1e}", "resumed" if found["resumed"] else "started again")
             for name, found in data.get("resume", {}).items()]
     return table(("signal", "losses compared", "largest relative difference", "the same command"), rows)
 
@@ -672,27 +673,26 @@ def show_digits(data):
             fine, probe = DIGITS.get(row["pretrain_epoch"], ("-", "-"))
             rows.append((precision, row["pretrain_epoch"], row.get("finetune_top1") or "-", fine,
                          row.get("linprobe_top1") or "-", probe, row.get("pretrain_loss") or "-"))
-        whole = "the whole run" if found["whole"] else "stopped by the deadline"
+        whole = "complete run" if found["whole"] else "stopped by the deadline"
         text += f"\n{precision}: {found['seconds']:.0f} s, {whole}"
-        text += "; a dry run, shortened: not to be compared.\n" if data["dry_run"] else ".\n"
+        text += "; shortened for the dry run, so not comparable.\n" if data["dry_run"] else ".\n"
     return table(("precision", "pretrain_epoch", "finetune_top1", "on the CPU", "linprobe_top1", "on the CPU",
                   "pretrain_loss"), rows) + text
 
 
 def markdown(data):
-    dry = "**A dry run on the CPU: small shapes, it says nothing about a GPU.**\n\n" if data["dry_run"] else ""
+    dry = "**Dry run on the CPU with small shapes: the numbers say nothing about a GPU.**\n\n" if data["dry_run"] else ""
     parts = [("machine", show_machine), ("verify", show_verify), ("speed", show_speed), ("memory", show_memory),
              ("resume", show_resume), ("digits", show_digits)]
     text = "".join(f"\n## {name}\n\n{show(data)}" for name, show in parts)
-    return f"# mae on {data['device']}\n\n{dry}{show_steps(data)}\nAll together {data['seconds']:.0f} s.\n{text}"
+    return f"# mae on {data['device']}\n\n{dry}{show_steps(data)}\nTotal: {data['seconds']:.0f} s.\n{text}"
 
 
 # the whole
 
 
 def plan(machine):
-    """The steps, what matters most first: a stopped run that goes on is worth more than a second round, and what has to be
-    tuned comes last."""
+    """Returns the steps, the most important first. Resuming comes before second rounds, and steps that tune come last."""
     stages, later = ("pretrain", "finetune"), range(2, machine.rounds + 1)
     cases = [("verify fp32", verify("fp32", 150))]
     first, again, small, last = [], [], [("digits fp32", digits("fp32"))], []
@@ -710,7 +710,7 @@ def plan(machine):
 
 def run_step(machine, data, name, work):
     if name != "facts" and machine.steps and not any(name.startswith(chosen) for chosen in machine.steps):
-        return {"name": name, "status": "not asked for", "reason": "STEPS"}
+        return {"name": name, "status": "not selected", "reason": "STEPS"}
     if machine.left_s() < LEAST_S:
         return {"name": name, "status": "not reached", "reason": "the deadline"}
     say(f"{name} ({machine.left_s():.0f} s left)")
@@ -721,7 +721,7 @@ def run_step(machine, data, name, work):
         step |= {"status": "out of time", "reason": str(reason)}
     except Failed as reason:
         step |= {"status": "FAILED", "reason": str(reason)}
-    except Exception as error:  # what no step foresaw must not cost the steps after it
+    except Exception as error:  # an unexpected error must not prevent the next steps
         step |= {"status": "FAILED", "reason": f"{type(error).__name__}: {error}"}
     step["seconds"] = time.monotonic() - started
     say(f"  {step['status']} after {step['seconds']:.0f} s" + (f": {step['reason']}" if "reason" in step else ""))
@@ -736,9 +736,9 @@ def save(machine, data):
 
 
 def verdict(came_to):
-    """Gives the exit code: nothing failed, and the cases in fp32, or at least what STEPS asked for instead, did pass."""
+    """Returns the exit code: 0 if nothing failed and the fp32 cases passed, or, if STEPS excludes them, another step passed."""
     statuses = [status for name, status in came_to.items() if name != "facts"]
-    if came_to["verify fp32"] == "not asked for":
+    if came_to["verify fp32"] == "not selected":
         essential = "passed" in statuses
     else:
         essential = came_to["verify fp32"] == "passed"

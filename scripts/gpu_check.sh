@@ -1,27 +1,28 @@
 #!/usr/bin/env bash
-# Checks and measures a `mae` built with `--features cuda` on a machine with one NVIDIA GPU: the reference cases in fp32 and
-# bf16, ViT-B's training speed beside PyTorch, interrupted runs, the digits. It needs no Rust and no network. Progress goes
-# to stderr, a Markdown table to stdout. It ends at its deadline, under nine minutes. Untuned kernels come first; tuned ones last,
-# for they take many minutes where none are kept from an earlier start: raise DEADLINE, or start it again.
+# Checks a `mae` built with `--features cuda` on a machine with one NVIDIA GPU, and measures its speed: reference cases in fp32
+# and bf16, ViT-B training compared with PyTorch, interrupted runs, the digits. It needs no Rust and no network. Progress goes to
+# stderr, a Markdown report to stdout.
 #
-#   scripts/gpu_check.sh BINARY                    # or BINARY.xz, which is unpacked into a temporary folder
+# It stops at its deadline, by default after less than nine minutes. Autotuned kernels are measured last, because with an empty
+# kernel cache tuning takes many minutes. If there is not enough time for them, raise DEADLINE or run the script again.
+#
+#   scripts/gpu_check.sh BINARY                    # BINARY.xz is unpacked into a temporary folder
 #   PYTHON=venv/bin/python OUT=/tmp/checked scripts/gpu_check.sh target/release/mae
-#   DEVICE=cpu scripts/gpu_check.sh target/release/mae    # a dry run: small shapes, fp32 alone
+#   DEVICE=cpu scripts/gpu_check.sh target/release/mae    # dry run: small shapes, only fp32
 #
-# PEERS      the folder of torch_mae_pretrain.py and torch_vit_finetune.py (peers in the folder INPUTS, if that is set;
-#            else ../shared/peers beside the repository; else peers beside BINARY)
-# REFERENCE  cases for `mae verify` (tests/golden)
-# OUT        where gpu_check.json and gpu_check.md go, rewritten after every step, and failures.log, all that failed programs
-#            said (./gpu_check_out)
-# PYTHON     a Python with torch, timm and transformers (python3)
-# DEVICE     cuda, or cpu for a dry run (cuda)
-# DEADLINE   seconds for everything (520); what was not reached is named
-# ROUNDS     of each speed measurement in bf16, ours and the peer's in turn (2; in a dry run 1, in fp32)
-# XDG_CACHE_HOME  where kernels are kept from one start to the next (~/.cache)
-# STEPS      do these steps alone, by the beginnings of their names: STEPS='digits,speed pretrain fp32'
+# PEERS      folder of the PyTorch scripts torch_mae_pretrain.py and torch_vit_finetune.py (default: $INPUTS/peers,
+#            ../shared/peers next to the repository, or peers next to BINARY; the first that has both scripts)
+# REFERENCE  cases for `mae verify` (default: tests/golden)
+# OUT        output folder (default: ./gpu_check_out). gpu_check.json and gpu_check.md are rewritten after every step;
+#            failures.log has the stderr of failed programs
+# PYTHON     a Python with torch, timm and transformers (default: python3)
+# DEVICE     cuda, or cpu for a dry run (default: cuda)
+# DEADLINE   seconds for all steps (default: 520); the report lists the steps that were not reached
+# ROUNDS     rounds of each bf16 speed measurement, `mae` and PyTorch in turn (default: 2; dry run: 1, in fp32)
+# XDG_CACHE_HOME  folder of the kernel cache (default: ~/.cache)
+# STEPS      run only the steps whose names start with one of these: STEPS='digits,speed pretrain fp32'
 #
-# Exits with 0 if everything that ran passed and the cases in fp32 did run (or STEPS left them out), with 1 otherwise,
-# with 2 on wrong usage.
+# Exit codes: 0 if all steps that ran passed, and the fp32 cases ran or STEPS excludes them; 2 for wrong usage; 1 otherwise.
 set -euo pipefail
 
 if [ $# -ne 1 ] || [ "$1" = --help ] || [ "$1" = -h ]; then
@@ -30,7 +31,8 @@ if [ $# -ne 1 ] || [ "$1" = --help ] || [ "$1" = -h ]; then
 fi
 python=${PYTHON:-python3}
 if ! command -v "$python" >/dev/null; then
-    echo "error: there is no $python; PYTHON names one with torch, timm and transformers" >&2
+    echo "error: cannot run the check: $python is missing" >&2
+    echo "  hint: set PYTHON to a Python with torch, timm and transformers" >&2
     exit 2
 fi
 exec "$python" "$(dirname "$0")/gpu_check.py" "$1"

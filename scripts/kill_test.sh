@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Shows that a killed run loses nothing: kills `mae run` at random moments, runs it again each time, and compares what
-# it leaves with a run that nobody touched. About two minutes on two cores.
+# Checks that a killed run loses nothing. Kills `mae run` at random moments, restarts it each time, and compares the result with
+# an uninterrupted run. Takes about two minutes on two cores.
 #
 #   scripts/kill_test.sh [BINARY]                  # target/release/mae by default
 #   KILLS=30 SEED=7 SIGNAL=INT scripts/kill_test.sh
 #
-# KILLS   kills that must land in a working run (10)
-# SIGNAL  KILL (default), or INT and TERM, which a run answers by saving and ending with 130
-# SEED    of the moments; printed, so that a failure can be repeated
+# KILLS   how many kills must hit a run that is still working (default: 10)
+# SIGNAL  KILL, INT or TERM (default: KILL); on INT and TERM a run saves its state and exits with 130
+# SEED    seed of the random moments (default: random); printed, so that a failure can be repeated
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,8 @@ kills=${KILLS:-10}
 signal=${SIGNAL:-KILL}
 seed=${SEED:-$RANDOM}
 if ! command -v "$mae" >/dev/null; then
-    echo "FAIL: $mae is not a program; build it first: cargo build --release" >&2
+    echo "error: cannot start the test: $mae is not a program" >&2
+    echo "  hint: run: cargo build --release" >&2
     exit 2
 fi
 
@@ -42,22 +43,22 @@ fail() {
     exit 1
 }
 
-# Prints a table without the columns that hold measured times.
+# Prints a CSV table without the columns that hold measured times.
 without_times() {
     tr -d '\r' <"$1" | awk -F, -v OFS=, '
         NR == 1 { for (i = 1; i <= NF; i++) timed[i] = $i ~ /^(images_per_s|seconds|data_wait_s)$/ }
         { line = ""; for (i = 1; i <= NF; i++) if (!timed[i]) line = line OFS $i; print line }'
 }
 
-# Lists a run's files, but for the lock; the time in an event file's name is left out.
+# Lists the files of a run without the lock, and replaces the time in names of event files.
 files_of() { (cd "$1" && find . -type f ! -name .lock | sed -E 's/(tfevents)\.[0-9]+/\1.TIME/' | LC_ALL=C sort); }
 
-# Compares a run with the undisturbed one: the files it has, the tables, the weights.
+# Compares a run with the uninterrupted run: list of files, tables, weights.
 compare() {
     local run=$1 file
     files_of "$whole" >"$work/expected.txt"
     files_of "$run" >"$work/found.txt"
-    diff "$work/expected.txt" "$work/found.txt" || fail "other files than the undisturbed run's"
+    diff "$work/expected.txt" "$work/found.txt" || fail "the list of files differs from the uninterrupted run"
     while read -r file; do
         case $file in
             */epochs.csv)
@@ -73,11 +74,12 @@ whole=$work/whole/kill
 TIMEFORMAT=%R
 if ! whole_s=$({ time "$mae" run "${recipe[@]}" --runs "$work/whole" >"$work/log" 2>&1; } 2>&1); then
     cat "$work/log"
-    fail "the undisturbed run failed"
+    fail "the uninterrupted run failed"
 fi
-# A third of the whole: early moments, late ones, and several kills before the end.
+# Kill within a third of the full time, so that a run gets several kills, early and late.
 most_ms=$(awk -v s="$whole_s" 'BEGIN { printf "%d", s * 1000 / 3 + 1 }')
-echo "undisturbed: $whole_s s, $(files_of "$whole" | wc -l | tr -d ' ') files; SIG$signal within ${most_ms} ms, seed $seed"
+echo "uninterrupted run: $whole_s s, $(files_of "$whole" | wc -l | tr -d ' ') files"
+echo "killing with SIG$signal within ${most_ms} ms of each start, seed $seed"
 
 RANDOM=$seed
 landed=0
@@ -97,17 +99,17 @@ while [ "$landed" -lt "$kills" ]; do
         pid=
         case $code in
             0) break ;;
-            # 137 is SIGKILL; a signal that comes before the program has its handler ends it as 128 + its number.
+            # 137 is SIGKILL. Before the program installs its handler, a signal ends it with 128 + its number.
             130 | 137 | 143)
                 landed=$((landed + 1))
                 echo "kill $landed: after $after_ms ms, in $(tail -n 1 "$work/log" | sed -E 's/^[^ ]+ +//; s/  .*//' | grep . || echo 'the start')" ;;
             *)
                 cat "$work/log"
-                fail "the run ended with $code" ;;
+                fail "the run exited with $code" ;;
         esac
     done
     compare "$work/killed/kill"
-    echo "run $runs: done, the same as undisturbed"
+    echo "run $runs: done, same result as the uninterrupted run"
     rm -rf "$work/killed"
 done
-echo "PASS: $landed kills (SIG$signal) over $runs run(s); tables and weights are the undisturbed run's, byte for byte"
+echo "PASS: $landed kills (SIG$signal) over $runs run(s); tables and weights equal the uninterrupted run, byte for byte"

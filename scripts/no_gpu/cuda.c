@@ -1,9 +1,9 @@
-/* A CUDA driver that accepts everything and runs no kernel, and an NCCL that adds nothing up: with it a build of `--features
- * cuda` goes its whole way on a machine without a GPU, its numbers apart. It shows what a start compiles, how long that takes,
- * and what is sent from GPU to GPU when. run.sh says how to use it.
+/* A fake CUDA driver that accepts every call and runs no kernel, and a fake NCCL that adds nothing. A build with `--features cuda`
+ * runs completely on it without a GPU, but its numbers are meaningless. It shows which kernels a start compiles, how long that
+ * takes, and when GPUs exchange gradients. run.sh documents its use.
  *
- * It plays H100s in what it says of itself. Memory is the host's. A clock of its own goes on with each launch, so that whoever
- * measures kernels comes to an end. */
+ * It reports the properties of an H100. Device memory is host memory. A simulated clock advances with every launch, so that loops
+ * that time kernels end. */
 
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -22,11 +22,11 @@ typedef void *Handle;
 enum { OK = 0, OUT_OF_MEMORY = 2, HANDLES = 1 << 22, GPUS = 8, MESSAGES = 1 << 16 };
 
 static long modules, module_bytes, launches[GPUS], sent[GPUS];
-static __thread int gpu;  /* whose context this thread has */
+static __thread int gpu;  /* the GPU whose context is current in this thread */
 static uintptr_t handles;
 static double started, clock_s[GPUS];
 static double event_s[HANDLES];  /* when each event was recorded */
-static int throughput[HANDLES];  /* launches of a kernel that measures the card, one more than there were; 0 for others */
+static int throughput[HANDLES];  /* launches + 1 of a kernel that measures throughput; 0 for other kernels */
 
 static double now(void) {
     struct timespec t;
@@ -48,12 +48,13 @@ static int gpus(void) {
 }
 
 static void at_exit(void) {
-    fprintf(stderr, "[no GPU] %ld kernels, %.1f MB of PTX, %.1f s, launches and messages of each GPU:", modules, module_bytes / 1e6,
-            now() - started);
+    fprintf(stderr, "[no GPU] %ld kernels, %.1f MB of PTX, %.1f s, launches and all-reduces of each GPU:", modules,
+            module_bytes / 1e6, now() - started);
     for (int i = 0; i < gpus(); i++) fprintf(stderr, " %ld, %ld;", launches[i], sent[i]);
     fprintf(stderr, "\n");
     for (int i = 1; i < gpus(); i++)
-        if (sent[i] != sent[0]) fprintf(stderr, "[no GPU] GPU %d sent %ld messages, not %ld: others wait for ever\n", i, sent[i], sent[0]);
+        if (sent[i] != sent[0])
+            fprintf(stderr, "[no GPU] GPU %d did %ld all-reduces, GPU 0 did %ld: real GPUs would hang\n", i, sent[i], sent[0]);
 }
 
 Result cuInit(unsigned flags) {
@@ -67,7 +68,7 @@ Result cuDriverGetVersion(int *version) { *version = 13000; return OK; }
 Result cuGetErrorName(int error, const char **text) { *text = "error"; return OK; }
 Result cuGetErrorString(int error, const char **text) { *text = "error"; return OK; }
 
-/* The card. */
+/* Device properties. */
 
 Result cuDeviceGetCount(int *count) { *count = gpus(); return OK; }
 Result cuDeviceGet(int *device, int index) { *device = index; return OK; }
@@ -78,10 +79,10 @@ Result cuDeviceGetPCIBusId(char *id, int size, int device) { snprintf(id, size, 
 Result cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 80ull << 30; return OK; }
 Result cuDeviceCanAccessPeer(int *can, int a, int b) { *can = 0; return OK; }
 
-/* CUdevice_attribute by number, as an H100 answers; what is not asked for is 0. */
+/* Values of CUdevice_attribute by number, as on an H100. All others are 0, because nothing asks for them. */
 Result cuDeviceGetAttribute(int *value, int attribute, int device) {
     static const int known[][2] = {
-        {1, 1024}, {2, 1024}, {3, 1024}, {4, 64},      /* threads in a block, and along each axis */
+        {1, 1024}, {2, 1024}, {3, 1024}, {4, 64},      /* threads per block, in total and along each axis */
         {5, 2147483647}, {6, 65535}, {7, 65535},       /* blocks along each axis */
         {8, 49152}, {9, 65536}, {10, 32}, {12, 65536}, /* shared and constant memory, warp, registers */
         {13, 1980000}, {16, 132}, {31, 1}, {36, 2619000}, {37, 5120}, {38, 52428800}, {39, 2048}, {40, 3}, {41, 1},
@@ -108,7 +109,7 @@ Result cuStreamDestroy_v2(Handle stream) { return OK; }
 Result cuStreamSynchronize(Handle stream) { return OK; }
 Result cuStreamWaitEvent(Handle stream, Handle event, unsigned flags) { return OK; }
 
-/* Memory: reserved, and taken from the system where it is touched. */
+/* Memory is only reserved; the system provides a page when it is first touched. */
 
 Result cuMemGetInfo_v2(size_t *available, size_t *total) { *available = 79ull << 30; *total = 80ull << 30; return OK; }
 Result cuMemAlloc_v2(Pointer *pointer, size_t bytes) {
@@ -135,7 +136,7 @@ Result cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, Handle str
     return OK;
 }
 
-/* CUDA_MEMCPY2D; memory of kind 1 is the host's. */
+/* CUDA_MEMCPY2D; kind 1 is host memory. */
 struct End { size_t x, y; int kind; void *host; Pointer device; void *array; size_t pitch; };
 struct Copy { struct End from, to; size_t width, height; };
 static char *begin(const struct End *end) {
@@ -150,7 +151,7 @@ Result cuMemcpy2DAsync_v2(const struct Copy *copy, Handle stream) {
 Result cuTensorMapEncodeTiled(void) { return OK; }
 Result cuTensorMapEncodeIm2col(void) { return OK; }
 
-/* Kernels. With NO_GPU_LOG each is named when it is loaded, and whether it rounds to TF32. */
+/* Kernels. NO_GPU_LOG logs each kernel when it is loaded, and whether it uses TF32. */
 
 Result cuModuleLoadData(Handle *module, const char *ptx) {
     __atomic_add_fetch(&modules, 1, __ATOMIC_RELAXED);
@@ -172,8 +173,8 @@ Result cuModuleGetFunction(Handle *function, Handle module, const char *name) {
 Result cuFuncSetAttribute(Handle function, int attribute, int value) { return OK; }
 Result cuFuncGetAttribute(int *value, int attribute, Handle function) { *value = 32; return OK; }
 
-/* 20 microseconds each; a kernel that measures the card is asked for more work until it takes 20 ms, by this clock or by the
- * wall's, so it does. */
+/* A launch takes 20 microseconds of simulated time. Throughput kernels are an exception: the program gives them more work until they
+ * take 20 ms, in simulated or wall time. So each launch of one takes longer in simulated time, and sleeps 20 ms. */
 static Result launch(Handle function) {
     int *count = &throughput[place(function)];
     launches[gpu]++;
@@ -203,9 +204,9 @@ Result cuEventElapsedTime_v2(float *ms, Handle from, Handle to) {
 Result cuEventElapsedTime(float *ms, Handle from, Handle to) { return cuEventElapsedTime_v2(ms, from, to); }
 Result cuEventDestroy_v2(Handle event) { return OK; }
 
-/* NCCL. GPUs wait for each other where they join, as with the real one. That they send messages of the same lengths in the same
- * order, without which the real one hangs or adds up what does not belong together, is checked. With NO_GPU_LOG each message is
- * told, and how many kernels its GPU was given before. */
+/* NCCL. Ranks wait for each other in ncclCommInitRank, as in the real NCCL. The fake NCCL checks that all GPUs reduce buffers of the
+ * same lengths in the same order; otherwise the real one would hang or add unrelated values. NO_GPU_LOG logs each all-reduce, with
+ * the number of kernels launched before it on that GPU. */
 
 typedef struct { char bytes[128]; } Id;
 static pthread_mutex_t joining = PTHREAD_MUTEX_INITIALIZER;
@@ -231,14 +232,14 @@ Result ncclAllReduce(const void *from, void *to, size_t count, int type, int ope
     long message = sent[gpu]++;
     if (message < MESSAGES) {
         if (lengths[message] && lengths[message] != count) {
-            fprintf(stderr, "[no GPU] GPU %d sends %zu values as message %ld, another GPU %zu\n", gpu, count, message,
-                    lengths[message]);
+            fprintf(stderr, "[no GPU] size mismatch: GPU %d has %zu values in all-reduce %ld, another GPU has %zu\n", gpu, count,
+                    message, lengths[message]);
             abort();
         }
         lengths[message] = count;
     }
     if (getenv("NO_GPU_LOG"))
-        fprintf(stderr, "[no GPU] %7.2f s GPU %d sends %zu values after %ld launches\n", now() - started, gpu, count,
+        fprintf(stderr, "[no GPU] %7.2f s GPU %d reduces %zu values after %ld launches\n", now() - started, gpu, count,
                 launches[gpu]);
     pthread_mutex_unlock(&joining);
     return OK;

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs a `mae` built with `--features cuda` on a machine without a GPU, on a driver that runs no kernel (cuda.c): the numbers are
-# nothing, but every kernel is compiled, by the NVRTC that is there, and kept as on a GPU.
+# Runs a `mae` built with `--features cuda` on a machine without a GPU. The fake driver cuda.c runs no kernel, so all computed
+# numbers are meaningless. But NVRTC compiles every kernel and the program caches it, as on a GPU.
 #
 #   NO_GPU_LOG=1 scripts/no_gpu/run.sh target/release/mae verify tests/golden/mae-1-r50-pixel --device cuda
 #
-# CUDA_PATH       a toolkit, or what pip installs of one: the folder with include/ and lib/ (nvidia/cu13 of nvidia-cuda-nvrtc,
-#                 nvidia-cuda-runtime, nvidia-cuda-cccl and nvidia-cuda-crt). Needed
-# XDG_CACHE_HOME  where kernels are kept (a temporary folder: what a tuner chose here must not be used on a GPU)
-# NO_GPU_LOG      names each kernel when it is loaded, with the seconds since the start, and each message from GPU to GPU
-# NO_GPU_COUNT    how many GPUs there are, at most 8 (1)
+# CUDA_PATH       required: the CUDA toolkit, a folder with include/ and lib/. The pip packages nvidia-cuda-nvrtc,
+#                 nvidia-cuda-runtime, nvidia-cuda-cccl and nvidia-cuda-crt install one as nvidia/cu13
+# XDG_CACHE_HOME  folder of the kernel cache (default: temporary, because tuning results from here must not be used on a GPU)
+# NO_GPU_LOG      if set, logs each kernel when it is loaded, with the seconds since the start, and each all-reduce
+# NO_GPU_COUNT    number of simulated GPUs, at most 8 (default: 1)
 set -euo pipefail
 
 if [ $# -lt 1 ] || [ -z "${CUDA_PATH:-}" ]; then
@@ -17,7 +17,7 @@ if [ $# -lt 1 ] || [ -z "${CUDA_PATH:-}" ]; then
 fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# As libcuda.so alone: NVRTC asks libcuda.so.1 for more than there is here.
+# Only as libcuda.so: NVRTC would call functions of libcuda.so.1 that cuda.c lacks.
 cc -shared -fPIC -O1 -w -pthread -o "$scratch/libcuda.so" "$(dirname "$0")/cuda.c"
 ln -s libcuda.so "$scratch/libnccl.so"
 for folder in lib lib64; do

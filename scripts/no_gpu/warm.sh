@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Compiles on a machine without a GPU what scripts/gpu_check.sh needs on one of compute capability 9.0 (an H100), so that it does
-# not wait for NVRTC there. Kernels are those of this very BINARY.
+# Fills a kernel cache on a machine without a GPU, so that scripts/gpu_check.sh does not wait for NVRTC on the GPU machine. The
+# kernels are for compute capability 9.0 (H100) and for this BINARY only.
 #
 #   CUDA_PATH=/usr/local/cuda scripts/no_gpu/warm.sh target/release/mae warm
-#   XDG_CACHE_HOME=$PWD/warm scripts/gpu_check.sh target/release/mae         # there
+#   XDG_CACHE_HOME=$PWD/warm scripts/gpu_check.sh target/release/mae         # on the GPU machine
 #
-# CUDA_PATH  as run.sh has it: of a CUDA that the driver there knows
+# CUDA_PATH  as for run.sh; its CUDA version must be supported by the driver of the GPU machine
 #
-# What the tuner and the card's probes wrote is removed: nothing was measured. Tuned kernels are not compiled.
+# The cache holds no tuning results and no autotuned kernels, because no time was measured.
 set -euo pipefail
 
 if [ $# -ne 2 ] || [ -z "${CUDA_PATH:-}" ]; then
@@ -21,7 +21,7 @@ XDG_CACHE_HOME=$(realpath "$2")
 export XDG_CACHE_HOME
 cd "$repository"
 
-# Its numbers are nothing, so a command may fail after all its kernels are there.
+# A command may fail because its numbers are meaningless. By then its kernels are compiled.
 compile() {
     echo "mae $*" >&2
     scripts/no_gpu/run.sh "$binary" "$@" > /dev/null 2> "$XDG_CACHE_HOME/log" || true

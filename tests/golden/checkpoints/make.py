@@ -1,4 +1,4 @@
-"""Makes the checkpoints in this folder, and what they must give. Not run by the tests; kept to show where the numbers are from.
+"""Makes the checkpoints in this folder and their expected outputs. Tests do not run it; it documents where the numbers come from.
 
     python tests/golden/checkpoints/make.py      # torch 2.15, transformers 5.24, timm 1.0.31, safetensors, numpy
 
@@ -32,7 +32,7 @@ def case(name, description, tensors):
 
 
 def randomize(model, seed):
-    """Weights that are nowhere zero, so that nothing can be swapped unseen."""
+    """Makes all weights nonzero, so that swapped tensors change the output."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -50,7 +50,7 @@ def mae(seed, eps):
 
 
 def official(names):
-    """transformers' tensors by official name; query, key and value joined."""
+    """Renames the tensors of transformers to their official names, and concatenates query, key and value."""
     blocks = {"layernorm_before": "norm1", "layernorm_after": "norm2", "attention.o_proj": "attn.proj",
               "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
     outer = {"vit.embeddings.cls_token": "cls_token", "vit.embeddings.position_embeddings": "pos_embed",
@@ -81,7 +81,7 @@ def official(names):
 
 
 def in_order(weights):
-    """The order of the official model's state dict."""
+    """Sorts weights in the order of the official model's state dict."""
     def key(name):
         block = ["norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"]
         top = ["cls_token", "pos_embed", "mask_token", "decoder_pos_embed", "patch_embed", "blocks", "norm",
@@ -93,7 +93,7 @@ def in_order(weights):
 
 
 def trained_mae():
-    """A masked autoencoder after a few AdamW updates, what the optimizer remembers, and the update after that."""
+    """Trains a masked autoencoder for a few AdamW updates. Returns its weights, the moments, the outputs, and the next update."""
     model = mae(1, 1e-6)
     still = lambda n, p: p.ndim == 1 or n.endswith(".bias")
     params = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -112,7 +112,7 @@ def trained_mae():
 
     for _ in range(STEPS):
         update()
-    with torch.no_grad():  # a file holds float32: go on from there
+    with torch.no_grad():  # files hold float32, so the next update must start from float32 values
         for _, p in params:
             p.copy_(p.float())
             for key in ("exp_avg", "exp_avg_sq"):
@@ -145,7 +145,7 @@ def torch_optimizer(weights, moments):
 
 
 def paddle(weights, moments):
-    """Tensors as `(internal name, array)`, linear weights `[in, out]`, powers of the betas instead of a step."""
+    """Converts to Paddle's layout: `(internal name, array)`, linear weights `[in, out]`, powers of the betas instead of a step."""
     turned = lambda t: (t.t() if t.ndim == 2 else t).contiguous().float().numpy()
     internal = {n: f"layer_{i}.w_0" for i, n in enumerate(weights)}
     model = {n: (internal[n], turned(w)) for n, w in weights.items()}

@@ -1,4 +1,4 @@
-//! The names that `cubecl-cuda` uses of `cubecl-llvm`, and nothing behind them. See README.md.
+//! Stub with the items of `cubecl-llvm` that `cubecl-cuda` uses. See README.md.
 
 use core::ffi::c_char;
 use cubecl_core::ir::nvidia::SmArch;
@@ -8,30 +8,30 @@ use cubecl_runtime::compiler::Compiler;
 use cubecl_runtime::kernel::BufferIOAttr;
 use nvptx::ptx_version::PtxVersion;
 
-/// What a kernel would be lowered for.
+/// Compilation target of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LlvmTarget {
     Nvptx,
 }
 
-/// The compiler that is not there.
+/// The missing compiler; [`Compiler::compile`] always fails.
 #[derive(Clone, Debug)]
 pub struct PlironCompiler {
     pub target: LlvmTarget,
 }
 
-/// Its options.
+/// Options of [`PlironCompiler`].
 #[derive(Clone, Debug, Default)]
 pub struct PlironOptions {
     pub arch: Option<()>,
     pub sm_arch: Option<SmArch>,
     pub ptx_version: Option<PtxVersion>,
     pub grid_constants: bool,
-    /// Callers end with `..Default::default()`; without another field that would be idle.
+    /// Unused. Callers end with `..Default::default()`, and Clippy warns if no field is left for it.
     pub absent: (),
 }
 
-/// What it would give.
+/// Compiler output.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum PlironArtifact {
@@ -64,7 +64,7 @@ impl Compiler for PlironCompiler {
         _options: &PlironOptions,
     ) -> Result<PlironArtifact, CompilationError> {
         Err(CompilationError::Generic {
-            reason: "this build has no LLVM: kernels are made by CUDA C++ (the feature `cuda-cpp` of cubecl)".to_owned(),
+            reason: "this build has no LLVM: kernels are compiled as CUDA C++ (feature `cuda-cpp` of cubecl)".to_owned(),
             backtrace: Default::default(),
         })
     }
@@ -82,12 +82,12 @@ pub mod nvptx {
     pub mod ptx_version {
         use core::fmt;
 
-        /// A PTX version; only LLVM would be told.
+        /// A PTX version. Only LLVM uses it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub struct PtxVersion(());
 
         impl PtxVersion {
-            /// `None`: there is no LLVM to tell a version to.
+            /// Always returns `None`, because there is no LLVM.
             pub fn for_driver(_driver: i32) -> Option<Self> {
                 None
             }
@@ -105,13 +105,13 @@ pub mod shared {
     pub mod lowered_features {
         use cubecl_core::ir::DeviceProperties;
 
-        /// What a kernel would be lowered for.
+        /// Compilation target of a kernel.
         #[derive(Clone, Copy, Debug)]
         pub enum GpuTarget {
             Nvptx,
         }
 
-        /// Would narrow the properties to what LLVM lowers; CUDA C++ keeps them all.
+        /// Does nothing: only LLVM restricts the device properties.
         pub fn restrict_features(_props: &mut DeviceProperties, _target: GpuTarget) {}
     }
 }
