@@ -14,48 +14,28 @@ from pathlib import Path
 SIDE, PICTURES = 96, 50
 
 
-def polygon(corners, x, y):
-    """Whether a point is inside a polygon: an odd number of edges crosses the ray to its right."""
-    inside = False
-    for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1]):
-        if (y1 > y) != (y2 > y) and x < x1 + (y - y1) * (x2 - x1) / (y2 - y1):
-            inside = not inside
-    return inside
+PATTERNS = {
+    "checks": lambda x, y, size: (x // size + y // size) % 2 < 1,
+    "dots": lambda x, y, size: math.hypot(x % (2 * size) - size, y % (2 * size) - size) < 0.6 * size,
+    "rings": lambda x, y, size: math.hypot(x - SIDE / 2, y - SIDE / 2) % (2 * size) < size,
+    "stripes": lambda x, y, size: (x + y) % (2 * size) < size,
+}
 
 
-def corners(count, radius, angle, inner=None):
-    """Corners of a regular polygon; with `inner`, every second corner lies on that smaller radius, as in a star."""
-    steps = count * (2 if inner else 1)
-    at = lambda i: inner if inner and i % 2 else radius
-    turns = [angle + 2 * math.pi * i / steps for i in range(steps)]
-    return [(at(i) * math.cos(turn), at(i) * math.sin(turn)) for i, turn in enumerate(turns)]
-
-
-def inside_of(shape, radius, angle):
-    if shape == "circle":
-        return lambda x, y: x * x + y * y < radius * radius
-    points = {
-        "square": lambda: corners(4, radius, angle),
-        "star": lambda: corners(5, radius, angle, inner=0.45 * radius),
-        "triangle": lambda: corners(3, radius, angle),
-    }[shape]()
-    return lambda x, y: polygon(points, x, y)
-
-
-def picture(shape, rng):
-    """One shape on a background: position, size, angle and colours are random."""
-    colour = [rng.randrange(256) for _ in range(3)]
-    background = [(level + 128 + rng.randrange(-40, 40)) % 256 for level in colour]
-    radius = rng.uniform(20, 40)
-    centre = [rng.uniform(radius, SIDE - radius) for _ in range(2)]
-    inside = inside_of(shape, radius, rng.uniform(0, 2 * math.pi))
+def picture(pattern, rng):
+    """Two colours in a pattern; its size and place, the colours and some noise are random."""
+    colours = [[rng.randrange(256) for _ in range(3)]]
+    colours.append([(level + 128 + rng.randrange(-40, 40)) % 256 for level in colours[0]])
+    size = rng.uniform(6, 14)
+    shift = [rng.uniform(-20, 20) for _ in range(2)]
+    inside = PATTERNS[pattern]
     rows = []
     for y in range(SIDE):
         row = bytearray(1)  # the filter of a PNG row: none
         for x in range(SIDE):
-            base = colour if inside(x - centre[0], y - centre[1]) else background
+            colour = colours[inside(x + shift[0], y + shift[1], size)]
             noise = rng.randrange(-16, 17)
-            row += bytes(max(0, min(255, level + noise)) for level in base)
+            row += bytes(max(0, min(255, level + noise)) for level in colour)
         rows.append(bytes(row))
     return b"".join(rows)
 
@@ -71,10 +51,10 @@ def png(rows):
 def main():
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "pictures")
     rng = random.Random(0)
-    for shape in ["circle", "square", "star", "triangle"]:
-        (folder / shape).mkdir(parents=True, exist_ok=True)
+    for pattern in PATTERNS:
+        (folder / pattern).mkdir(parents=True, exist_ok=True)
         for number in range(1, PICTURES + 1):
-            (folder / shape / f"{shape}-{number:02}.png").write_bytes(png(picture(shape, rng)))
+            (folder / pattern / f"{pattern}-{number:02}.png").write_bytes(png(picture(pattern, rng)))
     print(f"{4 * PICTURES} pictures in {folder}/")
 
 
