@@ -5,35 +5,16 @@ mod data_pipeline;
 mod memory;
 mod peak;
 
-pub use data_pipeline::DataBench;
-pub use data_pipeline::LoadSplit;
-pub use data_pipeline::bench_data;
+pub use data_pipeline::{DataBench, LoadSplit, bench_data};
 
-use crate::data;
-use crate::data::DataSet;
-use crate::data::Labels;
-use crate::recipe;
-use crate::recipe::Job;
-use crate::recipe::Plan;
-use crate::recipe::ResolvedPoint;
-use crate::recipe::StageKind;
-use crate::recipe::TrainingPlan;
-use crate::train;
-use crate::train::Bench;
-use crate::train::ChosenDevice;
-use crate::train::DeviceBackend;
-use crate::train::Event;
-use crate::train::Part;
-use crate::train::Stop;
-use crate::train::TrainError;
-use crate::train::Watch;
-use crate::train::Work;
+use crate::data::{self, DataSet, Labels};
+use crate::recipe::{self, Job, Plan, ResolvedPoint, StageKind, TrainingPlan};
+use crate::train::{
+    self, Bench, ChosenDevice, DeviceBackend, Event, Part, Stop, TrainError, Watch, Work,
+};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Updates before the clock counts: caches and allocators settle, kernels are compiled and tuned.
 const WARM_UP: usize = 3;

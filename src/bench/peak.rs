@@ -2,16 +2,9 @@
 
 use crate::ops;
 use crate::recipe::Precision;
-use crate::train::Bench;
-use crate::train::ChosenDevice;
-use crate::train::DeviceBackend;
-use crate::train::TrainError;
-use burn::tensor::Device;
-use burn::tensor::FloatDType;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
-use std::time::Duration;
-use std::time::Instant;
+use crate::train::{Bench, ChosenDevice, DeviceBackend, TrainError};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use std::time::{Duration, Instant};
 
 /// How long the products are repeated; the best counts.
 const TIME: Duration = Duration::from_millis(500);

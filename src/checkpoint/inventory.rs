@@ -3,9 +3,8 @@
 //! A tensor that is missing, has another shape, or that no such network has, is found when a file is opened, before
 //! anything is built: a network is never larger than its file, and no part of one is left aside in silence.
 
-use super::Facts;
-use super::HostTensor;
 use super::facts::Head;
+use super::{Facts, HostTensor};
 use crate::model;
 use std::collections::BTreeMap;
 

@@ -1,23 +1,16 @@
 //! Opening anyone's checkpoint: what it is, is told by its content, never by its name.
 
-use super::CheckpointError;
-use super::Facts;
-use super::HostTensor;
-use super::Meta;
-use super::TensorFile;
 use super::facts::Settings;
-use super::folder;
-use super::huggingface;
 use super::optimizer::OptimizerState;
-use super::pickle;
-use super::pickled;
-use super::timm;
+use super::{
+    CheckpointError, Facts, HostTensor, Meta, TensorFile, folder, huggingface, pickle, pickled,
+    timm,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Whose checkpoint it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,10 +6,7 @@
 
 use super::HostTensor;
 use super::pickle::Value;
-use super::pickled::Weight;
-use super::pickled::take;
-use super::pickled::tensor;
-use super::pickled::transpose;
+use super::pickled::{Weight, take, tensor, transpose};
 use std::collections::BTreeMap;
 
 /// The moments of every trained parameter of a pre-training.

@@ -1,19 +1,11 @@
 //! `mae bench`: images per second of the training step, or of the data pipeline alone.
 
-use super::CliError;
-use super::output;
-use super::recipe_args::RecipeArgs;
-use super::recipe_args::StageArg;
-use super::recipe_args::resolve;
+use super::recipe_args::{RecipeArgs, StageArg, resolve};
 use super::run::stop_on_ctrl_c;
-use crate::bench;
-use crate::bench::DataBench;
-use crate::bench::TrainBench;
-use crate::recipe::Missing;
-use crate::recipe::ResolvedPoint;
-use crate::recipe::StageKind;
-use crate::train::Stop;
-use crate::train::TrainError;
+use super::{CliError, output};
+use crate::bench::{self, DataBench, TrainBench};
+use crate::recipe::{Missing, ResolvedPoint, StageKind};
+use crate::train::{Stop, TrainError};
 use std::fmt::Write as _;
 use std::path::Path;
 

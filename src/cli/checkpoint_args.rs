@@ -1,22 +1,10 @@
 //! What every command that takes a checkpoint shares: anyone's checkpoint, and the plan it is used by.
 
-use super::CliError;
-use super::output;
 use super::recipe_args::resolve;
-use crate::checkpoint;
-use crate::checkpoint::DecoderFacts;
-use crate::checkpoint::Facts;
-use crate::checkpoint::Head;
-use crate::checkpoint::Meta;
-use crate::checkpoint::Opened;
-use crate::data;
-use crate::model;
-use crate::recipe;
-use crate::recipe::DataPlan;
-use crate::recipe::Missing;
-use crate::recipe::Options;
-use crate::recipe::Plan;
-use crate::recipe::ResolvedPoint;
+use super::{CliError, output};
+use crate::checkpoint::{self, DecoderFacts, Facts, Head, Meta, Opened};
+use crate::recipe::{self, DataPlan, Missing, Options, Plan, ResolvedPoint};
+use crate::{data, model};
 use std::fmt::Write as _;
 use std::path::Path;
 

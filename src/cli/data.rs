@@ -3,19 +3,14 @@
 mod check;
 mod pack;
 
-use super::CliError;
-use super::recipe_args;
 use super::run::stop_on_ctrl_c;
+use super::{CliError, recipe_args};
 use crate::data::Labels;
-use crate::recipe::DataPlan;
-use crate::recipe::Format;
-use crate::recipe::Missing;
+use crate::recipe::{DataPlan, Format, Missing};
 use crate::train::Stop;
-use indicatif::ProgressBar;
-use indicatif::ProgressStyle;
+use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Look at a data set, or pack one into shards
 #[derive(clap::Subcommand)]

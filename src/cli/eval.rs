@@ -1,20 +1,12 @@
 //! `mae eval`: a checkpoint on the validation split.
 
-use super::CliError;
-use super::checkpoint_args::Ask;
-use super::checkpoint_args::Ready;
-use super::checkpoint_args::key_of;
-use super::checkpoint_args::ready;
-use super::output;
+use super::checkpoint_args::{Ask, Ready, key_of, ready};
 use super::run::stop_on_ctrl_c;
-use crate::data;
-use crate::data::Labels;
+use super::{CliError, output};
+use crate::data::{self, Labels};
 use crate::recipe::Format;
-use crate::train;
-use crate::train::Evaluated;
-use crate::train::Stop;
-use std::path::Path;
-use std::path::PathBuf;
+use crate::train::{self, Evaluated, Stop};
+use std::path::{Path, PathBuf};
 
 /// Measure a fine-tuned or probed checkpoint: top-1, top-5 and loss on the validation split
 #[derive(clap::Args)]

@@ -22,8 +22,7 @@ mod schema;
 mod verify;
 
 use crate::train::DeviceBackend;
-use clap::Parser;
-use clap::Subcommand;
+use clap::{Parser, Subcommand};
 use error::CliError;
 use std::process::ExitCode;
 

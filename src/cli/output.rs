@@ -2,19 +2,13 @@
 
 use crate::train;
 use std::fmt;
-use std::io;
-use std::io::IsTerminal;
-use std::io::Write;
-use tracing::Event;
-use tracing::Level;
-use tracing::Subscriber;
-use tracing::field::Field;
-use tracing::field::Visit;
+use std::io::{self, IsTerminal, Write};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
 use tracing_log::NormalizeEvent;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::Context;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Writes a result to stdout. Whoever closes the pipe early (`| head`) has what they wanted.

@@ -4,27 +4,14 @@ mod job;
 mod price;
 mod text;
 
-use super::CliError;
-use super::output;
-use super::recipe_args::RecipeArgs;
-use super::recipe_args::resolve;
-use crate::data;
-use crate::data::DataError;
-use crate::data::Labels;
-use crate::recipe::DataFacts;
-use crate::recipe::Job;
-use crate::recipe::Missing;
-use crate::recipe::Plan;
-use crate::recipe::Resolved;
-use crate::recipe::ResolvedPoint;
-use crate::recipe::Source;
-use crate::recipe::StageKind;
-use crate::runs;
-use crate::train;
+use super::recipe_args::{RecipeArgs, resolve};
+use super::{CliError, output};
+use crate::data::{self, DataError, Labels};
+use crate::recipe::{DataFacts, Job, Missing, Plan, Resolved, ResolvedPoint, Source, StageKind};
+use crate::{runs, train};
 use job::PlannedRun;
 use price::Price;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Print the resolved recipe and its jobs: effective batch, lr, steps, parameters, FLOPs, memory, time; trains nothing
 ///

@@ -1,13 +1,9 @@
 //! `mae predict`: class names with probabilities for pictures.
 
-use super::CliError;
-use super::checkpoint_args::Ask;
-use super::checkpoint_args::Ready;
-use super::checkpoint_args::ready;
-use super::output;
+use super::checkpoint_args::{Ask, Ready, ready};
+use super::{CliError, output};
 use crate::data;
-use crate::train;
-use crate::train::Classifier;
+use crate::train::{self, Classifier};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;

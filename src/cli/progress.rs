@@ -1,16 +1,12 @@
 //! Progress on stderr: a bar on a terminal, a log line an epoch where stderr is a file or a pipe.
 
-use crate::recipe::Resolved;
-use crate::recipe::StageKind;
+use crate::recipe::{Resolved, StageKind};
 use crate::runs::EpochRow;
 use crate::train::Event;
-use indicatif::ProgressBar;
-use indicatif::ProgressStyle;
+use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Shows a run's events, from whichever threads they come.
 pub(super) struct Progress {

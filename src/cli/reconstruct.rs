@@ -1,21 +1,12 @@
 //! `mae reconstruct`: pictures, masked and painted anew, side by side.
 
-use super::CliError;
-use super::checkpoint_args::Ask;
-use super::checkpoint_args::Ready;
-use super::checkpoint_args::ready;
-use super::output;
+use super::checkpoint_args::{Ask, Ready, ready};
+use super::{CliError, output};
 use crate::data;
 use crate::figure::Row;
-use crate::runs::RunError;
-use crate::runs::count;
-use crate::train;
-use crate::train::Autoencoder;
-use crate::train::Masking;
-use crate::train::Subject;
-use crate::train::TrainError;
-use std::path::Path;
-use std::path::PathBuf;
+use crate::runs::{RunError, count};
+use crate::train::{self, Autoencoder, Masking, Subject, TrainError};
+use std::path::{Path, PathBuf};
 
 /// Show what a masked autoencoder makes of pictures: original, masked, reconstruction, reconstruction + visible
 ///

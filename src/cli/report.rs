@@ -1,7 +1,6 @@
 //! `mae report`: a run as one HTML file.
 
-use super::CliError;
-use super::output;
+use super::{CliError, output};
 use crate::runs;
 use std::path::PathBuf;
 

@@ -1,23 +1,13 @@
 //! `mae run`: does or resumes every job of a recipe.
 
-use super::CliError;
-use super::output;
 use super::progress::Progress;
-use super::recipe_args::RecipeArgs;
-use super::recipe_args::StageArg;
-use super::recipe_args::resolve;
-use crate::recipe::Missing;
-use crate::recipe::Resolved;
-use crate::recipe::StageKind;
+use super::recipe_args::{RecipeArgs, StageArg, resolve};
+use super::{CliError, output};
+use crate::recipe::{Missing, Resolved, StageKind};
 use crate::runs;
-use crate::train::End;
-use crate::train::Observer;
-use crate::train::RunOptions;
-use crate::train::Runner;
-use crate::train::Stop;
+use crate::train::{End, Observer, RunOptions, Runner, Stop};
 use std::fmt::Write as _;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Run or resume every job of a recipe; finished jobs are skipped

@@ -1,20 +1,10 @@
 //! `mae verify`: reference cases, number by number.
 
-use super::CliError;
-use super::output;
+use super::{CliError, output};
 use crate::model;
-use crate::recipe::DeviceKind;
-use crate::recipe::Precision;
-use crate::recipe::RuntimePlan;
-use crate::recipe::Schedule;
-use crate::recipe::Threads;
-use crate::train;
-use crate::train::DeviceBackend;
-use crate::verify;
-use crate::verify::CaseReport;
-use crate::verify::Measure;
-use crate::verify::Tolerances;
-use crate::verify::VerifyError;
+use crate::recipe::{DeviceKind, Precision, RuntimePlan, Schedule, Threads};
+use crate::train::{self, DeviceBackend};
+use crate::verify::{self, CaseReport, Measure, Tolerances, VerifyError};
 use clap::ValueEnum;
 use std::fmt::Write as _;
 use std::path::PathBuf;

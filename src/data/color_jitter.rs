@@ -34,8 +34,7 @@ fn draw(jitter: f64, rng: &mut impl Rng) -> Drawn {
 
 #[cfg(test)]
 mod tests {
-    use super::color_jitter;
-    use super::draw;
+    use super::{color_jitter, draw};
     use crate::data::rand_augment::Rgb;
     use crate::random::{Key, Purpose, Stage};
     use rand::Rng;

@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 
 use crate::recipe::{DataFacts, DataPlan, Format};
 
-use super::cifar;
 use super::class_names::readable_names;
 use super::decode::{Colour, decode_file};
 use super::digits::{self, Digits};
@@ -21,7 +20,7 @@ use super::picture::{Picture, Pixels};
 use super::resize::bilinear;
 use super::split::Split;
 use super::synthetic::{Part, Synthetic};
-use super::web_dataset;
+use super::{cifar, web_dataset};
 
 /// Whether a stage looks at the classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,9 @@
 //! Image files to pixels, as Pillow's `open().convert("RGB")` or `convert("L")` gives them.
 
-use std::fmt;
-use std::fs;
 use std::io::Cursor;
 use std::panic::catch_unwind;
 use std::path::Path;
+use std::{fmt, fs};
 
 use image::{DynamicImage, ImageReader, Limits};
 

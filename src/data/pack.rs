@@ -17,13 +17,12 @@ use super::dataset::{self, Labels};
 use super::decode::{Colour, Opened};
 use super::error::DataError;
 use super::evaluation::resized;
-use super::jpeg;
 use super::picture::{Picture, Pixels};
 use super::resize::bicubic;
 use super::split::{Split, Stored};
-use super::table;
 use super::web_dataset::{CLASSES, PACK, Packed, Reencoded, ShardCounts};
 use super::workers::{self, Workers};
+use super::{jpeg, table};
 
 /// The table of files that are in no shard, beside the shards.
 const LEFT_OUT: &str = "left_out.csv";

@@ -7,10 +7,7 @@
 mod canvas;
 
 use crate::durable;
-use canvas::Canvas;
-use canvas::LINE;
-use canvas::Weight;
-use canvas::text_width;
+use canvas::{Canvas, LINE, Weight, text_width};
 use std::io;
 use std::path::Path;
 
@@ -161,11 +158,7 @@ fn shortened(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Figure;
-    use super::Row;
-    use super::Tile;
-    use super::shortened;
-    use super::shown;
+    use super::{Figure, Row, Tile, shortened, shown};
 
     fn tile(side: usize, rgb: [u8; 3]) -> Tile {
         Tile { side, rgb: rgb.repeat(side * side) }

@@ -6,15 +6,11 @@ use super::mae::Mae;
 use super::params::apply;
 use super::probe::ProbeHead;
 use super::vit::Vit;
-use crate::random::Key;
-use crate::random::Purpose;
-use crate::random::Stage;
+use crate::random::{Key, Purpose, Stage};
 use burn::module::Module;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
-use rand_distr::Distribution;
-use rand_distr::StandardNormal;
+use rand_distr::{Distribution, StandardNormal};
 
 /// How a parameter starts.
 enum Init {

@@ -2,10 +2,8 @@
 
 use super::Precision;
 use crate::ops;
-use burn::module::Module;
-use burn::module::Param;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
 
 /// `y = x Wᵀ + b`, the weight stored `[out, in]` as PyTorch stores it.
 #[derive(Module, Debug)]

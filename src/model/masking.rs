@@ -58,8 +58,7 @@ impl Masks {
 
 #[cfg(test)]
 mod tests {
-    use super::Masks;
-    use super::len_keep;
+    use super::{Masks, len_keep};
     use proptest::prelude::*;
 
     #[test]

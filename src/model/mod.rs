@@ -23,40 +23,19 @@ mod precision;
 mod probe;
 mod vit;
 
-pub use block::Block;
-pub use block::drop_path_rates;
-pub use init::init_head;
-pub use init::init_mae;
-pub use init::init_probe_head;
-pub use init::init_vit;
-pub use layers::LayerNorm;
-pub use layers::Linear;
+pub use block::{Block, drop_path_rates};
+pub use init::{init_head, init_mae, init_probe_head, init_vit};
+pub use layers::{LayerNorm, Linear};
 pub use mae::Mae;
-pub use masking::Masks;
-pub use masking::len_keep;
-pub use params::NamedParam;
-pub use params::PartialGrads;
-pub use params::apply;
-pub use params::device;
-pub use params::grads;
-pub use params::named;
-pub use params::present;
-pub use params::trainable_names;
-pub use params::update;
-pub use passes::Chain;
-pub use passes::Forward;
-pub use passes::Pass;
-pub use passes::mae_chain;
-pub use passes::vit_chain;
-pub use patches::PatchEmbed;
-pub use patches::patchify;
-pub use patches::unpatchify;
-pub use pos_embed::resize_pos_embed;
-pub use pos_embed::sincos_pos_embed;
+pub use masking::{Masks, len_keep};
+pub use params::{
+    NamedParam, PartialGrads, apply, device, grads, named, present, trainable_names, update,
+};
+pub use passes::{Chain, Forward, Pass, mae_chain, vit_chain};
+pub use patches::{PatchEmbed, patchify, unpatchify};
+pub use pos_embed::{resize_pos_embed, sincos_pos_embed};
 pub use precision::Precision;
-pub use probe::BN_EPS;
-pub use probe::BN_MOMENTUM;
-pub use probe::ProbeHead;
+pub use probe::{BN_EPS, BN_MOMENTUM, ProbeHead};
 pub use vit::Vit;
 
 /// Dimensions of the encoder, plain numbers.

@@ -6,17 +6,12 @@
 //! the same operations run on the same values.
 
 use super::block::Block;
-use super::mae::Mae;
-use super::mae::MaskRows;
-use super::mae::without_class_token;
+use super::mae::{Mae, MaskRows, without_class_token};
 use super::masking::Masks;
-use super::params::PartialGrads;
-use super::params::found_grads;
-use super::vit::Vit;
-use super::vit::branch_factors;
+use super::params::{PartialGrads, found_grads};
+use super::vit::{Vit, branch_factors};
 use burn::module::Module;
-use burn::tensor::Gradients;
-use burn::tensor::Tensor;
+use burn::tensor::{Gradients, Tensor};
 
 /// How a backward pass is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,20 +233,10 @@ fn grad_of(input: &Tensor<3>, found: &mut Gradients) -> Tensor<3> {
 
 #[cfg(test)]
 mod tests {
-    use super::Chain;
-    use super::Pass;
-    use super::mae_chain;
-    use super::vit_chain;
-    use crate::model;
-    use crate::model::DecoderDims;
-    use crate::model::EncoderDims;
-    use crate::model::Mae;
-    use crate::model::Masks;
-    use crate::model::Vit;
+    use super::{Chain, Pass, mae_chain, vit_chain};
+    use crate::model::{self, DecoderDims, EncoderDims, Mae, Masks, Vit};
     use burn::module::Module;
-    use burn::tensor::Device;
-    use burn::tensor::Tensor;
-    use burn::tensor::TensorData;
+    use burn::tensor::{Device, Tensor, TensorData};
 
     const N: usize = 3;
     const CLASSES: usize = 5;

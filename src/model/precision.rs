@@ -6,8 +6,7 @@
 //! cast where they are used, so their gradients, the optimizer and everything that is saved are fp32, too.
 
 use crate::ops;
-use burn::tensor::FloatDType;
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 /// The numbers of products and activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]

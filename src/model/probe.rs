@@ -2,10 +2,8 @@
 
 use super::Precision;
 use super::layers::Linear;
-use burn::module::Module;
-use burn::module::Param;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
 
 /// Epsilon of the probe's `BatchNorm`, as in the official code.
 pub const BN_EPS: f64 = 1e-6;

@@ -2,14 +2,11 @@
 
 use super::EncoderDims;
 use super::block::Block;
-use super::layers::LayerNorm;
-use super::layers::Linear;
+use super::layers::{LayerNorm, Linear};
 use super::params::trainable_names;
 use super::patches::PatchEmbed;
-use burn::module::Module;
-use burn::module::Param;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
 
 /// A ViT with a linear head on the class token or on the mean of the patch tokens.
 ///

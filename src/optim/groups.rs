@@ -56,9 +56,7 @@ pub fn layer_id(name: &str, depth: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::finetune_group;
-    use super::layer_id;
-    use super::pretrain_group;
+    use super::{finetune_group, layer_id, pretrain_group};
 
     #[test]
     fn layers_count_from_the_embedding_to_the_head() {

@@ -11,15 +11,8 @@ mod lars;
 mod optimizer;
 mod schedule;
 
-pub use clip::clip_by_global_norm;
-pub use clip::global_norm;
-pub use groups::Group;
-pub use groups::finetune_group;
-pub use groups::layer_id;
-pub use groups::pretrain_group;
-pub use groups::probe_group;
+pub use clip::{clip_by_global_norm, global_norm};
+pub use groups::{Group, finetune_group, layer_id, pretrain_group, probe_group};
 pub use lars::TRUST_COEFFICIENT;
-pub use optimizer::Optimizer;
-pub use optimizer::Rule;
-pub use optimizer::StateError;
+pub use optimizer::{Optimizer, Rule, StateError};
 pub use schedule::Schedule;

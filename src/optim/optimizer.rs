@@ -2,11 +2,7 @@
 
 use super::groups::Group;
 use super::lars;
-use burn::optim::AdamW;
-use burn::optim::AdamWConfig;
-use burn::optim::AdamWState;
-use burn::optim::AdaptiveMomentumState;
-use burn::optim::Optimizer as _;
+use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::Tensor;
 use std::collections::BTreeMap;
 

@@ -1,13 +1,8 @@
 //! `accuracy.csv`, the table this project exists for: one row per pre-training epoch.
 
-use super::EpochRow;
-use super::EpochsCsv;
-use super::RunError;
+use super::{EpochRow, EpochsCsv, RunError};
 use crate::durable;
-use crate::recipe::Job;
-use crate::recipe::Plan;
-use crate::recipe::Source;
-use crate::recipe::StageKind;
+use crate::recipe::{Job, Plan, Source, StageKind};
 use std::fs;
 use std::path::Path;
 

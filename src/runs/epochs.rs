@@ -1,12 +1,9 @@
 //! `epochs.csv`: a job's table, a row an epoch.
 
-use super::RunError;
-use super::WayOn;
+use super::{RunError, WayOn};
 use crate::durable;
-use serde::Deserialize;
-use serde::Serialize;
-use std::path::Path;
-use std::path::PathBuf;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
 /// What one epoch of a job gave.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,9 +202,7 @@ fn thousandths(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::EpochRow;
-    use super::EpochsCsv;
-    use super::Validation;
+    use super::{EpochRow, EpochsCsv, Validation};
 
     fn row(epoch: usize) -> EpochRow {
         EpochRow {

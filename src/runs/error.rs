@@ -2,8 +2,7 @@
 
 use crate::durable;
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A run folder that cannot be used.
 #[derive(Debug, thiserror::Error)]

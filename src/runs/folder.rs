@@ -1,17 +1,12 @@
 //! A run's place on the disk: locked, marked with its recipe.
 
-use super::Provenance;
-use super::RunError;
-use super::WayOn;
 use super::results::read_provenance;
-use crate::durable;
-use crate::durable::Lock;
-use crate::recipe;
-use crate::recipe::Recipe;
+use super::{Provenance, RunError, WayOn};
+use crate::durable::{self, Lock};
+use crate::recipe::{self, Recipe};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder of one run, held by this process.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! `provenance.json`: what made a run's numbers.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where a run's numbers come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,19 +1,11 @@
 //! A run read back from its folder: what a report and a comparison work with. It may still be going on.
 
-use super::EpochRow;
-use super::EpochsCsv;
-use super::Provenance;
-use super::RunError;
-use super::WayOn;
-use super::accuracy::AccuracyRow;
-use super::accuracy::read_accuracy;
+use super::accuracy::{AccuracyRow, read_accuracy};
 use super::folder::resolved_recipe;
-use crate::recipe::Format;
-use crate::recipe::Recipe;
-use crate::recipe::StageKind;
+use super::{EpochRow, EpochsCsv, Provenance, RunError, WayOn};
+use crate::recipe::{Format, Recipe, StageKind};
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What one run left so far: a whole recipe's, or one point's of a sweep.
 #[derive(Debug, Clone, PartialEq)]

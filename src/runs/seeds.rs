@@ -1,7 +1,6 @@
 //! Runs that differ in nothing but their seed: their mean, their spread, and what counts as a difference.
 
-use crate::recipe;
-use crate::recipe::Recipe;
+use crate::recipe::{self, Recipe};
 
 /// Points of top-1 below which two single runs do not differ: ViT-B's fine-tunings on ImageNet spread by 0.05 to 0.08
 /// between seeds (the official code's four; two standard deviations of a difference of two runs are 2 sqrt(2) times that).
@@ -100,11 +99,7 @@ pub(super) fn is_inside(difference: f64, noise: f64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Identity;
-    use super::Measured;
-    use super::is_inside;
-    use super::noise;
-    use super::over_seeds;
+    use super::{Identity, Measured, is_inside, noise, over_seeds};
 
     fn single(mean: f64) -> Measured {
         Measured { mean, spread: None, runs: 1 }

@@ -5,18 +5,14 @@
 
 mod events;
 
-use super::EpochRow;
-use super::RunError;
+use super::{EpochRow, RunError};
 use crate::durable;
 use crate::recipe::StageKind;
 use events::Event;
-use std::fs;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Begins the name of an event file: TensorBoard looks for it.
 const EVENTS: &str = "events.out.tfevents.";
@@ -163,12 +159,9 @@ fn now() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::EpochSteps;
-    use super::TensorBoard;
-    use super::events;
+    use super::{EpochSteps, TensorBoard, events};
     use crate::recipe::StageKind;
-    use crate::runs::EpochRow;
-    use crate::runs::Validation;
+    use crate::runs::{EpochRow, Validation};
     use std::path::Path;
 
     fn open(job: &Path, place: (usize, usize)) -> TensorBoard {

@@ -1,35 +1,18 @@
 //! A trained classifier, for evaluation and prediction: a fine-tuned one, or a probe on its frozen encoder.
 
-use super::ChosenDevice;
-use super::Evaluated;
-use super::Stop;
-use super::Team;
-use super::TrainError;
-use super::Watch;
 use super::crew::Crew;
-use super::dims;
 use super::evaluate::Evaluation;
-use super::imported;
 use super::linprobe::official_name;
 use super::schedule::on_every_rank;
-use super::self_check;
-use super::self_check::Trial;
+use super::self_check::{self, Trial};
 use super::state::host;
-use crate::checkpoint::Head;
-use crate::checkpoint::Opened;
-use crate::checkpoint::TensorFile;
-use crate::checkpoint::load_frozen;
-use crate::checkpoint::load_module;
+use super::{ChosenDevice, Evaluated, Stop, Team, TrainError, Watch, dims, imported};
+use crate::checkpoint::{Head, Opened, TensorFile, load_frozen, load_module};
 use crate::data::DataSet;
-use crate::model;
-use crate::model::EncoderDims;
-use crate::model::ProbeHead;
-use crate::model::Vit;
+use crate::model::{self, EncoderDims, ProbeHead, Vit};
 use crate::recipe::Plan;
 
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, Tensor, TensorData};
 use std::path::PathBuf;
 
 /// A checkpoint of `finetune` or `linprobe`, ready to answer.

@@ -4,13 +4,10 @@
 //! the memory that the one before it gave back.
 
 use super::TrainError;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 type Task = Box<dyn FnOnce() + Send>;
 type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
@@ -135,11 +132,8 @@ impl Drop for Crew {
 
 #[cfg(test)]
 mod tests {
-    use super::Crew;
-    use super::Parts;
-    use super::TrainError;
-    use std::sync::Mutex;
-    use std::sync::mpsc;
+    use super::{Crew, Parts, TrainError};
+    use std::sync::{Mutex, mpsc};
     use std::time::Duration;
 
     #[test]

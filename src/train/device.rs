@@ -1,17 +1,12 @@
 //! Choosing the device of a run: the CPU, or a GPU that is there and computes right.
 
-use super::Replicas;
-use super::TrainError;
 #[cfg(feature = "cuda")]
 use super::cuda_libraries;
 use super::ranks::Link;
+use super::{Replicas, TrainError};
 use crate::ops;
-use crate::recipe::DeviceKind;
-use crate::recipe::Precision;
-use crate::recipe::RuntimePlan;
-use crate::recipe::Threads;
-use burn::tensor::Device;
-use burn::tensor::FloatDType;
+use crate::recipe::{DeviceKind, Precision, RuntimePlan, Threads};
+use burn::tensor::{Device, FloatDType};
 use std::thread;
 
 /// What a run computes on.

@@ -1,12 +1,7 @@
 //! From a plan's numbers to the network's.
 
-use crate::model;
-use crate::model::DecoderDims;
-use crate::model::EncoderDims;
-use crate::model::Precision;
-use crate::recipe;
-use crate::recipe::ModelPlan;
-use crate::recipe::Plan;
+use crate::model::{self, DecoderDims, EncoderDims, Precision};
+use crate::recipe::{self, ModelPlan, Plan};
 
 /// The encoder's dimensions.
 pub(super) fn encoder(plan: &Plan) -> EncoderDims {

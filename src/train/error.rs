@@ -5,8 +5,7 @@ use crate::data::DataError;
 use crate::recipe::NeverUpdates;
 use crate::runs::RunError;
 use std::any::Any;
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A job that did not end well.
 #[derive(Debug, thiserror::Error)]

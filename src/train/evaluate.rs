@@ -1,23 +1,13 @@
 //! Evaluation: top-1, top-5 and loss of a classifier on the validation split; no sample is dropped.
 
-use super::Stop;
-use super::Team;
-use super::TrainError;
-use super::dims;
-use super::stage::Evaluated;
-use super::stage::Metrics;
-use super::stage::images;
+use super::stage::{Evaluated, Metrics, images};
 use super::state::host;
-use crate::data::DataSet;
-use crate::data::EvalTransform;
-use crate::data::Loader;
-use crate::data::Split;
-use crate::data::TargetsSlice;
+use super::{Stop, Team, TrainError, dims};
+use crate::data::{DataSet, EvalTransform, Loader, Split, TargetsSlice};
 use crate::model::EncoderDims;
 use crate::recipe::Plan;
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use std::sync::Arc;
 
 /// The validation split and what is needed to put it before a model.

@@ -3,8 +3,7 @@
 //! A kernel that was not launched leaves no trace in the numbers until somebody reads exactly its output.
 
 use super::TrainError;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 static FAULT: Mutex<Option<String>> = Mutex::new(None);
 

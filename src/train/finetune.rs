@@ -1,25 +1,13 @@
 //! Fine-tuning: a classifier, the whole encoder trained, from a checkpoint or from nothing.
 
-use super::GradientSum;
-use super::Team;
-use super::TrainError;
 use super::evaluate::Evaluation;
-use super::stage::Evaluated;
-use super::stage::Stage;
-use super::stage::backward_in_shards;
-use super::stage::images;
-use super::targets::soft_cross_entropy;
-use super::targets::soft_targets;
+use super::stage::{Evaluated, Stage, backward_in_shards, images};
+use super::targets::{soft_cross_entropy, soft_targets};
+use super::{GradientSum, Team, TrainError};
 use crate::data::Batch;
-use crate::model;
-use crate::model::EncoderDims;
-use crate::model::Vit;
-use crate::model::drop_path_rates;
-use crate::random::Key;
-use crate::random::Purpose;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use crate::model::{self, EncoderDims, Vit, drop_path_rates};
+use crate::random::{Key, Purpose};
+use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 use std::ops::Range;
 
@@ -92,8 +80,7 @@ fn drop_path_factors(samples: &[u64], rates: &[f64], key: Key) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::drop_path_factors;
-    use crate::random::Key;
-    use crate::random::Stage;
+    use crate::random::{Key, Stage};
 
     #[test]
     fn branches_are_dropped_at_their_rate_and_keep_their_mean() {

@@ -1,18 +1,10 @@
 //! The images of a run whose reconstructions are kept as the pre-training goes on.
 
-use super::JobDir;
-use super::TrainError;
-use super::reconstruct::Autoencoder;
-use super::reconstruct::Masking;
-use super::reconstruct::Subject;
-use super::reconstruct::reconstructions;
-use crate::data;
-use crate::data::DataSet;
-use crate::data::EvalTransform;
-use crate::data::Split;
+use super::reconstruct::{Autoencoder, Masking, Subject, reconstructions};
+use super::{JobDir, TrainError};
+use crate::data::{self, DataSet, EvalTransform, Split};
 use crate::figure::Row;
-use crate::recipe::DataPlan;
-use crate::recipe::Plan;
+use crate::recipe::{DataPlan, Plan};
 use crate::runs::RunError;
 use std::sync::Arc;
 

@@ -3,15 +3,9 @@
 //! The gradients of its micro-batches are added up, and then over the ranks. What the last micro-batch adds is final: where GPUs
 //! are joined directly, it is sent to the others as soon as there is enough for a message, while the GPU computes the rest.
 
-use super::Rank;
-use super::TrainError;
-use super::Watch;
-use super::faults;
-use super::ranks::Message;
-use super::ranks::Sending;
-use crate::model;
-use crate::model::PartialGrads;
-use crate::model::Pass;
+use super::ranks::{Message, Sending};
+use super::{Rank, TrainError, Watch, faults};
+use crate::model::{self, PartialGrads, Pass};
 use burn::tensor::Tensor;
 
 /// Sums of gradients and losses over the micro-batches of an update.
@@ -157,29 +151,14 @@ pub(super) fn add_to(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Replicas;
-    use super::super::Team;
     use super::super::ranks::Link;
     use super::super::ranks::tests::on_threads;
-    use super::super::stage::backward_in_shards;
-    use super::super::stage::images as images_of;
-    use super::Gradient;
-    use super::GradientSum;
-    use super::PartialGrads;
-    use super::Rank;
-    use super::TrainError;
-    use super::Watch;
-    use crate::data::Batch;
-    use crate::data::Images;
-    use crate::data::Targets;
-    use crate::model::EncoderDims;
-    use crate::model::Pass;
-    use crate::model::Precision;
-    use crate::model::Vit;
-    use crate::model::init_vit;
-    use crate::model::vit_chain;
-    use burn::tensor::Device;
-    use burn::tensor::Tensor;
+    use super::super::stage::{backward_in_shards, images as images_of};
+    use super::super::{Replicas, Team};
+    use super::{Gradient, GradientSum, PartialGrads, Rank, TrainError, Watch};
+    use crate::data::{Batch, Images, Targets};
+    use crate::model::{EncoderDims, Pass, Precision, Vit, init_vit, vit_chain};
+    use burn::tensor::{Device, Tensor};
 
     fn tensor(values: [f32; 2]) -> Tensor<1> {
         Tensor::from_data(values, &Device::flex())

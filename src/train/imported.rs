@@ -1,26 +1,13 @@
 //! Starting from, and going on with, other people's checkpoints.
 
-use super::TrainError;
-use super::dims;
-use super::state::Place;
-use super::state::State;
-use crate::checkpoint;
-use crate::checkpoint::Opened;
-use crate::checkpoint::OptimizerState;
-use crate::checkpoint::load_module;
-use crate::model::Mae;
-use crate::model::Vit;
-use crate::optim::Optimizer;
-use crate::optim::StateError;
-use crate::recipe::Job;
-use crate::recipe::ModelPlan;
-use crate::recipe::Plan;
-use crate::recipe::Source;
-use crate::recipe::StageKind;
+use super::state::{Place, State};
+use super::{TrainError, dims};
+use crate::checkpoint::{self, Opened, OptimizerState, load_module};
+use crate::model::{Mae, Vit};
+use crate::optim::{Optimizer, StateError};
+use crate::recipe::{Job, ModelPlan, Plan, Source, StageKind};
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -1,50 +1,22 @@
 //! From a job of the plan to its stage, model, optimizer and data, and into the loop.
 
-use super::ChosenDevice;
-use super::End;
-use super::Hands;
-use super::JobDir;
-use super::Stop;
-use super::TrainError;
-use super::dims;
 use super::evaluate::Evaluation;
 use super::finetune::Finetune;
-use super::fit::FitPlan;
-use super::fit::fit;
-use super::fit::job_path;
-use super::fit::publish;
+use super::fit::{FitPlan, fit, job_path, publish};
 use super::gallery::Gallery;
-use super::imported;
 use super::linprobe::Linprobe;
-use super::loaders;
 use super::pretrain::Pretrain;
-use super::state::State;
-use super::state::tensor_file;
-use crate::checkpoint;
-use crate::checkpoint::Meta;
-use crate::data::DataSet;
-use crate::data::Loader;
-use crate::model;
-use crate::model::Mae;
-use crate::model::NamedParam;
-use crate::model::ProbeHead;
-use crate::model::Vit;
-use crate::optim;
-use crate::optim::Group;
-use crate::optim::Optimizer;
-use crate::optim::Rule;
-use crate::optim::Schedule;
-use crate::recipe::FinetunePlan;
-use crate::recipe::Job;
-use crate::recipe::LinprobePlan;
-use crate::recipe::Plan;
-use crate::recipe::PretrainPlan;
-use crate::recipe::Source;
-use crate::recipe::StageKind;
-use crate::recipe::TrainingPlan;
+use super::state::{State, tensor_file};
+use super::{ChosenDevice, End, Hands, JobDir, Stop, TrainError, dims, imported, loaders};
+use crate::checkpoint::{self, Meta};
+use crate::data::{DataSet, Loader};
+use crate::model::{self, Mae, NamedParam, ProbeHead, Vit};
+use crate::optim::{self, Group, Optimizer, Rule, Schedule};
+use crate::recipe::{
+    FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, StageKind, TrainingPlan,
+};
 use burn::module::Module;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the jobs of a run share. A clone of it goes to each device's thread.

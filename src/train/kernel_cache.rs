@@ -1,8 +1,7 @@
 //! Where a GPU's kernels are kept from one start to the next.
 
-use cubecl::config::CubeClRuntimeConfig;
-use cubecl::config::RuntimeConfig;
 use cubecl::config::cache::CacheConfig;
+use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use std::sync::Once;
 
 /// Keeps compiled and tuned kernels in the user's cache folder, unless a `cubecl.toml` names another one.

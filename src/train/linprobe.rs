@@ -1,29 +1,15 @@
 //! Linear probing: a linear classifier on the features of a frozen encoder.
 
-use super::GradientSum;
-use super::Part;
-use super::Rank;
-use super::Replicas;
-use super::Team;
-use super::TrainError;
 use super::evaluate::Evaluation;
-use super::stage::Evaluated;
-use super::stage::Stage;
-use super::stage::images;
+use super::stage::{Evaluated, Stage, images};
 use super::state::host;
-use super::targets::soft_cross_entropy;
-use super::targets::soft_targets;
+use super::targets::{soft_cross_entropy, soft_targets};
+use super::{GradientSum, Part, Rank, Replicas, Team, TrainError};
 use crate::data::Batch;
-use crate::model;
-use crate::model::EncoderDims;
-use crate::model::NamedParam;
-use crate::model::ProbeHead;
-use crate::model::Vit;
+use crate::model::{self, EncoderDims, NamedParam, ProbeHead, Vit};
 use crate::random::Key;
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, Tensor, TensorData};
 use std::sync::Arc;
 
 /// The stage that asks how good the features are as they stand.

@@ -1,17 +1,9 @@
 //! From a stage of the plan to the loader of its training images.
 
 use super::TrainError;
-use crate::data::BadFiles;
-use crate::data::CropRule;
-use crate::data::DataSet;
-use crate::data::Loader;
-use crate::data::Mixup;
-use crate::data::TrainTransform;
-use crate::random::Key;
-use crate::random::Stage;
-use crate::recipe::FinetunePlan;
-use crate::recipe::Plan;
-use crate::recipe::StageKind;
+use crate::data::{BadFiles, CropRule, DataSet, Loader, Mixup, TrainTransform};
+use crate::random::{Key, Stage};
+use crate::recipe::{FinetunePlan, Plan, StageKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 

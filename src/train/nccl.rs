@@ -2,11 +2,8 @@
 
 use super::TrainError;
 use super::state::host;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::distributed::CollectiveTensor;
-use burn::tensor::distributed::ReduceOperation;
-use burn::tensor::distributed::all_reduce;
+use burn::tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
+use burn::tensor::{Device, Tensor};
 
 /// Tensors in one piece, with the lengths to take them apart again. It takes their memory once more.
 pub(super) struct Joined {

@@ -1,22 +1,12 @@
 //! Pre-training: a masked autoencoder learns to fill in what it does not see.
 
-use super::GradientSum;
-use super::JobDir;
-use super::Team;
-use super::TrainError;
 use super::gallery::Gallery;
 use super::reconstruct::Autoencoder;
-use super::stage::Evaluated;
-use super::stage::Stage;
-use super::stage::backward_in_shards;
-use super::stage::images;
+use super::stage::{Evaluated, Stage, backward_in_shards, images};
+use super::{GradientSum, JobDir, Team, TrainError};
 use crate::data::Batch;
-use crate::model;
-use crate::model::EncoderDims;
-use crate::model::Mae;
-use crate::model::Masks;
-use crate::random::Key;
-use crate::random::Purpose;
+use crate::model::{self, EncoderDims, Mae, Masks};
+use crate::random::{Key, Purpose};
 use burn::tensor::Device;
 use rand::RngExt;
 use std::ops::Range;

@@ -5,19 +5,11 @@
 //! micro-batches are a multiple of N.) All ranks run the same loop, and meet where they exchange something; rank 0 alone writes
 //! and tells.
 
-use super::Replicas;
-use super::TrainError;
-use super::Watch;
 use super::state::host;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use super::{Replicas, TrainError, Watch};
+use burn::tensor::{Device, Tensor, TensorData};
 use std::any::Any;
-use std::sync::Arc;
-use std::sync::Condvar;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What computes a rank's part of a job.
 pub struct Team {
@@ -251,11 +243,8 @@ impl Drop for Rank {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::Link;
-    use super::Rank;
-    use super::TrainError;
-    use burn::tensor::Device;
-    use burn::tensor::Tensor;
+    use super::{Link, Rank, TrainError};
+    use burn::tensor::{Device, Tensor};
     use std::thread;
 
     /// Does `work` on every rank of a group.

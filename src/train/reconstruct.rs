@@ -1,29 +1,15 @@
 //! What a masked autoencoder makes of pictures, side by side: the paper's Fig. 2 to 4.
 
-use super::ChosenDevice;
-use super::TrainError;
-use super::dims;
-use super::imported;
 use super::pretrain::mask_noise;
-use super::self_check;
-use super::self_check::Trial;
+use super::self_check::{self, Trial};
 use super::state::host;
-use crate::checkpoint::Opened;
-use crate::checkpoint::load_module;
-use crate::figure::Figure;
-use crate::figure::Row;
-use crate::figure::Tile;
-use crate::model;
-use crate::model::EncoderDims;
-use crate::model::Mae;
-use crate::model::Masks;
-use crate::random::Key;
-use crate::random::Stage;
-use crate::recipe::DataPlan;
-use crate::recipe::Plan;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use super::{ChosenDevice, TrainError, dims, imported};
+use crate::checkpoint::{Opened, load_module};
+use crate::figure::{Figure, Row, Tile};
+use crate::model::{self, EncoderDims, Mae, Masks};
+use crate::random::{Key, Stage};
+use crate::recipe::{DataPlan, Plan};
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// The level that stands for what is hidden, as in the paper.
 const HIDDEN: u8 = 128;
@@ -172,16 +158,9 @@ pub fn reconstructions(groups: Vec<Vec<Row>>, norm_pix_loss: bool) -> Figure {
 
 #[cfg(test)]
 mod tests {
-    use super::Autoencoder;
-    use super::HIDDEN;
-    use super::Masking;
-    use super::Subject;
+    use super::{Autoencoder, HIDDEN, Masking, Subject};
     use crate::figure::Tile;
-    use crate::model;
-    use crate::model::DecoderDims;
-    use crate::model::EncoderDims;
-    use crate::model::Mae;
-    use crate::model::Precision;
+    use crate::model::{self, DecoderDims, EncoderDims, Mae, Precision};
     use crate::recipe::DataPlan;
     use burn::tensor::Device;
 

@@ -6,9 +6,7 @@
 
 use super::TrainError;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 /// Images in a shard on the CPU. Part of a run's arithmetic: another size rounds differently.

@@ -2,12 +2,8 @@
 
 use super::TrainError;
 use super::stage::Evaluated;
-use super::state::Place;
-use super::state::Sums;
-use super::state::host;
-use crate::runs::EpochRow;
-use crate::runs::EpochsCsv;
-use crate::runs::Validation;
+use super::state::{Place, Sums, host};
+use crate::runs::{EpochRow, EpochsCsv, Validation};
 use burn::tensor::Tensor;
 
 /// Losses and norms that are still on the device, and the rates they were made with.

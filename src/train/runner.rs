@@ -1,44 +1,21 @@
 //! The runner: does the jobs of a resolved recipe, skips what is done, resumes what is not, keeps the tables.
 
-use super::ChosenDevice;
-use super::End;
-use super::Event;
-use super::Observer;
-use super::Stop;
-use super::TrainError;
-use super::Watch;
 use super::crew::Crew;
-use super::device;
-use super::evaluate;
-use super::faults;
 use super::fit::job_path;
-use super::imported;
-use super::jobs::Work;
-use super::jobs::source_file;
+use super::jobs::{Work, source_file};
 use super::same_jobs::SameJob;
-use super::schedule;
-use super::schedule::HandsMaker;
-use super::schedule::is_done;
-use super::self_check;
+use super::schedule::{self, HandsMaker, is_done};
 use super::tables::Tables;
-use crate::data;
-use crate::data::DataSet;
-use crate::data::Labels;
-use crate::recipe;
-use crate::recipe::Job;
-use crate::recipe::Plan;
-use crate::recipe::Resolved;
-use crate::recipe::ResolvedPoint;
-use crate::recipe::StageKind;
-use crate::runs;
-use crate::runs::Provenance;
-use crate::runs::RunFolder;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
+use super::{
+    ChosenDevice, End, Event, Observer, Stop, TrainError, Watch, device, evaluate, faults,
+    imported, self_check,
+};
+use crate::data::{self, DataSet, Labels};
+use crate::recipe::{self, Job, Plan, Resolved, ResolvedPoint, StageKind};
+use crate::runs::{self, Provenance, RunFolder};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Fewer images than this are read before anybody wonders what goes on.
 const WORTH_A_WORD: usize = 5_000;

@@ -3,23 +3,14 @@
 //! Points that differ in how they fine-tune share a pre-training; those that differ in how they pre-train share what does not
 //! start from it.
 
-use super::Event;
-use super::TrainError;
 use super::fit::job_path;
-use super::runner::Failed;
-use super::runner::Runner;
-use crate::checkpoint;
+use super::runner::{Failed, Runner};
+use super::{Event, TrainError};
 use crate::data::DataSet;
-use crate::durable;
-use crate::recipe::Job;
-use crate::recipe::Plan;
-use crate::recipe::Resolved;
-use crate::recipe::ResolvedPoint;
-use crate::recipe::StageKind;
-use crate::runs;
-use crate::runs::RunError;
-use std::path::Path;
-use std::path::PathBuf;
+use crate::recipe::{Job, Plan, Resolved, ResolvedPoint, StageKind};
+use crate::runs::{self, RunError};
+use crate::{checkpoint, durable};
+use std::path::{Path, PathBuf};
 
 /// A job that an earlier point has done.
 pub(super) struct SameJob {

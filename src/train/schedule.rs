@@ -1,25 +1,14 @@
 //! Which devices do which jobs: all of them one job, or each one its own.
 
-use super::ChosenDevice;
-use super::End;
-use super::Event;
-use super::Hands;
-use super::Observer;
-use super::Rank;
-use super::Replicas;
-use super::RowWritten;
-use super::Team;
-use super::TrainError;
-use super::Watch;
-use super::Work;
-use super::crew::Crew;
-use super::crew::Parts;
+use super::crew::{Crew, Parts};
 use super::fit::finish;
+use super::{
+    ChosenDevice, End, Event, Hands, Observer, Rank, Replicas, RowWritten, Team, TrainError, Watch,
+    Work,
+};
 use crate::recipe::Job;
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Makes what each thread's loop works with.
 #[derive(Clone)]

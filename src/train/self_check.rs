@@ -5,26 +5,15 @@
 //! batches, so the products that are tried, and on a GPU tuned, are those of the run; the CPU gets two images, which the
 //! batch repeats: means over both are the same.
 
-use super::ChosenDevice;
-use super::TrainError;
-use super::crew::Crew;
-use super::crew::Parts;
+use super::crew::{Crew, Parts};
 use super::device::Backend;
-use super::dims;
-use super::targets::soft_cross_entropy;
-use super::targets::soft_targets;
+use super::targets::{soft_cross_entropy, soft_targets};
+use super::{ChosenDevice, TrainError, dims};
 use crate::data::TargetsSlice;
-use crate::model;
-use crate::model::EncoderDims;
-use crate::model::Mae;
-use crate::model::Masks;
-use crate::model::Vit;
-use crate::recipe::Plan;
-use crate::recipe::Precision;
+use crate::model::{self, EncoderDims, Mae, Masks, Vit};
+use crate::recipe::{Plan, Precision};
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// Largest difference, as a share of a tensor's largest entry. Wrong products differ by about 1, and bf16's gradients by
 /// 2.9e-2. fp32 that sums the copies of an image one after another rounds them all alike: in a batch of thousands, 1e-3.

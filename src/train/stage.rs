@@ -1,29 +1,12 @@
 //! A stage says how a batch becomes a loss, and a model a metric. The loop is the same for all.
 
-use super::GradientSum;
-use super::JobDir;
-use super::Part;
-use super::Team;
-use super::TrainError;
-use super::Watch;
 use super::gradient::add_to;
-use crate::data::Batch;
-use crate::data::ImagesSlice;
-use crate::data::Scale;
-use crate::model;
-use crate::model::Chain;
-use crate::model::NamedParam;
-use crate::model::PartialGrads;
-use crate::model::Pass;
+use super::{GradientSum, JobDir, Part, Team, TrainError, Watch};
+use crate::data::{Batch, ImagesSlice, Scale};
+use crate::model::{self, Chain, NamedParam, PartialGrads, Pass};
 use crate::random::Key;
 use burn::module::Module;
-use burn::tensor::DType;
-use burn::tensor::Device;
-use burn::tensor::FloatDType;
-use burn::tensor::Int;
-use burn::tensor::IntDType;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{DType, Device, FloatDType, Int, IntDType, Tensor, TensorData};
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -1,21 +1,13 @@
 //! The state of a job: model, optimizer, place in the epoch. What `resume.safetensors` holds.
 
-use super::TrainError;
-use super::faults;
-use crate::checkpoint::CheckpointError;
-use crate::checkpoint::HostTensor;
-use crate::checkpoint::TensorFile;
-use crate::checkpoint::load_module;
-use crate::model;
-use crate::model::NamedParam;
+use super::{TrainError, faults};
+use crate::checkpoint::{CheckpointError, HostTensor, TensorFile, load_module};
+use crate::model::{self, NamedParam};
 use crate::optim::Optimizer;
-use crate::runs::RunError;
-use crate::runs::WayOn;
+use crate::runs::{RunError, WayOn};
 use burn::module::Module;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
-use serde::Deserialize;
-use serde::Serialize;
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -149,8 +141,7 @@ mod tests {
     use super::host_finite;
     use crate::model::NamedParam;
     use crate::train::TrainError;
-    use burn::tensor::Device;
-    use burn::tensor::Tensor;
+    use burn::tensor::{Device, Tensor};
 
     #[test]
     fn weights_that_are_not_finite_are_never_written() {

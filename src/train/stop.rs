@@ -1,8 +1,7 @@
 //! The user's wish to stop: set by Ctrl-C, asked between steps.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A flag shared by whoever may ask a run to stop and the loops that obey.
 #[derive(Debug, Clone, Default)]

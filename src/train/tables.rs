@@ -1,13 +1,9 @@
 //! The accuracy tables of a run and of its sweep, which every epoch brings up to date.
 
-use crate::recipe::Plan;
-use crate::recipe::Resolved;
-use crate::runs;
-use crate::runs::RunError;
+use crate::recipe::{Plan, Resolved};
+use crate::runs::{self, RunError};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A run's tables, and a sweep's combined one.
 pub(super) struct Tables {

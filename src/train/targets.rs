@@ -1,8 +1,7 @@
 //! What a classifier is asked for, and the loss against it.
 
 use crate::data::TargetsSlice;
-use burn::tensor::Tensor;
-use burn::tensor::activation;
+use burn::tensor::{Tensor, activation};
 
 /// Gives target probabilities, `[N, C]`: mixed ones as they are, labels smoothed (`smoothing` spread over all classes).
 pub fn soft_targets(targets: TargetsSlice<'_>, classes: usize, smoothing: f64) -> Vec<f32> {

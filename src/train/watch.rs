@@ -2,10 +2,8 @@
 
 use burn::tensor::Device;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// A part of a training step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

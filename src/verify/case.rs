@@ -1,15 +1,12 @@
 //! Reading a case. Whatever it lacks is an error that names it.
 
-use safetensors::Dtype;
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Deref;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) const DESCRIPTION: &str = "case.json";
 

@@ -1,24 +1,13 @@
 //! Kinds `checkpoint_mae` and `checkpoint_vit`: other people's files, read, loaded, and run.
 
-use super::case::Case;
-use super::case::VerifyError;
-use super::forward;
-use super::networks;
-use super::networks::vector;
+use super::case::{Case, VerifyError};
+use super::networks::{self, vector};
 use super::report::Comparison;
 use super::tolerances::Tolerances;
-use super::updates;
-use crate::checkpoint;
-use crate::checkpoint::CheckpointError;
-use crate::checkpoint::Head;
-use crate::checkpoint::Opened;
-use crate::model;
-use crate::model::EncoderDims;
-use crate::model::Mae;
-use crate::model::Precision;
-use crate::model::Vit;
-use crate::optim;
-use crate::train;
+use super::{forward, updates};
+use crate::checkpoint::{self, CheckpointError, Head, Opened};
+use crate::model::{self, EncoderDims, Mae, Precision, Vit};
+use crate::{optim, train};
 use burn::module::Module;
 use burn::tensor::Device;
 

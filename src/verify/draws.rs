@@ -1,18 +1,10 @@
 //! Kind `distributions`: how our random boxes are spread, against quantiles recorded from as many draws.
 
-use super::case::Case;
-use super::case::Fields;
-use super::case::VerifyError;
+use super::case::{Case, Fields, VerifyError};
 use super::report::Comparison;
-use crate::data::CropBox;
-use crate::data::CropRule;
-use crate::data::erasing_boxes;
-use crate::data::random_resized_crop;
-use crate::random::Key;
-use crate::random::Purpose;
-use crate::random::Stage;
-use crate::recipe::EraseMode;
-use crate::recipe::ErasingPlan;
+use crate::data::{CropBox, CropRule, erasing_boxes, random_resized_crop};
+use crate::random::{Key, Purpose, Stage};
+use crate::recipe::{EraseMode, ErasingPlan};
 
 const KEY: Key = Key { seed: 0, stage: Stage::Pretrain, epoch: 1 };
 

@@ -1,18 +1,12 @@
 //! Kind `mae_forward`: masks, latent, prediction, loss, targets, and the gradient of every parameter.
 
-use super::case::Case;
-use super::case::VerifyError;
-use super::networks;
-use super::networks::vector;
+use super::case::{Case, VerifyError};
+use super::networks::{self, vector};
 use super::report::Comparison;
 use super::tolerances::Tolerances;
-use crate::model;
-use crate::model::EncoderDims;
-use crate::model::Mae;
-use crate::model::Masks;
+use crate::model::{self, EncoderDims, Mae, Masks};
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 pub(super) fn run(
     case: &Case,

@@ -1,15 +1,8 @@
 //! Kinds `mixup` (given lambdas and boxes) and `metrics` (top-1, top-5, cross-entropy).
 
-use super::case::Case;
-use super::case::Fields;
-use super::case::VerifyError;
+use super::case::{Case, Fields, VerifyError};
 use super::report::Comparison;
-use crate::data::Batch;
-use crate::data::CropBox;
-use crate::data::Images;
-use crate::data::Mix;
-use crate::data::Targets;
-use crate::data::mix;
+use crate::data::{Batch, CropBox, Images, Mix, Targets, mix};
 use crate::train;
 
 /// Values a rounding of float32 apart; pixels and probabilities are about 1.

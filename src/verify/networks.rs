@@ -1,17 +1,11 @@
 //! The networks of a case: dimensions from `case.json`, weights from its tensors.
 
-use super::case::Case;
-use super::case::VerifyError;
+use super::case::{Case, VerifyError};
 use super::report::Comparison;
 use super::tolerances::Tolerances;
-use crate::model;
-use crate::model::DecoderDims;
-use crate::model::EncoderDims;
-use crate::model::Precision;
+use crate::model::{self, DecoderDims, EncoderDims, Precision};
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// The encoder's dimensions; the channels are those of the images.
 pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, VerifyError> {

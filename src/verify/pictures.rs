@@ -1,24 +1,12 @@
 //! Kinds `transforms` (evaluation, crops at given boxes, flips) and `decode` (files to RGB), in levels of 0..255.
 
-use super::case::Case;
-use super::case::Fields;
-use super::case::VerifyError;
+use super::case::{Case, Fields, VerifyError};
 use super::report::Comparison;
-use crate::data::Augmentation;
-use crate::data::CropBox;
-use crate::data::CropRule;
-use crate::data::Cut;
-use crate::data::EvalTransform;
-use crate::data::Interpolation;
-use crate::data::Op;
-use crate::data::Picture;
-use crate::data::Pixels;
-use crate::data::Rgb;
-use crate::data::TrainTransform;
-use crate::data::read_picture;
-use crate::recipe::AugmentPlan;
-use crate::recipe::CropMode;
-use crate::recipe::DataPlan;
+use crate::data::{
+    Augmentation, CropBox, CropRule, Cut, EvalTransform, Interpolation, Op, Picture, Pixels, Rgb,
+    TrainTransform, read_picture,
+};
+use crate::recipe::{AugmentPlan, CropMode, DataPlan};
 
 pub(super) fn transforms(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;

@@ -1,27 +1,16 @@
 //! Kind `linprobe_steps`: the linear probe's `BatchNorm`, head, LARS, and its evaluation afterwards.
 
-use super::case::Case;
-use super::case::VerifyError;
-use super::networks;
-use super::networks::scalar;
-use super::networks::vector;
+use super::case::{Case, VerifyError};
+use super::networks::{self, scalar, vector};
 use super::report::Comparison;
 use super::tolerances::Tolerances;
-use super::updates::schedule;
-use super::updates::step;
+use super::updates::{schedule, step};
 use crate::data::TargetsSlice;
-use crate::model;
-use crate::model::Precision;
-use crate::model::ProbeHead;
-use crate::model::Vit;
-use crate::optim;
-use crate::optim::Rule;
-use crate::train;
-use crate::train::official_probe_name;
+use crate::model::{self, Precision, ProbeHead, Vit};
+use crate::optim::{self, Rule};
+use crate::train::{self, official_probe_name};
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, Tensor, TensorData};
 
 pub(super) fn run(
     case: &Case,

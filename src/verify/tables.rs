@@ -1,8 +1,6 @@
 //! Kinds `schedule`, `pos_embed` and `pos_embed_resize`: numbers that come from a few parameters.
 
-use super::case::Case;
-use super::case::Fields;
-use super::case::VerifyError;
+use super::case::{Case, Fields, VerifyError};
 use super::report::Comparison;
 use super::tolerances::Tolerances;
 use crate::model;

@@ -1,27 +1,16 @@
 //! Kinds `pretrain_steps` and `finetune_steps`: rates, losses, gradients, groups, and parameters after updates.
 
-use super::case::Case;
-use super::case::VerifyError;
+use super::case::{Case, VerifyError};
 use super::forward;
-use super::networks;
-use super::networks::scalar;
-use super::networks::vector;
+use super::networks::{self, scalar, vector};
 use super::report::Comparison;
 use super::tolerances::Tolerances;
 use crate::data::TargetsSlice;
-use crate::model;
-use crate::model::Mae;
-use crate::model::Precision;
-use crate::model::Vit;
-use crate::optim;
-use crate::optim::Optimizer;
-use crate::optim::Rule;
-use crate::optim::Schedule;
+use crate::model::{self, Mae, Precision, Vit};
+use crate::optim::{self, Optimizer, Rule, Schedule};
 use crate::train;
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::ops::Range;
 

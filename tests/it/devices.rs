@@ -2,10 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a missing file is a failed test")]
 
-use super::program::Bench;
-use super::program::TINY;
-use super::program::losses;
-use super::program::results;
+use super::program::{Bench, TINY, losses, results};
 use std::fs;
 use std::path::Path;
 

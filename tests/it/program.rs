@@ -2,22 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use mae::recipe;
-use mae::recipe::Missing;
-use mae::recipe::Options;
-use mae::train::End;
-use mae::train::Event;
-use mae::train::RunOptions;
-use mae::train::Runner;
-use mae::train::Stop;
+use mae::recipe::{self, Missing, Options};
+use mae::train::{End, Event, RunOptions, Runner, Stop};
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 /// Two checkpoints, each fine-tuned and probed, beside a start from nothing.

@@ -1,12 +1,9 @@
 //! A run that was stopped, by Ctrl-C or by a kill, ends with the bytes of one that was not.
 
-use super::program::Bench;
-use super::program::TINY;
-use super::program::results;
+use super::program::{Bench, TINY, results};
 use mae::train::End;
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[test]
 fn stopped_at_any_step_and_resumed_it_equals_an_uninterrupted_run() {

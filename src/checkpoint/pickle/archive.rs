@@ -5,11 +5,7 @@
 //! size, which a hostile file can make almost as large as itself.
 
 use super::budget::Budget;
-use super::source::Range;
-use super::source::Reader;
-use super::source::Source;
-use super::source::cut_short;
-use super::source::shown;
+use super::source::{Range, Reader, Source, cut_short, shown};
 use std::collections::BTreeMap;
 
 const END: &[u8] = b"PK\x05\x06";

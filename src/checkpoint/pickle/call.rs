@@ -3,17 +3,11 @@
 //! A class or function is a name here. Nothing is looked up, imported or run.
 
 use super::dtype::Dtype;
-use super::graph::Bytes;
-use super::graph::Graph;
-use super::graph::Item;
-use super::graph::Node;
-use super::graph::Storage;
-use super::machine::Machine;
-use super::machine::object;
+use super::graph::{Bytes, Graph, Item, Node, Storage};
+use super::machine::{Machine, object};
 use super::numpy;
 use super::source::Range;
-use super::view::Data;
-use super::view::View;
+use super::view::{Data, View};
 
 /// Parts a path may have and still be a text.
 const PARTS: usize = 64;

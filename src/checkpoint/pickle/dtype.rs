@@ -1,7 +1,6 @@
 //! Element types: how PyTorch and NumPy call them, and what their bytes mean.
 
-use burn::tensor::bf16;
-use burn::tensor::f16;
+use burn::tensor::{bf16, f16};
 
 /// What becomes of a type's values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -126,8 +125,7 @@ fn bits(bytes: &[u8], big_endian: bool) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Dtype;
-    use super::UNKNOWN;
+    use super::{Dtype, UNKNOWN};
 
     #[test]
     fn integers_keep_their_sign_and_either_byte_order_is_read() {

@@ -1,15 +1,9 @@
 //! PyTorch's format before version 1.6: five pickles one after the other, then the storages.
 
 use super::budget::Budget;
-use super::graph::Graph;
-use super::graph::Item;
-use super::graph::Node;
+use super::graph::{Graph, Item, Node};
 use super::machine;
-use super::source::Range;
-use super::source::Reader;
-use super::source::Source;
-use super::source::cut_short;
-use super::source::shown;
+use super::source::{Range, Reader, Source, cut_short, shown};
 use super::storages::Storages;
 use std::collections::BTreeMap;
 

@@ -1,11 +1,7 @@
 //! The file on the disk. All that is big in it stays there, as a range, until its tensor is decoded.
 
 use std::fs::File;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Seek;
-use std::io::SeekFrom;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Text up to here is kept while the pickle is read; longer text is an array's content, as protocol 2 writes it.

@@ -1,11 +1,8 @@
 //! Where the storages of tensors are in the file.
 
 use super::archive::Archive;
-use super::graph::Graph;
-use super::graph::Item;
-use super::source::Range;
-use super::source::Source;
-use super::source::shown;
+use super::graph::{Graph, Item};
+use super::source::{Range, Source, shown};
 use std::collections::BTreeMap;
 
 pub(super) enum Storages {

@@ -1,17 +1,11 @@
 //! From the graph to the tree. What is shared is written out again each time, as long as the budget lasts.
 
-use super::HostTensor;
-use super::Value;
 use super::budget::Budget;
-use super::graph::Graph;
-use super::graph::Item;
-use super::graph::Node;
-use super::graph::Object;
-use super::source::Range;
-use super::source::Source;
+use super::graph::{Graph, Item, Node, Object};
+use super::source::{Range, Source};
 use super::storages::Storages;
-use super::view::Data;
-use super::view::View;
+use super::view::{Data, View};
+use super::{HostTensor, Value};
 
 /// Containers within containers. Real files have about ten; what is deeper would be dropped, compared and printed by
 /// recursion, too.

@@ -2,11 +2,8 @@
 
 use super::budget::Budget;
 use super::dtype::Dtype;
-use super::graph::Bytes;
-use super::graph::Storage;
-use super::source::Range;
-use super::source::Source;
-use super::source::cut_short;
+use super::graph::{Bytes, Storage};
+use super::source::{Range, Source, cut_short};
 use super::window::Window;
 
 /// Where the elements are.

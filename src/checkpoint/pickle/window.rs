@@ -2,8 +2,7 @@
 
 use super::budget::Budget;
 use super::graph::Bytes;
-use super::source::Source;
-use super::source::cut_short;
+use super::source::{Source, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 

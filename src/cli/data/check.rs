@@ -1,12 +1,8 @@
 //! `mae data check`: what is wrong with a data set, and the numbers that a recipe wants.
 
-use super::Pass;
-use super::Source;
-use crate::cli::CliError;
-use crate::cli::output;
-use crate::data;
-use crate::data::Checked;
-use crate::data::CheckedSplit;
+use super::{Pass, Source};
+use crate::cli::{CliError, output};
+use crate::data::{self, Checked, CheckedSplit};
 use crate::runs::count;
 use std::fmt::Write as _;
 use std::path::PathBuf;

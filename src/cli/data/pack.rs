@@ -1,13 +1,8 @@
 //! `mae data pack`: a data set as `WebDataset` shards.
 
-use super::Pass;
-use super::Source;
-use crate::cli::CliError;
-use crate::cli::output;
-use crate::data;
-use crate::data::PackOptions;
-use crate::data::Packing;
-use crate::data::Reencoded;
+use super::{Pass, Source};
+use crate::cli::{CliError, output};
+use crate::data::{self, PackOptions, Packing, Reencoded};
 use crate::runs::count;
 use std::fmt::Write as _;
 use std::path::PathBuf;

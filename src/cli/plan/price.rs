@@ -4,15 +4,8 @@ use crate::bench;
 use crate::cli::CliError;
 use crate::cli::bench::Scratch;
 use crate::cli::run::stop_on_ctrl_c;
-use crate::recipe::Cost;
-use crate::recipe::DeviceKind;
-use crate::recipe::Format;
-use crate::recipe::Plan;
-use crate::recipe::Precision;
-use crate::recipe::ResolvedPoint;
-use crate::recipe::StageKind;
-use crate::train;
-use crate::train::Stop;
+use crate::recipe::{Cost, DeviceKind, Format, Plan, Precision, ResolvedPoint, StageKind};
+use crate::train::{self, Stop};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 

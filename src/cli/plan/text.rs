@@ -1,14 +1,8 @@
 //! A plan for people: the recipe as TOML, the jobs as comments below it.
 
-use super::job::PlannedJob;
-use super::job::PlannedRun;
-use super::job::State;
-use super::job::apart;
-use super::job::sum;
+use super::job::{PlannedJob, PlannedRun, State, apart, sum};
 use super::price::Price;
-use crate::recipe;
-use crate::recipe::Plan;
-use crate::recipe::Resolved;
+use crate::recipe::{self, Plan, Resolved};
 use crate::runs::count;
 use std::fmt::Write as _;
 use std::path::Path;

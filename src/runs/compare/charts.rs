@@ -1,16 +1,11 @@
 //! The charts of a workbook, drawn by the spreadsheet from its own cells.
 
-use super::Comparison;
 use super::curve::Curve;
 use super::sheet::Sheet;
-use super::text;
-use rust_xlsxwriter::Chart;
-use rust_xlsxwriter::ChartLegendPosition;
-use rust_xlsxwriter::ChartMarker;
-use rust_xlsxwriter::ChartMarkerType;
-use rust_xlsxwriter::ChartType;
-use rust_xlsxwriter::Worksheet;
-use rust_xlsxwriter::XlsxError;
+use super::{Comparison, text};
+use rust_xlsxwriter::{
+    Chart, ChartLegendPosition, ChartMarker, ChartMarkerType, ChartType, Worksheet, XlsxError,
+};
 
 /// Series that Excel takes in one chart.
 const MOST_SERIES: usize = 255;

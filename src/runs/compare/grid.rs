@@ -110,10 +110,7 @@ pub(super) fn wrapped(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Cell;
-    use super::Column;
-    use super::lines;
-    use super::shortened;
+    use super::{Cell, Column, lines, shortened};
 
     #[test]
     fn what_does_not_fit_is_a_table_of_its_own_with_the_leading_column() {

@@ -1,12 +1,8 @@
 //! What belongs together in a comparison: runs over seeds, settings over runs, rows over results.
 
-use super::Key;
-use super::Run;
-use super::Setting;
-use crate::recipe;
-use crate::recipe::Recipe;
-use crate::runs::seeds;
-use crate::runs::seeds::Identity;
+use super::{Key, Run, Setting};
+use crate::recipe::{self, Recipe};
+use crate::runs::seeds::{self, Identity};
 
 /// Gives the runs that differ only in their seed together.
 pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {

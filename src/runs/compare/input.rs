@@ -1,19 +1,13 @@
 //! What the arguments of a comparison name.
 
-use super::CompareError;
-use super::Row;
-use super::Run;
 use super::log::read_log;
 use super::published::published;
 use super::table::read_table;
+use super::{CompareError, Row, Run};
 use crate::recipe;
-use crate::runs::AccuracyRow;
-use crate::runs::Results;
-use crate::runs::RunError;
-use crate::runs::read_results;
+use crate::runs::{AccuracyRow, Results, RunError, read_results};
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const WHAT: &str = "name a run's or a sweep's folder (runs/quickstart), a table (accuracy.csv) or the official code's log.txt, or its folder";
 

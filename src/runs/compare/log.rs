@@ -1,13 +1,9 @@
 //! `log.txt` as the official PyTorch code and its Paddle port write it: one JSON object an epoch, epochs from 0.
 
-use super::CompareError;
-use super::Row;
-use super::Run;
-use super::curve::Curve;
-use super::curve::Point;
+use super::curve::{Curve, Point};
+use super::{CompareError, Row, Run};
 use crate::recipe::StageKind;
-use crate::runs::AccuracyRow;
-use crate::runs::JobCells;
+use crate::runs::{AccuracyRow, JobCells};
 use serde_json::Value;
 
 const HINT: &str = "a log has one JSON object a line, with epoch and test_acc1 or train_loss, as the official code writes it";

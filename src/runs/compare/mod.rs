@@ -22,8 +22,7 @@ pub use error::CompareError;
 
 use super::accuracy::AccuracyRow;
 use crate::recipe::Recipe;
-use crate::runs::seeds;
-use crate::runs::seeds::Measured;
+use crate::runs::seeds::{self, Measured};
 use curve::Curve;
 use std::cmp::Ordering;
 use std::path::Path;

@@ -1,8 +1,7 @@
 //! What a reader must not read into a comparison.
 
-use super::Comparison;
-use super::Metric;
 use super::text::Shown;
+use super::{Comparison, Metric};
 use crate::runs::seeds::SINGLE_RUN_FLOOR;
 
 pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]]) -> Vec<String> {

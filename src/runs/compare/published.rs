@@ -1,11 +1,9 @@
 //! A published table as runs.
 
-use super::CompareError;
-use super::Run;
 use super::table::read_table;
+use super::{CompareError, Run};
 use crate::recipe;
-use crate::runs::published;
-use crate::runs::published_names;
+use crate::runs::{published, published_names};
 
 /// Gives the figures called `name`, a run for each series of them.
 pub(super) fn published(name: &str) -> Result<Vec<Run>, CompareError> {
@@ -26,8 +24,7 @@ pub(super) fn published(name: &str) -> Result<Vec<Run>, CompareError> {
 #[cfg(test)]
 mod tests {
     use super::published;
-    use crate::runs::published as tables;
-    use crate::runs::published_names;
+    use crate::runs::{published as tables, published_names};
 
     const HEADER: &str = "model,variant,value,pretrain_epoch,annealed,finetune_top1,finetune_top5,finetune_best_top1,\
         finetune_best_epoch,linprobe_top1,linprobe_top5,linprobe_best_top1,pretrain_loss,finetune_run,linprobe_run,source";

@@ -1,11 +1,6 @@
 //! The tables of a comparison, for a CSV and for a workbook's sheets.
 
-use super::CompareError;
-use super::Comparison;
-use super::Metric;
-use super::Row;
-use super::Run;
-use super::text;
+use super::{CompareError, Comparison, Metric, Row, Run, text};
 use crate::durable;
 use crate::recipe::NOT_SET;
 use crate::runs::accuracy::COLUMNS;

@@ -1,14 +1,9 @@
 //! A table on the disk, in `accuracy.csv`'s columns, as runs.
 
-use super::CompareError;
-use super::Origin;
-use super::Row;
-use super::Run;
+use super::{CompareError, Origin, Row, Run};
 use crate::recipe;
 use crate::runs::AccuracyRow;
-use crate::runs::accuracy::COLUMNS;
-use crate::runs::accuracy::csv_problem;
-use crate::runs::accuracy::line_of;
+use crate::runs::accuracy::{COLUMNS, csv_problem, line_of};
 
 /// What a published table has beside them.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];

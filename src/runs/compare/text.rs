@@ -1,16 +1,9 @@
 //! A comparison for a terminal: the runs, the settings that differ, the results, and what may not be read into them.
 
-use super::Comparison;
-use super::Key;
-use super::Metric;
-use super::Run;
-use super::grid;
-use super::grid::Cell;
-use super::grid::Column;
-use super::grid::shortened;
+use super::grid::{self, Cell, Column, shortened};
 use super::notes::notes;
-use crate::recipe::ModelSize;
-use crate::recipe::Recipe;
+use super::{Comparison, Key, Metric, Run};
+use crate::recipe::{ModelSize, Recipe};
 
 /// More columns than these are shown as rows.
 const SIDE_BY_SIDE: usize = 4;

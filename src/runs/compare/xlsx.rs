@@ -1,18 +1,11 @@
 //! A comparison as an Excel workbook: numbers as numbers, with native charts.
 
-use super::CompareError;
-use super::Comparison;
-use super::charts;
-use super::curve::Curve;
-use super::curve::Point;
-use super::sheet;
-use super::sheet::Sheet;
+use super::curve::{Curve, Point};
+use super::sheet::{self, Sheet};
+use super::{CompareError, Comparison, charts};
 use crate::durable;
 use crate::recipe::StageKind;
-use rust_xlsxwriter::Format;
-use rust_xlsxwriter::Workbook;
-use rust_xlsxwriter::Worksheet;
-use rust_xlsxwriter::XlsxError;
+use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 use std::path::Path;
 
 /// Characters of a sheet's name that Excel takes.

@@ -2,17 +2,10 @@
 
 use super::Report;
 use super::beside::model;
-use super::groups::by_size;
-use super::groups::short;
-use super::groups::swept;
-use super::text::count;
-use super::text::duration;
-use super::text::escape;
-use super::text::thousands;
-use super::text::utc;
+use super::groups::{by_size, short, swept};
+use super::text::{count, duration, escape, thousands, utc};
 use crate::durable;
-use crate::recipe::Recipe;
-use crate::recipe::StageKind;
+use crate::recipe::{Recipe, StageKind};
 use crate::runs::Results;
 use std::fmt::Write as _;
 

@@ -1,15 +1,8 @@
 //! The accuracy table, as `accuracy.csv` has it.
 
 use super::Report;
-use super::cells::Cell;
-use super::cells::Mark;
-use super::cells::Read;
-use super::cells::boxed;
-use super::cells::explained;
-use super::cells::start_cells;
-use super::groups::by_size;
-use super::groups::short;
-use super::groups::swept;
+use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
+use super::groups::{by_size, short, swept};
 use super::means::means;
 use super::text::escape;
 use crate::runs::AccuracyRow;

@@ -1,9 +1,6 @@
 //! An axis: what it covers, and where it is labelled.
 
-use plotters::coord::ranged1d::KeyPointHint;
-use plotters::coord::ranged1d::NoDefaultFormatting;
-use plotters::coord::ranged1d::Ranged;
-use plotters::coord::ranged1d::ValueFormatter;
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
 
 /// Share of a horizontal axis that a letter of a label takes.

@@ -1,7 +1,6 @@
 //! Published figures that stand beside a run's own in its plots.
 
-use crate::recipe::Format;
-use crate::recipe::Recipe;
+use crate::recipe::{Format, Recipe};
 use crate::runs::published::published;
 use crate::runs::published_names;
 
@@ -103,8 +102,7 @@ fn rows(table: &'static str) -> Vec<PublishedRow> {
 
 #[cfg(test)]
 mod tests {
-    use super::beside;
-    use super::rows;
+    use super::{beside, rows};
     use crate::recipe::Recipe;
     use crate::runs::published_names;
 

@@ -2,9 +2,7 @@
 
 use super::text::escape;
 use crate::runs::AccuracyRow;
-use crate::runs::seeds::Measured;
-use crate::runs::seeds::is_inside;
-use crate::runs::seeds::noise;
+use crate::runs::seeds::{Measured, is_inside, noise};
 use std::fmt::Write as _;
 
 /// What a cell shows, and whether it is among the best of its column.

@@ -3,19 +3,13 @@
 use super::Report;
 use super::axis::Axis;
 use super::groups::by_size;
-use super::plot::Baseline;
-use super::plot::Chart;
-use super::plot::Point;
-use super::plot::SCRATCH;
-use super::plot::Series;
-use super::plot::Shape;
+use super::plot::{Baseline, Chart, Point, SCRATCH, Series, Shape};
 use super::text::escape;
 use super::thin::thin;
 use super::top1::heights;
 use crate::recipe::StageKind;
-use crate::runs::EpochRow;
-use crate::runs::JobResults;
 use crate::runs::seeds::Measured;
+use crate::runs::{EpochRow, JobResults};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

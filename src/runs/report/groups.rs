@@ -1,8 +1,7 @@
 //! What a sweep varies, and its points that differ in nothing but their seed, taken together.
 
 use crate::runs::Results;
-use crate::runs::seeds::Identity;
-use crate::runs::seeds::over_seeds;
+use crate::runs::seeds::{Identity, over_seeds};
 
 /// The points of a sweep with the same values of every swept key but `seed`.
 #[derive(Debug)]

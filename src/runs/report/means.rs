@@ -2,18 +2,11 @@
 
 use super::Report;
 use super::about::jobs;
-use super::cells::Cell;
-use super::cells::Mark;
-use super::cells::Read;
-use super::cells::boxed;
-use super::cells::explained;
-use super::cells::start_cells;
-use super::groups::by_size;
-use super::groups::short;
+use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
+use super::groups::{by_size, short};
 use super::text::escape;
-use crate::runs::AccuracyRow;
-use crate::runs::Results;
 use crate::runs::seeds::Measured;
+use crate::runs::{AccuracyRow, Results};
 use std::fmt::Write as _;
 
 /// One line of the table of means.

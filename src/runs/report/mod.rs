@@ -22,15 +22,12 @@ mod top1;
 
 pub use text::count;
 
-use super::Results;
-use super::RunError;
 use super::accuracy::read_accuracy;
-use super::read_results;
+use super::{Results, RunError, read_results};
 use crate::durable;
 use beside::PublishedRow;
 use groups::Group;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the parts of a page are made from.
 struct Report<'a> {

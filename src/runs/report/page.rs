@@ -1,15 +1,7 @@
 //! The page: its parts in their order, one file that needs nothing else.
 
-use super::Report;
-use super::about;
-use super::accuracy;
-use super::curves;
-use super::pictures;
-use super::plot;
-use super::provenance;
-use super::text::escape;
-use super::text::shell_word;
-use super::top1;
+use super::text::{escape, shell_word};
+use super::{Report, about, accuracy, curves, pictures, plot, provenance, top1};
 use crate::recipe;
 use crate::runs::RunError;
 use std::fmt::Write as _;

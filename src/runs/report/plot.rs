@@ -4,23 +4,12 @@
 use super::axis::Axis;
 use super::text::escape;
 use plotters::backend::SVGBackend;
-use plotters::chart::ChartBuilder;
-use plotters::chart::ChartContext;
+use plotters::chart::{ChartBuilder, ChartContext};
 use plotters::coord::cartesian::Cartesian2d;
 use plotters::drawing::IntoDrawingArea;
-use plotters::element::Circle;
-use plotters::element::Cross;
-use plotters::element::PathElement;
-use plotters::element::Polygon;
-use plotters::element::Text;
-use plotters::style::Color;
-use plotters::style::IntoFont;
-use plotters::style::RGBColor;
-use plotters::style::TRANSPARENT;
-use plotters::style::TextStyle;
-use plotters::style::text_anchor::HPos;
-use plotters::style::text_anchor::Pos;
-use plotters::style::text_anchor::VPos;
+use plotters::element::{Circle, Cross, PathElement, Polygon, Text};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{Color, IntoFont, RGBColor, TRANSPARENT, TextStyle};
 
 use std::fmt::Write as _;
 

@@ -3,8 +3,7 @@
 use super::Report;
 use super::about::point_name;
 use super::cells::boxed;
-use super::text::escape;
-use super::text::utc;
+use super::text::{escape, utc};
 use crate::runs::Provenance;
 use std::fmt::Write as _;
 

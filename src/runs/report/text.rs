@@ -78,11 +78,7 @@ pub(super) fn duration(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::duration;
-    use super::escape;
-    use super::shell_word;
-    use super::thousands;
-    use super::utc;
+    use super::{duration, escape, shell_word, thousands, utc};
 
     #[test]
     fn nothing_from_a_file_is_markup() {

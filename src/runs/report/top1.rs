@@ -2,19 +2,11 @@
 
 use super::Report;
 use super::axis::Axis;
-use super::beside::PublishedRow;
-use super::beside::model;
+use super::beside::{PublishedRow, model};
 use super::cells::Read;
 use super::curves::legend;
-use super::groups::Group;
-use super::groups::by_size;
-use super::groups::short;
-use super::plot::Baseline;
-use super::plot::Chart;
-use super::plot::Point;
-use super::plot::SCRATCH;
-use super::plot::Series;
-use super::plot::Shape;
+use super::groups::{Group, by_size, short};
+use super::plot::{Baseline, Chart, Point, SCRATCH, Series, Shape};
 use super::text::escape;
 use crate::runs::AccuracyRow;
 use crate::runs::seeds::Measured;
