@@ -16,7 +16,7 @@
 //! | [`optim`] | lr schedule, parameter groups, LARS, clipping | nothing |
 //! | [`data`] | formats, decoding, transforms, mixup, loader; batches on the host | `recipe`, `random`, `durable` |
 //! | [`checkpoint`] | save, resume, import | `model`, `durable` |
-//! | [`runs`] | run folder, CSV tables, provenance | `recipe`, `durable` |
+//! | [`results`] | run folder, CSV tables, provenance | `recipe`, `durable` |
 //! | [`train`] | the one loop, the stages, devices and replicas | all above |
 //! | [`verify`] | our own code against the official one's numbers | all above |
 //! | [`mod@bench`] | measurements of the training loop | the same |
@@ -24,7 +24,7 @@
 //!
 //! Arrows point up this table only; a test holds them. A recipe becomes a `Plan` in `recipe::resolve` and nowhere else;
 //! `train` turns the plan's jobs into stages and runs them in its one loop; every number that reaches the disk goes
-//! through `runs` or `checkpoint`, and every write through `durable`. Only `cli` prints, reads arguments or exits.
+//! through `results` or `checkpoint`, and every write through `durable`. Only `cli` prints, reads arguments or exits.
 
 pub mod bench;
 pub mod checkpoint;
@@ -37,6 +37,6 @@ pub mod ops;
 pub mod optim;
 pub mod random;
 pub mod recipe;
-pub mod runs;
+pub mod results;
 pub mod train;
 pub mod verify;

@@ -3,7 +3,7 @@
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::recipe::RecipeErrors;
-use crate::runs::RunError;
+use crate::results::RunError;
 use crate::train::TrainError;
 use crate::verify::VerifyError;
 use std::io;

@@ -8,7 +8,7 @@ use super::recipe_args::{RecipeArgs, resolve};
 use super::{CliError, output};
 use crate::data::{self, DataError, Labels};
 use crate::recipe::{DataFacts, Job, Missing, Plan, Resolved, ResolvedPoint, Source, StageKind};
-use crate::{runs, train};
+use crate::{results, train};
 use job::PlannedRun;
 use price::Price;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let Known { facts, fingerprint, price, .. } = &known[place];
         let folder = args.runs.join(&point.plan.name);
         let (mut errors, seen) = sources(&resolved, index, facts.num_classes);
-        match runs::refuse_other(&folder, &point.recipe) {
+        match results::refuse_other(&folder, &point.recipe) {
             Err(error) => errors.push(error.to_string()),
             Ok(()) => errors.extend(other_data(&folder, fingerprint.as_deref())),
         }
@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 /// What is wrong where the run in `folder` began with other data.
 fn other_data(folder: &Path, fingerprint: Option<&str>) -> Option<String> {
-    runs::refuse_other_data(folder, fingerprint?).err().map(|error| error.to_string())
+    results::refuse_other_data(folder, fingerprint?).err().map(|error| error.to_string())
 }
 
 /// Looks at the files that a point starts from, those that are there and that no earlier point has used alike. Gives what is wrong,

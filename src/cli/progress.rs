@@ -1,7 +1,7 @@
 //! Progress on stderr: a bar on a terminal, a log line an epoch where stderr is a file or a pipe.
 
 use crate::recipe::{Resolved, StageKind};
-use crate::runs::EpochRow;
+use crate::results::EpochRow;
 use crate::train::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;

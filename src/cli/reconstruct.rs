@@ -4,7 +4,7 @@ use super::checkpoint_args::{Ask, Ready, ready};
 use super::{CliError, output};
 use crate::data;
 use crate::figure::Row;
-use crate::runs::{RunError, count};
+use crate::results::{RunError, count};
 use crate::train::{self, Autoencoder, Masking, Subject, TrainError};
 use std::path::{Path, PathBuf};
 

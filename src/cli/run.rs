@@ -4,7 +4,7 @@ use super::progress::Progress;
 use super::recipe_args::{RecipeArgs, StageArg, resolve};
 use super::{CliError, output};
 use crate::recipe::{Missing, Resolved, StageKind};
-use crate::runs;
+use crate::results;
 use crate::train::{End, Observer, RunOptions, Runner, Stop};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
         if !folder.is_dir() {
             continue;
         }
-        match runs::write_report(&folder) {
+        match results::write_report(&folder) {
             Ok(file) if sweep.is_none_or(|sweep| sweep == name) => {
                 tracing::info!("the report is {}", file.display());
             }

@@ -3,7 +3,7 @@
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::recipe::NeverUpdates;
-use crate::runs::RunError;
+use crate::results::RunError;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

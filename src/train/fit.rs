@@ -12,7 +12,7 @@ use crate::model::{self, PartialGrads};
 use crate::optim::{self, Schedule};
 use crate::random::Key;
 use crate::recipe::{StageKind, Steps};
-use crate::runs::{EpochSteps, EpochsCsv, RunError, TensorBoard};
+use crate::results::{EpochSteps, EpochsCsv, RunError, TensorBoard};
 use burn::tensor::Tensor;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use super::{JobDir, TrainError};
 use crate::data::{self, DataSet, EvalTransform, Split};
 use crate::figure::Row;
 use crate::recipe::{DataPlan, Plan};
-use crate::runs::RunError;
+use crate::results::RunError;
 use std::sync::Arc;
 
 /// Images in the picture of an epoch.

@@ -3,7 +3,7 @@
 use super::TrainError;
 use super::stage::Evaluated;
 use super::state::{Place, Sums, host};
-use crate::runs::{EpochRow, EpochsCsv, Validation};
+use crate::results::{EpochRow, EpochsCsv, Validation};
 use burn::tensor::Tensor;
 
 /// Losses and norms that are still on the device, and the rates they were made with.

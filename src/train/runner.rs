@@ -12,7 +12,7 @@ use super::{
 };
 use crate::data::{self, DataSet, Labels};
 use crate::recipe::{self, Job, Plan, Resolved, ResolvedPoint, StageKind};
-use crate::runs::{self, Provenance, RunFolder};
+use crate::results::{self, Provenance, RunFolder};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -101,8 +101,8 @@ impl Runner<'_> {
         let before = if self.options.fresh {
             None
         } else {
-            runs::refuse_other(&path, &point.recipe)?;
-            runs::refuse_other_data(&path, &data.fingerprint)?
+            results::refuse_other(&path, &point.recipe)?;
+            results::refuse_other_data(&path, &data.fingerprint)?
         };
         if before.is_none() {
             // An earlier point on the same data has looked, if it did not fail.

@@ -8,7 +8,7 @@ use super::runner::{Failed, Runner};
 use super::{Event, TrainError};
 use crate::data::DataSet;
 use crate::recipe::{Job, Plan, Resolved, ResolvedPoint, StageKind};
-use crate::runs::{self, RunError};
+use crate::results::{self, RunError};
 use crate::{checkpoint, durable};
 use std::path::{Path, PathBuf};
 
@@ -63,10 +63,10 @@ impl Runner<'_> {
         for other in all.same_job_before(index, job).filter(|other| !refused(other)) {
             let run = self.path(other);
             // Another recipe's run may lie in the point's folder.
-            if runs::refuse_other(&run, &other.recipe).is_err() {
+            if results::refuse_other(&run, &other.recipe).is_err() {
                 continue;
             }
-            let same_data = runs::read_provenance(&run)?
+            let same_data = results::read_provenance(&run)?
                 .is_some_and(|made| made.data_fingerprint == data.fingerprint);
             if same_data && self.is_whole(other, job) {
                 return Ok(Some(job_path(&run, &job.dir)));

@@ -4,7 +4,7 @@ use super::{TrainError, faults};
 use crate::checkpoint::{CheckpointError, HostTensor, TensorFile, load_module};
 use crate::model::{self, NamedParam};
 use crate::optim::Optimizer;
-use crate::runs::{RunError, WayOn};
+use crate::results::{RunError, WayOn};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};

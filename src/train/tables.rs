@@ -1,7 +1,7 @@
 //! The accuracy tables of a run and of its sweep, which every epoch brings up to date.
 
 use crate::recipe::{Plan, Resolved};
-use crate::runs::{self, RunError};
+use crate::results::{self, RunError};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +25,7 @@ impl Tables {
         }
         let _in_turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let own: Vec<String> = plan.swept.iter().map(|(key, _)| key.clone()).collect();
-        runs::write_accuracy(run, &own, &runs::accuracy(plan, run, "")?)?;
+        results::write_accuracy(run, &own, &results::accuracy(plan, run, "")?)?;
         if all.swept.is_empty() {
             return Ok(());
         }
@@ -34,8 +34,8 @@ impl Tables {
         for point in &all.points {
             let name = point.plan.name.strip_prefix(&format!("{}/", all.name));
             let name = name.expect("a point's folder is in its sweep's");
-            rows.extend(runs::accuracy(&point.plan, &sweep.join(name), &format!("{name}/"))?);
+            rows.extend(results::accuracy(&point.plan, &sweep.join(name), &format!("{name}/"))?);
         }
-        runs::write_accuracy(&sweep, &all.swept, &rows)
+        results::write_accuracy(&sweep, &all.swept, &rows)
     }
 }

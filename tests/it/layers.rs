@@ -16,7 +16,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("optim", &[]),
     ("data", &["recipe", "random", "durable"]),
     ("checkpoint", &["model", "durable"]),
-    ("runs", &["recipe", "durable"]),
+    ("results", &["recipe", "durable"]),
     (
         "train",
         &[
@@ -29,7 +29,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "optim",
             "data",
             "checkpoint",
-            "runs",
+            "results",
         ],
     ),
     ("verify", &["random", "recipe", "model", "optim", "data", "checkpoint", "train"]),
@@ -43,7 +43,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "model",
             "data",
             "checkpoint",
-            "runs",
+            "results",
             "train",
             "verify",
             "bench",

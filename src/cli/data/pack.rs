@@ -3,7 +3,7 @@
 use super::{Pass, Source};
 use crate::cli::{CliError, output};
 use crate::data::{self, PackOptions, Packing, Reencoded};
-use crate::runs::count;
+use crate::results::count;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 

@@ -5,7 +5,7 @@ use super::price::Price;
 use crate::checkpoint;
 use crate::cli::CliError;
 use crate::recipe::{Job, Memory, Plan, Resolved, ResolvedPoint, Source, StageKind};
-use crate::runs::{self, EpochsCsv};
+use crate::results::{self, EpochsCsv};
 use crate::train::TrainError;
 use serde::Serialize;
 use std::path::Path;
@@ -81,7 +81,7 @@ impl PlannedRun {
         let planned = |job: Job| {
             // Another recipe's run may lie in a point's folder.
             let own = |other: &&ResolvedPoint| {
-                runs::refuse_other(&folder.join(&other.plan.name), &other.recipe).is_ok()
+                results::refuse_other(&folder.join(&other.plan.name), &other.recipe).is_ok()
             };
             let same = resolved.same_job_before(point, &job).find(own);
             let same = same.map(|other| other.plan.name.as_str());

@@ -3,7 +3,7 @@
 use super::job::{PlannedJob, PlannedRun, State, apart, sum};
 use super::price::Price;
 use crate::recipe::{self, Plan, Resolved};
-use crate::runs::count;
+use crate::results::count;
 use std::fmt::Write as _;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! A job epoch by epoch, whoever wrote it down.
 
 use crate::recipe::StageKind;
-use crate::runs::{EpochRow, JobResults};
+use crate::results::{EpochRow, JobResults};
 
 /// The epochs of one job.
 #[derive(Debug, Clone, PartialEq)]

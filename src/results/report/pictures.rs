@@ -3,7 +3,7 @@
 use super::Report;
 use super::about::point_name;
 use super::text::escape;
-use crate::runs::{Results, RunError};
+use crate::results::{Results, RunError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write as _;

@@ -8,8 +8,8 @@ use super::text::escape;
 use super::thin::thin;
 use super::top1::heights;
 use crate::recipe::StageKind;
-use crate::runs::seeds::Measured;
-use crate::runs::{EpochRow, JobResults};
+use crate::results::seeds::Measured;
+use crate::results::{EpochRow, JobResults};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

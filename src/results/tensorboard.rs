@@ -161,7 +161,7 @@ fn now() -> f64 {
 mod tests {
     use super::{EpochSteps, TensorBoard, events};
     use crate::recipe::StageKind;
-    use crate::runs::{EpochRow, Validation};
+    use crate::results::{EpochRow, Validation};
     use std::path::Path;
 
     fn open(job: &Path, place: (usize, usize)) -> TensorBoard {

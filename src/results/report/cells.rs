@@ -1,8 +1,8 @@
 //! What the tables share: cells, boxes, and what their marks mean.
 
 use super::text::escape;
-use crate::runs::AccuracyRow;
-use crate::runs::seeds::{Measured, is_inside, noise};
+use crate::results::AccuracyRow;
+use crate::results::seeds::{Measured, is_inside, noise};
 use std::fmt::Write as _;
 
 /// What a cell shows, and whether it is among the best of its column.

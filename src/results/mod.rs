@@ -14,8 +14,8 @@ mod error;
 mod folder;
 mod provenance;
 mod published;
+mod read_back;
 mod report;
-mod results;
 mod seeds;
 mod tensorboard;
 
@@ -26,6 +26,6 @@ pub use error::{RunError, WayOn};
 pub use folder::{RunFolder, refuse_other, refuse_other_data};
 pub use provenance::Provenance;
 pub use published::published_names;
+pub use read_back::{JobResults, Results, read_provenance, read_results};
 pub use report::{count, write_report, write_report_to};
-pub use results::{JobResults, Results, read_provenance, read_results};
 pub use tensorboard::{EpochSteps, TensorBoard};

@@ -3,7 +3,7 @@
 use super::table::read_table;
 use super::{CompareError, Run};
 use crate::recipe;
-use crate::runs::{published, published_names};
+use crate::results::{published, published_names};
 
 /// Gives the figures called `name`, a run for each series of them.
 pub(super) fn published(name: &str) -> Result<Vec<Run>, CompareError> {
@@ -24,7 +24,7 @@ pub(super) fn published(name: &str) -> Result<Vec<Run>, CompareError> {
 #[cfg(test)]
 mod tests {
     use super::published;
-    use crate::runs::{published as tables, published_names};
+    use crate::results::{published as tables, published_names};
 
     const HEADER: &str = "model,variant,value,pretrain_epoch,annealed,finetune_top1,finetune_top5,finetune_best_top1,\
         finetune_best_epoch,linprobe_top1,linprobe_top5,linprobe_best_top1,pretrain_loss,finetune_run,linprobe_run,source";

@@ -1,7 +1,7 @@
 //! What a sweep varies, and its points that differ in nothing but their seed, taken together.
 
-use crate::runs::Results;
-use crate::runs::seeds::{Identity, over_seeds};
+use crate::results::Results;
+use crate::results::seeds::{Identity, over_seeds};
 
 /// The points of a sweep with the same values of every swept key but `seed`.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(super) fn by_size(a: &str, b: &str) -> std::cmp::Ordering {
 mod tests {
     use super::groups;
     use crate::recipe::Recipe;
-    use crate::runs::Results;
+    use crate::results::Results;
 
     fn point(mask_ratio: f64, seed: u64) -> Results {
         let recipe: Recipe = toml::from_str(&format!(

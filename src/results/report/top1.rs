@@ -8,8 +8,8 @@ use super::curves::legend;
 use super::groups::{Group, by_size, short};
 use super::plot::{Baseline, Chart, Point, SCRATCH, Series, Shape};
 use super::text::escape;
-use crate::runs::AccuracyRow;
-use crate::runs::seeds::Measured;
+use crate::results::AccuracyRow;
+use crate::results::seeds::Measured;
 use std::fmt::Write as _;
 
 /// A stage that ends in accuracies.

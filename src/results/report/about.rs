@@ -6,7 +6,7 @@ use super::groups::{by_size, short, swept};
 use super::text::{count, duration, escape, thousands, utc};
 use crate::durable;
 use crate::recipe::{Recipe, StageKind};
-use crate::runs::Results;
+use crate::results::Results;
 use std::fmt::Write as _;
 
 /// The head of the page.

@@ -3,7 +3,7 @@
 use super::text::{escape, shell_word};
 use super::{Report, about, accuracy, curves, pictures, plot, provenance, top1};
 use crate::recipe;
-use crate::runs::RunError;
+use crate::results::RunError;
 use std::fmt::Write as _;
 
 const STYLE: &str = include_str!("style.css");

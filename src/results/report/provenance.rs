@@ -4,7 +4,7 @@ use super::Report;
 use super::about::point_name;
 use super::cells::boxed;
 use super::text::{escape, utc};
-use crate::runs::Provenance;
+use crate::results::Provenance;
 use std::fmt::Write as _;
 
 /// What was done to the images; a row only where that is known.

@@ -1,8 +1,8 @@
 //! Published figures that stand beside a run's own in its plots.
 
 use crate::recipe::{Format, Recipe};
-use crate::runs::published::published;
-use crate::runs::published_names;
+use crate::results::published::published;
+use crate::results::published_names;
 
 /// One published result. Accuracies are percent.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,7 +104,7 @@ fn rows(table: &'static str) -> Vec<PublishedRow> {
 mod tests {
     use super::{beside, rows};
     use crate::recipe::Recipe;
-    use crate::runs::published_names;
+    use crate::results::published_names;
 
     fn recipe(format: &str, size: &str) -> Recipe {
         toml::from_str(&format!(

@@ -22,7 +22,7 @@ pub use error::CompareError;
 
 use super::accuracy::AccuracyRow;
 use crate::recipe::Recipe;
-use crate::runs::seeds::{self, Measured};
+use crate::results::seeds::{self, Measured};
 use curve::Curve;
 use std::cmp::Ordering;
 use std::path::Path;
@@ -278,7 +278,7 @@ impl Row {
             "1" => Some(true),
             other => return Err(refuse("annealed", other, "0 or 1")),
         };
-        for (column, text) in crate::runs::accuracy::COLUMNS.into_iter().zip(cells.cells()) {
+        for (column, text) in crate::results::accuracy::COLUMNS.into_iter().zip(cells.cells()) {
             if column.contains("top") {
                 number(column, text, 100.0)?;
             }

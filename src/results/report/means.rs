@@ -5,8 +5,8 @@ use super::about::jobs;
 use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
 use super::groups::{by_size, short};
 use super::text::escape;
-use crate::runs::seeds::Measured;
-use crate::runs::{AccuracyRow, Results};
+use crate::results::seeds::Measured;
+use crate::results::{AccuracyRow, Results};
 use std::fmt::Write as _;
 
 /// One line of the table of means.

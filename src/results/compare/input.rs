@@ -5,7 +5,7 @@ use super::published::published;
 use super::table::read_table;
 use super::{CompareError, Row, Run};
 use crate::recipe;
-use crate::runs::{AccuracyRow, Results, RunError, read_results};
+use crate::results::{AccuracyRow, Results, RunError, read_results};
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 
 use super::{Key, Run, Setting};
 use crate::recipe::{self, Recipe};
-use crate::runs::seeds::{self, Identity};
+use crate::results::seeds::{self, Identity};
 
 /// Gives the runs that differ only in their seed together.
 pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {

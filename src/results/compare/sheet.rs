@@ -3,8 +3,8 @@
 use super::{CompareError, Comparison, Metric, Row, Run, text};
 use crate::durable;
 use crate::recipe::NOT_SET;
-use crate::runs::accuracy::COLUMNS;
-use crate::runs::seeds::Measured;
+use crate::results::accuracy::COLUMNS;
+use crate::results::seeds::Measured;
 use std::path::Path;
 
 /// Columns that never hold a number, whatever their cells look like.

@@ -5,8 +5,8 @@ use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
 use super::groups::{by_size, short, swept};
 use super::means::means;
 use super::text::escape;
-use crate::runs::AccuracyRow;
-use crate::runs::seeds::Measured;
+use crate::results::AccuracyRow;
+use crate::results::seeds::Measured;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 

@@ -1,7 +1,7 @@
 //! Why there is nothing to compare.
 
 use crate::durable;
-use crate::runs::RunError;
+use crate::results::RunError;
 use std::io;
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! A run's place on the disk: locked, marked with its recipe.
 
-use super::results::read_provenance;
+use super::read_back::read_provenance;
 use super::{Provenance, RunError, WayOn};
 use crate::durable::{self, Lock};
 use crate::recipe::{self, Recipe};

@@ -2,7 +2,7 @@
 
 use super::text::Shown;
 use super::{Comparison, Metric};
-use crate::runs::seeds::SINGLE_RUN_FLOOR;
+use crate::results::seeds::SINGLE_RUN_FLOOR;
 
 pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]]) -> Vec<String> {
     let mut notes: Vec<String> = noise(comparison, shown).into_iter().collect();

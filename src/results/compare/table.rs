@@ -2,8 +2,8 @@
 
 use super::{CompareError, Origin, Row, Run};
 use crate::recipe;
-use crate::runs::AccuracyRow;
-use crate::runs::accuracy::{COLUMNS, csv_problem, line_of};
+use crate::results::AccuracyRow;
+use crate::results::accuracy::{COLUMNS, csv_problem, line_of};
 
 /// What a published table has beside them.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
