@@ -4,7 +4,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use mae::model::{DecoderDims, EncoderDims, Mae, Masks, Precision, grads, init_mae};
+use mae::model::{Mae, Masks, grads, init_mae};
+use mae::shape::{DecoderDims, EncoderDims, Precision};
 use mae::train::{Replicas, SHARD_IMAGES};
 
 #[global_allocator]

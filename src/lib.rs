@@ -7,15 +7,16 @@
 //!
 //! | module | holds | may use |
 //! | --- | --- | --- |
+//! | [`shape`] | dimensions, precision, stages, the official code's rules | nothing |
 //! | [`random`] | counter-based random numbers: the key of every draw | nothing |
 //! | [`durable`] | atomic write, fsync, lock | nothing |
 //! | [`figure`] | pictures in rows, with labels, as PNG | `durable` |
-//! | [`recipe`] | schema, layers, validation, sweep grid, the resolved `Plan` | nothing |
+//! | [`recipe`] | schema, layers, validation, sweep grid, the resolved `Plan` | `shape` |
 //! | [`ops`] | operations of our own, with their own backward | nothing |
-//! | [`model`] | patch embedding, blocks, MAE, ViT; built from plain numbers | `random`, `ops` |
-//! | [`optim`] | lr schedule, parameter groups, LARS, clipping | nothing |
-//! | [`data`] | formats, decoding, transforms, mixup, loader; batches on the host | `recipe`, `random`, `durable` |
-//! | [`checkpoint`] | save, resume, import | `model`, `durable` |
+//! | [`model`] | patch embedding, blocks, MAE, ViT; built from plain numbers | `shape`, `random`, `ops` |
+//! | [`optim`] | lr schedule, parameter groups, LARS, clipping | `shape` |
+//! | [`data`] | formats, decoding, transforms, mixup, loader; batches on the host | `shape`, `recipe`, `random`, `durable` |
+//! | [`checkpoint`] | save, resume, import | `shape`, `model`, `durable` |
 //! | [`results`] | run folder, CSV tables, provenance | `recipe`, `durable` |
 //! | [`train`] | the one loop, the stages, devices and replicas | all above |
 //! | [`verify`] | our own code against the official one's numbers | all above |
@@ -38,5 +39,6 @@ pub mod optim;
 pub mod random;
 pub mod recipe;
 pub mod results;
+pub mod shape;
 pub mod train;
 pub mod verify;

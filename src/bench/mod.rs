@@ -8,7 +8,8 @@ mod peak;
 pub use data_pipeline::{DataBench, LoadSplit, bench_data};
 
 use crate::data::{self, DataSet, Labels};
-use crate::recipe::{self, Job, Plan, ResolvedPoint, StageKind, TrainingPlan};
+use crate::recipe::{self, Job, Plan, ResolvedPoint, TrainingPlan};
+use crate::shape::StageKind;
 use crate::train::{
     self, Bench, ChosenDevice, DeviceBackend, Event, Part, Stop, TrainError, Watch, Work,
 };

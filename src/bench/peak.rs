@@ -1,7 +1,7 @@
 //! The peak that a step is held against: a large matrix product on the same device, by the kernel that a step takes.
 
 use crate::ops;
-use crate::recipe::Precision;
+use crate::shape::Precision;
 use crate::train::{Bench, ChosenDevice, DeviceBackend, TrainError};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use std::time::{Duration, Instant};

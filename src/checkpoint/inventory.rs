@@ -5,7 +5,7 @@
 
 use super::facts::Head;
 use super::{Facts, HostTensor};
-use crate::model;
+use crate::shape;
 use std::collections::BTreeMap;
 
 /// Names in a message before it is cut.
@@ -82,7 +82,7 @@ impl Inventory {
             all.blocks("decoder_blocks", decoder.depth, e, decoder.mlp_dim, tensors)?;
             all.norm("decoder_norm", e);
             all.linear("decoder_pred", e, p * p * facts.in_chans);
-            if model::mlp_dim(e, facts.mlp_ratio()) != decoder.mlp_dim {
+            if shape::mlp_dim(e, facts.mlp_ratio()) != decoder.mlp_dim {
                 return Err(
                     "its decoder's MLPs have another mlp_ratio than its encoder's".to_owned()
                 );

@@ -4,7 +4,7 @@ use super::recipe_args::resolve;
 use super::{CliError, output};
 use crate::checkpoint::{self, DecoderFacts, Facts, Head, Meta, Opened};
 use crate::recipe::{self, DataPlan, Missing, Options, Plan, ResolvedPoint};
-use crate::{data, model};
+use crate::{data, shape};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -340,7 +340,7 @@ fn agrees(path: &Path, facts: &Facts, plan: &Plan) -> Result<(), CliError> {
         count("data.in_chans", Some(facts.in_chans), plan.data.in_chans),
         count("data.input_size", facts.input_size, plan.data.input_size),
     ];
-    if model::mlp_dim(model.embed_dim, model.mlp_ratio) != facts.mlp_dim {
+    if shape::mlp_dim(model.embed_dim, model.mlp_ratio) != facts.mlp_dim {
         let stated = Some(facts.mlp_ratio().to_string());
         pairs.push(("model.mlp_ratio", stated, model.mlp_ratio.to_string()));
     }

@@ -1,7 +1,8 @@
 //! Progress on stderr: a bar on a terminal, a log line an epoch where stderr is a file or a pipe.
 
-use crate::recipe::{Resolved, StageKind};
+use crate::recipe::Resolved;
 use crate::results::EpochRow;
+use crate::shape::StageKind;
 use crate::train::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;

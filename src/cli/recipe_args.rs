@@ -1,7 +1,8 @@
 //! What every command that takes a recipe shares.
 
 use super::{CliError, output};
-use crate::recipe::{self, Missing, Options, Resolved, StageKind};
+use crate::recipe::{self, Missing, Options, Resolved};
+use crate::shape::StageKind;
 use crate::train;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};

@@ -3,8 +3,9 @@
 use super::progress::Progress;
 use super::recipe_args::{RecipeArgs, StageArg, resolve};
 use super::{CliError, output};
-use crate::recipe::{Missing, Resolved, StageKind};
+use crate::recipe::{Missing, Resolved};
 use crate::results;
+use crate::shape::StageKind;
 use crate::train::{End, Observer, RunOptions, Runner, Stop};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

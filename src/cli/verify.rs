@@ -1,8 +1,8 @@
 //! `mae verify`: reference cases, number by number.
 
 use super::{CliError, output};
-use crate::model;
-use crate::recipe::{DeviceKind, Precision, RuntimePlan, Schedule, Threads};
+use crate::recipe::{DeviceKind, RuntimePlan, Schedule, Threads};
+use crate::shape::{self, Precision};
 use crate::train::{self, DeviceBackend};
 use crate::verify::{self, CaseReport, Measure, Tolerances, VerifyError};
 use clap::ValueEnum;
@@ -148,8 +148,8 @@ impl Outcome {
         let mut text =
             format!("{passed} of {} cases pass on {device}, {tensors} comparisons\n", self.cases());
         let (precision, parameters) = match tolerances.precision {
-            model::Precision::Fp32 => ("fp32", " (key biases: + the rates so far)"),
-            model::Precision::Bf16 => {
+            shape::Precision::Fp32 => ("fp32", " (key biases: + the rates so far)"),
+            shape::Precision::Bf16 => {
                 ("bf16", " of the rates so far, in the mean (key biases: all of them)")
             }
         };

@@ -1,3 +1,4 @@
+use crate::shape::soft_targets;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -112,6 +113,16 @@ impl Images {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl TargetsSlice<'_> {
+    /// Returns target probabilities, `[N, C]`: mixed ones unchanged, labels with `smoothing` spread over all classes.
+    pub fn soft(&self, classes: usize, smoothing: f64) -> Vec<f32> {
+        match self {
+            Self::Soft(rows) => rows.to_vec(),
+            Self::Hard(labels) => soft_targets(labels, classes, smoothing),
+        }
     }
 }
 

@@ -36,12 +36,14 @@ fn draw(jitter: f64, rng: &mut impl Rng) -> Drawn {
 mod tests {
     use super::{color_jitter, draw};
     use crate::data::rand_augment::Rgb;
-    use crate::random::{Key, Purpose, Stage};
+    use crate::random::{Key, Purpose};
+    use crate::shape::StageKind;
     use rand::Rng;
     use std::collections::BTreeSet;
 
     fn rng(sample: u64) -> impl Rng {
-        Key { seed: 0, stage: Stage::Pretrain, epoch: 1 }.rng(sample, Purpose::ColorJitter)
+        Key { seed: 0, stage: StageKind::Pretrain as u8, epoch: 1 }
+            .rng(sample, Purpose::ColorJitter)
     }
 
     #[test]

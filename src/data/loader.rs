@@ -5,7 +5,7 @@ mod ahead;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::random::{Key, Purpose, Stage};
+use crate::random::{Key, NO_STAGE, Purpose};
 use crate::recipe::Threads;
 
 use super::bad_files::BadFiles;
@@ -193,7 +193,7 @@ impl Pass {
                 Self { work, key, order: Some(order) }
             }
             Transform::Eval(_) => {
-                let key = Key { seed: 0, stage: Stage::None, epoch };
+                let key = Key { seed: 0, stage: NO_STAGE, epoch };
                 Self { work, key, order: None }
             }
         }

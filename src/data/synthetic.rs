@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rand::Rng;
 
-use crate::random::{Key, Purpose, Stage};
+use crate::random::{Key, NO_STAGE, Purpose};
 
 use super::draw::{uniform, unit};
 use super::error::DataError;
@@ -50,7 +50,7 @@ impl Synthetic {
 
 /// The data is the same for every seed of a recipe.
 fn rng(part: usize, index: u64) -> impl Rng {
-    Key { seed: 0, stage: Stage::None, epoch: part }.rng(index, Purpose::Synthetic)
+    Key { seed: 0, stage: NO_STAGE, epoch: part }.rng(index, Purpose::Synthetic)
 }
 
 impl Split for Synthetic {

@@ -1,8 +1,8 @@
 //! The pre-norm transformer block of ViT: `x + attn(norm1(x))`, then `x + mlp(norm2(x))`.
 
 use super::layers::{LayerNorm, Linear};
-use super::{EncoderDims, Precision};
 use crate::ops;
+use crate::shape::{EncoderDims, Precision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 

@@ -6,7 +6,7 @@ use super::mae::Mae;
 use super::params::apply;
 use super::probe::ProbeHead;
 use super::vit::Vit;
-use crate::random::{Key, Purpose, Stage};
+use crate::random::{Key, NO_STAGE, Purpose};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
@@ -66,7 +66,7 @@ pub fn init_probe_head(head: ProbeHead, seed: u64) -> ProbeHead {
 
 /// Draws what `rule` says of each parameter's name, shape and fan-in (a bias has its weight's).
 fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize], f64) -> Init) -> M {
-    let key = Key { seed, stage: Stage::None, epoch: 0 };
+    let key = Key { seed, stage: NO_STAGE, epoch: 0 };
     let mut fan_in = 1.0; // the module tree visits a layer's weight before its bias
     apply(module, |name, shape, values| {
         if name.ends_with(".weight") {

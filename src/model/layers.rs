@@ -1,7 +1,7 @@
 //! The two layers everything is made of, with the official layout: weights `[out, in]`.
 
-use super::Precision;
 use crate::ops;
+use crate::shape::Precision;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 

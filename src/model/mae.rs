@@ -5,7 +5,7 @@ use super::layers::{LayerNorm, Linear};
 use super::masking::Masks;
 use super::patches::{PatchEmbed, patchify, unpatchify};
 use super::pos_embed::sincos_pos_embed;
-use super::{DecoderDims, EncoderDims};
+use crate::shape::{DecoderDims, EncoderDims};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 

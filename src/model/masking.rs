@@ -1,9 +1,6 @@
 //! Random masking, on the host: which patches stay, and how to put them back.
 
-/// Number of patches kept: `int(L * (1 - mask_ratio))`, in the official code's arithmetic (f64).
-pub fn len_keep(num_patches: usize, mask_ratio: f64) -> usize {
-    (num_patches as f64 * (1.0 - mask_ratio)) as usize
-}
+use crate::shape::len_keep;
 
 /// The masks of a batch.
 #[derive(Debug, Clone, PartialEq)]

@@ -234,7 +234,8 @@ fn grad_of(input: &Tensor<3>, found: &mut Gradients) -> Tensor<3> {
 #[cfg(test)]
 mod tests {
     use super::{Chain, Pass, mae_chain, vit_chain};
-    use crate::model::{self, DecoderDims, EncoderDims, Mae, Masks, Vit};
+    use crate::model::{self, Mae, Masks, Vit};
+    use crate::shape::{DecoderDims, EncoderDims};
     use burn::module::Module;
     use burn::tensor::{Device, Tensor, TensorData};
 
@@ -252,7 +253,7 @@ mod tests {
             num_heads: 2,
             mlp_dim: 24,
             norm_eps: 1e-6,
-            precision: crate::model::Precision::Fp32,
+            precision: crate::shape::Precision::Fp32,
         }
     }
 

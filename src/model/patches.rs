@@ -1,6 +1,6 @@
 //! From images to patches and back.
 
-use super::{EncoderDims, Precision};
+use crate::shape::{EncoderDims, Precision};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 

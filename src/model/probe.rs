@@ -1,7 +1,7 @@
 //! The linear probe's head: `BatchNorm` without affine parameters, then a linear layer.
 
-use super::Precision;
 use super::layers::Linear;
+use crate::shape::Precision;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 

@@ -1,10 +1,10 @@
 //! The classifier: a Vision Transformer whose encoder takes MAE's weights.
 
-use super::EncoderDims;
 use super::block::Block;
 use super::layers::{LayerNorm, Linear};
 use super::params::trainable_names;
 use super::patches::PatchEmbed;
+use crate::shape::EncoderDims;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 

@@ -1,5 +1,7 @@
 //! Which parameters decay, and how fast each layer learns.
 
+use crate::shape;
+
 /// What the update of one parameter uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Group {
@@ -12,10 +14,10 @@ pub struct Group {
 
 /// Pre-training: 1-D parameters and biases do not decay; `cls_token` and `mask_token` do (official code, observed).
 pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> Group {
-    let still = shape.len() == 1 || name.rsplit('.').next() == Some("bias");
+    let no_decay = shape::has_no_decay(name, shape);
     Group {
         lr_scale: 1.0,
-        weight_decay: if still { 0.0 } else { weight_decay },
+        weight_decay: if no_decay { 0.0 } else { weight_decay },
         matrix: shape.len() > 1,
     }
 }
@@ -29,11 +31,11 @@ pub fn finetune_group(
     layer_decay: f64,
     weight_decay: f64,
 ) -> Group {
-    let still = shape.len() == 1 || name == "cls_token" || name == "pos_embed";
+    let no_decay = shape.len() == 1 || name == "cls_token" || name == "pos_embed";
     let above = depth + 1 - layer_id(name, depth);
     Group {
         lr_scale: layer_decay.powi(above as i32),
-        weight_decay: if still { 0.0 } else { weight_decay },
+        weight_decay: if no_decay { 0.0 } else { weight_decay },
         matrix: shape.len() > 1,
     }
 }

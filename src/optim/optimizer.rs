@@ -19,6 +19,13 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// AdamW with `beta_1` and `beta_2`.
+    pub fn adamw(betas: [f64; 2]) -> Self {
+        Self::AdamW { beta_1: betas[0] as f32, beta_2: betas[1] as f32 }
+    }
+}
+
 /// A state file that does not fit: every trained parameter needs its own state.
 #[derive(Debug, thiserror::Error)]
 #[error("the optimizer state of `{name}` is {problem}")]

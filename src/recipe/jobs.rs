@@ -1,32 +1,10 @@
 //! The jobs of a plan in running order, and how many steps an epoch of images gives.
 
-use std::fmt;
 use std::path::Path;
 
 use super::plan::{Plan, Schedule, Source, TrainingPlan};
 use super::sweep::{fingerprint, safe};
-
-/// A stage of an experiment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StageKind {
-    /// The masked autoencoder.
-    Pretrain,
-    /// A classifier, the whole encoder trained.
-    Finetune,
-    /// A classifier on a frozen encoder.
-    Linprobe,
-}
-
-impl fmt::Display for StageKind {
-    /// The stage's table in a recipe, and its folder in a run's.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pretrain => "pretrain",
-            Self::Finetune => "finetune",
-            Self::Linprobe => "linprobe",
-        })
-    }
-}
+use crate::shape::StageKind;
 
 /// One training of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::context::{Context, given};
-use super::jobs::StageKind;
 use super::plan::{PretrainPlan, Source};
 use super::setup::expanded;
 use super::values::{FromEntry, OneOrMany};
 use super::{Missing, near, vars};
+use crate::shape::StageKind;
 
 const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
 

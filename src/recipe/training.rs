@@ -1,7 +1,6 @@
 //! From the stages' tables to their plans. What is derived is written back.
 
 use super::context::{Context, given};
-use super::jobs::StageKind;
 use super::plan::{
     AugmentPlan, DataPlan, ErasingPlan, FinetunePlan, LinprobePlan, MixupMode, MixupPlan,
     ModelPlan, PretrainPlan, RuntimePlan, TrainingPlan,
@@ -11,6 +10,7 @@ use super::sources;
 use super::stages::{Augment, Finetune, Linprobe, Pretrain};
 use super::values::{All, Or};
 use super::write::toml_text;
+use crate::shape::{self, StageKind};
 
 /// What a stage's plan needs of the rest of the recipe.
 pub(super) struct Setup<'a> {
@@ -234,7 +234,7 @@ fn rate_text(rate: f64) -> String {
 /// `int(L * (1 - mask_ratio))` patches are kept, as the official code counts; some, and not all.
 fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
     let patches = (setup.data.input_size / setup.model.patch_size).pow(2);
-    let len_keep = (patches as f64 * (1.0 - mask_ratio)) as usize;
+    let len_keep = shape::len_keep(patches, mask_ratio);
     let others = ["data.input_size", "model.patch_size", "model.size"];
     let hint = "a smaller patch_size or a larger input_size gives more patches";
     if patches > 0 && len_keep == 0 {

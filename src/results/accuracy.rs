@@ -2,7 +2,8 @@
 
 use super::{EpochRow, EpochsCsv, RunError};
 use crate::durable;
-use crate::recipe::{Job, Plan, Source, StageKind};
+use crate::recipe::{Job, Plan, Source};
+use crate::shape::StageKind;
 use std::fs;
 use std::path::Path;
 

@@ -3,7 +3,8 @@
 use super::accuracy::{AccuracyRow, read_accuracy};
 use super::folder::resolved_recipe;
 use super::{EpochRow, EpochsCsv, Provenance, RunError, WayOn};
-use crate::recipe::{Format, Recipe, StageKind};
+use crate::recipe::{Format, Recipe};
+use crate::shape::StageKind;
 use std::fs;
 use std::path::{Path, PathBuf};
 

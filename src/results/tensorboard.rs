@@ -7,7 +7,7 @@ mod events;
 
 use super::{EpochRow, RunError};
 use crate::durable;
-use crate::recipe::StageKind;
+use crate::shape::StageKind;
 use events::Event;
 use std::fs::{self, File};
 use std::io::Write;
@@ -160,8 +160,8 @@ fn now() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::{EpochSteps, TensorBoard, events};
-    use crate::recipe::StageKind;
     use crate::results::{EpochRow, Validation};
+    use crate::shape::StageKind;
     use std::path::Path;
 
     fn open(job: &Path, place: (usize, usize)) -> TensorBoard {

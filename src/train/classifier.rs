@@ -6,11 +6,12 @@ use super::linprobe::official_name;
 use super::schedule::on_every_rank;
 use super::self_check::{self, Trial};
 use super::state::host;
-use super::{ChosenDevice, Evaluated, Stop, Team, TrainError, Watch, dims, imported};
+use super::{ChosenDevice, Evaluated, Stop, Team, TrainError, Watch, imported};
 use crate::checkpoint::{Head, Opened, TensorFile, load_frozen, load_module};
 use crate::data::DataSet;
-use crate::model::{self, EncoderDims, ProbeHead, Vit};
+use crate::model::{self, ProbeHead, Vit};
 use crate::recipe::Plan;
+use crate::shape::EncoderDims;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::PathBuf;
@@ -56,7 +57,7 @@ impl Classifier {
         device: &ChosenDevice,
         images: usize,
     ) -> Result<Self, TrainError> {
-        let encoder = dims::encoder(plan);
+        let encoder = plan.encoder_dims();
         let (file, path) = (&opened.file, &opened.path);
         imported::same_encoder(opened, &plan.model)?;
         if let Head::Linear { classes, global_pool } | Head::Probe { classes, global_pool } =

@@ -5,7 +5,8 @@ use super::cuda_libraries;
 use super::ranks::Link;
 use super::{Replicas, TrainError};
 use crate::ops;
-use crate::recipe::{DeviceKind, Precision, RuntimePlan, Threads};
+use crate::recipe::{DeviceKind, RuntimePlan, Threads};
+use crate::shape::Precision;
 use burn::tensor::{Device, FloatDType};
 use std::thread;
 

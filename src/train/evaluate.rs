@@ -2,10 +2,10 @@
 
 use super::stage::{Evaluated, Metrics, images};
 use super::state::host;
-use super::{Stop, Team, TrainError, dims};
+use super::{Stop, Team, TrainError};
 use crate::data::{DataSet, EvalTransform, Loader, Split, TargetsSlice};
-use crate::model::EncoderDims;
 use crate::recipe::Plan;
+use crate::shape::EncoderDims;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Evaluation {
         let transform = EvalTransform::new(&plan.data);
         Ok(Self {
             loader: Loader::eval(split, transform, batch_size, plan.data.workers).beside(beside),
-            encoder: dims::encoder(plan),
+            encoder: plan.encoder_dims(),
             device: device.clone(),
             stop: stop.clone(),
         })

@@ -2,11 +2,12 @@
 
 use super::evaluate::Evaluation;
 use super::stage::{Evaluated, Stage, backward_in_shards, images};
-use super::targets::{soft_cross_entropy, soft_targets};
+use super::targets::soft_cross_entropy;
 use super::{GradientSum, Team, TrainError};
 use crate::data::Batch;
-use crate::model::{self, EncoderDims, Vit, drop_path_rates};
+use crate::model::{self, Vit, drop_path_rates};
 use crate::random::{Key, Purpose};
+use crate::shape::EncoderDims;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 use std::ops::Range;
@@ -41,7 +42,7 @@ impl Stage for Finetune {
         let device = self.device.clone();
         let chain = move |vit: &Vit, batch: &Batch, range: Range<usize>, weight| {
             let n = range.len();
-            let targets = soft_targets(batch.shard(range.clone()).targets, classes, smoothing);
+            let targets = batch.shard(range.clone()).targets.soft(classes, smoothing);
             let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), &device);
             let samples = &batch.samples[range.clone()];
             let imgs = images(batch, range, in_chans, side, &device);
@@ -80,11 +81,12 @@ fn drop_path_factors(samples: &[u64], rates: &[f64], key: Key) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::drop_path_factors;
-    use crate::random::{Key, Stage};
+    use crate::random::Key;
+    use crate::shape::StageKind;
 
     #[test]
     fn branches_are_dropped_at_their_rate_and_keep_their_mean() {
-        let key = Key { seed: 1, stage: Stage::Finetune, epoch: 1 };
+        let key = Key { seed: 1, stage: StageKind::Finetune as u8, epoch: 1 };
         let samples: Vec<u64> = (0..4000).collect();
         let factors = drop_path_factors(&samples, &[0.0, 0.25], key);
         let column = |i: usize| factors.iter().skip(i).step_by(4).copied().collect::<Vec<f32>>();

@@ -157,7 +157,8 @@ mod tests {
     use super::super::{Replicas, Team};
     use super::{Gradient, GradientSum, PartialGrads, Rank, TrainError, Watch};
     use crate::data::{Batch, Images, Targets};
-    use crate::model::{EncoderDims, Pass, Precision, Vit, init_vit, vit_chain};
+    use crate::model::{Pass, Vit, init_vit, vit_chain};
+    use crate::shape::{EncoderDims, Precision};
     use burn::tensor::{Device, Tensor};
 
     fn tensor(values: [f32; 2]) -> Tensor<1> {

@@ -1,11 +1,12 @@
 //! Starting from, and going on with, other people's checkpoints.
 
+use super::TrainError;
 use super::state::{Place, State};
-use super::{TrainError, dims};
 use crate::checkpoint::{self, Opened, OptimizerState, load_module};
 use crate::model::{Mae, Vit};
 use crate::optim::{Optimizer, StateError};
-use crate::recipe::{Job, ModelPlan, Plan, Source, StageKind};
+use crate::recipe::{Job, ModelPlan, Plan, Source};
+use crate::shape::StageKind;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, 
     let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
     let opened = checkpoint::open(path)?;
     same_encoder(&opened, &plan.model)?;
-    let encoder = dims::encoder(plan);
+    let encoder = plan.encoder_dims();
     let global_pool = match job.stage {
         StageKind::Linprobe => plan.linprobe.as_ref().is_some_and(|probe| probe.global_pool),
         _ => plan.finetune.as_ref().is_some_and(|finetune| finetune.global_pool),
@@ -93,8 +94,8 @@ pub fn check_resume(path: &Path, plan: &Plan) -> Result<usize, TrainError> {
 }
 
 pub(super) fn zeros(plan: &Plan, device: &Device) -> Mae {
-    let encoder = dims::encoder(plan);
-    Mae::zeros(&encoder, &dims::decoder(&plan.model), device)
+    let encoder = plan.encoder_dims();
+    Mae::zeros(&encoder, &plan.model.decoder_dims(), device)
 }
 
 /// Puts the weights, the optimizer's state and the epoch of the file at `path` into a fresh state.

@@ -7,14 +7,13 @@ use super::gallery::Gallery;
 use super::linprobe::Linprobe;
 use super::pretrain::Pretrain;
 use super::state::{State, tensor_file};
-use super::{ChosenDevice, End, Hands, JobDir, Stop, TrainError, dims, imported, loaders};
+use super::{ChosenDevice, End, Hands, JobDir, Stop, TrainError, imported, loaders};
 use crate::checkpoint::{self, Meta};
 use crate::data::{DataSet, Loader};
 use crate::model::{self, Mae, NamedParam, ProbeHead, Vit};
 use crate::optim::{self, Group, Optimizer, Rule, Schedule};
-use crate::recipe::{
-    FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, StageKind, TrainingPlan,
-};
+use crate::recipe::{FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, TrainingPlan};
+use crate::shape::{FINETUNE_BETAS, PRETRAIN_BETAS, StageKind};
 use burn::module::Module;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,9 +75,9 @@ impl Work {
         dir: &JobDir,
         hands: &Hands,
     ) -> Result<End, TrainError> {
-        let encoder = dims::encoder(&self.plan);
+        let encoder = self.plan.encoder_dims();
         let device = self.device.device.clone();
-        let mae = Mae::zeros(&encoder, &dims::decoder(&self.plan.model), &device);
+        let mae = Mae::zeros(&encoder, &self.plan.model.decoder_dims(), &device);
         let mae = model::init_mae(mae, self.plan.seed);
         let stage = Pretrain {
             encoder,
@@ -89,7 +88,7 @@ impl Work {
             device,
             gallery: Gallery::of(&self.data, &self.plan),
         };
-        let rule = Rule::AdamW { beta_1: 0.9, beta_2: 0.95 };
+        let rule = Rule::adamw(PRETRAIN_BETAS);
         let weight_decay = plan.training.weight_decay;
         let optimizer =
             optimizer(&mae, rule, |name, shape| optim::pretrain_group(name, shape, weight_decay));
@@ -114,11 +113,11 @@ impl Work {
         dir: &JobDir,
         hands: &Hands,
     ) -> Result<End, TrainError> {
-        let encoder = dims::encoder(&self.plan);
+        let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
         let vit = self.classifier(job, plan.global_pool)?.freeze_below(plan.trained_blocks);
         let depth = encoder.depth;
-        let rule = Rule::AdamW { beta_1: 0.9, beta_2: 0.999 };
+        let rule = Rule::adamw(FINETUNE_BETAS);
         let (layer_decay, weight_decay) = (plan.layer_decay, plan.training.weight_decay);
         let optimizer = optimizer(&vit, rule, |name, shape| {
             optim::finetune_group(name, shape, depth, layer_decay, weight_decay)
@@ -146,7 +145,7 @@ impl Work {
         dir: &JobDir,
         hands: &Hands,
     ) -> Result<End, TrainError> {
-        let encoder = dims::encoder(&self.plan);
+        let encoder = self.plan.encoder_dims();
         let (device, num_classes) = (self.device.device.clone(), self.data.facts.num_classes);
         let head = ProbeHead::zeros(encoder.embed_dim, num_classes, encoder.precision, &device);
         let head = model::init_probe_head(head, self.plan.seed);
@@ -168,7 +167,7 @@ impl Work {
 
     /// Gives the classifier a job starts from: the official random one, or one with a checkpoint's encoder and a fresh head.
     fn classifier(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
-        let encoder = dims::encoder(&self.plan);
+        let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
         let vit = Vit::zeros(&encoder, num_classes, global_pool, &self.device.device);
         let Some(path) = source_file(&self.run, job) else {
@@ -185,9 +184,9 @@ impl Work {
         if source_file(&self.run, job).is_some() {
             return self.classifier(job, global_pool);
         }
-        let encoder = dims::encoder(&self.plan);
+        let encoder = self.plan.encoder_dims();
         let device = &self.device.device;
-        let mae = Mae::zeros(&encoder, &dims::decoder(&self.plan.model), device);
+        let mae = Mae::zeros(&encoder, &self.plan.model.decoder_dims(), device);
         let file = tensor_file(model::named(&model::init_mae(mae, self.plan.seed)))?;
         let vit = Vit::zeros(&encoder, self.data.facts.num_classes, global_pool, device);
         Ok(checkpoint::load_encoder(vit, &file, Path::new("the random encoder"))?)

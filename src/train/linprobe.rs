@@ -3,11 +3,12 @@
 use super::evaluate::Evaluation;
 use super::stage::{Evaluated, Stage, images};
 use super::state::host;
-use super::targets::{soft_cross_entropy, soft_targets};
+use super::targets::soft_cross_entropy;
 use super::{GradientSum, Part, Rank, Replicas, Team, TrainError};
 use crate::data::Batch;
-use crate::model::{self, EncoderDims, NamedParam, ProbeHead, Vit};
+use crate::model::{self, NamedParam, ProbeHead, Vit};
 use crate::random::Key;
+use crate::shape::EncoderDims;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Stage for Linprobe {
         sum: &mut GradientSum<'_>,
     ) -> Result<(), TrainError> {
         let (n, classes) = (batch.len(), self.num_classes);
-        let targets = soft_targets(batch.shard(0..n).targets, classes, 0.0);
+        let targets = batch.shard(0..n).targets.soft(classes, 0.0);
         let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), &self.device);
         let features = team
             .watch

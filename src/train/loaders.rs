@@ -2,8 +2,9 @@
 
 use super::TrainError;
 use crate::data::{BadFiles, CropRule, DataSet, Loader, Mixup, TrainTransform};
-use crate::random::{Key, Stage};
-use crate::recipe::{FinetunePlan, Plan, StageKind};
+use crate::random::Key;
+use crate::recipe::{FinetunePlan, Plan};
+use crate::shape::StageKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -65,10 +66,5 @@ fn finetuning(
 
 /// Names the random numbers of a stage; its epoch is filled in.
 pub(super) fn key(plan: &Plan, stage: StageKind) -> Key {
-    let stage = match stage {
-        StageKind::Pretrain => Stage::Pretrain,
-        StageKind::Finetune => Stage::Finetune,
-        StageKind::Linprobe => Stage::Linprobe,
-    };
-    Key { seed: plan.seed, stage, epoch: 0 }
+    Key { seed: plan.seed, stage: stage as u8, epoch: 0 }
 }

@@ -11,7 +11,6 @@ mod crew;
 #[cfg(feature = "cuda")]
 mod cuda_libraries;
 mod device;
-mod dims;
 mod error;
 mod evaluate;
 mod events;
@@ -63,5 +62,5 @@ pub use runner::{RunOptions, Runner};
 pub use schedule::Bench;
 pub use stage::{Evaluated, Metrics, Stage};
 pub use stop::Stop;
-pub use targets::{soft_cross_entropy, soft_targets};
+pub use targets::soft_cross_entropy;
 pub use watch::{Part, Watch};

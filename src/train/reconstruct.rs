@@ -3,12 +3,13 @@
 use super::pretrain::mask_noise;
 use super::self_check::{self, Trial};
 use super::state::host;
-use super::{ChosenDevice, TrainError, dims, imported};
+use super::{ChosenDevice, TrainError, imported};
 use crate::checkpoint::{Opened, load_module};
 use crate::figure::{Figure, Row, Tile};
-use crate::model::{self, EncoderDims, Mae, Masks};
-use crate::random::{Key, Stage};
+use crate::model::{Mae, Masks};
+use crate::random::{Key, NO_STAGE};
 use crate::recipe::{DataPlan, Plan};
+use crate::shape::{self, EncoderDims};
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// The level that stands for what is hidden, as in the paper.
@@ -53,7 +54,7 @@ impl Autoencoder {
         let mae = load_module(imported::zeros(plan, device), &opened.file, &opened.path)?;
         Ok(Self {
             mae,
-            encoder: dims::encoder(plan),
+            encoder: plan.encoder_dims(),
             norm_pix_loss: plan.pretrain.as_ref().is_some_and(|pretrain| pretrain.norm_pix_loss),
             device: device.clone(),
             name: opened.path.display().to_string(),
@@ -101,7 +102,7 @@ impl Autoencoder {
     fn masks(&self, place: u64, masking: Masking) -> Result<Masks, TrainError> {
         let Masking { mask_ratio, seed } = masking;
         let patches = self.encoder.num_patches();
-        let kept = model::len_keep(patches, mask_ratio);
+        let kept = shape::len_keep(patches, mask_ratio);
         if kept == 0 || kept >= patches {
             let what = if kept == 0 { "keeps" } else { "hides" };
             return Err(TrainError::Setting {
@@ -111,7 +112,7 @@ impl Autoencoder {
                 hint: "give one nearer to 0.75".to_owned(),
             });
         }
-        let key = Key { seed, stage: Stage::None, epoch: 0 };
+        let key = Key { seed, stage: NO_STAGE, epoch: 0 };
         Ok(Masks::from_noise(&mask_noise(&[place], patches, key), patches, mask_ratio))
     }
 }
@@ -160,8 +161,9 @@ pub fn reconstructions(groups: Vec<Vec<Row>>, norm_pix_loss: bool) -> Figure {
 mod tests {
     use super::{Autoencoder, HIDDEN, Masking, Subject};
     use crate::figure::Tile;
-    use crate::model::{self, DecoderDims, EncoderDims, Mae, Precision};
+    use crate::model::{self, Mae};
     use crate::recipe::DataPlan;
+    use crate::shape::{DecoderDims, EncoderDims, Precision};
     use burn::tensor::Device;
 
     const SIDE: usize = 8;

@@ -11,8 +11,9 @@ use super::{
     imported, self_check,
 };
 use crate::data::{self, DataSet, Labels};
-use crate::recipe::{self, Job, Plan, Resolved, ResolvedPoint, StageKind};
+use crate::recipe::{self, Job, Plan, Resolved, ResolvedPoint};
 use crate::results::{self, Provenance, RunFolder};
+use crate::shape::StageKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -7,8 +7,9 @@ use super::fit::job_path;
 use super::runner::{Failed, Runner};
 use super::{Event, TrainError};
 use crate::data::DataSet;
-use crate::recipe::{Job, Plan, Resolved, ResolvedPoint, StageKind};
+use crate::recipe::{Job, Plan, Resolved, ResolvedPoint};
 use crate::results::{self, RunError};
+use crate::shape::StageKind;
 use crate::{checkpoint, durable};
 use std::path::{Path, PathBuf};
 

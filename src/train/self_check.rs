@@ -7,11 +7,11 @@
 
 use super::crew::{Crew, Parts};
 use super::device::Backend;
-use super::targets::{soft_cross_entropy, soft_targets};
-use super::{ChosenDevice, TrainError, dims};
-use crate::data::TargetsSlice;
-use crate::model::{self, EncoderDims, Mae, Masks, Vit};
-use crate::recipe::{Plan, Precision};
+use super::targets::soft_cross_entropy;
+use super::{ChosenDevice, TrainError};
+use crate::model::{self, Mae, Masks, Vit};
+use crate::recipe::Plan;
+use crate::shape::{self, EncoderDims, Precision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -131,11 +131,11 @@ impl Trial {
 
     /// The loss and the gradients of `copies` times the images that differ.
     fn results(self, plan: &Plan, device: &Device, copies: usize) -> Result<Named, TrainError> {
-        let encoder = EncoderDims { depth: 1, ..dims::encoder(plan) };
+        let encoder = EncoderDims { depth: 1, ..plan.encoder_dims() };
         let imgs = self.pixels(&encoder, copies, device);
         match self {
             Self::Autoencoder { .. } => {
-                let decoder = model::DecoderDims { depth: 1, ..dims::decoder(&plan.model) };
+                let decoder = shape::DecoderDims { depth: 1, ..plan.model.decoder_dims() };
                 let mae = model::init_mae(Mae::zeros(&encoder, &decoder, device), plan.seed);
                 let mae = mae.train();
                 let masks = self.masks(plan, encoder.num_patches(), copies);
@@ -147,7 +147,7 @@ impl Trial {
                 let labels: Vec<u32> = (0..self.distinct() * copies)
                     .map(|i| ((i % self.distinct()) % classes) as u32)
                     .collect();
-                let targets = soft_targets(TargetsSlice::Hard(&labels), classes, 0.0);
+                let targets = shape::soft_targets(&labels, classes, 0.0);
                 let targets = TensorData::new(targets, [labels.len(), classes]);
                 let targets = Tensor::from_data(targets, device);
                 read(&vit, &soft_cross_entropy(vit.forward(imgs), targets), trained)

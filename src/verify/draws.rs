@@ -3,10 +3,11 @@
 use super::case::{Case, Fields, VerifyError};
 use super::report::Comparison;
 use crate::data::{CropBox, CropRule, erasing_boxes, random_resized_crop};
-use crate::random::{Key, Purpose, Stage};
+use crate::random::{Key, Purpose};
 use crate::recipe::{EraseMode, ErasingPlan};
+use crate::shape::StageKind;
 
-const KEY: Key = Key { seed: 0, stage: Stage::Pretrain, epoch: 1 };
+const KEY: Key = Key { seed: 0, stage: StageKind::Pretrain as u8, epoch: 1 };
 
 pub(super) fn distributions(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
     let draws = case.count("draws")?;

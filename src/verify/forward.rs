@@ -4,7 +4,8 @@ use super::case::{Case, VerifyError};
 use super::networks::{self, vector};
 use super::report::Comparison;
 use super::tolerances::Tolerances;
-use crate::model::{self, EncoderDims, Mae, Masks};
+use crate::model::{self, Mae, Masks};
+use crate::shape::{self, EncoderDims};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
@@ -64,7 +65,7 @@ pub(super) fn masks(
     patches: usize,
 ) -> Result<Masks, VerifyError> {
     let mask_ratio = case.number("mask_ratio")?;
-    let kept = model::len_keep(patches, mask_ratio);
+    let kept = shape::len_keep(patches, mask_ratio);
     if !(mask_ratio > 0.0 && mask_ratio < 1.0) || kept == 0 || kept >= patches {
         return Err(case.error("`mask_ratio` keeps no patch, or all of them"));
     }

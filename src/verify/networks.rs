@@ -3,7 +3,8 @@
 use super::case::{Case, VerifyError};
 use super::report::Comparison;
 use super::tolerances::Tolerances;
-use crate::model::{self, DecoderDims, EncoderDims, Precision};
+use crate::model;
+use crate::shape::{self, DecoderDims, EncoderDims, Precision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -17,7 +18,7 @@ pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, 
         embed_dim: m.count("embed_dim")?,
         depth: m.count("depth")?,
         num_heads: m.count("num_heads")?,
-        mlp_dim: model::mlp_dim(m.count("embed_dim")?, m.number("mlp_ratio")?),
+        mlp_dim: shape::mlp_dim(m.count("embed_dim")?, m.number("mlp_ratio")?),
         norm_eps: 1e-6,
         precision,
     };
@@ -42,7 +43,7 @@ pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
         embed_dim: m.count("decoder_embed_dim")?,
         depth: m.count("decoder_depth")?,
         num_heads: m.count("decoder_num_heads")?,
-        mlp_dim: model::mlp_dim(m.count("decoder_embed_dim")?, m.number("mlp_ratio")?),
+        mlp_dim: shape::mlp_dim(m.count("decoder_embed_dim")?, m.number("mlp_ratio")?),
     };
     if dims.num_heads == 0 || !dims.embed_dim.is_multiple_of(dims.num_heads) {
         return Err(

@@ -5,9 +5,9 @@ use super::networks::{self, scalar, vector};
 use super::report::Comparison;
 use super::tolerances::Tolerances;
 use super::updates::{schedule, step};
-use crate::data::TargetsSlice;
-use crate::model::{self, Precision, ProbeHead, Vit};
+use crate::model::{self, ProbeHead, Vit};
 use crate::optim::{self, Rule};
+use crate::shape::{self, Precision};
 use crate::train::{self, official_probe_name};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -50,7 +50,7 @@ pub(super) fn run(
             .get(i * n..(i + 1) * n)
             .filter(|labels| labels.len() == features.dims()[0])
             .ok_or_else(|| case.error("labels, logits and imgs do not fit together"))?;
-        let targets = train::soft_targets(TargetsSlice::Hard(labels), classes, 0.0);
+        let targets = shape::soft_targets(labels, classes, 0.0);
         let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), device);
         let replica = head.clone().train();
         let output = replica.forward_train(features.clone());

@@ -5,9 +5,9 @@ use super::forward;
 use super::networks::{self, scalar, vector};
 use super::report::Comparison;
 use super::tolerances::Tolerances;
-use crate::data::TargetsSlice;
-use crate::model::{self, Mae, Precision, Vit};
+use crate::model::{self, Mae, Vit};
 use crate::optim::{self, Optimizer, Rule, Schedule};
+use crate::shape::{self, Precision};
 use crate::train;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -171,7 +171,7 @@ fn targets(
             other => return Err(case.error(format!("`targets` is {other:?}"))),
         };
         let labels = labels.get(i * n..(i + 1) * n).ok_or_else(short)?;
-        train::soft_targets(TargetsSlice::Hard(labels), classes, smoothing)
+        shape::soft_targets(labels, classes, smoothing)
     };
     Ok(Tensor::from_data(TensorData::new(values, [n, classes]), device))
 }

@@ -2,8 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use mae::model::{DecoderDims, EncoderDims, Mae, Precision, Vit};
+use mae::model::{Mae, Vit};
 use mae::recipe::{Dims, ModelPlan};
+use mae::shape::{DecoderDims, EncoderDims, Precision};
 
 #[test]
 fn planned_parameters_are_allocated_parameters() {

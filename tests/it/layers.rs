@@ -6,20 +6,22 @@ use std::fs;
 use std::path::Path;
 
 /// Each module, and those it may use (itself always), lowest first.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
+    ("shape", &[]),
     ("random", &[]),
     ("durable", &[]),
     ("figure", &["durable"]),
-    ("recipe", &[]),
     ("ops", &[]),
-    ("model", &["random", "ops"]),
-    ("optim", &[]),
-    ("data", &["recipe", "random", "durable"]),
-    ("checkpoint", &["model", "durable"]),
-    ("results", &["recipe", "durable"]),
+    ("recipe", &["shape"]),
+    ("model", &["shape", "random", "ops"]),
+    ("optim", &["shape"]),
+    ("data", &["shape", "recipe", "random", "durable"]),
+    ("checkpoint", &["shape", "model", "recipe", "durable"]),
+    ("results", &["shape", "recipe", "durable", "figure"]),
     (
         "train",
         &[
+            "shape",
             "random",
             "durable",
             "figure",
@@ -32,11 +34,12 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "results",
         ],
     ),
-    ("verify", &["random", "recipe", "model", "optim", "data", "checkpoint", "train"]),
-    ("bench", &["recipe", "ops", "data", "train"]),
+    ("verify", &["shape", "random", "recipe", "model", "optim", "data", "checkpoint", "train"]),
+    ("bench", &["shape", "recipe", "ops", "data", "train"]),
     (
         "cli",
         &[
+            "shape",
             "random",
             "figure",
             "recipe",

@@ -1,7 +1,7 @@
 //! A job epoch by epoch, whoever wrote it down.
 
-use crate::recipe::StageKind;
 use crate::results::{EpochRow, JobResults};
+use crate::shape::StageKind;
 
 /// The epochs of one job.
 #[derive(Debug, Clone, PartialEq)]

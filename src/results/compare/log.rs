@@ -2,8 +2,8 @@
 
 use super::curve::{Curve, Point};
 use super::{CompareError, Row, Run};
-use crate::recipe::StageKind;
 use crate::results::{AccuracyRow, JobCells};
+use crate::shape::StageKind;
 use serde_json::Value;
 
 const HINT: &str = "a log has one JSON object a line, with epoch and test_acc1 or train_loss, as the official code writes it";

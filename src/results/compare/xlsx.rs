@@ -4,7 +4,7 @@ use super::curve::{Curve, Point};
 use super::sheet::{self, Sheet};
 use super::{CompareError, Comparison, charts};
 use crate::durable;
-use crate::recipe::StageKind;
+use crate::shape::StageKind;
 use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 use std::path::Path;
 

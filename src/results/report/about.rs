@@ -5,8 +5,9 @@ use super::beside::model;
 use super::groups::{by_size, short, swept};
 use super::text::{count, duration, escape, thousands, utc};
 use crate::durable;
-use crate::recipe::{Recipe, StageKind};
+use crate::recipe::Recipe;
 use crate::results::Results;
+use crate::shape::StageKind;
 use std::fmt::Write as _;
 
 /// The head of the page.

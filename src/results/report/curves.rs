@@ -7,9 +7,9 @@ use super::plot::{Baseline, Chart, Point, SCRATCH, Series, Shape};
 use super::text::escape;
 use super::thin::thin;
 use super::top1::heights;
-use crate::recipe::StageKind;
 use crate::results::seeds::Measured;
 use crate::results::{EpochRow, JobResults};
+use crate::shape::StageKind;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
