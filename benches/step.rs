@@ -4,9 +4,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use mae::infer::{Replicas, SHARD_IMAGES};
 use mae::model::{Mae, Masks, grads, init_mae};
 use mae::shape::{DecoderDims, EncoderDims, Precision};
-use mae::train::{Replicas, SHARD_IMAGES};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

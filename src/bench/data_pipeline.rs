@@ -1,9 +1,10 @@
 //! The data pipeline alone: images per second of a stage's loader, and what its time goes into.
 
 use crate::data::{LoadPart, LoadTimes};
+use crate::infer::Stop;
 use crate::recipe::ResolvedPoint;
 use crate::shape::StageKind;
-use crate::train::{self, Stop, TrainError};
+use crate::train::{self, TrainError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 

@@ -8,11 +8,11 @@ mod peak;
 pub use data_pipeline::{DataBench, LoadSplit, bench_data};
 
 use crate::data::{self, DataSet, Labels};
+use crate::infer::Stop;
 use crate::recipe::{self, Job, Plan, ResolvedPoint, TrainingPlan};
+use crate::run::Bench;
 use crate::shape::StageKind;
-use crate::train::{
-    self, Bench, ChosenDevice, DeviceBackend, Event, Part, Stop, TrainError, Watch, Work,
-};
+use crate::train::{self, ChosenDevice, DeviceBackend, Event, Part, TrainError, Watch, Work};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,8 +1,9 @@
 //! The peak that a step is held against: a large matrix product on the same device, by the kernel that a step takes.
 
 use crate::ops;
+use crate::run::Bench;
 use crate::shape::Precision;
-use crate::train::{Bench, ChosenDevice, DeviceBackend, TrainError};
+use crate::train::{ChosenDevice, DeviceBackend, TrainError};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use std::time::{Duration, Instant};
 

@@ -4,9 +4,10 @@ use super::recipe_args::{RecipeArgs, StageArg, resolve};
 use super::run::stop_on_ctrl_c;
 use super::{CliError, output};
 use crate::bench::{self, DataBench, TrainBench};
+use crate::infer::Stop;
 use crate::recipe::{Missing, ResolvedPoint};
 use crate::shape::StageKind;
-use crate::train::{Stop, TrainError};
+use crate::train::TrainError;
 use std::fmt::Write as _;
 use std::path::Path;
 

@@ -4,8 +4,9 @@ use super::checkpoint_args::{Ask, Ready, key_of, ready};
 use super::run::stop_on_ctrl_c;
 use super::{CliError, output};
 use crate::data::{self, Labels};
+use crate::infer::{Evaluated, Stop};
 use crate::recipe::Format;
-use crate::train::{self, Evaluated, Stop};
+use crate::{run, train};
 use std::path::{Path, PathBuf};
 
 /// Measure a fine-tuned or probed checkpoint: top-1, top-5 and loss on the validation split
@@ -56,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let stop = Stop::default();
     stop_on_ctrl_c(&stop, "stopping");
     let batch_size = 64;
-    match train::evaluate(opened, plan, data, batch_size, &device, &stop)? {
+    match run::evaluate(opened, plan, data, batch_size, &device, &stop)? {
         Evaluated::Metrics(metrics) if args.json => Ok(output::json(&serde_json::json!({
             "top1": metrics.top1,
             "top5": metrics.top5,

@@ -1,6 +1,6 @@
 //! The one place that prints.
 
-use crate::train;
+use crate::infer;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use tracing::field::{Field, Visit};
@@ -67,7 +67,7 @@ impl<S: Subscriber> Layer<S> for Faults {
         if is_fault(*metadata.level(), metadata.target()) {
             let mut text = Text(String::new());
             event.record(&mut text);
-            train::report_fault(text.0);
+            infer::report_fault(text.0);
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use super::checkpoint_args::{Ask, Ready, ready};
 use super::{CliError, output};
-use crate::data;
-use crate::train::{self, Classifier};
+use crate::{data, run, train};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -38,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         ready(&args.checkpoint, args.recipe.as_deref(), &args.set, Ask::Heads)?;
     plan.runtime.devices = 1;
     let device = train::choose(&plan.runtime.untuned())?;
-    let classifier = Classifier::load(&opened, &plan, &device, 1)?;
+    let classifier = run::load_classifier(&opened, &plan, &device, 1)?;
     let name = |class: usize| match meta.class_names.get(class) {
         Some(name) => name.clone(),
         None => format!("LABEL_{class}"),

@@ -2,10 +2,11 @@
 
 use super::checkpoint_args::{Ask, Ready, ready};
 use super::{CliError, output};
-use crate::data;
 use crate::figure::Row;
+use crate::infer::{self, Masking, Subject};
 use crate::results::{RunError, count};
-use crate::train::{self, Autoencoder, Masking, Subject, TrainError};
+use crate::train::{self, TrainError};
+use crate::{data, run};
 use std::path::{Path, PathBuf};
 
 /// Show what a masked autoencoder makes of pictures: original, masked, reconstruction, reconstruction + visible
@@ -59,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     for checkpoint in &args.checkpoints {
         norm_pix_loss |= add_rows(&mut groups, checkpoint, args)?;
     }
-    let figure = train::reconstructions(groups, norm_pix_loss);
+    let figure = infer::reconstructions(groups, norm_pix_loss);
     let failed = |source| RunError::Io { path: out.clone(), source };
     figure.save(out).map_err(failed).map_err(TrainError::from)?;
     Ok(output::result(&format!("{}: {}", out.display(), count(rows, "row")))?)
@@ -73,7 +74,7 @@ fn add_rows(groups: &mut [Vec<Row>], checkpoint: &Path, args: &Args) -> Result<b
     ready.plan.runtime.devices = 1;
     let Ready { opened, plan, .. } = &ready;
     let device = train::choose(&plan.runtime.untuned())?;
-    let autoencoder = Autoencoder::load(opened, plan, &device)?;
+    let autoencoder = run::load_autoencoder(opened, plan, &device)?;
     let own = plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.mask_ratio);
     let ratios = if args.mask_ratio.is_empty() { vec![own] } else { args.mask_ratio.clone() };
     for (place, (image, group)) in args.images.iter().zip(groups).enumerate() {

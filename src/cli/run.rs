@@ -3,10 +3,12 @@
 use super::progress::Progress;
 use super::recipe_args::{RecipeArgs, StageArg, resolve};
 use super::{CliError, output};
+use crate::infer::Stop;
 use crate::recipe::{Missing, Resolved};
 use crate::results;
+use crate::run::{RunOptions, Runner};
 use crate::shape::StageKind;
-use crate::train::{End, Observer, RunOptions, Runner, Stop};
+use crate::train::{End, Observer};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

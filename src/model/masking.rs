@@ -1,6 +1,8 @@
 //! Random masking, on the host: which patches stay, and how to put them back.
 
+use crate::random::{Key, Purpose};
 use crate::shape::len_keep;
+use rand::RngExt;
 
 /// The masks of a batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +53,16 @@ impl Masks {
     pub fn is_empty(&self) -> bool {
         self.ids_keep.is_empty()
     }
+}
+
+/// Draws each sample's mask noise, `[N, patches]`.
+pub fn mask_noise(samples: &[u64], patches: usize, key: Key) -> Vec<f32> {
+    let mut noise = Vec::with_capacity(samples.len() * patches);
+    for &sample in samples {
+        let mut rng = key.rng(sample, Purpose::Mask);
+        noise.extend((0..patches).map(|_| rng.random::<f32>()));
+    }
+    noise
 }
 
 #[cfg(test)]

@@ -27,12 +27,12 @@ pub use block::{Block, drop_path_rates};
 pub use init::{init_head, init_mae, init_probe_head, init_vit};
 pub use layers::{LayerNorm, Linear};
 pub use mae::Mae;
-pub use masking::Masks;
+pub use masking::{Masks, mask_noise};
 pub use params::{
     NamedParam, PartialGrads, apply, device, grads, named, present, trainable_names, update,
 };
 pub use passes::{Chain, Forward, Pass, mae_chain, vit_chain};
 pub use patches::{PatchEmbed, patchify, unpatchify};
 pub use pos_embed::{resize_pos_embed, sincos_pos_embed};
-pub use probe::{BN_EPS, BN_MOMENTUM, ProbeHead};
+pub use probe::{BN_EPS, BN_MOMENTUM, ProbeHead, official_probe_name};
 pub use vit::Vit;

@@ -69,3 +69,16 @@ fn batch_statistics(features: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let var = (features - mean.clone()).square().mean_dim(0);
     (mean, var)
 }
+
+/// The names of the head's tensors in a checkpoint: `BatchNorm` is part 0 of the official head, the linear layer part 1.
+const OFFICIAL_NAMES: [(&str, &str); 4] = [
+    ("running_mean", "head.0.running_mean"),
+    ("running_var", "head.0.running_var"),
+    ("head.weight", "head.1.weight"),
+    ("head.bias", "head.1.bias"),
+];
+
+/// Gives the official name of a tensor of [`ProbeHead`].
+pub fn official_probe_name(name: &str) -> &str {
+    OFFICIAL_NAMES.iter().find(|(own, _)| *own == name).map_or(name, |(_, official)| official)
+}

@@ -1,6 +1,6 @@
 //! What a run tells while it works; `cli` shows it. Nothing here prints.
 
-use super::TrainError;
+use super::error::TrainError;
 use crate::results::EpochRow;
 use std::sync::Arc;
 

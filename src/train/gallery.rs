@@ -1,11 +1,12 @@
 //! The images of a run whose reconstructions are kept as the pre-training goes on.
 
-use super::reconstruct::{Autoencoder, Masking, Subject, reconstructions};
-use super::{JobDir, TrainError};
+use super::error::TrainError;
 use crate::data::{self, DataSet, EvalTransform, Split};
 use crate::figure::Row;
+use crate::infer::{Autoencoder, Masking, Subject, reconstructions};
 use crate::recipe::{DataPlan, Plan};
 use crate::results::RunError;
+use crate::train::JobDir;
 use std::sync::Arc;
 
 /// Images in the picture of an epoch.

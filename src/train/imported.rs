@@ -1,54 +1,17 @@
 //! Starting from, and going on with, other people's checkpoints.
 
-use super::TrainError;
-use super::state::{Place, State};
+use super::error::TrainError;
 use crate::checkpoint::{self, Opened, OptimizerState, load_module};
+use crate::infer::{same_encoder, same_heads, setting};
 use crate::model::{Mae, Vit};
 use crate::optim::{Optimizer, StateError};
-use crate::recipe::{Job, ModelPlan, Plan, Source};
+use crate::recipe::{Job, Plan, Source};
 use crate::shape::StageKind;
+use crate::train::{Place, State};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// Epsilons that differ by less than this, as 1e-6 and Hugging Face's 1e-12, give the same numbers.
-const SAME_EPSILON: f64 = 1e-5;
-
-/// Fails where a file says how its encoder computes and the recipe says otherwise: shapes would not tell.
-pub(super) fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), TrainError> {
-    let settings = &opened.facts.settings;
-    same_heads(opened, "model.num_heads", settings.num_heads, model.num_heads)?;
-    match settings.norm_eps {
-        Some(eps) if (eps - model.norm_eps).abs() > SAME_EPSILON => Err(setting(
-            &opened.path,
-            &format!(
-                "its LayerNorms have an epsilon of {eps:e}, the recipe's {:e}",
-                model.norm_eps
-            ),
-            &format!("--set model.norm_eps={eps:e}"),
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn same_heads(
-    opened: &Opened,
-    key: &str,
-    stated: Option<usize>,
-    planned: usize,
-) -> Result<(), TrainError> {
-    match stated {
-        Some(stated) if stated != planned => Err(setting(
-            &opened.path,
-            &format!(
-                "it has {key} = {stated}, the recipe {planned}: its shapes fit, its numbers would be wrong"
-            ),
-            &format!("--set {key}={stated}"),
-        )),
-        _ => Ok(()),
-    }
-}
 
 /// Fails, before anything is trained, where the file that a job starts from does not fit. Gives what a person should know of it.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
@@ -136,7 +99,7 @@ fn going_on<'a>(
     plan: &Plan,
 ) -> Result<(&'a OptimizerState, usize), TrainError> {
     let path = &opened.path;
-    let refuse = |problem: &str, hint: &str| Err(setting(path, problem, hint));
+    let refuse = |problem: &str, hint: &str| Err(setting(path, problem, hint).into());
     let Some(pretrain) = &plan.pretrain else {
         return refuse("there is no [pretrain] to go on with", "add [pretrain]");
     };
@@ -179,8 +142,4 @@ fn going_on<'a>(
         }
     }
     Ok((state, seen))
-}
-
-fn setting(path: &Path, problem: &str, hint: &str) -> TrainError {
-    TrainError::Setting { problem: format!("{}: {problem}", path.display()), hint: hint.to_owned() }
 }

@@ -1,19 +1,19 @@
 //! From a job of the plan to its stage, model, optimizer and data, and into the loop.
 
-use super::evaluate::Evaluation;
-use super::finetune::Finetune;
-use super::fit::{FitPlan, fit, job_path, publish};
+use super::error::TrainError;
 use super::gallery::Gallery;
-use super::linprobe::Linprobe;
-use super::pretrain::Pretrain;
-use super::state::{State, tensor_file};
-use super::{ChosenDevice, End, Hands, JobDir, Stop, TrainError, imported, loaders};
+use super::{imported, loaders};
 use crate::checkpoint::{self, Meta};
 use crate::data::{DataSet, Loader};
+use crate::infer::{Evaluation, Stop, same_encoder};
 use crate::model::{self, Mae, NamedParam, ProbeHead, Vit};
 use crate::optim::{self, Group, Optimizer, Rule, Schedule};
 use crate::recipe::{FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, TrainingPlan};
 use crate::shape::{FINETUNE_BETAS, PRETRAIN_BETAS, StageKind};
+use crate::train::{
+    ChosenDevice, End, Finetune, FitPlan, Hands, JobDir, Linprobe, Pretrain, State, fit, job_path,
+    publish, tensor_file,
+};
 use burn::module::Module;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -174,7 +174,7 @@ impl Work {
             return Ok(model::init_vit(vit, self.plan.seed));
         };
         let opened = checkpoint::open(&path)?;
-        imported::same_encoder(&opened, &self.plan.model)?;
+        same_encoder(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
         Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
     }
@@ -199,14 +199,14 @@ impl Work {
     }
 
     fn evaluation(&self, training: &TrainingPlan) -> Result<Evaluation, TrainError> {
-        Evaluation::new(
+        Ok(Evaluation::new(
             &self.plan,
             &self.data,
             training.batch_size,
             &self.device.device,
             &self.stop,
             self.beside,
-        )
+        )?)
     }
 
     fn fit_plan(
@@ -239,7 +239,7 @@ impl Work {
 }
 
 /// Gives the file that a job's encoder comes from; `None` where it starts from nothing.
-pub(super) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
+pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
     match job.from.as_ref()? {
         Source::Scratch => None,
         Source::Epoch(epoch) => Some(checkpoint::epoch_folder(&run.join("pretrain"), *epoch)),

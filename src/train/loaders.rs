@@ -1,6 +1,6 @@
 //! From a stage of the plan to the loader of its training images.
 
-use super::TrainError;
+use super::error::TrainError;
 use crate::data::{BadFiles, CropRule, DataSet, Loader, Mixup, TrainTransform};
 use crate::random::Key;
 use crate::recipe::{FinetunePlan, Plan};

@@ -3,7 +3,7 @@
 use super::case::{Case, Fields, VerifyError};
 use super::report::Comparison;
 use crate::data::{Batch, CropBox, Images, Mix, Targets, mix};
-use crate::train;
+use crate::infer;
 
 /// Values a rounding of float32 apart; pixels and probabilities are about 1.
 const ROUNDING: f64 = 1e-6;
@@ -62,7 +62,7 @@ pub(super) fn metrics(case: &Case, out: &mut Comparison) -> Result<(), VerifyErr
     if labels.len() != n || n == 0 {
         return Err(case.error("logits and labels are not one row for each"));
     }
-    let metrics = train::score(&case.floats("logits")?, &labels, classes);
+    let metrics = infer::score(&case.floats("logits")?, &labels, classes);
     out.absolute("acc1", &[metrics.top1], &[case.number("acc1")?], METRICS);
     out.absolute("acc5", &[metrics.top5], &[case.number("acc5")?], METRICS);
     out.absolute("loss", &[metrics.loss], &[case.number("loss")?], METRICS);

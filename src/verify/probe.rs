@@ -5,10 +5,10 @@ use super::networks::{self, scalar, vector};
 use super::report::Comparison;
 use super::tolerances::Tolerances;
 use super::updates::{schedule, step};
-use crate::model::{self, ProbeHead, Vit};
+use crate::model::{self, ProbeHead, Vit, official_probe_name};
 use crate::optim::{self, Rule};
 use crate::shape::{self, Precision};
-use crate::train::{self, official_probe_name};
+use crate::train;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// Each module, and those it may use (itself always), lowest first.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("shape", &[]),
     ("random", &[]),
     ("durable", &[]),
@@ -18,40 +18,66 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("data", &["shape", "recipe", "random", "durable"]),
     ("checkpoint", &["shape", "model", "recipe", "durable"]),
     ("results", &["shape", "recipe", "durable", "figure"]),
-    (
-        "train",
-        &[
-            "shape",
-            "random",
-            "durable",
-            "figure",
-            "recipe",
-            "ops",
-            "model",
-            "optim",
-            "data",
-            "checkpoint",
-            "results",
-        ],
-    ),
-    ("verify", &["shape", "random", "recipe", "model", "optim", "data", "checkpoint", "train"]),
-    ("bench", &["shape", "recipe", "ops", "data", "train"]),
-    (
-        "cli",
-        &[
-            "shape",
-            "random",
-            "figure",
-            "recipe",
-            "model",
-            "data",
-            "checkpoint",
-            "results",
-            "train",
-            "verify",
-            "bench",
-        ],
-    ),
+    ("infer", INFER),
+    ("train", TRAIN),
+    ("run", &["shape", "durable", "recipe", "data", "checkpoint", "results", "infer", "train"]),
+    ("verify", BELOW_VERIFY),
+    ("bench", BELOW_VERIFY),
+    ("cli", BELOW_CLI),
+];
+
+const INFER: &[&str] =
+    &["shape", "random", "durable", "figure", "ops", "recipe", "model", "data", "checkpoint"];
+
+const TRAIN: &[&str] = &[
+    "shape",
+    "random",
+    "durable",
+    "figure",
+    "ops",
+    "recipe",
+    "model",
+    "optim",
+    "data",
+    "checkpoint",
+    "results",
+    "infer",
+];
+
+const BELOW_VERIFY: &[&str] = &[
+    "shape",
+    "random",
+    "durable",
+    "figure",
+    "ops",
+    "recipe",
+    "model",
+    "optim",
+    "data",
+    "checkpoint",
+    "results",
+    "infer",
+    "train",
+    "run",
+];
+
+const BELOW_CLI: &[&str] = &[
+    "shape",
+    "random",
+    "durable",
+    "figure",
+    "ops",
+    "recipe",
+    "model",
+    "optim",
+    "data",
+    "checkpoint",
+    "results",
+    "infer",
+    "train",
+    "run",
+    "verify",
+    "bench",
 ];
 
 /// Gives the modules that `text` names after `crate::`, in imports (nested ones, too) and in paths. Comments do not count.

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use mae::infer::Stop;
 use mae::recipe::{self, Missing, Options};
-use mae::train::{End, Event, RunOptions, Runner, Stop};
+use mae::run::{RunOptions, Runner};
+use mae::train::{End, Event};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

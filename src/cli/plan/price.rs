@@ -1,12 +1,12 @@
 //! What a device does in a second: assumed, or measured here.
 
-use crate::bench;
 use crate::cli::CliError;
 use crate::cli::bench::Scratch;
 use crate::cli::run::stop_on_ctrl_c;
+use crate::infer::Stop;
 use crate::recipe::{Cost, DeviceKind, Format, Plan, ResolvedPoint};
 use crate::shape::{Precision, StageKind};
-use crate::train::{self, Stop};
+use crate::{bench, train};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 

@@ -1,0 +1,71 @@
+//! A job: its folder, what its loop works with, and how it ends.
+
+use crate::checkpoint::{self, Meta};
+use crate::durable;
+use crate::infer::Stop;
+use crate::results::{EpochsCsv, RunError};
+use crate::train::{Event, Observer, Team, TrainError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a job came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Done,
+    /// Stopped by the user; saved, and to be resumed.
+    Interrupted,
+}
+
+/// A job's place on the disk and in the run.
+pub struct JobDir {
+    /// Relative to the run's folder, as `finetune/from-0800`.
+    pub name: String,
+    pub path: PathBuf,
+    /// What its checkpoints say of themselves; `epoch` is filled in.
+    pub meta: Meta,
+}
+
+impl JobDir {
+    /// Whether the job's last checkpoint is there: then its table is whole, too.
+    pub fn is_done(&self, epochs: usize) -> bool {
+        checkpoint::is_whole(&checkpoint::epoch_folder(&self.path, epochs))
+    }
+
+    /// Removes what only an unfinished job needs.
+    pub(crate) fn finish(&self, epochs: usize) -> Result<(), TrainError> {
+        EpochsCsv::in_job(&self.path).check_reaches(epochs)?;
+        let path = self.resume_file();
+        durable::remove(&path).map_err(|source| RunError::Io { path, source })?;
+        Ok(())
+    }
+
+    pub(crate) fn resume_file(&self) -> PathBuf {
+        self.path.join("resume.safetensors")
+    }
+}
+
+/// What a loop works with beside the stage.
+pub struct Hands {
+    pub team: Team,
+    pub stop: Stop,
+    pub observer: Observer,
+    /// Called after an epoch's row is written, to bring the run's tables up to date.
+    pub row_written: RowWritten,
+}
+
+/// Brings a run's tables up to date.
+pub type RowWritten = Arc<dyn Fn() -> Result<(), RunError> + Send + Sync>;
+
+impl Hands {
+    /// Tells what happened, once for all ranks.
+    pub(crate) fn tell(&self, event: Event<'_>) {
+        if self.team.rank.is_first() {
+            (self.observer)(event);
+        }
+    }
+}
+
+/// Gives the folder of a job below a run's, or of a run below all runs'.
+pub(crate) fn job_path(run: &Path, dir: &str) -> PathBuf {
+    dir.split('/').fold(run.to_path_buf(), |path, part| path.join(part))
+}
