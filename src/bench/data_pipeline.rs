@@ -1,7 +1,7 @@
 //! The data pipeline alone: images per second of a stage's loader, and what its time goes into.
 
 use crate::data::{LoadPart, LoadTimes};
-use crate::infer::Stop;
+use crate::infer::StopFlag;
 use crate::recipe::ResolvedPoint;
 use crate::shape::StageKind;
 use crate::train::{self, TrainError};
@@ -44,7 +44,7 @@ pub fn bench_data(
     stage: StageKind,
     seconds: f64,
     scratch: &Path,
-    stop: &Stop,
+    stop: &StopFlag,
 ) -> Result<DataBench, TrainError> {
     let plan = &point.plan;
     let (training, data) = super::measured(plan, stage)?;

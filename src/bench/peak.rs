@@ -1,7 +1,7 @@
 //! The peak that a step is held against: a large matrix product on the same device, by the kernel that a step takes.
 
 use crate::ops;
-use crate::run::Bench;
+use crate::run::BenchDevices;
 use crate::shape::Precision;
 use crate::train::{ChosenDevice, DeviceBackend, TrainError};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
@@ -16,7 +16,7 @@ const AT_ONCE: usize = 4;
 pub(super) fn tflops(
     device: &ChosenDevice,
     precision: Precision,
-    bench: &Bench,
+    bench: &BenchDevices,
 ) -> Result<f64, TrainError> {
     let (side, workers) = match device.backend {
         DeviceBackend::Cpu => (768, device.threads),

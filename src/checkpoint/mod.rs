@@ -33,7 +33,7 @@ pub use export::{ExportSettings, write_huggingface, write_timm};
 pub use facts::{DecoderFacts, Facts, Head, Settings, usual_decoder_heads, usual_heads};
 pub use fit::{load_encoder, load_frozen, load_module};
 pub use folder::{Meta, epoch_folder, is_whole, publish};
-pub use open::{Format, Opened, open};
+pub use open::{CheckpointFormat, Opened, open};
 pub use optimizer::OptimizerState;
 pub use tensors::{HostTensor, TensorFile};
 pub use torch_file::write_torch;

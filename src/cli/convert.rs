@@ -2,7 +2,7 @@
 
 use super::checkpoint_args::{Ask, Ready, ready};
 use super::{CliError, output};
-use crate::checkpoint::{self, ExportSettings, Format};
+use crate::checkpoint::{self, CheckpointFormat, ExportSettings};
 use crate::{data, recipe};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
@@ -149,10 +149,10 @@ fn settings(ready: &Ready) -> ExportSettings {
 
 fn summary(ready: &Ready, out: &Path) -> String {
     let format = match ready.opened.format {
-        Format::Mae => "a checkpoint of mae",
-        Format::Pickle => "a pickle",
-        Format::HuggingFace => "Hugging Face's",
-        Format::Safetensors => "safetensors",
+        CheckpointFormat::Mae => "a checkpoint of mae",
+        CheckpointFormat::Pickle => "a pickle",
+        CheckpointFormat::HuggingFace => "Hugging Face's",
+        CheckpointFormat::Safetensors => "safetensors",
     };
     let facts = &ready.opened.facts;
     let what = match facts.stage() {

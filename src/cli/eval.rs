@@ -4,7 +4,7 @@ use super::checkpoint_args::{Ask, Ready, key_of, ready};
 use super::run::stop_on_ctrl_c;
 use super::{CliError, output};
 use crate::data::{self, Labels};
-use crate::infer::{Evaluated, Stop};
+use crate::infer::{Evaluated, StopFlag};
 use crate::recipe::Format;
 use crate::{run, train};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         )));
     }
     check_classes(&args.checkpoint, &meta.class_names, &data.class_names, opened.meta.is_some())?;
-    let stop = Stop::default();
+    let stop = StopFlag::default();
     stop_on_ctrl_c(&stop, "stopping");
     let batch_size = 64;
     match run::evaluate(opened, plan, data, batch_size, &device, &stop)? {

@@ -37,10 +37,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let missing = if args.measure { Missing::Refuse } else { Missing::Warn };
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, missing)?;
     let mut runs = Vec::new();
-    let (mut known, mut told): (Vec<Known>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut known, mut told): (Vec<SharedFacts>, Vec<String>) = (Vec::new(), Vec::new());
     for (index, point) in resolved.points.iter().enumerate() {
         // Points on the same data and device share what is found out about them.
-        let alike = |Known { plan, .. }: &Known| {
+        let alike = |SharedFacts { plan, .. }: &SharedFacts| {
             plan.data == point.plan.data && plan.runtime == point.plan.runtime
         };
         let place = if let Some(place) = known.iter().position(alike) {
@@ -48,10 +48,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         } else {
             let (facts, fingerprint) = facts(&point.plan, args.measure)?;
             let price = price(point, facts, args.measure)?;
-            known.push(Known { plan: &point.plan, facts, fingerprint, price });
+            known.push(SharedFacts { plan: &point.plan, facts, fingerprint, price });
             known.len() - 1
         };
-        let Known { facts, fingerprint, price, .. } = &known[place];
+        let SharedFacts { facts, fingerprint, price, .. } = &known[place];
         let folder = args.runs.join(&point.plan.name);
         let (mut errors, seen) = sources(&resolved, index, facts.num_classes);
         match results::refuse_other(&folder, &point.recipe) {
@@ -101,14 +101,14 @@ fn sources(resolved: &Resolved, index: usize, num_classes: usize) -> (Vec<String
     (errors.map(|error| error.to_string()).collect(), seen)
 }
 
-fn price(point: &ResolvedPoint, facts: Facts, measure: bool) -> Result<Price, CliError> {
+fn price(point: &ResolvedPoint, facts: DataSummary, measure: bool) -> Result<Price, CliError> {
     if measure { Price::measure(point, facts.num_classes) } else { Ok(Price::assumed(&point.plan)) }
 }
 
 /// What points on the same data and device share.
-struct Known<'a> {
+struct SharedFacts<'a> {
     plan: &'a Plan,
-    facts: Facts,
+    facts: DataSummary,
     /// The data's, where it was looked at.
     fingerprint: Option<String>,
     price: Price,
@@ -116,24 +116,27 @@ struct Known<'a> {
 
 /// What is known of the data: found, or promised by the recipe where it is not here.
 #[derive(Clone, Copy)]
-struct Facts {
+struct DataSummary {
     train_images: Option<usize>,
     val_images: Option<usize>,
     num_classes: usize,
 }
 
-fn facts(plan: &Plan, needed: bool) -> Result<(Facts, Option<String>), CliError> {
+fn facts(plan: &Plan, needed: bool) -> Result<(DataSummary, Option<String>), CliError> {
     let labels = plan.finetune.is_some() || plan.linprobe.is_some();
     let promised = plan.data.promised;
     let all = (promised.train_images, promised.num_classes, promised.val_images);
     if let (false, (Some(train_images), Some(num_classes), val_images @ Some(_))) = (needed, all) {
-        return Ok((Facts { train_images: Some(train_images), val_images, num_classes }, None));
+        return Ok((
+            DataSummary { train_images: Some(train_images), val_images, num_classes },
+            None,
+        ));
     }
     match data::open(&plan.data, if labels { Labels::Needed } else { Labels::Unneeded }) {
         Ok(found) => {
             let DataFacts { train_images, num_classes, val_images } = found.facts;
             let (train_images, val_images) = (Some(train_images), Some(val_images));
-            Ok((Facts { train_images, val_images, num_classes }, Some(found.fingerprint)))
+            Ok((DataSummary { train_images, val_images, num_classes }, Some(found.fingerprint)))
         }
         Err(error) if needed => Err(error.into()),
         Err(error) => {
@@ -153,7 +156,7 @@ fn facts(plan: &Plan, needed: bool) -> Result<(Facts, Option<String>), CliError>
             };
             output::warning(&format!("{problem}; {unknown}{classes}: {error}"));
             let (train_images, val_images) = (promised.train_images, promised.val_images);
-            Ok((Facts { train_images, val_images, num_classes }, None))
+            Ok((DataSummary { train_images, val_images, num_classes }, None))
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::checkpoint_args::{Ask, Ready, ready};
 use super::{CliError, output};
-use crate::figure::Row;
-use crate::infer::{self, Masking, Subject};
+use crate::figure::FigureRow;
+use crate::infer::{self, MaskSettings, ReconstructionInput};
 use crate::results::{RunError, count};
 use crate::train::{self, TrainError};
 use crate::{data, run};
@@ -67,7 +67,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 /// Adds a checkpoint's rows to the group of each image; gives whether the checkpoint has `norm_pix_loss`.
-fn add_rows(groups: &mut [Vec<Row>], checkpoint: &Path, args: &Args) -> Result<bool, CliError> {
+fn add_rows(
+    groups: &mut [Vec<FigureRow>],
+    checkpoint: &Path,
+    args: &Args,
+) -> Result<bool, CliError> {
     let mut set = args.set.clone();
     set.extend(args.device.as_ref().map(|device| format!("runtime.device={device:?}")));
     let mut ready = ready(checkpoint, args.recipe.as_deref(), &set, Ask::Decoder)?;
@@ -79,15 +83,15 @@ fn add_rows(groups: &mut [Vec<Row>], checkpoint: &Path, args: &Args) -> Result<b
     let ratios = if args.mask_ratio.is_empty() { vec![own] } else { args.mask_ratio.clone() };
     for (place, (image, group)) in args.images.iter().zip(groups).enumerate() {
         let values = data::transform_picture(image, &plan.data)?;
-        let subject = Subject { values, place: place as u64 };
+        let subject = ReconstructionInput { values, place: place as u64 };
         for &mask_ratio in &ratios {
-            let masking = Masking { mask_ratio, seed: args.seed };
+            let masking = MaskSettings { mask_ratio, seed: args.seed };
             let tiles = autoencoder.tiles(&subject, masking, &plan.data)?;
             let mut label = vec![last_part(image)];
             label.extend(name(&ready));
             label.push(format!("mask ratio {mask_ratio}"));
             label.extend(autoencoder.norm_pix_loss().then(|| "norm_pix_loss".to_owned()));
-            group.push(Row { label, tiles });
+            group.push(FigureRow { label, tiles });
         }
     }
     Ok(autoencoder.norm_pix_loss())

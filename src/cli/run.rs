@@ -1,14 +1,14 @@
 //! `mae run`: does or resumes every job of a recipe.
 
-use super::progress::Progress;
+use super::progress::ProgressBar;
 use super::recipe_args::{RecipeArgs, StageArg, resolve};
 use super::{CliError, output};
-use crate::infer::Stop;
+use crate::infer::StopFlag;
 use crate::recipe::{Missing, Resolved};
 use crate::results;
 use crate::run::{RunOptions, Runner};
 use crate::shape::StageKind;
-use crate::train::{End, Observer};
+use crate::train::{JobEnd, Observer};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::Refuse)?;
-    let stop = Stop::default();
+    let stop = StopFlag::default();
     stop_on_ctrl_c(&stop, "finishing the step and saving");
     let options = RunOptions {
         runs: args.runs.clone(),
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         only: args.stage.map(Into::into),
         command_line: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
     };
-    let progress = Arc::new(Progress::new(&resolved, options.only));
+    let progress = Arc::new(ProgressBar::new(&resolved, options.only));
     let shown = Arc::clone(&progress);
     let observer: Observer = Arc::new(move |event| shown.show(&event));
     let runner = Runner { options: &options, stop: &stop, observer };
@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     progress.finish();
     let (end, failed) = outcome?;
     write_reports(&options.runs, &resolved);
-    if end == End::Interrupted {
+    if end == JobEnd::Interrupted {
         return Err(CliError::Interrupted);
     }
     let folder = options.runs.join(&resolved.name);
@@ -93,7 +93,7 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
 
 /// The first Ctrl-C asks the work to end, a second ends at once: nothing is lost either way. `doing` says what the first one
 /// begins.
-pub(super) fn stop_on_ctrl_c(stop: &Stop, doing: &'static str) {
+pub(super) fn stop_on_ctrl_c(stop: &StopFlag, doing: &'static str) {
     let asked = stop.clone();
     let set = ctrlc::set_handler(move || {
         if asked.request() {

@@ -137,7 +137,7 @@ impl Outcome {
         self.reports.len() + self.errors.len()
     }
 
-    fn worst(&self) -> Option<(&CaseReport, &verify::Row)> {
+    fn worst(&self) -> Option<(&CaseReport, &verify::ReportRow)> {
         let worst = self.reports.iter().filter_map(|report| Some((report, report.worst()?)));
         worst.max_by(|a, b| a.1.excess().total_cmp(&b.1.excess()))
     }

@@ -15,14 +15,14 @@ pub struct Batch {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Images {
     /// 0..255, to be normalized where they are used: a quarter of the bytes to carry there.
-    Levels(Vec<u8>, Arc<Scale>),
+    Levels(Vec<u8>, Arc<Normalization>),
     /// Normalized.
     Values(Vec<f32>),
 }
 
 /// What images are normalized by, for each channel, on the 0..1 scale: less the mean, over the deviation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scale {
+pub struct Normalization {
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
 }
@@ -47,7 +47,7 @@ pub struct Shard<'a> {
 /// [`Images`] of a shard.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ImagesSlice<'a> {
-    Levels(&'a [u8], &'a Scale),
+    Levels(&'a [u8], &'a Normalization),
     Values(&'a [f32]),
 }
 

@@ -42,7 +42,7 @@ mod evaluation;
 mod frame;
 mod image_folder;
 mod jpeg;
-mod known;
+mod listing_cache;
 mod loader;
 mod mixup;
 mod pack;
@@ -62,7 +62,7 @@ mod web_dataset;
 mod workers;
 
 pub use bad_files::BadFiles;
-pub use batch::{Batch, Images, ImagesSlice, Scale, Shard, Targets, TargetsSlice};
+pub use batch::{Batch, Images, ImagesSlice, Normalization, Shard, Targets, TargetsSlice};
 pub use check::{Checked, CheckedSplit, check};
 pub use class_names::imagenet1k_names;
 pub use crop::{CropRule, random_resized_crop};

@@ -15,7 +15,7 @@ use super::split::{Split, Stored};
 
 /// Takes the epoch's place in the keys, so that classes and splits share no stream.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Part {
+pub(super) enum SyntheticPart {
     Train = 1,
     Val = 2,
 }
@@ -24,7 +24,7 @@ pub(super) enum Part {
 const CLASSES: usize = 0;
 
 pub(super) struct Synthetic {
-    pub(super) part: Part,
+    pub(super) part: SyntheticPart,
     pub(super) images: usize,
     pub(super) num_classes: usize,
     pub(super) input_size: usize,

@@ -1,6 +1,8 @@
 //! A trained classifier, for evaluation and prediction: a fine-tuned one, or a probe on its frozen encoder.
 
-use super::{Evaluated, Evaluation, InferError, Replicas, ShareCounts, Stop, host, same_encoder};
+use super::{
+    Evaluated, Evaluation, InferError, Replicas, ShareCounts, StopFlag, host, same_encoder,
+};
 use crate::checkpoint::{Head, Opened, TensorFile, load_frozen, load_module};
 use crate::data::DataSet;
 use crate::model::{self, ProbeHead, Vit, official_probe_name};
@@ -63,7 +65,7 @@ impl Classifier {
         batch_size: usize,
         replicas: &Replicas,
         share: (usize, usize),
-        stop: &Stop,
+        stop: &StopFlag,
     ) -> Result<ShareCounts, InferError> {
         let evaluation = Evaluation::new(plan, data, batch_size, &self.device, stop, 0)?;
         match &self.network {

@@ -1,6 +1,6 @@
 //! Evaluation: top-1, top-5 and loss of a classifier on the validation split; no sample is dropped.
 
-use super::{InferError, Replicas, Stop, host, images};
+use super::{InferError, Replicas, StopFlag, host, images};
 use crate::data::{DataSet, EvalTransform, Loader, Split, TargetsSlice};
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
@@ -13,12 +13,12 @@ pub struct Evaluation {
     pub loader: Loader,
     pub encoder: EncoderDims,
     pub device: Device,
-    pub stop: Stop,
+    pub stop: StopFlag,
 }
 
 /// Makes every image of a validation split once, so that a bad file ends a run before its training, not after. Stops when the user
 /// asks.
-pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &Stop) -> Result<(), InferError> {
+pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &StopFlag) -> Result<(), InferError> {
     let loader = Loader::eval(val, EvalTransform::new(&plan.data), 64, plan.data.workers);
     for batch in loader.epoch(1, 0) {
         batch?;
@@ -65,8 +65,8 @@ impl Evaluation {
         data: &DataSet,
         batch_size: usize,
         device: &Device,
-        stop: &Stop,
-        beside: usize,
+        stop: &StopFlag,
+        parallel_jobs: usize,
     ) -> Result<Self, InferError> {
         let split = data.val.clone().ok_or_else(|| InferError::Setting {
             problem: format!("{}: no validation split", plan.data.path.display()),
@@ -74,7 +74,8 @@ impl Evaluation {
         })?;
         let transform = EvalTransform::new(&plan.data);
         Ok(Self {
-            loader: Loader::eval(split, transform, batch_size, plan.data.workers).beside(beside),
+            loader: Loader::eval(split, transform, batch_size, plan.data.workers)
+                .with_parallel_jobs(parallel_jobs),
             encoder: plan.encoder_dims(),
             device: device.clone(),
             stop: stop.clone(),

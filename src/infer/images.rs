@@ -1,6 +1,6 @@
 //! From a batch on the host to images on the device.
 
-use crate::data::{Batch, ImagesSlice, Scale};
+use crate::data::{Batch, ImagesSlice, Normalization};
 use burn::tensor::{DType, Device, FloatDType, Int, IntDType, Tensor, TensorData};
 use std::ops::Range;
 
@@ -22,7 +22,12 @@ pub fn images(
 }
 
 /// Normalizes on the device; on the host where the device has no bytes.
-fn normalized(levels: &[u8], scale: &Scale, shape: [usize; 4], device: &Device) -> Tensor<4> {
+fn normalized(
+    levels: &[u8],
+    scale: &Normalization,
+    shape: [usize; 4],
+    device: &Device,
+) -> Tensor<4> {
     let channels = |values: &[f32]| {
         Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, shape[1], 1, 1]), device)
     };
@@ -39,12 +44,12 @@ fn normalized(levels: &[u8], scale: &Scale, shape: [usize; 4], device: &Device) 
 #[cfg(test)]
 mod tests {
     use super::normalized;
-    use crate::data::Scale;
+    use crate::data::Normalization;
     use burn::tensor::Device;
 
     #[test]
     fn the_device_normalizes_as_the_host_does_to_the_bit() {
-        let scale = Scale { mean: vec![0.485, 0.456], std: vec![0.229, 0.224] };
+        let scale = Normalization { mean: vec![0.485, 0.456], std: vec![0.229, 0.224] };
         let levels: Vec<u8> = (0..512).map(|i| (i % 256) as u8).collect();
         let values = normalized(&levels, &scale, [1, 2, 16, 16], &Device::flex());
         let values: Vec<f32> = values.into_data().try_to_vec().unwrap();

@@ -20,8 +20,8 @@ pub use evaluate::{Evaluated, Evaluation, Metrics, ShareCounts, look_through, sc
 pub use faults::{check_faults, forget_faults, report_fault};
 pub use host::host;
 pub use images::images;
-pub use reconstruct::{Autoencoder, Masking, Subject, reconstructions};
+pub use reconstruct::{Autoencoder, MaskSettings, ReconstructionInput, reconstructions};
 pub use replicas::{Replicas, SHARD_IMAGES};
 pub use same_encoder::same_encoder;
 pub(crate) use same_encoder::{same_heads, setting};
-pub use stop::Stop;
+pub use stop::StopFlag;

@@ -2,7 +2,7 @@
 
 use super::{InferError, host, same_encoder};
 use crate::checkpoint::{Opened, load_module};
-use crate::figure::{Figure, Row, Tile};
+use crate::figure::{Figure, FigureRow, Tile};
 use crate::model::{self, Mae, Masks};
 use crate::random::{Key, NO_STAGE};
 use crate::recipe::{DataPlan, Plan};
@@ -23,7 +23,7 @@ pub struct Autoencoder {
 }
 
 /// A picture to be masked and painted anew.
-pub struct Subject {
+pub struct ReconstructionInput {
     /// `[C, H, W]`, normalized, at the network's `input_size`.
     pub values: Vec<f32>,
     /// Its number among the pictures of a figure.
@@ -35,7 +35,7 @@ pub struct Subject {
 /// The mask is drawn for the seed and the picture's place alone: networks with as many patches are asked the same, and a
 /// smaller ratio hides a part of what a larger one hides.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Masking {
+pub struct MaskSettings {
     pub mask_ratio: f64,
     pub seed: u64,
 }
@@ -65,8 +65,8 @@ impl Autoencoder {
     /// `data` has the normalization. Fails where the ratio hides nothing or everything.
     pub fn tiles(
         &self,
-        subject: &Subject,
-        masking: Masking,
+        subject: &ReconstructionInput,
+        masking: MaskSettings,
         data: &DataPlan,
     ) -> Result<Vec<Tile>, InferError> {
         let EncoderDims { in_chans, input_size: side, patch_size, .. } = self.encoder;
@@ -93,8 +93,8 @@ impl Autoencoder {
         Ok(vec![original, masked, painted, pasted])
     }
 
-    fn masks(&self, place: u64, masking: Masking) -> Result<Masks, InferError> {
-        let Masking { mask_ratio, seed } = masking;
+    fn masks(&self, place: u64, masking: MaskSettings) -> Result<Masks, InferError> {
+        let MaskSettings { mask_ratio, seed } = masking;
         let patches = self.encoder.num_patches();
         let kept = shape::len_keep(patches, mask_ratio);
         if kept == 0 || kept >= patches {
@@ -136,7 +136,7 @@ fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
 }
 
 /// Gives the figure of rows of [`Autoencoder::tiles`], with what people take for faults, or for skill, in lines below.
-pub fn reconstructions(groups: Vec<Vec<Row>>, norm_pix_loss: bool) -> Figure {
+pub fn reconstructions(groups: Vec<Vec<FigureRow>>, norm_pix_loss: bool) -> Figure {
     let mut footer =
         vec!["visible patches have no part in the loss: what is painted there is untrained"];
     if norm_pix_loss {
@@ -153,7 +153,7 @@ pub fn reconstructions(groups: Vec<Vec<Row>>, norm_pix_loss: bool) -> Figure {
 
 #[cfg(test)]
 mod tests {
-    use super::{Autoencoder, HIDDEN, Masking, Subject};
+    use super::{Autoencoder, HIDDEN, MaskSettings, ReconstructionInput};
     use crate::figure::Tile;
     use crate::model::{self, Mae};
     use crate::recipe::DataPlan;
@@ -187,11 +187,11 @@ mod tests {
     }
 
     /// Each channel one level, normalized.
-    fn subject() -> Subject {
+    fn subject() -> ReconstructionInput {
         let data = data();
         let normalized = |c: usize| (f32::from(LEVELS[c]) / 255.0 - data.mean[c]) / data.std[c];
         let values = (0..3).flat_map(|c| vec![normalized(c); SIDE * SIDE]).collect();
-        Subject { values, place: 5 }
+        ReconstructionInput { values, place: 5 }
     }
 
     /// Pixels that are not those of the original.
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn hidden_patches_are_grey_or_painted_and_visible_ones_are_the_originals() {
-        let masking = Masking { mask_ratio: 0.7, seed: 1 };
+        let masking = MaskSettings { mask_ratio: 0.7, seed: 1 };
         let tiles = autoencoder(false).tiles(&subject(), masking, &data()).unwrap();
         assert!(changed(&tiles[0]).is_empty(), "normalization is undone to the level");
         let hidden = changed(&tiles[1]);
@@ -222,8 +222,8 @@ mod tests {
     #[test]
     fn the_mask_depends_on_seed_and_place_alone_and_a_smaller_ratio_hides_less_of_it() {
         let hidden = |norm_pix_loss, mask_ratio, seed, place| {
-            let subject = Subject { place, ..subject() };
-            let masking = Masking { mask_ratio, seed };
+            let subject = ReconstructionInput { place, ..subject() };
+            let masking = MaskSettings { mask_ratio, seed };
             changed(&autoencoder(norm_pix_loss).tiles(&subject, masking, &data()).unwrap()[1])
         };
         let one = hidden(false, 0.75, 0, 0);
@@ -237,8 +237,8 @@ mod tests {
     #[test]
     fn under_norm_pix_loss_a_patch_without_contrast_comes_back_as_it_was() {
         let data = data();
-        let flat = Subject { values: vec![0.5; 3 * SIDE * SIDE], place: 0 };
-        let masking = Masking { mask_ratio: 0.75, seed: 0 };
+        let flat = ReconstructionInput { values: vec![0.5; 3 * SIDE * SIDE], place: 0 };
+        let masking = MaskSettings { mask_ratio: 0.75, seed: 0 };
         let tiles = autoencoder(true).tiles(&flat, masking, &data).unwrap();
         assert_eq!(tiles[2], tiles[0], "its mean is the original's, its variance nothing");
         let painted = &autoencoder(false).tiles(&flat, masking, &data).unwrap()[2];
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_ratio_that_hides_nothing_or_everything_is_refused() {
         for (mask_ratio, expected) in [(0.0, "hides none of the 16"), (0.99, "keeps none")] {
-            let masking = Masking { mask_ratio, seed: 0 };
+            let masking = MaskSettings { mask_ratio, seed: 0 };
             let error = autoencoder(false).tiles(&subject(), masking, &data()).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A flag shared by whoever may ask a run to stop and the loops that obey.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct StopFlag(Arc<AtomicBool>);
 
-impl Stop {
+impl StopFlag {
     /// Asks to stop. Gives whether that was asked before.
     pub fn request(&self) -> bool {
         self.0.swap(true, Ordering::SeqCst)

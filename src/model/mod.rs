@@ -31,7 +31,7 @@ pub use masking::{Masks, mask_noise};
 pub use params::{
     NamedParam, PartialGrads, apply, device, grads, named, present, trainable_names, update,
 };
-pub use passes::{Chain, Forward, Pass, mae_chain, vit_chain};
+pub use passes::{BackwardMode, Chain, Forward, mae_chain, vit_chain};
 pub use patches::{PatchEmbed, patchify, unpatchify};
 pub use pos_embed::{resize_pos_embed, sincos_pos_embed};
 pub use probe::{BN_EPS, BN_MOMENTUM, ProbeHead, official_probe_name};

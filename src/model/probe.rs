@@ -23,10 +23,10 @@ pub struct ProbeHead {
 impl ProbeHead {
     /// Allocates a head with zero weights; [`super::init_probe_head`] gives them.
     pub fn zeros(width: usize, classes: usize, precision: Precision, device: &Device) -> Self {
-        let still = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
+        let untrained = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
         Self {
-            running_mean: still(Tensor::zeros([width], device)),
-            running_var: still(Tensor::ones([width], device)),
+            running_mean: untrained(Tensor::zeros([width], device)),
+            running_var: untrained(Tensor::ones([width], device)),
             head: Linear::zeros(width, classes, precision, device),
         }
     }

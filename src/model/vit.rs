@@ -54,8 +54,8 @@ impl Vit {
         self.cls_token = self.cls_token.no_grad();
         self.pos_embed = self.pos_embed.no_grad();
         self.patch_embed = self.patch_embed.no_grad();
-        let still = |(i, block): (usize, Block)| if i < frozen { block.no_grad() } else { block };
-        self.blocks = self.blocks.into_iter().enumerate().map(still).collect();
+        let freeze = |(i, block): (usize, Block)| if i < frozen { block.no_grad() } else { block };
+        self.blocks = self.blocks.into_iter().enumerate().map(freeze).collect();
         self
     }
 

@@ -4,7 +4,7 @@ use crate::shape;
 
 /// What the update of one parameter uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Group {
+pub struct ParamGroup {
     /// Multiplies the schedule's rate.
     pub lr_scale: f64,
     pub weight_decay: f64,
@@ -13,9 +13,9 @@ pub struct Group {
 }
 
 /// Pre-training: 1-D parameters and biases do not decay; `cls_token` and `mask_token` do (official code, observed).
-pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> Group {
+pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGroup {
     let no_decay = shape::has_no_decay(name, shape);
-    Group {
+    ParamGroup {
         lr_scale: 1.0,
         weight_decay: if no_decay { 0.0 } else { weight_decay },
         matrix: shape.len() > 1,
@@ -30,10 +30,10 @@ pub fn finetune_group(
     depth: usize,
     layer_decay: f64,
     weight_decay: f64,
-) -> Group {
+) -> ParamGroup {
     let no_decay = shape.len() == 1 || name == "cls_token" || name == "pos_embed";
     let above = depth + 1 - layer_id(name, depth);
-    Group {
+    ParamGroup {
         lr_scale: layer_decay.powi(above as i32),
         weight_decay: if no_decay { 0.0 } else { weight_decay },
         matrix: shape.len() > 1,
@@ -41,8 +41,8 @@ pub fn finetune_group(
 }
 
 /// Linear probing: one rate and one decay for all.
-pub fn probe_group(shape: &[usize], weight_decay: f64) -> Group {
-    Group { lr_scale: 1.0, weight_decay, matrix: shape.len() > 1 }
+pub fn probe_group(shape: &[usize], weight_decay: f64) -> ParamGroup {
+    ParamGroup { lr_scale: 1.0, weight_decay, matrix: shape.len() > 1 }
 }
 
 /// The layer a classifier's parameter belongs to: 0 for the embeddings, `i + 1` for block `i`, `depth + 1` for the rest.

@@ -12,7 +12,7 @@ mod optimizer;
 mod schedule;
 
 pub use clip::{clip_by_global_norm, global_norm};
-pub use groups::{Group, finetune_group, layer_id, pretrain_group, probe_group};
+pub use groups::{ParamGroup, finetune_group, layer_id, pretrain_group, probe_group};
 pub use lars::TRUST_COEFFICIENT;
 pub use optimizer::{Optimizer, Rule, StateError};
-pub use schedule::Schedule;
+pub use schedule::LrSchedule;

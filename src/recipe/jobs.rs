@@ -104,8 +104,8 @@ impl TrainingPlan {
     /// A micro-step takes `batch_size` images on every device. Fails if an epoch is too short for
     /// one update.
     pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
-        let micro_batch = self.effective_batch_size / self.accum_iter;
-        let micro_steps = train_images / micro_batch;
+        let images_per_micro_step = self.effective_batch_size / self.accum_iter;
+        let micro_steps = train_images / images_per_micro_step;
         let updates_per_epoch = micro_steps / self.accum_iter;
         if updates_per_epoch == 0 {
             return Err(NeverUpdates {

@@ -20,7 +20,7 @@ pub(super) struct Setup<'a> {
 }
 
 /// The keys all stages share.
-struct Shared<'a> {
+struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,
     warmup_epochs: usize,
@@ -35,7 +35,7 @@ struct Shared<'a> {
 
 macro_rules! shared {
     ($stage:expr, $table:expr) => {
-        Shared {
+        SharedKeys {
             stage: $stage,
             epochs: given($table.epochs.as_ref()),
             warmup_epochs: given($table.warmup_epochs.as_ref()),
@@ -119,8 +119,8 @@ pub(super) fn linprobe(
     }
 }
 
-fn training(shared: Shared<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> TrainingPlan {
-    let Shared { stage, epochs, warmup_epochs, batch_size, accum_iter, blr, lr, .. } = shared;
+fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> TrainingPlan {
+    let SharedKeys { stage, epochs, warmup_epochs, batch_size, accum_iter, blr, lr, .. } = shared;
     if warmup_epochs > epochs {
         let warmup = format!("{stage}.warmup_epochs");
         let hint = match epochs / 10 {

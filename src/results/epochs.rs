@@ -1,6 +1,6 @@
 //! `epochs.csv`: a job's table, a row an epoch.
 
-use super::{RunError, WayOn};
+use super::{Remedy, RunError};
 use crate::durable;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -80,7 +80,7 @@ impl EpochsCsv {
         let damaged = |e: &dyn std::fmt::Display| RunError::Damaged {
             path: self.path.clone(),
             problem: e.to_string(),
-            way_on: WayOn::RemoveItsFolder,
+            way_on: Remedy::RemoveItsFolder,
         };
         if !self.path.exists() {
             return Ok(Vec::new());
@@ -110,7 +110,7 @@ impl EpochsCsv {
         Err(RunError::Damaged {
             path: self.path.clone(),
             problem: format!("it ends with epoch {last}, and the job has done {epoch}"),
-            way_on: WayOn::RemoveItsFolder,
+            way_on: Remedy::RemoveItsFolder,
         })
     }
 

@@ -16,7 +16,7 @@ pub enum RunError {
     #[error("{}: runs of several recipes\nhint: a report is about one run or one sweep; `mae compare` holds several against each other", .0.display())]
     ManyRuns(PathBuf),
     #[error("{}: {problem}\nhint: put it back as it was{}; `--fresh` starts the whole run over", path.display(), .way_on.hint(path))]
-    Damaged { path: PathBuf, problem: String, way_on: WayOn },
+    Damaged { path: PathBuf, problem: String, way_on: Remedy },
     #[error("{}: the folder holds files, and no recipe.toml that says of which run\nhint: give this run another name (`--set name=...`); if it \
              was a run's folder, put its recipe.toml back: each checkpoint's meta.json has the recipe", .0.display())]
     Foreign(PathBuf),
@@ -33,7 +33,7 @@ pub enum RunError {
 
 /// What else can be done about a damaged file than to put it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WayOn {
+pub enum Remedy {
     /// Only starting over.
     None,
     /// Without the file its job starts over.
@@ -44,7 +44,7 @@ pub enum WayOn {
     RemoveItsFolder,
 }
 
-impl WayOn {
+impl Remedy {
     fn hint(self, path: &Path) -> String {
         let folder = path.parent().unwrap_or(path).display();
         match self {

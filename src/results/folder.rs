@@ -1,7 +1,7 @@
 //! A run's place on the disk: locked, marked with its recipe.
 
 use super::read_back::read_provenance;
-use super::{Provenance, RunError, WayOn};
+use super::{Provenance, Remedy, RunError};
 use crate::durable::{self, Lock};
 use crate::recipe::{self, Recipe};
 use std::fmt::Write as _;
@@ -109,7 +109,7 @@ pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunErro
     toml::from_str(text).map_err(|e| RunError::Damaged {
         path: file.to_owned(),
         problem: format!("not the recipe of a run: {}", e.message()),
-        way_on: WayOn::None,
+        way_on: Remedy::None,
     })
 }
 

@@ -22,7 +22,7 @@ mod tensorboard;
 pub use accuracy::{AccuracyRow, JobCells, accuracy, write_accuracy};
 pub use compare::{CompareError, Comparison};
 pub use epochs::{EpochRow, EpochsCsv, Validation};
-pub use error::{RunError, WayOn};
+pub use error::{Remedy, RunError};
 pub use folder::{RunFolder, refuse_other, refuse_other_data};
 pub use provenance::Provenance;
 pub use published::published_names;

@@ -2,7 +2,7 @@
 
 use super::accuracy::{AccuracyRow, read_accuracy};
 use super::folder::resolved_recipe;
-use super::{EpochRow, EpochsCsv, Provenance, RunError, WayOn};
+use super::{EpochRow, EpochsCsv, Provenance, Remedy, RunError};
 use crate::recipe::{Format, Recipe};
 use crate::shape::StageKind;
 use std::fs;
@@ -130,7 +130,7 @@ pub fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
     read.map(Some).map_err(|e| RunError::Damaged {
         path: file,
         problem: e.to_string(),
-        way_on: WayOn::WrittenAnew,
+        way_on: Remedy::WrittenAnew,
     })
 }
 

@@ -8,7 +8,7 @@ mod events;
 use super::{EpochRow, RunError};
 use crate::durable;
 use crate::shape::StageKind;
-use events::Event;
+use events::TfEvent;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,8 @@ impl TensorBoard {
         };
         let kept = kept(&old, epoch, updates);
         if kept.is_empty() {
-            durable::write(&path, &Event::version(now()).record()).map_err(RunError::io(&path))?;
+            durable::write(&path, &TfEvent::version(now()).record())
+                .map_err(RunError::io(&path))?;
         } else if kept.len() < old.len() {
             durable::write(&path, kept).map_err(RunError::io(&path))?;
         }
@@ -78,7 +79,7 @@ impl TensorBoard {
             // Of the official loop's micro-steps the one that updates, counted from 0.
             let micro_step = update * accum_iter - 1;
             let x = (micro_step as f64 / micro_steps as f64 + (epoch - 1) as f64) * PER_EPOCH;
-            Event::scalars(now(), x as i64, &[(self.loss_tag, *loss), ("lr", *lr)])
+            TfEvent::scalars(now(), x as i64, &[(self.loss_tag, *loss), ("lr", *lr)])
         });
         let bytes: Vec<u8> = events.flat_map(|event| event.record()).collect();
         self.append(&bytes)
@@ -92,7 +93,7 @@ impl TensorBoard {
                 ("perf/test_acc5", validation.acc5),
                 ("perf/test_loss", validation.loss),
             ];
-            self.append(&Event::scalars(now(), row.epoch as i64 - 1, &perf).record())?;
+            self.append(&TfEvent::scalars(now(), row.epoch as i64 - 1, &perf).record())?;
         }
         let path = self.folder.join("log.txt");
         let lines: String = rows.iter().map(|row| self.log_line(row) + "\n").collect();
@@ -191,7 +192,7 @@ mod tests {
         assert_eq!(files.len(), 1);
         let bytes = std::fs::read(&files[0]).unwrap();
         let events: Vec<_> = events::read(&bytes).map(|(event, _)| event).collect();
-        events.iter().flat_map(events::Event::values).collect()
+        events.iter().flat_map(events::TfEvent::values).collect()
     }
 
     #[test]

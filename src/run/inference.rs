@@ -2,9 +2,11 @@
 
 use crate::checkpoint::{Head, Opened};
 use crate::data::DataSet;
-use crate::infer::{Autoencoder, Classifier, Evaluated, Stop, same_encoder};
+use crate::infer::{Autoencoder, Classifier, Evaluated, StopFlag, same_encoder};
 use crate::recipe::Plan;
-use crate::train::{ChosenDevice, Crew, TrainError, Trial, check_device, on_every_rank};
+use crate::train::{
+    ChosenDevice, DeviceCheck, DeviceThreads, TrainError, check_device, on_every_rank,
+};
 
 /// Makes a classifier of an opened checkpoint; `plan` says what shapes do not: heads, epsilon.
 ///
@@ -19,7 +21,7 @@ pub fn load_classifier(
     if let Head::Linear { classes, global_pool } | Head::Probe { classes, global_pool } =
         opened.facts.head
     {
-        let trial = Trial::Classifier { images, classes, global_pool, trained: false };
+        let trial = DeviceCheck::Classifier { images, classes, global_pool, trained: false };
         check_device(device, plan, trial)?;
     }
     Ok(Classifier::load(opened, plan, &device.device)?)
@@ -34,7 +36,7 @@ pub fn load_autoencoder(
     device: &ChosenDevice,
 ) -> Result<Autoencoder, TrainError> {
     same_encoder(opened, &plan.model)?;
-    check_device(device, plan, Trial::Autoencoder { images: 1 })?;
+    check_device(device, plan, DeviceCheck::Autoencoder { images: 1 })?;
     Ok(Autoencoder::load(opened, plan, &device.device)?)
 }
 
@@ -45,11 +47,11 @@ pub fn evaluate(
     data: DataSet,
     batch_size: usize,
     device: &ChosenDevice,
-    stop: &Stop,
+    stop: &StopFlag,
 ) -> Result<Evaluated, TrainError> {
-    let crew = Crew::start(device.devices.len());
+    let device_threads = DeviceThreads::start(device.devices.len());
     let stop = stop.clone();
-    on_every_rank(device, &crew, move |rank, device| {
+    on_every_rank(device, &device_threads, move |rank, device| {
         let classifier = load_classifier(&opened, &plan, &device, batch_size)?;
         let replicas = device.replicas();
         let own = classifier.count(&plan, &data, batch_size, &replicas, rank.share(), &stop)?;

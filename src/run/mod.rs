@@ -3,12 +3,12 @@
 //! The runner checks that every job can begin, does the jobs in order, resumes what is unfinished, and shares what several
 //! points of a sweep have in common. It also puts checkpoints on checked devices, for evaluation and prediction.
 
+mod accuracy_tables;
 mod inference;
 mod runner;
-mod same_jobs;
 mod schedule;
-mod tables;
+mod shared_jobs;
 
 pub use inference::{evaluate, load_autoencoder, load_classifier};
-pub use runner::{Failed, RunOptions, Runner};
-pub use schedule::Bench;
+pub use runner::{FailedPoint, RunOptions, Runner};
+pub use schedule::BenchDevices;

@@ -1,16 +1,16 @@
 //! The runner: does the jobs of a resolved recipe, skips what is done, resumes what is not, keeps the tables.
 
-use super::same_jobs::SameJob;
-use super::schedule::{self, HandsMaker, is_done};
-use super::tables::Tables;
+use super::accuracy_tables::AccuracyTables;
+use super::schedule::{self, JobContextMaker, is_done};
+use super::shared_jobs::SharedJob;
 use crate::data::{self, DataSet, Labels};
-use crate::infer::{Stop, forget_faults, look_through};
+use crate::infer::{StopFlag, forget_faults, look_through};
 use crate::recipe::{self, Job, Plan, Resolved, ResolvedPoint};
 use crate::results::{self, Provenance, RunFolder};
 use crate::shape::StageKind;
 use crate::train::{
-    self, ChosenDevice, Crew, End, Event, Observer, TrainError, Watch, Work, check_stages,
-    job_path, source_file,
+    self, ChosenDevice, DeviceThreads, Event, JobEnd, Observer, RunContext, StepTimer, TrainError,
+    check_stages, job_path, source_file,
 };
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -35,12 +35,12 @@ pub struct RunOptions {
 /// Runs resolved recipes.
 pub struct Runner<'a> {
     pub options: &'a RunOptions,
-    pub stop: &'a Stop,
+    pub stop: &'a StopFlag,
     pub observer: Observer,
 }
 
 /// A point of a sweep that failed, by its folder's name.
-pub struct Failed {
+pub struct FailedPoint {
     pub name: String,
     pub error: TrainError,
 }
@@ -50,20 +50,20 @@ impl Runner<'_> {
     /// and so is that of the first where every point asks for what the recipe or the data cannot give.
     ///
     /// What a point cannot be given is refused before anything of it is created.
-    pub fn run(&self, resolved: &Resolved) -> Result<(End, Vec<Failed>), TrainError> {
+    pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), TrainError> {
         let mut failed = Vec::new();
         let devices = resolved.points.iter().map(|point| point.plan.runtime.devices);
-        let crew = Crew::start(devices.max().unwrap_or(1));
+        let device_threads = DeviceThreads::start(devices.max().unwrap_or(1));
         for (index, point) in resolved.points.iter().enumerate() {
             let done = match self.failed_pretraining_before(index, resolved, &failed) {
                 Some(point) => Err(TrainError::SharedPretraining { point }),
-                None => self.run_point(index, resolved, &crew, &failed),
+                None => self.run_point(index, resolved, &device_threads, &failed),
             };
             match done {
-                Ok(End::Done) => {}
-                Ok(End::Interrupted) => return Ok((End::Interrupted, failed)),
+                Ok(JobEnd::Done) => {}
+                Ok(JobEnd::Interrupted) => return Ok((JobEnd::Interrupted, failed)),
                 Err(error) if resolved.swept.is_empty() => return Err(error),
-                Err(error) => failed.push(Failed { name: point.plan.name.clone(), error }),
+                Err(error) => failed.push(FailedPoint { name: point.plan.name.clone(), error }),
             }
         }
         // What is wrong with every point is wrong with the recipe.
@@ -72,16 +72,16 @@ impl Runner<'_> {
         {
             return Err(failed.swap_remove(0).error);
         }
-        Ok((End::Done, failed))
+        Ok((JobEnd::Done, failed))
     }
 
     fn run_point(
         &self,
         index: usize,
         all: &Resolved,
-        crew: &Crew,
-        failed: &[Failed],
-    ) -> Result<End, TrainError> {
+        device_threads: &DeviceThreads,
+        failed: &[FailedPoint],
+    ) -> Result<JobEnd, TrainError> {
         let point = &all.points[index];
         let plan = &point.plan;
         forget_faults();
@@ -90,7 +90,7 @@ impl Runner<'_> {
         for note in &device.notes {
             (self.observer)(Event::Notice { job: "device", text: note });
         }
-        check_stages(&device, plan, data.facts.num_classes, crew)?;
+        check_stages(&device, plan, data.facts.num_classes, device_threads)?;
         if let Some(note) = &data.note {
             (self.observer)(Event::Notice { job: "data", text: note });
         }
@@ -112,7 +112,7 @@ impl Runner<'_> {
                 self.look_through_validation(plan, &data, &jobs)?;
             }
             if self.stop.requested() {
-                return Ok(End::Interrupted);
+                return Ok(JobEnd::Interrupted);
             }
         }
         let folder = RunFolder::open(&path, &point.recipe, self.options.fresh)?;
@@ -123,16 +123,16 @@ impl Runner<'_> {
         for same in &done_before {
             self.take_over(same, folder.path())?;
         }
-        let work = Work {
+        let work = RunContext {
             plan: Arc::new(plan.clone()),
             data: Arc::new(data),
             device,
             run: folder.path().to_owned(),
             recipe: recipe::recipe_toml(&point.recipe).into(),
             stop: self.stop.clone(),
-            beside: 0,
+            parallel_jobs: 0,
         };
-        let tables = Tables {
+        let tables = AccuracyTables {
             runs: self.options.runs.clone(),
             plan: Arc::clone(&work.plan),
             run: work.run.clone(),
@@ -150,8 +150,9 @@ impl Runner<'_> {
         } else {
             folder.write_provenance(&provenance)?;
             tables.write()?;
-            if self.all_jobs(&work, jobs, &Arc::new(tables), crew)? == End::Interrupted {
-                return Ok(End::Interrupted);
+            if self.all_jobs(&work, jobs, &Arc::new(tables), device_threads)? == JobEnd::Interrupted
+            {
+                return Ok(JobEnd::Interrupted);
             }
         }
         // A run is finished when all its stages are, whichever start did the last of them.
@@ -160,7 +161,7 @@ impl Runner<'_> {
             provenance.finished_unix_s = Some(now_unix_s());
             folder.write_provenance(&provenance)?;
         }
-        Ok(End::Done)
+        Ok(JobEnd::Done)
     }
 
     /// Fails where a validation image cannot be used, if one of the `jobs` needs it.
@@ -189,31 +190,36 @@ impl Runner<'_> {
     /// Does the jobs in order, each on all devices; or the pre-training so, and then one job on each device.
     fn all_jobs(
         &self,
-        work: &Work,
+        work: &RunContext,
         jobs: Vec<Job>,
-        tables: &Arc<Tables>,
-        crew: &Crew,
-    ) -> Result<End, TrainError> {
+        tables: &Arc<AccuracyTables>,
+        device_threads: &DeviceThreads,
+    ) -> Result<JobEnd, TrainError> {
         let tables = Arc::clone(tables);
-        let hands = HandsMaker {
+        let context = JobContextMaker {
             observer: Arc::clone(&self.observer),
             row_written: Arc::new(move || tables.write()),
-            watch: Watch::default(),
+            timer: StepTimer::default(),
         };
         let left = jobs.iter().filter(|job| job.is_independent() && !is_done(work, job)).count();
         let apart = work.plan.is_job_parallel(left);
         let (side_by_side, together): (Vec<Job>, Vec<Job>) =
             jobs.into_iter().partition(|job| apart && job.is_independent());
         for job in together {
-            if schedule::together(work, job, &hands, crew)? == End::Interrupted {
-                return Ok(End::Interrupted);
+            if schedule::together(work, job, &context, device_threads)? == JobEnd::Interrupted {
+                return Ok(JobEnd::Interrupted);
             }
         }
-        schedule::side_by_side(work, side_by_side, &hands, crew)
+        schedule::side_by_side(work, side_by_side, &context, device_threads)
     }
 
     /// Tells that everything was done before.
-    fn skip_all(&self, work: &Work, jobs: &[Job], tables: &Tables) -> Result<(), TrainError> {
+    fn skip_all(
+        &self,
+        work: &RunContext,
+        jobs: &[Job],
+        tables: &AccuracyTables,
+    ) -> Result<(), TrainError> {
         for job in jobs {
             schedule::finish_done(work, job)?;
             (self.observer)(Event::JobSkipped { job: &job.dir });
@@ -228,7 +234,7 @@ impl Runner<'_> {
         plan: &Plan,
         data: &DataSet,
         run: &Path,
-        done_before: &[SameJob],
+        done_before: &[SharedJob],
     ) -> Result<Vec<Job>, TrainError> {
         let only = self.options.only;
         let jobs: Vec<Job> = plan

@@ -15,9 +15,13 @@ pub fn has_no_decay(name: &str, shape: &[usize]) -> bool {
 mod tests {
     use super::{FINETUNE_BETAS, PRETRAIN_BETAS};
 
+    fn bits(betas: [f64; 2]) -> [u32; 2] {
+        betas.map(|beta| (beta as f32).to_bits())
+    }
+
     #[test]
     fn betas_in_single_precision_are_the_nearest_to_their_decimals() {
-        assert_eq!(PRETRAIN_BETAS.map(|beta| beta as f32), [0.9f32, 0.95f32]);
-        assert_eq!(FINETUNE_BETAS.map(|beta| beta as f32), [0.9f32, 0.999f32]);
+        assert_eq!(bits(PRETRAIN_BETAS), [0.9f32, 0.95].map(f32::to_bits));
+        assert_eq!(bits(FINETUNE_BETAS), [0.9f32, 0.999].map(f32::to_bits));
     }
 }

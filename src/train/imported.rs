@@ -7,7 +7,7 @@ use crate::model::{Mae, Vit};
 use crate::optim::{Optimizer, StateError};
 use crate::recipe::{Job, Plan, Source};
 use crate::shape::StageKind;
-use crate::train::{Place, State};
+use crate::train::{Progress, TrainingState};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
@@ -63,10 +63,10 @@ pub(super) fn zeros(plan: &Plan, device: &Device) -> Mae {
 
 /// Puts the weights, the optimizer's state and the epoch of the file at `path` into a fresh state.
 pub(super) fn resume(
-    state: State<Mae>,
+    state: TrainingState<Mae>,
     path: &Path,
     plan: &Plan,
-) -> Result<State<Mae>, TrainError> {
+) -> Result<TrainingState<Mae>, TrainError> {
     let opened = checkpoint::open(path)?;
     let (optimizer_state, seen) = going_on(&opened, plan)?;
     let model = load_module(state.model, &opened.file, path)?;
@@ -74,7 +74,11 @@ pub(super) fn resume(
     let device = model.devices().into_iter().next().unwrap_or_default();
     load_optimizer(&mut optimizer, optimizer_state, &device)
         .map_err(|error| setting(path, &error.to_string(), "take another checkpoint"))?;
-    Ok(State { model, optimizer, place: Place { epoch: seen + 1, ..Place::start() } })
+    Ok(TrainingState {
+        model,
+        optimizer,
+        progress: Progress { epoch: seen + 1, ..Progress::start() },
+    })
 }
 
 /// Gives an optimizer the moments and the number of updates that a checkpoint holds.

@@ -5,14 +5,14 @@ use super::gallery::Gallery;
 use super::{imported, loaders};
 use crate::checkpoint::{self, Meta};
 use crate::data::{DataSet, Loader};
-use crate::infer::{Evaluation, Stop, same_encoder};
+use crate::infer::{Evaluation, StopFlag, same_encoder};
 use crate::model::{self, Mae, NamedParam, ProbeHead, Vit};
-use crate::optim::{self, Group, Optimizer, Rule, Schedule};
+use crate::optim::{self, LrSchedule, Optimizer, ParamGroup, Rule};
 use crate::recipe::{FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, TrainingPlan};
 use crate::shape::{FINETUNE_BETAS, PRETRAIN_BETAS, StageKind};
 use crate::train::{
-    ChosenDevice, End, Finetune, FitPlan, Hands, JobDir, Linprobe, Pretrain, State, fit, job_path,
-    publish, tensor_file,
+    ChosenDevice, FinetuneStage, FitPlan, JobContext, JobDir, JobEnd, LinprobeStage, PretrainStage,
+    TrainingState, fit, job_path, publish, tensor_file,
 };
 use burn::module::Module;
 use std::path::{Path, PathBuf};
@@ -20,19 +20,19 @@ use std::sync::Arc;
 
 /// What the jobs of a run share. A clone of it goes to each device's thread.
 #[derive(Clone)]
-pub struct Work {
+pub struct RunContext {
     pub plan: Arc<Plan>,
     pub data: Arc<DataSet>,
     pub device: ChosenDevice,
     pub run: PathBuf,
     /// The resolved recipe as TOML, for the checkpoints.
     pub recipe: Arc<str>,
-    pub stop: Stop,
+    pub stop: StopFlag,
     /// Jobs that run at the same time on other devices.
-    pub beside: usize,
+    pub parallel_jobs: usize,
 }
 
-impl Work {
+impl RunContext {
     /// Gives the job's place on the disk.
     pub fn dir(&self, job: &Job) -> JobDir {
         let from = job.from.as_ref().map(Source::to_string).unwrap_or_default();
@@ -51,20 +51,20 @@ impl Work {
     }
 
     /// Runs a job to its end, or until the user stops it.
-    pub fn run(&self, job: &Job, hands: &Hands) -> Result<End, TrainError> {
+    pub fn run(&self, job: &Job, context: &JobContext) -> Result<JobEnd, TrainError> {
         let dir = self.dir(job);
         let stage_missing = "a job's stage is part of the plan";
         match job.stage {
             StageKind::Pretrain => {
-                self.pretrain(self.plan.pretrain.as_ref().expect(stage_missing), &dir, hands)
+                self.pretrain(self.plan.pretrain.as_ref().expect(stage_missing), &dir, context)
             }
             StageKind::Finetune => {
                 let plan = self.plan.finetune.as_ref().expect(stage_missing);
-                self.finetune(plan, job, &dir, hands)
+                self.finetune(plan, job, &dir, context)
             }
             StageKind::Linprobe => {
                 let plan = self.plan.linprobe.as_ref().expect(stage_missing);
-                self.linprobe(plan, job, &dir, hands)
+                self.linprobe(plan, job, &dir, context)
             }
         }
     }
@@ -73,13 +73,13 @@ impl Work {
         &self,
         plan: &PretrainPlan,
         dir: &JobDir,
-        hands: &Hands,
-    ) -> Result<End, TrainError> {
+        context: &JobContext,
+    ) -> Result<JobEnd, TrainError> {
         let encoder = self.plan.encoder_dims();
         let device = self.device.device.clone();
         let mae = Mae::zeros(&encoder, &self.plan.model.decoder_dims(), &device);
         let mae = model::init_mae(mae, self.plan.seed);
-        let stage = Pretrain {
+        let stage = PretrainStage {
             encoder,
             mask_ratio: plan.mask_ratio,
             norm_pix_loss: plan.norm_pix_loss,
@@ -94,16 +94,16 @@ impl Work {
             optimizer(&mae, rule, |name, shape| optim::pretrain_group(name, shape, weight_decay));
         let loader = self.loader(StageKind::Pretrain, dir)?;
         let keep = plan.checkpoint_epochs.clone();
-        let mut state = State::start(mae, optimizer);
+        let mut state = TrainingState::start(mae, optimizer);
         if let Some(path) = &plan.resume {
             state = imported::resume(state, path, &self.plan)?;
-            let seen = state.place.epoch - 1;
-            if keep.contains(&seen) && hands.team.rank.is_first() {
-                publish(&stage, &state.model, dir, seen, hands)?;
+            let seen = state.progress.epoch - 1;
+            if keep.contains(&seen) && context.rank_context.rank.is_first() {
+                publish(&stage, &state.model, dir, seen, context)?;
             }
         }
-        let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None, hands)?;
-        fit(&stage, state, &loader, &fit_plan, dir, hands)
+        let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None, context)?;
+        fit(&stage, state, &loader, &fit_plan, dir, context)
     }
 
     fn finetune(
@@ -111,8 +111,8 @@ impl Work {
         plan: &FinetunePlan,
         job: &Job,
         dir: &JobDir,
-        hands: &Hands,
-    ) -> Result<End, TrainError> {
+        context: &JobContext,
+    ) -> Result<JobEnd, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
         let vit = self.classifier(job, plan.global_pool)?.freeze_below(plan.trained_blocks);
@@ -123,7 +123,7 @@ impl Work {
             optim::finetune_group(name, shape, depth, layer_decay, weight_decay)
         });
         let loader = self.loader(StageKind::Finetune, dir)?;
-        let stage = Finetune {
+        let stage = FinetuneStage {
             encoder,
             num_classes,
             smoothing: plan.smoothing,
@@ -134,8 +134,8 @@ impl Work {
         };
         let keep = vec![plan.training.epochs];
         let fit_plan =
-            self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad, hands)?;
-        fit(&stage, State::start(vit, optimizer), &loader, &fit_plan, dir, hands)
+            self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad, context)?;
+        fit(&stage, TrainingState::start(vit, optimizer), &loader, &fit_plan, dir, context)
     }
 
     fn linprobe(
@@ -143,8 +143,8 @@ impl Work {
         plan: &LinprobePlan,
         job: &Job,
         dir: &JobDir,
-        hands: &Hands,
-    ) -> Result<End, TrainError> {
+        context: &JobContext,
+    ) -> Result<JobEnd, TrainError> {
         let encoder = self.plan.encoder_dims();
         let (device, num_classes) = (self.device.device.clone(), self.data.facts.num_classes);
         let head = ProbeHead::zeros(encoder.embed_dim, num_classes, encoder.precision, &device);
@@ -153,7 +153,7 @@ impl Work {
         let rule = Rule::Lars { momentum: 0.9 };
         let optimizer = optimizer(&head, rule, |_, shape| optim::probe_group(shape, weight_decay));
         let loader = self.loader(StageKind::Linprobe, dir)?;
-        let stage = Linprobe {
+        let stage = LinprobeStage {
             frozen: self.frozen(job, plan.global_pool)?,
             encoder,
             num_classes,
@@ -161,8 +161,8 @@ impl Work {
             evaluation: self.evaluation(&plan.training)?,
         };
         let keep = vec![plan.training.epochs];
-        let fit_plan = self.fit_plan(StageKind::Linprobe, &plan.training, keep, None, hands)?;
-        fit(&stage, State::start(head, optimizer), &loader, &fit_plan, dir, hands)
+        let fit_plan = self.fit_plan(StageKind::Linprobe, &plan.training, keep, None, context)?;
+        fit(&stage, TrainingState::start(head, optimizer), &loader, &fit_plan, dir, context)
     }
 
     /// Gives the classifier a job starts from: the official random one, or one with a checkpoint's encoder and a fresh head.
@@ -195,7 +195,7 @@ impl Work {
     fn loader(&self, stage: StageKind, dir: &JobDir) -> Result<Loader, TrainError> {
         let bad_files = dir.path.join("bad_files.csv");
         let loader = loaders::train_loader(&self.plan, &self.data, stage, bad_files)?;
-        Ok(loader.beside(self.beside))
+        Ok(loader.with_parallel_jobs(self.parallel_jobs))
     }
 
     fn evaluation(&self, training: &TrainingPlan) -> Result<Evaluation, TrainError> {
@@ -205,7 +205,7 @@ impl Work {
             training.batch_size,
             &self.device.device,
             &self.stop,
-            self.beside,
+            self.parallel_jobs,
         )?)
     }
 
@@ -215,17 +215,17 @@ impl Work {
         training: &TrainingPlan,
         keep: Vec<usize>,
         clip_grad: Option<f64>,
-        hands: &Hands,
+        context: &JobContext,
     ) -> Result<FitPlan, TrainError> {
         Ok(FitPlan {
             stage,
             epochs: training.epochs,
             accum_iter: training.accum_iter,
-            micro_batch: training.effective_batch_size / training.accum_iter,
+            images_per_micro_step: training.effective_batch_size / training.accum_iter,
             micro_batches: training.accum_iter * self.plan.runtime.devices
-                / hands.team.rank.world(),
+                / context.rank_context.rank.world(),
             steps: training.steps(stage, self.data.facts.train_images)?,
-            schedule: Schedule {
+            schedule: LrSchedule {
                 lr: training.lr,
                 min_lr: training.min_lr,
                 warmup_epochs: training.warmup_epochs as f64,
@@ -251,7 +251,7 @@ pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
 pub fn optimizer<M: Module>(
     module: &M,
     rule: Rule,
-    group: impl Fn(&str, &[usize]) -> Group,
+    group: impl Fn(&str, &[usize]) -> ParamGroup,
 ) -> Optimizer {
     let trained: Vec<NamedParam> =
         model::named(module).into_iter().filter(|param| param.trained).collect();

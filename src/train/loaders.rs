@@ -42,7 +42,7 @@ pub fn train_loader(
     let split = Arc::clone(&data.train);
     let bad_files = BadFiles::new(plan.data.max_bad_fraction, split.len(), bad_files);
     let loader = Loader::train(split, transform, mixup, batch_size, plan.data.workers, key)?;
-    Ok(loader.past(Arc::new(bad_files)))
+    Ok(loader.skipping_bad_files(Arc::new(bad_files)))
 }
 
 fn finetuning(

@@ -4,7 +4,7 @@
 //! adds the gradients in shard order, then over the devices, and updates. On the CPU a shard is a fixed number of images and
 //! replicas are worker threads, so the result does not depend on how many there are.
 //!
-//! Nothing here prints or parses arguments: [`Event`]s tell what happens, [`Stop`](crate::infer::Stop) tells it to end.
+//! Nothing here prints or parses arguments: [`Event`]s tell what happens, [`StopFlag`](crate::infer::Stop) tells it to end.
 
 mod devices;
 mod error;
@@ -16,22 +16,23 @@ mod loaders;
 mod stages;
 mod step;
 
-pub use devices::{Backend as DeviceBackend, ChosenDevice, Rank, Team, choose, count_gpus};
+pub use devices::{Backend as DeviceBackend, ChosenDevice, Rank, RankContext, choose, count_gpus};
+use devices::{Bucket, PendingReduce};
 pub(crate) use devices::{
-    Crew, Parts, Trial, check_device, check_stages, first_error, on_every_rank,
+    DeviceCheck, DeviceThreads, TaskCoupling, check_device, check_stages, first_error,
+    on_every_rank,
 };
 #[cfg(test)]
 use devices::{Link, on_threads};
-use devices::{Message, Sending};
 pub use error::TrainError;
 pub use events::{Event, Observer};
 use gallery::Gallery;
 pub use imported::{check as check_source, check_resume, load_optimizer};
 pub(crate) use jobs::source_file;
-pub use jobs::{Work, optimizer};
+pub use jobs::{RunContext, optimizer};
 pub use loaders::train_loader;
-use stages::{Finetune, Linprobe, Pretrain};
+use stages::{FinetuneStage, LinprobeStage, PretrainStage};
 pub use stages::{Stage, soft_cross_entropy};
 pub(crate) use step::job_path;
-pub use step::{End, GradientSum, Hands, JobDir, Part, RowWritten, Watch};
-use step::{FitPlan, Place, State, backward_in_shards, fit, publish, tensor_file};
+use step::{FitPlan, Progress, TrainingState, backward_in_shards, fit, publish, tensor_file};
+pub use step::{GradientSum, JobContext, JobDir, JobEnd, RowWritten, StepPart, StepTimer};

@@ -38,11 +38,11 @@ pub(super) struct Case {
     pub kind: String,
     pub folder: PathBuf,
     fields: Fields,
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, StoredTensor>,
     read: RefCell<BTreeSet<String>>,
 }
 
-struct Stored {
+struct StoredTensor {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
@@ -74,13 +74,13 @@ impl Case {
             .map(|(name, view)| {
                 let shape = view.shape().to_vec();
                 let bytes = view.data().to_vec();
-                (name.to_owned(), Stored { dtype: view.dtype(), shape, bytes })
+                (name.to_owned(), StoredTensor { dtype: view.dtype(), shape, bytes })
             })
             .collect();
         Ok(Self { kind, folder: folder.to_owned(), fields, tensors, read: RefCell::default() })
     }
 
-    fn stored(&self, name: &str, dtype: Dtype) -> Result<&Stored, VerifyError> {
+    fn stored(&self, name: &str, dtype: Dtype) -> Result<&StoredTensor, VerifyError> {
         let stored =
             self.tensors.get(name).ok_or_else(|| self.error(format!("it has no tensor {name}")))?;
         if stored.dtype != dtype {

@@ -2,7 +2,7 @@
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, vector};
-use super::report::Comparison;
+use super::report::TensorComparison;
 use super::tolerances::Tolerances;
 use super::{forward, updates};
 use crate::checkpoint::{self, CheckpointError, Head, Opened};
@@ -16,7 +16,7 @@ pub(super) fn mae(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let decoder = networks::decoder(case)?;
     for file in case.texts("files")? {
@@ -61,7 +61,7 @@ pub(super) fn resume_step(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let (decay, lr) = (case.number("weight_decay")?, case.number("lr")?);
     for file in case.texts("files")? {
@@ -96,7 +96,7 @@ pub(super) fn vit(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let (classes, global_pool) = (case.count("num_classes")?, case.flag("global_pool")?);
     for file in case.texts("files")? {
@@ -167,7 +167,7 @@ fn weights(
     file: &str,
     opened: &Opened,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<f64, VerifyError> {
     let tensors = &opened.file.tensors;
     let mut expected = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, vector};
-use super::report::Comparison;
+use super::report::TensorComparison;
 use super::tolerances::Tolerances;
 use crate::model::{self, Mae, Masks};
 use crate::shape::{self, EncoderDims};
@@ -13,7 +13,7 @@ pub(super) fn run(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let (encoder, decoder) =
         (networks::encoder(case, tolerances.precision)?, networks::decoder(case)?);
@@ -78,7 +78,7 @@ pub(super) fn masks(
 pub(super) fn exact_ids(
     case: &Case,
     masks: &Masks,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let expected: Vec<f64> = case.ints("ids_restore")?.into_iter().map(|id| id as f64).collect();
     let got: Vec<f64> = masks.ids_restore.iter().map(|id| f64::from(*id)).collect();

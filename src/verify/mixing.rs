@@ -1,7 +1,7 @@
 //! Kinds `mixup` (given lambdas and boxes) and `metrics` (top-1, top-5, cross-entropy).
 
 use super::case::{Case, Fields, VerifyError};
-use super::report::Comparison;
+use super::report::TensorComparison;
 use crate::data::{Batch, CropBox, Images, Mix, Targets, mix};
 use crate::infer;
 
@@ -10,7 +10,7 @@ const ROUNDING: f64 = 1e-6;
 /// Metrics are percent, and a loss of a few.
 const METRICS: f64 = 1e-5;
 
-pub(super) fn mixup(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     for (i, item) in case.items("items")?.iter().enumerate() {
         let (classes, smoothing) = (item.count("num_classes")?, item.number("smoothing")?);
         let [n, _, side, width] = case.shape::<4>(&format!("in.{i}"))?;
@@ -56,7 +56,7 @@ fn given(item: &Fields, side: usize) -> Result<Mix, VerifyError> {
     }
 }
 
-pub(super) fn metrics(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+pub(super) fn metrics(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [n, classes] = case.shape::<2>("logits")?;
     let labels = case.labels("labels", classes)?;
     if labels.len() != n || n == 0 {

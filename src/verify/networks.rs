@@ -1,7 +1,7 @@
 //! The networks of a case: dimensions from `case.json`, weights from its tensors.
 
 use super::case::{Case, VerifyError};
-use super::report::Comparison;
+use super::report::TensorComparison;
 use super::tolerances::Tolerances;
 use crate::model;
 use crate::shape::{self, DecoderDims, EncoderDims, Precision};
@@ -76,7 +76,7 @@ pub(super) fn weighted<M: Module>(
     module: M,
     name_of: impl Fn(&str) -> Option<String>,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<M, VerifyError> {
     for param in model::named(&module) {
         let Some(name) = name_of(&param.name) else { continue };

@@ -2,7 +2,7 @@
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, scalar, vector};
-use super::report::Comparison;
+use super::report::TensorComparison;
 use super::tolerances::Tolerances;
 use super::updates::{schedule, step};
 use crate::model::{self, ProbeHead, Vit, official_probe_name};
@@ -16,7 +16,7 @@ pub(super) fn run(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let (encoder, classes) =
         (networks::encoder(case, tolerances.precision)?, case.count("num_classes")?);

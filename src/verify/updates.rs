@@ -3,10 +3,10 @@
 use super::case::{Case, VerifyError};
 use super::forward;
 use super::networks::{self, scalar, vector};
-use super::report::Comparison;
+use super::report::TensorComparison;
 use super::tolerances::Tolerances;
 use crate::model::{self, Mae, Vit};
-use crate::optim::{self, Optimizer, Rule, Schedule};
+use crate::optim::{self, LrSchedule, Optimizer, Rule};
 use crate::shape::{self, Precision};
 use crate::train;
 use burn::module::Module;
@@ -16,7 +16,7 @@ use std::ops::Range;
 
 /// The numbers of each step, compared together at the end.
 #[derive(Default)]
-struct Steps {
+struct UpdateSteps {
     lrs: Vec<f64>,
     losses: Vec<f64>,
     norms: Vec<f64>,
@@ -26,7 +26,7 @@ pub(super) fn pretrain(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let encoder = networks::encoder(case, tolerances.precision)?;
     let zeros = Mae::zeros(&encoder, &networks::decoder(case)?, device);
@@ -45,7 +45,7 @@ pub(super) fn pretrain(
     let (noise, [_, n, patches]) = (case.floats("noise")?, case.shape::<3>("noise")?);
     let snapshots = case.counts("snapshots")?;
     let expected = case.numbers("loss_per_micro_step")?;
-    let (mut steps, mut updates, mut lr, mut lr_sum) = (Steps::default(), 0, 0.0, 0.0);
+    let (mut steps, mut updates, mut lr, mut lr_sum) = (UpdateSteps::default(), 0, 0.0, 0.0);
     let mut sum: Option<Vec<Tensor<1>>> = None;
     for i in 0..expected.len() {
         let in_epoch = i % per_epoch;
@@ -92,7 +92,7 @@ pub(super) fn finetune(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let (encoder, classes) =
         (networks::encoder(case, tolerances.precision)?, case.count("num_classes")?);
@@ -109,7 +109,7 @@ pub(super) fn finetune(
     let (n, per_epoch) = (case.shape::<3>("logits")?[1], case.count("micro_steps_per_epoch")?);
     let (snapshots, expected) = (case.counts("snapshots")?, case.numbers("loss_per_step")?);
     let clip_grad = case.get("clip_grad").map(|_| case.number("clip_grad")).transpose()?;
-    let (mut steps, mut logits, mut lr_sum) = (Steps::default(), Vec::new(), 0.0);
+    let (mut steps, mut logits, mut lr_sum) = (UpdateSteps::default(), Vec::new(), 0.0);
     for i in 0..expected.len() {
         let targets = targets(case, i, n, classes, device)?;
         let replica = vit.clone().train();
@@ -187,7 +187,11 @@ pub(super) fn adamw(case: &Case) -> Result<Rule, VerifyError> {
 }
 
 /// Compares the peak rate with `blr * batch_size * accum_iter * world_size / 256`, where the case says what it is made of.
-fn lr_law(case: &Case, tolerances: &Tolerances, out: &mut Comparison) -> Result<(), VerifyError> {
+fn lr_law(
+    case: &Case,
+    tolerances: &Tolerances,
+    out: &mut TensorComparison,
+) -> Result<(), VerifyError> {
     if case.get("blr").is_none() {
         return Ok(());
     }
@@ -201,8 +205,8 @@ fn lr_law(case: &Case, tolerances: &Tolerances, out: &mut Comparison) -> Result<
     Ok(())
 }
 
-pub(super) fn schedule(case: &Case) -> Result<Schedule, VerifyError> {
-    Ok(Schedule {
+pub(super) fn schedule(case: &Case) -> Result<LrSchedule, VerifyError> {
+    Ok(LrSchedule {
         lr: case.number("lr")?,
         min_lr: case.number("min_lr")?,
         warmup_epochs: case.number("warmup_epochs")?,
@@ -228,7 +232,7 @@ fn same_groups<M: Module>(
     case: &Case,
     table: &str,
     module: &M,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
     value: impl Fn(&str, &[usize]) -> f64,
 ) -> Result<(), VerifyError> {
     let mut expected: BTreeMap<String, f64> = case.by_name(table)?;
@@ -249,7 +253,7 @@ pub(super) fn same_parameters<M: Module>(
     prefix: &str,
     lr_sum: f64,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     for param in model::named(module) {
         let (name, got) = (format!("{prefix}{}", param.name), vector(param.values));

@@ -92,7 +92,7 @@ fn several_devices_stop_together_and_go_on_to_the_same_bytes() {
     whole.done(&["run", "r.toml"]);
     let bench = Bench::new(&small(2));
     let mut starts = 1;
-    while bench.run_for(7) == mae::train::End::Interrupted {
+    while bench.run_for(7) == mae::train::JobEnd::Interrupted {
         starts += 1;
     }
     assert!(starts > 3, "{starts}");

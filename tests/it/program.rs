@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use mae::infer::Stop;
+use mae::infer::StopFlag;
 use mae::recipe::{self, Missing, Options};
 use mae::run::{RunOptions, Runner};
-use mae::train::{End, Event};
+use mae::train::{Event, JobEnd};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -104,7 +104,7 @@ impl Bench {
     }
 
     /// Runs the recipe, asking it to stop after `updates` updates; gives how it ended.
-    pub(crate) fn run_for(&self, updates: usize) -> End {
+    pub(crate) fn run_for(&self, updates: usize) -> JobEnd {
         let options = Options { missing_data: Missing::Refuse, gpus: |_| 0 };
         let resolved = recipe::resolve(&self.path("r.toml"), &[], &[], &options).unwrap();
         let options = RunOptions {
@@ -113,7 +113,7 @@ impl Bench {
             only: None,
             command_line: Vec::new(),
         };
-        let (stop, made) = (Stop::default(), AtomicUsize::new(0));
+        let (stop, made) = (StopFlag::default(), AtomicUsize::new(0));
         let asked = stop.clone();
         let observer = move |event: Event<'_>| {
             if let Event::Updated { .. } = event

@@ -7,7 +7,7 @@ use super::graph::{Bytes, Graph, Item, Node, Storage};
 use super::machine::{Machine, object};
 use super::numpy;
 use super::source::Range;
-use super::view::{Data, View};
+use super::view::{View, ViewData};
 
 /// Parts a path may have and still be a text.
 const PARTS: usize = 64;
@@ -244,7 +244,7 @@ fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
     else {
         return Err(malformed());
     };
-    let data = Data::Storage(**storage);
+    let data = ViewData::Storage(**storage);
     View::new(dtype, false, data, offset, shape, strides)
         .map(|view| Made::New(Node::View(view.into())))
 }

@@ -16,12 +16,12 @@ pub(super) struct Range {
     pub(super) len: u64,
 }
 
-pub(super) struct Source {
+pub(super) struct ByteSource {
     file: File,
     pub(super) len: u64,
 }
 
-impl Source {
+impl ByteSource {
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let unreadable = |e: std::io::Error| format!("it cannot be read: {e}");
         let meta = std::fs::metadata(path).map_err(unreadable)?;

@@ -1,6 +1,6 @@
 //! `mae data check`: what is wrong with a data set, and the numbers that a recipe wants.
 
-use super::{Pass, Source};
+use super::{CheckPass, SourceArgs};
 use crate::cli::{CliError, output};
 use crate::data::{self, Checked, CheckedSplit};
 use crate::results::count;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
     /// Write everything that is bad, damaged or in both splits to a CSV file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -26,7 +26,7 @@ const SHOWN: usize = 20;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let (plan, labels) = args.source.plan()?;
-    let pass = Pass::start();
+    let pass = CheckPass::start();
     let checked = data::check(&plan, labels, |done, total| pass.go_on(done, total))?;
     pass.finish();
     let Some(checked) = checked else { return Err(CliError::Stopped) };

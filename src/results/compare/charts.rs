@@ -13,7 +13,7 @@ const WIDTH: u32 = 620;
 const HEIGHT: u32 = 360;
 
 /// What a series is: its name, and the rows of its sheet (the header is row 0).
-struct Rows {
+struct ChartRows {
     name: String,
     first: u32,
     last: u32,
@@ -52,7 +52,7 @@ pub(super) fn accuracy(
 }
 
 /// The rows of each group's first run, up to the last that has an epoch.
-fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<Rows> {
+fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<ChartRows> {
     let (Some(x), Some(y)) = (sheet.column("pretrain_epoch"), sheet.column(y)) else {
         return Vec::new();
     };
@@ -65,7 +65,7 @@ fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<Rows> {
         let mut with_epoch = rows.filter(|row| sheet.number(*row, x).is_some());
         let measured = with_epoch.clone().any(|row| sheet.number(row, y).is_some());
         let (first, last) = (with_epoch.clone().next()?, with_epoch.next_back()?);
-        let rows = || Rows {
+        let rows = || ChartRows {
             name: text::label(comparison, group),
             first: first as u32 + 1,
             last: last as u32 + 1,
@@ -83,11 +83,11 @@ pub(super) fn epochs(
     curves: &[&Curve],
 ) -> Result<(), XlsxError> {
     let mut first = 1;
-    let jobs: Vec<Rows> = curves
+    let jobs: Vec<ChartRows> = curves
         .iter()
         .map(|curve| {
             let last = first + curve.points.len() as u32 - 1;
-            let rows = Rows { name: curve.dir.clone(), first, last };
+            let rows = ChartRows { name: curve.dir.clone(), first, last };
             first = last + 1;
             rows
         })
@@ -121,7 +121,7 @@ fn chart(title: &str, x: &str, y: &str, points: bool) -> Chart {
     chart
 }
 
-fn fill(chart: &mut Chart, page: &str, sheet: &Sheet, series: &[Rows], (x, y): (&str, &str)) {
+fn fill(chart: &mut Chart, page: &str, sheet: &Sheet, series: &[ChartRows], (x, y): (&str, &str)) {
     let column = |name: &str| sheet.column(name).expect("a column of this sheet") as u16;
     let (x, y) = (column(x), column(y));
     for rows in series.iter().take(MOST_SERIES) {

@@ -9,12 +9,12 @@ pub(super) struct Curve {
     pub(super) stage: StageKind,
     /// As in a run's folder: `finetune/from-0800`.
     pub(super) dir: String,
-    pub(super) points: Vec<Point>,
+    pub(super) points: Vec<CurvePoint>,
 }
 
 /// One epoch; what its log does not have is `None`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Point {
+pub(super) struct CurvePoint {
     /// From 1.
     pub(super) epoch: usize,
     pub(super) lr: Option<f64>,
@@ -32,12 +32,12 @@ pub(super) struct Point {
 
 impl From<JobResults> for Curve {
     fn from(job: JobResults) -> Self {
-        let points = job.epochs.iter().map(Point::from).collect();
+        let points = job.epochs.iter().map(CurvePoint::from).collect();
         Self { stage: job.stage, dir: job.dir, points }
     }
 }
 
-impl From<&EpochRow> for Point {
+impl From<&EpochRow> for CurvePoint {
     fn from(row: &EpochRow) -> Self {
         let validation = row.validation.as_ref();
         Self {

@@ -1,6 +1,6 @@
 //! What belongs together in a comparison: runs over seeds, settings over runs, rows over results.
 
-use super::{Key, Run, Setting};
+use super::{Run, Setting, SettingKey};
 use crate::recipe::{self, Recipe};
 use crate::results::seeds::{self, Identity};
 
@@ -46,8 +46,8 @@ pub(super) fn settings(runs: &[Run]) -> Vec<Setting> {
 }
 
 /// Gives the rows of a table of results, in order.
-pub(super) fn keys(runs: &[Run]) -> Vec<Key> {
-    let mut keys: Vec<Key> =
+pub(super) fn keys(runs: &[Run]) -> Vec<SettingKey> {
+    let mut keys: Vec<SettingKey> =
         runs.iter().flat_map(|run| &run.rows).map(|row| row.key.clone()).collect();
     keys.sort();
     keys.dedup();

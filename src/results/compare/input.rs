@@ -3,7 +3,7 @@
 use super::log::read_log;
 use super::published::published;
 use super::table::read_table;
-use super::{CompareError, Row, Run};
+use super::{CompareError, ComparisonRow, Run};
 use crate::recipe;
 use crate::results::{AccuracyRow, Results, RunError, read_results};
 use std::fs;
@@ -101,7 +101,7 @@ fn from_results(results: Results) -> Result<Run, CompareError> {
         let path = results.path.join("accuracy.csv");
         let refuse =
             |problem| RunError::Table { path, problem: format!("line {}: {problem}", index + 2) };
-        Row::of(cells, String::new()).map_err(|problem| refuse(problem).into())
+        ComparisonRow::of(cells, String::new()).map_err(|problem| refuse(problem).into())
     });
     let mut run = Run {
         name: results.name.clone(),

@@ -1,7 +1,7 @@
 //! `log.txt` as the official PyTorch code and its Paddle port write it: one JSON object an epoch, epochs from 0.
 
-use super::curve::{Curve, Point};
-use super::{CompareError, Row, Run};
+use super::curve::{Curve, CurvePoint};
+use super::{CompareError, ComparisonRow, Run};
 use crate::results::{AccuracyRow, JobCells};
 use crate::shape::StageKind;
 use serde_json::Value;
@@ -13,7 +13,7 @@ const HINT: &str = "a log has one JSON object a line, with epoch and test_acc1 o
 ///
 /// What a fine-tuning started from, and whether a pre-training's schedule ended, a log does not say.
 pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, CompareError> {
-    let mut points: Vec<Point> = Vec::new();
+    let mut points: Vec<CurvePoint> = Vec::new();
     // A run that goes on may be in the middle of its last line.
     let whole = text.rfind('\n').map_or(text, |end| match text[end + 1..].trim_end() {
         rest if rest.ends_with('}') => text,
@@ -42,7 +42,7 @@ pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, Compa
         Some(_) if probe => StageKind::Linprobe,
         Some(_) => StageKind::Finetune,
     };
-    let row = Row::of(row(stage, &points, last), String::new())
+    let row = ComparisonRow::of(row(stage, &points, last), String::new())
         .map_err(|problem| CompareError::Table { place: place.to_owned(), problem, hint: HINT })?;
     let curve = Curve { stage, dir: stage.to_string(), points };
     Ok(Run {
@@ -55,7 +55,7 @@ pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, Compa
     })
 }
 
-fn point(line: &str) -> Result<Point, String> {
+fn point(line: &str) -> Result<CurvePoint, String> {
     // Python writes what is not finite in words that are no JSON.
     let words = [": NaN", ": Infinity", ": -Infinity"];
     let finite = words.iter().fold(line.to_owned(), |line, word| line.replace(word, ": null"));
@@ -66,18 +66,18 @@ fn point(line: &str) -> Result<Point, String> {
     if train_loss.is_none() && val_acc1.is_none() {
         return Err("the line has neither train_loss nor test_acc1".to_owned());
     }
-    Ok(Point {
+    Ok(CurvePoint {
         epoch: epoch as usize + 1,
         lr: number("train_lr"),
         train_loss,
         val_loss: number("test_loss"),
         val_acc1,
         val_acc5: number("test_acc5"),
-        ..Point::default()
+        ..CurvePoint::default()
     })
 }
 
-fn row(stage: StageKind, points: &[Point], last: &Point) -> AccuracyRow {
+fn row(stage: StageKind, points: &[CurvePoint], last: &CurvePoint) -> AccuracyRow {
     let percent = |value: f64| format!("{value:.2}");
     // The first of equal ones, as in a run's own table.
     let best = points.iter().filter_map(|point| Some((point.val_acc1?, point.epoch)));

@@ -43,7 +43,7 @@ struct Run {
     /// Everything a recipe says, or what little a table does: (dotted key, value as TOML text or as the table has it).
     settings: Vec<(String, String)>,
     swept: Vec<String>,
-    origin: Option<Origin>,
+    origin: Option<RunOrigin>,
     /// Whether a run has begun and not ended.
     unfinished: bool,
     /// The folders of jobs that have begun and not ended.
@@ -51,13 +51,13 @@ struct Run {
     data_fingerprint: Option<String>,
     /// Images of the validation split, where that is known.
     val_images: Option<usize>,
-    rows: Vec<Row>,
+    rows: Vec<ComparisonRow>,
     curves: Vec<Curve>,
 }
 
 /// What a published figure is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Origin {
+struct RunOrigin {
     model: String,
     variant: String,
     value: String,
@@ -65,8 +65,8 @@ struct Origin {
 
 /// One starting point of a run, and what was measured from it.
 #[derive(Debug, Clone, PartialEq, Default)]
-struct Row {
-    key: Key,
+struct ComparisonRow {
+    key: SettingKey,
     cells: AccuracyRow,
     finetune: Option<f64>,
     linprobe: Option<f64>,
@@ -76,7 +76,7 @@ struct Row {
 
 /// What may stand on one row: the same epoch, and both annealed or both not.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Key {
+struct SettingKey {
     /// 0 is a start from scratch; `None` a file.
     epoch: Option<usize>,
     annealed: Option<bool>,
@@ -117,7 +117,7 @@ pub struct Comparison {
     /// Swept keys first.
     settings: Vec<Setting>,
     /// The rows of a table of results, in order.
-    keys: Vec<Key>,
+    keys: Vec<SettingKey>,
 }
 
 impl Comparison {
@@ -179,14 +179,19 @@ impl Comparison {
         Ok(())
     }
 
-    fn measured(&self, group: &[usize], key: &Key, metric: Metric) -> Option<Measured> {
+    fn measured(&self, group: &[usize], key: &SettingKey, metric: Metric) -> Option<Measured> {
         let runs = group.iter().map(|run| &self.runs[*run]);
         let values = runs.filter_map(|run| run.row(key)?.value(metric));
         Measured::of(&values.collect::<Vec<_>>())
     }
 
     /// A group against the first; `None` for the first itself, and where one of the two has nothing.
-    fn against_first(&self, group: &[usize], key: &Key, metric: Metric) -> Option<Difference> {
+    fn against_first(
+        &self,
+        group: &[usize],
+        key: &SettingKey,
+        metric: Metric,
+    ) -> Option<Difference> {
         let first = self.groups.first().filter(|first| *first != group)?;
         let (a, b) = (self.measured(first, key, metric)?, self.measured(group, key, metric)?);
         let images = self.val_images(first).or_else(|| self.val_images(group));
@@ -198,7 +203,7 @@ impl Comparison {
     }
 
     /// Whether a figure of the group is one of a job that is not at its end.
-    fn is_open(&self, group: &[usize], key: &Key, metric: Metric) -> bool {
+    fn is_open(&self, group: &[usize], key: &SettingKey, metric: Metric) -> bool {
         group.iter().any(|run| {
             let run = &self.runs[*run];
             run.row(key).is_some_and(|row| row.job(metric).is_some_and(|job| run.is_open(job)))
@@ -218,7 +223,7 @@ impl Difference {
 }
 
 impl Run {
-    fn row(&self, key: &Key) -> Option<&Row> {
+    fn row(&self, key: &SettingKey) -> Option<&ComparisonRow> {
         self.rows.iter().find(|row| row.key == *key)
     }
 
@@ -235,7 +240,7 @@ impl Run {
     }
 }
 
-impl Origin {
+impl RunOrigin {
     fn label(&self, name: &str) -> String {
         let Self { model, variant, value } = self;
         let variant = match (variant.as_str(), value.as_str()) {
@@ -255,7 +260,7 @@ impl Origin {
     }
 }
 
-impl Row {
+impl ComparisonRow {
     /// Reads the numbers of cells; the error names the column.
     fn of(cells: AccuracyRow, source: String) -> Result<Self, String> {
         let refuse =
@@ -287,7 +292,7 @@ impl Row {
             if cells.finetune.run.is_empty() { &cells.linprobe.run } else { &cells.finetune.run };
         let file = if epoch.is_none() { run.rsplit('/').next().unwrap_or_default() } else { "" };
         Ok(Self {
-            key: Key { epoch, annealed, file: file.to_owned() },
+            key: SettingKey { epoch, annealed, file: file.to_owned() },
             finetune: number("finetune_top1", &cells.finetune.top1, 100.0)?,
             linprobe: number("linprobe_top1", &cells.linprobe.top1, 100.0)?,
             loss: number("pretrain_loss", &cells.pretrain_loss, f64::MAX)?,
@@ -314,7 +319,7 @@ impl Row {
     }
 }
 
-impl Ord for Key {
+impl Ord for SettingKey {
     /// By epoch, files last; what is not annealed first.
     fn cmp(&self, other: &Self) -> Ordering {
         let place = |key: &Self| {
@@ -324,7 +329,7 @@ impl Ord for Key {
     }
 }
 
-impl PartialOrd for Key {
+impl PartialOrd for SettingKey {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }

@@ -88,7 +88,8 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
 fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let there = |epoch: usize, annealed: bool| {
         let mut runs = shown.iter().flat_map(|(_, group)| group.iter());
-        let key = |key: &super::Key| key.epoch == Some(epoch) && key.annealed == Some(annealed);
+        let key =
+            |key: &super::SettingKey| key.epoch == Some(epoch) && key.annealed == Some(annealed);
         runs.any(|run| comparison.runs[*run].rows.iter().any(|row| key(&row.key)))
     };
     let mut epochs: Vec<usize> = comparison.keys.iter().filter_map(|key| key.epoch).collect();

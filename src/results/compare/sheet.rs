@@ -1,6 +1,6 @@
 //! The tables of a comparison, for a CSV and for a workbook's sheets.
 
-use super::{CompareError, Comparison, Metric, Row, Run, text};
+use super::{CompareError, Comparison, ComparisonRow, Metric, Run, text};
 use crate::durable;
 use crate::recipe::NOT_SET;
 use crate::results::accuracy::COLUMNS;
@@ -63,13 +63,13 @@ fn setting(value: Option<&str>) -> String {
     value.filter(|value| *value != NOT_SET).unwrap_or_default().to_owned()
 }
 
-fn origin(run: &Run, row: &Row) -> [String; 4] {
+fn origin(run: &Run, row: &ComparisonRow) -> [String; 4] {
     let Some(origin) = run.origin.clone() else { return Default::default() };
     [origin.model, origin.variant, origin.value, row.source.clone()]
 }
 
 /// Differences to the first run, and the seeds' mean, spread and number.
-fn measures(comparison: &Comparison, run: usize, row: &Row) -> Vec<String> {
+fn measures(comparison: &Comparison, run: usize, row: &ComparisonRow) -> Vec<String> {
     let group = comparison.group_of(run);
     let metrics = [Metric::Finetune, Metric::Linprobe];
     let difference = |metric| {

@@ -1,6 +1,6 @@
 //! A table on the disk, in `accuracy.csv`'s columns, as runs.
 
-use super::{CompareError, Origin, Row, Run};
+use super::{CompareError, ComparisonRow, Run, RunOrigin};
 use crate::recipe;
 use crate::results::AccuracyRow;
 use crate::results::accuracy::{COLUMNS, csv_problem, line_of};
@@ -30,10 +30,12 @@ pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>
             let place = header.iter().position(|head| head == column);
             place.map_or_else(String::new, |place| record[place].trim().to_owned())
         };
-        let row = Row::of(AccuracyRow::from_cells(cell), cell("source")).map_err(|problem| {
-            let line = record.position().map_or(0, |position| line_of(text, position));
-            refuse(format!("line {line}: {problem}"))
-        })?;
+        let row = ComparisonRow::of(AccuracyRow::from_cells(cell), cell("source")).map_err(
+            |problem| {
+                let line = record.position().map_or(0, |position| line_of(text, position));
+                refuse(format!("line {line}: {problem}"))
+            },
+        )?;
         let settings = settings.iter().map(|key| (key.clone(), cell(key))).collect();
         add(&mut runs, one_row(name, place, settings, origin(&header, &cell)), row);
     }
@@ -71,9 +73,9 @@ fn check_header(header: &csv::StringRecord) -> Result<Vec<String>, String> {
     Ok(settings)
 }
 
-fn origin(header: &csv::StringRecord, cell: &impl Fn(&str) -> String) -> Option<Origin> {
+fn origin(header: &csv::StringRecord, cell: &impl Fn(&str) -> String) -> Option<RunOrigin> {
     let published = header.iter().any(|head| ORIGIN.contains(&head));
-    published.then(|| Origin {
+    published.then(|| RunOrigin {
         model: cell("model"),
         variant: cell("variant"),
         value: cell("value"),
@@ -84,7 +86,7 @@ fn one_row(
     name: &str,
     place: &str,
     settings: Vec<(String, String)>,
-    origin: Option<Origin>,
+    origin: Option<RunOrigin>,
 ) -> Run {
     let mut run = Run { name: name.to_owned(), place: place.to_owned(), ..Run::default() };
     let parts: Vec<String> = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -99,7 +101,7 @@ fn one_row(
 }
 
 /// Puts the row to the run it belongs to, which may be `new`.
-fn add(runs: &mut Vec<Run>, new: Run, row: Row) {
+fn add(runs: &mut Vec<Run>, new: Run, row: ComparisonRow) {
     let fits = |run: &&mut Run| {
         let same = run.name == new.name
             && match (&run.origin, &new.origin) {

@@ -2,7 +2,7 @@
 
 use super::grid::{self, Cell, Column, shortened};
 use super::notes::notes;
-use super::{Comparison, Key, Metric, Run};
+use super::{Comparison, Metric, Run, SettingKey};
 use crate::recipe::{ModelSize, Recipe};
 
 /// More columns than these are shown as rows.
@@ -192,9 +192,9 @@ fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec
     if loss && !shown.iter().any(|(_, group)| has_loss_alone(comparison, group)) {
         return None;
     }
-    let has = |key: &Key, group: &[usize]| comparison.measured(group, key, metric).is_some();
-    let any = |key: &&Key| shown.iter().any(|(_, group)| has(key, group));
-    let keys: Vec<&Key> = comparison.keys.iter().filter(any).collect();
+    let has = |key: &SettingKey, group: &[usize]| comparison.measured(group, key, metric).is_some();
+    let any = |key: &&SettingKey| shown.iter().any(|(_, group)| has(key, group));
+    let keys: Vec<&SettingKey> = comparison.keys.iter().filter(any).collect();
     if keys.is_empty() {
         return None;
     }
@@ -208,12 +208,12 @@ fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec
         Metric::Linprobe => "linear probe: top-1 %, and points against [1]",
         Metric::PretrainLoss => "pre-training: loss, and difference to [1]",
     };
-    let cell = |group: &[usize], key: &Key| cell(comparison, group, key, metric);
+    let cell = |group: &[usize], key: &SettingKey| cell(comparison, group, key, metric);
     let annealed =
-        |key: &Key| key.annealed.map_or("", |yes| if yes { "1" } else { "0" }).to_owned();
+        |key: &SettingKey| key.annealed.map_or("", |yes| if yes { "1" } else { "0" }).to_owned();
     let mut columns = Vec::new();
     let lead = if shown.len() <= SIDE_BY_SIDE {
-        let lead = |head: &str, text: &dyn Fn(&Key) -> String| Column {
+        let lead = |head: &str, text: &dyn Fn(&SettingKey) -> String| Column {
             head: vec![head.to_owned()],
             cells: keys.iter().map(|key| Cell::number(&text(key))).collect(),
         };
@@ -247,7 +247,7 @@ fn has_loss_alone(comparison: &Comparison, group: &[usize]) -> bool {
         && rows().all(|row| row.finetune.is_none() && row.linprobe.is_none())
 }
 
-fn epoch(key: &Key) -> String {
+fn epoch(key: &SettingKey) -> String {
     match (key.epoch, key.file.as_str()) {
         (Some(epoch), _) => epoch.to_string(),
         (None, "") => "?".to_owned(),
@@ -256,7 +256,7 @@ fn epoch(key: &Key) -> String {
 }
 
 /// `97.50 ±0.28 (3) … +0.42 ~`
-fn cell(comparison: &Comparison, group: &[usize], key: &Key, metric: Metric) -> Cell {
+fn cell(comparison: &Comparison, group: &[usize], key: &SettingKey, metric: Metric) -> Cell {
     let Some(measured) = comparison.measured(group, key, metric) else { return Cell::default() };
     let digits = if metric == Metric::PretrainLoss { 5 } else { 2 };
     let mut text = Vec::new();

@@ -1,6 +1,6 @@
 //! A comparison as an Excel workbook: numbers as numbers, with native charts.
 
-use super::curve::{Curve, Point};
+use super::curve::{Curve, CurvePoint};
 use super::sheet::{self, Sheet};
 use super::{CompareError, Comparison, charts};
 use crate::durable;
@@ -67,7 +67,7 @@ fn name(number: usize, kind: &str, label: &str) -> String {
 
 /// Every epoch of some jobs.
 fn epochs(curves: &[&Curve]) -> Sheet {
-    type Get = fn(&Point) -> Option<f64>;
+    type Get = fn(&CurvePoint) -> Option<f64>;
     let columns: [(&str, Get); 11] = [
         ("lr", |point| point.lr),
         ("train_loss", |point| point.train_loss),

@@ -11,13 +11,13 @@ use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 /// The columns of a stage: their headings, and how they are read.
-struct Columns {
+struct TableColumns {
     heading: &'static str,
     cells: &'static [(&'static str, Read)],
 }
 
-const STAGES: [Columns; 2] = [
-    Columns {
+const STAGES: [TableColumns; 2] = [
+    TableColumns {
         heading: "fine-tuned",
         cells: &[
             ("top-1 %", |row| &row.finetune.top1),
@@ -26,7 +26,7 @@ const STAGES: [Columns; 2] = [
             ("in epoch", |row| &row.finetune.best_epoch),
         ],
     },
-    Columns {
+    TableColumns {
         heading: "linear probe",
         cells: &[
             ("top-1 %", |row| &row.linprobe.top1),
@@ -37,7 +37,7 @@ const STAGES: [Columns; 2] = [
 ];
 
 /// A row of a point of a sweep, or of a run.
-struct Row<'a> {
+struct AccuracyTableRow<'a> {
     swept: Vec<String>,
     cells: &'a AccuracyRow,
     /// Of the fine-tuning and the probe: begun, and not at its end.
@@ -79,14 +79,14 @@ fn keys(report: &Report<'_>) -> Vec<String> {
 }
 
 /// The rows of all points, smaller values first.
-fn rows<'a>(report: &Report<'a>) -> Vec<Row<'a>> {
+fn rows<'a>(report: &Report<'a>) -> Vec<AccuracyTableRow<'a>> {
     let mut rows = Vec::new();
     for run in report.points {
         let jobs = run.open_jobs();
         let open = |dir: &str| jobs.contains(&dir);
         let values = swept(run).into_iter().filter(|_| report.is_sweep).map(|(_, value)| value);
         let values: Vec<String> = values.collect();
-        rows.extend(run.accuracy.iter().map(|cells| Row {
+        rows.extend(run.accuracy.iter().map(|cells| AccuracyTableRow {
             swept: values.clone(),
             cells,
             open: [open(&cells.finetune.run), open(&cells.linprobe.run)],
@@ -99,11 +99,11 @@ fn rows<'a>(report: &Report<'a>) -> Vec<Row<'a>> {
     rows
 }
 
-fn table(keys: &[String], rows: &[Row<'_>], marks: Marks) -> String {
-    let used = |stage: &Columns| {
+fn table(keys: &[String], rows: &[AccuracyTableRow<'_>], marks: Marks) -> String {
+    let used = |stage: &TableColumns| {
         rows.iter().any(|row| stage.cells.iter().any(|(_, read)| !read(row.cells).is_empty()))
     };
-    let stages: Vec<(usize, &Columns)> =
+    let stages: Vec<(usize, &TableColumns)> =
         STAGES.iter().enumerate().filter(|(_, stage)| used(stage)).collect();
     let mut body = String::new();
     for row in rows {
@@ -132,7 +132,7 @@ fn table(keys: &[String], rows: &[Row<'_>], marks: Marks) -> String {
     boxed("Accuracy table", &format!("{}<tbody>{body}</tbody>", head(keys, &stages)))
 }
 
-fn head(keys: &[String], stages: &[(usize, &Columns)]) -> String {
+fn head(keys: &[String], stages: &[(usize, &TableColumns)]) -> String {
     let mut html = String::from("<thead><tr>");
     for key in keys {
         let _ = write!(
@@ -167,7 +167,12 @@ fn start(row: &AccuracyRow) -> &str {
 }
 
 /// The mark of a row's cell among the rows that may be compared; a start from scratch is what they are held against.
-fn mark(rows: &[Row<'_>], row: &AccuracyRow, read: Read, val_images: Option<usize>) -> Mark {
+fn mark(
+    rows: &[AccuracyTableRow<'_>],
+    row: &AccuracyRow,
+    read: Read,
+    val_images: Option<usize>,
+) -> Mark {
     let measured = |row: &AccuracyRow| Measured::of(&[read(row).parse().ok()?]);
     let comparable = rows.iter().filter(|other| other.cells.annealed == row.annealed);
     let figures = comparable.filter_map(|other| measured(other.cells));

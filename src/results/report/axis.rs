@@ -8,7 +8,7 @@ const LETTER: f64 = 0.027;
 
 /// A stretch of numbers with labelled places.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Axis {
+pub(super) struct PlotAxis {
     pub(super) start: f64,
     pub(super) end: f64,
     /// Ascending, inside the stretch.
@@ -17,21 +17,21 @@ pub(super) struct Axis {
     pub(super) exponent: i32,
 }
 
-impl Axis {
+impl PlotAxis {
     /// Covers `values` with a margin, labelled at up to `most` round numbers.
     pub(super) fn numbers(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.06);
         Self::cut(start, end, step(end - start, most))
     }
 
-    /// As [`Axis::numbers`], from zero.
+    /// As [`PlotAxis::numbers`], from zero.
     pub(super) fn from_zero(values: &[f64], most: usize) -> Self {
         let top = values.iter().copied().fold(0.0, f64::max);
         let end = if top > 0.0 { top * 1.06 } else { 1.0 };
         Self::cut(0.0, end, step(end, most))
     }
 
-    /// As [`Axis::numbers`], for percentages: nothing below 0 or above 100 is labelled.
+    /// As [`PlotAxis::numbers`], for percentages: nothing below 0 or above 100 is labelled.
     pub(super) fn percent(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.06);
         // Room for half a mark beyond what is possible.
@@ -122,7 +122,7 @@ impl Axis {
     }
 }
 
-impl Ranged for Axis {
+impl Ranged for PlotAxis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
 
@@ -140,7 +140,7 @@ impl Ranged for Axis {
     }
 }
 
-impl ValueFormatter<f64> for Axis {
+impl ValueFormatter<f64> for PlotAxis {
     fn format_ext(&self, value: &f64) -> String {
         self.label(*value).unwrap_or_default().to_owned()
     }
@@ -183,45 +183,47 @@ fn plain(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Axis;
+    use super::PlotAxis;
 
-    fn labels(axis: &Axis) -> Vec<&str> {
+    fn labels(axis: &PlotAxis) -> Vec<&str> {
         axis.ticks.iter().map(|(_, label)| label.as_str()).collect()
     }
 
     #[test]
     fn ticks_are_round_numbers_with_the_digits_they_need() {
-        assert_eq!(labels(&Axis::numbers(&[0.2, 1.0], 5)), ["0.2", "0.4", "0.6", "0.8", "1.0"]);
-        assert_eq!(labels(&Axis::numbers(&[82.44, 83.48], 4)), ["82.5", "83.0", "83.5"]);
-        let rate = Axis::from_zero(&[1.5e-4], 4);
+        assert_eq!(labels(&PlotAxis::numbers(&[0.2, 1.0], 5)), ["0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(labels(&PlotAxis::numbers(&[82.44, 83.48], 4)), ["82.5", "83.0", "83.5"]);
+        let rate = PlotAxis::from_zero(&[1.5e-4], 4);
         assert_eq!(labels(&rate), ["0.0", "0.5", "1.0", "1.5"]);
         assert_eq!(rate.named("rate"), "rate, ×10⁻⁴");
-        assert_eq!(Axis::numbers(&[1.0, 3e12], 4).named("x"), "x, ×10¹²");
-        assert_eq!(Axis::numbers(&[1.0, 3.0], 4).named("x"), "x");
+        assert_eq!(PlotAxis::numbers(&[1.0, 3e12], 4).named("x"), "x, ×10¹²");
+        assert_eq!(PlotAxis::numbers(&[1.0, 3.0], 4).named("x"), "x");
         assert_eq!(
-            labels(&Axis::percent(&[90.0, 100.0], 5)),
+            labels(&PlotAxis::percent(&[90.0, 100.0], 5)),
             ["90", "92", "94", "96", "98", "100"]
         );
-        assert!(Axis::percent(&[98.0], 5).end < 102.0, "there is nothing above 100");
+        assert!(PlotAxis::percent(&[98.0], 5).end < 102.0, "there is nothing above 100");
     }
 
     #[test]
     fn epochs_are_labelled_at_whole_numbers_and_at_the_first() {
-        assert_eq!(labels(&Axis::epochs(&[1.0, 1600.0], 5)), ["1", "500", "1000", "1500"]);
-        assert_eq!(labels(&Axis::epochs(&[1.0, 2.0, 3.0], 6)), ["1", "2", "3"]);
-        assert_eq!(labels(&Axis::epochs(&[1.0], 6)), ["1"]);
+        assert_eq!(labels(&PlotAxis::epochs(&[1.0, 1600.0], 5)), ["1", "500", "1000", "1500"]);
+        assert_eq!(labels(&PlotAxis::epochs(&[1.0, 2.0, 3.0], 6)), ["1", "2", "3"]);
+        assert_eq!(labels(&PlotAxis::epochs(&[1.0], 6)), ["1"]);
         let kept = [800.0, 1000.0, 1100.0, 1600.0];
-        assert_eq!(labels(&Axis::at(&kept)), ["800", "1100", "1600"], "1000 has no room");
+        assert_eq!(labels(&PlotAxis::at(&kept)), ["800", "1100", "1600"], "1000 has no room");
         let names = ["pixel", "const"].map(str::to_owned);
-        assert_eq!(labels(&Axis::names(&names)), ["pixel", "const"]);
+        assert_eq!(labels(&PlotAxis::names(&names)), ["pixel", "const"]);
         let long = vec!["rand-m9-mstd0.5-inc1".to_owned(); 3];
-        assert_eq!(labels(&Axis::names(&long))[0], "rand-m9-ms…");
+        assert_eq!(labels(&PlotAxis::names(&long))[0], "rand-m9-ms…");
     }
 
     #[test]
     fn an_axis_is_never_empty() {
         for values in [&[][..], &[0.0], &[5.0, 5.0], &[-3.0], &[1e-30, 1e30]] {
-            for axis in [Axis::numbers(values, 5), Axis::from_zero(values, 5), Axis::at(values)] {
+            for axis in
+                [PlotAxis::numbers(values, 5), PlotAxis::from_zero(values, 5), PlotAxis::at(values)]
+            {
                 assert!(axis.start < axis.end, "{values:?}: {axis:?}");
                 assert!(axis.ticks.len() <= 7, "{values:?}: {axis:?}");
                 assert!(axis.ticks.iter().all(|(at, _)| (axis.start..=axis.end).contains(at)));

@@ -1,9 +1,9 @@
 //! What happened epoch by epoch: losses, rates, accuracies, throughput.
 
 use super::Report;
-use super::axis::Axis;
+use super::axis::PlotAxis;
 use super::groups::by_size;
-use super::plot::{Baseline, Chart, Point, SCRATCH, Series, Shape};
+use super::plot::{Baseline, Chart, PlotPoint, SCRATCH, Series, Shape};
 use super::text::escape;
 use super::thin::thin;
 use super::top1::heights;
@@ -17,65 +17,65 @@ use std::fmt::Write as _;
 const MOST_POINTS: usize = 400;
 
 /// A curve's figure: its title, its unit, and how it is read from a row.
-struct Figure {
+struct CurveFigure {
     id: &'static str,
     title: &'static str,
     y_label: &'static str,
-    scale: Scale,
+    scale: AxisScale,
     of: fn(&EpochRow) -> Option<f64>,
 }
 
-enum Scale {
+enum AxisScale {
     Numbers,
     FromZero,
     Percent,
 }
 
-const TRAIN_LOSS: Figure = Figure {
+const TRAIN_LOSS: CurveFigure = CurveFigure {
     id: "train-loss",
     title: "Training loss",
     y_label: "loss",
-    scale: Scale::Numbers,
+    scale: AxisScale::Numbers,
     of: |row| Some(row.train_loss),
 };
-const LR: Figure = Figure {
+const LR: CurveFigure = CurveFigure {
     id: "lr",
     title: "Learning rate",
     y_label: "rate",
-    scale: Scale::FromZero,
+    scale: AxisScale::FromZero,
     of: |row| Some(row.lr),
 };
-const VAL_LOSS: Figure = Figure {
+const VAL_LOSS: CurveFigure = CurveFigure {
     id: "val-loss",
     title: "Validation loss",
     y_label: "loss",
-    scale: Scale::Numbers,
+    scale: AxisScale::Numbers,
     of: |row| Some(row.validation?.loss),
 };
-const VAL_ACC1: Figure = Figure {
+const VAL_ACC1: CurveFigure = CurveFigure {
     id: "val-acc1",
     title: "Validation top-1",
     y_label: "top-1, %",
-    scale: Scale::Percent,
+    scale: AxisScale::Percent,
     of: |row| Some(row.validation?.acc1),
 };
-const THROUGHPUT: Figure = Figure {
+const THROUGHPUT: CurveFigure = CurveFigure {
     id: "throughput",
     title: "Throughput",
     y_label: "images/s",
-    scale: Scale::FromZero,
+    scale: AxisScale::FromZero,
     of: |row| Some(row.images_per_s),
 };
-const DATA_WAIT: Figure = Figure {
+const DATA_WAIT: CurveFigure = CurveFigure {
     id: "data-wait",
     title: "Waiting for data",
     y_label: "% of the epoch's seconds",
-    scale: Scale::FromZero,
+    scale: AxisScale::FromZero,
     of: |row| (row.seconds > 0.0).then(|| 100.0 * row.data_wait_s / row.seconds),
 };
 
-const PRETRAIN: [Figure; 4] = [TRAIN_LOSS, LR, THROUGHPUT, DATA_WAIT];
-const CLASSIFIER: [Figure; 5] = [VAL_ACC1, VAL_LOSS, TRAIN_LOSS, THROUGHPUT, DATA_WAIT];
+const PRETRAIN: [CurveFigure; 4] = [TRAIN_LOSS, LR, THROUGHPUT, DATA_WAIT];
+const CLASSIFIER: [CurveFigure; 5] = [VAL_ACC1, VAL_LOSS, TRAIN_LOSS, THROUGHPUT, DATA_WAIT];
 
 /// A line of every chart of a block: a job, or the same job over seeds.
 struct Line<'a> {
@@ -100,7 +100,7 @@ pub(super) fn curves(report: &Report<'_>) -> String {
 }
 
 /// One block of a run's jobs; of a sweep one for each starting point, the last one open.
-fn blocks(report: &Report<'_>, stage: StageKind, figures: &[Figure]) -> String {
+fn blocks(report: &Report<'_>, stage: StageKind, figures: &[CurveFigure]) -> String {
     if !report.is_sweep {
         let jobs = report.points.iter().flat_map(|run| &run.jobs).filter(|job| job.stage == stage);
         let lines: Vec<_> =
@@ -146,7 +146,7 @@ fn start(dir: &str) -> String {
 }
 
 /// The charts of some lines, with one legend over them.
-fn block(id: &str, lines: &[Line<'_>], figures: &[Figure]) -> String {
+fn block(id: &str, lines: &[Line<'_>], figures: &[CurveFigure]) -> String {
     let charts: Vec<Chart> = figures.iter().filter_map(|figure| chart(id, lines, figure)).collect();
     let Some(first) = charts.first() else { return String::new() };
     let seeds = lines.iter().map(|line| line.jobs.len()).max().unwrap_or(1);
@@ -173,7 +173,7 @@ pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
     format!("<ul class=\"legend\">{}</ul>\n", keys.collect::<String>())
 }
 
-fn chart(id: &str, lines: &[Line<'_>], figure: &Figure) -> Option<Chart> {
+fn chart(id: &str, lines: &[Line<'_>], figure: &CurveFigure) -> Option<Chart> {
     let line = |(slot, line): (usize, &Line<'_>)| {
         let points = points(&line.jobs, figure.of);
         let slot = if line.name == "scratch" { SCRATCH } else { slot };
@@ -195,11 +195,11 @@ fn chart(id: &str, lines: &[Line<'_>], figure: &Figure) -> Option<Chart> {
         title: figure.title.to_owned(),
         x_label: "epoch".to_owned(),
         y_label: figure.y_label.to_owned(),
-        x: Axis::epochs(&xs, 5),
+        x: PlotAxis::epochs(&xs, 5),
         y: match figure.scale {
-            Scale::Numbers => Axis::numbers(&heights, 6),
-            Scale::FromZero => Axis::from_zero(&heights, 5),
-            Scale::Percent => Axis::percent(&heights, 6),
+            AxisScale::Numbers => PlotAxis::numbers(&heights, 6),
+            AxisScale::FromZero => PlotAxis::from_zero(&heights, 5),
+            AxisScale::Percent => PlotAxis::percent(&heights, 6),
         },
         series,
         baselines: Vec::new(),
@@ -207,7 +207,7 @@ fn chart(id: &str, lines: &[Line<'_>], figure: &Figure) -> Option<Chart> {
 }
 
 /// The mean and the spread of each epoch over the jobs that got there.
-fn points(jobs: &[&JobResults], of: fn(&EpochRow) -> Option<f64>) -> Vec<Point> {
+fn points(jobs: &[&JobResults], of: fn(&EpochRow) -> Option<f64>) -> Vec<PlotPoint> {
     let mut by_epoch: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for row in jobs.iter().flat_map(|job| &job.epochs) {
         let value = of(row).filter(|value| value.is_finite());
@@ -215,7 +215,12 @@ fn points(jobs: &[&JobResults], of: fn(&EpochRow) -> Option<f64>) -> Vec<Point> 
     }
     let point = |(epoch, values): (usize, Vec<f64>)| {
         let measured = Measured::of(&values)?;
-        Some(Point { x: epoch as f64, y: measured.mean, spread: measured.spread, hollow: false })
+        Some(PlotPoint {
+            x: epoch as f64,
+            y: measured.mean,
+            spread: measured.spread,
+            hollow: false,
+        })
     };
     by_epoch.into_iter().filter_map(point).collect()
 }

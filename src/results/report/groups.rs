@@ -5,13 +5,13 @@ use crate::results::seeds::{Identity, over_seeds};
 
 /// The points of a sweep with the same values of every swept key but `seed`.
 #[derive(Debug)]
-pub(super) struct Group<'a> {
+pub(super) struct RunGroup<'a> {
     /// The swept keys but `seed`, and this group's values.
     pub(super) values: Vec<(String, String)>,
     pub(super) runs: Vec<&'a Results>,
 }
 
-impl Group<'_> {
+impl RunGroup<'_> {
     /// `mask_ratio 0.5, blr 0.001`.
     pub(super) fn label(&self) -> String {
         let parts = self.values.iter().map(|(key, value)| format!("{} {value}", short(key)));
@@ -37,15 +37,15 @@ pub(super) fn swept(results: &Results) -> Vec<(String, String)> {
 }
 
 /// The points in groups, smaller values first; a run without a sweep is a group of its own.
-pub(super) fn groups(points: &[Results]) -> Vec<Group<'_>> {
+pub(super) fn groups(points: &[Results]) -> Vec<RunGroup<'_>> {
     let identities: Vec<_> = points.iter().map(|run| Some(Identity::of(&run.recipe))).collect();
     let group = |members: Vec<usize>| {
         let runs: Vec<&Results> = members.into_iter().map(|index| &points[index]).collect();
         let mut values = swept(runs[0]);
         values.retain(|(key, _)| key != "seed");
-        Group { values, runs }
+        RunGroup { values, runs }
     };
-    let mut groups: Vec<Group<'_>> = over_seeds(&identities).into_iter().map(group).collect();
+    let mut groups: Vec<RunGroup<'_>> = over_seeds(&identities).into_iter().map(group).collect();
     groups.sort_by(|a, b| {
         let pairs = a.values.iter().zip(&b.values);
         pairs
@@ -92,7 +92,7 @@ mod tests {
     fn points_that_differ_in_their_seed_alone_are_one_group() {
         let points = [point(0.75, 0), point(0.5, 10), point(0.75, 1), point(0.5, 2)];
         let groups = groups(&points);
-        let labels: Vec<_> = groups.iter().map(super::Group::label).collect();
+        let labels: Vec<_> = groups.iter().map(super::RunGroup::label).collect();
         assert_eq!(labels, ["mask_ratio 0.5", "mask_ratio 0.75"]);
         assert!(groups.iter().all(|group| group.runs.len() == 2));
     }

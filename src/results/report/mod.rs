@@ -26,7 +26,7 @@ use super::accuracy::read_accuracy;
 use super::{Results, RunError, read_results};
 use crate::durable;
 use beside::PublishedRow;
-use groups::Group;
+use groups::RunGroup;
 use std::path::{Path, PathBuf};
 
 /// What the parts of a page are made from.
@@ -38,7 +38,7 @@ struct Report<'a> {
     /// Points of the sweep without a folder.
     not_begun: usize,
     /// The points, those that differ in their seed alone together.
-    groups: Vec<Group<'a>>,
+    groups: Vec<RunGroup<'a>>,
     beside: Vec<PublishedRow>,
 }
 

@@ -1,7 +1,7 @@
 //! A chart as an SVG drawing inside the page. Plotters draws it; its colours are names for the style sheet, which has one set for
 //! light and one for dark.
 
-use super::axis::Axis;
+use super::axis::PlotAxis;
 use super::text::escape;
 use plotters::backend::SVGBackend;
 use plotters::chart::{ChartBuilder, ChartContext};
@@ -52,8 +52,8 @@ pub(super) struct Chart {
     /// With the unit.
     pub(super) x_label: String,
     pub(super) y_label: String,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
+    pub(super) x: PlotAxis,
+    pub(super) y: PlotAxis,
     pub(super) series: Vec<Series>,
     /// Dashed lines from side to side.
     pub(super) baselines: Vec<Baseline>,
@@ -66,7 +66,7 @@ pub(super) struct Series {
     /// Which hue and dash; see [`Series::key`].
     pub(super) slot: usize,
     pub(super) shape: Shape,
-    pub(super) points: Vec<Point>,
+    pub(super) points: Vec<PlotPoint>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub(super) enum Shape {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Point {
+pub(super) struct PlotPoint {
     pub(super) x: f64,
     pub(super) y: f64,
     /// To both sides.
@@ -96,7 +96,7 @@ pub(super) struct Baseline {
     pub(super) y: f64,
 }
 
-type Area<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
+type Area<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<PlotAxis, PlotAxis>>;
 /// Drawing into a string fails at nothing.
 const INTO_A_STRING: &str = "a string takes every drawing";
 
@@ -130,7 +130,7 @@ impl Chart {
             };
             let name = if series.name.is_empty() { "The line" } else { &series.name };
             let at =
-                |point: &Point| format!("{} at {}", significant(point.y), self.x_name(point.x));
+                |point: &PlotPoint| format!("{} at {}", significant(point.y), self.x_name(point.x));
             let _ = match series.points.len() {
                 1 => write!(text, " {name}: {}.", at(first)),
                 _ => write!(text, " {name}: from {} to {}.", at(first), at(last)),
@@ -233,9 +233,10 @@ impl Series {
 
     fn draw(&self, area: &mut Area<'_, '_>) {
         let color = hue(self.slot, dash(self.slot));
-        let points: Vec<Point> = self.points.iter().copied().filter(|p| p.y.is_finite()).collect();
+        let points: Vec<PlotPoint> =
+            self.points.iter().copied().filter(|p| p.y.is_finite()).collect();
         let places: Vec<(f64, f64)> = points.iter().map(|p| (p.x, p.y)).collect();
-        let spread = |p: &Point| p.spread.filter(|spread| spread.is_finite());
+        let spread = |p: &PlotPoint| p.spread.filter(|spread| spread.is_finite());
         if self.shape == Shape::Curve {
             let upper = points.iter().filter_map(|p| Some((p.x, p.y + spread(p)?)));
             let lower = points.iter().rev().filter_map(|p| Some((p.x, p.y - spread(p)?)));

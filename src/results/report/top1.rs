@@ -1,33 +1,33 @@
 //! The plots that the project exists for: top-1 against the pre-training epoch, and against what a sweep varies.
 
 use super::Report;
-use super::axis::Axis;
+use super::axis::PlotAxis;
 use super::beside::{PublishedRow, model};
 use super::cells::Read;
 use super::curves::legend;
-use super::groups::{Group, by_size, short};
-use super::plot::{Baseline, Chart, Point, SCRATCH, Series, Shape};
+use super::groups::{RunGroup, by_size, short};
+use super::plot::{Baseline, Chart, PlotPoint, SCRATCH, Series, Shape};
 use super::text::escape;
 use crate::results::AccuracyRow;
 use crate::results::seeds::Measured;
 use std::fmt::Write as _;
 
 /// A stage that ends in accuracies.
-struct Kind {
+struct SeriesKind {
     id: &'static str,
     name: &'static str,
     own: Read,
     published: fn(&PublishedRow) -> Option<f64>,
 }
 
-const KINDS: [Kind; 2] = [
-    Kind {
+const KINDS: [SeriesKind; 2] = [
+    SeriesKind {
         id: "finetune",
         name: "Fine-tuned",
         own: |row| &row.finetune.top1,
         published: |row| row.finetune_top1,
     },
-    Kind {
+    SeriesKind {
         id: "linprobe",
         name: "Linear probe",
         own: |row| &row.linprobe.top1,
@@ -82,17 +82,17 @@ fn swept_keys(report: &Report<'_>) -> Vec<String> {
 }
 
 /// The mean over a group's runs of what starts from `epoch`.
-fn point(group: &Group<'_>, kind: &Kind, epoch: &str, x: f64) -> Option<Point> {
+fn point(group: &RunGroup<'_>, kind: &SeriesKind, epoch: &str, x: f64) -> Option<PlotPoint> {
     let rows = group.runs.iter().flat_map(|run| &run.accuracy);
     let rows: Vec<&AccuracyRow> = rows.filter(|row| row.pretrain_epoch == epoch).collect();
     let values: Vec<f64> = rows.iter().filter_map(|row| (kind.own)(row).parse().ok()).collect();
     let measured = Measured::of(&values)?;
     let hollow = rows.iter().any(|row| row.annealed == "0");
-    Some(Point { x, y: measured.mean, spread: measured.spread, hollow })
+    Some(PlotPoint { x, y: measured.mean, spread: measured.spread, hollow })
 }
 
 /// The epochs that a group's rows start from; a start from a file has none.
-fn epochs<'a>(groups: &[&Group<'a>]) -> Vec<&'a str> {
+fn epochs<'a>(groups: &[&RunGroup<'a>]) -> Vec<&'a str> {
     let rows = groups.iter().flat_map(|group| &group.runs).flat_map(|run| &run.accuracy);
     let mut epochs: Vec<&str> =
         rows.map(|row| row.pretrain_epoch.as_str()).filter(|e| !e.is_empty()).collect();
@@ -101,14 +101,14 @@ fn epochs<'a>(groups: &[&Group<'a>]) -> Vec<&'a str> {
     epochs
 }
 
-fn against_epochs(report: &Report<'_>, kind: &Kind) -> Option<Chart> {
+fn against_epochs(report: &Report<'_>, kind: &SeriesKind) -> Option<Chart> {
     let (mut series, mut baselines) = (Vec::new(), Vec::new());
     for (slot, group) in report.groups.iter().enumerate() {
         let label = group.label();
         let name = if label.is_empty() { kind.name.to_lowercase() } else { label.clone() };
         let starts = epochs(&[group]).into_iter().filter(|epoch| *epoch != "0");
         let points = starts.filter_map(|epoch| point(group, kind, epoch, epoch.parse().ok()?));
-        let points: Vec<Point> = points.collect();
+        let points: Vec<PlotPoint> = points.collect();
         if !points.is_empty() {
             series.push(Series { name, slot, shape: Shape::Marks, points });
         }
@@ -137,8 +137,8 @@ fn against_epochs(report: &Report<'_>, kind: &Kind) -> Option<Chart> {
         title: format!("{}: top-1 against pre-training", kind.name),
         x_label: "pre-training epochs".to_owned(),
         y_label: "top-1, %".to_owned(),
-        x: Axis::at(&xs),
-        y: Axis::percent(&heights(&series, &baselines), 6),
+        x: PlotAxis::at(&xs),
+        y: PlotAxis::percent(&heights(&series, &baselines), 6),
         series,
         baselines,
     })
@@ -150,7 +150,7 @@ fn next_slot(series: &[Series]) -> usize {
 
 /// Everything a vertical axis has to cover.
 pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
-    let ends = |p: &Point| {
+    let ends = |p: &PlotPoint| {
         let spread = p.spread.unwrap_or(0.0);
         [p.y - spread, p.y + spread]
     };
@@ -161,7 +161,7 @@ pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
 /// The published rows for a chart, a series of crosses a table and model.
 fn published(
     report: &Report<'_>,
-    kind: &Kind,
+    kind: &SeriesKind,
     first_slot: usize,
     belongs: impl Fn(&PublishedRow) -> bool,
     x: impl Fn(&PublishedRow) -> Option<f64>,
@@ -170,7 +170,7 @@ fn published(
     for row in report.beside.iter().filter(|row| belongs(row)) {
         let (Some(y), Some(x)) = ((kind.published)(row), x(row)) else { continue };
         let name = name(report, row);
-        let point = Point { x, y, spread: None, hollow: false };
+        let point = PlotPoint { x, y, spread: None, hollow: false };
         if let Some(series) = series.iter_mut().find(|series| series.name == name) {
             series.points.push(point);
         } else {
@@ -182,7 +182,7 @@ fn published(
 }
 
 /// What others got from scratch.
-fn published_scratch(report: &Report<'_>, kind: &Kind, first_slot: usize) -> Vec<Baseline> {
+fn published_scratch(report: &Report<'_>, kind: &SeriesKind, first_slot: usize) -> Vec<Baseline> {
     let rows = report.beside.iter().filter(|row| row.is_scratch());
     let baseline = |row: &PublishedRow| {
         let name = format!("scratch, {}", name(report, row));
@@ -229,10 +229,10 @@ fn sources(report: &Report<'_>) -> String {
 }
 
 /// The lines of a plot against `key`: what a line's points have in common, and its groups.
-type Lines<'r, 'a> = Vec<(String, Vec<&'r Group<'a>>)>;
+type Lines<'r, 'a> = Vec<(String, Vec<&'r RunGroup<'a>>)>;
 
-fn against_key(report: &Report<'_>, kind: &Kind, key: &str) -> Option<Chart> {
-    let value = |group: &Group<'_>| {
+fn against_key(report: &Report<'_>, kind: &SeriesKind, key: &str) -> Option<Chart> {
+    let value = |group: &RunGroup<'_>| {
         group.values.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone())
     };
     let mut names: Vec<String> = report.groups.iter().filter_map(value).collect();
@@ -244,7 +244,7 @@ fn against_key(report: &Report<'_>, kind: &Kind, key: &str) -> Option<Chart> {
         None => names.iter().position(|n| n == name).map(|place| place as f64),
     };
     let lines = lines(report, key);
-    let all: Vec<&Group<'_>> = report.groups.iter().collect();
+    let all: Vec<&RunGroup<'_>> = report.groups.iter().collect();
     let mut starts = epochs(&all);
     if lines.len() * starts.len() > MOST_LINES {
         starts.drain(..starts.len().saturating_sub((MOST_LINES / lines.len()).max(1)));
@@ -252,8 +252,8 @@ fn against_key(report: &Report<'_>, kind: &Kind, key: &str) -> Option<Chart> {
     let mut series = Vec::new();
     for (others, groups) in &lines {
         for epoch in &starts {
-            let at = |group: &&&Group<'_>| point(group, kind, epoch, place(&value(group)?)?);
-            let points: Vec<Point> = groups.iter().filter_map(|group| at(&group)).collect();
+            let at = |group: &&&RunGroup<'_>| point(group, kind, epoch, place(&value(group)?)?);
+            let points: Vec<PlotPoint> = groups.iter().filter_map(|group| at(&group)).collect();
             if points.is_empty() {
                 continue;
             }
@@ -274,8 +274,8 @@ fn against_key(report: &Report<'_>, kind: &Kind, key: &str) -> Option<Chart> {
         title: format!("{}: top-1 against {}", kind.name, short(key)),
         x_label: key.to_owned(),
         y_label: "top-1, %".to_owned(),
-        x: if numbers.is_some() { Axis::at(&xs) } else { Axis::names(&names) },
-        y: Axis::percent(&heights(&series, &[]), 6),
+        x: if numbers.is_some() { PlotAxis::at(&xs) } else { PlotAxis::names(&names) },
+        y: PlotAxis::percent(&heights(&series, &[]), 6),
         series,
         baselines: Vec::new(),
     })

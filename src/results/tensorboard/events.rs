@@ -4,7 +4,7 @@ use prost::Message;
 
 /// The part of TensorFlow's `event.proto` that scalars need.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Event {
+pub(super) struct TfEvent {
     /// Seconds since 1970.
     #[prost(double, tag = "1")]
     wall_time: f64,
@@ -30,7 +30,7 @@ struct Scalar {
     simple_value: Option<f32>,
 }
 
-impl Event {
+impl TfEvent {
     /// The first event of a file.
     pub(super) fn version(wall_time: f64) -> Self {
         let file_version = Some("brain.Event:2".to_owned());
@@ -76,7 +76,7 @@ impl Event {
 }
 
 /// Gives the events of a file and where each one's record ends, up to the first record that is not whole.
-pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (Event, usize)> {
+pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (TfEvent, usize)> {
     let mut begin = 0;
     std::iter::from_fn(move || {
         let (event, length) = first(bytes.get(begin..)?)?;
@@ -86,7 +86,7 @@ pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (Event, usize)> {
 }
 
 /// The first record's event, and the record's length.
-fn first(bytes: &[u8]) -> Option<(Event, usize)> {
+fn first(bytes: &[u8]) -> Option<(TfEvent, usize)> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
     if masked_crc(length) != u32::from_le_bytes(*crc) {
@@ -98,7 +98,7 @@ fn first(bytes: &[u8]) -> Option<(Event, usize)> {
     if masked_crc(message) != u32::from_le_bytes(*crc) {
         return None;
     }
-    Some((Event::decode(message).ok()?, 16 + message.len()))
+    Some((TfEvent::decode(message).ok()?, 16 + message.len()))
 }
 
 /// The checksum that records have: CRC-32C, rotated, so that a checksum of checksums stays one.

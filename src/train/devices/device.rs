@@ -54,7 +54,7 @@ impl ChosenDevice {
     pub(crate) fn link(&self) -> Link {
         match self.backend {
             Backend::Cuda => Link::Nccl(self.devices.clone()),
-            Backend::Cpu => Link::Played(1),
+            Backend::Cpu => Link::Simulated(1),
             Backend::Vulkan | Backend::Wgpu => Link::Host,
         }
     }
@@ -72,7 +72,7 @@ impl Backend {
     }
 
     /// Finds its devices, at least one, hardware first. The error says why there is none and what to do.
-    fn find(self) -> Result<Vec<Found>, String> {
+    fn find(self) -> Result<Vec<FoundDevice>, String> {
         #[cfg(feature = "gpu")]
         if self != Self::Cpu {
             super::kernel_cache::keep();
@@ -80,7 +80,7 @@ impl Backend {
         match self {
             Self::Cpu => {
                 let name = "cpu".to_owned();
-                Ok(vec![Found { device: Device::flex(), name, hardware: true }])
+                Ok(vec![FoundDevice { device: Device::flex(), name, hardware: true }])
             }
             #[cfg(feature = "cuda")]
             Self::Cuda => cuda(),
@@ -97,7 +97,7 @@ impl Backend {
 }
 
 /// A device that is there.
-struct Found {
+struct FoundDevice {
     device: Device,
     name: String,
     /// Whether a card is behind it; otherwise software plays one.
@@ -105,7 +105,7 @@ struct Found {
 }
 
 #[cfg(feature = "cuda")]
-fn cuda() -> Result<Vec<Found>, String> {
+fn cuda() -> Result<Vec<FoundDevice>, String> {
     // Each library by itself: a missing one would end the process at its first use.
     if !cuda_libraries::driver() {
         return Err(
@@ -119,14 +119,14 @@ fn cuda() -> Result<Vec<Found>, String> {
                 .to_owned(),
         );
     }
-    let found: Vec<Found> = Device::enumerate(burn::tensor::DeviceType::Cuda)
+    let found: Vec<FoundDevice> = Device::enumerate(burn::tensor::DeviceType::Cuda)
         .into_iter()
         .enumerate()
         .map(|(index, device)| {
             // Asking a GPU's name opens it; those that are not used stay as they are.
             let identity = if index == 0 { device.identity() } else { None };
             let name = identity.map_or_else(|| "CUDA GPU".to_owned(), |identity| identity.name);
-            Found { device, name, hardware: true }
+            FoundDevice { device, name, hardware: true }
         })
         .collect();
     if found.is_empty() {
@@ -136,14 +136,14 @@ fn cuda() -> Result<Vec<Found>, String> {
 }
 
 #[cfg(any(feature = "vulkan", feature = "wgpu"))]
-fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<Found>, String> {
+fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevice>, String> {
     // Hardware first: a machine with a card has a software adapter beside it.
-    let mut found: Vec<Found> = Device::enumerate(kind)
+    let mut found: Vec<FoundDevice> = Device::enumerate(kind)
         .into_iter()
         .filter_map(|device| {
             let identity = device.identity()?;
             let hardware = identity.physical.is_some();
-            Some(Found { device, name: identity.name, hardware })
+            Some(FoundDevice { device, name: identity.name, hardware })
         })
         .collect();
     found.sort_by_key(|found| !found.hardware);
@@ -237,7 +237,7 @@ fn named(kind: DeviceKind) -> Option<Backend> {
 fn together(
     runtime: &RuntimePlan,
     backend: Backend,
-    found: Vec<Found>,
+    found: Vec<FoundDevice>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Device>, TrainError> {
     let asked = runtime.devices;
@@ -260,7 +260,7 @@ fn together(
         notes.push(format!("the CPU plays {asked} devices: the same numbers, no faster than one"));
         return Ok(vec![found[0].device.clone(); asked]);
     }
-    let found: Vec<Found> = found.into_iter().filter(|found| found.hardware).collect();
+    let found: Vec<FoundDevice> = found.into_iter().filter(|found| found.hardware).collect();
     let there = found.len();
     if there < asked {
         return refuse(format!("{} finds {there} cards here", backend.word()));
@@ -288,7 +288,7 @@ fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Resul
 }
 
 /// The best that is there; `notes` get why not the better ones, where the build has them.
-fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<Found>), TrainError> {
+fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), TrainError> {
     for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu] {
         if !backend.is_built() {
             continue;

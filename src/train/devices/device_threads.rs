@@ -1,4 +1,4 @@
-//! The crew: a thread for each device of a run, which alone touches it.
+//! One thread per device of a run. No other thread touches that device.
 //!
 //! GPU drivers keep a stream and a pool of memory for each thread, so the threads live as long as the runner: a job finds
 //! the memory that the one before it gave back.
@@ -14,7 +14,7 @@ type Task = Box<dyn FnOnce() + Send>;
 type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
 
 /// Threads by the index of their device; dropped, they end. One device needs no thread but the caller's.
-pub(crate) struct Crew {
+pub(crate) struct DeviceThreads {
     members: Vec<Member>,
     /// Tasks that have not ended. One that waits on its GPU for ever is left behind.
     running: Arc<AtomicUsize>,
@@ -24,13 +24,13 @@ pub(crate) struct Crew {
 
 /// Whether what the threads do hangs together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Parts {
+pub(crate) enum TaskCoupling {
     /// Ranks of one job: they wait for each other.
     Joined,
     Independent,
 }
 
-impl Crew {
+impl DeviceThreads {
     pub(crate) fn start(devices: usize) -> Self {
         let threads = if devices > 1 { devices } else { 0 };
         let members = (0..threads).map(|_| {
@@ -50,7 +50,7 @@ impl Crew {
         &self,
         work: impl Fn() -> Result<T, TrainError> + Send + Sync + 'static,
     ) -> Result<T, TrainError> {
-        self.all(1, Parts::Independent, move |_| work()).remove(0)
+        self.all(1, TaskCoupling::Independent, move |_| work()).remove(0)
     }
 
     /// Runs `work` of the device's index for the first `devices` of them at the same time; gives what came of each.
@@ -60,11 +60,11 @@ impl Crew {
     pub(crate) fn all<T: Send + 'static>(
         &self,
         devices: usize,
-        parts: Parts,
+        parts: TaskCoupling,
         work: impl Fn(usize) -> Result<T, TrainError> + Send + Sync + 'static,
     ) -> Vec<Result<T, TrainError>> {
         if self.members.is_empty() {
-            assert_eq!(devices, 1, "a crew has a thread for each device");
+            assert_eq!(devices, 1, "there is a thread for each device");
             return vec![guarded(0, &work)];
         }
         let asked = Instant::now();
@@ -80,7 +80,7 @@ impl Crew {
     fn on<T: Send + 'static>(
         &self,
         members: &[Member],
-        parts: Parts,
+        parts: TaskCoupling,
         work: impl Fn(usize) -> Result<T, TrainError> + Send + Sync + 'static,
     ) -> Vec<Result<T, TrainError>> {
         let work = Arc::new(work);
@@ -104,7 +104,7 @@ impl Crew {
             let next =
                 if failed { results.recv_timeout(self.patience).ok() } else { results.recv().ok() };
             let Some((index, end)) = next else { break };
-            failed |= parts == Parts::Joined && end.is_err();
+            failed |= parts == TaskCoupling::Joined && end.is_err();
             ends[index] = Some(end);
         }
         ends.into_iter().map(|end| end.unwrap_or(Err(TrainError::OtherRank))).collect()
@@ -118,7 +118,7 @@ fn guarded<T>(
     DeviceError::catch(|| work(index))?
 }
 
-impl Drop for Crew {
+impl Drop for DeviceThreads {
     fn drop(&mut self) {
         for (queue, thread) in self.members.drain(..) {
             drop(queue);
@@ -133,18 +133,18 @@ impl Drop for Crew {
 
 #[cfg(test)]
 mod tests {
-    use super::{Crew, Parts, TrainError};
+    use super::{DeviceThreads, TaskCoupling, TrainError};
     use crate::infer::DeviceError;
     use std::sync::{Mutex, mpsc};
     use std::time::Duration;
 
     #[test]
-    fn a_crew_does_not_wait_for_ever_for_one_that_hangs() {
-        let mut crew = Crew::start(2);
-        crew.patience = Duration::from_millis(100);
+    fn threads_do_not_wait_for_ever_for_one_that_hangs() {
+        let mut device_threads = DeviceThreads::start(2);
+        device_threads.patience = Duration::from_millis(100);
         let (go_on, hangs) = mpsc::channel::<()>();
         let hangs = Mutex::new(hangs);
-        let ends = crew.all(2, Parts::Joined, move |index| match index {
+        let ends = device_threads.all(2, TaskCoupling::Joined, move |index| match index {
             0 => Err(DeviceError::Crashed("no memory".to_owned()).into()),
             _ => Ok(hangs.lock().expect("only this one takes it").recv().is_ok()),
         });
@@ -152,7 +152,7 @@ mod tests {
             ends[..],
             [Err(TrainError::Device(DeviceError::Crashed(_))), Err(TrainError::OtherRank)]
         ));
-        let more = || crew.all(2, Parts::Independent, Ok);
+        let more = || device_threads.all(2, TaskCoupling::Independent, Ok);
         assert!(matches!(more()[..], [Err(TrainError::Stuck), Err(TrainError::Stuck)]));
         go_on.send(()).expect("it waits for this");
         assert!(matches!(more()[..], [Ok(0), Ok(1)]));

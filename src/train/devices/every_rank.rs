@@ -1,7 +1,7 @@
 //! The same work on every device, each a rank of it.
 
 use super::device::ChosenDevice;
-use super::device_threads::{Crew, Parts};
+use super::device_threads::{DeviceThreads, TaskCoupling};
 use super::ranks::Rank;
 use crate::train::TrainError;
 use std::sync::{Mutex, PoisonError};
@@ -9,14 +9,14 @@ use std::sync::{Mutex, PoisonError};
 /// Does `work` on every device, each a rank of it; gives what the first rank gives.
 pub(crate) fn on_every_rank<T: Send + 'static>(
     device: &ChosenDevice,
-    crew: &Crew,
+    device_threads: &DeviceThreads,
     work: impl Fn(Rank, ChosenDevice) -> Result<T, TrainError> + Send + Sync + 'static,
 ) -> Result<T, TrainError> {
     let world = device.devices.len();
     let ranks = Rank::group(world, device.link());
     let ranks = Mutex::new(ranks.into_iter().map(Some).collect::<Vec<_>>());
     let device = device.clone();
-    let ends = crew.all(world, Parts::Joined, move |index| {
+    let ends = device_threads.all(world, TaskCoupling::Joined, move |index| {
         let rank = ranks.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
         work(rank.expect("each thread takes its own"), device.of(index))
     });

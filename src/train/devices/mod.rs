@@ -13,12 +13,12 @@ mod ranks;
 mod self_check;
 
 pub use device::{Backend, ChosenDevice, choose, count_gpus};
-pub(crate) use device_threads::{Crew, Parts};
+pub(crate) use device_threads::{DeviceThreads, TaskCoupling};
 pub(crate) use every_rank::{first_error, on_every_rank};
 #[cfg(test)]
 pub(crate) use ranks::Link;
 #[cfg(test)]
 pub(crate) use ranks::tests::on_threads;
-pub(crate) use ranks::{Message, Sending};
-pub use ranks::{Rank, Team};
-pub(crate) use self_check::{Trial, check as check_device, check_stages};
+pub(crate) use ranks::{Bucket, PendingReduce};
+pub use ranks::{Rank, RankContext};
+pub(crate) use self_check::{DeviceCheck, check as check_device, check_stages};

@@ -6,22 +6,22 @@
 //! and tells.
 
 use crate::infer::{Replicas, host};
-use crate::train::{TrainError, Watch};
+use crate::train::{StepTimer, TrainError};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::any::Any;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// What computes a rank's part of a job.
-pub struct Team {
+/// A rank, the workers that run its shards, and the timer of its steps.
+pub struct RankContext {
     pub rank: Rank,
     pub replicas: Replicas,
-    pub watch: Watch,
+    pub timer: StepTimer,
 }
 
 /// One of the devices that train together.
 pub struct Rank {
     index: usize,
-    group: Arc<Group>,
+    group: Arc<RankGroup>,
 }
 
 /// How ranks are joined.
@@ -32,21 +32,21 @@ pub(crate) enum Link {
     Nccl(Vec<Device>),
     /// Through the host: who waits there for the others gives its device nothing to do, so nothing is sent early.
     Host,
-    /// Through the host, where the CPU plays GPUs: messages as with NCCL, of this many values.
-    Played(usize),
+    /// Through the host, where the CPU simulates GPUs: gradient buckets as with NCCL, of this many values.
+    Simulated(usize),
 }
 
-/// Values that are worth a message from GPU to GPU: enough for the full rate of the links.
-const NCCL_MESSAGE: usize = 1 << 24;
+/// Bucket size in values: enough for the full rate of the links between GPUs.
+const NCCL_BUCKET: usize = 1 << 24;
 
-/// Tensors to be added up over the ranks.
-pub(crate) enum Message {
-    Apart(Vec<Tensor<1>>),
+/// Gradients that are all-reduced together.
+pub(crate) enum Bucket {
+    Separate(Vec<Tensor<1>>),
     #[cfg(feature = "cuda")]
-    Joined(Box<super::nccl::Joined>),
+    Flat(Box<super::nccl::FlatBucket>),
 }
 
-impl Message {
+impl Bucket {
     /// Fails if it could not be computed. A GPU that fails on the way says so only to who reads, and who is left alone with
     /// NCCL waits for ever; what goes through the host is read there.
     #[cfg_attr(
@@ -55,43 +55,43 @@ impl Message {
     )]
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         match self {
-            Self::Apart(_) => Ok(()),
+            Self::Separate(_) => Ok(()),
             #[cfg(feature = "cuda")]
-            Self::Joined(joined) => joined.check(),
+            Self::Flat(joined) => joined.check(),
         }
     }
 }
 
-/// Tensors that are added up over the ranks.
-pub(crate) enum Sending {
+/// The all-reduce of a bucket, under way or done.
+pub(crate) enum PendingReduce {
     Done(Vec<Tensor<1>>),
     /// They are on their way.
     #[cfg(feature = "cuda")]
-    UnderWay(Box<super::nccl::UnderWay>),
+    OnTheWay(Box<super::nccl::PendingAllReduce>),
 }
 
-impl Sending {
+impl PendingReduce {
     /// Gives the sums: the same ones on every rank, to the bit. What the device does next waits for them.
     pub(crate) fn finish(self) -> Vec<Tensor<1>> {
         match self {
             Self::Done(sums) => sums,
             #[cfg(feature = "cuda")]
-            Self::UnderWay(message) => message.finish(),
+            Self::OnTheWay(reduce) => reduce.finish(),
         }
     }
 }
 
 /// What the ranks of a job share.
-struct Group {
+struct RankGroup {
     world: usize,
     link: Link,
-    meeting: Mutex<Meeting>,
+    meeting: Mutex<ExchangeRound>,
     changed: Condvar,
 }
 
 /// One exchange after the other: all bring something, then all take everything, then the next may begin.
 #[derive(Default)]
-struct Meeting {
+struct ExchangeRound {
     brought: Vec<Option<Box<dyn Any + Send>>>,
     arrived: usize,
     leaving: usize,
@@ -103,8 +103,8 @@ impl Rank {
     /// Makes the ranks of a job.
     pub(crate) fn group(world: usize, link: Link) -> Vec<Self> {
         let brought = (0..world).map(|_| None).collect();
-        let meeting = Mutex::new(Meeting { brought, ..Meeting::default() });
-        let group = Arc::new(Group { world, link, meeting, changed: Condvar::new() });
+        let meeting = Mutex::new(ExchangeRound { brought, ..ExchangeRound::default() });
+        let group = Arc::new(RankGroup { world, link, meeting, changed: Condvar::new() });
         (0..world).map(|index| Self { index, group: Arc::clone(&group) }).collect()
     }
 
@@ -164,42 +164,42 @@ impl Rank {
         Ok(self.exchange(yes)?.contains(&true))
     }
 
-    /// Makes a message of tensors.
-    pub(crate) fn pack(&self, tensors: Vec<Tensor<1>>) -> Message {
+    /// Makes a bucket of tensors.
+    pub(crate) fn pack(&self, tensors: Vec<Tensor<1>>) -> Bucket {
         match self.group.link {
             #[cfg(feature = "cuda")]
             Link::Nccl(_) if self.world() > 1 => {
-                Message::Joined(Box::new(super::nccl::Joined::new(tensors)))
+                Bucket::Flat(Box::new(super::nccl::FlatBucket::new(tensors)))
             }
-            _ => Message::Apart(tensors),
+            _ => Bucket::Separate(tensors),
         }
     }
 
-    /// Begins to add up a message's tensors over the ranks. Every rank must send messages of the same lengths, in the same
+    /// Starts the all-reduce of a bucket. Every rank must start buckets of the same lengths, in the same
     /// order.
-    pub(crate) fn send(&self, message: Message) -> Result<Sending, TrainError> {
-        match message {
+    pub(crate) fn start_reduce(&self, bucket: Bucket) -> Result<PendingReduce, TrainError> {
+        match bucket {
             #[cfg(feature = "cuda")]
-            Message::Joined(joined) => {
+            Bucket::Flat(joined) => {
                 // No rank enters NCCL, which cannot be left again, before all are there.
                 self.exchange(())?;
                 let Link::Nccl(devices) = &self.group.link else {
-                    unreachable!("messages are joined for NCCL alone")
+                    unreachable!("buckets are flat for NCCL alone")
                 };
-                Ok(Sending::UnderWay(Box::new(joined.send(devices))))
+                Ok(PendingReduce::OnTheWay(Box::new(joined.start_reduce(devices))))
             }
-            Message::Apart(tensors) if self.world() == 1 => Ok(Sending::Done(tensors)),
-            Message::Apart(tensors) => self.sum_on_the_host(&tensors).map(Sending::Done),
+            Bucket::Separate(tensors) if self.world() == 1 => Ok(PendingReduce::Done(tensors)),
+            Bucket::Separate(tensors) => self.sum_on_the_host(&tensors).map(PendingReduce::Done),
         }
     }
 
-    /// Values of a message, where messages are made before all gradients are there.
-    pub(crate) fn message(&self) -> Option<usize> {
+    /// Returns the bucket size in values; `None` reduces after the whole backward pass.
+    pub(crate) fn bucket_size(&self) -> Option<usize> {
         match self.group.link {
             _ if self.world() == 1 => None,
-            Link::Nccl(_) => Some(NCCL_MESSAGE),
+            Link::Nccl(_) => Some(NCCL_BUCKET),
             Link::Host => None,
-            Link::Played(values) => Some(values),
+            Link::Simulated(values) => Some(values),
         }
     }
 
@@ -223,17 +223,17 @@ impl Rank {
     /// Waits while `not_yet` holds.
     fn wait<'a>(
         &self,
-        meeting: MutexGuard<'a, Meeting>,
-        not_yet: impl Fn(&Meeting) -> bool,
-    ) -> Result<MutexGuard<'a, Meeting>, TrainError> {
-        let wait = |meeting: &mut Meeting| !meeting.broken && not_yet(meeting);
+        meeting: MutexGuard<'a, ExchangeRound>,
+        not_yet: impl Fn(&ExchangeRound) -> bool,
+    ) -> Result<MutexGuard<'a, ExchangeRound>, TrainError> {
+        let wait = |meeting: &mut ExchangeRound| !meeting.broken && not_yet(meeting);
         let meeting =
             self.group.changed.wait_while(meeting, wait).unwrap_or_else(PoisonError::into_inner);
         // What all have brought before one left is still everyone's.
         if not_yet(&meeting) { Err(TrainError::OtherRank) } else { Ok(meeting) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Meeting> {
+    fn lock(&self) -> MutexGuard<'_, ExchangeRound> {
         self.group.meeting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -284,7 +284,7 @@ pub(crate) mod tests {
     fn sums_are_the_same_on_every_rank() {
         let sums = on_threads(3, &Link::Host, |rank| {
             let own = Tensor::from_data([rank.index() as f32, 1.0], &Device::flex());
-            rank.send(rank.pack(vec![own])).unwrap().finish().remove(0).into_data()
+            rank.start_reduce(rank.pack(vec![own])).unwrap().finish().remove(0).into_data()
         });
         for sum in sums {
             sum.assert_eq(&[3.0f32, 3.0].into(), true);

@@ -6,7 +6,7 @@
 //! batch repeats: means over both are the same.
 
 use super::device::{Backend, ChosenDevice};
-use super::device_threads::{Crew, Parts};
+use super::device_threads::{DeviceThreads, TaskCoupling};
 use crate::infer::DeviceError;
 use crate::model::{self, Mae, Masks, Vit};
 use crate::recipe::Plan;
@@ -28,7 +28,7 @@ const IMAGES: usize = 2;
 
 /// What a device is tried with: the shapes of what it will do, one block deep. `images` are computed at a time.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Trial {
+pub(crate) enum DeviceCheck {
     /// A masked autoencoder's loss and gradients.
     Autoencoder { images: usize },
     /// A classifier's loss and, where it is `trained` whole, its gradients.
@@ -36,18 +36,18 @@ pub(crate) enum Trial {
 }
 
 /// The trials of all stages of a recipe.
-fn of_stages(plan: &Plan, classes: usize) -> Vec<Trial> {
+fn of_stages(plan: &Plan, classes: usize) -> Vec<DeviceCheck> {
     let pretrain = plan
         .pretrain
         .as_ref()
-        .map(|stage| Trial::Autoencoder { images: stage.training.batch_size });
-    let finetune = plan.finetune.as_ref().map(|stage| Trial::Classifier {
+        .map(|stage| DeviceCheck::Autoencoder { images: stage.training.batch_size });
+    let finetune = plan.finetune.as_ref().map(|stage| DeviceCheck::Classifier {
         images: stage.training.batch_size,
         classes,
         global_pool: stage.global_pool,
         trained: true,
     });
-    let linprobe = plan.linprobe.as_ref().map(|stage| Trial::Classifier {
+    let linprobe = plan.linprobe.as_ref().map(|stage| DeviceCheck::Classifier {
         images: stage.training.batch_size,
         classes,
         global_pool: stage.global_pool,
@@ -58,12 +58,12 @@ fn of_stages(plan: &Plan, classes: usize) -> Vec<Trial> {
 
 /// Tries what the stages of `plan` do on `device` and on the CPU, and fails if they differ.
 ///
-/// Each device is tried on its own thread of the crew.
+/// Each device is checked on its own thread.
 pub(crate) fn check_stages(
     device: &ChosenDevice,
     plan: &Plan,
     classes: usize,
-    crew: &Crew,
+    device_threads: &DeviceThreads,
 ) -> Result<(), TrainError> {
     let (device, plan, devices) = (device.clone(), plan.clone(), device.devices.len());
     let trials = of_stages(&plan, classes);
@@ -71,12 +71,16 @@ pub(crate) fn check_stages(
         let device = device.of(index);
         trials.iter().try_for_each(|trial| check(&device, &plan, *trial))
     };
-    let checked = crew.all(devices, Parts::Independent, check);
+    let checked = device_threads.all(devices, TaskCoupling::Independent, check);
     checked.into_iter().collect()
 }
 
 /// Tries `device` in this thread, unless it is the CPU or `runtime.verify_device` is off.
-pub(crate) fn check(device: &ChosenDevice, plan: &Plan, trial: Trial) -> Result<(), TrainError> {
+pub(crate) fn check(
+    device: &ChosenDevice,
+    plan: &Plan,
+    trial: DeviceCheck,
+) -> Result<(), TrainError> {
     if device.backend == Backend::Cpu || !plan.runtime.verify_device {
         return Ok(());
     }
@@ -112,7 +116,7 @@ fn farthest<'a>(expected: &'a Named, got: &Named) -> Option<(&'a str, f64)> {
     shares.max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-impl Trial {
+impl DeviceCheck {
     fn images(self) -> usize {
         match self {
             Self::Autoencoder { images } | Self::Classifier { images, .. } => images,
@@ -238,7 +242,7 @@ batch_size = 1
         for trial in trials {
             let few = trial.results(&plan, &cpu, 1).unwrap();
             let many = trial.results(&plan, &cpu, trial.copies()).unwrap();
-            let gradients = !matches!(trial, Trial::Classifier { trained: false, .. });
+            let gradients = !matches!(trial, DeviceCheck::Classifier { trained: false, .. });
             assert_eq!(few.len() > 1, gradients, "{trial:?}");
             let (name, share) = farthest(&few, &many).unwrap();
             assert!(share < 1e-4, "{trial:?}: {name} is {share} away");

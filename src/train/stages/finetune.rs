@@ -7,13 +7,13 @@ use crate::infer::{Evaluated, Evaluation, images};
 use crate::model::{self, Vit, drop_path_rates};
 use crate::random::{Key, Purpose};
 use crate::shape::EncoderDims;
-use crate::train::{GradientSum, Team, TrainError, backward_in_shards};
+use crate::train::{GradientSum, RankContext, TrainError, backward_in_shards};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 use std::ops::Range;
 
 /// The stage that makes the accuracies people quote.
-pub(crate) struct Finetune {
+pub(crate) struct FinetuneStage {
     pub encoder: EncoderDims,
     pub num_classes: usize,
     /// Spread over all classes where the batch is not mixed (a mixed one has it in its targets).
@@ -24,7 +24,7 @@ pub(crate) struct Finetune {
     pub evaluation: Evaluation,
 }
 
-impl Stage for Finetune {
+impl Stage for FinetuneStage {
     type Model = Vit;
 
     fn backward(
@@ -33,7 +33,7 @@ impl Stage for Finetune {
         batch: Batch,
         key: Key,
         scale: f64,
-        team: &Team,
+        rank_context: &RankContext,
         sum: &mut GradientSum<'_>,
     ) -> Result<(), TrainError> {
         let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
@@ -54,12 +54,17 @@ impl Stage for Finetune {
             model::vit_chain(vit, imgs, factors.as_ref(), loss)
         };
         let pass = sum.pass(self.gradient_checkpointing);
-        backward_in_shards(model, batch, scale, team, pass, sum, chain)
+        backward_in_shards(model, batch, scale, rank_context, pass, sum, chain)
     }
 
-    fn evaluate(&self, model: &Vit, team: &Team) -> Result<Evaluated, TrainError> {
-        let own = self.evaluation.count(model, &team.replicas, team.rank.share(), Vit::forward)?;
-        Ok(Evaluated::from_shares(team.rank.exchange(own)?))
+    fn evaluate(&self, model: &Vit, rank_context: &RankContext) -> Result<Evaluated, TrainError> {
+        let own = self.evaluation.count(
+            model,
+            &rank_context.replicas,
+            rank_context.rank.share(),
+            Vit::forward,
+        )?;
+        Ok(Evaluated::from_shares(rank_context.rank.exchange(own)?))
     }
 }
 

@@ -7,13 +7,13 @@ use crate::infer::{Evaluated, Evaluation, Replicas, host, images};
 use crate::model::{self, NamedParam, ProbeHead, Vit};
 use crate::random::Key;
 use crate::shape::EncoderDims;
-use crate::train::{GradientSum, Part, Rank, Team, TrainError};
+use crate::train::{GradientSum, Rank, RankContext, StepPart, TrainError};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::sync::Arc;
 
 /// The stage that asks how good the features are as they stand.
-pub(crate) struct Linprobe {
+pub(crate) struct LinprobeStage {
     /// Its head is not used.
     pub frozen: Vit,
     pub encoder: EncoderDims,
@@ -22,7 +22,7 @@ pub(crate) struct Linprobe {
     pub evaluation: Evaluation,
 }
 
-impl Stage for Linprobe {
+impl Stage for LinprobeStage {
     type Model = ProbeHead;
 
     /// The encoder runs in shards; `BatchNorm` and the head see the whole micro-batch, whose statistics they need.
@@ -32,37 +32,41 @@ impl Stage for Linprobe {
         batch: Batch,
         _key: Key,
         scale: f64,
-        team: &Team,
+        rank_context: &RankContext,
         sum: &mut GradientSum<'_>,
     ) -> Result<(), TrainError> {
         let (n, classes) = (batch.len(), self.num_classes);
         let targets = batch.shard(0..n).targets.soft(classes, 0.0);
         let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), &self.device);
-        let features = team
-            .watch
-            .time(Part::Forward, &self.device, || self.features(batch, &team.replicas))?;
+        let features = rank_context.timer.time(StepPart::Forward, &self.device, || {
+            self.features(batch, &rank_context.replicas)
+        })?;
         let head = model.clone().train();
-        *model = observe(model.clone(), &features, &team.rank)?;
-        let loss = team.watch.time(Part::Forward, &self.device, || {
+        *model = observe(model.clone(), &features, &rank_context.rank)?;
+        let loss = rank_context.timer.time(StepPart::Forward, &self.device, || {
             soft_cross_entropy(head.forward_train(features), targets) * scale
         });
-        let grads = team
-            .watch
-            .time(Part::Backward, &self.device, || model::grads(&head, &mut loss.backward()));
+        let grads = rank_context
+            .timer
+            .time(StepPart::Backward, &self.device, || model::grads(&head, &mut loss.backward()));
         sum.add_loss(loss.inner());
         sum.add(grads.into_iter().enumerate().collect());
         Ok(())
     }
 
-    fn evaluate(&self, model: &ProbeHead, team: &Team) -> Result<Evaluated, TrainError> {
+    fn evaluate(
+        &self,
+        model: &ProbeHead,
+        rank_context: &RankContext,
+    ) -> Result<Evaluated, TrainError> {
         let frozen = self.frozen.clone();
         let own = self.evaluation.count(
             model,
-            &team.replicas,
-            team.rank.share(),
+            &rank_context.replicas,
+            rank_context.rank.share(),
             move |head, imgs| head.forward(frozen.forward_features(imgs)),
         )?;
-        Ok(Evaluated::from_shares(team.rank.exchange(own)?))
+        Ok(Evaluated::from_shares(rank_context.rank.exchange(own)?))
     }
 
     fn export(&self, model: &ProbeHead) -> Vec<NamedParam> {
@@ -94,7 +98,7 @@ fn observe(
     Ok(head)
 }
 
-impl Linprobe {
+impl LinprobeStage {
     /// Gives the frozen encoder's features of a batch, `[N, D]`.
     fn features(&self, batch: Batch, replicas: &Replicas) -> Result<Tensor<2>, TrainError> {
         let batch = Arc::new(batch);

@@ -6,8 +6,8 @@ mod pretrain;
 mod stage;
 mod targets;
 
-pub(crate) use finetune::Finetune;
-pub(crate) use linprobe::Linprobe;
-pub(crate) use pretrain::Pretrain;
+pub(crate) use finetune::FinetuneStage;
+pub(crate) use linprobe::LinprobeStage;
+pub(crate) use pretrain::PretrainStage;
 pub use stage::Stage;
 pub use targets::soft_cross_entropy;

@@ -6,12 +6,12 @@ use crate::infer::{Autoencoder, Evaluated, images};
 use crate::model::{self, Mae, Masks};
 use crate::random::Key;
 use crate::shape::EncoderDims;
-use crate::train::{Gallery, GradientSum, JobDir, Team, TrainError, backward_in_shards};
+use crate::train::{Gallery, GradientSum, JobDir, RankContext, TrainError, backward_in_shards};
 use burn::tensor::Device;
 use std::ops::Range;
 
 /// The first stage of a recipe.
-pub(crate) struct Pretrain {
+pub(crate) struct PretrainStage {
     pub encoder: EncoderDims,
     pub mask_ratio: f64,
     pub norm_pix_loss: bool,
@@ -21,7 +21,7 @@ pub(crate) struct Pretrain {
     pub gallery: Gallery,
 }
 
-impl Stage for Pretrain {
+impl Stage for PretrainStage {
     type Model = Mae;
 
     fn backward(
@@ -30,7 +30,7 @@ impl Stage for Pretrain {
         batch: Batch,
         key: Key,
         scale: f64,
-        team: &Team,
+        rank_context: &RankContext,
         sum: &mut GradientSum<'_>,
     ) -> Result<(), TrainError> {
         let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
@@ -43,10 +43,10 @@ impl Stage for Pretrain {
             model::mae_chain(mae, imgs, &masks, norm_pix_loss, weight)
         };
         let pass = sum.pass(self.gradient_checkpointing);
-        backward_in_shards(model, batch, scale, team, pass, sum, chain)
+        backward_in_shards(model, batch, scale, rank_context, pass, sum, chain)
     }
 
-    fn evaluate(&self, _model: &Mae, _team: &Team) -> Result<Evaluated, TrainError> {
+    fn evaluate(&self, _model: &Mae, _team: &RankContext) -> Result<Evaluated, TrainError> {
         Ok(Evaluated::Nothing)
     }
 

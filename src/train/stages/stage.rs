@@ -4,7 +4,7 @@ use crate::data::Batch;
 use crate::infer::Evaluated;
 use crate::model::{self, NamedParam};
 use crate::random::Key;
-use crate::train::{GradientSum, JobDir, Team, TrainError};
+use crate::train::{GradientSum, JobDir, RankContext, TrainError};
 use burn::module::Module;
 
 /// One of pre-training, fine-tuning, linear probing.
@@ -21,12 +21,16 @@ pub trait Stage {
         batch: Batch,
         key: Key,
         scale: f64,
-        team: &Team,
+        rank_context: &RankContext,
         sum: &mut GradientSum<'_>,
     ) -> Result<(), TrainError>;
 
     /// Measures the model after an epoch; every rank gets the result.
-    fn evaluate(&self, model: &Self::Model, team: &Team) -> Result<Evaluated, TrainError>;
+    fn evaluate(
+        &self,
+        model: &Self::Model,
+        rank_context: &RankContext,
+    ) -> Result<Evaluated, TrainError>;
 
     /// Gives what a checkpoint holds, under the official names.
     fn export(&self, model: &Self::Model) -> Vec<NamedParam> {

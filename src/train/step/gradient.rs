@@ -1,31 +1,30 @@
 //! The gradient of an update, in the making.
 //!
 //! The gradients of its micro-batches are added up, and then over the ranks. What the last micro-batch adds is final: where GPUs
-//! are joined directly, it is sent to the others as soon as there is enough for a message, while the GPU computes the rest.
+//! are joined directly, it is sent to the others as soon as a bucket is full, while the GPU computes the rest.
 
-use super::step_timer::Watch;
+use super::step_timer::StepTimer;
 use crate::infer::check_faults;
-use crate::model::{self, PartialGrads, Pass};
-use crate::train::{Message, Sending};
-use crate::train::{Rank, TrainError};
+use crate::model::{self, BackwardMode, PartialGrads};
+use crate::train::{Bucket, PendingReduce, Rank, TrainError};
 use burn::tensor::Tensor;
 
 /// Sums of gradients and losses over the micro-batches of an update.
 pub struct GradientSum<'a> {
     rank: &'a Rank,
-    /// Values of a message, where messages are made before all gradients are there.
-    message: Option<usize>,
+    /// Bucket size in values; `None` reduces after the whole backward pass.
+    bucket_size: Option<usize>,
     /// Whether they are sent then, too.
     early: bool,
     is_last: bool,
     loss: Option<Tensor<1>>,
     /// By place in [`crate::model::trainable_names`].
     grads: Vec<Option<Tensor<1>>>,
-    /// Places of final ones that are too few for a message.
-    waiting: Vec<usize>,
-    /// Messages, each with the places of its gradients.
-    made: Vec<(Vec<usize>, Message)>,
-    pub(super) sent: Vec<(Vec<usize>, Sending)>,
+    /// Places of final gradients that do not fill a bucket yet.
+    unbucketed: Vec<usize>,
+    /// Full buckets, each with the places of its gradients.
+    buckets: Vec<(Vec<usize>, Bucket)>,
+    pub(super) pending: Vec<(Vec<usize>, PendingReduce)>,
     failed: Option<TrainError>,
 }
 
@@ -40,24 +39,24 @@ pub(crate) struct Gradient {
 impl<'a> GradientSum<'a> {
     /// Adds up what `run` gives for each of an update's micro-batches.
     ///
-    /// Messages are sent `early`, as soon as they are made, except while a bench times the parts of a step.
+    /// The all-reduce of a bucket starts `early`, as soon as it is full, except while a bench times the parts of a step.
     pub(crate) fn of_update(
         rank: &'a Rank,
-        watch: &Watch,
+        timer: &StepTimer,
         early: bool,
         micro_batches: usize,
         mut run: impl FnMut(&mut Self) -> Result<(), TrainError>,
     ) -> Result<Self, TrainError> {
         let mut sum = Self {
             rank,
-            message: rank.message(),
-            early: early && !watch.is_running(),
+            bucket_size: rank.bucket_size(),
+            early: early && !timer.is_running(),
             is_last: false,
             loss: None,
             grads: Vec::new(),
-            waiting: Vec::new(),
-            made: Vec::new(),
-            sent: Vec::new(),
+            unbucketed: Vec::new(),
+            buckets: Vec::new(),
+            pending: Vec::new(),
             failed: None,
         };
         for left in (0..micro_batches).rev() {
@@ -68,11 +67,11 @@ impl<'a> GradientSum<'a> {
     }
 
     /// How to pass backward.
-    pub(crate) fn pass(&self, gradient_checkpointing: bool) -> Pass {
-        match self.message {
-            _ if gradient_checkpointing => Pass::Recomputed,
-            Some(values) if self.is_last => Pass::Sections(values),
-            _ => Pass::Whole,
+    pub(crate) fn pass(&self, gradient_checkpointing: bool) -> BackwardMode {
+        match self.bucket_size {
+            _ if gradient_checkpointing => BackwardMode::Recomputed,
+            Some(values) if self.is_last => BackwardMode::Sections(values),
+            _ => BackwardMode::Whole,
         }
     }
 
@@ -88,17 +87,18 @@ impl<'a> GradientSum<'a> {
     pub(crate) fn add(&mut self, grads: PartialGrads) {
         let places: Vec<usize> = grads.iter().map(|(place, _)| *place).collect();
         add_to(&mut self.grads, grads);
-        let Some(values) = self.message.filter(|_| self.is_last && self.failed.is_none()) else {
+        let Some(values) = self.bucket_size.filter(|_| self.is_last && self.failed.is_none())
+        else {
             return;
         };
-        self.waiting.extend(places);
-        let waiting = self.waiting.iter().filter_map(|&place| self.grads[place].as_ref());
-        if waiting.map(|grad| grad.dims()[0]).sum::<usize>() < values {
+        self.unbucketed.extend(places);
+        let unbucketed = self.unbucketed.iter().filter_map(|&place| self.grads[place].as_ref());
+        if unbucketed.map(|grad| grad.dims()[0]).sum::<usize>() < values {
             return;
         }
-        let places = std::mem::take(&mut self.waiting);
+        let places = std::mem::take(&mut self.unbucketed);
         let grads = places.iter().filter_map(|&place| self.grads[place].take()).collect();
-        self.made.push((places, self.rank.pack(grads)));
+        self.buckets.push((places, self.rank.pack(grads)));
         if self.early {
             self.failed = check_faults().map_err(TrainError::from).and_then(|()| self.send()).err();
         }
@@ -112,14 +112,14 @@ impl<'a> GradientSum<'a> {
         let left = model::present(std::mem::take(&mut self.grads));
         let (left, mut rest): (Vec<_>, Vec<_>) = left.into_iter().unzip();
         rest.push(self.loss.take().expect("a batch is never empty"));
-        self.made.push((left, self.rank.pack(rest)));
-        for (_, message) in &self.made {
-            message.check()?;
+        self.buckets.push((left, self.rank.pack(rest)));
+        for (_, bucket) in &self.buckets {
+            bucket.check()?;
         }
         self.send()?;
         let mut loss = None;
-        for (places, sending) in self.sent {
-            let mut sums = sending.finish();
+        for (places, reduce) in self.pending {
+            let mut sums = reduce.finish();
             loss = if sums.len() > places.len() { sums.pop() } else { None };
             add_to(&mut self.grads, places.into_iter().zip(sums));
         }
@@ -128,8 +128,8 @@ impl<'a> GradientSum<'a> {
     }
 
     fn send(&mut self) -> Result<(), TrainError> {
-        for (places, message) in self.made.drain(..) {
-            self.sent.push((places, self.rank.send(message)?));
+        for (places, bucket) in self.buckets.drain(..) {
+            self.pending.push((places, self.rank.start_reduce(bucket)?));
         }
         Ok(())
     }
@@ -153,9 +153,9 @@ pub(crate) fn add_to(
 
 #[cfg(test)]
 mod tests {
-    use super::{Gradient, GradientSum, PartialGrads, Rank, TrainError, Watch};
+    use super::{Gradient, GradientSum, PartialGrads, Rank, StepTimer, TrainError};
     use crate::infer::DeviceError;
-    use crate::model::Pass;
+    use crate::model::BackwardMode;
     use crate::train::{Link, on_threads};
     use burn::tensor::{Device, Tensor};
 
@@ -170,9 +170,9 @@ mod tests {
     }
 
     /// An update of four micro-batches, the ranks taking turns.
-    fn update(rank: &Rank, watch: &Watch, early: bool) -> Gradient {
+    fn update(rank: &Rank, timer: &StepTimer, early: bool) -> Gradient {
         let mut turns = (rank.index()..4).step_by(rank.world());
-        let sum = GradientSum::of_update(rank, watch, early, 4 / rank.world(), |sum| {
+        let sum = GradientSum::of_update(rank, timer, early, 4 / rank.world(), |sum| {
             let micro_batch = turns.next().unwrap();
             for grads in grads(micro_batch) {
                 sum.add(grads);
@@ -185,9 +185,9 @@ mod tests {
 
     #[test]
     fn an_update_adds_up_micro_batches_and_ranks() {
-        let (off, running) = (Watch::default(), Watch::running());
+        let (off, running) = (StepTimer::default(), StepTimer::running());
         let mut all = vec![update(&Rank::alone(), &off, true)];
-        for link in [Link::Host, Link::Played(1), Link::Played(3)] {
+        for link in [Link::Host, Link::Simulated(1), Link::Simulated(3)] {
             all.extend(on_threads(2, &link, |rank| update(&rank, &off, true)));
             all.extend(on_threads(2, &link, |rank| update(&rank, &off, false)));
             all.extend(on_threads(2, &link, |rank| update(&rank, &running, true)));
@@ -203,17 +203,21 @@ mod tests {
         }
     }
 
-    /// The pass of each micro-batch, and how many messages were made and sent when it had been added.
-    fn messages(link: &Link, early: bool, watch: &Watch) -> Vec<(Pass, usize, usize)> {
+    /// The pass of each micro-batch, and how many buckets were full, and how many all-reduces had started, when it had been added.
+    fn buckets_of(
+        link: &Link,
+        early: bool,
+        timer: &StepTimer,
+    ) -> Vec<(BackwardMode, usize, usize)> {
         let seen = on_threads(2, link, |rank| {
             let mut seen = Vec::new();
-            let sum = GradientSum::of_update(&rank, watch, early, 2, |sum| {
+            let sum = GradientSum::of_update(&rank, timer, early, 2, |sum| {
                 let pass = sum.pass(false);
-                assert_eq!(sum.pass(true), Pass::Recomputed);
+                assert_eq!(sum.pass(true), BackwardMode::Recomputed);
                 for grads in grads(1) {
                     sum.add(grads);
                 }
-                seen.push((pass, sum.made.len(), sum.sent.len()));
+                seen.push((pass, sum.buckets.len(), sum.pending.len()));
                 sum.add_loss(tensor([1.0, 0.0]));
                 Ok(())
             });
@@ -226,24 +230,28 @@ mod tests {
 
     #[test]
     fn gradients_of_the_last_micro_batch_are_sent_as_they_come() {
-        let (off, running) = (Watch::default(), Watch::running());
-        let seen = |link, early, watch| {
-            let [first, last] = messages(&link, early, watch).try_into().unwrap();
-            assert_eq!(first, (Pass::Whole, 0, 0), "there is more to come");
+        let (off, running) = (StepTimer::default(), StepTimer::running());
+        let seen = |link, early, timer| {
+            let [first, last] = buckets_of(&link, early, timer).try_into().unwrap();
+            assert_eq!(first, (BackwardMode::Whole, 0, 0), "there is more to come");
             last
         };
-        assert_eq!(seen(Link::Played(1), true, &off), (Pass::Sections(1), 0, 2));
-        assert_eq!(seen(Link::Played(3), true, &off), (Pass::Sections(3), 0, 1), "too short alone");
-        assert_eq!(seen(Link::Played(1), false, &off), (Pass::Sections(1), 2, 0));
-        assert_eq!(seen(Link::Played(1), true, &running), (Pass::Sections(1), 2, 0));
-        assert_eq!(seen(Link::Host, true, &off), (Pass::Whole, 0, 0));
+        assert_eq!(seen(Link::Simulated(1), true, &off), (BackwardMode::Sections(1), 0, 2));
+        assert_eq!(
+            seen(Link::Simulated(3), true, &off),
+            (BackwardMode::Sections(3), 0, 1),
+            "too short alone"
+        );
+        assert_eq!(seen(Link::Simulated(1), false, &off), (BackwardMode::Sections(1), 2, 0));
+        assert_eq!(seen(Link::Simulated(1), true, &running), (BackwardMode::Sections(1), 2, 0));
+        assert_eq!(seen(Link::Host, true, &off), (BackwardMode::Whole, 0, 0));
     }
 
     #[test]
     fn nobody_gets_the_gradient_of_a_rank_that_fails_on_the_way() {
-        let ends = on_threads(2, &Link::Played(1), |rank| {
+        let ends = on_threads(2, &Link::Simulated(1), |rank| {
             let failing = rank.index() == 1;
-            let sum = GradientSum::of_update(&rank, &Watch::default(), true, 1, |sum| {
+            let sum = GradientSum::of_update(&rank, &StepTimer::default(), true, 1, |sum| {
                 let [first, second] = grads(1);
                 sum.add(first);
                 if failing {

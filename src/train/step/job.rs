@@ -2,15 +2,15 @@
 
 use crate::checkpoint::{self, Meta};
 use crate::durable;
-use crate::infer::Stop;
+use crate::infer::StopFlag;
 use crate::results::{EpochsCsv, RunError};
-use crate::train::{Event, Observer, Team, TrainError};
+use crate::train::{Event, Observer, RankContext, TrainError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How a job came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum JobEnd {
     Done,
     /// Stopped by the user; saved, and to be resumed.
     Interrupted,
@@ -45,9 +45,9 @@ impl JobDir {
 }
 
 /// What a loop works with beside the stage.
-pub struct Hands {
-    pub team: Team,
-    pub stop: Stop,
+pub struct JobContext {
+    pub rank_context: RankContext,
+    pub stop: StopFlag,
     pub observer: Observer,
     /// Called after an epoch's row is written, to bring the run's tables up to date.
     pub row_written: RowWritten,
@@ -56,10 +56,10 @@ pub struct Hands {
 /// Brings a run's tables up to date.
 pub type RowWritten = Arc<dyn Fn() -> Result<(), RunError> + Send + Sync>;
 
-impl Hands {
+impl JobContext {
     /// Tells what happened, once for all ranks.
     pub(crate) fn tell(&self, event: Event<'_>) {
-        if self.team.rank.is_first() {
+        if self.rank_context.rank.is_first() {
             (self.observer)(event);
         }
     }

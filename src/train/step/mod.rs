@@ -10,8 +10,8 @@ mod training_loop;
 
 pub use gradient::GradientSum;
 pub(crate) use job::job_path;
-pub use job::{End, Hands, JobDir, RowWritten};
+pub use job::{JobContext, JobDir, JobEnd, RowWritten};
 pub(crate) use shards::backward_in_shards;
-pub(crate) use state::{Place, State, tensor_file};
-pub use step_timer::{Part, Watch};
+pub(crate) use state::{Progress, TrainingState, tensor_file};
+pub use step_timer::{StepPart, StepTimer};
 pub(crate) use training_loop::{FitPlan, fit, publish};

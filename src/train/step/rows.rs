@@ -1,6 +1,6 @@
 //! From the numbers of an epoch's updates to its row in the table.
 
-use super::state::{Place, Sums};
+use super::state::{EpochSums, Progress};
 use crate::infer::{Evaluated, host};
 use crate::results::{EpochRow, EpochsCsv, Validation};
 use crate::train::TrainError;
@@ -8,12 +8,12 @@ use burn::tensor::Tensor;
 
 /// Losses and norms that are still on the device, and the rates they were made with.
 #[derive(Default)]
-pub(crate) struct Unread {
+pub(crate) struct UnreadLosses {
     values: Vec<Tensor<1>>,
     lrs: Vec<f64>,
 }
 
-impl Unread {
+impl UnreadLosses {
     pub(crate) fn push(&mut self, loss: Tensor<1>, norm: Tensor<1>, lr: f64) {
         self.values.push(loss);
         self.values.push(norm);
@@ -28,7 +28,7 @@ impl Unread {
     /// finite is an error that names its update.
     pub(crate) fn read_into(
         &mut self,
-        place: &mut Place,
+        progress: &mut Progress,
         job: &str,
     ) -> Result<Vec<(f64, f64)>, TrainError> {
         let mut updates = Vec::new();
@@ -39,7 +39,7 @@ impl Unread {
         let all = Tensor::cat(std::mem::take(&mut self.values), 0);
         let read = host(&all, &[count])?.values;
         for (pair, lr) in read.chunks_exact(2).zip(std::mem::take(&mut self.lrs)) {
-            let sums = &mut place.sums;
+            let sums = &mut progress.sums;
             sums.updates += 1;
             for (what, value) in [("the loss", pair[0]), ("the gradient's norm", pair[1])] {
                 if !value.is_finite() {
@@ -47,7 +47,7 @@ impl Unread {
                         what,
                         value: f64::from(value),
                         job: job.to_owned(),
-                        epoch: place.epoch,
+                        epoch: progress.epoch,
                         update: sums.updates,
                         lr,
                     });
@@ -64,13 +64,13 @@ impl Unread {
 
 /// Makes the row of a finished epoch.
 pub(crate) fn row(
-    place: &Place,
+    progress: &Progress,
     measured: Evaluated,
     evaluation_s: f64,
     csv: &EpochsCsv,
 ) -> Result<EpochRow, TrainError> {
-    let Place { epoch, sums, .. } = *place;
-    let Sums { updates, images, train_s, data_wait_s, .. } = sums;
+    let Progress { epoch, sums, .. } = *progress;
+    let EpochSums { updates, images, train_s, data_wait_s, .. } = sums;
     let validation = match measured {
         Evaluated::Metrics(metrics) => {
             let mut best = (metrics.top1, epoch);

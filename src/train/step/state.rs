@@ -4,7 +4,7 @@ use crate::checkpoint::{CheckpointError, HostTensor, TensorFile, load_module};
 use crate::infer::host;
 use crate::model::{self, NamedParam};
 use crate::optim::Optimizer;
-use crate::results::{RunError, WayOn};
+use crate::results::{Remedy, RunError};
 use crate::train::TrainError;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// Sums over the updates of the epoch under way; means of them become its row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Sums {
+pub(crate) struct EpochSums {
     pub updates: usize,
     pub loss: f64,
     pub grad_norm: f64,
@@ -25,35 +25,35 @@ pub(crate) struct Sums {
 }
 
 /// What a job is doing.
-pub(crate) struct State<M> {
+pub(crate) struct TrainingState<M> {
     pub model: M,
     pub optimizer: Optimizer,
-    pub place: Place,
+    pub progress: Progress,
 }
 
 /// Where in its schedule a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct Progress {
     /// The epoch under way, from 1.
     pub epoch: usize,
     /// Updates of it that are done.
     pub update: usize,
     /// Updates that the optimizer has made in all.
     pub optimizer_updates: usize,
-    pub sums: Sums,
+    pub sums: EpochSums,
 }
 
-impl Place {
+impl Progress {
     /// The beginning of a job.
     pub(crate) fn start() -> Self {
-        Self { epoch: 1, update: 0, optimizer_updates: 0, sums: Sums::default() }
+        Self { epoch: 1, update: 0, optimizer_updates: 0, sums: EpochSums::default() }
     }
 }
 
-impl<M: Module> State<M> {
+impl<M: Module> TrainingState<M> {
     /// The state of a job that has not begun.
     pub(crate) fn start(model: M, optimizer: Optimizer) -> Self {
-        Self { model, optimizer, place: Place::start() }
+        Self { model, optimizer, progress: Progress::start() }
     }
 
     /// Replaces the file at `path` by this state. The values are exact: resuming continues bit by bit.
@@ -67,8 +67,8 @@ impl<M: Module> State<M> {
             let shape = values.dims();
             tensors.insert(format!("optimizer.{name}"), host(&values, &shape)?);
         }
-        let place = Place { optimizer_updates, ..self.place };
-        let note = serde_json::to_string(&place).expect("numbers");
+        let progress = Progress { optimizer_updates, ..self.progress };
+        let note = serde_json::to_string(&progress).expect("numbers");
         Ok(TensorFile { tensors, note }.write(path)?)
     }
 
@@ -77,13 +77,13 @@ impl<M: Module> State<M> {
         let damaged = |problem: String| RunError::Damaged {
             path: path.into(),
             problem,
-            way_on: WayOn::RemoveIt,
+            way_on: Remedy::RemoveIt,
         };
         let file = TensorFile::read(path).map_err(|error| match error {
             CheckpointError::Damaged { problem, .. } => damaged(problem).into(),
             other => TrainError::from(other),
         })?;
-        let place: Place =
+        let progress: Progress =
             serde_json::from_str(&file.note).map_err(|e| damaged(format!("its note: {e}")))?;
         let mut weights = TensorFile::default();
         let mut states = BTreeMap::new();
@@ -100,9 +100,9 @@ impl<M: Module> State<M> {
         let model = load_module(self.model, &weights, path)?;
         let mut optimizer = self.optimizer;
         optimizer
-            .load(states, place.optimizer_updates)
+            .load(states, progress.optimizer_updates)
             .map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { model, optimizer, place })
+        Ok(Self { model, optimizer, progress })
     }
 }
 

@@ -1,4 +1,4 @@
-//! A stopwatch over the parts of a training step; off unless a bench asks.
+//! Times the parts of a training step; off unless a bench asks.
 
 use burn::tensor::Device;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// A part of a training step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum StepPart {
     /// Waiting for the loader.
     Data,
     Forward,
@@ -18,14 +18,14 @@ pub enum Part {
     Optimizer,
 }
 
-/// How many [`Part`]s there are.
+/// How many [`StepPart`]s there are.
 const PARTS: usize = 5;
 
 /// Adds up the time of each part, over all threads that do it. Clones share the sums.
 #[derive(Debug, Clone, Default)]
-pub struct Watch(Option<Arc<[AtomicU64; PARTS]>>);
+pub struct StepTimer(Option<Arc<[AtomicU64; PARTS]>>);
 
-impl Watch {
+impl StepTimer {
     /// A running one. It waits for the device at the end of every part, which a run does not: steps get slower.
     pub fn running() -> Self {
         Self(Some(Arc::default()))
@@ -36,7 +36,7 @@ impl Watch {
     }
 
     /// Does `work` and adds its time, the device's included, to `part`.
-    pub(crate) fn time<T>(&self, part: Part, device: &Device, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn time<T>(&self, part: StepPart, device: &Device, work: impl FnOnce() -> T) -> T {
         let Some(sums) = &self.0 else { return work() };
         let started = Instant::now();
         let result = work();
@@ -47,14 +47,14 @@ impl Watch {
     }
 
     /// Adds time that was measured elsewhere.
-    pub(crate) fn add(&self, part: Part, time: Duration) {
+    pub(crate) fn add(&self, part: StepPart, time: Duration) {
         if let Some(sums) = &self.0 {
             sums[part as usize].fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
         }
     }
 
     /// What was added up since the last time it was asked.
-    pub fn take(&self, part: Part) -> Duration {
+    pub fn take(&self, part: StepPart) -> Duration {
         let sum = self.0.as_ref().map_or(0, |sums| sums[part as usize].swap(0, Ordering::Relaxed));
         Duration::from_nanos(sum)
     }

@@ -1,20 +1,20 @@
 //! The one step loop: every stage, every epoch, every update.
 
 use super::gradient::{Gradient, GradientSum};
-use super::job::{End, Hands, JobDir};
-use super::rows::{self, Unread};
-use super::state::{Place, State, tensor_file};
-use super::step_timer::Part;
+use super::job::{JobContext, JobDir, JobEnd};
+use super::rows::{self, UnreadLosses};
+use super::state::{Progress, TrainingState, tensor_file};
+use super::step_timer::StepPart;
 use crate::checkpoint::{self, Meta};
 use crate::data::{Epoch, Loader};
 use crate::infer::{DeviceError, Evaluated};
 use crate::model::{self, PartialGrads};
-use crate::optim::{self, Schedule};
+use crate::optim::{self, LrSchedule};
 use crate::random::Key;
 use crate::recipe::Steps;
 use crate::results::{EpochSteps, EpochsCsv, TensorBoard};
 use crate::shape::StageKind;
-use crate::train::{Event, Stage, Team, TrainError};
+use crate::train::{Event, RankContext, Stage, TrainError};
 use burn::tensor::Tensor;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -25,10 +25,10 @@ pub(crate) struct FitPlan {
     pub stage: StageKind,
     pub epochs: usize,
     pub accum_iter: usize,
-    /// Images in a micro-step, on all devices together.
-    pub micro_batch: usize,
+    /// Images of one micro-step, on all devices together.
+    pub images_per_micro_step: usize,
     pub steps: Steps,
-    pub schedule: Schedule,
+    pub schedule: LrSchedule,
     pub clip_grad: Option<f64>,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
@@ -46,94 +46,94 @@ const READ_EVERY: usize = 20;
 /// `state` is where a fresh start begins; a `resume.safetensors` in `dir` takes its place.
 pub(crate) fn fit<S: Stage>(
     stage: &S,
-    mut state: State<S::Model>,
+    mut state: TrainingState<S::Model>,
     loader: &Loader,
     plan: &FitPlan,
     dir: &JobDir,
-    hands: &Hands,
-) -> Result<End, TrainError> {
+    context: &JobContext,
+) -> Result<JobEnd, TrainError> {
     let epochs_csv = EpochsCsv::in_job(&dir.path);
     if dir.resume_file().exists() {
-        let first = state.place.epoch;
+        let first = state.progress.epoch;
         state = state.resume(&dir.resume_file())?;
-        if state.place.epoch > first {
-            epochs_csv.check_reaches(state.place.epoch - 1)?;
+        if state.progress.epoch > first {
+            epochs_csv.check_reaches(state.progress.epoch - 1)?;
         }
     }
     // The first rank may remove the file once all have read it.
-    hands.team.rank.any(false)?;
-    announce(plan, dir, &state.place, hands);
-    let mut board = tensorboard(&state, plan, dir, hands)?;
+    context.rank_context.rank.any(false)?;
+    announce(plan, dir, &state.progress, context);
+    let mut board = tensorboard(&state, plan, dir, context)?;
     let mut said_waited = loader.workers() == 0;
-    while state.place.epoch <= plan.epochs {
-        let epoch = state.place.epoch;
-        let trained = train_epoch(stage, &mut state, loader, plan, dir, hands, board.as_mut())?;
+    while state.progress.epoch <= plan.epochs {
+        let epoch = state.progress.epoch;
+        let trained = train_epoch(stage, &mut state, loader, plan, dir, context, board.as_mut())?;
         let started = Instant::now();
         let measured = match trained {
-            End::Interrupted => Evaluated::Stopped,
-            End::Done => stage.evaluate(&state.model, &hands.team)?,
+            JobEnd::Interrupted => Evaluated::Stopped,
+            JobEnd::Done => stage.evaluate(&state.model, &context.rank_context)?,
         };
         if measured == Evaluated::Stopped {
-            if hands.team.rank.is_first() {
+            if context.rank_context.rank.is_first() {
                 state.save(&dir.resume_file())?;
             }
-            return Ok(End::Interrupted);
+            return Ok(JobEnd::Interrupted);
         }
-        let done = Place { epoch: epoch + 1, ..Place::start() };
-        let place = std::mem::replace(&mut state.place, done);
-        if !hands.team.rank.is_first() {
+        let done = Progress { epoch: epoch + 1, ..Progress::start() };
+        let progress = std::mem::replace(&mut state.progress, done);
+        if !context.rank_context.rank.is_first() {
             continue;
         }
-        let row = rows::row(&place, measured, started.elapsed().as_secs_f64(), &epochs_csv)?;
+        let row = rows::row(&progress, measured, started.elapsed().as_secs_f64(), &epochs_csv)?;
         rows::check_metrics(&row, &dir.name)?;
         let rows = epochs_csv.put(row.clone())?;
         if let Some(board) = &mut board {
             board.epoch(&rows)?;
         }
         if plan.keep.contains(&epoch) {
-            publish(stage, &state.model, dir, epoch, hands)?;
+            publish(stage, &state.model, dir, epoch, context)?;
         }
         if epoch < plan.epochs {
             state.save(&dir.resume_file())?;
         }
-        (hands.row_written)()?;
-        let waited = rows::waited(&row, place.sums.train_s).filter(|_| !said_waited);
+        (context.row_written)()?;
+        let waited = rows::waited(&row, progress.sums.train_s).filter(|_| !said_waited);
         said_waited |= waited.is_some();
         for text in [stage.notice(epoch, row.train_loss), waited].into_iter().flatten() {
-            hands.tell(Event::Notice { job: &dir.name, text: &text });
+            context.tell(Event::Notice { job: &dir.name, text: &text });
         }
-        hands.tell(Event::EpochDone { job: &dir.name, epochs: plan.epochs, row: &row });
+        context.tell(Event::EpochDone { job: &dir.name, epochs: plan.epochs, row: &row });
     }
-    if hands.team.rank.is_first() {
+    if context.rank_context.rank.is_first() {
         dir.finish(plan.epochs)?;
     }
-    hands.tell(Event::JobDone { job: &dir.name });
-    Ok(End::Done)
+    context.tell(Event::JobDone { job: &dir.name });
+    Ok(JobEnd::Done)
 }
 
 /// Opens the job's TensorBoard folder; the first rank's alone.
 fn tensorboard<M: burn::module::Module>(
-    state: &State<M>,
+    state: &TrainingState<M>,
     plan: &FitPlan,
     dir: &JobDir,
-    hands: &Hands,
+    context: &JobContext,
 ) -> Result<Option<TensorBoard>, TrainError> {
-    if !hands.team.rank.is_first() {
+    if !context.rank_context.rank.is_first() {
         return Ok(None);
     }
     let trained = model::named(&state.model).into_iter().filter(|param| param.trained);
     let n_parameters = trained.map(|param| param.shape.iter().product::<usize>()).sum();
     let steps = EpochSteps { accum_iter: plan.accum_iter, micro_steps: plan.steps.micro_steps };
-    let place = (state.place.epoch, state.place.update);
-    Ok(Some(TensorBoard::open(&dir.path, plan.stage, n_parameters, steps, place)?))
+    let progress = (state.progress.epoch, state.progress.update);
+    Ok(Some(TensorBoard::open(&dir.path, plan.stage, n_parameters, steps, progress)?))
 }
 
-fn announce(plan: &FitPlan, dir: &JobDir, place: &Place, hands: &Hands) {
-    hands.tell(Event::JobStarted {
+fn announce(plan: &FitPlan, dir: &JobDir, progress: &Progress, context: &JobContext) {
+    context.tell(Event::JobStarted {
         job: &dir.name,
-        epoch: place.epoch,
+        epoch: progress.epoch,
         epochs: plan.epochs,
-        steps_before: (place.epoch - 1) * plan.steps.updates_per_epoch + place.update,
+        steps_before: (progress.epoch - 1) * plan.steps.updates_per_epoch + progress.update,
         steps: plan.steps.total,
     });
 }
@@ -141,76 +141,85 @@ fn announce(plan: &FitPlan, dir: &JobDir, place: &Place, hands: &Hands) {
 /// Makes the updates of the epoch under way that are still to be made.
 fn train_epoch<S: Stage>(
     stage: &S,
-    state: &mut State<S::Model>,
+    state: &mut TrainingState<S::Model>,
     loader: &Loader,
     plan: &FitPlan,
     dir: &JobDir,
-    hands: &Hands,
+    context: &JobContext,
     mut board: Option<&mut TensorBoard>,
-) -> Result<End, TrainError> {
-    let epoch = state.place.epoch;
+) -> Result<JobEnd, TrainError> {
+    let epoch = state.progress.epoch;
     let key = Key { epoch, ..plan.key };
-    let team = &hands.team;
-    let loader = loader.clone().share(team.rank.index(), team.rank.world());
-    let mut batches = loader.epoch(epoch, state.place.update * plan.micro_batches);
-    let mut unread = Unread::default();
+    let rank_context = &context.rank_context;
+    let loader = loader.clone().share(rank_context.rank.index(), rank_context.rank.world());
+    let mut batches = loader.epoch(epoch, state.progress.update * plan.micro_batches);
+    let mut unread = UnreadLosses::default();
     // The first update finds out whether there is memory for all of it: nothing is sent before that is known.
     let mut send_early = false;
     let mut clock = Instant::now();
-    while state.place.update < plan.steps.updates_per_epoch {
-        let first_micro_step = state.place.update * plan.accum_iter;
+    while state.progress.update < plan.steps.updates_per_epoch {
+        let first_micro_step = state.progress.update * plan.accum_iter;
         let done = first_micro_step as f64 / plan.steps.micro_steps as f64; // of this epoch
         let lr = plan.schedule.at((epoch - 1) as f64 + done);
-        let (sum, waited) = gradient(stage, state, &mut batches, key, plan, team, send_early)?;
-        let (gradient, stop) = reduce(sum, &state.model, team, hands.stop.requested())?;
+        let (sum, waited) =
+            gradient(stage, state, &mut batches, key, plan, rank_context, send_early)?;
+        let (gradient, stop) = reduce(sum, &state.model, rank_context, context.stop.requested())?;
         let device = gradient.loss.device();
-        let norm = team
-            .watch
-            .time(Part::Optimizer, &device, || update(state, gradient.grads, lr, plan.clip_grad));
+        let norm = rank_context.timer.time(StepPart::Optimizer, &device, || {
+            update(state, gradient.grads, lr, plan.clip_grad)
+        });
         send_early = true;
-        state.place.update += 1;
-        let sums = &mut state.place.sums;
+        state.progress.update += 1;
+        let sums = &mut state.progress.sums;
         sums.data_wait_s += waited;
-        sums.images += plan.accum_iter * plan.micro_batch;
+        sums.images += plan.accum_iter * plan.images_per_micro_step;
         sums.train_s += clock.elapsed().as_secs_f64();
         clock = Instant::now();
         unread.push(gradient.loss, norm, lr);
-        if stop || unread.len() >= READ_EVERY || state.place.update == plan.steps.updates_per_epoch
+        if stop
+            || unread.len() >= READ_EVERY
+            || state.progress.update == plan.steps.updates_per_epoch
         {
-            let first = state.place.sums.updates + 1;
-            let updates = unread.read_into(&mut state.place, &dir.name)?;
+            let first = state.progress.sums.updates + 1;
+            let updates = unread.read_into(&mut state.progress, &dir.name)?;
             if let Some(board) = &mut board {
                 board.updates(epoch, first, &updates)?;
             }
         }
-        tell(plan, dir, state, lr, hands);
+        tell(plan, dir, state, lr, context);
         if stop {
-            return Ok(End::Interrupted);
+            return Ok(JobEnd::Interrupted);
         }
     }
-    Ok(End::Done)
+    Ok(JobEnd::Done)
 }
 
 /// Adds up the gradients of an update's micro-batches; gives beside them the seconds spent waiting for data.
 fn gradient<'a, S: Stage>(
     stage: &S,
-    state: &mut State<S::Model>,
+    state: &mut TrainingState<S::Model>,
     batches: &mut Epoch,
     key: Key,
     plan: &FitPlan,
-    team: &'a Team,
+    rank_context: &'a RankContext,
     send_early: bool,
 ) -> Result<(GradientSum<'a>, f64), TrainError> {
-    let scale = 1.0 / (plan.micro_batches * team.rank.world()) as f64;
+    let scale = 1.0 / (plan.micro_batches * rank_context.rank.world()) as f64;
     let mut waited = 0.0;
     let run = |sum: &mut GradientSum<'a>| {
         let asked = Instant::now();
         let batch = batches.next().expect("an epoch has all the micro-steps of its updates")?;
         waited += asked.elapsed().as_secs_f64();
-        team.watch.add(Part::Data, asked.elapsed());
-        stage.backward(&mut state.model, batch, key, scale, team, sum)
+        rank_context.timer.add(StepPart::Data, asked.elapsed());
+        stage.backward(&mut state.model, batch, key, scale, rank_context, sum)
     };
-    let sum = GradientSum::of_update(&team.rank, &team.watch, send_early, plan.micro_batches, run)?;
+    let sum = GradientSum::of_update(
+        &rank_context.rank,
+        &rank_context.timer,
+        send_early,
+        plan.micro_batches,
+        run,
+    )?;
     Ok((sum, waited))
 }
 
@@ -218,18 +227,18 @@ fn gradient<'a, S: Stage>(
 fn reduce<M: burn::module::Module>(
     sum: GradientSum<'_>,
     model: &M,
-    team: &Team,
+    rank_context: &RankContext,
     stop: bool,
 ) -> Result<(Gradient, bool), TrainError> {
-    team.watch.time(Part::Communication, &model::device(model), || {
+    rank_context.timer.time(StepPart::Communication, &model::device(model), || {
         let gradient = sum.finish()?;
-        Ok((gradient, team.rank.any(stop)?))
+        Ok((gradient, rank_context.rank.any(stop)?))
     })
 }
 
 /// Clips, updates the parameters, gives the gradient's norm before clipping. A parameter without a gradient has one of zeros.
 fn update<M: burn::module::Module>(
-    state: &mut State<M>,
+    state: &mut TrainingState<M>,
     grads: PartialGrads,
     lr: f64,
     clip_grad: Option<f64>,
@@ -249,11 +258,11 @@ fn update<M: burn::module::Module>(
     norm
 }
 
-fn tell<M>(plan: &FitPlan, dir: &JobDir, state: &State<M>, lr: f64, hands: &Hands) {
-    let Place { epoch, update, sums, .. } = state.place;
+fn tell<M>(plan: &FitPlan, dir: &JobDir, state: &TrainingState<M>, lr: f64, context: &JobContext) {
+    let Progress { epoch, update, sums, .. } = state.progress;
     let loss = (sums.updates > 0).then(|| sums.loss / sums.updates as f64);
     let step = (epoch - 1) * plan.steps.updates_per_epoch + update;
-    hands.tell(Event::Updated { job: &dir.name, epoch, step, loss, lr });
+    context.tell(Event::Updated { job: &dir.name, epoch, step, loss, lr });
 }
 
 /// Makes an epoch's picture and checkpoint appear. A checkpoint that is there stays, with its picture.
@@ -262,7 +271,7 @@ pub(crate) fn publish<S: Stage>(
     model: &S::Model,
     dir: &JobDir,
     epoch: usize,
-    hands: &Hands,
+    context: &JobContext,
 ) -> Result<(), TrainError> {
     let folder = checkpoint::epoch_folder(&dir.path, epoch);
     if checkpoint::is_whole(&folder) {
@@ -272,7 +281,7 @@ pub(crate) fn publish<S: Stage>(
     // First the picture: with its last checkpoint a job is done, and nobody comes back for what is missing.
     if let Err(error) = show(stage, model, dir, epoch) {
         let text = format!("no picture of epoch {epoch}, the training goes on: {error}");
-        hands.tell(Event::Notice { job: &dir.name, text: &text });
+        context.tell(Event::Notice { job: &dir.name, text: &text });
     }
     let meta = Meta { epoch, ..dir.meta.clone() };
     checkpoint::publish(&folder, &file, &meta)?;

@@ -22,30 +22,30 @@ const VERSION: u32 = 1;
 /// A place that changed this shortly before it was read may change again without another time of change.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// What is known of the places below a data set's path.
-pub(super) struct Known {
+/// Caches the listings of a data set's folders and shards.
+pub(super) struct ListingCache {
     /// The data set's path, which those of its places begin with.
     data: PathBuf,
     /// Where it is kept; `None` where the system has no cache folder.
     file: Option<PathBuf>,
-    before: HashMap<String, Place>,
+    before: HashMap<String, CachedListing>,
     /// What this start found or took over.
-    now: Vec<Place>,
+    now: Vec<CachedListing>,
     /// Whether something was read anew.
     changed: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Kept {
+struct CacheFile {
     #[prost(uint32, tag = "1")]
     version: u32,
     #[prost(message, repeated, tag = "2")]
-    places: Vec<Place>,
+    places: Vec<CachedListing>,
 }
 
 /// A folder or a shard.
 #[derive(Clone, PartialEq, Message)]
-struct Place {
+struct CachedListing {
     #[prost(string, tag = "1")]
     path: String,
     #[prost(message, optional, tag = "2")]
@@ -72,12 +72,12 @@ pub(super) struct Contents {
     #[prost(string, repeated, tag = "1")]
     pub(super) folders: Vec<String>,
     #[prost(message, repeated, tag = "2")]
-    pub(super) images: Vec<KnownImage>,
+    pub(super) images: Vec<ListedImage>,
 }
 
 /// An image in a folder or a shard.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct KnownImage {
+pub(super) struct ListedImage {
     #[prost(string, tag = "1")]
     pub(super) name: String,
     #[prost(uint64, tag = "2")]
@@ -106,18 +106,18 @@ impl Stamp {
     }
 }
 
-impl Known {
-    /// Reads what is known of the data set at `data`; nothing where that cannot be read.
+impl ListingCache {
+    /// Reads the cache of the data set at `data`; empty if it cannot be read.
     pub(super) fn of(data: &Path) -> Self {
         let file = file_of(data);
         let kept = file.as_deref().and_then(|file| fs::read(file).ok());
-        let kept = kept.and_then(|bytes| Kept::decode(bytes.as_slice()).ok());
+        let kept = kept.and_then(|bytes| CacheFile::decode(bytes.as_slice()).ok());
         let places = kept.filter(|kept| kept.version == VERSION).map_or(Vec::new(), |k| k.places);
         let before = places.into_iter().map(|place| (place.path.clone(), place)).collect();
         Self { data: data.to_owned(), file, before, now: Vec::new(), changed: false }
     }
 
-    /// Forgets what is known of the data set at `data`, so that it is found anew.
+    /// Removes the cache of the data set at `data`, so that everything is listed again.
     pub(super) fn forget(data: &Path) {
         if let Some(file) = file_of(data)
             && let Err(error) = durable::remove(&file)
@@ -126,7 +126,7 @@ impl Known {
         }
     }
 
-    /// Gives what is in `place`, if it is known and nothing changed.
+    /// Returns the cached listing of `place`, unless it changed.
     pub(super) fn get(&mut self, place: &Path, stamp: Option<Stamp>) -> Option<&Contents> {
         let stamp = stamp?;
         let known = self.before.remove(&self.path_in_data(place)?)?;
@@ -141,7 +141,7 @@ impl Known {
     pub(super) fn add(&mut self, place: &Path, stamp: Option<Stamp>, contents: Contents) {
         self.changed = true;
         if let (Some(path), Some(_)) = (self.path_in_data(place), stamp) {
-            self.now.push(Place { path, stamp, contents: Some(contents) });
+            self.now.push(CachedListing { path, stamp, contents: Some(contents) });
         }
     }
 
@@ -159,7 +159,7 @@ impl Known {
         if same || images < WORTH_KEEPING {
             return;
         }
-        let kept = Kept { version: VERSION, places: self.now };
+        let kept = CacheFile { version: VERSION, places: self.now };
         if let Err(error) = durable::write(&file, &kept.encode_to_vec()) {
             tracing::debug!("what is in the data set is not kept: {}: {error}", file.display());
         }

@@ -3,7 +3,7 @@
 //! Points that differ in how they fine-tune share a pre-training; those that differ in how they pre-train share what does not
 //! start from it.
 
-use super::runner::{Failed, Runner};
+use super::runner::{FailedPoint, Runner};
 use crate::data::DataSet;
 use crate::recipe::{Job, Plan, Resolved, ResolvedPoint};
 use crate::results::{self, RunError};
@@ -13,7 +13,7 @@ use crate::{checkpoint, durable};
 use std::path::{Path, PathBuf};
 
 /// A job that an earlier point has done.
-pub(super) struct SameJob {
+pub(super) struct SharedJob {
     pub job: Job,
     /// Its folder in that point's run.
     folder: PathBuf,
@@ -28,8 +28,8 @@ impl Runner<'_> {
         index: usize,
         all: &Resolved,
         data: &DataSet,
-        failed: &[Failed],
-    ) -> Result<Vec<SameJob>, TrainError> {
+        failed: &[FailedPoint],
+    ) -> Result<Vec<SharedJob>, TrainError> {
         let point = &all.points[index];
         let only = self.options.only;
         let mut done = Vec::new();
@@ -41,7 +41,7 @@ impl Runner<'_> {
                 continue;
             }
             if let Some(folder) = self.whole_before(index, all, &job, (data, failed))? {
-                done.push(SameJob { job, folder });
+                done.push(SharedJob { job, folder });
             }
         }
         Ok(done)
@@ -53,7 +53,7 @@ impl Runner<'_> {
         index: usize,
         all: &Resolved,
         job: &Job,
-        (data, failed): (&DataSet, &[Failed]),
+        (data, failed): (&DataSet, &[FailedPoint]),
     ) -> Result<Option<PathBuf>, TrainError> {
         // A fresh start takes nothing from a point that it could not begin: what lies there is an earlier start's.
         let refused = |point: &ResolvedPoint| {
@@ -80,22 +80,22 @@ impl Runner<'_> {
         &self,
         index: usize,
         all: &Resolved,
-        failed: &[Failed],
+        failed: &[FailedPoint],
     ) -> Option<String> {
         let jobs = all.points[index].plan.jobs();
         let pretraining = jobs.iter().find(|job| job.stage == StageKind::Pretrain)?;
         let mut before = all.same_job_before(index, pretraining).filter(|other| {
             // What could not even begin says nothing of its pre-training.
             let tried =
-                |failed: &Failed| failed.name == other.plan.name && !failed.error.is_input();
+                |failed: &FailedPoint| failed.name == other.plan.name && !failed.error.is_input();
             failed.iter().any(tried) && !self.is_whole(other, pretraining)
         });
         before.next().map(|other| other.plan.name.clone())
     }
 
     /// Puts a finished job of an earlier point into `run`.
-    pub(super) fn take_over(&self, same: &SameJob, run: &Path) -> Result<(), TrainError> {
-        let SameJob { job, folder } = same;
+    pub(super) fn take_over(&self, same: &SharedJob, run: &Path) -> Result<(), TrainError> {
+        let SharedJob { job, folder } = same;
         let own = job_path(run, &job.dir);
         durable::share_folder(folder, &own).map_err(|source| RunError::Io { path: own, source })?;
         let text = format!("the same as {}: taken from there", folder.display());

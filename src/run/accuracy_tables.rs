@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A run's tables, and a sweep's combined one.
-pub(super) struct Tables {
+pub(super) struct AccuracyTables {
     /// The folder that holds all runs.
     pub runs: PathBuf,
     pub plan: Arc<Plan>,
@@ -16,7 +16,7 @@ pub(super) struct Tables {
     pub writing: Mutex<()>,
 }
 
-impl Tables {
+impl AccuracyTables {
     /// Brings them up to date.
     pub(super) fn write(&self) -> Result<(), RunError> {
         let Self { plan, all, run, .. } = self;

@@ -9,20 +9,20 @@ use crate::data::batch::Batch;
 use crate::data::error::DataError;
 use crate::data::workers::{Workers, guarded};
 
-use super::Pass;
+use super::EpochPass;
 
 /// Images that a worker makes at a time: little enough to spread a batch over all workers and to stop soon.
 const CHUNK: usize = 8;
 
 /// A thread that joins the workers' chunks into batches and mixes them, one batch ahead of the caller.
-pub(super) struct Ahead {
+pub(super) struct Prefetcher {
     /// `None` once dropped, which makes the thread stop.
     batches: Option<Receiver<Result<Batch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Ahead {
-    pub(super) fn start(workers: usize, pass: &Arc<Pass>, steps: Range<usize>) -> Self {
+impl Prefetcher {
+    pub(super) fn start(workers: usize, pass: &Arc<EpochPass>, steps: Range<usize>) -> Self {
         let (sender, receiver) = sync_channel(1);
         let pass = Arc::clone(pass);
         let thread = thread::spawn(move || {
@@ -46,7 +46,7 @@ impl Ahead {
     }
 }
 
-impl Drop for Ahead {
+impl Drop for Prefetcher {
     fn drop(&mut self) {
         self.batches = None;
         if let Some(thread) = self.thread.take() {
@@ -62,7 +62,7 @@ struct Gather {
 }
 
 impl Gather {
-    fn start(workers: usize, pass: &Arc<Pass>, steps: Range<usize>) -> Self {
+    fn start(workers: usize, pass: &Arc<EpochPass>, steps: Range<usize>) -> Self {
         let chunks = pass.work.batch_size.div_ceil(CHUNK);
         // Two batches, but never fewer chunks than keep every worker busy.
         let window = (2 * chunks).max(2 * workers);
@@ -72,7 +72,7 @@ impl Gather {
         Self { workers: Workers::start(workers, window, jobs, make) }
     }
 
-    fn batch(&mut self, pass: &Pass, micro_step: usize) -> Result<Batch, DataError> {
+    fn batch(&mut self, pass: &EpochPass, micro_step: usize) -> Result<Batch, DataError> {
         let mut batch = pass.work.empty(pass.places(micro_step).len());
         for _ in 0..pass.work.batch_size.div_ceil(CHUNK) {
             batch.append(&self.workers.take()?);
