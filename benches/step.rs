@@ -3,18 +3,10 @@
 //! `cargo bench` prints medians; the ratio of the last two is what the second core brings.
 
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
-use mae::model::DecoderDims;
-use mae::model::EncoderDims;
-use mae::model::Mae;
-use mae::model::Masks;
-use mae::model::Precision;
-use mae::model::grads;
-use mae::model::init_mae;
-use mae::train::Replicas;
-use mae::train::SHARD_IMAGES;
+use burn::tensor::{Device, Tensor, TensorData};
+use mae::infer::{Replicas, SHARD_IMAGES};
+use mae::model::{Mae, Masks, grads, init_mae};
+use mae::shape::{DecoderDims, EncoderDims, Precision};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

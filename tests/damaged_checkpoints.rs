@@ -4,9 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a file that cannot be written is a failed test")]
 
 use mae::checkpoint;
-use std::alloc::GlobalAlloc;
-use std::alloc::Layout;
-use std::alloc::System;
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;

@@ -1,15 +1,12 @@
 //! The data pipeline alone: images per second of a stage's loader, and what its time goes into.
 
-use crate::data::LoadPart;
-use crate::data::LoadTimes;
+use crate::data::{LoadPart, LoadTimes};
+use crate::infer::StopFlag;
 use crate::recipe::ResolvedPoint;
-use crate::recipe::StageKind;
-use crate::train;
-use crate::train::Stop;
-use crate::train::TrainError;
+use crate::shape::StageKind;
+use crate::train::{self, TrainError};
 use std::path::Path;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Before the clock counts: files come into the system's cache, threads start.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -47,7 +44,7 @@ pub fn bench_data(
     stage: StageKind,
     seconds: f64,
     scratch: &Path,
-    stop: &Stop,
+    stop: &StopFlag,
 ) -> Result<DataBench, TrainError> {
     let plan = &point.plan;
     let (training, data) = super::measured(plan, stage)?;

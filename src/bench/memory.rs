@@ -1,7 +1,6 @@
 //! How much memory is held, and was at most.
 
-use crate::train::ChosenDevice;
-use crate::train::DeviceBackend;
+use crate::train::{ChosenDevice, DeviceBackend};
 use std::fs;
 
 /// Gives the bytes held at most so far: the first GPU's pools, or this process's memory. `None` where nobody counts.

@@ -5,35 +5,19 @@ mod data_pipeline;
 mod memory;
 mod peak;
 
-pub use data_pipeline::DataBench;
-pub use data_pipeline::LoadSplit;
-pub use data_pipeline::bench_data;
+pub use data_pipeline::{DataBench, LoadSplit, bench_data};
 
-use crate::data;
-use crate::data::DataSet;
-use crate::data::Labels;
-use crate::recipe;
-use crate::recipe::Job;
-use crate::recipe::Plan;
-use crate::recipe::ResolvedPoint;
-use crate::recipe::StageKind;
-use crate::recipe::TrainingPlan;
-use crate::train;
-use crate::train::Bench;
-use crate::train::ChosenDevice;
-use crate::train::DeviceBackend;
-use crate::train::Event;
-use crate::train::Part;
-use crate::train::Stop;
-use crate::train::TrainError;
-use crate::train::Watch;
-use crate::train::Work;
+use crate::data::{self, DataSet, Labels};
+use crate::infer::StopFlag;
+use crate::recipe::{self, Job, Plan, ResolvedPoint, TrainingPlan};
+use crate::run::BenchDevices;
+use crate::shape::StageKind;
+use crate::train::{
+    self, ChosenDevice, DeviceBackend, Event, RunContext, StepPart, StepTimer, TrainError,
+};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Updates before the clock counts: caches and allocators settle, kernels are compiled and tuned.
 const WARM_UP: usize = 3;
@@ -55,7 +39,7 @@ pub struct TrainBench {
     pub ms_per_step: f64,
     pub steps: usize,
     /// What a step is made of, in a second measurement that waits for the device after each part.
-    pub ms: Split,
+    pub ms: StepMs,
     /// Of the network alone, a backward pass counted as two forward passes, what is recomputed not at all; on all devices
     /// together.
     pub tflops: f64,
@@ -69,7 +53,7 @@ pub struct TrainBench {
 
 /// Milliseconds of a step's parts. On the CPU forward and backward are those of all threads, divided by their number.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct Split {
+pub struct StepMs {
     pub data: f64,
     pub forward: f64,
     pub backward: f64,
@@ -85,7 +69,7 @@ pub fn bench_train(
     stage: StageKind,
     seconds: f64,
     scratch: &Path,
-    stop: &Stop,
+    stop: &StopFlag,
 ) -> Result<TrainBench, TrainError> {
     let mut plan = point.plan.clone();
     repeat_epochs(&mut plan);
@@ -96,14 +80,14 @@ pub fn bench_train(
     let (training, data) = measured(&plan, stage)?;
     let classes = data.facts.num_classes;
     let flops = plan.cost(stage, classes).map_or(0.0, |cost| cost.train_flops_per_image);
-    let work = Work {
+    let work = RunContext {
         plan: Arc::new(plan.clone()),
         data: Arc::new(data),
         device: device.clone(),
         run: scratch.to_owned(),
         recipe: recipe::recipe_toml(&point.recipe).into(),
         stop: stop.clone(),
-        beside: 0,
+        parallel_jobs: 0,
     };
     let per_epoch = training.steps(stage, work.data.facts.train_images)?.updates_per_epoch;
     if per_epoch < 2 {
@@ -112,16 +96,16 @@ pub fn bench_train(
             hint: "a bench measures between two updates of an epoch: lower batch_size, or raise data.train_images".to_owned(),
         });
     }
-    let bench = Bench::start(&device);
-    let measure = |name: &str, seconds, watch| {
+    let bench = BenchDevices::start(&device);
+    let measure = |name: &str, seconds, timer| {
         let from = (stage != StageKind::Pretrain).then_some(recipe::Source::Scratch);
         let job = Job { stage, from, dir: name.to_owned() };
-        steps(&bench, &work, job, seconds, watch)
+        steps(&bench, &work, job, seconds, timer)
     };
-    let (whole, _) = measure("whole", seconds, Watch::default())?;
+    let (whole, _) = measure("whole", seconds, StepTimer::default())?;
     let memory = memory::peak(&device);
-    let watch = Watch::running();
-    let (_, updates) = measure("parts", seconds / 4.0, watch.clone())?;
+    let timer = StepTimer::running();
+    let (_, updates) = measure("parts", seconds / 4.0, timer.clone())?;
     let effective_batch_size = training.effective_batch_size;
     let images_per_s = (whole.len() * effective_batch_size) as f64 / whole.iter().sum::<f64>();
     let tflops = images_per_s * flops / 1e12;
@@ -141,7 +125,7 @@ pub fn bench_train(
                 _ => whole.iter().sum::<f64>() / whole.len() as f64,
             },
         steps: whole.len(),
-        ms: split(&watch, updates, &device),
+        ms: split(&timer, updates, &device),
         tflops,
         peak_tflops: Some(peak_tflops),
         mfu: (peak_tflops > 0.0).then(|| tflops / peak_tflops),
@@ -180,14 +164,14 @@ impl Clock {
 /// Trains `job` for `seconds`, and until at least as many steps count as do not; gives the seconds of those that count, and
 /// how many updates were made in all.
 fn steps(
-    bench: &Bench,
-    work: &Work,
+    bench: &BenchDevices,
+    work: &RunContext,
     job: Job,
     seconds: f64,
-    watch: Watch,
+    timer: StepTimer,
 ) -> Result<(Vec<f64>, usize), TrainError> {
     let clock = Arc::new(Mutex::new(Clock::default()));
-    let stop = Stop::default();
+    let stop = StopFlag::default();
     let (asked, enough) = (work.stop.clone(), stop.clone());
     let seen = Arc::clone(&clock);
     let observer = move |event: Event<'_>| {
@@ -202,8 +186,8 @@ fn steps(
             }
         }
     };
-    let work = Work { stop, ..work.clone() };
-    bench.run(&work, job, Arc::new(observer), watch)?;
+    let work = RunContext { stop, ..work.clone() };
+    bench.run(&work, job, Arc::new(observer), timer)?;
     let clock = clock.lock().unwrap_or_else(PoisonError::into_inner);
     let steps = clock.steps_s();
     if steps.is_empty() {
@@ -215,18 +199,18 @@ fn steps(
     Ok((steps, clock.ends.len()))
 }
 
-fn split(watch: &Watch, steps: usize, device: &ChosenDevice) -> Split {
+fn split(timer: &StepTimer, steps: usize, device: &ChosenDevice) -> StepMs {
     let ranks = device.devices.len() as f64;
     let threads = (device.threads as f64 / ranks).max(1.0);
     let ms = |part, workers: f64| {
-        watch.take(part).as_secs_f64() * 1e3 / (steps as f64 * ranks * workers)
+        timer.take(part).as_secs_f64() * 1e3 / (steps as f64 * ranks * workers)
     };
-    Split {
-        data: ms(Part::Data, 1.0),
-        forward: ms(Part::Forward, threads),
-        backward: ms(Part::Backward, threads),
-        optimizer: ms(Part::Optimizer, 1.0),
-        communication: ms(Part::Communication, 1.0),
+    StepMs {
+        data: ms(StepPart::Data, 1.0),
+        forward: ms(StepPart::Forward, threads),
+        backward: ms(StepPart::Backward, threads),
+        optimizer: ms(StepPart::Optimizer, 1.0),
+        communication: ms(StepPart::Communication, 1.0),
     }
 }
 

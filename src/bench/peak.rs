@@ -1,17 +1,11 @@
 //! The peak that a step is held against: a large matrix product on the same device, by the kernel that a step takes.
 
 use crate::ops;
-use crate::recipe::Precision;
-use crate::train::Bench;
-use crate::train::ChosenDevice;
-use crate::train::DeviceBackend;
-use crate::train::TrainError;
-use burn::tensor::Device;
-use burn::tensor::FloatDType;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
-use std::time::Duration;
-use std::time::Instant;
+use crate::run::BenchDevices;
+use crate::shape::Precision;
+use crate::train::{ChosenDevice, DeviceBackend, TrainError};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use std::time::{Duration, Instant};
 
 /// How long the products are repeated; the best counts.
 const TIME: Duration = Duration::from_millis(500);
@@ -22,7 +16,7 @@ const AT_ONCE: usize = 4;
 pub(super) fn tflops(
     device: &ChosenDevice,
     precision: Precision,
-    bench: &Bench,
+    bench: &BenchDevices,
 ) -> Result<f64, TrainError> {
     let (side, workers) = match device.backend {
         DeviceBackend::Cpu => (768, device.threads),

@@ -2,8 +2,7 @@
 
 use crate::durable;
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A checkpoint that cannot be read, does not fit, or cannot be written.
 #[derive(Debug, thiserror::Error)]

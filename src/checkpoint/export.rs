@@ -1,15 +1,10 @@
 //! Writing checkpoints for others: safetensors with timm's names, Hugging Face folders. The official names are our own:
 //! [`TensorFile::write`] serves them, and `torch_file` where a file for `torch.load` is wanted.
 
-use super::CheckpointError;
-use super::Facts;
-use super::HostTensor;
-use super::TensorFile;
 use super::facts::Head;
-use super::huggingface;
+use super::{CheckpointError, Facts, HostTensor, TensorFile, huggingface};
 use crate::durable;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 

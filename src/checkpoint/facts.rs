@@ -1,8 +1,6 @@
 //! What a checkpoint says of the network it belongs to: from the shapes of its tensors, and what lies beside them.
 
-use super::HostTensor;
-use super::TensorFile;
-use super::inventory;
+use super::{HostTensor, TensorFile, inventory};
 use std::collections::BTreeMap;
 
 /// The network that a checkpoint's tensors fit. `None` is "the file does not say".

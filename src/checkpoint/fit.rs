@@ -1,14 +1,10 @@
 //! Putting tensors into modules: by name, shapes compared first.
 
-use super::CheckpointError;
-use super::Facts;
-use super::HostTensor;
-use super::TensorFile;
 use super::facts::Settings;
+use super::{CheckpointError, Facts, HostTensor, TensorFile};
 use crate::model;
 use burn::module::Module;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
 
 /// Names in a message before it is cut.

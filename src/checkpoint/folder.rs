@@ -1,13 +1,10 @@
 //! The checkpoint folder: `model.safetensors` and `meta.json`.
 
-use super::CheckpointError;
-use super::TensorFile;
+use super::{CheckpointError, TensorFile};
 use crate::durable;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The weights in a checkpoint's folder, and what they are.
 pub(super) const MODEL: &str = "model.safetensors";

@@ -3,10 +3,9 @@
 //! A tensor that is missing, has another shape, or that no such network has, is found when a file is opened, before
 //! anything is built: a network is never larger than its file, and no part of one is left aside in silence.
 
-use super::Facts;
-use super::HostTensor;
 use super::facts::Head;
-use crate::model;
+use super::{Facts, HostTensor};
+use crate::shape;
 use std::collections::BTreeMap;
 
 /// Names in a message before it is cut.
@@ -83,7 +82,7 @@ impl Inventory {
             all.blocks("decoder_blocks", decoder.depth, e, decoder.mlp_dim, tensors)?;
             all.norm("decoder_norm", e);
             all.linear("decoder_pred", e, p * p * facts.in_chans);
-            if model::mlp_dim(e, facts.mlp_ratio()) != decoder.mlp_dim {
+            if shape::mlp_dim(e, facts.mlp_ratio()) != decoder.mlp_dim {
                 return Err(
                     "its decoder's MLPs have another mlp_ratio than its encoder's".to_owned()
                 );

@@ -1,27 +1,20 @@
 //! Opening anyone's checkpoint: what it is, is told by its content, never by its name.
 
-use super::CheckpointError;
-use super::Facts;
-use super::HostTensor;
-use super::Meta;
-use super::TensorFile;
 use super::facts::Settings;
-use super::folder;
-use super::huggingface;
 use super::optimizer::OptimizerState;
-use super::pickle;
-use super::pickled;
-use super::timm;
+use super::{
+    CheckpointError, Facts, HostTensor, Meta, TensorFile, folder, huggingface, pickle, pickled,
+    timm,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Whose checkpoint it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum CheckpointFormat {
     /// A checkpoint folder of this program.
     Mae,
     /// PyTorch's or Paddle's pickles.
@@ -37,7 +30,7 @@ pub enum Format {
 pub struct Opened {
     /// As it was given.
     pub path: PathBuf,
-    pub format: Format,
+    pub format: CheckpointFormat,
     pub file: TensorFile,
     pub facts: Facts,
     /// Only this program's checkpoints have it.
@@ -60,19 +53,19 @@ pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let none = "it holds no optimizer state".to_owned();
     let mut note = None;
     let (format, tensors, settings, optimizer) = if let Some(meta) = &meta {
-        (Format::Mae, TensorFile::read(&file)?.tensors, own_settings(meta), Err(none))
+        (CheckpointFormat::Mae, TensorFile::read(&file)?.tensors, own_settings(meta), Err(none))
     } else if pickle::recognises(&first) {
         let read = pickle::read(&file).and_then(pickled::from_tree);
         let read = read.map_err(|problem| CheckpointError::damaged(&file, problem))?;
         note = read.note;
-        (Format::Pickle, read.tensors, read.settings, read.optimizer)
+        (CheckpointFormat::Pickle, read.tensors, read.settings, read.optimizer)
     } else {
         let tensors = TensorFile::read(&file)?.tensors;
-        (Format::Safetensors, tensors, Settings::default(), Err(none))
+        (CheckpointFormat::Safetensors, tensors, Settings::default(), Err(none))
     };
     let (format, tensors, settings) = if huggingface::recognises(&tensors) {
         let (tensors, settings) = from_huggingface(&file, tensors)?;
-        (Format::HuggingFace, tensors, settings)
+        (CheckpointFormat::HuggingFace, tensors, settings)
     } else {
         let config = if meta.is_some() { Value::Null } else { json_beside(&file, "config.json")? };
         let settings = if timm::recognises(&config) {

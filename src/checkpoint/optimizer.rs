@@ -6,10 +6,8 @@
 
 use super::HostTensor;
 use super::pickle::Value;
-use super::pickled::Weight;
-use super::pickled::take;
-use super::pickled::tensor;
-use super::pickled::transpose;
+use super::pickled::{Weight, take, tensor, transpose};
+use crate::shape::{PRETRAIN_BETAS, has_no_decay};
 use std::collections::BTreeMap;
 
 /// The moments of every trained parameter of a pre-training.
@@ -24,8 +22,8 @@ pub struct OptimizerState {
 /// Updates after which a power of a beta is 0 in float32, and the moments' correction 1.
 const MANY: usize = 1_000_000;
 /// The official AdamW of pre-training. The power of `beta_2` outlives that of `beta_1`.
-const BETA_1: f64 = 0.9;
-const BETA_2: f64 = 0.95;
+const BETA_1: f64 = PRETRAIN_BETAS[0];
+const BETA_2: f64 = PRETRAIN_BETAS[1];
 const EPSILON: f64 = 1e-8;
 
 pub(super) fn from_dict(
@@ -60,12 +58,12 @@ fn torch(
 ) -> Result<OptimizerState, String> {
     let ids = group_ids(groups)?;
     official_rule(groups)?;
-    let still = |w: &Weight| w.shape.len() == 1 || w.name.rsplit('.').next() == Some("bias");
+    let no_decay = |w: &&Weight| has_no_decay(&w.name, &w.shape);
     let order: Vec<&Weight> = match groups.len() {
         1 => trained(weights).collect(),
         _ => trained(weights)
-            .filter(|w| still(w))
-            .chain(trained(weights).filter(|w| !still(w)))
+            .filter(no_decay)
+            .chain(trained(weights).filter(|w| !no_decay(w)))
             .collect(),
     };
     if ids.len() != order.len() {

@@ -5,8 +5,7 @@
 
 use super::HostTensor;
 use super::facts::Settings;
-use super::optimizer;
-use super::optimizer::OptimizerState;
+use super::optimizer::{self, OptimizerState};
 use super::pickle::Value;
 use std::collections::BTreeMap;
 
@@ -168,9 +167,7 @@ fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings {
 
 #[cfg(test)]
 mod tests {
-    use super::HostTensor;
-    use super::Value;
-    use super::from_tree;
+    use super::{HostTensor, Value, from_tree};
 
     fn dict(entries: Vec<(&str, Value)>) -> Value {
         let text = |(key, value): (&str, Value)| (Value::Text(key.to_owned()), value);

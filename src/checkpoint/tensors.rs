@@ -2,11 +2,9 @@
 
 use super::CheckpointError;
 use crate::durable;
-use safetensors::Dtype;
-use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -106,8 +104,7 @@ fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
-    use super::HostTensor;
-    use super::TensorFile;
+    use super::{HostTensor, TensorFile};
 
     #[test]
     fn what_is_written_is_read_back_and_half_a_file_is_refused() {

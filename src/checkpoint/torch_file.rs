@@ -3,16 +3,12 @@
 //! The pickle is `{"model": {name: tensor}}`, as the official scripts load it. It names nothing but what torch's
 //! `weights_only` allows.
 
-use super::CheckpointError;
-use super::HostTensor;
-use super::TensorFile;
+use super::{CheckpointError, HostTensor, TensorFile};
 use crate::durable;
-use std::io;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
-use zip::CompressionMethod;
-use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
 
 /// The folder inside the archive; torch takes any.
 const FOLDER: &str = "archive";

@@ -1,18 +1,12 @@
 //! `mae bench`: images per second of the training step, or of the data pipeline alone.
 
-use super::CliError;
-use super::output;
-use super::recipe_args::RecipeArgs;
-use super::recipe_args::StageArg;
-use super::recipe_args::resolve;
+use super::recipe_args::{RecipeArgs, StageArg, resolve};
 use super::run::stop_on_ctrl_c;
-use crate::bench;
-use crate::bench::DataBench;
-use crate::bench::TrainBench;
-use crate::recipe::Missing;
-use crate::recipe::ResolvedPoint;
-use crate::recipe::StageKind;
-use crate::train::Stop;
+use super::{CliError, output};
+use crate::bench::{self, DataBench, TrainBench};
+use crate::infer::StopFlag;
+use crate::recipe::{Missing, ResolvedPoint};
+use crate::shape::StageKind;
 use crate::train::TrainError;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -53,7 +47,7 @@ pub(super) fn run(bench: &Bench) -> Result<(), CliError> {
 }
 
 /// Measures a point of a recipe for some seconds, in a folder that goes afterwards.
-type Measure<T> = fn(&ResolvedPoint, StageKind, f64, &Path, &Stop) -> Result<T, TrainError>;
+type Measure<T> = fn(&ResolvedPoint, StageKind, f64, &Path, &StopFlag) -> Result<T, TrainError>;
 
 fn measure<T: serde::Serialize>(
     args: &Args,
@@ -70,7 +64,7 @@ fn measure<T: serde::Serialize>(
     let Some(stage) = stage else {
         return Err(CliError::Usage("the recipe has no stage to measure".to_owned()));
     };
-    let stop = Stop::default();
+    let stop = StopFlag::default();
     stop_on_ctrl_c(&stop, "stopping");
     let scratch = Scratch::new()?;
     let measured = bench(point, stage, args.seconds, scratch.path(), &stop);

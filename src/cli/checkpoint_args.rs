@@ -1,22 +1,10 @@
 //! What every command that takes a checkpoint shares: anyone's checkpoint, and the plan it is used by.
 
-use super::CliError;
-use super::output;
 use super::recipe_args::resolve;
-use crate::checkpoint;
-use crate::checkpoint::DecoderFacts;
-use crate::checkpoint::Facts;
-use crate::checkpoint::Head;
-use crate::checkpoint::Meta;
-use crate::checkpoint::Opened;
-use crate::data;
-use crate::model;
-use crate::recipe;
-use crate::recipe::DataPlan;
-use crate::recipe::Missing;
-use crate::recipe::Options;
-use crate::recipe::Plan;
-use crate::recipe::ResolvedPoint;
+use super::{CliError, output};
+use crate::checkpoint::{self, DecoderFacts, Facts, Head, Meta, Opened};
+use crate::recipe::{self, DataPlan, Missing, Options, Plan, ResolvedPoint};
+use crate::{data, shape};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -352,7 +340,7 @@ fn agrees(path: &Path, facts: &Facts, plan: &Plan) -> Result<(), CliError> {
         count("data.in_chans", Some(facts.in_chans), plan.data.in_chans),
         count("data.input_size", facts.input_size, plan.data.input_size),
     ];
-    if model::mlp_dim(model.embed_dim, model.mlp_ratio) != facts.mlp_dim {
+    if shape::mlp_dim(model.embed_dim, model.mlp_ratio) != facts.mlp_dim {
         let stated = Some(facts.mlp_ratio().to_string());
         pairs.push(("model.mlp_ratio", stated, model.mlp_ratio.to_string()));
     }

@@ -1,9 +1,7 @@
 //! `mae compare`: runs side by side.
 
-use super::CliError;
-use super::output;
-use crate::runs::CompareError;
-use crate::runs::Comparison;
+use super::{CliError, output};
+use crate::results::{CompareError, Comparison};
 use std::path::PathBuf;
 
 /// Hold runs against each other: the settings that differ, and the accuracies side by side

@@ -1,18 +1,11 @@
 //! `mae convert`: anyone's checkpoint into anyone's format.
 
-use super::CliError;
-use super::checkpoint_args::Ask;
-use super::checkpoint_args::Ready;
-use super::checkpoint_args::ready;
-use super::output;
-use crate::checkpoint;
-use crate::checkpoint::ExportSettings;
-use crate::checkpoint::Format;
-use crate::data;
-use crate::recipe;
+use super::checkpoint_args::{Ask, Ready, ready};
+use super::{CliError, output};
+use crate::checkpoint::{self, CheckpointFormat, ExportSettings};
+use crate::{data, recipe};
 use clap::ValueEnum;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Convert a checkpoint: PyTorch, Paddle, timm, Hugging Face and this program's own, recognised by their content
 ///
@@ -156,10 +149,10 @@ fn settings(ready: &Ready) -> ExportSettings {
 
 fn summary(ready: &Ready, out: &Path) -> String {
     let format = match ready.opened.format {
-        Format::Mae => "a checkpoint of mae",
-        Format::Pickle => "a pickle",
-        Format::HuggingFace => "Hugging Face's",
-        Format::Safetensors => "safetensors",
+        CheckpointFormat::Mae => "a checkpoint of mae",
+        CheckpointFormat::Pickle => "a pickle",
+        CheckpointFormat::HuggingFace => "Hugging Face's",
+        CheckpointFormat::Safetensors => "safetensors",
     };
     let facts = &ready.opened.facts;
     let what = match facts.stage() {

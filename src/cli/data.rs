@@ -3,19 +3,14 @@
 mod check;
 mod pack;
 
-use super::CliError;
-use super::recipe_args;
 use super::run::stop_on_ctrl_c;
+use super::{CliError, recipe_args};
 use crate::data::Labels;
-use crate::recipe::DataPlan;
-use crate::recipe::Format;
-use crate::recipe::Missing;
-use crate::train::Stop;
-use indicatif::ProgressBar;
-use indicatif::ProgressStyle;
+use crate::infer::StopFlag;
+use crate::recipe::{DataPlan, Format, Missing};
+use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Look at a data set, or pack one into shards
 #[derive(clap::Subcommand)]
@@ -26,7 +21,7 @@ pub(super) enum Data {
 
 /// Which data set.
 #[derive(clap::Args)]
-pub(super) struct Source {
+pub(super) struct SourceArgs {
     /// A recipe, whose [data] is taken; or the data set's folder, which is then recognized by what is in it
     source: PathBuf,
     /// Set one key of the recipe, as `data.path=/data/imagenet`; the value is TOML, else text
@@ -41,7 +36,7 @@ pub(super) fn run(data: &Data) -> Result<(), CliError> {
     }
 }
 
-impl Source {
+impl SourceArgs {
     /// The data set as a recipe would have it, and whether it is for more than pre-training.
     fn plan(&self) -> Result<(DataPlan, Labels), CliError> {
         if !self.source.exists() {
@@ -96,12 +91,12 @@ fn format_of(folder: &Path) -> &'static str {
 }
 
 /// Shows how far a pass over images is, and ends it when the user asks.
-struct Pass {
+struct CheckPass {
     bar: ProgressBar,
-    stop: Stop,
+    stop: StopFlag,
 }
 
-impl Pass {
+impl CheckPass {
     fn start() -> Self {
         let bar = if std::io::stderr().is_terminal() {
             ProgressBar::new(0)
@@ -110,7 +105,7 @@ impl Pass {
         };
         let style = "{bar:30} {human_pos}/{human_len} images, {per_sec}, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
-        let stop = Stop::default();
+        let stop = StopFlag::default();
         stop_on_ctrl_c(&stop, "stopping");
         Self { bar, stop }
     }

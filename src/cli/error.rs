@@ -2,8 +2,9 @@
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::infer::InferError;
 use crate::recipe::RecipeErrors;
-use crate::runs::RunError;
+use crate::results::RunError;
 use crate::train::TrainError;
 use crate::verify::VerifyError;
 use std::io;
@@ -41,6 +42,12 @@ impl CliError {
 
 impl From<DataError> for CliError {
     fn from(error: DataError) -> Self {
+        Self::Train(error.into())
+    }
+}
+
+impl From<InferError> for CliError {
+    fn from(error: InferError) -> Self {
         Self::Train(error.into())
     }
 }

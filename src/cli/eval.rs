@@ -1,20 +1,13 @@
 //! `mae eval`: a checkpoint on the validation split.
 
-use super::CliError;
-use super::checkpoint_args::Ask;
-use super::checkpoint_args::Ready;
-use super::checkpoint_args::key_of;
-use super::checkpoint_args::ready;
-use super::output;
+use super::checkpoint_args::{Ask, Ready, key_of, ready};
 use super::run::stop_on_ctrl_c;
-use crate::data;
-use crate::data::Labels;
+use super::{CliError, output};
+use crate::data::{self, Labels};
+use crate::infer::{Evaluated, StopFlag};
 use crate::recipe::Format;
-use crate::train;
-use crate::train::Evaluated;
-use crate::train::Stop;
-use std::path::Path;
-use std::path::PathBuf;
+use crate::{run, train};
+use std::path::{Path, PathBuf};
 
 /// Measure a fine-tuned or probed checkpoint: top-1, top-5 and loss on the validation split
 #[derive(clap::Args)]
@@ -61,10 +54,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         )));
     }
     check_classes(&args.checkpoint, &meta.class_names, &data.class_names, opened.meta.is_some())?;
-    let stop = Stop::default();
+    let stop = StopFlag::default();
     stop_on_ctrl_c(&stop, "stopping");
     let batch_size = 64;
-    match train::evaluate(opened, plan, data, batch_size, &device, &stop)? {
+    match run::evaluate(opened, plan, data, batch_size, &device, &stop)? {
         Evaluated::Metrics(metrics) if args.json => Ok(output::json(&serde_json::json!({
             "top1": metrics.top1,
             "top5": metrics.top5,

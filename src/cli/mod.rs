@@ -23,8 +23,7 @@ mod trash;
 mod verify;
 
 use crate::train::DeviceBackend;
-use clap::Parser;
-use clap::Subcommand;
+use clap::{Parser, Subcommand};
 use error::CliError;
 use std::process::ExitCode;
 

@@ -1,20 +1,14 @@
 //! The one place that prints.
 
-use crate::train;
+use crate::infer;
 use std::fmt;
-use std::io;
-use std::io::IsTerminal;
-use std::io::Write;
-use tracing::Event;
-use tracing::Level;
-use tracing::Subscriber;
-use tracing::field::Field;
-use tracing::field::Visit;
+use std::io::{self, IsTerminal, Write};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
 use tracing_log::NormalizeEvent;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::Context;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Writes a result to stdout. Whoever closes the pipe early (`| head`) has what they wanted.
@@ -73,7 +67,7 @@ impl<S: Subscriber> Layer<S> for Faults {
         if is_fault(*metadata.level(), metadata.target()) {
             let mut text = Text(String::new());
             event.record(&mut text);
-            train::report_fault(text.0);
+            infer::report_fault(text.0);
         }
     }
 }

@@ -4,27 +4,15 @@ mod job;
 mod price;
 mod text;
 
-use super::CliError;
-use super::output;
-use super::recipe_args::RecipeArgs;
-use super::recipe_args::resolve;
-use crate::data;
-use crate::data::DataError;
-use crate::data::Labels;
-use crate::recipe::DataFacts;
-use crate::recipe::Job;
-use crate::recipe::Missing;
-use crate::recipe::Plan;
-use crate::recipe::Resolved;
-use crate::recipe::ResolvedPoint;
-use crate::recipe::Source;
-use crate::recipe::StageKind;
-use crate::runs;
-use crate::train;
+use super::recipe_args::{RecipeArgs, resolve};
+use super::{CliError, output};
+use crate::data::{self, DataError, Labels};
+use crate::recipe::{DataFacts, Job, Missing, Plan, Resolved, ResolvedPoint, Source};
+use crate::shape::StageKind;
+use crate::{results, train};
 use job::PlannedRun;
 use price::Price;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Print the resolved recipe and its jobs: effective batch, lr, steps, parameters, FLOPs, memory, time; trains nothing
 ///
@@ -49,10 +37,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let missing = if args.measure { Missing::Refuse } else { Missing::Warn };
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, missing)?;
     let mut runs = Vec::new();
-    let (mut known, mut told): (Vec<Known>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut known, mut told): (Vec<SharedFacts>, Vec<String>) = (Vec::new(), Vec::new());
     for (index, point) in resolved.points.iter().enumerate() {
         // Points on the same data and device share what is found out about them.
-        let alike = |Known { plan, .. }: &Known| {
+        let alike = |SharedFacts { plan, .. }: &SharedFacts| {
             plan.data == point.plan.data && plan.runtime == point.plan.runtime
         };
         let place = if let Some(place) = known.iter().position(alike) {
@@ -60,13 +48,13 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         } else {
             let (facts, fingerprint) = facts(&point.plan, args.measure)?;
             let price = price(point, facts, args.measure)?;
-            known.push(Known { plan: &point.plan, facts, fingerprint, price });
+            known.push(SharedFacts { plan: &point.plan, facts, fingerprint, price });
             known.len() - 1
         };
-        let Known { facts, fingerprint, price, .. } = &known[place];
+        let SharedFacts { facts, fingerprint, price, .. } = &known[place];
         let folder = args.runs.join(&point.plan.name);
         let (mut errors, seen) = sources(&resolved, index, facts.num_classes);
-        match runs::refuse_other(&folder, &point.recipe) {
+        match results::refuse_other(&folder, &point.recipe) {
             Err(error) => errors.push(error.to_string()),
             Ok(()) => errors.extend(other_data(&folder, fingerprint.as_deref())),
         }
@@ -92,7 +80,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 /// What is wrong where the run in `folder` began with other data.
 fn other_data(folder: &Path, fingerprint: Option<&str>) -> Option<String> {
-    runs::refuse_other_data(folder, fingerprint?).err().map(|error| error.to_string())
+    results::refuse_other_data(folder, fingerprint?).err().map(|error| error.to_string())
 }
 
 /// Looks at the files that a point starts from, those that are there and that no earlier point has used alike. Gives what is wrong,
@@ -113,14 +101,14 @@ fn sources(resolved: &Resolved, index: usize, num_classes: usize) -> (Vec<String
     (errors.map(|error| error.to_string()).collect(), seen)
 }
 
-fn price(point: &ResolvedPoint, facts: Facts, measure: bool) -> Result<Price, CliError> {
+fn price(point: &ResolvedPoint, facts: DataSummary, measure: bool) -> Result<Price, CliError> {
     if measure { Price::measure(point, facts.num_classes) } else { Ok(Price::assumed(&point.plan)) }
 }
 
 /// What points on the same data and device share.
-struct Known<'a> {
+struct SharedFacts<'a> {
     plan: &'a Plan,
-    facts: Facts,
+    facts: DataSummary,
     /// The data's, where it was looked at.
     fingerprint: Option<String>,
     price: Price,
@@ -128,24 +116,27 @@ struct Known<'a> {
 
 /// What is known of the data: found, or promised by the recipe where it is not here.
 #[derive(Clone, Copy)]
-struct Facts {
+struct DataSummary {
     train_images: Option<usize>,
     val_images: Option<usize>,
     num_classes: usize,
 }
 
-fn facts(plan: &Plan, needed: bool) -> Result<(Facts, Option<String>), CliError> {
+fn facts(plan: &Plan, needed: bool) -> Result<(DataSummary, Option<String>), CliError> {
     let labels = plan.finetune.is_some() || plan.linprobe.is_some();
     let promised = plan.data.promised;
     let all = (promised.train_images, promised.num_classes, promised.val_images);
     if let (false, (Some(train_images), Some(num_classes), val_images @ Some(_))) = (needed, all) {
-        return Ok((Facts { train_images: Some(train_images), val_images, num_classes }, None));
+        return Ok((
+            DataSummary { train_images: Some(train_images), val_images, num_classes },
+            None,
+        ));
     }
     match data::open(&plan.data, if labels { Labels::Needed } else { Labels::Unneeded }) {
         Ok(found) => {
             let DataFacts { train_images, num_classes, val_images } = found.facts;
             let (train_images, val_images) = (Some(train_images), Some(val_images));
-            Ok((Facts { train_images, val_images, num_classes }, Some(found.fingerprint)))
+            Ok((DataSummary { train_images, val_images, num_classes }, Some(found.fingerprint)))
         }
         Err(error) if needed => Err(error.into()),
         Err(error) => {
@@ -165,7 +156,7 @@ fn facts(plan: &Plan, needed: bool) -> Result<(Facts, Option<String>), CliError>
             };
             output::warning(&format!("{problem}; {unknown}{classes}: {error}"));
             let (train_images, val_images) = (promised.train_images, promised.val_images);
-            Ok((Facts { train_images, val_images, num_classes }, None))
+            Ok((DataSummary { train_images, val_images, num_classes }, None))
         }
     }
 }

@@ -1,13 +1,8 @@
 //! `mae predict`: class names with probabilities for pictures.
 
-use super::CliError;
-use super::checkpoint_args::Ask;
-use super::checkpoint_args::Ready;
-use super::checkpoint_args::ready;
-use super::output;
-use crate::data;
-use crate::train;
-use crate::train::Classifier;
+use super::checkpoint_args::{Ask, Ready, ready};
+use super::{CliError, output};
+use crate::{data, run, train};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -42,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         ready(&args.checkpoint, args.recipe.as_deref(), &args.set, Ask::Heads)?;
     plan.runtime.devices = 1;
     let device = train::choose(&plan.runtime.untuned())?;
-    let classifier = Classifier::load(&opened, &plan, &device, 1)?;
+    let classifier = run::load_classifier(&opened, &plan, &device, 1)?;
     let name = |class: usize| match meta.class_names.get(class) {
         Some(name) => name.clone(),
         None => format!("LABEL_{class}"),

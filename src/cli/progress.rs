@@ -1,36 +1,33 @@
 //! Progress on stderr: a bar on a terminal, a log line an epoch where stderr is a file or a pipe.
 
 use crate::recipe::Resolved;
-use crate::recipe::StageKind;
-use crate::runs::EpochRow;
+use crate::results::EpochRow;
+use crate::shape::StageKind;
 use crate::train::Event;
-use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 use std::io::IsTerminal;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Shows a run's events, from whichever threads they come.
-pub(super) struct Progress {
-    bar: Option<ProgressBar>,
-    state: Mutex<State>,
+pub(super) struct ProgressBar {
+    bar: Option<indicatif::ProgressBar>,
+    state: Mutex<BarState>,
 }
 
 /// Where the whole recipe is. Work is counted in forward FLOPs, so that stages of different cost add up.
-struct State {
+struct BarState {
     /// Jobs that are not done, in running order.
     ahead: Vec<JobWork>,
     /// Those under way; several devices may each have one.
-    active: Vec<Active>,
+    active: Vec<ActiveJob>,
     /// Work done by this process, and since when.
     done: f64,
     since: Option<Instant>,
 }
 
 /// A job under way.
-struct Active {
+struct ActiveJob {
     dir: String,
     work: f64,
     effective_batch_size: usize,
@@ -46,12 +43,12 @@ struct JobWork {
     effective_batch_size: usize,
 }
 
-impl Progress {
+impl ProgressBar {
     pub(super) fn new(resolved: &Resolved, only: Option<StageKind>) -> Self {
         let style = ProgressStyle::with_template("{prefix:.bold} {bar:24} {msg}")
             .expect("the template is valid");
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(1).with_style(style);
+            let bar = indicatif::ProgressBar::new(1).with_style(style);
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
@@ -69,7 +66,7 @@ impl Progress {
                 }
             })
         });
-        let state = State { ahead: ahead.collect(), active: Vec::new(), done: 0.0, since: None };
+        let state = BarState { ahead: ahead.collect(), active: Vec::new(), done: 0.0, since: None };
         Self { bar, state: Mutex::new(state) }
     }
 
@@ -126,7 +123,7 @@ impl Progress {
     }
 }
 
-impl State {
+impl BarState {
     fn start(&mut self, job: &str, steps_before: usize, steps: usize) {
         if job == StageKind::Pretrain.to_string() {
             // A new point of a sweep: what is left of the one before it has failed.
@@ -134,7 +131,7 @@ impl State {
             self.ahead.drain(..at);
         }
         let ahead = self.ahead.iter().find(|ahead| ahead.dir == job);
-        self.active.push(Active {
+        self.active.push(ActiveJob {
             dir: job.to_owned(),
             work: ahead.map_or(0.0, |job| job.work),
             effective_batch_size: ahead.map_or(0, |job| job.effective_batch_size),
@@ -163,8 +160,9 @@ impl State {
     }
 
     /// Moves the bar: one job's, or that of all under way; `now` is what the latest update says.
-    fn show(&self, bar: &ProgressBar, now: &str) {
-        let sum = |part: fn(&Active) -> usize| self.active.iter().map(part).sum::<usize>() as u64;
+    fn show(&self, bar: &indicatif::ProgressBar, now: &str) {
+        let sum =
+            |part: fn(&ActiveJob) -> usize| self.active.iter().map(part).sum::<usize>() as u64;
         bar.set_length(sum(|active| active.steps));
         bar.set_position(sum(|active| active.step));
         let (prefix, now) = match &self.active[..] {
@@ -172,12 +170,12 @@ impl State {
             many => (format!("{} jobs", many.len()), ""),
         };
         bar.set_prefix(prefix);
-        let Rest { images_per_s, left } = self.rest();
+        let Remaining { images_per_s, left } = self.rest();
         bar.set_message(format!("{now}{images_per_s}{left}"));
     }
 
-    fn rest(&self) -> Rest {
-        let Some(since) = self.since else { return Rest::default() };
+    fn rest(&self) -> Remaining {
+        let Some(since) = self.since else { return Remaining::default() };
         let (mut job_s, mut images_per_s, mut current) = (0f64, 0.0, 0.0);
         for active in &self.active {
             let steps = active.step - active.steps_at_start;
@@ -190,12 +188,12 @@ impl State {
             current += active.work * active.step as f64 / active.steps as f64;
         }
         if images_per_s <= 0.0 || self.done <= 0.0 {
-            return Rest::default();
+            return Remaining::default();
         }
         let work: f64 = self.ahead.iter().map(|job| job.work).sum();
         let all_s = since.elapsed().as_secs_f64() * (work - current) / self.done;
         let (job, run) = (clock(job_s), clock(all_s.max(job_s)));
-        Rest {
+        Remaining {
             images_per_s: format!("{images_per_s:.0} images/s  "),
             left: format!("left: job {job}, run {run}"),
         }
@@ -204,7 +202,7 @@ impl State {
 
 /// How fast it goes and how long it will; empty where nothing is known yet.
 #[derive(Default)]
-struct Rest {
+struct Remaining {
     /// Of the jobs under way, evaluation and saving included.
     images_per_s: String,
     /// Of the jobs under way, and of the whole recipe.

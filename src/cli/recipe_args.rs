@@ -1,16 +1,11 @@
 //! What every command that takes a recipe shares.
 
-use super::CliError;
-use super::output;
-use crate::recipe;
-use crate::recipe::Missing;
-use crate::recipe::Options;
-use crate::recipe::Resolved;
-use crate::recipe::StageKind;
+use super::{CliError, output};
+use crate::recipe::{self, Missing, Options, Resolved};
+use crate::shape::StageKind;
 use crate::train;
 use clap::ValueEnum;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The recipe and its last layer.
 #[derive(clap::Args)]

@@ -1,21 +1,13 @@
 //! `mae reconstruct`: pictures, masked and painted anew, side by side.
 
-use super::CliError;
-use super::checkpoint_args::Ask;
-use super::checkpoint_args::Ready;
-use super::checkpoint_args::ready;
-use super::output;
-use crate::data;
-use crate::figure::Row;
-use crate::runs::RunError;
-use crate::runs::count;
-use crate::train;
-use crate::train::Autoencoder;
-use crate::train::Masking;
-use crate::train::Subject;
-use crate::train::TrainError;
-use std::path::Path;
-use std::path::PathBuf;
+use super::checkpoint_args::{Ask, Ready, ready};
+use super::{CliError, output};
+use crate::figure::FigureRow;
+use crate::infer::{self, MaskSettings, ReconstructionInput};
+use crate::results::{RunError, count};
+use crate::train::{self, TrainError};
+use crate::{data, run};
+use std::path::{Path, PathBuf};
 
 /// Show what a masked autoencoder makes of pictures: original, masked, reconstruction, reconstruction + visible
 ///
@@ -68,34 +60,38 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     for checkpoint in &args.checkpoints {
         norm_pix_loss |= add_rows(&mut groups, checkpoint, args)?;
     }
-    let figure = train::reconstructions(groups, norm_pix_loss);
+    let figure = infer::reconstructions(groups, norm_pix_loss);
     let failed = |source| RunError::Io { path: out.clone(), source };
     figure.save(out).map_err(failed).map_err(TrainError::from)?;
     Ok(output::result(&format!("{}: {}", out.display(), count(rows, "row")))?)
 }
 
 /// Adds a checkpoint's rows to the group of each image; gives whether the checkpoint has `norm_pix_loss`.
-fn add_rows(groups: &mut [Vec<Row>], checkpoint: &Path, args: &Args) -> Result<bool, CliError> {
+fn add_rows(
+    groups: &mut [Vec<FigureRow>],
+    checkpoint: &Path,
+    args: &Args,
+) -> Result<bool, CliError> {
     let mut set = args.set.clone();
     set.extend(args.device.as_ref().map(|device| format!("runtime.device={device:?}")));
     let mut ready = ready(checkpoint, args.recipe.as_deref(), &set, Ask::Decoder)?;
     ready.plan.runtime.devices = 1;
     let Ready { opened, plan, .. } = &ready;
     let device = train::choose(&plan.runtime.untuned())?;
-    let autoencoder = Autoencoder::load(opened, plan, &device)?;
+    let autoencoder = run::load_autoencoder(opened, plan, &device)?;
     let own = plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.mask_ratio);
     let ratios = if args.mask_ratio.is_empty() { vec![own] } else { args.mask_ratio.clone() };
     for (place, (image, group)) in args.images.iter().zip(groups).enumerate() {
         let values = data::transform_picture(image, &plan.data)?;
-        let subject = Subject { values, place: place as u64 };
+        let subject = ReconstructionInput { values, place: place as u64 };
         for &mask_ratio in &ratios {
-            let masking = Masking { mask_ratio, seed: args.seed };
+            let masking = MaskSettings { mask_ratio, seed: args.seed };
             let tiles = autoencoder.tiles(&subject, masking, &plan.data)?;
             let mut label = vec![last_part(image)];
             label.extend(name(&ready));
             label.push(format!("mask ratio {mask_ratio}"));
             label.extend(autoencoder.norm_pix_loss().then(|| "norm_pix_loss".to_owned()));
-            group.push(Row { label, tiles });
+            group.push(FigureRow { label, tiles });
         }
     }
     Ok(autoencoder.norm_pix_loss())

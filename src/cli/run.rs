@@ -1,23 +1,16 @@
 //! `mae run`: does or resumes every job of a recipe.
 
-use super::CliError;
-use super::output;
-use super::progress::Progress;
-use super::recipe_args::RecipeArgs;
-use super::recipe_args::StageArg;
-use super::recipe_args::resolve;
-use crate::recipe::Missing;
-use crate::recipe::Resolved;
-use crate::recipe::StageKind;
-use crate::runs;
-use crate::train::End;
-use crate::train::Observer;
-use crate::train::RunOptions;
-use crate::train::Runner;
-use crate::train::Stop;
+use super::progress::ProgressBar;
+use super::recipe_args::{RecipeArgs, StageArg, resolve};
+use super::{CliError, output};
+use crate::infer::StopFlag;
+use crate::recipe::{Missing, Resolved};
+use crate::results;
+use crate::run::{RunOptions, Runner};
+use crate::shape::StageKind;
+use crate::train::{JobEnd, Observer};
 use std::fmt::Write as _;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Run or resume every job of a recipe; finished jobs are skipped
@@ -42,7 +35,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::Refuse)?;
-    let stop = Stop::default();
+    let stop = StopFlag::default();
     stop_on_ctrl_c(&stop, "finishing the step and saving");
     let options = RunOptions {
         runs: args.runs.clone(),
@@ -50,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         only: args.stage.map(Into::into),
         command_line: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
     };
-    let progress = Arc::new(Progress::new(&resolved, options.only));
+    let progress = Arc::new(ProgressBar::new(&resolved, options.only));
     let shown = Arc::clone(&progress);
     let observer: Observer = Arc::new(move |event| shown.show(&event));
     let runner = Runner { options: &options, stop: &stop, observer };
@@ -58,7 +51,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     progress.finish();
     let (end, failed) = outcome?;
     write_reports(&options.runs, &resolved);
-    if end == End::Interrupted {
+    if end == JobEnd::Interrupted {
         return Err(CliError::Interrupted);
     }
     let folder = options.runs.join(&resolved.name);
@@ -88,7 +81,7 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
         if !folder.is_dir() {
             continue;
         }
-        match runs::write_report(&folder, &[]) {
+        match results::write_report(&folder, &[]) {
             Ok(file) if sweep.is_none_or(|sweep| sweep == name) => {
                 tracing::info!("the report is {}", file.display());
             }
@@ -100,7 +93,7 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
 
 /// The first Ctrl-C asks the work to end, a second ends at once: nothing is lost either way. `doing` says what the first one
 /// begins.
-pub(super) fn stop_on_ctrl_c(stop: &Stop, doing: &'static str) {
+pub(super) fn stop_on_ctrl_c(stop: &StopFlag, doing: &'static str) {
     let asked = stop.clone();
     let set = ctrlc::set_handler(move || {
         if asked.request() {

@@ -1,7 +1,6 @@
 //! `mae schema`: the recipe's JSON Schema.
 
-use super::CliError;
-use super::output;
+use super::{CliError, output};
 use crate::recipe;
 
 /// Print the recipe's JSON Schema, for editors: every key with its meaning, unit and default

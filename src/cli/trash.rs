@@ -1,7 +1,7 @@
 //! `mae trash`: the runs that `--fresh` moved away.
 
 use super::{CliError, output};
-use crate::runs;
+use crate::results;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,14 +42,14 @@ pub(super) fn run(args: &Trash) -> Result<(), CliError> {
 }
 
 fn list(place: &Place) -> Result<(), CliError> {
-    let trashed = runs::trashed(&place.runs)?;
+    let trashed = results::trashed(&place.runs)?;
     if trashed.is_empty() {
         return Ok(output::result("the trash is empty")?);
     }
     let width = trashed.iter().map(|run| run.folder.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for run in &trashed {
-        let (files, size) = (runs::count(run.files, "file"), megabytes(run.bytes));
+        let (files, size) = (results::count(run.files, "file"), megabytes(run.bytes));
         let age = days(run.age);
         let _ = writeln!(text, "{:width$}  {files}, {size}, {age}", run.folder);
     }
@@ -57,10 +57,10 @@ fn list(place: &Place) -> Result<(), CliError> {
 }
 
 fn empty(args: &Empty) -> Result<(), CliError> {
-    let trashed = runs::trashed(&args.place.runs)?;
+    let trashed = results::trashed(&args.place.runs)?;
     for name in &args.names {
         if !trashed.iter().any(|run| run.folder == *name) {
-            let trash = args.place.runs.join(runs::TRASH);
+            let trash = args.place.runs.join(results::TRASH);
             return Err(CliError::Usage(format!(
                 "cannot remove {name}: {} holds no such run\nhint: `mae trash list` prints the names",
                 trash.display()
@@ -74,13 +74,17 @@ fn empty(args: &Empty) -> Result<(), CliError> {
         .filter(|run| run.age >= at_least);
     let (mut removed, mut bytes) = (0, 0);
     for run in chosen {
-        if runs::remove_trashed(run)? {
+        if results::remove_trashed(run)? {
             let path = run.path.display();
             output::warning(&format!("{path} holds files that mae did not write: they stay"));
         }
         (removed, bytes) = (removed + 1, bytes + run.bytes);
     }
-    Ok(output::result(&format!("removed {} ({})", runs::count(removed, "run"), megabytes(bytes)))?)
+    Ok(output::result(&format!(
+        "removed {} ({})",
+        results::count(removed, "run"),
+        megabytes(bytes)
+    ))?)
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -90,6 +94,6 @@ fn megabytes(bytes: u64) -> String {
 fn days(age: Duration) -> String {
     match age.as_secs() / 86_400 {
         0 => "moved here today".to_owned(),
-        days => format!("moved here {} ago", runs::count(days as usize, "day")),
+        days => format!("moved here {} ago", results::count(days as usize, "day")),
     }
 }

@@ -1,20 +1,10 @@
 //! `mae verify`: reference cases, number by number.
 
-use super::CliError;
-use super::output;
-use crate::model;
-use crate::recipe::DeviceKind;
-use crate::recipe::Precision;
-use crate::recipe::RuntimePlan;
-use crate::recipe::Schedule;
-use crate::recipe::Threads;
-use crate::train;
-use crate::train::DeviceBackend;
-use crate::verify;
-use crate::verify::CaseReport;
-use crate::verify::Measure;
-use crate::verify::Tolerances;
-use crate::verify::VerifyError;
+use super::{CliError, output};
+use crate::recipe::{DeviceKind, RuntimePlan, Schedule, Threads};
+use crate::shape::{self, Precision};
+use crate::train::{self, DeviceBackend};
+use crate::verify::{self, CaseReport, Measure, Tolerances, VerifyError};
 use clap::ValueEnum;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -147,7 +137,7 @@ impl Outcome {
         self.reports.len() + self.errors.len()
     }
 
-    fn worst(&self) -> Option<(&CaseReport, &verify::Row)> {
+    fn worst(&self) -> Option<(&CaseReport, &verify::ReportRow)> {
         let worst = self.reports.iter().filter_map(|report| Some((report, report.worst()?)));
         worst.max_by(|a, b| a.1.excess().total_cmp(&b.1.excess()))
     }
@@ -158,8 +148,8 @@ impl Outcome {
         let mut text =
             format!("{passed} of {} cases pass on {device}, {tensors} comparisons\n", self.cases());
         let (precision, parameters) = match tolerances.precision {
-            model::Precision::Fp32 => ("fp32", " (key biases: + the rates so far)"),
-            model::Precision::Bf16 => {
+            shape::Precision::Fp32 => ("fp32", " (key biases: + the rates so far)"),
+            shape::Precision::Bf16 => {
                 ("bf16", " of the rates so far, in the mean (key biases: all of them)")
             }
         };

@@ -1,3 +1,4 @@
+use crate::shape::soft_targets;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,14 +15,14 @@ pub struct Batch {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Images {
     /// 0..255, to be normalized where they are used: a quarter of the bytes to carry there.
-    Levels(Vec<u8>, Arc<Scale>),
+    Levels(Vec<u8>, Arc<Normalization>),
     /// Normalized.
     Values(Vec<f32>),
 }
 
 /// What images are normalized by, for each channel, on the 0..1 scale: less the mean, over the deviation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scale {
+pub struct Normalization {
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
 }
@@ -46,7 +47,7 @@ pub struct Shard<'a> {
 /// [`Images`] of a shard.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ImagesSlice<'a> {
-    Levels(&'a [u8], &'a Scale),
+    Levels(&'a [u8], &'a Normalization),
     Values(&'a [f32]),
 }
 
@@ -112,6 +113,16 @@ impl Images {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl TargetsSlice<'_> {
+    /// Returns target probabilities, `[N, C]`: mixed ones unchanged, labels with `smoothing` spread over all classes.
+    pub fn soft(&self, classes: usize, smoothing: f64) -> Vec<f32> {
+        match self {
+            Self::Soft(rows) => rows.to_vec(),
+            Self::Hard(labels) => soft_targets(labels, classes, smoothing),
+        }
     }
 }
 

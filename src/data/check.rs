@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 use crate::recipe::{DataPlan, Format, Threads};
 
 use super::dataset::{DataSet, Labels, open_past_damage};
-use super::decode::Opened;
+use super::decode::OpenedImage;
 use super::error::DataError;
 use super::image_folder;
-use super::known::Known;
+use super::listing_cache::ListingCache;
 use super::picture::Pixels;
 use super::split::{Split, Stored};
 use super::workers::{self, Workers};
@@ -85,7 +85,7 @@ pub fn check(
     labels: Labels,
     mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Option<Checked>, DataError> {
-    Known::forget(&plan.path);
+    ListingCache::forget(&plan.path);
     let (data, problems) = open_past_damage(plan, labels)?;
     let problems = problems.iter().map(ToString::to_string).collect();
     let total = data.train.len() + data.val.as_ref().map_or(0, |val| val.len());
@@ -100,7 +100,7 @@ pub fn check(
     let (mut hashes, mut done) = (HashMap::new(), 0);
     for (name, split) in [("train", Some(&data.train)), ("val", data.val.as_ref())] {
         let Some(split) = split else { continue };
-        let mut sums = Sums::new(name, split.len());
+        let mut sums = ChannelSums::new(name, split.len());
         let mut workers = look(split, plan.workers);
         for first in (0..split.len()).step_by(CHUNK) {
             for (index, looked) in (first..).zip(workers.take()?) {
@@ -167,7 +167,7 @@ fn image(stored: Stored<'_>) -> Result<Image, String> {
             }
         },
     };
-    let (picture, warning) = Opened::stored(stored)?.whole_and_warning()?;
+    let (picture, warning) = OpenedImage::stored(stored)?.whole_and_warning()?;
     let moments = (0..picture.channels).map(|channel| match &picture.pixels {
         Pixels::U8(levels) => moments_of_levels(levels, channel, picture.channels),
         Pixels::F32(values) => moments_of_values(values, channel, picture.channels),
@@ -199,14 +199,14 @@ fn moments_of_values(values: &[f32], channel: usize, channels: usize) -> [f64; 2
 }
 
 /// A split's numbers as they come.
-struct Sums {
+struct ChannelSums {
     split: CheckedSplit,
     sizes: [Vec<usize>; 2],
     counts: Vec<usize>,
     moments: Vec<[f64; 2]>,
 }
 
-impl Sums {
+impl ChannelSums {
     fn new(name: &'static str, images: usize) -> Self {
         let split = CheckedSplit {
             name,

@@ -14,7 +14,7 @@ const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 
 /// What tells the two data sets apart.
-pub(super) struct Layout {
+pub(super) struct CifarLayout {
     /// The folder inside the archive that people download.
     folder: &'static str,
     train: &'static [&'static str],
@@ -27,7 +27,7 @@ pub(super) struct Layout {
     archive: &'static str,
 }
 
-pub(super) const CIFAR10: Layout = Layout {
+pub(super) const CIFAR10: CifarLayout = CifarLayout {
     folder: "cifar-10-batches-bin",
     train: &[
         "data_batch_1.bin",
@@ -43,7 +43,7 @@ pub(super) const CIFAR10: Layout = Layout {
     archive: "cifar-10-binary.tar.gz",
 };
 
-pub(super) const CIFAR100: Layout = Layout {
+pub(super) const CIFAR100: CifarLayout = CifarLayout {
     folder: "cifar-100-binary",
     train: &["train.bin"],
     test: &["test.bin"],
@@ -62,7 +62,7 @@ pub(super) struct Cifar {
 }
 
 /// Reads all files, from `path` or the archive's folder in it.
-pub(super) fn read(path: &Path, layout: &Layout) -> Result<Cifar, DataError> {
+pub(super) fn read(path: &Path, layout: &CifarLayout) -> Result<Cifar, DataError> {
     let inside = path.join(layout.folder);
     let folder = if inside.is_dir() { inside } else { path.to_owned() };
     let hint = || {
@@ -90,7 +90,7 @@ pub(super) fn read(path: &Path, layout: &Layout) -> Result<Cifar, DataError> {
     Ok(Cifar { train, val, classes: classes(&folder, layout), hash })
 }
 
-fn check(file: &Path, bytes: &[u8], layout: &Layout, hint: &str) -> Result<(), DataError> {
+fn check(file: &Path, bytes: &[u8], layout: &CifarLayout, hint: &str) -> Result<(), DataError> {
     let record = layout.labels + PIXELS;
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
         let problem = format!("{} bytes are no whole number of records of {record}", bytes.len());
@@ -110,7 +110,7 @@ fn check(file: &Path, bytes: &[u8], layout: &Layout, hint: &str) -> Result<(), D
 }
 
 /// The names that come with the data; numbers where they are missing.
-fn classes(folder: &Path, layout: &Layout) -> Vec<String> {
+fn classes(folder: &Path, layout: &CifarLayout) -> Vec<String> {
     let text = fs::read_to_string(folder.join(layout.names)).unwrap_or_default();
     let names: Vec<String> =
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();

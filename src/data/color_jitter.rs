@@ -6,7 +6,7 @@ use rand::Rng;
 
 /// What was drawn for one picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Drawn {
+struct DrawnJitter {
     /// Factors of brightness, contrast and saturation.
     factors: [f64; 3],
     /// The order they are applied in: indices of `factors`.
@@ -15,7 +15,7 @@ struct Drawn {
 
 /// Multiplies each of the three by a factor in 1 ± `jitter`, in random order.
 pub(super) fn color_jitter(picture: Rgb, jitter: f64, rng: &mut impl Rng) -> Rgb {
-    let Drawn { factors, order } = draw(jitter, rng);
+    let DrawnJitter { factors, order } = draw(jitter, rng);
     order.into_iter().fold(picture, |picture, which| match which {
         0 => brightness(&picture, factors[0]),
         1 => contrast(&picture, factors[1]),
@@ -23,26 +23,27 @@ pub(super) fn color_jitter(picture: Rgb, jitter: f64, rng: &mut impl Rng) -> Rgb
     })
 }
 
-fn draw(jitter: f64, rng: &mut impl Rng) -> Drawn {
+fn draw(jitter: f64, rng: &mut impl Rng) -> DrawnJitter {
     let mut order = [0, 1, 2];
     for last in [2, 1] {
         order.swap(last, below(rng, last + 1));
     }
     let factors = std::array::from_fn(|_| uniform(rng, (1.0 - jitter)..(1.0 + jitter)));
-    Drawn { factors, order }
+    DrawnJitter { factors, order }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::color_jitter;
-    use super::draw;
+    use super::{color_jitter, draw};
     use crate::data::rand_augment::Rgb;
-    use crate::random::{Key, Purpose, Stage};
+    use crate::random::{Key, Purpose};
+    use crate::shape::StageKind;
     use rand::Rng;
     use std::collections::BTreeSet;
 
     fn rng(sample: u64) -> impl Rng {
-        Key { seed: 0, stage: Stage::Pretrain, epoch: 1 }.rng(sample, Purpose::ColorJitter)
+        Key { seed: 0, stage: StageKind::Pretrain as u8, epoch: 1 }
+            .rng(sample, Purpose::ColorJitter)
     }
 
     #[test]

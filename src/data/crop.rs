@@ -74,10 +74,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::random::{Key, Purpose, Stage};
+    use crate::random::{Key, Purpose};
+    use crate::shape::StageKind;
 
     fn draw(rule: CropRule, scale: [f64; 2], size: [usize; 2], sample: u64) -> CropBox {
-        let key = Key { seed: 0, stage: Stage::Pretrain, epoch: 1 };
+        let key = Key { seed: 0, stage: StageKind::Pretrain as u8, epoch: 1 };
         random_resized_crop(rule, scale, size[0], size[1], &mut key.rng(sample, Purpose::Augment))
     }
 

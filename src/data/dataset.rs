@@ -9,19 +9,18 @@ use sha2::{Digest, Sha256};
 
 use crate::recipe::{DataFacts, DataPlan, Format};
 
-use super::cifar;
 use super::class_names::readable_names;
 use super::decode::{Colour, decode_file};
 use super::digits::{self, Digits};
 use super::error::DataError;
 use super::evaluation::EvalTransform;
 use super::image_folder::Listing;
-use super::known::Known;
+use super::listing_cache::ListingCache;
 use super::picture::{Picture, Pixels};
 use super::resize::bilinear;
 use super::split::Split;
-use super::synthetic::{Part, Synthetic};
-use super::web_dataset;
+use super::synthetic::{Synthetic, SyntheticPart};
+use super::{cifar, web_dataset};
 
 /// Whether a stage looks at the classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,15 +153,15 @@ fn open_synthetic(plan: &DataPlan) -> Found {
         (plan.promised.train_images.unwrap_or(1024), plan.promised.val_images.unwrap_or(256));
     let identity = format!("synthetic {num_classes} {train} {val}");
     Found {
-        train: split(Part::Train, train),
-        val: Some(split(Part::Val, val)),
+        train: split(SyntheticPart::Train, train),
+        val: Some(split(SyntheticPart::Val, val)),
         classes: (0..num_classes).map(|class| format!("class {class}")).collect(),
         hash: Sha256::new_with_prefix(identity),
         note: None,
     }
 }
 
-fn open_cifar(plan: &DataPlan, layout: &cifar::Layout) -> Result<Found, DataError> {
+fn open_cifar(plan: &DataPlan, layout: &cifar::CifarLayout) -> Result<Found, DataError> {
     if plan.in_chans != 3 {
         return Err(DataError::setting(
             format!("CIFAR's images have 3 channels (data.in_chans = {})", plan.in_chans),
@@ -180,7 +179,7 @@ fn open_image_folder(plan: &DataPlan, labels: Labels) -> Result<Found, DataError
         return Err(DataError::layout(&plan.path, problem, layout_hint(labels)));
     }
     let (train_dir, val_dir) = (plan.path.join("train"), plan.path.join("val"));
-    let mut known = Known::of(&plan.path);
+    let mut known = ListingCache::of(&plan.path);
     let train = match labels {
         Labels::Unneeded if !train_dir.is_dir() => Listing::read(&plan.path, &mut known)?,
         _ => Listing::read(existing(&train_dir, labels)?, &mut known)?,

@@ -1,10 +1,9 @@
 //! Image files to pixels, as Pillow's `open().convert("RGB")` or `convert("L")` gives them.
 
-use std::fmt;
-use std::fs;
 use std::io::Cursor;
 use std::panic::catch_unwind;
 use std::path::Path;
+use std::{fmt, fs};
 
 use image::{DynamicImage, ImageReader, Limits};
 
@@ -34,7 +33,7 @@ pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
 /// Gives picture `index` of a split, decoded.
 pub fn picture(split: &dyn Split, index: usize) -> Result<Picture, DataError> {
     let mut buffer = Vec::new();
-    let whole = Opened::stored(split.read(index, &mut buffer)?).and_then(Opened::whole);
+    let whole = OpenedImage::stored(split.read(index, &mut buffer)?).and_then(OpenedImage::whole);
     whole.map_err(|problem| DataError::bad_image(&split.name(index), problem))
 }
 
@@ -44,17 +43,17 @@ pub(super) fn decode_file(path: &Path, colour: Colour) -> Result<Picture, DataEr
         return Err(DataError::layout(path, "a folder, not a picture", "name the pictures in it"));
     }
     let bytes = fs::read(path).map_err(|e| DataError::unreadable(path, e))?;
-    let whole = Opened::file(&bytes, colour).and_then(Opened::whole);
+    let whole = OpenedImage::file(&bytes, colour).and_then(OpenedImage::whole);
     whole.map_err(|problem| DataError::bad_image(path, problem))
 }
 
 /// A picture whose size is known, before its pixels are needed.
-pub(super) enum Opened<'a> {
+pub(super) enum OpenedImage<'a> {
     Jpeg(Jpeg<'a>, Colour),
     Picture(Picture),
 }
 
-impl<'a> Opened<'a> {
+impl<'a> OpenedImage<'a> {
     /// Opens what a split keeps. An error says what is wrong with it, not where it is.
     pub(super) fn stored(stored: Stored<'a>) -> Result<Self, String> {
         match stored {

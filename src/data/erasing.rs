@@ -63,11 +63,12 @@ fn fill(image: &mut [f32], side: usize, area: CropBox, remode: EraseMode, rng: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Key, Purpose, Stage};
+    use crate::random::{Key, Purpose};
+    use crate::shape::StageKind;
 
     fn erased(remode: EraseMode, reprob: f64, sample: u64) -> Vec<f32> {
         let plan = ErasingPlan { reprob, remode, recount: 1 };
-        let key = Key { seed: 3, stage: Stage::Finetune, epoch: 1 };
+        let key = Key { seed: 3, stage: StageKind::Finetune as u8, epoch: 1 };
         let mut image = vec![7.0; 3 * 16 * 16];
         erase(&mut image, 16, &plan, &mut key.rng(sample, Purpose::Erase));
         image
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn recount_shares_the_area_among_its_boxes() {
         let plan = ErasingPlan { reprob: 1.0, remode: EraseMode::Const, recount: 4 };
-        let key = Key { seed: 0, stage: Stage::Finetune, epoch: 1 };
+        let key = Key { seed: 0, stage: StageKind::Finetune as u8, epoch: 1 };
         let counts: Vec<usize> = (0..200)
             .map(|sample| {
                 let all = erasing_boxes(64, &plan, &mut key.rng(sample, Purpose::Erase));

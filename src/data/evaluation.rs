@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::recipe::{DataPlan, Format};
 
 use super::batch::Images;
-use super::decode::Opened;
+use super::decode::OpenedImage;
 use super::frame::Frame;
 use super::picture::{CropBox, Picture, Pixels};
 use super::resize::bicubic;
@@ -42,7 +42,7 @@ impl EvalTransform {
     pub(super) fn push(
         &self,
         images: &mut Images,
-        opened: Opened<'_>,
+        opened: OpenedImage<'_>,
         times: &LoadTimes,
     ) -> Result<(), String> {
         let picture = times.time(LoadPart::Decode, || opened.whole())?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::recipe::DataPlan;
 
-use super::batch::{Images, Scale};
+use super::batch::{Images, Normalization};
 use super::picture::{Picture, Pixels};
 use super::simd::vectorized;
 
@@ -12,7 +12,7 @@ use super::simd::vectorized;
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
     pub(super) input_size: usize,
-    pub(super) scale: Arc<Scale>,
+    pub(super) scale: Arc<Normalization>,
     /// The normalized value of each of the 256 levels, for each channel.
     levels: Vec<[f32; 256]>,
 }
@@ -23,7 +23,7 @@ impl Frame {
         let levels = channels
             .map(|(mean, std)| std::array::from_fn(|level| (level as f32 / 255.0 - mean) / std))
             .collect();
-        let scale = Arc::new(Scale { mean: plan.mean.clone(), std: plan.std.clone() });
+        let scale = Arc::new(Normalization { mean: plan.mean.clone(), std: plan.std.clone() });
         Self { input_size: plan.input_size, scale, levels }
     }
 

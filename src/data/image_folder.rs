@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::decode::Colour;
 use super::error::DataError;
-use super::known::{Contents, Known, KnownImage, Stamp};
+use super::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use super::split::{Split, Stored};
 
 /// As torchvision's `ImageFolder` has them.
@@ -40,7 +40,7 @@ struct Listed {
 
 impl Listing {
     /// Lists all images below `root`; folders that are known and did not change are not read.
-    pub(super) fn read(root: &Path, known: &mut Known) -> Result<Self, DataError> {
+    pub(super) fn read(root: &Path, known: &mut ListingCache) -> Result<Self, DataError> {
         let mut listing = Self { root: root.to_owned(), classes: Vec::new(), files: Vec::new() };
         let (folders, loose) = entries(root, known)?;
         listing.add(Path::new(""), loose, None);
@@ -61,7 +61,7 @@ impl Listing {
         folder: &Path,
         class: u32,
         depth: usize,
-        known: &mut Known,
+        known: &mut ListingCache,
     ) -> Result<(), DataError> {
         if depth > MAX_DEPTH {
             let problem = format!("more than {MAX_DEPTH} folders inside each other");
@@ -119,7 +119,7 @@ impl Listing {
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
 /// The folders and the images directly in `folder`, with the images' sizes, each in the byte order of their names.
-fn entries(folder: &Path, known: &mut Known) -> Result<Entries, DataError> {
+fn entries(folder: &Path, known: &mut ListingCache) -> Result<Entries, DataError> {
     let stamp = Stamp::now(folder);
     if let Some(Contents { folders, images }) = known.get(folder, stamp) {
         let images = images.iter().map(|image| (image.name.as_str().into(), image.size));
@@ -136,7 +136,7 @@ fn entries(folder: &Path, known: &mut Known) -> Result<Entries, DataError> {
 fn contents((folders, images): &Entries) -> Option<Contents> {
     let text = |path: &PathBuf| path.to_str().map(str::to_owned);
     let image = |(path, size): &(PathBuf, u64)| {
-        Some(KnownImage { name: text(path)?, size: *size, offset: 0, label: None })
+        Some(ListedImage { name: text(path)?, size: *size, offset: 0, label: None })
     };
     Some(Contents {
         folders: folders.iter().map(text).collect::<Option<_>>()?,

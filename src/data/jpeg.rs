@@ -39,12 +39,12 @@ pub(super) fn is_jpeg(bytes: &[u8]) -> bool {
 /// A JPEG file whose header is read.
 pub(super) struct Jpeg<'a> {
     /// Boxed: the library's parts point to each other.
-    state: Box<State>,
+    state: Box<DecoderState>,
     bytes: &'a [u8],
 }
 
 #[repr(C)]
-struct State {
+struct DecoderState {
     /// First, so that a pointer to it is one to the whole.
     errors: jpeg_error_mgr,
     decompress: jpeg_decompress_struct,
@@ -67,8 +67,9 @@ impl<'a> Jpeg<'a> {
     /// Reads the header.
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, String> {
         // SAFETY: zero is a valid value of every field of the library's structures.
-        let state =
-            unsafe { State { errors: mem::zeroed(), decompress: mem::zeroed(), warning: None } };
+        let state = unsafe {
+            DecoderState { errors: mem::zeroed(), decompress: mem::zeroed(), warning: None }
+        };
         let mut jpeg = Self { state: Box::new(state), bytes };
         let state = &mut *jpeg.state;
         let length = c_ulong::try_from(bytes.len()).map_err(|_| "the file is too long")?;
@@ -224,8 +225,8 @@ extern "C-unwind" fn note_warning(common: &mut jpeg_common_struct, level: c_int)
         return;
     }
     let text = message(common);
-    // SAFETY: `err` is the first field of a `State`, and nothing else looks at `warning` meanwhile.
-    let warning = unsafe { &mut (*common.err.cast::<State>()).warning };
+    // SAFETY: `err` is the first field of a `DecoderState`, and nothing else looks at `warning` meanwhile.
+    let warning = unsafe { &mut (*common.err.cast::<DecoderState>()).warning };
     warning.get_or_insert(text);
 }
 
@@ -251,7 +252,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Clone, Copy)]
-    struct Kind {
+    struct CodingKind {
         grey: bool,
         sampling: (u8, u8),
         progressive: bool,
@@ -259,8 +260,13 @@ mod tests {
         quality: u8,
     }
 
-    const USUAL: Kind =
-        Kind { grey: false, sampling: (2, 2), progressive: false, optimized: false, quality: 75 };
+    const USUAL: CodingKind = CodingKind {
+        grey: false,
+        sampling: (2, 2),
+        progressive: false,
+        optimized: false,
+        quality: 75,
+    };
 
     prop_compose! {
         fn kinds()(
@@ -269,13 +275,13 @@ mod tests {
             progressive in prop::bool::weighted(0.2),
             optimized in any::<bool>(),
             quality in 1u8..=100,
-        ) -> Kind {
-            Kind { grey, sampling, progressive, optimized, quality }
+        ) -> CodingKind {
+            CodingKind { grey, sampling, progressive, optimized, quality }
         }
     }
 
     /// A picture of many frequencies.
-    fn encoded(width: usize, height: usize, kind: Kind) -> Vec<u8> {
+    fn encoded(width: usize, height: usize, kind: CodingKind) -> Vec<u8> {
         let (space, channels) = if kind.grey {
             (mozjpeg::ColorSpace::JCS_GRAYSCALE, 1)
         } else {

@@ -1,16 +1,16 @@
 //! Batches of an epoch, in an order and with a content that depend on its key alone.
 
-mod ahead;
+mod prefetch;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::random::{Key, Purpose, Stage};
+use crate::random::{Key, NO_STAGE, Purpose};
 use crate::recipe::Threads;
 
 use super::bad_files::BadFiles;
 use super::batch::{Batch, Targets};
-use super::decode::Opened;
+use super::decode::OpenedImage;
 use super::draw::permutation;
 use super::error::DataError;
 use super::evaluation::EvalTransform;
@@ -20,7 +20,7 @@ use super::split::Split;
 use super::times::{LoadPart, LoadTimes};
 use super::transform::TrainTransform;
 use super::workers;
-use ahead::Ahead;
+use prefetch::Prefetcher;
 
 /// Where in a sample's name its repeat is: above any index.
 const REPEAT: u32 = 40;
@@ -28,13 +28,13 @@ const REPEAT: u32 = 40;
 /// Gives the batches of any epoch from any micro-step on.
 #[derive(Clone)]
 pub struct Loader {
-    work: Arc<Work>,
+    work: Arc<LoaderShared>,
     /// 0 makes batches in the caller's thread.
     workers: usize,
 }
 
 #[derive(Clone)]
-struct Work {
+struct LoaderShared {
     split: Arc<dyn Split>,
     transform: Transform,
     batch_size: usize,
@@ -107,7 +107,7 @@ impl Loader {
     ) -> Self {
         assert!(batch_size > 0, "recipe::resolve has refused a batch_size of 0");
         let workers = if split.is_cheap() { 0 } else { workers::count(workers) };
-        let work = Work {
+        let work = LoaderShared {
             levels: split.holds_levels() && transform.ends_in_levels(),
             split,
             transform,
@@ -121,8 +121,8 @@ impl Loader {
 
     /// Lets another image take the place of one whose file cannot be used, as long as `bad_files` allows it.
     #[must_use]
-    pub fn past(self, bad_files: Arc<BadFiles>) -> Self {
-        let work = Work { bad_files: Some(bad_files), ..(*self.work).clone() };
+    pub fn skipping_bad_files(self, bad_files: Arc<BadFiles>) -> Self {
+        let work = LoaderShared { bad_files: Some(bad_files), ..(*self.work).clone() };
         Self { work: Arc::new(work), ..self }
     }
 
@@ -142,19 +142,19 @@ impl Loader {
     #[must_use]
     pub fn share(self, index: usize, of: usize) -> Self {
         assert!(index < of, "one of the shares");
-        let work = Work { share: Share { index, of }, ..(*self.work).clone() };
+        let work = LoaderShared { share: Share { index, of }, ..(*self.work).clone() };
         Self { work: Arc::new(work), workers: self.workers.div_ceil(of) }
     }
 
-    /// Leaves workers to the loaders of `others` jobs that run beside this one's.
+    /// Shares the workers with the loaders of `others` jobs that run at the same time.
     #[must_use]
-    pub fn beside(self, others: usize) -> Self {
+    pub fn with_parallel_jobs(self, others: usize) -> Self {
         Self { workers: self.workers.div_ceil(1 + others), ..self }
     }
 
     /// The number of this loader's batches in an epoch.
     pub fn micro_steps(&self) -> usize {
-        let Work { split, transform, batch_size, share, .. } = &*self.work;
+        let LoaderShared { split, transform, batch_size, share, .. } = &*self.work;
         let all = match transform {
             Transform::Train { .. } => split.len() / batch_size,
             Transform::Eval(_) => split.len().div_ceil(*batch_size),
@@ -166,26 +166,26 @@ impl Loader {
     ///
     /// Ends after the first error. Dropping it stops the workers and waits for what is in their hands.
     pub fn epoch(&self, epoch: usize, first_micro_step: usize) -> Epoch {
-        let pass = Arc::new(Pass::new(Arc::clone(&self.work), epoch));
+        let pass = Arc::new(EpochPass::new(Arc::clone(&self.work), epoch));
         let steps = first_micro_step..self.micro_steps();
         let making = match self.workers {
             0 => Making::Here,
-            workers => Making::Ahead(Ahead::start(workers, &pass, steps.clone())),
+            workers => Making::Prefetcher(Prefetcher::start(workers, &pass, steps.clone())),
         };
         Epoch { pass, steps, making }
     }
 }
 
 /// One pass over a split.
-struct Pass {
-    work: Arc<Work>,
+struct EpochPass {
+    work: Arc<LoaderShared>,
     key: Key,
     /// Sample at each place; in evaluation the place itself.
     order: Option<Vec<u64>>,
 }
 
-impl Pass {
-    fn new(work: Arc<Work>, epoch: usize) -> Self {
+impl EpochPass {
+    fn new(work: Arc<LoaderShared>, epoch: usize) -> Self {
         match work.transform {
             Transform::Train { key, .. } => {
                 let key = Key { epoch, ..key };
@@ -193,7 +193,7 @@ impl Pass {
                 Self { work, key, order: Some(order) }
             }
             Transform::Eval(_) => {
-                let key = Key { seed: 0, stage: Stage::None, epoch };
+                let key = Key { seed: 0, stage: NO_STAGE, epoch };
                 Self { work, key, order: None }
             }
         }
@@ -238,7 +238,7 @@ impl Pass {
         sample: u64,
         index: usize,
     ) -> Result<(), DataError> {
-        let Work { split, bad_files, .. } = &*self.work;
+        let LoaderShared { split, bad_files, .. } = &*self.work;
         let mut last = None;
         for index in (index..split.len()).chain(0..index) {
             let Err(error) = self.work.add(batch, buffer, &self.key, sample, index) else {
@@ -266,7 +266,7 @@ impl Pass {
     }
 }
 
-impl Work {
+impl LoaderShared {
     fn empty(&self, images: usize) -> Batch {
         Batch {
             images: self.transform.frame().room(images, self.levels),
@@ -286,14 +286,15 @@ impl Work {
     ) -> Result<(), DataError> {
         let Self { split, transform, times, .. } = self;
         let stored = times.time(LoadPart::Read, || split.read(index, buffer))?;
-        let pushed = times.time(LoadPart::Decode, || Opened::stored(stored)).and_then(|opened| {
-            match transform {
-                Transform::Train { transform, .. } => {
-                    transform.push(&mut batch.images, opened, key, sample, times)
+        let pushed =
+            times.time(LoadPart::Decode, || OpenedImage::stored(stored)).and_then(|opened| {
+                match transform {
+                    Transform::Train { transform, .. } => {
+                        transform.push(&mut batch.images, opened, key, sample, times)
+                    }
+                    Transform::Eval(transform) => transform.push(&mut batch.images, opened, times),
                 }
-                Transform::Eval(transform) => transform.push(&mut batch.images, opened, times),
-            }
-        });
+            });
         pushed.map_err(|problem| DataError::bad_image(&split.name(index), problem))?;
         if let Targets::Hard(labels) = &mut batch.targets {
             labels.push(split.label(index));
@@ -329,7 +330,7 @@ impl Transform {
 
 /// The batches of an epoch.
 pub struct Epoch {
-    pass: Arc<Pass>,
+    pass: Arc<EpochPass>,
     steps: Range<usize>,
     making: Making,
 }
@@ -337,7 +338,7 @@ pub struct Epoch {
 enum Making {
     /// Each batch when it is asked for.
     Here,
-    Ahead(Ahead),
+    Prefetcher(Prefetcher),
 }
 
 impl Iterator for Epoch {
@@ -347,7 +348,7 @@ impl Iterator for Epoch {
         let micro_step = self.steps.next()?;
         let batch = match &mut self.making {
             Making::Here => self.pass.batch(micro_step),
-            Making::Ahead(ahead) => ahead.receive(),
+            Making::Prefetcher(ahead) => ahead.receive(),
         };
         if batch.is_err() {
             self.steps = 0..0;

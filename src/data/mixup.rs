@@ -9,6 +9,7 @@ use rand_distr::{Beta, Distribution};
 
 use crate::random::{Key, Purpose};
 use crate::recipe::{MixupMode, MixupPlan};
+use crate::shape::mixed_targets;
 
 use super::batch::{Batch, Images, Targets};
 use super::draw::{below, unit};
@@ -84,22 +85,7 @@ pub fn mix(batch: &mut Batch, side: usize, mixes: &[Mix], num_classes: usize, sm
     mix_images(values, mixes, side);
     let Targets::Hard(labels) = &batch.targets else { panic!("a batch is mixed once") };
     let shares: Vec<f64> = mixes.iter().map(|mix| mix.share(side)).collect();
-    batch.targets = Targets::Soft(soft_targets(labels, &shares, num_classes, smoothing));
-}
-
-/// `[N, classes]`: each label's smoothed one-hot row and its partner's, by the image's share of its own.
-fn soft_targets(labels: &[u32], shares: &[f64], num_classes: usize, smoothing: f64) -> Vec<f32> {
-    let off = smoothing / num_classes as f64;
-    let on = 1.0 - smoothing + off;
-    let mut rows = vec![off; labels.len() * num_classes];
-    let partners = labels.iter().rev();
-    for (row, ((&own, &other), share)) in
-        rows.chunks_exact_mut(num_classes).zip(labels.iter().zip(partners).zip(shares))
-    {
-        row[own as usize] += share * (on - off);
-        row[other as usize] += (1.0 - share) * (on - off);
-    }
-    rows.into_iter().map(|p| p as f32).collect()
+    batch.targets = Targets::Soft(mixed_targets(labels, &shares, num_classes, smoothing));
 }
 
 impl Mix {
@@ -201,7 +187,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::random::Stage;
+    use crate::shape::StageKind;
 
     fn mixup(mixup: f64, cutmix: f64, mixup_mode: MixupMode) -> Mixup {
         let plan = MixupPlan {
@@ -216,7 +202,7 @@ mod tests {
     }
 
     fn key(seed: u64) -> Key {
-        Key { seed, stage: Stage::Finetune, epoch: 1 }
+        Key { seed, stage: StageKind::Finetune as u8, epoch: 1 }
     }
 
     #[test]

@@ -14,16 +14,15 @@ use crate::durable;
 use crate::recipe::{DataPlan, Threads};
 
 use super::dataset::{self, Labels};
-use super::decode::{Colour, Opened};
+use super::decode::{Colour, OpenedImage};
 use super::error::DataError;
 use super::evaluation::resized;
-use super::jpeg;
 use super::picture::{Picture, Pixels};
 use super::resize::bicubic;
 use super::split::{Split, Stored};
-use super::table;
 use super::web_dataset::{CLASSES, PACK, Packed, Reencoded, ShardCounts};
 use super::workers::{self, Workers};
+use super::{jpeg, table};
 
 /// The table of files that are in no shard, beside the shards.
 const LEFT_OUT: &str = "left_out.csv";
@@ -228,7 +227,7 @@ fn make(
         };
         let small = match options.reencode {
             Some(how) => smaller(bytes, how),
-            None => Opened::stored(Stored::File { bytes, colour }).map(|_| None),
+            None => OpenedImage::stored(Stored::File { bytes, colour }).map(|_| None),
         };
         Ok(small.map_err(|problem| (name.clone(), problem)).map(|small| {
             let (ending, bytes) = match small {
@@ -243,7 +242,7 @@ fn make(
 
 /// Gives an image as a smaller JPEG; `None` where it is small enough.
 fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, String> {
-    let picture = Opened::stored(Stored::File { bytes, colour: Colour::Rgb })?.whole()?;
+    let picture = OpenedImage::stored(Stored::File { bytes, colour: Colour::Rgb })?.whole()?;
     if picture.width.min(picture.height) <= how.short_side {
         return Ok(None);
     }

@@ -89,7 +89,7 @@ fn classes(
 /// A split's images, over all its files.
 struct ParquetSplit {
     files: Vec<PathBuf>,
-    groups: Vec<Group>,
+    groups: Vec<RowGroup>,
     labels: Vec<Option<u32>>,
     class_names: Vec<String>,
     colour: Colour,
@@ -98,7 +98,7 @@ struct ParquetSplit {
 }
 
 /// A row group.
-struct Group {
+struct RowGroup {
     file: usize,
     /// Its place in the file.
     index: usize,
@@ -129,7 +129,7 @@ impl ParquetSplit {
     fn add(&mut self, file: usize, path: &Path) -> Result<(), DataError> {
         let reader = open(path)?;
         let metadata = reader.metadata();
-        let columns = Columns::of(metadata.file_metadata().schema())
+        let columns = ParquetColumns::of(metadata.file_metadata().schema())
             .map_err(|problem| DataError::layout(path, problem, HINT))?;
         if self.class_names.is_empty() {
             self.class_names = columns.class_names(metadata);
@@ -138,7 +138,7 @@ impl ParquetSplit {
         for index in 0..metadata.num_row_groups() {
             let (group, first) = (metadata.row_group(index), self.labels.len());
             let (rows, bytes) = (group.num_rows() as usize, group.compressed_size());
-            self.groups.push(Group { file, index, first, row: first - before, bytes });
+            self.groups.push(RowGroup { file, index, first, row: first - before, bytes });
             match columns.label_alone() {
                 None => self.labels.extend(std::iter::repeat_n(None, rows)),
                 Some(schema) => {
@@ -184,7 +184,7 @@ impl ParquetSplit {
     }
 
     fn images_of(&self, group: usize) -> Result<Vec<Option<ByteArray>>, String> {
-        let Group { file, index, .. } = self.groups[group];
+        let RowGroup { file, index, .. } = self.groups[group];
         caught(|| read_images(&self.files[file], index)).and_then(|images| images)
     }
 }
@@ -213,20 +213,20 @@ impl Split for ParquetSplit {
 
     fn name(&self, index: usize) -> PathBuf {
         let (group, place) = self.place(index);
-        let Group { file, row, .. } = self.groups[group];
+        let RowGroup { file, row, .. } = self.groups[group];
         self.files[file].join(format!("row-{}", row + place))
     }
 }
 
 /// What is looked at of a file's columns.
-struct Columns {
+struct ParquetColumns {
     schema: String,
     /// The image's group, with nothing but its bytes.
     image: TypePtr,
     label: Option<TypePtr>,
 }
 
-impl Columns {
+impl ParquetColumns {
     fn of(schema: &Type) -> Result<Self, String> {
         let fields = schema.get_fields();
         let image = fields.iter().find_map(image_bytes).ok_or_else(|| {
@@ -290,7 +290,7 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>, DataError> {
 
 fn read_images(path: &Path, group: usize) -> Result<Vec<Option<ByteArray>>, String> {
     let reader = open(path).map_err(|error| error.problem())?;
-    let columns = Columns::of(reader.metadata().file_metadata().schema())?;
+    let columns = ParquetColumns::of(reader.metadata().file_metadata().schema())?;
     let schema = columns.image_alone().ok_or("its columns have changed")?;
     Ok(rows_of(&reader, group, schema)?.into_iter().map(bytes).collect())
 }

@@ -7,7 +7,7 @@ use fast_image_resize::pixels::{F32, F32x3, U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use super::picture::{CropBox, Picture, Pixels};
-use levels::Source;
+use levels::SourceImage;
 
 /// Gives the part of `picture` inside `crop`, resized to `width` x `height` by antialiased bicubic interpolation.
 ///
@@ -77,8 +77,8 @@ fn resize_levels(levels: &[u8], picture: &Picture, crop: CropBox, to: [usize; 2]
     let stride = picture.width * picture.channels;
     let pixels = &levels[crop.top * stride + crop.left * picture.channels..];
     match picture.channels {
-        1 => Source::<1> { width, height, stride, pixels }.resize::<1>(to, vertical_first),
-        3 => Source::<3> { width, height, stride, pixels }.resize::<4>(to, vertical_first),
+        1 => SourceImage::<1> { width, height, stride, pixels }.resize::<1>(to, vertical_first),
+        3 => SourceImage::<3> { width, height, stride, pixels }.resize::<4>(to, vertical_first),
         _ => unreachable!("photographs are grey or RGB"),
     }
 }

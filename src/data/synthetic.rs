@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rand::Rng;
 
-use crate::random::{Key, Purpose, Stage};
+use crate::random::{Key, NO_STAGE, Purpose};
 
 use super::draw::{uniform, unit};
 use super::error::DataError;
@@ -15,7 +15,7 @@ use super::split::{Split, Stored};
 
 /// Takes the epoch's place in the keys, so that classes and splits share no stream.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Part {
+pub(super) enum SyntheticPart {
     Train = 1,
     Val = 2,
 }
@@ -24,7 +24,7 @@ pub(super) enum Part {
 const CLASSES: usize = 0;
 
 pub(super) struct Synthetic {
-    pub(super) part: Part,
+    pub(super) part: SyntheticPart,
     pub(super) images: usize,
     pub(super) num_classes: usize,
     pub(super) input_size: usize,
@@ -50,7 +50,7 @@ impl Synthetic {
 
 /// The data is the same for every seed of a recipe.
 fn rng(part: usize, index: u64) -> impl Rng {
-    Key { seed: 0, stage: Stage::None, epoch: part }.rng(index, Purpose::Synthetic)
+    Key { seed: 0, stage: NO_STAGE, epoch: part }.rng(index, Purpose::Synthetic)
 }
 
 impl Split for Synthetic {

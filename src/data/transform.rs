@@ -8,7 +8,7 @@ use crate::recipe::{AugmentPlan, CropMode, DataPlan, Decode, ErasingPlan, RandAu
 use super::batch::Images;
 use super::color_jitter::color_jitter;
 use super::crop::{CropRule, random_resized_crop};
-use super::decode::Opened;
+use super::decode::OpenedImage;
 use super::draw::{below, unit};
 use super::erasing;
 use super::evaluation::{centre, cut, resized, short_side};
@@ -106,7 +106,7 @@ impl TrainTransform {
     pub(super) fn push(
         &self,
         images: &mut Images,
-        opened: Opened<'_>,
+        opened: OpenedImage<'_>,
         key: &Key,
         sample: u64,
         times: &LoadTimes,
@@ -131,7 +131,7 @@ impl TrainTransform {
     }
 
     /// Decodes what the cut needs; gives the cut in what is decoded.
-    fn decoded(&self, opened: Opened<'_>, cut: Cut) -> Result<(Picture, Cut), String> {
+    fn decoded(&self, opened: OpenedImage<'_>, cut: Cut) -> Result<(Picture, Cut), String> {
         let Cut::Box(crop) = cut else { return Ok((opened.whole()?, cut)) };
         let (picture, crop) = match self.decode {
             Decode::Exact => opened.around(crop)?,

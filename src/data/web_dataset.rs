@@ -20,7 +20,7 @@ use crate::recipe::DataPlan;
 use super::dataset::{self, Found, Labels};
 use super::decode::Colour;
 use super::error::DataError;
-use super::known::Known;
+use super::listing_cache::ListingCache;
 use super::shards::Shards;
 use super::split::{Split, Stored};
 pub use packed::Reencoded;
@@ -54,7 +54,7 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     let counts = ShardCounts { train: shards.train.len(), val: shards.val.len() };
     let lacking = packed.as_ref().and_then(|packed| packed.problem(&plan.path, counts));
     let mut problems = Vec::from_iter(lacking);
-    let mut known = Known::of(&plan.path);
+    let mut known = ListingCache::of(&plan.path);
     let mut open =
         |shards: Vec<PathBuf>| WebDataset::open(shards, colour, &mut known, &mut problems);
     let train = open(shards.train);
@@ -122,7 +122,7 @@ impl WebDataset {
     fn open(
         shards: Vec<PathBuf>,
         colour: Colour,
-        known: &mut Known,
+        known: &mut ListingCache,
         problems: &mut Vec<DataError>,
     ) -> Self {
         let mut samples = Vec::new();

@@ -13,19 +13,19 @@ use super::error::DataError;
 
 /// A running pool; dropping it stops and joins its threads once they have finished the jobs in their hands.
 pub(super) struct Workers<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<SharedQueue<T>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct SharedQueue<T> {
+    state: Mutex<QueueState<T>>,
     changed: Condvar,
     /// How many jobs may be begun ahead of the one that is taken next.
     window: usize,
     end: usize,
 }
 
-struct State<T> {
+struct QueueState<T> {
     /// The next job to begin.
     begin: usize,
     /// The next job to take.
@@ -51,9 +51,13 @@ impl<T: Send + 'static> Workers<T> {
         work: impl Fn(usize) -> Result<T, DataError> + Send + Sync + 'static,
     ) -> Self {
         let threads = threads.max(1);
-        let state =
-            State { begin: jobs.start, take: jobs.start, done: BTreeMap::new(), stopped: false };
-        let shared = Arc::new(Shared {
+        let state = QueueState {
+            begin: jobs.start,
+            take: jobs.start,
+            done: BTreeMap::new(),
+            stopped: false,
+        };
+        let shared = Arc::new(SharedQueue {
             state: Mutex::new(state),
             changed: Condvar::new(),
             window: window.max(threads),
@@ -83,7 +87,7 @@ impl<T: Send + 'static> Workers<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<T> SharedQueue<T> {
     fn serve(&self, work: &(impl Fn(usize) -> Result<T, DataError> + ?Sized)) {
         while let Some(job) = self.next() {
             let result = guarded(|| work(job));
@@ -106,11 +110,11 @@ impl<T> Shared<T> {
     }
 
     /// Jobs panic outside the lock, so what it guards is whole even where a thread died.
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+    fn wait<'a>(&self, state: MutexGuard<'a, QueueState<T>>) -> MutexGuard<'a, QueueState<T>> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 }

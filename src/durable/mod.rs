@@ -10,14 +10,10 @@ mod manifest;
 pub use manifest::{MANIFEST, Manifest};
 
 use std::ffi::OsStr;
-use std::fs;
-use std::fs::File;
-use std::io;
-use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Begins the name of everything that is not whole yet.
 const TEMPORARY: &str = ".tmp-";
@@ -269,14 +265,9 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::Lock;
-    use super::Manifest;
-    use super::is_held;
-    use super::publish_folder;
-    use super::remove;
-    use super::remove_temporaries;
-    use super::share_folder;
-    use super::write;
+    use super::{
+        Lock, Manifest, is_held, publish_folder, remove, remove_temporaries, share_folder, write,
+    };
 
     #[test]
     fn a_folder_whose_writing_fails_never_appears() {

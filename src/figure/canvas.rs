@@ -1,15 +1,9 @@
 //! Pixels to draw on: pictures and letters.
 
 use super::Tile;
-use image::ExtendedColorType;
-use image::ImageEncoder;
-use image::codecs::png::CompressionType;
-use image::codecs::png::FilterType;
-use image::codecs::png::PngEncoder;
-use noto_sans_mono_bitmap::FontWeight;
-use noto_sans_mono_bitmap::RasterHeight;
-use noto_sans_mono_bitmap::get_raster;
-use noto_sans_mono_bitmap::get_raster_width;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 use std::io;
 
 pub(super) use noto_sans_mono_bitmap::FontWeight as Weight;

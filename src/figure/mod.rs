@@ -7,10 +7,7 @@
 mod canvas;
 
 use crate::durable;
-use canvas::Canvas;
-use canvas::LINE;
-use canvas::Weight;
-use canvas::text_width;
+use canvas::{Canvas, LINE, Weight, text_width};
 use std::io;
 use std::path::Path;
 
@@ -35,7 +32,7 @@ pub struct Tile {
 
 /// Pictures beside each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct FigureRow {
     /// A line each, the first one bold.
     pub label: Vec<String>,
     /// One for each head of the figure.
@@ -48,7 +45,7 @@ pub struct Figure {
     /// What stands over each column; `\n` parts lines.
     pub heads: Vec<&'static str>,
     /// Rows that belong together stand closer.
-    pub groups: Vec<Vec<Row>>,
+    pub groups: Vec<Vec<FigureRow>>,
     /// Lines below.
     pub footer: Vec<&'static str>,
 }
@@ -131,7 +128,7 @@ impl Layout {
     }
 }
 
-fn draw_row(canvas: &mut Canvas, row: &Row, layout: &Layout, top: usize) {
+fn draw_row(canvas: &mut Canvas, row: &FigureRow, layout: &Layout, top: usize) {
     let height = height(row);
     let label_top = top + (height - row.label.len() * LINE) / 2;
     for (i, line) in row.label.iter().enumerate() {
@@ -144,7 +141,7 @@ fn draw_row(canvas: &mut Canvas, row: &Row, layout: &Layout, top: usize) {
     }
 }
 
-fn height(row: &Row) -> usize {
+fn height(row: &FigureRow) -> usize {
     row.tiles.iter().map(shown).fold(row.label.len() * LINE, usize::max)
 }
 
@@ -166,11 +163,7 @@ fn shortened(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Figure;
-    use super::Row;
-    use super::Tile;
-    use super::shortened;
-    use super::shown;
+    use super::{Figure, FigureRow, Tile, shortened, shown};
 
     fn tile(side: usize, rgb: [u8; 3]) -> Tile {
         Tile { side, rgb: rgb.repeat(side * side) }
@@ -184,7 +177,7 @@ mod tests {
 
     #[test]
     fn rows_of_different_sizes_and_long_labels_all_find_their_place() {
-        let row = |side, label: &str| Row {
+        let row = |side, label: &str| FigureRow {
             label: vec![label.to_owned(); 9],
             tiles: vec![tile(side, [200, 0, 0]), tile(side, [0, 0, 200])],
         };

@@ -1,13 +1,10 @@
 //! The pre-norm transformer block of ViT: `x + attn(norm1(x))`, then `x + mlp(norm2(x))`.
 
-use super::EncoderDims;
-use super::Precision;
-use super::layers::LayerNorm;
-use super::layers::Linear;
+use super::layers::{LayerNorm, Linear};
 use crate::ops;
+use crate::shape::{EncoderDims, Precision};
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 /// Multi-head self-attention with one fused `qkv` projection.
 #[derive(Module, Debug)]

@@ -6,15 +6,11 @@ use super::mae::Mae;
 use super::params::apply;
 use super::probe::ProbeHead;
 use super::vit::Vit;
-use crate::random::Key;
-use crate::random::Purpose;
-use crate::random::Stage;
+use crate::random::{Key, NO_STAGE, Purpose};
 use burn::module::Module;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
-use rand_distr::Distribution;
-use rand_distr::StandardNormal;
+use rand_distr::{Distribution, StandardNormal};
 
 /// How a parameter starts.
 enum Init {
@@ -70,7 +66,7 @@ pub fn init_probe_head(head: ProbeHead, seed: u64) -> ProbeHead {
 
 /// Draws what `rule` says of each parameter's name, shape and fan-in (a bias has its weight's).
 fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize], f64) -> Init) -> M {
-    let key = Key { seed, stage: Stage::None, epoch: 0 };
+    let key = Key { seed, stage: NO_STAGE, epoch: 0 };
     let mut fan_in = 1.0; // the module tree visits a layer's weight before its bias
     apply(module, |name, shape, values| {
         if name.ends_with(".weight") {

@@ -1,11 +1,9 @@
 //! The two layers everything is made of, with the official layout: weights `[out, in]`.
 
-use super::Precision;
 use crate::ops;
-use burn::module::Module;
-use burn::module::Param;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
+use crate::shape::Precision;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
 
 /// `y = x Wᵀ + b`, the weight stored `[out, in]` as PyTorch stores it.
 #[derive(Module, Debug)]

@@ -1,21 +1,13 @@
 //! The masked autoencoder (paper §3, official `MaskedAutoencoderViT`).
 
-use super::DecoderDims;
-use super::EncoderDims;
 use super::block::Block;
-use super::layers::LayerNorm;
-use super::layers::Linear;
+use super::layers::{LayerNorm, Linear};
 use super::masking::Masks;
-use super::patches::PatchEmbed;
-use super::patches::patchify;
-use super::patches::unpatchify;
+use super::patches::{PatchEmbed, patchify, unpatchify};
 use super::pos_embed::sincos_pos_embed;
-use burn::module::Module;
-use burn::module::Param;
-use burn::tensor::Device;
-use burn::tensor::Int;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use crate::shape::{DecoderDims, EncoderDims};
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// An asymmetric autoencoder: the encoder sees the kept patches only, a small decoder sees all.
 #[derive(Module, Debug)]
@@ -251,11 +243,8 @@ fn loss(pred: Tensor<3>, target: Tensor<3>, removed: Tensor<2>) -> Tensor<1> {
 
 #[cfg(test)]
 mod tests {
-    use super::denormalized;
-    use super::target;
-    use burn::tensor::Device;
-    use burn::tensor::Int;
-    use burn::tensor::Tensor;
+    use super::{denormalized, target};
+    use burn::tensor::{Device, Int, Tensor};
 
     #[test]
     fn a_perfect_prediction_of_normalized_patches_is_the_picture() {

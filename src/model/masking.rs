@@ -1,9 +1,8 @@
 //! Random masking, on the host: which patches stay, and how to put them back.
 
-/// Number of patches kept: `int(L * (1 - mask_ratio))`, in the official code's arithmetic (f64).
-pub fn len_keep(num_patches: usize, mask_ratio: f64) -> usize {
-    (num_patches as f64 * (1.0 - mask_ratio)) as usize
-}
+use crate::random::{Key, Purpose};
+use crate::shape::len_keep;
+use rand::RngExt;
 
 /// The masks of a batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,10 +55,19 @@ impl Masks {
     }
 }
 
+/// Draws each sample's mask noise, `[N, patches]`.
+pub fn mask_noise(samples: &[u64], patches: usize, key: Key) -> Vec<f32> {
+    let mut noise = Vec::with_capacity(samples.len() * patches);
+    for &sample in samples {
+        let mut rng = key.rng(sample, Purpose::Mask);
+        noise.extend((0..patches).map(|_| rng.random::<f32>()));
+    }
+    noise
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Masks;
-    use super::len_keep;
+    use super::{Masks, len_keep};
     use proptest::prelude::*;
 
     #[test]

@@ -23,89 +23,16 @@ mod precision;
 mod probe;
 mod vit;
 
-pub use block::Block;
-pub use block::drop_path_rates;
-pub use init::init_head;
-pub use init::init_mae;
-pub use init::init_probe_head;
-pub use init::init_vit;
-pub use layers::LayerNorm;
-pub use layers::Linear;
+pub use block::{Block, drop_path_rates};
+pub use init::{init_head, init_mae, init_probe_head, init_vit};
+pub use layers::{LayerNorm, Linear};
 pub use mae::Mae;
-pub use masking::Masks;
-pub use masking::len_keep;
-pub use params::NamedParam;
-pub use params::PartialGrads;
-pub use params::apply;
-pub use params::device;
-pub use params::grads;
-pub use params::named;
-pub use params::present;
-pub use params::trainable_names;
-pub use params::update;
-pub use passes::Chain;
-pub use passes::Forward;
-pub use passes::Pass;
-pub use passes::mae_chain;
-pub use passes::vit_chain;
-pub use patches::PatchEmbed;
-pub use patches::patchify;
-pub use patches::unpatchify;
-pub use pos_embed::resize_pos_embed;
-pub use pos_embed::sincos_pos_embed;
-pub use precision::Precision;
-pub use probe::BN_EPS;
-pub use probe::BN_MOMENTUM;
-pub use probe::ProbeHead;
+pub use masking::{Masks, mask_noise};
+pub use params::{
+    NamedParam, PartialGrads, apply, device, grads, named, present, trainable_names, update,
+};
+pub use passes::{BackwardMode, Chain, Forward, mae_chain, vit_chain};
+pub use patches::{PatchEmbed, patchify, unpatchify};
+pub use pos_embed::{resize_pos_embed, sincos_pos_embed};
+pub use probe::{BN_EPS, BN_MOMENTUM, ProbeHead, official_probe_name};
 pub use vit::Vit;
-
-/// Dimensions of the encoder, plain numbers.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EncoderDims {
-    /// Side of the square image, in pixels.
-    pub input_size: usize,
-    pub patch_size: usize,
-    pub in_chans: usize,
-    pub embed_dim: usize,
-    pub depth: usize,
-    pub num_heads: usize,
-    /// Width of the hidden layer of a block's MLP.
-    pub mlp_dim: usize,
-    /// Epsilon beside the variance in every `LayerNorm`; the official code has 1e-6.
-    pub norm_eps: f64,
-    /// Of products and activations.
-    pub precision: Precision,
-}
-
-impl EncoderDims {
-    /// Patches on a side of the image.
-    pub fn grid(&self) -> usize {
-        self.input_size / self.patch_size
-    }
-
-    /// `L`, patches in an image.
-    pub fn num_patches(&self) -> usize {
-        self.grid() * self.grid()
-    }
-
-    /// `P`, values in a patch.
-    pub fn patch_values(&self) -> usize {
-        self.patch_size * self.patch_size * self.in_chans
-    }
-}
-
-/// Width of an MLP's hidden layer: `int(width * mlp_ratio)`, as the official code counts.
-///
-/// A ratio that was made of two widths, as 120 / 44, gives its 120 back.
-pub fn mlp_dim(width: usize, mlp_ratio: f64) -> usize {
-    (width as f64 * mlp_ratio + 1e-6) as usize
-}
-
-/// Dimensions of MAE's decoder.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DecoderDims {
-    pub embed_dim: usize,
-    pub depth: usize,
-    pub num_heads: usize,
-    pub mlp_dim: usize,
-}

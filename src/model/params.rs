@@ -1,12 +1,7 @@
 //! Parameters by their official names: what checkpoints, optimizers and initialisation work on.
 
-use burn::module::Module;
-use burn::module::ModuleMapper;
-use burn::module::ModuleVisitor;
-use burn::module::Param;
-use burn::tensor::Device;
-use burn::tensor::Gradients;
-use burn::tensor::Tensor;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor};
 
 /// Gradients of some of the parameters, flattened, without autodiff, each with its place in [`trainable_names`].
 pub type PartialGrads = Vec<(usize, Tensor<1>)>;

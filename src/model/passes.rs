@@ -6,21 +6,16 @@
 //! the same operations run on the same values.
 
 use super::block::Block;
-use super::mae::Mae;
-use super::mae::MaskRows;
-use super::mae::without_class_token;
+use super::mae::{Mae, MaskRows, without_class_token};
 use super::masking::Masks;
-use super::params::PartialGrads;
-use super::params::found_grads;
-use super::vit::Vit;
-use super::vit::branch_factors;
+use super::params::{PartialGrads, found_grads};
+use super::vit::{Vit, branch_factors};
 use burn::module::Module;
-use burn::tensor::Gradients;
-use burn::tensor::Tensor;
+use burn::tensor::{Gradients, Tensor};
 
 /// How a backward pass is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pass {
+pub enum BackwardMode {
     /// All gradients come at its end.
     Whole,
     /// Section by section, each of at least this many parameters; the first ones of the network have what is left.
@@ -124,12 +119,12 @@ struct Seam {
 
 impl<M: Module> Chain<M> {
     /// Runs a replica of `module`, which is without autodiff.
-    pub fn forward(self, module: &M, pass: Pass) -> Forward<M> {
+    pub fn forward(self, module: &M, pass: BackwardMode) -> Forward<M> {
         let replica = module.clone().train();
         let kept = match pass {
-            Pass::Whole => self.record(&replica, usize::MAX),
-            Pass::Sections(values) => self.record(&replica, values),
-            Pass::Recomputed => Kept::Inputs { inputs: self.inputs(module), chain: self },
+            BackwardMode::Whole => self.record(&replica, usize::MAX),
+            BackwardMode::Sections(values) => self.record(&replica, values),
+            BackwardMode::Recomputed => Kept::Inputs { inputs: self.inputs(module), chain: self },
         };
         Forward { replica, kept }
     }
@@ -173,11 +168,11 @@ impl<M: Module> Chain<M> {
     ///
     /// With autodiff all the same: without, the CPU takes other kernels (softmax, layer norm), which round differently.
     fn inputs(&self, module: &M) -> Vec<Tensor<3>> {
-        let still = module.clone().no_grad().train();
-        let mut inputs = vec![(self.stem)(&still).inner()];
+        let detached = module.clone().no_grad().train();
+        let mut inputs = vec![(self.stem)(&detached).inner()];
         for link in &self.links {
             let input = inputs[inputs.len() - 1].clone().autodiff();
-            inputs.push(link(&still, input).inner());
+            inputs.push(link(&detached, input).inner());
         }
         inputs
     }
@@ -238,20 +233,11 @@ fn grad_of(input: &Tensor<3>, found: &mut Gradients) -> Tensor<3> {
 
 #[cfg(test)]
 mod tests {
-    use super::Chain;
-    use super::Pass;
-    use super::mae_chain;
-    use super::vit_chain;
-    use crate::model;
-    use crate::model::DecoderDims;
-    use crate::model::EncoderDims;
-    use crate::model::Mae;
-    use crate::model::Masks;
-    use crate::model::Vit;
+    use super::{BackwardMode, Chain, mae_chain, vit_chain};
+    use crate::model::{self, Mae, Masks, Vit};
+    use crate::shape::{DecoderDims, EncoderDims};
     use burn::module::Module;
-    use burn::tensor::Device;
-    use burn::tensor::Tensor;
-    use burn::tensor::TensorData;
+    use burn::tensor::{Device, Tensor, TensorData};
 
     const N: usize = 3;
     const CLASSES: usize = 5;
@@ -267,7 +253,7 @@ mod tests {
             num_heads: 2,
             mlp_dim: 24,
             norm_eps: 1e-6,
-            precision: crate::model::Precision::Fp32,
+            precision: crate::shape::Precision::Fp32,
         }
     }
 
@@ -284,7 +270,7 @@ mod tests {
     fn results<M: Module>(
         module: &M,
         chain: Chain<M>,
-        pass: Pass,
+        pass: BackwardMode,
     ) -> (Vec<usize>, Tensor<1>, Vec<Tensor<1>>) {
         let mut sections = Vec::new();
         let mut grads: Vec<Option<Tensor<1>>> =
@@ -313,19 +299,25 @@ mod tests {
         let loss = loss.inner().into_data();
         let names = model::trainable_names(module);
         let trained: usize = expected.iter().map(|grad| grad.dims()[0]).sum();
-        for pass in [Pass::Whole, Pass::Sections(1), Pass::Sections(trained / 3), Pass::Recomputed]
-        {
+        for pass in [
+            BackwardMode::Whole,
+            BackwardMode::Sections(1),
+            BackwardMode::Sections(trained / 3),
+            BackwardMode::Recomputed,
+        ] {
             let (sizes, total, grads) = results(module, chain(), pass);
             assert_eq!(sizes.iter().sum::<usize>(), trained);
             match pass {
-                Pass::Whole => assert_eq!(sizes.len(), 1),
-                Pass::Sections(1) => assert_eq!(sizes.len(), sections),
-                Pass::Sections(values) => {
+                BackwardMode::Whole => assert_eq!(sizes.len(), 1),
+                BackwardMode::Sections(1) => assert_eq!(sizes.len(), sections),
+                BackwardMode::Sections(values) => {
                     let [full @ .., _] = &sizes[..] else { panic!("there is a last one") };
                     assert!(full.iter().all(|size| *size >= values), "{sizes:?}, not {values}");
                     assert_eq!(full.is_empty(), sections == 1, "{sizes:?}");
                 }
-                Pass::Recomputed => assert!((sections..=sections + 1).contains(&sizes.len())),
+                BackwardMode::Recomputed => {
+                    assert!((sections..=sections + 1).contains(&sizes.len()));
+                }
             }
             assert_eq!(total.into_data(), loss, "{pass:?}");
             for ((name, grad), expected) in names.iter().zip(grads).zip(&expected) {

@@ -1,11 +1,8 @@
 //! From images to patches and back.
 
-use super::EncoderDims;
-use super::Precision;
-use burn::module::Module;
-use burn::module::Param;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
+use crate::shape::{EncoderDims, Precision};
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
 
 /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`, a patch's values in the order row, column, channel.
 ///
@@ -84,10 +81,8 @@ impl PatchEmbed {
 
 #[cfg(test)]
 mod tests {
-    use super::patchify;
-    use super::unpatchify;
-    use burn::tensor::Device;
-    use burn::tensor::Tensor;
+    use super::{patchify, unpatchify};
+    use burn::tensor::{Device, Tensor};
 
     #[test]
     fn unpatchify_undoes_patchify() {

@@ -80,8 +80,7 @@ fn cubic(x: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::resize_pos_embed;
-    use super::sincos_pos_embed;
+    use super::{resize_pos_embed, sincos_pos_embed};
 
     #[test]
     fn the_class_token_is_zero_and_the_first_patch_is_sin_0_cos_0() {

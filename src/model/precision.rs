@@ -6,17 +6,8 @@
 //! cast where they are used, so their gradients, the optimizer and everything that is saved are fp32, too.
 
 use crate::ops;
-use burn::tensor::FloatDType;
-use burn::tensor::Tensor;
-
-/// The numbers of products and activations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    #[default]
-    Fp32,
-    Bf16,
-}
+use crate::shape::Precision;
+use burn::tensor::{FloatDType, Tensor};
 
 impl Precision {
     /// As a product takes it.

@@ -1,11 +1,9 @@
 //! The linear probe's head: `BatchNorm` without affine parameters, then a linear layer.
 
-use super::Precision;
 use super::layers::Linear;
-use burn::module::Module;
-use burn::module::Param;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
+use crate::shape::Precision;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
 
 /// Epsilon of the probe's `BatchNorm`, as in the official code.
 pub const BN_EPS: f64 = 1e-6;
@@ -25,10 +23,10 @@ pub struct ProbeHead {
 impl ProbeHead {
     /// Allocates a head with zero weights; [`super::init_probe_head`] gives them.
     pub fn zeros(width: usize, classes: usize, precision: Precision, device: &Device) -> Self {
-        let still = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
+        let untrained = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
         Self {
-            running_mean: still(Tensor::zeros([width], device)),
-            running_var: still(Tensor::ones([width], device)),
+            running_mean: untrained(Tensor::zeros([width], device)),
+            running_var: untrained(Tensor::ones([width], device)),
             head: Linear::zeros(width, classes, precision, device),
         }
     }
@@ -70,4 +68,17 @@ fn batch_statistics(features: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let mean = features.clone().mean_dim(0);
     let var = (features - mean.clone()).square().mean_dim(0);
     (mean, var)
+}
+
+/// The names of the head's tensors in a checkpoint: `BatchNorm` is part 0 of the official head, the linear layer part 1.
+const OFFICIAL_NAMES: [(&str, &str); 4] = [
+    ("running_mean", "head.0.running_mean"),
+    ("running_var", "head.0.running_var"),
+    ("head.weight", "head.1.weight"),
+    ("head.bias", "head.1.bias"),
+];
+
+/// Gives the official name of a tensor of [`ProbeHead`].
+pub fn official_probe_name(name: &str) -> &str {
+    OFFICIAL_NAMES.iter().find(|(own, _)| *own == name).map_or(name, |(_, official)| official)
 }

@@ -1,15 +1,12 @@
 //! The classifier: a Vision Transformer whose encoder takes MAE's weights.
 
-use super::EncoderDims;
 use super::block::Block;
-use super::layers::LayerNorm;
-use super::layers::Linear;
+use super::layers::{LayerNorm, Linear};
 use super::params::trainable_names;
 use super::patches::PatchEmbed;
-use burn::module::Module;
-use burn::module::Param;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
+use crate::shape::EncoderDims;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
 
 /// A ViT with a linear head on the class token or on the mean of the patch tokens.
 ///
@@ -57,8 +54,8 @@ impl Vit {
         self.cls_token = self.cls_token.no_grad();
         self.pos_embed = self.pos_embed.no_grad();
         self.patch_embed = self.patch_embed.no_grad();
-        let still = |(i, block): (usize, Block)| if i < frozen { block.no_grad() } else { block };
-        self.blocks = self.blocks.into_iter().enumerate().map(still).collect();
+        let freeze = |(i, block): (usize, Block)| if i < frozen { block.no_grad() } else { block };
+        self.blocks = self.blocks.into_iter().enumerate().map(freeze).collect();
         self
     }
 

@@ -4,28 +4,15 @@
 //! Composed, each of q, k and v is a slice whose gradient fills a tensor of all three, and those are added up; and softmax
 //! keeps an fp32 tensor of the scores' shape, twice as large as the bf16 one that the next product keeps anyway.
 
-use super::is_cpu_fp32;
-use super::narrow_as;
-use super::product::Product;
-use super::product::multiplied;
-use super::wide;
-use burn::backend::Autodiff;
-use burn::backend::Backend;
-use burn::backend::Dispatch;
-use burn::backend::TensorMetadata;
+use super::product::{Product, multiplied};
+use super::{is_cpu_fp32, narrow_as, wide};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::Backward;
-use burn::backend::autodiff::ops::Ops;
-use burn::backend::autodiff::ops::OpsKind;
-use burn::backend::autodiff::ops::unary;
-use burn::backend::backend_extension;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::Shape;
-use burn::tensor::Slice;
-use burn::tensor::Tensor;
-use burn::tensor::activation;
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::{Shape, Slice, Tensor, activation};
 
 /// `softmax(q kᵀ / √head) v` of `[N, L, 3 D]`, which has q, k and v of `D = heads * head` one after another, as `[N, L, D]`;
 /// softmax in fp32.

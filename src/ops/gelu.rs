@@ -2,24 +2,14 @@
 //!
 //! On GPUs Burn's own derivative is that of the tanh approximation, 5e-4 away from the official gradients.
 
-use super::is_cpu_fp32;
-use super::narrow_as;
-use super::wide;
-use burn::backend::Autodiff;
-use burn::backend::Backend;
-use burn::backend::Dispatch;
-use burn::backend::TensorMetadata;
+use super::{is_cpu_fp32, narrow_as, wide};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::Backward;
-use burn::backend::autodiff::ops::Ops;
-use burn::backend::autodiff::ops::OpsKind;
-use burn::backend::autodiff::ops::unary;
-use burn::backend::backend_extension;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::Tensor;
-use burn::tensor::activation;
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::{Tensor, activation};
 use std::f64::consts::FRAC_1_SQRT_2;
 
 /// 1 / √(2π).

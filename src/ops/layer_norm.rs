@@ -1,21 +1,13 @@
 //! Layer normalization, which keeps for the backward pass what it was given, in place of two tensors of that shape.
 
 use super::is_cpu_fp32;
-use burn::backend::Autodiff;
-use burn::backend::Backend;
-use burn::backend::Dispatch;
-use burn::backend::TensorMetadata;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::Backward;
-use burn::backend::autodiff::ops::Ops;
-use burn::backend::autodiff::ops::OpsKind;
-use burn::backend::backend_extension;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::Shape;
-use burn::tensor::Tensor;
-use burn::tensor::module;
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::{Shape, Tensor, module};
 
 /// `x` `[.., D]`, each row with mean 0 and (biased) variance 1, times `gamma` `[D]`, plus `beta` `[D]`; all fp32.
 pub fn layer_norm<const R: usize>(

@@ -12,17 +12,11 @@ mod product;
 pub use attention::attention;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
-pub use product::autotune;
-pub use product::linear;
-pub use product::product;
+pub use product::{autotune, linear, product};
 
-use burn::backend::Backend;
-use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::DType;
-use burn::tensor::Device;
-use burn::tensor::FloatDType;
-use burn::tensor::Tensor;
+use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 fn is_cpu_fp32<const R: usize>(x: &Tensor<R>) -> bool {
     x.dtype() == DType::F32 && x.device() == Device::flex()
@@ -38,15 +32,8 @@ fn narrow_as<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
 
 #[cfg(test)]
 mod tests {
-    use super::attention;
-    use super::gelu;
-    use super::layer_norm;
-    use super::product;
-    use burn::tensor::Device;
-    use burn::tensor::Tensor;
-    use burn::tensor::TensorData;
-    use burn::tensor::activation;
-    use burn::tensor::module;
+    use super::{attention, gelu, layer_norm, product};
+    use burn::tensor::{Device, Tensor, TensorData, activation, module};
 
     fn leaf<const R: usize>(shape: [usize; R], factor: usize) -> Tensor<R> {
         let count = shape.iter().product::<usize>();

@@ -4,28 +4,18 @@
 //! be told not to: about 1e-3 away from the official numbers, in every layer. It also tries up to fourteen kernels for every
 //! new shape, each compiled for a second or more. That pays for bf16 products, of which a long run does millions.
 
-use burn::backend::Autodiff;
-use burn::backend::Backend;
-use burn::backend::Dispatch;
-use burn::backend::TensorMetadata;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::Backward;
-use burn::backend::autodiff::ops::Ops;
-use burn::backend::autodiff::ops::OpsKind;
-use burn::backend::backend_extension;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::DType;
-use burn::tensor::Device;
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 #[cfg(feature = "gpu")]
 use burn::tensor::Shape;
-use burn::tensor::Tensor;
-use burn::tensor::module;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use burn::tensor::{DType, Device, Tensor, module};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 static AUTOTUNE: AtomicBool = AtomicBool::new(false);
 

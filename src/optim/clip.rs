@@ -22,10 +22,8 @@ pub fn clip_by_global_norm(
 
 #[cfg(test)]
 mod tests {
-    use super::clip_by_global_norm;
-    use super::global_norm;
-    use burn::tensor::Device;
-    use burn::tensor::Tensor;
+    use super::{clip_by_global_norm, global_norm};
+    use burn::tensor::{Device, Tensor};
 
     #[test]
     fn the_norm_is_over_all_tensors_together() {

@@ -1,8 +1,10 @@
 //! Which parameters decay, and how fast each layer learns.
 
+use crate::shape;
+
 /// What the update of one parameter uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Group {
+pub struct ParamGroup {
     /// Multiplies the schedule's rate.
     pub lr_scale: f64,
     pub weight_decay: f64,
@@ -11,11 +13,11 @@ pub struct Group {
 }
 
 /// Pre-training: 1-D parameters and biases do not decay; `cls_token` and `mask_token` do (official code, observed).
-pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> Group {
-    let still = shape.len() == 1 || name.rsplit('.').next() == Some("bias");
-    Group {
+pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGroup {
+    let no_decay = shape::has_no_decay(name, shape);
+    ParamGroup {
         lr_scale: 1.0,
-        weight_decay: if still { 0.0 } else { weight_decay },
+        weight_decay: if no_decay { 0.0 } else { weight_decay },
         matrix: shape.len() > 1,
     }
 }
@@ -28,19 +30,19 @@ pub fn finetune_group(
     depth: usize,
     layer_decay: f64,
     weight_decay: f64,
-) -> Group {
-    let still = shape.len() == 1 || name == "cls_token" || name == "pos_embed";
+) -> ParamGroup {
+    let no_decay = shape.len() == 1 || name == "cls_token" || name == "pos_embed";
     let above = depth + 1 - layer_id(name, depth);
-    Group {
+    ParamGroup {
         lr_scale: layer_decay.powi(above as i32),
-        weight_decay: if still { 0.0 } else { weight_decay },
+        weight_decay: if no_decay { 0.0 } else { weight_decay },
         matrix: shape.len() > 1,
     }
 }
 
 /// Linear probing: one rate and one decay for all.
-pub fn probe_group(shape: &[usize], weight_decay: f64) -> Group {
-    Group { lr_scale: 1.0, weight_decay, matrix: shape.len() > 1 }
+pub fn probe_group(shape: &[usize], weight_decay: f64) -> ParamGroup {
+    ParamGroup { lr_scale: 1.0, weight_decay, matrix: shape.len() > 1 }
 }
 
 /// The layer a classifier's parameter belongs to: 0 for the embeddings, `i + 1` for block `i`, `depth + 1` for the rest.
@@ -56,9 +58,7 @@ pub fn layer_id(name: &str, depth: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::finetune_group;
-    use super::layer_id;
-    use super::pretrain_group;
+    use super::{finetune_group, layer_id, pretrain_group};
 
     #[test]
     fn layers_count_from_the_embedding_to_the_head() {

@@ -1,6 +1,6 @@
 //! LARS as the official linear probe uses it (momentum SGD, a trust ratio for matrices alone).
 
-use super::groups::Group;
+use super::groups::ParamGroup;
 use burn::tensor::Tensor;
 
 /// Trust coefficient of the official code.
@@ -13,7 +13,7 @@ pub const TRUST_COEFFICIENT: f64 = 0.001;
 pub(super) fn step(
     lr: f64,
     momentum: f64,
-    group: Group,
+    group: ParamGroup,
     param: Tensor<1>,
     grad: Tensor<1>,
     state: Option<Tensor<1>>,

@@ -1,12 +1,8 @@
 //! The optimizer of a stage: a rule, each parameter's group and state.
 
-use super::groups::Group;
+use super::groups::ParamGroup;
 use super::lars;
-use burn::optim::AdamW;
-use burn::optim::AdamWConfig;
-use burn::optim::AdamWState;
-use burn::optim::AdaptiveMomentumState;
-use burn::optim::Optimizer as _;
+use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::Tensor;
 use std::collections::BTreeMap;
 
@@ -23,6 +19,13 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// AdamW with `beta_1` and `beta_2`.
+    pub fn adamw(betas: [f64; 2]) -> Self {
+        Self::AdamW { beta_1: betas[0] as f32, beta_2: betas[1] as f32 }
+    }
+}
+
 /// A state file that does not fit: every trained parameter needs its own state.
 #[derive(Debug, thiserror::Error)]
 #[error("the optimizer state of `{name}` is {problem}")]
@@ -31,7 +34,7 @@ pub struct StateError {
     pub problem: &'static str,
 }
 
-enum State {
+enum ParamState {
     AdamW(Box<AdamWState<1>>),
     Lars(Box<Tensor<1>>),
 }
@@ -40,13 +43,13 @@ enum State {
 pub struct Optimizer {
     rule: Rule,
     names: Vec<String>,
-    groups: Vec<Group>,
-    states: Vec<Option<State>>,
+    groups: Vec<ParamGroup>,
+    states: Vec<Option<ParamState>>,
 }
 
 impl Optimizer {
     /// An optimizer that has seen no gradient; `names` and `groups` are in the order of the gradients.
-    pub fn new(rule: Rule, names: Vec<String>, groups: Vec<Group>) -> Self {
+    pub fn new(rule: Rule, names: Vec<String>, groups: Vec<ParamGroup>) -> Self {
         assert_eq!(names.len(), groups.len(), "one group for each trained parameter");
         let states = names.iter().map(|_| None).collect();
         Self { rule, names, groups, states }
@@ -60,20 +63,20 @@ impl Optimizer {
         let (param, state) = match (self.rule, state) {
             (Rule::AdamW { beta_1, beta_2 }, state) => {
                 let state = match state {
-                    Some(State::AdamW(state)) => Some(*state),
+                    Some(ParamState::AdamW(state)) => Some(*state),
                     _ => None,
                 };
                 let rule = adamw(beta_1, beta_2, group.weight_decay);
                 let (param, state) = rule.step(lr, param, grad, state);
-                (param, state.map(|state| State::AdamW(Box::new(state))))
+                (param, state.map(|state| ParamState::AdamW(Box::new(state))))
             }
             (Rule::Lars { momentum }, state) => {
                 let state = match state {
-                    Some(State::Lars(velocity)) => Some(*velocity),
+                    Some(ParamState::Lars(velocity)) => Some(*velocity),
                     _ => None,
                 };
                 let (param, velocity) = lars::step(lr, momentum, group, param, grad, state);
-                (param, Some(State::Lars(Box::new(velocity))))
+                (param, Some(ParamState::Lars(Box::new(velocity))))
             }
         };
         self.states[index] = state;
@@ -88,12 +91,12 @@ impl Optimizer {
         for (name, state) in self.names.iter().zip(&self.states) {
             match state {
                 None => {}
-                Some(State::AdamW(state)) => {
+                Some(ParamState::AdamW(state)) => {
                     updates = state.momentum.time;
                     tensors.push((format!("exp_avg.{name}"), state.momentum.moment_1.clone()));
                     tensors.push((format!("exp_avg_sq.{name}"), state.momentum.moment_2.clone()));
                 }
-                Some(State::Lars(velocity)) => {
+                Some(ParamState::Lars(velocity)) => {
                     updates = updates.max(1);
                     tensors.push((format!("momentum_buffer.{name}"), (**velocity).clone()));
                 }
@@ -121,9 +124,9 @@ impl Optimizer {
                 Rule::AdamW { .. } => {
                     let (first, second) = (take("exp_avg")?, take("exp_avg_sq")?);
                     let moments = AdaptiveMomentumState::new(updates, first, second);
-                    State::AdamW(Box::new(AdamWState::new(moments)))
+                    ParamState::AdamW(Box::new(AdamWState::new(moments)))
                 }
-                Rule::Lars { .. } => State::Lars(Box::new(take("momentum_buffer")?)),
+                Rule::Lars { .. } => ParamState::Lars(Box::new(take("momentum_buffer")?)),
             });
         }
         match tensors.into_keys().next() {

@@ -2,14 +2,14 @@
 
 /// The schedule of a stage; asked at the fraction of the epoch where an update starts.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Schedule {
+pub struct LrSchedule {
     pub lr: f64,
     pub min_lr: f64,
     pub warmup_epochs: f64,
     pub epochs: f64,
 }
 
-impl Schedule {
+impl LrSchedule {
     /// Gives the rate at `epoch`, counted from 0 with fractions: 0.5 is the middle of the first epoch.
     pub fn at(&self, epoch: f64) -> f64 {
         if epoch < self.warmup_epochs {
@@ -23,12 +23,12 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use super::Schedule;
+    use super::LrSchedule;
     use proptest::prelude::*;
 
     #[test]
     fn half_way_through_the_warm_up_is_half_the_rate() {
-        let lr = Schedule { lr: 2.0, min_lr: 0.0, warmup_epochs: 40.0, epochs: 400.0 };
+        let lr = LrSchedule { lr: 2.0, min_lr: 0.0, warmup_epochs: 40.0, epochs: 400.0 };
         assert!((lr.at(20.0) - 1.0).abs() < 1e-12);
         assert!((lr.at(40.0) - 2.0).abs() < 1e-12);
         assert!((lr.at(220.0) - 1.0).abs() < 1e-12);
@@ -38,7 +38,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_rate_stays_between_zero_and_lr(epoch in 0.0f64..100.0, warmup in 0.0f64..50.0) {
-            let lr = Schedule { lr: 1.5, min_lr: 1e-6, warmup_epochs: warmup, epochs: 100.0 };
+            let lr = LrSchedule { lr: 1.5, min_lr: 1e-6, warmup_epochs: warmup, epochs: 100.0 };
             prop_assert!((0.0..=1.5).contains(&lr.at(epoch)));
         }
     }

@@ -33,22 +33,15 @@ pub enum Purpose {
     ColorJitter = 10,
 }
 
-/// Stages as they enter a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Stage {
-    Pretrain = 1,
-    Finetune = 2,
-    Linprobe = 3,
-    /// Evaluation and everything outside a stage.
-    None = 0,
-}
+/// The stage of a [`Key`] for evaluation and everything outside a stage.
+pub const NO_STAGE: u8 = 0;
 
 /// Names one stream of random numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub seed: u64,
-    pub stage: Stage,
+    /// The number of the stage, or [`NO_STAGE`].
+    pub stage: u8,
     /// From 1; 0 outside epochs.
     pub epoch: usize,
 }
@@ -61,7 +54,7 @@ impl Key {
         bytes[..8].copy_from_slice(&self.seed.to_le_bytes());
         bytes[8..16].copy_from_slice(&(self.epoch as u64).to_le_bytes());
         bytes[16..24].copy_from_slice(&sample.to_le_bytes());
-        bytes[24] = self.stage as u8;
+        bytes[24] = self.stage;
         bytes[25] = purpose as u8;
         ChaCha8Rng::from_seed(bytes)
     }

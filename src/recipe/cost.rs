@@ -3,8 +3,8 @@
 //! `D` is a width, `L` the number of patches, `P` the values in a patch (`patch_size² * in_chans`),
 //! `H` the units of an MLP, `n` the tokens a block sees.
 
-use super::jobs::StageKind;
-use super::plan::{DataPlan, ModelPlan, Plan, Precision};
+use super::plan::{DataPlan, ModelPlan, Plan};
+use crate::shape::{self, Precision, StageKind};
 
 /// What a stage costs on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,7 +111,7 @@ impl Plan {
         let patches = dims.patches();
         match (stage, &self.finetune) {
             (StageKind::Pretrain, _) => {
-                let seen = dims.len_keep(self.mask_ratio());
+                let seen = shape::len_keep(patches, self.mask_ratio());
                 let stacks = [dims.encoder_stack(seen), dims.decoder_stack()];
                 let flops = dims.mae_flops(self.mask_ratio());
                 let activations = activations(&stacks);
@@ -167,14 +167,9 @@ impl<'a> Dims<'a> {
         self.model.patch_size.pow(2) * self.in_chans
     }
 
-    /// Patches the encoder sees: `int(L * (1 - mask_ratio))`, as officially.
-    pub fn len_keep(&self, mask_ratio: f64) -> usize {
-        (self.patches() as f64 * (1.0 - mask_ratio)) as usize
-    }
-
     /// Units of the MLP of a block of this width.
     fn hidden(&self, width: usize) -> usize {
-        (width as f64 * self.model.mlp_ratio + 1e-6) as usize
+        shape::mlp_dim(width, self.model.mlp_ratio)
     }
 
     /// Parameters of the masked autoencoder, both position embeddings counted, though neither is
@@ -217,7 +212,7 @@ impl<'a> Dims<'a> {
     /// token, the decoder's all patches and the class token. Beside the blocks: the embedding of
     /// all `L` patches (`2 L P D`), and the decoder's projections in and out.
     pub fn mae_flops(&self, mask_ratio: f64) -> f64 {
-        let (seen, all) = (self.len_keep(mask_ratio) + 1, self.patches() + 1);
+        let (seen, all) = (shape::len_keep(self.patches(), mask_ratio) + 1, self.patches() + 1);
         let width = self.model.decoder_embed_dim;
         let blocks = self.model.decoder_depth as f64 * self.block_flops(all, width);
         self.encoder_flops(seen)

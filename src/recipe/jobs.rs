@@ -1,32 +1,10 @@
 //! The jobs of a plan in running order, and how many steps an epoch of images gives.
 
-use std::fmt;
 use std::path::Path;
 
 use super::plan::{Plan, Schedule, Source, TrainingPlan};
 use super::sweep::{fingerprint, safe};
-
-/// A stage of an experiment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StageKind {
-    /// The masked autoencoder.
-    Pretrain,
-    /// A classifier, the whole encoder trained.
-    Finetune,
-    /// A classifier on a frozen encoder.
-    Linprobe,
-}
-
-impl fmt::Display for StageKind {
-    /// The stage's table in a recipe, and its folder in a run's.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pretrain => "pretrain",
-            Self::Finetune => "finetune",
-            Self::Linprobe => "linprobe",
-        })
-    }
-}
+use crate::shape::StageKind;
 
 /// One training of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,8 +104,8 @@ impl TrainingPlan {
     /// A micro-step takes `batch_size` images on every device. Fails if an epoch is too short for
     /// one update.
     pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
-        let micro_batch = self.effective_batch_size / self.accum_iter;
-        let micro_steps = train_images / micro_batch;
+        let images_per_micro_step = self.effective_batch_size / self.accum_iter;
+        let micro_steps = train_images / images_per_micro_step;
         let updates_per_epoch = micro_steps / self.accum_iter;
         if updates_per_epoch == 0 {
             return Err(NeverUpdates {

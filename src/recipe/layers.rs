@@ -13,7 +13,7 @@ use toml::{Table, Value};
 
 use super::error::{Origin, Problem, RecipeError};
 use super::near;
-use super::parse::{self, Parsed, Place};
+use super::parse::{self, Parsed, SourcePosition};
 use super::schema::{self, DEFAULTS, KEYS};
 
 /// The stages, in running order: the tables that count only where a layer above the defaults has
@@ -65,12 +65,12 @@ pub(super) fn merge(
 
 #[derive(Debug)]
 struct Layer {
-    kind: Kind,
+    kind: LayerKind,
     content: Parsed,
 }
 
 #[derive(Debug, PartialEq)]
-enum Kind {
+enum LayerKind {
     Default,
     File(PathBuf),
     Env(String),
@@ -140,7 +140,7 @@ impl Layers {
                 self.fail("extends", origin, Problem::WrongType { found, expected, near: None });
             }
         }
-        self.layers.push(Layer { kind: Kind::File(path.to_owned()), content });
+        self.layers.push(Layer { kind: LayerKind::File(path.to_owned()), content });
     }
 
     /// Adds `MAE_<TABLE>__<KEY>`; another `MAE_` variable only warns.
@@ -158,7 +158,7 @@ impl Layers {
             return;
         }
         let parts: Vec<_> = key.split('.').map(str::to_owned).collect();
-        self.add_value(Kind::Env(var.to_owned()), &key, &parts, text);
+        self.add_value(LayerKind::Env(var.to_owned()), &key, &parts, text);
     }
 
     fn add_set(&mut self, arg: &str) {
@@ -186,12 +186,12 @@ impl Layers {
                 );
             }
             Some(parts) => {
-                self.add_value(Kind::Set(arg.to_owned()), &parts.join("."), &parts, text);
+                self.add_value(LayerKind::Set(arg.to_owned()), &parts.join("."), &parts, text);
             }
         }
     }
 
-    fn add_value(&mut self, kind: Kind, key: &str, parts: &[String], text: &str) {
+    fn add_value(&mut self, kind: LayerKind, key: &str, parts: &[String], text: &str) {
         let mut value = parse::parse_value(text.trim());
         if schema::at(key).is_some_and(|schema| schema["type"] == "string") && !value.is_str() {
             value = Value::String(text.trim().to_owned());
@@ -208,7 +208,7 @@ impl Layers {
             defaults.remove(stage);
         }
         let content = Parsed { table: defaults, places: BTreeMap::new() };
-        self.layers.insert(0, Layer { kind: Kind::Default, content });
+        self.layers.insert(0, Layer { kind: LayerKind::Default, content });
 
         let figment = (self.layers.iter().enumerate())
             .fold(Figment::new(), |figment, (index, layer)| {
@@ -246,18 +246,19 @@ impl Layers {
     fn placed(&self, key: &str, index: usize) -> Placed {
         let names = |layer: &Layer| layer.content.places.contains_key(key);
         let index = match &self.layers[index] {
-            layer if matches!(layer.kind, Kind::File(_)) && !names(layer) => {
+            layer if matches!(layer.kind, LayerKind::File(_)) && !names(layer) => {
                 self.layers.iter().rposition(names).unwrap_or(index)
             }
             _ => index,
         };
         let layer = &self.layers[index];
-        let place = layer.content.places.get(key).copied().unwrap_or(Place { byte: 0, line: 0 });
+        let place =
+            layer.content.places.get(key).copied().unwrap_or(SourcePosition { byte: 0, line: 0 });
         let (origin, rank) = match &layer.kind {
-            Kind::Default => (Origin::Default, 0),
-            Kind::File(path) => (Origin::File { path: path.clone(), line: place.line }, index),
-            Kind::Env(var) => (Origin::Env { var: var.clone() }, usize::MAX - 1),
-            Kind::Set(arg) => (Origin::Set { arg: arg.clone() }, usize::MAX),
+            LayerKind::Default => (Origin::Default, 0),
+            LayerKind::File(path) => (Origin::File { path: path.clone(), line: place.line }, index),
+            LayerKind::Env(var) => (Origin::Env { var: var.clone() }, usize::MAX - 1),
+            LayerKind::Set(arg) => (Origin::Set { arg: arg.clone() }, usize::MAX),
         };
         Placed { origin, rank, order: (index, place.byte) }
     }

@@ -24,6 +24,7 @@
 mod check;
 mod context;
 mod cost;
+mod dims;
 mod error;
 mod jobs;
 #[cfg(test)]
@@ -48,7 +49,7 @@ mod write;
 
 pub use cost::{Cost, Dims, Memory};
 pub use error::{Origin, Other, Problem, RecipeError, RecipeErrors};
-pub use jobs::{Job, NeverUpdates, StageKind, Steps};
+pub use jobs::{Job, NeverUpdates, Steps};
 pub use near::word as nearest;
 pub use plan::*;
 pub use rand_augment::RandAugmentPlan;

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 /// Where a key is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct SourcePosition {
     /// Byte in the text.
     pub(super) byte: usize,
     /// Counted from 1.
@@ -18,7 +18,7 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     pub(super) table: Table,
-    pub(super) places: BTreeMap<String, Place>,
+    pub(super) places: BTreeMap<String, SourcePosition>,
 }
 
 /// Why a text is not a recipe's TOML.
@@ -104,7 +104,7 @@ fn collect_places(
     text: &str,
     prefix: &str,
     table: &DeTable<'_>,
-    places: &mut BTreeMap<String, Place>,
+    places: &mut BTreeMap<String, SourcePosition>,
 ) -> Result<(), NotToml> {
     for (key, value) in table {
         let byte = key.span().start;
@@ -112,7 +112,7 @@ fn collect_places(
         if let DeValue::Table(inner) = value.get_ref() {
             collect_places(text, &format!("{path}."), inner, places)?;
         }
-        let place = Place { byte, line: line_of(text, byte) };
+        let place = SourcePosition { byte, line: line_of(text, byte) };
         let before = places.insert(path.clone(), place);
         if let Some(before) = before.filter(|_| path.starts_with("sweep.")) {
             let (first, line) = (before.line.min(place.line), before.line.max(place.line));

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rand_augment::RandAugmentPlan;
+use crate::shape::Precision;
 
 /// One run: one point of a sweep, or the whole recipe where there is no sweep.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,16 +119,6 @@ impl RuntimePlan {
     }
 }
 
-impl fmt::Display for Precision {
-    /// As a recipe has it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fp32 => "fp32",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
-
 /// What several devices do with the fine-tunings and probes of a run. The numbers are the same to rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -148,13 +139,6 @@ pub enum DeviceKind {
     Cuda,
     Vulkan,
     Wgpu,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    Fp32,
-    Bf16,
 }
 
 /// A number of threads; no part of a run's identity.

@@ -5,19 +5,16 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, json};
 use toml::{Table, Value};
 
-use super::check;
 use super::context::{Context, given};
 use super::error::{Origin, Problem, RecipeError, RecipeErrors};
 use super::jobs::Job;
 use super::layers::{self, Merged};
-use super::name;
-use super::near;
 use super::plan::{DeviceKind, Plan};
 use super::schema::{DEFAULTS, KEYS, Recipe};
-use super::setup;
 use super::sweep::{self, Point};
 use super::training::{self, Setup};
 use super::write::{Settings, same_job, settings, toml_text};
+use super::{check, name, near, setup};
 
 /// What to do about data that this machine does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,12 +10,13 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::plan::{Decode, DeviceKind, Format, Precision, Schedule};
+use super::plan::{Decode, DeviceKind, Format, Schedule};
 use super::sizes::ModelSize;
 use super::stages::{Finetune, Linprobe, Pretrain};
 use super::values::{
     All, Auto, OneOrMany, Or, all_or_count_schema, auto_or_count_schema, extends_schema,
 };
+use crate::shape::Precision;
 
 /// One file is one whole experiment: its stages run in order, a stage left out is not run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

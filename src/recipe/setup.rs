@@ -3,13 +3,12 @@
 
 use std::path::PathBuf;
 
-use super::Missing;
 use super::context::{Context, given};
 use super::error::Problem;
 use super::plan::{DataPlan, DeviceKind, Format, ModelPlan, Promised, RuntimePlan, Threads};
 use super::schema::{Data, Model, Runtime};
 use super::values::{All, Auto, Or};
-use super::vars;
+use super::{Missing, vars};
 
 /// ImageNet's channel means and standard deviations, as the official code normalizes with.
 pub const IMAGENET_MEAN_STD: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];

@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Missing;
 use super::context::{Context, given};
-use super::jobs::StageKind;
-use super::near;
 use super::plan::{PretrainPlan, Source};
 use super::setup::expanded;
 use super::values::{FromEntry, OneOrMany};
-use super::vars;
+use super::{Missing, near, vars};
+use crate::shape::StageKind;
 
 const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
 

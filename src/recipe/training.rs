@@ -1,7 +1,6 @@
 //! From the stages' tables to their plans. What is derived is written back.
 
 use super::context::{Context, given};
-use super::jobs::StageKind;
 use super::plan::{
     AugmentPlan, DataPlan, ErasingPlan, FinetunePlan, LinprobePlan, MixupMode, MixupPlan,
     ModelPlan, PretrainPlan, RuntimePlan, TrainingPlan,
@@ -11,6 +10,7 @@ use super::sources;
 use super::stages::{Augment, Finetune, Linprobe, Pretrain};
 use super::values::{All, Or};
 use super::write::toml_text;
+use crate::shape::{self, StageKind};
 
 /// What a stage's plan needs of the rest of the recipe.
 pub(super) struct Setup<'a> {
@@ -20,7 +20,7 @@ pub(super) struct Setup<'a> {
 }
 
 /// The keys all stages share.
-struct Shared<'a> {
+struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,
     warmup_epochs: usize,
@@ -35,7 +35,7 @@ struct Shared<'a> {
 
 macro_rules! shared {
     ($stage:expr, $table:expr) => {
-        Shared {
+        SharedKeys {
             stage: $stage,
             epochs: given($table.epochs.as_ref()),
             warmup_epochs: given($table.warmup_epochs.as_ref()),
@@ -119,8 +119,8 @@ pub(super) fn linprobe(
     }
 }
 
-fn training(shared: Shared<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> TrainingPlan {
-    let Shared { stage, epochs, warmup_epochs, batch_size, accum_iter, blr, lr, .. } = shared;
+fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> TrainingPlan {
+    let SharedKeys { stage, epochs, warmup_epochs, batch_size, accum_iter, blr, lr, .. } = shared;
     if warmup_epochs > epochs {
         let warmup = format!("{stage}.warmup_epochs");
         let hint = match epochs / 10 {
@@ -234,7 +234,7 @@ fn rate_text(rate: f64) -> String {
 /// `int(L * (1 - mask_ratio))` patches are kept, as the official code counts; some, and not all.
 fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
     let patches = (setup.data.input_size / setup.model.patch_size).pow(2);
-    let len_keep = (patches as f64 * (1.0 - mask_ratio)) as usize;
+    let len_keep = shape::len_keep(patches, mask_ratio);
     let others = ["data.input_size", "model.patch_size", "model.size"];
     let hint = "a smaller patch_size or a larger input_size gives more patches";
     if patches > 0 && len_keep == 0 {

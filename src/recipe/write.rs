@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use super::jobs::{Job, StageKind};
+use super::jobs::Job;
 use super::schema::Recipe;
+use crate::shape::StageKind;
 
 /// Keys that change how fast a run is, or what memory it takes, and nothing about what it computes (a schedule and tuned
 /// kernels: but rounding).

@@ -2,11 +2,9 @@
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::infer::{DeviceError, InferError};
 use crate::recipe::NeverUpdates;
-use crate::runs::RunError;
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
+use crate::results::RunError;
 
 /// A job that did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -30,16 +28,8 @@ pub enum TrainError {
         if job.starts_with("finetune") { ", or set `clip_grad`" } else { "" }
     )]
     NotFinite { what: &'static str, value: f64, job: String, epoch: usize, update: usize, lr: f64 },
-    #[error(
-        "the computation failed: {0}\nhint: this is a fault of the program, not of the recipe; please report it with this message"
-    )]
-    Crashed(String),
-    #[error(
-        "the device is out of memory: {0}\n\
-         hint: halve `batch_size` and double `accum_iter` (the same effective batch), or set runtime.gradient_checkpointing = \
-         true; `mae plan` estimates what a step takes"
-    )]
-    OutOfMemory(String),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     #[error(
         "{name} has a value that is not finite: the training has diverged, or the device computes wrong\n\
          hint: it was not written, and what was kept before stays; lower `blr`, or try another runtime.device"
@@ -66,51 +56,20 @@ impl TrainError {
             Self::NotFinite { .. }
             | Self::BadWeights { .. }
             | Self::SharedPretraining { .. }
-            | Self::OutOfMemory(_)
-            | Self::Crashed(_)
+            | Self::Device(_)
             | Self::Stuck
             | Self::OtherRank => false,
         }
     }
-
-    /// Does `work`; a panic in it is an error.
-    pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Self> {
-        catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Self::from_panic(&*panic))
-    }
-
-    fn from_panic(panic: &(dyn Any + Send)) -> Self {
-        let text = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned());
-        Self::from_device(text.unwrap_or_else(|| "a worker thread panicked".to_owned()))
-    }
-
-    /// Tells what a device or its driver says, by what can be done about it.
-    pub(super) fn from_device(text: String) -> Self {
-        let low = text.to_lowercase().replace('-', " ");
-        if ["out of memory", "outofmemory", "out of device memory", "t allocate"]
-            .iter()
-            .any(|w| low.contains(w))
-        {
-            // What follows is a backtrace.
-            return Self::OutOfMemory(text.lines().next().unwrap_or_default().to_owned());
-        }
-        Self::Crashed(text)
-    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::TrainError;
-
-    #[test]
-    fn a_full_device_is_told_from_a_fault_of_the_program() {
-        let full = "An out-of-memory error happened during launch\nBacktrace\n  0: main";
-        let error = TrainError::from_device(full.to_owned());
-        assert!(matches!(&error, TrainError::OutOfMemory(text) if !text.contains("Backtrace")));
-        assert!(error.to_string().contains("double `accum_iter`"), "{error}");
-        let other = TrainError::from_device("a shape does not fit".to_owned());
-        assert!(matches!(other, TrainError::Crashed(_)));
+impl From<InferError> for TrainError {
+    fn from(error: InferError) -> Self {
+        match error {
+            InferError::Data(error) => Self::Data(error),
+            InferError::Checkpoint(error) => Self::Checkpoint(error),
+            InferError::Setting { problem, hint } => Self::Setting { problem, hint },
+            InferError::Device(error) => Self::Device(error),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a run tells while it works; `cli` shows it. Nothing here prints.
 
-use super::TrainError;
-use crate::runs::EpochRow;
+use super::error::TrainError;
+use crate::results::EpochRow;
 use std::sync::Arc;
 
 /// Something a watcher may want to know.

@@ -1,20 +1,13 @@
 //! The images of a run whose reconstructions are kept as the pre-training goes on.
 
-use super::JobDir;
-use super::TrainError;
-use super::reconstruct::Autoencoder;
-use super::reconstruct::Masking;
-use super::reconstruct::Subject;
-use super::reconstruct::reconstructions;
-use crate::data;
-use crate::data::DataSet;
-use crate::data::EvalTransform;
-use crate::data::Split;
+use super::error::TrainError;
+use crate::data::{self, DataSet, EvalTransform, Split};
 use crate::durable;
-use crate::figure::Row;
-use crate::recipe::DataPlan;
-use crate::recipe::Plan;
-use crate::runs::RunError;
+use crate::figure::FigureRow;
+use crate::infer::{Autoencoder, MaskSettings, ReconstructionInput, reconstructions};
+use crate::recipe::{DataPlan, Plan};
+use crate::results::RunError;
+use crate::train::JobDir;
 use std::sync::Arc;
 
 /// Images in the picture of an epoch.
@@ -55,18 +48,18 @@ impl Gallery {
         dir: &JobDir,
         epoch: usize,
     ) -> Result<(), TrainError> {
-        let masking = Masking { mask_ratio, seed: self.seed };
+        let masking = MaskSettings { mask_ratio, seed: self.seed };
         let transform = EvalTransform::new(&self.data);
         let mut groups = Vec::new();
         for index in self.indices() {
             let values = transform.apply(&data::picture(&*self.split, index)?);
-            let subject = Subject { values, place: index as u64 };
+            let subject = ReconstructionInput { values, place: index as u64 };
             let mut label = vec![format!("{} {index}", self.split_name)];
             let class = self.class_names.get(self.split.label(index) as usize);
             label.extend(class.map(|class| format!("label {class}")));
             label.push(format!("epoch {epoch}"));
             label.push(format!("mask ratio {mask_ratio}"));
-            groups.push(vec![Row {
+            groups.push(vec![FigureRow {
                 label,
                 tiles: autoencoder.tiles(&subject, masking, &self.data)?,
             }]);

@@ -1,73 +1,24 @@
 //! Starting from, and going on with, other people's checkpoints.
 
-use super::TrainError;
-use super::dims;
-use super::state::Place;
-use super::state::State;
-use crate::checkpoint;
-use crate::checkpoint::Opened;
-use crate::checkpoint::OptimizerState;
-use crate::checkpoint::load_module;
-use crate::model::Mae;
-use crate::model::Vit;
-use crate::optim::Optimizer;
-use crate::optim::StateError;
-use crate::recipe::Job;
-use crate::recipe::ModelPlan;
-use crate::recipe::Plan;
-use crate::recipe::Source;
-use crate::recipe::StageKind;
+use super::error::TrainError;
+use crate::checkpoint::{self, Opened, OptimizerState, load_module};
+use crate::infer::{same_encoder, same_heads, setting};
+use crate::model::{Mae, Vit};
+use crate::optim::{Optimizer, StateError};
+use crate::recipe::{Job, Plan, Source};
+use crate::shape::StageKind;
+use crate::train::{Progress, TrainingState};
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// Epsilons that differ by less than this, as 1e-6 and Hugging Face's 1e-12, give the same numbers.
-const SAME_EPSILON: f64 = 1e-5;
-
-/// Fails where a file says how its encoder computes and the recipe says otherwise: shapes would not tell.
-pub(super) fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), TrainError> {
-    let settings = &opened.facts.settings;
-    same_heads(opened, "model.num_heads", settings.num_heads, model.num_heads)?;
-    match settings.norm_eps {
-        Some(eps) if (eps - model.norm_eps).abs() > SAME_EPSILON => Err(setting(
-            &opened.path,
-            &format!(
-                "its LayerNorms have an epsilon of {eps:e}, the recipe's {:e}",
-                model.norm_eps
-            ),
-            &format!("--set model.norm_eps={eps:e}"),
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn same_heads(
-    opened: &Opened,
-    key: &str,
-    stated: Option<usize>,
-    planned: usize,
-) -> Result<(), TrainError> {
-    match stated {
-        Some(stated) if stated != planned => Err(setting(
-            &opened.path,
-            &format!(
-                "it has {key} = {stated}, the recipe {planned}: its shapes fit, its numbers would be wrong"
-            ),
-            &format!("--set {key}={stated}"),
-        )),
-        _ => Ok(()),
-    }
-}
 
 /// Fails, before anything is trained, where the file that a job starts from does not fit. Gives what a person should know of it.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
     let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
     let opened = checkpoint::open(path)?;
     same_encoder(&opened, &plan.model)?;
-    let encoder = dims::encoder(plan);
+    let encoder = plan.encoder_dims();
     let global_pool = match job.stage {
         StageKind::Linprobe => plan.linprobe.as_ref().is_some_and(|probe| probe.global_pool),
         _ => plan.finetune.as_ref().is_some_and(|finetune| finetune.global_pool),
@@ -106,16 +57,16 @@ pub fn check_resume(path: &Path, plan: &Plan) -> Result<usize, TrainError> {
 }
 
 pub(super) fn zeros(plan: &Plan, device: &Device) -> Mae {
-    let encoder = dims::encoder(plan);
-    Mae::zeros(&encoder, &dims::decoder(&plan.model), device)
+    let encoder = plan.encoder_dims();
+    Mae::zeros(&encoder, &plan.model.decoder_dims(), device)
 }
 
 /// Puts the weights, the optimizer's state and the epoch of the file at `path` into a fresh state.
 pub(super) fn resume(
-    state: State<Mae>,
+    state: TrainingState<Mae>,
     path: &Path,
     plan: &Plan,
-) -> Result<State<Mae>, TrainError> {
+) -> Result<TrainingState<Mae>, TrainError> {
     let opened = checkpoint::open(path)?;
     let (optimizer_state, seen) = going_on(&opened, plan)?;
     let model = load_module(state.model, &opened.file, path)?;
@@ -123,7 +74,11 @@ pub(super) fn resume(
     let device = model.devices().into_iter().next().unwrap_or_default();
     load_optimizer(&mut optimizer, optimizer_state, &device)
         .map_err(|error| setting(path, &error.to_string(), "take another checkpoint"))?;
-    Ok(State { model, optimizer, place: Place { epoch: seen + 1, ..Place::start() } })
+    Ok(TrainingState {
+        model,
+        optimizer,
+        progress: Progress { epoch: seen + 1, ..Progress::start() },
+    })
 }
 
 /// Gives an optimizer the moments and the number of updates that a checkpoint holds.
@@ -148,7 +103,7 @@ fn going_on<'a>(
     plan: &Plan,
 ) -> Result<(&'a OptimizerState, usize), TrainError> {
     let path = &opened.path;
-    let refuse = |problem: &str, hint: &str| Err(setting(path, problem, hint));
+    let refuse = |problem: &str, hint: &str| Err(setting(path, problem, hint).into());
     let Some(pretrain) = &plan.pretrain else {
         return refuse("there is no [pretrain] to go on with", "add [pretrain]");
     };
@@ -191,8 +146,4 @@ fn going_on<'a>(
         }
     }
     Ok((state, seen))
-}
-
-fn setting(path: &Path, problem: &str, hint: &str) -> TrainError {
-    TrainError::Setting { problem: format!("{}: {problem}", path.display()), hint: hint.to_owned() }
 }

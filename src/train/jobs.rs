@@ -1,67 +1,39 @@
 //! From a job of the plan to its stage, model, optimizer and data, and into the loop.
 
-use super::ChosenDevice;
-use super::End;
-use super::Hands;
-use super::JobDir;
-use super::Stop;
-use super::TrainError;
-use super::dims;
-use super::evaluate::Evaluation;
-use super::finetune::Finetune;
-use super::fit::FitPlan;
-use super::fit::fit;
-use super::fit::publish;
+use super::error::TrainError;
 use super::gallery::Gallery;
-use super::imported;
-use super::linprobe::Linprobe;
-use super::loaders;
-use super::pretrain::Pretrain;
-use super::state::State;
-use super::state::tensor_file;
-use crate::checkpoint;
-use crate::checkpoint::Meta;
-use crate::data::DataSet;
-use crate::data::Loader;
-use crate::model;
-use crate::model::Mae;
-use crate::model::NamedParam;
-use crate::model::ProbeHead;
-use crate::model::Vit;
-use crate::optim;
-use crate::optim::Group;
-use crate::optim::Optimizer;
-use crate::optim::Rule;
-use crate::optim::Schedule;
-use crate::recipe::FinetunePlan;
-use crate::recipe::Job;
-use crate::recipe::LinprobePlan;
-use crate::recipe::Plan;
-use crate::recipe::PretrainPlan;
-use crate::recipe::Source;
-use crate::recipe::StageKind;
-use crate::recipe::TrainingPlan;
-use crate::runs::job_path;
+use super::{imported, loaders};
+use crate::checkpoint::{self, Meta};
+use crate::data::{DataSet, Loader};
+use crate::infer::{Evaluation, StopFlag, same_encoder};
+use crate::model::{self, Mae, NamedParam, ProbeHead, Vit};
+use crate::optim::{self, LrSchedule, Optimizer, ParamGroup, Rule};
+use crate::recipe::{FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, TrainingPlan};
+use crate::results::job_path;
+use crate::shape::{FINETUNE_BETAS, PRETRAIN_BETAS, StageKind};
+use crate::train::{
+    ChosenDevice, FinetuneStage, FitPlan, JobContext, JobDir, JobEnd, LinprobeStage, PretrainStage,
+    TrainingState, fit, publish, tensor_file,
+};
 use burn::module::Module;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the jobs of a run share. A clone of it goes to each device's thread.
 #[derive(Clone)]
-pub struct Work {
+pub struct RunContext {
     pub plan: Arc<Plan>,
     pub data: Arc<DataSet>,
     pub device: ChosenDevice,
     pub run: PathBuf,
     /// The resolved recipe as TOML, for the checkpoints.
     pub recipe: Arc<str>,
-    pub stop: Stop,
+    pub stop: StopFlag,
     /// Jobs that run at the same time on other devices.
-    pub beside: usize,
+    pub parallel_jobs: usize,
 }
 
-impl Work {
+impl RunContext {
     /// Gives the job's place on the disk.
     pub fn dir(&self, job: &Job) -> JobDir {
         let from = job.from.as_ref().map(Source::to_string).unwrap_or_default();
@@ -80,20 +52,20 @@ impl Work {
     }
 
     /// Runs a job to its end, or until the user stops it.
-    pub fn run(&self, job: &Job, hands: &Hands) -> Result<End, TrainError> {
+    pub fn run(&self, job: &Job, context: &JobContext) -> Result<JobEnd, TrainError> {
         let dir = self.dir(job);
         let stage_missing = "a job's stage is part of the plan";
         match job.stage {
             StageKind::Pretrain => {
-                self.pretrain(self.plan.pretrain.as_ref().expect(stage_missing), &dir, hands)
+                self.pretrain(self.plan.pretrain.as_ref().expect(stage_missing), &dir, context)
             }
             StageKind::Finetune => {
                 let plan = self.plan.finetune.as_ref().expect(stage_missing);
-                self.finetune(plan, job, &dir, hands)
+                self.finetune(plan, job, &dir, context)
             }
             StageKind::Linprobe => {
                 let plan = self.plan.linprobe.as_ref().expect(stage_missing);
-                self.linprobe(plan, job, &dir, hands)
+                self.linprobe(plan, job, &dir, context)
             }
         }
     }
@@ -102,13 +74,13 @@ impl Work {
         &self,
         plan: &PretrainPlan,
         dir: &JobDir,
-        hands: &Hands,
-    ) -> Result<End, TrainError> {
-        let encoder = dims::encoder(&self.plan);
+        context: &JobContext,
+    ) -> Result<JobEnd, TrainError> {
+        let encoder = self.plan.encoder_dims();
         let device = self.device.device.clone();
-        let mae = Mae::zeros(&encoder, &dims::decoder(&self.plan.model), &device);
+        let mae = Mae::zeros(&encoder, &self.plan.model.decoder_dims(), &device);
         let mae = model::init_mae(mae, self.plan.seed);
-        let stage = Pretrain {
+        let stage = PretrainStage {
             encoder,
             mask_ratio: plan.mask_ratio,
             norm_pix_loss: plan.norm_pix_loss,
@@ -117,22 +89,22 @@ impl Work {
             device,
             gallery: Gallery::of(&self.data, &self.plan),
         };
-        let rule = Rule::AdamW { beta_1: 0.9, beta_2: 0.95 };
+        let rule = Rule::adamw(PRETRAIN_BETAS);
         let weight_decay = plan.training.weight_decay;
         let optimizer =
             optimizer(&mae, rule, |name, shape| optim::pretrain_group(name, shape, weight_decay));
         let loader = self.loader(StageKind::Pretrain, dir)?;
         let keep = plan.checkpoint_epochs.clone();
-        let mut state = State::start(mae, optimizer);
+        let mut state = TrainingState::start(mae, optimizer);
         if let Some(path) = &plan.resume {
             state = imported::resume(state, path, &self.plan)?;
-            let seen = state.place.epoch - 1;
-            if keep.contains(&seen) && hands.team.rank.is_first() {
-                publish(&stage, &state.model, dir, seen, hands)?;
+            let seen = state.progress.epoch - 1;
+            if keep.contains(&seen) && context.rank_context.rank.is_first() {
+                publish(&stage, &state.model, dir, seen, context)?;
             }
         }
-        let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None, hands)?;
-        fit(&stage, state, &loader, &fit_plan, dir, hands)
+        let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None, context)?;
+        fit(&stage, state, &loader, &fit_plan, dir, context)
     }
 
     fn finetune(
@@ -140,19 +112,19 @@ impl Work {
         plan: &FinetunePlan,
         job: &Job,
         dir: &JobDir,
-        hands: &Hands,
-    ) -> Result<End, TrainError> {
-        let encoder = dims::encoder(&self.plan);
+        context: &JobContext,
+    ) -> Result<JobEnd, TrainError> {
+        let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
         let vit = self.classifier(job, plan.global_pool)?.freeze_below(plan.trained_blocks);
         let depth = encoder.depth;
-        let rule = Rule::AdamW { beta_1: 0.9, beta_2: 0.999 };
+        let rule = Rule::adamw(FINETUNE_BETAS);
         let (layer_decay, weight_decay) = (plan.layer_decay, plan.training.weight_decay);
         let optimizer = optimizer(&vit, rule, |name, shape| {
             optim::finetune_group(name, shape, depth, layer_decay, weight_decay)
         });
         let loader = self.loader(StageKind::Finetune, dir)?;
-        let stage = Finetune {
+        let stage = FinetuneStage {
             encoder,
             num_classes,
             smoothing: plan.smoothing,
@@ -163,8 +135,8 @@ impl Work {
         };
         let keep = vec![plan.training.epochs];
         let fit_plan =
-            self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad, hands)?;
-        fit(&stage, State::start(vit, optimizer), &loader, &fit_plan, dir, hands)
+            self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad, context)?;
+        fit(&stage, TrainingState::start(vit, optimizer), &loader, &fit_plan, dir, context)
     }
 
     fn linprobe(
@@ -172,9 +144,9 @@ impl Work {
         plan: &LinprobePlan,
         job: &Job,
         dir: &JobDir,
-        hands: &Hands,
-    ) -> Result<End, TrainError> {
-        let encoder = dims::encoder(&self.plan);
+        context: &JobContext,
+    ) -> Result<JobEnd, TrainError> {
+        let encoder = self.plan.encoder_dims();
         let (device, num_classes) = (self.device.device.clone(), self.data.facts.num_classes);
         let head = ProbeHead::zeros(encoder.embed_dim, num_classes, encoder.precision, &device);
         let head = model::init_probe_head(head, self.plan.seed);
@@ -182,7 +154,7 @@ impl Work {
         let rule = Rule::Lars { momentum: 0.9 };
         let optimizer = optimizer(&head, rule, |_, shape| optim::probe_group(shape, weight_decay));
         let loader = self.loader(StageKind::Linprobe, dir)?;
-        let stage = Linprobe {
+        let stage = LinprobeStage {
             frozen: self.frozen(job, plan.global_pool)?,
             encoder,
             num_classes,
@@ -190,20 +162,20 @@ impl Work {
             evaluation: self.evaluation(&plan.training)?,
         };
         let keep = vec![plan.training.epochs];
-        let fit_plan = self.fit_plan(StageKind::Linprobe, &plan.training, keep, None, hands)?;
-        fit(&stage, State::start(head, optimizer), &loader, &fit_plan, dir, hands)
+        let fit_plan = self.fit_plan(StageKind::Linprobe, &plan.training, keep, None, context)?;
+        fit(&stage, TrainingState::start(head, optimizer), &loader, &fit_plan, dir, context)
     }
 
     /// Gives the classifier a job starts from: the official random one, or one with a checkpoint's encoder and a fresh head.
     fn classifier(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
-        let encoder = dims::encoder(&self.plan);
+        let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
         let vit = Vit::zeros(&encoder, num_classes, global_pool, &self.device.device);
         let Some(path) = source_file(&self.run, job) else {
             return Ok(model::init_vit(vit, self.plan.seed));
         };
         let opened = checkpoint::open(&path)?;
-        imported::same_encoder(&opened, &self.plan.model)?;
+        same_encoder(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
         Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
     }
@@ -213,9 +185,9 @@ impl Work {
         if source_file(&self.run, job).is_some() {
             return self.classifier(job, global_pool);
         }
-        let encoder = dims::encoder(&self.plan);
+        let encoder = self.plan.encoder_dims();
         let device = &self.device.device;
-        let mae = Mae::zeros(&encoder, &dims::decoder(&self.plan.model), device);
+        let mae = Mae::zeros(&encoder, &self.plan.model.decoder_dims(), device);
         let file = tensor_file(model::named(&model::init_mae(mae, self.plan.seed)))?;
         let vit = Vit::zeros(&encoder, self.data.facts.num_classes, global_pool, device);
         Ok(checkpoint::load_encoder(vit, &file, Path::new("the random encoder"))?)
@@ -224,18 +196,18 @@ impl Work {
     fn loader(&self, stage: StageKind, dir: &JobDir) -> Result<Loader, TrainError> {
         let bad_files = dir.path.join("bad_files.csv");
         let loader = loaders::train_loader(&self.plan, &self.data, stage, bad_files)?;
-        Ok(loader.beside(self.beside))
+        Ok(loader.with_parallel_jobs(self.parallel_jobs))
     }
 
     fn evaluation(&self, training: &TrainingPlan) -> Result<Evaluation, TrainError> {
-        Evaluation::new(
+        Ok(Evaluation::new(
             &self.plan,
             &self.data,
             training.batch_size,
             &self.device.device,
             &self.stop,
-            self.beside,
-        )
+            self.parallel_jobs,
+        )?)
     }
 
     fn fit_plan(
@@ -244,17 +216,17 @@ impl Work {
         training: &TrainingPlan,
         keep: Vec<usize>,
         clip_grad: Option<f64>,
-        hands: &Hands,
+        context: &JobContext,
     ) -> Result<FitPlan, TrainError> {
         Ok(FitPlan {
             stage,
             epochs: training.epochs,
             accum_iter: training.accum_iter,
-            micro_batch: training.effective_batch_size / training.accum_iter,
+            images_per_micro_step: training.effective_batch_size / training.accum_iter,
             micro_batches: training.accum_iter * self.plan.runtime.devices
-                / hands.team.rank.world(),
+                / context.rank_context.rank.world(),
             steps: training.steps(stage, self.data.facts.train_images)?,
-            schedule: Schedule {
+            schedule: LrSchedule {
                 lr: training.lr,
                 min_lr: training.min_lr,
                 warmup_epochs: training.warmup_epochs as f64,
@@ -268,7 +240,7 @@ impl Work {
 }
 
 /// Gives the file that a job's encoder comes from; `None` where it starts from nothing.
-pub(super) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
+pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
     match job.from.as_ref()? {
         Source::Scratch => None,
         Source::Epoch(epoch) => Some(checkpoint::epoch_folder(&run.join("pretrain"), *epoch)),
@@ -280,7 +252,7 @@ pub(super) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
 pub fn optimizer<M: Module>(
     module: &M,
     rule: Rule,
-    group: impl Fn(&str, &[usize]) -> Group,
+    group: impl Fn(&str, &[usize]) -> ParamGroup,
 ) -> Optimizer {
     let trained: Vec<NamedParam> =
         model::named(module).into_iter().filter(|param| param.trained).collect();

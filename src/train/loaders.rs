@@ -1,17 +1,10 @@
 //! From a stage of the plan to the loader of its training images.
 
-use super::TrainError;
-use crate::data::BadFiles;
-use crate::data::CropRule;
-use crate::data::DataSet;
-use crate::data::Loader;
-use crate::data::Mixup;
-use crate::data::TrainTransform;
+use super::error::TrainError;
+use crate::data::{BadFiles, CropRule, DataSet, Loader, Mixup, TrainTransform};
 use crate::random::Key;
-use crate::random::Stage;
-use crate::recipe::FinetunePlan;
-use crate::recipe::Plan;
-use crate::recipe::StageKind;
+use crate::recipe::{FinetunePlan, Plan};
+use crate::shape::StageKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -49,7 +42,7 @@ pub fn train_loader(
     let split = Arc::clone(&data.train);
     let bad_files = BadFiles::new(plan.data.max_bad_fraction, split.len(), bad_files);
     let loader = Loader::train(split, transform, mixup, batch_size, plan.data.workers, key)?;
-    Ok(loader.past(Arc::new(bad_files)))
+    Ok(loader.skipping_bad_files(Arc::new(bad_files)))
 }
 
 fn finetuning(
@@ -73,10 +66,5 @@ fn finetuning(
 
 /// Names the random numbers of a stage; its epoch is filled in.
 pub(super) fn key(plan: &Plan, stage: StageKind) -> Key {
-    let stage = match stage {
-        StageKind::Pretrain => Stage::Pretrain,
-        StageKind::Finetune => Stage::Finetune,
-        StageKind::Linprobe => Stage::Linprobe,
-    };
-    Key { seed: plan.seed, stage, epoch: 0 }
+    Key { seed: plan.seed, stage: stage as u8, epoch: 0 }
 }

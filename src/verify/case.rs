@@ -1,15 +1,12 @@
 //! Reading a case. Whatever it lacks is an error that names it.
 
-use safetensors::Dtype;
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Deref;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) const DESCRIPTION: &str = "case.json";
 
@@ -41,11 +38,11 @@ pub(super) struct Case {
     pub kind: String,
     pub folder: PathBuf,
     fields: Fields,
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, StoredTensor>,
     read: RefCell<BTreeSet<String>>,
 }
 
-struct Stored {
+struct StoredTensor {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
@@ -77,13 +74,13 @@ impl Case {
             .map(|(name, view)| {
                 let shape = view.shape().to_vec();
                 let bytes = view.data().to_vec();
-                (name.to_owned(), Stored { dtype: view.dtype(), shape, bytes })
+                (name.to_owned(), StoredTensor { dtype: view.dtype(), shape, bytes })
             })
             .collect();
         Ok(Self { kind, folder: folder.to_owned(), fields, tensors, read: RefCell::default() })
     }
 
-    fn stored(&self, name: &str, dtype: Dtype) -> Result<&Stored, VerifyError> {
+    fn stored(&self, name: &str, dtype: Dtype) -> Result<&StoredTensor, VerifyError> {
         let stored =
             self.tensors.get(name).ok_or_else(|| self.error(format!("it has no tensor {name}")))?;
         if stored.dtype != dtype {

@@ -1,24 +1,14 @@
 //! Kinds `checkpoint_mae` and `checkpoint_vit`: other people's files, read, loaded, and run.
 
-use super::case::Case;
-use super::case::VerifyError;
-use super::forward;
-use super::networks;
-use super::networks::vector;
-use super::report::Comparison;
+use super::case::{Case, VerifyError};
+use super::networks::{self, vector};
+use super::report::TensorComparison;
 use super::tolerances::Tolerances;
-use super::updates;
-use crate::checkpoint;
-use crate::checkpoint::CheckpointError;
-use crate::checkpoint::Head;
-use crate::checkpoint::Opened;
-use crate::model;
-use crate::model::EncoderDims;
-use crate::model::Mae;
-use crate::model::Precision;
-use crate::model::Vit;
-use crate::optim;
-use crate::train;
+use super::{forward, updates};
+use crate::checkpoint::{self, CheckpointError, Head, Opened};
+use crate::model::{self, Mae, Vit};
+use crate::shape::{EncoderDims, Precision};
+use crate::{optim, train};
 use burn::module::Module;
 use burn::tensor::Device;
 
@@ -26,7 +16,7 @@ pub(super) fn mae(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let decoder = networks::decoder(case)?;
     for file in case.texts("files")? {
@@ -71,7 +61,7 @@ pub(super) fn resume_step(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let (decay, lr) = (case.number("weight_decay")?, case.number("lr")?);
     for file in case.texts("files")? {
@@ -106,7 +96,7 @@ pub(super) fn vit(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let (classes, global_pool) = (case.count("num_classes")?, case.flag("global_pool")?);
     for file in case.texts("files")? {
@@ -177,7 +167,7 @@ fn weights(
     file: &str,
     opened: &Opened,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<f64, VerifyError> {
     let tensors = &opened.file.tensors;
     let mut expected = Vec::new();

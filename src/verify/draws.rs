@@ -1,22 +1,15 @@
 //! Kind `distributions`: how our random boxes are spread, against quantiles recorded from as many draws.
 
-use super::case::Case;
-use super::case::Fields;
-use super::case::VerifyError;
-use super::report::Comparison;
-use crate::data::CropBox;
-use crate::data::CropRule;
-use crate::data::erasing_boxes;
-use crate::data::random_resized_crop;
-use crate::random::Key;
-use crate::random::Purpose;
-use crate::random::Stage;
-use crate::recipe::EraseMode;
-use crate::recipe::ErasingPlan;
+use super::case::{Case, Fields, VerifyError};
+use super::report::TensorComparison;
+use crate::data::{CropBox, CropRule, erasing_boxes, random_resized_crop};
+use crate::random::{Key, Purpose};
+use crate::recipe::{EraseMode, ErasingPlan};
+use crate::shape::StageKind;
 
-const KEY: Key = Key { seed: 0, stage: Stage::Pretrain, epoch: 1 };
+const KEY: Key = Key { seed: 0, stage: StageKind::Pretrain as u8, epoch: 1 };
 
-pub(super) fn distributions(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+pub(super) fn distributions(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let draws = case.count("draws")?;
     if draws < 100 {
         return Err(case.error("`draws` below 100 say nothing of a distribution"));
@@ -27,7 +20,12 @@ pub(super) fn distributions(case: &Case, out: &mut Comparison) -> Result<(), Ver
     erasings(&case.inner("random_erasing")?, draws, out)
 }
 
-fn crops(item: &Fields, draws: usize, name: &str, out: &mut Comparison) -> Result<(), VerifyError> {
+fn crops(
+    item: &Fields,
+    draws: usize,
+    name: &str,
+    out: &mut TensorComparison,
+) -> Result<(), VerifyError> {
     let [width, height] = pair(item, "image")?;
     let [low, high]: [f64; 2] =
         item.numbers("scale")?.try_into().map_err(|_| item.error("`scale`"))?;
@@ -48,7 +46,7 @@ fn crops(item: &Fields, draws: usize, name: &str, out: &mut Comparison) -> Resul
     check("centre_y", &|b| (b.top as f64 + b.height as f64 / 2.0) / h)
 }
 
-fn erasings(item: &Fields, draws: usize, out: &mut Comparison) -> Result<(), VerifyError> {
+fn erasings(item: &Fields, draws: usize, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let ([width, side], prob) = (pair(item, "image")?, item.number("prob")?);
     if width != side || !(prob > 0.0 && prob <= 1.0) {
         return Err(item.error("`image` is no square, or `prob` is no probability above 0"));
@@ -76,7 +74,7 @@ fn quantiles(
     item: &Fields,
     drawn: &[f64],
     name: &str,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let n = drawn.len() as f64;
     for (p, quantile) in item.by_name("quantiles")? {

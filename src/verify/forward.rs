@@ -1,24 +1,19 @@
 //! Kind `mae_forward`: masks, latent, prediction, loss, targets, and the gradient of every parameter.
 
-use super::case::Case;
-use super::case::VerifyError;
-use super::networks;
-use super::networks::vector;
-use super::report::Comparison;
+use super::case::{Case, VerifyError};
+use super::networks::{self, vector};
+use super::report::TensorComparison;
 use super::tolerances::Tolerances;
-use crate::model;
-use crate::model::EncoderDims;
-use crate::model::Mae;
-use crate::model::Masks;
+use crate::model::{self, Mae, Masks};
+use crate::shape::{self, EncoderDims};
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 pub(super) fn run(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let (encoder, decoder) =
         (networks::encoder(case, tolerances.precision)?, networks::decoder(case)?);
@@ -70,7 +65,7 @@ pub(super) fn masks(
     patches: usize,
 ) -> Result<Masks, VerifyError> {
     let mask_ratio = case.number("mask_ratio")?;
-    let kept = model::len_keep(patches, mask_ratio);
+    let kept = shape::len_keep(patches, mask_ratio);
     if !(mask_ratio > 0.0 && mask_ratio < 1.0) || kept == 0 || kept >= patches {
         return Err(case.error("`mask_ratio` keeps no patch, or all of them"));
     }
@@ -83,7 +78,7 @@ pub(super) fn masks(
 pub(super) fn exact_ids(
     case: &Case,
     masks: &Masks,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let expected: Vec<f64> = case.ints("ids_restore")?.into_iter().map(|id| id as f64).collect();
     let got: Vec<f64> = masks.ids_restore.iter().map(|id| f64::from(*id)).collect();

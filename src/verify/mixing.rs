@@ -1,23 +1,16 @@
 //! Kinds `mixup` (given lambdas and boxes) and `metrics` (top-1, top-5, cross-entropy).
 
-use super::case::Case;
-use super::case::Fields;
-use super::case::VerifyError;
-use super::report::Comparison;
-use crate::data::Batch;
-use crate::data::CropBox;
-use crate::data::Images;
-use crate::data::Mix;
-use crate::data::Targets;
-use crate::data::mix;
-use crate::train;
+use super::case::{Case, Fields, VerifyError};
+use super::report::TensorComparison;
+use crate::data::{Batch, CropBox, Images, Mix, Targets, mix};
+use crate::infer;
 
 /// Values a rounding of float32 apart; pixels and probabilities are about 1.
 const ROUNDING: f64 = 1e-6;
 /// Metrics are percent, and a loss of a few.
 const METRICS: f64 = 1e-5;
 
-pub(super) fn mixup(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     for (i, item) in case.items("items")?.iter().enumerate() {
         let (classes, smoothing) = (item.count("num_classes")?, item.number("smoothing")?);
         let [n, _, side, width] = case.shape::<4>(&format!("in.{i}"))?;
@@ -63,13 +56,13 @@ fn given(item: &Fields, side: usize) -> Result<Mix, VerifyError> {
     }
 }
 
-pub(super) fn metrics(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+pub(super) fn metrics(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [n, classes] = case.shape::<2>("logits")?;
     let labels = case.labels("labels", classes)?;
     if labels.len() != n || n == 0 {
         return Err(case.error("logits and labels are not one row for each"));
     }
-    let metrics = train::score(&case.floats("logits")?, &labels, classes);
+    let metrics = infer::score(&case.floats("logits")?, &labels, classes);
     out.absolute("acc1", &[metrics.top1], &[case.number("acc1")?], METRICS);
     out.absolute("acc5", &[metrics.top5], &[case.number("acc5")?], METRICS);
     out.absolute("loss", &[metrics.loss], &[case.number("loss")?], METRICS);

@@ -21,19 +21,15 @@ mod tolerances;
 mod updates;
 
 pub use case::VerifyError;
-pub use report::CaseReport;
-pub use report::Measure;
-pub use report::Row;
+pub use report::{CaseReport, Measure, ReportRow};
 pub use tolerances::Tolerances;
 
 use burn::tensor::Device;
 use case::Case;
-use report::Comparison;
+use report::TensorComparison;
 use std::fs;
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
-use std::path::Path;
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 
 /// Gives the folders of the cases that `path` stands for: itself, or those below it, sorted.
 pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
@@ -85,7 +81,7 @@ fn compare(
     device: &Device,
     tolerances: &Tolerances,
 ) -> Result<CaseReport, VerifyError> {
-    let mut comparison = Comparison::default();
+    let mut comparison = TensorComparison::default();
     let out = &mut comparison;
     match case.kind.as_str() {
         "mae_forward" => forward::run(case, device, tolerances, out)?,

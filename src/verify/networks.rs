@@ -1,17 +1,12 @@
 //! The networks of a case: dimensions from `case.json`, weights from its tensors.
 
-use super::case::Case;
-use super::case::VerifyError;
-use super::report::Comparison;
+use super::case::{Case, VerifyError};
+use super::report::TensorComparison;
 use super::tolerances::Tolerances;
 use crate::model;
-use crate::model::DecoderDims;
-use crate::model::EncoderDims;
-use crate::model::Precision;
+use crate::shape::{self, DecoderDims, EncoderDims, Precision};
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// The encoder's dimensions; the channels are those of the images.
 pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, VerifyError> {
@@ -23,7 +18,7 @@ pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, 
         embed_dim: m.count("embed_dim")?,
         depth: m.count("depth")?,
         num_heads: m.count("num_heads")?,
-        mlp_dim: model::mlp_dim(m.count("embed_dim")?, m.number("mlp_ratio")?),
+        mlp_dim: shape::mlp_dim(m.count("embed_dim")?, m.number("mlp_ratio")?),
         norm_eps: 1e-6,
         precision,
     };
@@ -48,7 +43,7 @@ pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
         embed_dim: m.count("decoder_embed_dim")?,
         depth: m.count("decoder_depth")?,
         num_heads: m.count("decoder_num_heads")?,
-        mlp_dim: model::mlp_dim(m.count("decoder_embed_dim")?, m.number("mlp_ratio")?),
+        mlp_dim: shape::mlp_dim(m.count("decoder_embed_dim")?, m.number("mlp_ratio")?),
     };
     if dims.num_heads == 0 || !dims.embed_dim.is_multiple_of(dims.num_heads) {
         return Err(
@@ -81,7 +76,7 @@ pub(super) fn weighted<M: Module>(
     module: M,
     name_of: impl Fn(&str) -> Option<String>,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<M, VerifyError> {
     for param in model::named(&module) {
         let Some(name) = name_of(&param.name) else { continue };

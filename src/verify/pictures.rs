@@ -1,26 +1,14 @@
 //! Kinds `transforms` (evaluation, crops at given boxes, flips) and `decode` (files to RGB), in levels of 0..255.
 
-use super::case::Case;
-use super::case::Fields;
-use super::case::VerifyError;
-use super::report::Comparison;
-use crate::data::Augmentation;
-use crate::data::CropBox;
-use crate::data::CropRule;
-use crate::data::Cut;
-use crate::data::EvalTransform;
-use crate::data::Interpolation;
-use crate::data::Op;
-use crate::data::Picture;
-use crate::data::Pixels;
-use crate::data::Rgb;
-use crate::data::TrainTransform;
-use crate::data::read_picture;
-use crate::recipe::AugmentPlan;
-use crate::recipe::CropMode;
-use crate::recipe::DataPlan;
+use super::case::{Case, Fields, VerifyError};
+use super::report::TensorComparison;
+use crate::data::{
+    Augmentation, CropBox, CropRule, Cut, EvalTransform, Interpolation, Op, Picture, Pixels, Rgb,
+    TrainTransform, read_picture,
+};
+use crate::recipe::{AugmentPlan, CropMode, DataPlan};
 
-pub(super) fn transforms(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+pub(super) fn transforms(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
     if channels != 3 || height == 0 || width == 0 {
         return Err(case.error("image is not [H, W, 3]"));
@@ -49,7 +37,7 @@ fn evaluated(
     picture: &Picture,
     item: &Fields,
     i: usize,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<Vec<f32>, VerifyError> {
     let transform = EvalTransform::new(&plan(case, item.count("input_size")?)?);
     let (got, expected) = (transform.short_side() as f64, item.number("resize_short_side")?);
@@ -97,7 +85,7 @@ fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
 }
 
 /// Kind `augment_ops`: each operation of RandAugment at a given magnitude and sign, to the level.
-pub(super) fn augment_ops(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+pub(super) fn augment_ops(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
     if channels != 3 || height == 0 || width == 0 {
         return Err(case.error("image is not [H, W, 3]"));
@@ -137,7 +125,7 @@ fn levels(values: &[f32], mean: &[f64], std: &[f64]) -> Vec<u8> {
     (0..plane).flat_map(|i| [0, 1, 2].map(|c| (level(i, c) * 255.0).round() as u8)).collect()
 }
 
-pub(super) fn decode(case: &Case, out: &mut Comparison) -> Result<(), VerifyError> {
+pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let (largest, mean) =
         (case.tolerance("tolerance_levels", 4.0)?, case.tolerance("mean_tolerance_levels", 1.0)?);
     for file in case.texts("files")? {

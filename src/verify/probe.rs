@@ -1,33 +1,22 @@
 //! Kind `linprobe_steps`: the linear probe's `BatchNorm`, head, LARS, and its evaluation afterwards.
 
-use super::case::Case;
-use super::case::VerifyError;
-use super::networks;
-use super::networks::scalar;
-use super::networks::vector;
-use super::report::Comparison;
+use super::case::{Case, VerifyError};
+use super::networks::{self, scalar, vector};
+use super::report::TensorComparison;
 use super::tolerances::Tolerances;
-use super::updates::schedule;
-use super::updates::step;
-use crate::data::TargetsSlice;
-use crate::model;
-use crate::model::Precision;
-use crate::model::ProbeHead;
-use crate::model::Vit;
-use crate::optim;
-use crate::optim::Rule;
+use super::updates::{schedule, step};
+use crate::model::{self, ProbeHead, Vit, official_probe_name};
+use crate::optim::{self, Rule};
+use crate::shape::{self, Precision};
 use crate::train;
-use crate::train::official_probe_name;
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, Tensor, TensorData};
 
 pub(super) fn run(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let (encoder, classes) =
         (networks::encoder(case, tolerances.precision)?, case.count("num_classes")?);
@@ -61,7 +50,7 @@ pub(super) fn run(
             .get(i * n..(i + 1) * n)
             .filter(|labels| labels.len() == features.dims()[0])
             .ok_or_else(|| case.error("labels, logits and imgs do not fit together"))?;
-        let targets = train::soft_targets(TargetsSlice::Hard(labels), classes, 0.0);
+        let targets = shape::soft_targets(labels, classes, 0.0);
         let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), device);
         let replica = head.clone().train();
         let output = replica.forward_train(features.clone());

@@ -14,7 +14,7 @@ pub enum Measure {
 
 /// One compared tensor.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Row {
+pub struct ReportRow {
     pub tensor: String,
     /// Largest difference; infinite where the lengths differ or a number is not one.
     pub max_abs: f64,
@@ -26,7 +26,7 @@ pub struct Row {
     pub passed: bool,
 }
 
-impl Row {
+impl ReportRow {
     /// The difference in tolerances: above 1 is too far.
     pub fn excess(&self) -> f64 {
         let found = match self.measure {
@@ -46,7 +46,7 @@ impl Row {
 pub struct CaseReport {
     pub path: PathBuf,
     pub kind: String,
-    pub rows: Vec<Row>,
+    pub rows: Vec<ReportRow>,
 }
 
 impl CaseReport {
@@ -55,18 +55,18 @@ impl CaseReport {
     }
 
     /// The row that is nearest to its tolerance, or furthest past it.
-    pub fn worst(&self) -> Option<&Row> {
+    pub fn worst(&self) -> Option<&ReportRow> {
         self.rows.iter().max_by(|a, b| a.excess().total_cmp(&b.excess()))
     }
 }
 
 /// The rows of a case, as they come.
 #[derive(Default)]
-pub(super) struct Comparison {
-    pub rows: Vec<Row>,
+pub(super) struct TensorComparison {
+    pub rows: Vec<ReportRow>,
 }
 
-impl Comparison {
+impl TensorComparison {
     /// Holds `got` against `expected`, relative to the largest expected entry.
     pub(super) fn relative(
         &mut self,
@@ -106,7 +106,7 @@ impl Comparison {
         }
         let largest = expected.iter().fold(0f64, |m, v| m.max((*v).into().abs()));
         let max_rel = max_abs / largest.max(1e-12);
-        let mut row = Row { tensor, max_abs, max_rel, measure, tolerance, passed: false };
+        let mut row = ReportRow { tensor, max_abs, max_rel, measure, tolerance, passed: false };
         row.passed = row.excess() <= 1.0;
         self.rows.push(row);
     }
@@ -114,11 +114,11 @@ impl Comparison {
 
 #[cfg(test)]
 mod tests {
-    use super::Comparison;
+    use super::TensorComparison;
 
     #[test]
     fn what_cannot_be_compared_never_passes() {
-        let mut comparison = Comparison::default();
+        let mut comparison = TensorComparison::default();
         comparison.relative("near", &[1.0, 2.0], &[1.0, 2.000_001], 1e-6);
         comparison.relative("far", &[1.0, 2.0], &[1.0, 2.001], 1e-5);
         comparison.absolute("nan", &[f64::NAN], &[0.0], 1e9);

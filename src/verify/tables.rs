@@ -1,20 +1,18 @@
 //! Kinds `schedule`, `pos_embed` and `pos_embed_resize`: numbers that come from a few parameters.
 
-use super::case::Case;
-use super::case::Fields;
-use super::case::VerifyError;
-use super::report::Comparison;
+use super::case::{Case, Fields, VerifyError};
+use super::report::TensorComparison;
 use super::tolerances::Tolerances;
 use crate::model;
-use crate::optim::Schedule;
+use crate::optim::LrSchedule;
 
 pub(super) fn schedule(
     case: &Case,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     for curve in case.items("curves")? {
-        let schedule = Schedule {
+        let schedule = LrSchedule {
             lr: curve.number("lr")?,
             min_lr: curve.number("min_lr")?,
             warmup_epochs: curve.number("warmup_epochs")?,
@@ -50,7 +48,7 @@ fn points(curve: &Fields) -> Result<Vec<(f64, f64)>, VerifyError> {
 pub(super) fn pos_embed(
     case: &Case,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     for table in case.items("tables")? {
         let (dim, grid) = (table.count("embed_dim")?, table.count("grid_size")?);
@@ -76,7 +74,7 @@ pub(super) fn pos_embed(
 pub(super) fn pos_embed_resize(
     case: &Case,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let sizes = case.get("sizes").and_then(serde_json::Value::as_array);
     for size in sizes.ok_or_else(|| case.error("`sizes` is missing, or is not a list"))? {

@@ -1,6 +1,6 @@
 //! How far is too far.
 
-use crate::model::Precision;
+use crate::shape::Precision;
 
 /// The tolerances of a device and precision, and why they are what they are.
 ///

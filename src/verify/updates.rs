@@ -1,33 +1,22 @@
 //! Kinds `pretrain_steps` and `finetune_steps`: rates, losses, gradients, groups, and parameters after updates.
 
-use super::case::Case;
-use super::case::VerifyError;
+use super::case::{Case, VerifyError};
 use super::forward;
-use super::networks;
-use super::networks::scalar;
-use super::networks::vector;
-use super::report::Comparison;
+use super::networks::{self, scalar, vector};
+use super::report::TensorComparison;
 use super::tolerances::Tolerances;
-use crate::data::TargetsSlice;
-use crate::model;
-use crate::model::Mae;
-use crate::model::Precision;
-use crate::model::Vit;
-use crate::optim;
-use crate::optim::Optimizer;
-use crate::optim::Rule;
-use crate::optim::Schedule;
+use crate::model::{self, Mae, Vit};
+use crate::optim::{self, LrSchedule, Optimizer, Rule};
+use crate::shape::{self, Precision};
 use crate::train;
 use burn::module::Module;
-use burn::tensor::Device;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The numbers of each step, compared together at the end.
 #[derive(Default)]
-struct Steps {
+struct UpdateSteps {
     lrs: Vec<f64>,
     losses: Vec<f64>,
     norms: Vec<f64>,
@@ -37,7 +26,7 @@ pub(super) fn pretrain(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let encoder = networks::encoder(case, tolerances.precision)?;
     let zeros = Mae::zeros(&encoder, &networks::decoder(case)?, device);
@@ -56,7 +45,7 @@ pub(super) fn pretrain(
     let (noise, [_, n, patches]) = (case.floats("noise")?, case.shape::<3>("noise")?);
     let snapshots = case.counts("snapshots")?;
     let expected = case.numbers("loss_per_micro_step")?;
-    let (mut steps, mut updates, mut lr, mut lr_sum) = (Steps::default(), 0, 0.0, 0.0);
+    let (mut steps, mut updates, mut lr, mut lr_sum) = (UpdateSteps::default(), 0, 0.0, 0.0);
     let mut sum: Option<Vec<Tensor<1>>> = None;
     for i in 0..expected.len() {
         let in_epoch = i % per_epoch;
@@ -103,7 +92,7 @@ pub(super) fn finetune(
     case: &Case,
     device: &Device,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let (encoder, classes) =
         (networks::encoder(case, tolerances.precision)?, case.count("num_classes")?);
@@ -120,7 +109,7 @@ pub(super) fn finetune(
     let (n, per_epoch) = (case.shape::<3>("logits")?[1], case.count("micro_steps_per_epoch")?);
     let (snapshots, expected) = (case.counts("snapshots")?, case.numbers("loss_per_step")?);
     let clip_grad = case.get("clip_grad").map(|_| case.number("clip_grad")).transpose()?;
-    let (mut steps, mut logits, mut lr_sum) = (Steps::default(), Vec::new(), 0.0);
+    let (mut steps, mut logits, mut lr_sum) = (UpdateSteps::default(), Vec::new(), 0.0);
     for i in 0..expected.len() {
         let targets = targets(case, i, n, classes, device)?;
         let replica = vit.clone().train();
@@ -182,7 +171,7 @@ fn targets(
             other => return Err(case.error(format!("`targets` is {other:?}"))),
         };
         let labels = labels.get(i * n..(i + 1) * n).ok_or_else(short)?;
-        train::soft_targets(TargetsSlice::Hard(labels), classes, smoothing)
+        shape::soft_targets(labels, classes, smoothing)
     };
     Ok(Tensor::from_data(TensorData::new(values, [n, classes]), device))
 }
@@ -198,7 +187,11 @@ pub(super) fn adamw(case: &Case) -> Result<Rule, VerifyError> {
 }
 
 /// Compares the peak rate with `blr * batch_size * accum_iter * world_size / 256`, where the case says what it is made of.
-fn lr_law(case: &Case, tolerances: &Tolerances, out: &mut Comparison) -> Result<(), VerifyError> {
+fn lr_law(
+    case: &Case,
+    tolerances: &Tolerances,
+    out: &mut TensorComparison,
+) -> Result<(), VerifyError> {
     if case.get("blr").is_none() {
         return Ok(());
     }
@@ -212,8 +205,8 @@ fn lr_law(case: &Case, tolerances: &Tolerances, out: &mut Comparison) -> Result<
     Ok(())
 }
 
-pub(super) fn schedule(case: &Case) -> Result<Schedule, VerifyError> {
-    Ok(Schedule {
+pub(super) fn schedule(case: &Case) -> Result<LrSchedule, VerifyError> {
+    Ok(LrSchedule {
         lr: case.number("lr")?,
         min_lr: case.number("min_lr")?,
         warmup_epochs: case.number("warmup_epochs")?,
@@ -239,7 +232,7 @@ fn same_groups<M: Module>(
     case: &Case,
     table: &str,
     module: &M,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
     value: impl Fn(&str, &[usize]) -> f64,
 ) -> Result<(), VerifyError> {
     let mut expected: BTreeMap<String, f64> = case.by_name(table)?;
@@ -260,7 +253,7 @@ pub(super) fn same_parameters<M: Module>(
     prefix: &str,
     lr_sum: f64,
     tolerances: &Tolerances,
-    out: &mut Comparison,
+    out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     for param in model::named(module) {
         let (name, got) = (format!("{prefix}{}", param.name), vector(param.values));

@@ -96,7 +96,7 @@ fn what_takes_a_bad_files_place_does_not_depend_on_the_workers() {
         let bad = BadFiles::new(0.1, train.len(), bench.dir.path().join("bad.csv"));
         let loader =
             Loader::train(train, transform, None, 5, Threads::Count(workers), key()).unwrap();
-        let loader = loader.past(Arc::new(bad));
+        let loader = loader.skipping_bad_files(Arc::new(bad));
         (all(&loader, 1, 0), all(&loader, 1, 2))
     };
     let (inline, resumed) = batches(0);

@@ -2,10 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a file that cannot be read is a failed test")]
 
-use super::program::Bench;
-use super::program::TINY;
-use mae::checkpoint;
-use mae::checkpoint::HostTensor;
+use super::program::{Bench, TINY};
+use mae::checkpoint::{self, HostTensor};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

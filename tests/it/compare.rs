@@ -2,8 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use super::program::Bench;
-use super::program::TINY;
+use super::program::{Bench, TINY};
 use std::fs;
 use std::path::Path;
 

@@ -2,13 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use mae::model::DecoderDims;
-use mae::model::EncoderDims;
-use mae::model::Mae;
-use mae::model::Precision;
-use mae::model::Vit;
-use mae::recipe::Dims;
-use mae::recipe::ModelPlan;
+use mae::model::{Mae, Vit};
+use mae::recipe::{Dims, ModelPlan};
+use mae::shape::{DecoderDims, EncoderDims, Precision};
 
 #[test]
 fn planned_parameters_are_allocated_parameters() {

@@ -15,11 +15,12 @@ use mae::data::{
     Batch, CropRule, DataError, EvalTransform, ImagesSlice, Labels, Loader, Mixup, Picture, Pixels,
     Split, Stored, Targets, TrainTransform, open, picture, transform_picture,
 };
-use mae::random::{Key, Stage};
+use mae::random::Key;
 use mae::recipe::{
     AugmentPlan, CropMode, DataPlan, EraseMode, ErasingPlan, Format, MixupMode, MixupPlan,
     Promised, Threads,
 };
+use mae::shape::StageKind;
 use tempfile::TempDir;
 
 pub(crate) fn plan(format: Format, path: &Path) -> DataPlan {
@@ -53,7 +54,7 @@ pub(crate) fn folder(files: &[&str]) -> TempDir {
 }
 
 pub(crate) fn key() -> Key {
-    Key { seed: 7, stage: Stage::Finetune, epoch: 0 }
+    Key { seed: 7, stage: StageKind::Finetune as u8, epoch: 0 }
 }
 
 /// Everything that draws: crop, flip, erasing, mixup.

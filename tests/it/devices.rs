@@ -2,10 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a missing file is a failed test")]
 
-use super::program::Bench;
-use super::program::TINY;
-use super::program::losses;
-use super::program::results;
+use super::program::{Bench, TINY, losses, results};
 use std::fs;
 use std::path::Path;
 
@@ -95,7 +92,7 @@ fn several_devices_stop_together_and_go_on_to_the_same_bytes() {
     whole.done(&["run", "r.toml"]);
     let bench = Bench::new(&small(2));
     let mut starts = 1;
-    while bench.run_for(7) == mae::train::End::Interrupted {
+    while bench.run_for(7) == mae::train::JobEnd::Interrupted {
         starts += 1;
     }
     assert!(starts > 3, "{starts}");

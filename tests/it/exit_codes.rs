@@ -1,8 +1,6 @@
 //! Wrong input ends with 2 and one clear error, failed work with 1; nothing half-written either way.
 
-use super::program::Bench;
-use super::program::TINY;
-use super::program::save_jpeg;
+use super::program::{Bench, TINY, save_jpeg};
 use std::fs;
 
 #[test]

@@ -4,11 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a case that cannot be read is a failed test")]
 
-use super::program::Bench;
-use super::program::TINY;
+use super::program::{Bench, TINY};
 use burn::tensor::Device;
-use mae::verify;
-use mae::verify::Tolerances;
+use mae::verify::{self, Tolerances};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;

@@ -2,13 +2,8 @@
 //!
 //! Only in a build with `--features wgpu`, on a machine with a graphics driver (Debian's `mesa-vulkan-drivers` will do).
 
-use super::program::Bench;
-use super::program::TINY;
-use super::program::losses;
-use burn::tensor::Device;
-use burn::tensor::DeviceType;
-use burn::tensor::Tensor;
-use burn::tensor::TensorData;
+use super::program::{Bench, TINY, losses};
+use burn::tensor::{Device, DeviceType, Tensor, TensorData};
 
 /// Largest difference of a loss from the CPU's, as a share.
 const CLOSE: f64 = 1e-4;

@@ -3,8 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "these files are the user's")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use super::program::Bench;
-use super::program::TINY;
+use super::program::{Bench, TINY};
 use std::fs;
 
 /// Twelve training pictures and six for validation, of three classes, under `own/`, and a recipe for them.

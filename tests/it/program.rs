@@ -2,22 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use mae::recipe;
-use mae::recipe::Missing;
-use mae::recipe::Options;
-use mae::train::End;
-use mae::train::Event;
-use mae::train::RunOptions;
-use mae::train::Runner;
-use mae::train::Stop;
+use mae::infer::StopFlag;
+use mae::recipe::{self, Missing, Options};
+use mae::run::{RunOptions, Runner};
+use mae::train::{Event, JobEnd};
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 /// Two checkpoints, each fine-tuned and probed, beside a start from nothing.
@@ -111,7 +104,7 @@ impl Bench {
     }
 
     /// Runs the recipe, asking it to stop after `updates` updates; gives how it ended.
-    pub(crate) fn run_for(&self, updates: usize) -> End {
+    pub(crate) fn run_for(&self, updates: usize) -> JobEnd {
         let options = Options { missing_data: Missing::Refuse, gpus: |_| 0 };
         let resolved = recipe::resolve(&self.path("r.toml"), &[], &[], &options).unwrap();
         let options = RunOptions {
@@ -120,7 +113,7 @@ impl Bench {
             only: None,
             command_line: Vec::new(),
         };
-        let (stop, made) = (Stop::default(), AtomicUsize::new(0));
+        let (stop, made) = (StopFlag::default(), AtomicUsize::new(0));
         let asked = stop.clone();
         let observer = move |event: Event<'_>| {
             if let Event::Updated { .. } = event

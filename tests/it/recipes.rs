@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use mae::recipe::{Missing, Options, StageKind, resolve, schema};
+use mae::recipe::{Missing, Options, resolve, schema};
+use mae::shape::StageKind;
 
 const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 

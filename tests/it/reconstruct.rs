@@ -2,8 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a picture that cannot be read is a failed test")]
 
-use super::program::Bench;
-use super::program::TINY;
+use super::program::{Bench, TINY};
 use image::RgbImage;
 use std::fs;
 use std::path::Path;

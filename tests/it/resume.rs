@@ -1,12 +1,9 @@
 //! A run that was stopped, by Ctrl-C or by a kill, ends with the bytes of one that was not.
 
-use super::program::Bench;
-use super::program::TINY;
-use super::program::results;
-use mae::train::End;
+use super::program::{Bench, TINY, results};
+use mae::train::JobEnd;
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[test]
 fn stopped_at_any_step_and_resumed_it_equals_an_uninterrupted_run() {
@@ -15,7 +12,7 @@ fn stopped_at_any_step_and_resumed_it_equals_an_uninterrupted_run() {
     let bench = Bench::new(TINY);
     let mut starts = 1;
     // 5 updates lie across every boundary: inside epochs, at their ends, between jobs.
-    while bench.run_for(5) == End::Interrupted {
+    while bench.run_for(5) == JobEnd::Interrupted {
         starts += 1;
     }
     assert!(starts > 10, "{starts}");

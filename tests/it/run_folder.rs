@@ -1,8 +1,6 @@
 //! What a run leaves, and what happens when it is started again.
 
-use super::program::Bench;
-use super::program::TINY;
-use super::program::results;
+use super::program::{Bench, TINY, results};
 use std::fs;
 
 const HEADER: &str = "pretrain_epoch,annealed,finetune_top1,finetune_top5,finetune_best_top1,\

@@ -1,8 +1,6 @@
 //! Sweeps: points that pre-train alike share it, and a stage that trains a part leaves the rest as it was.
 
-use super::program::Bench;
-use super::program::TINY;
-use super::program::results;
+use super::program::{Bench, TINY, results};
 use std::fs;
 
 /// Fine-tunings alone are swept.

@@ -5,11 +5,7 @@
 //! size, which a hostile file can make almost as large as itself.
 
 use super::budget::Budget;
-use super::source::Range;
-use super::source::Reader;
-use super::source::Source;
-use super::source::cut_short;
-use super::source::shown;
+use super::source::{ByteSource, Range, Reader, cut_short, shown};
 use std::collections::BTreeMap;
 
 const END: &[u8] = b"PK\x05\x06";
@@ -40,7 +36,7 @@ struct Entry {
 }
 
 impl Archive {
-    pub(super) fn open(source: &Source, budget: &mut Budget) -> Result<Self, String> {
+    pub(super) fn open(source: &ByteSource, budget: &mut Budget) -> Result<Self, String> {
         let directory = directory(source)?;
         let end = directory.at;
         let (prefix, pickle) = find_pickle(source, directory)?;
@@ -64,14 +60,14 @@ impl Archive {
         Ok(Self { pickle: pickle.content(source, end)?, storages, end })
     }
 
-    pub(super) fn storage(&self, key: &str, source: &Source) -> Result<Option<Range>, String> {
+    pub(super) fn storage(&self, key: &str, source: &ByteSource) -> Result<Option<Range>, String> {
         self.storages.get(key).map(|entry| entry.content(source, self.end)).transpose()
     }
 }
 
 impl Entry {
     /// Gives the entry's content. Its own header says how long that header is.
-    fn content(self, source: &Source, end: u64) -> Result<Range, String> {
+    fn content(self, source: &ByteSource, end: u64) -> Result<Range, String> {
         if !self.is_plain {
             return Err(
                 "an entry of the archive is compressed or encrypted, which PyTorch's never \
@@ -94,7 +90,7 @@ impl Entry {
 }
 
 /// Finds `<name>/data.pkl`, and gives `<name>/`.
-fn find_pickle(source: &Source, directory: Range) -> Result<(String, Entry), String> {
+fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry), String> {
     let mut found: Option<(String, Entry)> = None;
     let mut has_code = false;
     each_entry(source, directory, |name, entry| {
@@ -114,7 +110,7 @@ fn find_pickle(source: &Source, directory: Range) -> Result<(String, Entry), Str
     found.ok_or_else(|| "a zip archive without `data.pkl`, not one of torch.save".to_owned())
 }
 
-fn check_byteorder(source: &Source, range: Range) -> Result<(), String> {
+fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
     let mut order = vec![0; range.len.min(8) as usize];
     source.read_at(range.at, &mut order)?;
     match order.trim_ascii() {
@@ -124,7 +120,7 @@ fn check_byteorder(source: &Source, range: Range) -> Result<(), String> {
 }
 
 /// Finds the directory: its place is written at the end of the file, before a comment.
-fn directory(source: &Source) -> Result<Range, String> {
+fn directory(source: &ByteSource) -> Result<Range, String> {
     let len = source.len.min((END_LEN + LOCATOR64_LEN + usize::from(u16::MAX)) as u64);
     let before = source.len - len;
     let mut tail = vec![0; len as usize];
@@ -158,7 +154,7 @@ fn directory(source: &Source) -> Result<Range, String> {
 
 /// Goes through the directory.
 fn each_entry(
-    source: &Source,
+    source: &ByteSource,
     directory: Range,
     mut f: impl FnMut(&str, Entry) -> Result<(), String>,
 ) -> Result<(), String> {

@@ -3,17 +3,11 @@
 //! A class or function is a name here. Nothing is looked up, imported or run.
 
 use super::dtype::Dtype;
-use super::graph::Bytes;
-use super::graph::Graph;
-use super::graph::Item;
-use super::graph::Node;
-use super::graph::Storage;
-use super::machine::Machine;
-use super::machine::object;
+use super::graph::{Bytes, Graph, Item, Node, Storage};
+use super::machine::{Machine, object};
 use super::numpy;
 use super::source::Range;
-use super::view::Data;
-use super::view::View;
+use super::view::{View, ViewData};
 
 /// Parts a path may have and still be a text.
 const PARTS: usize = 64;
@@ -250,7 +244,7 @@ fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
     else {
         return Err(malformed());
     };
-    let data = Data::Storage(**storage);
+    let data = ViewData::Storage(**storage);
     View::new(dtype, false, data, offset, shape, strides)
         .map(|view| Made::New(Node::View(view.into())))
 }

@@ -1,11 +1,10 @@
 //! Element types: how PyTorch and NumPy call them, and what their bytes mean.
 
-use burn::tensor::bf16;
-use burn::tensor::f16;
+use burn::tensor::{bf16, f16};
 
 /// What becomes of a type's values.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum DtypeKind {
     Float,
     /// Two bytes, as a float32 without its lower half.
     Brain,
@@ -25,7 +24,7 @@ pub(super) struct Dtype {
     code: &'static str,
     /// Bytes of an element, 0 where unknown.
     pub(super) size: u64,
-    pub(super) kind: Kind,
+    pub(super) kind: DtypeKind,
 }
 
 const fn dtype(
@@ -33,40 +32,40 @@ const fn dtype(
     storage: &'static str,
     code: &'static str,
     size: u64,
-    kind: Kind,
+    kind: DtypeKind,
 ) -> Dtype {
     Dtype { name, storage, code, size, kind }
 }
 
 /// A type this module has no name for.
-pub(super) static UNKNOWN: Dtype = dtype("unknown", "-", "-", 0, Kind::Other);
+pub(super) static UNKNOWN: Dtype = dtype("unknown", "-", "-", 0, DtypeKind::Other);
 
 static DTYPES: [Dtype; 25] = [
-    dtype("float32", "FloatStorage", "f4", 4, Kind::Float),
-    dtype("float64", "DoubleStorage", "f8", 8, Kind::Float),
-    dtype("float16", "HalfStorage", "f2", 2, Kind::Float),
-    dtype("bfloat16", "BFloat16Storage", "-", 2, Kind::Brain),
-    dtype("int64", "LongStorage", "i8", 8, Kind::Signed),
-    dtype("int32", "IntStorage", "i4", 4, Kind::Signed),
-    dtype("int16", "ShortStorage", "i2", 2, Kind::Signed),
-    dtype("int8", "CharStorage", "i1", 1, Kind::Signed),
-    dtype("uint8", "ByteStorage", "u1", 1, Kind::Unsigned),
-    dtype("uint16", "-", "u2", 2, Kind::Unsigned),
-    dtype("uint32", "-", "u4", 4, Kind::Unsigned),
-    dtype("uint64", "-", "u8", 8, Kind::Unsigned),
-    dtype("bool", "BoolStorage", "b1", 1, Kind::Other),
-    dtype("complex32", "ComplexHalfStorage", "-", 4, Kind::Other),
-    dtype("complex64", "ComplexFloatStorage", "c8", 8, Kind::Other),
-    dtype("complex128", "ComplexDoubleStorage", "c16", 16, Kind::Other),
-    dtype("qint8", "QInt8Storage", "-", 1, Kind::Other),
-    dtype("quint8", "QUInt8Storage", "-", 1, Kind::Other),
-    dtype("qint32", "QInt32Storage", "-", 4, Kind::Other),
-    dtype("quint4x2", "QUInt4x2Storage", "-", 1, Kind::Other),
-    dtype("quint2x4", "QUInt2x4Storage", "-", 1, Kind::Other),
-    dtype("untyped", "UntypedStorage", "-", 1, Kind::Other),
-    dtype("float8_e4m3fn", "-", "-", 1, Kind::Other),
-    dtype("float8_e5m2", "-", "-", 1, Kind::Other),
-    dtype("object", "-", "O8", 8, Kind::Other),
+    dtype("float32", "FloatStorage", "f4", 4, DtypeKind::Float),
+    dtype("float64", "DoubleStorage", "f8", 8, DtypeKind::Float),
+    dtype("float16", "HalfStorage", "f2", 2, DtypeKind::Float),
+    dtype("bfloat16", "BFloat16Storage", "-", 2, DtypeKind::Brain),
+    dtype("int64", "LongStorage", "i8", 8, DtypeKind::Signed),
+    dtype("int32", "IntStorage", "i4", 4, DtypeKind::Signed),
+    dtype("int16", "ShortStorage", "i2", 2, DtypeKind::Signed),
+    dtype("int8", "CharStorage", "i1", 1, DtypeKind::Signed),
+    dtype("uint8", "ByteStorage", "u1", 1, DtypeKind::Unsigned),
+    dtype("uint16", "-", "u2", 2, DtypeKind::Unsigned),
+    dtype("uint32", "-", "u4", 4, DtypeKind::Unsigned),
+    dtype("uint64", "-", "u8", 8, DtypeKind::Unsigned),
+    dtype("bool", "BoolStorage", "b1", 1, DtypeKind::Other),
+    dtype("complex32", "ComplexHalfStorage", "-", 4, DtypeKind::Other),
+    dtype("complex64", "ComplexFloatStorage", "c8", 8, DtypeKind::Other),
+    dtype("complex128", "ComplexDoubleStorage", "c16", 16, DtypeKind::Other),
+    dtype("qint8", "QInt8Storage", "-", 1, DtypeKind::Other),
+    dtype("quint8", "QUInt8Storage", "-", 1, DtypeKind::Other),
+    dtype("qint32", "QInt32Storage", "-", 4, DtypeKind::Other),
+    dtype("quint4x2", "QUInt4x2Storage", "-", 1, DtypeKind::Other),
+    dtype("quint2x4", "QUInt2x4Storage", "-", 1, DtypeKind::Other),
+    dtype("untyped", "UntypedStorage", "-", 1, DtypeKind::Other),
+    dtype("float8_e4m3fn", "-", "-", 1, DtypeKind::Other),
+    dtype("float8_e5m2", "-", "-", 1, DtypeKind::Other),
+    dtype("object", "-", "O8", 8, DtypeKind::Other),
 ];
 
 impl Dtype {
@@ -89,20 +88,20 @@ impl Dtype {
     }
 
     pub(super) fn is_float(&self) -> bool {
-        matches!(self.kind, Kind::Float | Kind::Brain)
+        matches!(self.kind, DtypeKind::Float | DtypeKind::Brain)
     }
 
     pub(super) fn is_integer(&self) -> bool {
-        matches!(self.kind, Kind::Signed | Kind::Unsigned)
+        matches!(self.kind, DtypeKind::Signed | DtypeKind::Unsigned)
     }
 
     /// Widens or narrows one element, `size` bytes, of a float type.
     pub(super) fn float(&self, bytes: &[u8], big_endian: bool) -> f32 {
         let bits = bits(bytes, big_endian);
         match (self.kind, self.size) {
-            (Kind::Float, 2) => f16::from_bits(bits as u16).to_f32(),
-            (Kind::Float, 8) => f64::from_bits(bits) as f32,
-            (Kind::Brain, _) => bf16::from_bits(bits as u16).to_f32(),
+            (DtypeKind::Float, 2) => f16::from_bits(bits as u16).to_f32(),
+            (DtypeKind::Float, 8) => f64::from_bits(bits) as f32,
+            (DtypeKind::Brain, _) => bf16::from_bits(bits as u16).to_f32(),
             _ => f32::from_bits(bits as u32),
         }
     }
@@ -110,7 +109,7 @@ impl Dtype {
     /// Gives one element of an integer type, `None` where it is too large.
     pub(super) fn integer(&self, bytes: &[u8], big_endian: bool) -> Option<i64> {
         let bits = bits(bytes, big_endian);
-        if self.kind == Kind::Unsigned {
+        if self.kind == DtypeKind::Unsigned {
             return i64::try_from(bits).ok();
         }
         let unused = 64 - 8 * self.size as u32;
@@ -126,8 +125,7 @@ fn bits(bytes: &[u8], big_endian: bool) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Dtype;
-    use super::UNKNOWN;
+    use super::{Dtype, UNKNOWN};
 
     #[test]
     fn integers_keep_their_sign_and_either_byte_order_is_read() {

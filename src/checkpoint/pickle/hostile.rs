@@ -1,7 +1,6 @@
 //! Files made to break the reader.
 
-use super::HostTensor;
-use super::Value;
+use super::{HostTensor, Value};
 use crate::durable;
 use std::path::Path;
 

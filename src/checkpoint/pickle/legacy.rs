@@ -1,15 +1,9 @@
 //! PyTorch's format before version 1.6: five pickles one after the other, then the storages.
 
 use super::budget::Budget;
-use super::graph::Graph;
-use super::graph::Item;
-use super::graph::Node;
+use super::graph::{Graph, Item, Node};
 use super::machine;
-use super::source::Range;
-use super::source::Reader;
-use super::source::Source;
-use super::source::cut_short;
-use super::source::shown;
+use super::source::{ByteSource, Range, Reader, cut_short, shown};
 use super::storages::Storages;
 use std::collections::BTreeMap;
 
@@ -26,7 +20,7 @@ pub(super) fn is_magic(graph: &Graph, item: Item) -> bool {
 }
 
 /// What is before the storages.
-pub(super) struct Head {
+pub(super) struct LegacyHeader {
     pub(super) object: Item,
     /// Their names and the size of an element, in the order of the file.
     pub(super) storages: Vec<(Box<str>, u64)>,
@@ -39,7 +33,7 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
     graph: &mut Graph,
     budget: &mut Budget,
-) -> Result<Head, String> {
+) -> Result<LegacyHeader, String> {
     if !matches!(machine::run(reader, graph, budget)?, Item::Int(PROTOCOL)) {
         return Err("an unknown version of PyTorch's legacy format".to_owned());
     }
@@ -53,7 +47,7 @@ pub(super) fn read(
     let object = machine::run(reader, graph, budget)?;
     let keys = machine::run(reader, graph, budget)?;
     let storages = in_order(graph, budget, keys)?;
-    Ok(Head { object, storages, at: reader.at() })
+    Ok(LegacyHeader { object, storages, at: reader.at() })
 }
 
 /// Gives the storages in the order of the file, with the size of an element: the file only says how many there are.
@@ -92,9 +86,9 @@ fn in_order(
 
 /// Finds the storages behind the pickles: the number of elements in 8 bytes, then the elements.
 pub(super) fn storages(
-    source: &Source,
+    source: &ByteSource,
     budget: &mut Budget,
-    head: Head,
+    head: LegacyHeader,
 ) -> Result<Storages, String> {
     let (mut ranges, mut at) = (BTreeMap::new(), head.at);
     for (key, size) in head.storages {

@@ -1,11 +1,8 @@
 //! Numbers, text and bytes in a pickle. What is long stays in the file.
 
-use super::graph::Bytes;
-use super::graph::Item;
-use super::graph::Node;
+use super::graph::{Bytes, Item, Node};
 use super::machine::Machine;
-use super::source::Range;
-use super::source::SHORT_TEXT;
+use super::source::{Range, SHORT_TEXT};
 
 /// Bytes of an integer up to which it is kept: the magic number of the legacy format is one of 10.
 const LONG: u64 = 16;

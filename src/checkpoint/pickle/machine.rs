@@ -1,10 +1,7 @@
 //! The stack machine: runs the opcodes of pickle protocols 2 to 5 into a graph. It calls nothing.
 
 use super::budget::Budget;
-use super::graph::Graph;
-use super::graph::Item;
-use super::graph::Node;
-use super::graph::Object;
+use super::graph::{Graph, Item, Node, Object};
 use super::source::Reader;
 use std::collections::BTreeMap;
 use std::mem::discriminant;

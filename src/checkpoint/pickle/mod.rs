@@ -42,8 +42,7 @@ use super::HostTensor;
 use archive::Archive;
 use budget::Budget;
 use graph::Graph;
-use source::Range;
-use source::Source;
+use source::{ByteSource, Range};
 use std::path::Path;
 use storages::Storages;
 use tree::Tree;
@@ -83,7 +82,7 @@ pub(super) fn recognises(first_bytes: &[u8]) -> bool {
 ///
 /// Fails with a sentence that says what is wrong with the file.
 pub(super) fn read(path: &Path) -> Result<Value, String> {
-    let source = Source::open(path)?;
+    let source = ByteSource::open(path)?;
     let mut first = [0; 4];
     source.read_at(0, &mut first)?;
     if !recognises(&first) {
@@ -103,7 +102,7 @@ pub(super) fn read(path: &Path) -> Result<Value, String> {
 
 /// Reads a pickle without an archive: of PyTorch's legacy format if it begins with its magic number, or the object.
 fn pickle(
-    source: &Source,
+    source: &ByteSource,
     graph: &mut Graph,
     budget: &mut Budget,
 ) -> Result<(graph::Item, Storages), String> {

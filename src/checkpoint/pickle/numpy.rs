@@ -2,13 +2,9 @@
 
 use super::call::Made;
 use super::dtype::Dtype;
-use super::graph::Bytes;
-use super::graph::Graph;
-use super::graph::Item;
-use super::graph::Node;
+use super::graph::{Bytes, Graph, Item, Node};
 use super::source::Range;
-use super::view::Data;
-use super::view::View;
+use super::view::{View, ViewData};
 
 /// Gives what a function of NumPy makes; its modules were renamed in version 2.
 pub(super) fn call(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
@@ -81,7 +77,7 @@ fn view(
         _ => return Ok(None),
     };
     let strides = strides(&shape, is_fortran)?;
-    let view = View::new(dtype, *big_endian, Data::Bytes(bytes), 0, shape, strides)?;
+    let view = View::new(dtype, *big_endian, ViewData::Bytes(bytes), 0, shape, strides)?;
     Ok(Some(Node::View(view.into())))
 }
 

@@ -1,11 +1,7 @@
 //! The file on the disk. All that is big in it stays there, as a range, until its tensor is decoded.
 
 use std::fs::File;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Seek;
-use std::io::SeekFrom;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Text up to here is kept while the pickle is read; longer text is an array's content, as protocol 2 writes it.
@@ -20,12 +16,12 @@ pub(super) struct Range {
     pub(super) len: u64,
 }
 
-pub(super) struct Source {
+pub(super) struct ByteSource {
     file: File,
     pub(super) len: u64,
 }
 
-impl Source {
+impl ByteSource {
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let unreadable = |e: std::io::Error| format!("it cannot be read: {e}");
         let meta = std::fs::metadata(path).map_err(unreadable)?;

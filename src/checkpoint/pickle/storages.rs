@@ -1,11 +1,8 @@
 //! Where the storages of tensors are in the file.
 
 use super::archive::Archive;
-use super::graph::Graph;
-use super::graph::Item;
-use super::source::Range;
-use super::source::Source;
-use super::source::shown;
+use super::graph::{Graph, Item};
+use super::source::{ByteSource, Range, shown};
 use std::collections::BTreeMap;
 
 pub(super) enum Storages {
@@ -19,7 +16,12 @@ pub(super) enum Storages {
 
 impl Storages {
     /// Finds the storage that `key`, a text, names.
-    pub(super) fn range(&self, graph: &Graph, key: Item, source: &Source) -> Result<Range, String> {
+    pub(super) fn range(
+        &self,
+        graph: &Graph,
+        key: Item,
+        source: &ByteSource,
+    ) -> Result<Range, String> {
         let key = graph.text(key).ok_or("a storage without a name")?;
         let range = match self {
             Self::Zip(archive) => archive.storage(key, source)?,

@@ -1,17 +1,11 @@
 //! From the graph to the tree. What is shared is written out again each time, as long as the budget lasts.
 
-use super::HostTensor;
-use super::Value;
 use super::budget::Budget;
-use super::graph::Graph;
-use super::graph::Item;
-use super::graph::Node;
-use super::graph::Object;
-use super::source::Range;
-use super::source::Source;
+use super::graph::{Graph, Item, Node, Object};
+use super::source::{ByteSource, Range};
 use super::storages::Storages;
-use super::view::Data;
-use super::view::View;
+use super::view::{View, ViewData};
+use super::{HostTensor, Value};
 
 /// Containers within containers. Real files have about ten; what is deeper would be dropped, compared and printed by
 /// recursion, too.
@@ -22,7 +16,7 @@ const VALUE: usize = size_of::<Value>();
 pub(super) struct Tree<'a> {
     pub(super) graph: &'a Graph,
     pub(super) storages: &'a Storages,
-    pub(super) source: &'a Source,
+    pub(super) source: &'a ByteSource,
     pub(super) budget: &'a mut Budget,
     /// The containers around the current place.
     path: Vec<u32>,
@@ -34,7 +28,7 @@ impl<'a> Tree<'a> {
     pub(super) fn new(
         graph: &'a Graph,
         storages: &'a Storages,
-        source: &'a Source,
+        source: &'a ByteSource,
         budget: &'a mut Budget,
     ) -> Self {
         Self { graph, storages, source, budget, path: Vec::new(), foreign: 0 }
@@ -143,8 +137,10 @@ impl<'a> Tree<'a> {
             return self.opaque(&format!("{} tensor {:?}", dtype.name, view.shape));
         }
         let storage = match &view.data {
-            Data::Storage(storage) => self.storages.range(self.graph, storage.key, self.source)?,
-            Data::Bytes(bytes) => bytes.range,
+            ViewData::Storage(storage) => {
+                self.storages.range(self.graph, storage.key, self.source)?
+            }
+            ViewData::Bytes(bytes) => bytes.range,
         };
         let checked = view.check(storage)?;
         if dtype.is_integer() {

@@ -2,16 +2,13 @@
 
 use super::budget::Budget;
 use super::dtype::Dtype;
-use super::graph::Bytes;
-use super::graph::Storage;
-use super::source::Range;
-use super::source::Source;
-use super::source::cut_short;
+use super::graph::{Bytes, Storage};
+use super::source::{ByteSource, Range, cut_short};
 use super::window::Window;
 
 /// Where the elements are.
 #[derive(Debug)]
-pub(super) enum Data {
+pub(super) enum ViewData {
     Storage(Storage),
     /// All of the content of an array.
     Bytes(Bytes),
@@ -21,7 +18,7 @@ pub(super) enum Data {
 pub(super) struct View {
     pub(super) dtype: &'static Dtype,
     big_endian: bool,
-    pub(super) data: Data,
+    pub(super) data: ViewData,
     /// Offset and strides count elements.
     offset: u64,
     pub(super) shape: Box<[u64]>,
@@ -29,7 +26,7 @@ pub(super) struct View {
 }
 
 /// A view that was compared with the bytes there are: each of its elements is among them.
-pub(super) struct Checked<'a> {
+pub(super) struct CheckedView<'a> {
     view: &'a View,
     bytes: Bytes,
     /// Where element 0 is, in bytes of the content.
@@ -43,7 +40,7 @@ impl View {
     pub(super) fn new(
         dtype: &'static Dtype,
         big_endian: bool,
-        data: Data,
+        data: ViewData,
         offset: u64,
         shape: Box<[u64]>,
         strides: Box<[u64]>,
@@ -62,11 +59,11 @@ impl View {
     }
 
     /// Compares the view with its bytes. `storage` is the range of the storage, if it looks into one.
-    pub(super) fn check(&self, storage: Range) -> Result<Checked<'_>, String> {
+    pub(super) fn check(&self, storage: Range) -> Result<CheckedView<'_>, String> {
         let numel = self.numel()?;
         let size = self.dtype.size;
         let (bytes, base, available) = match &self.data {
-            Data::Storage(part) => {
+            ViewData::Storage(part) => {
                 let bytes = |n: u64| n.checked_mul(part.dtype.size);
                 let (base, len) = bytes(part.start).zip(bytes(part.numel)).ok_or_else(cut_short)?;
                 if base.checked_add(len).is_none_or(|end| end > storage.len) {
@@ -74,7 +71,7 @@ impl View {
                 }
                 (Bytes { range: storage, latin1: false }, base, len / size)
             }
-            Data::Bytes(bytes) => (*bytes, 0, content_numel(*bytes, size, numel)?),
+            ViewData::Bytes(bytes) => (*bytes, 0, content_numel(*bytes, size, numel)?),
         };
         let end = if numel == 0 { 0 } else { self.end().ok_or_else(cut_short)? };
         if end > available {
@@ -85,7 +82,7 @@ impl View {
             };
             return Err(format!("a view of {available} values {problem}"));
         }
-        Ok(Checked { view: self, bytes, base, numel, end })
+        Ok(CheckedView { view: self, bytes, base, numel, end })
     }
 
     fn end(&self) -> Option<u64> {
@@ -110,9 +107,13 @@ fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     if fits { Ok(numel) } else { Err(format!("an array of {len} bytes claims {numel} values")) }
 }
 
-impl Checked<'_> {
+impl CheckedView<'_> {
     /// Gives the only element of a view of integers.
-    pub(super) fn integer(&self, source: &Source, b: &mut Budget) -> Result<Option<i64>, String> {
+    pub(super) fn integer(
+        &self,
+        source: &ByteSource,
+        b: &mut Budget,
+    ) -> Result<Option<i64>, String> {
         let size = self.view.dtype.size;
         let mut window = Window::new(source, self.bytes);
         let at = self.base + self.view.offset * size;
@@ -121,7 +122,7 @@ impl Checked<'_> {
     }
 
     /// Gives the elements of a view of floats, in C order.
-    pub(super) fn floats(&self, source: &Source, b: &mut Budget) -> Result<Vec<f32>, String> {
+    pub(super) fn floats(&self, source: &ByteSource, b: &mut Budget) -> Result<Vec<f32>, String> {
         let bytes = self.numel.saturating_mul(4).saturating_add(8 * self.view.shape.len() as u64);
         b.values(bytes).ok_or_else(|| self.too_much())?;
         b.object(bytes as usize)?;

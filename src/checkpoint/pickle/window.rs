@@ -2,8 +2,7 @@
 
 use super::budget::Budget;
 use super::graph::Bytes;
-use super::source::Source;
-use super::source::cut_short;
+use super::source::{ByteSource, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 
@@ -11,7 +10,7 @@ const WINDOW: u64 = 64 * 1024;
 const READ: usize = 512;
 
 pub(super) struct Window<'a> {
-    source: &'a Source,
+    source: &'a ByteSource,
     bytes: Bytes,
     /// The place of the buffer in the content.
     start: u64,
@@ -21,7 +20,7 @@ pub(super) struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    pub(super) fn new(source: &'a Source, bytes: Bytes) -> Self {
+    pub(super) fn new(source: &'a ByteSource, bytes: Bytes) -> Self {
         Self { source, bytes, start: 0, buffer: Vec::new(), decoded: 0 }
     }
 

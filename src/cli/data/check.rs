@@ -1,13 +1,9 @@
 //! `mae data check`: what is wrong with a data set, and the numbers that a recipe wants.
 
-use super::Pass;
-use super::Source;
-use crate::cli::CliError;
-use crate::cli::output;
-use crate::data;
-use crate::data::Checked;
-use crate::data::CheckedSplit;
-use crate::runs::count;
+use super::{CheckPass, SourceArgs};
+use crate::cli::{CliError, output};
+use crate::data::{self, Checked, CheckedSplit};
+use crate::results::count;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -16,7 +12,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
     /// Write everything that is bad, damaged or in both splits to a CSV file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -30,7 +26,7 @@ const SHOWN: usize = 20;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let (plan, labels) = args.source.plan()?;
-    let pass = Pass::start();
+    let pass = CheckPass::start();
     let checked = data::check(&plan, labels, |done, total| pass.go_on(done, total))?;
     pass.finish();
     let Some(checked) = checked else { return Err(CliError::Stopped) };

@@ -1,14 +1,9 @@
 //! `mae data pack`: a data set as `WebDataset` shards.
 
-use super::Pass;
-use super::Source;
-use crate::cli::CliError;
-use crate::cli::output;
-use crate::data;
-use crate::data::PackOptions;
-use crate::data::Packing;
-use crate::data::Reencoded;
-use crate::runs::count;
+use super::{CheckPass, SourceArgs};
+use crate::cli::{CliError, output};
+use crate::data::{self, PackOptions, Packing, Reencoded};
+use crate::results::count;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -17,7 +12,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
-    source: Source,
+    source: SourceArgs,
     /// The folder for the shards: train/, val/, classes.txt, pack.json, and a table of the files that could not be read
     out: PathBuf,
     /// Re-encode images whose shorter side is longer than this, in pixels; crops then see other statistics than the official
@@ -41,7 +36,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         .short_side
         .map(|short_side| Reencoded { short_side: short_side as usize, quality: args.quality });
     let options = PackOptions { samples_per_shard: args.samples as usize, reencode };
-    let pass = Pass::start();
+    let pass = CheckPass::start();
     let packing = data::pack(&plan, &args.out, options, |done, total| pass.go_on(done, total))?;
     pass.finish();
     let Some(packing) = packing else { return Err(CliError::Interrupted) };

@@ -1,18 +1,12 @@
 //! A run's jobs in numbers.
 
-use super::Facts;
+use super::DataSummary;
 use super::price::Price;
 use crate::checkpoint;
 use crate::cli::CliError;
-use crate::recipe::Job;
-use crate::recipe::Memory;
-use crate::recipe::Plan;
-use crate::recipe::Resolved;
-use crate::recipe::ResolvedPoint;
-use crate::recipe::Source;
-use crate::recipe::StageKind;
-use crate::runs;
-use crate::runs::EpochsCsv;
+use crate::recipe::{Job, Memory, Plan, Resolved, ResolvedPoint, Source};
+use crate::results::{self, EpochsCsv};
+use crate::shape::StageKind;
 use crate::train::TrainError;
 use serde::Serialize;
 use std::path::Path;
@@ -35,7 +29,7 @@ pub(super) struct PlannedJob {
     pub dir: String,
     /// The job that must be done before it.
     pub after: Option<String>,
-    pub state: State,
+    pub state: PlannedState,
     pub epochs: usize,
     pub effective_batch_size: usize,
     pub lr: f64,
@@ -58,7 +52,7 @@ pub(super) struct PlannedJob {
 /// How far a job is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum State {
+pub(super) enum PlannedState {
     ToDo,
     /// Whole epochs that are done.
     Begun {
@@ -80,7 +74,7 @@ impl PlannedRun {
     pub(super) fn of(
         resolved: &Resolved,
         point: usize,
-        facts: Facts,
+        facts: DataSummary,
         price: &Price,
         (folder, seen): (&Path, Option<usize>),
     ) -> Result<Self, CliError> {
@@ -88,7 +82,7 @@ impl PlannedRun {
         let planned = |job: Job| {
             // Another recipe's run may lie in a point's folder.
             let own = |other: &&ResolvedPoint| {
-                runs::refuse_other(&folder.join(&other.plan.name), &other.recipe).is_ok()
+                results::refuse_other(&folder.join(&other.plan.name), &other.recipe).is_ok()
             };
             let same = resolved.same_job_before(point, &job).find(own);
             let same = same.map(|other| other.plan.name.as_str());
@@ -104,7 +98,7 @@ impl PlannedRun {
 fn planned(
     plan: &Plan,
     job: &Job,
-    facts: Facts,
+    facts: DataSummary,
     price: &Price,
     (runs, same, seen): (&Path, Option<&str>, Option<usize>),
 ) -> Result<PlannedJob, CliError> {
@@ -131,8 +125,8 @@ fn planned(
         dir: job.dir.clone(),
         after: job.is_after_pretraining().then(|| StageKind::Pretrain.to_string()),
         state: match (state(&runs.join(&plan.name).join(&job.dir), training.epochs)?, same, seen) {
-            (State::ToDo, Some(with), _) => State::Shared { with: with.to_owned() },
-            (State::ToDo, None, Some(epochs)) => State::GoesOn { epochs },
+            (PlannedState::ToDo, Some(with), _) => PlannedState::Shared { with: with.to_owned() },
+            (PlannedState::ToDo, None, Some(epochs)) => PlannedState::GoesOn { epochs },
             (state, ..) => state,
         },
         epochs: training.epochs,
@@ -153,12 +147,12 @@ fn planned(
     })
 }
 
-fn state(job: &Path, epochs: usize) -> Result<State, CliError> {
+fn state(job: &Path, epochs: usize) -> Result<PlannedState, CliError> {
     if checkpoint::is_whole(&checkpoint::epoch_folder(job, epochs)) {
-        return Ok(State::Done);
+        return Ok(PlannedState::Done);
     }
     let rows = EpochsCsv::in_job(job).read().map_err(TrainError::from)?;
-    Ok(rows.last().map_or(State::ToDo, |row| State::Begun { epochs: row.epoch }))
+    Ok(rows.last().map_or(PlannedState::ToDo, |row| PlannedState::Begun { epochs: row.epoch }))
 }
 
 /// Jobs that can run side by side.
@@ -169,9 +163,9 @@ pub(super) fn apart(plan: &Plan) -> usize {
 /// Seconds of what is left of a run, its jobs one after the other or side by side.
 fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     let left = |job: &PlannedJob| match &job.state {
-        State::Done | State::Shared { .. } => Some(0.0),
-        State::ToDo => job.wall_s,
-        State::Begun { epochs } | State::GoesOn { epochs } => {
+        PlannedState::Done | PlannedState::Shared { .. } => Some(0.0),
+        PlannedState::ToDo => job.wall_s,
+        PlannedState::Begun { epochs } | PlannedState::GoesOn { epochs } => {
             job.wall_s.map(|wall_s| wall_s * (1.0 - *epochs as f64 / job.epochs as f64))
         }
     };

@@ -1,18 +1,12 @@
 //! What a device does in a second: assumed, or measured here.
 
-use crate::bench;
 use crate::cli::CliError;
 use crate::cli::bench::Scratch;
 use crate::cli::run::stop_on_ctrl_c;
-use crate::recipe::Cost;
-use crate::recipe::DeviceKind;
-use crate::recipe::Format;
-use crate::recipe::Plan;
-use crate::recipe::Precision;
-use crate::recipe::ResolvedPoint;
-use crate::recipe::StageKind;
-use crate::train;
-use crate::train::Stop;
+use crate::infer::StopFlag;
+use crate::recipe::{Cost, DeviceKind, Format, Plan, ResolvedPoint};
+use crate::shape::{Precision, StageKind};
+use crate::{bench, train};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -62,7 +56,7 @@ impl Price {
 
     /// Trains each stage of a point for some seconds.
     pub(super) fn measure(point: &ResolvedPoint, num_classes: usize) -> Result<Self, CliError> {
-        let stop = Stop::default();
+        let stop = StopFlag::default();
         stop_on_ctrl_c(&stop, "stopping");
         let mut flops = HashMap::new();
         let mut words = String::from("measured here:");

@@ -1,15 +1,9 @@
 //! A plan for people: the recipe as TOML, the jobs as comments below it.
 
-use super::job::PlannedJob;
-use super::job::PlannedRun;
-use super::job::State;
-use super::job::apart;
-use super::job::sum;
+use super::job::{PlannedJob, PlannedRun, PlannedState, apart, sum};
 use super::price::Price;
-use crate::recipe;
-use crate::recipe::Plan;
-use crate::recipe::Resolved;
-use crate::runs::count;
+use crate::recipe::{self, Plan, Resolved};
+use crate::results::count;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -107,13 +101,13 @@ fn giga(flops: f64) -> String {
     if giga >= 1.0 { format!("{giga:.2}") } else { format!("{giga:.4}") }
 }
 
-fn state(state: &State, folder: &Path) -> String {
+fn state(state: &PlannedState, folder: &Path) -> String {
     match state {
-        State::ToDo => "to do".to_owned(),
-        State::Begun { epochs } => format!("{} done", count(*epochs, "epoch")),
-        State::GoesOn { epochs } => format!("to do after epoch {epochs}"),
-        State::Done => "done".to_owned(),
-        State::Shared { with } => {
+        PlannedState::ToDo => "to do".to_owned(),
+        PlannedState::Begun { epochs } => format!("{} done", count(*epochs, "epoch")),
+        PlannedState::GoesOn { epochs } => format!("to do after epoch {epochs}"),
+        PlannedState::Done => "done".to_owned(),
+        PlannedState::Shared { with } => {
             format!("the same as in {}: taken from there", folder.join(with).display())
         }
     }

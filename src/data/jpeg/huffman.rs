@@ -204,7 +204,7 @@ impl AcCodes {
 
 /// Where a decoder is in its data.
 #[derive(Default, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct BitPosition {
     /// Bytes that were put into `bits`.
     byte: usize,
     /// The next bits, from the highest one, of which `count` are needed no more from the data.
@@ -212,7 +212,7 @@ pub(super) struct Place {
     count: u32,
 }
 
-impl Place {
+impl BitPosition {
     /// A place between bytes.
     pub(super) fn at(byte: usize) -> Self {
         Self { byte, bits: 0, count: 0 }
@@ -225,13 +225,13 @@ impl Place {
 }
 
 /// Reads codes. The methods give `None` where the data are not as they should be.
-pub(super) struct Reader<'a> {
+pub(super) struct BitReader<'a> {
     /// Without stuffed bytes and markers, and with [`PADDING`] zeros behind.
     pub(super) data: &'a [u8],
-    pub(super) place: Place,
+    pub(super) place: BitPosition,
 }
 
-impl Reader<'_> {
+impl BitReader<'_> {
     /// Sees to 56 bits.
     #[inline(always)]
     fn fill(&mut self) -> Option<()> {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::huffman::{AcCodes, Codes, PADDING, Place, Reader};
+use super::huffman::{AcCodes, BitPosition, BitReader, Codes, PADDING};
 
 /// Blocks in a minimum coded unit at most (ITU T.81, B.2.3).
 const MOST_BLOCKS: usize = 10;
@@ -16,9 +16,9 @@ pub(super) struct Scan {
     ends: Vec<usize>,
     /// Units from one restart to the next; 0 without restarts.
     interval: usize,
-    tables: Tables,
+    tables: HuffmanTables,
     /// What a unit consists of.
-    blocks: Vec<Block>,
+    blocks: Vec<CoefficientBlock>,
     /// Pixels that a unit is wide, and how many units a row has.
     unit_width: usize,
     columns: usize,
@@ -26,7 +26,7 @@ pub(super) struct Scan {
     kept: Range<usize>,
     /// Of the next unit.
     column: usize,
-    place: Place,
+    place: BitPosition,
     /// Restarts so far, and units since the last one.
     restarts: usize,
     units: usize,
@@ -36,25 +36,25 @@ pub(super) struct Scan {
 }
 
 #[derive(Default)]
-struct Tables {
+struct HuffmanTables {
     dc: [Option<Codes>; 4],
     ac: [Option<AcCodes>; 4],
 }
 
 /// Tables and colour of a block.
-struct Block {
+struct CoefficientBlock {
     dc: usize,
     ac: usize,
     colour: usize,
 }
 
 /// What a frame's header says.
-struct Frame {
+struct JpegFrame {
     width: usize,
-    colours: Vec<Colour>,
+    colours: Vec<ColourComponent>,
 }
 
-struct Colour {
+struct ColourComponent {
     id: u8,
     /// Blocks in a unit, across and down.
     blocks: (usize, usize),
@@ -63,7 +63,7 @@ struct Colour {
 impl Scan {
     /// Finds the scan of a file; `None` if the file is not plain.
     pub(super) fn of(file: &[u8]) -> Option<Self> {
-        let mut tables = Tables::default();
+        let mut tables = HuffmanTables::default();
         let (mut frame, mut interval) = (None, 0);
         let mut at = 2;
         loop {
@@ -73,7 +73,7 @@ impl Scan {
             at = end;
             match marker {
                 // SOF0, baseline, and SOF1, extended sequential.
-                0xc0 | 0xc1 if frame.is_none() => frame = Some(Frame::of(segment)?),
+                0xc0 | 0xc1 if frame.is_none() => frame = Some(JpegFrame::of(segment)?),
                 // DHT.
                 0xc4 => tables.read(segment)?,
                 // DRI.
@@ -88,9 +88,9 @@ impl Scan {
     }
 
     fn new(
-        frame: &Frame,
+        frame: &JpegFrame,
         header: &[u8],
-        tables: Tables,
+        tables: HuffmanTables,
         interval: usize,
         data: &[u8],
     ) -> Option<Self> {
@@ -109,7 +109,7 @@ impl Scan {
             if id != colour.id || blocks.len() + count > MOST_BLOCKS {
                 return None;
             }
-            blocks.extend((0..count).map(|_| Block { dc, ac, colour: index }));
+            blocks.extend((0..count).map(|_| CoefficientBlock { dc, ac, colour: index }));
         }
         let unit_width = 8 * colours.iter().map(|colour| colour.blocks.0).max()?;
         if unit_width == 0 {
@@ -127,7 +127,7 @@ impl Scan {
             columns,
             kept: 0..columns,
             column: 0,
-            place: Place::default(),
+            place: BitPosition::default(),
             restarts: 0,
             units: 0,
             last_dc: [0; 4],
@@ -166,7 +166,7 @@ impl Scan {
             if rest >= 8 || self.restarts + 1 == self.ends.len() {
                 return None;
             }
-            self.place = Place::at(end / 8);
+            self.place = BitPosition::at(end / 8);
             self.restarts += 1;
             self.units = 0;
             self.last_dc = [0; 4];
@@ -179,8 +179,8 @@ impl Scan {
         &mut self,
         block: Option<&impl Fn(usize) -> &'a mut [i16; 64]>,
     ) -> Option<()> {
-        let mut reader = Reader { data: &self.data, place: self.place };
-        for (index, &Block { dc, ac, colour }) in self.blocks.iter().enumerate() {
+        let mut reader = BitReader { data: &self.data, place: self.place };
+        for (index, &CoefficientBlock { dc, ac, colour }) in self.blocks.iter().enumerate() {
             let dc = self.tables.dc[dc].as_ref()?;
             let ac = self.tables.ac[ac].as_ref()?;
             let last = &mut self.last_dc[colour];
@@ -198,7 +198,7 @@ impl Scan {
     }
 }
 
-impl Frame {
+impl JpegFrame {
     fn of(header: &[u8]) -> Option<Self> {
         let [8, _, _, high, low, count, parts @ ..] = header else { return None };
         let colours: Vec<_> = parts
@@ -208,7 +208,7 @@ impl Frame {
             .map(|[id, sampling, _]| {
                 let blocks = (usize::from(sampling >> 4), usize::from(sampling & 15));
                 // A scan of one colour has one block to a unit, whatever the sampling (A.2.2).
-                Colour { id: *id, blocks: if *count == 1 { (1, 1) } else { blocks } }
+                ColourComponent { id: *id, blocks: if *count == 1 { (1, 1) } else { blocks } }
             })
             .collect();
         let width = usize::from(u16::from_be_bytes([*high, *low]));
@@ -217,7 +217,7 @@ impl Frame {
     }
 }
 
-impl Tables {
+impl HuffmanTables {
     /// Reads what is in a segment of tables. A second one in the place of a first is not plain: a file could have any number.
     fn read(&mut self, mut segment: &[u8]) -> Option<()> {
         while let [which, rest @ ..] = segment {

@@ -81,7 +81,7 @@ struct Padded {
 }
 
 /// A point between four pixels.
-struct Place {
+struct SubpixelPosition {
     /// Where in the padded pixels the upper left of 4 × 4 is.
     start: usize,
     /// How far the point is from the second pixel towards the third, 0..1.
@@ -104,16 +104,16 @@ impl Padded {
         Self { stride, pixels }
     }
 
-    fn place(&self, x: f64, y: f64) -> Place {
+    fn place(&self, x: f64, y: f64) -> SubpixelPosition {
         let (x, y) = (x - 0.5, y - 0.5);
         // The floors of numbers from -0.5 on; the second of the four, which padding has moved by two, is there.
         let (left, top) = (x as i32 - i32::from(x < 0.0), y as i32 - i32::from(y < 0.0));
         let start = (top + 1) as usize * self.stride + (left + 1) as usize;
-        Place { start, dx: x - f64::from(left), dy: y - f64::from(top) }
+        SubpixelPosition { start, dx: x - f64::from(left), dy: y - f64::from(top) }
     }
 
     fn bilinear(&self, x: f64, y: f64) -> Pixel {
-        let Place { start, dx, dy } = self.place(x, y);
+        let SubpixelPosition { start, dx, dy } = self.place(x, y);
         let row = |y: usize| {
             let [_, left, right, _] = self.four(start + y * self.stride);
             linear(left, right, dx)
@@ -122,7 +122,7 @@ impl Padded {
     }
 
     fn bicubic(&self, x: f64, y: f64) -> Pixel {
-        let Place { start, dx, dy } = self.place(x, y);
+        let SubpixelPosition { start, dx, dy } = self.place(x, y);
         let row = |y: usize| cubic(self.four(start + y * self.stride), dx);
         // Shears and moves along x need one row, not four.
         if dy == 0.0 { row(1) } else { cubic([row(0), row(1), row(2), row(3)], dy) }

@@ -71,8 +71,9 @@ impl RandAugment {
 
 #[cfg(test)]
 fn test_rng(seed: u64) -> impl Rng {
-    use crate::random::{Key, Purpose, Stage};
-    Key { seed, stage: Stage::Finetune, epoch: 1 }.rng(0, Purpose::RandAugment)
+    use crate::random::{Key, Purpose};
+    use crate::shape::StageKind;
+    Key { seed, stage: StageKind::Finetune as u8, epoch: 1 }.rng(0, Purpose::RandAugment)
 }
 
 #[cfg(test)]

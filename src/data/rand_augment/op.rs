@@ -1,9 +1,8 @@
 //! The operations: their names, what a magnitude means to each, and which pixels' function does it.
 
 use super::affine::{self, Interpolation};
-use super::blend;
-use super::levels;
 use super::rgb::Rgb;
+use super::{blend, levels};
 
 /// An operation of timm's RandAugment. `…Increasing` forms get stronger with the magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

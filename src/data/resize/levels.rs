@@ -15,7 +15,7 @@ const BLOCK: usize = 32;
 
 /// A picture of bytes in `C` channels, perhaps inside a wider one.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a, const C: usize> {
+pub(super) struct SourceImage<'a, const C: usize> {
     pub(super) width: usize,
     pub(super) height: usize,
     /// Bytes from a row to the next.
@@ -24,7 +24,7 @@ pub(super) struct Source<'a, const C: usize> {
     pub(super) pixels: &'a [u8],
 }
 
-impl<'a, const C: usize> Source<'a, C> {
+impl<'a, const C: usize> SourceImage<'a, C> {
     /// Gives `[H, W, C]` resized to a width and height. `LANE` bytes hold a pixel while it is turned: `C`, or a little more.
     pub(super) fn resize<const LANE: usize>(
         self,
@@ -233,8 +233,8 @@ mod tests {
             let wide: Vec<u8> = rows
                 .flat_map(|row| row.iter().flat_map(|v| [*v, 7, 255 - v]).chain([99, 98, 97, 96]))
                 .collect();
-            let one = Source::<1> { width, height, stride: width, pixels: &plane };
-            let all = Source::<3> { width, height, stride: 3 * width + 4, pixels: &wide };
+            let one = SourceImage::<1> { width, height, stride: width, pixels: &plane };
+            let all = SourceImage::<3> { width, height, stride: 3 * width + 4, pixels: &wide };
             let one = one.resize::<1>([to, to], vertical_first);
             let all = all.resize::<4>([to, to], vertical_first);
             prop_assert!(all.as_chunks().0.iter().zip(&one).all(|([r, g, _], v)| r == v && *g == 7));

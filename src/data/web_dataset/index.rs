@@ -9,22 +9,22 @@ use std::thread;
 
 use crate::data::error::DataError;
 use crate::data::image_folder::is_image_name;
-use crate::data::known::{Contents, Known, KnownImage, Stamp};
+use crate::data::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 
 use super::label;
 
-type Images = Result<Vec<KnownImage>, DataError>;
+type Images = Result<Vec<ListedImage>, DataError>;
 
 /// The members of one name, while a shard is read.
 #[derive(Default)]
-struct Group {
+struct SampleGroup {
     key: String,
-    image: Option<KnownImage>,
+    image: Option<ListedImage>,
     label: Option<u32>,
 }
 
 /// Finds the images of all shards; those that are known and did not change are not read.
-pub(super) fn read_all(shards: &[PathBuf], known: &mut Known) -> Vec<Images> {
+pub(super) fn read_all(shards: &[PathBuf], known: &mut ListingCache) -> Vec<Images> {
     let mut all: Vec<Option<Images>> = Vec::new();
     let mut unknown = Vec::new();
     for shard in shards {
@@ -72,7 +72,7 @@ fn read(path: &Path) -> Images {
     let file = File::open(path).map_err(|e| DataError::unreadable(path, e))?;
     let length = file.metadata().map_err(|e| DataError::unreadable(path, e))?.len();
     let mut archive = tar::Archive::new(file);
-    let (mut images, mut group, mut end) = (Vec::new(), Group::default(), 0);
+    let (mut images, mut group, mut end) = (Vec::new(), SampleGroup::default(), 0);
     for entry in archive.entries_with_seek().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         if !entry.header().entry_type().is_file() {
@@ -92,7 +92,7 @@ fn read(path: &Path) -> Images {
         }
         if is_image_name(Path::new(&name)) {
             let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
-            let same = |other: &&KnownImage| extension(&other.name) == extension(&name);
+            let same = |other: &&ListedImage| extension(&other.name) == extension(&name);
             if let Some(other) = group.image.as_ref().filter(same) {
                 let problem = format!(
                     "one sample, {}, has two pictures: {} and {name}",
@@ -101,7 +101,7 @@ fn read(path: &Path) -> Images {
                 return Err(DataError::layout(path, problem, ONE_PICTURE));
             }
             // Of a picture and its mask, as `a.jpg` and `a.png`, the first is taken.
-            group.image.get_or_insert(KnownImage { offset, size, label: None, name });
+            group.image.get_or_insert(ListedImage { offset, size, label: None, name });
         } else if label::is_label(&ending) && size <= label::MAX_BYTES {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(damaged)?;
@@ -118,10 +118,10 @@ fn read(path: &Path) -> Images {
     Ok(images)
 }
 
-impl Group {
+impl SampleGroup {
     /// The image with its class; nothing where there is no image.
-    fn image(self) -> Option<KnownImage> {
-        self.image.map(|image| KnownImage { label: self.label, ..image })
+    fn image(self) -> Option<ListedImage> {
+        self.image.map(|image| ListedImage { label: self.label, ..image })
     }
 }
 

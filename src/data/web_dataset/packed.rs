@@ -1,8 +1,7 @@
 //! `pack.json`: what `data pack` says of the shards beside it.
 
-use std::fmt;
-use std::fs;
 use std::path::Path;
+use std::{fmt, fs};
 
 use crate::data::error::DataError;
 

@@ -1,0 +1,115 @@
+//! A trained classifier, for evaluation and prediction: a fine-tuned one, or a probe on its frozen encoder.
+
+use super::{
+    Evaluated, Evaluation, InferError, Replicas, ShareCounts, StopFlag, host, same_encoder,
+};
+use crate::checkpoint::{Head, Opened, TensorFile, load_frozen, load_module};
+use crate::data::DataSet;
+use crate::model::{self, ProbeHead, Vit, official_probe_name};
+use crate::recipe::Plan;
+use crate::shape::EncoderDims;
+use burn::tensor::{Device, Tensor, TensorData};
+use std::path::PathBuf;
+
+/// A checkpoint of `finetune` or `linprobe`, ready to answer.
+pub struct Classifier {
+    network: Network,
+    encoder: EncoderDims,
+    device: Device,
+    path: PathBuf,
+}
+
+enum Network {
+    Finetuned(Box<Vit>),
+    Probe(Box<(Vit, ProbeHead)>),
+}
+
+impl Classifier {
+    /// Makes a classifier of an opened checkpoint; `plan` says what shapes do not: heads, epsilon.
+    pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
+        let encoder = plan.encoder_dims();
+        let (file, path) = (&opened.file, &opened.path);
+        same_encoder(opened, &plan.model)?;
+        let vit = |classes, global_pool| Vit::zeros(&encoder, classes, global_pool, device);
+        let network = match opened.facts.head {
+            Head::Linear { classes, global_pool } => {
+                Network::Finetuned(Box::new(load_module(vit(classes, global_pool), file, path)?))
+            }
+            Head::Probe { classes, global_pool } => {
+                let frozen = load_frozen(vit(classes, global_pool), file, path)?;
+                let head = ProbeHead::zeros(encoder.embed_dim, classes, encoder.precision, device);
+                let own = model::named(&head).into_iter().filter_map(|param| {
+                    let tensor = file.tensors.get(official_probe_name(&param.name))?;
+                    Some((param.name, tensor.clone()))
+                });
+                let own = TensorFile { tensors: own.collect(), ..TensorFile::default() };
+                Network::Probe(Box::new((frozen, load_module(head, &own, path)?)))
+            }
+            Head::Absent => {
+                return Err(InferError::Setting {
+                    problem: format!("{}: no classifier, it has no head", path.display()),
+                    hint: "give a checkpoint from a run's finetune/ or linprobe/ folder, or fine-tune this one: \
+                           `finetune.from`"
+                        .to_owned(),
+                });
+            }
+        };
+        Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
+    }
+
+    /// Counts its hits on share `index` of `world` of the validation split of `data`.
+    pub fn count(
+        &self,
+        plan: &Plan,
+        data: &DataSet,
+        batch_size: usize,
+        replicas: &Replicas,
+        share: (usize, usize),
+        stop: &StopFlag,
+    ) -> Result<ShareCounts, InferError> {
+        let evaluation = Evaluation::new(plan, data, batch_size, &self.device, stop, 0)?;
+        match &self.network {
+            Network::Finetuned(vit) => evaluation.count(&**vit, replicas, share, Vit::forward),
+            Network::Probe(probe) => {
+                let (frozen, head) = (probe.0.clone(), &probe.1);
+                evaluation.count(head, replicas, share, move |head, imgs| {
+                    head.forward(frozen.forward_features(imgs))
+                })
+            }
+        }
+    }
+
+    /// Fails if the loss of its evaluation is NaN or infinite.
+    pub fn check(&self, measured: Evaluated) -> Result<Evaluated, InferError> {
+        match measured {
+            Evaluated::Metrics(metrics) if !metrics.loss.is_finite() => Err(self.no_numbers()),
+            measured => Ok(measured),
+        }
+    }
+
+    fn no_numbers(&self) -> InferError {
+        InferError::Setting {
+            problem: format!("{}: what it gives are no finite numbers", self.path.display()),
+            hint: "its weights are damaged; take another copy, or another checkpoint".to_owned(),
+        }
+    }
+
+    /// Gives the class probabilities of one picture, `[C, H, W]` as `data::transform_picture` gives it.
+    pub fn probabilities(&self, picture: Vec<f32>) -> Result<Vec<f64>, InferError> {
+        let EncoderDims { in_chans, input_size, .. } = self.encoder;
+        let picture = TensorData::new(picture, [1, in_chans, input_size, input_size]);
+        let imgs = Tensor::from_data(picture, &self.device);
+        let logits = match &self.network {
+            Network::Finetuned(vit) => vit.forward(imgs),
+            Network::Probe(probe) => probe.1.forward(probe.0.forward_features(imgs)),
+        };
+        let logits = host(&logits.flatten(0, 1), &[])?.values;
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exp: Vec<f64> = logits.iter().map(|&v| f64::from(v - max).exp()).collect();
+        let sum: f64 = exp.iter().sum();
+        if !sum.is_finite() {
+            return Err(self.no_numbers());
+        }
+        Ok(exp.into_iter().map(|e| e / sum).collect())
+    }
+}

@@ -1,0 +1,201 @@
+//! Evaluation: top-1, top-5 and loss of a classifier on the validation split; no sample is dropped.
+
+use super::{InferError, Replicas, StopFlag, host, images};
+use crate::data::{DataSet, EvalTransform, Loader, Split, TargetsSlice};
+use crate::recipe::Plan;
+use crate::shape::EncoderDims;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use std::sync::Arc;
+
+/// The validation split and what is needed to put it before a model.
+pub struct Evaluation {
+    pub loader: Loader,
+    pub encoder: EncoderDims,
+    pub device: Device,
+    pub stop: StopFlag,
+}
+
+/// Makes every image of a validation split once, so that a bad file ends a run before its training, not after. Stops when the user
+/// asks.
+pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &StopFlag) -> Result<(), InferError> {
+    let loader = Loader::eval(val, EvalTransform::new(&plan.data), 64, plan.data.workers);
+    for batch in loader.epoch(1, 0) {
+        batch?;
+        if stop.requested() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The outcome of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Evaluated {
+    /// The stage has nothing to measure.
+    Nothing,
+    Metrics(Metrics),
+    /// Stopped by the user before the end.
+    Stopped,
+}
+
+/// A classifier on the validation split. Accuracies are percent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Metrics {
+    /// Mean cross-entropy.
+    pub loss: f64,
+    pub top1: f64,
+    pub top5: f64,
+    pub images: usize,
+}
+
+/// Sums over images.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Counts {
+    loss: f64,
+    top1: usize,
+    top5: usize,
+    images: usize,
+}
+
+impl Evaluation {
+    /// Takes the validation split of `data`, `batch_size` images at a time. Fails where the data has none.
+    pub fn new(
+        plan: &Plan,
+        data: &DataSet,
+        batch_size: usize,
+        device: &Device,
+        stop: &StopFlag,
+        parallel_jobs: usize,
+    ) -> Result<Self, InferError> {
+        let split = data.val.clone().ok_or_else(|| InferError::Setting {
+            problem: format!("{}: no validation split", plan.data.path.display()),
+            hint: "classifiers need train/ and val/ with the same class folders".to_owned(),
+        })?;
+        let transform = EvalTransform::new(&plan.data);
+        Ok(Self {
+            loader: Loader::eval(split, transform, batch_size, plan.data.workers)
+                .with_parallel_jobs(parallel_jobs),
+            encoder: plan.encoder_dims(),
+            device: device.clone(),
+            stop: stop.clone(),
+        })
+    }
+
+    /// Counts the hits of the classifier whose logits `forward` returns, on share `index` of `world` of the images.
+    ///
+    /// Stops between batches when the user asks.
+    pub fn count<M, F>(
+        &self,
+        model: &M,
+        replicas: &Replicas,
+        (index, world): (usize, usize),
+        forward: F,
+    ) -> Result<ShareCounts, InferError>
+    where
+        M: Module + Sync + 'static,
+        F: Fn(&M, Tensor<4>) -> Tensor<2> + Clone + Send + Sync + 'static,
+    {
+        let mut share = ShareCounts::default();
+        for batch in self.loader.clone().share(index, world).epoch(1, 0) {
+            share.stopped = self.stop.requested();
+            if share.stopped {
+                break;
+            }
+            let batch = Arc::new(batch?);
+            let inputs: Vec<_> = replicas
+                .shards(batch.len())
+                .map(|range| (model.clone(), Arc::clone(&batch), range))
+                .collect();
+            let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
+            let (device, forward) = (self.device.clone(), forward.clone());
+            let parts = replicas.map(inputs, move |(model, batch, range)| {
+                let imgs = images(&batch, range.clone(), in_chans, side, &device);
+                let logits = forward(&model, imgs);
+                let classes = logits.dims()[1];
+                let logits = host(&logits.flatten(0, 1), &[])?.values;
+                Ok::<_, InferError>(match batch.shard(range).targets {
+                    TargetsSlice::Hard(labels) => count(&logits, labels, classes),
+                    TargetsSlice::Soft(_) => unreachable!("validation labels are never mixed"),
+                })
+            })?;
+            for part in parts {
+                share.counts.add(&part?);
+            }
+        }
+        Ok(share)
+    }
+}
+
+/// What was counted on a share of the images.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShareCounts {
+    counts: Counts,
+    stopped: bool,
+}
+
+impl Evaluated {
+    /// Adds up the counts of all shares.
+    pub fn from_shares(shares: Vec<ShareCounts>) -> Self {
+        let (mut all, mut stopped) = (Counts::default(), false);
+        for share in shares {
+            all.add(&share.counts);
+            stopped |= share.stopped;
+        }
+        if stopped { Self::Stopped } else { Self::Metrics(all.metrics()) }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.loss += other.loss;
+        self.top1 += other.top1;
+        self.top5 += other.top5;
+        self.images += other.images;
+    }
+
+    fn metrics(&self) -> Metrics {
+        let percent = |count: usize| 100.0 * count as f64 / self.images as f64;
+        Metrics {
+            loss: self.loss / self.images as f64,
+            top1: percent(self.top1),
+            top5: percent(self.top5),
+            images: self.images,
+        }
+    }
+}
+
+/// Gives the metrics of logits `[N, C]` against labels, each below `classes`.
+pub fn score(logits: &[f32], labels: &[u32], classes: usize) -> Metrics {
+    count(logits, labels, classes).metrics()
+}
+
+/// Scores logits `[N, C]` against labels. Equal logits count for the label, as in PyTorch's `topk` on distinct values.
+fn count(logits: &[f32], labels: &[u32], classes: usize) -> Counts {
+    let mut counts = Counts { images: labels.len(), ..Counts::default() };
+    for (row, &label) in logits.chunks_exact(classes).zip(labels) {
+        let own = row[label as usize];
+        let rank = row.iter().filter(|&&other| other > own).count();
+        counts.top1 += usize::from(rank < 1);
+        counts.top5 += usize::from(rank < 5);
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|&v| f64::from(v - max).exp()).sum();
+        counts.loss += sum.ln() - f64::from(own - max);
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn ranks_and_loss_are_those_of_the_logits() {
+        let logits = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0, 0.0, 0.0, 9.0];
+        let counts = count(&logits, &[0, 5], 6);
+        assert_eq!((counts.top1, counts.top5, counts.images), (1, 1, 2));
+        let first: f64 = (0..6).map(|i| f64::from(i).exp()).sum::<f64>().ln();
+        let second = (5.0 + 9f64.exp()).ln() - 9.0;
+        assert!((counts.loss - first - second).abs() < 1e-9);
+    }
+}

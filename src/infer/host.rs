@@ -1,0 +1,17 @@
+//! From a tensor on the device to numbers on the host.
+
+use super::{DeviceError, check_faults};
+use crate::checkpoint::HostTensor;
+use burn::tensor::Tensor;
+
+/// Reads a flattened tensor back to the host.
+pub fn host(values: &Tensor<1>, shape: &[usize]) -> Result<HostTensor, DeviceError> {
+    let values = values
+        .clone()
+        .try_into_data()
+        .map_err(|e| DeviceError::from_driver(format!("{e:?}")))?
+        .try_into_vec::<f32>()
+        .map_err(|e| DeviceError::Crashed(format!("{e:?}")))?;
+    check_faults()?;
+    Ok(HostTensor { shape: shape.to_vec(), values })
+}

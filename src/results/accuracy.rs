@@ -1,0 +1,251 @@
+//! `accuracy.csv`, the table this project exists for: one row per pre-training epoch.
+
+use super::{EpochRow, EpochsCsv, RunError};
+use crate::durable;
+use crate::recipe::{Job, Plan, Source};
+use crate::shape::StageKind;
+use std::fs;
+use std::path::Path;
+
+/// The columns after the swept keys, in order.
+pub(super) const COLUMNS: [&str; 12] = [
+    "pretrain_epoch",
+    "annealed",
+    "finetune_top1",
+    "finetune_top5",
+    "finetune_best_top1",
+    "finetune_best_epoch",
+    "linprobe_top1",
+    "linprobe_top5",
+    "linprobe_best_top1",
+    "pretrain_loss",
+    "finetune_run",
+    "linprobe_run",
+];
+
+/// What is known of one starting point, as cells: empty where there is no result yet.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AccuracyRow {
+    /// Values of the swept keys, in their order.
+    pub swept: Vec<String>,
+    pub pretrain_epoch: String,
+    /// 1 where the pre-training's schedule ended at that epoch, 0 for one from its middle; empty without pre-training.
+    pub annealed: String,
+    pub finetune: JobCells,
+    pub linprobe: JobCells,
+    pub pretrain_loss: String,
+}
+
+/// The result of a fine-tuning or a probe. Percent with two decimals.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct JobCells {
+    pub top1: String,
+    pub top5: String,
+    pub best_top1: String,
+    pub best_epoch: String,
+    /// Relative to the table's folder.
+    pub run: String,
+}
+
+/// Gives the rows of a run in `folder`, in the order of the pre-training epochs; `prefix` is put before the jobs' paths.
+///
+/// `scratch` has epoch 0; rows that start from a file come last.
+pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
+    let jobs = plan.jobs();
+    let mut sources: Vec<&Source> = Vec::new();
+    for source in jobs.iter().filter_map(|job| job.from.as_ref()) {
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    sources.sort_by_key(|source| match source {
+        Source::Scratch => 0,
+        Source::Epoch(epoch) => *epoch,
+        Source::File(_) => usize::MAX,
+    });
+    let pretrain = EpochsCsv::in_job(&folder.join("pretrain")).read()?;
+    sources.into_iter().map(|source| row(plan, &jobs, source, &pretrain, folder, prefix)).collect()
+}
+
+fn row(
+    plan: &Plan,
+    jobs: &[Job],
+    source: &Source,
+    pretrain: &[EpochRow],
+    folder: &Path,
+    prefix: &str,
+) -> Result<AccuracyRow, RunError> {
+    let cells = |stage: StageKind| -> Result<JobCells, RunError> {
+        let job = jobs.iter().find(|job| job.stage == stage && job.from.as_ref() == Some(source));
+        match job {
+            None => Ok(JobCells::default()),
+            Some(job) => {
+                let rows = EpochsCsv::in_job(&folder.join(&job.dir)).read()?;
+                Ok(job_cells(&rows, &job.dir, prefix))
+            }
+        }
+    };
+    let (pretrain_epoch, annealed, pretrain_loss) = match source {
+        Source::Scratch => ("0".to_owned(), String::new(), String::new()),
+        Source::File(_) => Default::default(),
+        Source::Epoch(epoch) => {
+            let last = plan.pretrain.as_ref().is_some_and(|p| p.training.epochs == *epoch);
+            let loss = pretrain.iter().find(|row| row.epoch == *epoch);
+            (
+                epoch.to_string(),
+                u8::from(last).to_string(),
+                loss.map_or_else(String::new, |row| format!("{:.5}", row.train_loss)),
+            )
+        }
+    };
+    Ok(AccuracyRow {
+        swept: plan.swept.iter().map(|(_, value)| value.trim_matches('"').to_owned()).collect(),
+        pretrain_epoch,
+        annealed,
+        finetune: cells(StageKind::Finetune)?,
+        linprobe: cells(StageKind::Linprobe)?,
+        pretrain_loss,
+    })
+}
+
+fn job_cells(rows: &[EpochRow], dir: &str, prefix: &str) -> JobCells {
+    let Some(last) = rows.last().and_then(|row| row.validation) else {
+        return JobCells { run: format!("{prefix}{dir}"), ..JobCells::default() };
+    };
+    let percent = |value: f64| format!("{value:.2}");
+    JobCells {
+        top1: percent(last.acc1),
+        top5: percent(last.acc5),
+        best_top1: percent(last.best_acc1),
+        best_epoch: last.best_epoch.to_string(),
+        run: format!("{prefix}{dir}"),
+    }
+}
+
+/// Replaces `accuracy.csv` in `folder`; `swept` names the swept keys.
+pub fn write_accuracy(
+    folder: &Path,
+    swept: &[String],
+    rows: &[AccuracyRow],
+) -> Result<(), RunError> {
+    let path = folder.join("accuracy.csv");
+    let mut writer =
+        csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    let header = swept.iter().map(String::as_str).chain(COLUMNS);
+    writer.write_record(header).expect("a vector takes every byte");
+    for row in rows {
+        let cells = row.swept.iter().map(String::as_str).chain(row.cells());
+        writer.write_record(cells).expect("every row has the header's columns");
+    }
+    let bytes = writer.into_inner().expect("a vector takes every byte");
+    if std::fs::read(&path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    durable::write(&path, &bytes).map_err(RunError::io(&path))
+}
+
+/// Whether a file is a table that [`write_accuracy`] wrote for these swept keys.
+pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
+    let header = swept.iter().map(String::as_str).chain(COLUMNS);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(header).expect("a vector takes every byte");
+    let header = writer.into_inner().expect("a vector takes every byte");
+    fs::read(path).is_ok_and(|text| text.starts_with(header.trim_ascii_end()))
+}
+
+/// Reads `accuracy.csv` in `folder`: the swept keys, and the rows. Nothing where there is no table.
+pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyRow>), RunError> {
+    let path = folder.join("accuracy.csv");
+    if !path.is_file() {
+        return Ok(Default::default());
+    }
+    let damaged = |problem: String| RunError::Table { path: path.clone(), problem };
+    let text = fs::read_to_string(&path).map_err(RunError::io(&path))?;
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header: Vec<String> = match reader.headers() {
+        Ok(header) => header.iter().map(str::to_owned).collect(),
+        Err(e) => return Err(damaged(csv_problem(&text, &e))),
+    };
+    let keys = header.len().saturating_sub(COLUMNS.len());
+    if header[keys..] != COLUMNS {
+        return Err(damaged(format!("its columns should be {}", COLUMNS.join(","))));
+    }
+    let rows = reader.records().map(|record| {
+        let record = record?;
+        let cell = |column: &str| {
+            let place = COLUMNS.iter().position(|name| *name == column).expect("a column");
+            record[keys + place].to_owned()
+        };
+        let swept = record.iter().take(keys).map(str::to_owned).collect();
+        Ok(AccuracyRow { swept, ..AccuracyRow::from_cells(cell) })
+    });
+    let rows =
+        rows.collect::<Result<_, csv::Error>>().map_err(|e| damaged(csv_problem(&text, &e)))?;
+    Ok((header[..keys].to_vec(), rows))
+}
+
+/// What is wrong with a table, with its line.
+pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
+    let problem = match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("{len} cells, the header has {expected_len}")
+        }
+        _ => error.to_string(),
+    };
+    match error.position() {
+        Some(position) => format!("line {}: {problem}", line_of(text, position)),
+        None => problem,
+    }
+}
+
+/// The line of a record, from 1. The reader's own count is one behind where lines end in CR LF.
+pub(super) fn line_of(text: &str, position: &csv::Position) -> usize {
+    let byte = position.byte() as usize;
+    let before = text.get(..byte).unwrap_or(text).matches('\n').count();
+    let on_its_end = text.get(byte..).is_some_and(|after| after.starts_with('\n'));
+    1 + before + usize::from(on_its_end)
+}
+
+impl AccuracyRow {
+    /// The row whose cell in a column `cell` gives; without swept keys.
+    pub(super) fn from_cells(cell: impl Fn(&str) -> String) -> Self {
+        let job = |stage: &str| JobCells {
+            top1: cell(&format!("{stage}_top1")),
+            top5: cell(&format!("{stage}_top5")),
+            best_top1: cell(&format!("{stage}_best_top1")),
+            best_epoch: if stage == "finetune" {
+                cell("finetune_best_epoch")
+            } else {
+                String::new()
+            },
+            run: cell(&format!("{stage}_run")),
+        };
+        Self {
+            swept: Vec::new(),
+            pretrain_epoch: cell("pretrain_epoch"),
+            annealed: cell("annealed"),
+            finetune: job("finetune"),
+            linprobe: job("linprobe"),
+            pretrain_loss: cell("pretrain_loss"),
+        }
+    }
+
+    /// The cells, in the order of [`COLUMNS`].
+    pub(super) fn cells(&self) -> [&str; 12] {
+        let Self { finetune, linprobe, .. } = self;
+        [
+            &self.pretrain_epoch,
+            &self.annealed,
+            &finetune.top1,
+            &finetune.top5,
+            &finetune.best_top1,
+            &finetune.best_epoch,
+            &linprobe.top1,
+            &linprobe.top5,
+            &linprobe.best_top1,
+            &self.pretrain_loss,
+            &finetune.run,
+            &linprobe.run,
+        ]
+    }
+}

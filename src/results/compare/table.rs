@@ -1,0 +1,157 @@
+//! A table on the disk, in `accuracy.csv`'s columns, as runs.
+
+use super::{CompareError, ComparisonRow, Run, RunOrigin};
+use crate::recipe;
+use crate::results::AccuracyRow;
+use crate::results::accuracy::{COLUMNS, csv_problem, line_of};
+
+/// What a published table has beside them.
+const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
+const HINT: &str = "a table has accuracy.csv's columns, pretrain_epoch and finetune_top1 or linprobe_top1 at least";
+
+/// Reads a table; `place` names it in errors, `name` in what is shown.
+///
+/// Columns in front of `pretrain_epoch` are settings, as swept keys are. A run is what has the same settings, model,
+/// variant and value; two rows of one start are two runs.
+pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>, CompareError> {
+    let refuse = |problem: String| {
+        let place = place.to_owned();
+        CompareError::Table { place, problem, hint: HINT }
+    };
+    let text = text.trim_start_matches('\u{feff}');
+    let broken = |e: csv::Error| refuse(csv_problem(text, &e));
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().map_err(broken)?.clone();
+    let settings = check_header(&header).map_err(refuse)?;
+    let mut runs: Vec<Run> = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(broken)?;
+        let cell = |column: &str| {
+            let place = header.iter().position(|head| head == column);
+            place.map_or_else(String::new, |place| record[place].trim().to_owned())
+        };
+        let row = ComparisonRow::of(AccuracyRow::from_cells(cell), cell("source")).map_err(
+            |problem| {
+                let line = record.position().map_or(0, |position| line_of(text, position));
+                refuse(format!("line {line}: {problem}"))
+            },
+        )?;
+        let settings = settings.iter().map(|key| (key.clone(), cell(key))).collect();
+        add(&mut runs, one_row(name, place, settings, origin(&header, &cell)), row);
+    }
+    if runs.is_empty() {
+        return Err(refuse("the table has no rows".to_owned()));
+    }
+    runs.iter_mut().for_each(Run::sort_rows);
+    Ok(runs)
+}
+
+/// The names of the columns that are settings.
+fn check_header(header: &csv::StringRecord) -> Result<Vec<String>, String> {
+    let place = |column: &str| header.iter().position(|head| head == column);
+    let Some(epoch) = place("pretrain_epoch") else {
+        return Err("not a table of accuracies: there is no column pretrain_epoch".to_owned());
+    };
+    if place("finetune_top1").is_none() && place("linprobe_top1").is_none() {
+        return Err("there is no column finetune_top1, and none linprobe_top1".to_owned());
+    }
+    let mut settings = Vec::new();
+    for (index, head) in header.iter().enumerate() {
+        if place(head) != Some(index) {
+            return Err(format!("the column {head} is there twice"));
+        }
+        if COLUMNS.contains(&head) || ORIGIN.contains(&head) {
+            continue;
+        }
+        if index > epoch {
+            let near = recipe::nearest(head, COLUMNS.into_iter().chain(ORIGIN));
+            let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            return Err(format!("unknown column {head}{near}"));
+        }
+        settings.push(head.to_owned());
+    }
+    Ok(settings)
+}
+
+fn origin(header: &csv::StringRecord, cell: &impl Fn(&str) -> String) -> Option<RunOrigin> {
+    let published = header.iter().any(|head| ORIGIN.contains(&head));
+    published.then(|| RunOrigin {
+        model: cell("model"),
+        variant: cell("variant"),
+        value: cell("value"),
+    })
+}
+
+fn one_row(
+    name: &str,
+    place: &str,
+    settings: Vec<(String, String)>,
+    origin: Option<RunOrigin>,
+) -> Run {
+    let mut run = Run { name: name.to_owned(), place: place.to_owned(), ..Run::default() };
+    let parts: Vec<String> = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if !parts.is_empty() {
+        run.name = format!("{name}/{}", parts.join(","));
+    }
+    run.label = origin.as_ref().map_or_else(|| run.name.clone(), |o| o.label(&run.name));
+    run.swept = settings.iter().map(|(key, _)| key.clone()).collect();
+    run.settings = settings;
+    run.origin = origin;
+    run
+}
+
+/// Puts the row to the run it belongs to, which may be `new`.
+fn add(runs: &mut Vec<Run>, new: Run, row: ComparisonRow) {
+    let fits = |run: &&mut Run| {
+        let same = run.name == new.name
+            && match (&run.origin, &new.origin) {
+                (Some(a), Some(b)) => a.is_series_of(b),
+                (a, b) => a == b,
+            };
+        same && run.rows.iter().all(|old| old.key != row.key)
+    };
+    match runs.iter_mut().find(fits) {
+        Some(run) => run.rows.push(row),
+        None => runs.push(Run { rows: vec![row], ..new }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_table;
+
+    fn error(text: &str) -> String {
+        read_table("t", "t.csv", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn settings_in_front_make_runs() {
+        let text = "pretrain.mask_ratio,pretrain_epoch,annealed,finetune_top1\n\
+            0.5,0,,80.00\n0.5,8,1,90.00\n0.75,8,1,91.00\n0.75,0,,\n";
+        let runs = read_table("t", "t.csv", text).unwrap();
+        assert_eq!(runs.iter().map(|run| run.rows.len()).collect::<Vec<_>>(), [2, 2]);
+        assert_eq!(runs[1].name, "t/pretrain.mask_ratio=0.75");
+        assert_eq!(runs[1].rows[0].key.epoch, Some(0), "rows are in the epochs' order");
+        assert_eq!(runs[1].rows[0].finetune, None);
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_table_is_said_with_its_line() {
+        for (text, expected) in [
+            ("", "t.csv: not a table of accuracies"),
+            ("pretrain_epoch,finetune_top1\n", "t.csv: the table has no rows"),
+            ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: there is no column finetune_top1"),
+            ("pretrain_epoch,finetune_top1,linprobe_top\n", "did you mean linprobe_top1?"),
+            ("pretrain_epoch,finetune_top1\n8,1\n9\n", "t.csv: line 3: 1 cells, the header has 2"),
+            ("pretrain_epoch,finetune_top1\n8,83.6 %\n", "t.csv: line 2: finetune_top1 `83.6 %`"),
+            ("pretrain_epoch,finetune_top1\n8,nan\n", "t.csv: line 2: finetune_top1 `nan`"),
+            ("pretrain_epoch,finetune_top1\n8.5,1\n", "t.csv: line 2: pretrain_epoch `8.5`"),
+            ("pretrain_epoch,annealed,finetune_top1\n8,yes,1\n", "t.csv: line 2: annealed `yes`"),
+        ] {
+            let error = error(text);
+            assert!(error.contains(expected) && error.contains("\nhint: "), "{text}: {error}");
+            // Lines that end as RFC 4180 has it, too.
+            assert_eq!(self::error(&text.replace('\n', "\r\n")), error);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Whose files are in a folder: a run's, or somebody else's.
+
+use super::RunError;
+use super::read_back::read_provenance;
+use crate::durable::{self, Manifest};
+use crate::recipe::Recipe;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a folder holds before a run begins or goes on in it.
+#[derive(Debug)]
+pub(super) enum Contents {
+    /// Nothing, or what a start left that was killed before it wrote its manifest.
+    Nothing,
+    /// A run with a manifest.
+    Run(Manifest),
+    /// A run of a version that wrote no manifest, with the files that such a version writes.
+    Older(Vec<String>),
+}
+
+/// Looks at the folder `path` of a run whose recipe has the name `name`.
+///
+/// Fails if the folder holds files, but neither a manifest nor the recipe and the provenance of a run of this name.
+pub(super) fn contents(path: &Path, name: &str) -> Result<Contents, RunError> {
+    if let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? {
+        return Ok(Contents::Run(manifest));
+    }
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        // A file instead of a folder is reported when the folder is made.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            return Ok(Contents::Nothing);
+        }
+        Err(source) => return Err(RunError::io(path)(source)),
+    };
+    let mut is_empty = true;
+    for entry in entries {
+        let entry = entry.map_err(RunError::io(path))?;
+        is_empty &= durable::is_own(&entry.file_name());
+    }
+    if is_empty {
+        Ok(Contents::Nothing)
+    } else if is_older_run(path, name) {
+        let mut files = Vec::new();
+        known_files(path, Path::new(""), &mut files).map_err(RunError::io(path))?;
+        Ok(Contents::Older(files))
+    } else {
+        Err(RunError::Foreign(path.to_owned()))
+    }
+}
+
+/// Whether a version without manifests wrote the folder: its provenance and its recipe are there, and the recipe has this name.
+fn is_older_run(path: &Path, name: &str) -> bool {
+    let text = fs::read_to_string(path.join("recipe.toml")).unwrap_or_default();
+    let recipe = toml::from_str::<Recipe>(&text).ok();
+    recipe.and_then(|recipe| recipe.name).is_some_and(|own| own == name)
+        && read_provenance(path).is_ok_and(|provenance| provenance.is_some())
+}
+
+impl Contents {
+    /// The trash folder of a `--fresh` that was interrupted.
+    pub(super) fn moving_to(&self) -> Option<&str> {
+        match self {
+            Self::Run(manifest) => manifest.moving_to(),
+            _ => None,
+        }
+    }
+
+    /// Fails if a file that this program did not write has a name that a run writes.
+    pub(super) fn refuse_foreign(&self, path: &Path) -> Result<(), RunError> {
+        let Self::Run(manifest) = self else { return Ok(()) };
+        let mut files = Vec::new();
+        if path.is_dir() {
+            known_files(path, Path::new(""), &mut files).map_err(RunError::io(path))?;
+        }
+        match files.into_iter().find(|file| !manifest.lists(file)) {
+            Some(file) => Err(RunError::ForeignFile(super::job_path(path, &file))),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the folder a manifest if it has none.
+    pub(super) fn into_manifest(self, path: &Path, name: &str) -> io::Result<Manifest> {
+        match self {
+            Self::Run(manifest) => Ok(manifest),
+            Self::Nothing => Manifest::create(path, name),
+            Self::Older(files) => {
+                let mut manifest = Manifest::create(path, name)?;
+                manifest.list(files)?;
+                Ok(manifest)
+            }
+        }
+    }
+}
+
+/// Collects the files below `root` whose names a run writes, with `/` between parts; links are not followed.
+fn known_files(root: &Path, below: &Path, files: &mut Vec<String>) -> io::Result<()> {
+    for entry in fs::read_dir(root.join(below))? {
+        let entry = entry?;
+        let path = below.join(entry.file_name());
+        let parts: Option<Vec<&str>> = path.iter().map(|part| part.to_str()).collect();
+        let Some(parts) = parts else { continue };
+        if is_known_folder(&parts) && entry.file_type()?.is_dir() {
+            known_files(root, &path, files)?;
+        } else if is_known_file(&parts) {
+            files.push(parts.join("/"));
+        }
+    }
+    Ok(())
+}
+
+fn is_known_folder(parts: &[&str]) -> bool {
+    match parts {
+        ["pretrain" | "finetune" | "linprobe"] => true,
+        ["pretrain", rest @ ..] => in_job_folder(rest),
+        ["finetune" | "linprobe", job, rest @ ..] => {
+            job.starts_with("from-") && (rest.is_empty() || in_job_folder(rest))
+        }
+        _ => false,
+    }
+}
+
+fn in_job_folder(parts: &[&str]) -> bool {
+    match parts {
+        ["checkpoints" | "tensorboard" | "reconstructions"] => true,
+        ["checkpoints", epoch] => epoch.starts_with("epoch-"),
+        _ => false,
+    }
+}
+
+fn is_known_file(parts: &[&str]) -> bool {
+    match parts {
+        ["recipe.toml" | "provenance.json" | "accuracy.csv" | "report.html"] => true,
+        ["pretrain", rest @ ..] => is_job_file(rest),
+        ["finetune" | "linprobe", job, rest @ ..] => job.starts_with("from-") && is_job_file(rest),
+        _ => false,
+    }
+}
+
+fn is_job_file(parts: &[&str]) -> bool {
+    match parts {
+        ["epochs.csv" | "resume.safetensors" | "bad_files.csv"] => true,
+        ["tensorboard", name] => *name == "log.txt" || name.starts_with("events.out.tfevents."),
+        ["reconstructions", name] => {
+            name.starts_with("epoch-")
+                && Path::new(name).extension().is_some_and(|end| end == "png")
+        }
+        ["checkpoints", epoch, "model.safetensors" | "meta.json"] => epoch.starts_with("epoch-"),
+        _ => false,
+    }
+}
+
+/// Fails if the folder of the sweep `name` holds a table or a report that this program did not write.
+///
+/// Returns the files there that a version without manifests wrote.
+pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<String>, RunError> {
+    let path = runs.join(name);
+    let manifest = Manifest::read(&path).map_err(RunError::io(&path))?;
+    let is_listed = |file: &str| manifest.as_ref().is_some_and(|manifest| manifest.lists(file));
+    let (table, report) = (path.join("accuracy.csv"), path.join("report.html"));
+    let mut older = Vec::new();
+    for (there, file, is_ours) in [
+        (&table, "accuracy.csv", super::accuracy::is_table_of(&table, swept)),
+        (&report, "report.html", super::report::is_report(&report)),
+    ] {
+        if there.symlink_metadata().is_err() || is_listed(file) {
+            continue;
+        }
+        if manifest.is_some() || !is_ours {
+            return Err(RunError::ForeignFile(there.clone()));
+        }
+        older.push(file.to_owned());
+    }
+    Ok(older)
+}
+
+/// Gives the folder of a sweep a manifest if it has none, once [`check_sweep`] allows it.
+pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunError> {
+    let older = check_sweep(runs, name, swept)?;
+    let path = runs.join(name);
+    if Manifest::read(&path).map_err(RunError::io(&path))?.is_some() {
+        return Ok(());
+    }
+    let made = fs::create_dir_all(&path);
+    made.map_err(|source| RunError::NoFolder { path: path.clone(), source })?;
+    let listed = Manifest::create(&path, name).and_then(|mut manifest| manifest.list(older));
+    listed.map_err(RunError::io(&path))
+}
+
+/// The entries of `folder` that hold no listed file, relative to `folder`; folders that are foreign as a whole appear once.
+pub(super) fn foreign(folder: &Path, manifest: &Manifest) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    foreign_below(folder, Path::new(""), manifest, &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+fn foreign_below(
+    folder: &Path,
+    below: &Path,
+    manifest: &Manifest,
+    found: &mut Vec<PathBuf>,
+) -> io::Result<()> {
+    for entry in fs::read_dir(folder.join(below))? {
+        let entry = entry?;
+        let path = below.join(entry.file_name());
+        let own = durable::is_own(&entry.file_name()) || entry.file_name() == durable::MANIFEST;
+        let listed = path.to_str().is_some_and(|path| manifest.lists(&path.replace('\\', "/")));
+        match (own || listed, entry.file_type()?.is_dir()) {
+            (true, true) => foreign_below(folder, &path, manifest, found)?,
+            (true, false) => {}
+            (false, _) => found.push(path),
+        }
+    }
+    Ok(())
+}

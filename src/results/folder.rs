@@ -1,0 +1,131 @@
+//! A run's place on the disk: locked, marked with its recipe.
+
+use super::contents::{Contents, contents};
+use super::read_back::read_provenance;
+use super::{Provenance, Remedy, RunError, trash};
+use crate::durable::{self, Lock, MANIFEST, Manifest};
+use crate::recipe::{self, Recipe};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folder of one run, held by this process.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+/// What `--fresh` did with an earlier run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The folder that the run's files were moved to.
+    pub to: PathBuf,
+    /// What stayed because this program did not write it, relative to the run's folder.
+    pub stayed: Vec<PathBuf>,
+}
+
+impl RunFolder {
+    /// Takes the folder of the run `name` below `runs` for `recipe`; makes it if it is missing.
+    ///
+    /// With `fresh`, the files of an earlier run are moved into the trash first; the result says where to.
+    /// Fails if another process works in the folder, if it holds a run of another recipe (the error lists the keys that differ),
+    /// or if it holds files that this program did not write where it would write. Nothing is changed then.
+    pub fn open(
+        runs: &Path,
+        name: &str,
+        recipe: &Recipe,
+        fresh: bool,
+    ) -> Result<(Self, Option<Moved>), RunError> {
+        let path = &super::job_path(runs, name);
+        let in_recipe = recipe.name.as_deref().unwrap_or(name);
+        contents(path, in_recipe)?;
+        if !fresh {
+            refuse_other(path, recipe)?;
+        }
+        fs::create_dir_all(path)
+            .map_err(|source| RunError::NoFolder { path: path.to_owned(), source })?;
+        let lock = Lock::take(path).map_err(RunError::io(path))?;
+        let lock = lock.ok_or_else(|| RunError::Busy(path.to_owned()))?;
+        // Another process may have worked here until the lock was taken.
+        let found = contents(path, in_recipe)?;
+        let unfinished = found.moving_to().is_some();
+        let mut manifest = found.into_manifest(path, name).map_err(RunError::io(path))?;
+        let mut moved = None;
+        if unfinished || fresh && manifest.files().next().is_some() {
+            moved = Some(trash::move_away(runs, name, path, &mut manifest)?);
+            manifest = Manifest::create(path, name).map_err(RunError::io(path))?;
+        }
+        Contents::Run(manifest.clone()).refuse_foreign(path)?;
+        let is_ours = |target: &str| target == MANIFEST || manifest.lists(target);
+        durable::remove_temporaries(path, &is_ours).map_err(RunError::io(path))?;
+        let file = path.join("recipe.toml");
+        let text = recipe::recipe_toml(recipe);
+        if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
+            durable::write(&file, text.as_bytes()).map_err(RunError::io(&file))?;
+        }
+        Ok((Self { path: path.to_owned(), _lock: lock }, moved))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces `provenance.json`.
+    pub fn write_provenance(&self, provenance: &Provenance) -> Result<(), RunError> {
+        let path = self.path.join("provenance.json");
+        let mut text = serde_json::to_vec_pretty(provenance).expect("strings and numbers");
+        text.push(b'\n');
+        durable::write(&path, &text).map_err(RunError::io(&path))
+    }
+}
+
+/// Fails if `path` holds a run of another recipe, and lists the keys that differ; or if it holds files of somebody else.
+pub fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
+    let found = contents(path, recipe.name.as_deref().unwrap_or_default())?;
+    if found.moving_to().is_some() {
+        return Ok(());
+    }
+    found.refuse_foreign(path)?;
+    let file = path.join("recipe.toml");
+    let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
+    let old = resolved_recipe(&file, &text)?;
+    let mut differences = recipe::differences(&old, recipe);
+    // A stage that is added leaves what is there as it is. A key that an older version did not have meant its default. Data may
+    // move: whether it is the same is told by its fingerprint, where that is kept.
+    let kept = path.join("provenance.json").is_file();
+    differences.retain(|(key, old, new)| {
+        let added = recipe::is_stage(key) || recipe::is_default(key, new);
+        !(old == recipe::NOT_SET && added || key == "data.path" && kept)
+    });
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let mut listed = String::new();
+    for (key, old, new) in differences {
+        let _ = writeln!(listed, "  {key}: {old} there, {new} now");
+    }
+    Err(RunError::OtherRecipe { path: path.to_owned(), differences: listed })
+}
+
+/// Fails where the run in `path` began with other data than that of `fingerprint`; gives what is known of the run.
+pub fn refuse_other_data(path: &Path, fingerprint: &str) -> Result<Option<Provenance>, RunError> {
+    let before = read_provenance(path)?;
+    match &before {
+        Some(run) if run.data_fingerprint != fingerprint => Err(RunError::OtherData {
+            path: path.to_owned(),
+            began: run.data_fingerprint.clone(),
+            now: fingerprint.to_owned(),
+        }),
+        _ => Ok(before),
+    }
+}
+
+/// Reads the recipe that a run has in its folder, from the text of `file`.
+pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunError> {
+    toml::from_str(text).map_err(|e| RunError::Damaged {
+        path: file.to_owned(),
+        problem: format!("not the recipe of a run: {}", e.message()),
+        way_on: Remedy::None,
+    })
+}

@@ -1,0 +1,183 @@
+//! The accuracy table, as `accuracy.csv` has it.
+
+use super::Report;
+use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
+use super::groups::{by_size, short, swept};
+use super::means::means;
+use super::text::escape;
+use crate::results::AccuracyRow;
+use crate::results::seeds::Measured;
+use std::cmp::Ordering;
+use std::fmt::Write as _;
+
+/// The columns of a stage: their headings, and how they are read.
+struct TableColumns {
+    heading: &'static str,
+    cells: &'static [(&'static str, Read)],
+}
+
+const STAGES: [TableColumns; 2] = [
+    TableColumns {
+        heading: "fine-tuned",
+        cells: &[
+            ("top-1 %", |row| &row.finetune.top1),
+            ("top-5 %", |row| &row.finetune.top5),
+            ("best top-1 %", |row| &row.finetune.best_top1),
+            ("in epoch", |row| &row.finetune.best_epoch),
+        ],
+    },
+    TableColumns {
+        heading: "linear probe",
+        cells: &[
+            ("top-1 %", |row| &row.linprobe.top1),
+            ("top-5 %", |row| &row.linprobe.top5),
+            ("best top-1 %", |row| &row.linprobe.best_top1),
+        ],
+    },
+];
+
+/// A row of a point of a sweep, or of a run.
+struct AccuracyTableRow<'a> {
+    swept: Vec<String>,
+    cells: &'a AccuracyRow,
+    /// Of the fine-tuning and the probe: begun, and not at its end.
+    open: [bool; 2],
+}
+
+/// Whether the best of a column are marked.
+#[derive(Clone, Copy)]
+enum Marks {
+    None,
+    All { val_images: Option<usize> },
+}
+
+/// The accuracy table of a run, or of every point of a sweep; over seeds their means before it.
+pub(super) fn accuracy(report: &Report<'_>) -> String {
+    let rows = rows(report);
+    if rows.is_empty() {
+        let recipe = &report.points[0].recipe;
+        let expected = recipe.finetune.is_some() || recipe.linprobe.is_some();
+        let why =
+            if expected { "No accuracies yet." } else { "Pre-training alone: no accuracies." };
+        return format!("<p>{why}</p>\n");
+    }
+    // Over seeds the means are what is compared; the best of single runs is luck.
+    let seeds = report.has_seeds();
+    let val_images = report.points[0].val_images();
+    let marks = if seeds { Marks::None } else { Marks::All { val_images } };
+    let all = explained(table(&keys(report), &rows, marks));
+    if !seeds {
+        return all;
+    }
+    let means = means(report);
+    format!("{means}<details><summary>Every run, {} rows</summary>{all}</details>\n", rows.len())
+}
+
+fn keys(report: &Report<'_>) -> Vec<String> {
+    let swept = swept(&report.points[0]);
+    swept.into_iter().filter(|_| report.is_sweep).map(|(key, _)| key).collect()
+}
+
+/// The rows of all points, smaller values first.
+fn rows<'a>(report: &Report<'a>) -> Vec<AccuracyTableRow<'a>> {
+    let mut rows = Vec::new();
+    for run in report.points {
+        let jobs = run.open_jobs();
+        let open = |dir: &str| jobs.contains(&dir);
+        let values = swept(run).into_iter().filter(|_| report.is_sweep).map(|(_, value)| value);
+        let values: Vec<String> = values.collect();
+        rows.extend(run.accuracy.iter().map(|cells| AccuracyTableRow {
+            swept: values.clone(),
+            cells,
+            open: [open(&cells.finetune.run), open(&cells.linprobe.run)],
+        }));
+    }
+    rows.sort_by(|a, b| {
+        let mut pairs = a.swept.iter().zip(&b.swept).map(|(a, b)| by_size(a, b));
+        pairs.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    });
+    rows
+}
+
+fn table(keys: &[String], rows: &[AccuracyTableRow<'_>], marks: Marks) -> String {
+    let used = |stage: &TableColumns| {
+        rows.iter().any(|row| stage.cells.iter().any(|(_, read)| !read(row.cells).is_empty()))
+    };
+    let stages: Vec<(usize, &TableColumns)> =
+        STAGES.iter().enumerate().filter(|(_, stage)| used(stage)).collect();
+    let mut body = String::new();
+    for row in rows {
+        body.push_str("<tr>");
+        for value in &row.swept {
+            let _ = write!(body, "<td>{}</td>", escape(value));
+        }
+        body.push_str(&start_cells(&escape(start(row.cells)), &row.cells.annealed));
+        for (stage, columns) in &stages {
+            for (heading, read) in columns.cells {
+                let mark = match marks {
+                    Marks::All { val_images } if heading.ends_with('%') => {
+                        mark(rows, row.cells, *read, val_images)
+                    }
+                    _ => Mark::None,
+                };
+                // A best value stands; what belongs to the last epoch will change.
+                let open = row.open[*stage] && heading.starts_with("top");
+                let text = read(row.cells).to_owned();
+                body.push_str(&Cell { text, mark, open }.html());
+            }
+        }
+        let loss = Cell { text: row.cells.pretrain_loss.clone(), ..Cell::default() };
+        let _ = writeln!(body, "{}</tr>", loss.html());
+    }
+    boxed("Accuracy table", &format!("{}<tbody>{body}</tbody>", head(keys, &stages)))
+}
+
+fn head(keys: &[String], stages: &[(usize, &TableColumns)]) -> String {
+    let mut html = String::from("<thead><tr>");
+    for key in keys {
+        let _ = write!(
+            html,
+            "<th rowspan=\"2\" scope=\"col\" title=\"{}\">{}</th>",
+            escape(key),
+            escape(short(key))
+        );
+    }
+    html.push_str("<th rowspan=\"2\" scope=\"col\">pre-training epochs</th>");
+    html.push_str("<th rowspan=\"2\" scope=\"col\" class=\"text\">schedule</th>");
+    for (_, stage) in stages {
+        let (columns, name) = (stage.cells.len(), stage.heading);
+        let _ = write!(html, "<th colspan=\"{columns}\" scope=\"colgroup\">{name}</th>");
+    }
+    html.push_str("<th rowspan=\"2\" scope=\"col\">pre-training loss</th></tr><tr>");
+    for (heading, _) in stages.iter().flat_map(|(_, stage)| stage.cells) {
+        let _ = write!(html, "<th scope=\"col\">{heading}</th>");
+    }
+    html.push_str("</tr></thead>");
+    html
+}
+
+/// The epoch a row starts from, or the file, as its jobs' folders name it.
+fn start(row: &AccuracyRow) -> &str {
+    let dirs = [&row.finetune.run, &row.linprobe.run];
+    let file = || dirs.into_iter().find_map(|dir| dir.rsplit_once("from-"));
+    match row.pretrain_epoch.as_str() {
+        "" => file().map_or("", |(_, file)| file),
+        epoch => epoch,
+    }
+}
+
+/// The mark of a row's cell among the rows that may be compared; a start from scratch is what they are held against.
+fn mark(
+    rows: &[AccuracyTableRow<'_>],
+    row: &AccuracyRow,
+    read: Read,
+    val_images: Option<usize>,
+) -> Mark {
+    let measured = |row: &AccuracyRow| Measured::of(&[read(row).parse().ok()?]);
+    let comparable = rows.iter().filter(|other| other.cells.annealed == row.annealed);
+    let figures = comparable.filter_map(|other| measured(other.cells));
+    match measured(row) {
+        Some(own) if !row.annealed.is_empty() => Mark::among(own, figures, val_images),
+        _ => Mark::None,
+    }
+}

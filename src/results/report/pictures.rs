@@ -1,0 +1,74 @@
+//! Reconstructions, put into the page.
+
+use super::Report;
+use super::about::point_name;
+use super::text::escape;
+use crate::results::{Results, RunError};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+/// What the eye must know of pictures of a model that was asked for normalized patches.
+const UN_NORMALIZED: &str = "The model was asked for patches normalized by their own mean and variance \
+     (<code>norm_pix_loss</code>). These pictures were un-normalized with the target patch's own mean and variance, \
+     which leaks the answer's brightness and contrast into them.";
+
+/// The pictures of each kept epoch; of a sweep each group's last ones. Nothing where there is none.
+pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
+    let mut figures = String::new();
+    let mut un_normalized = false;
+    let shown = report.groups.iter().map(|group| group.runs[0]);
+    for run in shown {
+        let mut pictures = pictures(run);
+        if report.is_sweep {
+            pictures.drain(..pictures.len().saturating_sub(1));
+        }
+        for (epoch, path) in pictures {
+            let bytes = fs::read(&path).map_err(RunError::io(&path))?;
+            let point =
+                if report.is_sweep { format!("{}, ", point_name(run)) } else { String::new() };
+            let caption = escape(&format!("{point}epoch {epoch}"));
+            un_normalized |=
+                run.recipe.pretrain.as_ref().and_then(|p| p.norm_pix_loss) == Some(true);
+            let _ = writeln!(
+                figures,
+                "<figure><figcaption>{caption}</figcaption><img alt=\"Reconstructions, {caption}\" src=\"data:image/png;base64,{}\"></figure>",
+                STANDARD.encode(bytes)
+            );
+        }
+    }
+    if figures.is_empty() {
+        return Ok(String::new());
+    }
+    let note = if un_normalized {
+        format!("<p class=\"note\">{UN_NORMALIZED}</p>\n")
+    } else {
+        String::new()
+    };
+    let last = if report.is_sweep {
+        "<p class=\"note\">The last kept epoch of each point; <code>mae report</code> on a point's folder shows all of its.</p>\n"
+    } else {
+        ""
+    };
+    Ok(format!(
+        "<section><h2>Reconstructions</h2>\n{note}{last}<div class=\"pictures\">{figures}</div></section>\n"
+    ))
+}
+
+/// The epochs and files, in order.
+fn pictures(run: &Results) -> Vec<(usize, PathBuf)> {
+    let Ok(entries) = fs::read_dir(run.path.join("pretrain/reconstructions")) else {
+        return Vec::new();
+    };
+    let epoch = |name: &str| name.strip_prefix("epoch-")?.strip_suffix(".png")?.parse().ok();
+    let mut pictures: Vec<(usize, PathBuf)> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            Some((epoch(path.file_name()?.to_str()?)?, path))
+        })
+        .collect();
+    pictures.sort();
+    pictures
+}

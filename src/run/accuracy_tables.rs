@@ -1,0 +1,42 @@
+//! The accuracy tables of a run and of its sweep, which every epoch brings up to date.
+
+use crate::recipe::{Plan, Resolved};
+use crate::results::{self, RunError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A run's tables, and a sweep's combined one.
+pub(super) struct AccuracyTables {
+    /// The folder that holds all runs.
+    pub runs: PathBuf,
+    pub plan: Arc<Plan>,
+    pub run: PathBuf,
+    pub all: Arc<Resolved>,
+    /// Jobs that run side by side write them in turn.
+    pub writing: Mutex<()>,
+}
+
+impl AccuracyTables {
+    /// Brings them up to date.
+    pub(super) fn write(&self) -> Result<(), RunError> {
+        let Self { plan, all, run, .. } = self;
+        if plan.finetune.is_none() && plan.linprobe.is_none() {
+            return Ok(());
+        }
+        let _in_turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let own: Vec<String> = plan.swept.iter().map(|(key, _)| key.clone()).collect();
+        results::write_accuracy(run, &own, &results::accuracy(plan, run, "")?)?;
+        if all.swept.is_empty() {
+            return Ok(());
+        }
+        results::open_sweep(&self.runs, &all.name, &all.swept)?;
+        let sweep = self.runs.join(&all.name);
+        let mut rows = Vec::new();
+        for point in &all.points {
+            let name = point.plan.name.strip_prefix(&format!("{}/", all.name));
+            let name = name.expect("a point's folder is in its sweep's");
+            rows.extend(results::accuracy(&point.plan, &sweep.join(name), &format!("{name}/"))?);
+        }
+        results::write_accuracy(&sweep, &all.swept, &rows)
+    }
+}

@@ -1,0 +1,61 @@
+//! Checkpoints on devices that were checked: loading them, and evaluating one on all devices.
+
+use crate::checkpoint::{Head, Opened};
+use crate::data::DataSet;
+use crate::infer::{Autoencoder, Classifier, Evaluated, StopFlag, same_encoder};
+use crate::recipe::Plan;
+use crate::train::{
+    ChosenDevice, DeviceCheck, DeviceThreads, TrainError, check_device, on_every_rank,
+};
+
+/// Makes a classifier of an opened checkpoint; `plan` says what shapes do not: heads, epsilon.
+///
+/// Fails on a device that computes `images` at a time wrongly, unless `runtime.verify_device` is off.
+pub fn load_classifier(
+    opened: &Opened,
+    plan: &Plan,
+    device: &ChosenDevice,
+    images: usize,
+) -> Result<Classifier, TrainError> {
+    same_encoder(opened, &plan.model)?;
+    if let Head::Linear { classes, global_pool } | Head::Probe { classes, global_pool } =
+        opened.facts.head
+    {
+        let trial = DeviceCheck::Classifier { images, classes, global_pool, trained: false };
+        check_device(device, plan, trial)?;
+    }
+    Ok(Classifier::load(opened, plan, &device.device)?)
+}
+
+/// Makes a masked autoencoder of an opened checkpoint with a decoder; `plan` says what shapes do not.
+///
+/// Fails on a device that computes wrongly, unless `runtime.verify_device` is off.
+pub fn load_autoencoder(
+    opened: &Opened,
+    plan: &Plan,
+    device: &ChosenDevice,
+) -> Result<Autoencoder, TrainError> {
+    same_encoder(opened, &plan.model)?;
+    check_device(device, plan, DeviceCheck::Autoencoder { images: 1 })?;
+    Ok(Autoencoder::load(opened, plan, &device.device)?)
+}
+
+/// Measures a checkpoint on the validation split of `data`, on all devices of `device`.
+pub fn evaluate(
+    opened: Opened,
+    plan: Plan,
+    data: DataSet,
+    batch_size: usize,
+    device: &ChosenDevice,
+    stop: &StopFlag,
+) -> Result<Evaluated, TrainError> {
+    let device_threads = DeviceThreads::start(device.devices.len());
+    let stop = stop.clone();
+    on_every_rank(device, &device_threads, move |rank, device| {
+        let classifier = load_classifier(&opened, &plan, &device, batch_size)?;
+        let replicas = device.replicas();
+        let own = classifier.count(&plan, &data, batch_size, &replicas, rank.share(), &stop)?;
+        let measured = Evaluated::from_shares(rank.exchange(own)?);
+        Ok(classifier.check(measured)?)
+    })
+}

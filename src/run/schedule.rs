@@ -1,0 +1,162 @@
+//! Which devices do which jobs: all of them one job, or each one its own.
+
+use crate::infer::Replicas;
+use crate::recipe::Job;
+use crate::train::{
+    ChosenDevice, DeviceThreads, Event, JobContext, JobEnd, Observer, Rank, RankContext,
+    RowWritten, RunContext, StepTimer, TaskCoupling, TrainError, first_error, on_every_rank,
+};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Makes what each thread's loop works with.
+#[derive(Clone)]
+pub(super) struct JobContextMaker {
+    pub observer: Observer,
+    pub row_written: RowWritten,
+    pub timer: StepTimer,
+}
+
+impl JobContextMaker {
+    fn context(&self, rank: Rank, work: &RunContext) -> JobContext {
+        JobContext {
+            rank_context: RankContext {
+                rank,
+                replicas: work.device.replicas(),
+                timer: self.timer.clone(),
+            },
+            stop: work.stop.clone(),
+            observer: Arc::clone(&self.observer),
+            row_written: Arc::clone(&self.row_written),
+        }
+    }
+}
+
+pub(super) fn is_done(work: &RunContext, job: &Job) -> bool {
+    work.dir(job).is_done(epochs(work, job))
+}
+
+/// Ends a job whose last checkpoint is there: a kill may have come between it and the end.
+pub(super) fn finish_done(work: &RunContext, job: &Job) -> Result<(), TrainError> {
+    work.dir(job).finish(epochs(work, job))
+}
+
+fn epochs(work: &RunContext, job: &Job) -> usize {
+    work.plan.training(job.stage).map_or(0, |training| training.epochs)
+}
+
+/// Runs a job on all devices of the run, each a rank of it.
+pub(super) fn together(
+    work: &RunContext,
+    job: Job,
+    context: &JobContextMaker,
+    device_threads: &DeviceThreads,
+) -> Result<JobEnd, TrainError> {
+    if let Some(end) = not_to_run(work, &job, context)? {
+        return Ok(end);
+    }
+    let (own, context, dir) = (work.clone(), context.clone(), job.dir.clone());
+    let observer = Arc::clone(&context.observer);
+    let end = on_every_rank(&work.device, device_threads, move |rank, device| {
+        let work = RunContext { device, ..own.clone() };
+        work.run(&job, &context.context(rank, &work))
+    });
+    if end.is_err() {
+        observer(Event::JobFailed { job: &dir, error: None });
+    }
+    end
+}
+
+/// Runs jobs side by side, each on one device, and the next on whichever is free.
+///
+/// A job that fails does not keep the others from going on; its error is told at once, and the first is the result.
+pub(super) fn side_by_side(
+    work: &RunContext,
+    jobs: Vec<Job>,
+    context: &JobContextMaker,
+    device_threads: &DeviceThreads,
+) -> Result<JobEnd, TrainError> {
+    let devices = work.device.devices.len().min(jobs.len());
+    if devices == 0 {
+        return Ok(JobEnd::Done);
+    }
+    let jobs = Mutex::new(VecDeque::from(jobs));
+    let (work, context) = (work.clone(), context.clone());
+    let ends = device_threads.all(devices, TaskCoupling::Independent, move |index| {
+        let work = RunContext {
+            device: work.device.of(index),
+            parallel_jobs: devices - 1,
+            ..work.clone()
+        };
+        let mut outcome = Ok(JobEnd::Done);
+        loop {
+            let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(job) = next else { return outcome };
+            let end = match not_to_run(&work, &job, &context) {
+                Ok(None) => work.run(&job, &context.context(Rank::alone(), &work)),
+                Ok(Some(end)) => Ok(end),
+                Err(error) => Err(error),
+            };
+            match end {
+                Ok(JobEnd::Done) => {}
+                Ok(JobEnd::Interrupted) => return outcome.and(Ok(JobEnd::Interrupted)),
+                Err(error) => {
+                    (context.observer)(Event::JobFailed { job: &job.dir, error: Some(&error) });
+                    outcome = outcome.and(Err(error));
+                }
+            }
+        }
+    });
+    let ends = first_error(ends)?;
+    Ok(if ends.contains(&JobEnd::Interrupted) { JobEnd::Interrupted } else { JobEnd::Done })
+}
+
+/// Gives how a job ended that does not have to be run, or must not be.
+fn not_to_run(
+    work: &RunContext,
+    job: &Job,
+    context: &JobContextMaker,
+) -> Result<Option<JobEnd>, TrainError> {
+    if is_done(work, job) {
+        finish_done(work, job)?;
+        (context.observer)(Event::JobSkipped { job: &job.dir });
+        return Ok(Some(JobEnd::Done));
+    }
+    Ok(work.stop.requested().then_some(JobEnd::Interrupted))
+}
+
+/// Devices at work outside a run, for a bench.
+pub struct BenchDevices {
+    device_threads: DeviceThreads,
+}
+
+impl BenchDevices {
+    pub fn start(device: &ChosenDevice) -> Self {
+        Self { device_threads: DeviceThreads::start(device.devices.len()) }
+    }
+
+    /// Trains a job on all devices until `work.stop` is requested.
+    pub fn run(
+        &self,
+        work: &RunContext,
+        job: Job,
+        observer: Observer,
+        timer: StepTimer,
+    ) -> Result<JobEnd, TrainError> {
+        let context = JobContextMaker { observer, row_written: Arc::new(|| Ok(())), timer };
+        together(work, job, &context, &self.device_threads)
+    }
+
+    /// Does `work` on the first device's thread; on several threads where `workers` says so.
+    pub fn on_first<T: Send + 'static>(
+        &self,
+        workers: usize,
+        work: impl Fn() -> T + Send + Sync + 'static,
+    ) -> Result<Vec<T>, TrainError> {
+        if workers > 1 {
+            return Ok(Replicas::start(workers).map(0..workers, move |_| work())?);
+        }
+        let done = self.device_threads.first(move || Ok(work()))?;
+        Ok(vec![done])
+    }
+}

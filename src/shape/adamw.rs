@@ -1,0 +1,27 @@
+//! The official AdamW: its betas, and the parameters that do not decay.
+
+/// `beta_1` and `beta_2` of pre-training.
+pub const PRETRAIN_BETAS: [f64; 2] = [0.9, 0.95];
+/// `beta_1` and `beta_2` of fine-tuning.
+pub const FINETUNE_BETAS: [f64; 2] = [0.9, 0.999];
+
+/// Returns whether pre-training exempts a parameter from weight decay: biases and parameters with one axis (official code,
+/// observed).
+pub fn has_no_decay(name: &str, shape: &[usize]) -> bool {
+    shape.len() == 1 || name.rsplit('.').next() == Some("bias")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FINETUNE_BETAS, PRETRAIN_BETAS};
+
+    fn bits(betas: [f64; 2]) -> [u32; 2] {
+        betas.map(|beta| (beta as f32).to_bits())
+    }
+
+    #[test]
+    fn betas_in_single_precision_are_the_nearest_to_their_decimals() {
+        assert_eq!(bits(PRETRAIN_BETAS), [0.9f32, 0.95].map(f32::to_bits));
+        assert_eq!(bits(FINETUNE_BETAS), [0.9f32, 0.999].map(f32::to_bits));
+    }
+}

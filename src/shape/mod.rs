@@ -1,0 +1,15 @@
+//! What recipe, model, optimizer and checkpoint all speak of: dimensions, precision, stages, and the official code's rules.
+//!
+//! Plain numbers and names: this module depends on no other.
+
+mod adamw;
+mod dims;
+mod precision;
+mod stage;
+mod targets;
+
+pub use adamw::{FINETUNE_BETAS, PRETRAIN_BETAS, has_no_decay};
+pub use dims::{DecoderDims, EncoderDims, len_keep, mlp_dim};
+pub use precision::Precision;
+pub use stage::StageKind;
+pub use targets::{mixed_targets, soft_targets};

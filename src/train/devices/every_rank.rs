@@ -1,0 +1,37 @@
+//! The same work on every device, each a rank of it.
+
+use super::device::ChosenDevice;
+use super::device_threads::{DeviceThreads, TaskCoupling};
+use super::ranks::Rank;
+use crate::train::TrainError;
+use std::sync::{Mutex, PoisonError};
+
+/// Does `work` on every device, each a rank of it; gives what the first rank gives.
+pub(crate) fn on_every_rank<T: Send + 'static>(
+    device: &ChosenDevice,
+    device_threads: &DeviceThreads,
+    work: impl Fn(Rank, ChosenDevice) -> Result<T, TrainError> + Send + Sync + 'static,
+) -> Result<T, TrainError> {
+    let world = device.devices.len();
+    let ranks = Rank::group(world, device.link());
+    let ranks = Mutex::new(ranks.into_iter().map(Some).collect::<Vec<_>>());
+    let device = device.clone();
+    let ends = device_threads.all(world, TaskCoupling::Joined, move |index| {
+        let rank = ranks.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
+        work(rank.expect("each thread takes its own"), device.of(index))
+    });
+    first_error(ends).map(|mut ends| ends.remove(0))
+}
+
+/// Gives the error to report, if any: not that a rank waited in vain for another, where that one has its own.
+pub(crate) fn first_error<T>(ends: Vec<Result<T, TrainError>>) -> Result<Vec<T>, TrainError> {
+    let (mut all, mut failed) = (Vec::new(), None);
+    for end in ends {
+        match (end, &failed) {
+            (Ok(end), _) => all.push(end),
+            (Err(error), None | Some(TrainError::OtherRank)) => failed = Some(error),
+            (Err(_), Some(_)) => {}
+        }
+    }
+    failed.map_or(Ok(all), Err)
+}

@@ -1,0 +1,24 @@
+//! Devices: choosing and checking them, a thread for each, and the ranks that train together.
+
+#[cfg(feature = "cuda")]
+mod cuda_libraries;
+mod device;
+mod device_threads;
+mod every_rank;
+#[cfg(feature = "gpu")]
+mod kernel_cache;
+#[cfg(feature = "cuda")]
+mod nccl;
+mod ranks;
+mod self_check;
+
+pub use device::{Backend, ChosenDevice, choose, count_gpus};
+pub(crate) use device_threads::{DeviceThreads, TaskCoupling};
+pub(crate) use every_rank::{first_error, on_every_rank};
+#[cfg(test)]
+pub(crate) use ranks::Link;
+#[cfg(test)]
+pub(crate) use ranks::tests::on_threads;
+pub(crate) use ranks::{Bucket, PendingReduce};
+pub use ranks::{Rank, RankContext};
+pub(crate) use self_check::{DeviceCheck, check as check_device, check_stages};

@@ -1,0 +1,271 @@
+//! The gradient of an update, in the making.
+//!
+//! The gradients of its micro-batches are added up, and then over the ranks. What the last micro-batch adds is final: where GPUs
+//! are joined directly, it is sent to the others as soon as a bucket is full, while the GPU computes the rest.
+
+use super::step_timer::StepTimer;
+use crate::infer::check_faults;
+use crate::model::{self, BackwardMode, PartialGrads};
+use crate::train::{Bucket, PendingReduce, Rank, TrainError};
+use burn::tensor::Tensor;
+
+/// Sums of gradients and losses over the micro-batches of an update.
+pub struct GradientSum<'a> {
+    rank: &'a Rank,
+    /// Bucket size in values; `None` reduces after the whole backward pass.
+    bucket_size: Option<usize>,
+    /// Whether they are sent then, too.
+    early: bool,
+    is_last: bool,
+    loss: Option<Tensor<1>>,
+    /// By place in [`crate::model::trainable_names`].
+    grads: Vec<Option<Tensor<1>>>,
+    /// Places of final gradients that do not fill a bucket yet.
+    unbucketed: Vec<usize>,
+    /// Full buckets, each with the places of its gradients.
+    buckets: Vec<(Vec<usize>, Bucket)>,
+    pub(super) pending: Vec<(Vec<usize>, PendingReduce)>,
+    failed: Option<TrainError>,
+}
+
+/// The gradient of an update.
+pub(crate) struct Gradient {
+    /// Loss, `[1]`.
+    pub loss: Tensor<1>,
+    /// Of the trained parameters that the loss depends on, in the order of their places.
+    pub grads: PartialGrads,
+}
+
+impl<'a> GradientSum<'a> {
+    /// Adds up what `run` gives for each of an update's micro-batches.
+    ///
+    /// The all-reduce of a bucket starts `early`, as soon as it is full, except while a bench times the parts of a step.
+    pub(crate) fn of_update(
+        rank: &'a Rank,
+        timer: &StepTimer,
+        early: bool,
+        micro_batches: usize,
+        mut run: impl FnMut(&mut Self) -> Result<(), TrainError>,
+    ) -> Result<Self, TrainError> {
+        let mut sum = Self {
+            rank,
+            bucket_size: rank.bucket_size(),
+            early: early && !timer.is_running(),
+            is_last: false,
+            loss: None,
+            grads: Vec::new(),
+            unbucketed: Vec::new(),
+            buckets: Vec::new(),
+            pending: Vec::new(),
+            failed: None,
+        };
+        for left in (0..micro_batches).rev() {
+            sum.is_last = left == 0;
+            run(&mut sum)?;
+        }
+        Ok(sum)
+    }
+
+    /// How to pass backward.
+    pub(crate) fn pass(&self, gradient_checkpointing: bool) -> BackwardMode {
+        match self.bucket_size {
+            _ if gradient_checkpointing => BackwardMode::Recomputed,
+            Some(values) if self.is_last => BackwardMode::Sections(values),
+            _ => BackwardMode::Whole,
+        }
+    }
+
+    /// Adds the scaled loss of some images, `[1]`.
+    pub(crate) fn add_loss(&mut self, loss: Tensor<1>) {
+        self.loss = Some(match self.loss.take() {
+            Some(sum) => sum + loss,
+            None => loss,
+        });
+    }
+
+    /// Adds scaled gradients. They come in the same order on all ranks.
+    pub(crate) fn add(&mut self, grads: PartialGrads) {
+        let places: Vec<usize> = grads.iter().map(|(place, _)| *place).collect();
+        add_to(&mut self.grads, grads);
+        let Some(values) = self.bucket_size.filter(|_| self.is_last && self.failed.is_none())
+        else {
+            return;
+        };
+        self.unbucketed.extend(places);
+        let unbucketed = self.unbucketed.iter().filter_map(|&place| self.grads[place].as_ref());
+        if unbucketed.map(|grad| grad.dims()[0]).sum::<usize>() < values {
+            return;
+        }
+        let places = std::mem::take(&mut self.unbucketed);
+        let grads = places.iter().filter_map(|&place| self.grads[place].take()).collect();
+        self.buckets.push((places, self.rank.pack(grads)));
+        if self.early {
+            self.failed = check_faults().map_err(TrainError::from).and_then(|()| self.send()).err();
+        }
+    }
+
+    /// Gives the sums over all ranks.
+    pub(crate) fn finish(mut self) -> Result<Gradient, TrainError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let left = model::present(std::mem::take(&mut self.grads));
+        let (left, mut rest): (Vec<_>, Vec<_>) = left.into_iter().unzip();
+        rest.push(self.loss.take().expect("a batch is never empty"));
+        self.buckets.push((left, self.rank.pack(rest)));
+        for (_, bucket) in &self.buckets {
+            bucket.check()?;
+        }
+        self.send()?;
+        let mut loss = None;
+        for (places, reduce) in self.pending {
+            let mut sums = reduce.finish();
+            loss = if sums.len() > places.len() { sums.pop() } else { None };
+            add_to(&mut self.grads, places.into_iter().zip(sums));
+        }
+        let loss = loss.expect("the loss went in last");
+        Ok(Gradient { loss, grads: model::present(self.grads) })
+    }
+
+    fn send(&mut self) -> Result<(), TrainError> {
+        for (places, bucket) in self.buckets.drain(..) {
+            self.pending.push((places, self.rank.start_reduce(bucket)?));
+        }
+        Ok(())
+    }
+}
+
+/// Adds gradients up by their places.
+pub(crate) fn add_to(
+    sums: &mut Vec<Option<Tensor<1>>>,
+    grads: impl IntoIterator<Item = (usize, Tensor<1>)>,
+) {
+    for (place, grad) in grads {
+        if sums.len() <= place {
+            sums.resize(place + 1, None);
+        }
+        sums[place] = Some(match sums[place].take() {
+            Some(sum) => sum + grad,
+            None => grad,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Gradient, GradientSum, PartialGrads, Rank, StepTimer, TrainError};
+    use crate::infer::DeviceError;
+    use crate::model::BackwardMode;
+    use crate::train::{Link, on_threads};
+    use burn::tensor::{Device, Tensor};
+
+    fn tensor(values: [f32; 2]) -> Tensor<1> {
+        Tensor::from_data(values, &Device::flex())
+    }
+
+    /// What a micro-batch gives of parameters 0 and 2, in the order of a backward pass. The loss does not depend on parameter 1.
+    fn grads(micro_batch: usize) -> [PartialGrads; 2] {
+        let value = micro_batch as f32;
+        [vec![(2, tensor([value, 1.0]))], vec![(0, tensor([-value, 2.0]))]]
+    }
+
+    /// An update of four micro-batches, the ranks taking turns.
+    fn update(rank: &Rank, timer: &StepTimer, early: bool) -> Gradient {
+        let mut turns = (rank.index()..4).step_by(rank.world());
+        let sum = GradientSum::of_update(rank, timer, early, 4 / rank.world(), |sum| {
+            let micro_batch = turns.next().unwrap();
+            for grads in grads(micro_batch) {
+                sum.add(grads);
+            }
+            sum.add_loss(Tensor::from_data([micro_batch as f32], &Device::flex()));
+            Ok(())
+        });
+        sum.unwrap().finish().unwrap()
+    }
+
+    #[test]
+    fn an_update_adds_up_micro_batches_and_ranks() {
+        let (off, running) = (StepTimer::default(), StepTimer::running());
+        let mut all = vec![update(&Rank::alone(), &off, true)];
+        for link in [Link::Host, Link::Simulated(1), Link::Simulated(3)] {
+            all.extend(on_threads(2, &link, |rank| update(&rank, &off, true)));
+            all.extend(on_threads(2, &link, |rank| update(&rank, &off, false)));
+            all.extend(on_threads(2, &link, |rank| update(&rank, &running, true)));
+        }
+        assert_eq!(all.len(), 1 + 3 * 3 * 2);
+        for gradient in all {
+            gradient.loss.into_data().assert_eq(&[6.0f32].into(), true);
+            let [(0, first), (2, last)]: [_; 2] = gradient.grads.try_into().unwrap() else {
+                panic!("the gradients are of parameters 0 and 2");
+            };
+            first.into_data().assert_eq(&[-6.0f32, 8.0].into(), true);
+            last.into_data().assert_eq(&[6.0f32, 4.0].into(), true);
+        }
+    }
+
+    /// The pass of each micro-batch, and how many buckets were full, and how many all-reduces had started, when it had been added.
+    fn buckets_of(
+        link: &Link,
+        early: bool,
+        timer: &StepTimer,
+    ) -> Vec<(BackwardMode, usize, usize)> {
+        let seen = on_threads(2, link, |rank| {
+            let mut seen = Vec::new();
+            let sum = GradientSum::of_update(&rank, timer, early, 2, |sum| {
+                let pass = sum.pass(false);
+                assert_eq!(sum.pass(true), BackwardMode::Recomputed);
+                for grads in grads(1) {
+                    sum.add(grads);
+                }
+                seen.push((pass, sum.buckets.len(), sum.pending.len()));
+                sum.add_loss(tensor([1.0, 0.0]));
+                Ok(())
+            });
+            sum.unwrap().finish().unwrap();
+            seen
+        });
+        assert_eq!(seen[0], seen[1]);
+        seen[0].clone()
+    }
+
+    #[test]
+    fn gradients_of_the_last_micro_batch_are_sent_as_they_come() {
+        let (off, running) = (StepTimer::default(), StepTimer::running());
+        let seen = |link, early, timer| {
+            let [first, last] = buckets_of(&link, early, timer).try_into().unwrap();
+            assert_eq!(first, (BackwardMode::Whole, 0, 0), "there is more to come");
+            last
+        };
+        assert_eq!(seen(Link::Simulated(1), true, &off), (BackwardMode::Sections(1), 0, 2));
+        assert_eq!(
+            seen(Link::Simulated(3), true, &off),
+            (BackwardMode::Sections(3), 0, 1),
+            "too short alone"
+        );
+        assert_eq!(seen(Link::Simulated(1), false, &off), (BackwardMode::Sections(1), 2, 0));
+        assert_eq!(seen(Link::Simulated(1), true, &running), (BackwardMode::Sections(1), 2, 0));
+        assert_eq!(seen(Link::Host, true, &off), (BackwardMode::Whole, 0, 0));
+    }
+
+    #[test]
+    fn nobody_gets_the_gradient_of_a_rank_that_fails_on_the_way() {
+        let ends = on_threads(2, &Link::Simulated(1), |rank| {
+            let failing = rank.index() == 1;
+            let sum = GradientSum::of_update(&rank, &StepTimer::default(), true, 1, |sum| {
+                let [first, second] = grads(1);
+                sum.add(first);
+                if failing {
+                    return Err(DeviceError::Crashed("no memory".to_owned()).into());
+                }
+                sum.add(second);
+                sum.add_loss(tensor([1.0, 0.0]));
+                Ok(())
+            });
+            sum.and_then(GradientSum::finish).err()
+        });
+        assert!(matches!(
+            ends[..],
+            [Some(TrainError::OtherRank), Some(TrainError::Device(DeviceError::Crashed(_)))]
+        ));
+    }
+}

@@ -1,0 +1,133 @@
+//! From the numbers of an epoch's updates to its row in the table.
+
+use super::state::{EpochSums, Progress};
+use crate::infer::{Evaluated, host};
+use crate::results::{EpochRow, EpochsCsv, Validation};
+use crate::train::TrainError;
+use burn::tensor::Tensor;
+
+/// Losses and norms that are still on the device, and the rates they were made with.
+#[derive(Default)]
+pub(crate) struct UnreadLosses {
+    values: Vec<Tensor<1>>,
+    lrs: Vec<f64>,
+}
+
+impl UnreadLosses {
+    pub(crate) fn push(&mut self, loss: Tensor<1>, norm: Tensor<1>, lr: f64) {
+        self.values.push(loss);
+        self.values.push(norm);
+        self.lrs.push(lr);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lrs.len()
+    }
+
+    /// Reads everything at once and adds it to the sums; gives the loss and rate of each update. A value that is not
+    /// finite is an error that names its update.
+    pub(crate) fn read_into(
+        &mut self,
+        progress: &mut Progress,
+        job: &str,
+    ) -> Result<Vec<(f64, f64)>, TrainError> {
+        let mut updates = Vec::new();
+        if self.lrs.is_empty() {
+            return Ok(updates);
+        }
+        let count = self.values.len();
+        let all = Tensor::cat(std::mem::take(&mut self.values), 0);
+        let read = host(&all, &[count])?.values;
+        for (pair, lr) in read.chunks_exact(2).zip(std::mem::take(&mut self.lrs)) {
+            let sums = &mut progress.sums;
+            sums.updates += 1;
+            for (what, value) in [("the loss", pair[0]), ("the gradient's norm", pair[1])] {
+                if !value.is_finite() {
+                    return Err(TrainError::NotFinite {
+                        what,
+                        value: f64::from(value),
+                        job: job.to_owned(),
+                        epoch: progress.epoch,
+                        update: sums.updates,
+                        lr,
+                    });
+                }
+            }
+            sums.loss += f64::from(pair[0]);
+            sums.grad_norm += f64::from(pair[1]);
+            sums.lr += lr;
+            updates.push((f64::from(pair[0]), lr));
+        }
+        Ok(updates)
+    }
+}
+
+/// Makes the row of a finished epoch.
+pub(crate) fn row(
+    progress: &Progress,
+    measured: Evaluated,
+    evaluation_s: f64,
+    csv: &EpochsCsv,
+) -> Result<EpochRow, TrainError> {
+    let Progress { epoch, sums, .. } = *progress;
+    let EpochSums { updates, images, train_s, data_wait_s, .. } = sums;
+    let validation = match measured {
+        Evaluated::Metrics(metrics) => {
+            let mut best = (metrics.top1, epoch);
+            // Backwards, so that the first of equal epochs is the best one.
+            for old in csv.read()?.iter().rev().filter(|row| row.epoch < epoch) {
+                match old.validation {
+                    Some(v) if v.acc1 >= best.0 => best = (v.acc1, old.epoch),
+                    _ => {}
+                }
+            }
+            Some(Validation {
+                loss: metrics.loss,
+                acc1: metrics.top1,
+                acc5: metrics.top5,
+                best_acc1: best.0,
+                best_epoch: best.1,
+            })
+        }
+        Evaluated::Nothing | Evaluated::Stopped => None,
+    };
+    let mean = |sum: f64| sum / updates as f64;
+    Ok(EpochRow {
+        epoch,
+        lr: mean(sums.lr),
+        train_loss: mean(sums.loss),
+        grad_norm: mean(sums.grad_norm),
+        validation,
+        images_per_s: images as f64 / train_s.max(1e-9),
+        seconds: train_s + evaluation_s,
+        data_wait_s,
+    })
+}
+
+/// What to say of an epoch that waited long for its data.
+pub(crate) fn waited(row: &EpochRow, train_s: f64) -> Option<String> {
+    const SHARE: f64 = 0.05;
+    let share = row.data_wait_s / train_s.max(1e-9);
+    (share > SHARE && row.data_wait_s > 1.0).then(|| {
+        format!(
+            "epoch {} waited for data {:.0} % of its time: `mae bench data` shows what takes it; more data.workers, \
+             data.decode = \"fast\" or a smaller copy of the images (`mae data pack --short-side 256`) help",
+            row.epoch,
+            100.0 * share
+        )
+    })
+}
+
+pub(crate) fn check_metrics(row: &EpochRow, job: &str) -> Result<(), TrainError> {
+    match row.validation {
+        Some(validation) if !validation.loss.is_finite() => Err(TrainError::NotFinite {
+            what: "the validation loss",
+            value: validation.loss,
+            job: job.to_owned(),
+            epoch: row.epoch,
+            update: 0,
+            lr: row.lr,
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,149 @@
+//! The state of a job: model, optimizer, place in the epoch. What `resume.safetensors` holds.
+
+use crate::checkpoint::{CheckpointError, HostTensor, TensorFile, load_module};
+use crate::infer::host;
+use crate::model::{self, NamedParam};
+use crate::optim::Optimizer;
+use crate::results::{Remedy, RunError};
+use crate::train::TrainError;
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Sums over the updates of the epoch under way; means of them become its row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EpochSums {
+    pub updates: usize,
+    pub loss: f64,
+    pub grad_norm: f64,
+    pub lr: f64,
+    pub images: usize,
+    pub train_s: f64,
+    pub data_wait_s: f64,
+}
+
+/// What a job is doing.
+pub(crate) struct TrainingState<M> {
+    pub model: M,
+    pub optimizer: Optimizer,
+    pub progress: Progress,
+}
+
+/// Where in its schedule a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// The epoch under way, from 1.
+    pub epoch: usize,
+    /// Updates of it that are done.
+    pub update: usize,
+    /// Updates that the optimizer has made in all.
+    pub optimizer_updates: usize,
+    pub sums: EpochSums,
+}
+
+impl Progress {
+    /// The beginning of a job.
+    pub(crate) fn start() -> Self {
+        Self { epoch: 1, update: 0, optimizer_updates: 0, sums: EpochSums::default() }
+    }
+}
+
+impl<M: Module> TrainingState<M> {
+    /// The state of a job that has not begun.
+    pub(crate) fn start(model: M, optimizer: Optimizer) -> Self {
+        Self { model, optimizer, progress: Progress::start() }
+    }
+
+    /// Replaces the file at `path` by this state. The values are exact: resuming continues bit by bit.
+    pub(crate) fn save(&self, path: &Path) -> Result<(), TrainError> {
+        let mut tensors = BTreeMap::new();
+        for param in model::named(&self.model) {
+            tensors.insert(format!("model.{}", param.name), host_finite(&param)?);
+        }
+        let (state, optimizer_updates) = self.optimizer.state();
+        for (name, values) in state {
+            let shape = values.dims();
+            tensors.insert(format!("optimizer.{name}"), host(&values, &shape)?);
+        }
+        let progress = Progress { optimizer_updates, ..self.progress };
+        let note = serde_json::to_string(&progress).expect("numbers");
+        Ok(TensorFile { tensors, note }.write(path)?)
+    }
+
+    /// Puts the state of the file at `path` into a fresh one. Fails if anything is missing.
+    pub(crate) fn resume(self, path: &Path) -> Result<Self, TrainError> {
+        let damaged = |problem: String| RunError::Damaged {
+            path: path.into(),
+            problem,
+            way_on: Remedy::RemoveIt,
+        };
+        let file = TensorFile::read(path).map_err(|error| match error {
+            CheckpointError::Damaged { problem, .. } => damaged(problem).into(),
+            other => TrainError::from(other),
+        })?;
+        let progress: Progress =
+            serde_json::from_str(&file.note).map_err(|e| damaged(format!("its note: {e}")))?;
+        let mut weights = TensorFile::default();
+        let mut states = BTreeMap::new();
+        let device = model::device(&self.model);
+        for (name, tensor) in file.tensors {
+            if let Some(name) = name.strip_prefix("model.") {
+                weights.tensors.insert(name.to_owned(), tensor);
+            } else if let Some(name) = name.strip_prefix("optimizer.") {
+                let len = tensor.values.len();
+                let values = Tensor::<1>::from_data(TensorData::new(tensor.values, [len]), &device);
+                states.insert(name.to_owned(), values);
+            }
+        }
+        let model = load_module(self.model, &weights, path)?;
+        let mut optimizer = self.optimizer;
+        optimizer
+            .load(states, progress.optimizer_updates)
+            .map_err(|error| damaged(error.to_string()))?;
+        Ok(Self { model, optimizer, progress })
+    }
+}
+
+/// Reads parameters to the host, by name, as a checkpoint holds them.
+pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainError> {
+    let mut file = TensorFile::default();
+    for param in params {
+        let tensor = host_finite(&param)?;
+        file.tensors.insert(param.name, tensor);
+    }
+    Ok(file)
+}
+
+/// Reads what is to be written: only finite values are.
+fn host_finite(param: &NamedParam) -> Result<HostTensor, TrainError> {
+    let tensor = host(&param.values, &param.shape)?;
+    if tensor.values.iter().all(|value| value.is_finite()) {
+        return Ok(tensor);
+    }
+    Err(TrainError::BadWeights { name: param.name.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_finite;
+    use crate::model::NamedParam;
+    use crate::train::TrainError;
+    use burn::tensor::{Device, Tensor};
+
+    #[test]
+    fn weights_that_are_not_finite_are_never_written() {
+        let param = |values: [f32; 2]| NamedParam {
+            name: "blocks.0.mlp.fc1.bias".to_owned(),
+            shape: vec![2],
+            values: Tensor::from_data(values, &Device::flex()),
+            trained: true,
+        };
+        assert!(host_finite(&param([0.0, 1.0])).is_ok());
+        for bad in [f32::NAN, f32::INFINITY] {
+            let error = host_finite(&param([0.0, bad])).err();
+            assert!(matches!(error, Some(TrainError::BadWeights { name }) if name.contains("fc1")));
+        }
+    }
+}
