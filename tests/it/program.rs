@@ -69,7 +69,9 @@ impl Bench {
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mae"));
-        command.args(args).current_dir(self.dir.path()).env_remove("MAE_LOG");
+        command.args(args).current_dir(self.dir.path());
+        // `MAE_REFERENCE_DIR` is for the tests; the program would warn about it.
+        command.env_remove("MAE_LOG").env_remove("MAE_REFERENCE_DIR");
         // Tuning every kernel takes minutes where software plays the GPU.
         command.env("CUBECL_AUTOTUNE_LEVEL", "minimal");
         command
