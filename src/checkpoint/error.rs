@@ -11,6 +11,8 @@ pub enum CheckpointError {
     NotACheckpoint { path: PathBuf, problem: String, hint: String },
     #[error("{}: {problem}\nhint: it may be cut short or of another kind; take another copy, or another checkpoint", path.display())]
     Damaged { path: PathBuf, problem: String },
+    #[error("cannot read {}: {source}\nhint: make the file readable, then run the same command again", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
     #[error("{} does not fit: {problem}\nhint: {hint}", path.display())]
     DoesNotFit { path: PathBuf, problem: String, hint: String },
     /// The format asked for has no form for such a checkpoint.
@@ -24,6 +26,14 @@ impl CheckpointError {
     /// Whether the user's input is at fault rather than the work.
     pub fn is_input(&self) -> bool {
         !matches!(self, Self::Write { .. })
+    }
+
+    /// Tells content that is not what was written from a file that cannot be read now.
+    pub(super) fn unread(path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::InvalidData => Self::damaged(path, source.to_string()),
+            _ => Self::Unreadable { path: path.to_owned(), source },
+        }
     }
 
     pub(super) fn damaged(path: &Path, problem: impl Into<String>) -> Self {

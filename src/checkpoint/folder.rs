@@ -58,7 +58,7 @@ pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointErro
         return Ok(None);
     }
     let damaged = |problem: String| CheckpointError::damaged(&path, problem);
-    let text = fs::read_to_string(&path).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+    let text = durable::read_text(&path).map_err(|e| CheckpointError::unread(&path, e))?;
     serde_json::from_str(&text).map(Some).map_err(|e| damaged(format!("not a checkpoint's: {e}")))
 }
 

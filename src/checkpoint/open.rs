@@ -6,6 +6,7 @@ use super::{
     CheckpointError, Facts, HostTensor, Meta, TensorFile, folder, huggingface, pickle, pickled,
     timm,
 };
+use crate::durable;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -131,7 +132,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
 fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut first = Vec::new();
     let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));
-    read.map_err(|e| CheckpointError::damaged(file, format!("cannot be read: {e}")))?;
+    read.map_err(|e| CheckpointError::unread(file, e))?;
     Ok(first)
 }
 
@@ -181,6 +182,6 @@ fn json_beside(file: &Path, name: &str) -> Result<Value, CheckpointError> {
         return Ok(Value::Null);
     }
     let damaged = |problem: String| CheckpointError::damaged(&path, problem);
-    let text = fs::read(&path).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+    let text = durable::read(&path).map_err(|e| CheckpointError::unread(&path, e))?;
     serde_json::from_slice(&text).map_err(|e| damaged(format!("not JSON: {e}")))
 }

@@ -5,7 +5,6 @@ use crate::durable;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::Path;
 
 /// The key of the note in the file's header. One key alone, so that the bytes never depend on a map's order.
@@ -31,7 +30,7 @@ impl TensorFile {
     /// out.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
-        let bytes = fs::read(path).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+        let bytes = durable::read(path).map_err(|e| CheckpointError::unread(path, e))?;
         let not_whole = |e: safetensors::SafeTensorError| {
             damaged(format!("not a whole safetensors file ({e})"))
         };

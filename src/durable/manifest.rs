@@ -1,35 +1,79 @@
-//! The manifest of a run folder: the list of the files that this program wrote there.
+//! The manifest of a run folder: the files that this program wrote there, with their checksums.
 //!
 //! Only listed files may be replaced, moved or removed. A file that somebody else put into the folder is never touched.
-//! The manifest is a file of JSON lines: a header, then one entry for each path. Entries are appended and flushed to
-//! the disk before the file itself is written, so a killed process leaves no unlisted file behind.
+//! The manifest is a file of JSON lines: a header, then entries that are only ever appended. The entry of a file that is
+//! replaced is on the disk before the file, so a killed process leaves no unlisted file behind. Both the old and the new
+//! content are valid in between.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "mae-manifest.jsonl";
 
 const FORMAT: u32 = 1;
+/// Entries that are kept for each path when the manifest is compacted.
+const KEPT: usize = 2;
 
 /// The first line.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Header {
     mae_manifest: u32,
     name: String,
 }
 
-/// Every other line.
-#[derive(Serialize, Deserialize)]
+/// The content of a file: its length and its BLAKE3 hash in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    pub bytes: u64,
+    pub blake3: String,
+}
+
+impl Entry {
+    fn of(path: String, Content { bytes, blake3 }: Content, grows: bool) -> Self {
+        if grows { Self::Grew { path, bytes, blake3 } } else { Self::Wrote { path, bytes, blake3 } }
+    }
+}
+
+impl Content {
+    /// Hashes bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() }
+    }
+
+    /// Hashes a file.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        let bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
+        Ok(Self { bytes, blake3: hasher.finalize().to_hex().to_string() })
+    }
+}
+
+/// Every line but the first. Paths are below the folder, with `/` between parts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Entry {
-    /// A path below the folder, with `/` between parts. A folder that appears as a whole ends in `/`.
-    Wrote(String),
+    /// A file gets this content.
+    Wrote { path: String, bytes: u64, blake3: String },
+    /// A file that grows by rows has this content; rows after it are not complete.
+    Grew { path: String, bytes: u64, blake3: String },
+    /// A folder appears as a whole.
+    Folder { path: String },
     /// The listed files are being moved into the trash folder of this name.
-    MovingTo(String),
+    MovingTo { folder: String },
+}
+
+/// What is known of one listed file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listed {
+    /// The contents it may have, newest last.
+    pub contents: Vec<Content>,
+    /// Whether it grows: then only its newest content counts, and what follows it is ignored.
+    pub grows: bool,
 }
 
 /// The manifest of one folder, as read from the disk.
@@ -37,64 +81,122 @@ enum Entry {
 pub struct Manifest {
     root: PathBuf,
     name: String,
-    paths: BTreeSet<String>,
+    files: BTreeMap<String, Listed>,
+    folders: Vec<String>,
     moving_to: Option<String>,
+    /// Lines in the file, and its length: another process may have appended if it differs.
+    lines: usize,
+    bytes: u64,
+}
+
+/// Manifests that this process has read, by folder.
+static READ: Mutex<Option<HashMap<PathBuf, Manifest>>> = Mutex::new(None);
+
+/// Calls `with` with the manifest that `path` falls under and the path relative to it; `None` without a manifest.
+pub(super) fn with_manifest<T>(
+    path: &Path,
+    with: impl FnOnce(&mut Manifest, &str) -> io::Result<T>,
+) -> io::Result<Option<T>> {
+    let path = std::path::absolute(path)?;
+    for root in path.ancestors().skip(1) {
+        let Ok(found) = root.join(MANIFEST).metadata() else { continue };
+        let relative = path.strip_prefix(root).expect("an ancestor");
+        let parts: Option<Vec<&str>> = relative.iter().map(|part| part.to_str()).collect();
+        let Some(parts) = parts.filter(|_| found.is_file()) else { continue };
+        let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = read.get_or_insert_default();
+        if read.get(root).is_none_or(|manifest| manifest.bytes != found.len()) {
+            let Some(manifest) = Manifest::read(root)? else { continue };
+            read.insert(root.to_owned(), manifest);
+        }
+        let manifest = read.get_mut(root).expect("it was just read");
+        return with(manifest, &parts.join("/")).map(Some);
+    }
+    Ok(None)
 }
 
 impl Manifest {
     /// Writes an empty manifest into `root`. Fails if a file of that name is there.
     pub fn create(root: &Path, name: &str) -> io::Result<Self> {
         if root.join(MANIFEST).symlink_metadata().is_ok() {
-            let problem =
-                "a mae-manifest.jsonl is there that is not a manifest of mae\nhint: move it away";
+            let problem = "a mae-manifest.jsonl is there that is not a manifest of mae\nhint: move it away";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
         }
-        let header = Header { mae_manifest: FORMAT, name: name.to_owned() };
-        super::write_unlisted(&root.join(MANIFEST), line(&header).as_bytes())?;
-        let (paths, moving_to) = (BTreeSet::new(), None);
-        Ok(Self { root: root.to_owned(), name: header.name, paths, moving_to })
+        let mut manifest = Self::empty(root, name.to_owned());
+        manifest.rewrite()?;
+        // The folder may have had another manifest before it was moved to the trash.
+        let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+        read.get_or_insert_default().remove(&std::path::absolute(root)?);
+        Ok(manifest)
+    }
+
+    fn empty(root: &Path, name: String) -> Self {
+        let (files, folders) = (BTreeMap::new(), Vec::new());
+        Self { root: root.to_owned(), name, files, folders, moving_to: None, lines: 0, bytes: 0 }
     }
 
     /// Reads the manifest in `root`; `None` if there is no file of that name, or if another program wrote it.
+    ///
+    /// Fails if a line is damaged. A last line that a crash cut short lists nothing: its file was not written yet.
     pub fn read(root: &Path) -> io::Result<Option<Self>> {
-        let text = match fs::read_to_string(root.join(MANIFEST)) {
-            Ok(text) => text,
+        let bytes = match fs::read(root.join(MANIFEST)) {
+            Ok(bytes) => bytes,
             Err(error) => {
-                use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound};
-                let none = [InvalidData, IsADirectory, NotADirectory, NotFound];
+                use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+                let none = [IsADirectory, NotADirectory, NotFound];
                 return if none.contains(&error.kind()) { Ok(None) } else { Err(error) };
             }
         };
-        let mut lines = text.lines();
+        let text = String::from_utf8_lossy(&bytes);
+        let mut lines = text.split_inclusive('\n');
         let header = lines.next().and_then(|line| serde_json::from_str::<Header>(line).ok());
         let Some(header) = header.filter(|header| header.mae_manifest == FORMAT) else {
             return Ok(None);
         };
-        let (name, paths) = (header.name, BTreeSet::new());
-        let mut manifest = Self { root: root.to_owned(), name, paths, moving_to: None };
-        // A line that a full disk or a crash cut short lists nothing: its file was not written yet.
-        for entry in lines.filter_map(|line| serde_json::from_str(line).ok()) {
-            match entry {
-                Entry::Wrote(path) if is_below(&path) => drop(manifest.paths.insert(path)),
-                Entry::MovingTo(folder) if is_below(&folder) => manifest.moving_to = Some(folder),
-                _ => {}
+        let mut manifest = Self::empty(root, header.name);
+        manifest.bytes = bytes.len() as u64;
+        for (number, line) in lines.enumerate() {
+            match serde_json::from_str(line) {
+                Ok(entry) => manifest.take(entry),
+                Err(_) if !line.ends_with('\n') || line.trim().is_empty() => {}
+                // A line that was cut short, and ended by the next start.
+                Err(error) if error.is_eof() => {}
+                Err(error) => {
+                    let path = root.join(MANIFEST);
+                    let (path, line) = (path.display(), number + 2);
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!(
+                            "{path} is damaged in line {line}: {error}\nhint: restore it from a backup; or remove it, and the next start of \
+                             the run lists its files again, with the content that they have then"
+                        ),
+                    ));
+                }
             }
         }
         Ok(Some(manifest))
     }
 
-    /// Finds the manifest that `path` falls under, and the path relative to it.
-    pub(super) fn above(path: &Path) -> io::Result<Option<(Self, String)>> {
-        let path = std::path::absolute(path)?;
-        for root in path.ancestors().skip(1).filter(|root| root.join(MANIFEST).is_file()) {
-            let relative = path.strip_prefix(root).expect("an ancestor");
-            let parts = relative.components().map(|part| part.as_os_str().to_str());
-            let parts: Option<Vec<&str>> = parts.collect();
-            if let (Some(manifest), Some(parts)) = (Self::read(root)?, parts) {
-                return Ok(Some((manifest, parts.join("/"))));
+    fn take(&mut self, entry: Entry) {
+        self.lines += 1;
+        match entry {
+            Entry::Wrote { path, bytes, blake3 } if is_below(&path) => {
+                let content = Content { bytes, blake3 };
+                let listed = self.files.entry(path).or_default();
+                listed.grows = false;
+                listed.contents.retain(|old| *old != content);
+                listed.contents.push(content);
             }
+            Entry::Grew { path, bytes, blake3 } if is_below(&path) => {
+                let contents = vec![Content { bytes, blake3 }];
+                self.files.insert(path, Listed { contents, grows: true });
+            }
+            Entry::Folder { path } if is_below(&path) && !self.folders.contains(&path) => {
+                self.folders.push(path);
+            }
+            Entry::MovingTo { folder } if is_below(&folder) => self.moving_to = Some(folder),
+            _ => {}
         }
-        Ok(None)
     }
 
     /// The run that the folder belonged to when it was made.
@@ -105,13 +207,19 @@ impl Manifest {
     /// Whether this program wrote the file `path`, or a file below the folder `path`.
     pub fn lists(&self, path: &str) -> bool {
         let below = format!("{path}/");
-        let next = self.paths.range(below.clone()..).next();
-        self.paths.contains(path) || next.is_some_and(|next| next.starts_with(&below))
+        let next = self.files.range(below.clone()..).next();
+        self.files.contains_key(path)
+            || self.folders.iter().any(|folder| folder == path)
+            || next.is_some_and(|(next, _)| next.starts_with(&below))
     }
 
     /// The listed files, in order; some may be gone.
     pub fn files(&self) -> impl Iterator<Item = &str> {
-        self.paths.iter().map(String::as_str).filter(|path| !path.ends_with('/'))
+        self.files.keys().map(String::as_str)
+    }
+
+    pub(super) fn listed(&self, path: &str) -> Option<&Listed> {
+        self.files.get(path)
     }
 
     /// The trash folder that an interrupted `--fresh` was moving the files to.
@@ -119,39 +227,82 @@ impl Manifest {
         self.moving_to.as_deref()
     }
 
-    /// Lists `paths`, before they are written.
-    pub fn list(&mut self, paths: impl IntoIterator<Item = String>) -> io::Result<()> {
-        let new: Vec<String> =
-            paths.into_iter().filter(|path| !self.paths.contains(path)).collect();
-        self.append(new.iter().cloned().map(Entry::Wrote))?;
-        self.paths.extend(new);
-        Ok(())
+    /// Lists files with the content that they get, before they are written.
+    pub fn list(&mut self, files: impl IntoIterator<Item = (String, Content)>) -> io::Result<()> {
+        let entries = files.into_iter().map(|(path, content)| Entry::of(path, content, false));
+        self.append(entries.collect())
+    }
+
+    /// Lists a folder that is about to appear.
+    pub(super) fn list_folder(&mut self, path: &str) -> io::Result<()> {
+        self.append(vec![Entry::Folder { path: path.to_owned() }])
+    }
+
+    /// Notes the content of a file that grows.
+    pub(super) fn grew(&mut self, path: &str, content: Content) -> io::Result<()> {
+        self.append(vec![Entry::of(path.to_owned(), content, true)])
     }
 
     /// Notes that the listed files are about to be moved to the trash folder `name`.
     pub fn begin_move(&mut self, name: &str) -> io::Result<()> {
-        self.append([Entry::MovingTo(name.to_owned())])?;
-        self.moving_to = Some(name.to_owned());
+        self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
+    }
+
+    fn append(&mut self, entries: Vec<Entry>) -> io::Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut text: String = entries.iter().map(line).collect();
+        let mut file = File::options().read(true).append(true).open(self.root.join(MANIFEST))?;
+        // A last line that was cut short must not swallow the next one.
+        if !ends_with_newline(&mut file)? {
+            text.insert(0, '\n');
+        }
+        file.write_all(text.as_bytes())?;
+        file.sync_data()?;
+        self.bytes += text.len() as u64;
+        entries.into_iter().for_each(|entry| self.take(entry));
         Ok(())
     }
 
-    fn append(&self, entries: impl IntoIterator<Item = Entry>) -> io::Result<()> {
-        let text: String = entries.into_iter().map(|entry| line(&entry)).collect();
-        if text.is_empty() {
-            return Ok(());
+    /// Writes the manifest anew if most of its entries are outdated.
+    pub fn compact(&mut self) -> io::Result<()> {
+        let needed = self.files.len() * KEPT + self.folders.len() + 64;
+        if self.lines > needed { self.rewrite() } else { Ok(()) }
+    }
+
+    fn rewrite(&mut self) -> io::Result<()> {
+        let header = Header { mae_manifest: FORMAT, name: self.name.clone() };
+        let mut text = line(&header);
+        for path in &self.folders {
+            text += &line(&Entry::Folder { path: path.clone() });
         }
-        let path = self.root.join(MANIFEST);
-        // A last line that was cut short must not swallow the next one.
-        let cut_short = !fs::read(&path)?.ends_with(b"\n");
-        let text = if cut_short { format!("\n{text}") } else { text };
-        let mut file = File::options().append(true).open(&path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_data()
+        for (path, listed) in &mut self.files {
+            let outdated = listed.contents.len().saturating_sub(KEPT);
+            listed.contents.drain(..outdated);
+            for content in listed.contents.iter().cloned() {
+                text += &line(&Entry::of(path.clone(), content, listed.grows));
+            }
+        }
+        if let Some(folder) = self.moving_to.clone() {
+            text += &line(&Entry::MovingTo { folder });
+        }
+        super::write_unlisted(&self.root.join(MANIFEST), text.as_bytes())?;
+        (self.lines, self.bytes) = (text.lines().count() - 1, text.len() as u64);
+        Ok(())
     }
 }
 
+fn ends_with_newline(file: &mut File) -> io::Result<bool> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
 fn line(value: &impl Serialize) -> String {
-    let mut text = serde_json::to_string(value).expect("text always fits JSON");
+    let mut text = serde_json::to_string(value).expect("text and numbers always fit JSON");
     text.push('\n');
     text
 }
@@ -164,7 +315,8 @@ fn is_below(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{MANIFEST, Manifest};
+    use super::{Content, MANIFEST, Manifest};
+    use crate::durable::write_unlisted;
     use std::fs::File;
     use std::io::Write;
 
@@ -172,27 +324,51 @@ mod tests {
     fn a_manifest_lists_files_and_survives_a_line_that_was_cut_short() {
         let dir = tempfile::tempdir().unwrap();
         let mut manifest = Manifest::create(dir.path(), "tiny").unwrap();
-        manifest.list(["a/b.csv".to_owned(), "a/".to_owned()]).unwrap();
+        manifest.list([("a/b.csv".to_owned(), Content::of(b"1"))]).unwrap();
+        manifest.list_folder("d").unwrap();
         let mut file = File::options().append(true).open(dir.path().join(MANIFEST)).unwrap();
-        file.write_all(b"{\"wrote\":\"half").unwrap();
-        manifest.list(["c.csv".to_owned()]).unwrap();
+        file.write_all(b"{\"wrote\":{\"path\":\"half").unwrap();
+        let mut manifest = Manifest::read(dir.path()).unwrap().unwrap();
+        manifest.list([("c.csv".to_owned(), Content::of(b"2"))]).unwrap();
         let read = Manifest::read(dir.path()).unwrap().unwrap();
         assert_eq!(read.files().collect::<Vec<_>>(), ["a/b.csv", "c.csv"]);
-        assert!(read.lists("a") && read.lists("a/b.csv") && !read.lists("a/b") && !read.lists("b"));
-        let (_, relative) = Manifest::above(&dir.path().join("a/x/y.csv")).unwrap().unwrap();
-        assert_eq!(relative, "a/x/y.csv");
+        assert!(read.lists("a") && read.lists("a/b.csv") && read.lists("d"));
+        assert!(!read.lists("a/b") && !read.lists("b"));
+    }
+
+    #[test]
+    fn a_manifest_grows_no_further_than_its_files_need() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = Manifest::create(dir.path(), "tiny").unwrap();
+        for i in 0..500u32 {
+            manifest.list([("a".to_owned(), Content::of(&i.to_le_bytes()))]).unwrap();
+            manifest.grew("b", Content::of(&i.to_le_bytes())).unwrap();
+        }
+        manifest.compact().unwrap();
+        let read = Manifest::read(dir.path()).unwrap().unwrap();
+        assert_eq!(read.lines, 3);
+        let newest = Content::of(&499u32.to_le_bytes());
+        assert_eq!(read.listed("a").unwrap().contents.last(), Some(&newest));
+        assert_eq!(read.listed("b").unwrap().contents, [newest]);
     }
 
     #[test]
     fn an_edited_manifest_reaches_no_file_outside_its_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let text = "{\"mae_manifest\":1,\"name\":\"t\"}\n{\"wrote\":\"../up\"}\n{\"wrote\":\"/etc/passwd\"}\n\
-                    {\"wrote\":\"a/../../b\"}\n{\"wrote\":\"\"}\n{\"moving_to\":\"../x\"}\n";
-        super::super::write_unlisted(&dir.path().join(MANIFEST), text.as_bytes()).unwrap();
+        let manifest = dir.path().join(MANIFEST);
+        let text = ["../up", "/etc/passwd", "a/../../b", ""].map(|path| {
+            format!("{{\"wrote\":{{\"path\":\"{path}\",\"bytes\":1,\"blake3\":\"\"}}}}\n")
+        });
+        let text = format!(
+            "{{\"mae_manifest\":1,\"name\":\"t\"}}\n{}{{\"moving_to\":{{\"folder\":\"../x\"}}}}\n",
+            text.concat()
+        );
+        write_unlisted(&manifest, text.as_bytes()).unwrap();
         let read = Manifest::read(dir.path()).unwrap().unwrap();
         assert_eq!((read.files().count(), read.moving_to()), (0, None));
-        super::super::write_unlisted(&dir.path().join(MANIFEST), b"{\"somebody\": \"else\"}\n")
-            .unwrap();
+        write_unlisted(&manifest, text.replacen("wrote", "wrXte", 1).as_bytes()).unwrap();
+        assert!(Manifest::read(dir.path()).unwrap_err().to_string().contains("line 2"));
+        write_unlisted(&manifest, b"{\"somebody\": \"else\"}\n").unwrap();
         assert!(Manifest::read(dir.path()).unwrap().is_none());
     }
 }

@@ -5,9 +5,13 @@
 //!
 //! Below a folder with a [`Manifest`] every write is listed there first, and a file that is not listed is never replaced.
 
+mod checked;
 mod manifest;
 
-pub use manifest::{MANIFEST, Manifest};
+pub use checked::{GrowingFile, Verdict, read, read_text, verify};
+pub use manifest::{Content, MANIFEST, Manifest};
+
+use manifest::with_manifest;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -34,26 +38,31 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// Below a folder with a [`Manifest`] the path is listed there first. Fails there if a file that is not listed has the name.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    list(path, "")?;
+    with_manifest(path, |manifest, relative| {
+        if is_temporary(relative) {
+            // A folder's files are listed when the folder gets its name.
+            return Ok(());
+        }
+        refuse_foreign(manifest, path, relative)?;
+        manifest.list([(relative.to_owned(), Content::of(bytes))])
+    })?;
     write_unlisted(path, bytes)
 }
 
-/// Lists `path` in the manifest above it, if there is one; `suffix` is `/` for a folder.
-///
-/// Fails if a file or folder of somebody else is there.
-fn list(path: &Path, suffix: &str) -> io::Result<()> {
-    let Some((mut manifest, relative)) = Manifest::above(path)? else { return Ok(()) };
-    // What is below a temporary folder is listed when the folder gets its name.
-    if relative.split('/').any(|part| part.starts_with(TEMPORARY)) || manifest.lists(&relative) {
+/// Fails if a file or folder of somebody else is at `path`.
+fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Result<()> {
+    if manifest.lists(relative) || path.symlink_metadata().is_err() {
         return Ok(());
     }
-    if path.symlink_metadata().is_ok() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "a file of this name is there that mae did not write\nhint: move it somewhere else",
-        ));
-    }
-    manifest.list([format!("{relative}{suffix}")])
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "a file of this name is there that mae did not write\nhint: move it somewhere else",
+    ))
+}
+
+/// Whether a path is below a folder that has not got its name yet.
+fn is_temporary(relative: &str) -> bool {
+    relative.split('/').any(|part| part.starts_with(TEMPORARY))
 }
 
 /// Replaces a file as [`write()`] does, but looks at no manifest.
@@ -94,7 +103,10 @@ pub fn hint(error: &io::Error) -> &'static str {
 /// A folder that is there already is left as it is: a checkpoint never changes. Below a [`Manifest`] the files are listed first,
 /// and a folder of somebody else is an error.
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    list(path, "/")?;
+    with_manifest(path, |manifest, relative| {
+        refuse_foreign(manifest, path, relative)?;
+        if path.is_dir() { Ok(()) } else { manifest.list_folder(relative) }
+    })?;
     if path.is_dir() {
         return Ok(());
     }
@@ -116,10 +128,16 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
 
 /// Lists the files of a folder under the name that it is about to get.
 fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
-    let Some((mut manifest, relative)) = Manifest::above(path)? else { return Ok(()) };
-    let mut files = Vec::new();
-    files_below(filled, &relative, &mut files)?;
-    manifest.list(files)
+    with_manifest(path, |manifest, relative| {
+        let mut names = Vec::new();
+        files_below(filled, "", &mut names)?;
+        let mut files = Vec::new();
+        for name in names {
+            files.push((format!("{relative}{name}"), Content::of_file(&filled.join(&name[1..]))?));
+        }
+        manifest.list(files)
+    })?;
+    Ok(())
 }
 
 /// Collects the files below `folder`, under the name `prefix`, with `/` between parts.
@@ -146,6 +164,9 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_file() {
+            verify(&source).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", source.display())))?;
+        }
         if entry.file_type()?.is_dir() {
             fs::create_dir(&target)?;
             share_files(&source, &target)?;
@@ -157,11 +178,28 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
+/// Gives a file of ours another name; a file of ours that has that name is replaced. Does nothing if the file is missing.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    if !from.exists() {
+        return Ok(());
+    }
+    with_manifest(from, |manifest, relative| Ok(manifest.listed(relative).cloned()))?
+        .flatten()
+        .map_or(Ok(()), |listed| {
+            with_manifest(to, |manifest, relative| {
+                refuse_foreign(manifest, to, relative)?;
+                // All that it may be: the newest may not have reached the disk.
+                manifest.list(listed.contents.iter().cloned().map(|c| (relative.to_owned(), c)))
+            })
+            .map(drop)
+        })?;
+    fs::rename(from, to)?;
+    sync_folder(folder_of(to))
+}
+
 /// Removes a file of ours if it is there. Below a [`Manifest`] a file that is not listed stays, and that is an error.
 pub fn remove(path: &Path) -> io::Result<()> {
-    if path.symlink_metadata().is_ok() {
-        list(path, "")?;
-    }
+    with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -160,7 +160,12 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
         return Ok(Default::default());
     }
     let damaged = |problem: String| RunError::Table { path: path.clone(), problem };
-    let text = fs::read_to_string(&path).map_err(RunError::io(&path))?;
+    let text = match durable::read_text(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            return Err(damaged(error.to_string()));
+        }
+        read => read.map_err(|source| RunError::Unreadable { path: path.clone(), source })?,
+    };
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header: Vec<String> = match reader.headers() {
         Ok(header) => header.iter().map(str::to_owned).collect(),

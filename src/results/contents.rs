@@ -2,7 +2,7 @@
 
 use super::RunError;
 use super::read_back::read_provenance;
-use crate::durable::{self, Manifest};
+use crate::durable::{self, Content, Manifest};
 use crate::recipe::Recipe;
 use std::fs;
 use std::io;
@@ -89,11 +89,24 @@ impl Contents {
             Self::Nothing => Manifest::create(path, name),
             Self::Older(files) => {
                 let mut manifest = Manifest::create(path, name)?;
-                manifest.list(files)?;
+                list_as_they_are(&mut manifest, path, files)?;
                 Ok(manifest)
             }
         }
     }
+}
+
+/// Lists files with the content that they have now: an older version left no checksums.
+fn list_as_they_are(
+    manifest: &mut Manifest,
+    folder: &Path,
+    files: Vec<String>,
+) -> io::Result<()> {
+    let files = files.into_iter().map(|file| {
+        let content = Content::of_file(&super::job_path(folder, &file))?;
+        Ok((file, content))
+    });
+    manifest.list(files.collect::<io::Result<Vec<_>>>()?)
 }
 
 /// Collects the files below `root` whose names a run writes, with `/` between parts; links are not followed.
@@ -186,7 +199,8 @@ pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunEr
     }
     let made = fs::create_dir_all(&path);
     made.map_err(|source| RunError::NoFolder { path: path.clone(), source })?;
-    let listed = Manifest::create(&path, name).and_then(|mut manifest| manifest.list(older));
+    let listed = Manifest::create(&path, name)
+        .and_then(|mut manifest| list_as_they_are(&mut manifest, &path, older));
     listed.map_err(RunError::io(&path))
 }
 

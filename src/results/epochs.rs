@@ -1,8 +1,10 @@
 //! `epochs.csv`: a job's table, a row an epoch.
 
+use super::read_back::read_checked;
 use super::{Remedy, RunError};
-use crate::durable;
+use crate::durable::{self, GrowingFile};
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
 
 /// What one epoch of a job gave.
@@ -64,7 +66,7 @@ struct ClassifierColumns {
     data_wait_s: f64,
 }
 
-/// The table of the job in a folder.
+/// The table of the job in a folder, to be read.
 #[derive(Debug, Clone)]
 pub struct EpochsCsv {
     path: PathBuf,
@@ -75,62 +77,112 @@ impl EpochsCsv {
         Self { path: job.join("epochs.csv") }
     }
 
-    /// Reads the rows; none where there is no file yet.
+    /// Reads the complete rows; none if the file is missing. Fails if the file is not what the job wrote.
     pub fn read(&self) -> Result<Vec<EpochRow>, RunError> {
-        let damaged = |e: &dyn std::fmt::Display| RunError::Damaged {
-            path: self.path.clone(),
-            problem: e.to_string(),
-            way_on: Remedy::RemoveItsFolder,
-        };
-        if !self.path.exists() {
-            return Ok(Vec::new());
+        Ok(self.parse(&self.text()?)?.into_iter().map(|(row, _)| row).collect())
+    }
+
+    fn text(&self) -> Result<Vec<u8>, RunError> {
+        match read_checked(&self.path, Remedy::RemoveItsFolder) {
+            Err(RunError::Unreadable { source, .. }) if source.kind() == NotFound => Ok(Vec::new()),
+            read => read,
         }
-        let mut reader = csv::Reader::from_path(&self.path).map_err(|e| damaged(&e))?;
-        let has_validation =
-            reader.headers().map_err(|e| damaged(&e))?.iter().any(|h| h == "val_acc1");
-        let rows: Vec<EpochRow> = if has_validation {
-            reader.deserialize().map(|row| row.map(from_classifier)).collect::<Result<_, _>>()
-        } else {
-            reader.deserialize().map(|row| row.map(from_pretrain)).collect::<Result<_, _>>()
-        }
-        .map_err(|e| damaged(&e))?;
-        if let Some(pair) = rows.windows(2).find(|pair| pair[1].epoch != pair[0].epoch + 1) {
-            let [before, after] = [pair[0].epoch, pair[1].epoch];
-            return Err(damaged(&format!("after epoch {before} comes epoch {after}")));
+    }
+
+    /// Returns each row with the length of the table up to its end.
+    fn parse(&self, text: &[u8]) -> Result<Vec<(EpochRow, usize)>, RunError> {
+        let damaged = |e: &dyn std::fmt::Display| self.damaged(e.to_string());
+        let mut reader = csv::Reader::from_reader(text);
+        let headers = reader.byte_headers().map_err(|e| damaged(&e))?.clone();
+        let has_validation = headers.iter().any(|head| head == b"val_acc1");
+        let (mut rows, mut record) = (Vec::<(EpochRow, usize)>::new(), csv::ByteRecord::new());
+        while reader.read_byte_record(&mut record).map_err(|e| damaged(&e))? {
+            let row = if has_validation {
+                record.deserialize(Some(&headers)).map(from_classifier)
+            } else {
+                record.deserialize(Some(&headers)).map(from_pretrain)
+            };
+            let row = row.map_err(|e| damaged(&e))?;
+            if let Some((before, _)) = rows.last()
+                && row.epoch != before.epoch + 1
+            {
+                let (before, after) = (before.epoch, row.epoch);
+                return Err(damaged(&format!("after epoch {before} comes epoch {after}")));
+            }
+            let end = reader.position().byte() as usize;
+            // The reader stops before the second half of CR LF.
+            let end = end + usize::from(text.get(end) == Some(&b'\n'));
+            rows.push((row, end));
         }
         Ok(rows)
     }
 
-    /// Fails where the rows do not reach `epoch`, of which the job says that it is done.
+    fn damaged(&self, problem: String) -> RunError {
+        let path = self.path.clone();
+        RunError::Damaged { path, problem, way_on: Remedy::RemoveItsFolder }
+    }
+
+    /// Fails if the rows do not reach `epoch`, which the job has done.
     pub fn check_reaches(&self, epoch: usize) -> Result<(), RunError> {
         let last = self.read()?.last().map_or(0, |row| row.epoch);
         if last >= epoch {
             return Ok(());
         }
-        Err(RunError::Damaged {
-            path: self.path.clone(),
-            problem: format!("it ends with epoch {last}, and the job has done {epoch}"),
-            way_on: Remedy::RemoveItsFolder,
-        })
+        Err(self.damaged(format!("it ends with epoch {last}, and the job has done {epoch}")))
     }
 
-    /// Adds a row after those of earlier epochs; rows of the same and later ones, of an attempt that was cut off, go.
-    /// Gives all rows that are there now.
-    pub fn put(&self, row: EpochRow) -> Result<Vec<EpochRow>, RunError> {
-        let mut rows = self.read()?;
-        rows.retain(|old| old.epoch < row.epoch);
-        rows.push(row);
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        for row in &rows {
-            match row.validation {
-                Some(validation) => writer.serialize(classifier_columns(row, validation)),
-                None => writer.serialize(pretrain_columns(row)),
-            }
-            .expect("numbers always fit a row");
+    /// Opens the table to append rows after `epoch`. Rows of later epochs, of an attempt that was cut off, are removed.
+    pub fn append_after(&self, epoch: usize) -> Result<EpochsWriter, RunError> {
+        let mut text = self.text()?;
+        let mut rows = self.parse(&text)?;
+        rows.retain(|(row, _)| row.epoch <= epoch);
+        let Some((_, mut end)) = rows.last() else {
+            return Ok(EpochsWriter { path: self.path.clone(), file: None, rows: Vec::new() });
+        };
+        // A last row without the end of its line, as an editor leaves it, must not join the next one.
+        if text[end - 1] != b'\n' {
+            text.insert(end, b'\n');
+            end += 1;
+            durable::write(&self.path, &text).map_err(RunError::io(&self.path))?;
         }
+        let file = GrowingFile::open(&self.path, &text[..end]).map_err(RunError::io(&self.path))?;
+        let rows = rows.into_iter().map(|(row, _)| row).collect();
+        Ok(EpochsWriter { path: self.path.clone(), file: Some(file), rows })
+    }
+}
+
+/// The table of a job that is training: a row is appended after each epoch.
+#[derive(Debug)]
+pub struct EpochsWriter {
+    path: PathBuf,
+    /// `None` before the first row, whose kind says which columns there are.
+    file: Option<GrowingFile>,
+    rows: Vec<EpochRow>,
+}
+
+impl EpochsWriter {
+    /// The rows so far.
+    pub fn rows(&self) -> &[EpochRow] {
+        &self.rows
+    }
+
+    /// Appends a row and flushes it to the disk.
+    pub fn push(&mut self, row: EpochRow) -> Result<(), RunError> {
+        let has_headers = self.file.is_none();
+        let mut writer = csv::WriterBuilder::new().has_headers(has_headers).from_writer(Vec::new());
+        match row.validation {
+            Some(validation) => writer.serialize(classifier_columns(&row, validation)),
+            None => writer.serialize(pretrain_columns(&row)),
+        }
+        .expect("numbers always fit a row");
         let bytes = writer.into_inner().expect("a vector takes every byte");
-        durable::write(&self.path, &bytes).map_err(RunError::io(&self.path))?;
-        Ok(rows)
+        match &mut self.file {
+            Some(file) => file.append(&bytes),
+            None => GrowingFile::create(&self.path, &bytes).map(|file| self.file = Some(file)),
+        }
+        .map_err(RunError::io(&self.path))?;
+        self.rows.push(row);
+        Ok(())
     }
 }
 
@@ -221,10 +273,22 @@ mod tests {
     fn a_repeated_epoch_replaces_its_row_and_what_came_after() {
         let dir = tempfile::tempdir().unwrap();
         let csv = EpochsCsv::in_job(dir.path());
-        for epoch in [1, 2, 3, 2] {
-            csv.put(row(epoch)).unwrap();
+        let mut writer = csv.append_after(0).unwrap();
+        for epoch in [1, 2, 3] {
+            writer.push(row(epoch)).unwrap();
         }
-        assert_eq!(csv.read().unwrap(), vec![row(1), row(2)]);
+        let mut writer = csv.append_after(1).unwrap();
+        writer.push(row(2)).unwrap();
+        assert_eq!(writer.rows(), [row(1), row(2)]);
+        assert_eq!(csv.read().unwrap(), [row(1), row(2)]);
+        // As an editor may leave it.
+        let path = dir.path().join("epochs.csv");
+        let text = std::fs::read_to_string(&path).unwrap();
+        crate::durable::write(&path, text.trim_end().as_bytes()).unwrap();
+        csv.append_after(2).unwrap().push(row(3)).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
+        csv.append_after(0).unwrap().push(row(1)).unwrap();
+        assert_eq!(csv.read().unwrap(), [row(1)]);
     }
 
     #[test]
@@ -234,7 +298,7 @@ mod tests {
             Validation { loss: 0.5, acc1: 97.5, acc5: 100.0, best_acc1: 97.5, best_epoch: 1 };
         let row = EpochRow { validation: Some(validation), ..row(1) };
         let csv = EpochsCsv::in_job(dir.path());
-        csv.put(row.clone()).unwrap();
+        csv.append_after(0).unwrap().push(row.clone()).unwrap();
         assert_eq!(csv.read().unwrap(), vec![row]);
         let text = std::fs::read_to_string(dir.path().join("epochs.csv")).unwrap();
         assert!(text.starts_with(

@@ -29,6 +29,8 @@ pub enum RunError {
     OtherData { path: PathBuf, began: String, now: String },
     #[error("{}: not a table of accuracies: {problem}\nhint: `mae run` with the recipe.toml beside it writes it anew", path.display())]
     Table { path: PathBuf, problem: String },
+    #[error("cannot read {}: {source}\nhint: make it readable, then run the same command again", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
     #[error("cannot use {}: {source}{}", path.display(), durable::hint(source))]
     Io { path: PathBuf, source: io::Error },
     #[error("cannot make the run's folder {}: {source}\nhint: choose another place with `--runs DIR`", path.display())]

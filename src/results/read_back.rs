@@ -102,7 +102,8 @@ fn natural(name: &str) -> Vec<(String, u64)> {
 
 fn read_run(path: &Path) -> Result<Results, RunError> {
     let file = path.join("recipe.toml");
-    let text = fs::read_to_string(&file).map_err(RunError::io(&file))?;
+    let text = fs::read_to_string(&file)
+        .map_err(|source| RunError::Unreadable { path: file.clone(), source })?;
     let recipe = resolved_recipe(&file, &text)?;
     let (swept, accuracy) = read_accuracy(path)?;
     Ok(Results {
@@ -126,13 +127,23 @@ fn name(path: &Path, recipe: &Recipe) -> String {
     }
 }
 
+/// Reads a file of a run. Content that differs from its checksum is damaged; a file that cannot be read is not.
+pub(super) fn read_checked(file: &Path, way_on: Remedy) -> Result<Vec<u8>, RunError> {
+    durable::read(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => {
+            RunError::Damaged { path: file.to_owned(), problem: error.to_string(), way_on }
+        }
+        _ => RunError::Unreadable { path: file.to_owned(), source: error },
+    })
+}
+
 /// Reads `provenance.json` of the run in `path`; `None` where there is none.
 pub fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
     let file = path.join("provenance.json");
     if !file.is_file() {
         return Ok(None);
     }
-    let bytes = fs::read(&file).map_err(RunError::io(&file))?;
+    let bytes = read_checked(&file, Remedy::WrittenAnew)?;
     let read = serde_json::from_slice(&bytes);
     read.map(Some).map_err(|e| RunError::Damaged {
         path: file,

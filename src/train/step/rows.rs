@@ -2,7 +2,7 @@
 
 use super::state::{EpochSums, Progress};
 use crate::infer::{Evaluated, host};
-use crate::results::{EpochRow, EpochsCsv, Validation};
+use crate::results::{EpochRow, Validation};
 use crate::train::TrainError;
 use burn::tensor::Tensor;
 
@@ -67,7 +67,7 @@ pub(crate) fn row(
     progress: &Progress,
     measured: Evaluated,
     evaluation_s: f64,
-    csv: &EpochsCsv,
+    earlier: &[EpochRow],
 ) -> Result<EpochRow, TrainError> {
     let Progress { epoch, sums, .. } = *progress;
     let EpochSums { updates, images, train_s, data_wait_s, .. } = sums;
@@ -75,7 +75,7 @@ pub(crate) fn row(
         Evaluated::Metrics(metrics) => {
             let mut best = (metrics.top1, epoch);
             // Backwards, so that the first of equal epochs is the best one.
-            for old in csv.read()?.iter().rev().filter(|row| row.epoch < epoch) {
+            for old in earlier.iter().rev() {
                 match old.validation {
                     Some(v) if v.acc1 >= best.0 => best = (v.acc1, old.epoch),
                     _ => {}

@@ -1,0 +1,169 @@
+//! Reading back what this program wrote, and files that grow by rows.
+
+use super::manifest::{Content, Listed, with_manifest};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What a manifest says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The content is the one that this program wrote.
+    Verified,
+    /// No manifest lists the file.
+    Unchecked,
+}
+
+/// Reads a file and compares it with its checksum, if it lies in a folder whose manifest lists it.
+///
+/// Of a file that grows, only complete rows are returned. Fails with `InvalidData` if the content is not what was written.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = fs::read(path)?;
+    if let Some(listed) = listed(path)? {
+        let valid = valid_length(&bytes, &listed).ok_or_else(|| damaged(&listed, bytes.len()))?;
+        bytes.truncate(valid);
+    }
+    Ok(bytes)
+}
+
+/// Reads a text file as [`read()`] does.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// Compares a file with its checksum, as [`read()`] does, without holding it in memory.
+pub fn verify(path: &Path) -> io::Result<Verdict> {
+    let Some(listed) = listed(path)? else { return Ok(Verdict::Unchecked) };
+    if listed.grows {
+        return read(path).map(|_| Verdict::Verified);
+    }
+    let found = Content::of_file(path)?;
+    if listed.contents.contains(&found) {
+        return Ok(Verdict::Verified);
+    }
+    Err(damaged(&listed, found.bytes as usize))
+}
+
+fn listed(path: &Path) -> io::Result<Option<Listed>> {
+    let found = with_manifest(path, |manifest, relative| Ok(manifest.listed(relative).cloned()))?;
+    Ok(found.flatten())
+}
+
+/// How many of the bytes are complete; `None` if they are not what was written.
+fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
+    if !listed.grows {
+        return listed.contents.contains(&Content::of(bytes)).then_some(bytes.len());
+    }
+    let newest = listed.contents.last()?;
+    let complete = bytes.get(..usize::try_from(newest.bytes).ok()?)?;
+    (Content::of(complete) == *newest).then_some(complete.len())
+}
+
+fn damaged(listed: &Listed, found: usize) -> io::Error {
+    let expected = listed.contents.last().map_or(0, |content| content.bytes);
+    let problem = if expected == found as u64 || listed.grows && expected < found as u64 {
+        "its checksum differs from the one in mae-manifest.jsonl".to_owned()
+    } else {
+        format!("it has {found} bytes, mae wrote {expected}")
+    };
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
+/// A file that grows by whole rows. A row counts once it and its checksum are on the disk.
+#[derive(Debug)]
+pub struct GrowingFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    hasher: blake3::Hasher,
+}
+
+impl GrowingFile {
+    /// Starts a file with `head`; replaces an older one of ours.
+    pub fn create(path: &Path, head: &[u8]) -> io::Result<Self> {
+        super::write(path, head)?;
+        Self::open(path, head)
+    }
+
+    /// Opens a file whose complete rows are `keep`, as [`read()`] returned them or a part of it. What follows is cut off.
+    pub fn open(path: &Path, keep: &[u8]) -> io::Result<Self> {
+        let file = File::options().append(true).open(path)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(keep);
+        let mut growing = Self { path: path.to_owned(), file, bytes: keep.len() as u64, hasher };
+        // The shorter content is noted first: until the rest is cut off, it counts as an incomplete row.
+        growing.note()?;
+        growing.file.set_len(growing.bytes)?;
+        growing.file.sync_data()?;
+        Ok(growing)
+    }
+
+    /// Appends rows and flushes them to the disk. A write that fails leaves the file as it was.
+    pub fn append(&mut self, rows: &[u8]) -> io::Result<()> {
+        let written = self.file.write_all(rows).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // If this fails too, the next start cuts the incomplete row off.
+            let _ = self.file.set_len(self.bytes);
+            return Err(error);
+        }
+        self.bytes += rows.len() as u64;
+        self.hasher.update(rows);
+        self.note()
+    }
+
+    fn note(&mut self) -> io::Result<()> {
+        let blake3 = self.hasher.finalize().to_hex().to_string();
+        let content = Content { bytes: self.bytes, blake3 };
+        with_manifest(&self.path, |manifest, relative| manifest.grew(relative, content))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GrowingFile, Verdict, read, verify};
+    use crate::durable::{Manifest, write, write_unlisted};
+    use std::fs::{self, File};
+    use std::io::Write;
+
+    #[test]
+    fn every_flipped_bit_of_a_listed_file_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/w.bin");
+        write(&path, b"unchecked").unwrap();
+        assert_eq!(verify(&path).unwrap(), Verdict::Unchecked);
+        fs::remove_file(&path).unwrap();
+        Manifest::create(dir.path(), "run").unwrap();
+        write(&path, b"weights").unwrap();
+        assert_eq!((read(&path).unwrap(), verify(&path).unwrap()), (b"weights".to_vec(), Verdict::Verified));
+        for bit in 0..56 {
+            let mut bytes = b"weights".to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            write_unlisted(&path, &bytes).unwrap();
+            assert!(read(&path).is_err() && verify(&path).is_err());
+        }
+        write_unlisted(&path, b"weigh").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("it has 5 bytes, mae wrote 7"));
+    }
+
+    #[test]
+    fn a_growing_file_has_its_complete_rows_and_loses_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.csv");
+        Manifest::create(dir.path(), "run").unwrap();
+        let mut file = GrowingFile::create(&path, b"head\n").unwrap();
+        file.append(b"1\n").unwrap();
+        file.append(b"2\n").unwrap();
+        drop(file);
+        File::options().append(true).open(&path).unwrap().write_all(b"3 is to").unwrap();
+        assert_eq!(read(&path).unwrap(), b"head\n1\n2\n");
+        let mut file = GrowingFile::open(&path, b"head\n1\n").unwrap();
+        assert_eq!(read(&path).unwrap(), b"head\n1\n");
+        file.append(b"two\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"head\n1\ntwo\n");
+        write_unlisted(&path, b"head\n1\n").unwrap();
+        assert!(read(&path).is_err());
+        write_unlisted(&path, b"head\n7\ntwo\n").unwrap();
+        assert!(verify(&path).is_err());
+    }
+}
