@@ -107,14 +107,14 @@ impl Evaluation {
                 .shards(batch.len())
                 .map(|range| (model.clone(), Arc::clone(&batch), range))
                 .collect();
-            let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
-            let (device, forward) = (self.device.clone(), forward.clone());
+            let (encoder, device) = (self.encoder.clone(), self.device.clone());
+            let forward = forward.clone();
             let parts = replicas.map(inputs, move |(model, batch, range)| {
-                let imgs = images(&batch, range.clone(), in_chans, side, &device);
-                let logits = forward(&model, imgs);
+                let shard = batch.shard(range);
+                let logits = forward(&model, images(&shard, &encoder, &device));
                 let classes = logits.dims()[1];
                 let logits = host(&logits.flatten(0, 1), &[])?.values;
-                Ok::<_, InferError>(match batch.shard(range).targets {
+                Ok::<_, InferError>(match shard.targets {
                     TargetsSlice::Hard(labels) => count(&logits, labels, classes),
                     TargetsSlice::Soft(_) => unreachable!("validation labels are never mixed"),
                 })

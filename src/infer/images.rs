@@ -1,19 +1,14 @@
-//! From a batch on the host to images on the device.
+//! Copies images to the device.
 
-use crate::data::{Batch, ImagesSlice, Normalization};
+use crate::data::{ImagesSlice, Normalization, Shard};
+use crate::shape::EncoderDims;
 use burn::tensor::{DType, Device, FloatDType, Int, IntDType, Tensor, TensorData};
-use std::ops::Range;
 
-/// Puts images of a batch on the device, `[N, C, side, side]`.
-pub fn images(
-    batch: &Batch,
-    range: Range<usize>,
-    in_chans: usize,
-    side: usize,
-    device: &Device,
-) -> Tensor<4> {
-    let shape = [range.len(), in_chans, side, side];
-    match batch.shard(range).images {
+/// Copies the images of a shard to the device, normalized, `[N, C, H, W]`.
+pub fn images(shard: &Shard<'_>, encoder: &EncoderDims, device: &Device) -> Tensor<4> {
+    let side = encoder.input_size;
+    let shape = [shard.samples.len(), encoder.in_chans, side, side];
+    match shard.images {
         ImagesSlice::Values(values) => {
             Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
         }
@@ -21,7 +16,7 @@ pub fn images(
     }
 }
 
-/// Normalizes on the device; on the host where the device has no bytes.
+/// Normalizes bytes on the device. If the device has no bytes, the host converts them to floats first.
 fn normalized(
     levels: &[u8],
     scale: &Normalization,

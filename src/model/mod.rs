@@ -35,4 +35,4 @@ pub use passes::{BackwardMode, Chain, Forward, mae_chain, vit_chain};
 pub use patches::{PatchEmbed, patchify, unpatchify};
 pub use pos_embed::{resize_pos_embed, sincos_pos_embed};
 pub use probe::{BN_EPS, BN_MOMENTUM, ProbeHead, official_probe_name};
-pub use vit::Vit;
+pub use vit::{Vit, soft_cross_entropy};

@@ -40,14 +40,8 @@ pub struct Chain<M> {
     head: Head<M>,
 }
 
-/// [`Mae::forward`] of images `[N, C, H, W]`; the loss counts `weight`.
-pub fn mae_chain(
-    mae: &Mae,
-    imgs: Tensor<4>,
-    masks: &Masks,
-    norm_pix_loss: bool,
-    weight: f64,
-) -> Chain<Mae> {
+/// [`Mae::forward`] of images `[N, C, H, W]`.
+pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Chain<Mae> {
     let rows = MaskRows::new(masks, &imgs.device());
     let (stem_rows, bridge_rows, stem_imgs) = (rows.clone(), rows.clone(), imgs.clone());
     let (mut links, mut values): (Vec<Link<Mae>>, _) = (Vec::new(), Vec::new());
@@ -68,7 +62,7 @@ pub fn mae_chain(
         frozen: 0,
         head: Box::new(move |mae, x| {
             let pred = without_class_token(mae.predict(x));
-            mae.score(pred, imgs.clone(), &rows, norm_pix_loss) * weight
+            mae.score(pred, imgs.clone(), &rows, norm_pix_loss)
         }),
     }
 }
@@ -117,7 +111,14 @@ struct Seam {
     input: Tensor<3>,
 }
 
-impl<M: Module> Chain<M> {
+impl<M: Module + 'static> Chain<M> {
+    /// Multiplies the loss by `weight`.
+    #[must_use]
+    pub fn weighted(self, weight: f64) -> Self {
+        let head = self.head;
+        Self { head: Box::new(move |module, x| head(module, x) * weight), ..self }
+    }
+
     /// Runs a replica of `module`, which is without autodiff.
     pub fn forward(self, module: &M, pass: BackwardMode) -> Forward<M> {
         let replica = module.clone().train();
@@ -267,7 +268,7 @@ mod tests {
     }
 
     /// How many parameters each section of `pass` gave gradients of, the loss, and the gradients.
-    fn results<M: Module>(
+    fn results<M: Module + 'static>(
         module: &M,
         chain: Chain<M>,
         pass: BackwardMode,
@@ -286,7 +287,7 @@ mod tests {
 
     /// Holds every pass of a chain against `loss`, one pass without a chain, to the bit; with a section for each block there
     /// are `sections`.
-    fn assert_same<M: Module>(
+    fn assert_same<M: Module + 'static>(
         module: &M,
         loss: impl FnOnce(&M) -> Tensor<1>,
         chain: impl Fn() -> Chain<M>,
@@ -336,7 +337,7 @@ mod tests {
         let mae = model::init_mae(Mae::zeros(&encoder(), &decoder, &device), 1);
         let masks = Masks::from_noise(&numbers(N * 16), 16, 0.75);
         for norm_pix_loss in [false, true] {
-            let chain = || mae_chain(&mae, imgs(&device), &masks, norm_pix_loss, WEIGHT);
+            let chain = || mae_chain(&mae, imgs(&device), &masks, norm_pix_loss).weighted(WEIGHT);
             let loss = |mae: &Mae| mae.forward(imgs(&device), &masks, norm_pix_loss).loss * WEIGHT;
             assert_same(&mae, loss, chain, 3 + 1 + 2 + 1);
         }
@@ -347,15 +348,16 @@ mod tests {
         let device = Device::flex();
         let factors: Vec<f32> = (0..N * 6).map(|i| if i % 4 == 1 { 0.0 } else { 1.25 }).collect();
         let factors = Tensor::<2>::from_data(TensorData::new(factors, [N, 6]), &device);
-        let loss = |logits: Tensor<2>| logits.square().mean() * WEIGHT;
+        let mean = |logits: Tensor<2>| logits.square().mean();
+        let loss = |logits| mean(logits) * WEIGHT;
         for global_pool in [false, true] {
             let vit = model::init_vit(Vit::zeros(&encoder(), CLASSES, global_pool, &device), 1);
-            let dropped = || vit_chain(&vit, imgs(&device), Some(&factors), loss);
+            let dropped = || vit_chain(&vit, imgs(&device), Some(&factors), mean).weighted(WEIGHT);
             let plain = |vit: &Vit| loss(vit.forward_drop_path(imgs(&device), &factors));
             assert_same(&vit, plain, dropped, 3 + 1);
             for (trained_blocks, sections) in [(0, 1), (1, 1), (2, 2), (3, 4)] {
                 let vit = vit.clone().freeze_below(trained_blocks);
-                let chain = || vit_chain(&vit, imgs(&device), None, loss);
+                let chain = || vit_chain(&vit, imgs(&device), None, mean).weighted(WEIGHT);
                 assert_same(&vit, |vit| loss(vit.forward(imgs(&device))), chain, sections);
             }
         }

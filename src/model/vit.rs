@@ -6,7 +6,7 @@ use super::params::trainable_names;
 use super::patches::PatchEmbed;
 use crate::shape::EncoderDims;
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, activation};
 
 /// A ViT with a linear head on the class token or on the mean of the patch tokens.
 ///
@@ -113,6 +113,12 @@ impl Vit {
             (None, None) => unreachable!("`zeros` makes one of the two norms"),
         }
     }
+}
+
+/// Returns the mean cross-entropy `[1]` of logits `[N, C]` and class probabilities `[N, C]`.
+pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+    let n = logits.dims()[0] as f64;
+    -(activation::log_softmax(logits, 1) * targets).sum() / n
 }
 
 /// The factors of block `i`'s attention and MLP, `[N, 1, 1]` each, out of `[N, 2 * depth]`.

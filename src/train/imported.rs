@@ -7,7 +7,7 @@ use crate::model::{Mae, Vit};
 use crate::optim::{Optimizer, StateError};
 use crate::recipe::{Job, Plan, Source};
 use crate::shape::StageKind;
-use crate::train::{Progress, TrainingState};
+use crate::train::step::{Progress, TrainingState};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;

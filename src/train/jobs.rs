@@ -1,19 +1,19 @@
 //! From a job of the plan to its stage, model, optimizer and data, and into the loop.
 
 use super::error::TrainError;
-use super::gallery::Gallery;
 use super::{imported, loaders};
 use crate::checkpoint::{self, Meta};
 use crate::data::{DataSet, Loader};
 use crate::infer::{Evaluation, StopFlag, same_encoder};
-use crate::model::{self, Mae, NamedParam, ProbeHead, Vit};
+use crate::model::{self, Mae, NamedParam, ProbeHead, Vit, drop_path_rates};
 use crate::optim::{self, LrSchedule, Optimizer, ParamGroup, Rule};
 use crate::recipe::{FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, TrainingPlan};
 use crate::results::job_path;
 use crate::shape::{FINETUNE_BETAS, PRETRAIN_BETAS, StageKind};
-use crate::train::{
-    ChosenDevice, FinetuneStage, FitPlan, JobContext, JobDir, JobEnd, LinprobeStage, PretrainStage,
-    TrainingState, fit, publish, tensor_file,
+use crate::train::devices::ChosenDevice;
+use crate::train::stages::{FinetuneStage, Gallery, LinprobeStage, PretrainStage};
+use crate::train::step::{
+    FitPlan, JobContext, JobDir, JobEnd, TrainingState, fit, publish, tensor_file,
 };
 use burn::module::Module;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,6 @@ impl RunContext {
             mask_ratio: plan.mask_ratio,
             norm_pix_loss: plan.norm_pix_loss,
             warmup_epochs: plan.training.warmup_epochs,
-            gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
             device,
             gallery: Gallery::of(&self.data, &self.plan),
         };
@@ -104,7 +103,7 @@ impl RunContext {
             }
         }
         let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None, context)?;
-        fit(&stage, state, &loader, &fit_plan, dir, context)
+        fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
     fn finetune(
@@ -128,15 +127,15 @@ impl RunContext {
             encoder,
             num_classes,
             smoothing: plan.smoothing,
-            drop_path: plan.drop_path,
-            gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
+            drop_path_rates: drop_path_rates(plan.drop_path, depth),
             device: self.device.device.clone(),
             evaluation: self.evaluation(&plan.training)?,
         };
         let keep = vec![plan.training.epochs];
         let fit_plan =
             self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad, context)?;
-        fit(&stage, TrainingState::start(vit, optimizer), &loader, &fit_plan, dir, context)
+        let state = TrainingState::start(vit, optimizer);
+        fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
     fn linprobe(
@@ -163,7 +162,8 @@ impl RunContext {
         };
         let keep = vec![plan.training.epochs];
         let fit_plan = self.fit_plan(StageKind::Linprobe, &plan.training, keep, None, context)?;
-        fit(&stage, TrainingState::start(head, optimizer), &loader, &fit_plan, dir, context)
+        let state = TrainingState::start(head, optimizer);
+        fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
     /// Gives the classifier a job starts from: the official random one, or one with a checkpoint's encoder and a fresh head.
@@ -233,6 +233,7 @@ impl RunContext {
                 epochs: training.epochs as f64,
             },
             clip_grad,
+            gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
             keep,
             key: loaders::key(&self.plan, stage),
         })

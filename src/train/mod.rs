@@ -9,29 +9,21 @@
 mod devices;
 mod error;
 mod events;
-mod gallery;
 mod imported;
 mod jobs;
 mod loaders;
 mod stages;
 mod step;
 
-pub use devices::{Backend as DeviceBackend, ChosenDevice, Rank, RankContext, choose, count_gpus};
-use devices::{Bucket, PendingReduce};
+pub use devices::{Backend as DeviceBackend, ChosenDevice, Rank, choose, count_gpus};
 pub(crate) use devices::{
     DeviceCheck, DeviceThreads, TaskCoupling, check_device, check_stages, first_error,
     on_every_rank,
 };
-#[cfg(test)]
-use devices::{Link, on_threads};
 pub use error::TrainError;
 pub use events::{Event, Observer};
-use gallery::Gallery;
 pub use imported::{check as check_source, check_resume, load_optimizer};
 pub(crate) use jobs::source_file;
 pub use jobs::{RunContext, optimizer};
 pub use loaders::train_loader;
-use stages::{FinetuneStage, LinprobeStage, PretrainStage};
-pub use stages::{Stage, soft_cross_entropy};
-use step::{FitPlan, Progress, TrainingState, backward_in_shards, fit, publish, tensor_file};
-pub use step::{GradientSum, JobContext, JobDir, JobEnd, RowWritten, StepPart, StepTimer};
+pub use step::{JobContext, JobDir, JobEnd, RankContext, RowWritten, StepPart, StepTimer};

@@ -55,7 +55,7 @@ pub(super) fn run(
         let replica = head.clone().train();
         let output = replica.forward_train(features.clone());
         logits.extend(vector(output.clone().inner()));
-        let loss = train::soft_cross_entropy(output, targets);
+        let loss = model::soft_cross_entropy(output, targets);
         losses.push(scalar(loss.clone().inner()));
         let mut grads = loss.backward();
         let grads = model::grads(&replica, &mut grads);

@@ -118,7 +118,7 @@ pub(super) fn finetune(
             return Err(case.error("logits, imgs and `num_classes` do not fit together"));
         }
         logits.extend(vector(output.clone().inner()));
-        let loss = train::soft_cross_entropy(output, targets);
+        let loss = model::soft_cross_entropy(output, targets);
         steps.losses.push(scalar(loss.clone().inner()));
         let mut grads = loss.backward();
         let mut grads = model::grads(&replica, &mut grads);

@@ -7,7 +7,7 @@ use crate::infer::{DeviceError, Replicas};
 use crate::ops;
 use crate::recipe::{DeviceKind, RuntimePlan, Threads};
 use crate::shape::Precision;
-use crate::train::TrainError;
+use crate::train::error::TrainError;
 use burn::tensor::{Device, FloatDType};
 use std::thread;
 

@@ -4,7 +4,7 @@
 //! the memory that the one before it gave back.
 
 use crate::infer::DeviceError;
-use crate::train::TrainError;
+use crate::train::error::TrainError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;

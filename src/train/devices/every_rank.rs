@@ -3,7 +3,7 @@
 use super::device::ChosenDevice;
 use super::device_threads::{DeviceThreads, TaskCoupling};
 use super::ranks::Rank;
-use crate::train::TrainError;
+use crate::train::error::TrainError;
 use std::sync::{Mutex, PoisonError};
 
 /// Does `work` on every device, each a rank of it; gives what the first rank gives.

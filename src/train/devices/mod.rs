@@ -17,8 +17,8 @@ pub(crate) use device_threads::{DeviceThreads, TaskCoupling};
 pub(crate) use every_rank::{first_error, on_every_rank};
 #[cfg(test)]
 pub(crate) use ranks::Link;
+pub use ranks::Rank;
 #[cfg(test)]
 pub(crate) use ranks::tests::on_threads;
 pub(crate) use ranks::{Bucket, PendingReduce};
-pub use ranks::{Rank, RankContext};
 pub(crate) use self_check::{DeviceCheck, check as check_device, check_stages};

@@ -1,7 +1,7 @@
 //! Adding up gradients from GPU to GPU, by NCCL through Burn's distributed tensors.
 
 use crate::infer::host;
-use crate::train::TrainError;
+use crate::train::error::TrainError;
 use burn::tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
 use burn::tensor::{Device, Tensor};
 

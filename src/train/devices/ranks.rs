@@ -5,18 +5,11 @@
 //! micro-batches are a multiple of N.) All ranks run the same loop, and meet where they exchange something; rank 0 alone writes
 //! and tells.
 
-use crate::infer::{Replicas, host};
-use crate::train::{StepTimer, TrainError};
+use crate::infer::host;
+use crate::train::error::TrainError;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::any::Any;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-
-/// A rank, the workers that run its shards, and the timer of its steps.
-pub struct RankContext {
-    pub rank: Rank,
-    pub replicas: Replicas,
-    pub timer: StepTimer,
-}
 
 /// One of the devices that train together.
 pub struct Rank {

@@ -11,7 +11,7 @@ use crate::infer::DeviceError;
 use crate::model::{self, Mae, Masks, Vit};
 use crate::recipe::Plan;
 use crate::shape::{self, EncoderDims, Precision};
-use crate::train::{TrainError, soft_cross_entropy};
+use crate::train::error::TrainError;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -154,7 +154,7 @@ impl DeviceCheck {
                 let targets = shape::soft_targets(&labels, classes, 0.0);
                 let targets = TensorData::new(targets, [labels.len(), classes]);
                 let targets = Tensor::from_data(targets, device);
-                read(&vit, &soft_cross_entropy(vit.forward(imgs), targets), trained)
+                read(&vit, &model::soft_cross_entropy(vit.forward(imgs), targets), trained)
             }
         }
     }

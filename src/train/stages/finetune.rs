@@ -1,70 +1,70 @@
-//! Fine-tuning: a classifier, the whole encoder trained, from a checkpoint or from nothing.
+//! Fine-tuning: the whole encoder is trained with a classification head, from a checkpoint or from scratch.
 
-use super::stage::Stage;
-use super::targets::soft_cross_entropy;
-use crate::data::Batch;
-use crate::infer::{Evaluated, Evaluation, images};
-use crate::model::{self, Vit, drop_path_rates};
+use super::targets::targets;
+use crate::data::Shard;
+use crate::infer::{Evaluation, ShareCounts, images};
+use crate::model::{self, Chain, Vit};
 use crate::random::{Key, Purpose};
 use crate::shape::EncoderDims;
-use crate::train::{GradientSum, RankContext, TrainError, backward_in_shards};
+use crate::train::error::TrainError;
+use crate::train::step::{MicroBatch, RankContext, ShardLoss, Stage};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
-use std::ops::Range;
+use std::sync::Arc;
 
-/// The stage that makes the accuracies people quote.
+/// The fine-tuning of a classifier.
 pub(crate) struct FinetuneStage {
     pub encoder: EncoderDims,
     pub num_classes: usize,
-    /// Spread over all classes where the batch is not mixed (a mixed one has it in its targets).
+    /// Label smoothing. Mixed batches do not use it: mixup has smoothed their targets already.
     pub smoothing: f64,
-    pub drop_path: f64,
-    pub gradient_checkpointing: bool,
+    /// Drop-path rate of each block.
+    pub drop_path_rates: Vec<f64>,
     pub device: Device,
     pub evaluation: Evaluation,
+}
+
+impl ShardLoss<Vit> for FinetuneStage {
+    /// Classifies the images, with stochastic depth, and takes the cross-entropy with their soft targets.
+    fn loss(&self, vit: &Vit, shard: &Shard<'_>, key: Key) -> Chain<Vit> {
+        let targets = targets(shard, self.num_classes, self.smoothing, &self.device);
+        let imgs = images(shard, &self.encoder, &self.device);
+        let drop_path = self.drop_path(shard.samples, key);
+        let loss = move |logits| model::soft_cross_entropy(logits, targets.clone());
+        model::vit_chain(vit, imgs, drop_path.as_ref(), loss)
+    }
 }
 
 impl Stage for FinetuneStage {
     type Model = Vit;
 
     fn backward(
-        &self,
-        model: &mut Vit,
-        batch: Batch,
-        key: Key,
-        scale: f64,
-        rank_context: &RankContext,
-        sum: &mut GradientSum<'_>,
+        self: &Arc<Self>,
+        vit: &mut Vit,
+        micro_batch: MicroBatch<'_, '_>,
     ) -> Result<(), TrainError> {
-        let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
-        let (classes, smoothing) = (self.num_classes, self.smoothing);
-        let rates = drop_path_rates(self.drop_path, self.encoder.depth);
-        let device = self.device.clone();
-        let chain = move |vit: &Vit, batch: &Batch, range: Range<usize>, weight| {
-            let n = range.len();
-            let targets = batch.shard(range.clone()).targets.soft(classes, smoothing);
-            let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), &device);
-            let samples = &batch.samples[range.clone()];
-            let imgs = images(batch, range, in_chans, side, &device);
-            let factors = rates.iter().any(|rate| *rate > 0.0).then(|| {
-                let factors = drop_path_factors(samples, &rates, key);
-                Tensor::from_data(TensorData::new(factors, [n, 2 * rates.len()]), &device)
-            });
-            let loss = move |logits| soft_cross_entropy(logits, targets.clone()) * weight;
-            model::vit_chain(vit, imgs, factors.as_ref(), loss)
-        };
-        let pass = sum.pass(self.gradient_checkpointing);
-        backward_in_shards(model, batch, scale, rank_context, pass, sum, chain)
+        micro_batch.in_shards(self, vit)
     }
 
-    fn evaluate(&self, model: &Vit, rank_context: &RankContext) -> Result<Evaluated, TrainError> {
-        let own = self.evaluation.count(
-            model,
-            &rank_context.replicas,
-            rank_context.rank.share(),
-            Vit::forward,
-        )?;
-        Ok(Evaluated::from_shares(rank_context.rank.exchange(own)?))
+    fn evaluate(
+        &self,
+        vit: &Vit,
+        rank_context: &RankContext,
+    ) -> Result<Option<ShareCounts>, TrainError> {
+        let RankContext { rank, replicas, .. } = rank_context;
+        Ok(Some(self.evaluation.count(vit, replicas, rank.share(), Vit::forward)?))
+    }
+}
+
+impl FinetuneStage {
+    /// Draws the drop-path factors of the samples, `[N, 2 * depth]`. Returns `None` if no block drops its branches.
+    fn drop_path(&self, samples: &[u64], key: Key) -> Option<Tensor<2>> {
+        let rates = &self.drop_path_rates;
+        rates.iter().any(|rate| *rate > 0.0).then(|| {
+            let shape = [samples.len(), 2 * rates.len()];
+            let factors = drop_path_factors(samples, rates, key);
+            Tensor::from_data(TensorData::new(factors, shape), &self.device)
+        })
     }
 }
 

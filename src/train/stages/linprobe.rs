@@ -1,20 +1,18 @@
-//! Linear probing: a linear classifier on the features of a frozen encoder.
+//! Linear probing: a linear classifier is trained on the features of a frozen encoder.
 
-use super::stage::Stage;
-use super::targets::soft_cross_entropy;
-use crate::data::Batch;
-use crate::infer::{Evaluated, Evaluation, Replicas, host, images};
+use super::targets::targets;
+use crate::infer::{Evaluation, ShareCounts, host, images};
 use crate::model::{self, NamedParam, ProbeHead, Vit};
-use crate::random::Key;
 use crate::shape::EncoderDims;
-use crate::train::{GradientSum, Rank, RankContext, StepPart, TrainError};
-use burn::module::Module;
+use crate::train::devices::Rank;
+use crate::train::error::TrainError;
+use crate::train::step::{MicroBatch, RankContext, Stage, StepPart};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::sync::Arc;
 
-/// The stage that asks how good the features are as they stand.
+/// The training of a linear classifier on frozen features.
 pub(crate) struct LinprobeStage {
-    /// Its head is not used.
+    /// The encoder. The probe does not use its head.
     pub frozen: Vit,
     pub encoder: EncoderDims,
     pub num_classes: usize,
@@ -25,61 +23,60 @@ pub(crate) struct LinprobeStage {
 impl Stage for LinprobeStage {
     type Model = ProbeHead;
 
-    /// The encoder runs in shards; `BatchNorm` and the head see the whole micro-batch, whose statistics they need.
+    /// Runs the frozen encoder in shards, then the head at once: `BatchNorm` needs the statistics of the whole micro-batch.
     fn backward(
-        &self,
-        model: &mut ProbeHead,
-        batch: Batch,
-        _key: Key,
-        scale: f64,
-        rank_context: &RankContext,
-        sum: &mut GradientSum<'_>,
+        self: &Arc<Self>,
+        head: &mut ProbeHead,
+        micro_batch: MicroBatch<'_, '_>,
     ) -> Result<(), TrainError> {
-        let (n, classes) = (batch.len(), self.num_classes);
-        let targets = batch.shard(0..n).targets.soft(classes, 0.0);
-        let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), &self.device);
-        let features = rank_context.timer.time(StepPart::Forward, &self.device, || {
-            self.features(batch, &rank_context.replicas)
-        })?;
-        let head = model.clone().train();
-        *model = observe(model.clone(), &features, &rank_context.rank)?;
-        let loss = rank_context.timer.time(StepPart::Forward, &self.device, || {
-            soft_cross_entropy(head.forward_train(features), targets) * scale
-        });
-        let grads = rank_context
-            .timer
-            .time(StepPart::Backward, &self.device, || model::grads(&head, &mut loss.backward()));
-        sum.add_loss(loss.inner());
-        sum.add(grads.into_iter().enumerate().collect());
+        let targets = targets(&micro_batch.whole(), self.num_classes, 0.0, &self.device);
+        let features = self.features(&micro_batch)?;
+        *head = observe(head.clone(), &features, &micro_batch.rank_context.rank)?;
+        micro_batch
+            .at_once(head, |head| model::soft_cross_entropy(head.forward_train(features), targets));
         Ok(())
     }
 
     fn evaluate(
         &self,
-        model: &ProbeHead,
+        head: &ProbeHead,
         rank_context: &RankContext,
-    ) -> Result<Evaluated, TrainError> {
+    ) -> Result<Option<ShareCounts>, TrainError> {
+        let RankContext { rank, replicas, .. } = rank_context;
         let frozen = self.frozen.clone();
-        let own = self.evaluation.count(
-            model,
-            &rank_context.replicas,
-            rank_context.rank.share(),
-            move |head, imgs| head.forward(frozen.forward_features(imgs)),
-        )?;
-        Ok(Evaluated::from_shares(rank_context.rank.exchange(own)?))
+        let forward = move |head: &ProbeHead, imgs| head.forward(frozen.forward_features(imgs));
+        Ok(Some(self.evaluation.count(head, replicas, rank.share(), forward)?))
     }
 
-    fn export(&self, model: &ProbeHead) -> Vec<NamedParam> {
+    fn export(&self, head: &ProbeHead) -> Vec<NamedParam> {
         let encoder =
             model::named(&self.frozen).into_iter().filter(|p| !p.name.starts_with("head."));
-        let head = model::named(model)
+        let head = model::named(head)
             .into_iter()
             .map(|p| NamedParam { name: model::official_probe_name(&p.name).to_owned(), ..p });
         encoder.chain(head).collect()
     }
 }
 
-/// Moves the running statistics by the micro-batch of every rank, in their order: as one rank would that takes them all.
+impl LinprobeStage {
+    /// Returns the frozen encoder's features of a micro-batch, `[N, D]`.
+    fn features(
+        self: &Arc<Self>,
+        micro_batch: &MicroBatch<'_, '_>,
+    ) -> Result<Tensor<2>, TrainError> {
+        let stage = Arc::clone(self);
+        micro_batch.rank_context.timer.time(StepPart::Forward, &self.device, || {
+            let parts = micro_batch.map_shards(move |shard| {
+                stage.frozen.forward_features(images(shard, &stage.encoder, &stage.device))
+            })?;
+            Ok(Tensor::cat(parts, 0))
+        })
+    }
+}
+
+/// Updates the running statistics with the micro-batch of each rank, in rank order.
+///
+/// One rank that takes all these micro-batches would compute the same statistics.
 fn observe(
     mut head: ProbeHead,
     features: &Tensor<2>,
@@ -96,21 +93,4 @@ fn observe(
         head = head.observe([both.clone().narrow(0, 0, width), both.narrow(0, width, width)]);
     }
     Ok(head)
-}
-
-impl LinprobeStage {
-    /// Gives the frozen encoder's features of a batch, `[N, D]`.
-    fn features(&self, batch: Batch, replicas: &Replicas) -> Result<Tensor<2>, TrainError> {
-        let batch = Arc::new(batch);
-        let inputs: Vec<_> = replicas
-            .shards(batch.len())
-            .map(|range| (self.frozen.clone(), Arc::clone(&batch), range))
-            .collect();
-        let (in_chans, side) = (self.encoder.in_chans, self.encoder.input_size);
-        let device = self.device.clone();
-        let parts = replicas.map(inputs, move |(vit, batch, range)| {
-            vit.forward_features(images(&batch, range, in_chans, side, &device))
-        })?;
-        Ok(Tensor::cat(parts, 0))
-    }
 }

@@ -1,13 +1,12 @@
 //! The three stages: pre-training, fine-tuning, linear probing.
 
 mod finetune;
+mod gallery;
 mod linprobe;
 mod pretrain;
-mod stage;
 mod targets;
 
-pub(crate) use finetune::FinetuneStage;
-pub(crate) use linprobe::LinprobeStage;
-pub(crate) use pretrain::PretrainStage;
-pub use stage::Stage;
-pub use targets::soft_cross_entropy;
+pub(super) use finetune::FinetuneStage;
+pub(super) use gallery::Gallery;
+pub(super) use linprobe::LinprobeStage;
+pub(super) use pretrain::PretrainStage;

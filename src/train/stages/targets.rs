@@ -1,9 +1,18 @@
-//! The loss of a classifier.
+//! The targets of a classifier.
 
-use burn::tensor::{Tensor, activation};
+use crate::data::Shard;
+use burn::tensor::{Device, Tensor, TensorData};
 
-/// Mean cross-entropy of logits `[N, C]` against probabilities `[N, C]`, `[1]`.
-pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-    let n = logits.dims()[0] as f64;
-    -(activation::log_softmax(logits, 1) * targets).sum() / n
+/// Returns the class probabilities that a shard's images are trained on, `[N, C]`.
+///
+/// Mixed targets include their smoothing already. Labels are smoothed here.
+pub(super) fn targets(
+    shard: &Shard<'_>,
+    num_classes: usize,
+    smoothing: f64,
+    device: &Device,
+) -> Tensor<2> {
+    let n = shard.samples.len();
+    let targets = shard.targets.soft(num_classes, smoothing);
+    Tensor::from_data(TensorData::new(targets, [n, num_classes]), device)
 }

@@ -6,11 +6,12 @@
 use super::step_timer::StepTimer;
 use crate::infer::check_faults;
 use crate::model::{self, BackwardMode, PartialGrads};
-use crate::train::{Bucket, PendingReduce, Rank, TrainError};
+use crate::train::devices::{Bucket, PendingReduce, Rank};
+use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
 /// Sums of gradients and losses over the micro-batches of an update.
-pub struct GradientSum<'a> {
+pub(crate) struct GradientSum<'a> {
     rank: &'a Rank,
     /// Bucket size in values; `None` reduces after the whole backward pass.
     bucket_size: Option<usize>,
@@ -66,8 +67,8 @@ impl<'a> GradientSum<'a> {
         Ok(sum)
     }
 
-    /// How to pass backward.
-    pub(crate) fn pass(&self, gradient_checkpointing: bool) -> BackwardMode {
+    /// Returns how the current micro-batch runs backward.
+    pub(super) fn backward_mode(&self, gradient_checkpointing: bool) -> BackwardMode {
         match self.bucket_size {
             _ if gradient_checkpointing => BackwardMode::Recomputed,
             Some(values) if self.is_last => BackwardMode::Sections(values),
@@ -156,7 +157,7 @@ mod tests {
     use super::{Gradient, GradientSum, PartialGrads, Rank, StepTimer, TrainError};
     use crate::infer::DeviceError;
     use crate::model::BackwardMode;
-    use crate::train::{Link, on_threads};
+    use crate::train::devices::{Link, on_threads};
     use burn::tensor::{Device, Tensor};
 
     fn tensor(values: [f32; 2]) -> Tensor<1> {
@@ -212,8 +213,8 @@ mod tests {
         let seen = on_threads(2, link, |rank| {
             let mut seen = Vec::new();
             let sum = GradientSum::of_update(&rank, timer, early, 2, |sum| {
-                let pass = sum.pass(false);
-                assert_eq!(sum.pass(true), BackwardMode::Recomputed);
+                let pass = sum.backward_mode(false);
+                assert_eq!(sum.backward_mode(true), BackwardMode::Recomputed);
                 for grads in grads(1) {
                     sum.add(grads);
                 }

@@ -1,10 +1,13 @@
 //! A job: its folder, what its loop works with, and how it ends.
 
+use super::step_timer::StepTimer;
 use crate::checkpoint::{self, Meta};
 use crate::durable;
-use crate::infer::StopFlag;
+use crate::infer::{Replicas, StopFlag};
 use crate::results::{EpochsCsv, RunError};
-use crate::train::{Event, Observer, RankContext, TrainError};
+use crate::train::devices::Rank;
+use crate::train::error::TrainError;
+use crate::train::events::{Event, Observer};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,7 +47,14 @@ impl JobDir {
     }
 }
 
-/// What a loop works with beside the stage.
+/// A rank, the replicas that run its shards, and the timer of its steps.
+pub struct RankContext {
+    pub rank: Rank,
+    pub replicas: Replicas,
+    pub timer: StepTimer,
+}
+
+/// The surroundings of a job's training loop.
 pub struct JobContext {
     pub rank_context: RankContext,
     pub stop: StopFlag,

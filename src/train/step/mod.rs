@@ -1,16 +1,19 @@
-//! The training loop, and what a step of it is made of: shards, gradients, resume state, timer.
+//! The training loop and the parts of a step: micro-batches, gradients, resume state, timer.
 
 mod gradient;
 mod job;
+mod micro_batch;
+mod publish;
 mod rows;
-mod shards;
+mod stage;
 mod state;
 mod step_timer;
 mod training_loop;
 
-pub use gradient::GradientSum;
-pub use job::{JobContext, JobDir, JobEnd, RowWritten};
-pub(crate) use shards::backward_in_shards;
-pub(crate) use state::{Progress, TrainingState, tensor_file};
+pub use job::{JobContext, JobDir, JobEnd, RankContext, RowWritten};
+pub(super) use micro_batch::{MicroBatch, ShardLoss};
+pub(super) use publish::publish;
+pub(super) use stage::Stage;
+pub(super) use state::{Progress, TrainingState, tensor_file};
 pub use step_timer::{StepPart, StepTimer};
-pub(crate) use training_loop::{FitPlan, fit, publish};
+pub(super) use training_loop::{FitPlan, fit};

@@ -3,7 +3,7 @@
 use super::state::{EpochSums, Progress};
 use crate::infer::{Evaluated, host};
 use crate::results::{EpochRow, Validation};
-use crate::train::TrainError;
+use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
 /// Losses and norms that are still on the device, and the rates they were made with.

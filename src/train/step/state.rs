@@ -2,14 +2,14 @@
 
 use crate::checkpoint::{CheckpointError, HostTensor, TensorFile, load_module};
 use crate::infer::host;
-use crate::model::{self, NamedParam};
-use crate::optim::Optimizer;
+use crate::model::{self, NamedParam, PartialGrads};
+use crate::optim::{self, Optimizer};
 use crate::results::{Remedy, RunError};
-use crate::train::TrainError;
+use crate::train::error::TrainError;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Sums over the updates of the epoch under way; means of them become its row.
@@ -54,6 +54,30 @@ impl<M: Module> TrainingState<M> {
     /// The state of a job that has not begun.
     pub(crate) fn start(model: M, optimizer: Optimizer) -> Self {
         Self { model, optimizer, progress: Progress::start() }
+    }
+
+    /// Clips the gradients and updates the trained parameters. Returns the gradient norm before clipping, `[1]`.
+    ///
+    /// A trained parameter without a gradient is updated with a gradient of zeros.
+    pub(crate) fn update(
+        &mut self,
+        grads: PartialGrads,
+        lr: f64,
+        clip_grad: Option<f64>,
+    ) -> Tensor<1> {
+        let (places, grads): (Vec<_>, Vec<_>) = grads.into_iter().unzip();
+        let norm = optim::global_norm(&grads);
+        let grads = match clip_grad {
+            Some(max_norm) => optim::clip_by_global_norm(grads, &norm, max_norm),
+            None => grads,
+        };
+        let mut grads: HashMap<_, _> = places.into_iter().zip(grads).collect();
+        let optimizer = &mut self.optimizer;
+        self.model = model::update(self.model.clone(), |place, param| {
+            let grad = grads.remove(&place).unwrap_or_else(|| param.zeros_like());
+            optimizer.step(place, param, grad, lr)
+        });
+        norm
     }
 
     /// Replaces the file at `path` by this state. The values are exact: resuming continues bit by bit.
@@ -129,7 +153,7 @@ fn host_finite(param: &NamedParam) -> Result<HostTensor, TrainError> {
 mod tests {
     use super::host_finite;
     use crate::model::NamedParam;
-    use crate::train::TrainError;
+    use crate::train::error::TrainError;
     use burn::tensor::{Device, Tensor};
 
     #[test]

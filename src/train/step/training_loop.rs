@@ -1,25 +1,28 @@
-//! The one step loop: every stage, every epoch, every update.
+//! The training loop of every stage.
 
 use super::gradient::{Gradient, GradientSum};
 use super::job::{JobContext, JobDir, JobEnd};
+use super::micro_batch::MicroBatch;
+use super::publish::publish;
 use super::rows::{self, UnreadLosses};
-use super::state::{Progress, TrainingState, tensor_file};
+use super::stage::Stage;
+use super::state::{Progress, TrainingState};
 use super::step_timer::StepPart;
-use crate::checkpoint::{self, Meta};
 use crate::data::{Epoch, Loader};
-use crate::infer::{DeviceError, Evaluated};
-use crate::model::{self, PartialGrads};
-use crate::optim::{self, LrSchedule};
+use crate::infer::Evaluated;
+use crate::model;
+use crate::optim::LrSchedule;
 use crate::random::Key;
 use crate::recipe::Steps;
-use crate::results::{EpochSteps, EpochsCsv, TensorBoard};
+use crate::results::{EpochRow, EpochSteps, EpochsCsv, TensorBoard};
 use crate::shape::StageKind;
-use crate::train::{Event, RankContext, Stage, TrainError};
-use burn::tensor::Tensor;
-use std::collections::HashMap;
+use crate::train::error::TrainError;
+use crate::train::events::Event;
+use burn::module::Module;
+use std::sync::Arc;
 use std::time::Instant;
 
-/// The numbers a job's loop works with.
+/// The settings of a job's training loop.
 #[derive(Debug, Clone)]
 pub(crate) struct FitPlan {
     pub stage: StageKind,
@@ -30,79 +33,51 @@ pub(crate) struct FitPlan {
     pub steps: Steps,
     pub schedule: LrSchedule,
     pub clip_grad: Option<f64>,
+    pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
-    /// Names the stage's random numbers; its `epoch` is filled in.
+    /// Names the random numbers of the stage. The loop sets its `epoch`.
     pub key: Key,
-    /// Micro-batches that a rank takes for an update: `accum_iter`, or more where fewer ranks do the work of all devices.
+    /// Micro-batches of one rank in an update: `accum_iter`, or more if there are fewer ranks than `runtime.devices`.
     pub micro_batches: usize,
 }
 
-/// Updates between two readings of the device: losses are read together, not one by one.
+impl FitPlan {
+    /// Returns the learning rate of the next update.
+    fn lr(&self, progress: &Progress) -> f64 {
+        let first_micro_step = progress.update * self.accum_iter;
+        let done = first_micro_step as f64 / self.steps.micro_steps as f64; // of this epoch
+        self.schedule.at((progress.epoch - 1) as f64 + done)
+    }
+}
+
+/// Updates between two reads from the device. Reading every update would make the GPU wait.
 const READ_EVERY: usize = 20;
 
-/// Trains `stage` from wherever `dir` left off to its last epoch, or until the user stops it.
+/// Trains `stage` until its last epoch is done or the user stops the run.
 ///
-/// `state` is where a fresh start begins; a `resume.safetensors` in `dir` takes its place.
+/// Training continues from `resume.safetensors` in `dir`. Without this file, it starts from `state`.
 pub(crate) fn fit<S: Stage>(
-    stage: &S,
-    mut state: TrainingState<S::Model>,
+    stage: &Arc<S>,
+    state: TrainingState<S::Model>,
     loader: &Loader,
     plan: &FitPlan,
     dir: &JobDir,
     context: &JobContext,
 ) -> Result<JobEnd, TrainError> {
-    let epochs_csv = EpochsCsv::in_job(&dir.path);
-    if dir.resume_file().exists() {
-        let first = state.progress.epoch;
-        state = state.resume(&dir.resume_file())?;
-        if state.progress.epoch > first {
-            epochs_csv.check_reaches(state.progress.epoch - 1)?;
-        }
-    }
-    // The first rank may remove the file once all have read it.
-    context.rank_context.rank.any(false)?;
-    announce(plan, dir, &state.progress, context);
-    let mut board = tensorboard(&state, plan, dir, context)?;
-    let mut said_waited = loader.workers() == 0;
-    while state.progress.epoch <= plan.epochs {
-        let epoch = state.progress.epoch;
-        let trained = train_epoch(stage, &mut state, loader, plan, dir, context, board.as_mut())?;
+    let mut training = TrainingLoop::resume_or_start(stage, state, loader, plan, dir, context)?;
+    while training.state.progress.epoch <= plan.epochs {
+        let trained = training.train_epoch()?;
         let started = Instant::now();
         let measured = match trained {
             JobEnd::Interrupted => Evaluated::Stopped,
-            JobEnd::Done => stage.evaluate(&state.model, &context.rank_context)?,
+            JobEnd::Done => training.evaluate()?,
         };
         if measured == Evaluated::Stopped {
-            if context.rank_context.rank.is_first() {
-                state.save(&dir.resume_file())?;
-            }
+            training.save()?;
             return Ok(JobEnd::Interrupted);
         }
-        let done = Progress { epoch: epoch + 1, ..Progress::start() };
-        let progress = std::mem::replace(&mut state.progress, done);
-        if !context.rank_context.rank.is_first() {
-            continue;
-        }
-        let row = rows::row(&progress, measured, started.elapsed().as_secs_f64(), &epochs_csv)?;
-        rows::check_metrics(&row, &dir.name)?;
-        let rows = epochs_csv.put(row.clone())?;
-        if let Some(board) = &mut board {
-            board.epoch(&rows)?;
-        }
-        if plan.keep.contains(&epoch) {
-            publish(stage, &state.model, dir, epoch, context)?;
-        }
-        if epoch < plan.epochs {
-            state.save(&dir.resume_file())?;
-        }
-        (context.row_written)()?;
-        let waited = rows::waited(&row, progress.sums.train_s).filter(|_| !said_waited);
-        said_waited |= waited.is_some();
-        for text in [stage.notice(epoch, row.train_loss), waited].into_iter().flatten() {
-            context.tell(Event::Notice { job: &dir.name, text: &text });
-        }
-        context.tell(Event::EpochDone { job: &dir.name, epochs: plan.epochs, row: &row });
+        training.finish_epoch(measured, started)?;
     }
     if context.rank_context.rank.is_first() {
         dir.finish(plan.epochs)?;
@@ -111,21 +86,207 @@ pub(crate) fn fit<S: Stage>(
     Ok(JobEnd::Done)
 }
 
-/// Opens the job's TensorBoard folder; the first rank's alone.
-fn tensorboard<M: burn::module::Module>(
+/// A job in training.
+struct TrainingLoop<'a, S: Stage> {
+    stage: &'a Arc<S>,
+    state: TrainingState<S::Model>,
+    loader: Loader,
+    plan: &'a FitPlan,
+    dir: &'a JobDir,
+    context: &'a JobContext,
+    epochs_csv: EpochsCsv,
+    /// TensorBoard event files. Only the first rank writes them.
+    board: Option<TensorBoard>,
+    /// Whether a slow loader is still to be reported. One report per job is enough.
+    report_waiting: bool,
+}
+
+impl<'a, S: Stage> TrainingLoop<'a, S> {
+    fn resume_or_start(
+        stage: &'a Arc<S>,
+        mut state: TrainingState<S::Model>,
+        loader: &Loader,
+        plan: &'a FitPlan,
+        dir: &'a JobDir,
+        context: &'a JobContext,
+    ) -> Result<Self, TrainError> {
+        let rank = &context.rank_context.rank;
+        let epochs_csv = EpochsCsv::in_job(&dir.path);
+        if dir.resume_file().exists() {
+            let first = state.progress.epoch;
+            state = state.resume(&dir.resume_file())?;
+            if state.progress.epoch > first {
+                epochs_csv.check_reaches(state.progress.epoch - 1)?;
+            }
+        }
+        // The first rank may remove the file, but only after all ranks have read it.
+        rank.any(false)?;
+        announce(plan, dir, &state.progress, context);
+        let board = if rank.is_first() { Some(tensorboard(&state, plan, dir)?) } else { None };
+        let report_waiting = loader.workers() > 0;
+        let loader = loader.clone().share(rank.index(), rank.world());
+        Ok(Self { stage, state, loader, plan, dir, context, epochs_csv, board, report_waiting })
+    }
+
+    /// Makes the remaining updates of the current epoch.
+    fn train_epoch(&mut self) -> Result<JobEnd, TrainError> {
+        let (plan, epoch) = (self.plan, self.state.progress.epoch);
+        let mut batches = self.loader.epoch(epoch, self.state.progress.update * plan.micro_batches);
+        let mut unread = UnreadLosses::default();
+        // An all-reduce cannot be cancelled. The first update shows whether there is enough memory, so it sends nothing early.
+        let mut send_early = false;
+        let mut clock = Instant::now();
+        while self.state.progress.update < plan.steps.updates_per_epoch {
+            let lr = plan.lr(&self.state.progress);
+            let (sum, waited) = self.backward(&mut batches, send_early)?;
+            let (Gradient { loss, grads }, stop) = self.reduce(sum)?;
+            let timer = &self.context.rank_context.timer;
+            let norm = timer.time(StepPart::Optimizer, &loss.device(), || {
+                self.state.update(grads, lr, plan.clip_grad)
+            });
+            send_early = true;
+            self.state.progress.update += 1;
+            let sums = &mut self.state.progress.sums;
+            sums.data_wait_s += waited;
+            sums.images += plan.accum_iter * plan.images_per_micro_step;
+            sums.train_s += clock.elapsed().as_secs_f64();
+            clock = Instant::now();
+            unread.push(loss, norm, lr);
+            let last = self.state.progress.update == plan.steps.updates_per_epoch;
+            if stop || last || unread.len() >= READ_EVERY {
+                self.read(&mut unread)?;
+            }
+            self.report_update(lr);
+            if stop {
+                return Ok(JobEnd::Interrupted);
+            }
+        }
+        Ok(JobEnd::Done)
+    }
+
+    /// Adds up the gradients of an update's micro-batches. Also returns the seconds spent waiting for data.
+    fn backward(
+        &mut self,
+        batches: &mut Epoch,
+        send_early: bool,
+    ) -> Result<(GradientSum<'a>, f64), TrainError> {
+        let (plan, rank_context) = (self.plan, &self.context.rank_context);
+        let (rank, timer) = (&rank_context.rank, &rank_context.timer);
+        let key = Key { epoch: self.state.progress.epoch, ..plan.key };
+        let weight = 1.0 / (plan.micro_batches * rank.world()) as f64;
+        let mut waited = 0.0;
+        let sum = GradientSum::of_update(rank, timer, send_early, plan.micro_batches, |sum| {
+            let asked = Instant::now();
+            let batch = batches.next().expect("an epoch has all micro-steps of its updates")?;
+            waited += asked.elapsed().as_secs_f64();
+            timer.add(StepPart::Data, asked.elapsed());
+            let micro_batch = MicroBatch {
+                batch: Arc::new(batch),
+                key,
+                weight,
+                gradient_checkpointing: plan.gradient_checkpointing,
+                rank_context,
+                sum,
+            };
+            self.stage.backward(&mut self.state.model, micro_batch)
+        })?;
+        Ok((sum, waited))
+    }
+
+    /// Adds up the loss and the gradients of all ranks. Also returns whether any rank has been asked to stop.
+    fn reduce(&self, sum: GradientSum<'_>) -> Result<(Gradient, bool), TrainError> {
+        let rank_context = &self.context.rank_context;
+        let device = model::device(&self.state.model);
+        rank_context.timer.time(StepPart::Communication, &device, || {
+            let gradient = sum.finish()?;
+            Ok((gradient, rank_context.rank.any(self.context.stop.requested())?))
+        })
+    }
+
+    /// Reads losses and norms from the device, for the epoch's row and for TensorBoard.
+    fn read(&mut self, unread: &mut UnreadLosses) -> Result<(), TrainError> {
+        let progress = &mut self.state.progress;
+        let first = progress.sums.updates + 1;
+        let updates = unread.read_into(progress, &self.dir.name)?;
+        if let Some(board) = &mut self.board {
+            board.updates(progress.epoch, first, &updates)?;
+        }
+        Ok(())
+    }
+
+    /// Measures the model on the validation split, of which each rank takes a share.
+    fn evaluate(&self) -> Result<Evaluated, TrainError> {
+        let rank_context = &self.context.rank_context;
+        Ok(match self.stage.evaluate(&self.state.model, rank_context)? {
+            Some(own) => Evaluated::from_shares(rank_context.rank.exchange(own)?),
+            None => Evaluated::Nothing,
+        })
+    }
+
+    /// Writes the epoch's row, its checkpoint if it is kept, and the state of the next epoch.
+    fn finish_epoch(&mut self, measured: Evaluated, started: Instant) -> Result<(), TrainError> {
+        let (plan, dir, context) = (self.plan, self.dir, self.context);
+        let epoch = self.state.progress.epoch;
+        let next = Progress { epoch: epoch + 1, ..Progress::start() };
+        let progress = std::mem::replace(&mut self.state.progress, next);
+        if !context.rank_context.rank.is_first() {
+            return Ok(());
+        }
+        let evaluation_s = started.elapsed().as_secs_f64();
+        let row = rows::row(&progress, measured, evaluation_s, &self.epochs_csv)?;
+        rows::check_metrics(&row, &dir.name)?;
+        let rows = self.epochs_csv.put(row.clone())?;
+        if let Some(board) = &mut self.board {
+            board.epoch(&rows)?;
+        }
+        if plan.keep.contains(&epoch) {
+            publish(&**self.stage, &self.state.model, dir, epoch, context)?;
+        }
+        if epoch < plan.epochs {
+            self.save()?;
+        }
+        (context.row_written)()?;
+        self.report_epoch(&row, progress.sums.train_s);
+        Ok(())
+    }
+
+    /// Saves the state, from which the next start continues. Only the first rank writes.
+    fn save(&self) -> Result<(), TrainError> {
+        if self.context.rank_context.rank.is_first() {
+            self.state.save(&self.dir.resume_file())?;
+        }
+        Ok(())
+    }
+
+    fn report_update(&self, lr: f64) {
+        let Progress { epoch, update, sums, .. } = self.state.progress;
+        let loss = (sums.updates > 0).then(|| sums.loss / sums.updates as f64);
+        let step = (epoch - 1) * self.plan.steps.updates_per_epoch + update;
+        self.context.tell(Event::Updated { job: &self.dir.name, epoch, step, loss, lr });
+    }
+
+    fn report_epoch(&mut self, row: &EpochRow, train_s: f64) {
+        let job = &self.dir.name;
+        let waited = rows::waited(row, train_s).filter(|_| self.report_waiting);
+        self.report_waiting &= waited.is_none();
+        for text in [self.stage.notice(row.epoch, row.train_loss), waited].into_iter().flatten() {
+            self.context.tell(Event::Notice { job, text: &text });
+        }
+        self.context.tell(Event::EpochDone { job, epochs: self.plan.epochs, row });
+    }
+}
+
+/// Opens the TensorBoard folder of a job.
+fn tensorboard<M: Module>(
     state: &TrainingState<M>,
     plan: &FitPlan,
     dir: &JobDir,
-    context: &JobContext,
-) -> Result<Option<TensorBoard>, TrainError> {
-    if !context.rank_context.rank.is_first() {
-        return Ok(None);
-    }
+) -> Result<TensorBoard, TrainError> {
     let trained = model::named(&state.model).into_iter().filter(|param| param.trained);
     let n_parameters = trained.map(|param| param.shape.iter().product::<usize>()).sum();
     let steps = EpochSteps { accum_iter: plan.accum_iter, micro_steps: plan.steps.micro_steps };
     let progress = (state.progress.epoch, state.progress.update);
-    Ok(Some(TensorBoard::open(&dir.path, plan.stage, n_parameters, steps, progress)?))
+    Ok(TensorBoard::open(&dir.path, plan.stage, n_parameters, steps, progress)?)
 }
 
 fn announce(plan: &FitPlan, dir: &JobDir, progress: &Progress, context: &JobContext) {
@@ -136,164 +297,4 @@ fn announce(plan: &FitPlan, dir: &JobDir, progress: &Progress, context: &JobCont
         steps_before: (progress.epoch - 1) * plan.steps.updates_per_epoch + progress.update,
         steps: plan.steps.total,
     });
-}
-
-/// Makes the updates of the epoch under way that are still to be made.
-fn train_epoch<S: Stage>(
-    stage: &S,
-    state: &mut TrainingState<S::Model>,
-    loader: &Loader,
-    plan: &FitPlan,
-    dir: &JobDir,
-    context: &JobContext,
-    mut board: Option<&mut TensorBoard>,
-) -> Result<JobEnd, TrainError> {
-    let epoch = state.progress.epoch;
-    let key = Key { epoch, ..plan.key };
-    let rank_context = &context.rank_context;
-    let loader = loader.clone().share(rank_context.rank.index(), rank_context.rank.world());
-    let mut batches = loader.epoch(epoch, state.progress.update * plan.micro_batches);
-    let mut unread = UnreadLosses::default();
-    // The first update finds out whether there is memory for all of it: nothing is sent before that is known.
-    let mut send_early = false;
-    let mut clock = Instant::now();
-    while state.progress.update < plan.steps.updates_per_epoch {
-        let first_micro_step = state.progress.update * plan.accum_iter;
-        let done = first_micro_step as f64 / plan.steps.micro_steps as f64; // of this epoch
-        let lr = plan.schedule.at((epoch - 1) as f64 + done);
-        let (sum, waited) =
-            gradient(stage, state, &mut batches, key, plan, rank_context, send_early)?;
-        let (gradient, stop) = reduce(sum, &state.model, rank_context, context.stop.requested())?;
-        let device = gradient.loss.device();
-        let norm = rank_context.timer.time(StepPart::Optimizer, &device, || {
-            update(state, gradient.grads, lr, plan.clip_grad)
-        });
-        send_early = true;
-        state.progress.update += 1;
-        let sums = &mut state.progress.sums;
-        sums.data_wait_s += waited;
-        sums.images += plan.accum_iter * plan.images_per_micro_step;
-        sums.train_s += clock.elapsed().as_secs_f64();
-        clock = Instant::now();
-        unread.push(gradient.loss, norm, lr);
-        if stop
-            || unread.len() >= READ_EVERY
-            || state.progress.update == plan.steps.updates_per_epoch
-        {
-            let first = state.progress.sums.updates + 1;
-            let updates = unread.read_into(&mut state.progress, &dir.name)?;
-            if let Some(board) = &mut board {
-                board.updates(epoch, first, &updates)?;
-            }
-        }
-        tell(plan, dir, state, lr, context);
-        if stop {
-            return Ok(JobEnd::Interrupted);
-        }
-    }
-    Ok(JobEnd::Done)
-}
-
-/// Adds up the gradients of an update's micro-batches; gives beside them the seconds spent waiting for data.
-fn gradient<'a, S: Stage>(
-    stage: &S,
-    state: &mut TrainingState<S::Model>,
-    batches: &mut Epoch,
-    key: Key,
-    plan: &FitPlan,
-    rank_context: &'a RankContext,
-    send_early: bool,
-) -> Result<(GradientSum<'a>, f64), TrainError> {
-    let scale = 1.0 / (plan.micro_batches * rank_context.rank.world()) as f64;
-    let mut waited = 0.0;
-    let run = |sum: &mut GradientSum<'a>| {
-        let asked = Instant::now();
-        let batch = batches.next().expect("an epoch has all the micro-steps of its updates")?;
-        waited += asked.elapsed().as_secs_f64();
-        rank_context.timer.add(StepPart::Data, asked.elapsed());
-        stage.backward(&mut state.model, batch, key, scale, rank_context, sum)
-    };
-    let sum = GradientSum::of_update(
-        &rank_context.rank,
-        &rank_context.timer,
-        send_early,
-        plan.micro_batches,
-        run,
-    )?;
-    Ok((sum, waited))
-}
-
-/// Adds up loss and gradients over the ranks, which agree on whether to stop after it.
-fn reduce<M: burn::module::Module>(
-    sum: GradientSum<'_>,
-    model: &M,
-    rank_context: &RankContext,
-    stop: bool,
-) -> Result<(Gradient, bool), TrainError> {
-    rank_context.timer.time(StepPart::Communication, &model::device(model), || {
-        let gradient = sum.finish()?;
-        Ok((gradient, rank_context.rank.any(stop)?))
-    })
-}
-
-/// Clips, updates the parameters, gives the gradient's norm before clipping. A parameter without a gradient has one of zeros.
-fn update<M: burn::module::Module>(
-    state: &mut TrainingState<M>,
-    grads: PartialGrads,
-    lr: f64,
-    clip_grad: Option<f64>,
-) -> Tensor<1> {
-    let (places, grads): (Vec<_>, Vec<_>) = grads.into_iter().unzip();
-    let norm = optim::global_norm(&grads);
-    let grads = match clip_grad {
-        Some(max_norm) => optim::clip_by_global_norm(grads, &norm, max_norm),
-        None => grads,
-    };
-    let mut grads: HashMap<_, _> = places.into_iter().zip(grads).collect();
-    let optimizer = &mut state.optimizer;
-    state.model = model::update(state.model.clone(), |place, param| {
-        let grad = grads.remove(&place).unwrap_or_else(|| param.zeros_like());
-        optimizer.step(place, param, grad, lr)
-    });
-    norm
-}
-
-fn tell<M>(plan: &FitPlan, dir: &JobDir, state: &TrainingState<M>, lr: f64, context: &JobContext) {
-    let Progress { epoch, update, sums, .. } = state.progress;
-    let loss = (sums.updates > 0).then(|| sums.loss / sums.updates as f64);
-    let step = (epoch - 1) * plan.steps.updates_per_epoch + update;
-    context.tell(Event::Updated { job: &dir.name, epoch, step, loss, lr });
-}
-
-/// Makes an epoch's picture and checkpoint appear. A checkpoint that is there stays, with its picture.
-pub(crate) fn publish<S: Stage>(
-    stage: &S,
-    model: &S::Model,
-    dir: &JobDir,
-    epoch: usize,
-    context: &JobContext,
-) -> Result<(), TrainError> {
-    let folder = checkpoint::epoch_folder(&dir.path, epoch);
-    if checkpoint::is_whole(&folder) {
-        return Ok(());
-    }
-    let file = tensor_file(stage.export(model))?;
-    // First the picture: with its last checkpoint a job is done, and nobody comes back for what is missing.
-    if let Err(error) = show(stage, model, dir, epoch) {
-        let text = format!("no picture of epoch {epoch}, the training goes on: {error}");
-        context.tell(Event::Notice { job: &dir.name, text: &text });
-    }
-    let meta = Meta { epoch, ..dir.meta.clone() };
-    checkpoint::publish(&folder, &file, &meta)?;
-    Ok(())
-}
-
-/// Shows an epoch's model; a panic on the way is an error like any other.
-fn show<S: Stage>(
-    stage: &S,
-    model: &S::Model,
-    dir: &JobDir,
-    epoch: usize,
-) -> Result<(), TrainError> {
-    DeviceError::catch(|| stage.show(model, dir, epoch))?
 }

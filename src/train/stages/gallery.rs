@@ -1,13 +1,13 @@
 //! The images of a run whose reconstructions are kept as the pre-training goes on.
 
-use super::error::TrainError;
 use crate::data::{self, DataSet, EvalTransform, Split};
 use crate::durable;
 use crate::figure::FigureRow;
 use crate::infer::{Autoencoder, MaskSettings, ReconstructionInput, reconstructions};
 use crate::recipe::{DataPlan, Plan};
 use crate::results::RunError;
-use crate::train::JobDir;
+use crate::train::error::TrainError;
+use crate::train::step::JobDir;
 use std::sync::Arc;
 
 /// Images in the picture of an epoch.
@@ -17,7 +17,7 @@ const IMAGES: usize = 6;
 ///
 /// They are spread evenly over the validation split (the training split where there is none): in an image folder the
 /// first ones are all of one class.
-pub(super) struct Gallery {
+pub(crate) struct Gallery {
     split: Arc<dyn Split>,
     split_name: &'static str,
     class_names: Vec<String>,
@@ -26,7 +26,7 @@ pub(super) struct Gallery {
 }
 
 impl Gallery {
-    pub(super) fn of(data: &DataSet, plan: &Plan) -> Self {
+    pub(crate) fn of(data: &DataSet, plan: &Plan) -> Self {
         let (split, split_name) = match &data.val {
             Some(val) if !val.is_empty() => (val, "validation"),
             _ => (&data.train, "training"),

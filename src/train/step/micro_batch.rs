@@ -1,0 +1,223 @@
+//! A micro-batch, and the two ways to compute its gradients: in shards, or at once.
+
+use super::gradient::{GradientSum, add_to};
+use super::job::RankContext;
+use super::step_timer::{StepPart, StepTimer};
+use crate::data::{Batch, Shard};
+use crate::infer::DeviceError;
+use crate::model::{self, BackwardMode, Chain, PartialGrads};
+use crate::random::Key;
+use crate::train::error::TrainError;
+use burn::module::Module;
+use burn::tensor::Tensor;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A stage whose loss is a mean over images, so that each shard can be computed alone.
+pub(crate) trait ShardLoss<M>: Send + Sync + 'static {
+    /// Returns the chain from a shard's images to their mean loss. `key` names the random numbers of the epoch.
+    fn loss(&self, model: &M, shard: &Shard<'_>, key: Key) -> Chain<M>;
+}
+
+/// A micro-batch of one rank, and the sums that its gradients are added to.
+pub(crate) struct MicroBatch<'a, 'r> {
+    pub(super) batch: Arc<Batch>,
+    /// Names the random numbers of the epoch.
+    pub(super) key: Key,
+    /// Weight of the micro-batch's mean loss in the loss of the update.
+    pub(super) weight: f64,
+    pub(super) gradient_checkpointing: bool,
+    pub(crate) rank_context: &'r RankContext,
+    pub(super) sum: &'a mut GradientSum<'r>,
+}
+
+impl MicroBatch<'_, '_> {
+    /// Returns the whole micro-batch as one shard.
+    pub(crate) fn whole(&self) -> Shard<'_> {
+        self.batch.shard(0..self.batch.len())
+    }
+
+    /// Runs `work`, a forward pass, on each shard and returns the results in shard order.
+    pub(crate) fn map_shards<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Shard<'_>) -> T + Send + Sync + 'static,
+    ) -> Result<Vec<T>, TrainError> {
+        let batch = Arc::clone(&self.batch);
+        let ranges = self.rank_context.replicas.shards(batch.len());
+        let work = move |range| work(&batch.shard(range));
+        Ok(self.rank_context.replicas.map(ranges, work)?)
+    }
+
+    /// Computes the gradients in shards, each on its own replica of `model`.
+    ///
+    /// A shard's weight is its number of images. Losses and gradients are added in shard order. If there is only one shard, it
+    /// runs on the calling thread, and `sum` receives each section's gradients while the backward pass continues.
+    pub(crate) fn in_shards<M: Module + Sync + 'static>(
+        self,
+        stage: &Arc<impl ShardLoss<M>>,
+        model: &M,
+    ) -> Result<(), TrainError> {
+        let Self { batch, key, weight, gradient_checkpointing, rank_context, sum } = self;
+        let RankContext { replicas, timer, .. } = rank_context;
+        let n = batch.len();
+        let (stage, timer) = (Arc::clone(stage), timer.clone());
+        let mode = sum.backward_mode(gradient_checkpointing);
+        let pass = ShardPass { stage, batch, key, mode, timer };
+        let shards: Vec<_> = replicas.shards(n).collect();
+        if shards.len() == 1 {
+            let loss =
+                DeviceError::catch(|| pass.run(model, 0..n, weight, |grads| sum.add(grads)))?;
+            sum.add_loss(loss);
+            return Ok(());
+        }
+        let inputs: Vec<_> = shards.into_iter().map(|range| (model.clone(), range)).collect();
+        let results = replicas.map(inputs, move |(model, range)| {
+            let weight = weight * range.len() as f64 / n as f64;
+            let mut grads = PartialGrads::new();
+            let loss = pass.run(&model, range, weight, |section| grads.extend(section));
+            (loss, grads)
+        })?;
+        let mut grads = Vec::new();
+        let mut losses = Vec::new();
+        for (loss, shard) in results {
+            losses.push(loss);
+            add_to(&mut grads, shard);
+        }
+        sum.add_loss(losses.into_iter().reduce(|a, b| a + b).expect("a batch is never empty"));
+        sum.add(model::present(grads));
+        Ok(())
+    }
+
+    /// Computes the gradients at once, on one replica of `model`. `loss` returns the mean loss of the micro-batch, `[1]`.
+    pub(crate) fn at_once<M: Module>(self, model: &M, loss: impl FnOnce(&M) -> Tensor<1>) {
+        let timer = &self.rank_context.timer;
+        let device = model::device(model);
+        let replica = model.clone().train();
+        let loss = timer.time(StepPart::Forward, &device, || loss(&replica) * self.weight);
+        let grads = timer
+            .time(StepPart::Backward, &device, || model::grads(&replica, &mut loss.backward()));
+        self.sum.add_loss(loss.inner());
+        self.sum.add(grads.into_iter().enumerate().collect());
+    }
+}
+
+/// The forward and backward pass of a micro-batch's shards.
+struct ShardPass<S> {
+    stage: Arc<S>,
+    batch: Arc<Batch>,
+    key: Key,
+    mode: BackwardMode,
+    timer: StepTimer,
+}
+
+impl<S> ShardPass<S> {
+    /// Runs the images of `range` on a replica of `model`. `take` receives the gradients. Returns the loss times `weight`, `[1]`.
+    fn run<M: Module + 'static>(
+        &self,
+        model: &M,
+        range: Range<usize>,
+        weight: f64,
+        take: impl FnMut(PartialGrads),
+    ) -> Tensor<1>
+    where
+        S: ShardLoss<M>,
+    {
+        let device = model::device(model);
+        let forward = self.timer.time(StepPart::Forward, &device, || {
+            let chain = self.stage.loss(model, &self.batch.shard(range), self.key);
+            chain.weighted(weight).forward(model, self.mode)
+        });
+        self.timer.time(StepPart::Backward, &device, || forward.backward(take))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MicroBatch, ShardLoss};
+    use crate::data::{Batch, Images, Shard, Targets};
+    use crate::infer::{DeviceError, Replicas, images};
+    use crate::model::{Chain, Vit, init_vit, vit_chain};
+    use crate::random::{Key, NO_STAGE};
+    use crate::shape::{EncoderDims, Precision};
+    use crate::train::devices::{Link, Rank, on_threads};
+    use crate::train::error::TrainError;
+    use crate::train::step::gradient::{Gradient, GradientSum};
+    use crate::train::step::job::RankContext;
+    use crate::train::step::step_timer::StepTimer;
+    use burn::tensor::{Device, Tensor};
+    use std::sync::Arc;
+
+    const DIMS: EncoderDims = EncoderDims {
+        input_size: 4,
+        patch_size: 2,
+        in_chans: 1,
+        embed_dim: 4,
+        depth: 2,
+        num_heads: 1,
+        mlp_dim: 4,
+        norm_eps: 1e-6,
+        precision: Precision::Fp32,
+    };
+
+    /// A function of the logits as the loss of a stage.
+    struct LogitLoss(fn(Tensor<2>) -> Tensor<1>);
+
+    impl ShardLoss<Vit> for LogitLoss {
+        fn loss(&self, vit: &Vit, shard: &Shard<'_>, _key: Key) -> Chain<Vit> {
+            vit_chain(vit, images(shard, &DIMS, &Device::flex()), None, self.0)
+        }
+    }
+
+    /// Computes an update of one micro-batch of two images. Also returns how many all-reduces started during its backward pass.
+    fn update(
+        rank_context: &RankContext,
+        loss: fn(Tensor<2>) -> Tensor<1>,
+    ) -> Result<(usize, Gradient), TrainError> {
+        let vit = init_vit(Vit::zeros(&DIMS, 2, true, &Device::flex()), 0);
+        let stage = Arc::new(LogitLoss(loss));
+        let mut pending = 0;
+        let RankContext { rank, timer, .. } = rank_context;
+        let sum = GradientSum::of_update(rank, timer, true, 1, |sum| {
+            let images = Images::Values(vec![0.5; 2 * 16]);
+            let batch = Batch { images, targets: Targets::Hard(vec![0, 1]), samples: vec![0, 1] };
+            let micro_batch = MicroBatch {
+                batch: Arc::new(batch),
+                key: Key { seed: 0, stage: NO_STAGE, epoch: 1 },
+                weight: 1.0,
+                gradient_checkpointing: false,
+                rank_context,
+                sum: &mut *sum,
+            };
+            micro_batch.in_shards(&stage, &vit)?;
+            pending = sum.pending.len();
+            Ok(())
+        })?;
+        Ok((pending, sum.finish()?))
+    }
+
+    fn rank_context(rank: Rank) -> RankContext {
+        RankContext { rank, replicas: Replicas::whole(), timer: StepTimer::default() }
+    }
+
+    #[test]
+    fn one_shard_reduced_section_by_section_gives_the_gradients_of_a_whole_pass() {
+        let loss = |logits: Tensor<2>| logits.square().sum();
+        let (pending, alone) = update(&rank_context(Rank::alone()), loss).unwrap();
+        assert_eq!(pending, 0);
+        let both =
+            on_threads(2, &Link::Simulated(1), |rank| update(&rank_context(rank), loss).unwrap());
+        for (pending, both) in both {
+            assert_eq!(pending, 3, "the head with the last block, the first block, the embeddings");
+            for ((place, sum), (_, own)) in both.grads.into_iter().zip(&alone.grads) {
+                let twice = own.clone() * 2.0;
+                assert_eq!(sum.into_data(), twice.into_data(), "{place}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_single_shard_is_an_error() {
+        let end = update(&rank_context(Rank::alone()), |_| panic!("no memory: out of memory"));
+        assert!(matches!(end, Err(TrainError::Device(DeviceError::OutOfMemory(_)))));
+    }
+}

@@ -1,0 +1,42 @@
+//! Writing the picture and the checkpoint of an epoch that is kept.
+
+use super::job::{JobContext, JobDir};
+use super::stage::Stage;
+use super::state::tensor_file;
+use crate::checkpoint::{self, Meta};
+use crate::infer::DeviceError;
+use crate::train::error::TrainError;
+use crate::train::events::Event;
+
+/// Writes the picture and the checkpoint of an epoch. An existing checkpoint and its picture stay as they are.
+pub(crate) fn publish<S: Stage>(
+    stage: &S,
+    model: &S::Model,
+    dir: &JobDir,
+    epoch: usize,
+    context: &JobContext,
+) -> Result<(), TrainError> {
+    let folder = checkpoint::epoch_folder(&dir.path, epoch);
+    if checkpoint::is_whole(&folder) {
+        return Ok(());
+    }
+    let file = tensor_file(stage.export(model))?;
+    // The picture comes first: the last checkpoint marks the job as done, and no later start would draw a missing picture.
+    if let Err(error) = show(stage, model, dir, epoch) {
+        let text = format!("cannot draw the picture of epoch {epoch}, training continues: {error}");
+        context.tell(Event::Notice { job: &dir.name, text: &text });
+    }
+    let meta = Meta { epoch, ..dir.meta.clone() };
+    checkpoint::publish(&folder, &file, &meta)?;
+    Ok(())
+}
+
+/// Draws an epoch's model. A panic becomes an error.
+fn show<S: Stage>(
+    stage: &S,
+    model: &S::Model,
+    dir: &JobDir,
+    epoch: usize,
+) -> Result<(), TrainError> {
+    DeviceError::catch(|| stage.show(model, dir, epoch))?
+}
