@@ -54,11 +54,7 @@ pub(crate) fn fit<S: Stage>(
 ) -> Result<JobEnd, TrainError> {
     let epochs_csv = EpochsCsv::in_job(&dir.path);
     if dir.resume_file().exists() {
-        let first = state.progress.epoch;
-        state = state.resume(&dir.resume_file())?;
-        if state.progress.epoch > first {
-            epochs_csv.check_reaches(state.progress.epoch - 1)?;
-        }
+        state = resume(state, dir, &epochs_csv)?;
     }
     // The first rank may remove the file once all have read it.
     context.rank_context.rank.any(false)?;
@@ -109,6 +105,20 @@ pub(crate) fn fit<S: Stage>(
     }
     context.tell(Event::JobDone { job: &dir.name });
     Ok(JobEnd::Done)
+}
+
+/// Puts what `resume.safetensors` holds into a fresh state. Fails if the table has fewer epochs.
+fn resume<M: burn::module::Module>(
+    state: TrainingState<M>,
+    dir: &JobDir,
+    epochs_csv: &EpochsCsv,
+) -> Result<TrainingState<M>, TrainError> {
+    let first = state.progress.epoch;
+    let state = state.resume(&dir.resume_file())?;
+    if state.progress.epoch > first {
+        epochs_csv.check_reaches(state.progress.epoch - 1)?;
+    }
+    Ok(state)
 }
 
 /// Opens the job's TensorBoard folder; the first rank's alone.
