@@ -90,12 +90,7 @@ pub fn bench_train(
         parallel_jobs: 0,
     };
     let per_epoch = training.steps(stage, work.data.facts.train_images)?.updates_per_epoch;
-    if per_epoch < 2 {
-        return Err(TrainError::Setting {
-            problem: format!("an epoch has {per_epoch} update of {} images", training.effective_batch_size),
-            hint: "a bench measures between two updates of an epoch: lower batch_size, or raise data.train_images".to_owned(),
-        });
-    }
+    refuse_short_epoch(per_epoch, training.effective_batch_size)?;
     let bench = BenchDevices::start(&device);
     let measure = |name: &str, seconds, timer| {
         let from = (stage != StageKind::Pretrain).then_some(recipe::Source::Scratch);
@@ -119,11 +114,7 @@ pub fn bench_train(
         autotune: plan.runtime.autotune,
         effective_batch_size,
         images_per_s,
-        ms_per_step: 1e3
-            * match device.backend {
-                DeviceBackend::Cpu => median(&whole),
-                _ => whole.iter().sum::<f64>() / whole.len() as f64,
-            },
+        ms_per_step: ms_per_step(&whole, &device),
         steps: whole.len(),
         ms: split(&timer, updates, &device),
         tflops,
@@ -132,6 +123,23 @@ pub fn bench_train(
         peak_memory_bytes: memory,
         device: device.name,
     })
+}
+
+fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
+    if updates >= 2 {
+        return Ok(());
+    }
+    Err(TrainError::Setting {
+        problem: format!("an epoch has {updates} update of {images} images"),
+        hint: "a bench measures between two updates of an epoch: lower batch_size, or raise data.train_images".to_owned(),
+    })
+}
+
+fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
+    1e3 * match device.backend {
+        DeviceBackend::Cpu => median(seconds),
+        _ => seconds.iter().sum::<f64>() / seconds.len() as f64,
+    }
 }
 
 /// What `stage` of a plan trains with. Fails where there is no such stage, or its data cannot be opened.

@@ -72,19 +72,7 @@ pub(super) fn ready(
     agrees(path, &opened.facts, &plan)?;
     if opened.meta.is_some() && !set.is_empty() {
         let own = only_point(recipe::resolve_text(path, &text, &[], &[], &options)?).plan;
-        let refuse = |what: &str, key: &str| {
-            Err(CliError::Usage(format!(
-                "{} was trained by its own recipe, whose {what} is another than --set makes\nhint: leave `--set {key}` out",
-                path.display()
-            )))
-        };
-        if own.model != plan.model {
-            return refuse("[model]", "model.…");
-        }
-        let norm_pix_loss = |plan: &Plan| plan.pretrain.as_ref().map(|table| table.norm_pix_loss);
-        if norm_pix_loss(&own) != norm_pix_loss(&plan) {
-            return refuse("norm_pix_loss", "pretrain.norm_pix_loss=…");
-        }
+        refuse_other_network(path, &own, &plan)?;
     }
     if let Some(other) = other {
         plan.runtime = other.runtime;
@@ -100,6 +88,24 @@ pub(super) fn ready(
         recipe: recipe::recipe_toml(&recipe),
     });
     Ok(Ready { opened, meta, plan })
+}
+
+/// Fails where `--set` changed the network that a checkpoint's own recipe describes.
+fn refuse_other_network(path: &Path, own: &Plan, set: &Plan) -> Result<(), CliError> {
+    let refuse = |what: &str, key: &str| {
+        Err(CliError::Usage(format!(
+            "{} was trained by its own recipe, whose {what} is another than --set makes\nhint: leave `--set {key}` out",
+            path.display()
+        )))
+    };
+    if own.model != set.model {
+        return refuse("[model]", "model.…");
+    }
+    let norm_pix_loss = |plan: &Plan| plan.pretrain.as_ref().map(|table| table.norm_pix_loss);
+    if norm_pix_loss(own) != norm_pix_loss(set) {
+        return refuse("norm_pix_loss", "pretrain.norm_pix_loss=…");
+    }
+    Ok(())
 }
 
 /// What images are normalized by: as the network was trained where that is known, unless `--set` says otherwise.

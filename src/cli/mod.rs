@@ -4,6 +4,7 @@
 //! error, 130 interrupted.
 
 mod bench;
+mod check;
 mod checkpoint_args;
 mod compare;
 mod convert;
@@ -49,6 +50,7 @@ enum Command {
     Run(run::Args),
     Plan(plan::Args),
     Eval(eval::Args),
+    Check(check::Args),
     Predict(predict::Args),
     Compare(compare::Args),
     Reconstruct(reconstruct::Args),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Check(args) => check::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),

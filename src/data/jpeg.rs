@@ -39,12 +39,12 @@ pub(super) fn is_jpeg(bytes: &[u8]) -> bool {
 /// A JPEG file whose header is read.
 pub(super) struct Jpeg<'a> {
     /// Boxed: the library's parts point to each other.
-    state: Box<DecoderState>,
+    state: Box<JpegState>,
     bytes: &'a [u8],
 }
 
 #[repr(C)]
-struct DecoderState {
+struct JpegState {
     /// First, so that a pointer to it is one to the whole.
     errors: jpeg_error_mgr,
     decompress: jpeg_decompress_struct,
@@ -68,7 +68,7 @@ impl<'a> Jpeg<'a> {
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, String> {
         // SAFETY: zero is a valid value of every field of the library's structures.
         let state = unsafe {
-            DecoderState { errors: mem::zeroed(), decompress: mem::zeroed(), warning: None }
+            JpegState { errors: mem::zeroed(), decompress: mem::zeroed(), warning: None }
         };
         let mut jpeg = Self { state: Box::new(state), bytes };
         let state = &mut *jpeg.state;
@@ -225,8 +225,8 @@ extern "C-unwind" fn note_warning(common: &mut jpeg_common_struct, level: c_int)
         return;
     }
     let text = message(common);
-    // SAFETY: `err` is the first field of a `DecoderState`, and nothing else looks at `warning` meanwhile.
-    let warning = unsafe { &mut (*common.err.cast::<DecoderState>()).warning };
+    // SAFETY: `err` is the first field of a `JpegState`, and nothing else looks at `warning` meanwhile.
+    let warning = unsafe { &mut (*common.err.cast::<JpegState>()).warning };
     warning.get_or_insert(text);
 }
 
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Clone, Copy)]
-    struct CodingKind {
+    struct Coding {
         grey: bool,
         sampling: (u8, u8),
         progressive: bool,
@@ -260,13 +260,8 @@ mod tests {
         quality: u8,
     }
 
-    const USUAL: CodingKind = CodingKind {
-        grey: false,
-        sampling: (2, 2),
-        progressive: false,
-        optimized: false,
-        quality: 75,
-    };
+    const USUAL: Coding =
+        Coding { grey: false, sampling: (2, 2), progressive: false, optimized: false, quality: 75 };
 
     prop_compose! {
         fn kinds()(
@@ -275,13 +270,13 @@ mod tests {
             progressive in prop::bool::weighted(0.2),
             optimized in any::<bool>(),
             quality in 1u8..=100,
-        ) -> CodingKind {
-            CodingKind { grey, sampling, progressive, optimized, quality }
+        ) -> Coding {
+            Coding { grey, sampling, progressive, optimized, quality }
         }
     }
 
     /// A picture of many frequencies.
-    fn encoded(width: usize, height: usize, kind: CodingKind) -> Vec<u8> {
+    fn encoded(width: usize, height: usize, kind: Coding) -> Vec<u8> {
         let (space, channels) = if kind.grey {
             (mozjpeg::ColorSpace::JCS_GRAYSCALE, 1)
         } else {

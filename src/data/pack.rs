@@ -66,21 +66,9 @@ pub fn pack(
     options: PackOptions,
     mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Option<Packing>, DataError> {
-    let (found, labelled) = match dataset::find(plan, Labels::Needed) {
-        Ok(found) => (found, true),
-        Err(error) => match dataset::find(plan, Labels::Unneeded) {
-            Ok(found) if found.classes.is_empty() => (found, false),
-            _ => return Err(error),
-        },
-    };
+    let (found, labelled) = find(plan)?;
     let io = |e| DataError::unreadable(out, e);
-    refuse_inside(plan, out)?;
-    fs::create_dir_all(out).map_err(io)?;
-    let lock = durable::Lock::take(out).map_err(io)?;
-    if lock.is_none() {
-        let hint = "wait for it, or choose another folder";
-        return Err(DataError::layout(out, "another process is packing into it", hint));
-    }
+    let _lock = lock(plan, out)?;
     let packed = Packed {
         samples_per_shard: options.samples_per_shard,
         source: dataset::hex(found.hash),
@@ -129,10 +117,9 @@ pub fn pack(
             packing.bytes += fs::metadata(&path).map_err(io)?.len();
         }
     }
-    let count = |split: Option<&Arc<dyn Split>>| {
-        split.map_or(0, |split| split.len().div_ceil(options.samples_per_shard))
-    };
-    let shards = ShardCounts { train: count(Some(&found.train)), val: count(found.val.as_ref()) };
+    let count = |split: &Arc<dyn Split>| split.len().div_ceil(options.samples_per_shard);
+    let shards =
+        ShardCounts { train: count(&found.train), val: found.val.as_ref().map_or(0, count) };
     write_packed(out, &Packed { shards: Some(shards), ..packed })?;
     packing.images = total - left_out.len();
     packing.left_out = left_out.into_iter().collect();
@@ -146,6 +133,29 @@ fn is_packs(path: &str) -> bool {
         name.is_some_and(|name| Path::new(name).extension().is_some_and(|end| end == "tar"))
     };
     [PACK, CLASSES, LEFT_OUT].contains(&path) || shard(path)
+}
+
+/// Finds the images, and whether they have labels.
+fn find(plan: &DataPlan) -> Result<(dataset::Found, bool), DataError> {
+    match dataset::find(plan, Labels::Needed) {
+        Ok(found) => Ok((found, true)),
+        Err(error) => match dataset::find(plan, Labels::Unneeded) {
+            Ok(found) if found.classes.is_empty() => Ok((found, false)),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Makes the folder `out` and locks it.
+fn lock(plan: &DataPlan, out: &Path) -> Result<durable::Lock, DataError> {
+    let io = |e| DataError::unreadable(out, e);
+    refuse_inside(plan, out)?;
+    fs::create_dir_all(out).map_err(io)?;
+    let Some(lock) = durable::Lock::take(out).map_err(io)? else {
+        let hint = "wait for it, or choose another folder";
+        return Err(DataError::layout(out, "another process is packing into it", hint));
+    };
+    Ok(lock)
 }
 
 /// Fails where the shards would be among the files that are packed.

@@ -46,7 +46,7 @@ pub fn verify(path: &Path) -> io::Result<Verdict> {
 
 fn listed(path: &Path) -> io::Result<Option<Listed>> {
     let found = with_manifest(path, |manifest, relative| Ok(manifest.listed(relative).cloned()))?;
-    Ok(found.flatten())
+    Ok(found.flatten().filter(|listed| !listed.contents.is_empty()))
 }
 
 /// How many of the bytes are complete; `None` if they are not what was written.
@@ -135,7 +135,10 @@ mod tests {
         fs::remove_file(&path).unwrap();
         Manifest::create(dir.path(), "run").unwrap();
         write(&path, b"weights").unwrap();
-        assert_eq!((read(&path).unwrap(), verify(&path).unwrap()), (b"weights".to_vec(), Verdict::Verified));
+        assert_eq!(
+            (read(&path).unwrap(), verify(&path).unwrap()),
+            (b"weights".to_vec(), Verdict::Verified)
+        );
         for bit in 0..56 {
             let mut bytes = b"weights".to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);

@@ -61,6 +61,10 @@ enum Entry {
     Wrote { path: String, bytes: u64, blake3: String },
     /// A file that grows by rows has this content; rows after it are not complete.
     Grew { path: String, bytes: u64, blake3: String },
+    /// A file is written that grows without checksums, because nothing reads it back.
+    Unchecked { path: String },
+    /// A file is removed.
+    Removed { path: String },
     /// A folder appears as a whole.
     Folder { path: String },
     /// The listed files are being moved into the trash folder of this name.
@@ -70,7 +74,7 @@ enum Entry {
 /// What is known of one listed file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
-    /// The contents it may have, newest last.
+    /// The contents it may have, newest last; empty if its content is not checked.
     pub contents: Vec<Content>,
     /// Whether it grows: then only its newest content counts, and what follows it is ignored.
     pub grows: bool,
@@ -119,7 +123,8 @@ impl Manifest {
     /// Writes an empty manifest into `root`. Fails if a file of that name is there.
     pub fn create(root: &Path, name: &str) -> io::Result<Self> {
         if root.join(MANIFEST).symlink_metadata().is_ok() {
-            let problem = "a mae-manifest.jsonl is there that is not a manifest of mae\nhint: move it away";
+            let problem =
+                "a mae-manifest.jsonl is there that is not a manifest of mae\nhint: move it away";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
         }
         let mut manifest = Self::empty(root, name.to_owned());
@@ -156,7 +161,7 @@ impl Manifest {
         let mut manifest = Self::empty(root, header.name);
         manifest.bytes = bytes.len() as u64;
         for (number, line) in lines.enumerate() {
-            match serde_json::from_str(line) {
+            match serde_json::from_str(line.trim_end()) {
                 Ok(entry) => manifest.take(entry),
                 Err(_) if !line.ends_with('\n') || line.trim().is_empty() => {}
                 // A line that was cut short, and ended by the next start.
@@ -191,6 +196,10 @@ impl Manifest {
                 let contents = vec![Content { bytes, blake3 }];
                 self.files.insert(path, Listed { contents, grows: true });
             }
+            Entry::Unchecked { path } if is_below(&path) => {
+                self.files.insert(path, Listed::default());
+            }
+            Entry::Removed { path } => drop(self.files.remove(&path)),
             Entry::Folder { path } if is_below(&path) && !self.folders.contains(&path) => {
                 self.folders.push(path);
             }
@@ -243,6 +252,16 @@ impl Manifest {
         self.append(vec![Entry::of(path.to_owned(), content, true)])
     }
 
+    /// Lists a file whose content is not checked.
+    pub(super) fn list_unchecked(&mut self, path: &str) -> io::Result<()> {
+        self.append(vec![Entry::Unchecked { path: path.to_owned() }])
+    }
+
+    /// Notes that a file has been removed.
+    pub(super) fn removed(&mut self, path: &str) -> io::Result<()> {
+        self.append(vec![Entry::Removed { path: path.to_owned() }])
+    }
+
     /// Notes that the listed files are about to be moved to the trash folder `name`.
     pub fn begin_move(&mut self, name: &str) -> io::Result<()> {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
@@ -280,6 +299,9 @@ impl Manifest {
         for (path, listed) in &mut self.files {
             let outdated = listed.contents.len().saturating_sub(KEPT);
             listed.contents.drain(..outdated);
+            if listed.contents.is_empty() {
+                text += &line(&Entry::Unchecked { path: path.clone() });
+            }
             for content in listed.contents.iter().cloned() {
                 text += &line(&Entry::of(path.clone(), content, listed.grows));
             }

@@ -49,6 +49,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
+/// Replaces a file as [`write()`] does, without a checksum: for files that grow and that no command reads back.
+pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    with_manifest(path, |manifest, relative| {
+        refuse_foreign(manifest, path, relative)?;
+        manifest.list_unchecked(relative)
+    })?;
+    write_unlisted(path, bytes)
+}
+
 /// Fails if a file or folder of somebody else is at `path`.
 fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Result<()> {
     if manifest.lists(relative) || path.symlink_metadata().is_err() {
@@ -165,7 +174,8 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         if entry.file_type()?.is_file() {
-            verify(&source).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", source.display())))?;
+            verify(&source)
+                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", source.display())))?;
         }
         if entry.file_type()?.is_dir() {
             fs::create_dir(&target)?;
@@ -201,9 +211,11 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub fn remove(path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed?,
     }
+    with_manifest(path, |manifest, relative| manifest.removed(relative))?;
+    Ok(())
 }
 
 /// Whether a file of this name is a lock, or what a killed process left unfinished.

@@ -1,6 +1,6 @@
 //! The networks: MAE for pre-training, ViT for classification, the linear probe's head.
 //!
-//! Built from plain numbers ([`EncoderDims`], [`DecoderDims`]); knows nothing of files or recipes.
+//! Built from plain numbers ([`EncoderDims`](crate::shape::EncoderDims), [`DecoderDims`](crate::shape::DecoderDims)); knows nothing of files or recipes.
 //! Field names are the official parameter names, so the path of a parameter in the module tree
 //! (`blocks.0.attn.qkv.weight`) is its name in a checkpoint, and no table of renames exists.
 //!

@@ -97,11 +97,7 @@ impl Contents {
 }
 
 /// Lists files with the content that they have now: an older version left no checksums.
-fn list_as_they_are(
-    manifest: &mut Manifest,
-    folder: &Path,
-    files: Vec<String>,
-) -> io::Result<()> {
+fn list_as_they_are(manifest: &mut Manifest, folder: &Path, files: Vec<String>) -> io::Result<()> {
     let files = files.into_iter().map(|file| {
         let content = Content::of_file(&super::job_path(folder, &file))?;
         Ok((file, content))
@@ -155,7 +151,9 @@ fn is_known_file(parts: &[&str]) -> bool {
 
 fn is_job_file(parts: &[&str]) -> bool {
     match parts {
-        ["epochs.csv" | "resume.safetensors" | "bad_files.csv"] => true,
+        ["epochs.csv" | "resume.safetensors" | "previous-resume.safetensors" | "bad_files.csv"] => {
+            true
+        }
         ["tensorboard", name] => *name == "log.txt" || name.starts_with("events.out.tfevents."),
         ["reconstructions", name] => {
             name.starts_with("epoch-")

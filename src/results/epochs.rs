@@ -136,7 +136,7 @@ impl EpochsCsv {
         let mut text = self.text()?;
         let mut rows = self.parse(&text)?;
         rows.retain(|(row, _)| row.epoch <= epoch);
-        let Some((_, mut end)) = rows.last() else {
+        let Some(&(_, mut end)) = rows.last() else {
             return Ok(EpochsWriter { path: self.path.clone(), file: None, rows: Vec::new() });
         };
         // A last row without the end of its line, as an editor leaves it, must not join the next one.

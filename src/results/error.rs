@@ -29,6 +29,9 @@ pub enum RunError {
     OtherData { path: PathBuf, began: String, now: String },
     #[error("{}: not a table of accuracies: {problem}\nhint: `mae run` with the recipe.toml beside it writes it anew", path.display())]
     Table { path: PathBuf, problem: String },
+    #[error("cannot check {}: an older version of mae wrote it, without checksums\nhint: `mae run` with its recipe.toml adds them for the \
+             content that the files have then", .0.display())]
+    NoChecksums(PathBuf),
     #[error("cannot read {}: {source}\nhint: make it readable, then run the same command again", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("cannot use {}: {source}{}", path.display(), durable::hint(source))]

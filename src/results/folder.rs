@@ -56,6 +56,7 @@ impl RunFolder {
             moved = Some(trash::move_away(runs, name, path, &mut manifest)?);
             manifest = Manifest::create(path, name).map_err(RunError::io(path))?;
         }
+        manifest.compact().map_err(RunError::io(path))?;
         Contents::Run(manifest.clone()).refuse_foreign(path)?;
         let is_ours = |target: &str| target == MANIFEST || manifest.lists(target);
         durable::remove_temporaries(path, &is_ours).map_err(RunError::io(path))?;

@@ -8,6 +8,7 @@
 //! Nothing here computes a metric.
 
 mod accuracy;
+mod check;
 mod compare;
 mod contents;
 mod epochs;
@@ -22,9 +23,10 @@ mod tensorboard;
 mod trash;
 
 pub use accuracy::{AccuracyRow, JobCells, accuracy, write_accuracy};
+pub use check::{FileProblem, RunCheck, check_run};
 pub use compare::{CompareError, Comparison};
 pub use contents::{check_sweep, open_sweep};
-pub use epochs::{EpochRow, EpochsCsv, Validation};
+pub use epochs::{EpochRow, EpochsCsv, EpochsWriter, Validation};
 pub use error::{Remedy, RunError};
 pub use folder::{Moved, RunFolder, refuse_other, refuse_other_data};
 pub use provenance::Provenance;

@@ -3,6 +3,7 @@
 use super::accuracy::{AccuracyRow, read_accuracy};
 use super::folder::resolved_recipe;
 use super::{EpochRow, EpochsCsv, Provenance, Remedy, RunError};
+use crate::durable;
 use crate::recipe::{Format, Recipe};
 use crate::shape::StageKind;
 use std::fs;

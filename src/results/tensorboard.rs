@@ -33,6 +33,8 @@ pub struct TensorBoard {
     folder: PathBuf,
     path: PathBuf,
     file: File,
+    /// `log.txt`, once this start has written it.
+    log: Option<File>,
     steps: EpochSteps,
     loss_tag: &'static str,
     n_parameters: usize,
@@ -57,14 +59,14 @@ impl TensorBoard {
         };
         let kept = kept(&old, epoch, updates);
         if kept.is_empty() {
-            durable::write(&path, &TfEvent::version(now()).record())
+            durable::write_unchecked(&path, &TfEvent::version(now()).record())
                 .map_err(RunError::io(&path))?;
         } else if kept.len() < old.len() {
-            durable::write(&path, kept).map_err(RunError::io(&path))?;
+            durable::write_unchecked(&path, kept).map_err(RunError::io(&path))?;
         }
         let file = File::options().append(true).open(&path).map_err(RunError::io(&path))?;
         let loss_tag = if stage == StageKind::Pretrain { "train_loss" } else { "loss" };
-        Ok(Self { folder, path, file, steps, loss_tag, n_parameters })
+        Ok(Self { folder, path, file, log: None, steps, loss_tag, n_parameters })
     }
 
     /// Adds updates of an epoch (from 1): the number of the first one (from 1), and the loss and rate of each.
@@ -95,31 +97,41 @@ impl TensorBoard {
             ];
             self.append(&TfEvent::scalars(now(), row.epoch as i64 - 1, &perf).record())?;
         }
+        self.file.sync_data().map_err(RunError::io(&self.path))?;
         let path = self.folder.join("log.txt");
-        let lines: String = rows.iter().map(|row| self.log_line(row) + "\n").collect();
-        durable::write(&path, lines.as_bytes()).map_err(RunError::io(&path))
-    }
-
-    /// The official `log.txt`'s line, whose epochs count from 0.
-    fn log_line(&self, row: &EpochRow) -> String {
-        let mut line = serde_json::Map::new();
-        let mut put = |key: &str, value: f64| line.insert(key.to_owned(), value.into());
-        put("train_lr", row.lr);
-        put("train_loss", row.train_loss);
-        if let Some(validation) = row.validation {
-            put("test_loss", validation.loss);
-            put("test_acc1", validation.acc1);
-            put("test_acc5", validation.acc5);
+        if let (Some(log), Some(row)) = (&mut self.log, rows.last()) {
+            let line = log_line(row, self.n_parameters) + "\n";
+            return log.write_all(line.as_bytes()).map_err(RunError::io(&path));
         }
-        line.insert("epoch".to_owned(), (row.epoch - 1).into());
-        line.insert("n_parameters".to_owned(), self.n_parameters.into());
-        serde_json::Value::Object(line).to_string()
+        // The first epoch of this start replaces what an attempt that was cut off left.
+        let lines: String =
+            rows.iter().map(|row| log_line(row, self.n_parameters) + "\n").collect();
+        durable::write_unchecked(&path, lines.as_bytes()).map_err(RunError::io(&path))?;
+        let log = File::options().append(true).open(&path).map_err(RunError::io(&path))?;
+        self.log = Some(log);
+        Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), RunError> {
         // One write: a watcher sees whole records, but for a full disk.
         self.file.write_all(bytes).map_err(RunError::io(&self.path))
     }
+}
+
+/// The official `log.txt`'s line, whose epochs count from 0.
+fn log_line(row: &EpochRow, n_parameters: usize) -> String {
+    let mut line = serde_json::Map::new();
+    let mut put = |key: &str, value: f64| line.insert(key.to_owned(), value.into());
+    put("train_lr", row.lr);
+    put("train_loss", row.train_loss);
+    if let Some(validation) = row.validation {
+        put("test_loss", validation.loss);
+        put("test_acc1", validation.acc1);
+        put("test_acc5", validation.acc5);
+    }
+    line.insert("epoch".to_owned(), (row.epoch - 1).into());
+    line.insert("n_parameters".to_owned(), n_parameters.into());
+    serde_json::Value::Object(line).to_string()
 }
 
 /// The folder's event file, or the name of a new one.

@@ -4,7 +4,7 @@
 //! adds the gradients in shard order, then over the devices, and updates. On the CPU a shard is a fixed number of images and
 //! replicas are worker threads, so the result does not depend on how many there are.
 //!
-//! Nothing here prints or parses arguments: [`Event`]s tell what happens, [`StopFlag`](crate::infer::Stop) tells it to end.
+//! Nothing here prints or parses arguments: [`Event`]s tell what happens, [`StopFlag`](crate::infer::StopFlag) tells it to end.
 
 mod devices;
 mod error;

@@ -30,16 +30,7 @@ pub(super) fn run(
     let decay = case.number("weight_decay")?;
     let rule = Rule::Lars { momentum: case.number("momentum")? };
     let mut optimizer = train::optimizer(&head, rule, |_, shape| optim::probe_group(shape, decay));
-    let ours = [
-        ("bn_eps", model::BN_EPS),
-        ("bn_momentum", model::BN_MOMENTUM),
-        ("trust_coefficient", optim::TRUST_COEFFICIENT),
-    ];
-    for (key, value) in ours {
-        if case.get(key).is_some() {
-            out.absolute(key, &[value], &[case.number(key)?], 0.0);
-        }
-    }
+    same_constants(case, out)?;
     let (labels, n) = (case.labels("labels", classes)?, case.shape::<3>("logits")?[1]);
     let per_epoch = case.count("micro_steps_per_epoch")? as f64;
     let expected = case.numbers("loss_per_step")?;
@@ -67,15 +58,7 @@ pub(super) fn run(
     out.relative("logits", &logits, &case.floats("logits")?, tolerances.forward);
     out.relative("loss_per_step", &losses, &expected, tolerances.loss);
     out.relative("lr_per_step", &lrs, &case.numbers("lr_per_step")?, tolerances.schedule);
-    for param in model::named(&head) {
-        let name = format!("after_{}.{}", expected.len(), official_probe_name(&param.name));
-        let (got, expected) = (vector(param.values), case.floats(&name)?);
-        match tolerances.precision {
-            Precision::Fp32 => out.absolute(&name, &got, &expected, tolerances.parameter),
-            // LARS scales a gradient, so its error stays a share of it.
-            Precision::Bf16 => out.relative(&name, &got, &expected, tolerances.forward),
-        }
-    }
+    same_parameters(case, &head, expected.len(), tolerances, out)?;
     // The images of the first step, evaluated after the last one.
     let evaluated =
         head.forward(vit.forward_features(networks::images(case, &encoder, 0, device)?));
@@ -85,5 +68,40 @@ pub(super) fn run(
         &case.floats("eval_logits")?,
         tolerances.forward,
     );
+    Ok(())
+}
+
+/// Compares the constants that a case states with ours.
+fn same_constants(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
+    let ours = [
+        ("bn_eps", model::BN_EPS),
+        ("bn_momentum", model::BN_MOMENTUM),
+        ("trust_coefficient", optim::TRUST_COEFFICIENT),
+    ];
+    for (key, value) in ours {
+        if case.get(key).is_some() {
+            out.absolute(key, &[value], &[case.number(key)?], 0.0);
+        }
+    }
+    Ok(())
+}
+
+/// Compares the head's tensors after so many `steps`.
+fn same_parameters(
+    case: &Case,
+    head: &ProbeHead,
+    steps: usize,
+    tolerances: &Tolerances,
+    out: &mut TensorComparison,
+) -> Result<(), VerifyError> {
+    for param in model::named(head) {
+        let name = format!("after_{steps}.{}", official_probe_name(&param.name));
+        let (got, expected) = (vector(param.values), case.floats(&name)?);
+        match tolerances.precision {
+            Precision::Fp32 => out.absolute(&name, &got, &expected, tolerances.parameter),
+            // LARS scales a gradient, so its error stays a share of it.
+            Precision::Bf16 => out.relative(&name, &got, &expected, tolerances.forward),
+        }
+    }
     Ok(())
 }

@@ -193,7 +193,10 @@ fn a_move_to_the_trash_that_was_interrupted_is_finished_by_the_next_start() {
     let bench = Bench::new(&small());
     bench.done(&["run", "r.toml"]);
     let manifest = bench.path("runs/tiny/mae-manifest.jsonl");
-    let noted = format!("{}{{\"moving_to\":\"tiny-x\"}}\n", fs::read_to_string(&manifest).unwrap());
+    let noted = format!(
+        "{}{{\"moving_to\":{{\"folder\":\"tiny-x\"}}}}\n",
+        fs::read_to_string(&manifest).unwrap()
+    );
     fs::write(&manifest, noted).unwrap();
     put(&bench, "runs/.trash/tiny-x/.keep", "");
     fs::rename(bench.path("runs/tiny/recipe.toml"), bench.path("runs/.trash/tiny-x/recipe.toml"))

@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod checkpoints;
+mod checksums;
 mod compare;
 mod counts;
 mod data;

@@ -4,10 +4,11 @@ use super::step_timer::StepTimer;
 use crate::checkpoint::{self, Meta};
 use crate::durable;
 use crate::infer::{Replicas, StopFlag};
-use crate::results::{EpochsCsv, RunError};
+use crate::results::{EpochsCsv, Remedy, RunError};
 use crate::train::devices::Rank;
 use crate::train::error::TrainError;
 use crate::train::events::{Event, Observer};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,9 +38,45 @@ impl JobDir {
     /// Removes what only an unfinished job needs.
     pub(crate) fn finish(&self, epochs: usize) -> Result<(), TrainError> {
         EpochsCsv::in_job(&self.path).check_reaches(epochs)?;
-        let path = self.resume_file();
-        durable::remove(&path).map_err(|source| RunError::Io { path, source })?;
+        for path in [self.resume_file(), self.previous_state()] {
+            durable::remove(&path).map_err(|source| RunError::Io { path, source })?;
+        }
         Ok(())
+    }
+
+    /// Makes the newest saved state the previous one, before a newer one is saved.
+    pub(crate) fn keep_previous_state(&self) -> Result<(), RunError> {
+        let (newest, previous) = (self.resume_file(), self.previous_state());
+        durable::rename(&newest, &previous).map_err(|source| RunError::Io { path: newest, source })
+    }
+
+    /// Finds the state to resume from: the newest one, or the one before if the newest is missing or damaged.
+    pub(crate) fn saved_state(&self) -> Result<Option<SavedState>, RunError> {
+        let (newest, previous) = (self.resume_file(), self.previous_state());
+        if !newest.exists() {
+            return Ok(previous.exists().then_some(SavedState { path: previous, warning: None }));
+        }
+        match durable::verify(&newest) {
+            Ok(_) => Ok(Some(SavedState { path: newest, warning: None })),
+            Err(error) if error.kind() == ErrorKind::InvalidData && previous.exists() => {
+                let warning = format!(
+                    "{} is damaged ({error}): the job resumes from the state before it, {}",
+                    newest.display(),
+                    previous.display()
+                );
+                Ok(Some(SavedState { path: previous, warning: Some(warning) }))
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => Err(RunError::Damaged {
+                path: newest,
+                problem: error.to_string(),
+                way_on: Remedy::RemoveIt,
+            }),
+            Err(source) => Err(RunError::Unreadable { path: newest, source }),
+        }
+    }
+
+    fn previous_state(&self) -> PathBuf {
+        self.path.join("previous-resume.safetensors")
     }
 
     pub(crate) fn resume_file(&self) -> PathBuf {
@@ -52,6 +89,12 @@ pub struct RankContext {
     pub rank: Rank,
     pub replicas: Replicas,
     pub timer: StepTimer,
+}
+
+/// A state to resume from, and what the user should know about it.
+pub(crate) struct SavedState {
+    pub path: PathBuf,
+    pub warning: Option<String>,
 }
 
 /// The surroundings of a job's training loop.

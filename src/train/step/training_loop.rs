@@ -14,7 +14,7 @@ use crate::model;
 use crate::optim::LrSchedule;
 use crate::random::Key;
 use crate::recipe::Steps;
-use crate::results::{EpochRow, EpochSteps, EpochsCsv, TensorBoard};
+use crate::results::{EpochRow, EpochSteps, EpochsCsv, EpochsWriter, TensorBoard};
 use crate::shape::StageKind;
 use crate::train::error::TrainError;
 use crate::train::events::Event;
@@ -94,7 +94,8 @@ struct TrainingLoop<'a, S: Stage> {
     plan: &'a FitPlan,
     dir: &'a JobDir,
     context: &'a JobContext,
-    epochs_csv: EpochsCsv,
+    /// The table of epochs. Only the first rank writes it.
+    epochs_csv: Option<EpochsWriter>,
     /// TensorBoard event files. Only the first rank writes them.
     board: Option<TensorBoard>,
     /// Whether a slow loader is still to be reported. One report per job is enough.
@@ -112,16 +113,25 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
     ) -> Result<Self, TrainError> {
         let rank = &context.rank_context.rank;
         let epochs_csv = EpochsCsv::in_job(&dir.path);
-        if dir.resume_file().exists() {
+        let saved = dir.saved_state()?;
+        if let Some(saved) = &saved {
             let first = state.progress.epoch;
-            state = state.resume(&dir.resume_file())?;
+            state = state.resume(&saved.path)?;
             if state.progress.epoch > first {
                 epochs_csv.check_reaches(state.progress.epoch - 1)?;
             }
         }
         // The first rank may remove the file, but only after all ranks have read it.
         rank.any(false)?;
+        if let Some(warning) = saved.and_then(|saved| saved.warning) {
+            context.tell(Event::Notice { job: &dir.name, text: &warning });
+        }
         announce(plan, dir, &state.progress, context);
+        let epochs_csv = if rank.is_first() {
+            Some(epochs_csv.append_after(state.progress.epoch - 1)?)
+        } else {
+            None
+        };
         let board = if rank.is_first() { Some(tensorboard(&state, plan, dir)?) } else { None };
         let report_waiting = loader.workers() > 0;
         let loader = loader.clone().share(rank.index(), rank.world());
@@ -229,23 +239,25 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let epoch = self.state.progress.epoch;
         let next = Progress { epoch: epoch + 1, ..Progress::start() };
         let progress = std::mem::replace(&mut self.state.progress, next);
-        if !context.rank_context.rank.is_first() {
-            return Ok(());
-        }
+        let Some(epochs_csv) = &mut self.epochs_csv else { return Ok(()) };
         let evaluation_s = started.elapsed().as_secs_f64();
-        let row = rows::row(&progress, measured, evaluation_s, &self.epochs_csv)?;
+        let row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows())?;
         rows::check_metrics(&row, &dir.name)?;
-        let rows = self.epochs_csv.put(row.clone())?;
+        epochs_csv.push(row.clone())?;
         if let Some(board) = &mut self.board {
-            board.epoch(&rows)?;
+            board.epoch(epochs_csv.rows())?;
         }
-        if plan.keep.contains(&epoch) {
+        let is_kept = plan.keep.contains(&epoch);
+        if is_kept {
             publish(&**self.stage, &self.state.model, dir, epoch, context)?;
         }
         if epoch < plan.epochs {
             self.save()?;
         }
-        (context.row_written)()?;
+        // The tables of a run have the pre-training's loss at kept epochs only.
+        if is_kept || plan.stage != StageKind::Pretrain {
+            (context.row_written)()?;
+        }
         self.report_epoch(&row, progress.sums.train_s);
         Ok(())
     }
@@ -253,6 +265,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
     /// Saves the state, from which the next start continues. Only the first rank writes.
     fn save(&self) -> Result<(), TrainError> {
         if self.context.rank_context.rank.is_first() {
+            self.dir.keep_previous_state()?;
             self.state.save(&self.dir.resume_file())?;
         }
         Ok(())

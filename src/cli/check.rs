@@ -1,0 +1,48 @@
+//! `mae check`: whether the files of a run are what `mae` wrote.
+
+use super::{CliError, output};
+use crate::results::{self, count};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Compare every file of a run with the checksum that mae noted when it wrote the file
+///
+/// Exits with 1 if a file is damaged, missing or unreadable, and lists it.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Folders of runs or of sweeps, as runs/quickstart
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Print one JSON object on one line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    output::start_log();
+    let mut checks = Vec::new();
+    for run in &args.runs {
+        checks.extend(results::check_run(run)?);
+    }
+    let problems: usize = checks.iter().map(|check| check.problems.len()).sum();
+    if args.json {
+        output::json(&serde_json::json!({ "problems": problems, "folders": checks }))?;
+    } else {
+        let mut text = String::new();
+        for check in &checks {
+            let verified = count(check.verified, "file");
+            let _ = writeln!(text, "{}: {verified} verified", check.folder.display());
+            for problem in &check.problems {
+                let _ = writeln!(text, "  {}: {}", problem.file, problem.problem);
+            }
+        }
+        output::result(text.trim_end())?;
+    }
+    if problems == 0 {
+        return Ok(());
+    }
+    Err(CliError::Failed(format!(
+        "{} with problems\nhint: restore the files from a backup; or remove the folder of their job, and `mae run` does the job again",
+        count(problems, "file")
+    )))
+}

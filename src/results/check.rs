@@ -1,0 +1,71 @@
+//! Whether the files of a run are still what this program wrote.
+
+use super::RunError;
+use crate::durable::{self, Manifest, Verdict};
+use serde::Serialize;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The files of one run, or of a sweep's own folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunCheck {
+    pub folder: PathBuf,
+    /// Files whose content is what was written.
+    pub verified: usize,
+    pub problems: Vec<FileProblem>,
+}
+
+/// A listed file that is missing, damaged or unreadable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileProblem {
+    /// Relative to the folder, with `/` between parts.
+    pub file: String,
+    pub problem: String,
+}
+
+/// Compares every listed file of the run, or of all runs of the sweep, in `path` with its checksum.
+///
+/// Fails if there is no manifest in `path`.
+pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
+    let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? else {
+        return Err(if path.join("recipe.toml").is_file() {
+            RunError::NoChecksums(path.to_owned())
+        } else {
+            RunError::NoRun(path.to_owned())
+        });
+    };
+    let mut checks = vec![check_files(path, &manifest)];
+    if !path.join("recipe.toml").is_file() {
+        let entries = fs::read_dir(path).map_err(RunError::io(path))?;
+        let mut points: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        points.sort();
+        for point in points {
+            if let Some(manifest) = Manifest::read(&point).map_err(RunError::io(&point))? {
+                checks.push(check_files(&point, &manifest));
+            }
+        }
+    }
+    Ok(checks)
+}
+
+fn check_files(folder: &Path, manifest: &Manifest) -> RunCheck {
+    let (mut verified, mut problems) = (0, Vec::new());
+    for file in manifest.files() {
+        let problem = match durable::verify(&super::job_path(folder, file)) {
+            Ok(Verdict::Verified) => None,
+            // The run has removed it since the manifest was read.
+            Ok(Verdict::Unchecked) => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound => Some("missing".to_owned()),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                Some(format!("damaged: {error}"))
+            }
+            Err(error) => Some(format!("cannot be read: {error}")),
+        };
+        match problem {
+            Some(problem) => problems.push(FileProblem { file: file.to_owned(), problem }),
+            None => verified += 1,
+        }
+    }
+    RunCheck { folder: folder.to_owned(), verified, problems }
+}
