@@ -280,7 +280,9 @@ impl Manifest {
         file.write_all(text.as_bytes())?;
         file.sync_data()?;
         self.bytes += text.len() as u64;
-        entries.into_iter().for_each(|entry| self.take(entry));
+        for entry in entries {
+            self.take(entry);
+        }
         Ok(())
     }
 

@@ -214,7 +214,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         removed => removed?,
     }
-    with_manifest(path, |manifest, relative| manifest.removed(relative))?;
+    with_manifest(path, Manifest::removed)?;
     Ok(())
 }
 

@@ -44,7 +44,7 @@ fn a_comparison_knows_how_many_validation_images_a_run_had() {
         let path = bench.path(&format!("runs/other/finetune/from-scratch/{file}"));
         let text = fs::read_to_string(&path).unwrap();
         let first: Vec<&str> = text.split_inclusive('\n').take(2).collect();
-        fs::write(&path, first.concat()).unwrap();
+        mae::durable::write(&path, first.concat().as_bytes()).unwrap();
     }
     let text = bench.done(&["compare", "runs/tiny", "runs/other"]);
     assert!(text.contains(" … ") && text.contains("… its job is not at its end"), "{text}");

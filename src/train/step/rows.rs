@@ -68,7 +68,7 @@ pub(crate) fn row(
     measured: Evaluated,
     evaluation_s: f64,
     earlier: &[EpochRow],
-) -> Result<EpochRow, TrainError> {
+) -> EpochRow {
     let Progress { epoch, sums, .. } = *progress;
     let EpochSums { updates, images, train_s, data_wait_s, .. } = sums;
     let validation = match measured {
@@ -92,7 +92,7 @@ pub(crate) fn row(
         Evaluated::Nothing | Evaluated::Stopped => None,
     };
     let mean = |sum: f64| sum / updates as f64;
-    Ok(EpochRow {
+    EpochRow {
         epoch,
         lr: mean(sums.lr),
         train_loss: mean(sums.loss),
@@ -101,7 +101,7 @@ pub(crate) fn row(
         images_per_s: images as f64 / train_s.max(1e-9),
         seconds: train_s + evaluation_s,
         data_wait_s,
-    })
+    }
 }
 
 /// What to say of an epoch that waited long for its data.

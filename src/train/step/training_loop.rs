@@ -241,7 +241,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let progress = std::mem::replace(&mut self.state.progress, next);
         let Some(epochs_csv) = &mut self.epochs_csv else { return Ok(()) };
         let evaluation_s = started.elapsed().as_secs_f64();
-        let row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows())?;
+        let row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
         rows::check_metrics(&row, &dir.name)?;
         epochs_csv.push(row.clone())?;
         if let Some(board) = &mut self.board {
