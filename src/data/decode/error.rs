@@ -1,0 +1,12 @@
+/// Why the bytes of an image cannot be decoded or encoded. Whoever knows the file adds its name, in a `DataError`.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(in crate::data) enum ImageError {
+    #[error("the file is empty")]
+    Empty,
+    #[error("the JPEG file is truncated: its end marker is missing")]
+    Truncated,
+    #[error("cannot be decoded: {0}")]
+    Undecodable(String),
+    #[error("cannot be encoded as JPEG: {0}")]
+    Unencodable(String),
+}
