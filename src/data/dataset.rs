@@ -25,7 +25,7 @@ pub struct DataSet {
     pub facts: DataFacts,
     /// SHA-256 in hexadecimal of what identifies the data: file names and sizes, or the bytes themselves.
     pub fingerprint: String,
-    /// How the images were changed before this program read them, if that is known.
+    /// How `data pack` changed the images, if it did.
     pub note: Option<String>,
 }
 

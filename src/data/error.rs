@@ -1,5 +1,5 @@
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use crate::durable;
 
@@ -18,6 +18,7 @@ pub enum DataError {
     /// Check permissions, mounts and cables.
     #[error("cannot read {}: {source}", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
+    /// Free space, or change permissions.
     #[error("cannot write {}: {source}{}", .path.display(), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
     /// Report a bug: a loader thread panicked.
@@ -36,7 +37,7 @@ impl DataError {
         Self::Layout { path: path.to_owned(), problem: problem.into(), hint: hint.into() }
     }
 
-    pub(super) fn bad_image(path: &Path, problem: impl ToString) -> Self {
+    pub(super) fn bad_image(path: &Path, problem: &(impl fmt::Display + ?Sized)) -> Self {
         Self::BadImage { path: path.to_owned(), problem: problem.to_string() }
     }
 

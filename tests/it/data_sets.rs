@@ -129,7 +129,10 @@ fn shards_of_other_programs_are_read_with_their_classes() {
 
     fs::write(dir.path().join("classes.txt"), "cat\ndog\n").unwrap();
     let error = error_of(&plan, Labels::Needed);
-    assert!(error.contains("an image has class 2, but classes.txt has 2 classes"), "{error}");
+    assert!(
+        error.contains("an image has class 2, but there are 2 classes (classes.txt)"),
+        "{error}"
+    );
     fs::remove_file(dir.path().join("classes.txt")).unwrap();
 
     shard(&dir.path().join("set-train-0002.tar"), &[("c.jpg", &small)]);

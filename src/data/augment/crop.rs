@@ -5,7 +5,7 @@ use rand::Rng;
 use crate::data::decode::picture::CropBox;
 use crate::data::draw::{below, uniform};
 
-/// How often a box is drawn until it fits.
+/// What to do if a drawn box does not fit into the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CropRule {
     /// As in torchvision: up to ten draws. If none fits, the central part with the nearest allowed aspect is used.

@@ -18,7 +18,7 @@ use crate::shape::mixed_targets;
 #[derive(Debug, Clone)]
 pub struct Mixup {
     pub plan: MixupPlan,
-    /// The probability that each target spreads over all classes.
+    /// Label smoothing: the probability that is spread over all classes.
     pub smoothing: f64,
     pub num_classes: usize,
 }
@@ -130,7 +130,7 @@ fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
     CropBox { top, left, height, width }
 }
 
-/// Mixes each of `[N, C, side, side]` images with its unmixed partner.
+/// Mixes each image of `[N, C, side, side]` with its partner. Partners count as they were before mixing.
 fn mix_images(images: &mut [f32], mixes: &[Mix], side: usize) {
     let n = mixes.len();
     if n == 0 {

@@ -1,4 +1,4 @@
-/// Why the bytes of an image cannot be decoded or encoded. Whoever knows the file adds its name, in a `DataError`.
+/// Why an image cannot be decoded or encoded. Callers add the name of the file, and return a `DataError`.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::data) enum ImageError {
     #[error("the file is empty")]

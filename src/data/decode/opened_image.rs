@@ -31,7 +31,7 @@ pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Pictur
     }
     let bytes = fs::read(path).map_err(|e| DataError::unreadable(path, e))?;
     let whole = OpenedImage::file(&bytes, colour).and_then(OpenedImage::whole);
-    whole.map_err(|error| DataError::bad_image(path, error))
+    whole.map_err(|error| DataError::bad_image(path, &error))
 }
 
 /// An image whose size is known. A JPEG is decoded later, and only as far as needed.
@@ -205,7 +205,7 @@ fn is_truncated(bytes: &[u8]) -> bool {
     }
     let mut rest = &bytes[2..];
     loop {
-        // Between segments and inside a scan alike: skip to the next marker.
+        // Skips to the next marker. This works between segments and inside a scan.
         let Some(at) = memchr::memchr(0xff, rest) else { return true };
         let Some(marker) = rest.get(at + 1).copied() else { return true };
         rest = &rest[at + if marker == 0xff { 1 } else { 2 }..];

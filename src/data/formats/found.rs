@@ -1,4 +1,4 @@
-//! What every format returns, and what it is asked for.
+//! The result of a format's `find`, and the option that it takes.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(in crate::data) struct Found {
     pub(in crate::data) classes: Vec<String>,
     /// Hash of what identifies the data: file names and sizes, or the bytes themselves.
     pub(in crate::data) hash: Sha256,
-    /// How the images were changed before, if that is known.
+    /// How `data pack` changed the images, if it did.
     pub(in crate::data) note: Option<String>,
 }
 

@@ -54,7 +54,7 @@ impl BadFiles {
         self.write(&met)
     }
 
-    /// Writes the table, with the files of earlier starts.
+    /// Writes the table. It keeps the files that earlier starts found.
     fn write(&self, met: &Problems) -> Result<(), DataError> {
         let mut all = table::problems(&self.table);
         all.extend(met.clone());

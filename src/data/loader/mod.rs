@@ -87,7 +87,7 @@ impl Loader {
         Self { work: Arc::new(work), workers }
     }
 
-    /// Replaces images whose files are unusable by others, as long as `bad_files` allows it.
+    /// Uses other images in place of unusable files, as long as `bad_files` allows it.
     #[must_use]
     pub fn skipping_bad_files(self, bad_files: Arc<BadFiles>) -> Self {
         let work = LoaderShared { bad_files: Some(bad_files), ..(*self.work).clone() };

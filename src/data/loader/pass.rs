@@ -20,7 +20,7 @@ use super::bad_files::BadFiles;
 /// Position of the repeat in the bits of a sample, above any index.
 const REPEAT: u32 = 40;
 
-/// What all threads of a loader use.
+/// The parts of a loader that its threads share.
 #[derive(Clone)]
 pub(super) struct LoaderShared {
     pub(super) split: Arc<dyn Split>,
@@ -82,7 +82,7 @@ impl EpochPass {
         micro_step * of + index
     }
 
-    /// Returns the positions in the order of the images of a batch.
+    /// Returns the range of positions in the epoch that a batch covers.
     pub(super) fn places(&self, micro_step: usize) -> Range<usize> {
         let start = self.global(micro_step) * self.work.batch_size;
         start..(start + self.work.batch_size).min(self.work.split.len())
@@ -172,7 +172,7 @@ impl LoaderShared {
                     Transform::Eval(transform) => transform.push(&mut batch.images, opened, times),
                 }
             });
-        pushed.map_err(|error| DataError::bad_image(&split.name(index), error))?;
+        pushed.map_err(|error| DataError::bad_image(&split.name(index), &error))?;
         if let Targets::Hard(labels) = &mut batch.targets {
             labels.push(split.label(index));
         }

@@ -59,7 +59,7 @@ struct Member {
     label: Option<u32>,
 }
 
-/// What a worker made of an image.
+/// The result of a worker for one image.
 enum Made {
     Member(Member),
     /// An unusable file.

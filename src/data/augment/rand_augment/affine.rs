@@ -107,7 +107,7 @@ impl Padded {
 
     fn place(&self, x: f64, y: f64) -> SubpixelPosition {
         let (x, y) = (x - 0.5, y - 0.5);
-        // The floors, because numbers are -0.5 or more. Padding moves pixels by two; the first of four is one before the floor.
+        // Rounds down: numbers are -0.5 or more. Padding moves pixels by two, and the first of four is one before (left, top).
         let (left, top) = (x as i32 - i32::from(x < 0.0), y as i32 - i32::from(y < 0.0));
         let start = (top + 1) as usize * self.stride + (left + 1) as usize;
         SubpixelPosition { start, dx: x - f64::from(left), dy: y - f64::from(top) }

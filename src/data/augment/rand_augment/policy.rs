@@ -137,7 +137,7 @@ mod tests {
         let twice = |text| {
             draws(text, 5_000).iter().filter(|ops| ops.len() == 2 && ops[0].op == ops[1].op).count()
         };
-        // A quarter applies both, a fifteenth of these the same.
+        // A quarter of the draws apply two operations. In 1/15 of these, both are the same.
         assert!((50..120).contains(&twice("rand-inc1")), "{}", twice("rand-inc1"));
         assert_eq!(twice("rand-inc1-w0"), 0);
     }
@@ -169,7 +169,7 @@ mod tests {
         assert!(all_are("rand-m7", 7.0));
         assert!(all_are("rand", 10.0));
         assert!(all_are("rand-m14", 10.0));
-        // A normal draw around 14, cut afterwards.
+        // Draws are normal around 14, and then cut.
         let all = draws("rand-m14-mstd4", 20_000).concat();
         let cut = all.iter().filter(|d| d.magnitude >= 10.0).count() as f64 / all.len() as f64;
         assert!((cut - 0.8413).abs() < 0.015, "{cut}");
@@ -185,12 +185,12 @@ mod tests {
         let policy = policy("rand-m9-mstd0.5-inc1");
         let apply = |seed| policy.apply(&picture, &mut test_rng(seed));
         let first: Vec<Rgb> = (0..50).map(apply).collect();
-        // Backwards, and after draws for other pictures, to the same result.
+        // Drawing in reverse order gives the same pictures.
         for seed in (0..50).rev() {
             assert_eq!(apply(seed), first[seed as usize]);
         }
         assert!((1..50).any(|seed| first[seed] != first[0]));
-        // The picture's content has no influence on what is drawn.
+        // The content of the picture does not change the draws.
         let drawn = policy.draw(&mut test_rng(3));
         assert_eq!(policy.render(&picture, &drawn), first[3]);
     }

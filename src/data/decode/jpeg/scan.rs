@@ -162,7 +162,7 @@ impl Scan {
         self.sound = self.sound && self.blocks_of_unit(block.as_ref()).is_some();
     }
 
-    /// Starts after a restart marker if the interval is over (ITU T.81, F.2.1.3.1).
+    /// Continues after the next restart marker if the interval is over (ITU T.81, F.2.1.3.1).
     fn restart(&mut self) -> Option<()> {
         if self.interval > 0 && self.units == self.interval {
             let end = self.ends[self.restarts];

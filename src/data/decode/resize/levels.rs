@@ -198,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    /// Computes what the kernel should, one value at a time.
+    /// Computes the expected result, one value at a time.
     fn slow(rows: &[u8], row: usize, weights: &Weights) -> Vec<u8> {
         let value = |span: &Span, x: usize| {
             let weights = &weights.weights[span.weights.clone()];

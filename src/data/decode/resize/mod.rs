@@ -104,7 +104,7 @@ fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> V
     out
 }
 
-/// Resizes the pixels made of every `step`-th value of `rows`.
+/// Resizes the image that consists of every `step`-th value in each of `rows`.
 fn resize_pixels<'a, P: PixelTrait<Component = f32>>(
     rows: impl Iterator<Item = &'a [f32]>,
     step: usize,

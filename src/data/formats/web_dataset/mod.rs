@@ -84,7 +84,8 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
 fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     let file = plan.path.join(CLASSES);
     let too_many = |known: usize, by: &str| {
-        let problem = format!("an image has class {}, but {by} has {known} classes", found - 1);
+        let problem =
+            format!("an image has class {}, but there are {known} classes ({by})", found - 1);
         DataError::layout(&plan.path, problem, "correct one of them; classes are numbered from 0")
     };
     if file.is_file() {

@@ -33,7 +33,7 @@ pub(in crate::data) struct ShardCounts {
 /// How images were re-encoded at a smaller size.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Reencoded {
-    /// The longest that the shorter side may be, in pixels.
+    /// Maximum length of the shorter side, in pixels.
     pub short_side: usize,
     /// JPEG quality, 1 to 100.
     pub quality: u8,

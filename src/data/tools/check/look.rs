@@ -8,7 +8,7 @@ use crate::data::decode::picture::{Pixels, Stored};
 use crate::data::error::DataError;
 use crate::data::formats::split::Split;
 
-/// What a look at one image found.
+/// The result of reading one image.
 pub(super) struct Looked {
     pub(super) result: Result<Image, DataError>,
     /// Name of the image, if there is an error or a warning.
@@ -28,7 +28,7 @@ pub(super) struct Image {
 
 /// Reads and decodes image `index` of a split.
 pub(super) fn look_at(split: &dyn Split, index: usize, buffer: &mut Vec<u8>) -> Looked {
-    let bad_image = |error: ImageError| DataError::bad_image(&split.name(index), error);
+    let bad_image = |error: ImageError| DataError::bad_image(&split.name(index), &error);
     let result = split.read(index, buffer).and_then(|stored| image(stored).map_err(bad_image));
     let named = !matches!(&result, Ok(Image { warning: None, .. }));
     Looked { result, name: named.then(|| split.name(index)) }
