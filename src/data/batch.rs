@@ -1,42 +1,43 @@
-use crate::shape::soft_targets;
 use std::ops::Range;
 use std::sync::Arc;
+
+use crate::shape::soft_targets;
 
 /// Images and targets of one micro-step, on the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     pub images: Images,
     pub targets: Targets,
-    /// What names each image's random numbers: its index in the split, and above that which of its repeats it is.
+    /// Selects the random numbers of each image: its index in the split and, in the upper bits, the number of its repeat.
     pub samples: Vec<u64>,
 }
 
-/// Pixels of a batch, `[N, C, H, W]`.
+/// The pixels of a batch, `[N, C, H, W]`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Images {
-    /// 0..255, to be normalized where they are used: a quarter of the bytes to carry there.
+    /// Levels in 0..255, which the device normalizes: they take a quarter of the bytes of floats.
     Levels(Vec<u8>, Arc<Normalization>),
-    /// Normalized.
+    /// Normalized values.
     Values(Vec<f32>),
 }
 
-/// What images are normalized by, for each channel, on the 0..1 scale: less the mean, over the deviation.
+/// The mean and standard deviation of each channel, on the 0..1 scale, that normalize images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalization {
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
 }
 
-/// What the model is asked for.
+/// What the model should predict.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {
-    /// A class each, `[N]`.
+    /// One class per image, `[N]`.
     Hard(Vec<u32>),
-    /// Probabilities of the classes, `[N, classes]`; each row adds up to 1.
+    /// Class probabilities, `[N, classes]`. Each row adds up to 1.
     Soft(Vec<f32>),
 }
 
-/// A few consecutive images of a batch, borrowed.
+/// Consecutive images of a batch, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shard<'a> {
     pub images: ImagesSlice<'a>,
@@ -44,14 +45,14 @@ pub struct Shard<'a> {
     pub samples: &'a [u64],
 }
 
-/// [`Images`] of a shard.
+/// The [`Images`] of a shard.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ImagesSlice<'a> {
     Levels(&'a [u8], &'a Normalization),
     Values(&'a [f32]),
 }
 
-/// [`Targets`] of a shard.
+/// The [`Targets`] of a shard.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TargetsSlice<'a> {
     Hard(&'a [u32]),
@@ -59,7 +60,7 @@ pub enum TargetsSlice<'a> {
 }
 
 impl Batch {
-    /// The number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.samples.len()
     }
@@ -68,7 +69,7 @@ impl Batch {
         self.samples.is_empty()
     }
 
-    /// Gives the images of `range` without copying. Panics if the batch does not hold them.
+    /// Returns the images of `range` without copying. Panics if `range` is outside the batch.
     pub fn shard(&self, range: Range<usize>) -> Shard<'_> {
         let n = self.len().max(1);
         let part = |total: usize| range.start * (total / n)..range.end * (total / n);
@@ -87,7 +88,7 @@ impl Batch {
         }
     }
 
-    /// Puts the images of `other` behind these. Both have hard targets and the same kind of pixels.
+    /// Appends the images of `other`. Both batches need hard targets and the same kind of pixels.
     pub(super) fn append(&mut self, other: &Self) {
         match (&mut self.images, &other.images) {
             (Images::Levels(all, _), Images::Levels(more, _)) => all.extend_from_slice(more),
@@ -96,14 +97,14 @@ impl Batch {
         }
         match (&mut self.targets, &other.targets) {
             (Targets::Hard(all), Targets::Hard(more)) => all.extend_from_slice(more),
-            _ => unreachable!("what is joined is not mixed yet"),
+            _ => unreachable!("batches are joined before mixup"),
         }
         self.samples.extend_from_slice(&other.samples);
     }
 }
 
 impl Images {
-    /// The number of values of all images.
+    /// Returns the number of values in all images.
     pub fn len(&self) -> usize {
         match self {
             Self::Levels(levels, _) => levels.len(),
@@ -117,7 +118,7 @@ impl Images {
 }
 
 impl TargetsSlice<'_> {
-    /// Returns target probabilities, `[N, C]`: mixed ones unchanged, labels with `smoothing` spread over all classes.
+    /// Returns target probabilities, `[N, C]`. Classes are smoothed by `smoothing`; soft targets stay unchanged.
     pub fn soft(&self, classes: usize, smoothing: f64) -> Vec<f32> {
         match self {
             Self::Soft(rows) => rows.to_vec(),

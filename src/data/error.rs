@@ -1,24 +1,29 @@
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
-/// What is wrong with the data, by what the reader can do about it.
+use crate::durable;
+
+/// What is wrong with the data. There is one variant for each thing that the reader can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// Change the recipe: a key's value cannot be served, or contradicts the data.
+    /// Change the recipe: a key has a value that is unsupported or contradicts the data.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
-    /// Repair the data set's folder.
-    #[error("{}: {problem}\nhint: {hint}", .path.display())]
+    /// Repair the folder of the data set.
+    #[error("cannot use {}: {problem}\nhint: {hint}", .path.display())]
     Layout { path: PathBuf, problem: String, hint: String },
-    /// Fetch this image again, or delete it.
-    #[error("{}: {problem}\nhint: fetch the file again, or delete it", .path.display())]
+    /// Download this image again, or delete it.
+    #[error("cannot read {}: {problem}\nhint: download the file again or delete it", .path.display())]
     BadImage { path: PathBuf, problem: String },
-    /// Look at permissions, mounts and cables.
-    #[error("{}: {source}", .path.display())]
+    /// Check permissions, mounts and cables.
+    #[error("cannot read {}: {source}", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// Tell the authors: a loader thread panicked.
+    /// Free space, or change permissions.
+    #[error("cannot write {}: {source}{}", .path.display(), durable::hint(source))]
+    Unwritable { path: PathBuf, source: io::Error },
+    /// Report a bug: a loader thread panicked.
     #[error(
-        "a data loader thread panicked: {message}\nhint: this is a bug of mae; please report it"
+        "a data loader thread panicked: {message}\nhint: this is a bug in mae; please report it"
     )]
     Panicked { message: String },
 }
@@ -32,32 +37,34 @@ impl DataError {
         Self::Layout { path: path.to_owned(), problem: problem.into(), hint: hint.into() }
     }
 
-    pub(super) fn bad_image(path: &Path, problem: impl Into<String>) -> Self {
-        Self::BadImage { path: path.to_owned(), problem: problem.into() }
+    pub(super) fn bad_image(path: &Path, problem: &(impl fmt::Display + ?Sized)) -> Self {
+        Self::BadImage { path: path.to_owned(), problem: problem.to_string() }
     }
 
-    /// The file that cannot be used, and why; nothing where the error is of another kind.
-    pub(super) fn bad_file(&self) -> Option<(&Path, String)> {
+    pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
+        Self::Unreadable { path: path.to_owned(), source }
+    }
+
+    pub(super) fn unwritable(path: &Path, source: io::Error) -> Self {
+        Self::Unwritable { path: path.to_owned(), source }
+    }
+
+    /// Returns the image file that is unusable, or `None` if the error is about something else.
+    pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
-            Self::BadImage { path, .. } | Self::Unreadable { path, .. } => {
-                Some((path, self.problem()))
-            }
+            Self::BadImage { path, .. } | Self::Unreadable { path, .. } => Some(path),
             _ => None,
         }
     }
 
-    /// What is wrong, without where and what to do.
+    /// Returns what is wrong, without the place and the hint.
     pub(super) fn problem(&self) -> String {
         match self {
             Self::Setting { problem, .. }
             | Self::Layout { problem, .. }
             | Self::BadImage { problem, .. } => problem.clone(),
-            Self::Unreadable { source, .. } => source.to_string(),
+            Self::Unreadable { source, .. } | Self::Unwritable { source, .. } => source.to_string(),
             Self::Panicked { message } => message.clone(),
         }
-    }
-
-    pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
-        Self::Unreadable { path: path.to_owned(), source }
     }
 }

@@ -1,82 +1,53 @@
-//! Data: formats, decoding, transforms, mixup, and the loader that gives batches on the host.
+//! Data on the host: reads data sets, decodes and augments images, and loads batches.
 //!
-//! [`open`] finds the data of a recipe and gives a [`DataSet`]: splits of labelled pictures, class names, counts and a
-//! fingerprint. A [`Loader`] reads a [`Split`], makes each picture ready with a [`TrainTransform`] or an
-//! [`EvalTransform`], joins them to a [`Batch`] and, in fine-tuning, mixes it with a [`Mixup`].
+//! [`open`] finds the data of a recipe and returns a [`DataSet`]: splits of labelled pictures, class names, counts and a
+//! fingerprint. A [`Loader`] reads a [`Split`], prepares each picture with a [`TrainTransform`] or an [`EvalTransform`], joins them
+//! to a [`Batch`] and, in fine-tuning, applies [`Mixup`].
 //!
-//! **Formats.** `digits` are part of the program. `imagefolder` is `train/<class>/…` and `val/<class>/…`, or any folder of
-//! image files for pre-training alone. `webdataset` is tar shards, `parquet` what Hugging Face's hub has, `cifar10` and
-//! `cifar100` are the binary archives. `synthetic` makes images up. A format is a type that implements [`Split`];
-//! a new one is added in `dataset.rs`. Photographs come as bytes at their own size; digits and synthetic images as floats
-//! that are at `input_size` already, so that without a crop only normalization touches them.
-//!
-//! **Colour.** Files are decoded as by Pillow's `convert("RGB")`, or `convert("L")` where `in_chans` is 1: grey is
-//! repeated, palettes are looked up, alpha is dropped without blending, CMYK is converted, orientation tags are not
-//! obeyed. What a file is is told by its content. A file that is not whole is an error that names it, never a grey
-//! picture. Of animations and files of many pages the first picture is taken; 16-bit grey is cut at 255, as by Pillow.
-//!
-//! **Geometry.** Everything is resized as Pillow resizes (`resize.rs`), to whole levels, before normalization.
-//! Evaluation resizes the short side to `input_size` · 256 / 224 (above 224: to `input_size`) and takes the centre.
-//! Training without a crop (`crop_scale = [1, 1]`) does the same with no margin around the centre.
-//! RandAugment (`rand_augment`) works on whole levels, after crop and flip.
-//!
-//! **Order and randomness.** Sorted files and classes give every image an index, its *sample*. An epoch's order is a
-//! permutation drawn for (seed, stage, epoch); crop, flip and erasing are drawn for (seed, stage, epoch, sample); mixup
-//! for (seed, stage, epoch, micro-step). Nothing else has influence: not the number of workers, not where an epoch was
-//! interrupted. Parameters are drawn apart from the pixels they are used on.
+//! | folder or file | holds | may use |
+//! | --- | --- | --- |
+//! | `error`, `table`, `draw`, `times`, `batch` | errors, CSV tables, random numbers, timers, the [`Batch`] | |
+//! | `decode/` | image files to pixels; resizing | the first row |
+//! | `formats/` | one file per format, each with a type that implements [`Split`] | `decode/` |
+//! | `augment/` | crop, flip, colours, normalization, erasing, mixup | `decode/` |
+//! | `dataset` | [`open`]: chooses the format and checks the promised counts | `formats/`, `augment/` |
+//! | `loader/` | worker threads, prefetching, unusable files | `formats/`, `augment/` |
+//! | `tools/` | `mae data check` and `mae data pack` | all above |
 
-mod bad_files;
+mod augment;
 mod batch;
-mod check;
-mod cifar;
-mod class_names;
-mod color_jitter;
-mod crop;
 mod dataset;
 mod decode;
-mod digits;
 mod draw;
-mod erasing;
 mod error;
-mod evaluation;
-mod frame;
-mod image_folder;
-mod jpeg;
-mod listing_cache;
+mod formats;
 mod loader;
-mod mixup;
-mod pack;
-#[cfg(feature = "parquet")]
-mod parquet;
-mod picture;
-mod rand_augment;
-mod resize;
-mod shards;
-mod simd;
-mod split;
-mod synthetic;
 mod table;
 mod times;
-mod transform;
-mod web_dataset;
-mod workers;
+mod tools;
 
-pub use bad_files::BadFiles;
+pub use augment::crop::{CropRule, random_resized_crop};
+pub use augment::erasing::erasing_boxes;
+pub use augment::evaluation::{EvalTransform, short_side as eval_short_side};
+pub use augment::mixup::{Mix, Mixup, mix};
+pub use augment::rand_augment::affine::Interpolation;
+pub use augment::rand_augment::op::Op;
+pub use augment::rand_augment::policy::RandAugment;
+pub use augment::rand_augment::rgb::Rgb;
+pub use augment::transform::{Augmentation, Cut, TrainTransform};
 pub use batch::{Batch, Images, ImagesSlice, Normalization, Shard, Targets, TargetsSlice};
-pub use check::{Checked, CheckedSplit, check};
-pub use class_names::imagenet1k_names;
-pub use crop::{CropRule, random_resized_crop};
-pub use dataset::{DataSet, Labels, open, transform_picture};
-pub use decode::{Colour, picture, read_picture};
-pub use erasing::erasing_boxes;
+pub use dataset::{DataSet, open, transform_picture};
+pub use decode::opened_image::read_picture;
+pub use decode::picture::{Colour, CropBox, Picture, Pixels, Stored};
 pub use error::DataError;
-pub use evaluation::{EvalTransform, short_side as eval_short_side};
-pub use loader::{Epoch, Loader};
-pub use mixup::{Mix, Mixup, mix};
-pub use pack::{PackOptions, Packing, pack};
-pub use picture::{CropBox, Picture, Pixels};
-pub use rand_augment::{Interpolation, Op, RandAugment, Rgb};
-pub use split::{Split, Stored};
+pub use formats::class_names::imagenet1k_names;
+pub use formats::found::Labels;
+pub use formats::split::{Split, picture};
+pub use formats::web_dataset::packed::Reencoded;
+pub use loader::Loader;
+pub use loader::bad_files::BadFiles;
+pub use loader::epoch::Epoch;
 pub use times::{LoadPart, LoadTimes};
-pub use transform::{Augmentation, Cut, TrainTransform};
-pub use web_dataset::Reencoded;
+pub use tools::check::check;
+pub use tools::check::report::{Checked, CheckedSplit};
+pub use tools::pack::{PackOptions, Packing, pack};

@@ -1,4 +1,4 @@
-//! Small tables that people read.
+//! Small CSV tables for people.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,25 +7,25 @@ use crate::durable;
 
 use super::error::DataError;
 
-/// What is wrong with files, by their names.
+/// The problem of each unusable file, by file name.
 pub(super) type Problems = BTreeMap<String, String>;
 
-/// Reads a table of files that cannot be used; what is damaged in it is passed over, and none where there is none.
+/// Reads a table of unusable files. Skips damaged rows; a missing table is empty.
 pub(super) fn problems(path: &Path) -> Problems {
     let Ok(reader) = csv::Reader::from_path(path) else { return Problems::new() };
     let rows = reader.into_records().filter_map(Result::ok);
     rows.filter_map(|row| Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()))).collect()
 }
 
-/// Writes a table of files that cannot be used.
+/// Writes a table of unusable files.
 pub(super) fn write_problems(path: &Path, problems: &Problems) -> Result<(), DataError> {
     let header = ["file", "problem"].map(str::to_owned);
     let rows = problems.iter().map(|(name, problem)| [name.clone(), problem.clone()]);
     let bytes = csv(std::iter::once(header).chain(rows));
-    durable::write(path, &bytes).map_err(|e| DataError::unreadable(path, e))
+    durable::write(path, &bytes).map_err(|e| DataError::unwritable(path, e))
 }
 
-/// Gives rows as CSV, RFC 4180.
+/// Returns rows as CSV (RFC 4180).
 pub(super) fn csv<const N: usize>(rows: impl IntoIterator<Item = [String; N]>) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {

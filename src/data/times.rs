@@ -1,21 +1,21 @@
-//! What the loader's time goes into.
+//! Measures the parts of loading.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A part of making an image ready.
+/// A part of loading an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadPart {
-    /// A file's bytes, or a picture out of memory.
+    /// Reading a file, or copying a picture from memory.
     Read,
     Decode,
     Resize,
-    /// Colours, flip, erasing, and normalization where it is done on the host.
+    /// Colours, flip, erasing, and normalization on the host.
     Augment,
 }
 
-/// Sums over all threads. Clones share them.
+/// The time of each part, summed over all threads. Clones share the sums.
 #[derive(Debug, Clone, Default)]
 pub struct LoadTimes(Arc<[AtomicU64; 4]>);
 
@@ -28,7 +28,7 @@ impl LoadTimes {
         result
     }
 
-    /// What was added up so far.
+    /// Returns the time of a part so far.
     pub fn of(&self, part: LoadPart) -> Duration {
         Duration::from_nanos(self.0[part as usize].load(Ordering::Relaxed))
     }

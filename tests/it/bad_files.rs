@@ -1,7 +1,7 @@
-//! Files that cannot be used: found by `data check`, passed over by training, named by both.
+//! Unusable files: `data check` finds them, training skips them, and both name them.
 
-#![expect(clippy::disallowed_methods, reason = "these files are made broken")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::disallowed_methods, reason = "these tests write damaged files")]
+#![expect(clippy::unwrap_used, reason = "an error in a helper is a failed test")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use mae::data::{
 use mae::recipe::{Decode, Format, Threads};
 use std::sync::Arc;
 
-/// A run of two epochs on a folder, in a second.
+/// A recipe of two epochs on a folder that takes a second.
 const TINY: &str = "
 [data]
 path = 'data'
@@ -35,7 +35,7 @@ warmup_epochs = 1
 batch_size = 8
 ";
 
-/// 24 good images and a bad one.
+/// Makes 24 good images and a bad one.
 fn with_a_bad_file() -> Bench {
     let bench = Bench::new(TINY);
     let train = bench.dir.path().join("data/train");
@@ -47,7 +47,7 @@ fn with_a_bad_file() -> Bench {
 }
 
 #[test]
-fn training_goes_on_past_a_bad_file_and_names_it() {
+fn training_skips_a_bad_file_and_names_it() {
     let bench = with_a_bad_file();
     let run = bench.command(&["run", "r.toml"]).output().unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
@@ -63,14 +63,14 @@ fn training_goes_on_past_a_bad_file_and_names_it() {
     assert_eq!(run.status.code(), Some(2));
     let said = String::from_utf8(run.stderr).unwrap();
     assert!(
-        said.contains("1 of 25 training files cannot be used") && said.contains("data check"),
+        said.contains("1 of 25 training files are unusable") && said.contains("data check"),
         "{said}"
     );
 }
 
 #[cfg(unix)]
 #[test]
-fn what_is_called_an_image_and_is_no_file_is_a_bad_file() {
+fn broken_links_and_pipes_are_bad_files() {
     let bench = with_a_bad_file();
     let train = bench.dir.path().join("data/train");
     std::os::unix::fs::symlink("/nowhere/1.png", train.join("link.png")).unwrap();
@@ -82,12 +82,12 @@ fn what_is_called_an_image_and_is_no_file_is_a_bad_file() {
     for problem in ["link.png: No such file", "pipe.png: not a regular file", "05x.jpg: "] {
         assert!(said.contains(problem), "{said}");
     }
-    // A plain folder is a data set for pre-training alone.
+    // A folder without train/ is a data set for pre-training alone.
     assert!(!said.contains("problems of the whole"), "{said}");
 }
 
 #[test]
-fn what_takes_a_bad_files_place_does_not_depend_on_the_workers() {
+fn the_replacement_of_a_bad_file_does_not_depend_on_the_workers() {
     let bench = with_a_bad_file();
     let plan = plan(Format::ImageFolder, &bench.dir.path().join("data"));
     let batches = |workers| {
@@ -107,7 +107,7 @@ fn what_takes_a_bad_files_place_does_not_depend_on_the_workers() {
     assert!((inline, resumed) == batches(3));
 }
 
-/// What a folder's images may be.
+/// Image formats of the files in a folder.
 const KINDS: [&str; 5] = ["jpg", "png", "webp", "bmp", "tiff"];
 
 #[test]
@@ -168,7 +168,7 @@ fn a_check_finds_the_bad_files_and_no_others() {
 }
 
 #[test]
-fn a_check_gives_a_recipe_its_numbers() {
+fn a_check_reports_the_numbers_for_a_recipe() {
     let dir = tempfile::tempdir().unwrap();
     for (split, levels) in [("train", [0u8, 255]), ("val", [51, 255])] {
         for (i, level) in levels.into_iter().enumerate() {
@@ -192,7 +192,7 @@ fn a_check_gives_a_recipe_its_numbers() {
 }
 
 #[test]
-fn repeated_augmentation_takes_half_the_images_twice() {
+fn repeated_augmentation_uses_half_the_images_twice() {
     let bench = with_a_bad_file();
     fs::remove_file(bench.dir.path().join("data/train/05x.jpg")).unwrap();
     let plan = plan(Format::ImageFolder, &bench.dir.path().join("data"));
@@ -207,11 +207,15 @@ fn repeated_augmentation_takes_half_the_images_twice() {
     let index = |sample: &u64| sample & 0xff_ffff;
     assert!(samples.chunks(2).all(|pair| pair[0] != pair[1] && index(&pair[0]) == index(&pair[1])));
     assert_eq!(samples.iter().map(index).collect::<BTreeSet<_>>().len(), 12);
-    assert_ne!(batches[0].shard(0..1).images, batches[0].shard(1..2).images, "each in its own way");
+    assert_ne!(
+        batches[0].shard(0..1).images,
+        batches[0].shard(1..2).images,
+        "each repeat is augmented differently"
+    );
 }
 
 #[test]
-fn fast_decoding_is_a_few_levels_off_until_a_crop_is_twice_the_input() {
+fn fast_decoding_differs_by_a_few_levels() {
     let largest_difference = |side: u32| {
         let dir = folder(&[]);
         (0..8).for_each(|i| save(dir.path().join(format!("{i}.jpg")), smooth(side)));
@@ -237,14 +241,14 @@ fn fast_decoding_is_a_few_levels_off_until_a_crop_is_twice_the_input() {
     assert!((1..40).contains(&large), "{large}");
 }
 
-/// A photograph without sharp edges.
+/// Returns a photograph without sharp edges.
 fn smooth(side: u32) -> image::RgbImage {
     let wave = |at: u32| ((f64::from(at) / f64::from(side) * 6.0).sin() * 100.0 + 128.0) as u8;
     image::RgbImage::from_fn(side, side, |x, y| image::Rgb([wave(x), wave(y), wave(x + y)]))
 }
 
 #[test]
-fn a_bad_validation_file_ends_an_evaluation_with_its_name() {
+fn a_bad_validation_file_ends_an_evaluation_with_an_error_that_names_it() {
     let dir = folder(&["val/a/1.jpg", "train/a/1.jpg"]);
     let path = dir.path().join("val/a/2.jpg");
     fs::write(&path, "no image").unwrap();
@@ -259,7 +263,7 @@ fn a_bad_validation_file_ends_an_evaluation_with_its_name() {
 }
 
 #[test]
-fn a_bench_of_the_data_says_what_its_time_goes_into() {
+fn a_bench_of_the_data_reports_the_time_of_each_part() {
     let bench = with_a_bad_file();
     let args = ["bench", "data", "r.toml", "--seconds", "0.3", "--json"];
     let json = bench.command(&args).output().unwrap();

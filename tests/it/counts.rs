@@ -1,4 +1,4 @@
-//! The counts that `plan` prints are those of the networks that train.
+//! Compares the parameter counts that `plan` prints with the networks that train.
 
 use burn::module::Module;
 use burn::tensor::Device;

@@ -1,7 +1,6 @@
-//! What the data module promises: the same batches however they are made, data sets checked before anything runs, bad
-//! files called by their names.
+//! Reproducible batches, checks of data sets before a run, and errors that name bad files.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::unwrap_used, reason = "an error in a helper is a failed test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,7 +56,7 @@ pub(crate) fn key() -> Key {
     Key { seed: 7, stage: StageKind::Finetune as u8, epoch: 0 }
 }
 
-/// Everything that draws: crop, flip, erasing, mixup.
+/// Returns a loader with everything random: crop, flip, erasing, mixup.
 fn training(plan: &DataPlan, workers: usize) -> Loader {
     let augment = augment([0.2, 1.0], true);
     let erasing = ErasingPlan { reprob: 0.5, remode: EraseMode::Pixel, recount: 2 };
@@ -96,7 +95,7 @@ fn the_number_of_workers_changes_nothing() {
 }
 
 #[test]
-fn an_epoch_resumed_in_the_middle_goes_on_with_the_same_batches() {
+fn a_resumed_epoch_continues_with_the_same_batches() {
     for workers in [0, 3] {
         let loader = training(&synthetic(), workers);
         assert!(all(&loader, 2, 0)[3..] == all(&loader, 2, 3));
@@ -120,7 +119,7 @@ fn epochs_differ_and_each_sees_an_image_once() {
 }
 
 #[test]
-fn evaluation_takes_every_image_once_in_order() {
+fn evaluation_reads_every_image_once_in_order() {
     let plan = synthetic();
     for workers in [0, 3] {
         let val = open(&plan, Labels::Needed).unwrap().val.unwrap();
@@ -136,17 +135,17 @@ fn evaluation_takes_every_image_once_in_order() {
 }
 
 #[test]
-fn fewer_images_than_a_batch_are_refused_before_training() {
+fn fewer_images_than_a_batch_are_an_error_before_training() {
     let mut plan = synthetic();
     plan.promised.train_images = Some(3);
     let augment = augment([1.0, 1.0], false);
     let transform = TrainTransform::new(&plan, &augment, CropRule::TenTries);
     let train = open(&plan, Labels::Needed).unwrap().train;
     let error = Loader::train(train, transform, None, 4, Threads::Auto, key()).err().unwrap();
-    assert!(error.to_string().starts_with("a micro-batch takes 4 images"), "{error}");
+    assert!(error.to_string().starts_with("cannot fill a batch of 4 images"), "{error}");
 }
 
-/// Pictures that take their time, and one that may be bad.
+/// A split whose pictures are slow to read. One of them may panic.
 struct Slow {
     reads: AtomicUsize,
     panics_at: Option<usize>,
@@ -196,7 +195,7 @@ fn a_dropped_epoch_stops_its_workers() {
     let reads = split.reads.load(Ordering::SeqCst);
     assert!(reads < 300, "{reads} pictures were read for one batch of 32");
     std::thread::sleep(Duration::from_millis(50));
-    assert_eq!(split.reads.load(Ordering::SeqCst), reads, "nobody reads on");
+    assert_eq!(split.reads.load(Ordering::SeqCst), reads, "all workers have stopped");
 }
 
 #[test]
@@ -209,7 +208,7 @@ fn a_panic_in_a_worker_is_an_error_that_ends_the_epoch() {
 }
 
 #[test]
-fn digits_are_resized_as_by_torch_and_nothing_else_touches_them() {
+fn digits_are_resized_as_by_torch_and_only_normalized() {
     let mut plan = plan(Format::Digits, Path::new(""));
     let digits = open(&plan, Labels::Needed).unwrap();
     assert_eq!((digits.facts.train_images, digits.facts.val_images), (1437, 360));
@@ -220,7 +219,7 @@ fn digits_are_resized_as_by_torch_and_nothing_else_touches_them() {
     let (Pixels::F32(small), Pixels::F32(large)) = (&small.pixels, &large.pixels) else {
         panic!("digits are floats")
     };
-    // Twice the size: output (3, 4) lies a quarter before source row 2 - 1/2 and column 2.
+    // At twice the size, output (3, 4) is a quarter pixel before source row 2 - 1/2 and column 2.
     let at = |y: usize, x: usize| small[y * 8 + x];
     let expected =
         0.75 * (0.25 * at(1, 1) + 0.75 * at(1, 2)) + 0.25 * (0.25 * at(2, 1) + 0.75 * at(2, 2));
@@ -257,7 +256,7 @@ fn float_pictures_can_be_cropped_too() {
 }
 
 #[test]
-fn class_folders_in_order_make_the_labels() {
+fn labels_are_positions_of_sorted_class_folders() {
     let dir = folder(&[
         "train/b/1.JPG",
         "train/b/0.png",
@@ -276,7 +275,7 @@ fn class_folders_in_order_make_the_labels() {
 }
 
 #[test]
-fn the_fingerprint_is_of_names_and_sizes() {
+fn the_fingerprint_depends_on_names_and_sizes() {
     let dir = folder(&["train/a/1.png", "val/a/1.png"]);
     let fingerprint =
         || open(&plan(Format::ImageFolder, dir.path()), Labels::Needed).unwrap().fingerprint;
@@ -289,7 +288,7 @@ fn the_fingerprint_is_of_names_and_sizes() {
 }
 
 #[test]
-fn pretraining_alone_takes_any_folder_of_images() {
+fn pretraining_alone_accepts_any_folder_of_images() {
     let flat = folder(&["b.jpg", "a.png"]);
     let data = open(&plan(Format::ImageFolder, flat.path()), Labels::Unneeded).unwrap();
     assert_eq!((data.train.len(), data.train.label(0)), (2, 0));
@@ -300,11 +299,14 @@ fn pretraining_alone_takes_any_folder_of_images() {
     assert_eq!(data.train.len(), 2);
 
     let error = error_of(&plan(Format::ImageFolder, flat.path()), Labels::Needed);
-    assert!(error.contains("train: no such folder\nhint: expected train/<class>/"), "{error}");
+    assert!(
+        error.contains("train: the folder does not exist\nhint: put the images in train/<class>/"),
+        "{error}"
+    );
 }
 
 #[test]
-fn a_data_set_that_does_not_fit_is_refused_with_the_reason() {
+fn an_invalid_folder_layout_is_an_error_with_the_reason() {
     let dir = folder(&["train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg", "val/owl/1.jpg"]);
     let plan = plan(Format::ImageFolder, dir.path());
     let error = error_of(&plan, Labels::Needed);
@@ -313,24 +315,24 @@ fn a_data_set_that_does_not_fit_is_refused_with_the_reason() {
     fs::rename(dir.path().join("val/owl"), dir.path().join("val/dog")).unwrap();
     fs::remove_file(dir.path().join("train/dog/1.jpg")).unwrap();
     let error = error_of(&plan, Labels::Needed);
-    assert!(error.contains("no images in class folder `dog`"), "{error}");
+    assert!(error.contains("class folders without images: `dog`"), "{error}");
 
     save(dir.path().join("train/1.jpg"), photo(24));
     let error = error_of(&plan, Labels::Needed);
-    assert!(error.contains("some images are in no class folder"), "{error}");
+    assert!(error.contains("some images are not in a class folder"), "{error}");
 
     let empty = tempfile::tempdir().unwrap();
     let error = error_of(&DataPlan { path: empty.path().to_owned(), ..plan }, Labels::Unneeded);
-    assert!(error.contains("no images (jpg, png, webp, …) in this folder"), "{error}");
+    assert!(error.contains("the folder contains no images (jpg, png, webp, …)"), "{error}");
 }
 
 #[test]
-fn settings_that_cannot_be_served_name_their_key() {
+fn errors_about_settings_name_the_key() {
     let mut promising = plan(Format::Digits, Path::new(""));
     promising.promised.train_images = Some(1281);
     let error = error_of(&promising, Labels::Needed);
     assert!(
-        error.starts_with("the recipe says data.train_images = 1281, the data has 1437"),
+        error.starts_with("the recipe says data.train_images = 1281, but the data has 1437"),
         "{error}"
     );
 
@@ -338,11 +340,12 @@ fn settings_that_cannot_be_served_name_their_key() {
     let four = DataPlan { in_chans: 4, ..plan(Format::ImageFolder, dir.path()) };
     assert!(error_of(&four, Labels::Unneeded).contains("data.in_chans = 4"));
     let missing = plan(Format::ImageFolder, Path::new("/no/such/folder"));
-    assert!(error_of(&missing, Labels::Needed).starts_with("/no/such/folder: no such folder"));
+    let error = error_of(&missing, Labels::Needed);
+    assert!(error.starts_with("cannot use /no/such/folder: the folder does not exist"), "{error}");
 }
 
 #[test]
-fn a_truncated_file_is_named_and_ends_the_epoch() {
+fn a_truncated_file_ends_the_epoch_with_an_error_that_names_it() {
     for (name, kept) in [("half.jpg", 0.6), ("half.png", 0.6), ("end.jpg", 0.999)] {
         let dir = folder(&["a.jpg", "b.jpg"]);
         let path = dir.path().join(name);
@@ -363,7 +366,7 @@ fn a_truncated_file_is_named_and_ends_the_epoch() {
 }
 
 #[test]
-fn grey_models_get_luma_and_alpha_is_dropped() {
+fn grey_models_see_luma_and_alpha_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("see-through.png");
     save(path.clone(), RgbaImage::from_pixel(16, 16, image::Rgba([10, 200, 30, 5])));

@@ -1,7 +1,7 @@
-//! Data sets in other forms than folders of files: CIFAR's records and `WebDataset` shards, read and packed.
+//! Data sets that are not folders of files: CIFAR, `WebDataset` shards and parquet files. Also tests packing.
 
-#![expect(clippy::disallowed_methods, reason = "these files are made broken")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::disallowed_methods, reason = "these tests write damaged files")]
+#![expect(clippy::unwrap_used, reason = "an error in a helper is a failed test")]
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use mae::data::{
 };
 use mae::recipe::{DataPlan, Format, Threads};
 
-/// Records of `labels` labels, the class last, each image of one colour per channel.
+/// Returns records with `labels` labels, of which the last is the class.
 fn records(labels: usize, classes: &[u8]) -> Vec<u8> {
     let record = |class: &u8| {
         let mut record = vec![7; labels];
@@ -49,21 +49,21 @@ fn cifar_is_read_from_the_unpacked_archive() {
     let image = picture(&*data.train, 2).unwrap();
     let Pixels::U8(levels) = &image.pixels else { panic!("levels") };
     assert_eq!(levels[..6], [2, 3, 4, 3, 4, 5], "pixel by pixel, channel by channel");
-    // At its own size evaluation leaves it as it is.
+    // Evaluation keeps the size of CIFAR images.
     let seen = EvalTransform::new(&plan).apply(&image);
     assert!((seen[1] - (3.0 / 255.0 - 0.5) / 0.5).abs() < 1e-6);
 
     fs::write(inside.join("test_batch.bin"), records(1, &[3, 10])).unwrap();
     let error = error_of(&plan, Labels::Needed);
-    assert!(error.contains("record 1 has label 10, and there are 10 classes"), "{error}");
+    assert!(error.contains("record 1 has label 10, but there are 10 classes"), "{error}");
     fs::write(inside.join("data_batch_3.bin"), [0; 100]).unwrap();
     let error = error_of(&plan, Labels::Needed);
+    assert!(error.contains("data_batch_3.bin: 100 bytes are not a multiple of 3073"), "{error}");
+    let error = error_of(&DataPlan { format: Format::Cifar100, ..plan }, Labels::Needed);
     assert!(
-        error.contains("data_batch_3.bin: 100 bytes are no whole number of records of 3073"),
+        error.contains("train.bin is missing") && error.contains("cifar-100-binary.tar.gz"),
         "{error}"
     );
-    let error = error_of(&DataPlan { format: Format::Cifar100, ..plan }, Labels::Needed);
-    assert!(error.contains("no train.bin") && error.contains("cifar-100-binary.tar.gz"), "{error}");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn the_second_label_is_cifar100s_class() {
     assert_eq!(data.class_names.len(), 100);
 }
 
-/// Writes a shard of members, as other programs do.
+/// Writes a shard with these members, as other programs do.
 fn shard(path: &Path, members: &[(&str, &[u8])]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut tar = tar::Builder::new(fs::File::create(path).unwrap());
@@ -129,21 +129,24 @@ fn shards_of_other_programs_are_read_with_their_classes() {
 
     fs::write(dir.path().join("classes.txt"), "cat\ndog\n").unwrap();
     let error = error_of(&plan, Labels::Needed);
-    assert!(error.contains("an image has class 2, and classes.txt has 2"), "{error}");
+    assert!(
+        error.contains("an image has class 2, but there are 2 classes (classes.txt)"),
+        "{error}"
+    );
     fs::remove_file(dir.path().join("classes.txt")).unwrap();
 
     shard(&dir.path().join("set-train-0002.tar"), &[("c.jpg", &small)]);
     let error = error_of(&plan, Labels::Needed);
-    assert!(error.contains("set-train-0002.tar/c.jpg: this image has no class"), "{error}");
+    assert!(error.contains("set-train-0002.tar/c.jpg: the image has no class"), "{error}");
     assert_eq!(open(&plan, Labels::Unneeded).unwrap().train.len(), 4, "pre-training needs none");
 
     shard(&dir.path().join("set-train-0002.tar"), &[("c.jpg", &small), ("c.cls", b"cat")]);
     let error = error_of(&plan, Labels::Unneeded);
-    assert!(error.contains("c.cls: \"cat\" is no class"), "{error}");
+    assert!(error.contains("c.cls: \"cat\" is not a class"), "{error}");
 }
 
 #[test]
-fn two_pictures_of_one_sample_are_refused() {
+fn two_images_in_one_sample_are_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let image = jpeg(24);
     let names = ["2024.01.05_1.jpg", "2024.01.05_1.cls", "2024.01.05_2.jpg", "2024.01.05_2.cls"];
@@ -151,12 +154,13 @@ fn two_pictures_of_one_sample_are_refused() {
     shard(&dir.path().join("train-0.tar"), &members);
     shard(&dir.path().join("val-0.tar"), &[("a.jpg", &image), ("a.cls", b"0")]);
     let error = error_of(&plan(Format::WebDataset, dir.path()), Labels::Needed);
-    let expected = "one sample, 2024, has two pictures: 2024.01.05_1.jpg and 2024.01.05_2.jpg\nhint: a sample is all members";
+    let expected =
+        "sample 2024 has two images: 2024.01.05_1.jpg and 2024.01.05_2.jpg\nhint: rename them";
     assert!(error.contains(expected), "{error}");
 }
 
 #[test]
-fn a_shard_cut_anywhere_or_overwritten_is_named() {
+fn errors_name_a_truncated_or_overwritten_shard() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("train-0.tar");
     let image = jpeg(24);
@@ -184,7 +188,7 @@ fn a_shard_cut_anywhere_or_overwritten_is_named() {
 }
 
 #[test]
-fn beside_shards_for_validation_those_of_a_test_are_unused() {
+fn test_shards_are_unused_if_there_are_validation_shards() {
     let dir = tempfile::tempdir().unwrap();
     let image = jpeg(24);
     for name in ["train-0", "validation-0", "test-0"] {
@@ -196,7 +200,7 @@ fn beside_shards_for_validation_those_of_a_test_are_unused() {
     assert_eq!(open(&plan, Labels::Needed).unwrap().facts.val_images, 1);
     fs::remove_file(dir.path().join("validation-0.tar")).unwrap();
     let error = error_of(&plan, Labels::Needed);
-    assert!(error.contains("test-0.tar/a.jpg: this image has no class"), "{error}");
+    assert!(error.contains("test-0.tar/a.jpg: the image has no class"), "{error}");
 }
 
 #[cfg(feature = "parquet")]
@@ -207,7 +211,7 @@ fn parquet_files_of_the_hub_are_read_and_packed() {
     let data = open(&plan, Labels::Needed).unwrap();
     assert_eq!((data.facts.num_classes, data.facts.train_images, data.facts.val_images), (3, 7, 3));
     assert_eq!(data.class_names, ["cat", "dog", "ship, large"]);
-    // Backwards, so that row groups and files are read out of order.
+    // In reverse, so that row groups and files are read out of order.
     for (split, first) in [(&data.train, 0), (data.val.as_ref().unwrap(), 7)] {
         for place in (0..split.len()).rev() {
             let image = first + place;
@@ -234,7 +238,7 @@ fn parquet_files_of_the_hub_are_read_and_packed() {
 
 #[cfg(feature = "parquet")]
 #[test]
-fn a_parquet_file_overwritten_anywhere_ends_in_no_panic() {
+fn a_damaged_parquet_file_does_not_panic() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("train.parquet");
     let whole = include_bytes!("../parquet/train-00000-of-00002.parquet");
@@ -257,13 +261,13 @@ fn a_parquet_file_overwritten_anywhere_ends_in_no_panic() {
 
 #[cfg(not(feature = "parquet"))]
 #[test]
-fn parquet_files_ask_for_the_feature_that_reads_them() {
+fn without_parquet_support_the_error_names_the_feature() {
     let error = error_of(&plan(Format::Parquet, Path::new(".")), Labels::Needed);
-    assert!(error.contains("or `--features parquet`"), "{error}");
+    assert!(error.contains("`--features parquet`"), "{error}");
 }
 
 #[test]
-fn a_large_folder_is_listed_once_and_looked_at_for_changes() {
+fn a_large_folder_is_listed_again_only_if_it_changed() {
     let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for class in 0..10 {
         let folder = dir.path().join(format!("train/{class:02}"));
@@ -285,14 +289,14 @@ fn a_large_folder_is_listed_once_and_looked_at_for_changes() {
     };
     let known = || fs::read_dir(cache.path().join("mae/data")).map_or(0, Iterator::count);
     assert_eq!(images(), 10_000);
-    // What changed a moment ago may change again unseen.
+    // A folder that has just changed is not cached.
     assert_eq!(known(), 0);
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert_eq!((images(), known()), (10_000, 1));
     let file = fs::read_dir(cache.path().join("mae/data")).unwrap().next().unwrap().unwrap().path();
     let written = || fs::metadata(&file).unwrap().modified().unwrap();
     let before = written();
-    assert_eq!((images(), written()), (10_000, before), "nothing new is not written again");
+    assert_eq!((images(), written()), (10_000, before), "an unchanged cache is not written again");
     fs::remove_file(dir.path().join("train/03/7.jpg")).unwrap();
     fs::write(dir.path().join("train/04/new.jpg"), "").unwrap();
     fs::write(dir.path().join("train/04/newer.jpg"), "").unwrap();
@@ -313,7 +317,7 @@ fn classes() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_run_on_packed_files_is_the_run_on_the_files() {
+fn packed_files_make_the_same_batches() {
     let (dir, out) = (classes(), tempfile::tempdir().unwrap());
     let bench = Bench::new("");
     let folders = [dir.path(), out.path()].map(|path| path.to_str().unwrap().to_owned());
@@ -334,7 +338,7 @@ fn a_run_on_packed_files_is_the_run_on_the_files() {
     };
     assert!(batches(&files) == batches(&shards));
 
-    // What is there is not made again, what is missing is.
+    // Packing again writes only what is missing.
     let path = |name: &str| out.path().join("train").join(name);
     fs::remove_file(path("train-000001.tar")).unwrap();
     fs::write(path(".tmp-train-000001.tar-7-1"), "").unwrap();
@@ -342,7 +346,7 @@ fn a_run_on_packed_files_is_the_run_on_the_files() {
     let json: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!((&json["shards"], &json["shards_there"]), (&6.into(), &5.into()));
     assert!(!path(".tmp-train-000001.tar-7-1").exists() && path("train-000001.tar").exists());
-    // A shard that was cut is made again; one that is missing, or a packing that did not end, is no data set.
+    // Packing again replaces a truncated shard. Missing shards and unfinished packing are errors.
     let whole = fs::read(path("train-000001.tar")).unwrap();
     fs::write(path("train-000001.tar"), &whole[..whole.len() / 2]).unwrap();
     assert_eq!(pack(&[]).status.code(), Some(0));
@@ -351,7 +355,7 @@ fn a_run_on_packed_files_is_the_run_on_the_files() {
     fs::remove_file(path("train-000001.tar")).unwrap();
     let error = error_of(&shards, Labels::Needed);
     assert!(
-        error.contains("2 shards for training and 3 for validation, where 3 and 3 were"),
+        error.contains("2 shards for training and 3 for validation, but 3 and 3 were"),
         "{error}"
     );
     let json = out.path().join("pack.json");
@@ -359,7 +363,7 @@ fn a_run_on_packed_files_is_the_run_on_the_files() {
     let before = text.split(",\n  \"shards\"").next().unwrap();
     fs::write(&json, format!("{before}\n}}\n")).unwrap();
     let error = error_of(&shards, Labels::Needed);
-    assert!(error.contains("these shards were not packed to the end"), "{error}");
+    assert!(error.contains("has not finished writing these shards"), "{error}");
     assert_eq!(pack(&[]).status.code(), Some(0));
     open(Format::WebDataset, out.path());
     let inside = dir.path().join("train/packed");
@@ -370,11 +374,11 @@ fn a_run_on_packed_files_is_the_run_on_the_files() {
     let other = pack(&["--short-side", "8"]);
     assert_eq!(other.status.code(), Some(2));
     let said = String::from_utf8(other.stderr).unwrap();
-    assert!(said.contains("pack.json: the folder holds shards of other files"), "{said}");
+    assert!(said.contains("pack.json: the folder holds shards of different files"), "{said}");
 }
 
 #[test]
-fn smaller_images_are_said_to_be_smaller() {
+fn reencoded_images_are_noted() {
     let (dir, out) = (classes(), tempfile::tempdir().unwrap());
     fs::write(dir.path().join("train/cat/bad.jpg"), "no image").unwrap();
     let folders = [dir.path(), out.path()].map(|path| path.to_str().unwrap().to_owned());
@@ -383,7 +387,7 @@ fn smaller_images_are_said_to_be_smaller() {
     let packed = { packed }.output().unwrap();
     assert_eq!(packed.status.code(), Some(1), "a file was left out");
     assert!(String::from_utf8(packed.stdout).unwrap().contains("cat/bad.jpg: cannot be decoded"));
-    // A later start knows of it, though it makes nothing.
+    // A later start still reports the file.
     let again = bench.command(&["data", "pack", &folders[0], &folders[1], "--short-side", "12"]);
     let again = { again }.output().unwrap();
     assert_eq!(again.status.code(), Some(1));

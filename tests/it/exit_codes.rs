@@ -109,7 +109,7 @@ fn a_damaged_picture_is_named() {
     bench.done(&alone); // a flat folder without labels will do
     let checkpoint = "runs/tiny/pretrain/checkpoints/epoch-0003";
     let args = ["reconstruct", checkpoint, "--images", "photos", "-o", "r.png"];
-    assert!(bench.refused(&args, 2).contains("photos: a folder, not a picture"));
+    assert!(bench.refused(&args, 2).contains("photos: it is a folder, not an image"));
     let whole = fs::read(folder.join("5.jpg")).unwrap();
     mae::durable::write(&folder.join("5.jpg"), &whole[..whole.len() / 2]).unwrap();
     let error = bench.refused(&[&alone[..], &["--fresh"]].concat(), 2);

@@ -26,6 +26,15 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("cli", BELOW_CLI),
 ];
 
+/// The folders of `src/data`, and the parts of `data` that each may use (itself always), lowest first.
+const DATA_MAY_USE: [(&str, &[&str]); 5] = [
+    ("decode", &["error"]),
+    ("formats", &["error", "draw", "decode"]),
+    ("augment", &["batch", "draw", "times", "decode"]),
+    ("loader", &["error", "table", "batch", "draw", "times", "decode", "formats", "augment"]),
+    ("tools", &["error", "table", "dataset", "decode", "formats", "augment", "loader"]),
+];
+
 const INFER: &[&str] =
     &["shape", "random", "durable", "figure", "ops", "recipe", "model", "data", "checkpoint"];
 
@@ -80,14 +89,14 @@ const BELOW_CLI: &[&str] = &[
     "bench",
 ];
 
-/// Gives the modules that `text` names after `crate::`, in imports (nested ones, too) and in paths. Comments do not count.
-fn modules_named(text: &str) -> Vec<String> {
+/// Returns the modules that `text` names after `prefix`, in imports (nested ones, too) and in paths. Comments do not count.
+fn modules_named(text: &str, prefix: &str) -> Vec<String> {
     let code: Vec<&str> =
         text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
-    code.join("\n").split("crate::").skip(1).flat_map(first_names).collect()
+    code.join("\n").split(prefix).skip(1).flat_map(first_names).collect()
 }
 
-/// Gives the first name of a path, or of every path in a group: `a` and `c` of `{a::B, c::{D, E}}`.
+/// Returns the first name of a path, or of every path in a group: `a` and `c` of `{a::B, c::{D, E}}`.
 fn first_names(rest: &str) -> Vec<String> {
     let name = |path: &str| -> String {
         path.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
@@ -108,18 +117,18 @@ fn first_names(rest: &str) -> Vec<String> {
     names
 }
 
-fn check(path: &Path, module: &str, found: &mut usize) {
+/// Checks that the files below `path`, which belong to `module`, name only `allowed` modules after `prefix`.
+fn check(path: &Path, prefix: &str, module: &str, allowed: &[&str], found: &mut usize) {
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
-            check(&entry.unwrap().path(), module, found);
+            check(&entry.unwrap().path(), prefix, module, allowed, found);
         }
         return;
     }
     if path.extension().is_none_or(|e| e != "rs") {
         return;
     }
-    let (_, allowed) = MAY_USE.iter().find(|(name, _)| *name == module).unwrap();
-    for used in modules_named(&fs::read_to_string(path).unwrap()) {
+    for used in modules_named(&fs::read_to_string(path).unwrap(), prefix) {
         *found += 1;
         assert!(
             used == module || allowed.contains(&used.as_str()),
@@ -135,15 +144,15 @@ fn grouped_and_nested_imports_name_all_their_modules() {
                 // use crate::comment;\n\
                 pub use crate::{\n    model,\n    optim::{self, Rule},\n    recipe::Plan,\n};\n\
                 let x = crate::ops::product(a, b); // crate::comment\n";
-    assert_eq!(modules_named(text), ["data", "model", "optim", "recipe", "ops"]);
+    assert_eq!(modules_named(text, "crate::"), ["data", "model", "optim", "recipe", "ops"]);
 }
 
 #[test]
 fn modules_use_only_what_lies_below_them() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = 0;
-    for (module, _) in MAY_USE {
-        check(&src.join(module), module, &mut found);
+    for (module, allowed) in MAY_USE {
+        check(&src.join(module), "crate::", module, allowed, &mut found);
     }
     assert!(found > 100, "the imports were not found");
     for entry in fs::read_dir(&src).unwrap() {
@@ -153,4 +162,17 @@ fn modules_use_only_what_lies_below_them() {
             assert!(MAY_USE.iter().any(|(module, _)| *module == name), "`{name}` is in no layer");
         }
     }
+}
+
+/// The formats, for example, do not use `dataset`, which chooses one of them.
+#[test]
+fn folders_of_data_use_only_what_lies_below_them() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/data");
+    let mut found = 0;
+    for (folder, allowed) in DATA_MAY_USE {
+        check(&data.join(folder), "crate::data::", folder, allowed, &mut found);
+        // A path that leaves the folder without `crate::data::` would not be checked.
+        check(&data.join(folder), "super::super::", folder, &[], &mut 0);
+    }
+    assert!(found > 50, "the imports were not found");
 }

@@ -1,12 +1,12 @@
-//! Runs on a user's own folder of images, and what they are held against afterwards.
+//! Runs on a user's own folder of images, and later checks against their data.
 
-#![expect(clippy::disallowed_methods, reason = "these files are the user's")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::disallowed_methods, reason = "these are files of a user")]
+#![expect(clippy::unwrap_used, reason = "an error in a helper is a failed test")]
 
 use super::program::{Bench, TINY};
 use std::fs;
 
-/// Twelve training pictures and six for validation, of three classes, under `own/`, and a recipe for them.
+/// Makes 12 training and 6 validation pictures of three classes in `own/`, and a recipe for them.
 fn own() -> Bench {
     let data = "format = \"imagefolder\"\npath = \"own\"";
     let recipe = TINY
@@ -31,7 +31,7 @@ fn own() -> Bench {
 }
 
 #[test]
-fn a_comparison_knows_how_many_validation_images_a_run_had() {
+fn a_comparison_uses_the_number_of_validation_images() {
     let bench = own();
     bench.done(&["run", "r.toml"]);
     bench.done(&["run", "r.toml", "--set", "name=other", "--set", "finetune.blr=1e-3"]);
@@ -39,7 +39,7 @@ fn a_comparison_knows_how_many_validation_images_a_run_had() {
     let text = bench.done(&["compare", "runs/tiny", "runs/other"]);
     assert!(text.contains("standard error of 6 validation images"), "{text}");
     assert!(!text.contains('…'), "{text}");
-    // A job that lost its last epoch is not at its end.
+    // A job without its last epoch is unfinished.
     for file in ["epochs.csv", "tensorboard/log.txt"] {
         let path = bench.path(&format!("runs/other/finetune/from-scratch/{file}"));
         let text = fs::read_to_string(&path).unwrap();
@@ -51,19 +51,19 @@ fn a_comparison_knows_how_many_validation_images_a_run_had() {
 }
 
 #[test]
-fn a_bad_validation_picture_is_met_before_anything_is_trained() {
+fn a_bad_validation_picture_is_an_error_before_training() {
     let bench = own();
     fs::write(bench.path("own/val/owl/1.png"), "no picture").unwrap();
     let error = bench.refused(&["run", "r.toml"], 2);
     assert!(error.contains("1.png") && !bench.path("runs").exists(), "{error}");
     let sweep = ["run", "r.toml", "--set", "sweep.seed=[0, 1]"];
     assert!(bench.refused(&sweep, 2).contains("1.png") && !bench.path("runs").exists());
-    // A pre-training alone has no use for it.
+    // Pre-training alone does not read it.
     bench.done(&["run", "r.toml", "--stage", "pretrain", "--set", "pretrain.epochs=3"]);
 }
 
 #[test]
-fn data_that_moved_is_the_same_data_and_other_data_is_refused() {
+fn data_may_move_but_not_change() {
     let bench = own();
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     fs::rename(bench.path("own"), bench.path("moved")).unwrap();
@@ -76,17 +76,17 @@ fn data_that_moved_is_the_same_data_and_other_data_is_refused() {
     let output = bench.mae(&["plan", "r.toml", "--set", "data.path=moved"]);
     let warning = String::from_utf8(output.stderr).unwrap();
     assert!(warning.contains("the data is another than this run began with"), "{warning}");
-    // Where the fingerprint is not kept, nobody knows.
+    // Without the stored fingerprint, data at a different path is an error.
     fs::remove_file(bench.path("runs/tiny/provenance.json")).unwrap();
     fs::rename(bench.path("moved"), bench.path("own")).unwrap();
     assert!(bench.refused(&["run", "r.toml"], 2).contains("data.path: "));
-    // What the recipe changed comes first.
+    // Changes of the recipe are reported first.
     let digits = ["run", "r.toml", "--set", "data.format=digits"];
     assert!(bench.refused(&digits, 2).contains("data.format: "));
 }
 
 #[test]
-fn a_class_in_another_place_is_no_class_to_measure() {
+fn eval_rejects_classes_in_a_different_order() {
     let bench = own();
     bench.done(&["run", "r.toml", "--stage", "finetune", "--set", "finetune.from=scratch"]);
     let checkpoint = "runs/tiny/finetune/from-scratch/checkpoints/epoch-0002";
@@ -108,7 +108,7 @@ fn a_class_in_another_place_is_no_class_to_measure() {
 }
 
 #[test]
-fn a_run_from_an_own_checkpoint_is_held_against_its_recipe() {
+fn a_run_from_an_own_checkpoint_is_compared_with_its_recipe() {
     let bench = own();
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     let from = "linprobe.from=runs/tiny/pretrain/checkpoints/epoch-0003";
@@ -128,7 +128,7 @@ fn a_run_from_an_own_checkpoint_is_held_against_its_recipe() {
 }
 
 #[test]
-fn what_is_not_taken_for_an_image_is_counted() {
+fn files_without_an_image_extension_are_counted() {
     let bench = own();
     for name in ["train/cat/a.gif", "train/dog/b.GIF", "val/owl/notes", "train/.hidden"] {
         fs::write(bench.path(&format!("own/{name}")), "x").unwrap();
@@ -140,7 +140,7 @@ fn what_is_not_taken_for_an_image_is_counted() {
 }
 
 #[test]
-fn normalization_is_on_the_scale_of_0_to_1() {
+fn normalization_must_be_on_the_0_to_1_scale() {
     let bench = own();
     let error = bench.refused(&["plan", "r.toml", "--set", "data.mean=[123, 116, 103]"], 2);
     assert!(
@@ -151,7 +151,7 @@ fn normalization_is_on_the_scale_of_0_to_1() {
 
 #[cfg(unix)]
 #[test]
-fn a_bench_that_is_interrupted_ends_with_130() {
+fn an_interrupted_bench_exits_with_130() {
     let bench = own();
     for bench_of in ["train", "data"] {
         let mut child = bench

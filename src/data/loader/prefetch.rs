@@ -1,4 +1,4 @@
-//! Batches made ahead of the caller, by workers and a thread that joins their chunks.
+//! Makes batches ahead of the caller: workers load chunks, and a thread joins them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use std::thread::{self, JoinHandle};
 
 use crate::data::batch::Batch;
 use crate::data::error::DataError;
-use crate::data::workers::{Workers, guarded};
 
-use super::EpochPass;
+use super::pass::EpochPass;
+use super::workers::{Workers, guarded};
 
-/// Images that a worker makes at a time: little enough to spread a batch over all workers and to stop soon.
+/// Images that a worker loads at a time: few, to spread a batch over all workers and to stop quickly.
 const CHUNK: usize = 8;
 
-/// A thread that joins the workers' chunks into batches and mixes them, one batch ahead of the caller.
+/// A thread that joins the workers' chunks into batches and applies mixup, one batch ahead of the caller.
 pub(super) struct Prefetcher {
-    /// `None` once dropped, which makes the thread stop.
+    /// `None` after dropping, which stops the thread.
     batches: Option<Receiver<Result<Batch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,7 +41,7 @@ impl Prefetcher {
     pub(super) fn receive(&mut self) -> Result<Batch, DataError> {
         let received = self.batches.as_ref().and_then(|batches| batches.recv().ok());
         received.unwrap_or_else(|| {
-            Err(DataError::Panicked { message: "no batch came from the loader".to_owned() })
+            Err(DataError::Panicked { message: "the loader returned no batch".to_owned() })
         })
     }
 }
@@ -50,13 +50,13 @@ impl Drop for Prefetcher {
     fn drop(&mut self) {
         self.batches = None;
         if let Some(thread) = self.thread.take() {
-            // Its panics have been sent as errors.
+            // `guarded` has turned its panics into errors.
             drop(thread.join());
         }
     }
 }
 
-/// Workers on the chunks of consecutive micro-steps.
+/// Joins the chunks of consecutive micro-steps.
 struct Gather {
     workers: Workers<Batch>,
 }
@@ -64,7 +64,7 @@ struct Gather {
 impl Gather {
     fn start(workers: usize, pass: &Arc<EpochPass>, steps: Range<usize>) -> Self {
         let chunks = pass.work.batch_size.div_ceil(CHUNK);
-        // Two batches, but never fewer chunks than keep every worker busy.
+        // Two batches, but enough chunks to keep every worker busy.
         let window = (2 * chunks).max(2 * workers);
         let pass = Arc::clone(pass);
         let jobs = steps.start * chunks..steps.end.max(steps.start) * chunks;
@@ -82,7 +82,7 @@ impl Gather {
     }
 }
 
-/// The `index`-th chunk of a batch's places; empty past the end of a short batch.
+/// Returns the `index`-th chunk of the positions of a batch, or an empty range past the end of a short batch.
 fn chunk(places: &Range<usize>, index: usize) -> Range<usize> {
     let start = (places.start + index * CHUNK).min(places.end);
     start..(start + CHUNK).min(places.end)

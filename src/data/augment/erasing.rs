@@ -1,0 +1,110 @@
+//! Random erasing as in timm 0.3.2: boxes of a normalized image become noise.
+
+use rand::Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::data::decode::picture::CropBox;
+use crate::data::draw::{below, uniform, unit};
+use crate::recipe::{EraseMode, ErasingPlan};
+
+/// Bounds of the share of the image's area that all boxes erase together.
+const AREA: [f64; 2] = [0.02, 1.0 / 3.0];
+/// Bounds of the height of a box over its width.
+const ASPECT: [f64; 2] = [0.3, 1.0 / 0.3];
+
+/// Erases 1 to `recount` boxes of `image`, `[C, side, side]`, with probability `reprob`.
+pub(super) fn erase(image: &mut [f32], side: usize, plan: &ErasingPlan, rng: &mut impl Rng) {
+    for area in erasing_boxes(side, plan, rng) {
+        fill(image, side, area, plan.remode, rng);
+    }
+}
+
+/// Draws the boxes to erase in one image: 1 to `recount` with probability `reprob`, or else none.
+pub fn erasing_boxes(side: usize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec<CropBox> {
+    if unit(rng) >= plan.reprob {
+        return Vec::new();
+    }
+    let count = 1 + below(rng, plan.recount.max(1));
+    (0..count).filter_map(|_| draw_box(side, count, rng)).collect()
+}
+
+/// Draws a box that is smaller than the image on both axes. Returns `None` after ten boxes that were not.
+fn draw_box(side: usize, count: usize, rng: &mut impl Rng) -> Option<CropBox> {
+    (0..10).find_map(|_| {
+        let area = uniform(rng, AREA[0]..AREA[1]) * (side * side) as f64 / count as f64;
+        let aspect = uniform(rng, ASPECT[0].ln()..ASPECT[1].ln()).exp();
+        let height = (area * aspect).sqrt().round_ties_even() as usize;
+        let width = (area / aspect).sqrt().round_ties_even() as usize;
+        (height < side && width < side).then(|| CropBox {
+            top: below(rng, side - height + 1),
+            left: below(rng, side - width + 1),
+            height,
+            width,
+        })
+    })
+}
+
+fn fill(image: &mut [f32], side: usize, area: CropBox, remode: EraseMode, rng: &mut impl Rng) {
+    for channel in image.chunks_exact_mut(side * side) {
+        let colour: f32 = StandardNormal.sample(rng);
+        for row in channel.chunks_exact_mut(side).skip(area.top).take(area.height) {
+            for value in &mut row[area.left..area.left + area.width] {
+                *value = match remode {
+                    EraseMode::Const => 0.0,
+                    EraseMode::Rand => colour,
+                    EraseMode::Pixel => StandardNormal.sample(rng),
+                };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Key, Purpose};
+    use crate::shape::StageKind;
+
+    fn erased(remode: EraseMode, reprob: f64, sample: u64) -> Vec<f32> {
+        let plan = ErasingPlan { reprob, remode, recount: 1 };
+        let key = Key { seed: 3, stage: StageKind::Finetune as u8, epoch: 1 };
+        let mut image = vec![7.0; 3 * 16 * 16];
+        erase(&mut image, 16, &plan, &mut key.rng(sample, Purpose::Erase));
+        image
+    }
+
+    #[test]
+    fn a_box_has_zeros_one_colour_or_noise() {
+        let changed = |image: Vec<f32>| -> Vec<f32> {
+            image[..256].iter().copied().filter(|v| *v < 6.9).collect()
+        };
+        let zeros = changed(erased(EraseMode::Const, 1.0, 0));
+        assert!(!zeros.is_empty());
+        assert_eq!(zeros, vec![0.0; zeros.len()]);
+        let colour = changed(erased(EraseMode::Rand, 1.0, 0));
+        assert_eq!(colour, vec![colour[0]; zeros.len()]);
+        let noise = changed(erased(EraseMode::Pixel, 1.0, 0));
+        assert_eq!(noise.len(), zeros.len());
+        assert_ne!(noise, vec![noise[0]; zeros.len()]);
+    }
+
+    #[test]
+    fn recount_shares_the_area_among_its_boxes() {
+        let plan = ErasingPlan { reprob: 1.0, remode: EraseMode::Const, recount: 4 };
+        let key = Key { seed: 0, stage: StageKind::Finetune as u8, epoch: 1 };
+        let counts: Vec<usize> = (0..200)
+            .map(|sample| {
+                let all = erasing_boxes(64, &plan, &mut key.rng(sample, Purpose::Erase));
+                let area: usize = all.iter().map(|b| b.width * b.height).sum();
+                assert!(area < 64 * 64 * 2 / 5, "{area}");
+                all.len()
+            })
+            .collect();
+        assert_eq!((counts.iter().min(), counts.iter().max()), (Some(&1), Some(&4)));
+    }
+
+    #[test]
+    fn reprob_zero_erases_nothing() {
+        assert!((0..100).all(|sample| erased(EraseMode::Const, 0.0, sample) == vec![7.0; 768]));
+    }
+}

@@ -1,0 +1,114 @@
+//! Prepares a picture for evaluation as the official code does, without random parameters.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::data::batch::Images;
+use crate::data::decode::error::ImageError;
+use crate::data::decode::opened_image::OpenedImage;
+use crate::data::decode::picture::{CropBox, Picture, Pixels};
+use crate::data::decode::resize::bicubic;
+use crate::data::times::{LoadPart, LoadTimes};
+use crate::recipe::{DataPlan, Format};
+
+use super::frame::Frame;
+
+/// The official share of a resized picture that evaluation keeps. Above an `input_size` of 224 it keeps all.
+const CROP_PCT: f64 = 224.0 / 256.0;
+
+/// Prepares pictures for evaluation: resizes, takes the centre, normalizes.
+#[derive(Debug, Clone)]
+pub struct EvalTransform {
+    pub(in crate::data) frame: Frame,
+    /// Length of the resized short side in pixels.
+    short_side: usize,
+}
+
+impl EvalTransform {
+    pub fn new(plan: &DataPlan) -> Self {
+        Self { frame: Frame::new(plan), short_side: short_side(plan) }
+    }
+
+    /// Returns the length of the resized short side in pixels, before the centre is taken.
+    pub fn short_side(&self) -> usize {
+        self.short_side
+    }
+
+    /// Returns the normalized image, `[C, H, W]`.
+    pub fn apply(&self, picture: &Picture) -> Vec<f32> {
+        self.frame.normalize(&centre(picture, self.short_side, self.frame.input_size), false)
+    }
+
+    /// Appends an opened picture to `images`.
+    pub(in crate::data) fn push(
+        &self,
+        images: &mut Images,
+        opened: OpenedImage<'_>,
+        times: &LoadTimes,
+    ) -> Result<(), ImageError> {
+        let picture = times.time(LoadPart::Decode, || opened.whole())?;
+        let side = self.frame.input_size;
+        let square = times.time(LoadPart::Resize, || centre(&picture, self.short_side, side));
+        times.time(LoadPart::Augment, || self.frame.push(images, &square, false));
+        Ok(())
+    }
+}
+
+/// Returns the length to which evaluation resizes the short side, in pixels. CIFAR images keep their borders.
+pub fn short_side(plan: &DataPlan) -> usize {
+    let is_centre = matches!(plan.format, Format::Cifar10 | Format::Cifar100);
+    let crop_pct = if plan.input_size > 224 || is_centre { 1.0 } else { CROP_PCT };
+    (plan.input_size as f64 / crop_pct) as usize
+}
+
+/// Resizes the short side to `short_side` and returns the central square. Float pictures of the right size stay unchanged.
+pub(super) fn centre(picture: &Picture, short_side: usize, input_size: usize) -> Cow<'_, Picture> {
+    if let (Pixels::F32(_), true) =
+        (&picture.pixels, picture.width == input_size && picture.height == input_size)
+    {
+        return Cow::Borrowed(picture);
+    }
+    let (width, height) = resized(picture.width, picture.height, short_side);
+    let whole = bicubic(picture, picture.whole(), width, height);
+    // Rounds halves to even, like Python's `round` in torchvision.
+    let offset = |side: usize| ((side - input_size) as f64 / 2.0).round_ties_even() as usize;
+    let crop =
+        CropBox { top: offset(height), left: offset(width), height: input_size, width: input_size };
+    Cow::Owned(cut(&whole, crop))
+}
+
+/// Returns the width and height at which the shorter side is `short_side`. The longer side is rounded down.
+pub(in crate::data) fn resized(width: usize, height: usize, short_side: usize) -> (usize, usize) {
+    if width <= height {
+        (short_side, short_side * height / width)
+    } else {
+        (short_side * width / height, short_side)
+    }
+}
+
+/// Returns the part of a picture inside `crop`.
+pub(super) fn cut(picture: &Picture, crop: CropBox) -> Picture {
+    let row = picture.width * picture.channels;
+    let columns = crop.left * picture.channels..(crop.left + crop.width) * picture.channels;
+    let rows = crop.top..crop.top + crop.height;
+    let pixels = match &picture.pixels {
+        Pixels::U8(v) => Pixels::U8(cut_rows(v, row, rows, columns)),
+        Pixels::F32(v) => Pixels::F32(cut_rows(v, row, rows, columns)),
+    };
+    Picture { width: crop.width, height: crop.height, channels: picture.channels, pixels }
+}
+
+fn cut_rows<T: Copy>(
+    values: &[T],
+    row: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> Vec<T> {
+    values
+        .chunks_exact(row)
+        .skip(rows.start)
+        .take(rows.len())
+        .flat_map(|row| &row[columns.clone()])
+        .copied()
+        .collect()
+}

@@ -1,0 +1,261 @@
+//! Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899) of a micro-batch, as in timm 0.3.2.
+//!
+//! Image `i` is mixed with image `n - 1 - i`. The mode decides how many [`Mix`] parameters are drawn: one for the batch
+//! (`batch`), one for each pair (`pair`) or one for each image (`elem`). Unlike in timm, a batch may have an odd number of
+//! images; the middle one is mixed with itself.
+
+use rand::Rng;
+use rand_distr::{Beta, Distribution};
+
+use crate::data::batch::{Batch, Images, Targets};
+use crate::data::decode::picture::CropBox;
+use crate::data::draw::{below, unit};
+use crate::random::{Key, Purpose};
+use crate::recipe::{MixupMode, MixupPlan};
+use crate::shape::mixed_targets;
+
+/// Mixes batches and makes their targets soft.
+#[derive(Debug, Clone)]
+pub struct Mixup {
+    pub plan: MixupPlan,
+    /// Label smoothing: the probability that is spread over all classes.
+    pub smoothing: f64,
+    pub num_classes: usize,
+}
+
+/// How an image is mixed with its partner.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mix {
+    Keep,
+    /// Adds the image with this weight and its partner with the rest.
+    Blend(f64),
+    /// Replaces this box by the partner's pixels.
+    Paste(CropBox),
+}
+
+impl Mixup {
+    /// Mixes `batch` in place, with parameters drawn for `micro_step` of the epoch of `key`.
+    ///
+    /// Panics if the targets are soft already or a label is not below `num_classes`.
+    pub(in crate::data) fn apply(
+        &self,
+        batch: &mut Batch,
+        side: usize,
+        key: &Key,
+        micro_step: usize,
+    ) {
+        let mut rng = key.rng(micro_step as u64, Purpose::Mixup);
+        let mixes = self.draw(batch.len(), side, &mut rng);
+        mix(batch, side, &mixes, self.num_classes, self.smoothing);
+    }
+
+    /// Draws the mix of each of `n` images.
+    fn draw(&self, n: usize, side: usize, rng: &mut impl Rng) -> Vec<Mix> {
+        match self.plan.mixup_mode {
+            MixupMode::Batch => vec![self.draw_one(side, rng); n],
+            MixupMode::Elem => (0..n).map(|_| self.draw_one(side, rng)).collect(),
+            MixupMode::Pair => {
+                let mut mixes: Vec<Mix> = (0..n / 2).map(|_| self.draw_one(side, rng)).collect();
+                mixes.resize(n - n / 2, Mix::Keep);
+                let mirrored: Vec<Mix> = mixes[..n / 2].iter().rev().copied().collect();
+                mixes.extend(mirrored);
+                mixes
+            }
+        }
+    }
+
+    fn draw_one(&self, side: usize, rng: &mut impl Rng) -> Mix {
+        let plan = &self.plan;
+        // With `cutmix_minmax`, CutMix is on and ignores its own parameter.
+        let cutmix = if plan.cutmix_minmax.is_some() { 1.0 } else { plan.cutmix };
+        if unit(rng) >= plan.mixup_prob || (plan.mixup <= 0.0 && cutmix <= 0.0) {
+            return Mix::Keep;
+        }
+        let pastes = cutmix > 0.0 && (plan.mixup <= 0.0 || unit(rng) < plan.mixup_switch_prob);
+        if !pastes {
+            return Mix::Blend(beta(plan.mixup, rng));
+        }
+        match plan.cutmix_minmax {
+            Some(bounds) => Mix::Paste(bounded_box(bounds, side, rng)),
+            None => Mix::Paste(box_of_area(1.0 - beta(cutmix, rng), side, rng)),
+        }
+    }
+}
+
+/// Mixes each image of `batch` with its partner by the image's [`Mix`], and makes the targets soft.
+///
+/// Panics if the targets are soft already or a label is not below `num_classes`.
+pub fn mix(batch: &mut Batch, side: usize, mixes: &[Mix], num_classes: usize, smoothing: f64) {
+    let Images::Values(values) = &mut batch.images else { panic!("mixup needs normalized images") };
+    mix_images(values, mixes, side);
+    let Targets::Hard(labels) = &batch.targets else { panic!("a batch is mixed once") };
+    let shares: Vec<f64> = mixes.iter().map(|mix| mix.share(side)).collect();
+    batch.targets = Targets::Soft(mixed_targets(labels, &shares, num_classes, smoothing));
+}
+
+impl Mix {
+    /// Returns the share of the image itself in the result. For a box, it is the share of the pixels outside the box.
+    pub fn share(self, side: usize) -> f64 {
+        match self {
+            Mix::Keep => 1.0,
+            Mix::Blend(lam) => lam,
+            Mix::Paste(area) => 1.0 - (area.width * area.height) as f64 / (side * side) as f64,
+        }
+    }
+}
+
+/// Draws from Beta(alpha, alpha).
+fn beta(alpha: f64, rng: &mut impl Rng) -> f64 {
+    Beta::new(alpha, alpha).expect("mixup and cutmix are above 0").sample(rng)
+}
+
+/// Draws a square with `share` of the area and a uniform centre, cut at the edges of the image.
+fn box_of_area(share: f64, side: usize, rng: &mut impl Rng) -> CropBox {
+    let half = (side as f64 * share.sqrt()) as usize / 2;
+    let mut span = || {
+        let centre = below(rng, side);
+        (centre.saturating_sub(half), (centre + half).min(side))
+    };
+    let ((top, bottom), (left, right)) = (span(), span());
+    CropBox { top, left, height: bottom - top, width: right - left }
+}
+
+/// Draws a box inside the image. Its sides are within `bounds`, as shares of the image's side.
+fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
+    let [low, high] = bounds.map(|bound| (side as f64 * bound) as usize);
+    let mut length = || low + below(rng, high.saturating_sub(low));
+    let (height, width) = (length(), length());
+    let top = below(rng, side - height);
+    let left = below(rng, side - width);
+    CropBox { top, left, height, width }
+}
+
+/// Mixes each image of `[N, C, side, side]` with its partner. Partners count as they were before mixing.
+fn mix_images(images: &mut [f32], mixes: &[Mix], side: usize) {
+    let n = mixes.len();
+    if n == 0 {
+        return;
+    }
+    let len = images.len() / n;
+    for i in 0..n / 2 {
+        let j = n - 1 - i;
+        let (head, tail) = images.split_at_mut(j * len);
+        let (first, second) = (&mut head[i * len..(i + 1) * len], &mut tail[..len]);
+        mix_pair(first, second, mixes[i], mixes[j], side);
+    }
+}
+
+fn mix_pair(first: &mut [f32], second: &mut [f32], mix: Mix, mix_second: Mix, side: usize) {
+    match (mix, mix_second) {
+        (Mix::Keep, Mix::Keep) => {}
+        (Mix::Paste(area), Mix::Paste(other)) if area == other => {
+            for at in rows(area, side, first.len()) {
+                first[at.clone()].swap_with_slice(&mut second[at]);
+            }
+        }
+        _ => {
+            let before = first.to_vec();
+            mix_into(first, second, mix, side);
+            mix_into(second, &before, mix_second, side);
+        }
+    }
+}
+
+fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, side: usize) {
+    match mix {
+        Mix::Keep => {}
+        Mix::Blend(lam) => {
+            let (own, other) = (lam as f32, (1.0 - lam) as f32);
+            image.iter_mut().zip(partner).for_each(|(a, b)| *a = *a * own + b * other);
+        }
+        Mix::Paste(area) => {
+            for at in rows(area, side, image.len()) {
+                image[at.clone()].copy_from_slice(&partner[at]);
+            }
+        }
+    }
+}
+
+/// Returns the ranges of the rows of `area` in an image of `len` values, channel by channel.
+fn rows(area: CropBox, side: usize, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let channels = (0..len).step_by(side * side);
+    channels.flat_map(move |channel| {
+        (area.top..area.top + area.height).map(move |y| {
+            let start = channel + y * side + area.left;
+            start..start + area.width
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::shape::StageKind;
+
+    fn mixup(mixup: f64, cutmix: f64, mixup_mode: MixupMode) -> Mixup {
+        let plan = MixupPlan {
+            mixup,
+            cutmix,
+            cutmix_minmax: None,
+            mixup_prob: 1.0,
+            mixup_switch_prob: 0.5,
+            mixup_mode,
+        };
+        Mixup { plan, smoothing: 0.1, num_classes: 5 }
+    }
+
+    fn key(seed: u64) -> Key {
+        Key { seed, stage: StageKind::Finetune as u8, epoch: 1 }
+    }
+
+    #[test]
+    fn a_pair_shares_its_mix_and_elem_draws_for_each_image() {
+        let pairs =
+            mixup(0.8, 1.0, MixupMode::Pair).draw(7, 16, &mut key(0).rng(0, Purpose::Mixup));
+        assert_eq!(pairs.len(), 7);
+        assert!((0..7).all(|i| pairs[i] == pairs[6 - i]));
+        assert!(pairs[3] == Mix::Keep && pairs[0] != pairs[1]);
+        let elems =
+            mixup(0.8, 0.0, MixupMode::Elem).draw(4, 16, &mut key(0).rng(0, Purpose::Mixup));
+        assert!(elems[0] != elems[3]);
+    }
+
+    #[test]
+    fn boxes_keep_to_their_bounds() {
+        let mut cut = mixup(0.0, 0.0, MixupMode::Batch);
+        cut.plan.cutmix_minmax = Some([0.25, 0.75]);
+        for micro_step in 0..200 {
+            let mix = cut.draw_one(16, &mut key(0).rng(micro_step, Purpose::Mixup));
+            let Mix::Paste(area) = mix else { panic!("bounds switch CutMix on") };
+            assert!((4..12).contains(&area.height) && (4..12).contains(&area.width));
+            assert!(area.top + area.height <= 16 && area.left + area.width <= 16);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn targets_add_up_to_one_and_every_value_is_between_its_sources(
+            seed in 0u64..1000, n in 1usize..9, mode in 0usize..3,
+        ) {
+            let mode = [MixupMode::Batch, MixupMode::Pair, MixupMode::Elem][mode];
+            let values = (0..n).flat_map(|i| vec![i as f32; 2 * 8 * 8]).collect();
+            let labels = (0..n).map(|i| (i % 5) as u32).collect();
+            let samples = vec![0; n];
+            let images = Images::Values(values);
+            let mut batch = Batch { images, targets: Targets::Hard(labels), samples };
+            mixup(0.8, 1.0, mode).apply(&mut batch, 8, &key(seed), 3);
+            let Targets::Soft(rows) = &batch.targets else { panic!("soft targets") };
+            for row in rows.chunks_exact(5) {
+                prop_assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+                prop_assert!(row.iter().all(|p| (0.019..1.0).contains(p)));
+            }
+            let Images::Values(values) = &batch.images else { panic!("values") };
+            for (i, image) in values.chunks_exact(128).enumerate() {
+                let (a, b) = (i as f32, (n - 1 - i) as f32);
+                prop_assert!(image.iter().all(|v| a.min(b) - 1e-4 <= *v && *v <= a.max(b) + 1e-4));
+            }
+        }
+    }
+}

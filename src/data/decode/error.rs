@@ -1,0 +1,12 @@
+/// Why an image cannot be decoded or encoded. Callers add the name of the file, and return a `DataError`.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(in crate::data) enum ImageError {
+    #[error("the file is empty")]
+    Empty,
+    #[error("the JPEG file is truncated: its end marker is missing")]
+    Truncated,
+    #[error("cannot be decoded: {0}")]
+    Undecodable(String),
+    #[error("cannot be encoded as JPEG: {0}")]
+    Unencodable(String),
+}

@@ -1,0 +1,364 @@
+//! JPEG files, decoded by libjpeg-turbo: the same pixels, to the bit, as Pillow and torchvision return.
+//!
+//! A rectangle is decoded without the rest of the picture. Blocks above and beside it are read but not computed; those below
+//! it are not read. Its pixels are those of the whole picture, to the bit. For this it is decoded with a margin of whole blocks,
+//! because colours are interpolated from their neighbours.
+//!
+//! Reading coefficients is the slowest part of the library. For plain files, [`Scan`] does it instead, two coefficients at a time
+//! (see `scan.rs`). If a file turns out not to be plain, the library alone decodes it again and reports its own errors.
+
+#![expect(
+    unsafe_code,
+    reason = "libjpeg is a C library, and its safe wrapper only decodes whole pictures"
+)]
+
+mod feed;
+mod huffman;
+mod library;
+mod scan;
+
+use std::ffi::c_ulong;
+use std::mem;
+
+use mozjpeg_sys::{
+    J_COLOR_SPACE, jpeg_create_decompress, jpeg_crop_scanline, jpeg_decompress_struct,
+    jpeg_destroy_decompress, jpeg_mem_src, jpeg_read_header, jpeg_read_scanlines,
+    jpeg_skip_scanlines, jpeg_start_decompress, jpeg_std_error,
+};
+
+use super::error::ImageError;
+use super::picture::CropBox;
+use library::{DecoderState, caught, give_up, note_warning};
+use scan::Scan;
+
+/// Tells by its first bytes whether a file is a JPEG.
+pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xd8, 0xff])
+}
+
+/// A JPEG file with its header read.
+pub(in crate::data) struct Jpeg<'a> {
+    /// In a box, because the parts of the library point to each other.
+    state: Box<DecoderState>,
+    bytes: &'a [u8],
+}
+
+/// A decoded rectangle in RGB, with a margin on its left and right.
+pub(in crate::data) struct Decoded {
+    pub(in crate::data) width: usize,
+    pub(in crate::data) height: usize,
+    /// `[H, W, 3]`.
+    pub(in crate::data) pixels: Vec<u8>,
+    /// The position of the rectangle in `pixels`.
+    pub(in crate::data) crop: CropBox,
+    /// The library's first warning, if it repaired damaged data.
+    pub(in crate::data) warning: Option<String>,
+}
+
+impl<'a> Jpeg<'a> {
+    /// Reads the header.
+    pub(in crate::data) fn open(bytes: &'a [u8]) -> Result<Self, ImageError> {
+        // SAFETY: zero is a valid value of every field of the library's structures.
+        let state = unsafe {
+            DecoderState { errors: mem::zeroed(), decompress: mem::zeroed(), warning: None }
+        };
+        let mut jpeg = Self { state: Box::new(state), bytes };
+        let state = &mut *jpeg.state;
+        let too_long = |_| ImageError::Undecodable("the file is too long".to_owned());
+        let length = c_ulong::try_from(bytes.len()).map_err(too_long)?;
+        // SAFETY: the box lives as long as the library uses the parts, and `bytes` lives longer.
+        caught(|| unsafe {
+            jpeg_std_error(&mut state.errors);
+            state.errors.error_exit = Some(give_up);
+            state.errors.emit_message = Some(note_warning);
+            state.decompress.common.err = &raw mut state.errors;
+            jpeg_create_decompress(&raw mut state.decompress);
+            jpeg_mem_src(&mut state.decompress, bytes.as_ptr(), length);
+            jpeg_read_header(&mut state.decompress, 1);
+        })
+        .map_err(ImageError::Undecodable)?;
+        Ok(jpeg)
+    }
+
+    /// Returns width and height in pixels.
+    pub(in crate::data) fn size(&self) -> (usize, usize) {
+        let header = &self.state.decompress;
+        (header.image_width as usize, header.image_height as usize)
+    }
+
+    /// Decodes a rectangle of the picture.
+    pub(in crate::data) fn region(self, crop: CropBox) -> Result<Decoded, ImageError> {
+        let scan = Scan::of(self.bytes);
+        self.shrunk_region(crop, 1, scan)
+    }
+
+    /// Decodes a rectangle at 1/`shrink` of its size, from the lower frequencies alone; `shrink` is 2, 4 or 8.
+    ///
+    /// The edges of the rectangle are moved outwards to whole pixels.
+    pub(in crate::data) fn small_region(
+        self,
+        crop: CropBox,
+        shrink: usize,
+    ) -> Result<Decoded, ImageError> {
+        let (top, left) = (crop.top / shrink, crop.left / shrink);
+        let height = (crop.top + crop.height).div_ceil(shrink) - top;
+        let width = (crop.left + crop.width).div_ceil(shrink) - left;
+        let scan = Scan::of(self.bytes);
+        self.shrunk_region(CropBox { top, left, height, width }, shrink, scan)
+    }
+
+    /// Decodes a rectangle of the smaller picture. A plain file has a `scan`, which reads the coefficients.
+    fn shrunk_region(
+        mut self,
+        crop: CropBox,
+        shrink: usize,
+        mut scan: Option<Scan>,
+    ) -> Result<Decoded, ImageError> {
+        let state = &mut *self.state;
+        state.decompress.scale_num = 1;
+        state.decompress.scale_denom = shrink as u32;
+        let (pixels, width, left) = caught(|| read(&mut state.decompress, crop, scan.as_mut()))
+            .map_err(ImageError::Undecodable)?;
+        if scan.is_some_and(|scan| !scan.is_sound()) {
+            return Self::open(self.bytes)?.shrunk_region(crop, shrink, None);
+        }
+        let CropBox { height, .. } = crop;
+        let crop = CropBox { top: 0, left, ..crop };
+        Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
+    }
+}
+
+impl Drop for Jpeg<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the state is zeroed or created, and the library can destroy both.
+        unsafe { jpeg_destroy_decompress(&mut self.state.decompress) }
+    }
+}
+
+/// Reads the rows of a rectangle of the output, with a margin. The output may be scaled.
+///
+/// Returns the pixels, the width of a row, and the column at which the rectangle begins.
+fn read(
+    decompress: &mut jpeg_decompress_struct,
+    crop: CropBox,
+    scan: Option<&mut Scan>,
+) -> (Vec<u8>, usize, usize) {
+    let inks =
+        matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);
+    decompress.out_color_space =
+        if inks { J_COLOR_SPACE::JCS_CMYK } else { J_COLOR_SPACE::JCS_RGB };
+    let channels = if inks { 4 } else { 3 };
+    // SAFETY: the header is read, a row has `output_width` pixels of `channels` bytes, and the crop is inside the output. All
+    // rows of `pixels` are written before its length is set.
+    unsafe {
+        jpeg_start_decompress(decompress);
+        let all = decompress.output_width as usize;
+        let margin = 16 * decompress.max_h_samp_factor.max(1) as usize;
+        let (mut first, end) = (crop.left.saturating_sub(margin) as u32, crop.left + crop.width);
+        let mut width = (end + margin).min(all) as u32 - first;
+        jpeg_crop_scanline(decompress, &mut first, &mut width);
+        let width = decompress.output_width as usize;
+        if let Some(scan) = scan {
+            scan.keep(first as usize, width, decompress.scale_denom as usize);
+            feed::take_coefficients_from(decompress, scan);
+        }
+        if crop.top > 0 {
+            jpeg_skip_scanlines(decompress, crop.top as u32);
+        }
+        let row = width * channels;
+        let mut pixels: Vec<u8> = Vec::with_capacity(crop.height * row);
+        for place in pixels.spare_capacity_mut()[..crop.height * row].chunks_exact_mut(row) {
+            let lines =
+                jpeg_read_scanlines(decompress, [place.as_mut_ptr().cast()].as_mut_ptr(), 1);
+            assert!(lines == 1, "the whole file is in memory");
+        }
+        pixels.set_len(crop.height * row);
+        if inks {
+            pixels = pixels.as_chunks().0.iter().copied().flat_map(rgb_of_inks).collect();
+        }
+        (pixels, width, crop.left - first as usize)
+    }
+}
+
+/// Converts the inverted CMYK of Adobe's programs to RGB, as Pillow does.
+fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
+    [c, m, y].map(|ink| {
+        let product = u32::from(255 - ink) * u32::from(k) + 128;
+        k - ((product + (product >> 8)) >> 8) as u8
+    })
+}
+
+/// Encodes RGB levels, `[H, W, 3]`, as JPEG. `quality` is 1 to 100.
+pub(in crate::data) fn encode(
+    levels: &[u8],
+    width: usize,
+    height: usize,
+    quality: u8,
+) -> Result<Vec<u8>, ImageError> {
+    caught(|| -> std::io::Result<Vec<u8>> {
+        let mut jpeg = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
+        jpeg.set_fastest_defaults();
+        jpeg.set_quality(f32::from(quality));
+        jpeg.set_size(width, height);
+        let mut jpeg = jpeg.start_compress(Vec::new())?;
+        jpeg.write_scanlines(levels)?;
+        jpeg.finish()
+    })
+    .and_then(|encoded| encoded.map_err(|error| error.to_string()))
+    .map_err(ImageError::Unencodable)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Copy)]
+    struct CodingKind {
+        grey: bool,
+        sampling: (u8, u8),
+        progressive: bool,
+        optimized: bool,
+        quality: u8,
+    }
+
+    const USUAL: CodingKind = CodingKind {
+        grey: false,
+        sampling: (2, 2),
+        progressive: false,
+        optimized: false,
+        quality: 75,
+    };
+
+    prop_compose! {
+        fn kinds()(
+            grey in prop::bool::weighted(0.2),
+            sampling in prop::sample::select(vec![(1, 1), (2, 1), (1, 2), (2, 2)]),
+            progressive in prop::bool::weighted(0.2),
+            optimized in any::<bool>(),
+            quality in 1u8..=100,
+        ) -> CodingKind {
+            CodingKind { grey, sampling, progressive, optimized, quality }
+        }
+    }
+
+    /// Encodes a picture with many frequencies.
+    fn encoded(width: usize, height: usize, kind: CodingKind) -> Vec<u8> {
+        let (space, channels) = if kind.grey {
+            (mozjpeg::ColorSpace::JCS_GRAYSCALE, 1)
+        } else {
+            (mozjpeg::ColorSpace::JCS_RGB, 3)
+        };
+        let mut jpeg = mozjpeg::Compress::new(space);
+        jpeg.set_fastest_defaults();
+        jpeg.set_size(width, height);
+        jpeg.set_color_space(if kind.grey { space } else { mozjpeg::ColorSpace::JCS_YCbCr });
+        jpeg.set_quality(f32::from(kind.quality));
+        if !kind.grey {
+            jpeg.set_chroma_sampling_pixel_sizes(kind.sampling, kind.sampling);
+        }
+        jpeg.set_optimize_coding(kind.optimized);
+        if kind.progressive {
+            jpeg.set_progressive_mode();
+        }
+        let mut jpeg = jpeg.start_compress(Vec::new()).unwrap();
+        let level = |i: usize| ((i * i) % 251 + (i * 7) % 5) as u8;
+        let pixels: Vec<u8> = (0..width * height * channels).map(level).collect();
+        jpeg.write_scanlines(&pixels).unwrap();
+        let mut bytes = jpeg.finish().unwrap();
+        if kind.grey {
+            // The sampling means nothing for one colour, but such files exist.
+            let header = bytes.windows(2).position(|at| matches!(at, [0xff, 0xc0..=0xc2]));
+            bytes[header.unwrap() + 11] = kind.sampling.0 << 4 | kind.sampling.1;
+        }
+        bytes
+    }
+
+    /// Files of up to `side` pixels, and one with restart markers, which this encoder cannot write.
+    fn files(side: usize) -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            1 => Just(include_bytes!("../../../../tests/golden/restarts.jpg").to_vec()),
+            4 => (1..side, 1..side, kinds()).prop_map(|(width, height, kind)| encoded(width, height, kind)),
+        ]
+    }
+
+    fn pixels(decoded: &Decoded) -> Vec<u8> {
+        let CropBox { top, left, width, height } = decoded.crop;
+        let rows = decoded.pixels.chunks_exact(decoded.width * 3).skip(top).take(height);
+        rows.flat_map(|row| &row[left * 3..(left + width) * 3]).copied().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #[test]
+        fn a_rectangle_has_the_pixels_of_the_whole(
+            bytes in files(150),
+            (x, y, w, h) in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0),
+        ) {
+            let (width, height) = Jpeg::open(&bytes).unwrap().size();
+            let part = |of: usize, share: f64| (of as f64 * share) as usize;
+            let (left, top) = (part(width, x), part(height, y));
+            let crop = CropBox {
+                top,
+                left,
+                height: 1 + part(height - top - 1, h),
+                width: 1 + part(width - left - 1, w),
+            };
+            let all = CropBox { top: 0, left: 0, height, width };
+            let whole = Jpeg::open(&bytes).unwrap().shrunk_region(all, 1, None).unwrap();
+            let rows = whole.pixels.chunks_exact(width * 3).skip(top).take(crop.height);
+            let expected: Vec<u8> =
+                rows.flat_map(|row| &row[left * 3..(left + crop.width) * 3]).copied().collect();
+            let found = Jpeg::open(&bytes).unwrap().region(crop).unwrap();
+            prop_assert!(pixels(&found) == expected, "{crop:?}");
+            let progressive = bytes.windows(2).any(|at| at == [0xff, 0xc2]);
+            prop_assert_eq!(Scan::of(&bytes).is_some(), !progressive);
+            for shrink in [2, 4, 8] {
+                let small = Jpeg::open(&bytes).unwrap().small_region(crop, shrink).unwrap();
+                let rectangle = CropBox { top: crop.top / shrink, left: crop.left / shrink, ..small.crop };
+                let library = Jpeg::open(&bytes).unwrap().shrunk_region(rectangle, shrink, None);
+                prop_assert!(pixels(&small) == pixels(&library.unwrap()), "{crop:?} / {shrink}");
+                prop_assert!(small.crop.width >= crop.width / shrink);
+                prop_assert!(small.crop.width <= crop.width / shrink + 2);
+            }
+        }
+
+        #[test]
+        fn a_damaged_file_is_decoded_as_by_the_library_alone(
+            mut bytes in files(100),
+            changes in prop::collection::vec((0.0..1.0, any::<u8>(), 0..4), 1..6),
+        ) {
+            for (place, byte, change) in changes {
+                let place = (bytes.len() as f64 * place) as usize;
+                match change {
+                    0 => bytes[place] = byte,
+                    1 => bytes[place] ^= 1 << (byte % 8),
+                    2 => bytes.insert(place, byte),
+                    _ => bytes.truncate(place.max(1)),
+                }
+            }
+            let decoded = |scan: Option<Scan>| {
+                let jpeg = Jpeg::open(&bytes)?;
+                let (width, height) = jpeg.size();
+                if width * height > 1 << 20 {
+                    return Err(ImageError::Undecodable("too large".to_owned()));
+                }
+                let decoded = jpeg.shrunk_region(CropBox { top: 0, left: 0, width, height }, 1, scan)?;
+                Ok((decoded.pixels, decoded.warning))
+            };
+            prop_assert!(decoded(Scan::of(&bytes)) == decoded(None));
+        }
+    }
+
+    #[test]
+    fn errors_and_warnings_are_the_librarys() {
+        let bytes = encoded(64, 64, USUAL);
+        let error = Jpeg::open(&bytes[..20]).err().unwrap();
+        assert!(matches!(error, ImageError::Undecodable(text) if !text.is_empty()));
+        let all = CropBox { top: 0, left: 0, height: 64, width: 64 };
+        assert_eq!(Jpeg::open(&bytes).unwrap().region(all).unwrap().warning, None);
+        let cut = Jpeg::open(&bytes[..bytes.len() / 2]).unwrap().region(all).unwrap();
+        assert!(cut.warning.unwrap().contains("Premature end"));
+    }
+}

@@ -1,0 +1,245 @@
+//! Pillow's antialiased bicubic resizing of bytes, to the bit.
+//!
+//! Weights are in 22-bit fixed point. The result of the first axis is rounded to whole levels before the second axis is resized.
+//! Both axes use one kernel, which adds weighted rows. For the horizontal axis, a few rows at a time are transposed, so that a
+//! column of pixels becomes a row of bytes.
+
+use crate::data::decode::simd::vectorized;
+
+/// Fraction bits of a weight, as in Pillow.
+const FRACTION: u32 = 22;
+/// Added to a sum so that cutting the fraction rounds to the nearest level.
+const HALF: i32 = 1 << (FRACTION - 1);
+/// Bytes that the kernel adds at a time, the size of an AVX2 register.
+const BLOCK: usize = 32;
+
+/// A picture of bytes in `C` channels. It may be a part of a wider one.
+#[derive(Clone, Copy)]
+pub(super) struct SourceImage<'a, const C: usize> {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    /// Distance between the starts of two rows, in bytes.
+    pub(super) stride: usize,
+    /// The bytes from the first pixel on.
+    pub(super) pixels: &'a [u8],
+}
+
+impl<'a, const C: usize> SourceImage<'a, C> {
+    /// Returns the picture resized to a width and height, `[H, W, C]`. A transposed pixel takes `LANE` bytes, at least `C`.
+    pub(super) fn resize<const LANE: usize>(
+        self,
+        [width, height]: [usize; 2],
+        vertical_first: bool,
+    ) -> Vec<u8> {
+        let (columns, rows) = (Weights::new(self.width, width), Weights::new(self.height, height));
+        if vertical_first {
+            let alone = self.rows().collect::<Vec<_>>().concat();
+            let between = vertical(&alone, self.width * C, &rows);
+            let between = between.chunks_exact(self.width * C);
+            return horizontal::<C, LANE>(between, self.width, &columns);
+        }
+        let between = horizontal::<C, LANE>(self.rows(), self.width, &columns);
+        vertical(&between, width * C, &rows)
+    }
+
+    fn rows(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        let row = self.width * C;
+        self.pixels.chunks(self.stride).take(self.height).map(move |wide| &wide[..row])
+    }
+}
+
+/// The weights of the input positions, for each output position.
+struct Weights {
+    spans: Vec<Span>,
+    weights: Vec<i32>,
+}
+
+/// The consecutive input positions of one output position.
+struct Span {
+    /// The first input position.
+    start: usize,
+    /// Range of their weights in [`Weights::weights`].
+    weights: std::ops::Range<usize>,
+}
+
+impl Weights {
+    /// Computes the weights from `size` positions to `to`, with Pillow's order of sums and roundings.
+    fn new(size: usize, to: usize) -> Self {
+        let scale = size as f64 / to as f64;
+        let stretch = scale.max(1.0);
+        let reach = 2.0 * stretch;
+        let (mut spans, mut weights) = (Vec::with_capacity(to), Vec::new());
+        let mut shares = Vec::new();
+        for position in 0..to {
+            let centre = (position as f64 + 0.5) * scale;
+            let start = (centre - reach + 0.5).max(0.0) as usize;
+            let end = ((centre + reach + 0.5) as usize).min(size);
+            shares.clear();
+            shares.extend(
+                (start..end).map(|at| bicubic((at as f64 - centre + 0.5) * (1.0 / stretch))),
+            );
+            let sum: f64 = shares.iter().sum();
+            let first = weights.len();
+            let fixed = |share: &f64| {
+                let value = share / sum * f64::from(1 << FRACTION);
+                (value + 0.5f64.copysign(value)) as i32
+            };
+            weights.extend(shares.iter().map(fixed));
+            spans.push(Span { start, weights: first..weights.len() });
+        }
+        Self { spans, weights }
+    }
+}
+
+/// The cubic kernel of Keys with a = -0.5.
+fn bicubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+/// Resizes the columns of rows of `row` bytes.
+fn vertical(pixels: &[u8], row: usize, rows: &Weights) -> Vec<u8> {
+    let mut out = vec![0; rows.spans.len() * row];
+    add_up(pixels, row, rows, &mut out);
+    out
+}
+
+/// Resizes rows of `width` pixels.
+fn horizontal<'a, const C: usize, const LANE: usize>(
+    mut rows: impl ExactSizeIterator<Item = &'a [u8]>,
+    width: usize,
+    columns: &Weights,
+) -> Vec<u8> {
+    let to = columns.spans.len();
+    let rows_in_block = BLOCK / LANE;
+    let mut out = vec![0; rows.len() * to * C];
+    let (mut turned, mut resized) = (vec![0; width * BLOCK], vec![0; to * BLOCK]);
+    let mut block = Vec::with_capacity(rows_in_block);
+    for out in out.chunks_mut(rows_in_block * to * C) {
+        block.clear();
+        block.extend(rows.by_ref().take(rows_in_block));
+        for (x, place) in turned.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+            for (place, row) in place.as_chunks_mut::<LANE>().0.iter_mut().zip(&block) {
+                *place = lane::<C, LANE>(&row[x * C..]);
+            }
+        }
+        add_up(&turned, BLOCK, columns, &mut resized);
+        for (lane, row) in out.chunks_exact_mut(to * C).enumerate() {
+            let places = resized.as_chunks::<BLOCK>().0;
+            for (place, pixel) in places.iter().zip(row.as_chunks_mut::<C>().0) {
+                let from = &place[lane * LANE..];
+                *pixel = *from.first_chunk().expect("a lane holds a pixel");
+            }
+        }
+    }
+    out
+}
+
+/// Returns the first pixel of `row`. The rest of the lane holds bytes of the next pixel: clearing it would be slower.
+fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
+    row.first_chunk().copied().unwrap_or_else(|| {
+        let mut last = [0; LANE];
+        last[..C].copy_from_slice(&row[..C]);
+        last
+    })
+}
+
+vectorized! {
+    /// Makes each output row, of `row` bytes, from weighted input rows.
+    fn add_up(rows: &[u8], row: usize, weights: &Weights, out: &mut [u8]) {
+        for (span, out) in weights.spans.iter().zip(out.chunks_exact_mut(row)) {
+            let weights = &weights.weights[span.weights.clone()];
+            let rows = &rows[span.start * row..(span.start + weights.len()) * row];
+            let Some(last) = row.checked_sub(BLOCK) else {
+                add_up_narrow(rows, row, weights, out);
+                continue;
+            };
+            // The last block of a row may overlap the one before it.
+            for start in (0..row).step_by(BLOCK).map(|start| start.min(last)) {
+                let mut sums = [HALF; BLOCK];
+                for (values, weight) in rows.chunks_exact(row).zip(weights) {
+                    let values: &[u8; BLOCK] = values[start..].first_chunk().expect("a block fits");
+                    for at in 0..BLOCK {
+                        sums[at] += weight * i32::from(values[at]);
+                    }
+                }
+                let out: &mut [u8; BLOCK] = out[start..].first_chunk_mut().expect("a block fits");
+                for at in 0..BLOCK {
+                    out[at] = level(sums[at]);
+                }
+            }
+        }
+    }
+}
+
+/// Does the same as [`add_up`] for rows shorter than a block.
+fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
+    for (at, out) in out.iter_mut().enumerate() {
+        let values = rows.chunks_exact(row).map(|row| i32::from(row[at]));
+        *out = level(HALF + values.zip(weights).map(|(value, weight)| weight * value).sum::<i32>());
+    }
+}
+
+/// Cuts a sum to a whole level.
+fn level(sum: i32) -> u8 {
+    (sum >> FRACTION).clamp(0, 255) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Computes the expected result, one value at a time.
+    fn slow(rows: &[u8], row: usize, weights: &Weights) -> Vec<u8> {
+        let value = |span: &Span, x: usize| {
+            let weights = &weights.weights[span.weights.clone()];
+            let sum: i64 = weights
+                .iter()
+                .enumerate()
+                .map(|(k, w)| i64::from(*w) * i64::from(rows[(span.start + k) * row + x]))
+                .sum();
+            ((sum + i64::from(HALF)) >> FRACTION).clamp(0, 255) as u8
+        };
+        weights.spans.iter().flat_map(|span| (0..row).map(move |x| value(span, x))).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_width_of_a_row_is_added_up(
+            size in 1usize..30, to in 1usize..30, row in 1usize..100, seed in any::<u32>(),
+        ) {
+            let rows: Vec<u8> =
+                (0..size * row).map(|i| (i as u32).wrapping_mul(seed | 1).to_le_bytes()[2]).collect();
+            let weights = Weights::new(size, to);
+            let expected = slow(&rows, row, &weights);
+            let mut out = vec![0; to * row];
+            add_up(&rows, row, &weights, &mut out);
+            prop_assert_eq!(&out, &expected);
+        }
+
+        #[test]
+        fn channels_do_not_mix_and_bytes_beside_the_picture_are_ignored(
+            width in 1usize..40, height in 1usize..20, to in 1usize..50, vertical_first in any::<bool>(),
+        ) {
+            let plane: Vec<u8> = (0..width * height).map(|i| (i * 71 % 256) as u8).collect();
+            let rows = plane.chunks(width);
+            let wide: Vec<u8> = rows
+                .flat_map(|row| row.iter().flat_map(|v| [*v, 7, 255 - v]).chain([99, 98, 97, 96]))
+                .collect();
+            let one = SourceImage::<1> { width, height, stride: width, pixels: &plane };
+            let all = SourceImage::<3> { width, height, stride: 3 * width + 4, pixels: &wide };
+            let one = one.resize::<1>([to, to], vertical_first);
+            let all = all.resize::<4>([to, to], vertical_first);
+            prop_assert!(all.as_chunks().0.iter().zip(&one).all(|([r, g, _], v)| r == v && *g == 7));
+        }
+    }
+}

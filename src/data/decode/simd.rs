@@ -1,0 +1,28 @@
+//! Loops over bytes that use AVX2 if the processor has it.
+
+/// Defines a function that is compiled twice, with and without AVX2. Each call picks the version for the processor.
+macro_rules! vectorized {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        fn $name($($arg: $type),*) {
+            #[inline(always)]
+            fn here($($arg: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            fn with_avx2($($arg: $type),*) {
+                here($($arg),*);
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                #[expect(unsafe_code, reason = "the line above checks that the processor has AVX2")]
+                // SAFETY: the processor has AVX2.
+                return unsafe { with_avx2($($arg),*) };
+            }
+            here($($arg),*);
+        }
+    };
+}
+
+pub(in crate::data) use vectorized;

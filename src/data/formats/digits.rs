@@ -1,0 +1,98 @@
+//! The handwritten digits inside the program: 8x8 pixels, one channel, 1,437 + 360 images. See `digits/README.md`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
+
+use crate::data::decode::picture::{Picture, Pixels, Stored};
+use crate::data::decode::resize::bilinear;
+use crate::data::error::DataError;
+use crate::recipe::DataPlan;
+
+use super::found::Found;
+use super::split::Split;
+
+/// The file of the digits. Its bytes identify the data.
+const BYTES: &[u8] = include_bytes!("digits/digits.safetensors");
+const SIDE: usize = 8;
+
+/// Returns both splits.
+pub(in crate::data) fn find(plan: &DataPlan) -> Found {
+    Found {
+        train: Arc::new(Digits::new("train", plan.input_size)),
+        val: Some(Arc::new(Digits::new("val", plan.input_size))),
+        classes: (0..10).map(|digit| digit.to_string()).collect(),
+        hash: Sha256::new_with_prefix(BYTES),
+        note: None,
+    }
+}
+
+/// Returns a grey image as a digit: floats in 0..1, resized to `side` x `side` without antialiasing.
+pub(in crate::data) fn like_a_digit(grey: &Picture, side: usize) -> Picture {
+    let Pixels::U8(levels) = &grey.pixels else { unreachable!("files hold levels") };
+    let pixels = Pixels::F32(resized(levels, grey.width, grey.height, side));
+    Picture { width: side, height: side, channels: 1, pixels }
+}
+
+fn resized(levels: &[u8], width: usize, height: usize, side: usize) -> Vec<f32> {
+    let values: Vec<f32> = levels.iter().map(|&level| f32::from(level) / 255.0).collect();
+    bilinear(&values, width, height, side)
+}
+
+/// A split of the digits, resized once to `input_size`, so that an epoch only copies.
+struct Digits {
+    labels: Vec<u8>,
+    /// `[N, input_size, input_size]`, in 0..1.
+    values: Vec<f32>,
+    input_size: usize,
+}
+
+impl Digits {
+    /// Returns the split called `name`: `train` or `val`.
+    fn new(name: &str, input_size: usize) -> Self {
+        let file = SafeTensors::deserialize(BYTES).expect("the digits are part of the program");
+        let tensor = |what: &str| {
+            let tensor = file.tensor(&format!("{name}_{what}"));
+            tensor.expect("the digits have both splits").data().to_vec()
+        };
+        let values = tensor("images")
+            .chunks_exact(SIDE * SIDE)
+            .flat_map(|levels| resized(levels, SIDE, SIDE, input_size))
+            .collect();
+        Self { labels: tensor("labels"), values, input_size }
+    }
+}
+
+impl Split for Digits {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        u32::from(self.labels[index])
+    }
+
+    fn read<'a>(&self, index: usize, _: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
+        let area = self.input_size * self.input_size;
+        Ok(Stored::Picture(Picture {
+            width: self.input_size,
+            height: self.input_size,
+            channels: 1,
+            pixels: Pixels::F32(self.values[index * area..(index + 1) * area].to_vec()),
+        }))
+    }
+
+    fn name(&self, index: usize) -> PathBuf {
+        PathBuf::from(format!("digit {index}"))
+    }
+
+    fn holds_levels(&self) -> bool {
+        false
+    }
+
+    fn is_cheap(&self) -> bool {
+        true
+    }
+}

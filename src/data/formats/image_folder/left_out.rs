@@ -1,0 +1,42 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::data::decode::image_name::is_image_name;
+
+use super::listing::{MAX_DEPTH, is_hidden};
+
+/// Counts the files below `data` without an image extension, by extension, the most frequent first.
+///
+/// `data` is the path of an image folder. Hidden files are not counted.
+pub(in crate::data) fn left_out(data: &Path) -> Vec<(String, usize)> {
+    let mut counts = BTreeMap::new();
+    let train = data.join("train");
+    if train.is_dir() {
+        count_others(&train, 0, &mut counts);
+        count_others(&data.join("val"), 0, &mut counts);
+    } else {
+        count_others(data, 0, &mut counts);
+    }
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts
+}
+
+fn count_others(folder: &Path, depth: usize, counts: &mut BTreeMap<String, usize>) {
+    // `Listing::read` reports folders that cannot be read.
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (name, path) = (PathBuf::from(entry.file_name()), entry.path());
+        if is_hidden(&name) || is_image_name(&name) {
+            continue;
+        }
+        if path.is_dir() {
+            if depth < MAX_DEPTH {
+                count_others(&path, depth + 1, counts);
+            }
+            continue;
+        }
+        let extension = name.extension().map(|text| text.to_string_lossy().to_lowercase());
+        *counts.entry(extension.unwrap_or_default()).or_default() += 1;
+    }
+}

@@ -1,0 +1,177 @@
+//! Listings of the folders and shards of large data sets, kept in the user's cache folder between starts.
+//!
+//! A folder or shard is read again if its modification time or its size has changed. Overwriting a file in place changes
+//! neither for its folder. Decoding notices such a file, and so does `data check`, which ignores the cache.
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use crate::durable;
+
+use super::found::hex;
+
+/// Data sets with fewer images are listed quickly, so they are not cached.
+const WORTH_KEEPING: usize = 10_000;
+/// Version of the cache file, and of the rule that decides what is an image.
+const VERSION: u32 = 1;
+/// A place that changed within this time is not cached: it could change again without a new modification time.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Caches the listings of a data set's folders and shards.
+pub(in crate::data) struct ListingCache {
+    /// The path of the data set. Paths in the cache are relative to it.
+    data: PathBuf,
+    /// The cache file; `None` if the system has no cache folder.
+    file: Option<PathBuf>,
+    before: HashMap<String, CachedListing>,
+    /// Listings of this start, read or taken from the cache.
+    now: Vec<CachedListing>,
+    /// Whether a place was read again.
+    changed: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CacheFile {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(message, repeated, tag = "2")]
+    places: Vec<CachedListing>,
+}
+
+/// The listing of a folder or a shard.
+#[derive(Clone, PartialEq, Message)]
+struct CachedListing {
+    #[prost(string, tag = "1")]
+    path: String,
+    #[prost(message, optional, tag = "2")]
+    stamp: Option<Stamp>,
+    #[prost(message, optional, tag = "3")]
+    contents: Option<Contents>,
+}
+
+/// Modification time and size of a place. A different stamp means that the place has changed.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct Stamp {
+    #[prost(uint64, tag = "1")]
+    modified_s: u64,
+    #[prost(uint32, tag = "2")]
+    modified_ns: u32,
+    #[prost(uint64, tag = "3")]
+    size: u64,
+}
+
+/// The images in a folder or a shard, and the subfolders of a folder.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Contents {
+    /// Names of the subfolders; empty for a shard.
+    #[prost(string, repeated, tag = "1")]
+    pub(super) folders: Vec<String>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) images: Vec<ListedImage>,
+}
+
+/// An image in a folder or a shard.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListedImage {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(uint64, tag = "2")]
+    pub(super) size: u64,
+    /// Position of its bytes in a shard; 0 in a folder.
+    #[prost(uint64, tag = "3")]
+    pub(super) offset: u64,
+    #[prost(uint32, optional, tag = "4")]
+    pub(super) label: Option<u32>,
+}
+
+impl Stamp {
+    /// Returns a stamp, or `None` if the next change could leave the stamp as it is.
+    fn of(metadata: &Metadata) -> Option<Self> {
+        let modified = metadata.modified().ok()?;
+        SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
+        let since = modified.duration_since(UNIX_EPOCH).ok()?;
+        // The size of a folder does not change with its contents.
+        let size = if metadata.is_dir() { 0 } else { metadata.len() };
+        Some(Self { modified_s: since.as_secs(), modified_ns: since.subsec_nanos(), size })
+    }
+
+    /// Returns the current stamp of `place`. Take it before reading the place.
+    pub(super) fn now(place: &Path) -> Option<Self> {
+        Self::of(&fs::metadata(place).ok()?)
+    }
+}
+
+impl ListingCache {
+    /// Reads the cache of the data set at `data`; empty if it cannot be read.
+    pub(super) fn of(data: &Path) -> Self {
+        let file = file_of(data);
+        let kept = file.as_deref().and_then(|file| fs::read(file).ok());
+        let kept = kept.and_then(|bytes| CacheFile::decode(bytes.as_slice()).ok());
+        let places = kept.filter(|kept| kept.version == VERSION).map_or(Vec::new(), |k| k.places);
+        let before = places.into_iter().map(|place| (place.path.clone(), place)).collect();
+        Self { data: data.to_owned(), file, before, now: Vec::new(), changed: false }
+    }
+
+    /// Removes the cache of the data set at `data`, so that everything is listed again.
+    pub(in crate::data) fn forget(data: &Path) {
+        if let Some(file) = file_of(data)
+            && let Err(error) = durable::remove(&file)
+        {
+            tracing::debug!("cannot remove the listing cache {}: {error}", file.display());
+        }
+    }
+
+    /// Returns the cached listing of `place`, unless the place has changed.
+    pub(super) fn get(&mut self, place: &Path, stamp: Option<Stamp>) -> Option<&Contents> {
+        let stamp = stamp?;
+        let known = self.before.remove(&self.path_in_data(place)?)?;
+        if known.stamp != Some(stamp) {
+            return None;
+        }
+        self.now.push(known);
+        self.now.last()?.contents.as_ref()
+    }
+
+    /// Adds what was read in `place`; `stamp` was taken before reading.
+    pub(super) fn add(&mut self, place: &Path, stamp: Option<Stamp>, contents: Contents) {
+        self.changed = true;
+        if let (Some(path), Some(_)) = (self.path_in_data(place), stamp) {
+            self.now.push(CachedListing { path, stamp, contents: Some(contents) });
+        }
+    }
+
+    /// Returns the path in the data set, or `None` if it is not UTF-8. Such a place is read at every start.
+    fn path_in_data(&self, place: &Path) -> Option<String> {
+        Some(place.strip_prefix(&self.data).ok()?.to_str()?.to_owned())
+    }
+
+    /// Writes the cache file if the data set is large and its listing is new. If this fails, the next start lists it again.
+    pub(super) fn keep(self) {
+        let images: usize =
+            self.now.iter().filter_map(|p| p.contents.as_ref()).map(|c| c.images.len()).sum();
+        let Some(file) = self.file else { return };
+        let same = !self.changed && self.before.is_empty();
+        if same || images < WORTH_KEEPING {
+            return;
+        }
+        let kept = CacheFile { version: VERSION, places: self.now };
+        if let Err(error) = durable::write(&file, &kept.encode_to_vec()) {
+            tracing::debug!(
+                "cannot write the listing cache {}, so the next start lists the data again: {error}",
+                file.display()
+            );
+        }
+    }
+}
+
+/// Returns the cache file of the data set at `data`.
+fn file_of(data: &Path) -> Option<PathBuf> {
+    let data = fs::canonicalize(data).ok()?;
+    let name = hex(Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes()));
+    Some(dirs::cache_dir()?.join("mae/data").join(name))
+}

@@ -1,0 +1,370 @@
+//! Image data sets of Hugging Face's hub: parquet files with a column of image files and a column of classes.
+//!
+//! Images are in row groups of 100 or 1,000 rows, and a group can only be read as a whole. Reading in order (`data pack`,
+//! `data check`, evaluation) reads each group once. A shuffled epoch reads a group for almost every image: for training,
+//! pack such data first.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use parquet::basic::Type as Physical;
+use parquet::data_type::ByteArray;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
+use parquet::schema::types::{Type, TypePtr};
+use sha2::{Digest, Sha256};
+
+use crate::data::decode::picture::{Colour, Stored};
+use crate::data::error::DataError;
+use crate::recipe::DataPlan;
+
+use super::found::{Found, Labels};
+use super::shards::Shards;
+use super::split::Split;
+
+const EXTENSION: &str = "parquet";
+/// Possible names of the column of classes, the preferred one first.
+const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
+/// Number of row groups in memory. Workers read almost in order, so they need the current group and the next.
+const CACHED_GROUPS: usize = 4;
+const HINT: &str = "put the parquet files of an image data set in data.path or its folder `data`, with `val` or `test` in the \
+                    names of those for validation";
+const FETCH: &str = "download the file again";
+
+/// Why a parquet file cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum ParquetProblem {
+    #[error(transparent)]
+    Unreadable(#[from] std::io::Error),
+    #[error("the parquet file is damaged: {0}")]
+    Damaged(String),
+    #[error("no column holds images: none of {0} has a `bytes` field")]
+    NoImages(String),
+}
+
+impl ParquetProblem {
+    /// Adds the name of the file.
+    fn at(self, path: &Path) -> DataError {
+        match self {
+            Self::Unreadable(error) => DataError::unreadable(path, error),
+            Self::Damaged(_) => DataError::layout(path, self.to_string(), FETCH),
+            Self::NoImages(_) => DataError::layout(path, self.to_string(), HINT),
+        }
+    }
+}
+
+impl From<ParquetError> for ParquetProblem {
+    fn from(error: ParquetError) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+/// Finds the parquet files of `plan` and reads their classes.
+pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
+    let colour = Colour::of_channels(plan.in_chans)?;
+    // The hub keeps the files of a data set in a folder `data`.
+    let inside = plan.path.join("data");
+    let shards = match Shards::find(&plan.path, EXTENSION, labels, HINT) {
+        Err(_) if inside.is_dir() => Shards::find(&inside, EXTENSION, labels, HINT)?,
+        found => found?,
+    };
+    let train = ParquetSplit::open(shards.train, colour)?;
+    let val =
+        if shards.val.is_empty() { None } else { Some(ParquetSplit::open(shards.val, colour)?) };
+    let mut hash = Sha256::new();
+    std::iter::once(&train).chain(&val).for_each(|split| split.hash_into(&mut hash));
+    let classes = classes(&train, val.as_ref(), labels)?;
+    let val = val.map(|val| Arc::new(val) as Arc<dyn Split>);
+    Ok(Found { train: Arc::new(train), val, classes, hash, note: None })
+}
+
+/// Returns the class names in the files, or numbers; empty if the images have no classes.
+fn classes(
+    train: &ParquetSplit,
+    val: Option<&ParquetSplit>,
+    labels: Labels,
+) -> Result<Vec<String>, DataError> {
+    let both = || std::iter::once(train).chain(val);
+    let unlabelled = both().find_map(|split| {
+        let place = split.labels.iter().position(Option::is_none)?;
+        Some(split.name(place))
+    });
+    if let Some(image) = unlabelled {
+        let problem =
+            format!("the image has no class: none of the columns {} has one", LABELS.join(", "));
+        let hint = "add a column of classes, whole numbers from 0";
+        return match labels {
+            Labels::Needed => Err(DataError::layout(&image, problem, hint)),
+            Labels::Unneeded => Ok(Vec::new()),
+        };
+    }
+    let largest = both().flat_map(|split| split.labels.iter().flatten()).max();
+    let found = largest.map_or(0, |label| *label as usize + 1);
+    let names = train.class_names.clone();
+    if names.is_empty() {
+        return Ok((0..found).map(|class| class.to_string()).collect());
+    }
+    if names.len() < found {
+        let problem =
+            format!("an image has class {}, but there are {} class names", found - 1, names.len());
+        return Err(DataError::layout(&train.files[0], problem, FETCH));
+    }
+    Ok(names)
+}
+
+/// The images of a split, from all its files.
+struct ParquetSplit {
+    files: Vec<PathBuf>,
+    groups: Vec<RowGroup>,
+    labels: Vec<Option<u32>>,
+    class_names: Vec<String>,
+    colour: Colour,
+    /// The row groups used last, the latest at the end.
+    cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
+}
+
+/// Where a row group is.
+struct RowGroup {
+    file: usize,
+    /// Index of the group in the file.
+    index: usize,
+    /// Index of its first image in the split.
+    first: usize,
+    /// Index of its first image in the file.
+    row: usize,
+    bytes: i64,
+}
+
+/// The images of a row group. The first thread that needs them reads them.
+type CachedGroup = OnceLock<Result<Vec<Option<ByteArray>>, ParquetProblem>>;
+
+impl ParquetSplit {
+    /// Reads everything in the files except the images.
+    fn open(files: Vec<PathBuf>, colour: Colour) -> Result<Self, DataError> {
+        let (cache, class_names) = (Mutex::default(), Vec::new());
+        let (groups, labels) = (Vec::new(), Vec::new());
+        let mut split = Self { files: Vec::new(), groups, labels, class_names, colour, cache };
+        for (number, path) in files.iter().enumerate() {
+            caught(|| split.add(number, path)).map_err(|problem| problem.at(path))?;
+        }
+        if split.labels.is_empty() {
+            return Err(DataError::layout(&files[0], "the file contains no images", HINT));
+        }
+        Ok(Self { files, ..split })
+    }
+
+    fn add(&mut self, file: usize, path: &Path) -> Result<(), ParquetProblem> {
+        let reader = open(path)?;
+        let metadata = reader.metadata();
+        let columns = ParquetColumns::of(metadata.file_metadata().schema())?;
+        if self.class_names.is_empty() {
+            self.class_names = columns.class_names(metadata);
+        }
+        let before = self.labels.len();
+        for index in 0..metadata.num_row_groups() {
+            let (group, first) = (metadata.row_group(index), self.labels.len());
+            let (rows, bytes) = (group.num_rows() as usize, group.compressed_size());
+            self.groups.push(RowGroup { file, index, first, row: first - before, bytes });
+            match columns.label_alone() {
+                None => self.labels.extend(std::iter::repeat_n(None, rows)),
+                Some(schema) => {
+                    let rows = rows_of(&reader, index, schema)?;
+                    self.labels.extend(rows.iter().map(label));
+                }
+            }
+            if self.labels.len() != first + rows {
+                return Err(ParquetProblem::Damaged("it has fewer classes than rows".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the file and size of each row group and the classes of all images to a hash.
+    fn hash_into(&self, hash: &mut Sha256) {
+        for group in &self.groups {
+            hash.update(self.files[group.file].file_name().unwrap_or_default().as_encoded_bytes());
+            hash.update([0]);
+            hash.update(group.bytes.to_le_bytes());
+        }
+        for label in &self.labels {
+            hash.update(label.unwrap_or(u32::MAX).to_le_bytes());
+        }
+    }
+
+    /// Returns the row group of an image, and the position of the image in it.
+    fn place(&self, image: usize) -> (usize, usize) {
+        let group = self.groups.partition_point(|group| group.first <= image) - 1;
+        (group, image - self.groups[group].first)
+    }
+
+    /// Returns a row group from the cache, or a new entry. The caller fills a new entry, outside the lock.
+    fn cached(&self, group: usize) -> Arc<CachedGroup> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cache.iter().position(|(number, _)| *number == group);
+        let images = known.and_then(|place| cache.remove(place)).map_or_else(Arc::default, |c| c.1);
+        if cache.len() >= CACHED_GROUPS {
+            cache.pop_front();
+        }
+        cache.push_back((group, Arc::clone(&images)));
+        images
+    }
+
+    fn images_of(&self, group: usize) -> Result<Vec<Option<ByteArray>>, ParquetProblem> {
+        let RowGroup { file, index, .. } = self.groups[group];
+        caught(|| read_images(&self.files[file], index))
+    }
+}
+
+impl Split for ParquetSplit {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.labels[index].unwrap_or(0)
+    }
+
+    fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
+        let (group, place) = self.place(index);
+        let cached = self.cached(group);
+        let images = cached.get_or_init(|| self.images_of(group));
+        let images =
+            images.as_ref().map_err(|problem| DataError::bad_image(&self.name(index), problem))?;
+        let image = images.get(place).and_then(Option::as_ref).ok_or_else(|| {
+            DataError::bad_image(
+                &self.name(index),
+                "the bytes of the image are missing in the file",
+            )
+        })?;
+        buffer.clear();
+        buffer.extend_from_slice(image.data());
+        Ok(Stored::File { bytes: buffer, colour: self.colour })
+    }
+
+    fn name(&self, index: usize) -> PathBuf {
+        let (group, place) = self.place(index);
+        let RowGroup { file, row, .. } = self.groups[group];
+        self.files[file].join(format!("row-{}", row + place))
+    }
+}
+
+/// The columns of a file that matter here.
+struct ParquetColumns {
+    schema: String,
+    /// The group of the image, reduced to its bytes.
+    image: TypePtr,
+    label: Option<TypePtr>,
+}
+
+impl ParquetColumns {
+    fn of(schema: &Type) -> Result<Self, ParquetProblem> {
+        let fields = schema.get_fields();
+        let image = fields.iter().find_map(image_bytes).ok_or_else(|| {
+            let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
+            ParquetProblem::NoImages(names.join(", "))
+        })?;
+        let is_label = |field: &&TypePtr| {
+            field.is_primitive()
+                && matches!(field.get_physical_type(), Physical::INT32 | Physical::INT64)
+        };
+        let named = |name: &&str| fields.iter().filter(is_label).find(|f| f.name() == *name);
+        let label = LABELS.iter().find_map(named).cloned();
+        Ok(Self { schema: schema.name().to_owned(), image, label })
+    }
+
+    fn label_alone(&self) -> Option<Type> {
+        self.only(self.label.clone()?)
+    }
+
+    fn image_alone(&self) -> Option<Type> {
+        self.only(Arc::clone(&self.image))
+    }
+
+    fn only(&self, field: TypePtr) -> Option<Type> {
+        Type::group_type_builder(&self.schema).with_fields(vec![field]).build().ok()
+    }
+
+    /// Returns the class names, which Hugging Face keeps in the metadata; empty if they are missing.
+    fn class_names(&self, metadata: &ParquetMetaData) -> Vec<String> {
+        let names = || {
+            let pairs = metadata.file_metadata().key_value_metadata()?;
+            let text = pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref()?;
+            let json: serde_json::Value = serde_json::from_str(text).ok()?;
+            let label = &json["info"]["features"][self.label.as_ref()?.name()];
+            serde_json::from_value(label["names"].clone()).ok()
+        };
+        names().unwrap_or_default()
+    }
+}
+
+/// Returns the group of an image reduced to its field `bytes`, or `None` if `field` is something else.
+fn image_bytes(field: &TypePtr) -> Option<TypePtr> {
+    if !field.is_group() {
+        return None;
+    }
+    let is_bytes = |part: &&TypePtr| {
+        let primitive = part.is_primitive() && part.name() == "bytes";
+        primitive && part.get_physical_type() == Physical::BYTE_ARRAY
+    };
+    let bytes = field.get_fields().iter().find(is_bytes)?;
+    let group = Type::group_type_builder(field.name())
+        .with_repetition(field.get_basic_info().repetition())
+        .with_fields(vec![Arc::clone(bytes)]);
+    Some(Arc::new(group.build().ok()?))
+}
+
+fn open(path: &Path) -> Result<SerializedFileReader<File>, ParquetProblem> {
+    Ok(SerializedFileReader::new(File::open(path)?)?)
+}
+
+fn read_images(path: &Path, group: usize) -> Result<Vec<Option<ByteArray>>, ParquetProblem> {
+    let reader = open(path)?;
+    let columns = ParquetColumns::of(reader.metadata().file_metadata().schema())?;
+    let changed = || ParquetProblem::Damaged("its columns have changed".to_owned());
+    let schema = columns.image_alone().ok_or_else(changed)?;
+    Ok(rows_of(&reader, group, schema)?.into_iter().map(bytes).collect())
+}
+
+fn rows_of(
+    reader: &SerializedFileReader<File>,
+    group: usize,
+    schema: Type,
+) -> Result<Vec<Row>, ParquetProblem> {
+    let group = reader.get_row_group(group)?;
+    Ok(group.get_row_iter(Some(schema))?.collect::<Result<_, _>>()?)
+}
+
+fn label(row: &Row) -> Option<u32> {
+    let (_, field) = row.get_column_iter().next()?;
+    match field {
+        Field::Byte(label) => (*label).try_into().ok(),
+        Field::Short(label) => (*label).try_into().ok(),
+        Field::Int(label) => (*label).try_into().ok(),
+        Field::Long(label) => (*label).try_into().ok(),
+        Field::UByte(label) => Some((*label).into()),
+        Field::UShort(label) => Some((*label).into()),
+        Field::UInt(label) => Some(*label),
+        Field::ULong(label) => (*label).try_into().ok(),
+        _ => None,
+    }
+}
+
+fn bytes(row: Row) -> Option<ByteArray> {
+    let (_, image) = row.into_columns().into_iter().next()?;
+    let Field::Group(image) = image else { return None };
+    match image.into_columns().into_iter().next()?.1 {
+        Field::Bytes(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Runs `work` and turns a panic into an error: the library panics on some damaged files.
+fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
+    let panicked = |_| Err(ParquetProblem::Damaged("its reader panicked".to_owned()));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
+}

@@ -1,0 +1,116 @@
+//! Synthetic images, for tests and for measurements without a data set.
+//!
+//! Each class is a coloured grating with its own frequency and angle. An image is the grating of its class at a random phase,
+//! with noise.
+
+use std::f32::consts::TAU;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rand::Rng;
+use sha2::{Digest, Sha256};
+
+use crate::data::decode::picture::{Picture, Pixels, Stored};
+use crate::data::draw::{uniform, unit};
+use crate::data::error::DataError;
+use crate::random::{Key, NO_STAGE, Purpose};
+use crate::recipe::DataPlan;
+
+use super::found::Found;
+use super::split::Split;
+
+/// A split, by its number. The number replaces the epoch in random keys, so classes and splits draw from different streams.
+#[derive(Debug, Clone, Copy)]
+enum SyntheticPart {
+    Train = 1,
+    Val = 2,
+}
+
+/// Replaces the epoch in the random keys of gratings.
+const CLASSES: usize = 0;
+
+/// Returns splits with the promised counts; by default 1,024 and 256 images of 1,000 classes.
+pub(in crate::data) fn find(plan: &DataPlan) -> Found {
+    let num_classes = plan.promised.num_classes.unwrap_or(1000).max(1);
+    let split = |part, images| {
+        let (input_size, in_chans) = (plan.input_size, plan.in_chans);
+        Arc::new(Synthetic { part, images, num_classes, input_size, in_chans })
+    };
+    let (train, val) =
+        (plan.promised.train_images.unwrap_or(1024), plan.promised.val_images.unwrap_or(256));
+    let identity = format!("synthetic {num_classes} {train} {val}");
+    Found {
+        train: split(SyntheticPart::Train, train),
+        val: Some(split(SyntheticPart::Val, val)),
+        classes: (0..num_classes).map(|class| format!("class {class}")).collect(),
+        hash: Sha256::new_with_prefix(identity),
+        note: None,
+    }
+}
+
+struct Synthetic {
+    part: SyntheticPart,
+    images: usize,
+    num_classes: usize,
+    input_size: usize,
+    in_chans: usize,
+}
+
+/// The pattern that all images of a class share.
+struct Grating {
+    /// Periods across the image, along x and y.
+    periods: [f32; 2],
+    /// The amplitude of each channel.
+    colour: Vec<f32>,
+}
+
+impl Synthetic {
+    fn grating(&self, label: u32) -> Grating {
+        let mut rng = rng(CLASSES, u64::from(label));
+        let periods = [uniform(&mut rng, 0.5..6.0) as f32, uniform(&mut rng, -6.0..6.0) as f32];
+        let colour = (0..self.in_chans).map(|_| uniform(&mut rng, -0.4..0.4) as f32).collect();
+        Grating { periods, colour }
+    }
+}
+
+/// Returns the generator of an image or a class. It does not depend on the recipe's seed.
+fn rng(part: usize, index: u64) -> impl Rng {
+    Key { seed: 0, stage: NO_STAGE, epoch: part }.rng(index, Purpose::Synthetic)
+}
+
+impl Split for Synthetic {
+    fn len(&self) -> usize {
+        self.images
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        (index % self.num_classes) as u32
+    }
+
+    fn read<'a>(&self, index: usize, _: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
+        let Grating { periods, colour } = self.grating(self.label(index));
+        let mut rng = rng(self.part as usize, index as u64);
+        let phase = unit(&mut rng) as f32;
+        let side = self.input_size;
+        let mut values = Vec::with_capacity(side * side * self.in_chans);
+        for y in 0..side {
+            for x in 0..side {
+                let turns = (periods[0] * x as f32 + periods[1] * y as f32) / side as f32 + phase;
+                let swing = (turns * TAU).sin();
+                let noise = rng.next_u32() as f32 / u32::MAX as f32 - 0.5;
+                values.extend(colour.iter().map(|c| 0.5 + c * swing + 0.2 * noise));
+            }
+        }
+        let pixels = Pixels::F32(values);
+        let picture = Picture { width: side, height: side, channels: self.in_chans, pixels };
+        Ok(Stored::Picture(picture))
+    }
+
+    fn name(&self, index: usize) -> PathBuf {
+        PathBuf::from(format!("synthetic image {index}"))
+    }
+
+    fn holds_levels(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,58 @@
+//! The class of a sample: a whole number in a `.cls` file, or under `label` or `cls` in a `.json` file.
+
+use serde_json::Value;
+
+/// Larger members are not read as classes.
+pub(super) const MAX_BYTES: u64 = 1 << 20;
+/// Keys of a `.json` file that hold a class.
+const KEYS: [&str; 2] = ["label", "cls"];
+
+/// Why a member holds no class.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum LabelError {
+    #[error("{0} is not a class: it must be a whole number")]
+    NotANumber(String),
+    #[error("invalid JSON: {0}")]
+    Json(String),
+}
+
+/// Tells whether members with this ending may hold a class.
+pub(super) fn is_label(ending: &str) -> bool {
+    matches!(ending, "cls" | "json")
+}
+
+/// Reads a class. Returns `None` if a `.json` file has none: it may hold captions.
+pub(super) fn parse(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
+    if ending == "cls" {
+        let text = String::from_utf8_lossy(bytes);
+        let label = text.trim().parse();
+        return label.map(Some).map_err(|_| LabelError::NotANumber(format!("{:?}", shown(&text))));
+    }
+    let json: Value =
+        serde_json::from_slice(bytes).map_err(|error| LabelError::Json(error.to_string()))?;
+    let Some(value) = KEYS.iter().find_map(|key| json.get(key)).filter(|v| !v.is_null()) else {
+        return Ok(None);
+    };
+    let label = value.as_u64().and_then(|label| u32::try_from(label).ok());
+    label.map(Some).ok_or_else(|| LabelError::NotANumber(value.to_string()))
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(20).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn classes_are_whole_numbers() {
+        assert_eq!(parse("cls", b"12\n"), Ok(Some(12)));
+        assert_eq!(parse("json", br#"{"label": 3, "caption": "x"}"#), Ok(Some(3)));
+        assert_eq!(parse("json", br#"{"caption": "x"}"#), Ok(None));
+        let error = |ending, bytes| parse(ending, bytes).unwrap_err().to_string();
+        assert!(error("cls", b"cat").contains("\"cat\" is not a class"));
+        assert!(error("json", br#"{"cls": -1}"#).contains("-1 is not a class"));
+        assert!(error("json", b"{").contains("invalid JSON"));
+    }
+}

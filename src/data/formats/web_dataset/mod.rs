@@ -1,0 +1,195 @@
+//! `WebDataset` shards: tar files whose members form samples, an image and its class under one name.
+//!
+//! Opening the data indexes all shards, or takes the index from the listing cache. So the shuffle covers all samples, and each
+//! can be read directly. Images are read with a seek, not through a memory map: reading past the end of a truncated shard is
+//! then an error, and not a signal that ends the process.
+
+mod index;
+mod label;
+pub(in crate::data) mod packed;
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::data::decode::picture::{Colour, Stored};
+use crate::data::error::DataError;
+use crate::recipe::DataPlan;
+
+use super::found::{Found, Labels};
+use super::listing_cache::ListingCache;
+use super::shards::Shards;
+use super::split::Split;
+use packed::{CLASSES, Packed, ShardCounts};
+
+/// The extension of shards.
+const EXTENSION: &str = "tar";
+const HINT: &str = "put tar shards in train/ and val/ under data.path, or directly in data.path with `val` in the names of \
+                    those for validation";
+
+/// Finds the shards of `plan` and indexes them.
+pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
+    let (found, problems) = find_with(plan, labels)?;
+    match problems.into_iter().next() {
+        Some(problem) => Err(problem),
+        None => Ok(found),
+    }
+}
+
+/// Finds the shards like [`find`] without labels, but leaves out damaged ones and returns their problems.
+pub(in crate::data) fn find_past_damage(
+    plan: &DataPlan,
+) -> Result<(Found, Vec<DataError>), DataError> {
+    find_with(plan, Labels::Unneeded)
+}
+
+fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>), DataError> {
+    let colour = Colour::of_channels(plan.in_chans)?;
+    let shards = Shards::find(&plan.path, EXTENSION, labels, HINT)?;
+    let packed = Packed::read(&plan.path)?;
+    let counts = ShardCounts { train: shards.train.len(), val: shards.val.len() };
+    let incomplete = packed.as_ref().and_then(|packed| packed.problem(&plan.path, counts));
+    let mut problems = Vec::from_iter(incomplete);
+    let mut cache = ListingCache::of(&plan.path);
+    let mut open =
+        |shards: Vec<PathBuf>| WebDataset::open(shards, colour, &mut cache, &mut problems);
+    let train = open(shards.train);
+    let val = (!shards.val.is_empty()).then(|| open(shards.val));
+    cache.keep();
+    if train.is_empty() {
+        let problem =
+            DataError::layout(&plan.path, "the shards for training contain no images", HINT);
+        return Err(problems.into_iter().next().unwrap_or(problem));
+    }
+    let both = || std::iter::once(&train).chain(&val);
+    let unlabelled = both().find_map(WebDataset::unlabelled);
+    if let (Labels::Needed, Some(image)) = (labels, &unlabelled) {
+        let hint = "add the class, a whole number: in a .cls file of the same name, or as `label` in a .json file";
+        return Err(DataError::layout(image, "the image has no class", hint));
+    }
+    let number = both().map(WebDataset::classes).max().unwrap_or(0);
+    let classes = if unlabelled.is_some() { Vec::new() } else { classes(plan, number)? };
+    let mut hash = Sha256::new();
+    both().for_each(|split| split.hash_into(&mut hash));
+    let reencoded = packed.and_then(|packed| packed.reencoded);
+    let note = reencoded.map(|reencoded| reencoded.to_string());
+    let val = val.map(|val| Arc::new(val) as Arc<dyn Split>);
+    Ok((Found { train: Arc::new(train), val, classes, hash, note }, problems))
+}
+
+/// Returns the class names that were packed with the shards, or numbers. `found` is one more than the largest class.
+fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
+    let file = plan.path.join(CLASSES);
+    let too_many = |known: usize, by: &str| {
+        let problem =
+            format!("an image has class {}, but there are {known} classes ({by})", found - 1);
+        DataError::layout(&plan.path, problem, "correct one of them; classes are numbered from 0")
+    };
+    if file.is_file() {
+        let text = fs::read_to_string(&file).map_err(|e| DataError::unreadable(&file, e))?;
+        let names: Vec<String> = text.lines().map(str::to_owned).collect();
+        return if names.len() < found { Err(too_many(names.len(), CLASSES)) } else { Ok(names) };
+    }
+    let classes = plan.promised.num_classes.unwrap_or(found);
+    if classes < found {
+        return Err(too_many(classes, "data.num_classes"));
+    }
+    Ok((0..classes).map(|class| class.to_string()).collect())
+}
+
+/// The samples of a split, from all its shards.
+struct WebDataset {
+    shards: Vec<PathBuf>,
+    samples: Vec<Sample>,
+    colour: Colour,
+}
+
+/// An image in a shard.
+struct Sample {
+    shard: u32,
+    offset: u64,
+    size: u64,
+    label: Option<u32>,
+    /// Name of the image in the shard.
+    name: Box<str>,
+}
+
+impl WebDataset {
+    /// Indexes `shards`. Leaves out damaged ones and adds their errors to `problems`.
+    fn open(
+        shards: Vec<PathBuf>,
+        colour: Colour,
+        cache: &mut ListingCache,
+        problems: &mut Vec<DataError>,
+    ) -> Self {
+        let mut samples = Vec::new();
+        for (number, shard) in index::read_all(&shards, cache).into_iter().enumerate() {
+            match shard {
+                Ok(images) => samples.extend(images.into_iter().map(|image| Sample {
+                    shard: number as u32,
+                    offset: image.offset,
+                    size: image.size,
+                    label: image.label,
+                    name: image.name.into(),
+                })),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        Self { shards, samples, colour }
+    }
+
+    /// Returns the first image without a class.
+    fn unlabelled(&self) -> Option<PathBuf> {
+        let place = self.samples.iter().position(|sample| sample.label.is_none())?;
+        Some(self.name(place))
+    }
+
+    /// Returns one more than the largest class.
+    fn classes(&self) -> usize {
+        let largest = self.samples.iter().filter_map(|sample| sample.label).max();
+        largest.map_or(0, |label| label as usize + 1)
+    }
+
+    /// Adds names, sizes and classes of the samples to a hash, in order.
+    fn hash_into(&self, hash: &mut Sha256) {
+        for Sample { name, size, label, .. } in &self.samples {
+            hash.update(name.as_bytes());
+            hash.update([0]);
+            hash.update(size.to_le_bytes());
+            hash.update(label.unwrap_or(u32::MAX).to_le_bytes());
+        }
+    }
+}
+
+impl Split for WebDataset {
+    fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.samples[index].label.unwrap_or(0)
+    }
+
+    fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
+        let Sample { shard, offset, size, .. } = &self.samples[index];
+        buffer.clear();
+        let read = File::open(&self.shards[*shard as usize]).and_then(|mut file| {
+            file.seek(SeekFrom::Start(*offset))?;
+            file.take(*size).read_to_end(buffer)
+        });
+        let read = read.map_err(|e| DataError::unreadable(&self.name(index), e))?;
+        if read as u64 != *size {
+            let problem = "the shard ends inside this image; it has changed since the run started";
+            return Err(DataError::bad_image(&self.name(index), problem));
+        }
+        Ok(Stored::File { bytes: buffer, colour: self.colour })
+    }
+
+    fn name(&self, index: usize) -> PathBuf {
+        let sample = &self.samples[index];
+        self.shards[sample.shard as usize].join(&*sample.name)
+    }
+}

@@ -1,0 +1,63 @@
+//! Lets training skip unusable files as long as there are few, and lists them in a table.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::data::error::DataError;
+use crate::data::table::{self, Problems};
+
+/// The unusable files that a job has found. Its loaders share them.
+#[derive(Debug)]
+pub struct BadFiles {
+    /// How many training files may be unusable.
+    allowed: usize,
+    files: usize,
+    max_bad_fraction: f64,
+    /// Path of the CSV table.
+    table: PathBuf,
+    met: Mutex<Problems>,
+}
+
+impl BadFiles {
+    /// Allows `max_bad_fraction` of `files` training files to be unusable. `table` is the CSV file to write.
+    pub fn new(max_bad_fraction: f64, files: usize, table: PathBuf) -> Self {
+        let allowed = (max_bad_fraction * files as f64) as usize;
+        Self { allowed, files, max_bad_fraction, table, met: Mutex::default() }
+    }
+
+    /// Records that `file` is unusable because of `error`. Fails if there are too many, or if the table cannot be written.
+    pub(super) fn note(&self, file: &Path, error: &DataError) -> Result<(), DataError> {
+        let (name, problem) = (file.display().to_string(), error.problem());
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        if met.contains_key(&name) {
+            return Ok(());
+        }
+        met.insert(name.clone(), problem.clone());
+        if met.len() > self.allowed {
+            return Err(DataError::setting(
+                format!(
+                    "cannot read {name}: {problem}\n{} of {} training files are unusable, but data.max_bad_fraction = {} allows {}",
+                    met.len(),
+                    self.files,
+                    self.max_bad_fraction,
+                    self.allowed
+                ),
+                "run `mae data check` to list them, then download them again or delete them; or set a higher data.max_bad_fraction",
+            ));
+        }
+        tracing::warn!(
+            "cannot read {name}: {problem}; another image replaces it ({} of {} files are unusable; see {})",
+            met.len(),
+            self.files,
+            self.table.display()
+        );
+        self.write(&met)
+    }
+
+    /// Writes the table. It keeps the files that earlier starts found.
+    fn write(&self, met: &Problems) -> Result<(), DataError> {
+        let mut all = table::problems(&self.table);
+        all.extend(met.clone());
+        table::write_problems(&self.table, &all)
+    }
+}

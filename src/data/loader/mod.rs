@@ -1,0 +1,140 @@
+//! Batches of an epoch. Their order and content depend only on the key of the epoch.
+//!
+//! Files and classes are sorted, so every image has an index, its *sample*. The order of an epoch is a permutation drawn for
+//! (seed, stage, epoch). Crop, flip and erasing are drawn for (seed, stage, epoch, sample), and mixup for (seed, stage, epoch,
+//! micro-step). So neither the number of workers nor an interruption changes a batch.
+
+pub(super) mod bad_files;
+pub(super) mod epoch;
+mod pass;
+mod prefetch;
+pub(super) mod workers;
+
+use std::sync::Arc;
+
+use crate::data::augment::evaluation::EvalTransform;
+use crate::data::augment::mixup::Mixup;
+use crate::data::augment::transform::TrainTransform;
+use crate::data::error::DataError;
+use crate::data::formats::split::Split;
+use crate::data::times::LoadTimes;
+use crate::random::Key;
+use crate::recipe::Threads;
+
+use bad_files::BadFiles;
+use epoch::Epoch;
+use pass::{LoaderShared, Share, Transform};
+
+/// Loads the batches of any epoch, from any micro-step on.
+#[derive(Clone)]
+pub struct Loader {
+    work: Arc<LoaderShared>,
+    /// Number of threads; 0 makes batches in the caller's thread.
+    workers: usize,
+}
+
+impl Loader {
+    /// Loads shuffled, augmented batches of exactly `batch_size` images, and drops the rest of an epoch.
+    ///
+    /// `key` holds seed and stage; its epoch is ignored. Fails if the split has fewer than `batch_size` images.
+    pub fn train(
+        split: Arc<dyn Split>,
+        transform: TrainTransform,
+        mixup: Option<Mixup>,
+        batch_size: usize,
+        workers: Threads,
+        key: Key,
+    ) -> Result<Self, DataError> {
+        if split.len() < batch_size {
+            return Err(DataError::setting(
+                format!(
+                    "cannot fill a batch of {batch_size} images: the training split has {}",
+                    split.len()
+                ),
+                "set a smaller batch_size; incomplete batches are dropped",
+            ));
+        }
+        Ok(Self::new(split, Transform::Train { transform, mixup, key }, batch_size, workers))
+    }
+
+    /// Loads all images once, in order, for evaluation. The last batch may be smaller.
+    pub fn eval(
+        split: Arc<dyn Split>,
+        transform: EvalTransform,
+        batch_size: usize,
+        workers: Threads,
+    ) -> Self {
+        Self::new(split, Transform::Eval(transform), batch_size, workers)
+    }
+
+    fn new(
+        split: Arc<dyn Split>,
+        transform: Transform,
+        batch_size: usize,
+        workers: Threads,
+    ) -> Self {
+        assert!(batch_size > 0, "recipe::resolve has refused a batch_size of 0");
+        let workers = if split.is_cheap() { 0 } else { workers::count(workers) };
+        let work = LoaderShared {
+            levels: split.holds_levels() && transform.ends_in_levels(),
+            split,
+            transform,
+            batch_size,
+            share: Share { index: 0, of: 1 },
+            bad_files: None,
+            times: LoadTimes::default(),
+        };
+        Self { work: Arc::new(work), workers }
+    }
+
+    /// Uses other images in place of unusable files, as long as `bad_files` allows it.
+    #[must_use]
+    pub fn skipping_bad_files(self, bad_files: Arc<BadFiles>) -> Self {
+        let work = LoaderShared { bad_files: Some(bad_files), ..(*self.work).clone() };
+        Self { work: Arc::new(work), ..self }
+    }
+
+    /// Returns the times of all workers so far.
+    pub fn times(&self) -> &LoadTimes {
+        &self.work.times
+    }
+
+    /// Returns the number of threads that make batches, without the caller's.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Limits the loader to the batches `index`, `index + of`, `index + 2 of`, … of each epoch, and to its share of workers.
+    ///
+    /// Together, `of` such loaders make every batch once, the same as one loader would.
+    #[must_use]
+    pub fn share(self, index: usize, of: usize) -> Self {
+        assert!(index < of, "the index is below the number of shares");
+        let work = LoaderShared { share: Share { index, of }, ..(*self.work).clone() };
+        Self { work: Arc::new(work), workers: self.workers.div_ceil(of) }
+    }
+
+    /// Limits the workers for `others` jobs that run at the same time.
+    #[must_use]
+    pub fn with_parallel_jobs(self, others: usize) -> Self {
+        Self { workers: self.workers.div_ceil(1 + others), ..self }
+    }
+
+    /// Returns the number of batches that this loader makes in an epoch.
+    pub fn micro_steps(&self) -> usize {
+        let LoaderShared { split, transform, batch_size, share, .. } = &*self.work;
+        let all = match transform {
+            Transform::Train { .. } => split.len() / batch_size,
+            Transform::Eval(_) => split.len().div_ceil(*batch_size),
+        };
+        all.saturating_sub(share.index).div_ceil(share.of)
+    }
+
+    /// Starts loading `epoch` (from 1) at `first_micro_step` (from 0). Earlier batches are not read.
+    ///
+    /// The iterator ends after the first error. Dropping it stops the workers and waits for their current jobs.
+    pub fn epoch(&self, epoch: usize, first_micro_step: usize) -> Epoch {
+        let steps = first_micro_step..self.micro_steps();
+        Epoch::start(Arc::clone(&self.work), epoch, steps, self.workers)
+    }
+}

@@ -1,0 +1,206 @@
+//! One pass over a split: which samples make a batch, and how they are read.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::data::augment::evaluation::EvalTransform;
+use crate::data::augment::frame::Frame;
+use crate::data::augment::mixup::Mixup;
+use crate::data::augment::transform::TrainTransform;
+use crate::data::batch::{Batch, Targets};
+use crate::data::decode::opened_image::OpenedImage;
+use crate::data::draw::permutation;
+use crate::data::error::DataError;
+use crate::data::formats::split::Split;
+use crate::data::times::{LoadPart, LoadTimes};
+use crate::random::{Key, NO_STAGE, Purpose};
+
+use super::bad_files::BadFiles;
+
+/// Position of the repeat in the bits of a sample, above any index.
+const REPEAT: u32 = 40;
+
+/// The parts of a loader that its threads share.
+#[derive(Clone)]
+pub(super) struct LoaderShared {
+    pub(super) split: Arc<dyn Split>,
+    pub(super) transform: Transform,
+    pub(super) batch_size: usize,
+    pub(super) share: Share,
+    /// Whether images stay in whole levels.
+    pub(super) levels: bool,
+    /// Allows and records unusable files; `None` makes them errors.
+    pub(super) bad_files: Option<Arc<BadFiles>>,
+    pub(super) times: LoadTimes,
+}
+
+/// The batches of an epoch that a loader makes: every `of`-th from `index` on. Each training device has a share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share {
+    pub(super) index: usize,
+    pub(super) of: usize,
+}
+
+#[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a loader has only one")]
+pub(super) enum Transform {
+    Train {
+        transform: TrainTransform,
+        mixup: Option<Mixup>,
+        /// Holds seed and stage; each pass replaces the epoch.
+        key: Key,
+    },
+    Eval(EvalTransform),
+}
+
+/// One pass over a split.
+pub(super) struct EpochPass {
+    pub(super) work: Arc<LoaderShared>,
+    key: Key,
+    /// The shuffled indices; `None` in evaluation, where images are in order.
+    order: Option<Vec<u64>>,
+}
+
+impl EpochPass {
+    pub(super) fn new(work: Arc<LoaderShared>, epoch: usize) -> Self {
+        match work.transform {
+            Transform::Train { key, .. } => {
+                let key = Key { epoch, ..key };
+                let order = permutation(&mut key.rng(0, Purpose::Shuffle), work.split.len());
+                Self { work, key, order: Some(order) }
+            }
+            Transform::Eval(_) => {
+                let key = Key { seed: 0, stage: NO_STAGE, epoch };
+                Self { work, key, order: None }
+            }
+        }
+    }
+
+    /// Returns the index of a batch among those of all shares.
+    fn global(&self, micro_step: usize) -> usize {
+        let Share { index, of } = self.work.share;
+        micro_step * of + index
+    }
+
+    /// Returns the range of positions in the epoch that a batch covers.
+    pub(super) fn places(&self, micro_step: usize) -> Range<usize> {
+        let start = self.global(micro_step) * self.work.batch_size;
+        start..(start + self.work.batch_size).min(self.work.split.len())
+    }
+
+    /// Returns the sample at a position, which selects its random numbers, and its index in the split.
+    fn sample(&self, place: usize) -> (u64, usize) {
+        let Some(order) = &self.order else { return (place as u64, place) };
+        let repeats = self.work.transform.repeats();
+        let index = order[place / repeats];
+        (index | ((place % repeats) as u64) << REPEAT, index as usize)
+    }
+
+    /// Loads the images at `places`, without mixup.
+    pub(super) fn make(&self, places: Range<usize>) -> Result<Batch, DataError> {
+        let mut batch = self.work.empty(places.len());
+        let mut buffer = Vec::new();
+        for place in places {
+            let (sample, index) = self.sample(place);
+            self.add(&mut batch, &mut buffer, sample, index)?;
+        }
+        Ok(batch)
+    }
+
+    /// Adds image `index`, or the next usable image if its file is unusable and that is allowed.
+    fn add(
+        &self,
+        batch: &mut Batch,
+        buffer: &mut Vec<u8>,
+        sample: u64,
+        index: usize,
+    ) -> Result<(), DataError> {
+        let LoaderShared { split, bad_files, .. } = &*self.work;
+        let mut last = None;
+        for index in (index..split.len()).chain(0..index) {
+            let Err(error) = self.work.add(batch, buffer, &self.key, sample, index) else {
+                return Ok(());
+            };
+            let (Some(bad_files), Some(file)) = (bad_files, error.bad_file()) else {
+                return Err(error);
+            };
+            bad_files.note(file, &error)?;
+            last = Some(error);
+        }
+        Err(last.expect("a split with a batch has images"))
+    }
+
+    pub(super) fn mix(&self, batch: &mut Batch, micro_step: usize) {
+        if let Transform::Train { mixup: Some(mixup), transform, .. } = &self.work.transform {
+            mixup.apply(batch, transform.frame.input_size, &self.key, self.global(micro_step));
+        }
+    }
+
+    pub(super) fn batch(&self, micro_step: usize) -> Result<Batch, DataError> {
+        let mut batch = self.make(self.places(micro_step))?;
+        self.mix(&mut batch, micro_step);
+        Ok(batch)
+    }
+}
+
+impl LoaderShared {
+    pub(super) fn empty(&self, images: usize) -> Batch {
+        Batch {
+            images: self.transform.frame().room(images, self.levels),
+            targets: Targets::Hard(Vec::with_capacity(images)),
+            samples: Vec::with_capacity(images),
+        }
+    }
+
+    /// Adds picture `index` to an unmixed batch, augmented with the random numbers of `sample`.
+    fn add(
+        &self,
+        batch: &mut Batch,
+        buffer: &mut Vec<u8>,
+        key: &Key,
+        sample: u64,
+        index: usize,
+    ) -> Result<(), DataError> {
+        let Self { split, transform, times, .. } = self;
+        let stored = times.time(LoadPart::Read, || split.read(index, buffer))?;
+        let pushed =
+            times.time(LoadPart::Decode, || OpenedImage::stored(stored)).and_then(|opened| {
+                match transform {
+                    Transform::Train { transform, .. } => {
+                        transform.push(&mut batch.images, opened, key, sample, times)
+                    }
+                    Transform::Eval(transform) => transform.push(&mut batch.images, opened, times),
+                }
+            });
+        pushed.map_err(|error| DataError::bad_image(&split.name(index), &error))?;
+        if let Targets::Hard(labels) = &mut batch.targets {
+            labels.push(split.label(index));
+        }
+        batch.samples.push(sample);
+        Ok(())
+    }
+}
+
+impl Transform {
+    fn frame(&self) -> &Frame {
+        match self {
+            Self::Train { transform, .. } => &transform.frame,
+            Self::Eval(transform) => &transform.frame,
+        }
+    }
+
+    pub(super) fn ends_in_levels(&self) -> bool {
+        match self {
+            Self::Train { transform, mixup, .. } => mixup.is_none() && transform.ends_in_levels(),
+            Self::Eval(_) => true,
+        }
+    }
+
+    /// Returns how often an epoch uses each of its images.
+    fn repeats(&self) -> usize {
+        match self {
+            Self::Train { transform, .. } => transform.aug_repeats,
+            Self::Eval(_) => 1,
+        }
+    }
+}

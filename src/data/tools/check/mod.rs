@@ -1,0 +1,81 @@
+//! Decodes every image of a data set. Finds unusable, damaged and duplicate images, and the numbers for a recipe.
+
+mod look;
+pub(in crate::data) mod report;
+mod sums;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::data::dataset::open_past_damage;
+use crate::data::error::DataError;
+use crate::data::formats::found::Labels;
+use crate::data::formats::image_folder;
+use crate::data::formats::listing_cache::ListingCache;
+use crate::data::formats::split::Split;
+use crate::data::loader::workers::{self, Workers};
+use crate::recipe::{DataPlan, Format, Threads};
+
+use look::{Looked, look_at};
+use report::Checked;
+use sums::SplitSums;
+
+/// Images that a worker decodes before it reports.
+const CHUNK: usize = 16;
+
+/// Decodes every image of `plan`, on `plan.workers` threads.
+///
+/// Calls `progress` with the number of images done and the total. If it returns `false`, the check stops and returns `None`.
+pub fn check(
+    plan: &DataPlan,
+    labels: Labels,
+    mut progress: impl FnMut(usize, usize) -> bool,
+) -> Result<Option<Checked>, DataError> {
+    ListingCache::forget(&plan.path);
+    let (data, problems) = open_past_damage(plan, labels)?;
+    let problems = problems.iter().map(ToString::to_string).collect();
+    let left_out = match plan.format {
+        Format::ImageFolder => image_folder::left_out(&plan.path),
+        _ => Vec::new(),
+    };
+    let mut checked = Checked { problems, left_out, ..Checked::default() };
+    let total = data.train.len() + data.val.as_ref().map_or(0, |val| val.len());
+    let (mut hashes, mut done) = (HashMap::new(), 0);
+    for (name, split) in [("train", Some(&data.train)), ("val", data.val.as_ref())] {
+        let Some(split) = split else { continue };
+        let mut sums = SplitSums::new(name, split.len());
+        let mut workers = look(split, plan.workers);
+        for first in (0..split.len()).step_by(CHUNK) {
+            for (index, looked) in (first..).zip(workers.take()?) {
+                sums.add(&data, split.label(index), &looked);
+                let Ok(image) = &looked.result else { continue };
+                if name == "train" {
+                    hashes.entry(image.hash).or_insert(index);
+                } else if let Some(train) = hashes.get(&image.hash) {
+                    checked.in_both.push([data.train.name(*train), split.name(index)]);
+                }
+            }
+            done += CHUNK.min(split.len() - first);
+            if !progress(done, total) {
+                return Ok(None);
+            }
+        }
+        if name == "train" {
+            (checked.mean, checked.std) = sums.mean_and_std();
+        }
+        checked.splits.push(sums.split(&data));
+    }
+    Ok(Some(checked))
+}
+
+/// Starts threads that look at chunks of a split, in order.
+fn look(split: &Arc<dyn Split>, workers: Threads) -> Workers<Vec<Looked>> {
+    let threads = workers::count(workers);
+    let split = Arc::clone(split);
+    let chunks = split.len().div_ceil(CHUNK);
+    Workers::start(threads, 4 * threads, 0..chunks, move |chunk| {
+        let mut buffer = Vec::new();
+        let places = chunk * CHUNK..((chunk + 1) * CHUNK).min(split.len());
+        Ok(places.map(|index| look_at(&*split, index, &mut buffer)).collect())
+    })
+}

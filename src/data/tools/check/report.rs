@@ -1,0 +1,70 @@
+//! The result of a check, and its CSV table.
+
+use std::path::{Path, PathBuf};
+
+use crate::data::error::DataError;
+use crate::data::table;
+use crate::durable;
+
+/// The result of a check.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct Checked {
+    /// `train`, and `val` if the data has one.
+    pub splits: Vec<CheckedSplit>,
+    /// Problems of the data set as a whole: missing classes, damaged shards.
+    pub problems: Vec<String>,
+    /// Number of files of an image folder without an image extension, by extension ("" for none).
+    pub left_out: Vec<(String, usize)>,
+    /// Images with the same bytes in both splits: the file in `train`, then the file in `val`.
+    pub in_both: Vec<[PathBuf; 2]>,
+    /// Mean of each channel over the training images, on the 0..1 scale. Every image has the same weight.
+    pub mean: Vec<f64>,
+    /// Standard deviation of each channel, like `mean`.
+    pub std: Vec<f64>,
+}
+
+/// The result for one split.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct CheckedSplit {
+    pub name: &'static str,
+    pub images: usize,
+    pub bytes: u64,
+    /// Number of images of each class, by class name; empty without classes.
+    pub classes: Vec<(String, usize)>,
+    /// Smallest, median and largest width in pixels.
+    pub width: [usize; 3],
+    /// Smallest, median and largest height in pixels.
+    pub height: [usize; 3],
+    /// Unusable files and their problems.
+    pub bad: Vec<(PathBuf, String)>,
+    /// Damaged files that the decoder repaired, and its warnings.
+    pub damaged: Vec<(PathBuf, String)>,
+}
+
+impl Checked {
+    /// Tells whether a run on the data would stop or skip files.
+    pub fn is_bad(&self) -> bool {
+        !self.problems.is_empty() || self.splits.iter().any(|split| !split.bad.is_empty())
+    }
+
+    /// Writes all bad, damaged and duplicate files as CSV, with the columns `finding,split,file,detail`.
+    pub fn write_csv(&self, path: &Path) -> Result<(), DataError> {
+        let row = |finding: &str, split: &str, file: &Path, detail: &str| {
+            [finding, split, &file.display().to_string(), detail].map(str::to_owned)
+        };
+        let mut rows = vec![row("finding", "split", Path::new("file"), "detail")];
+        rows.extend(self.problems.iter().map(|problem| row("problem", "", Path::new(""), problem)));
+        for split in &self.splits {
+            for (finding, files) in [("bad", &split.bad), ("damaged", &split.damaged)] {
+                rows.extend(files.iter().map(|(file, why)| row(finding, split.name, file, why)));
+            }
+        }
+        rows.extend(
+            self.in_both
+                .iter()
+                .map(|[train, val]| row("in both", "train", train, &val.display().to_string())),
+        );
+        let bytes = table::csv(rows);
+        durable::write_output(path, &bytes).map_err(|e| DataError::unwritable(path, e))
+    }
+}

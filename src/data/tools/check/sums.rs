@@ -1,0 +1,77 @@
+use crate::data::dataset::DataSet;
+
+use super::look::Looked;
+use super::report::CheckedSplit;
+
+/// The running totals of a split.
+pub(super) struct SplitSums {
+    split: CheckedSplit,
+    /// Widths and heights.
+    sizes: [Vec<usize>; 2],
+    /// Images of each class.
+    counts: Vec<usize>,
+    /// Sums of the moments of each channel.
+    moments: Vec<[f64; 2]>,
+}
+
+impl SplitSums {
+    pub(super) fn new(name: &'static str, images: usize) -> Self {
+        let split = CheckedSplit {
+            name,
+            images,
+            bytes: 0,
+            classes: Vec::new(),
+            width: [0; 3],
+            height: [0; 3],
+            bad: Vec::new(),
+            damaged: Vec::new(),
+        };
+        Self { split, sizes: [vec![], vec![]], counts: vec![], moments: vec![] }
+    }
+
+    pub(super) fn add(&mut self, data: &DataSet, label: u32, looked: &Looked) {
+        let label = label as usize;
+        if label < data.class_names.len() {
+            self.counts.resize(data.class_names.len(), 0);
+            self.counts[label] += 1;
+        }
+        let name = || looked.name.clone().unwrap_or_default();
+        match &looked.result {
+            Err(error) => self.split.bad.push((name(), error.problem())),
+            Ok(image) => {
+                self.split.bytes += image.bytes;
+                self.sizes[0].push(image.size.0);
+                self.sizes[1].push(image.size.1);
+                self.moments.resize(image.moments.len(), [0.0; 2]);
+                for (sum, moment) in self.moments.iter_mut().zip(&image.moments) {
+                    sum[0] += moment[0];
+                    sum[1] += moment[1];
+                }
+                if let Some(warning) = &image.warning {
+                    self.split.damaged.push((name(), warning.clone()));
+                }
+            }
+        }
+    }
+
+    /// Returns mean and standard deviation of each channel.
+    pub(super) fn mean_and_std(&self) -> (Vec<f64>, Vec<f64>) {
+        let images = self.sizes[0].len().max(1) as f64;
+        let mean = |moment: &[f64; 2]| moment[0] / images;
+        let std = |moment: &[f64; 2]| (moment[1] / images - mean(moment).powi(2)).max(0.0).sqrt();
+        (self.moments.iter().map(mean).collect(), self.moments.iter().map(std).collect())
+    }
+
+    /// Returns the finished report of the split.
+    pub(super) fn split(mut self, data: &DataSet) -> CheckedSplit {
+        let three = |sizes: &mut Vec<usize>| {
+            sizes.sort_unstable();
+            let at = |place: usize| sizes.get(place).copied().unwrap_or(0);
+            [at(0), at(sizes.len() / 2), sizes.last().copied().unwrap_or(0)]
+        };
+        self.split.classes = data.class_names.iter().cloned().zip(self.counts).collect();
+        self.split.width = three(&mut self.sizes[0]);
+        self.split.height = three(&mut self.sizes[1]);
+        self.split
+    }
+}

@@ -1,0 +1,4 @@
+//! `mae data check` and `mae data pack`.
+
+pub(super) mod check;
+pub(super) mod pack;

@@ -1,0 +1,349 @@
+//! Packs a data set into `WebDataset` shards. It can make large images smaller.
+//!
+//! Samples keep their order. So if the files are not re-encoded, a run on the shards has the same numbers as a run on the files.
+//! A shard appears when it is complete. Complete shards are not written again.
+
+use std::fs;
+use std::io::{self, Read, Seek};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use image::ImageFormat;
+
+use crate::data::augment::evaluation::resized;
+use crate::data::dataset;
+use crate::data::decode::error::ImageError;
+use crate::data::decode::jpeg;
+use crate::data::decode::opened_image::OpenedImage;
+use crate::data::decode::picture::{Colour, Picture, Pixels, Stored};
+use crate::data::decode::resize::bicubic;
+use crate::data::error::DataError;
+use crate::data::formats::found::{Found, Labels, hex};
+use crate::data::formats::split::Split;
+use crate::data::formats::web_dataset::packed::{CLASSES, PACK, Packed, Reencoded, ShardCounts};
+use crate::data::loader::workers::{self, Workers};
+use crate::data::table::{self, Problems};
+use crate::durable;
+use crate::recipe::{DataPlan, Threads};
+
+/// The table of files that were not packed.
+const LEFT_OUT: &str = "left_out.csv";
+
+/// How to pack a data set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PackOptions {
+    pub samples_per_shard: usize,
+    /// Re-encodes images that are larger than this; `None` keeps every file unchanged.
+    pub reencode: Option<Reencoded>,
+}
+
+/// The result of packing.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct Packing {
+    pub images: usize,
+    pub shards: usize,
+    /// Shards that an earlier start had written.
+    pub shards_there: usize,
+    pub bytes: u64,
+    /// Unusable files, which are in no shard, and their problems. Includes those of earlier starts.
+    pub left_out: Vec<(String, String)>,
+}
+
+/// A sample ready for writing.
+struct Member {
+    /// Name without extension.
+    key: String,
+    extension: &'static str,
+    bytes: Vec<u8>,
+    label: Option<u32>,
+}
+
+/// The result of a worker for one image.
+enum Made {
+    Member(Member),
+    /// An unusable file.
+    LeftOut(PathBuf, ImageError),
+}
+
+/// Packs the data of `plan` into `out`. A later start continues where this one stopped.
+///
+/// Calls `progress` with the number of images done and the total. If it returns `false`, packing stops and returns `None`.
+pub fn pack(
+    plan: &DataPlan,
+    out: &Path,
+    options: PackOptions,
+    progress: impl FnMut(usize, usize) -> bool,
+) -> Result<Option<Packing>, DataError> {
+    let (found, labelled) = find(plan)?;
+    refuse_inside(plan, out)?;
+    let unwritable = |e| DataError::unwritable(out, e);
+    fs::create_dir_all(out).map_err(unwritable)?;
+    let lock = durable::Lock::take(out).map_err(unwritable)?;
+    if lock.is_none() {
+        let hint = "wait for it, or choose another folder";
+        return Err(DataError::layout(out, "another process is packing into this folder", hint));
+    }
+    let packed = Packed {
+        samples_per_shard: options.samples_per_shard,
+        source: hex(found.hash),
+        reencoded: options.reencode,
+        shards: None,
+    };
+    begin(out, &packed, &found.classes)?;
+    durable::remove_temporaries(out, &is_packs).map_err(unwritable)?;
+    let total = found.train.len() + found.val.as_ref().map_or(0, |val| val.len());
+    let left_out = table::problems(&out.join(LEFT_OUT));
+    let packing = Packing::default();
+    let mut packer = Packer {
+        out,
+        options,
+        workers: plan.workers,
+        labelled,
+        left_out,
+        packing,
+        done: 0,
+        total,
+        progress,
+    };
+    let mut shards = ShardCounts::default();
+    for (name, split, count) in [
+        ("train", Some(&found.train), &mut shards.train),
+        ("val", found.val.as_ref(), &mut shards.val),
+    ] {
+        let Some(split) = split else { continue };
+        *count = split.len().div_ceil(options.samples_per_shard);
+        for shard in 0..*count {
+            if !packer.add(name, split, shard)? {
+                return Ok(None);
+            }
+        }
+    }
+    write_packed(out, &Packed { shards: Some(shards), ..packed })?;
+    let Packer { left_out, mut packing, .. } = packer;
+    packing.images = total - left_out.len();
+    packing.left_out = left_out.into_iter().collect();
+    Ok(Some(packing))
+}
+
+/// Finds the data, with labels if it has any.
+fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
+    match dataset::find(plan, Labels::Needed) {
+        Ok(found) => Ok((found, true)),
+        Err(error) => match dataset::find(plan, Labels::Unneeded) {
+            Ok(found) if found.classes.is_empty() => Ok((found, false)),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Writes shards and counts what it does.
+struct Packer<'a, F> {
+    out: &'a Path,
+    options: PackOptions,
+    workers: Threads,
+    labelled: bool,
+    left_out: Problems,
+    packing: Packing,
+    /// Images done so far.
+    done: usize,
+    total: usize,
+    progress: F,
+}
+
+impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
+    /// Writes a shard unless it is there already. Returns `false` if `progress` stops the work.
+    fn add(&mut self, name: &str, split: &Arc<dyn Split>, shard: usize) -> Result<bool, DataError> {
+        let first = shard * self.options.samples_per_shard;
+        let samples = first..(first + self.options.samples_per_shard).min(split.len());
+        let path = self.out.join(name).join(format!("{name}-{shard:06}.tar"));
+        self.packing.shards += 1;
+        if is_whole_tar(&path) {
+            self.packing.shards_there += 1;
+            self.done += samples.len();
+        } else {
+            let known = self.left_out.len();
+            let Some(tar) = self.tar(split, samples)? else { return Ok(false) };
+            // The table is written before the shard: a later start does not read the files of a finished shard again.
+            if self.left_out.len() > known {
+                table::write_problems(&self.out.join(LEFT_OUT), &self.left_out)?;
+            }
+            durable::write(&path, &tar).map_err(|e| DataError::unwritable(&path, e))?;
+        }
+        let size = fs::metadata(&path).map_err(|e| DataError::unreadable(&path, e))?.len();
+        self.packing.bytes += size;
+        Ok(true)
+    }
+
+    /// Makes the bytes of a shard. Returns `None` if `progress` stops the work.
+    fn tar(
+        &mut self,
+        split: &Arc<dyn Split>,
+        samples: Range<usize>,
+    ) -> Result<Option<Vec<u8>>, DataError> {
+        let unwritable = |e| DataError::unwritable(self.out, e);
+        let mut workers = make(split, self.workers, samples.clone(), self.labelled, self.options);
+        let mut tar = tar::Builder::new(Vec::new());
+        for _ in samples {
+            match workers.take()? {
+                Made::Member(member) => append(&mut tar, &member).map_err(unwritable)?,
+                Made::LeftOut(file, error) => {
+                    self.left_out.insert(file.display().to_string(), error.to_string());
+                }
+            }
+            self.done += 1;
+            if !(self.progress)(self.done, self.total) {
+                return Ok(None);
+            }
+        }
+        tar.into_inner().map(Some).map_err(unwritable)
+    }
+}
+
+/// Tells whether packing writes a file with this path. The path is relative to the folder, with `/` as separator.
+fn is_packs(path: &str) -> bool {
+    let shard = |path: &str| {
+        let name = path.strip_prefix("train/train-").or_else(|| path.strip_prefix("val/val-"));
+        name.is_some_and(|name| Path::new(name).extension().is_some_and(|end| end == "tar"))
+    };
+    [PACK, CLASSES, LEFT_OUT].contains(&path) || shard(path)
+}
+
+/// Fails if the folder for the shards is inside the data.
+fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
+    let (Ok(data), Ok(mut place)) = (fs::canonicalize(&plan.path), std::path::absolute(out)) else {
+        return Ok(());
+    };
+    // A folder that does not exist yet will be in its nearest existing parent.
+    while !place.exists() && place.pop() {}
+    match fs::canonicalize(&place) {
+        Ok(place) if place.starts_with(&data) => {
+            let problem = "it is inside the data set to pack";
+            Err(DataError::layout(out, problem, "choose a folder outside the data set"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells whether a shard exists and is complete: it ends in two blocks of zeros.
+fn is_whole_tar(path: &Path) -> bool {
+    let mut end = [1; 1024];
+    let read = fs::File::open(path).and_then(|mut file| {
+        file.seek(io::SeekFrom::End(-1024))?;
+        file.read_exact(&mut end)
+    });
+    read.is_ok() && end == [0; 1024]
+}
+
+fn write_packed(out: &Path, packed: &Packed) -> Result<(), DataError> {
+    let path = out.join(PACK);
+    let json = serde_json::to_vec_pretty(packed).expect("numbers and text always fit JSON");
+    durable::write(&path, &json).map_err(|e| DataError::unreadable(&path, e))
+}
+
+/// Writes the files beside the shards. Fails if the folder holds different shards.
+fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataError> {
+    let path = out.join(PACK);
+    if let Ok(bytes) = fs::read(&path) {
+        if serde_json::from_slice::<Packed>(&bytes)
+            .is_ok_and(|there| Packed { shards: None, ..there } == *packed)
+        {
+            return Ok(());
+        }
+        let problem = "the folder holds shards of different files or with different options";
+        return Err(DataError::layout(&path, problem, "choose another folder, or remove this one"));
+    }
+    let others = ["train", "val"].into_iter().any(|name| out.join(name).exists());
+    if others {
+        let problem = "the folder has a train/ or val/ that was not packed by this program";
+        return Err(DataError::layout(out, problem, "choose an empty folder"));
+    }
+    if !classes.is_empty() {
+        let path = out.join(CLASSES);
+        durable::write(&path, format!("{}\n", classes.join("\n")).as_bytes())
+            .map_err(|e| DataError::unreadable(&path, e))?;
+    }
+    write_packed(out, packed)
+}
+
+/// Starts threads that make the samples of a shard, in order.
+fn make(
+    split: &Arc<dyn Split>,
+    workers: Threads,
+    samples: Range<usize>,
+    labelled: bool,
+    options: PackOptions,
+) -> Workers<Made> {
+    let threads = workers::count(workers);
+    let split = Arc::clone(split);
+    Workers::start(threads, 8 * threads, samples, move |index| {
+        let mut buffer = Vec::new();
+        let stored = split.read(index, &mut buffer)?;
+        let name = split.name(index);
+        let Stored::File { bytes, colour } = stored else {
+            return Err(DataError::setting(
+                "cannot pack this format: its images are not files",
+                "choose an imagefolder, a webdataset or parquet files",
+            ));
+        };
+        let small = match options.reencode {
+            Some(how) => smaller(bytes, how),
+            None => OpenedImage::stored(Stored::File { bytes, colour }).map(|_| None),
+        };
+        let (extension, bytes) = match small {
+            Ok(Some(small)) => ("jpg", small),
+            Ok(None) => (extension(bytes, &name), bytes.to_vec()),
+            Err(error) => return Ok(Made::LeftOut(name, error)),
+        };
+        let label = labelled.then(|| split.label(index));
+        Ok(Made::Member(Member { key: key(index, &name), extension, bytes, label }))
+    })
+}
+
+/// Returns an image as a smaller JPEG, or `None` if it is small enough.
+fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> {
+    let picture = OpenedImage::stored(Stored::File { bytes, colour: Colour::Rgb })?.whole()?;
+    if picture.width.min(picture.height) <= how.short_side {
+        return Ok(None);
+    }
+    let (width, height) = resized(picture.width, picture.height, how.short_side);
+    let small = bicubic(&picture, picture.whole(), width, height);
+    let Picture { width, height, pixels: Pixels::U8(levels), .. } = small else {
+        unreachable!("files hold levels")
+    };
+    jpeg::encode(&levels, width, height, how.quality).map(Some)
+}
+
+/// Returns the name of a sample: its index, which makes it unique, and the name of its file without dots.
+fn key(index: usize, name: &Path) -> String {
+    let stem = name.file_stem().unwrap_or_default().to_string_lossy();
+    format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
+}
+
+/// Returns the extension for the content of an image, or for its name if the content is unknown.
+fn extension(bytes: &[u8], name: &Path) -> &'static str {
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => "jpg",
+        Ok(ImageFormat::Png) => "png",
+        Ok(ImageFormat::WebP) => "webp",
+        Ok(ImageFormat::Bmp) => "bmp",
+        Ok(ImageFormat::Tiff) => "tiff",
+        Ok(ImageFormat::Pnm) => "ppm",
+        _ if name.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) => "png",
+        _ => "jpg",
+    }
+}
+
+fn append(tar: &mut tar::Builder<Vec<u8>>, member: &Member) -> io::Result<()> {
+    let mut add = |extension: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, format!("{}.{extension}", member.key), bytes)
+    };
+    add(member.extension, &member.bytes)?;
+    match member.label {
+        Some(label) => add("cls", label.to_string().as_bytes()),
+        None => Ok(()),
+    }
+}
