@@ -1,7 +1,7 @@
 //! `mae bench`: images per second of the training step, or of the data pipeline alone.
 
 use super::recipe_args::{RecipeArgs, StageArg, resolve};
-use super::run::stop_on_ctrl_c;
+use super::signals::stop_on_signals;
 use super::{CliError, output};
 use crate::bench::{self, DataBench, TrainBench};
 use crate::infer::StopFlag;
@@ -65,7 +65,7 @@ fn measure<T: serde::Serialize>(
         return Err(CliError::Usage("the recipe has no stage to measure".to_owned()));
     };
     let stop = StopFlag::default();
-    stop_on_ctrl_c(&stop, "stopping");
+    stop_on_signals(&stop, "stopping");
     let scratch = Scratch::new()?;
     let measured = bench(point, stage, args.seconds, scratch.path(), &stop);
     if stop.requested() {

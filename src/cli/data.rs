@@ -3,7 +3,7 @@
 mod check;
 mod pack;
 
-use super::run::stop_on_ctrl_c;
+use super::signals::stop_on_signals;
 use super::{CliError, recipe_args};
 use crate::data::Labels;
 use crate::infer::StopFlag;
@@ -106,7 +106,7 @@ impl CheckPass {
         let style = "{bar:30} {human_pos}/{human_len} images, {per_sec}, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
         let stop = StopFlag::default();
-        stop_on_ctrl_c(&stop, "stopping");
+        stop_on_signals(&stop, "stopping");
         Self { bar, stop }
     }
 

@@ -1,7 +1,7 @@
 //! `mae eval`: a checkpoint on the validation split.
 
 use super::checkpoint_args::{Ask, Ready, key_of, ready};
-use super::run::stop_on_ctrl_c;
+use super::signals::stop_on_signals;
 use super::{CliError, output};
 use crate::data::{self, Labels};
 use crate::infer::{Evaluated, StopFlag};
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     check_classes(&args.checkpoint, &meta.class_names, &data.class_names, opened.meta.is_some())?;
     let stop = StopFlag::default();
-    stop_on_ctrl_c(&stop, "stopping");
+    stop_on_signals(&stop, "stopping");
     let batch_size = 64;
     match run::evaluate(opened, plan, data, batch_size, &device, &stop)? {
         Evaluated::Metrics(metrics) if args.json => Ok(output::json(&serde_json::json!({

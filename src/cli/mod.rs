@@ -20,6 +20,7 @@ mod reconstruct;
 mod report;
 mod run;
 mod schema;
+mod signals;
 mod trash;
 mod verify;
 

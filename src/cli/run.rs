@@ -2,6 +2,7 @@
 
 use super::progress::ProgressBar;
 use super::recipe_args::{RecipeArgs, StageArg, resolve};
+use super::signals::stop_on_signals;
 use super::{CliError, output};
 use crate::infer::StopFlag;
 use crate::recipe::{Missing, Resolved};
@@ -36,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::Refuse)?;
     let stop = StopFlag::default();
-    stop_on_ctrl_c(&stop, "finishing the step and saving");
+    stop_on_signals(&stop, "finishing the step and saving");
     let options = RunOptions {
         runs: args.runs.clone(),
         fresh: args.fresh,
@@ -88,20 +89,5 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
             Ok(_) => {}
             Err(error) => tracing::warn!("no report: {error}"),
         }
-    }
-}
-
-/// The first Ctrl-C asks the work to end, a second ends at once: nothing is lost either way. `doing` says what the first one
-/// begins.
-pub(super) fn stop_on_ctrl_c(stop: &StopFlag, doing: &'static str) {
-    let asked = stop.clone();
-    let set = ctrlc::set_handler(move || {
-        if asked.request() {
-            std::process::exit(130);
-        }
-        tracing::warn!("{doing}; Ctrl-C again ends at once");
-    });
-    if let Err(error) = set {
-        tracing::warn!("Ctrl-C will end at once: {error}");
     }
 }

@@ -39,18 +39,41 @@ fn killed_at_any_moment_and_started_again_it_equals_an_uninterrupted_run() {
     assert_eq!(results(&bench.path("runs/tiny")), results(&whole.path("runs/tiny")));
 }
 
+/// Starts a long run, waits for its first epoch, sends it signals of these names in a row, and checks that it saved.
 #[cfg(unix)]
-#[test]
-fn ctrl_c_saves_and_ends_with_130() {
+fn saves_on(signals: &[&str], pause: Duration) {
     let bench = Bench::new(&TINY.replace("epochs = 3", "epochs = 300"));
     let mut child = bench.command(&["run", "r.toml"]).spawn().unwrap();
     while !bench.path("runs/tiny/pretrain/epochs.csv").exists() {
         assert!(child.try_wait().unwrap().is_none(), "the program ended before its first epoch");
         thread::sleep(Duration::from_millis(20));
     }
-    let killed =
-        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(killed.unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(bench.path("runs/tiny/pretrain/resume.safetensors").is_file());
+    for (index, signal) in signals.iter().enumerate() {
+        thread::sleep(if index == 0 { Duration::ZERO } else { pause });
+        let id = child.id().to_string();
+        // The program may have ended after the first one.
+        std::process::Command::new("kill").args(["-s", signal, &id]).output().unwrap();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{signals:?}");
+    let state =
+        mae::checkpoint::TensorFile::read(&bench.path("runs/tiny/pretrain/resume.safetensors"));
+    // The signal arrived within an epoch: only the save that it asked for has updates of it.
+    assert!(!state.unwrap().note.contains("\"update\":0,"), "{signals:?}: the step is lost");
+}
+
+#[cfg(unix)]
+#[test]
+fn every_signal_that_ends_a_job_saves_the_step_first() {
+    for signal in ["INT", "TERM", "HUP", "USR1"] {
+        saves_on(&[signal], Duration::ZERO);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn two_signals_within_milliseconds_save_the_step() {
+    for pair in [["TERM", "TERM"], ["TERM", "INT"], ["HUP", "TERM"], ["INT", "HUP"]] {
+        saves_on(&pair, Duration::from_millis(20));
+        saves_on(&pair, Duration::ZERO);
+    }
 }

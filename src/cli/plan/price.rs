@@ -2,7 +2,7 @@
 
 use crate::cli::CliError;
 use crate::cli::bench::Scratch;
-use crate::cli::run::stop_on_ctrl_c;
+use crate::cli::signals::stop_on_signals;
 use crate::infer::StopFlag;
 use crate::recipe::{Cost, DeviceKind, Format, Plan, ResolvedPoint};
 use crate::shape::{Precision, StageKind};
@@ -57,7 +57,7 @@ impl Price {
     /// Trains each stage of a point for some seconds.
     pub(super) fn measure(point: &ResolvedPoint, num_classes: usize) -> Result<Self, CliError> {
         let stop = StopFlag::default();
-        stop_on_ctrl_c(&stop, "stopping");
+        stop_on_signals(&stop, "stopping");
         let mut flops = HashMap::new();
         let mut words = String::from("measured here:");
         for job in point.plan.jobs() {

@@ -1,0 +1,114 @@
+//! Signals that ask a command to stop: Ctrl-C, SIGTERM, a closed terminal (SIGHUP), and Slurm's warning (SIGUSR1).
+
+use crate::infer::StopFlag;
+use std::time::{Duration, Instant};
+
+/// A second signal before this counts as one with the first: `timeout`, `kill` and a closed terminal often send two.
+const TOGETHER: Duration = Duration::from_secs(1);
+
+/// What has been received so far.
+#[derive(Debug, Default)]
+struct Received {
+    first: Option<(Instant, bool)>,
+}
+
+/// What a signal asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    Stop,
+    /// The same request once more.
+    Nothing,
+    EndAtOnce,
+}
+
+impl Received {
+    /// Takes a signal; `is_ctrl_c` says whether somebody pressed Ctrl-C at a terminal.
+    fn take(&mut self, now: Instant, is_ctrl_c: bool) -> Request {
+        let Some((first, was_ctrl_c)) = self.first else {
+            self.first = Some((now, is_ctrl_c));
+            return Request::Stop;
+        };
+        if now.duration_since(first) >= TOGETHER || was_ctrl_c && is_ctrl_c {
+            Request::EndAtOnce
+        } else {
+            Request::Nothing
+        }
+    }
+}
+
+/// The first signal asks the work to stop. A second one a second later, or a second Ctrl-C at a terminal, ends it at once. Nothing
+/// is lost either way. `doing` says what the first one starts.
+pub(super) fn stop_on_signals(stop: &StopFlag, doing: &'static str) {
+    let (asked, mut received) = (stop.clone(), Received::default());
+    let handle = move |name: &str, is_ctrl_c: bool| match received.take(Instant::now(), is_ctrl_c) {
+        Request::Stop => {
+            asked.request();
+            tracing::warn!("{name}: {doing}; a second Ctrl-C ends at once");
+        }
+        Request::Nothing => {}
+        Request::EndAtOnce => std::process::exit(130),
+    };
+    if let Err(error) = listen(handle) {
+        tracing::warn!("Ctrl-C ends at once, without a save: signals cannot be received: {error}");
+    }
+}
+
+#[cfg(unix)]
+fn listen(mut handle: impl FnMut(&str, bool) + Send + 'static) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    use std::io::IsTerminal;
+    let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
+    // `nohup` starts a program with SIGHUP ignored: it is to outlive its terminal.
+    if !is_ignored(SIGHUP) {
+        wanted.push(SIGHUP);
+    }
+    let mut signals = signal_hook::iterator::Signals::new(wanted)?;
+    let at_terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in &mut signals {
+            let name = match signal {
+                SIGINT => "interrupted",
+                SIGTERM => "SIGTERM received",
+                SIGHUP => "SIGHUP received",
+                _ => "SIGUSR1 received",
+            };
+            handle(name, signal == SIGINT && at_terminal);
+        }
+    })?;
+    Ok(())
+}
+
+/// Whether the process was started with a signal ignored. Elsewhere than on Linux the answer is no.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
+#[cfg(not(unix))]
+fn listen(mut handle: impl FnMut(&str, bool) + Send + 'static) -> std::io::Result<()> {
+    ctrlc::set_handler(move || handle("interrupted", true)).map_err(std::io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Received, Request};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn two_signals_within_a_second_are_one_unless_somebody_pressed_ctrl_c_twice() {
+        let start = Instant::now();
+        let after = |ms: u64| start + Duration::from_millis(ms);
+        let mut received = Received::default();
+        assert_eq!(received.take(start, false), Request::Stop);
+        assert_eq!(received.take(after(20), false), Request::Nothing);
+        assert_eq!(received.take(after(20), true), Request::Nothing);
+        assert_eq!(received.take(after(1000), false), Request::EndAtOnce);
+        let mut received = Received::default();
+        assert_eq!(received.take(start, true), Request::Stop);
+        assert_eq!(received.take(after(20), false), Request::Nothing);
+        assert_eq!(received.take(after(20), true), Request::EndAtOnce);
+    }
+}
