@@ -1,8 +1,11 @@
 //! A trained classifier, for evaluation and prediction: a fine-tuned one, or a probe on its frozen encoder.
 
-use super::{
-    Evaluated, Evaluation, InferError, Replicas, ShareCounts, StopFlag, host, same_encoder,
-};
+use super::error::InferError;
+use super::evaluate::{Evaluated, Evaluation, ShareCounts};
+use super::host::host;
+use super::replicas::Replicas;
+use super::same_encoder::same_encoder;
+use super::stop::StopFlag;
 use crate::checkpoint::{Head, Opened, TensorFile, load_frozen, load_module};
 use crate::data::DataSet;
 use crate::model::{self, ProbeHead, Vit, official_probe_name};

@@ -1,6 +1,10 @@
 //! Evaluation: top-1, top-5 and loss of a classifier on the validation split; no sample is dropped.
 
-use super::{InferError, Replicas, StopFlag, host, images};
+use super::error::InferError;
+use super::host::host;
+use super::images::images;
+use super::replicas::Replicas;
+use super::stop::StopFlag;
 use crate::data::{DataSet, EvalTransform, Loader, Split, TargetsSlice};
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;

@@ -2,7 +2,7 @@
 //!
 //! A kernel that was not launched leaves no trace in the numbers until somebody reads exactly its output.
 
-use super::DeviceError;
+use super::error::DeviceError;
 use std::sync::{Mutex, PoisonError};
 
 static FAULT: Mutex<Option<String>> = Mutex::new(None);

@@ -1,6 +1,7 @@
 //! From a tensor on the device to numbers on the host.
 
-use super::{DeviceError, check_faults};
+use super::error::DeviceError;
+use super::faults::check_faults;
 use crate::checkpoint::HostTensor;
 use burn::tensor::Tensor;
 

@@ -1,6 +1,8 @@
 //! What a masked autoencoder makes of pictures, side by side: the paper's Fig. 2 to 4.
 
-use super::{InferError, host, same_encoder};
+use super::error::InferError;
+use super::host::host;
+use super::same_encoder::same_encoder;
 use crate::checkpoint::{Opened, load_module};
 use crate::figure::{Figure, FigureRow, Tile};
 use crate::model::{self, Mae, Masks};

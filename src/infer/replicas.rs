@@ -4,7 +4,7 @@
 //! threads that share leaves deadlock inside Burn), single-threaded inside. Results come back in
 //! shard order, so sums over shards do not depend on how many workers there are. A micro-batch of one shard needs no worker.
 
-use super::DeviceError;
+use super::error::DeviceError;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;

@@ -1,6 +1,6 @@
 //! Whether a checkpoint's encoder computes as the plan says: shapes do not tell.
 
-use super::InferError;
+use super::error::InferError;
 use crate::checkpoint::Opened;
 use crate::recipe::ModelPlan;
 use std::path::Path;

@@ -4,8 +4,8 @@
 //! Composed, each of q, k and v is a slice whose gradient fills a tensor of all three, and those are added up; and softmax
 //! keeps an fp32 tensor of the scores' shape, twice as large as the bf16 one that the next product keeps anyway.
 
+use super::dtype::{is_cpu_fp32, narrow_as, wide};
 use super::product::{Product, multiplied};
-use super::{is_cpu_fp32, narrow_as, wide};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;

@@ -2,7 +2,7 @@
 //!
 //! On GPUs Burn's own derivative is that of the tanh approximation, 5e-4 away from the official gradients.
 
-use super::{is_cpu_fp32, narrow_as, wide};
+use super::dtype::{is_cpu_fp32, narrow_as, wide};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;

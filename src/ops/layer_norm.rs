@@ -1,6 +1,6 @@
 //! Layer normalization, which keeps for the backward pass what it was given, in place of two tensors of that shape.
 
-use super::is_cpu_fp32;
+use super::dtype::is_cpu_fp32;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;

@@ -5,6 +5,7 @@
 mod attention;
 #[cfg(feature = "gpu")]
 mod cube;
+mod dtype;
 mod gelu;
 mod layer_norm;
 mod product;
@@ -13,22 +14,6 @@ pub use attention::attention;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use product::{autotune, linear, product};
-
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, TensorMetadata};
-use burn::tensor::{DType, Device, FloatDType, Tensor};
-
-fn is_cpu_fp32<const R: usize>(x: &Tensor<R>) -> bool {
-    x.dtype() == DType::F32 && x.device() == Device::flex()
-}
-
-fn wide<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
-    if x.dtype() == DType::F32 { x } else { B::float_cast(x, FloatDType::F32) }
-}
-
-fn narrow_as<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
-    if dtype == DType::F32 { x } else { B::float_cast(x, dtype.into()) }
-}
 
 #[cfg(test)]
 mod tests {

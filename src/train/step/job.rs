@@ -1,4 +1,4 @@
-//! A job: its folder, what its loop works with, and how it ends.
+//! A job: its folder, its surroundings, and how it ends.
 
 use super::step_timer::StepTimer;
 use crate::checkpoint::{self, Meta};
@@ -11,30 +11,30 @@ use crate::train::events::{Event, Observer};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How a job came to its end.
+/// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobEnd {
     Done,
-    /// Stopped by the user; saved, and to be resumed.
+    /// The user stopped the job. Its state is saved, and the next start resumes it.
     Interrupted,
 }
 
-/// A job's place on the disk and in the run.
+/// The folder and the name of a job.
 pub struct JobDir {
-    /// Relative to the run's folder, as `finetune/from-0800`.
+    /// Path relative to the run's folder, for example `finetune/from-0800`.
     pub name: String,
     pub path: PathBuf,
-    /// What its checkpoints say of themselves; `epoch` is filled in.
+    /// The metadata of the job's checkpoints. `epoch` is set for each checkpoint.
     pub meta: Meta,
 }
 
 impl JobDir {
-    /// Whether the job's last checkpoint is there: then its table is whole, too.
+    /// Returns whether the job's last checkpoint is complete. The job writes its table before this checkpoint.
     pub fn is_done(&self, epochs: usize) -> bool {
         checkpoint::is_whole(&checkpoint::epoch_folder(&self.path, epochs))
     }
 
-    /// Removes what only an unfinished job needs.
+    /// Removes the resume state. Fails if the table ends before the last epoch.
     pub(crate) fn finish(&self, epochs: usize) -> Result<(), TrainError> {
         EpochsCsv::in_job(&self.path).check_reaches(epochs)?;
         let path = self.resume_file();
@@ -59,15 +59,15 @@ pub struct JobContext {
     pub rank_context: RankContext,
     pub stop: StopFlag,
     pub observer: Observer,
-    /// Called after an epoch's row is written, to bring the run's tables up to date.
+    /// Called after each epoch's row is written.
     pub row_written: RowWritten,
 }
 
-/// Brings a run's tables up to date.
+/// Updates the tables of the run.
 pub type RowWritten = Arc<dyn Fn() -> Result<(), RunError> + Send + Sync>;
 
 impl JobContext {
-    /// Tells what happened, once for all ranks.
+    /// Reports an event. Only the first rank reports.
     pub(crate) fn tell(&self, event: Event<'_>) {
         if self.rank_context.rank.is_first() {
             (self.observer)(event);
