@@ -1,9 +1,10 @@
-//! Casts between fp32 and the numbers of products.
+//! Casts between fp32 and the precision of matrix products.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 
+/// Returns whether a tensor is fp32 and on the CPU.
 pub(super) fn is_cpu_fp32<const R: usize>(x: &Tensor<R>) -> bool {
     x.dtype() == DType::F32 && x.device() == Device::flex()
 }

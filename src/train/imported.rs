@@ -3,12 +3,11 @@
 use super::error::TrainError;
 use super::step::{Progress, TrainingState};
 use crate::checkpoint::{self, Opened, OptimizerState, load_module};
-use crate::infer::{same_encoder, same_heads, setting};
-use crate::model::{Mae, Vit};
+use crate::infer::{same_encoder, same_heads};
+use crate::model::{self, Mae, Vit};
 use crate::optim::{Optimizer, StateError};
 use crate::recipe::{Job, Plan, Source};
 use crate::shape::StageKind;
-use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -76,14 +75,22 @@ pub(super) fn resume(
     let (optimizer_state, seen) = resumable(&opened, plan)?;
     let model = load_module(state.model, &opened.file, path)?;
     let mut optimizer = state.optimizer;
-    let device = model.devices().into_iter().next().unwrap_or_default();
+    let device = model::device(&model);
     load_optimizer(&mut optimizer, optimizer_state, &device)
-        .map_err(|error| setting(path, &error.to_string(), "use another checkpoint"))?;
+        .map_err(|error| cannot_resume(path, &error.to_string(), "use another checkpoint"))?;
     Ok(TrainingState {
         model,
         optimizer,
         progress: Progress { epoch: seen + 1, ..Progress::start() },
     })
+}
+
+/// Returns the error of a checkpoint that pre-training cannot resume from.
+fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
+    TrainError::Setting {
+        problem: format!("cannot resume from {}: {problem}", path.display()),
+        hint: hint.to_owned(),
+    }
 }
 
 /// Loads the moments and the number of updates of a checkpoint into an optimizer.
@@ -110,24 +117,23 @@ fn resumable<'a>(
     plan: &Plan,
 ) -> Result<(&'a OptimizerState, usize), TrainError> {
     let path = &opened.path;
-    let refuse = |problem: &str, hint: &str| Err(setting(path, problem, hint).into());
+    let refuse = |problem: &str, hint: &str| Err(cannot_resume(path, problem, hint));
     let Some(pretrain) = &plan.pretrain else {
-        return refuse("cannot resume: the recipe has no [pretrain]", "add [pretrain]");
+        return refuse("the recipe has no [pretrain]", "add [pretrain]");
     };
     let start_afresh = "to use only its weights, set finetune.from or linprobe.from to this file";
     let state = match &opened.optimizer {
         Ok(state) => state,
         Err(why) => {
-            return refuse(&format!("cannot resume: {why}"), start_afresh);
+            return refuse(why, start_afresh);
         }
     };
     let Some(seen) = opened.facts.settings.epoch else {
-        return refuse("cannot resume: the number of seen epochs is missing", start_afresh);
+        return refuse("it does not say how many epochs it has seen", start_afresh);
     };
     let epochs = pretrain.training.epochs;
     if seen >= epochs {
-        let problem =
-            format!("cannot resume: it has seen {seen} epochs, but pretrain.epochs is {epochs}");
+        let problem = format!("it has seen {seen} epochs, but pretrain.epochs is {epochs}");
         return refuse(
             &problem,
             "set pretrain.epochs to the length of the whole training, past epochs included",

@@ -1,11 +1,11 @@
-//! The arrows between modules point one way: `use crate::…` names only what a module may use.
+//! Modules depend in one direction: `use crate::...` names only modules that the table allows.
 
 #![expect(clippy::unwrap_used, reason = "a source file that cannot be read is a failed test")]
 
 use std::fs;
 use std::path::Path;
 
-/// Each module, and those it may use (itself always), lowest first.
+/// Each module and the modules that it may use, lowest first. A module may always use itself.
 const MAY_USE: [(&str, &[&str]); 17] = [
     ("shape", &[]),
     ("random", &[]),
@@ -80,14 +80,14 @@ const BELOW_CLI: &[&str] = &[
     "bench",
 ];
 
-/// Gives the modules that `text` names after `crate::`, in imports (nested ones, too) and in paths. Comments do not count.
+/// Returns the modules that `text` names after `crate::`, in imports and in paths. Comments do not count.
 fn modules_named(text: &str) -> Vec<String> {
     let code: Vec<&str> =
         text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
     code.join("\n").split("crate::").skip(1).flat_map(first_names).collect()
 }
 
-/// Gives the first name of a path, or of every path in a group: `a` and `c` of `{a::B, c::{D, E}}`.
+/// Returns the first name of a path, or of every path in a group: `a` and `c` of `{a::B, c::{D, E}}`.
 fn first_names(rest: &str) -> Vec<String> {
     let name = |path: &str| -> String {
         path.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()

@@ -38,7 +38,7 @@ pub(crate) struct Progress {
     pub epoch: usize,
     /// Finished updates of the current epoch.
     pub update: usize,
-    /// Updates of the optimizer since the job started. Set only in the file.
+    /// Updates of the optimizer since the job started. Only `save` sets it.
     pub optimizer_updates: usize,
     pub sums: EpochSums,
 }
