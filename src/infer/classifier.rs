@@ -28,7 +28,7 @@ enum Network {
 }
 
 impl Classifier {
-    /// Loads the classifier of a checkpoint. `plan` provides what tensor shapes do not tell, such as the number of heads.
+    /// Loads the classifier of a checkpoint. `plan` provides the settings that tensor shapes do not show, such as the number of heads.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
         let encoder = plan.encoder_dims();
         let (file, path) = (&opened.file, &opened.path);

@@ -43,7 +43,7 @@ pub struct MaskSettings {
 }
 
 impl Autoencoder {
-    /// Loads the masked autoencoder of a checkpoint. `plan` provides what tensor shapes do not tell, such as `norm_pix_loss`.
+    /// Loads the masked autoencoder of a checkpoint. `plan` provides the settings that tensor shapes do not show, such as `norm_pix_loss`.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
         same_encoder(opened, &plan.model)?;
         let zeros = Mae::zeros(&plan.encoder_dims(), &plan.model.decoder_dims(), device);
@@ -146,7 +146,8 @@ fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
 pub fn reconstructions(groups: Vec<Vec<FigureRow>>, norm_pix_loss: bool) -> Figure {
     let mut footer = vec!["the loss ignores visible patches, so their reconstruction is untrained"];
     if norm_pix_loss {
-        let borrowed = "norm_pix_loss: reconstructed patches have the mean and variance of the original patches";
+        let borrowed =
+            "norm_pix_loss: reconstructed patches have the original patches' mean and variance";
         footer.push(borrowed);
     }
     Figure {

@@ -1,7 +1,7 @@
 //! Optimization: learning rate schedule, parameter groups, gradient clipping, AdamW and LARS.
 //!
 //! [`Optimizer`] works on flattened parameters by name and index, so all stages use it. Burn's `AdamW` computes the updates, but its
-//! state is stored here by parameter name. Burn's own records use random ids, and silently start again if a state is missing.
+//! state is stored here by parameter name. Burn's own records use random ids, and a missing state would silently be reset.
 
 mod clip;
 mod groups;

@@ -179,10 +179,10 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevic
 
 /// Returns the devices that a recipe's `[runtime]` asks for.
 ///
-/// `auto` takes the first that this machine has: a GPU with CUDA, Vulkan or wgpu, then the CPU. Software adapters do not count. If
-/// the recipe names a device that is missing, this fails.
+/// `auto` prefers CUDA, then Vulkan, then wgpu, then the CPU. It ignores software adapters. If the recipe names a missing device, this
+/// fails.
 ///
-/// This also sets whether this process tunes bf16 matrix products.
+/// This also sets whether the process tunes bf16 matrix products.
 pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     ops::autotune(runtime.autotune);
     let mut notes = Vec::new();
@@ -255,8 +255,7 @@ fn named(kind: DeviceKind) -> Option<Backend> {
 
 /// Returns as many devices as the recipe asks for.
 ///
-/// The CPU can simulate any number of devices, and the results are the same. The recipe must name it then, since most users
-/// expect GPUs.
+/// The CPU can simulate any number of devices with the same results, but only if the recipe says `device = "cpu"`.
 fn together(
     runtime: &RuntimePlan,
     backend: Backend,
@@ -313,7 +312,7 @@ fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Resul
     })
 }
 
-/// Returns the best backend of this machine. Adds a note for each better one that the build has and cannot use.
+/// Returns the best backend that works on this machine. Adds a note for each backend of this build that does not work.
 fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), TrainError> {
     for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu] {
         if !backend.is_built() {

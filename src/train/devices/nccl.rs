@@ -13,8 +13,8 @@ pub(crate) struct FlatBucket {
 
 /// A running all-reduce. The GPUs compute other work meanwhile.
 ///
-/// Dropping it waits until it has finished: an abandoned all-reduce would block the next job. If another GPU never sends its
-/// part, dropping waits forever, and the thread that waits for this one times out.
+/// Dropping it waits until it has finished, because an abandoned all-reduce would block the next job. If another GPU never sends its
+/// part, this thread waits forever. `DeviceThreads` then gives up on it.
 pub(crate) struct PendingAllReduce {
     values: Option<CollectiveTensor<1>>,
     lens: Vec<usize>,

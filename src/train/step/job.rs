@@ -1,4 +1,4 @@
-//! A job: its folder, its surroundings, and how it ends.
+//! A job: its folder, its connection to the run, and how it ends.
 
 use super::step_timer::StepTimer;
 use crate::checkpoint::{self, Meta};
@@ -54,7 +54,7 @@ pub struct RankContext {
     pub timer: StepTimer,
 }
 
-/// The surroundings of a job's training loop.
+/// The connection of a training loop to the run: rank, stop flag and callbacks.
 pub struct JobContext {
     pub rank_context: RankContext,
     pub stop: StopFlag,

@@ -97,7 +97,7 @@ struct TrainingLoop<'a, S: Stage> {
     epochs_csv: EpochsCsv,
     /// TensorBoard event files. Only the first rank writes them.
     board: Option<TensorBoard>,
-    /// Whether a slow loader is still to be reported. One report per job is enough.
+    /// Whether to report a slow loader. The first report clears this flag.
     report_waiting: bool,
 }
 
