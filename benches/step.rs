@@ -1,6 +1,6 @@
-//! What a training step is made of: a shard forward and backward, and whole micro-batches on one worker and on two.
+//! Measures one shard, forward and backward, and a micro-batch on one worker and on two.
 //!
-//! `cargo bench` prints medians; the ratio of the last two is what the second core brings.
+//! `cargo bench` prints medians. The ratio of the last two is the speed-up by the second core.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -11,7 +11,7 @@ use mae::shape::{DecoderDims, EncoderDims, Precision};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Images in a micro-batch.
+/// Number of images in a micro-batch.
 const BATCH: usize = 128;
 
 fn main() {
@@ -37,7 +37,7 @@ fn mae() -> Mae {
     init_mae(Mae::zeros(&encoder(), &decoder, &Device::flex()), 0)
 }
 
-/// One shard, forward and backward, on a fork of `mae`.
+/// Runs one shard forward and backward on a replica of `mae`.
 fn shard(mae: Mae) -> Vec<Tensor<1>> {
     let side = encoder().input_size;
     let pixels: Vec<f32> = (0..SHARD_IMAGES * 3 * side * side)
@@ -65,6 +65,6 @@ fn micro_batch_on_workers(bencher: divan::Bencher, workers: usize) {
     let (mae, replicas) = (mae(), Replicas::start(workers));
     bencher.bench_local(|| {
         let shards = (0..BATCH / SHARD_IMAGES).map(|_| mae.clone()).collect::<Vec<_>>();
-        replicas.map(shards, shard).expect("a bench's shards do not fail")
+        replicas.map(shards, shard).expect("the shards do not fail")
     });
 }

@@ -1,8 +1,11 @@
-//! A trained classifier, for evaluation and prediction: a fine-tuned one, or a probe on its frozen encoder.
+//! Trained classifiers, for evaluation and prediction: fine-tuned networks and linear probes.
 
-use super::{
-    Evaluated, Evaluation, InferError, Replicas, ShareCounts, StopFlag, host, same_encoder,
-};
+use super::error::InferError;
+use super::evaluate::{Evaluated, Evaluation, ShareCounts};
+use super::host::host;
+use super::replicas::Replicas;
+use super::same_encoder::same_encoder;
+use super::stop::StopFlag;
 use crate::checkpoint::{Head, Opened, TensorFile, load_frozen, load_module};
 use crate::data::DataSet;
 use crate::model::{self, ProbeHead, Vit, official_probe_name};
@@ -11,7 +14,7 @@ use crate::shape::EncoderDims;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::PathBuf;
 
-/// A checkpoint of `finetune` or `linprobe`, ready to answer.
+/// A classifier loaded from a `finetune` or `linprobe` checkpoint.
 pub struct Classifier {
     network: Network,
     encoder: EncoderDims,
@@ -25,7 +28,7 @@ enum Network {
 }
 
 impl Classifier {
-    /// Makes a classifier of an opened checkpoint; `plan` says what shapes do not: heads, epsilon.
+    /// Loads the classifier of a checkpoint. `plan` provides the settings that tensor shapes do not show, such as the number of heads.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
         let encoder = plan.encoder_dims();
         let (file, path) = (&opened.file, &opened.path);
@@ -47,8 +50,11 @@ impl Classifier {
             }
             Head::Absent => {
                 return Err(InferError::Setting {
-                    problem: format!("{}: no classifier, it has no head", path.display()),
-                    hint: "give a checkpoint from a run's finetune/ or linprobe/ folder, or fine-tune this one: \
+                    problem: format!(
+                        "cannot classify with {}: the checkpoint has no classification head",
+                        path.display()
+                    ),
+                    hint: "use a checkpoint from the finetune/ or linprobe/ folder of a run, or fine-tune this one: set \
                            `finetune.from`"
                         .to_owned(),
                 });
@@ -57,7 +63,7 @@ impl Classifier {
         Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
-    /// Counts its hits on share `index` of `world` of the validation split of `data`.
+    /// Counts the correct predictions on one share of the validation split. `share` is the index and the number of shares.
     pub fn count(
         &self,
         plan: &Plan,
@@ -79,22 +85,26 @@ impl Classifier {
         }
     }
 
-    /// Fails if the loss of its evaluation is NaN or infinite.
+    /// Fails if the loss of an evaluation is NaN or infinite.
     pub fn check(&self, measured: Evaluated) -> Result<Evaluated, InferError> {
         match measured {
-            Evaluated::Metrics(metrics) if !metrics.loss.is_finite() => Err(self.no_numbers()),
+            Evaluated::Metrics(metrics) if !metrics.loss.is_finite() => Err(self.not_finite()),
             measured => Ok(measured),
         }
     }
 
-    fn no_numbers(&self) -> InferError {
+    fn not_finite(&self) -> InferError {
         InferError::Setting {
-            problem: format!("{}: what it gives are no finite numbers", self.path.display()),
-            hint: "its weights are damaged; take another copy, or another checkpoint".to_owned(),
+            problem: format!(
+                "cannot classify with {}: its output contains NaN or infinity",
+                self.path.display()
+            ),
+            hint: "the weights are damaged: download the file again, or use another checkpoint"
+                .to_owned(),
         }
     }
 
-    /// Gives the class probabilities of one picture, `[C, H, W]` as `data::transform_picture` gives it.
+    /// Returns the class probabilities of an image `[C, H, W]` from `data::transform_picture`.
     pub fn probabilities(&self, picture: Vec<f32>) -> Result<Vec<f64>, InferError> {
         let EncoderDims { in_chans, input_size, .. } = self.encoder;
         let picture = TensorData::new(picture, [1, in_chans, input_size, input_size]);
@@ -108,7 +118,7 @@ impl Classifier {
         let exp: Vec<f64> = logits.iter().map(|&v| f64::from(v - max).exp()).collect();
         let sum: f64 = exp.iter().sum();
         if !sum.is_finite() {
-            return Err(self.no_numbers());
+            return Err(self.not_finite());
         }
         Ok(exp.into_iter().map(|e| e / sum).collect())
     }

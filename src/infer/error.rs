@@ -1,41 +1,41 @@
-//! What can go wrong when a network computes, by what the reader can do about it.
+//! Inference errors, sorted by what the user can do about them.
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// An inference that failed.
+/// The error of a failed inference.
 #[derive(Debug, thiserror::Error)]
 pub enum InferError {
     #[error(transparent)]
     Data(#[from] DataError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The recipe or the checkpoint asks for what cannot be computed.
+    /// The recipe or the checkpoint has a setting that cannot be used.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
 
-/// A device that failed.
+/// The failure of a device.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     #[error(
-        "the computation failed: {0}\nhint: this is a fault of the program, not of the recipe; please report it with this message"
+        "cannot compute: {0}\nhint: this is a bug in the program, not in your recipe. Report it with this message"
     )]
     Crashed(String),
     #[error(
-        "the device is out of memory: {0}\n\
-         hint: halve `batch_size` and double `accum_iter` (the same effective batch), or set runtime.gradient_checkpointing = \
-         true; `mae plan` estimates what a step takes"
+        "cannot compute: the device is out of memory: {0}\n\
+         hint: halve `batch_size` and double `accum_iter`, which keeps the effective batch, or set \
+         runtime.gradient_checkpointing = true. `mae plan` estimates the memory of a step"
     )]
     OutOfMemory(String),
 }
 
 impl DeviceError {
-    /// Does `work`; a panic in it is an error.
+    /// Runs `work`. A panic becomes an error.
     pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Self> {
         catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Self::from_panic(&*panic))
     }
@@ -48,14 +48,14 @@ impl DeviceError {
         Self::from_driver(text.unwrap_or_else(|| "a worker thread panicked".to_owned()))
     }
 
-    /// Tells what a device or its driver says, by what can be done about it.
+    /// Converts a message of a device or its driver into an error.
     pub fn from_driver(text: String) -> Self {
         let low = text.to_lowercase().replace('-', " ");
         if ["out of memory", "outofmemory", "out of device memory", "t allocate"]
             .iter()
             .any(|w| low.contains(w))
         {
-            // What follows is a backtrace.
+            // The other lines are a backtrace.
             return Self::OutOfMemory(text.lines().next().unwrap_or_default().to_owned());
         }
         Self::Crashed(text)
@@ -67,7 +67,7 @@ mod tests {
     use super::DeviceError;
 
     #[test]
-    fn a_full_device_is_told_from_a_fault_of_the_program() {
+    fn out_of_memory_is_distinguished_from_a_bug() {
         let full = "An out-of-memory error happened during launch\nBacktrace\n  0: main";
         let error = DeviceError::from_driver(full.to_owned());
         assert!(matches!(&error, DeviceError::OutOfMemory(text) if !text.contains("Backtrace")));

@@ -1,6 +1,10 @@
-//! Evaluation: top-1, top-5 and loss of a classifier on the validation split; no sample is dropped.
+//! Evaluation: top-1, top-5 and loss of a classifier on the whole validation split.
 
-use super::{InferError, Replicas, StopFlag, host, images};
+use super::error::InferError;
+use super::host::host;
+use super::images::images;
+use super::replicas::Replicas;
+use super::stop::StopFlag;
 use crate::data::{DataSet, EvalTransform, Loader, Split, TargetsSlice};
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
@@ -8,7 +12,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use std::sync::Arc;
 
-/// The validation split and what is needed to put it before a model.
+/// The validation split and the device to evaluate on.
 pub struct Evaluation {
     pub loader: Loader,
     pub encoder: EncoderDims,
@@ -16,8 +20,9 @@ pub struct Evaluation {
     pub stop: StopFlag,
 }
 
-/// Makes every image of a validation split once, so that a bad file ends a run before its training, not after. Stops when the user
-/// asks.
+/// Loads every image of a validation split once. So a bad file stops a run before the training.
+///
+/// Returns early if the user stops the run.
 pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &StopFlag) -> Result<(), InferError> {
     let loader = Loader::eval(val, EvalTransform::new(&plan.data), 64, plan.data.workers);
     for batch in loader.epoch(1, 0) {
@@ -32,14 +37,14 @@ pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &StopFlag) -> Result
 /// The outcome of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Evaluated {
-    /// The stage has nothing to measure.
+    /// The stage has no accuracy.
     Nothing,
     Metrics(Metrics),
-    /// Stopped by the user before the end.
+    /// The user stopped the evaluation.
     Stopped,
 }
 
-/// A classifier on the validation split. Accuracies are percent.
+/// The metrics of a classifier on the validation split. Accuracies are in %.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metrics {
     /// Mean cross-entropy.
@@ -59,7 +64,7 @@ struct Counts {
 }
 
 impl Evaluation {
-    /// Takes the validation split of `data`, `batch_size` images at a time. Fails where the data has none.
+    /// Prepares an evaluation of the validation split in batches. Fails if `data` has no validation split.
     pub fn new(
         plan: &Plan,
         data: &DataSet,
@@ -69,8 +74,11 @@ impl Evaluation {
         parallel_jobs: usize,
     ) -> Result<Self, InferError> {
         let split = data.val.clone().ok_or_else(|| InferError::Setting {
-            problem: format!("{}: no validation split", plan.data.path.display()),
-            hint: "classifiers need train/ and val/ with the same class folders".to_owned(),
+            problem: format!(
+                "cannot evaluate a classifier: {} has no validation split",
+                plan.data.path.display()
+            ),
+            hint: "add a val/ folder with the same class folders as train/".to_owned(),
         })?;
         let transform = EvalTransform::new(&plan.data);
         Ok(Self {
@@ -82,9 +90,9 @@ impl Evaluation {
         })
     }
 
-    /// Counts the hits of the classifier whose logits `forward` returns, on share `index` of `world` of the images.
+    /// Counts the correct predictions of a model on share `index` of `world` of the images.
     ///
-    /// Stops between batches when the user asks.
+    /// `forward` returns the model's logits `[N, C]`. Returns early if the user stops the run.
     pub fn count<M, F>(
         &self,
         model: &M,
@@ -116,7 +124,7 @@ impl Evaluation {
                 let logits = host(&logits.flatten(0, 1), &[])?.values;
                 Ok::<_, InferError>(match shard.targets {
                     TargetsSlice::Hard(labels) => count(&logits, labels, classes),
-                    TargetsSlice::Soft(_) => unreachable!("validation labels are never mixed"),
+                    TargetsSlice::Soft(_) => unreachable!("mixup never changes validation labels"),
                 })
             })?;
             for part in parts {
@@ -127,7 +135,7 @@ impl Evaluation {
     }
 }
 
-/// What was counted on a share of the images.
+/// The counts of an evaluation on one share of the images.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ShareCounts {
     counts: Counts,
@@ -135,7 +143,7 @@ pub struct ShareCounts {
 }
 
 impl Evaluated {
-    /// Adds up the counts of all shares.
+    /// Adds up the counts of all shares and returns the metrics.
     pub fn from_shares(shares: Vec<ShareCounts>) -> Self {
         let (mut all, mut stopped) = (Counts::default(), false);
         for share in shares {
@@ -165,12 +173,12 @@ impl Counts {
     }
 }
 
-/// Gives the metrics of logits `[N, C]` against labels, each below `classes`.
+/// Returns the metrics of logits `[N, C]` and labels, each below `classes`.
 pub fn score(logits: &[f32], labels: &[u32], classes: usize) -> Metrics {
     count(logits, labels, classes).metrics()
 }
 
-/// Scores logits `[N, C]` against labels. Equal logits count for the label, as in PyTorch's `topk` on distinct values.
+/// Counts the correct predictions of logits `[N, C]`. If other classes have the same logit as the label, the label ranks first.
 fn count(logits: &[f32], labels: &[u32], classes: usize) -> Counts {
     let mut counts = Counts { images: labels.len(), ..Counts::default() };
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {
@@ -190,7 +198,7 @@ mod tests {
     use super::count;
 
     #[test]
-    fn ranks_and_loss_are_those_of_the_logits() {
+    fn counts_and_loss_match_the_logits() {
         let logits = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0, 0.0, 0.0, 9.0];
         let counts = count(&logits, &[0, 5], 6);
         assert_eq!((counts.top1, counts.top5, counts.images), (1, 1, 2));

@@ -1,24 +1,25 @@
-//! What a device's driver only logs: whoever reads the log reports it here, and the run ends with it.
+//! Device errors that the driver only logs. The log reader reports them here, and they stop the run.
 //!
-//! A kernel that was not launched leaves no trace in the numbers until somebody reads exactly its output.
+//! If a kernel fails to launch, only a read of its own output would show it.
 
-use super::DeviceError;
+use super::error::DeviceError;
 use std::sync::{Mutex, PoisonError};
 
 static FAULT: Mutex<Option<String>> = Mutex::new(None);
 
-/// Notes that a device failed, in the words of its driver; the first one is kept.
+/// Reports a message of a driver. The first message is kept.
 pub fn report_fault(text: String) {
     FAULT.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
 }
 
-/// Forgets what failed: the next point of a sweep starts anew. Jobs that run side by side share a fault, as the log does not
-/// say whose it was.
+/// Clears the message, before the next point of a sweep.
+///
+/// Jobs that run at the same time share the message, because the log does not name the job.
 pub fn forget_faults() {
     FAULT.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// Fails if a device has failed.
+/// Fails if a driver message was reported.
 pub fn check_faults() -> Result<(), DeviceError> {
     match &*FAULT.lock().unwrap_or_else(PoisonError::into_inner) {
         None => Ok(()),

@@ -1,10 +1,11 @@
-//! From a tensor on the device to numbers on the host.
+//! Reads tensors from the device.
 
-use super::{DeviceError, check_faults};
+use super::error::DeviceError;
+use super::faults::check_faults;
 use crate::checkpoint::HostTensor;
 use burn::tensor::Tensor;
 
-/// Reads a flattened tensor back to the host.
+/// Reads a flattened tensor from the device. The result has the given `shape`.
 pub fn host(values: &Tensor<1>, shape: &[usize]) -> Result<HostTensor, DeviceError> {
     let values = values
         .clone()

@@ -43,7 +43,7 @@ mod tests {
     use burn::tensor::Device;
 
     #[test]
-    fn the_device_normalizes_as_the_host_does_to_the_bit() {
+    fn the_device_normalizes_to_the_same_bits_as_the_host() {
         let scale = Normalization { mean: vec![0.485, 0.456], std: vec![0.229, 0.224] };
         let levels: Vec<u8> = (0..512).map(|i| (i % 256) as u8).collect();
         let values = normalized(&levels, &scale, [1, 2, 16, 16], &Device::flex());

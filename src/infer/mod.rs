@@ -1,7 +1,7 @@
-//! Inference: what a trained network answers. Evaluation, prediction and reconstruction.
+//! Inference: evaluation, prediction and reconstruction with a trained network.
 //!
-//! Training uses it for its evaluations; it knows nothing of training, ranks or run folders. What both share lives here: shards on
-//! worker threads, images on the device, numbers read back, the wish to stop.
+//! Training evaluates its models with this module, and this module does not depend on training. It also holds what both need:
+//! worker threads for shards, copying images to the device, reading results back, and the stop flag.
 
 mod classifier;
 mod error;
@@ -23,5 +23,5 @@ pub use images::images;
 pub use reconstruct::{Autoencoder, MaskSettings, ReconstructionInput, reconstructions};
 pub use replicas::{Replicas, SHARD_IMAGES};
 pub use same_encoder::same_encoder;
-pub(crate) use same_encoder::{same_heads, setting};
+pub(crate) use same_encoder::same_heads;
 pub use stop::StopFlag;

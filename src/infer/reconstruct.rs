@@ -1,6 +1,8 @@
-//! What a masked autoencoder makes of pictures, side by side: the paper's Fig. 2 to 4.
+//! Pictures of reconstructions by a masked autoencoder, as in Fig. 2 to 4 of the paper.
 
-use super::{InferError, host, same_encoder};
+use super::error::InferError;
+use super::host::host;
+use super::same_encoder::same_encoder;
 use crate::checkpoint::{Opened, load_module};
 use crate::figure::{Figure, FigureRow, Tile};
 use crate::model::{self, Mae, Masks};
@@ -9,31 +11,31 @@ use crate::recipe::{DataPlan, Plan};
 use crate::shape::{self, EncoderDims};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The level that stands for what is hidden, as in the paper.
+/// Grey level of removed patches, as in the paper.
 const HIDDEN: u8 = 128;
 
-/// A masked autoencoder that is ready to paint.
+/// A masked autoencoder, loaded from a checkpoint or in training.
 pub struct Autoencoder {
     pub(crate) mae: Mae,
     pub(crate) encoder: EncoderDims,
     pub(crate) norm_pix_loss: bool,
     pub(crate) device: Device,
-    /// In words, for errors.
+    /// Name for error messages.
     pub(crate) name: String,
 }
 
-/// A picture to be masked and painted anew.
+/// An image to mask and reconstruct.
 pub struct ReconstructionInput {
     /// `[C, H, W]`, normalized, at the network's `input_size`.
     pub values: Vec<f32>,
-    /// Its number among the pictures of a figure.
+    /// Number of the image in the figure.
     pub place: u64,
 }
 
-/// What is hidden of a picture.
+/// How to mask an image.
 ///
-/// The mask is drawn for the seed and the picture's place alone: networks with as many patches are asked the same, and a
-/// smaller ratio hides a part of what a larger one hides.
+/// The mask depends only on the seed and on the image's place. So networks with the same number of patches get the same mask. A
+/// smaller ratio removes a subset of the patches that a larger ratio removes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MaskSettings {
     pub mask_ratio: f64,
@@ -41,7 +43,7 @@ pub struct MaskSettings {
 }
 
 impl Autoencoder {
-    /// Makes one of an opened checkpoint with a decoder; `plan` says what shapes do not: heads, epsilon, `norm_pix_loss`.
+    /// Loads the masked autoencoder of a checkpoint. `plan` provides the settings that tensor shapes do not show, such as `norm_pix_loss`.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
         same_encoder(opened, &plan.model)?;
         let zeros = Mae::zeros(&plan.encoder_dims(), &plan.model.decoder_dims(), device);
@@ -55,14 +57,14 @@ impl Autoencoder {
         })
     }
 
-    /// Whether its reconstructions carry the mean and variance of the original's patches.
+    /// Returns whether reconstructed patches get the mean and variance of the original patches.
     pub fn norm_pix_loss(&self) -> bool {
         self.norm_pix_loss
     }
 
-    /// Gives a picture four times: as it is, masked, reconstructed, and the reconstruction with the visible patches put back.
+    /// Returns four pictures: the original, the masked image, the reconstruction, and the reconstruction with the visible patches.
     ///
-    /// `data` has the normalization. Fails where the ratio hides nothing or everything.
+    /// `data` has the normalization. Fails if the mask ratio removes no patch or all patches.
     pub fn tiles(
         &self,
         subject: &ReconstructionInput,
@@ -78,8 +80,11 @@ impl Autoencoder {
         let painted = host(&painted, &shape)?.values;
         if !painted.iter().all(|value| value.is_finite()) {
             return Err(InferError::Setting {
-                problem: format!("{}: what it paints are no finite numbers", self.name),
-                hint: "its weights are damaged; take another copy, or another checkpoint"
+                problem: format!(
+                    "cannot reconstruct with {}: its output contains NaN or infinity",
+                    self.name
+                ),
+                hint: "the weights are damaged: download the file again, or use another checkpoint"
                     .to_owned(),
             });
         }
@@ -98,12 +103,12 @@ impl Autoencoder {
         let patches = self.encoder.num_patches();
         let kept = shape::len_keep(patches, mask_ratio);
         if kept == 0 || kept >= patches {
-            let what = if kept == 0 { "keeps" } else { "hides" };
+            let what = if kept == 0 { "keeps" } else { "removes" };
             return Err(InferError::Setting {
                 problem: format!(
-                    "a mask ratio of {mask_ratio} {what} none of the {patches} patches of an image"
+                    "cannot mask: a mask ratio of {mask_ratio} {what} none of the {patches} patches of an image"
                 ),
-                hint: "give one nearer to 0.75".to_owned(),
+                hint: "set a mask ratio closer to 0.75".to_owned(),
             });
         }
         let key = Key { seed, stage: NO_STAGE, epoch: 0 };
@@ -111,7 +116,7 @@ impl Autoencoder {
     }
 }
 
-/// Gives `under` with the pixels of `over` where `visible` says so of a row and a column.
+/// Returns `under` with the pixels of `over` at each row and column for which `visible` returns true.
 fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -> Tile {
     let side = over.side;
     let pixels = over.rgb.chunks_exact(3).zip(under.rgb.chunks_exact(3)).enumerate();
@@ -122,7 +127,9 @@ fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -
     Tile { side, rgb: rgb.collect() }
 }
 
-/// Undoes the normalization of `[C, H, W]`. Fewer channels than three are repeated, more are left out.
+/// Returns the picture of normalized pixels `[C, H, W]`.
+///
+/// The last channel is repeated if there are fewer than three. Channels after the third are left out.
 fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
     let plane = side * side;
     let level = |pixel: usize, channel: usize| {
@@ -135,13 +142,12 @@ fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
     Tile { side, rgb: rgb.collect() }
 }
 
-/// Gives the figure of rows of [`Autoencoder::tiles`], with what people take for faults, or for skill, in lines below.
+/// Returns a figure of rows from [`Autoencoder::tiles`]. Its footer says how to read the reconstructions.
 pub fn reconstructions(groups: Vec<Vec<FigureRow>>, norm_pix_loss: bool) -> Figure {
-    let mut footer =
-        vec!["visible patches have no part in the loss: what is painted there is untrained"];
+    let mut footer = vec!["the loss ignores visible patches, so their reconstruction is untrained"];
     if norm_pix_loss {
         let borrowed =
-            "norm_pix_loss: reconstructed patches carry the original patch's mean and variance";
+            "norm_pix_loss: reconstructed patches have the original patches' mean and variance";
         footer.push(borrowed);
     }
     Figure {
@@ -186,7 +192,7 @@ mod tests {
         DataPlan::of_pictures(SIDE, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     }
 
-    /// Each channel one level, normalized.
+    /// An image in which each channel has one level, normalized.
     fn subject() -> ReconstructionInput {
         let data = data();
         let normalized = |c: usize| (f32::from(LEVELS[c]) / 255.0 - data.mean[c]) / data.std[c];
@@ -194,21 +200,21 @@ mod tests {
         ReconstructionInput { values, place: 5 }
     }
 
-    /// Pixels that are not those of the original.
+    /// Returns the pixels that differ from the original.
     fn changed(tile: &Tile) -> Vec<usize> {
         let pixels = tile.rgb.chunks_exact(3).enumerate();
         pixels.filter(|(_, rgb)| *rgb != LEVELS).map(|(i, _)| i).collect()
     }
 
     #[test]
-    fn hidden_patches_are_grey_or_painted_and_visible_ones_are_the_originals() {
+    fn removed_patches_are_grey_or_reconstructed_and_visible_patches_are_original() {
         let masking = MaskSettings { mask_ratio: 0.7, seed: 1 };
         let tiles = autoencoder(false).tiles(&subject(), masking, &data()).unwrap();
-        assert!(changed(&tiles[0]).is_empty(), "normalization is undone to the level");
+        assert!(changed(&tiles[0]).is_empty(), "the original has its levels again");
         let hidden = changed(&tiles[1]);
         let grey = |i: &usize| tiles[1].rgb[3 * i..][..3] == [HIDDEN; 3];
         assert!(hidden.iter().all(grey));
-        // int(16 * 0.3) = 4 patches stay, whole ones.
+        // The mask keeps int(16 * 0.3) = 4 whole patches.
         assert_eq!(hidden.len(), (16 - 4) * PATCH * PATCH);
         let patch = |i: &usize| (i / SIDE / PATCH, i % SIDE / PATCH);
         assert_eq!(hidden.iter().map(patch).collect::<std::collections::BTreeSet<_>>().len(), 12);
@@ -216,11 +222,11 @@ mod tests {
             let from = if hidden.contains(&i) { 2 } else { 0 };
             assert_eq!(tiles[3].rgb[3 * i..][..3], tiles[from].rgb[3 * i..][..3], "pixel {i}");
         }
-        assert_eq!(changed(&tiles[2]).len(), SIDE * SIDE, "visible patches are painted, too");
+        assert_eq!(changed(&tiles[2]).len(), SIDE * SIDE, "visible patches are reconstructed, too");
     }
 
     #[test]
-    fn the_mask_depends_on_seed_and_place_alone_and_a_smaller_ratio_hides_less_of_it() {
+    fn the_mask_depends_only_on_seed_and_place_and_a_smaller_ratio_removes_a_subset() {
         let hidden = |norm_pix_loss, mask_ratio, seed, place| {
             let subject = ReconstructionInput { place, ..subject() };
             let masking = MaskSettings { mask_ratio, seed };
@@ -235,19 +241,19 @@ mod tests {
     }
 
     #[test]
-    fn under_norm_pix_loss_a_patch_without_contrast_comes_back_as_it_was() {
+    fn with_norm_pix_loss_a_patch_without_contrast_is_reconstructed_exactly() {
         let data = data();
         let flat = ReconstructionInput { values: vec![0.5; 3 * SIDE * SIDE], place: 0 };
         let masking = MaskSettings { mask_ratio: 0.75, seed: 0 };
         let tiles = autoencoder(true).tiles(&flat, masking, &data).unwrap();
-        assert_eq!(tiles[2], tiles[0], "its mean is the original's, its variance nothing");
+        assert_eq!(tiles[2], tiles[0], "it has the original's mean and no variance");
         let painted = &autoencoder(false).tiles(&flat, masking, &data).unwrap()[2];
         assert_ne!(*painted, tiles[0]);
     }
 
     #[test]
-    fn a_ratio_that_hides_nothing_or_everything_is_refused() {
-        for (mask_ratio, expected) in [(0.0, "hides none of the 16"), (0.99, "keeps none")] {
+    fn a_ratio_that_removes_nothing_or_everything_is_refused() {
+        for (mask_ratio, expected) in [(0.0, "removes none of the 16"), (0.99, "keeps none")] {
             let masking = MaskSettings { mask_ratio, seed: 0 };
             let error = autoencoder(false).tiles(&subject(), masking, &data()).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");

@@ -1,29 +1,31 @@
-//! Replicas: the worker threads that run the shards of a micro-batch.
+//! Worker threads that run the shards of a micro-batch, each on its own replica of the model.
 //!
-//! Each shard runs on its own fork of the module (fresh autodiff leaves over the same data: two
-//! threads that share leaves deadlock inside Burn), single-threaded inside. Results come back in
-//! shard order, so sums over shards do not depend on how many workers there are. A micro-batch of one shard needs no worker.
+//! A replica shares the parameter values of the model, but has its own autodiff leaves: two threads with the same leaves deadlock
+//! in Burn. One thread computes one shard. The results come back in shard order, so sums over shards do not depend on the number
+//! of workers.
 
-use super::DeviceError;
+use super::error::DeviceError;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-/// Images in a shard on the CPU. Part of a run's arithmetic: another size rounds differently.
+/// Number of images in a shard on the CPU. A different size changes the rounding, and so the results of a run.
 pub const SHARD_IMAGES: usize = 16;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed set of worker threads; dropped, they end. Without any, the calling thread does the work.
+/// A fixed set of worker threads. Without workers, the calling thread does the work.
+///
+/// Dropping this value ends the threads.
 pub struct Replicas {
     queue: Option<mpsc::Sender<Job>>,
     workers: Vec<thread::JoinHandle<()>>,
-    /// Most images in a shard.
+    /// Maximum number of images in a shard.
     shard_images: usize,
 }
 
 impl Replicas {
-    /// Starts `threads` workers (at least one).
+    /// Starts `threads` workers, at least one.
     pub fn start(threads: usize) -> Self {
         let (queue, jobs) = mpsc::channel::<Job>();
         let jobs = Arc::new(Mutex::new(jobs));
@@ -31,7 +33,8 @@ impl Replicas {
             let jobs = Arc::clone(&jobs);
             thread::spawn(move || {
                 loop {
-                    let next = jobs.lock().expect("a worker never panics with the lock").recv();
+                    let next =
+                        jobs.lock().expect("a worker never panics while it holds the lock").recv();
                     match next {
                         Ok(job) => job(),
                         Err(mpsc::RecvError) => return,
@@ -42,12 +45,12 @@ impl Replicas {
         Self { workers: workers.collect(), queue: Some(queue), shard_images: SHARD_IMAGES }
     }
 
-    /// One replica that takes a micro-batch whole, on the calling thread: a GPU, which is best touched from one thread.
+    /// Returns a single replica for a GPU. It runs a micro-batch as one shard, on the calling thread.
     pub fn whole() -> Self {
         Self { workers: Vec::new(), queue: None, shard_images: usize::MAX }
     }
 
-    /// Cuts `n` images into shards.
+    /// Returns the shards of `n` images.
     pub fn shards(&self, n: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let size = self.shard_images.min(n.max(1));
         (0..n).step_by(size).map(move |start| start..(start + size).min(n))
@@ -57,9 +60,9 @@ impl Replicas {
         self.workers.len().max(1)
     }
 
-    /// Runs `work` on every input, on whichever worker is free; gives the results in input order.
+    /// Runs `work` on every input and returns the results in input order. The next free worker takes the next input.
     ///
-    /// A panic inside `work` becomes [`DeviceError::Crashed`].
+    /// A panic becomes [`DeviceError::Crashed`].
     pub fn map<I, T, F>(
         &self,
         inputs: impl IntoIterator<Item = I>,
@@ -81,12 +84,12 @@ impl Replicas {
             let (work, done) = (Arc::clone(&work), done.clone());
             let job = Box::new(move || {
                 let result = DeviceError::catch(|| work(input));
-                // The receiver is gone only if the caller already failed on another shard.
+                // Sending fails only if another shard failed and the caller has returned.
                 let _ = done.send((index, result));
             });
             queue
                 .send(job)
-                .map_err(|_| DeviceError::Crashed("the worker threads are gone".to_owned()))?;
+                .map_err(|_| DeviceError::Crashed("the worker threads have ended".to_owned()))?;
             count += 1;
         }
         drop(done);
@@ -102,7 +105,7 @@ impl Drop for Replicas {
     fn drop(&mut self) {
         self.queue = None;
         for worker in self.workers.drain(..) {
-            // A worker only ends by itself, after its queue; there is nothing to report.
+            // The workers catch panics, so joining cannot fail.
             let _ = worker.join();
         }
     }

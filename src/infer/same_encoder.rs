@@ -1,30 +1,28 @@
-//! Whether a checkpoint's encoder computes as the plan says: shapes do not tell.
+//! Compares a checkpoint's settings with the recipe. Tensor shapes alone would not show a difference.
 
-use super::InferError;
+use super::error::InferError;
 use crate::checkpoint::Opened;
 use crate::recipe::ModelPlan;
 use std::path::Path;
 
-/// Epsilons that differ by less than this, as 1e-6 and Hugging Face's 1e-12, give the same numbers.
+/// Epsilons that differ by less than this give the same results, for example 1e-6 and Hugging Face's 1e-12.
 const SAME_EPSILON: f64 = 1e-5;
 
-/// Fails where a file says how its encoder computes and the recipe says otherwise: shapes would not tell.
+/// Fails if the checkpoint states a number of heads or a LayerNorm epsilon that differs from the recipe.
 pub fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), InferError> {
     let settings = &opened.facts.settings;
     same_heads(opened, "model.num_heads", settings.num_heads, model.num_heads)?;
     match settings.norm_eps {
         Some(eps) if (eps - model.norm_eps).abs() > SAME_EPSILON => Err(setting(
             &opened.path,
-            &format!(
-                "its LayerNorms have an epsilon of {eps:e}, the recipe's {:e}",
-                model.norm_eps
-            ),
-            &format!("--set model.norm_eps={eps:e}"),
+            &format!("it has model.norm_eps = {eps:e}, but the recipe has {:e}", model.norm_eps),
+            &format!("add --set model.norm_eps={eps:e}"),
         )),
         _ => Ok(()),
     }
 }
 
+/// Fails if the checkpoint states a number of heads that differs from the recipe's. `key` is the recipe key.
 pub(crate) fn same_heads(
     opened: &Opened,
     key: &str,
@@ -35,14 +33,18 @@ pub(crate) fn same_heads(
         Some(stated) if stated != planned => Err(setting(
             &opened.path,
             &format!(
-                "it has {key} = {stated}, the recipe {planned}: its shapes fit, its numbers would be wrong"
+                "it has {key} = {stated}, but the recipe has {planned}. The shapes fit, but the results would be wrong"
             ),
-            &format!("--set {key}={stated}"),
+            &format!("add --set {key}={stated}"),
         )),
         _ => Ok(()),
     }
 }
 
-pub(crate) fn setting(path: &Path, problem: &str, hint: &str) -> InferError {
-    InferError::Setting { problem: format!("{}: {problem}", path.display()), hint: hint.to_owned() }
+/// Returns the error of a checkpoint at `path` that does not fit the recipe.
+fn setting(path: &Path, problem: &str, hint: &str) -> InferError {
+    InferError::Setting {
+        problem: format!("cannot use {}: {problem}", path.display()),
+        hint: hint.to_owned(),
+    }
 }

@@ -1,14 +1,14 @@
-//! The user's wish to stop: set by Ctrl-C, asked between steps.
+//! The stop flag. Ctrl-C sets it, and the loops check it between steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A flag shared by whoever may ask a run to stop and the loops that obey.
+/// A flag that stops a run. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct StopFlag(Arc<AtomicBool>);
 
 impl StopFlag {
-    /// Asks to stop. Gives whether that was asked before.
+    /// Sets the flag. Returns whether it was set before.
     pub fn request(&self) -> bool {
         self.0.swap(true, Ordering::SeqCst)
     }

@@ -24,7 +24,7 @@ impl Attention {
         }
     }
 
-    /// Attends over `[N, L, D]`.
+    /// Maps `[N, L, D]` to the same shape.
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         self.proj.forward(ops::attention(self.qkv.forward_narrow(x), self.num_heads))
     }
@@ -53,7 +53,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// Allocates a block of `width`; weights are zeros until initialised or loaded. Epsilon and precision are `dims`'.
+    /// Allocates a block with zero weights. `dims` provides the epsilon and the precision.
     pub fn zeros(
         width: usize,
         num_heads: usize,
@@ -79,16 +79,16 @@ impl Block {
         x.clone() + self.mlp.forward(self.norm2.forward(x))
     }
 
-    /// Like [`Block::forward`], each sample's two residual branches multiplied by its own factors.
+    /// Runs [`Block::forward`] with each sample's two residual branches multiplied by factors.
     ///
-    /// `attn` and `mlp` are `[N, 1, 1]`: 0 drops the branch, `1 / (1 - rate)` keeps it.
+    /// `attn` and `mlp` are `[N, 1, 1]`. A factor of 0 drops a branch, and `1 / (1 - rate)` keeps it.
     pub fn forward_drop_path(&self, x: Tensor<3>, attn: Tensor<3>, mlp: Tensor<3>) -> Tensor<3> {
         let x = x.clone() + self.attn.forward(self.norm1.forward(x)) * attn;
         x.clone() + self.mlp.forward(self.norm2.forward(x)) * mlp
     }
 }
 
-/// Gives each block's drop-path rate: from 0 at the first to `drop_path` at the last, linearly.
+/// Returns the drop-path rate of each block. It grows linearly from 0 to `drop_path`.
 pub fn drop_path_rates(drop_path: f64, depth: usize) -> Vec<f64> {
     let last = depth.saturating_sub(1).max(1) as f64;
     (0..depth).map(|i| drop_path * i as f64 / last).collect()

@@ -1,6 +1,6 @@
-//! The official initial values, drawn on the host from the counter-based generator.
+//! The official random initialisation, drawn on the host.
 //!
-//! Each parameter has its own stream, named by (seed, parameter name): adding a layer changes no other's values.
+//! The values of a parameter depend only on the seed and the parameter's name. So a new layer does not change other layers.
 
 use super::mae::Mae;
 use super::params::apply;
@@ -12,19 +12,20 @@ use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 
-/// How a parameter starts.
+/// How a parameter is initialised.
 enum Init {
-    /// As allocated: zeros, ones, or the fixed table.
+    /// Keeps the allocated values: zeros, ones or the fixed position embeddings.
     Keep,
-    /// Normal with this standard deviation.
+    /// Normal with mean 0 and this standard deviation.
     Normal(f64),
-    /// Uniform in ± this bound.
+    /// Uniform between minus and plus this bound.
     Uniform(f64),
 }
 
-/// Initialises a MAE: Xavier-uniform linear layers and patch embedding (on its flattened matrix),
-/// zero biases, tokens normal with 0.02; the patch embedding's bias keeps the convolution's
-/// default, uniform in ±1/sqrt(`fan_in`) (official code, observed).
+/// Initialises a masked autoencoder as the official code does.
+///
+/// Weights of linear layers and of the flattened patch embedding: Xavier uniform. Tokens: normal with 0.02. Biases: zero, except
+/// the patch embedding's, which is uniform in ±1/sqrt(`fan_in`), the default of a convolution (official code, observed).
 pub fn init_mae(mae: Mae, seed: u64) -> Mae {
     initialise(mae, seed, |name, shape, fan_in| match name {
         "cls_token" | "mask_token" => Init::Normal(0.02),
@@ -36,9 +37,10 @@ pub fn init_mae(mae: Mae, seed: u64) -> Mae {
     })
 }
 
-/// Initialises a classifier that starts from nothing, as timm 0.3.2 does: linear layers, class
-/// token and position embeddings normal with 0.02, zero biases, the patch embedding uniform in
-/// ±1/sqrt(`fan_in`) (the convolution's default).
+/// Initialises a classifier that is trained from scratch, as timm 0.3.2 does.
+///
+/// Weights of linear layers, class token and position embeddings: normal with 0.02. Biases: zero. Patch embedding: uniform in
+/// ±1/sqrt(`fan_in`), the default of a convolution.
 pub fn init_vit(vit: Vit, seed: u64) -> Vit {
     initialise(vit, seed, |name, shape, fan_in| match name {
         "cls_token" | "pos_embed" => Init::Normal(0.02),
@@ -48,7 +50,7 @@ pub fn init_vit(vit: Vit, seed: u64) -> Vit {
     })
 }
 
-/// Gives a classifier that took a pre-trained encoder a fresh head: normal with 2e-5, zero bias.
+/// Initialises the head of a classifier with a pre-trained encoder: weight normal with 2e-5, bias zero.
 pub fn init_head(vit: Vit, seed: u64) -> Vit {
     initialise(vit, seed, |name, _, _| match name {
         "head.weight" => Init::Normal(2e-5),
@@ -56,7 +58,7 @@ pub fn init_head(vit: Vit, seed: u64) -> Vit {
     })
 }
 
-/// Initialises the linear probe's head: normal with 0.01, zero bias.
+/// Initialises the head of a linear probe: weight normal with 0.01, bias zero.
 pub fn init_probe_head(head: ProbeHead, seed: u64) -> ProbeHead {
     initialise(head, seed, |name, _, _| match name {
         "head.weight" => Init::Normal(0.01),
@@ -64,7 +66,7 @@ pub fn init_probe_head(head: ProbeHead, seed: u64) -> ProbeHead {
     })
 }
 
-/// Draws what `rule` says of each parameter's name, shape and fan-in (a bias has its weight's).
+/// Initialises each parameter by `rule` of its name, shape and fan-in. A bias has the fan-in of its weight.
 fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize], f64) -> Init) -> M {
     let key = Key { seed, stage: NO_STAGE, epoch: 0 };
     let mut fan_in = 1.0; // the module tree visits a layer's weight before its bias
@@ -90,7 +92,7 @@ fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize], f64
     })
 }
 
-/// A number made of a parameter's name (FNV-1a), stable over versions.
+/// Returns the FNV-1a hash of a parameter's name. It never changes between versions.
 fn stream_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

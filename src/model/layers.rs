@@ -1,11 +1,11 @@
-//! The two layers everything is made of, with the official layout: weights `[out, in]`.
+//! The linear layer and the layer normalization of all networks.
 
 use crate::ops;
 use crate::shape::Precision;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// `y = x Wᵀ + b`, the weight stored `[out, in]` as PyTorch stores it.
+/// A linear layer, `y = x Wᵀ + b`. The weight is `[out, in]`, as in PyTorch.
 #[derive(Module, Debug)]
 pub struct Linear {
     pub weight: Param<Tensor<2>>,
@@ -15,7 +15,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Allocates zeros; [`super::init_mae`] and [`super::init_vit`] give the values.
+    /// Allocates a layer with zero weights.
     pub fn zeros(d_in: usize, d_out: usize, precision: Precision, device: &Device) -> Self {
         Self {
             weight: Param::from_tensor(Tensor::zeros([d_out, d_in], device)),
@@ -29,13 +29,13 @@ impl Linear {
         self.precision.wide(self.forward_narrow(x))
     }
 
-    /// Maps `[.., in]` to `[.., out]` in the numbers of products: for the product that follows.
+    /// Maps `[.., in]` to `[.., out]`. With bf16, the result stays bf16, for the next matrix product.
     pub(super) fn forward_narrow<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.linear(x, self.weight.val(), self.bias.val())
     }
 }
 
-/// Layer normalization over the last axis, with the biased variance, in fp32.
+/// Layer normalization over the last axis in fp32, with the biased variance.
 #[derive(Module, Debug)]
 pub struct LayerNorm {
     pub weight: Param<Tensor<1>>,
@@ -45,7 +45,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Allocates ones and zeros, the official initial values.
+    /// Allocates a layer with a weight of ones and a bias of zeros.
     pub fn new(width: usize, eps: f64, device: &Device) -> Self {
         Self {
             weight: Param::from_tensor(Tensor::ones([width], device)),

@@ -9,11 +9,11 @@ use crate::shape::{DecoderDims, EncoderDims};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// An asymmetric autoencoder: the encoder sees the kept patches only, a small decoder sees all.
+/// A masked autoencoder. The encoder takes the kept patches, and a small decoder reconstructs all patches.
 #[derive(Module, Debug)]
 pub struct Mae {
     pub cls_token: Param<Tensor<3>>,
-    /// Fixed sin-cos, `[1, 1 + L, D]`; saved, never trained.
+    /// Fixed sin-cos table, `[1, 1 + L, D]`. It is saved but not trained.
     pub pos_embed: Param<Tensor<3>>,
     pub mask_token: Param<Tensor<3>>,
     pub decoder_pos_embed: Param<Tensor<3>>,
@@ -28,16 +28,16 @@ pub struct Mae {
     patch_size: usize,
 }
 
-/// The indices of [`Masks`] on the device, into rows of flattened tokens.
+/// The indices of [`Masks`] on the device. A row is a token in a flattened batch.
 #[derive(Clone)]
 pub(super) struct MaskRows {
     /// Row of each kept patch in `[N * L]`, `[N * K]`.
     keep: Tensor<1, Int>,
-    /// Patch of each kept one, 0..L, `[N * K]`.
+    /// Index of each kept patch in its image, 0..L, `[N * K]`.
     keep_in_image: Tensor<1, Int>,
     /// Row of each patch in the shuffled `[N * L]`, `[N * L]`.
     restore: Tensor<1, Int>,
-    /// 1 where removed, `[N, L]`.
+    /// 1 for a removed patch, otherwise 0, `[N, L]`.
     removed: Tensor<2>,
 }
 
@@ -61,7 +61,7 @@ impl MaskRows {
     }
 }
 
-/// What a forward pass gives.
+/// The result of a forward pass.
 pub struct MaeOutput {
     /// Mean squared error over the removed patches, `[1]`.
     pub loss: Tensor<1>,
@@ -70,9 +70,7 @@ pub struct MaeOutput {
 }
 
 impl Mae {
-    /// Allocates the network with zero weights and its fixed position embeddings.
-    ///
-    /// [`super::init_mae`] or a checkpoint gives the weights.
+    /// Allocates the network with zero weights and fixed position embeddings.
     pub fn zeros(encoder: &EncoderDims, decoder: &DecoderDims, device: &Device) -> Self {
         let token = |d: usize| Param::from_tensor(Tensor::zeros([1, 1, d], device));
         let fixed = |d: usize| {
@@ -105,10 +103,9 @@ impl Mae {
         }
     }
 
-    /// Reconstructs images `[N, C, H, W]` from their kept patches, and scores the removed ones.
+    /// Reconstructs images `[N, C, H, W]` from their kept patches, and computes the loss of the removed patches.
     ///
-    /// With `norm_pix_loss` the target is each patch shifted and scaled by its own mean and
-    /// (unbiased) variance.
+    /// With `norm_pix_loss`, the target patches are normalized by their own mean and unbiased variance.
     pub fn forward(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> MaeOutput {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
@@ -116,10 +113,10 @@ impl Mae {
         MaeOutput { loss: self.score(pred.clone(), imgs, &rows, norm_pix_loss), pred }
     }
 
-    /// Paints images `[N, C, H, W]` anew, every patch as the decoder sees it from the kept ones.
+    /// Returns images `[N, C, H, W]` in which the decoder predicts every patch from the kept patches.
     ///
-    /// With `norm_pix_loss` the decoder paints each patch in mean 0 and variance 1. It gets back the mean and variance of
-    /// the image's own patch, the removed ones' included: the picture then shows more than the network knew.
+    /// With `norm_pix_loss`, the decoder predicts normalized patches. They get the mean and variance of the original patches. So the
+    /// pictures contain information about removed patches that the network did not have.
     pub fn reconstruct(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Tensor<4> {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
@@ -129,7 +126,7 @@ impl Mae {
         unpatchify(painted, self.patch_size)
     }
 
-    /// Encodes the kept patches, `[N, 1 + K, D]`: class token first, after the last norm.
+    /// Returns the encoded class token and kept patches, `[N, 1 + K, D]`, after the last norm.
     pub fn forward_encoder(&self, imgs: Tensor<4>, masks: &Masks) -> Tensor<3> {
         let rows = MaskRows::new(masks, &imgs.device());
         self.encode_rows(imgs, &rows)
@@ -141,10 +138,10 @@ impl Mae {
         self.norm.forward(x)
     }
 
-    /// Gives what the encoder's first block takes, `[N, 1 + K, D]`.
+    /// Returns the input of the encoder's first block, `[N, 1 + K, D]`.
     ///
-    /// Patches are dropped before they are embedded: the embedding works patch by patch, so the
-    /// numbers are those of masking afterwards, at a fraction of the work.
+    /// Only kept patches are embedded. The results are the same as with masking after the embedding, because the embedding treats
+    /// each patch alone.
     pub(super) fn encoder_tokens(&self, imgs: Tensor<4>, rows: &MaskRows) -> Tensor<3> {
         let patches = self.patch_embed.cut(imgs);
         let [n, l, values] = patches.dims();
@@ -159,8 +156,7 @@ impl Mae {
         Tensor::cat(vec![cls.expand([n, 1, d]), x], 1)
     }
 
-    /// Decodes a latent `[N, 1 + K, D]` into a prediction for every token, `[N, 1 + L, P]`; the class token's, which comes
-    /// first, means nothing.
+    /// Decodes a latent `[N, 1 + K, D]` into predictions `[N, 1 + L, P]`. The first one, of the class token, has no meaning.
     pub fn forward_decoder(&self, latent: Tensor<3>, masks: &Masks) -> Tensor<3> {
         let rows = MaskRows::new(masks, &latent.device());
         self.decode_rows(latent, &rows)
@@ -172,7 +168,7 @@ impl Mae {
         self.predict(x)
     }
 
-    /// Gives what the decoder's first block takes, `[N, 1 + L, D]`, from a latent `[N, 1 + K, D]`.
+    /// Returns the input of the decoder's first block, `[N, 1 + L, D]`, from a latent `[N, 1 + K, D]`.
     pub(super) fn decoder_tokens(&self, latent: Tensor<3>, rows: &MaskRows) -> Tensor<3> {
         let x = self.decoder_embed.forward(latent);
         let [n, tokens, d] = x.dims();
@@ -185,12 +181,12 @@ impl Mae {
         Tensor::cat(vec![cls, x], 1) + self.decoder_pos_embed.val()
     }
 
-    /// Gives the pixels of every token, `[N, 1 + L, P]`, from what the decoder's last block gives.
+    /// Returns the predicted pixels of every token, `[N, 1 + L, P]`, from the output of the decoder's last block.
     pub(super) fn predict(&self, x: Tensor<3>) -> Tensor<3> {
         self.decoder_pred.forward(self.decoder_norm.forward(x))
     }
 
-    /// Gives the loss of a prediction `[N, L, P]` of images `[N, C, H, W]`, `[1]`.
+    /// Returns the loss `[1]` of predictions `[N, L, P]` for images `[N, C, H, W]`.
     pub(super) fn score(
         &self,
         pred: Tensor<3>,
@@ -208,10 +204,10 @@ pub(super) fn without_class_token(tokens: Tensor<3>) -> Tensor<3> {
     tokens.slice([0..n, 1..all])
 }
 
-/// Gives the pixels the decoder is asked for, `[N, L, P]`, from patches `[N, L, P]`.
+/// Returns the target pixels of patches, `[N, L, P]`.
 ///
-/// With `norm_pix_loss` each patch is shifted and scaled by its own mean and variance (paper §3,
-/// "Reconstruction target"). The variance is the unbiased one, plus 1e-6, as in the reference run.
+/// With `norm_pix_loss`, each patch is normalized by its own mean and variance (paper §3, "Reconstruction target"). The variance is
+/// unbiased, plus 1e-6, as in the official code.
 fn target(patches: Tensor<3>, norm_pix_loss: bool) -> Tensor<3> {
     if !norm_pix_loss {
         return patches;
@@ -220,13 +216,13 @@ fn target(patches: Tensor<3>, norm_pix_loss: bool) -> Tensor<3> {
     centred / spread
 }
 
-/// Undoes [`target`]'s normalization: gives a prediction the mean and variance of `patches`.
+/// Undoes the normalization of [`target`], with the means and variances of `patches`.
 fn denormalized(pred: Tensor<3>, patches: Tensor<3>) -> Tensor<3> {
     let (mean, _, spread) = moments(patches);
     pred * spread + mean
 }
 
-/// Gives each patch's mean, `[N, L, 1]`, what differs from it, `[N, L, P]`, and the root of its variance, `[N, L, 1]`.
+/// Returns each patch's mean `[N, L, 1]`, its pixels minus the mean `[N, L, P]`, and its standard deviation `[N, L, 1]`.
 fn moments(patches: Tensor<3>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
     let values = patches.dims()[2] as f64;
     let mean = patches.clone().mean_dim(2);
@@ -235,7 +231,7 @@ fn moments(patches: Tensor<3>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
     (mean, centred, (variance + 1e-6).sqrt())
 }
 
-/// Mean over the removed patches of the mean squared error in a patch, `[1]`.
+/// Returns the mean squared error over the removed patches, `[1]`.
 fn loss(pred: Tensor<3>, target: Tensor<3>, removed: Tensor<2>) -> Tensor<1> {
     let per_patch = (pred - target).square().mean_dim(2).squeeze_dim::<2>(2);
     (per_patch * removed.clone()).sum() / removed.sum()
@@ -247,7 +243,7 @@ mod tests {
     use burn::tensor::{Device, Int, Tensor};
 
     #[test]
-    fn a_perfect_prediction_of_normalized_patches_is_the_picture() {
+    fn a_perfect_prediction_of_normalized_patches_gives_the_original_patches() {
         let device = Device::flex();
         let patches = Tensor::<1, Int>::arange(0..2 * 3 * 12, &device).float().reshape([2, 3, 12]);
         let patches = (patches * 0.7).sin() + 0.3;

@@ -1,4 +1,4 @@
-//! Random masking, on the host: which patches stay, and how to put them back.
+//! Random masking, on the host.
 
 use crate::random::{Key, Purpose};
 use crate::shape::len_keep;
@@ -7,18 +7,18 @@ use rand::RngExt;
 /// The masks of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Masks {
-    /// Patches kept in each image, `K`.
+    /// Number of kept patches in each image, `K`.
     pub len_keep: usize,
     /// Indices of the kept patches, in shuffled order, `[N, K]`.
     pub ids_keep: Vec<i32>,
-    /// Where each patch stands in the shuffled order, `[N, L]`: a permutation per image.
+    /// Position of each patch in the shuffled order, `[N, L]`: a permutation per image.
     pub ids_restore: Vec<i32>,
-    /// 0 where the patch is kept, 1 where it is removed, `[N, L]`.
+    /// 0 for a kept patch and 1 for a removed patch, `[N, L]`.
     pub mask: Vec<f32>,
 }
 
 impl Masks {
-    /// Sorts each image's `noise` (`[N, L]`, finite): the `len_keep` smallest stay (paper §3).
+    /// Keeps the patches with the smallest noise in each image (paper §3). `noise` is `[N, L]` and finite.
     pub fn from_noise(noise: &[f32], num_patches: usize, mask_ratio: f64) -> Self {
         let len_keep = len_keep(num_patches, mask_ratio);
         let mut masks = Self {
@@ -31,7 +31,7 @@ impl Masks {
         for (n, noise) in noise.chunks_exact(num_patches).enumerate() {
             ids_shuffle.clear();
             ids_shuffle.extend(0..num_patches as i32);
-            // Stable, so equal noise keeps the order of the patches on every machine.
+            // The sort is stable, so equal noise gives the same order on every machine.
             ids_shuffle.sort_by(|&a, &b| noise[a as usize].total_cmp(&noise[b as usize]));
             let image = n * num_patches;
             for (rank, &id) in ids_shuffle.iter().enumerate() {
@@ -45,7 +45,7 @@ impl Masks {
         masks
     }
 
-    /// Images in the batch, `N`.
+    /// Returns the number of images, `N`.
     pub fn len(&self) -> usize {
         self.ids_keep.len() / self.len_keep
     }
@@ -55,7 +55,7 @@ impl Masks {
     }
 }
 
-/// Draws each sample's mask noise, `[N, patches]`.
+/// Draws the mask noise of each sample, `[N, patches]`.
 pub fn mask_noise(samples: &[u64], patches: usize, key: Key) -> Vec<f32> {
     let mut noise = Vec::with_capacity(samples.len() * patches);
     for &sample in samples {

@@ -1,14 +1,13 @@
 //! The networks: MAE for pre-training, ViT for classification, the linear probe's head.
 //!
-//! Built from plain numbers ([`EncoderDims`](crate::shape::EncoderDims), [`DecoderDims`](crate::shape::DecoderDims)); knows nothing of files or recipes.
-//! Field names are the official parameter names, so the path of a parameter in the module tree
-//! (`blocks.0.attn.qkv.weight`) is its name in a checkpoint, and no table of renames exists.
+//! The networks are built from plain dimensions: [`EncoderDims`](crate::shape::EncoderDims) and
+//! [`DecoderDims`](crate::shape::DecoderDims). They do not depend on files or recipes. Field names are the official parameter
+//! names. So a parameter's path in the module tree, for example `blocks.0.attn.qkv.weight`, is its name in a checkpoint.
 //!
-//! Axes, as comments write them: `N` batch, `L` patches, `K` kept patches, `D` width, `H` heads,
-//! `P` values in a patch (`patch_size² * in_chans`), `C` classes.
+//! Axes in comments: `N` batch, `L` patches, `K` kept patches, `D` width, `H` heads, `P` values in a patch
+//! (`patch_size² * in_chans`), `C` classes. In the shape of images, `[N, C, H, W]` means batch, channels, height, width.
 //!
-//! Randomness comes in as numbers (noise for masks, factors for drop-path): a forward pass is a
-//! function of its arguments.
+//! A forward pass draws no random numbers. It receives mask noise and drop-path factors as arguments.
 
 mod block;
 mod init;

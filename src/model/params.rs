@@ -1,64 +1,65 @@
-//! Parameters by their official names: what checkpoints, optimizers and initialisation work on.
+//! The parameters of a network, by their official names.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 
-/// Gradients of some of the parameters, flattened, without autodiff, each with its place in [`trainable_names`].
+/// Flattened gradients of some parameters, each with the parameter's index in [`trainable_names`].
 pub type PartialGrads = Vec<(usize, Tensor<1>)>;
 
-/// One parameter, flattened; flattening shares the data.
+/// A parameter of a network.
 #[derive(Debug, Clone)]
 pub struct NamedParam {
-    /// Path in the module tree: the official name, `blocks.0.attn.qkv.weight`.
+    /// The official name, which is the path in the module tree: `blocks.0.attn.qkv.weight`.
     pub name: String,
     pub shape: Vec<usize>,
+    /// The flattened values, which share the parameter's memory.
     pub values: Tensor<1>,
-    /// Whether training changes it (a fixed position embedding is not trained).
+    /// Whether training changes the parameter.
     pub trained: bool,
 }
 
-/// Gives every parameter of `module`, in the order of the module tree.
+/// Returns all parameters of `module`, in the order of the module tree.
 pub fn named<M: Module>(module: &M) -> Vec<NamedParam> {
     let mut visitor = Collect::default();
     module.visit(&mut visitor);
     visitor.params
 }
 
-/// Where a module's parameters are.
+/// Returns the device of a module.
 pub fn device<M: Module>(module: &M) -> Device {
     module.devices().into_iter().next().unwrap_or_default()
 }
 
-/// Gives the names of the parameters that training changes, in the order of [`grads`].
+/// Returns the names of the trained parameters, in the order of the module tree.
 pub fn trainable_names<M: Module>(module: &M) -> Vec<String> {
     named(module).into_iter().filter(|p| p.trained).map(|p| p.name).collect()
 }
 
-/// Takes the gradients of a replica's trained parameters, flattened, without autodiff.
+/// Takes the flattened gradients of all trained parameters, in the order of [`trainable_names`].
 ///
-/// In the order of [`trainable_names`]; a parameter the loss does not depend on gets zeros.
+/// If the loss does not depend on a parameter, its gradient is zero.
 pub fn grads<M: Module>(replica: &M, grads: &mut Gradients) -> Vec<Tensor<1>> {
     let mut visitor = TakeGrads { grads, zeros: true, taken: Vec::new() };
     replica.visit(&mut visitor);
     visitor.taken.into_iter().flatten().collect()
 }
 
-/// Takes the gradients that are there, each with its place in the order of [`trainable_names`].
+/// Takes the flattened gradients of the trained parameters that the loss depends on.
 pub(super) fn found_grads<M: Module>(replica: &M, grads: &mut Gradients) -> PartialGrads {
     let mut visitor = TakeGrads { grads, zeros: false, taken: Vec::new() };
     replica.visit(&mut visitor);
     present(visitor.taken)
 }
 
-/// Gives those of the gradients, which stand at their places, that are there.
+/// Returns the gradients that exist, each with its index.
 pub fn present(grads: Vec<Option<Tensor<1>>>) -> PartialGrads {
     let grads = grads.into_iter().enumerate();
     grads.filter_map(|(place, grad)| Some((place, grad?))).collect()
 }
 
-/// Replaces parameters: `f` gets each one's name, shape and values and gives new values, or `None` to leave it.
+/// Replaces parameters by the result of `f`, which receives a parameter's name, shape and flattened values.
 ///
-/// The new values are `[elements]` long, on the parameter's device.
+/// `f` returns new flattened values on the same device, or `None` to keep the parameter.
 pub fn apply<M, F>(module: M, f: F) -> M
 where
     M: Module,
@@ -67,7 +68,7 @@ where
     module.map(&mut Replace { path: Vec::new(), f })
 }
 
-/// Replaces the trained parameters by `f` of their index (in the order of [`trainable_names`]) and values.
+/// Replaces the trained parameters by `f` of their index in [`trainable_names`] and their flattened values.
 pub fn update<M, F>(module: M, mut f: F) -> M
 where
     M: Module,
@@ -110,14 +111,14 @@ impl ModuleVisitor for Collect {
     }
 }
 
-/// Whether a parameter is trained, on a replica or on the plain module it is made from.
+/// Returns whether a parameter is trained. Works on a replica and on a module without autodiff.
 fn trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     param.clone().train().val().is_require_grad()
 }
 
 struct TakeGrads<'a> {
     grads: &'a mut Gradients,
-    /// Whether a gradient that is not there is zeros.
+    /// Whether a missing gradient becomes zeros.
     zeros: bool,
     taken: Vec<Option<Tensor<1>>>,
 }

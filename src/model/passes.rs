@@ -1,9 +1,10 @@
-//! Training passes: forward, then backward at once or in sections, or with activations that are recomputed.
+//! Forward and backward passes: whole, in sections, or with gradient checkpointing.
 //!
-//! A network is cut into sections where one block follows another: each is recorded from an input that is a leaf, and goes
-//! backward from the gradient that the section behind it gave to what it put out. So the gradients of the last layers are
-//! there while those of the first are still to be computed. The numbers are those of one pass through all, on the CPU to the bit:
-//! the same operations run on the same values.
+//! A network is cut into sections between blocks. Each section has its own autodiff graph, which starts at a leaf. Its backward pass
+//! starts with the gradient of its output, which is the gradient of the next section's input. So the gradients of the last layers
+//! are ready before the backward pass of the first layers.
+//!
+//! The same operations run on the same values as in one pass, so the CPU computes the same bits.
 
 use super::block::Block;
 use super::mae::{Mae, MaskRows, without_class_token};
@@ -13,34 +14,34 @@ use super::vit::{Vit, branch_factors};
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 
-/// How a backward pass is made.
+/// How a backward pass runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackwardMode {
-    /// All gradients come at its end.
+    /// In one pass. All gradients are ready at its end.
     Whole,
-    /// Section by section, each of at least this many parameters; the first ones of the network have what is left.
+    /// In sections of at least this many parameter values. The first section of the network may be smaller.
     Sections(usize),
-    /// Gradient checkpointing: a section for each block, whose activations are recomputed, so that one block's at a time are kept.
+    /// With gradient checkpointing: each block recomputes its activations, so memory holds those of one block at a time.
     Recomputed,
 }
 
 type Link<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<3>>;
 type Head<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<1>>;
 
-/// What a network and a loss make of a batch, link by link.
+/// The path from a batch of images to its loss, as a chain of links. A link is usually a block.
 pub struct Chain<M> {
     /// From the images to the first link's input.
     stem: Box<dyn Fn(&M) -> Tensor<3>>,
     links: Vec<Link<M>>,
-    /// Parameters of each link.
+    /// Number of parameter values of each link.
     values: Vec<usize>,
-    /// First links that are not trained; where there is one, the stem is not, either.
+    /// Number of frozen links at the start. If it is above 0, the stem is frozen, too.
     frozen: usize,
-    /// From what the last link gives to the loss, `[1]`.
+    /// From the last link's output to the loss, `[1]`.
     head: Head<M>,
 }
 
-/// [`Mae::forward`] of images `[N, C, H, W]`.
+/// Returns the chain of [`Mae::forward`] for images `[N, C, H, W]`.
 pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Chain<Mae> {
     let rows = MaskRows::new(masks, &imgs.device());
     let (stem_rows, bridge_rows, stem_imgs) = (rows.clone(), rows.clone(), imgs.clone());
@@ -67,7 +68,9 @@ pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool)
     }
 }
 
-/// [`Vit::forward`] of images `[N, C, H, W]`, or with `factors` [`Vit::forward_drop_path`], and a loss `[1]` of its logits.
+/// Returns the chain of [`Vit::forward`] for images `[N, C, H, W]`. `loss` maps the logits to a loss `[1]`.
+///
+/// With `factors`, it is the chain of [`Vit::forward_drop_path`].
 pub fn vit_chain(
     vit: &Vit,
     imgs: Tensor<4>,
@@ -90,24 +93,23 @@ pub fn vit_chain(
     }
 }
 
-/// A forward pass whose backward pass is still to come.
+/// A finished forward pass. [`Forward::backward`] runs the backward pass.
 pub struct Forward<M> {
     replica: M,
     kept: Kept<M>,
 }
 
 enum Kept<M> {
-    /// All that the backward pass needs: from the loss back to the last seam, from each seam to the
-    /// one before.
+    /// The autodiff graphs of all sections. The loss ends the last one, and each seam joins two of them.
     Recorded { loss: Box<Tensor<1>>, seams: Vec<Seam> },
-    /// What it takes to go forward again; the inputs are those of each link and of the head, without autodiff.
+    /// The inputs of each link and of the head, without autodiff, to run the chain again.
     Inputs { chain: Chain<M>, inputs: Vec<Tensor<3>> },
 }
 
-/// Where one section ends and the next begins: the same values twice.
+/// The boundary between two sections. The output of one and the input of the next have the same values.
 struct Seam {
     output: Tensor<3>,
-    /// A leaf.
+    /// A leaf of the autodiff graph.
     input: Tensor<3>,
 }
 
@@ -119,10 +121,10 @@ impl<M: Module + 'static> Chain<M> {
         Self { head: Box::new(move |module, x| head(module, x) * weight), ..self }
     }
 
-    /// Runs a replica of `module`, which is without autodiff.
-    pub fn forward(self, module: &M, pass: BackwardMode) -> Forward<M> {
+    /// Runs the forward pass on a replica of `module`. `module` itself has no autodiff.
+    pub fn forward(self, module: &M, mode: BackwardMode) -> Forward<M> {
         let replica = module.clone().train();
-        let kept = match pass {
+        let kept = match mode {
             BackwardMode::Whole => self.record(&replica, usize::MAX),
             BackwardMode::Sections(values) => self.record(&replica, values),
             BackwardMode::Recomputed => Kept::Inputs { inputs: self.inputs(module), chain: self },
@@ -130,7 +132,7 @@ impl<M: Module + 'static> Chain<M> {
         Forward { replica, kept }
     }
 
-    /// Runs forward, recording everything; a chain's images are not kept.
+    /// Runs forward and records the autodiff graphs. Frees the images of the chain.
     fn record(self, replica: &M, section: usize) -> Kept<M> {
         let seams_before = self.seams_before(section);
         let mut x = (self.stem)(replica);
@@ -147,7 +149,9 @@ impl<M: Module + 'static> Chain<M> {
         Kept::Recorded { loss: Box::new((self.head)(replica, x)), seams }
     }
 
-    /// Whether a section begins at each link. Counted from the loss, so that the one that comes last is short.
+    /// Returns for each link whether a section starts there.
+    ///
+    /// Sections are filled from the loss backward, so the first section of the network may be short.
     fn seams_before(&self, section: usize) -> Vec<bool> {
         let mut values = 0;
         let mut seams: Vec<bool> = (0..self.links.len())
@@ -165,9 +169,10 @@ impl<M: Module + 'static> Chain<M> {
         seams
     }
 
-    /// Runs forward, recording nothing.
+    /// Runs forward without recording. Returns the inputs of all links and of the head.
     ///
-    /// With autodiff all the same: without, the CPU takes other kernels (softmax, layer norm), which round differently.
+    /// It still uses autodiff tensors. Without autodiff, the CPU has other kernels for softmax and layer norm, which round
+    /// differently.
     fn inputs(&self, module: &M) -> Vec<Tensor<3>> {
         let detached = module.clone().no_grad().train();
         let mut inputs = vec![(self.stem)(&detached).inner()];
@@ -180,16 +185,15 @@ impl<M: Module + 'static> Chain<M> {
 }
 
 impl<M: Module> Forward<M> {
-    /// Runs backward; `give` gets the gradients section by section, from the last layers to the first. Gives the loss, `[1]`,
-    /// without autodiff.
+    /// Runs backward and returns the loss `[1]`, without autodiff.
     ///
-    /// The scalar `(output * upstream).sum()` has the gradients of the loss where `upstream` is its gradient by the output.
-    /// A parameter is in one section alone, or in none where the loss does not depend on it.
-    pub fn backward(self, mut give: impl FnMut(PartialGrads)) -> Tensor<1> {
+    /// `take` receives the gradients of each section, from the last section to the first. The gradient of a parameter arrives once, or
+    /// never if the loss does not depend on the parameter.
+    pub fn backward(self, mut take: impl FnMut(PartialGrads)) -> Tensor<1> {
         let Self { replica, kept } = self;
         let mut back = |scalar: Tensor<1>| {
             let mut found = scalar.backward();
-            give(found_grads(&replica, &mut found));
+            take(found_grads(&replica, &mut found));
             found
         };
         match kept {
@@ -197,6 +201,7 @@ impl<M: Module> Forward<M> {
                 let mut scalar = *loss;
                 let total = scalar.clone().inner();
                 for seam in seams.into_iter().rev() {
+                    // This scalar has the gradients of the loss, since `upstream` is the loss's gradient by the output.
                     let upstream = grad_of(&seam.input, &mut back(scalar));
                     scalar = (seam.output * upstream).sum();
                 }
@@ -229,7 +234,7 @@ fn leaf(x: Tensor<3>) -> Tensor<3> {
 }
 
 fn grad_of(input: &Tensor<3>, found: &mut Gradients) -> Tensor<3> {
-    input.grad_remove(found).expect("what follows depends on its input")
+    input.grad_remove(found).expect("the loss depends on every section's input")
 }
 
 #[cfg(test)]
@@ -258,7 +263,7 @@ mod tests {
         }
     }
 
-    /// Numbers in -1..1 without a pattern.
+    /// Returns numbers between -1 and 1 without a pattern.
     fn numbers(count: usize) -> Vec<f32> {
         (0..count).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect()
     }
@@ -267,26 +272,31 @@ mod tests {
         Tensor::from_data(TensorData::new(numbers(N * 3 * 8 * 8), [N, 3, 8, 8]), device)
     }
 
-    /// How many parameters each section of `pass` gave gradients of, the loss, and the gradients.
+    /// Returns the number of gradient values of each section, the loss, and the gradients.
     fn results<M: Module + 'static>(
         module: &M,
         chain: Chain<M>,
-        pass: BackwardMode,
+        mode: BackwardMode,
     ) -> (Vec<usize>, Tensor<1>, Vec<Tensor<1>>) {
         let mut sections = Vec::new();
         let mut grads: Vec<Option<Tensor<1>>> =
             model::trainable_names(module).iter().map(|_| None).collect();
-        let loss = chain.forward(module, pass).backward(|section| {
+        let loss = chain.forward(module, mode).backward(|section| {
             sections.push(section.iter().map(|(_, grad)| grad.dims()[0]).sum());
             for (place, grad) in section {
                 assert!(grads[place].replace(grad).is_none(), "{place} is in two sections");
             }
         });
-        (sections, loss, grads.into_iter().map(|grad| grad.expect("all have one")).collect())
+        (
+            sections,
+            loss,
+            grads.into_iter().map(|grad| grad.expect("every parameter has a gradient")).collect(),
+        )
     }
 
-    /// Holds every pass of a chain against `loss`, one pass without a chain, to the bit; with a section for each block there
-    /// are `sections`.
+    /// Asserts that every mode of a chain gives the bits of `loss`, which runs without a chain.
+    ///
+    /// With one section per block, the chain has `sections` sections.
     fn assert_same<M: Module + 'static>(
         module: &M,
         loss: impl FnOnce(&M) -> Tensor<1>,
@@ -300,19 +310,19 @@ mod tests {
         let loss = loss.inner().into_data();
         let names = model::trainable_names(module);
         let trained: usize = expected.iter().map(|grad| grad.dims()[0]).sum();
-        for pass in [
+        for mode in [
             BackwardMode::Whole,
             BackwardMode::Sections(1),
             BackwardMode::Sections(trained / 3),
             BackwardMode::Recomputed,
         ] {
-            let (sizes, total, grads) = results(module, chain(), pass);
+            let (sizes, total, grads) = results(module, chain(), mode);
             assert_eq!(sizes.iter().sum::<usize>(), trained);
-            match pass {
+            match mode {
                 BackwardMode::Whole => assert_eq!(sizes.len(), 1),
                 BackwardMode::Sections(1) => assert_eq!(sizes.len(), sections),
                 BackwardMode::Sections(values) => {
-                    let [full @ .., _] = &sizes[..] else { panic!("there is a last one") };
+                    let [full @ .., _] = &sizes[..] else { panic!("a pass has a section") };
                     assert!(full.iter().all(|size| *size >= values), "{sizes:?}, not {values}");
                     assert_eq!(full.is_empty(), sections == 1, "{sizes:?}");
                 }
@@ -320,18 +330,18 @@ mod tests {
                     assert!((sections..=sections + 1).contains(&sizes.len()));
                 }
             }
-            assert_eq!(total.into_data(), loss, "{pass:?}");
+            assert_eq!(total.into_data(), loss, "{mode:?}");
             for ((name, grad), expected) in names.iter().zip(grads).zip(&expected) {
                 let values: Vec<f32> = grad.into_data().try_into_vec().unwrap();
                 let expected: Vec<f32> = expected.clone().into_data().try_into_vec().unwrap();
                 assert!(values.iter().any(|v| *v != 0.0), "{name} has no gradient");
-                assert_eq!(values, expected, "{pass:?}: {name}");
+                assert_eq!(values, expected, "{mode:?}: {name}");
             }
         }
     }
 
     #[test]
-    fn every_pass_of_a_mae_gives_the_same_loss_and_gradients() {
+    fn every_mode_of_a_mae_gives_the_same_loss_and_gradients() {
         let device = Device::flex();
         let decoder = DecoderDims { embed_dim: 12, depth: 2, num_heads: 3, mlp_dim: 20 };
         let mae = model::init_mae(Mae::zeros(&encoder(), &decoder, &device), 1);
@@ -344,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pass_of_a_vit_gives_the_same_loss_and_gradients() {
+    fn every_mode_of_a_vit_gives_the_same_loss_and_gradients() {
         let device = Device::flex();
         let factors: Vec<f32> = (0..N * 6).map(|i| if i % 4 == 1 { 0.0 } else { 1.25 }).collect();
         let factors = Tensor::<2>::from_data(TensorData::new(factors, [N, 6]), &device);

@@ -1,19 +1,19 @@
-//! From images to patches and back.
+//! Converts images to patches and back.
 
 use crate::shape::{EncoderDims, Precision};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// Cuts images `[N, C, H, W]` into patches `[N, L, P]`, a patch's values in the order row, column, channel.
+/// Cuts images `[N, C, H, W]` into patches `[N, L, P]`. The values of a patch are in the order row, column, channel.
 ///
-/// This is the order of the decoder's output and of the loss. Panics unless `H == W` is a multiple of `patch_size`.
+/// The decoder's output and the loss have this order. Panics unless `H` equals `W` and is a multiple of `patch_size`.
 pub fn patchify(imgs: Tensor<4>, patch_size: usize) -> Tensor<3> {
     let (x, [n, grid, p, c]) = split(imgs, patch_size);
     // [N, C, gh, p, gw, q] -> [N, gh, gw, p, q, C]
     x.permute([0, 2, 4, 3, 5, 1]).reshape([n, grid * grid, p * p * c])
 }
 
-/// Puts patches `[N, L, P]` (in the order of [`patchify`]) back into images `[N, C, H, W]`.
+/// Joins patches `[N, L, P]` from [`patchify`] into images `[N, C, H, W]`.
 pub fn unpatchify(x: Tensor<3>, patch_size: usize) -> Tensor<4> {
     let [n, l, values] = x.dims();
     let grid = l.isqrt();
@@ -26,7 +26,7 @@ pub fn unpatchify(x: Tensor<3>, patch_size: usize) -> Tensor<4> {
     ])
 }
 
-/// Views images as `[N, C, gh, p, gw, q]`; gives `[N, grid, patch_size, C]` beside it.
+/// Views images as `[N, C, grid, patch_size, grid, patch_size]`. Also returns `[N, grid, patch_size, C]`.
 fn split(imgs: Tensor<4>, patch_size: usize) -> (Tensor<6>, [usize; 4]) {
     let [n, c, h, w] = imgs.dims();
     assert!(h == w && h % patch_size == 0, "recipe::resolve refuses other input sizes");
@@ -34,7 +34,7 @@ fn split(imgs: Tensor<4>, patch_size: usize) -> (Tensor<6>, [usize; 4]) {
     (imgs.reshape([n, c, grid, patch_size, grid, patch_size]), [n, grid, patch_size, c])
 }
 
-/// The patch embedding: a convolution whose stride is its kernel, computed as a matrix product.
+/// The patch embedding. It is a convolution with its kernel size as stride, computed as a matrix product.
 #[derive(Module, Debug)]
 pub struct PatchEmbed {
     pub proj: PatchProjection,
@@ -42,7 +42,7 @@ pub struct PatchEmbed {
     precision: Precision,
 }
 
-/// The convolution's parameters, `weight` as `[D, C, patch_size, patch_size]`.
+/// The parameters of the convolution. `weight` is `[D, C, patch_size, patch_size]`.
 #[derive(Module, Debug)]
 pub struct PatchProjection {
     pub weight: Param<Tensor<4>>,
@@ -50,6 +50,7 @@ pub struct PatchProjection {
 }
 
 impl PatchEmbed {
+    /// Allocates a patch embedding with zero weights.
     pub fn zeros(dims: &EncoderDims, device: &Device) -> Self {
         let p = dims.patch_size;
         let weight = Tensor::zeros([dims.embed_dim, dims.in_chans, p, p], device);
@@ -63,14 +64,14 @@ impl PatchEmbed {
         }
     }
 
-    /// Cuts images `[N, C, H, W]` into `[N, L, P]` in the weight's order: channel, row, column.
+    /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`. Their values are in the weight's order: channel, row, column.
     pub fn cut(&self, imgs: Tensor<4>) -> Tensor<3> {
         let patch_size = self.proj.weight.dims()[2];
         let (x, [n, grid, p, c]) = split(imgs, patch_size);
         x.permute([0, 2, 4, 1, 3, 5]).reshape([n, grid * grid, c * p * p])
     }
 
-    /// Embeds cut patches `[N, K, P]` as fp32 `[N, K, D]`; any subset of an image's patches will do.
+    /// Embeds patches `[N, K, P]` from [`PatchEmbed::cut`] as fp32 `[N, K, D]`. They may be a subset of an image.
     pub fn forward(&self, patches: Tensor<3>) -> Tensor<3> {
         let weight = self.proj.weight.val();
         let [d, c, p, q] = weight.dims();

@@ -1,10 +1,10 @@
-//! Position embeddings: the fixed 2-D sin-cos table, and resizing of trained ones to another grid.
+//! Position embeddings: the fixed 2-D sin-cos table, and resizing of trained tables.
 
-/// Gives the fixed 2-D sin-cos table of a `grid` x `grid` image, `[1 + grid², dim]`, class token (zeros) first.
+/// Returns the fixed 2-D sin-cos table of `grid` x `grid` patches, `[1 + grid², dim]`. The class token is first and zero.
 ///
-/// The first half of a row encodes the column, the second half the row of the patch, each as
-/// `dim / 4` sines followed by `dim / 4` cosines of frequencies 10000^(-i / (dim / 4)), computed in
-/// f64 as in the reference run. `dim` is a multiple of 4.
+/// The first half of an embedding encodes the patch's column, the second half its row. Each half has `dim / 4` sines, then
+/// `dim / 4` cosines, of frequencies 10000^(-i / (dim / 4)). They are computed in f64, as in the official code. `dim` is a multiple
+/// of 4.
 pub fn sincos_pos_embed(dim: usize, grid: usize) -> Vec<f32> {
     let quarter = dim / 4;
     let omega: Vec<f64> =
@@ -21,10 +21,10 @@ pub fn sincos_pos_embed(dim: usize, grid: usize) -> Vec<f32> {
     table
 }
 
-/// Resizes trained position embeddings `[1 + from², dim]` to another grid, `[1 + to², dim]`.
+/// Resizes trained position embeddings from `[1 + from², dim]` to `[1 + to², dim]`, for a different `input_size`.
 ///
-/// The class token's row is kept; the others are resized as a picture, bicubic with a = -0.75 and
-/// corners not aligned, without antialiasing, as the official fine-tuning does for another `input_size`.
+/// The class token's embedding stays. The others are resized like the official fine-tuning does: bicubic with a = -0.75, without
+/// aligned corners and without antialiasing.
 pub fn resize_pos_embed(table: &[f32], dim: usize, to: usize) -> Vec<f32> {
     let from = (table.len() / dim - 1).isqrt();
     if from == to {
@@ -49,7 +49,7 @@ pub fn resize_pos_embed(table: &[f32], dim: usize, to: usize) -> Vec<f32> {
     out
 }
 
-/// For each of `to` positions, the four source positions (clamped to the edge) and their weights.
+/// Returns the four source positions and their weights for each of `to` positions. Positions are clamped to the edge.
 fn bicubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
     let scale = from as f64 / to as f64;
     (0..to)
@@ -68,7 +68,7 @@ fn bicubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
         .collect()
 }
 
-/// The cubic convolution kernel with a = -0.75 at distance `x` in 0..=2.
+/// Returns the cubic convolution kernel with a = -0.75 at a distance `x` of 0 to 2.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.75;
     if x <= 1.0 {

@@ -1,16 +1,17 @@
-//! In which numbers a network computes: decided here, for every layer.
+//! The precision of every layer.
 //!
-//! With bf16 it is PyTorch's autocast: matrix products take and give bf16 (and sum in fp32), and what lies between two
-//! products stays bf16; the residual stream, `LayerNorm`, softmax, GELU's inside and losses are fp32 (the backward pass of
-//! softmax starts from its bf16 result, where autocast keeps it in fp32, too). Weights are fp32 and
-//! cast where they are used, so their gradients, the optimizer and everything that is saved are fp32, too.
+//! bf16 follows PyTorch's autocast. Matrix products have bf16 inputs and outputs and sum in fp32. Values between two products stay
+//! bf16. The residual stream, `LayerNorm`, softmax, the inside of GELU and losses are fp32. One difference to autocast: the backward
+//! pass of softmax uses the bf16 result of softmax, not the fp32 result.
+//!
+//! Weights are fp32 and are cast where they are used. So gradients, optimizer state and checkpoints are fp32.
 
 use crate::ops;
 use crate::shape::Precision;
 use burn::tensor::{FloatDType, Tensor};
 
 impl Precision {
-    /// As a product takes it.
+    /// Casts the input of a matrix product.
     pub(super) fn narrow<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {
             Self::Fp32 => x,
@@ -18,7 +19,7 @@ impl Precision {
         }
     }
 
-    /// `x wᵀ + bias` as a product gives it, of any `x` `[.., in]` and `w` `[out, in]`.
+    /// Returns `x wᵀ + bias` in the precision of products, for `x` `[.., in]` and `w` `[out, in]`.
     pub(super) fn linear<const R: usize>(
         self,
         x: Tensor<R>,
@@ -28,7 +29,7 @@ impl Precision {
         ops::linear(self.narrow(x), self.narrow(weight).transpose(), self.narrow(bias))
     }
 
-    /// As everything but products takes it.
+    /// Casts to fp32, for everything except products.
     pub(super) fn wide<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {
             Self::Fp32 => x,

@@ -7,12 +7,12 @@ use burn::tensor::{Device, Tensor};
 
 /// Epsilon of the probe's `BatchNorm`, as in the official code.
 pub const BN_EPS: f64 = 1e-6;
-/// Share of a new batch in the running statistics (PyTorch's default).
+/// Weight of a new batch in the running statistics (PyTorch's default).
 pub const BN_MOMENTUM: f64 = 0.1;
 
-/// `head(batch_norm(features))`; the encoder that gives the features is frozen.
+/// The head of a linear probe: `head(batch_norm(features))`. The frozen encoder is not part of it.
 ///
-/// The running statistics are part of the module's state but take no gradient.
+/// The running statistics are saved, but have no gradient.
 #[derive(Module, Debug)]
 pub struct ProbeHead {
     pub running_mean: Param<Tensor<1>>,
@@ -21,7 +21,7 @@ pub struct ProbeHead {
 }
 
 impl ProbeHead {
-    /// Allocates a head with zero weights; [`super::init_probe_head`] gives them.
+    /// Allocates a head with zero weights.
     pub fn zeros(width: usize, classes: usize, precision: Precision, device: &Device) -> Self {
         let untrained = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
         Self {
@@ -31,21 +31,22 @@ impl ProbeHead {
         }
     }
 
-    /// Gives the logits `[N, C]` of features `[N, D]`, normalized by the running statistics.
+    /// Returns the logits `[N, C]` of features `[N, D]`. `BatchNorm` uses the running statistics.
     pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
         let mean = self.running_mean.val().unsqueeze::<2>();
         let scale = (self.running_var.val() + BN_EPS).sqrt().unsqueeze::<2>();
         self.head.forward((features - mean) / scale)
     }
 
-    /// Gives the logits of a training micro-batch, normalized by its own statistics.
+    /// Returns the logits `[N, C]` of a training micro-batch `[N, D]`. `BatchNorm` uses its mean and variance.
     pub fn forward_train(&self, features: Tensor<2>) -> Tensor<2> {
         let (mean, var) = batch_statistics(features.clone());
         self.head.forward((features - mean) / (var + BN_EPS).sqrt())
     }
 
-    /// Mean and unbiased variance, `[D]` each, of a training micro-batch `[N, D]`: what the running statistics take, as in
-    /// PyTorch.
+    /// Returns the mean and the unbiased variance of a training micro-batch `[N, D]`, `[D]` each.
+    ///
+    /// The running statistics use the unbiased variance, as in PyTorch.
     pub fn statistics(features: Tensor<2>) -> [Tensor<1>; 2] {
         let n = features.dims()[0] as f64;
         let (mean, var) = batch_statistics(features);
@@ -53,7 +54,7 @@ impl ProbeHead {
         [mean.squeeze_dim(0), unbiased.squeeze_dim(0)]
     }
 
-    /// Moves the running statistics a step towards those of a training micro-batch.
+    /// Updates the running statistics with the [`ProbeHead::statistics`] of a training micro-batch.
     #[must_use]
     pub fn observe(mut self, [mean, var]: [Tensor<1>; 2]) -> Self {
         let step = |old: Tensor<1>, new| old * (1.0 - BN_MOMENTUM) + new * BN_MOMENTUM;
@@ -63,14 +64,14 @@ impl ProbeHead {
     }
 }
 
-/// Mean and biased variance of each feature, `[1, D]` each.
+/// Returns the mean and the biased variance of each feature, `[1, D]` each.
 fn batch_statistics(features: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let mean = features.clone().mean_dim(0);
     let var = (features - mean.clone()).square().mean_dim(0);
     (mean, var)
 }
 
-/// The names of the head's tensors in a checkpoint: `BatchNorm` is part 0 of the official head, the linear layer part 1.
+/// Own and official names of the head's tensors. In the official head, `BatchNorm` is part 0 and the linear layer is part 1.
 const OFFICIAL_NAMES: [(&str, &str); 4] = [
     ("running_mean", "head.0.running_mean"),
     ("running_var", "head.0.running_var"),
@@ -78,7 +79,7 @@ const OFFICIAL_NAMES: [(&str, &str); 4] = [
     ("head.bias", "head.1.bias"),
 ];
 
-/// Gives the official name of a tensor of [`ProbeHead`].
+/// Returns the official name of a tensor of [`ProbeHead`].
 pub fn official_probe_name(name: &str) -> &str {
     OFFICIAL_NAMES.iter().find(|(own, _)| *own == name).map_or(name, |(_, official)| official)
 }

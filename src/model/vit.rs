@@ -1,4 +1,4 @@
-//! The classifier: a Vision Transformer whose encoder takes MAE's weights.
+//! The classifier: a Vision Transformer with the encoder of the masked autoencoder.
 
 use super::block::Block;
 use super::layers::{LayerNorm, Linear};
@@ -8,14 +8,14 @@ use crate::shape::EncoderDims;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation};
 
-/// A ViT with a linear head on the class token or on the mean of the patch tokens.
+/// A ViT with a linear head on the class token, or on the mean of the patch tokens (global pooling).
 ///
-/// With global pooling the encoder's last `norm` is gone and `fc_norm` follows the mean, as in the
-/// official fine-tuning; otherwise `norm` is there and `fc_norm` is not.
+/// As in the official fine-tuning, global pooling has `fc_norm` after the mean and no `norm`. The class token has `norm` and no
+/// `fc_norm`.
 #[derive(Module, Debug)]
 pub struct Vit {
     pub cls_token: Param<Tensor<3>>,
-    /// Trained in fine-tuning, `[1, 1 + L, D]`.
+    /// Position embeddings, `[1, 1 + L, D]`. Fine-tuning trains them.
     pub pos_embed: Param<Tensor<3>>,
     pub patch_embed: PatchEmbed,
     pub blocks: Vec<Block>,
@@ -25,7 +25,7 @@ pub struct Vit {
 }
 
 impl Vit {
-    /// Allocates the network with zero weights; [`super::init_vit`] or a checkpoint gives them.
+    /// Allocates the network with zero weights.
     pub fn zeros(dims: &EncoderDims, classes: usize, global_pool: bool, device: &Device) -> Self {
         let d = dims.embed_dim;
         let norm = || LayerNorm::new(d, dims.norm_eps, device);
@@ -43,8 +43,9 @@ impl Vit {
         }
     }
 
-    /// Leaves only the last `trained_blocks` blocks, the last norm and the head to be trained (paper §4.3, "partial
-    /// fine-tuning"); the whole depth leaves everything, embeddings included.
+    /// Freezes everything below the last `trained_blocks` blocks (paper §4.3, "partial fine-tuning").
+    ///
+    /// If `trained_blocks` is the depth of the network, nothing is frozen. Otherwise the embeddings are frozen, too.
     #[must_use]
     pub fn freeze_below(mut self, trained_blocks: usize) -> Self {
         let frozen = self.blocks.len().saturating_sub(trained_blocks);
@@ -59,19 +60,19 @@ impl Vit {
         self
     }
 
-    /// First blocks that are not trained; where there is one, the embeddings are not, either.
+    /// Returns the number of frozen blocks at the start. If it is above 0, the embeddings are frozen, too.
     pub(super) fn frozen_blocks(&self) -> usize {
         self.blocks.iter().take_while(|block| trainable_names(*block).is_empty()).count()
     }
 
-    /// Gives the logits `[N, C]` of images `[N, C, H, W]`.
+    /// Returns the logits `[N, C]` of images `[N, C, H, W]`.
     pub fn forward(&self, imgs: Tensor<4>) -> Tensor<2> {
         self.head.forward(self.forward_features(imgs))
     }
 
-    /// Like [`Vit::forward`], residual branches multiplied by `factors`, `[N, 2 * depth]`.
+    /// Runs [`Vit::forward`] with the residual branches multiplied by `factors`, `[N, 2 * depth]`.
     ///
-    /// Columns `2 i` and `2 i + 1` belong to the attention and the MLP of block `i`.
+    /// Columns `2 i` and `2 i + 1` are the factors of the attention and the MLP of block `i`.
     pub fn forward_drop_path(&self, imgs: Tensor<4>, factors: &Tensor<2>) -> Tensor<2> {
         let x = self.tokens(imgs);
         let x = self.blocks.iter().enumerate().fold(x, |x, (i, block)| {
@@ -81,19 +82,19 @@ impl Vit {
         self.classify(x)
     }
 
-    /// Gives the logits `[N, C]` from what the last block gives.
+    /// Returns the logits `[N, C]` from the output of the last block.
     pub(super) fn classify(&self, x: Tensor<3>) -> Tensor<2> {
         self.head.forward(self.pool(x))
     }
 
-    /// Gives what the head sees, `[N, D]`.
+    /// Returns the input of the head, `[N, D]`.
     pub fn forward_features(&self, imgs: Tensor<4>) -> Tensor<2> {
         let x = self.tokens(imgs);
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
         self.pool(x)
     }
 
-    /// Embeds the patches and puts the class token first, `[N, 1 + L, D]`.
+    /// Returns the class token and the embedded patches, `[N, 1 + L, D]`.
     pub(super) fn tokens(&self, imgs: Tensor<4>) -> Tensor<3> {
         let x = self.patch_embed.forward(self.patch_embed.cut(imgs));
         let [n, _, d] = x.dims();
@@ -108,7 +109,7 @@ impl Vit {
                 let patches = x.slice([0..n, 1..tokens]).mean_dim(1);
                 fc_norm.forward(patches.reshape([n, d]))
             }
-            // Only the class token is read, and a norm works row by row.
+            // The norm treats each token alone, and the head reads only the class token.
             (None, Some(norm)) => norm.forward(x.slice([0..n, 0..1]).reshape([n, d])),
             (None, None) => unreachable!("`zeros` makes one of the two norms"),
         }
@@ -121,7 +122,7 @@ pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     -(activation::log_softmax(logits, 1) * targets).sum() / n
 }
 
-/// The factors of block `i`'s attention and MLP, `[N, 1, 1]` each, out of `[N, 2 * depth]`.
+/// Returns the factors of the attention and the MLP of block `i`, `[N, 1, 1]` each, from `[N, 2 * depth]`.
 pub(super) fn branch_factors(factors: &Tensor<2>, i: usize) -> [Tensor<3>; 2] {
     let n = factors.dims()[0];
     [2 * i, 2 * i + 1].map(|i| factors.clone().slice([0..n, i..i + 1]).reshape([n, 1, 1]))

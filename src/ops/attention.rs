@@ -1,11 +1,11 @@
-//! Multi-head self-attention, which keeps q, k, v and the scores for the backward pass, and puts the three gradients side by
-//! side as the projection takes them.
+//! Multi-head self-attention. It keeps q, k, v and the scores for the backward pass, which writes all three gradients into one
+//! tensor.
 //!
-//! Composed, each of q, k and v is a slice whose gradient fills a tensor of all three, and those are added up; and softmax
-//! keeps an fp32 tensor of the scores' shape, twice as large as the bf16 one that the next product keeps anyway.
+//! In a composition of Burn's operations, q, k and v are slices. The gradient of each slice has the size of all three, and Burn adds
+//! the three gradients. Also, softmax keeps its scores in fp32, although the next product keeps them in bf16 anyway.
 
+use super::dtype::{is_cpu_fp32, narrow_as, wide};
 use super::product::{Product, multiplied};
-use super::{is_cpu_fp32, narrow_as, wide};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -14,13 +14,14 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Slice, Tensor, activation};
 
-/// `softmax(q kᵀ / √head) v` of `[N, L, 3 D]`, which has q, k and v of `D = heads * head` one after another, as `[N, L, D]`;
-/// softmax in fp32.
+/// Returns `softmax(q kᵀ / √head) v`, `[N, L, D]`, of `[N, L, 3 D]`, which holds q, k and v. `D` is `heads * head`.
+///
+/// The softmax is in fp32.
 pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     if is_cpu_fp32(&qkv) { composed(qkv, heads) } else { own(qkv, heads) }
 }
 
-/// The scale goes onto `q`, which is smaller than the scores; in [`own`] it is joined with the softmax.
+/// Computes attention with Burn's operations. It scales `q`, which is smaller than the scores. [`own`] fuses the scale with softmax.
 pub(super) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [n, l, width] = qkv.dims();
     let head = width / 3 / heads;
@@ -31,6 +32,7 @@ pub(super) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     scores.matmul(part(2)).swap_dims(1, 2).reshape([n, l, width / 3])
 }
 
+/// Computes attention with our own backward pass.
 pub(super) fn own(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Attention>::attended(qkv.into_dispatch(), heads))
 }
@@ -39,10 +41,10 @@ fn scale(head: usize) -> f64 {
     (head as f64).powf(-0.5)
 }
 
-/// Backends with the attention.
+/// A backend with attention.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Attention: Product {
-    /// The attention of `[N, L, 3 D]` as `[N, L, D]`.
+    /// Returns the attention `[N, L, D]` of `[N, L, 3 D]`.
     #[fusion(default)]
     fn attended(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
         let sizes = Sizes::of(&qkv.shape(), heads);
@@ -69,8 +71,10 @@ impl<B: Attention, C: CheckpointStrategy> Attention for Autodiff<B, C> {
     }
 }
 
-/// The backward pass, of `s` the scores and `∂y` the gradient, by heads: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k = rᵀ q`, where
-/// `r = s (∂s - Σ s ∂s) / √head` and `∂s = ∂y vᵀ`.
+/// The backward pass of attention.
+///
+/// For each head, with the scores `s` and the gradient `∂y`: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and
+/// `r = s (∂s - Σ s ∂s) / √head`.
 #[derive(Debug)]
 struct Heads;
 
@@ -91,7 +95,7 @@ impl<B: Attention> Backward<B, 1> for Heads {
     }
 }
 
-/// The sizes of an attention. Its products are of `[N * heads, .., ..]`.
+/// The sizes of an attention. Its matrix products have the shape `[N * heads, .., ..]`.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
     n: usize,
@@ -105,12 +109,12 @@ impl Sizes {
         Self { n: qkv[0], tokens: qkv[1], heads, head: qkv[2] / 3 / heads }
     }
 
-    /// The shape of q, of k and of v by heads.
+    /// Returns the shape of q, k and v, split into heads.
     fn of_heads(self) -> Shape {
         Shape::from([self.n * self.heads, self.tokens, self.head])
     }
 
-    /// q, k and v `[N * heads, L, head]` of `[N, L, 3 D]`.
+    /// Splits `[N, L, 3 D]` into q, k and v, `[N * heads, L, head]` each.
     fn parts<B: Backend>(self, qkv: FloatTensor<B>) -> [FloatTensor<B>; 3] {
         let Self { n, tokens, heads, head } = self;
         let qkv = B::float_reshape(qkv, Shape::from([n, tokens, 3, heads, head]));
@@ -121,7 +125,7 @@ impl Sizes {
         })
     }
 
-    /// Gives the result `[N, L, D]` and the scores `[N * heads, L, L]`, which are of the numbers that the parts are of.
+    /// Returns the result `[N, L, D]` and the scores `[N * heads, L, L]`, both in the precision of q.
     fn attend<B: Product>(
         self,
         [q, k, v]: [FloatTensor<B>; 3],
@@ -139,13 +143,13 @@ impl Sizes {
         (B::float_reshape(B::float_swap_dims(y, 1, 2), width), scores)
     }
 
-    /// `[N * heads, L, head]` of `[N, L, D]`.
+    /// Splits `[N, L, D]` into heads, `[N * heads, L, head]`.
     fn by_heads<B: Backend>(self, x: FloatTensor<B>) -> FloatTensor<B> {
         let x = B::float_reshape(x, Shape::from([self.n, self.tokens, self.heads, self.head]));
         B::float_reshape(B::float_swap_dims(x, 1, 2), self.of_heads())
     }
 
-    /// The gradient of `q kᵀ`, from the scores and the scores' gradient.
+    /// Returns the gradient of `q kᵀ` from the scores and their gradient.
     fn before_softmax<B: Backend>(
         self,
         scores: FloatTensor<B>,
@@ -158,7 +162,7 @@ impl Sizes {
         narrow_as::<B>(B::float_mul_scalar(to_scaled, scale(self.head).into()), dtype)
     }
 
-    /// `[N, L, 3 D]` of three `[N * heads, L, head]`.
+    /// Joins three tensors `[N * heads, L, head]` into `[N, L, 3 D]`.
     fn side_by_side<B: Backend>(self, parts: Vec<FloatTensor<B>>) -> FloatTensor<B> {
         let Self { n, tokens, heads, head } = self;
         let all =

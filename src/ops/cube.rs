@@ -1,4 +1,4 @@
-//! The product on GPUs, by kernels that the shape and the card decide, never tuned.
+//! The matrix product on GPUs, without autotuning. The shapes and the GPU decide which kernel runs.
 
 use super::product::Product;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -25,17 +25,17 @@ impl Product for CubeBackend {
         }
         let (lhs, rhs) = (lhs.meta.shape(), rhs.meta.shape());
         panic!(
-            "no kernel multiplies {lhs:?} and {rhs:?} in {:?}: {}",
+            "cannot multiply {lhs:?} and {rhs:?} in {:?}: no kernel fits: {}",
             out.dtype,
             refused.join("; ")
         );
     }
 }
 
-/// Kernels, best first: tensor cores, but for fp32, which they round to TF32; the units for fp32; and one for any matrices.
+/// Returns the kernels to try, best first: tensor cores, compute units, and a simple kernel for all shapes.
 ///
-/// One that does not fit the shapes or the card says so when it is launched, and the next one is tried. What a driver refuses
-/// later ends the run, as everywhere.
+/// fp32 does not use tensor cores, because they round to TF32. If a kernel does not fit the shapes or the GPU, its launch fails and
+/// the next kernel is tried. An error that the driver reports later stops the run.
 fn kernels(factors: DType) -> impl Iterator<Item = Strategy> {
     let tensor_cores = multi_level::Strategy::SimpleCyclicCmma(BlueprintStrategy::default());
     let units = multi_level::Strategy::SimpleUnit(BlueprintStrategy::default());

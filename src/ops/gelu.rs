@@ -1,8 +1,8 @@
-//! GELU by the error function, which keeps for the backward pass what it was given, and nothing else.
+//! GELU with the error function. It keeps only its input for the backward pass.
 //!
-//! On GPUs Burn's own derivative is that of the tanh approximation, 5e-4 away from the official gradients.
+//! On GPUs, Burn uses the derivative of the tanh approximation, which differs from the official gradients by 5e-4.
 
-use super::{is_cpu_fp32, narrow_as, wide};
+use super::dtype::{is_cpu_fp32, narrow_as, wide};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -15,7 +15,7 @@ use std::f64::consts::FRAC_1_SQRT_2;
 /// 1 / √(2π).
 const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
 
-/// `x Φ(x)`, Φ the normal distribution's share below, computed in fp32; of the numbers that `x` is of.
+/// Returns `x Φ(x)` in the precision of `x`, computed in fp32. Φ is the cumulative normal distribution.
 pub fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     if is_cpu_fp32(&x) {
         return activation::gelu(x);
@@ -23,19 +23,20 @@ pub fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     own(x)
 }
 
+/// Computes GELU with our own backward pass.
 pub(super) fn own<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     Tensor::from_dispatch(<Dispatch as Gelu>::gelu_by_erf(x.into_dispatch()))
 }
 
-/// Backends with GELU.
+/// A backend with GELU.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Gelu: Backend {
-    /// GELU of each number.
+    /// Returns the GELU of each value.
     #[fusion(default)]
     fn gelu_by_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let dtype = x.dtype();
         let x = wide::<Self>(x);
-        narrow_as::<Self>(Self::float_mul(x.clone(), normal_below::<Self>(x)), dtype)
+        narrow_as::<Self>(Self::float_mul(x.clone(), normal_cdf::<Self>(x)), dtype)
     }
 }
 
@@ -43,8 +44,8 @@ impl Gelu for burn::backend::Flex {}
 #[cfg(feature = "gpu")]
 impl Gelu for burn_cubecl::CubeBackend {}
 
-/// Φ(x), the share of a normal distribution that lies below.
-fn normal_below<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+/// Returns Φ(x), the cumulative normal distribution.
+fn normal_cdf<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let erf = B::float_erf(B::float_mul_scalar(x, FRAC_1_SQRT_2.into()));
     B::float_mul_scalar(B::float_add_scalar(erf, 1.0.into()), 0.5.into())
 }
@@ -61,7 +62,7 @@ impl<B: Gelu, C: CheckpointStrategy> Gelu for Autodiff<B, C> {
     }
 }
 
-/// The backward pass: `∂x = (Φ(x) + x φ(x)) ∂y`, φ the normal distribution's density.
+/// The backward pass of GELU: `∂x = (Φ(x) + x φ(x)) ∂y`. φ is the density of the normal distribution.
 #[derive(Debug)]
 struct Slope;
 
@@ -75,7 +76,7 @@ impl<B: Gelu> Backward<B, 1> for Slope {
             let (x, grad) = (wide::<B>(x), wide::<B>(grad));
             let halved = B::float_mul_scalar(B::float_mul(x.clone(), x.clone()), (-0.5).into());
             let density = B::float_mul_scalar(B::float_exp(halved), FRAC_1_SQRT_2PI.into());
-            let slope = B::float_add(normal_below::<B>(x.clone()), B::float_mul(x, density));
+            let slope = B::float_add(normal_cdf::<B>(x.clone()), B::float_mul(x, density));
             narrow_as::<B>(B::float_mul(slope, grad), dtype)
         });
     }

@@ -1,6 +1,6 @@
-//! Layer normalization, which keeps for the backward pass what it was given, in place of two tensors of that shape.
+//! Layer normalization. It keeps its input for the backward pass, where Burn would keep two tensors of this size.
 
-use super::is_cpu_fp32;
+use super::dtype::is_cpu_fp32;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -9,7 +9,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor, module};
 
-/// `x` `[.., D]`, each row with mean 0 and (biased) variance 1, times `gamma` `[D]`, plus `beta` `[D]`; all fp32.
+/// Normalizes each row of `x` `[.., D]` by its mean and biased variance, then multiplies by `gamma` and adds `beta`, `[D]` each.
+///
+/// Everything is fp32.
 pub fn layer_norm<const R: usize>(
     x: Tensor<R>,
     gamma: Tensor<1>,
@@ -22,6 +24,7 @@ pub fn layer_norm<const R: usize>(
     own(x, gamma, beta, eps)
 }
 
+/// Computes layer normalization with our own backward pass.
 pub(super) fn own<const R: usize>(
     x: Tensor<R>,
     gamma: Tensor<1>,
@@ -32,10 +35,10 @@ pub(super) fn own<const R: usize>(
     Tensor::from_dispatch(<Dispatch as LayerNorm>::normalized_rows(x, gamma, beta, eps))
 }
 
-/// Backends with the normalization.
+/// A backend with layer normalization.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait LayerNorm: Backend {
-    /// The normalization over the last axis.
+    /// Normalizes over the last axis.
     #[fusion(default)]
     fn normalized_rows(
         x: FloatTensor<Self>,
@@ -70,8 +73,9 @@ impl<B: LayerNorm, C: CheckpointStrategy> LayerNorm for Autodiff<B, C> {
     }
 }
 
-/// The backward pass, of `n` the normalized rows and `g = γ ∂y`: `∂x = (g - mean g - n mean(g n)) / σ`, `∂γ = Σ n ∂y`,
-/// `∂β = Σ ∂y`.
+/// The backward pass of layer normalization.
+///
+/// With the normalized rows `n` and `g = γ ∂y`: `∂x = (g - mean g - n mean(g n)) / σ`, `∂γ = Σ n ∂y`, `∂β = Σ ∂y`.
 #[derive(Debug)]
 struct Rows;
 
@@ -105,7 +109,7 @@ impl<B: LayerNorm> Backward<B, 3> for Rows {
     }
 }
 
-/// The sum over all axes of `[.., D]` but the last.
+/// Returns the sum `[D]` of `[.., D]` over all axes except the last.
 fn sum_of_rows<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let shape = x.shape();
     let width = shape[shape.num_dims() - 1];

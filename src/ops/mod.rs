@@ -1,10 +1,11 @@
-//! Operations of our own, with their own backward pass, each beside the plain composition that it equals.
+//! Operations with their own backward pass. Tests compare each one with Burn's operations.
 //!
-//! They are for GPUs, and attention and GELU for bf16 on the CPU, too: all else on the CPU is Burn's own composition.
+//! GPUs use all of them. The CPU uses attention and GELU in bf16, and Burn's operations for the rest.
 
 mod attention;
 #[cfg(feature = "gpu")]
 mod cube;
+mod dtype;
 mod gelu;
 mod layer_norm;
 mod product;
@@ -13,22 +14,6 @@ pub use attention::attention;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use product::{autotune, linear, product};
-
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, TensorMetadata};
-use burn::tensor::{DType, Device, FloatDType, Tensor};
-
-fn is_cpu_fp32<const R: usize>(x: &Tensor<R>) -> bool {
-    x.dtype() == DType::F32 && x.device() == Device::flex()
-}
-
-fn wide<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
-    if x.dtype() == DType::F32 { x } else { B::float_cast(x, FloatDType::F32) }
-}
-
-fn narrow_as<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
-    if dtype == DType::F32 { x } else { B::float_cast(x, dtype.into()) }
-}
 
 #[cfg(test)]
 mod tests {
@@ -42,7 +27,7 @@ mod tests {
         Tensor::from_data(data, &Device::flex().autodiff()).require_grad()
     }
 
-    /// `f` of leaves, the first of `shape`, the others as wide, and the gradients of a weighted sum of it.
+    /// Returns `f` of three leaves and the gradients of a weighted sum of it. The first leaf has `shape`, the others its width.
     fn results(
         shape: [usize; 3],
         f: impl Fn(Tensor<3>, [Tensor<1>; 2]) -> Tensor<3>,
@@ -60,18 +45,18 @@ mod tests {
     fn same(own: &[Vec<f32>], plain: &[Vec<f32>], gradients: usize) {
         assert_eq!((own.len(), plain.len()), (1 + gradients, 1 + gradients));
         for (own, plain) in own.iter().flatten().zip(plain.iter().flatten()) {
-            assert!((own - plain).abs() <= 2e-6 * plain.abs().max(1.0), "{own}, composed {plain}");
+            assert!((own - plain).abs() <= 2e-6 * plain.abs().max(1.0), "{own}, expected {plain}");
         }
     }
 
     #[test]
-    fn attention_is_its_composition_and_so_is_its_gradient() {
+    fn attention_and_its_gradient_match_the_composition() {
         let plain = results([2, 5, 84], |qkv, _| attention::composed(qkv, 4));
         same(&results([2, 5, 84], |qkv, _| attention::own(qkv, 4)), &plain, 1);
     }
 
     #[test]
-    fn products_are_burns_and_so_are_their_gradients() {
+    fn products_and_their_gradients_match_burns() {
         type Product = fn(Tensor<3>, Tensor<3>) -> Tensor<3>;
         let cases: [fn(Product, Tensor<3>) -> Tensor<3>; 3] = [
             |product, x| product(x.clone(), (x * 0.5).transpose()),
@@ -85,13 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn gelu_is_burns_and_so_is_its_gradient() {
+    fn gelu_and_its_gradient_match_burns() {
         let plain = results([2, 3, 7], |x, _| activation::gelu(x));
         same(&results([2, 3, 7], |x, _| gelu::own(x)), &plain, 1);
     }
 
     #[test]
-    fn layer_norm_is_its_composition_and_so_are_its_gradients() {
+    fn layer_norm_and_its_gradients_match_burns() {
         let plain = results([2, 3, 7], |x, [g, b]| module::layer_norm(x, g, Some(b), 1e-6));
         same(&results([2, 3, 7], |x, [g, b]| layer_norm::own(x, g, b, 1e-6)), &plain, 3);
     }

@@ -1,8 +1,10 @@
-//! Matrix products: of fp32 numbers in fp32 on every device, and not tuned where nobody asked for it.
+//! Matrix products. fp32 products never use TF32, and only bf16 products can be autotuned.
 //!
-//! On a GPU with tensor cores Burn's own product rounds fp32 factors to TF32 (10 bits of mantissa in place of 23), and cannot
-//! be told not to: about 1e-3 away from the official numbers, in every layer. It also tries up to fourteen kernels for every
-//! new shape, each compiled for a second or more. That pays for bf16 products, of which a long run does millions.
+//! On a GPU with tensor cores, Burn's own product always rounds fp32 factors to TF32, with 10 instead of 23 bits of mantissa. In
+//! every layer, this differs from the official values by about 1e-3.
+//!
+//! Burn's product also tries up to fourteen kernels for every new shape, and compiles each of them for a second or more. This is
+//! worthwhile only for long runs in bf16.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -19,23 +21,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static AUTOTUNE: AtomicBool = AtomicBool::new(false);
 
-/// Says whether this process lets Burn tune bf16 products on GPUs; without a word it does not.
+/// Sets whether Burn autotunes bf16 products on GPUs in this process. The default is false.
 pub fn autotune(on: bool) {
     AUTOTUNE.store(on, Ordering::Relaxed);
 }
 
-/// Whether products of these numbers are left to Burn's tuner.
+/// Returns whether Burn autotunes products of this type.
 fn is_tuned(factors: DType) -> bool {
     factors == DType::BF16 && AUTOTUNE.load(Ordering::Relaxed)
 }
 
-/// `a b`, of `[.., m, k]` and `[.., k, n]` that agree in their other axes, as `[.., m, n]`; all fp32, or all bf16 with sums in
-/// fp32.
+/// Returns the product `[.., m, n]` of `[.., m, k]` and `[.., k, n]`. The other axes must be equal.
+///
+/// Both factors are fp32 or both are bf16. The sums are in fp32.
 pub fn product<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
     if is_burns(&a) { a.matmul(b) } else { own(a, b) }
 }
 
-/// `x w + bias` likewise, of `x` `[.., in]` and `w` `[in, out]`, as `[.., out]`.
+/// Returns `x w + bias`, `[.., out]`, of `x` `[.., in]` and `w` `[in, out]`, with the precision of [`product`].
 pub fn linear<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<R> {
     if is_burns(&x) {
         return module::linear(x, weight, Some(bias));
@@ -45,31 +48,32 @@ pub fn linear<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor<1>) 
     let rows = shape.iter().take(R - 1).product();
     shape[R - 1] = to;
     let y: Tensor<2> = own(x.reshape([rows, from]), weight);
-    // In this order the addition is joined with what follows.
+    // After the reshape, the addition is fused with the next operation.
     y.reshape(shape) + bias.unsqueeze()
 }
 
-/// Whether Burn's own product is what is wanted of a factor.
+/// Returns whether Burn's own product is used for this factor.
 fn is_burns<const R: usize>(factor: &Tensor<R>) -> bool {
     is_tuned(factor.dtype()) || factor.device() == Device::flex()
 }
 
+/// Computes a product without autotuning and without TF32.
 pub(super) fn own<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
-    assert_eq!(a.dtype(), b.dtype(), "both factors are of the same numbers");
+    assert_eq!(a.dtype(), b.dtype(), "both factors have the same type");
     assert_eq!(a.dims()[..R - 2], b.dims()[..R - 2], "factors agree in all axes but the last two");
     let y = <Dispatch as Product>::product(a.into_dispatch(), b.into_dispatch());
     Tensor::from_dispatch(y)
 }
 
-/// [`product`] of a backend's own tensors, for the operations beside it.
+/// Returns the [`product`] of a backend's tensors, for the other operations of this module.
 pub(super) fn multiplied<B: Product>(lhs: FloatTensor<B>, rhs: FloatTensor<B>) -> FloatTensor<B> {
     if is_tuned(lhs.dtype()) { B::float_matmul(lhs, rhs) } else { B::product(lhs, rhs) }
 }
 
-/// Backends with a product that is not tuned.
+/// A backend with a product without autotuning.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Product: Backend {
-    /// `lhs rhs`, of `[.., m, k]` and `[.., k, n]`.
+    /// Returns `lhs rhs`, of `[.., m, k]` and `[.., k, n]`.
     #[fusion(dtype = lhs, shape = shape_of(lhs, rhs))]
     fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
 }
@@ -93,7 +97,7 @@ impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
         let prepared = Factors.prepare::<C>([lhs.node(), rhs.node()]).compute_bound().stateful();
         match prepared {
             OpsKind::Tracked(mut step) => {
-                // A factor is kept only where the other one wants a gradient.
+                // A factor is kept only if the other one needs a gradient.
                 let kept = (
                     rhs.is_tracked().then(|| step.checkpoint(&lhs)),
                     lhs.is_tracked().then(|| step.checkpoint(&rhs)),
@@ -107,7 +111,7 @@ impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
     }
 }
 
-/// The backward pass: `∂lhs = ∂y rhsᵀ`, `∂rhs = lhsᵀ ∂y`.
+/// The backward pass of a product: `∂lhs = ∂y rhsᵀ`, `∂rhs = lhsᵀ ∂y`.
 #[derive(Debug)]
 struct Factors;
 

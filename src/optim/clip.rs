@@ -1,10 +1,10 @@
-//! The gradient's global norm, and clipping by it. Burn's own clipping is per tensor.
+//! The global gradient norm, and clipping by it. Burn's own clipping treats each tensor alone.
 
 use burn::tensor::Tensor;
 
-/// Gives the 2-norm over all gradients together, `[1]`, on the device.
+/// Returns the 2-norm over all gradients together, `[1]`, on the device.
 ///
-/// Panics if there is no gradient: a stage without trained parameters cannot be built.
+/// Panics if `grads` is empty. Every stage has trained parameters.
 pub fn global_norm(grads: &[Tensor<1>]) -> Tensor<1> {
     let squares: Vec<Tensor<1>> = grads.iter().map(|g| g.clone().square().sum()).collect();
     Tensor::cat(squares, 0).sum().sqrt()

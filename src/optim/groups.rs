@@ -1,18 +1,20 @@
-//! Which parameters decay, and how fast each layer learns.
+//! Parameter groups: weight decay and learning rate of each parameter.
 
 use crate::shape;
 
-/// What the update of one parameter uses.
+/// The settings of one parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ParamGroup {
-    /// Multiplies the schedule's rate.
+    /// Factor of the schedule's learning rate.
     pub lr_scale: f64,
     pub weight_decay: f64,
-    /// Whether the parameter has more than one axis (LARS leaves others alone).
+    /// Whether the parameter has more than one axis. LARS scales only the updates of these.
     pub matrix: bool,
 }
 
-/// Pre-training: 1-D parameters and biases do not decay; `cls_token` and `mask_token` do (official code, observed).
+/// Returns the group of a parameter in pre-training.
+///
+/// 1-D parameters and biases do not decay. `cls_token` and `mask_token` do (official code, observed).
 pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGroup {
     let no_decay = shape::has_no_decay(name, shape);
     ParamGroup {
@@ -22,8 +24,10 @@ pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGr
     }
 }
 
-/// Fine-tuning: each layer's rate is `layer_decay` times the next one's, the head's is 1; 1-D parameters, `cls_token` and
-/// `pos_embed` do not decay (paper Table 9; official code, observed).
+/// Returns the group of a parameter in fine-tuning.
+///
+/// Each layer's learning rate is `layer_decay` times that of the next layer. The head has the full rate. 1-D parameters, `cls_token`
+/// and `pos_embed` do not decay (paper Table 9; official code, observed).
 pub fn finetune_group(
     name: &str,
     shape: &[usize],
@@ -40,12 +44,12 @@ pub fn finetune_group(
     }
 }
 
-/// Linear probing: one rate and one decay for all.
+/// Returns the group of a parameter in linear probing. All parameters have the same learning rate and weight decay.
 pub fn probe_group(shape: &[usize], weight_decay: f64) -> ParamGroup {
     ParamGroup { lr_scale: 1.0, weight_decay, matrix: shape.len() > 1 }
 }
 
-/// The layer a classifier's parameter belongs to: 0 for the embeddings, `i + 1` for block `i`, `depth + 1` for the rest.
+/// Returns the layer of a classifier's parameter: 0 for the embeddings, `i + 1` for block `i`, `depth + 1` for the rest.
 pub fn layer_id(name: &str, depth: usize) -> usize {
     if name == "cls_token" || name == "pos_embed" || name.starts_with("patch_embed") {
         return 0;

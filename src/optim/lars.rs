@@ -1,4 +1,4 @@
-//! LARS as the official linear probe uses it (momentum SGD, a trust ratio for matrices alone).
+//! LARS as in the official linear probe: SGD with momentum, and a trust ratio for matrices.
 
 use super::groups::ParamGroup;
 use burn::tensor::Tensor;
@@ -6,10 +6,10 @@ use burn::tensor::Tensor;
 /// Trust coefficient of the official code.
 pub const TRUST_COEFFICIENT: f64 = 0.001;
 
-/// Gives the new value and the new momentum of a flattened parameter.
+/// Returns the new value and the new momentum of a flattened parameter.
 ///
-/// A matrix takes weight decay and a rate scaled by `0.001 |p| / |update|`, or by 1 where either
-/// norm is zero; a 1-D parameter takes neither.
+/// A matrix has weight decay, and its learning rate is multiplied by `0.001 |p| / |update|`, or by 1 if one of the norms is zero. A
+/// 1-D parameter has neither.
 pub(super) fn step(
     lr: f64,
     momentum: f64,

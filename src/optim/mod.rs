@@ -1,9 +1,7 @@
-//! What turns gradients into an update: the schedule, the parameter groups, the rules.
+//! Optimization: learning rate schedule, parameter groups, gradient clipping, AdamW and LARS.
 //!
-//! Works on flattened parameters by name and index, never on a particular network, so every stage
-//! uses the same [`Optimizer`]. Burn's `AdamW` does the arithmetic; its state lives here, keyed by
-//! parameter name, because Burn's own records are keyed by a random id and silently start afresh
-//! where a state is missing.
+//! [`Optimizer`] works on flattened parameters by name and index, so all stages use it. Burn's `AdamW` computes the updates, but its
+//! state is stored here by parameter name. Burn's own records use random ids, and a missing state would silently be reset.
 
 mod clip;
 mod groups;

@@ -1,4 +1,4 @@
-//! The optimizer of a stage: a rule, each parameter's group and state.
+//! The optimizer of a stage.
 
 use super::groups::ParamGroup;
 use super::lars;
@@ -6,10 +6,10 @@ use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimiz
 use burn::tensor::Tensor;
 use std::collections::BTreeMap;
 
-/// How a gradient becomes an update.
+/// The optimization algorithm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
-    /// eps 1e-8, decoupled weight decay.
+    /// AdamW with an epsilon of 1e-8.
     AdamW {
         beta_1: f32,
         beta_2: f32,
@@ -20,13 +20,13 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// AdamW with `beta_1` and `beta_2`.
+    /// Returns AdamW with the betas `[beta_1, beta_2]`.
     pub fn adamw(betas: [f64; 2]) -> Self {
         Self::AdamW { beta_1: betas[0] as f32, beta_2: betas[1] as f32 }
     }
 }
 
-/// A state file that does not fit: every trained parameter needs its own state.
+/// The error of an optimizer state that does not fit the trained parameters.
 #[derive(Debug, thiserror::Error)]
 #[error("the optimizer state of `{name}` is {problem}")]
 pub struct StateError {
@@ -39,7 +39,7 @@ enum ParamState {
     Lars(Box<Tensor<1>>),
 }
 
-/// Updates the trained parameters of a module, each known by its index among them.
+/// Updates the trained parameters of a module, by their index.
 pub struct Optimizer {
     rule: Rule,
     names: Vec<String>,
@@ -48,14 +48,14 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer that has seen no gradient; `names` and `groups` are in the order of the gradients.
+    /// Returns an optimizer without state. `names` and `groups` are in the order of the trained parameters.
     pub fn new(rule: Rule, names: Vec<String>, groups: Vec<ParamGroup>) -> Self {
         assert_eq!(names.len(), groups.len(), "one group for each trained parameter");
         let states = names.iter().map(|_| None).collect();
         Self { rule, names, groups, states }
     }
 
-    /// Gives the new values of trained parameter `index` after one update with the rate `lr`.
+    /// Returns the new values of trained parameter `index` after one update with the learning rate `lr`.
     pub fn step(&mut self, index: usize, param: Tensor<1>, grad: Tensor<1>, lr: f64) -> Tensor<1> {
         let group = self.groups[index];
         let lr = lr * group.lr_scale;
@@ -83,8 +83,9 @@ impl Optimizer {
         param
     }
 
-    /// Gives the state as named tensors (PyTorch's words: `exp_avg`, `exp_avg_sq`, `momentum_buffer`)
-    /// and the number of updates so far.
+    /// Returns the state and the number of updates so far.
+    ///
+    /// The tensors have PyTorch's names: `exp_avg`, `exp_avg_sq` or `momentum_buffer`, then the parameter's name.
     pub fn state(&self) -> (Vec<(String, Tensor<1>)>, usize) {
         let mut tensors = Vec::new();
         let mut updates = 0;
@@ -105,7 +106,7 @@ impl Optimizer {
         (tensors, updates)
     }
 
-    /// Puts back what [`Optimizer::state`] gave. Fails where a trained parameter's state is missing.
+    /// Loads a state from [`Optimizer::state`]. Fails if the state of a trained parameter is missing.
     pub fn load(
         &mut self,
         mut tensors: BTreeMap<String, Tensor<1>>,
@@ -131,7 +132,9 @@ impl Optimizer {
         }
         match tensors.into_keys().next() {
             None => Ok(()),
-            Some(name) => Err(StateError { name, problem: "of no trained parameter" }),
+            Some(name) => {
+                Err(StateError { name, problem: "unknown: no trained parameter has this name" })
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Learning rate by epoch: linear warm-up, then half a cosine (official `lr_sched`).
+//! The learning rate schedule: linear warm-up, then half a cosine (official `lr_sched`).
 
-/// The schedule of a stage; asked at the fraction of the epoch where an update starts.
+/// The learning rate schedule of a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LrSchedule {
     pub lr: f64,
@@ -10,7 +10,7 @@ pub struct LrSchedule {
 }
 
 impl LrSchedule {
-    /// Gives the rate at `epoch`, counted from 0 with fractions: 0.5 is the middle of the first epoch.
+    /// Returns the learning rate at `epoch`, a fraction from 0: 0.5 is the middle of the first epoch.
     pub fn at(&self, epoch: f64) -> f64 {
         if epoch < self.warmup_epochs {
             return self.lr * epoch / self.warmup_epochs;

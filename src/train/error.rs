@@ -1,4 +1,4 @@
-//! What can go wrong in a job, by what the reader can do about it.
+//! Training errors, sorted by what the user can do about them.
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
@@ -6,7 +6,7 @@ use crate::infer::{DeviceError, InferError};
 use crate::recipe::NeverUpdates;
 use crate::results::RunError;
 
-/// A job that did not end well.
+/// The error of a failed job.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     #[error(transparent)]
@@ -16,38 +16,40 @@ pub enum TrainError {
     #[error(transparent)]
     Run(#[from] RunError),
     #[error(
-        "{0}\nhint: lower `batch_size` or `accum_iter`: the official code would run such a recipe to the end without a single update"
+        "{0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
     )]
     NeverUpdates(#[from] NeverUpdates),
-    /// The recipe asks for what this build or this machine cannot do.
+    /// The recipe needs something that this build or this machine does not have.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(
-        "{what} is {value} in {job}, epoch {epoch}, update {update} (lr {lr:.3e}): the training has diverged\n\
-         hint: lower `blr` or lengthen `warmup_epochs`{}; kept checkpoints stay as they are",
+        "cannot continue {job}: {what} is {value} in epoch {epoch}, update {update} (lr {lr:.3e}): the training has diverged\n\
+         hint: lower `blr` or raise `warmup_epochs`{}. The checkpoints written so far are valid",
         if job.starts_with("finetune") { ", or set `clip_grad`" } else { "" }
     )]
     NotFinite { what: &'static str, value: f64, job: String, epoch: usize, update: usize, lr: f64 },
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(
-        "{name} has a value that is not finite: the training has diverged, or the device computes wrong\n\
-         hint: it was not written, and what was kept before stays; lower `blr`, or try another runtime.device"
+        "cannot write a checkpoint: {name} contains NaN or infinity. The training has diverged, or the device is faulty\n\
+         hint: lower `blr`, or set another runtime.device. The checkpoints written so far are valid"
     )]
     BadWeights { name: String },
-    #[error("its pre-training is that of {point}, which failed\nhint: see there")]
+    #[error(
+        "cannot start: the pre-training, shared with {point}, has failed\nhint: see the error of {point}"
+    )]
     SharedPretraining { point: String },
     #[error(
-        "a device still waits for one that failed, and computes nothing more\nhint: start the command again; it goes on where it was"
+        "cannot use the devices: one has failed, and another still waits for it\nhint: run the command again, it continues from the last saved state"
     )]
     Stuck,
-    /// Another device of the job failed; its error is the one to report.
-    #[error("another device of the job has failed")]
+    /// Another device of the job failed. That device's error is the one to report.
+    #[error("cannot continue: another device of this job has failed")]
     OtherRank,
 }
 
 impl TrainError {
-    /// Whether the user's input is at fault rather than the work.
+    /// Returns whether the user's input caused the error.
     pub fn is_input(&self) -> bool {
         match self {
             Self::Data(_) | Self::NeverUpdates(_) | Self::Setting { .. } => true,

@@ -1,13 +1,13 @@
-//! What a run tells while it works; `cli` shows it. Nothing here prints.
+//! The events that a run reports. `cli` shows them.
 
 use super::error::TrainError;
 use crate::results::EpochRow;
 use std::sync::Arc;
 
-/// Something a watcher may want to know.
+/// An event of a run.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
-    /// A job begins or goes on at `epoch` (from 1); `steps_before` updates of `steps` are done.
+    /// A job starts or resumes at `epoch`, counted from 1. It has made `steps_before` of its `steps` updates.
     JobStarted {
         job: &'a str,
         epoch: usize,
@@ -15,7 +15,7 @@ pub enum Event<'a> {
         steps_before: usize,
         steps: usize,
     },
-    /// An update was made. `loss` is the mean of the epoch's updates read so far.
+    /// The job made an update. `loss` is the mean over the epoch's updates that were read from the device so far.
     Updated {
         job: &'a str,
         epoch: usize,
@@ -31,21 +31,21 @@ pub enum Event<'a> {
     JobDone {
         job: &'a str,
     },
-    /// The job failed. `error` is there where others go on beside it.
+    /// The job failed. `error` is set if other jobs continue. Otherwise, the run returns the error.
     JobFailed {
         job: &'a str,
         error: Option<&'a TrainError>,
     },
-    /// The job was finished by an earlier start.
+    /// An earlier start had finished the job.
     JobSkipped {
         job: &'a str,
     },
-    /// Something worth a sentence.
+    /// A message for the user.
     Notice {
         job: &'a str,
         text: &'a str,
     },
 }
 
-/// Who is told, from whichever thread the job runs on.
+/// Receives the events, on the thread of the job.
 pub type Observer = Arc<dyn Fn(Event<'_>) + Send + Sync>;

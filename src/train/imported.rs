@@ -1,19 +1,20 @@
-//! Starting from, and going on with, other people's checkpoints.
+//! Checks the checkpoints that jobs start from, and resumes pre-trainings of other programs.
 
 use super::error::TrainError;
+use super::step::{Progress, TrainingState};
 use crate::checkpoint::{self, Opened, OptimizerState, load_module};
-use crate::infer::{same_encoder, same_heads, setting};
-use crate::model::{Mae, Vit};
+use crate::infer::{same_encoder, same_heads};
+use crate::model::{self, Mae, Vit};
 use crate::optim::{Optimizer, StateError};
 use crate::recipe::{Job, Plan, Source};
 use crate::shape::StageKind;
-use crate::train::step::{Progress, TrainingState};
-use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Fails, before anything is trained, where the file that a job starts from does not fit. Gives what a person should know of it.
+/// Fails if the checkpoint file that a job starts from does not fit the plan. Returns warnings about the file.
+///
+/// A run calls it before the first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
     let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
     let opened = checkpoint::open(path)?;
@@ -29,7 +30,7 @@ pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, 
     Ok(notes.map(|note| format!("{}: {note}", path.display())).collect())
 }
 
-/// What to say where a file's images were normalized in another way than the run's will be.
+/// Returns a warning if the checkpoint was trained with a different image normalization.
 fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
     let settings = &opened.facts.settings;
     let (mean, std) = (settings.mean.as_ref()?, settings.std.as_ref()?);
@@ -41,39 +42,42 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
         return None;
     }
     Some(format!(
-        "its images were normalized by mean {mean:?} and std {std:?}, this run's are by {:?} and {:?}; with \
-         `--set 'data.mean={mean:?}' --set 'data.std={std:?}'` they are as its own",
+        "its images were normalized by mean {mean:?} and std {std:?}, but this run normalizes by {:?} and {:?}. To normalize \
+         as the checkpoint does, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
         plan.data.mean, plan.data.std
     ))
 }
 
-/// Fails, before anything is trained, where a pre-training cannot go on from the file at `path`. Gives how many epochs it has seen.
+/// Fails if pre-training cannot resume from the file at `path`. Returns the number of epochs that the file has seen.
+///
+/// A run calls it before the first job trains.
 pub fn check_resume(path: &Path, plan: &Plan) -> Result<usize, TrainError> {
     let opened = checkpoint::open(path)?;
-    let (_, seen) = going_on(&opened, plan)?;
+    let (_, seen) = resumable(&opened, plan)?;
     let zeros = zeros(plan, &Device::flex());
     load_module(zeros, &opened.file, path)?;
     Ok(seen)
 }
 
+/// Allocates the masked autoencoder of a plan with zero weights.
 pub(super) fn zeros(plan: &Plan, device: &Device) -> Mae {
     let encoder = plan.encoder_dims();
     Mae::zeros(&encoder, &plan.model.decoder_dims(), device)
 }
 
-/// Puts the weights, the optimizer's state and the epoch of the file at `path` into a fresh state.
+/// Loads the weights, the optimizer state and the epoch of the file at `path` into a new state.
 pub(super) fn resume(
     state: TrainingState<Mae>,
     path: &Path,
     plan: &Plan,
 ) -> Result<TrainingState<Mae>, TrainError> {
     let opened = checkpoint::open(path)?;
-    let (optimizer_state, seen) = going_on(&opened, plan)?;
+    let (optimizer_state, seen) = resumable(&opened, plan)?;
     let model = load_module(state.model, &opened.file, path)?;
     let mut optimizer = state.optimizer;
-    let device = model.devices().into_iter().next().unwrap_or_default();
+    let device = model::device(&model);
     load_optimizer(&mut optimizer, optimizer_state, &device)
-        .map_err(|error| setting(path, &error.to_string(), "take another checkpoint"))?;
+        .map_err(|error| cannot_resume(path, &error.to_string(), "use another checkpoint"))?;
     Ok(TrainingState {
         model,
         optimizer,
@@ -81,7 +85,15 @@ pub(super) fn resume(
     })
 }
 
-/// Gives an optimizer the moments and the number of updates that a checkpoint holds.
+/// Returns the error of a checkpoint that pre-training cannot resume from.
+fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
+    TrainError::Setting {
+        problem: format!("cannot resume from {}: {problem}", path.display()),
+        hint: hint.to_owned(),
+    }
+}
+
+/// Loads the moments and the number of updates of a checkpoint into an optimizer.
 pub fn load_optimizer(
     optimizer: &mut Optimizer,
     state: &OptimizerState,
@@ -97,21 +109,23 @@ pub fn load_optimizer(
     optimizer.load(moments, state.updates)
 }
 
-/// Gives the optimizer's state and the epochs that a file has seen, if a pre-training of `plan` can go on from there.
-fn going_on<'a>(
+/// Returns the optimizer state and the number of seen epochs of a checkpoint.
+///
+/// Fails if the pre-training of `plan` cannot resume from it.
+fn resumable<'a>(
     opened: &'a Opened,
     plan: &Plan,
 ) -> Result<(&'a OptimizerState, usize), TrainError> {
     let path = &opened.path;
-    let refuse = |problem: &str, hint: &str| Err(setting(path, problem, hint).into());
+    let refuse = |problem: &str, hint: &str| Err(cannot_resume(path, problem, hint));
     let Some(pretrain) = &plan.pretrain else {
-        return refuse("there is no [pretrain] to go on with", "add [pretrain]");
+        return refuse("the recipe has no [pretrain]", "add [pretrain]");
     };
-    let start_afresh = "to start from its weights alone, use it in finetune.from or linprobe.from";
+    let start_afresh = "to use only its weights, set finetune.from or linprobe.from to this file";
     let state = match &opened.optimizer {
         Ok(state) => state,
         Err(why) => {
-            return refuse(&format!("a pre-training cannot go on from it: {why}"), start_afresh);
+            return refuse(why, start_afresh);
         }
     };
     let Some(seen) = opened.facts.settings.epoch else {
@@ -119,16 +133,16 @@ fn going_on<'a>(
     };
     let epochs = pretrain.training.epochs;
     if seen >= epochs {
-        let problem = format!("it has seen {seen} epochs, pretrain.epochs is {epochs}");
+        let problem = format!("it has seen {seen} epochs, but pretrain.epochs is {epochs}");
         return refuse(
             &problem,
-            "--set pretrain.epochs to more: the schedule is the whole training's",
+            "set pretrain.epochs to the length of the whole training, past epochs included",
         );
     }
     if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < seen) {
         let problem =
             format!("it has seen {seen} epochs, so pretrain.checkpoint_epochs cannot have {epoch}");
-        return refuse(&problem, "take the earlier epochs out of the list");
+        return refuse(&problem, "remove the earlier epochs from the list");
     }
     same_encoder(opened, &plan.model)?;
     let settings = &opened.facts.settings;
@@ -141,8 +155,9 @@ fn going_on<'a>(
     ];
     for (key, stated, planned) in pairs {
         if let Some(stated) = stated.filter(|stated| *stated != planned) {
-            let problem = format!("it was trained with {key} = {stated}, the recipe has {planned}");
-            return refuse(&problem, &format!("--set pretrain.{key}={stated}"));
+            let problem =
+                format!("it was trained with {key} = {stated}, but the recipe has {planned}");
+            return refuse(&problem, &format!("add --set pretrain.{key}={stated}"));
         }
     }
     Ok((state, seen))

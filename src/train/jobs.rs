@@ -1,6 +1,9 @@
-//! From a job of the plan to its stage, model, optimizer and data, and into the loop.
+//! Builds the stage, model, optimizer and loader of a job, and runs the job.
 
+use super::devices::ChosenDevice;
 use super::error::TrainError;
+use super::stages::{FinetuneStage, Gallery, LinprobeStage, PretrainStage};
+use super::step::{FitPlan, JobContext, JobDir, JobEnd, TrainingState, fit, publish, tensor_file};
 use super::{imported, loaders};
 use crate::checkpoint::{self, Meta};
 use crate::data::{DataSet, Loader};
@@ -10,31 +13,26 @@ use crate::optim::{self, LrSchedule, Optimizer, ParamGroup, Rule};
 use crate::recipe::{FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, TrainingPlan};
 use crate::results::job_path;
 use crate::shape::{FINETUNE_BETAS, PRETRAIN_BETAS, StageKind};
-use crate::train::devices::ChosenDevice;
-use crate::train::stages::{FinetuneStage, Gallery, LinprobeStage, PretrainStage};
-use crate::train::step::{
-    FitPlan, JobContext, JobDir, JobEnd, TrainingState, fit, publish, tensor_file,
-};
 use burn::module::Module;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What the jobs of a run share. A clone of it goes to each device's thread.
+/// The values that all jobs of a run share. Each device's thread has a clone.
 #[derive(Clone)]
 pub struct RunContext {
     pub plan: Arc<Plan>,
     pub data: Arc<DataSet>,
     pub device: ChosenDevice,
     pub run: PathBuf,
-    /// The resolved recipe as TOML, for the checkpoints.
+    /// The resolved recipe in TOML. Every checkpoint contains it.
     pub recipe: Arc<str>,
     pub stop: StopFlag,
-    /// Jobs that run at the same time on other devices.
+    /// Number of other jobs that run at the same time on other devices.
     pub parallel_jobs: usize,
 }
 
 impl RunContext {
-    /// Gives the job's place on the disk.
+    /// Returns the folder of a job.
     pub fn dir(&self, job: &Job) -> JobDir {
         let from = job.from.as_ref().map(Source::to_string).unwrap_or_default();
         JobDir {
@@ -51,7 +49,7 @@ impl RunContext {
         }
     }
 
-    /// Runs a job to its end, or until the user stops it.
+    /// Runs a job until it is done or the user stops it.
     pub fn run(&self, job: &Job, context: &JobContext) -> Result<JobEnd, TrainError> {
         let dir = self.dir(job);
         let stage_missing = "a job's stage is part of the plan";
@@ -78,8 +76,7 @@ impl RunContext {
     ) -> Result<JobEnd, TrainError> {
         let encoder = self.plan.encoder_dims();
         let device = self.device.device.clone();
-        let mae = Mae::zeros(&encoder, &self.plan.model.decoder_dims(), &device);
-        let mae = model::init_mae(mae, self.plan.seed);
+        let mae = self.random_mae();
         let stage = PretrainStage {
             encoder,
             mask_ratio: plan.mask_ratio,
@@ -166,7 +163,9 @@ impl RunContext {
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
-    /// Gives the classifier a job starts from: the official random one, or one with a checkpoint's encoder and a fresh head.
+    /// Returns the initial classifier of a job.
+    ///
+    /// It has a checkpoint's encoder and a random head. Without a checkpoint, it has timm's random weights.
     fn classifier(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
@@ -180,17 +179,22 @@ impl RunContext {
         Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
     }
 
-    /// Gives the encoder a probe looks at: a checkpoint's, or for `scratch` the random one that the pre-training starts from.
+    /// Returns the frozen encoder of a linear probe.
+    ///
+    /// It comes from a checkpoint. For `scratch`, it is the random encoder that pre-training would start from.
     fn frozen(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
         if source_file(&self.run, job).is_some() {
             return self.classifier(job, global_pool);
         }
-        let encoder = self.plan.encoder_dims();
-        let device = &self.device.device;
-        let mae = Mae::zeros(&encoder, &self.plan.model.decoder_dims(), device);
-        let file = tensor_file(model::named(&model::init_mae(mae, self.plan.seed)))?;
-        let vit = Vit::zeros(&encoder, self.data.facts.num_classes, global_pool, device);
+        let file = tensor_file(model::named(&self.random_mae()))?;
+        let (encoder, num_classes) = (self.plan.encoder_dims(), self.data.facts.num_classes);
+        let vit = Vit::zeros(&encoder, num_classes, global_pool, &self.device.device);
         Ok(checkpoint::load_encoder(vit, &file, Path::new("the random encoder"))?)
+    }
+
+    /// Returns the random masked autoencoder that pre-training starts from.
+    fn random_mae(&self) -> Mae {
+        model::init_mae(imported::zeros(&self.plan, &self.device.device), self.plan.seed)
     }
 
     fn loader(&self, stage: StageKind, dir: &JobDir) -> Result<Loader, TrainError> {
@@ -240,7 +244,7 @@ impl RunContext {
     }
 }
 
-/// Gives the file that a job's encoder comes from; `None` where it starts from nothing.
+/// Returns the checkpoint that a job starts from, or `None` if it starts from scratch.
 pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
     match job.from.as_ref()? {
         Source::Scratch => None,
@@ -249,7 +253,7 @@ pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
     }
 }
 
-/// Makes an optimizer for the trained parameters of `module`, each in the group that its name and shape give.
+/// Builds an optimizer for the trained parameters of `module`. `group` maps a name and a shape to a parameter group.
 pub fn optimizer<M: Module>(
     module: &M,
     rule: Rule,

@@ -1,4 +1,4 @@
-//! From a stage of the plan to the loader of its training images.
+//! Builds the training loader of a stage.
 
 use super::error::TrainError;
 use crate::data::{BadFiles, CropRule, DataSet, Loader, Mixup, TrainTransform};
@@ -8,9 +8,9 @@ use crate::shape::StageKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Gives the loader that a stage trains with; `bad_files` is the table that names the files that cannot be used.
+/// Returns the training loader of a stage. It lists unreadable files in the table `bad_files`.
 ///
-/// Panics where the plan has no such stage.
+/// Panics if the plan does not have this stage.
 pub fn train_loader(
     plan: &Plan,
     data: &DataSet,
@@ -64,7 +64,7 @@ fn finetuning(
     (transform, mixup)
 }
 
-/// Names the random numbers of a stage; its epoch is filled in.
+/// Returns the key of a stage's random numbers. The caller sets its `epoch`.
 pub(super) fn key(plan: &Plan, stage: StageKind) -> Key {
     Key { seed: plan.seed, stage: stage as u8, epoch: 0 }
 }

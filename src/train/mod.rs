@@ -1,10 +1,13 @@
 //! Training: the stages, the step loop that runs them, and the devices they run on.
 //!
-//! A step splits the micro-batch into shards, runs each forward and backward on a replica (the same parameters, forked),
-//! adds the gradients in shard order, then over the devices, and updates. On the CPU a shard is a fixed number of images and
-//! replicas are worker threads, so the result does not depend on how many there are.
+//! The loop splits each micro-batch into shards and runs each shard forward and backward on a replica of the model. It adds the
+//! gradients in shard order, then over the devices, and updates the parameters. On the CPU, a shard has a fixed number of images
+//! and worker threads run the replicas. So the result does not depend on the number of threads.
 //!
-//! Nothing here prints or parses arguments: [`Event`]s tell what happens, [`StopFlag`](crate::infer::StopFlag) tells it to end.
+//! This module does not print and does not parse arguments. It reports [`Event`]s, and it ends when the
+//! [`StopFlag`](crate::infer::StopFlag) is set.
+//!
+//! The parts use each other in one direction: `devices`, then `step`, then `stages`, then `jobs`.
 
 mod devices;
 mod error;

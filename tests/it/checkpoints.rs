@@ -177,7 +177,7 @@ fn anybodys_classifier_answers_eval_and_predict() {
         &["predict", &golden("torch-mae/encoder-only.pth"), "a.png", "--set", "model.num_heads=2"],
         2,
     );
-    assert!(error.contains("no classifier"), "{error}");
+    assert!(error.contains("no classification head"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Several devices, played by the CPU through the code that joins GPUs; and other precisions.
+//! Several devices, simulated on the CPU with the code that joins GPUs; and bf16.
 
 #![expect(clippy::unwrap_used, reason = "a missing file is a failed test")]
 
@@ -6,9 +6,9 @@ use super::program::{Bench, TINY, losses, results};
 use std::fs;
 use std::path::Path;
 
-/// [`TINY`] for `devices`: the effective batch is that of one device that accumulates 4 times as long.
+/// Returns [`TINY`] for `devices`, with the same effective batch for every number of devices.
 ///
-/// An epoch is a multiple of 4 batches: the rates inside an epoch go by its micro-steps, of which none may be left over.
+/// An epoch is a multiple of 4 batches. Otherwise, the learning rates within an epoch would differ.
 fn recipe(devices: usize, schedule: &str) -> String {
     let accum_iter = 4 / devices;
     let runtime = format!(
@@ -19,7 +19,7 @@ fn recipe(devices: usize, schedule: &str) -> String {
         .replace("[pretrain]", &runtime)
 }
 
-/// The numbers of a run's tables, by file and line, without the columns that a clock gives.
+/// Returns the numbers in each table of a run, without times.
 fn tables(bench: &Bench) -> Vec<(String, Vec<f64>)> {
     let files = results(&bench.path("runs/tiny")).into_iter();
     let tables = files.filter(|(name, _)| Path::new(name).extension().is_some_and(|e| e == "csv"));
@@ -31,7 +31,7 @@ fn tables(bench: &Bench) -> Vec<(String, Vec<f64>)> {
     numbers.collect()
 }
 
-/// Asserts that losses and norms agree to float rounding. A picture may change its class where two are as good as equal.
+/// Asserts that losses and norms agree up to rounding. One image may change its class.
 fn assert_close(got: &[(String, Vec<f64>)], expected: &[(String, Vec<f64>)]) {
     assert_eq!(got.len(), expected.len());
     for ((name, got), (_, expected)) in got.iter().zip(expected) {
@@ -48,13 +48,13 @@ fn assert_same_losses(got: &Bench, expected: &Bench) {
         let (got, expected) = (losses(got, job), losses(expected, job));
         assert_eq!(got.len(), expected.len());
         for (a, b) in got.iter().zip(expected) {
-            assert!((a - b).abs() <= 1e-4 * b, "{job}: {a}, not {b}");
+            assert!((a - b).abs() <= 1e-4 * b, "{job}: {a}, expected {b}");
         }
     }
 }
 
 #[test]
-fn any_number_of_devices_gives_the_numbers_of_one() {
+fn any_number_of_devices_gives_the_results_of_one() {
     let one = Bench::new(&recipe(1, "auto"));
     one.done(&["run", "r.toml"]);
     for (devices, schedule) in [(2, "data-parallel"), (4, "data-parallel"), (2, "job-parallel")] {
@@ -65,8 +65,9 @@ fn any_number_of_devices_gives_the_numbers_of_one() {
     }
 }
 
-/// [`recipe`] with micro-batches so small that a device computes one as a whole, and sends its gradients part by part; an epoch
-/// has 102 of them, a multiple of 6.
+/// Returns [`recipe`] with micro-batches of one shard, whose gradients are reduced bucket by bucket.
+///
+/// An epoch has 102 micro-batches, a multiple of 6.
 fn small(devices: usize) -> String {
     let accum_iter = format!("accum_iter = {}", 6 / devices);
     recipe(devices, "data-parallel")
@@ -75,7 +76,7 @@ fn small(devices: usize) -> String {
 }
 
 #[test]
-fn devices_that_send_part_by_part_get_the_numbers_of_one() {
+fn devices_that_reduce_bucket_by_bucket_give_the_results_of_one() {
     let one = Bench::new(&small(1));
     one.done(&["run", "r.toml"]);
     let [several, recomputing] = [(); 2].map(|()| Bench::new(&small(2)));
@@ -87,7 +88,7 @@ fn devices_that_send_part_by_part_get_the_numbers_of_one() {
 }
 
 #[test]
-fn several_devices_stop_together_and_go_on_to_the_same_bytes() {
+fn several_devices_stop_together_and_resume_to_the_same_bytes() {
     let whole = Bench::new(&small(2));
     whole.done(&["run", "r.toml"]);
     let bench = Bench::new(&small(2));
@@ -110,7 +111,7 @@ fn a_plan_says_how_devices_share_the_jobs() {
 }
 
 #[test]
-fn a_run_in_bf16_learns_what_fp32_learns_and_keeps_fp32_checkpoints() {
+fn a_run_in_bf16_has_the_losses_of_fp32_and_writes_fp32_checkpoints() {
     let (wide, narrow) = (Bench::new(TINY), Bench::new(TINY));
     wide.done(&["run", "r.toml", "--stage", "pretrain"]);
     narrow.done(&["run", "r.toml", "--stage", "pretrain", "--set", "runtime.precision=bf16"]);
@@ -123,7 +124,7 @@ fn a_run_in_bf16_learns_what_fp32_learns_and_keeps_fp32_checkpoints() {
 }
 
 #[test]
-fn several_devices_evaluate_to_the_digit_what_one_does() {
+fn several_devices_evaluate_to_the_same_digits_as_one() {
     let bench = Bench::new(&recipe(1, "auto"));
     bench.done(&["run", "r.toml"]);
     let folder = "runs/tiny/finetune/from-0003/checkpoints/epoch-0002";

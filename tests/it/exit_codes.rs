@@ -24,7 +24,7 @@ fn what_this_machine_cannot_do_is_refused_before_anything_is_created() {
     let bench = Bench::new(TINY);
     for (set, expected) in [
         ("runtime.device=cuda", "runtime.device = \"cuda\""),
-        ("runtime.devices=8", "there is no GPU here"),
+        ("runtime.devices=8", "this machine has no usable GPU"),
         ("pretrain.batch_size=1000", "would never update"),
         ("finetune.from=nowhere.safetensors", "nowhere.safetensors"),
     ] {
@@ -56,7 +56,7 @@ fn a_training_that_diverges_names_its_step_and_keeps_the_last_good_checkpoint() 
             .replace("checkpoint_epochs = [2]\n", ""),
     );
     let error = bench.refused(&["run", "r.toml"], 1);
-    for expected in ["in pretrain, epoch", "update", "lr", "lower `blr`"] {
+    for expected in ["cannot continue pretrain", "in epoch", "update", "lr", "lower `blr`"] {
         assert!(error.contains(expected), "{expected}: {error}");
     }
 }
@@ -153,7 +153,7 @@ fn a_checkpoint_answers_eval_and_predict() {
     let asked = ["eval", checkpoint, "--data", "other.toml", "--set", "data.mean=[0.3, 0.3, 0.3]"];
     assert_ne!(bench.done(&asked), own);
     let pretrained = "runs/tiny/pretrain/checkpoints/epoch-0003";
-    assert!(bench.refused(&["eval", pretrained], 2).contains("no classifier"));
+    assert!(bench.refused(&["eval", pretrained], 2).contains("no classification head"));
     assert!(bench.refused(&["eval", "runs/tiny"], 2).contains("not a checkpoint folder"));
     assert!(bench.refused(&["predict", checkpoint, "r.toml"], 2).contains("r.toml"));
     // What cannot be read does not keep back the rest.

@@ -1,14 +1,14 @@
-//! A GPU, or the software that plays one: the reference numbers, and runs that follow the CPU's.
+//! A GPU or a software adapter: reference cases and runs are compared with the CPU.
 //!
-//! Only in a build with `--features wgpu`, on a machine with a graphics driver (Debian's `mesa-vulkan-drivers` will do).
+//! This needs a build with `--features wgpu` and a graphics driver, for example Debian's `mesa-vulkan-drivers`.
 
 use super::program::{Bench, TINY, losses};
 use burn::tensor::{Device, DeviceType, Tensor, TensorData};
 
-/// Largest difference of a loss from the CPU's, as a share.
+/// Largest relative difference of a loss from the CPU.
 const CLOSE: f64 = 1e-4;
 
-/// `x y` and the gradients of its sum of squares, `y` given as its transpose if `turned`, and a constant if `still`.
+/// Returns `x y` and the gradients of its sum of squares. `turned` transposes `y`, and `still` makes it a constant.
 fn product_on(
     device: &Device,
     (x, y): ([usize; 4], [usize; 4]),
@@ -34,7 +34,7 @@ fn product_on(
 }
 
 #[test]
-fn products_of_any_shape_and_their_gradients_are_the_cpus() {
+fn products_of_any_shape_and_their_gradients_match_the_cpu() {
     let adapters = Device::enumerate(DeviceType::Wgpu);
     let gpu = adapters.first().expect("a graphics driver");
     for (shapes, turned, still) in [
@@ -72,7 +72,7 @@ fn reference_cases_are_within_their_tolerance_on_wgpu() {
 }
 
 #[test]
-fn a_pre_training_on_wgpu_follows_the_cpu_and_so_does_one_that_recomputes() {
+fn pre_training_on_wgpu_matches_the_cpu_also_with_gradient_checkpointing() {
     let cpu = Bench::new(TINY);
     let short = ["run", "r.toml", "--stage", "pretrain", "--set", "pretrain.epochs=2"];
     cpu.done(&short);
@@ -91,11 +91,11 @@ fn a_pre_training_on_wgpu_follows_the_cpu_and_so_does_one_that_recomputes() {
 }
 
 #[test]
-fn what_wgpu_does_not_have_is_refused() {
+fn settings_that_wgpu_does_not_support_are_refused() {
     let bench = Bench::new(TINY);
     let on = ["run", "r.toml", "--set", "runtime.device=wgpu", "--set"];
     for (key, expected) in [
-        ("runtime.precision=bf16", "has no bf16"),
+        ("runtime.precision=bf16", "does not support bf16"),
         ("runtime.devices=64", "runtime.devices = 64: wgpu finds "),
     ] {
         let error = bench.refused(&[&on[..], &[key]].concat(), 2);

@@ -1,11 +1,11 @@
-//! The arrows between modules point one way: `use crate::…` names only what a module may use.
+//! Modules depend in one direction: `use crate::...` names only modules that the table allows.
 
 #![expect(clippy::unwrap_used, reason = "a source file that cannot be read is a failed test")]
 
 use std::fs;
 use std::path::Path;
 
-/// Each module, and those it may use (itself always), lowest first.
+/// Each module and the modules that it may use, lowest first. A module may always use itself.
 const MAY_USE: [(&str, &[&str]); 17] = [
     ("shape", &[]),
     ("random", &[]),

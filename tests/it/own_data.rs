@@ -114,7 +114,7 @@ fn a_run_from_an_own_checkpoint_is_compared_with_its_recipe() {
     let from = "linprobe.from=runs/tiny/pretrain/checkpoints/epoch-0003";
     let probe = ["run", "r.toml", "--stage", "linprobe", "--set", "name=probe", "--set", from];
     let error = bench.refused(&[&probe[..], &["--set", "model.num_heads=4"]].concat(), 2);
-    assert!(error.contains("it has model.num_heads = 2, the recipe 4"), "{error}");
+    assert!(error.contains("it has model.num_heads = 2, but the recipe has 4"), "{error}");
     let other = ["--set", "data.mean=[0.1, 0.2, 0.3]"];
     let output = bench.mae(&[&probe[..], &other].concat());
     let log = String::from_utf8(output.stderr).unwrap();

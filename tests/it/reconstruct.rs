@@ -1,4 +1,4 @@
-//! Pictures of what a masked autoencoder makes of pictures: for anyone's checkpoint, and as a run goes on.
+//! Pictures of reconstructions: `mae reconstruct` for checkpoints of any program, and the pictures of a run.
 
 #![expect(clippy::unwrap_used, reason = "a picture that cannot be read is a failed test")]
 
@@ -11,7 +11,7 @@ fn golden(name: &str) -> String {
     format!("{}/tests/golden/checkpoints/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A photograph of 30 x 20 pixels, and a digit of 8 x 8.
+/// Writes a photograph of 30 x 20 pixels and a digit of 8 x 8 pixels.
 fn pictures(bench: &Bench) {
     let photo = RgbImage::from_fn(30, 20, |x, y| image::Rgb([x as u8 * 8, y as u8 * 12, 90]));
     photo.save(bench.path("a.png")).unwrap();
@@ -23,7 +23,7 @@ fn open(path: impl AsRef<Path>) -> RgbImage {
     image::open(path).unwrap().into_rgb8()
 }
 
-/// The four pictures of a row whose tiles are 112 pixels high and wide; `row` counts from 0, all in one group.
+/// Returns the four pictures of a row, from 0, in a figure with one group. Each picture has 112 x 112 pixels.
 fn cells(picture: &RgbImage, row: u32) -> [Vec<u8>; 4] {
     let (side, gap, margin) = (112, 8, 16);
     let top = margin + 2 * 18 + gap + row * (side + gap);
@@ -34,7 +34,7 @@ fn cells(picture: &RgbImage, row: u32) -> [Vec<u8>; 4] {
 }
 
 #[test]
-fn rows_of_a_picture_can_be_compared_and_the_same_command_gives_the_same_bytes() {
+fn rows_of_a_figure_share_the_mask_and_the_same_command_gives_the_same_bytes() {
     let bench = Bench::new(TINY);
     pictures(&bench);
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
@@ -48,12 +48,15 @@ fn rows_of_a_picture_can_be_compared_and_the_same_command_gives_the_same_bytes()
     };
     let first = draw("a.png", &[]);
     assert!(draw("b.PNG", &["--seed", "0"]) == first);
-    assert!(draw("c.png", &["--mask-ratio", "0.75"]) == first, "the recipe's is the default");
+    assert!(
+        draw("c.png", &["--mask-ratio", "0.75"]) == first,
+        "the default is the recipe's mask ratio"
+    );
     assert!(draw("d.png", &["--seed", "1"]) != first);
     let picture = open(bench.path("a.png"));
     let (row, next) = (cells(&picture, 0), cells(&picture, 1));
-    assert!(row[..2] == next[..2], "one picture under one mask");
-    assert!(row[2] != next[2], "painted by two networks");
+    assert!(row[..2] == next[..2], "the same image and mask");
+    assert!(row[2] != next[2], "two networks");
     let grey = row[1].chunks(3).filter(|rgb| *rgb == [128; 3]).count();
     assert_eq!(grey, 112 * 112 * 12 / 16);
     draw("e.png", &["--mask-ratio", "0.5,0.9"]);
@@ -66,7 +69,7 @@ fn rows_of_a_picture_can_be_compared_and_the_same_command_gives_the_same_bytes()
 }
 
 #[test]
-fn anybodys_masked_autoencoder_paints_and_checkpoints_of_different_kinds_share_a_picture() {
+fn checkpoints_of_any_program_reconstruct_and_share_a_figure() {
     let bench = Bench::new(TINY);
     pictures(&bench);
     let heads = ["--set", "model.num_heads=2", "--set", "model.decoder_num_heads=2"];
@@ -83,7 +86,7 @@ fn anybodys_masked_autoencoder_paints_and_checkpoints_of_different_kinds_share_a
     assert_eq!(missing.status.code(), Some(2));
     let error = String::from_utf8(missing.stderr).unwrap();
     assert!(error.contains("--set pretrain.norm_pix_loss="), "{error}");
-    // The same weights in two files, of which one says what it was trained with: the same pictures.
+    // Both files have the same weights, so they give the same pictures. Only one states `norm_pix_loss`.
     let norm = [&heads[..], &["--set", "pretrain.norm_pix_loss=true"]].concat();
     assert!(draw(&[&pth], "w.png", &heads).status.success());
     let half = [&norm[..], &["--mask-ratio", "0.5"]].concat();
@@ -98,7 +101,7 @@ fn anybodys_masked_autoencoder_paints_and_checkpoints_of_different_kinds_share_a
 }
 
 #[test]
-fn what_cannot_be_painted_or_written_is_refused_with_the_way_out() {
+fn what_cannot_be_reconstructed_or_written_is_refused_with_a_hint() {
     let bench = Bench::new(TINY);
     pictures(&bench);
     bench.done(&["run", "r.toml"]);
@@ -122,7 +125,7 @@ fn what_cannot_be_painted_or_written_is_refused_with_the_way_out() {
         (mae, "a.png", "x.png", &["--mask-ratio", "0.5,"], "expected shares between 0 and 1"),
         (mae, "a.png", "x.png", &["--mask-ratio", "0"], "expected shares between 0 and 1"),
         (mae, "a.png", "x.png", &["--mask-ratio", "0.5,0.99"], "keeps none of the 16 patches"),
-        (mae, "a.png", "x.png", &["--mask-ratio", "1e-17"], "hides none of the 16 patches"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "1e-17"], "removes none of the 16 patches"),
         (mae, "a.png", "x.png", &["--mask-ratio", &many], "give fewer images"),
         (mae, "a.png", "x.png", &["--device", "abacus"], "abacus"),
         (mae, "a.png", "x.jpg", &[], "x.jpg: the picture is a PNG file"),
@@ -137,7 +140,7 @@ fn what_cannot_be_painted_or_written_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_run_keeps_a_picture_of_every_kept_epoch_and_a_failure_of_it_ends_nothing() {
+fn a_run_draws_every_kept_epoch_and_continues_if_drawing_fails() {
     let bench = Bench::new(TINY);
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     let folder = bench.path("runs/tiny/pretrain/reconstructions");
@@ -146,9 +149,9 @@ fn a_run_keeps_a_picture_of_every_kept_epoch_and_a_failure_of_it_ends_nothing() 
     names.sort();
     assert_eq!(names, ["epoch-0002.png", "epoch-0003.png"]);
     let (two, three) = (open(folder.join("epoch-0002.png")), open(folder.join("epoch-0003.png")));
-    assert!(cells(&two, 0)[..2] == cells(&three, 0)[..2], "one picture under one mask");
-    assert!(cells(&two, 0)[2] != cells(&three, 0)[2], "painted by two networks");
-    // A file stands where the folder should be.
+    assert!(cells(&two, 0)[..2] == cells(&three, 0)[..2], "the same image and mask");
+    assert!(cells(&two, 0)[2] != cells(&three, 0)[2], "two networks");
+    // A file with the name of the folder makes drawing fail.
     let other = Bench::new(TINY);
     fs::create_dir_all(other.path("runs/tiny/pretrain")).unwrap();
     mae::durable::Manifest::create(&other.path("runs/tiny"), "tiny").unwrap();
@@ -156,7 +159,7 @@ fn a_run_keeps_a_picture_of_every_kept_epoch_and_a_failure_of_it_ends_nothing() 
     let output = other.mae(&["run", "r.toml", "--stage", "pretrain"]);
     assert!(output.status.success());
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("no picture of epoch 2, the training goes on"), "{told}");
+    assert!(told.contains("cannot draw the picture of epoch 2, training continues"), "{told}");
     let table = "runs/tiny/accuracy.csv";
     assert_eq!(other.read(table), bench.read(table));
     let weights = "runs/tiny/pretrain/checkpoints/epoch-0003/model.safetensors";

@@ -1,4 +1,4 @@
-//! A run that was stopped, by Ctrl-C or by a kill, ends with the bytes of one that was not.
+//! A run that was stopped or killed and started again writes the same bytes as an uninterrupted run.
 
 use super::program::{Bench, TINY, results};
 use mae::train::JobEnd;
@@ -6,12 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 #[test]
-fn stopped_at_any_step_and_resumed_it_equals_an_uninterrupted_run() {
+fn a_stopped_and_resumed_run_equals_an_uninterrupted_run() {
     let whole = Bench::new(TINY);
     whole.done(&["run", "r.toml"]);
     let bench = Bench::new(TINY);
     let mut starts = 1;
-    // 5 updates lie across every boundary: inside epochs, at their ends, between jobs.
+    // Stopping every 5 updates stops within epochs, at their ends and between jobs.
     while bench.run_for(5) == JobEnd::Interrupted {
         starts += 1;
     }
@@ -20,7 +20,7 @@ fn stopped_at_any_step_and_resumed_it_equals_an_uninterrupted_run() {
 }
 
 #[test]
-fn killed_at_any_moment_and_started_again_it_equals_an_uninterrupted_run() {
+fn a_killed_and_restarted_run_equals_an_uninterrupted_run() {
     let whole = Bench::new(TINY);
     let started = Instant::now();
     whole.done(&["run", "r.toml"]);
@@ -34,7 +34,7 @@ fn killed_at_any_moment_and_started_again_it_equals_an_uninterrupted_run() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(landed >= 1, "no kill met a running program");
+    assert!(landed >= 1, "the program ended before every kill");
     bench.done(&["run", "r.toml"]);
     assert_eq!(results(&bench.path("runs/tiny")), results(&whole.path("runs/tiny")));
 }

@@ -71,7 +71,7 @@ fn a_shared_pre_training_that_diverges_is_tried_once() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert_eq!(log.matches("the training has diverged").count(), 1, "{log}");
-    let second = "its pre-training is that of tiny/finetune.trained_blocks=1, which failed";
+    let second = "the pre-training, shared with tiny/finetune.trained_blocks=1, has failed";
     assert!(log.contains(second), "{log}");
     assert!(!bench.path("runs/tiny/finetune.trained_blocks=2").exists());
 }

@@ -1,23 +1,23 @@
-//! Whether CUDA's libraries are on this machine, asked before anything would call into them.
+//! Checks whether the CUDA libraries are installed, before the first call into them.
 
 #![expect(
     unsafe_code,
-    reason = "looking for a library runs its initialisers, which is what calling CUDA does anyway"
+    reason = "opening a library runs its initialisers, as the CUDA backend does later"
 )]
 
-/// Whether the driver (`libcuda`) is there.
+/// Returns whether the driver (`libcuda`) is installed.
 pub(crate) fn driver() -> bool {
-    // SAFETY: opens and closes the library that the CUDA backend is about to open.
+    // SAFETY: opens and closes a library that the CUDA backend opens next.
     unsafe { cudarc::driver::sys::is_culib_present() }
 }
 
-/// Whether NVRTC (`libnvrtc`), which compiles kernels, is there.
+/// Returns whether NVRTC (`libnvrtc`) is installed. It compiles kernels.
 pub(crate) fn nvrtc() -> bool {
     // SAFETY: as above.
     unsafe { cudarc::nvrtc::sys::is_culib_present() }
 }
 
-/// Whether NCCL (`libnccl`), which adds up gradients over GPUs, is there.
+/// Returns whether NCCL (`libnccl`) is installed. It reduces gradients over GPUs.
 pub(crate) fn nccl() -> bool {
     // SAFETY: as above.
     unsafe { cudarc::nccl::sys::is_culib_present() }

@@ -1,4 +1,4 @@
-//! Choosing the device of a run: the CPU, or a GPU that is there and computes right.
+//! Chooses the device of a run: the CPU or a GPU.
 
 #[cfg(feature = "cuda")]
 use super::cuda_libraries;
@@ -11,23 +11,23 @@ use crate::train::error::TrainError;
 use burn::tensor::{Device, FloatDType};
 use std::thread;
 
-/// What a run computes on.
+/// The devices of a run.
 #[derive(Debug, Clone)]
 pub struct ChosenDevice {
-    /// The first; what works on one device uses this.
+    /// The first device.
     pub device: Device,
-    /// Those that train together, one a rank. On the CPU they are the same one.
+    /// The devices that train together, one per rank. On the CPU, all entries are the same device.
     pub devices: Vec<Device>,
-    /// In words, for people and `provenance.json`.
+    /// Description of the devices, for messages and `provenance.json`.
     pub name: String,
     pub backend: Backend,
-    /// Compute threads of all devices together; one for each GPU.
+    /// Number of compute threads of all devices together. A GPU has one.
     pub threads: usize,
-    /// What a person should know of the choice.
+    /// Remarks on the choice, for the log.
     pub notes: Vec<String>,
 }
 
-/// What computes.
+/// A compute backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     Cpu,
@@ -37,7 +37,9 @@ pub enum Backend {
 }
 
 impl ChosenDevice {
-    /// Starts what runs the shards of a micro-batch: worker threads on the CPU, the calling thread on a GPU, which takes it whole.
+    /// Starts the replicas of one device.
+    ///
+    /// On the CPU, worker threads run the shards of a micro-batch. A GPU runs it whole, on the calling thread.
     pub fn replicas(&self) -> Replicas {
         match self.backend {
             Backend::Cpu => Replicas::start(self.threads.div_ceil(self.devices.len())),
@@ -45,12 +47,12 @@ impl ChosenDevice {
         }
     }
 
-    /// Gives the device of rank `index`, as the others of its run have it.
+    /// Returns this value with the device of rank `index` as its first device.
     pub(crate) fn of(&self, index: usize) -> Self {
         Self { device: self.devices[index].clone(), ..self.clone() }
     }
 
-    /// How the devices are joined.
+    /// Returns how the devices exchange gradients.
     pub(crate) fn link(&self) -> Link {
         match self.backend {
             Backend::Cuda => Link::Nccl(self.devices.clone()),
@@ -61,7 +63,7 @@ impl ChosenDevice {
 }
 
 impl Backend {
-    /// The word of a recipe, and the cargo feature that builds it.
+    /// Returns the backend's name in a recipe, which is also its cargo feature.
     pub fn word(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -71,8 +73,8 @@ impl Backend {
         }
     }
 
-    /// Finds its devices, at least one, hardware first. The error says why there is none and what to do.
-    fn find(self) -> Result<Vec<FoundDevice>, String> {
+    /// Finds the devices of the backend, at least one, hardware first.
+    fn find(self) -> Result<Vec<FoundDevice>, NotFound> {
         #[cfg(feature = "gpu")]
         if self != Self::Cpu {
             super::kernel_cache::keep();
@@ -89,55 +91,65 @@ impl Backend {
             #[cfg(feature = "wgpu")]
             Self::Wgpu => adapters(burn::tensor::DeviceType::Wgpu, "Vulkan, Metal or DirectX"),
             #[cfg(not(all(feature = "cuda", feature = "vulkan", feature = "wgpu")))]
-            other => {
-                Err(format!("this build has no {0}; build it with `--features {0}`", other.word()))
-            }
+            other => Err(NotFound {
+                reason: format!("this build does not include {}", other.word()),
+                hint: format!("build it with `--features {}`", other.word()),
+            }),
         }
     }
 }
 
-/// A device that is there.
+/// A device of this machine.
 struct FoundDevice {
     device: Device,
     name: String,
-    /// Whether a card is behind it; otherwise software plays one.
+    /// Whether it is a GPU. A software adapter runs on the CPU.
     hardware: bool,
 }
 
+/// Why a backend cannot be used, and what the user can do about it.
+struct NotFound {
+    reason: String,
+    hint: String,
+}
+
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu"))]
+impl NotFound {
+    fn new(reason: impl Into<String>, hint: &str) -> Self {
+        Self { reason: reason.into(), hint: hint.to_owned() }
+    }
+}
+
 #[cfg(feature = "cuda")]
-fn cuda() -> Result<Vec<FoundDevice>, String> {
-    // Each library by itself: a missing one would end the process at its first use.
+fn cuda() -> Result<Vec<FoundDevice>, NotFound> {
+    // The first call into a missing library would end the process.
     if !cuda_libraries::driver() {
-        return Err(
-            "the NVIDIA driver (libcuda) is not there; install it, or choose another device"
-                .to_owned(),
-        );
+        let reason = "the NVIDIA driver (libcuda) is not installed";
+        return Err(NotFound::new(reason, "install the NVIDIA driver"));
     }
     if !cuda_libraries::nvrtc() {
-        return Err(
-            "NVRTC (libnvrtc), which compiles kernels, is not there; install the CUDA toolkit"
-                .to_owned(),
-        );
+        let reason = "NVRTC (libnvrtc), which compiles kernels, is not installed";
+        return Err(NotFound::new(reason, "install the CUDA toolkit"));
     }
     let found: Vec<FoundDevice> = Device::enumerate(burn::tensor::DeviceType::Cuda)
         .into_iter()
         .enumerate()
         .map(|(index, device)| {
-            // Asking a GPU's name opens it; those that are not used stay as they are.
+            // Reading a GPU's name opens the GPU. So only the first one is asked.
             let identity = if index == 0 { device.identity() } else { None };
             let name = identity.map_or_else(|| "CUDA GPU".to_owned(), |identity| identity.name);
             FoundDevice { device, name, hardware: true }
         })
         .collect();
     if found.is_empty() {
-        return Err("the NVIDIA driver finds no GPU; see what `nvidia-smi` says".to_owned());
+        return Err(NotFound::new("the NVIDIA driver finds no GPU", "check `nvidia-smi`"));
     }
     Ok(found)
 }
 
 #[cfg(any(feature = "vulkan", feature = "wgpu"))]
-fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevice>, String> {
-    // Hardware first: a machine with a card has a software adapter beside it.
+fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevice>, NotFound> {
+    // A machine with a GPU often has a software adapter, too.
     let mut found: Vec<FoundDevice> = Device::enumerate(kind)
         .into_iter()
         .filter_map(|device| {
@@ -148,41 +160,52 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevic
         .collect();
     found.sort_by_key(|found| !found.hardware);
     let Some(first) = found.first() else {
-        return Err(format!("no adapter speaks {apis}; install the graphics driver"));
+        let reason = format!("this machine has no adapter for {apis}");
+        return Err(NotFound::new(reason, "install the graphics driver"));
     };
-    // Seen: Mesa 22.3's ends the process, SwiftShader's gives zeros for products. No check of ours outlives the first.
+    // Observed: Mesa 22.3 ends the process, so no check can report it. SwiftShader returns zeros for matrix products.
     if cfg!(feature = "vulkan") && !first.hardware {
-        return Err(format!(
-            "{} is a software adapter, on which SPIR-V kernels crash or compute wrong; with a build of `--features wgpu` \
-             without `vulkan`, runtime.device = \"wgpu\" is right there",
+        let reason = format!(
+            "{} is a software adapter, on which SPIR-V kernels crash or return wrong results",
             first.name
-        ));
+        );
+        let hint =
+            "build with `--features wgpu`, without `vulkan`, and set runtime.device = \"wgpu\"";
+        return Err(NotFound::new(reason, hint));
     }
-    // One that is not hardware comes after those that are.
     found.retain(|found| found.hardware || !cfg!(feature = "vulkan"));
     Ok(found)
 }
 
-/// Gives the devices that a recipe's `[runtime]` asks for.
+/// Returns the devices that a recipe's `[runtime]` asks for.
 ///
-/// `auto` takes CUDA, then Vulkan, then wgpu, each only on real hardware, then the CPU. What is asked for by name and is
-/// not there is refused, never silently replaced. From here on products are tuned, or not, as `runtime` says.
+/// `auto` prefers CUDA, then Vulkan, then wgpu, then the CPU. It ignores software adapters. If the recipe names a missing device, this
+/// fails.
+///
+/// This also sets whether the process tunes bf16 matrix products.
 pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     ops::autotune(runtime.autotune);
     let mut notes = Vec::new();
     let (backend, found) = match named(runtime.device) {
         Some(backend) => {
-            let found = backend.find().map_err(|why| TrainError::Setting {
-                problem: format!("runtime.device = \"{}\": {why}", backend.word()),
-                hint: "or use runtime.device = \"cpu\" (or \"auto\")".to_owned(),
-            })?;
+            let found =
+                backend.find().map_err(|NotFound { reason, hint }| TrainError::Setting {
+                    problem: format!(
+                        "cannot use runtime.device = \"{}\": {reason}",
+                        backend.word()
+                    ),
+                    hint: format!("{hint}, or set runtime.device = \"cpu\" or \"auto\""),
+                })?;
             (backend, found)
         }
         None => automatic(&mut notes)?,
     };
     let first = &found[0];
     if !first.hardware {
-        notes.push(format!("{} is a software adapter, slower than the CPU itself", first.name));
+        notes.push(format!(
+            "{} is a software adapter: training is slower than with runtime.device = \"cpu\"",
+            first.name
+        ));
     }
     let name = match (backend, runtime.devices) {
         (Backend::Cpu, _) => first.name.clone(),
@@ -192,8 +215,8 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     refuse_precision(runtime, &first.device, &name)?;
     if backend != Backend::Cpu && runtime.precision == Precision::Bf16 && runtime.autotune {
         notes.push(
-            "bf16 products are tuned, which takes minutes before the first step where no earlier start on such a card did \
-             it; runtime.autotune = false starts without"
+            "bf16 matrix products are tuned for this GPU: the first start takes minutes longer, later starts reuse the result. \
+             Set runtime.autotune = false to skip this"
                 .to_owned(),
         );
     }
@@ -207,7 +230,7 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     Ok(ChosenDevice { device, devices, name, backend, threads, notes })
 }
 
-/// Counts the GPUs of a kind, software left out: what `devices = "all"` takes.
+/// Returns the number of GPUs that `devices = "all"` means. Software adapters do not count.
 pub fn count_gpus(kind: DeviceKind) -> usize {
     let found = match named(kind) {
         Some(backend) => backend.find().ok().map(|found| (backend, found)),
@@ -219,7 +242,7 @@ pub fn count_gpus(kind: DeviceKind) -> usize {
     }
 }
 
-/// Gives the backend that a recipe names; `None` where it leaves the choice.
+/// Returns the backend that a recipe names, or `None` for `auto`.
 fn named(kind: DeviceKind) -> Option<Backend> {
     match kind {
         DeviceKind::Auto => None,
@@ -230,10 +253,9 @@ fn named(kind: DeviceKind) -> Option<Backend> {
     }
 }
 
-/// Takes as many devices as the recipe asks for.
+/// Returns as many devices as the recipe asks for.
 ///
-/// The CPU can play any number: a recipe for 8 GPUs gives the same numbers there. It must be asked for by name, as it is
-/// seldom meant.
+/// The CPU can simulate any number of devices with the same results, but only if the recipe says `device = "cpu"`.
 fn together(
     runtime: &RuntimePlan,
     backend: Backend,
@@ -243,10 +265,9 @@ fn together(
     let asked = runtime.devices;
     let refuse = |problem: String| {
         Err(TrainError::Setting {
-            problem: format!("runtime.devices = {asked}: {problem}"),
+            problem: format!("cannot use runtime.devices = {asked}: {problem}"),
             hint: format!(
-                "use runtime.devices = 1 and an `accum_iter` {asked} times as large in every stage: the same effective \
-                 batches"
+                "set runtime.devices = 1 and multiply `accum_iter` of every stage by {asked}, which keeps the effective batches"
             ),
         })
     };
@@ -255,19 +276,23 @@ fn together(
     }
     if backend == Backend::Cpu {
         if runtime.device == DeviceKind::Auto {
-            return refuse(format!("there is no GPU here{}", because(notes)));
+            return refuse(format!("this machine has no usable GPU{}", because(notes)));
         }
-        notes.push(format!("the CPU plays {asked} devices: the same numbers, no faster than one"));
+        notes.push(format!(
+            "the CPU simulates {asked} devices: the results are the same, and training is not faster"
+        ));
         return Ok(vec![found[0].device.clone(); asked]);
     }
     let found: Vec<FoundDevice> = found.into_iter().filter(|found| found.hardware).collect();
-    let there = found.len();
-    if there < asked {
-        return refuse(format!("{} finds {there} cards here", backend.word()));
+    let count = found.len();
+    if count < asked {
+        return refuse(format!("{} finds {count} GPUs on this machine", backend.word()));
     }
     #[cfg(feature = "cuda")]
     if backend == Backend::Cuda && !cuda_libraries::nccl() {
-        return refuse("NCCL (libnccl), which joins GPUs, is not there; install it".to_owned());
+        return refuse(
+            "NCCL (libnccl) is not installed, and GPUs need it to train together".to_owned(),
+        );
     }
     Ok(found.into_iter().take(asked).map(|found| found.device).collect())
 }
@@ -276,18 +301,18 @@ fn because(notes: &[String]) -> String {
     if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
 }
 
-/// Fails where a device has no bf16.
+/// Fails if the recipe asks for bf16 and the device does not support it.
 fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Result<(), TrainError> {
     if runtime.precision == Precision::Fp32 || device.supports_dtype(FloatDType::BF16) {
         return Ok(());
     }
     Err(TrainError::Setting {
-        problem: format!("runtime.precision = \"bf16\": {name} has no bf16"),
-        hint: "use runtime.precision = \"fp32\"".to_owned(),
+        problem: format!("cannot use runtime.precision = \"bf16\": {name} does not support bf16"),
+        hint: "set runtime.precision = \"fp32\"".to_owned(),
     })
 }
 
-/// The best that is there; `notes` get why not the better ones, where the build has them.
+/// Returns the best backend that works on this machine. Adds a note for each backend of this build that does not work.
 fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), TrainError> {
     for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu] {
         if !backend.is_built() {
@@ -297,19 +322,21 @@ fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), Tra
             Ok(found) if found[0].hardware => return Ok((backend, found)),
             Ok(found) => {
                 let name = &found[0].name;
-                notes.push(format!("not {}: {name} is a software adapter", backend.word()));
+                notes.push(format!("{} is not used: {name} is a software adapter", backend.word()));
             }
-            Err(why) => notes.push(format!("not {}: {why}", backend.word())),
+            Err(NotFound { reason, .. }) => {
+                notes.push(format!("{} is not used: {reason}", backend.word()));
+            }
         }
     }
     match Backend::Cpu.find() {
         Ok(found) => Ok((Backend::Cpu, found)),
-        Err(why) => Err(DeviceError::Crashed(why).into()),
+        Err(NotFound { reason, .. }) => Err(DeviceError::Crashed(reason).into()),
     }
 }
 
 impl Backend {
-    /// Those that this build has.
+    /// Returns the backends of this build.
     pub fn built() -> impl Iterator<Item = Self> {
         [Self::Cpu, Self::Cuda, Self::Vulkan, Self::Wgpu].into_iter().filter(|of| of.is_built())
     }

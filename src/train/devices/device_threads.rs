@@ -1,7 +1,7 @@
-//! One thread per device of a run. No other thread touches that device.
+//! One thread per device of a run. No other thread uses this device.
 //!
-//! GPU drivers keep a stream and a pool of memory for each thread, so the threads live as long as the runner: a job finds
-//! the memory that the one before it gave back.
+//! GPU drivers keep a stream and a memory pool for each thread. So the threads live as long as the run, and each job reuses
+//! the memory of the job before it.
 
 use crate::infer::DeviceError;
 use crate::train::error::TrainError;
@@ -13,19 +13,21 @@ use std::time::{Duration, Instant};
 type Task = Box<dyn FnOnce() + Send>;
 type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
 
-/// Threads by the index of their device; dropped, they end. One device needs no thread but the caller's.
+/// One thread for each device, in the order of the devices. A single device uses the calling thread.
+///
+/// Dropping this value ends the threads.
 pub(crate) struct DeviceThreads {
     members: Vec<Member>,
-    /// Tasks that have not ended. One that waits on its GPU for ever is left behind.
+    /// Number of tasks that have not ended. A task that waits forever for its GPU is never removed.
     running: Arc<AtomicUsize>,
-    /// How long the ranks of a job have to end after one has failed.
+    /// How long to wait for the other ranks of a job after one has failed.
     patience: Duration,
 }
 
-/// Whether what the threads do hangs together.
+/// Whether the tasks of the threads depend on each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TaskCoupling {
-    /// Ranks of one job: they wait for each other.
+    /// The tasks are the ranks of one job, and wait for each other.
     Joined,
     Independent,
 }
@@ -53,14 +55,15 @@ impl DeviceThreads {
         self.all(1, TaskCoupling::Independent, move |_| work()).remove(0)
     }
 
-    /// Runs `work` of the device's index for the first `devices` of them at the same time; gives what came of each.
+    /// Runs `work` on the first `devices` devices at the same time. Returns one result per device.
     ///
-    /// A panic inside `work` becomes [`TrainError::Crashed`]. `Joined` work whose one part has failed is given up when the rest
-    /// has not ended a while later; if it still has not when there is more to do, that is [`TrainError::Stuck`].
+    /// `work` receives the index of its device. A panic becomes [`DeviceError::Crashed`]. If one of the `Joined` tasks fails, the
+    /// others have a minute to end; after that, their result is [`TrainError::OtherRank`]. While such a task is still running, the
+    /// next call fails with [`TrainError::Stuck`].
     pub(crate) fn all<T: Send + 'static>(
         &self,
         devices: usize,
-        parts: TaskCoupling,
+        coupling: TaskCoupling,
         work: impl Fn(usize) -> Result<T, TrainError> + Send + Sync + 'static,
     ) -> Vec<Result<T, TrainError>> {
         if self.members.is_empty() {
@@ -74,13 +77,13 @@ impl DeviceThreads {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        self.on(&self.members[..devices], parts, work)
+        self.on(&self.members[..devices], coupling, work)
     }
 
     fn on<T: Send + 'static>(
         &self,
         members: &[Member],
-        parts: TaskCoupling,
+        coupling: TaskCoupling,
         work: impl Fn(usize) -> Result<T, TrainError> + Send + Sync + 'static,
     ) -> Vec<Result<T, TrainError>> {
         let work = Arc::new(work);
@@ -89,7 +92,7 @@ impl DeviceThreads {
             let (work, done) = (Arc::clone(&work), done.clone());
             let running = Arc::clone(&self.running);
             running.fetch_add(1, Ordering::SeqCst);
-            // A task that cannot be sent drops `done`, which the receiver sees.
+            // If sending fails, the task and its `done` are dropped, and the receiver sees the end of the channel.
             let _ = queue.send(Box::new(move || {
                 let end = guarded(index, &*work);
                 running.fetch_sub(1, Ordering::SeqCst);
@@ -100,11 +103,11 @@ impl DeviceThreads {
         let mut ends: Vec<Option<Result<T, TrainError>>> = members.iter().map(|_| None).collect();
         let mut failed = false;
         while ends.iter().any(Option::is_none) {
-            // Nobody waits for ever on a GPU that waits for one that failed.
+            // A GPU that waits for a failed one never answers.
             let next =
                 if failed { results.recv_timeout(self.patience).ok() } else { results.recv().ok() };
             let Some((index, end)) = next else { break };
-            failed |= parts == TaskCoupling::Joined && end.is_err();
+            failed |= coupling == TaskCoupling::Joined && end.is_err();
             ends[index] = Some(end);
         }
         ends.into_iter().map(|end| end.unwrap_or(Err(TrainError::OtherRank))).collect()
@@ -125,7 +128,7 @@ impl Drop for DeviceThreads {
             if self.running.load(Ordering::SeqCst) > 0 {
                 continue;
             }
-            // Panics of tasks were caught; there is nothing to report.
+            // The tasks' panics were caught, so joining cannot fail.
             let _ = thread.join();
         }
     }
@@ -139,7 +142,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn threads_do_not_wait_for_ever_for_one_that_hangs() {
+    fn a_hanging_thread_does_not_block_the_others_forever() {
         let mut device_threads = DeviceThreads::start(2);
         device_threads.patience = Duration::from_millis(100);
         let (go_on, hangs) = mpsc::channel::<()>();

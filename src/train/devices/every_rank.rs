@@ -1,4 +1,4 @@
-//! The same work on every device, each a rank of it.
+//! Runs one job on all devices. Each device is a rank of the job.
 
 use super::device::ChosenDevice;
 use super::device_threads::{DeviceThreads, TaskCoupling};
@@ -6,7 +6,7 @@ use super::ranks::Rank;
 use crate::train::error::TrainError;
 use std::sync::{Mutex, PoisonError};
 
-/// Does `work` on every device, each a rank of it; gives what the first rank gives.
+/// Runs `work` on every device, each as one rank. Returns the result of the first rank.
 pub(crate) fn on_every_rank<T: Send + 'static>(
     device: &ChosenDevice,
     device_threads: &DeviceThreads,
@@ -18,12 +18,14 @@ pub(crate) fn on_every_rank<T: Send + 'static>(
     let device = device.clone();
     let ends = device_threads.all(world, TaskCoupling::Joined, move |index| {
         let rank = ranks.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
-        work(rank.expect("each thread takes its own"), device.of(index))
+        work(rank.expect("each thread takes its own rank"), device.of(index))
     });
     first_error(ends).map(|mut ends| ends.remove(0))
 }
 
-/// Gives the error to report, if any: not that a rank waited in vain for another, where that one has its own.
+/// Returns all results, or the error to report.
+///
+/// [`TrainError::OtherRank`] is reported only if no rank has another error.
 pub(crate) fn first_error<T>(ends: Vec<Result<T, TrainError>>) -> Result<Vec<T>, TrainError> {
     let (mut all, mut failed) = (Vec::new(), None);
     for end in ends {

@@ -1,13 +1,13 @@
-//! Where a GPU's kernels are kept from one start to the next.
+//! The cache of compiled GPU kernels.
 
 use cubecl::config::cache::CacheConfig;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use std::sync::Once;
 
-/// Keeps compiled and tuned kernels in the user's cache folder, unless a `cubecl.toml` names another one.
+/// Enables the kernel cache in the user's cache folder, or in the folder that `cubecl.toml` names.
 ///
-/// Without it every start compiles all kernels of a step again. It must come before the first device is touched: what was
-/// configured then stays. An entry is used only by the build and the kind of card that made it.
+/// Without the cache, every start compiles all kernels again. Call this before the first use of a device, which fixes the
+/// configuration. Only the same build on the same kind of GPU uses a cached kernel.
 pub(crate) fn keep() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

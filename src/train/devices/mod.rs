@@ -1,4 +1,4 @@
-//! Devices: choosing and checking them, a thread for each, and the ranks that train together.
+//! Devices: choosing and checking them, one thread for each, and the ranks that train together.
 
 #[cfg(feature = "cuda")]
 mod cuda_libraries;

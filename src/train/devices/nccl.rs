@@ -1,20 +1,20 @@
-//! Adding up gradients from GPU to GPU, by NCCL through Burn's distributed tensors.
+//! All-reduce between GPUs, with NCCL through Burn's distributed tensors.
 
 use crate::infer::host;
 use crate::train::error::TrainError;
 use burn::tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
 use burn::tensor::{Device, Tensor};
 
-/// Tensors in one piece, with the lengths to take them apart again. It takes their memory once more.
+/// The gradients of a bucket, copied into one tensor, and their lengths. The copy doubles their memory.
 pub(crate) struct FlatBucket {
     values: Tensor<1>,
     lens: Vec<usize>,
 }
 
-/// What is added up over the GPUs, beside what they do otherwise.
+/// A running all-reduce. The GPUs compute other work meanwhile.
 ///
-/// It is not let go before it has arrived: a rank that gives up would leave it in the way of the next job. Where another GPU
-/// does not send its own, it waits for ever, and whoever waits for this thread learns it.
+/// Dropping it waits until it has finished, because an abandoned all-reduce would block the next job. If another GPU never sends its
+/// part, this thread waits forever. `DeviceThreads` then gives up on it.
 pub(crate) struct PendingAllReduce {
     values: Option<CollectiveTensor<1>>,
     lens: Vec<usize>,
@@ -26,15 +26,15 @@ impl FlatBucket {
         Self { values: Tensor::cat(tensors, 0), lens }
     }
 
-    /// Waits until it is computed; fails if it could not be.
+    /// Waits until the device has computed the values. Fails if the device reports an error.
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         host(&self.values.clone().narrow(0, 0, 1), &[])?;
         Ok(())
     }
 
-    /// Begins to add it up over `devices` as soon as it is computed.
+    /// Starts the all-reduce over `devices`. It begins when the device has computed the values.
     ///
-    /// Every rank must send as many values; one that does not keeps the others waiting on their GPUs for ever.
+    /// Every rank must send the same number of values. Otherwise, the GPUs wait for each other forever.
     pub(crate) fn start_reduce(self, devices: &[Device]) -> PendingAllReduce {
         let values = all_reduce(self.values, ReduceOperation::Sum, devices.to_vec());
         PendingAllReduce { values: Some(values), lens: self.lens }
@@ -42,9 +42,9 @@ impl FlatBucket {
 }
 
 impl PendingAllReduce {
-    /// Gives the sums, which the device's next work waits for.
+    /// Returns the sums. The device waits for them before its next work.
     pub(crate) fn finish(mut self) -> Vec<Tensor<1>> {
-        let values = self.values.take().expect("it is finished once").resolve();
+        let values = self.values.take().expect("`finish` consumes the all-reduce").resolve();
         let mut start = 0;
         let sums = self.lens.iter().map(|len| {
             start += len;
@@ -57,7 +57,7 @@ impl PendingAllReduce {
 impl Drop for PendingAllReduce {
     fn drop(&mut self) {
         if let Some(values) = self.values.take() {
-            // Why nobody wants it any more is known elsewhere.
+            // The error that caused this drop is reported elsewhere.
             let _ = host(&values.resolve().narrow(0, 0, 1), &[]);
         }
     }

@@ -1,9 +1,10 @@
-//! Ranks: the devices that train together, each on a thread of its own with its own copy of model, optimizer and loader.
+//! Ranks: the devices that train one job together. Each has its own thread, model, optimizer and loader.
 //!
-//! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r`, .. of an epoch, so that N ranks see what one rank sees
-//! that accumulates N times as long, and their sums differ by rounding alone. (So do the rates within an epoch, where its
-//! micro-batches are a multiple of N.) All ranks run the same loop, and meet where they exchange something; rank 0 alone writes
-//! and tells.
+//! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r` and so on of an epoch. So an update of N ranks has the same
+//! images as an update of one rank with N times the `accum_iter`, and the sums differ only by rounding. The learning rates within
+//! an epoch are the same if the epoch's micro-batches are a multiple of N.
+//!
+//! All ranks run the same loop and wait for each other at each exchange. Only rank 0 writes files and reports events.
 
 use crate::infer::host;
 use crate::train::error::TrainError;
@@ -11,25 +12,25 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::any::Any;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// One of the devices that train together.
+/// One of the devices that train a job together.
 pub struct Rank {
     index: usize,
     group: Arc<RankGroup>,
 }
 
-/// How ranks are joined.
+/// How the ranks exchange gradients.
 #[derive(Debug, Clone)]
 pub(crate) enum Link {
-    /// From GPU to GPU.
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only CUDA joins GPUs"))]
+    /// With NCCL, from GPU to GPU.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only CUDA has NCCL"))]
     Nccl(Vec<Device>),
-    /// Through the host: who waits there for the others gives its device nothing to do, so nothing is sent early.
+    /// Through host memory. No gradients are sent early, because the device is idle while the host waits for other ranks.
     Host,
-    /// Through the host, where the CPU simulates GPUs: gradient buckets as with NCCL, of this many values.
+    /// Through host memory, to test NCCL's code path on the CPU. The number is the bucket size in values.
     Simulated(usize),
 }
 
-/// Bucket size in values: enough for the full rate of the links between GPUs.
+/// Bucket size in values. Buckets of this size use the full bandwidth between GPUs.
 const NCCL_BUCKET: usize = 1 << 24;
 
 /// Gradients that are all-reduced together.
@@ -40,11 +41,13 @@ pub(crate) enum Bucket {
 }
 
 impl Bucket {
-    /// Fails if it could not be computed. A GPU that fails on the way says so only to who reads, and who is left alone with
-    /// NCCL waits for ever; what goes through the host is read there.
+    /// Fails if the device could not compute the gradients.
+    ///
+    /// A GPU reports an error only when its memory is read. If one rank fails, NCCL makes the other ranks wait forever. Buckets
+    /// that go through the host are read there.
     #[cfg_attr(
         not(feature = "cuda"),
-        expect(clippy::unnecessary_wraps, reason = "only NCCL's are checked")
+        expect(clippy::unnecessary_wraps, reason = "only NCCL buckets are checked")
     )]
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         match self {
@@ -55,109 +58,110 @@ impl Bucket {
     }
 }
 
-/// The all-reduce of a bucket, under way or done.
+/// The all-reduce of a bucket, running or done.
 pub(crate) enum PendingReduce {
     Done(Vec<Tensor<1>>),
-    /// They are on their way.
     #[cfg(feature = "cuda")]
-    OnTheWay(Box<super::nccl::PendingAllReduce>),
+    Running(Box<super::nccl::PendingAllReduce>),
 }
 
 impl PendingReduce {
-    /// Gives the sums: the same ones on every rank, to the bit. What the device does next waits for them.
+    /// Returns the sums, bit-identical on all ranks. The device waits for them before its next work.
     pub(crate) fn finish(self) -> Vec<Tensor<1>> {
         match self {
             Self::Done(sums) => sums,
             #[cfg(feature = "cuda")]
-            Self::OnTheWay(reduce) => reduce.finish(),
+            Self::Running(reduce) => reduce.finish(),
         }
     }
 }
 
-/// What the ranks of a job share.
+/// The state that the ranks of a job share.
 struct RankGroup {
     world: usize,
     link: Link,
-    meeting: Mutex<ExchangeRound>,
+    round: Mutex<ExchangeRound>,
     changed: Condvar,
 }
 
-/// One exchange after the other: all bring something, then all take everything, then the next may begin.
+/// An exchange: each rank brings a value, then each rank takes all values. Only then can the next exchange start.
 #[derive(Default)]
 struct ExchangeRound {
     brought: Vec<Option<Box<dyn Any + Send>>>,
     arrived: usize,
     leaving: usize,
-    /// A rank is gone: whoever waits must not wait any longer.
+    /// A rank has ended. The others must stop waiting.
     broken: bool,
 }
 
 impl Rank {
-    /// Makes the ranks of a job.
+    /// Returns the ranks of a job.
     pub(crate) fn group(world: usize, link: Link) -> Vec<Self> {
         let brought = (0..world).map(|_| None).collect();
-        let meeting = Mutex::new(ExchangeRound { brought, ..ExchangeRound::default() });
-        let group = Arc::new(RankGroup { world, link, meeting, changed: Condvar::new() });
+        let round = Mutex::new(ExchangeRound { brought, ..ExchangeRound::default() });
+        let group = Arc::new(RankGroup { world, link, round, changed: Condvar::new() });
         (0..world).map(|index| Self { index, group: Arc::clone(&group) }).collect()
     }
 
-    /// The only one.
+    /// Returns the rank of a job on one device.
     pub(crate) fn alone() -> Self {
         Self::group(1, Link::Host).remove(0)
     }
 
-    /// Which one it is, from 0.
+    /// Returns the rank's index, from 0.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// How many there are.
+    /// Returns the number of ranks.
     pub fn world(&self) -> usize {
         self.group.world
     }
 
-    /// Its index, and how many ranks there are.
+    /// Returns the rank's index and the number of ranks.
     pub fn share(&self) -> (usize, usize) {
         (self.index, self.world())
     }
 
-    /// Whether it is the one that writes and tells.
+    /// Returns whether this rank writes files and reports events.
     pub fn is_first(&self) -> bool {
         self.index == 0
     }
 
-    /// Gives every rank what each brings, in the order of the ranks. Fails when another rank has failed.
+    /// Exchanges one value per rank. Every rank receives all values, in rank order.
+    ///
+    /// Fails if another rank has failed.
     pub fn exchange<T: Clone + Send + 'static>(&self, mine: T) -> Result<Vec<T>, TrainError> {
         if self.world() == 1 {
             return Ok(vec![mine]);
         }
-        let mut meeting = self.wait(self.lock(), |meeting| meeting.leaving > 0)?;
-        meeting.brought[self.index] = Some(Box::new(mine));
-        meeting.arrived += 1;
-        if meeting.arrived == self.world() {
-            meeting.leaving = self.world();
+        let mut round = self.wait(self.lock(), |round| round.leaving > 0)?;
+        round.brought[self.index] = Some(Box::new(mine));
+        round.arrived += 1;
+        if round.arrived == self.world() {
+            round.leaving = self.world();
             self.group.changed.notify_all();
         }
-        let mut meeting = self.wait(meeting, |meeting| meeting.leaving == 0)?;
-        let all = meeting.brought.iter().map(|brought| {
-            let brought = brought.as_ref().expect("everyone has arrived");
+        let mut round = self.wait(round, |round| round.leaving == 0)?;
+        let all = round.brought.iter().map(|brought| {
+            let brought = brought.as_ref().expect("all ranks have arrived");
             brought.downcast_ref::<T>().expect("all ranks run the same loop").clone()
         });
         let all = all.collect();
-        meeting.leaving -= 1;
-        if meeting.leaving == 0 {
-            meeting.arrived = 0;
+        round.leaving -= 1;
+        if round.leaving == 0 {
+            round.arrived = 0;
             self.group.changed.notify_all();
         }
         Ok(all)
     }
 
-    /// Whether any rank says yes; all get the same answer.
+    /// Returns whether `yes` is true on any rank. All ranks get the same answer.
     pub fn any(&self, yes: bool) -> Result<bool, TrainError> {
         Ok(self.exchange(yes)?.contains(&true))
     }
 
-    /// Makes a bucket of tensors.
+    /// Packs gradients into a bucket.
     pub(crate) fn pack(&self, tensors: Vec<Tensor<1>>) -> Bucket {
         match self.group.link {
             #[cfg(feature = "cuda")]
@@ -168,18 +172,19 @@ impl Rank {
         }
     }
 
-    /// Starts the all-reduce of a bucket. Every rank must start buckets of the same lengths, in the same
-    /// order.
+    /// Starts the all-reduce of a bucket.
+    ///
+    /// Every rank must start buckets of the same lengths in the same order.
     pub(crate) fn start_reduce(&self, bucket: Bucket) -> Result<PendingReduce, TrainError> {
         match bucket {
             #[cfg(feature = "cuda")]
             Bucket::Flat(joined) => {
-                // No rank enters NCCL, which cannot be left again, before all are there.
+                // An NCCL call cannot be cancelled. So the ranks first wait until all of them are ready.
                 self.exchange(())?;
                 let Link::Nccl(devices) = &self.group.link else {
-                    unreachable!("buckets are flat for NCCL alone")
+                    unreachable!("only NCCL has flat buckets")
                 };
-                Ok(PendingReduce::OnTheWay(Box::new(joined.start_reduce(devices))))
+                Ok(PendingReduce::Running(Box::new(joined.start_reduce(devices))))
             }
             Bucket::Separate(tensors) if self.world() == 1 => Ok(PendingReduce::Done(tensors)),
             Bucket::Separate(tensors) => self.sum_on_the_host(&tensors).map(PendingReduce::Done),
@@ -213,26 +218,26 @@ impl Rank {
         Ok(sums.collect())
     }
 
-    /// Waits while `not_yet` holds.
+    /// Waits while `not_yet` returns true. Fails if another rank has ended.
     fn wait<'a>(
         &self,
-        meeting: MutexGuard<'a, ExchangeRound>,
+        round: MutexGuard<'a, ExchangeRound>,
         not_yet: impl Fn(&ExchangeRound) -> bool,
     ) -> Result<MutexGuard<'a, ExchangeRound>, TrainError> {
-        let wait = |meeting: &mut ExchangeRound| !meeting.broken && not_yet(meeting);
-        let meeting =
-            self.group.changed.wait_while(meeting, wait).unwrap_or_else(PoisonError::into_inner);
-        // What all have brought before one left is still everyone's.
-        if not_yet(&meeting) { Err(TrainError::OtherRank) } else { Ok(meeting) }
+        let wait = |round: &mut ExchangeRound| !round.broken && not_yet(round);
+        let round =
+            self.group.changed.wait_while(round, wait).unwrap_or_else(PoisonError::into_inner);
+        // If all ranks had arrived before one of them ended, the exchange is still valid.
+        if not_yet(&round) { Err(TrainError::OtherRank) } else { Ok(round) }
     }
 
     fn lock(&self) -> MutexGuard<'_, ExchangeRound> {
-        self.group.meeting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.group.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Rank {
-    /// Tells the others not to wait: this rank, done or failed, will not come again.
+    /// Tells the other ranks to stop waiting: this rank has finished or failed.
     fn drop(&mut self) {
         self.lock().broken = true;
         self.group.changed.notify_all();
@@ -245,7 +250,7 @@ pub(crate) mod tests {
     use burn::tensor::{Device, Tensor};
     use std::thread;
 
-    /// Does `work` on every rank of a group.
+    /// Runs `work` on every rank of a new group, each on its own thread.
     pub(crate) fn on_threads<T: Send>(
         world: usize,
         link: &Link,
@@ -261,7 +266,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_rank_gets_what_all_bring_round_after_round() {
+    fn every_rank_receives_the_values_of_all_ranks_in_each_exchange() {
         let seen = on_threads(3, &Link::Host, |rank| {
             let rounds = (0..200).map(|round| rank.exchange((round, rank.index())).unwrap());
             rounds.collect::<Vec<_>>()
@@ -285,10 +290,10 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_rank_that_failed() {
+    fn no_rank_waits_for_a_failed_rank() {
         let ends = on_threads(2, &Link::Host, |rank| {
             if rank.index() == 1 {
-                return true; // as an error would
+                return true; // the rank is dropped, as after an error
             }
             matches!(rank.exchange(0), Err(TrainError::OtherRank))
         });

@@ -1,9 +1,10 @@
-//! Whether a device computes right: a step of a small model in the run's own shapes, held against the CPU.
+//! The check of a device before a run: one training step of a one-block model is compared with the CPU.
 //!
-//! A GPU, or software that plays one, may compute wrong products without an error (seen: every product whose inner length
-//! is no multiple of 4 came out as zeros). A step of one block at the start of a run finds that. The device gets whole
-//! batches, so the products that are tried, and on a GPU tuned, are those of the run; the CPU gets two images, which the
-//! batch repeats: means over both are the same.
+//! A GPU or a software adapter can return wrong matrix products without an error. Observed: one returned zeros if the inner
+//! dimension was not a multiple of 4. The step has the shapes of the run, so it finds such a fault before the training.
+//!
+//! The device gets a full batch of copies of two images, and the CPU gets the two images once. The mean loss and its gradients
+//! are the same for both. The full batch also lets a GPU tune the matrix products of the run.
 
 use super::device::{Backend, ChosenDevice};
 use super::device_threads::{DeviceThreads, TaskCoupling};
@@ -15,27 +16,29 @@ use crate::train::error::TrainError;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Largest difference, as a share of a tensor's largest entry. Wrong products differ by about 1, and bf16's gradients by
-/// 2.9e-2. fp32 that sums the copies of an image one after another rounds them all alike: in a batch of thousands, 1e-3.
+/// Returns the largest accepted difference, relative to a tensor's largest entry.
+///
+/// Wrong products differ by about 1, and correct bf16 gradients by up to 2.9e-2. Correct fp32 gradients differ by up to 1e-3: a sum
+/// over thousands of equal images repeats the same rounding error.
 fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 => 5e-3,
         Precision::Bf16 => 0.1,
     }
 }
-/// Images that differ in a batch; the others repeat them.
+/// Number of different images in a batch. The other images are copies.
 const IMAGES: usize = 2;
 
-/// What a device is tried with: the shapes of what it will do, one block deep. `images` are computed at a time.
+/// A training or inference step to compare with the CPU: the model of a run with one block, and a batch of `images`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DeviceCheck {
-    /// A masked autoencoder's loss and gradients.
+    /// The loss and the gradients of a masked autoencoder.
     Autoencoder { images: usize },
-    /// A classifier's loss and, where it is `trained` whole, its gradients.
+    /// The loss of a classifier, and its gradients if the whole classifier is `trained`.
     Classifier { images: usize, classes: usize, global_pool: bool, trained: bool },
 }
 
-/// The trials of all stages of a recipe.
+/// Returns the checks of all stages of a recipe.
 fn of_stages(plan: &Plan, classes: usize) -> Vec<DeviceCheck> {
     let pretrain = plan
         .pretrain
@@ -56,7 +59,7 @@ fn of_stages(plan: &Plan, classes: usize) -> Vec<DeviceCheck> {
     [pretrain, finetune, linprobe].into_iter().flatten().collect()
 }
 
-/// Tries what the stages of `plan` do on `device` and on the CPU, and fails if they differ.
+/// Compares a step of each stage of `plan` on each device with the CPU. Fails if they differ.
 ///
 /// Each device is checked on its own thread.
 pub(crate) fn check_stages(
@@ -66,45 +69,48 @@ pub(crate) fn check_stages(
     device_threads: &DeviceThreads,
 ) -> Result<(), TrainError> {
     let (device, plan, devices) = (device.clone(), plan.clone(), device.devices.len());
-    let trials = of_stages(&plan, classes);
+    let checks = of_stages(&plan, classes);
     let check = move |index| {
         let device = device.of(index);
-        trials.iter().try_for_each(|trial| check(&device, &plan, *trial))
+        checks.iter().try_for_each(|step| check(&device, &plan, *step))
     };
     let checked = device_threads.all(devices, TaskCoupling::Independent, check);
     checked.into_iter().collect()
 }
 
-/// Tries `device` in this thread, unless it is the CPU or `runtime.verify_device` is off.
+/// Compares one step on `device` with the CPU. Fails if they differ.
+///
+/// Does nothing if `device` is the CPU or `runtime.verify_device` is false.
 pub(crate) fn check(
     device: &ChosenDevice,
     plan: &Plan,
-    trial: DeviceCheck,
+    step: DeviceCheck,
 ) -> Result<(), TrainError> {
     if device.backend == Backend::Cpu || !plan.runtime.verify_device {
         return Ok(());
     }
-    let expected = trial.results(plan, &Device::flex(), 1)?;
-    let got = trial.results(plan, &device.device, trial.copies())?;
-    let Some((name, share)) = farthest(&expected, &got) else { return Ok(()) };
-    if share <= tolerance(plan.runtime.precision) {
+    let expected = step.results(plan, &Device::flex(), 1)?;
+    let got = step.results(plan, &device.device, step.copies())?;
+    let Some((name, difference)) = largest_difference(&expected, &got) else { return Ok(()) };
+    if difference <= tolerance(plan.runtime.precision) {
         return Ok(());
     }
     Err(TrainError::Setting {
         problem: format!(
-            "{} computes wrong: {name} of a small step is {:.2} % of its largest entry away from the CPU's",
+            "cannot compute on {}: its results are wrong. In a test step, {name} differs from the CPU by {:.2} % of its largest \
+             entry",
             device.name,
-            100.0 * share
+            100.0 * difference
         ),
-        hint: "update the graphics driver, or use another runtime.device; `mae verify tests/golden --device D` shows more"
+        hint: "update the GPU driver, or set another runtime.device. Run `mae verify tests/golden --device D` for details"
             .to_owned(),
     })
 }
 
 type Named = Vec<(String, Vec<f32>)>;
 
-/// The tensor that is farthest away, as a share of its largest entry.
-fn farthest<'a>(expected: &'a Named, got: &Named) -> Option<(&'a str, f64)> {
+/// Returns the tensor with the largest difference, and this difference relative to the tensor's largest entry.
+fn largest_difference<'a>(expected: &'a Named, got: &Named) -> Option<(&'a str, f64)> {
     let shares = expected.iter().zip(got).map(|((name, expected), (_, got))| {
         let largest = expected.iter().fold(1e-12f64, |m, v| m.max(f64::from(v.abs())));
         let distance = |(a, b): (&f32, &f32)| f64::from((a - b).abs());
@@ -123,17 +129,17 @@ impl DeviceCheck {
         }
     }
 
-    /// How many images differ.
+    /// Returns the number of different images.
     fn distinct(self) -> usize {
         self.images().min(IMAGES)
     }
 
-    /// How often the batch repeats them.
+    /// Returns the number of copies of each image.
     fn copies(self) -> usize {
         self.images() / self.distinct()
     }
 
-    /// The loss and the gradients of `copies` times the images that differ.
+    /// Computes the loss and the gradients of a batch with `copies` of each image.
     fn results(self, plan: &Plan, device: &Device, copies: usize) -> Result<Named, TrainError> {
         let encoder = EncoderDims { depth: 1, ..plan.encoder_dims() };
         let imgs = self.pixels(&encoder, copies, device);
@@ -175,7 +181,7 @@ impl DeviceCheck {
     }
 }
 
-/// Reads a loss and, where they are wanted, the gradients of `module`.
+/// Reads a loss from the device, and the gradients of `module` if `gradients` is true.
 fn read<M: Module>(module: &M, loss: &Tensor<1>, gradients: bool) -> Result<Named, TrainError> {
     let values = |tensor: Tensor<1>| -> Result<Vec<f32>, TrainError> {
         Ok(tensor.try_into_vec_as().map_err(|e| DeviceError::from_driver(format!("{e:?}")))?)
@@ -185,7 +191,7 @@ fn read<M: Module>(module: &M, loss: &Tensor<1>, gradients: bool) -> Result<Name
         let mut grads = loss.backward();
         let grads = model::grads(module, &mut grads);
         for (name, grad) in model::trainable_names(module).into_iter().zip(grads) {
-            // A key bias has no gradient but rounding noise.
+            // The gradient of a key bias is zero, apart from rounding errors.
             if !name.ends_with("qkv.bias") {
                 found.push((format!("the gradient of {name}"), values(grad)?));
             }
@@ -202,7 +208,7 @@ mod tests {
     use crate::recipe;
 
     const RECIPE: &str = r#"
-name = "trial"
+name = "step"
 [data]
 format = "digits"
 input_size = 8
@@ -235,29 +241,29 @@ batch_size = 1
     }
 
     #[test]
-    fn a_batch_of_copies_gives_what_its_images_give() {
+    fn a_batch_of_copies_has_the_loss_and_gradients_of_its_images() {
         let (plan, cpu) = (plan(), Device::flex());
-        let trials = of_stages(&plan, 10);
-        assert_eq!(trials.iter().map(|trial| trial.copies()).collect::<Vec<_>>(), [3, 2, 1]);
-        for trial in trials {
-            let few = trial.results(&plan, &cpu, 1).unwrap();
-            let many = trial.results(&plan, &cpu, trial.copies()).unwrap();
-            let gradients = !matches!(trial, DeviceCheck::Classifier { trained: false, .. });
-            assert_eq!(few.len() > 1, gradients, "{trial:?}");
-            let (name, share) = farthest(&few, &many).unwrap();
-            assert!(share < 1e-4, "{trial:?}: {name} is {share} away");
+        let checks = of_stages(&plan, 10);
+        assert_eq!(checks.iter().map(|step| step.copies()).collect::<Vec<_>>(), [3, 2, 1]);
+        for step in checks {
+            let few = step.results(&plan, &cpu, 1).unwrap();
+            let many = step.results(&plan, &cpu, step.copies()).unwrap();
+            let gradients = !matches!(step, DeviceCheck::Classifier { trained: false, .. });
+            assert_eq!(few.len() > 1, gradients, "{step:?}");
+            let (name, difference) = largest_difference(&few, &many).unwrap();
+            assert!(difference < 1e-4, "{step:?}: {name} differs by {difference}");
         }
     }
 
     #[test]
-    fn zeros_numbers_that_are_none_and_missing_ones_are_far_away() {
+    fn zeros_nan_and_missing_numbers_are_large_differences() {
         let right = vec![("a".to_owned(), vec![1.0, -2.0]), ("b".to_owned(), vec![3.0])];
-        assert_eq!(farthest(&right, &right).map(|(_, share)| share), Some(0.0));
+        assert_eq!(largest_difference(&right, &right).map(|(_, share)| share), Some(0.0));
         for (wrong, share) in
             [(vec![0.0], 1.0), (vec![f32::NAN], f64::INFINITY), (vec![], f64::INFINITY)]
         {
             let got = vec![right[0].clone(), ("b".to_owned(), wrong)];
-            assert_eq!(farthest(&right, &got), Some(("b", share)));
+            assert_eq!(largest_difference(&right, &got), Some(("b", share)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The images of a run whose reconstructions are kept as the pre-training goes on.
+//! The images that pre-training reconstructs at each kept epoch.
 
 use crate::data::{self, DataSet, EvalTransform, Split};
 use crate::durable;
@@ -10,13 +10,13 @@ use crate::train::error::TrainError;
 use crate::train::step::JobDir;
 use std::sync::Arc;
 
-/// Images in the picture of an epoch.
+/// Number of images in the picture of an epoch.
 const IMAGES: usize = 6;
 
-/// A handful of images, the same at every epoch, under the same masks.
+/// A few images with fixed masks, the same at every epoch.
 ///
-/// They are spread evenly over the validation split (the training split where there is none): in an image folder the
-/// first ones are all of one class.
+/// They are spread evenly over the validation split, because the first images of an image folder have the same class. Without
+/// a validation split, they come from the training split.
 pub(crate) struct Gallery {
     split: Arc<dyn Split>,
     split_name: &'static str,
@@ -40,7 +40,7 @@ impl Gallery {
         }
     }
 
-    /// Writes `reconstructions/epoch-0800.png` into a job's folder.
+    /// Draws the reconstructions of an epoch and writes them to `reconstructions/epoch-0800.png` in the job's folder.
     pub(super) fn show(
         &self,
         autoencoder: &Autoencoder,

@@ -1,4 +1,4 @@
-//! Pre-training: a masked autoencoder learns to reconstruct the patches that it does not see.
+//! Pre-training: a masked autoencoder learns to reconstruct the removed patches of images.
 
 use super::gallery::Gallery;
 use crate::data::Shard;

@@ -1,7 +1,7 @@
-//! The gradient of an update, in the making.
+//! The gradient of an update: the sum over its micro-batches and over the ranks.
 //!
-//! The gradients of its micro-batches are added up, and then over the ranks. What the last micro-batch adds is final: where GPUs
-//! are joined directly, it is sent to the others as soon as a bucket is full, while the GPU computes the rest.
+//! After the last micro-batch has added its gradient of a parameter, this rank's sum is final. With NCCL, the all-reduce of a
+//! bucket starts as soon as the bucket is full, while the GPU computes the other gradients.
 
 use super::step_timer::StepTimer;
 use crate::infer::check_faults;
@@ -10,37 +10,41 @@ use crate::train::devices::{Bucket, PendingReduce, Rank};
 use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
-/// Sums of gradients and losses over the micro-batches of an update.
+/// The sums of gradients and losses over the micro-batches of an update.
 pub(crate) struct GradientSum<'a> {
     rank: &'a Rank,
     /// Bucket size in values; `None` reduces after the whole backward pass.
     bucket_size: Option<usize>,
-    /// Whether they are sent then, too.
+    /// Whether the all-reduce of a bucket starts as soon as the bucket is full.
     early: bool,
+    /// Whether the current micro-batch is the last one.
     is_last: bool,
     loss: Option<Tensor<1>>,
-    /// By place in [`crate::model::trainable_names`].
+    /// Gradient sums by their index in [`crate::model::trainable_names`].
     grads: Vec<Option<Tensor<1>>>,
-    /// Places of final gradients that do not fill a bucket yet.
+    /// Indices of final gradients that are in no bucket yet.
     unbucketed: Vec<usize>,
-    /// Full buckets, each with the places of its gradients.
+    /// Full buckets, each with the indices of its gradients.
     buckets: Vec<(Vec<usize>, Bucket)>,
+    /// Running all-reduces, each with the indices of its gradients.
     pub(super) pending: Vec<(Vec<usize>, PendingReduce)>,
+    /// The error of an early all-reduce. [`GradientSum::finish`] returns it.
     failed: Option<TrainError>,
 }
 
 /// The gradient of an update.
 pub(crate) struct Gradient {
-    /// Loss, `[1]`.
+    /// Mean loss of the update, `[1]`.
     pub loss: Tensor<1>,
-    /// Of the trained parameters that the loss depends on, in the order of their places.
+    /// Gradients of the trained parameters that the loss depends on.
     pub grads: PartialGrads,
 }
 
 impl<'a> GradientSum<'a> {
-    /// Adds up what `run` gives for each of an update's micro-batches.
+    /// Calls `run` for each micro-batch of an update. `run` adds the loss and the gradients of the micro-batch.
     ///
-    /// The all-reduce of a bucket starts `early`, as soon as it is full, except while a bench times the parts of a step.
+    /// If `early` is true, the all-reduce of a bucket starts as soon as the bucket is full. A running `timer` disables this, because
+    /// it measures computation and communication separately.
     pub(crate) fn of_update(
         rank: &'a Rank,
         timer: &StepTimer,
@@ -76,7 +80,7 @@ impl<'a> GradientSum<'a> {
         }
     }
 
-    /// Adds the scaled loss of some images, `[1]`.
+    /// Adds a weighted loss, `[1]`.
     pub(crate) fn add_loss(&mut self, loss: Tensor<1>) {
         self.loss = Some(match self.loss.take() {
             Some(sum) => sum + loss,
@@ -84,7 +88,7 @@ impl<'a> GradientSum<'a> {
         });
     }
 
-    /// Adds scaled gradients. They come in the same order on all ranks.
+    /// Adds weighted gradients. All ranks must add them in the same order.
     pub(crate) fn add(&mut self, grads: PartialGrads) {
         let places: Vec<usize> = grads.iter().map(|(place, _)| *place).collect();
         add_to(&mut self.grads, grads);
@@ -105,7 +109,7 @@ impl<'a> GradientSum<'a> {
         }
     }
 
-    /// Gives the sums over all ranks.
+    /// Returns the sums over all ranks.
     pub(crate) fn finish(mut self) -> Result<Gradient, TrainError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -124,10 +128,11 @@ impl<'a> GradientSum<'a> {
             loss = if sums.len() > places.len() { sums.pop() } else { None };
             add_to(&mut self.grads, places.into_iter().zip(sums));
         }
-        let loss = loss.expect("the loss went in last");
+        let loss = loss.expect("the last bucket contains the loss");
         Ok(Gradient { loss, grads: model::present(self.grads) })
     }
 
+    /// Starts the all-reduces of all full buckets.
     fn send(&mut self) -> Result<(), TrainError> {
         for (places, bucket) in self.buckets.drain(..) {
             self.pending.push((places, self.rank.start_reduce(bucket)?));
@@ -136,7 +141,7 @@ impl<'a> GradientSum<'a> {
     }
 }
 
-/// Adds gradients up by their places.
+/// Adds gradients to the sums with the same index.
 pub(crate) fn add_to(
     sums: &mut Vec<Option<Tensor<1>>>,
     grads: impl IntoIterator<Item = (usize, Tensor<1>)>,
@@ -164,13 +169,13 @@ mod tests {
         Tensor::from_data(values, &Device::flex())
     }
 
-    /// What a micro-batch gives of parameters 0 and 2, in the order of a backward pass. The loss does not depend on parameter 1.
+    /// Returns a micro-batch's gradients of parameters 2 and 0, in the order of a backward pass. The loss ignores parameter 1.
     fn grads(micro_batch: usize) -> [PartialGrads; 2] {
         let value = micro_batch as f32;
         [vec![(2, tensor([value, 1.0]))], vec![(0, tensor([-value, 2.0]))]]
     }
 
-    /// An update of four micro-batches, the ranks taking turns.
+    /// Computes an update of four micro-batches. The ranks take them in turn.
     fn update(rank: &Rank, timer: &StepTimer, early: bool) -> Gradient {
         let mut turns = (rank.index()..4).step_by(rank.world());
         let sum = GradientSum::of_update(rank, timer, early, 4 / rank.world(), |sum| {
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_adds_up_micro_batches_and_ranks() {
+    fn an_update_sums_over_micro_batches_and_ranks() {
         let (off, running) = (StepTimer::default(), StepTimer::running());
         let mut all = vec![update(&Rank::alone(), &off, true)];
         for link in [Link::Host, Link::Simulated(1), Link::Simulated(3)] {
@@ -197,14 +202,14 @@ mod tests {
         for gradient in all {
             gradient.loss.into_data().assert_eq(&[6.0f32].into(), true);
             let [(0, first), (2, last)]: [_; 2] = gradient.grads.try_into().unwrap() else {
-                panic!("the gradients are of parameters 0 and 2");
+                panic!("expected the gradients of parameters 0 and 2");
             };
             first.into_data().assert_eq(&[-6.0f32, 8.0].into(), true);
             last.into_data().assert_eq(&[6.0f32, 4.0].into(), true);
         }
     }
 
-    /// The pass of each micro-batch, and how many buckets were full, and how many all-reduces had started, when it had been added.
+    /// Returns the backward mode of each micro-batch. Also returns the number of full buckets and of started all-reduces after it.
     fn buckets_of(
         link: &Link,
         early: bool,
@@ -230,18 +235,18 @@ mod tests {
     }
 
     #[test]
-    fn gradients_of_the_last_micro_batch_are_sent_as_they_come() {
+    fn the_last_micro_batch_starts_the_all_reduces_early() {
         let (off, running) = (StepTimer::default(), StepTimer::running());
         let seen = |link, early, timer| {
             let [first, last] = buckets_of(&link, early, timer).try_into().unwrap();
-            assert_eq!(first, (BackwardMode::Whole, 0, 0), "there is more to come");
+            assert_eq!(first, (BackwardMode::Whole, 0, 0), "its sums are not final");
             last
         };
         assert_eq!(seen(Link::Simulated(1), true, &off), (BackwardMode::Sections(1), 0, 2));
         assert_eq!(
             seen(Link::Simulated(3), true, &off),
             (BackwardMode::Sections(3), 0, 1),
-            "too short alone"
+            "the first gradient alone does not fill a bucket"
         );
         assert_eq!(seen(Link::Simulated(1), false, &off), (BackwardMode::Sections(1), 2, 0));
         assert_eq!(seen(Link::Simulated(1), true, &running), (BackwardMode::Sections(1), 2, 0));
@@ -249,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_the_gradient_of_a_rank_that_fails_on_the_way() {
+    fn if_one_rank_fails_no_rank_gets_the_gradient() {
         let ends = on_threads(2, &Link::Simulated(1), |rank| {
             let failing = rank.index() == 1;
             let sum = GradientSum::of_update(&rank, &StepTimer::default(), true, 1, |sum| {

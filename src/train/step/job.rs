@@ -1,4 +1,4 @@
-//! A job: its folder, what its loop works with, and how it ends.
+//! A job: its folder, its connection to the run, and how it ends.
 
 use super::step_timer::StepTimer;
 use crate::checkpoint::{self, Meta};
@@ -12,30 +12,30 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How a job came to its end.
+/// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobEnd {
     Done,
-    /// Stopped by the user; saved, and to be resumed.
+    /// The user stopped the job. Its state is saved, and the next start resumes it.
     Interrupted,
 }
 
-/// A job's place on the disk and in the run.
+/// The folder and the name of a job.
 pub struct JobDir {
-    /// Relative to the run's folder, as `finetune/from-0800`.
+    /// Path relative to the run's folder, for example `finetune/from-0800`.
     pub name: String,
     pub path: PathBuf,
-    /// What its checkpoints say of themselves; `epoch` is filled in.
+    /// The metadata of the job's checkpoints. `epoch` is set for each checkpoint.
     pub meta: Meta,
 }
 
 impl JobDir {
-    /// Whether the job's last checkpoint is there: then its table is whole, too.
+    /// Returns whether the job's last checkpoint is complete. The job writes its table before this checkpoint.
     pub fn is_done(&self, epochs: usize) -> bool {
         checkpoint::is_whole(&checkpoint::epoch_folder(&self.path, epochs))
     }
 
-    /// Removes what only an unfinished job needs.
+    /// Removes the resume state. Fails if the table ends before the last epoch.
     pub(crate) fn finish(&self, epochs: usize) -> Result<(), TrainError> {
         EpochsCsv::in_job(&self.path).check_reaches(epochs)?;
         for path in [self.resume_file(), self.previous_state()] {
@@ -97,20 +97,20 @@ pub(crate) struct SavedState {
     pub warning: Option<String>,
 }
 
-/// The surroundings of a job's training loop.
+/// The connection of a training loop to the run: rank, stop flag and callbacks.
 pub struct JobContext {
     pub rank_context: RankContext,
     pub stop: StopFlag,
     pub observer: Observer,
-    /// Called after an epoch's row is written, to bring the run's tables up to date.
+    /// Called after each epoch's row is written.
     pub row_written: RowWritten,
 }
 
-/// Brings a run's tables up to date.
+/// Updates the tables of the run.
 pub type RowWritten = Arc<dyn Fn() -> Result<(), RunError> + Send + Sync>;
 
 impl JobContext {
-    /// Tells what happened, once for all ranks.
+    /// Reports an event. Only the first rank reports.
     pub(crate) fn tell(&self, event: Event<'_>) {
         if self.rank_context.rank.is_first() {
             (self.observer)(event);

@@ -1,4 +1,4 @@
-//! From the numbers of an epoch's updates to its row in the table.
+//! The row of an epoch: reading the losses of its updates, and their means.
 
 use super::state::{EpochSums, Progress};
 use crate::infer::{Evaluated, host};
@@ -6,7 +6,7 @@ use crate::results::{EpochRow, Validation};
 use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
-/// Losses and norms that are still on the device, and the rates they were made with.
+/// Losses and gradient norms that are still on the device, and their learning rates.
 #[derive(Default)]
 pub(crate) struct UnreadLosses {
     values: Vec<Tensor<1>>,
@@ -24,8 +24,9 @@ impl UnreadLosses {
         self.lrs.len()
     }
 
-    /// Reads everything at once and adds it to the sums; gives the loss and rate of each update. A value that is not
-    /// finite is an error that names its update.
+    /// Reads all values from the device and adds them to the epoch's sums. Returns the loss and learning rate of each update.
+    ///
+    /// Fails if a value is NaN or infinite. The error names the update.
     pub(crate) fn read_into(
         &mut self,
         progress: &mut Progress,
@@ -41,7 +42,7 @@ impl UnreadLosses {
         for (pair, lr) in read.chunks_exact(2).zip(std::mem::take(&mut self.lrs)) {
             let sums = &mut progress.sums;
             sums.updates += 1;
-            for (what, value) in [("the loss", pair[0]), ("the gradient's norm", pair[1])] {
+            for (what, value) in [("the loss", pair[0]), ("the gradient norm", pair[1])] {
                 if !value.is_finite() {
                     return Err(TrainError::NotFinite {
                         what,
@@ -62,7 +63,7 @@ impl UnreadLosses {
     }
 }
 
-/// Makes the row of a finished epoch.
+/// Returns the row of a finished epoch.
 pub(crate) fn row(
     progress: &Progress,
     measured: Evaluated,
@@ -74,7 +75,7 @@ pub(crate) fn row(
     let validation = match measured {
         Evaluated::Metrics(metrics) => {
             let mut best = (metrics.top1, epoch);
-            // Backwards, so that the first of equal epochs is the best one.
+            // From the last row to the first: of equal epochs, the first is the best one.
             for old in earlier.iter().rev() {
                 match old.validation {
                     Some(v) if v.acc1 >= best.0 => best = (v.acc1, old.epoch),
@@ -104,20 +105,21 @@ pub(crate) fn row(
     }
 }
 
-/// What to say of an epoch that waited long for its data.
+/// Returns a warning if an epoch waited long for its data.
 pub(crate) fn waited(row: &EpochRow, train_s: f64) -> Option<String> {
     const SHARE: f64 = 0.05;
     let share = row.data_wait_s / train_s.max(1e-9);
     (share > SHARE && row.data_wait_s > 1.0).then(|| {
         format!(
-            "epoch {} waited for data {:.0} % of its time: `mae bench data` shows what takes it; more data.workers, \
-             data.decode = \"fast\" or a smaller copy of the images (`mae data pack --short-side 256`) help",
+            "epoch {} spent {:.0} % of its time waiting for data. To find the slow part, run `mae bench data`. To load faster, raise \
+             data.workers, set data.decode = \"fast\" or train on smaller images (`mae data pack --short-side 256`)",
             row.epoch,
             100.0 * share
         )
     })
 }
 
+/// Fails if the validation loss is NaN or infinite.
 pub(crate) fn check_metrics(row: &EpochRow, job: &str) -> Result<(), TrainError> {
     match row.validation {
         Some(validation) if !validation.loss.is_finite() => Err(TrainError::NotFinite {

@@ -1,4 +1,4 @@
-//! The state of a job: model, optimizer, place in the epoch. What `resume.safetensors` holds.
+//! The state of a job: model, optimizer and progress. `resume.safetensors` contains it.
 
 use crate::checkpoint::{CheckpointError, HostTensor, TensorFile, load_module};
 use crate::infer::host;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// Sums over the updates of the epoch under way; means of them become its row.
+/// Sums over the updates of the current epoch. The epoch's row has their means.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EpochSums {
     pub updates: usize,
@@ -24,34 +24,34 @@ pub(crate) struct EpochSums {
     pub data_wait_s: f64,
 }
 
-/// What a job is doing.
+/// The state of a job in training.
 pub(crate) struct TrainingState<M> {
     pub model: M,
     pub optimizer: Optimizer,
     pub progress: Progress,
 }
 
-/// Where in its schedule a job is.
+/// The position of a job in its schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
-    /// The epoch under way, from 1.
+    /// Current epoch, from 1.
     pub epoch: usize,
-    /// Updates of it that are done.
+    /// Finished updates of the current epoch.
     pub update: usize,
-    /// Updates that the optimizer has made in all.
+    /// Updates of the optimizer since the job started. Only `save` sets it.
     pub optimizer_updates: usize,
     pub sums: EpochSums,
 }
 
 impl Progress {
-    /// The beginning of a job.
+    /// Returns the progress of a new job.
     pub(crate) fn start() -> Self {
         Self { epoch: 1, update: 0, optimizer_updates: 0, sums: EpochSums::default() }
     }
 }
 
 impl<M: Module> TrainingState<M> {
-    /// The state of a job that has not begun.
+    /// Returns the state of a new job.
     pub(crate) fn start(model: M, optimizer: Optimizer) -> Self {
         Self { model, optimizer, progress: Progress::start() }
     }
@@ -80,7 +80,7 @@ impl<M: Module> TrainingState<M> {
         norm
     }
 
-    /// Replaces the file at `path` by this state. The values are exact: resuming continues bit by bit.
+    /// Writes the state to `path`. Resuming from this file gives the same bits as an uninterrupted job.
     pub(crate) fn save(&self, path: &Path) -> Result<(), TrainError> {
         let mut tensors = BTreeMap::new();
         for param in model::named(&self.model) {
@@ -92,11 +92,11 @@ impl<M: Module> TrainingState<M> {
             tensors.insert(format!("optimizer.{name}"), host(&values, &shape)?);
         }
         let progress = Progress { optimizer_updates, ..self.progress };
-        let note = serde_json::to_string(&progress).expect("numbers");
+        let note = serde_json::to_string(&progress).expect("numbers are valid JSON");
         Ok(TensorFile { tensors, note }.write(path)?)
     }
 
-    /// Puts the state of the file at `path` into a fresh one. Fails if anything is missing.
+    /// Loads the state from `path`. Fails if a tensor is missing.
     pub(crate) fn resume(self, path: &Path) -> Result<Self, TrainError> {
         let damaged = |problem: String| RunError::Damaged {
             path: path.into(),
@@ -107,8 +107,8 @@ impl<M: Module> TrainingState<M> {
             CheckpointError::Damaged { problem, .. } => damaged(problem).into(),
             other => TrainError::from(other),
         })?;
-        let progress: Progress =
-            serde_json::from_str(&file.note).map_err(|e| damaged(format!("its note: {e}")))?;
+        let progress: Progress = serde_json::from_str(&file.note)
+            .map_err(|e| damaged(format!("invalid progress: {e}")))?;
         let mut weights = TensorFile::default();
         let mut states = BTreeMap::new();
         let device = model::device(&self.model);
@@ -130,7 +130,7 @@ impl<M: Module> TrainingState<M> {
     }
 }
 
-/// Reads parameters to the host, by name, as a checkpoint holds them.
+/// Reads parameters from the device, for a checkpoint. Fails if a value is NaN or infinite.
 pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainError> {
     let mut file = TensorFile::default();
     for param in params {
@@ -140,7 +140,7 @@ pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainEr
     Ok(file)
 }
 
-/// Reads what is to be written: only finite values are.
+/// Reads one parameter from the device. Fails if a value is NaN or infinite.
 fn host_finite(param: &NamedParam) -> Result<HostTensor, TrainError> {
     let tensor = host(&param.values, &param.shape)?;
     if tensor.values.iter().all(|value| value.is_finite()) {
@@ -157,7 +157,7 @@ mod tests {
     use burn::tensor::{Device, Tensor};
 
     #[test]
-    fn weights_that_are_not_finite_are_never_written() {
+    fn weights_with_nan_or_infinity_are_never_written() {
         let param = |values: [f32; 2]| NamedParam {
             name: "blocks.0.mlp.fc1.bias".to_owned(),
             shape: vec![2],

@@ -1,4 +1,4 @@
-//! Times the parts of a training step; off unless a bench asks.
+//! Measures the parts of a training step, for `mae bench`.
 
 use burn::tensor::Device;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ pub enum StepPart {
     /// Waiting for the loader.
     Data,
     Forward,
-    /// With gradient checkpointing what it recomputes, too.
+    /// Includes the recomputation of gradient checkpointing.
     Backward,
     Communication,
-    /// Clipping included.
+    /// Includes gradient clipping.
     Optimizer,
 }
 
-/// How many [`StepPart`]s there are.
+/// Number of [`StepPart`]s.
 const PARTS: usize = 5;
 
-/// Adds up the time of each part, over all threads that do it. Clones share the sums.
+/// Adds up the time of each part over all threads. Clones share the sums. The default timer is off.
 #[derive(Debug, Clone, Default)]
 pub struct StepTimer(Option<Arc<[AtomicU64; PARTS]>>);
 
 impl StepTimer {
-    /// A running one. It waits for the device at the end of every part, which a run does not: steps get slower.
+    /// Returns a running timer. It waits for the device after each part, so steps are slower than in a run.
     pub fn running() -> Self {
         Self(Some(Arc::default()))
     }
@@ -35,25 +35,25 @@ impl StepTimer {
         self.0.is_some()
     }
 
-    /// Does `work` and adds its time, the device's included, to `part`.
+    /// Runs `work` and adds its time on the host and on the device to `part`.
     pub(crate) fn time<T>(&self, part: StepPart, device: &Device, work: impl FnOnce() -> T) -> T {
         let Some(sums) = &self.0 else { return work() };
         let started = Instant::now();
         let result = work();
-        // An error appears again when the result is read.
+        // Reading the result reports the same error.
         let _ = device.sync();
         sums[part as usize].fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         result
     }
 
-    /// Adds time that was measured elsewhere.
+    /// Adds a time to `part`.
     pub(crate) fn add(&self, part: StepPart, time: Duration) {
         if let Some(sums) = &self.0 {
             sums[part as usize].fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
         }
     }
 
-    /// What was added up since the last time it was asked.
+    /// Returns the time of `part` and resets it to zero.
     pub fn take(&self, part: StepPart) -> Duration {
         let sum = self.0.as_ref().map_or(0, |sums| sums[part as usize].swap(0, Ordering::Relaxed));
         Duration::from_nanos(sum)

@@ -98,7 +98,7 @@ struct TrainingLoop<'a, S: Stage> {
     epochs_csv: Option<EpochsWriter>,
     /// TensorBoard event files. Only the first rank writes them.
     board: Option<TensorBoard>,
-    /// Whether a slow loader is still to be reported. One report per job is enough.
+    /// Whether to report a slow loader. The first report clears this flag.
     report_waiting: bool,
 }
 
