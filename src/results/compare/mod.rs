@@ -1,8 +1,11 @@
-//! Several runs side by side: in which settings they differ, and what came of it.
+//! `mae compare`: the settings in which runs differ, and their accuracies side by side.
 //!
-//! Three steps: `input` reads what the arguments name (`table`, `log` and `published` are its formats) into [`Run`]s;
-//! [`Comparison`] finds the settings that differ and the runs that differ only in their seed, and measures each group
-//! against the first; `text`, `sheet` (the CSV) and `xlsx` show it. What counts as a difference is `seeds::noise`.
+//! Three steps:
+//!
+//! 1. `input` reads the arguments into [`Run`]s. Its formats are in `table`, `log` and `published`.
+//! 2. [`Comparison`] finds the settings that differ, groups the runs that differ only in their seed, and compares each
+//!    group with the first one. `seeds::noise` decides which differences may be chance.
+//! 3. `text`, `sheet` (CSV) and `xlsx` print or write the result.
 
 mod charts;
 mod curve;
@@ -27,35 +30,38 @@ use curve::Curve;
 use std::cmp::Ordering;
 use std::path::Path;
 
-/// One column of a comparison: a run, or a series of a table.
+/// The largest accuracy.
+const PERCENT: f64 = 100.0;
+
+/// One column of a comparison: a run, or one series of a table.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Run {
-    /// What the CSV calls it; a published table's runs share one.
+    /// Name in the CSV file. All series of a published table have the same name.
     name: String,
-    /// What a reader sees; tells the series of a table apart.
+    /// Name in the terminal. Differs between the series of a table.
     label: String,
-    /// Where it was read.
+    /// Path or name of the source.
     place: String,
-    /// Whether it is part of the program's published figures.
+    /// Whether it comes from a published table of this program.
     published: bool,
-    /// `None` where only a table or a log is there.
+    /// `None` for a table or a log.
     recipe: Option<Recipe>,
-    /// Everything a recipe says, or what little a table does: (dotted key, value as TOML text or as the table has it).
+    /// Dotted keys and values: all settings of a recipe (values as TOML), or the setting columns of a table (as written).
     settings: Vec<(String, String)>,
     swept: Vec<String>,
     origin: Option<RunOrigin>,
-    /// Whether a run has begun and not ended.
+    /// Whether the run has not finished.
     unfinished: bool,
-    /// The folders of jobs that have begun and not ended.
+    /// Folders of the jobs that have started but not finished.
     open_jobs: Vec<String>,
     data_fingerprint: Option<String>,
-    /// Images of the validation split, where that is known.
+    /// Number of images in the validation split, if known.
     val_images: Option<usize>,
     rows: Vec<ComparisonRow>,
     curves: Vec<Curve>,
 }
 
-/// What a published figure is of.
+/// What a published result was measured on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct RunOrigin {
     model: String,
@@ -63,7 +69,7 @@ struct RunOrigin {
     value: String,
 }
 
-/// One starting point of a run, and what was measured from it.
+/// One starting point of a run and the results from there.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct ComparisonRow {
     key: SettingKey,
@@ -74,17 +80,17 @@ struct ComparisonRow {
     source: String,
 }
 
-/// What may stand on one row: the same epoch, and both annealed or both not.
+/// Key of a row. Results share a row only if their epoch is the same, and both or neither are annealed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct SettingKey {
-    /// 0 is a start from scratch; `None` a file.
+    /// 0 for a start from scratch, `None` for a start from a file.
     epoch: Option<usize>,
     annealed: Option<bool>,
-    /// Tells a run's starts from several files apart.
+    /// Distinguishes starts from several files.
     file: String,
 }
 
-/// A measured column.
+/// A metric that runs are compared by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Metric {
     Finetune,
@@ -92,38 +98,38 @@ enum Metric {
     PretrainLoss,
 }
 
-/// A group against the first one.
+/// Difference between a group and the first one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Difference {
     points: f64,
-    /// Up to which it says nothing.
+    /// A difference up to this limit may be chance.
     noise: f64,
 }
 
-/// A setting that is not the same in all runs.
+/// A setting that differs between runs.
 #[derive(Debug, Clone, PartialEq)]
 struct Setting {
     key: String,
-    /// For each run; `None` where it is not known.
+    /// One value per run; `None` if unknown.
     values: Vec<Option<String>>,
 }
 
-/// Runs, and what is to be said about them together.
+/// Several runs, compared.
 #[derive(Debug)]
 pub struct Comparison {
     runs: Vec<Run>,
-    /// Runs that differ only in their seed, as indices.
+    /// Groups of runs that differ only in their seed, as indices into `runs`.
     groups: Vec<Vec<usize>>,
-    /// Swept keys first.
+    /// The settings that differ, swept keys first.
     settings: Vec<Setting>,
-    /// The rows of a table of results, in order.
+    /// The rows of the result tables, in order.
     keys: Vec<SettingKey>,
 }
 
 impl Comparison {
-    /// Reads what the arguments name: folders of runs and sweeps, tables, logs, patterns of those; and published figures.
+    /// Reads folders of runs and sweeps, tables, logs and patterns of these, and the published tables of these names.
     ///
-    /// Fails where one of them cannot be used, or only one run is there.
+    /// Fails if one of them cannot be used, or if there is only one run.
     pub fn read(arguments: &[String], published: &[String]) -> Result<Self, CompareError> {
         let runs = input::read(arguments, published)?;
         Ok(Self {
@@ -134,24 +140,24 @@ impl Comparison {
         })
     }
 
-    /// Gives the comparison for a terminal.
+    /// Returns the comparison as text for a terminal.
     pub fn text(&self) -> String {
         text::text(self)
     }
 
-    /// Writes one tidy table, a row for each run and pre-training epoch.
+    /// Writes one CSV table with a row for each run and pre-training epoch.
     pub fn write_csv(&self, path: &Path) -> Result<(), CompareError> {
         self.check_output(path)?;
         sheet::write_csv(path, &sheet::summary(self))
     }
 
-    /// Writes an Excel workbook: the same table, the differences, the seeds' groups, every epoch, with charts.
+    /// Writes an Excel workbook: the same table, the settings that differ, the groups of seeds, every epoch, and charts.
     pub fn write_xlsx(&self, path: &Path) -> Result<(), CompareError> {
         self.check_output(path)?;
         xlsx::write(path, self)
     }
 
-    /// Refuses a place that is not there, or is part of what is compared.
+    /// Fails if `path` cannot be a file, or belongs to a compared run.
     pub fn check_output(&self, path: &Path) -> Result<(), CompareError> {
         let refuse = |problem: &str, hint| {
             let (path, problem) = (path.to_owned(), problem.to_owned());
@@ -159,22 +165,28 @@ impl Comparison {
         };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         if folder.is_some_and(|folder| !folder.is_dir()) {
-            return refuse("its folder is not there", "make the folder, or write somewhere else");
+            return refuse(
+                "the folder does not exist",
+                "create the folder, or choose another path",
+            );
         }
         if path.is_dir() {
-            return refuse("a folder, not a file", "name a file in it");
+            return refuse("it is a folder", "name a file in this folder");
         }
         let read = path.canonicalize().is_ok_and(|path| {
             let places =
                 self.runs.iter().filter_map(|run| Path::new(&run.place).canonicalize().ok());
-            // A sweep's own table lies beside its points.
+            // The table of a sweep is in the same folder as its points.
             places.into_iter().any(|place| {
                 path.starts_with(&place)
                     || path.parent() == place.parent() && path.ends_with("accuracy.csv")
             })
         });
         if read {
-            return refuse("part of what is compared", "write to another place");
+            return refuse(
+                "it is a file of a compared run",
+                "choose a path outside the compared runs",
+            );
         }
         Ok(())
     }
@@ -185,7 +197,7 @@ impl Comparison {
         Measured::of(&values.collect::<Vec<_>>())
     }
 
-    /// A group against the first; `None` for the first itself, and where one of the two has nothing.
+    /// Returns the difference to the first group; `None` for the first group itself, and if a value is missing.
     fn against_first(
         &self,
         group: &[usize],
@@ -202,7 +214,7 @@ impl Comparison {
         self.runs[*group.first()?].val_images
     }
 
-    /// Whether a figure of the group is one of a job that is not at its end.
+    /// Whether a value of the group comes from a job that has not finished.
     fn is_open(&self, group: &[usize], key: &SettingKey, metric: Metric) -> bool {
         group.iter().any(|run| {
             let run = &self.runs[*run];
@@ -252,7 +264,7 @@ impl RunOrigin {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether both are points of one series: along `epochs` they are.
+    /// Whether both belong to the same series. A series of the variant `epochs` covers several values.
     fn is_series_of(&self, other: &Self) -> bool {
         let value =
             |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };
@@ -261,14 +273,15 @@ impl RunOrigin {
 }
 
 impl ComparisonRow {
-    /// Reads the numbers of cells; the error names the column.
+    /// Parses the numbers in `cells`. The error names the column.
     fn of(cells: AccuracyRow, source: String) -> Result<Self, String> {
         let refuse =
             |column: &str, text: &str, what: &str| format!("{column} `{text}` is not {what}");
         let number = |column: &str, text: &str, most: f64| match text.parse::<f64>() {
             _ if text.is_empty() => Ok(None),
             Ok(number) if (0.0..=most).contains(&number) => Ok(Some(number)),
-            _ => Err(refuse(column, text, "a number that this column can have")),
+            _ if most > PERCENT => Err(refuse(column, text, "a number of at least 0")),
+            _ => Err(refuse(column, text, "a number from 0 to 100")),
         };
         let epoch = match cells.pretrain_epoch.parse() {
             _ if cells.pretrain_epoch.is_empty() => None,
@@ -285,7 +298,7 @@ impl ComparisonRow {
         };
         for (column, text) in crate::results::accuracy::COLUMNS.into_iter().zip(cells.cells()) {
             if column.contains("top") {
-                number(column, text, 100.0)?;
+                number(column, text, PERCENT)?;
             }
         }
         let run =
@@ -293,15 +306,15 @@ impl ComparisonRow {
         let file = if epoch.is_none() { run.rsplit('/').next().unwrap_or_default() } else { "" };
         Ok(Self {
             key: SettingKey { epoch, annealed, file: file.to_owned() },
-            finetune: number("finetune_top1", &cells.finetune.top1, 100.0)?,
-            linprobe: number("linprobe_top1", &cells.linprobe.top1, 100.0)?,
+            finetune: number("finetune_top1", &cells.finetune.top1, PERCENT)?,
+            linprobe: number("linprobe_top1", &cells.linprobe.top1, PERCENT)?,
             loss: number("pretrain_loss", &cells.pretrain_loss, f64::MAX)?,
             cells,
             source,
         })
     }
 
-    /// The folder of the job that measured it.
+    /// Returns the folder of the job that measured `metric`.
     fn job(&self, metric: Metric) -> Option<&str> {
         match metric {
             Metric::Finetune => Some(&self.cells.finetune.run),
@@ -320,7 +333,7 @@ impl ComparisonRow {
 }
 
 impl Ord for SettingKey {
-    /// By epoch, files last; what is not annealed first.
+    /// Sorts by epoch, starts from files last; of one epoch, checkpoints that are not annealed first.
     fn cmp(&self, other: &Self) -> Ordering {
         let place = |key: &Self| {
             (key.epoch.unwrap_or(usize::MAX), key.annealed.map_or(2, u8::from), key.file.clone())
