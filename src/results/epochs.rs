@@ -1,31 +1,31 @@
-//! `epochs.csv`: a job's table, a row an epoch.
+//! `epochs.csv`: the table of one job, one row per epoch.
 
 use super::{Remedy, RunError};
 use crate::durable;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// What one epoch of a job gave.
+/// One row of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EpochRow {
-    /// From 1.
+    /// Counts from 1.
     pub epoch: usize,
-    /// Mean rate over the epoch's updates, as the official logs have it.
+    /// Mean learning rate over the epoch's updates, as in the official logs.
     pub lr: f64,
     /// Mean over the epoch's updates.
     pub train_loss: f64,
-    /// Mean over the epoch's updates of the gradient's global norm, before clipping.
+    /// Mean global norm of the gradient over the epoch's updates, before clipping.
     pub grad_norm: f64,
-    /// Nothing in pre-training.
+    /// `None` in pre-training.
     pub validation: Option<Validation>,
     pub images_per_s: f64,
-    /// Training and validation together.
+    /// Duration of the epoch: training and validation.
     pub seconds: f64,
-    /// Seconds the training waited for data.
+    /// Time the training loop waited for data, in seconds.
     pub data_wait_s: f64,
 }
 
-/// The validation split after an epoch, and the best epoch so far. Accuracies are percent.
+/// Results on the validation split after an epoch, and the best epoch so far. Accuracies are in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Validation {
     pub loss: f64,
@@ -35,7 +35,7 @@ pub struct Validation {
     pub best_epoch: usize,
 }
 
-/// The columns of a pre-training.
+/// The columns of a pre-training job.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct PretrainColumns {
     epoch: usize,
@@ -47,7 +47,7 @@ struct PretrainColumns {
     data_wait_s: f64,
 }
 
-/// The columns of a fine-tuning or a probe.
+/// The columns of a fine-tuning or linear probing job.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct ClassifierColumns {
     epoch: usize,
@@ -64,7 +64,7 @@ struct ClassifierColumns {
     data_wait_s: f64,
 }
 
-/// The table of the job in a folder.
+/// Reads and writes the table of one job.
 #[derive(Debug, Clone)]
 pub struct EpochsCsv {
     path: PathBuf,
@@ -75,7 +75,7 @@ impl EpochsCsv {
         Self { path: job.join("epochs.csv") }
     }
 
-    /// Reads the rows; none where there is no file yet.
+    /// Reads all rows. Returns none if the file does not exist yet.
     pub fn read(&self) -> Result<Vec<EpochRow>, RunError> {
         let damaged = |e: &dyn std::fmt::Display| RunError::Damaged {
             path: self.path.clone(),
@@ -101,7 +101,7 @@ impl EpochsCsv {
         Ok(rows)
     }
 
-    /// Fails where the rows do not reach `epoch`, of which the job says that it is done.
+    /// Fails if the last row is before `epoch`, the last epoch that the job has finished.
     pub fn check_reaches(&self, epoch: usize) -> Result<(), RunError> {
         let last = self.read()?.last().map_or(0, |row| row.epoch);
         if last >= epoch {
@@ -109,13 +109,14 @@ impl EpochsCsv {
         }
         Err(RunError::Damaged {
             path: self.path.clone(),
-            problem: format!("it ends with epoch {last}, and the job has done {epoch}"),
+            problem: format!("it ends with epoch {last}, but the job has finished epoch {epoch}"),
             way_on: Remedy::RemoveItsFolder,
         })
     }
 
-    /// Adds a row after those of earlier epochs; rows of the same and later ones, of an attempt that was cut off, go.
-    /// Gives all rows that are there now.
+    /// Adds a row and returns all rows.
+    ///
+    /// Replaces the rows of the same epoch and of later ones: they are from an attempt that was interrupted.
     pub fn put(&self, row: EpochRow) -> Result<Vec<EpochRow>, RunError> {
         let mut rows = self.read()?;
         rows.retain(|old| old.epoch < row.epoch);
@@ -195,7 +196,7 @@ fn from_classifier(c: ClassifierColumns) -> EpochRow {
     }
 }
 
-/// Clocks are not more exact than this.
+/// Rounds a measured time or rate to three decimals.
 fn thousandths(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_epoch_replaces_its_row_and_what_came_after() {
+    fn a_repeated_epoch_replaces_its_row_and_later_rows() {
         let dir = tempfile::tempdir().unwrap();
         let csv = EpochsCsv::in_job(dir.path());
         for epoch in [1, 2, 3, 2] {
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_classifier_has_the_columns_the_spreadsheets_expect() {
+    fn the_table_of_a_classifier_keeps_its_promised_columns() {
         let dir = tempfile::tempdir().unwrap();
         let validation =
             Validation { loss: 0.5, acc1: 97.5, acc5: 100.0, best_acc1: 97.5, best_epoch: 1 };
