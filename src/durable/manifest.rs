@@ -15,18 +15,18 @@ pub const MANIFEST: &str = "mae-manifest.jsonl";
 
 const FORMAT: u32 = 1;
 
-/// The first line.
+/// The first line of a manifest.
 #[derive(Serialize, Deserialize)]
 struct Header {
     mae_manifest: u32,
     name: String,
 }
 
-/// Every other line.
+/// Any other line of a manifest.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Entry {
-    /// A path below the folder, with `/` between parts. A folder that appears as a whole ends in `/`.
+    /// A path below the folder, with `/` between parts. It ends in `/` if it is a folder published as a whole.
     Wrote(String),
     /// The listed files are being moved into the trash folder of this name.
     MovingTo(String),
@@ -42,11 +42,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Writes an empty manifest into `root`. Fails if a file of that name is there.
+    /// Writes an empty manifest into `root`. Fails if there is a file of that name.
     pub fn create(root: &Path, name: &str) -> io::Result<Self> {
         if root.join(MANIFEST).symlink_metadata().is_ok() {
             let problem =
-                "a mae-manifest.jsonl is there that is not a manifest of mae\nhint: move it away";
+                "its mae-manifest.jsonl was not written by mae\nhint: move this file away";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
         }
         let header = Header { mae_manifest: FORMAT, name: name.to_owned() };
@@ -72,7 +72,7 @@ impl Manifest {
         };
         let (name, paths) = (header.name, BTreeSet::new());
         let mut manifest = Self { root: root.to_owned(), name, paths, moving_to: None };
-        // A line that a full disk or a crash cut short lists nothing: its file was not written yet.
+        // Ignore an incomplete line, left by a crash or a full disk: its file was not written yet.
         for entry in lines.filter_map(|line| serde_json::from_str(line).ok()) {
             match entry {
                 Entry::Wrote(path) if is_below(&path) => drop(manifest.paths.insert(path)),
@@ -83,7 +83,7 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
-    /// Finds the manifest that `path` falls under, and the path relative to it.
+    /// Finds the manifest in the closest folder above `path`. Returns it with the path relative to that folder.
     pub(super) fn above(path: &Path) -> io::Result<Option<(Self, String)>> {
         let path = std::path::absolute(path)?;
         for root in path.ancestors().skip(1).filter(|root| root.join(MANIFEST).is_file()) {
@@ -97,7 +97,7 @@ impl Manifest {
         Ok(None)
     }
 
-    /// The run that the folder belonged to when it was made.
+    /// Name of the run when the manifest was created.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -109,17 +109,17 @@ impl Manifest {
         self.paths.contains(path) || next.is_some_and(|next| next.starts_with(&below))
     }
 
-    /// The listed files, in order; some may be gone.
+    /// Returns the listed files, sorted. Some may no longer exist.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.paths.iter().map(String::as_str).filter(|path| !path.ends_with('/'))
     }
 
-    /// The trash folder that an interrupted `--fresh` was moving the files to.
+    /// Name of the trash folder that an interrupted `--fresh` was moving the files to.
     pub fn moving_to(&self) -> Option<&str> {
         self.moving_to.as_deref()
     }
 
-    /// Lists `paths`, before they are written.
+    /// Adds `paths` to the manifest. Call it before writing the files.
     pub fn list(&mut self, paths: impl IntoIterator<Item = String>) -> io::Result<()> {
         let new: Vec<String> =
             paths.into_iter().filter(|path| !self.paths.contains(path)).collect();
@@ -128,7 +128,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Notes that the listed files are about to be moved to the trash folder `name`.
+    /// Records that a move of the listed files to the trash folder `name` starts.
     pub fn begin_move(&mut self, name: &str) -> io::Result<()> {
         self.append([Entry::MovingTo(name.to_owned())])?;
         self.moving_to = Some(name.to_owned());
@@ -141,7 +141,7 @@ impl Manifest {
             return Ok(());
         }
         let path = self.root.join(MANIFEST);
-        // A last line that was cut short must not swallow the next one.
+        // If the last line is incomplete, start a new one.
         let cut_short = !fs::read(&path)?.ends_with(b"\n");
         let text = if cut_short { format!("\n{text}") } else { text };
         let mut file = File::options().append(true).open(&path)?;
@@ -156,7 +156,7 @@ fn line(value: &impl Serialize) -> String {
     text
 }
 
-/// Whether a relative path stays below its folder: an edited manifest must not reach outside it.
+/// Whether a relative path stays below its folder. An edited manifest must not reach files outside.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
@@ -169,7 +169,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn a_manifest_lists_files_and_survives_a_line_that_was_cut_short() {
+    fn a_manifest_lists_files_and_survives_an_incomplete_line() {
         let dir = tempfile::tempdir().unwrap();
         let mut manifest = Manifest::create(dir.path(), "tiny").unwrap();
         manifest.list(["a/b.csv".to_owned(), "a/".to_owned()]).unwrap();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_manifest_reaches_no_file_outside_its_folder() {
+    fn an_edited_manifest_never_reaches_files_outside_its_folder() {
         let dir = tempfile::tempdir().unwrap();
         let text = "{\"mae_manifest\":1,\"name\":\"t\"}\n{\"wrote\":\"../up\"}\n{\"wrote\":\"/etc/passwd\"}\n\
                     {\"wrote\":\"a/../../b\"}\n{\"wrote\":\"\"}\n{\"moving_to\":\"../x\"}\n";
