@@ -1,6 +1,7 @@
 //! `accuracy.csv`, the main result: one row per pre-training epoch.
 
-use super::{EpochRow, EpochsCsv, RunError};
+use super::epochs::{EpochRow, EpochsCsv};
+use super::error::RunError;
 use crate::durable;
 use crate::recipe::{Job, Plan, Source};
 use crate::shape::StageKind;

@@ -1,6 +1,7 @@
 //! Which files in a folder belong to a run, and which to somebody else.
 
-use super::RunError;
+use super::error::RunError;
+use super::paths::job_path;
 use super::read_back::read_provenance;
 use crate::durable::{self, Manifest};
 use crate::recipe::Recipe;
@@ -78,7 +79,7 @@ impl Contents {
             known_files(path, Path::new(""), &mut files).map_err(RunError::io(path))?;
         }
         match files.into_iter().find(|file| !manifest.lists(file)) {
-            Some(file) => Err(RunError::ForeignFile(super::job_path(path, &file))),
+            Some(file) => Err(RunError::ForeignFile(job_path(path, &file))),
             None => Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! `epochs.csv`: the table of one job, one row per epoch.
 
-use super::{Remedy, RunError};
+use super::error::{Remedy, RunError};
 use crate::durable;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

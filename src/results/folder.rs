@@ -1,8 +1,11 @@
 //! Opening a run folder: lock it, check its recipe and data, record the provenance.
 
 use super::contents::{Contents, contents};
-use super::read_back::read_provenance;
-use super::{Provenance, Remedy, RunError, trash};
+use super::error::RunError;
+use super::paths::job_path;
+use super::provenance::Provenance;
+use super::read_back::{read_provenance, resolved_recipe};
+use super::trash::{self, Moved};
 use crate::durable::{self, Lock, MANIFEST, Manifest};
 use crate::recipe::{self, Recipe};
 use std::fmt::Write as _;
@@ -14,15 +17,6 @@ use std::path::{Path, PathBuf};
 pub struct RunFolder {
     path: PathBuf,
     _lock: Lock,
-}
-
-/// Where `--fresh` moved an earlier run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved {
-    /// The trash folder that now holds the run's files.
-    pub to: PathBuf,
-    /// Files and folders that this program did not write, relative to the run folder. They were not moved.
-    pub stayed: Vec<PathBuf>,
 }
 
 impl RunFolder {
@@ -38,7 +32,7 @@ impl RunFolder {
         recipe: &Recipe,
         fresh: bool,
     ) -> Result<(Self, Option<Moved>), RunError> {
-        let path = &super::job_path(runs, name);
+        let path = &job_path(runs, name);
         let in_recipe = recipe.name.as_deref().unwrap_or(name);
         contents(path, in_recipe)?;
         if !fresh {
@@ -120,13 +114,4 @@ pub fn refuse_other_data(path: &Path, fingerprint: &str) -> Result<Option<Proven
         }),
         _ => Ok(before),
     }
-}
-
-/// Parses `text`, the content of a run folder's `recipe.toml`; `file` is its path for errors.
-pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunError> {
-    toml::from_str(text).map_err(|e| RunError::Damaged {
-        path: file.to_owned(),
-        problem: format!("it is not the recipe of a run: {}", e.message()),
-        way_on: Remedy::None,
-    })
 }

@@ -18,6 +18,7 @@ mod contents;
 mod epochs;
 mod error;
 mod folder;
+mod paths;
 mod provenance;
 mod published;
 mod read_back;
@@ -31,17 +32,11 @@ pub use compare::{CompareError, Comparison};
 pub use contents::{check_sweep, open_sweep};
 pub use epochs::{EpochRow, EpochsCsv, Validation};
 pub use error::{Remedy, RunError};
-pub use folder::{Moved, RunFolder, refuse_other, refuse_other_data};
+pub use folder::{RunFolder, refuse_other, refuse_other_data};
+pub use paths::job_path;
 pub use provenance::Provenance;
 pub use published::published_names;
 pub use read_back::{JobResults, Results, read_provenance, read_results};
 pub use report::{count, write_report, write_report_to};
 pub use tensorboard::{EpochSteps, TensorBoard};
-pub use trash::{TRASH, Trashed, remove_trashed, trashed};
-
-use std::path::{Path, PathBuf};
-
-/// Joins a folder and a relative path with `/` between its parts, on any operating system.
-pub fn job_path(run: &Path, dir: &str) -> PathBuf {
-    dir.split('/').fold(run.to_path_buf(), |path, part| path.join(part))
-}
+pub use trash::{Moved, TRASH, Trashed, remove_trashed, trashed};

@@ -1,8 +1,9 @@
 //! Reads a run back from its folder, for reports and comparisons. The run may still be in progress.
 
 use super::accuracy::{AccuracyRow, read_accuracy};
-use super::folder::resolved_recipe;
-use super::{EpochRow, EpochsCsv, Provenance, Remedy, RunError};
+use super::epochs::{EpochRow, EpochsCsv};
+use super::error::{Remedy, RunError};
+use super::provenance::Provenance;
 use crate::recipe::{Format, Recipe};
 use crate::shape::StageKind;
 use std::fs;
@@ -127,6 +128,15 @@ fn name(path: &Path, recipe: &Recipe) -> String {
         Some(name) => name.clone(),
         None => folder,
     }
+}
+
+/// Parses `text`, the content of a run folder's `recipe.toml`; `file` is its path for errors.
+pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunError> {
+    toml::from_str(text).map_err(|e| RunError::Damaged {
+        path: file.to_owned(),
+        problem: format!("it is not the recipe of a run: {}", e.message()),
+        way_on: Remedy::None,
+    })
 }
 
 /// Reads `provenance.json` of the run in `path`; `None` if there is no such file.

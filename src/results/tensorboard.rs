@@ -5,7 +5,8 @@
 
 mod events;
 
-use super::{EpochRow, RunError};
+use super::epochs::EpochRow;
+use super::error::RunError;
 use crate::durable;
 use crate::shape::StageKind;
 use events::TfEvent;

@@ -1,8 +1,8 @@
 //! The trash: `--fresh` moves the files of earlier runs there. Only the user's own command empties it.
 
-use super::RunError;
 use super::contents::foreign;
-use super::folder::Moved;
+use super::error::RunError;
+use super::paths::job_path;
 use super::report::utc_compact;
 use crate::durable::{MANIFEST, Manifest};
 use std::fs;
@@ -12,6 +12,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Name of the trash folder below `--runs`.
 pub const TRASH: &str = ".trash";
+
+/// Where `--fresh` moved an earlier run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The trash folder that now holds the run's files.
+    pub to: PathBuf,
+    /// Files and folders that this program did not write, relative to the run folder. They were not moved.
+    pub stayed: Vec<PathBuf>,
+}
 
 /// Moves the listed files of the run in `run` to a new folder in the trash below `runs`. The manifest moves last.
 ///
@@ -111,7 +120,7 @@ pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
         let path = entry.map_err(RunError::io(&trash))?.path();
         let Some(manifest) = Manifest::read(&path).map_err(RunError::io(&path))? else { continue };
         let sizes = manifest.files().filter_map(|file| {
-            super::job_path(&path, file).symlink_metadata().ok().map(|found| found.len())
+            job_path(&path, file).symlink_metadata().ok().map(|found| found.len())
         });
         let sizes: Vec<u64> = sizes.collect();
         // Moving the manifest was the last change to its folder.
@@ -137,7 +146,7 @@ pub fn remove_trashed(trashed: &Trashed) -> Result<bool, RunError> {
     let path = &trashed.path;
     let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? else { return Ok(true) };
     for file in manifest.files() {
-        let file = super::job_path(path, file);
+        let file = job_path(path, file);
         let inside = file.parent().and_then(|folder| folder.canonicalize().ok());
         // A moved link may point to files outside the trash: do not remove those.
         if inside

@@ -37,7 +37,7 @@ fn a_comparison_knows_how_many_validation_images_a_run_had() {
     bench.done(&["run", "r.toml", "--set", "name=other", "--set", "finetune.blr=1e-3"]);
     assert!(bench.read("runs/tiny/provenance.json").contains("\"val_images\": 6"));
     let text = bench.done(&["compare", "runs/tiny", "runs/other"]);
-    assert!(text.contains("two standard errors on 6 validation images"), "{text}");
+    assert!(text.contains("2 sqrt(p1 (1 - p1)/6 + p2 (1 - p2)/6)"), "{text}");
     assert!(!text.contains('…'), "{text}");
     // A job that lost its last epoch is not at its end.
     for file in ["epochs.csv", "tensorboard/log.txt"] {

@@ -1,8 +1,9 @@
 //! The charts of the workbook. The spreadsheet program draws them from the cells.
 
+use super::comparison::Comparison;
 use super::curve::Curve;
 use super::sheet::Sheet;
-use super::{Comparison, text};
+use super::text;
 use rust_xlsxwriter::{
     Chart, ChartLegendPosition, ChartMarker, ChartMarkerType, ChartType, Worksheet, XlsxError,
 };

@@ -1,8 +1,16 @@
 //! Groups of runs, settings that differ, and rows of the result tables.
 
-use super::{Run, Setting, SettingKey};
+use super::run::{Run, SettingKey};
 use crate::recipe::{self, Recipe};
 use crate::results::seeds::{self, Identity};
+
+/// A setting that differs between runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Setting {
+    pub(super) key: String,
+    /// One value per run; `None` if unknown.
+    pub(super) values: Vec<Option<String>>,
+}
 
 /// Groups the runs that differ only in their seed.
 pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {

@@ -1,9 +1,10 @@
 //! Reads the arguments of `mae compare`: folders, tables, logs, patterns, and names of published tables.
 
+use super::error::CompareError;
 use super::log::read_log;
 use super::published::published;
+use super::run::{ComparisonRow, Run};
 use super::table::read_table;
-use super::{CompareError, ComparisonRow, Run};
 use crate::recipe;
 use crate::results::{AccuracyRow, Results, RunError, TRASH, read_results};
 use std::fs;

@@ -1,7 +1,8 @@
 //! Reads `log.txt` of the official PyTorch code and its Paddle port: one JSON object per epoch, epochs count from 0.
 
 use super::curve::{Curve, CurvePoint};
-use super::{CompareError, ComparisonRow, Run};
+use super::error::CompareError;
+use super::run::{ComparisonRow, Run};
 use crate::results::{AccuracyRow, JobCells};
 use crate::shape::StageKind;
 use serde_json::Value;

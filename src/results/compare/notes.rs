@@ -1,7 +1,7 @@
 //! The notes below a comparison: how to read it, and what not to conclude from it.
 
-use super::text::Shown;
-use super::{Comparison, Metric};
+use super::comparison::{Comparison, Shown};
+use super::run::{Metric, SettingKey};
 use crate::results::seeds::SINGLE_RUN_FLOOR;
 use std::fmt::Write as _;
 
@@ -102,8 +102,7 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
 fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let there = |epoch: usize, annealed: bool| {
         let mut runs = shown.iter().flat_map(|(_, group)| group.iter());
-        let key =
-            |key: &super::SettingKey| key.epoch == Some(epoch) && key.annealed == Some(annealed);
+        let key = |key: &SettingKey| key.epoch == Some(epoch) && key.annealed == Some(annealed);
         runs.any(|run| comparison.runs[*run].rows.iter().any(|row| key(&row.key)))
     };
     let mut epochs: Vec<usize> = comparison.keys.iter().filter_map(|key| key.epoch).collect();

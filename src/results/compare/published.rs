@@ -1,7 +1,8 @@
 //! Reads a published table as runs.
 
+use super::error::CompareError;
+use super::run::Run;
 use super::table::read_table;
-use super::{CompareError, Run};
 use crate::recipe;
 use crate::results::{published, published_names};
 

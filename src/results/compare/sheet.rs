@@ -1,6 +1,9 @@
 //! The tables of a comparison, for the CSV file and the sheets of the workbook.
 
-use super::{CompareError, Comparison, ComparisonRow, Metric, Run, text};
+use super::comparison::Comparison;
+use super::error::CompareError;
+use super::run::{ComparisonRow, Metric, Run};
+use super::text;
 use crate::durable;
 use crate::recipe::NOT_SET;
 use crate::results::accuracy::COLUMNS;

@@ -1,6 +1,7 @@
 //! Reads a CSV table with the columns of `accuracy.csv` as runs.
 
-use super::{CompareError, ComparisonRow, Run, RunOrigin};
+use super::error::CompareError;
+use super::run::{ComparisonRow, Run, RunOrigin};
 use crate::recipe;
 use crate::results::AccuracyRow;
 use crate::results::accuracy::{COLUMNS, csv_problem, line_of};

@@ -1,8 +1,9 @@
 //! Prints a comparison to the terminal: runs, settings that differ, results and notes.
 
+use super::comparison::{Comparison, Shown};
 use super::grid::{self, Cell, Column, shortened};
 use super::notes::notes;
-use super::{Comparison, Metric, Run, SettingKey};
+use super::run::{Metric, Run, SettingKey};
 use crate::recipe::{ModelSize, Recipe};
 
 /// With more runs than this, a table shows one run per row instead of per column.
@@ -13,9 +14,6 @@ const HEADINGS: usize = 94;
 const LABEL: usize = 60;
 /// Longest value of a setting, in characters.
 const VALUE: usize = 28;
-
-/// The groups that are shown, numbered from 1.
-pub(super) type Shown<'a> = [(usize, &'a [usize])];
 
 pub(super) fn text(comparison: &Comparison) -> String {
     let all: Vec<(usize, &[usize])> =

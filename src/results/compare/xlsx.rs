@@ -1,8 +1,10 @@
 //! Writes a comparison as an Excel workbook with numeric cells and native charts.
 
+use super::charts;
+use super::comparison::Comparison;
 use super::curve::{Curve, CurvePoint};
+use super::error::CompareError;
 use super::sheet::{self, Sheet};
-use super::{CompareError, Comparison, charts};
 use crate::durable;
 use crate::shape::StageKind;
 use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};

@@ -1,8 +1,8 @@
 //! The head of the page: what the run is, and its progress.
 
-use super::Report;
 use super::beside::model;
 use super::groups::{by_size, short, swept};
+use super::input::Report;
 use super::text::{count, duration, escape, thousands, utc};
 use crate::durable;
 use crate::recipe::Recipe;

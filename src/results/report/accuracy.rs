@@ -1,8 +1,8 @@
 //! The accuracy table of the page.
 
-use super::Report;
 use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
 use super::groups::{by_size, short, swept};
+use super::input::Report;
 use super::means::means;
 use super::text::escape;
 use crate::results::AccuracyRow;

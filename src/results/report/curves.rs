@@ -1,12 +1,11 @@
 //! The curves over epochs: losses, learning rates, accuracies, throughput.
 
-use super::Report;
 use super::axis::PlotAxis;
 use super::groups::by_size;
-use super::plot::{Baseline, Chart, PlotPoint, SCRATCH, Series, Shape};
+use super::input::Report;
+use super::plot::{Chart, PlotPoint, SCRATCH, Series, Shape, heights, legend};
 use super::text::escape;
 use super::thin::thin;
-use super::top1::heights;
 use crate::results::seeds::Measured;
 use crate::results::{EpochRow, JobResults};
 use crate::shape::StageKind;
@@ -162,15 +161,6 @@ fn block(id: &str, lines: &[Line<'_>], figures: &[CurveFigure]) -> String {
         legend(&first.series, &[]),
         charts.iter().map(Chart::figure).collect::<String>()
     )
-}
-
-/// Returns the legend; empty for a single line without a name.
-pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
-    if series.len() + baselines.len() < 2 && series.iter().all(|line| line.name.is_empty()) {
-        return String::new();
-    }
-    let keys = series.iter().map(Series::key).chain(baselines.iter().map(Baseline::key));
-    format!("<ul class=\"legend\">{}</ul>\n", keys.collect::<String>())
 }
 
 fn chart(id: &str, lines: &[Line<'_>], figure: &CurveFigure) -> Option<Chart> {

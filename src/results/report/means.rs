@@ -1,9 +1,9 @@
 //! The table of means over seeds.
 
-use super::Report;
 use super::about::jobs;
 use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
 use super::groups::{by_size, short};
+use super::input::Report;
 use super::text::escape;
 use crate::results::seeds::Measured;
 use crate::results::{AccuracyRow, Results};

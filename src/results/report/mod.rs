@@ -10,6 +10,7 @@ mod beside;
 mod cells;
 mod curves;
 mod groups;
+mod input;
 mod means;
 mod page;
 mod pictures;
@@ -22,33 +23,10 @@ mod top1;
 pub use text::count;
 pub(super) use text::utc_compact;
 
-use super::accuracy::read_accuracy;
-use super::{Results, RunError, read_results};
+use super::error::RunError;
 use crate::durable::{self, Manifest};
-use beside::PublishedRow;
-use groups::RunGroup;
+use input::Report;
 use std::path::{Path, PathBuf};
-
-/// The input of every part of the page.
-struct Report<'a> {
-    name: String,
-    /// The run, or the points of the sweep that have a folder.
-    points: &'a [Results],
-    is_sweep: bool,
-    /// Number of points of the sweep without a folder.
-    not_begun: usize,
-    /// The points, grouped if they differ only in their seed.
-    groups: Vec<RunGroup<'a>>,
-    /// Published results to show in the plots.
-    beside: Vec<PublishedRow>,
-}
-
-impl Report<'_> {
-    /// Whether a group has several seeds.
-    fn has_seeds(&self) -> bool {
-        self.groups.iter().any(|group| group.runs.len() > 1)
-    }
-}
 
 /// Writes `report.html` into the folder of a run or of a sweep and returns its path.
 ///
@@ -78,34 +56,6 @@ pub fn write_report_to(run: &Path, file: &Path, published: &[String]) -> Result<
 }
 
 fn html(run: &Path, published: &[String]) -> Result<String, RunError> {
-    if !run.is_dir() {
-        return Err(RunError::NoRun(run.to_owned()));
-    }
-    let points = read_results(run)?;
-    let is_sweep = !run.join("recipe.toml").is_file();
-    let first = &points[0];
-    if is_sweep && points.iter().any(|point| point.recipe.name != first.recipe.name) {
-        return Err(RunError::ManyRuns(run.to_owned()));
-    }
-    let name = match &first.recipe.name {
-        Some(name) if is_sweep => name.clone(),
-        _ => first.name.clone(),
-    };
-    page::page(&Report {
-        name,
-        is_sweep,
-        not_begun: if is_sweep { not_begun(run, points.len())? } else { 0 },
-        groups: groups::groups(&points),
-        beside: beside::beside(&first.recipe, published),
-        points: &points,
-    })
-}
-
-/// Returns how many points in the table of a sweep have no folder yet; `begun` is the number of those that have one.
-fn not_begun(sweep: &Path, begun: usize) -> Result<usize, RunError> {
-    let (_, rows) = read_accuracy(sweep)?;
-    let mut points: Vec<_> = rows.into_iter().map(|row| row.swept).collect();
-    points.sort();
-    points.dedup();
-    Ok(points.len().saturating_sub(begun))
+    let points = input::read_points(run)?;
+    page::page(&Report::new(run, &points, published)?)
 }

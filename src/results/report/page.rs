@@ -1,7 +1,8 @@
 //! The page as a whole: its parts in their order.
 
+use super::input::Report;
 use super::text::{escape, shell_word};
-use super::{Report, about, accuracy, curves, pictures, plot, provenance, top1};
+use super::{about, accuracy, curves, pictures, plot, provenance, top1};
 use crate::recipe;
 use crate::results::RunError;
 use std::fmt::Write as _;

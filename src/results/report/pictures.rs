@@ -1,7 +1,7 @@
 //! The reconstructions of the page.
 
-use super::Report;
 use super::about::point_name;
+use super::input::Report;
 use super::text::escape;
 use crate::results::{Results, RunError};
 use base64::Engine as _;

@@ -282,6 +282,25 @@ impl Baseline {
     }
 }
 
+/// Returns the legend; empty for a single line without a name.
+pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
+    if series.len() + baselines.len() < 2 && series.iter().all(|line| line.name.is_empty()) {
+        return String::new();
+    }
+    let keys = series.iter().map(Series::key).chain(baselines.iter().map(Baseline::key));
+    format!("<ul class=\"legend\">{}</ul>\n", keys.collect::<String>())
+}
+
+/// Returns all values that the vertical axis must cover.
+pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
+    let ends = |p: &PlotPoint| {
+        let spread = p.spread.unwrap_or(0.0);
+        [p.y - spread, p.y + spread]
+    };
+    let points = series.iter().flat_map(|s| &s.points).flat_map(ends);
+    points.chain(baselines.iter().map(|line| line.y)).filter(|y| y.is_finite()).collect()
+}
+
 /// Draws an element on the chart.
 fn show<'b, E>(area: &mut Area<'_, 'b>, element: &E)
 where

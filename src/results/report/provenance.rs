@@ -1,8 +1,8 @@
 //! The provenance table of the page.
 
-use super::Report;
 use super::about::point_name;
 use super::cells::boxed;
+use super::input::Report;
 use super::text::{escape, utc};
 use crate::results::Provenance;
 use std::fmt::Write as _;

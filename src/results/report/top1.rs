@@ -1,12 +1,11 @@
 //! The plots of the main result: top-1 against the pre-training epoch, and against each swept key.
 
-use super::Report;
 use super::axis::PlotAxis;
 use super::beside::{PublishedRow, model};
 use super::cells::Read;
-use super::curves::legend;
 use super::groups::{RunGroup, by_size, short};
-use super::plot::{Baseline, Chart, PlotPoint, SCRATCH, Series, Shape};
+use super::input::Report;
+use super::plot::{Baseline, Chart, PlotPoint, SCRATCH, Series, Shape, heights, legend};
 use super::text::escape;
 use crate::results::AccuracyRow;
 use crate::results::seeds::Measured;
@@ -144,16 +143,6 @@ fn against_epochs(report: &Report<'_>, kind: &SeriesKind) -> Option<Chart> {
 
 fn next_slot(series: &[Series]) -> usize {
     series.iter().filter(|line| line.slot != SCRATCH).count()
-}
-
-/// Returns all values that the vertical axis must cover.
-pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
-    let ends = |p: &PlotPoint| {
-        let spread = p.spread.unwrap_or(0.0);
-        [p.y - spread, p.y + spread]
-    };
-    let points = series.iter().flat_map(|s| &s.points).flat_map(ends);
-    points.chain(baselines.iter().map(|line| line.y)).filter(|y| y.is_finite()).collect()
 }
 
 /// Returns the published results for a chart, one series of crosses per table and model.
