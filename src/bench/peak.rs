@@ -44,7 +44,7 @@ fn best(side: usize, precision: Precision, device: &Device) -> f64 {
         for _ in 0..AT_ONCE {
             drop(ops::product(a.clone(), b.clone()));
         }
-        // The training steps before this would have had the same error.
+        // Ignore an error: the training steps before this would have failed as well.
         let _ = device.sync();
     };
     product(); // compiles and tunes

@@ -87,7 +87,7 @@ impl Manifest {
     pub(super) fn above(path: &Path) -> io::Result<Option<(Self, String)>> {
         let path = std::path::absolute(path)?;
         for root in path.ancestors().skip(1).filter(|root| root.join(MANIFEST).is_file()) {
-            let relative = path.strip_prefix(root).expect("an ancestor");
+            let relative = path.strip_prefix(root).expect("`root` is an ancestor of `path`");
             let parts = relative.components().map(|part| part.as_os_str().to_str());
             let parts: Option<Vec<&str>> = parts.collect();
             if let (Some(manifest), Some(parts)) = (Self::read(root)?, parts) {
@@ -151,7 +151,7 @@ impl Manifest {
 }
 
 fn line(value: &impl Serialize) -> String {
-    let mut text = serde_json::to_string(value).expect("text always fits JSON");
+    let mut text = serde_json::to_string(value).expect("an entry is valid JSON");
     text.push('\n');
     text
 }

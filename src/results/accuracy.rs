@@ -133,12 +133,12 @@ pub fn write_accuracy(
     let mut writer =
         csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     let header = swept.iter().map(String::as_str).chain(COLUMNS);
-    writer.write_record(header).expect("a vector takes every byte");
+    writer.write_record(header).expect("writing to a vector cannot fail");
     for row in rows {
         let cells = row.swept.iter().map(String::as_str).chain(row.cells());
         writer.write_record(cells).expect("every row has the header's columns");
     }
-    let bytes = writer.into_inner().expect("a vector takes every byte");
+    let bytes = writer.into_inner().expect("writing to a vector cannot fail");
     if std::fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
@@ -149,8 +149,8 @@ pub fn write_accuracy(
 pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
     let header = swept.iter().map(String::as_str).chain(COLUMNS);
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header).expect("a vector takes every byte");
-    let header = writer.into_inner().expect("a vector takes every byte");
+    writer.write_record(header).expect("writing to a vector cannot fail");
+    let header = writer.into_inner().expect("writing to a vector cannot fail");
     fs::read(path).is_ok_and(|text| text.starts_with(header.trim_ascii_end()))
 }
 

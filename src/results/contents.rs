@@ -98,7 +98,7 @@ impl Contents {
     }
 }
 
-/// Collects the files below `root/below` that have a name of a run's file, with `/` between parts. Does not follow links.
+/// Collects the files below `root/below` whose names a run uses, as paths relative to `root`. Does not follow links.
 fn known_files(root: &Path, below: &Path, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;

@@ -127,9 +127,9 @@ impl EpochsCsv {
                 Some(validation) => writer.serialize(classifier_columns(row, validation)),
                 None => writer.serialize(pretrain_columns(row)),
             }
-            .expect("numbers always fit a row");
+            .expect("a row has only numbers");
         }
-        let bytes = writer.into_inner().expect("a vector takes every byte");
+        let bytes = writer.into_inner().expect("writing to a vector cannot fail");
         durable::write(&self.path, &bytes).map_err(RunError::io(&self.path))?;
         Ok(rows)
     }

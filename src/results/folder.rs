@@ -69,7 +69,7 @@ impl RunFolder {
     /// Replaces `provenance.json`.
     pub fn write_provenance(&self, provenance: &Provenance) -> Result<(), RunError> {
         let path = self.path.join("provenance.json");
-        let mut text = serde_json::to_vec_pretty(provenance).expect("strings and numbers");
+        let mut text = serde_json::to_vec_pretty(provenance).expect("provenance is valid JSON");
         text.push(b'\n');
         durable::write(&path, &text).map_err(RunError::io(&path))
     }

@@ -2,7 +2,7 @@
 
 use crate::recipe::{self, Recipe};
 
-/// Largest difference of a single run, in points of top-1, that always counts as noise.
+/// A difference of a single run up to this limit, in points of top-1, always counts as noise.
 ///
 /// Fine-tunings of ViT-B on ImageNet vary by 0.05 to 0.08 points between seeds (four runs of the official code). Two
 /// standard deviations of a difference are 2 sqrt(2) times as much.

@@ -69,7 +69,9 @@ impl TensorBoard {
         Ok(Self { folder, path, file, steps, loss_tag, n_parameters })
     }
 
-    /// Adds the loss and learning rate of some updates; `epoch` and `first`, the number of the first update, count from 1.
+    /// Adds the loss and learning rate of consecutive updates.
+    ///
+    /// `first` is the number of the first update within `epoch`. Both count from 1.
     pub fn updates(
         &mut self,
         epoch: usize,

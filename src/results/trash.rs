@@ -1,4 +1,4 @@
-//! The trash: `--fresh` moves the files of earlier runs there. Only the user's own command empties it.
+//! The trash: `--fresh` moves the files of earlier runs there. Only `mae trash empty` empties it.
 
 use super::contents::foreign;
 use super::error::RunError;
@@ -36,7 +36,7 @@ pub(super) fn move_away(
         trash.join(folder)
     } else {
         let to = unused(&trash, name);
-        let folder = to.file_name().expect("it was just joined").to_string_lossy();
+        let folder = to.file_name().expect("the path ends in a name").to_string_lossy();
         manifest.begin_move(&folder).map_err(RunError::io(run))?;
         to
     };
@@ -66,7 +66,7 @@ fn move_file(run: &Path, to: &Path, file: &str) -> io::Result<()> {
             break;
         }
     }
-    let folder = target.parent().expect("it is below the trash");
+    let folder = target.parent().expect("the target is below the trash");
     fs::create_dir_all(folder)?;
     fs::rename(&from, &target)
 }
@@ -90,7 +90,7 @@ fn unused(trash: &Path, name: &str) -> PathBuf {
     let name = format!("{}-{}", name.replace('/', "+"), utc_compact(since.as_secs()));
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     let mut names = std::iter::once(name.clone()).chain(numbered).map(|name| trash.join(name));
-    names.find(|path| path.symlink_metadata().is_err()).expect("numbers do not end")
+    names.find(|path| path.symlink_metadata().is_err()).expect("some number is unused")
 }
 
 /// A run in the trash.

@@ -139,7 +139,7 @@ impl Case {
         self.tensors.get(name).is_some_and(|stored| stored.shape == shape)
     }
 
-    /// Fails if no comparison read a tensor, since the case would then pass without a check of that tensor.
+    /// Fails if no comparison read a tensor of the case: it would pass unchecked.
     pub(super) fn all_read(&self) -> Result<(), VerifyError> {
         let read = self.read.borrow();
         // A case whose numbers are all in `case.json` has one dummy tensor, called `none`.

@@ -43,7 +43,7 @@ pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
             used = lead_width;
         }
         used += width(column);
-        parts.last_mut().expect("one was pushed").push(column);
+        parts.last_mut().expect("the first column starts a part").push(column);
     }
     let mut lines = Vec::new();
     let head = columns.first().map_or(0, |column| column.head.len());
@@ -96,7 +96,7 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
 pub(super) fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is always one");
+        let line = lines.last_mut().expect("there is at least one line");
         if line.is_empty() {
             line.push_str(word);
         } else if length(line) + 1 + length(word) <= WIDTH {

@@ -29,7 +29,7 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
             seen.push(place);
         }
     }
-    // An argument that names the run itself is a mistake; a sweep with one point so far is not.
+    // Refuse a single run, unless the argument is a sweep that has a single point so far.
     let itself =
         |argument: &String| Path::new(argument).canonicalize().ok().as_ref() == seen.first();
     if runs.len() == 1 && names.is_empty() && arguments.first().is_none_or(itself) {

@@ -151,7 +151,7 @@ pub(super) fn write_csv(path: &Path, sheet: &Sheet) -> Result<(), CompareError> 
     for row in std::iter::once(&sheet.header).chain(&sheet.rows) {
         writer.write_record(row).expect("every row has the header's columns");
     }
-    let bytes = writer.into_inner().expect("a vector takes every byte");
+    let bytes = writer.into_inner().expect("writing to a vector cannot fail");
     durable::write_output(path, &bytes)
         .map_err(|source| CompareError::Io { path: path.into(), source })
 }

@@ -1,4 +1,4 @@
-//! Prints a comparison to the terminal: runs, settings that differ, results and notes.
+//! Formats a comparison for the terminal: runs, settings that differ, results and notes.
 
 use super::comparison::{Comparison, Shown};
 use super::grid::{self, Cell, Column, shortened};

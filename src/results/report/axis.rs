@@ -164,7 +164,7 @@ fn padded(values: &[f64], share: f64) -> (f64, f64) {
     (low - share * width, high + share * width)
 }
 
-/// Returns the smallest step of 1, 2 or 5 times a power of 10 that divides `width` into about `most` steps, at most one more.
+/// Returns the smallest step of 1, 2 or 5 times a power of 10 that divides `width` into at most about `most` steps.
 fn step(width: f64, most: usize) -> f64 {
     let rough = width / most.max(1) as f64;
     let decade = 10_f64.powf(rough.log10().floor());

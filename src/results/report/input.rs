@@ -54,7 +54,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Reads the run in `run`, or the points of the sweep there. There is at least one.
+/// Reads the run or the sweep in the folder `run`. Returns at least one run.
 pub(super) fn read_points(run: &Path) -> Result<Vec<Results>, RunError> {
     if run.is_dir() { read_results(run) } else { Err(RunError::NoRun(run.to_owned())) }
 }

@@ -99,7 +99,7 @@ pub(super) struct Baseline {
 
 type Area<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<PlotAxis, PlotAxis>>;
 /// Why drawing cannot fail.
-const INTO_A_STRING: &str = "a string takes every drawing";
+const INTO_A_STRING: &str = "drawing into a string cannot fail";
 
 impl Chart {
     /// Returns the chart with its title as HTML.

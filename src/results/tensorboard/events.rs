@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-/// An event: the fields of TensorFlow's `event.proto` that scalars need.
+/// An entry of an event file, with the fields of TensorFlow's `event.proto` that scalars need.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TfEvent {
     /// Seconds since 1970.
