@@ -1,34 +1,36 @@
-//! `mae`: a declarative experiment runner for Masked Autoencoders (arXiv 2111.06377) on Burn.
+//! `mae`: experiments with Masked Autoencoders (arXiv 2111.06377) from one TOML file, in Rust on Burn.
 //!
-//! One TOML file is a whole experiment. The runner resolves it, trains, keeps the intermediate checkpoints, fine-tunes
-//! and probes each of them, and leaves tables that open in a spreadsheet.
+//! A recipe in TOML describes a whole experiment. `mae run` resolves it, pre-trains, keeps checkpoints, fine-tunes and
+//! linearly probes each of them, and writes tables that spreadsheets can open.
 //!
-//! # The map
+//! # Map of the modules
 //!
-//! | module | holds | may use |
+//! | module | content | may use |
 //! | --- | --- | --- |
-//! | [`shape`] | dimensions, precision, stages, the official code's rules | nothing |
-//! | [`random`] | counter-based random numbers: the key of every draw | nothing |
-//! | [`durable`] | atomic write, fsync, lock | nothing |
-//! | [`figure`] | pictures in rows, with labels, as PNG | `durable` |
-//! | [`ops`] | operations of our own, with their own backward | nothing |
-//! | [`recipe`] | schema, layers, validation, sweep grid, the resolved `Plan` | `shape` |
-//! | [`model`] | patch embedding, blocks, MAE, ViT; built from plain numbers | `shape`, `random`, `ops` |
-//! | [`optim`] | lr schedule, parameter groups, LARS, clipping | `shape` |
-//! | [`data`] | formats, decoding, transforms, mixup, loader; batches on the host | `shape`, `recipe`, `random`, `durable` |
-//! | [`checkpoint`] | save, resume, import | `shape`, `model`, `recipe`, `durable` |
-//! | [`results`] | run folder, CSV tables, provenance, reports | `shape`, `recipe`, `durable`, `figure` |
-//! | [`infer`] | evaluation, prediction, reconstruction | `figure`, `recipe`, `model`, `data`, `checkpoint`, and what they use |
-//! | [`train`] | the one loop, the stages, devices and ranks | `infer` and what it uses, `optim`, `results` |
-//! | [`run`] | from a resolved recipe to finished jobs: order, sweeps, tables | `train`, `infer`, `results`, `checkpoint`, `data`, `recipe`, and what these share |
-//! | [`verify`] | our own code against the official one's numbers | all above |
-//! | [`mod@bench`] | measurements of the training loop | all above except `verify` |
-//! | [`cli`] | a file a command; turns errors into text and exit codes | all above |
+//! | [`shape`] | dimensions, precision, stages, rules of the official code | nothing |
+//! | [`random`] | counter-based random numbers | nothing |
+//! | [`durable`] | atomic writes, locks, manifest of a run folder | nothing |
+//! | [`figure`] | rows of pictures with labels, as PNG | `durable` |
+//! | [`ops`] | custom operations with their own backward pass | nothing |
+//! | [`recipe`] | schema, layers, validation, sweep grid, resolved `Plan` | `shape` |
+//! | [`model`] | patch embedding, blocks, MAE, ViT | `shape`, `random`, `ops` |
+//! | [`optim`] | learning rate schedule, parameter groups, AdamW, LARS, clipping | `shape` |
+//! | [`data`] | formats, decoding, transforms, mixup, loader | `shape`, `recipe`, `random`, `durable` |
+//! | [`checkpoint`] | save, resume, import, export | `shape`, `model`, `recipe`, `durable` |
+//! | [`results`] | run folder, CSV tables, provenance, reports, comparisons | `shape`, `recipe`, `durable`, `figure` |
+//! | [`infer`] | evaluation, prediction, reconstruction | `shape`, `random`, `durable`, `figure`, `ops`, `recipe`, `model`, `data`, `checkpoint` |
+//! | [`train`] | training loop, stages, devices, ranks | `infer`, all that `infer` may use, `optim`, `results` |
+//! | [`run`] | order of jobs, sweeps, accuracy tables | `shape`, `durable`, `recipe`, `data`, `checkpoint`, `results`, `infer`, `train` |
+//! | [`verify`] | comparison with recorded numbers of the official code | all above |
+//! | [`mod@bench`] | benchmarks of the training loop and the data pipeline | all above except `verify` |
+//! | [`cli`] | one file per command; error messages and exit codes | all above |
 //!
-//! Arrows point up this table only; a test holds them. A recipe becomes a `Plan` in `recipe::resolve` and nowhere else;
-//! `train` turns the plan's jobs into stages and runs them in its one loop; `run` decides which jobs there are; every number
-//! that reaches the disk goes through `results` or `checkpoint`, and every write through `durable`. Only `cli` prints, reads
-//! arguments or exits.
+//! A module uses only modules above it in this table; `tests/it/layers.rs` checks this. Other rules:
+//!
+//! - Only `recipe::resolve` turns a recipe into a `Plan`.
+//! - `run` decides which jobs there are. `train` runs all stages in one loop.
+//! - Only `results` and `checkpoint` write results to the disk, and every write goes through `durable`.
+//! - Only `cli` prints, reads arguments or exits.
 
 pub mod bench;
 pub mod checkpoint;

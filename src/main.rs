@@ -1,4 +1,4 @@
-//! The `mae` program: parses arguments, calls one command, prints one error.
+//! The `mae` program.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The data pipeline alone: images per second of a stage's loader, and what its time goes into.
+//! Benchmark of the data pipeline: images per second of a stage's loader, and time per part.
 
 use crate::data::{LoadPart, LoadTimes};
 use crate::infer::StopFlag;
@@ -8,27 +8,27 @@ use crate::train::{self, TrainError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Before the clock counts: files come into the system's cache, threads start.
+/// Time before the measurement starts. Threads start, and the system caches files.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// What a bench measured.
+/// Results of the data benchmark.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct DataBench {
     pub stage: String,
     pub decode: crate::recipe::Decode,
-    /// Loader threads; 0 is the caller's.
+    /// Number of loader threads; 0 if images are loaded in the calling thread.
     pub workers: usize,
     pub batch_size: usize,
     pub images_per_s: f64,
-    /// `images_per_s` by the threads that made them.
+    /// `images_per_s` divided by the number of loader threads.
     pub images_per_s_per_worker: f64,
     pub images: usize,
     pub ms_per_image: LoadSplit,
-    /// Memory of the process when the clock started and when it stopped.
+    /// Memory of the process at the start and at the end of the measurement.
     pub memory_bytes: [Option<u64>; 2],
 }
 
-/// Milliseconds of a worker that an image takes.
+/// Time of a worker for each image, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct LoadSplit {
     pub read: f64,
@@ -37,8 +37,9 @@ pub struct LoadSplit {
     pub augment: f64,
 }
 
-/// Loads batches as `stage` of a recipe does for `seconds`, epochs repeated, and throws them away. `scratch` takes the names
-/// of bad files.
+/// Loads batches for `seconds` as `stage` of a recipe does, and discards them. Starts a new epoch as often as needed.
+///
+/// `scratch` is a folder for `bad_files.csv`. Fails if it stops before the first measured batch.
 pub fn bench_data(
     point: &ResolvedPoint,
     stage: StageKind,
@@ -67,8 +68,8 @@ pub fn bench_data(
     }
     let Some((start, before, memory)) = counted.filter(|_| images > 0) else {
         return Err(TrainError::Setting {
-            problem: "stopped before a batch could be measured".to_owned(),
-            hint: "let it run for longer".to_owned(),
+            problem: "cannot measure the data pipeline: no batch was loaded in time".to_owned(),
+            hint: "set a longer `--seconds`".to_owned(),
         });
     };
     let images_per_s = images as f64 / start.elapsed().as_secs_f64();

@@ -1,9 +1,9 @@
-//! How much memory is held, and was at most.
+//! Current and peak memory.
 
 use crate::train::{ChosenDevice, DeviceBackend};
 use std::fs;
 
-/// Gives the bytes held at most so far: the first GPU's pools, or this process's memory. `None` where nobody counts.
+/// Returns the peak memory in bytes: of the first GPU, or of this process. `None` if it is unknown.
 pub(super) fn peak(device: &ChosenDevice) -> Option<u64> {
     if device.backend == DeviceBackend::Cpu {
         return status("VmHWM:");
@@ -14,12 +14,12 @@ pub(super) fn peak(device: &ChosenDevice) -> Option<u64> {
     Some(dynamic.max(reserved))
 }
 
-/// Gives the bytes that this process holds now.
+/// Returns the memory of this process now, in bytes.
 pub(super) fn of_process() -> Option<u64> {
     status("VmRSS:")
 }
 
-/// What Linux says of this process.
+/// Reads a value in kB from `/proc/self/status` (Linux). Returns bytes.
 fn status(name: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

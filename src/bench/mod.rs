@@ -1,5 +1,4 @@
-//! Measurements of our own code: images per second of the real training loop, what a step is made of, and how near the
-//! device's own peak it comes.
+//! `mae bench`: images per second of the training loop, time per part of a step, and the share of the device's peak.
 
 mod data_pipeline;
 mod memory;
@@ -19,10 +18,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Updates before the clock counts: caches and allocators settle, kernels are compiled and tuned.
+/// Updates before the measurement starts. Kernels are compiled and tuned, and caches fill.
 const WARM_UP: usize = 3;
 
-/// What a bench measured.
+/// Results of the training benchmark.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct TrainBench {
     pub stage: String,
@@ -31,27 +30,31 @@ pub struct TrainBench {
     pub devices: usize,
     pub threads: usize,
     pub gradient_checkpointing: bool,
-    /// As the recipe has it: whether bf16 products were tuned, if a GPU computed them.
+    /// Whether a GPU tunes its bf16 products (`runtime.autotune`).
     pub autotune: bool,
     pub effective_batch_size: usize,
     pub images_per_s: f64,
-    /// Median over the updates that counted; on a GPU, which works behind the loop, their mean.
+    /// Median over the measured updates. On a GPU the mean, since it works asynchronously.
     pub ms_per_step: f64,
+    /// Number of measured updates.
     pub steps: usize,
-    /// What a step is made of, in a second measurement that waits for the device after each part.
+    /// Time per part of a step, from a second measurement that waits for the device after each part.
     pub ms: StepMs,
-    /// Of the network alone, a backward pass counted as two forward passes, what is recomputed not at all; on all devices
-    /// together.
+    /// Trillions of floating-point operations of the network per second, on all devices together.
+    ///
+    /// A backward pass counts as two forward passes. Recomputation does not count.
     pub tflops: f64,
-    /// Of one large matrix product on each device in the same precision.
+    /// The same for large matrix products in the same precision.
     pub peak_tflops: Option<f64>,
     /// `tflops` as a share of `peak_tflops`.
     pub mfu: Option<f64>,
-    /// Of the first device; on the CPU of the whole process.
+    /// Peak memory of the first GPU; on the CPU, of this process.
     pub peak_memory_bytes: Option<u64>,
 }
 
-/// Milliseconds of a step's parts. On the CPU forward and backward are those of all threads, divided by their number.
+/// Time of each part of a step, in milliseconds.
+///
+/// On the CPU, forward and backward are the sum over all threads, divided by the number of threads.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct StepMs {
     pub data: f64,
@@ -61,9 +64,10 @@ pub struct StepMs {
     pub communication: f64,
 }
 
-/// Trains `stage` of a recipe for `seconds`, epochs repeated, in `scratch`, and measures its steps.
+/// Trains `stage` of a recipe for `seconds` in the folder `scratch`, and measures its steps.
 ///
-/// It is the loop that `run` runs, data and augmentation included; a fine-tuning or a probe starts from scratch.
+/// This is the loop of `mae run`, with data and augmentation. Fine-tuning and linear probing start from scratch. Fails if an
+/// epoch has a single update, or if the benchmark stops before the first measured step.
 pub fn bench_train(
     point: &ResolvedPoint,
     stage: StageKind,
@@ -125,16 +129,18 @@ pub fn bench_train(
     })
 }
 
+/// Fails if an epoch has no two updates to measure between.
 fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
     if updates >= 2 {
         return Ok(());
     }
     Err(TrainError::Setting {
-        problem: format!("an epoch has {updates} update of {images} images"),
-        hint: "a bench measures between two updates of an epoch: lower batch_size, or raise data.train_images".to_owned(),
+        problem: format!("cannot measure a step: an epoch has only {updates} update of {images} images"),
+        hint: "lower batch_size, or raise data.train_images: a step is measured between two updates of an epoch".to_owned(),
     })
 }
 
+/// Returns the median of the steps on the CPU. On a GPU, steps are read together, so only their mean means something.
 fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
     1e3 * match device.backend {
         DeviceBackend::Cpu => median(seconds),
@@ -142,17 +148,17 @@ fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
     }
 }
 
-/// What `stage` of a plan trains with. Fails where there is no such stage, or its data cannot be opened.
+/// Returns the settings and the data of a stage. Fails if the plan has no such stage, or if its data cannot be opened.
 fn measured(plan: &Plan, stage: StageKind) -> Result<(TrainingPlan, DataSet), TrainError> {
     let training = plan.training(stage).cloned().ok_or_else(|| TrainError::Setting {
-        problem: format!("--stage {stage}: the recipe has no [{stage}]"),
+        problem: format!("cannot measure `--stage {stage}`: the recipe has no [{stage}]"),
         hint: "choose a stage that the recipe has".to_owned(),
     })?;
     let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
     Ok((training, data::open(&plan.data, labels)?))
 }
 
-/// When each update ended, by epoch: what lies between epochs (evaluation, saving) does not count.
+/// End times of the updates, with their epoch. Time between epochs (evaluation, saving) does not count.
 #[derive(Default)]
 struct Clock {
     ends: Vec<(usize, Instant)>,
@@ -169,8 +175,9 @@ impl Clock {
     }
 }
 
-/// Trains `job` for `seconds`, and until at least as many steps count as do not; gives the seconds of those that count, and
-/// how many updates were made in all.
+/// Trains `job` for `seconds`, and for at least [`WARM_UP`] measured steps.
+///
+/// Returns the seconds of each measured step, and the number of all updates.
 fn steps(
     bench: &BenchDevices,
     work: &RunContext,
@@ -186,7 +193,7 @@ fn steps(
         if let Event::Updated { epoch, .. } = event {
             let mut clock = seen.lock().unwrap_or_else(PoisonError::into_inner);
             clock.ends.push((epoch, Instant::now()));
-            // Compiling and tuning kernels is no part of the time.
+            // The time starts after the warm-up, so that compiling and tuning kernels does not use it up.
             let started = clock.ends.get(WARM_UP - 1).map(|(_, end)| end.elapsed());
             let long = started.is_some_and(|time| time > Duration::from_secs_f64(seconds));
             if asked.requested() || long && clock.steps_s().len() >= WARM_UP {
@@ -200,8 +207,8 @@ fn steps(
     let steps = clock.steps_s();
     if steps.is_empty() {
         return Err(TrainError::Setting {
-            problem: "stopped before a step could be measured".to_owned(),
-            hint: "let it run for longer".to_owned(),
+            problem: "cannot measure a step: the benchmark stopped too early".to_owned(),
+            hint: "let it run longer".to_owned(),
         });
     }
     Ok((steps, clock.ends.len()))
@@ -228,7 +235,7 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Lets every stage go on until it is stopped, keeping no checkpoint.
+/// Makes every stage train until it is stopped, without checkpoints.
 fn repeat_epochs(plan: &mut Plan) {
     const MANY: usize = 1_000_000;
     if let Some(pretrain) = &mut plan.pretrain {

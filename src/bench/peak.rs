@@ -1,4 +1,4 @@
-//! The peak that a step is held against: a large matrix product on the same device, by the kernel that a step takes.
+//! The peak performance of a device: large matrix products with the kernel that training uses.
 
 use crate::ops;
 use crate::run::BenchDevices;
@@ -7,12 +7,12 @@ use crate::train::{ChosenDevice, DeviceBackend, TrainError};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use std::time::{Duration, Instant};
 
-/// How long the products are repeated; the best counts.
+/// How long products are repeated. The fastest counts.
 const TIME: Duration = Duration::from_millis(500);
-/// Products between two looks at the clock, so that a GPU's queue is never empty.
+/// Products per measurement, enough to keep the queue of a GPU filled.
 const AT_ONCE: usize = 4;
 
-/// Measures 1e12 operations a second of square products, on all threads and devices together.
+/// Measures the peak on all threads and devices together, in TFLOP/s.
 pub(super) fn tflops(
     device: &ChosenDevice,
     precision: Precision,
@@ -31,7 +31,7 @@ pub(super) fn tflops(
 
 fn best(side: usize, precision: Precision, device: &Device) -> f64 {
     let matrix = |factor: usize| {
-        // Numbers without a pattern: products of zeros can be faster.
+        // Use irregular numbers: products of zeros can be faster.
         let values = (0..side * side).map(|i| (i * factor % 2003) as f32 / 1000.0 - 1.0).collect();
         let matrix = Tensor::<2>::from_data(TensorData::new::<f32, _>(values, [side; 2]), device);
         match precision {
@@ -44,7 +44,7 @@ fn best(side: usize, precision: Precision, device: &Device) -> f64 {
         for _ in 0..AT_ONCE {
             drop(ops::product(a.clone(), b.clone()));
         }
-        // An error here would be an error of every step before it.
+        // Ignore an error: the training steps before this would have failed as well.
         let _ = device.sync();
     };
     product(); // compiles and tunes

@@ -120,11 +120,11 @@ pub(super) fn with_manifest<T>(
 }
 
 impl Manifest {
-    /// Writes an empty manifest into `root`. Fails if a file of that name is there.
+    /// Writes an empty manifest into `root`. Fails if there is a file of that name.
     pub fn create(root: &Path, name: &str) -> io::Result<Self> {
         if root.join(MANIFEST).symlink_metadata().is_ok() {
             let problem =
-                "a mae-manifest.jsonl is there that is not a manifest of mae\nhint: move it away";
+                "its mae-manifest.jsonl was not written by mae\nhint: move this file away";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
         }
         let mut manifest = Self::empty(root, name.to_owned());
@@ -208,7 +208,7 @@ impl Manifest {
         }
     }
 
-    /// The run that the folder belonged to when it was made.
+    /// Name of the run when the manifest was created.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -222,7 +222,7 @@ impl Manifest {
             || next.is_some_and(|(next, _)| next.starts_with(&below))
     }
 
-    /// The listed files, in order; some may be gone.
+    /// Returns the listed files, sorted. Some may no longer exist.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
@@ -231,7 +231,7 @@ impl Manifest {
         self.files.get(path)
     }
 
-    /// The trash folder that an interrupted `--fresh` was moving the files to.
+    /// Name of the trash folder that an interrupted `--fresh` was moving the files to.
     pub fn moving_to(&self) -> Option<&str> {
         self.moving_to.as_deref()
     }
@@ -262,7 +262,7 @@ impl Manifest {
         self.append(vec![Entry::Removed { path: path.to_owned() }])
     }
 
-    /// Notes that the listed files are about to be moved to the trash folder `name`.
+    /// Records that a move of the listed files to the trash folder `name` starts.
     pub fn begin_move(&mut self, name: &str) -> io::Result<()> {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
     }
@@ -331,7 +331,7 @@ fn line(value: &impl Serialize) -> String {
     text
 }
 
-/// Whether a relative path stays below its folder: an edited manifest must not reach outside it.
+/// Whether a relative path stays below its folder. An edited manifest must not reach files outside.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
@@ -345,7 +345,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn a_manifest_lists_files_and_survives_a_line_that_was_cut_short() {
+    fn a_manifest_lists_files_and_survives_an_incomplete_line() {
         let dir = tempfile::tempdir().unwrap();
         let mut manifest = Manifest::create(dir.path(), "tiny").unwrap();
         manifest.list([("a/b.csv".to_owned(), Content::of(b"1"))]).unwrap();
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_manifest_reaches_no_file_outside_its_folder() {
+    fn an_edited_manifest_never_reaches_files_outside_its_folder() {
         let dir = tempfile::tempdir().unwrap();
         let manifest = dir.path().join(MANIFEST);
         let text = ["../up", "/etc/passwd", "a/../../b", ""].map(|path| {

@@ -1,9 +1,9 @@
-//! The one way to touch a file that must not be half there.
+//! Atomic writes, locks, and the manifest of a run folder.
 //!
-//! A file or a checkpoint folder is written under a temporary name (`.tmp-…`) beside its place, flushed to the disk and
-//! renamed: what is visible is whole, whenever the process or the machine stops.
+//! A file or a checkpoint folder is written under a temporary name (`.tmp-…`) in the same folder, flushed to the disk and
+//! then renamed. So it is complete or missing, even if the process or the machine stops at any time.
 //!
-//! Below a folder with a [`Manifest`] every write is listed there first, and a file that is not listed is never replaced.
+//! Below a folder with a [`Manifest`], every path is listed before it is written, and unlisted files are never replaced.
 
 mod checked;
 mod manifest;
@@ -19,13 +19,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Begins the name of everything that is not whole yet.
+/// Prefix of the names of incomplete files and folders.
 const TEMPORARY: &str = ".tmp-";
-/// What a folder is held by.
+/// Name of the lock file in a folder.
 const LOCK: &str = ".lock";
 
-/// Writes a file whose name a user chose: as [`write()`], but a link keeps pointing to what is written, and what is no file
-/// (`/dev/stdout`, a pipe) gets the bytes and stays.
+/// Writes a file to a path that the user chose, atomically.
+///
+/// Looks at no manifest. If the path is a link, replaces the target of the link. Writes directly into a pipe or a device such
+/// as `/dev/stdout`.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
@@ -34,9 +36,9 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Replaces the file at `path` with `bytes`, atomically; makes its folder if it is missing.
+/// Replaces the file at `path` with `bytes`, atomically. Creates its folder if it is missing.
 ///
-/// Below a folder with a [`Manifest`] the path is listed there first. Fails there if a file that is not listed has the name.
+/// Below a folder with a [`Manifest`], first lists the path there; fails if an unlisted file of this name exists.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
@@ -65,7 +67,7 @@ fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Resul
     }
     Err(io::Error::new(
         io::ErrorKind::AlreadyExists,
-        "a file of this name is there that mae did not write\nhint: move it somewhere else",
+        "it exists, but mae did not write it\nhint: move it away",
     ))
 }
 
@@ -74,14 +76,14 @@ fn is_temporary(relative: &str) -> bool {
     relative.split('/').any(|part| part.starts_with(TEMPORARY))
 }
 
-/// Replaces a file as [`write()`] does, but looks at no manifest.
+/// Replaces a file as [`write()`] does, without a manifest.
 fn write_unlisted(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let temporary = temporary(path);
     let written = write_through(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // On a full disk every byte counts; if it cannot be removed, the next start does.
+        // Free the space, since the disk may be full. If this fails, the next start removes the file.
         let _ = fs::remove_file(&temporary);
     }
     written?;
@@ -94,23 +96,23 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The way out of a failed write, as a line to put behind its message; empty where none is known.
+/// Returns a hint for an I/O error, to append to its message. Empty if there is none.
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "\nhint: free some space and give the same command again; a run goes on from its last save"
+            "\nhint: free some disk space and run the same command again; a run continues from its last save"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "\nhint: this account may not write there; choose another place"
+            "\nhint: choose another place; this account has no write permission there"
         }
         _ => "",
     }
 }
 
-/// Makes the folder `path` appear with all that `fill` writes into the folder it is given.
+/// Creates the folder `path` with its content, atomically. `fill` writes the content into the folder that it receives.
 ///
-/// A folder that is there already is left as it is: a checkpoint never changes. Below a [`Manifest`] the files are listed first,
-/// and a folder of somebody else is an error.
+/// Leaves an existing folder unchanged, since a checkpoint never changes. Below a folder with a [`Manifest`], lists the files
+/// first; fails if an unlisted folder of this name exists.
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -128,14 +130,14 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
         .and_then(|()| list_filled(&temporary, path))
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // Nothing half-written is left; if it cannot be removed, the next start of a run does.
+        // Remove the incomplete folder. If this fails, the next start of the run removes it.
         let _ = fs::remove_dir_all(&temporary);
     }
     written?;
     sync_folder(parent)
 }
 
-/// Lists the files of a folder under the name that it is about to get.
+/// Lists the files of the temporary folder `filled` under its final name `path`.
 fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         let mut names = Vec::new();
@@ -149,7 +151,7 @@ fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Collects the files below `folder`, under the name `prefix`, with `/` between parts.
+/// Collects the files below `folder`, as paths that start with `prefix` and have `/` between parts.
 fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -163,8 +165,9 @@ fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Resu
     Ok(())
 }
 
-/// Makes the folder `to` appear with the files of `from`: the same files where the file system has hard links, copies
-/// elsewhere. For folders whose work is done: no file in them is changed in place any more.
+/// Creates the folder `to` with the files of `from`, atomically. Uses hard links if possible, and copies otherwise.
+///
+/// Use it only for finished folders: a file that is changed in place would change in both.
 pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
     publish_folder(to, |unfinished| share_files(from, unfinished))
 }
@@ -218,12 +221,12 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file of this name is a lock, or what a killed process left unfinished.
+/// Whether the name is that of a lock file or of a temporary file of this program.
 pub fn is_own(name: &OsStr) -> bool {
     name == LOCK || temporary_of(name).is_some()
 }
 
-/// The name that a temporary file was to get; `None` for every other name.
+/// Returns the final name of a temporary file; `None` if the name is not that of a temporary file.
 fn temporary_of(name: &OsStr) -> Option<&str> {
     let name = name.to_str()?.strip_prefix(TEMPORARY)?;
     let mut parts = name.rsplitn(3, '-');
@@ -232,10 +235,9 @@ fn temporary_of(name: &OsStr) -> Option<&str> {
     numbers.iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())).then_some(target)
 }
 
-/// Removes what a killed process left unfinished below `folder`.
+/// Removes the temporary files and folders of killed processes below `folder`.
 ///
-/// `is_ours` is asked for each temporary file or folder whether this program writes what it was to become, by its path below
-/// `folder` with `/` between parts. Everything else stays.
+/// Removes one only if `is_ours` returns true for its final path, relative to `folder` and with `/` between parts.
 pub fn remove_temporaries(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
     remove_temporaries_below(folder, "", is_ours)
 }
@@ -255,7 +257,7 @@ fn remove_temporaries_below(
             (None, true) => {
                 let prefix = format!("{prefix}{}/", name.to_string_lossy());
                 match remove_temporaries_below(&entry.path(), &prefix, is_ours) {
-                    // A folder of somebody else that this user may not open has nothing of ours.
+                    // A folder that this user cannot open has no files of this program.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                     done => done?,
                 }
@@ -266,7 +268,7 @@ fn remove_temporaries_below(
     Ok(())
 }
 
-/// Holds a folder for this process until it is dropped; the system releases it if the process dies.
+/// A lock on a folder, held until it is dropped. The system releases it if the process dies.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -275,7 +277,7 @@ pub struct Lock {
 impl Lock {
     /// Locks `folder`; `None` if another process holds it.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        // A file of this name that somebody else made keeps its content.
+        // Do not truncate: the file may be somebody else's.
         let mut options = File::options();
         let options = options.write(true).create(true).truncate(false);
         let file = options.open(folder.join(LOCK))?;
@@ -287,7 +289,7 @@ impl Lock {
     }
 }
 
-/// Whether a process holds `folder` right now.
+/// Whether a process holds the lock of `folder`.
 pub fn is_held(folder: &Path) -> bool {
     let file = File::open(folder.join(LOCK));
     file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
@@ -300,7 +302,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A name that no other process and no other write of this one uses.
+/// Returns a temporary path that no other process and no other write of this process uses.
 fn temporary(path: &Path) -> PathBuf {
     static WRITES: AtomicUsize = AtomicUsize::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -309,7 +311,7 @@ fn temporary(path: &Path) -> PathBuf {
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Windows cannot flush a folder; there the rename is as durable as it gets.
+    // Windows cannot flush a folder.
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_folder_outlives_the_one_it_was_made_from() {
+    fn a_shared_folder_survives_changes_to_its_source() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("a"), dir.path().join("b/c"));
         write(&from.join("deep/file"), b"1").unwrap();
@@ -373,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_holder_is_turned_away() {
+    fn a_second_lock_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let first = Lock::take(dir.path()).unwrap();
         assert!(first.is_some() && Lock::take(dir.path()).unwrap().is_none());

@@ -1,4 +1,4 @@
-//! Pixels to draw on: pictures and letters.
+//! The canvas of a figure: draws pictures and text.
 
 use super::Tile;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -9,17 +9,17 @@ use std::io;
 pub(super) use noto_sans_mono_bitmap::FontWeight as Weight;
 
 const SIZE: RasterHeight = RasterHeight::Size16;
-/// From one line of text to the next.
+/// Height of a line of text, in pixels.
 pub(super) const LINE: usize = SIZE.val() + 2;
 /// The colour of text: a grey that is nearly black.
 const INK: u8 = 34;
 
-/// The width of a line of text.
+/// Returns the width of a line of text, in pixels.
 pub(super) fn text_width(line: &str) -> usize {
     line.chars().count() * get_raster_width(FontWeight::Regular, SIZE)
 }
 
-/// A drawing.
+/// An RGB image to draw on.
 pub(super) struct Canvas {
     width: usize,
     height: usize,
@@ -32,7 +32,7 @@ impl Canvas {
         Self { width, height, rgb: vec![255; width * height * 3] }
     }
 
-    /// Draws a picture, every pixel of it as a square of `scale` pixels.
+    /// Draws a picture, enlarged by the factor `scale`.
     pub(super) fn tile(&mut self, left: usize, top: usize, tile: &Tile, scale: usize) {
         for (y, row) in tile.rgb.chunks_exact(tile.side * 3).enumerate() {
             let line: Vec<u8> = row.chunks_exact(3).flat_map(|rgb| rgb.repeat(scale)).collect();
@@ -43,7 +43,7 @@ impl Canvas {
         }
     }
 
-    /// Draws a line of text; `left` and `top` are its corner.
+    /// Draws a line of text with its top left corner at `left`, `top`.
     pub(super) fn text(&mut self, left: usize, top: usize, line: &str, weight: Weight) {
         for (i, letter) in line.chars().enumerate() {
             let raster = get_raster(letter, weight, SIZE).or(get_raster('?', weight, SIZE));
@@ -58,7 +58,7 @@ impl Canvas {
         }
     }
 
-    /// Gives the bytes of a PNG file.
+    /// Encodes the image as PNG.
     pub(super) fn png(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let (compression, filter) = (CompressionType::Default, FilterType::Adaptive);
@@ -69,7 +69,7 @@ impl Canvas {
     }
 }
 
-/// `over` at `strength` of 255, on `under`.
+/// Blends `over` onto `under` with an opacity of `strength` / 255.
 fn blend(under: u8, over: u8, strength: u8) -> u8 {
     let strength = u32::from(strength);
     let sum = u32::from(under) * (255 - strength) + u32::from(over) * strength;

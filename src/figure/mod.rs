@@ -1,8 +1,7 @@
-//! Figures, as papers have them: pictures in rows under common heads, with labels and a footer, as one PNG file.
+//! Figures: rows of pictures with labels, column headings and a footer, as one PNG file.
 //!
-//! Knows nothing of what is shown. Pictures are shown pixel by pixel; small ones are enlarged by a whole number, so that
-//! every pixel stays a square. Letters are bitmaps that the program carries (Noto Sans Mono): no fonts of the system are
-//! needed, and the same figure is the same bytes on every machine. A character that the font lacks becomes `?`.
+//! Small pictures are enlarged by a whole factor, so their pixels stay squares. Text uses a bitmap font that is part of the
+//! program (Noto Sans Mono), so the file is identical on every machine. A character that the font lacks becomes `?`.
 
 mod canvas;
 
@@ -11,15 +10,15 @@ use canvas::{Canvas, LINE, Weight, text_width};
 use std::io;
 use std::path::Path;
 
-/// White around everything.
+/// White border around the figure, in pixels.
 const MARGIN: usize = 16;
-/// White between two pictures, and between text and pictures.
+/// Space between pictures, and between text and pictures, in pixels.
 const GAP: usize = 8;
-/// White between two groups of rows.
+/// Space between two groups of rows, in pixels.
 const GROUP_GAP: usize = 24;
-/// Pictures are at least this large, in pixels: smaller ones are enlarged.
+/// Smallest side of a shown picture, in pixels. Smaller pictures are enlarged.
 const SMALLEST: usize = 112;
-/// Characters of a label; of a longer one the middle is left out.
+/// Longest label, in characters. A longer one is shown without its middle.
 const LABEL_CHARS: usize = 32;
 
 /// A square picture.
@@ -30,33 +29,33 @@ pub struct Tile {
     pub rgb: Vec<u8>,
 }
 
-/// Pictures beside each other.
+/// A row of pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FigureRow {
-    /// A line each, the first one bold.
+    /// Lines of the label. The first one is bold.
     pub label: Vec<String>,
-    /// One for each head of the figure.
+    /// One picture for each column of the figure.
     pub tiles: Vec<Tile>,
 }
 
-/// Rows of pictures.
+/// A figure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figure {
-    /// What stands over each column; `\n` parts lines.
+    /// Heading of each column; may have several lines.
     pub heads: Vec<&'static str>,
-    /// Rows that belong together stand closer.
+    /// Groups of rows. There is more space between groups than between rows.
     pub groups: Vec<Vec<FigureRow>>,
-    /// Lines below.
+    /// Lines below the rows.
     pub footer: Vec<&'static str>,
 }
 
 impl Figure {
-    /// Writes it as a PNG file to a path that the user named, atomically.
+    /// Writes the figure as a PNG file to a path of the user's choice, atomically.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         durable::write_output(path, &self.png()?)
     }
 
-    /// Encodes it as PNG.
+    /// Encodes the figure as PNG.
     pub fn png(&self) -> io::Result<Vec<u8>> {
         self.draw().png()
     }
@@ -88,12 +87,13 @@ impl Figure {
     }
 }
 
-/// Where things stand, in pixels.
+/// The layout of a figure, in pixels.
 struct Layout {
     width: usize,
     height: usize,
-    /// Left edge and width of each.
+    /// Left edge and width of each column.
     columns: Vec<(usize, usize)>,
+    /// Top of the first row.
     below_heads: usize,
 }
 
@@ -145,12 +145,12 @@ fn height(row: &FigureRow) -> usize {
     row.tiles.iter().map(shown).fold(row.label.len() * LINE, usize::max)
 }
 
-/// The side at which a picture is shown: its own, times the least number that makes it large enough.
+/// Returns the side of a picture as shown: its own side, times the smallest factor that reaches [`SMALLEST`].
 fn shown(tile: &Tile) -> usize {
     tile.side * SMALLEST.div_ceil(tile.side)
 }
 
-/// A label without the middle of what is too long: names of files differ at either end.
+/// Shortens a long label by leaving out its middle, since file names differ at their ends.
 fn shortened(line: &str) -> String {
     let chars: Vec<char> = line.chars().collect();
     if chars.len() <= LABEL_CHARS {
@@ -170,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn small_pictures_are_enlarged_and_large_ones_shown_as_they_are() {
+    fn small_pictures_are_enlarged_and_large_ones_are_not() {
         let sides = [8, 16, 28, 32, 64, 112, 224, 448].map(|side| shown(&tile(side, [0; 3])));
         assert_eq!(sides, [112, 112, 112, 128, 128, 112, 224, 448]);
     }
 
     #[test]
-    fn rows_of_different_sizes_and_long_labels_all_find_their_place() {
+    fn pictures_of_different_sizes_never_overlap() {
         let row = |side, label: &str| FigureRow {
             label: vec![label.to_owned(); 9],
             tiles: vec![tile(side, [200, 0, 0]), tile(side, [0, 0, 200])],
@@ -192,7 +192,7 @@ mod tests {
         let canvas = figure.draw();
         let png = image::load_from_memory(&canvas.png().unwrap()).unwrap().into_rgb8();
         let count = |rgb| png.pixels().filter(|p| p.0 == rgb).count();
-        // Every pixel of every picture is there: nothing overlaps, nothing is cut off.
+        // All pixels of all pictures are visible, so nothing overlaps and nothing is cut off.
         let expected = 112 * 112 + 224 * 224 + 120 * 120;
         assert_eq!((count([200, 0, 0]), count([0, 0, 200])), (expected, expected));
         assert_eq!(png.get_pixel(0, 0).0, [255; 3]);

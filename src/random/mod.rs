@@ -1,13 +1,13 @@
-//! Counter-based randomness: what is drawn depends on a key alone, never on what was drawn before.
+//! Counter-based random numbers: a draw depends only on its key, not on earlier draws.
 //!
-//! A key is (seed, stage, epoch, sample, purpose). No generator state is ever saved, the number of workers changes
-//! nothing, and a resumed run continues with exactly the numbers it would have had. The generator is `ChaCha8` of
-//! `rand_chacha`, keyed with the 32 bytes of [`Key`]: its stream is specified, so a later version draws the same.
+//! A key is (seed, stage, epoch, sample, purpose). So there is no generator state to save, results do not depend on the
+//! number of workers, and a resumed run draws the same numbers as an uninterrupted one. The generator is `ChaCha8` of
+//! `rand_chacha`, seeded with the 32 bytes of the key. Its output is specified, so it stays the same in later versions.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// What a draw is for: two purposes never share a stream.
+/// The purpose of a draw. Different purposes use different streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
@@ -17,15 +17,15 @@ pub enum Purpose {
     Augment = 2,
     /// Random erasing of a sample.
     Erase = 3,
-    /// Mixup and `CutMix` of a micro-batch (`sample` is the micro-step).
+    /// Mixup and `CutMix` of a micro-batch (`sample` is the number of the micro-step).
     Mixup = 4,
-    /// The noise whose order is a sample's mask.
+    /// The noise that is sorted to choose the masked patches of a sample.
     Mask = 5,
     /// Which residual branches a sample drops.
     DropPath = 6,
-    /// Initial values of a parameter (`sample` is a number made of its name).
+    /// Initial values of a parameter (`sample` is a hash of its name).
     Init = 7,
-    /// Pixels of made-up images.
+    /// Pixels of synthetic images.
     Synthetic = 8,
     /// RandAugment of a sample.
     RandAugment = 9,
@@ -33,21 +33,21 @@ pub enum Purpose {
     ColorJitter = 10,
 }
 
-/// The stage of a [`Key`] for evaluation and everything outside a stage.
+/// The stage of a [`Key`] outside the stages, for example in evaluation.
 pub const NO_STAGE: u8 = 0;
 
-/// Names one stream of random numbers.
+/// The part of a key that all samples of an epoch share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub seed: u64,
     /// The number of the stage, or [`NO_STAGE`].
     pub stage: u8,
-    /// From 1; 0 outside epochs.
+    /// Counts from 1; 0 outside epochs.
     pub epoch: usize,
 }
 
 impl Key {
-    /// Gives the generator of one `sample` for one `purpose`.
+    /// Returns the generator for one `sample` and `purpose`.
     #[must_use]
     pub fn rng(&self, sample: u64, purpose: Purpose) -> ChaCha8Rng {
         let mut bytes = [0; 32];

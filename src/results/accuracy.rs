@@ -1,13 +1,14 @@
-//! `accuracy.csv`, the table this project exists for: one row per pre-training epoch.
+//! `accuracy.csv`, the main result: one row per pre-training epoch.
 
-use super::{EpochRow, EpochsCsv, RunError};
+use super::epochs::{EpochRow, EpochsCsv};
+use super::error::RunError;
 use crate::durable;
 use crate::recipe::{Job, Plan, Source};
 use crate::shape::StageKind;
 use std::fs;
 use std::path::Path;
 
-/// The columns after the swept keys, in order.
+/// The column names, in order. The columns of the swept keys come before them.
 pub(super) const COLUMNS: [&str; 12] = [
     "pretrain_epoch",
     "annealed",
@@ -23,33 +24,33 @@ pub(super) const COLUMNS: [&str; 12] = [
     "linprobe_run",
 ];
 
-/// What is known of one starting point, as cells: empty where there is no result yet.
+/// One row as text cells. A cell is empty if there is no result yet.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AccuracyRow {
-    /// Values of the swept keys, in their order.
+    /// Values of the swept keys, in the order of the header.
     pub swept: Vec<String>,
     pub pretrain_epoch: String,
-    /// 1 where the pre-training's schedule ended at that epoch, 0 for one from its middle; empty without pre-training.
+    /// `1` if the pre-training schedule ended at this epoch, `0` if not; empty without pre-training.
     pub annealed: String,
     pub finetune: JobCells,
     pub linprobe: JobCells,
     pub pretrain_loss: String,
 }
 
-/// The result of a fine-tuning or a probe. Percent with two decimals.
+/// Result of one fine-tuning or linear probe. Accuracies are in percent, with two decimals.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct JobCells {
     pub top1: String,
     pub top5: String,
     pub best_top1: String,
     pub best_epoch: String,
-    /// Relative to the table's folder.
+    /// Folder of the job, relative to the folder of the table.
     pub run: String,
 }
 
-/// Gives the rows of a run in `folder`, in the order of the pre-training epochs; `prefix` is put before the jobs' paths.
+/// Returns the rows of the run in `folder`, sorted by pre-training epoch.
 ///
-/// `scratch` has epoch 0; rows that start from a file come last.
+/// A start from scratch has epoch 0; starts from a file come last. `prefix` is added in front of the paths of the jobs.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
     let jobs = plan.jobs();
     let mut sources: Vec<&Source> = Vec::new();
@@ -122,7 +123,7 @@ fn job_cells(rows: &[EpochRow], dir: &str, prefix: &str) -> JobCells {
     }
 }
 
-/// Replaces `accuracy.csv` in `folder`; `swept` names the swept keys.
+/// Replaces `accuracy.csv` in `folder`, if it changed. `swept` holds the names of the swept keys.
 pub fn write_accuracy(
     folder: &Path,
     swept: &[String],
@@ -132,28 +133,28 @@ pub fn write_accuracy(
     let mut writer =
         csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     let header = swept.iter().map(String::as_str).chain(COLUMNS);
-    writer.write_record(header).expect("a vector takes every byte");
+    writer.write_record(header).expect("writing to a vector cannot fail");
     for row in rows {
         let cells = row.swept.iter().map(String::as_str).chain(row.cells());
         writer.write_record(cells).expect("every row has the header's columns");
     }
-    let bytes = writer.into_inner().expect("a vector takes every byte");
+    let bytes = writer.into_inner().expect("writing to a vector cannot fail");
     if std::fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
     durable::write(&path, &bytes).map_err(RunError::io(&path))
 }
 
-/// Whether a file is a table that [`write_accuracy`] wrote for these swept keys.
+/// Whether the file at `path` has the header that [`write_accuracy`] writes for these swept keys.
 pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
     let header = swept.iter().map(String::as_str).chain(COLUMNS);
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header).expect("a vector takes every byte");
-    let header = writer.into_inner().expect("a vector takes every byte");
+    writer.write_record(header).expect("writing to a vector cannot fail");
+    let header = writer.into_inner().expect("writing to a vector cannot fail");
     fs::read(path).is_ok_and(|text| text.starts_with(header.trim_ascii_end()))
 }
 
-/// Reads `accuracy.csv` in `folder`: the swept keys, and the rows. Nothing where there is no table.
+/// Reads `accuracy.csv` in `folder`: the swept keys and the rows. Both are empty if there is no table.
 pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyRow>), RunError> {
     let path = folder.join("accuracy.csv");
     if !path.is_file() {
@@ -173,7 +174,7 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     };
     let keys = header.len().saturating_sub(COLUMNS.len());
     if header[keys..] != COLUMNS {
-        return Err(damaged(format!("its columns should be {}", COLUMNS.join(","))));
+        return Err(damaged(format!("the columns are not {}", COLUMNS.join(","))));
     }
     let rows = reader.records().map(|record| {
         let record = record?;
@@ -189,11 +190,11 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     Ok((header[..keys].to_vec(), rows))
 }
 
-/// What is wrong with a table, with its line.
+/// Describes a CSV error and names its line.
 pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} cells, the header has {expected_len}")
+            format!("{len} cells, but the header has {expected_len}")
         }
         _ => error.to_string(),
     };
@@ -203,7 +204,7 @@ pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     }
 }
 
-/// The line of a record, from 1. The reader's own count is one behind where lines end in CR LF.
+/// Returns the line number of a record, from 1. The count of the `csv` crate is one too low if lines end in CR LF.
 pub(super) fn line_of(text: &str, position: &csv::Position) -> usize {
     let byte = position.byte() as usize;
     let before = text.get(..byte).unwrap_or(text).matches('\n').count();
@@ -212,7 +213,7 @@ pub(super) fn line_of(text: &str, position: &csv::Position) -> usize {
 }
 
 impl AccuracyRow {
-    /// The row whose cell in a column `cell` gives; without swept keys.
+    /// Builds a row without swept keys; `cell` returns the text of a column.
     pub(super) fn from_cells(cell: impl Fn(&str) -> String) -> Self {
         let job = |stage: &str| JobCells {
             top1: cell(&format!("{stage}_top1")),
@@ -235,7 +236,7 @@ impl AccuracyRow {
         }
     }
 
-    /// The cells, in the order of [`COLUMNS`].
+    /// Returns the cells in the order of [`COLUMNS`].
     pub(super) fn cells(&self) -> [&str; 12] {
         let Self { finetune, linprobe, .. } = self;
         [

@@ -1,6 +1,7 @@
-//! Whose files are in a folder: a run's, or somebody else's.
+//! Which files in a folder belong to a run, and which to somebody else.
 
-use super::RunError;
+use super::error::RunError;
+use super::paths::job_path;
 use super::read_back::read_provenance;
 use crate::durable::{self, Content, Manifest};
 use crate::recipe::Recipe;
@@ -8,27 +9,28 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a folder holds before a run begins or goes on in it.
+/// What a run folder holds before a run starts or continues.
 #[derive(Debug)]
 pub(super) enum Contents {
-    /// Nothing, or what a start left that was killed before it wrote its manifest.
+    /// Nothing, or leftovers of a run that was killed before it wrote a manifest.
     Nothing,
     /// A run with a manifest.
     Run(Manifest),
-    /// A run of a version that wrote no manifest, with the files that such a version writes.
+    /// A run of an older version, which wrote no manifest. Holds the files that such a version writes.
     Older(Vec<String>),
 }
 
-/// Looks at the folder `path` of a run whose recipe has the name `name`.
+/// Determines what the run folder `path` holds; `name` is the name in the recipe.
 ///
-/// Fails if the folder holds files, but neither a manifest nor the recipe and the provenance of a run of this name.
+/// Fails if the folder holds files of somebody else: there is neither a manifest nor the recipe and provenance of a run of
+/// this name.
 pub(super) fn contents(path: &Path, name: &str) -> Result<Contents, RunError> {
     if let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? {
         return Ok(Contents::Run(manifest));
     }
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        // A file instead of a folder is reported when the folder is made.
+        // If `path` is a file, creating the folder fails later with a better message.
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {
@@ -52,7 +54,7 @@ pub(super) fn contents(path: &Path, name: &str) -> Result<Contents, RunError> {
     }
 }
 
-/// Whether a version without manifests wrote the folder: its provenance and its recipe are there, and the recipe has this name.
+/// Whether an older version without manifests wrote the folder: it has a provenance, and a recipe of this name.
 fn is_older_run(path: &Path, name: &str) -> bool {
     let text = fs::read_to_string(path.join("recipe.toml")).unwrap_or_default();
     let recipe = toml::from_str::<Recipe>(&text).ok();
@@ -61,7 +63,7 @@ fn is_older_run(path: &Path, name: &str) -> bool {
 }
 
 impl Contents {
-    /// The trash folder of a `--fresh` that was interrupted.
+    /// The trash folder that an interrupted `--fresh` was moving the run to.
     pub(super) fn moving_to(&self) -> Option<&str> {
         match self {
             Self::Run(manifest) => manifest.moving_to(),
@@ -69,7 +71,7 @@ impl Contents {
         }
     }
 
-    /// Fails if a file that this program did not write has a name that a run writes.
+    /// Fails if a file has a name that a run writes, but is not listed in the manifest.
     pub(super) fn refuse_foreign(&self, path: &Path) -> Result<(), RunError> {
         let Self::Run(manifest) = self else { return Ok(()) };
         let mut files = Vec::new();
@@ -77,12 +79,12 @@ impl Contents {
             known_files(path, Path::new(""), &mut files).map_err(RunError::io(path))?;
         }
         match files.into_iter().find(|file| !manifest.lists(file)) {
-            Some(file) => Err(RunError::ForeignFile(super::job_path(path, &file))),
+            Some(file) => Err(RunError::ForeignFile(job_path(path, &file))),
             None => Ok(()),
         }
     }
 
-    /// Gives the folder a manifest if it has none.
+    /// Returns the manifest; creates it in `path` if there is none.
     pub(super) fn into_manifest(self, path: &Path, name: &str) -> io::Result<Manifest> {
         match self {
             Self::Run(manifest) => Ok(manifest),
@@ -99,7 +101,7 @@ impl Contents {
 /// Lists files with the content that they have now: an older version left no checksums.
 fn list_as_they_are(manifest: &mut Manifest, folder: &Path, files: Vec<String>) -> io::Result<()> {
     let files = files.into_iter().map(|file| {
-        let content = Content::of_file(&super::job_path(folder, &file))?;
+        let content = Content::of_file(&job_path(folder, &file))?;
         Ok((file, content))
     });
     manifest.list(files.collect::<io::Result<Vec<_>>>()?)
@@ -164,9 +166,9 @@ fn is_job_file(parts: &[&str]) -> bool {
     }
 }
 
-/// Fails if the folder of the sweep `name` holds a table or a report that this program did not write.
+/// Fails if the folder of the sweep `name` holds an `accuracy.csv` or `report.html` that this program did not write.
 ///
-/// Returns the files there that a version without manifests wrote.
+/// Returns those of the two that an older version without manifests wrote.
 pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<String>, RunError> {
     let path = runs.join(name);
     let manifest = Manifest::read(&path).map_err(RunError::io(&path))?;
@@ -188,7 +190,7 @@ pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<Stri
     Ok(older)
 }
 
-/// Gives the folder of a sweep a manifest if it has none, once [`check_sweep`] allows it.
+/// Creates the folder of a sweep and its manifest, if they are missing. Fails as [`check_sweep`] does.
 pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunError> {
     let older = check_sweep(runs, name, swept)?;
     let path = runs.join(name);
@@ -202,7 +204,9 @@ pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunEr
     listed.map_err(RunError::io(&path))
 }
 
-/// The entries of `folder` that hold no listed file, relative to `folder`; folders that are foreign as a whole appear once.
+/// Returns the files and folders in `folder` that the manifest does not list, relative to `folder`.
+///
+/// A folder without any listed file appears once, without its content.
 pub(super) fn foreign(folder: &Path, manifest: &Manifest) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     foreign_below(folder, Path::new(""), manifest, &mut found)?;

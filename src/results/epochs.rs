@@ -1,33 +1,33 @@
-//! `epochs.csv`: a job's table, a row an epoch.
+//! `epochs.csv`: the table of one job, one row per epoch.
 
-use super::read_back::read_checked;
-use super::{Remedy, RunError};
+use super::error::{Remedy, RunError};
+use super::read_checked::read_checked;
 use crate::durable::{self, GrowingFile};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
 
-/// What one epoch of a job gave.
+/// One row of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EpochRow {
-    /// From 1.
+    /// Counts from 1.
     pub epoch: usize,
-    /// Mean rate over the epoch's updates, as the official logs have it.
+    /// Mean learning rate over the epoch's updates, as in the official logs.
     pub lr: f64,
     /// Mean over the epoch's updates.
     pub train_loss: f64,
-    /// Mean over the epoch's updates of the gradient's global norm, before clipping.
+    /// Mean global norm of the gradient over the epoch's updates, before clipping.
     pub grad_norm: f64,
-    /// Nothing in pre-training.
+    /// `None` in pre-training.
     pub validation: Option<Validation>,
     pub images_per_s: f64,
-    /// Training and validation together.
+    /// Duration of the epoch: training and validation.
     pub seconds: f64,
-    /// Seconds the training waited for data.
+    /// Time the training loop waited for data, in seconds.
     pub data_wait_s: f64,
 }
 
-/// The validation split after an epoch, and the best epoch so far. Accuracies are percent.
+/// Results on the validation split after an epoch, and the best epoch so far. Accuracies are in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Validation {
     pub loss: f64,
@@ -37,7 +37,7 @@ pub struct Validation {
     pub best_epoch: usize,
 }
 
-/// The columns of a pre-training.
+/// The columns of a pre-training job.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct PretrainColumns {
     epoch: usize,
@@ -49,7 +49,7 @@ struct PretrainColumns {
     data_wait_s: f64,
 }
 
-/// The columns of a fine-tuning or a probe.
+/// The columns of a fine-tuning or linear probing job.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct ClassifierColumns {
     epoch: usize,
@@ -247,7 +247,7 @@ fn from_classifier(c: ClassifierColumns) -> EpochRow {
     }
 }
 
-/// Clocks are not more exact than this.
+/// Rounds a measured time or rate to three decimals.
 fn thousandths(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_epoch_replaces_its_row_and_what_came_after() {
+    fn a_repeated_epoch_replaces_its_row_and_later_rows() {
         let dir = tempfile::tempdir().unwrap();
         let csv = EpochsCsv::in_job(dir.path());
         let mut writer = csv.append_after(0).unwrap();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_classifier_has_the_columns_the_spreadsheets_expect() {
+    fn the_table_of_a_classifier_keeps_its_promised_columns() {
         let dir = tempfile::tempdir().unwrap();
         let validation =
             Validation { loss: 0.5, acc1: 97.5, acc5: 100.0, best_acc1: 97.5, best_epoch: 1 };

@@ -1,43 +1,38 @@
-//! A run's place on the disk: locked, marked with its recipe.
+//! Opening a run folder: lock it, check its recipe and data, record the provenance.
 
 use super::contents::{Contents, contents};
-use super::read_back::read_provenance;
-use super::{Provenance, Remedy, RunError, trash};
+use super::error::RunError;
+use super::paths::job_path;
+use super::provenance::Provenance;
+use super::read_back::{read_provenance, resolved_recipe};
+use super::trash::{self, Moved};
 use crate::durable::{self, Lock, MANIFEST, Manifest};
 use crate::recipe::{self, Recipe};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folder of one run, held by this process.
+/// The folder of one run, locked by this process.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     _lock: Lock,
 }
 
-/// What `--fresh` did with an earlier run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved {
-    /// The folder that the run's files were moved to.
-    pub to: PathBuf,
-    /// What stayed because this program did not write it, relative to the run's folder.
-    pub stayed: Vec<PathBuf>,
-}
-
 impl RunFolder {
-    /// Takes the folder of the run `name` below `runs` for `recipe`; makes it if it is missing.
+    /// Opens and locks the folder of the run `name` below `runs`, and writes `recipe` into it. Creates it if it is missing.
     ///
-    /// With `fresh`, the files of an earlier run are moved into the trash first; the result says where to.
-    /// Fails if another process works in the folder, if it holds a run of another recipe (the error lists the keys that differ),
-    /// or if it holds files that this program did not write where it would write. Nothing is changed then.
+    /// With `fresh`, first moves the files of an earlier run into the trash and returns where they are now.
+    ///
+    /// Fails without a change if another process works in the folder, if the folder holds a run with a different recipe
+    /// (the error lists the keys), or if a file of somebody else has a name that the run would write.
     pub fn open(
         runs: &Path,
         name: &str,
         recipe: &Recipe,
         fresh: bool,
     ) -> Result<(Self, Option<Moved>), RunError> {
-        let path = &super::job_path(runs, name);
+        let path = &job_path(runs, name);
         let in_recipe = recipe.name.as_deref().unwrap_or(name);
         contents(path, in_recipe)?;
         if !fresh {
@@ -47,7 +42,7 @@ impl RunFolder {
             .map_err(|source| RunError::NoFolder { path: path.to_owned(), source })?;
         let lock = Lock::take(path).map_err(RunError::io(path))?;
         let lock = lock.ok_or_else(|| RunError::Busy(path.to_owned()))?;
-        // Another process may have worked here until the lock was taken.
+        // Another process may have changed the folder before this one had the lock.
         let found = contents(path, in_recipe)?;
         let unfinished = found.moving_to().is_some();
         let mut manifest = found.into_manifest(path, name).map_err(RunError::io(path))?;
@@ -75,13 +70,13 @@ impl RunFolder {
     /// Replaces `provenance.json`.
     pub fn write_provenance(&self, provenance: &Provenance) -> Result<(), RunError> {
         let path = self.path.join("provenance.json");
-        let mut text = serde_json::to_vec_pretty(provenance).expect("strings and numbers");
+        let mut text = serde_json::to_vec_pretty(provenance).expect("provenance is valid JSON");
         text.push(b'\n');
         durable::write(&path, &text).map_err(RunError::io(&path))
     }
 }
 
-/// Fails if `path` holds a run of another recipe, and lists the keys that differ; or if it holds files of somebody else.
+/// Fails if `path` holds a run with a different recipe (the error lists the keys) or files of somebody else.
 pub fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     let found = contents(path, recipe.name.as_deref().unwrap_or_default())?;
     if found.moving_to().is_some() {
@@ -92,8 +87,8 @@ pub fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
     let old = resolved_recipe(&file, &text)?;
     let mut differences = recipe::differences(&old, recipe);
-    // A stage that is added leaves what is there as it is. A key that an older version did not have meant its default. Data may
-    // move: whether it is the same is told by its fingerprint, where that is kept.
+    // Allowed differences: a new stage, since it changes no earlier result; a key that an older version did not know, if it
+    // has its default value; a moved data set, if the provenance has a fingerprint that identifies the data.
     let kept = path.join("provenance.json").is_file();
     differences.retain(|(key, old, new)| {
         let added = recipe::is_stage(key) || recipe::is_default(key, new);
@@ -104,12 +99,12 @@ pub fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     }
     let mut listed = String::new();
     for (key, old, new) in differences {
-        let _ = writeln!(listed, "  {key}: {old} there, {new} now");
+        let _ = writeln!(listed, "  {key}: was {old}, now {new}");
     }
     Err(RunError::OtherRecipe { path: path.to_owned(), differences: listed })
 }
 
-/// Fails where the run in `path` began with other data than that of `fingerprint`; gives what is known of the run.
+/// Fails if the run in `path` started with data of a different `fingerprint`. Returns the run's provenance, if there is any.
 pub fn refuse_other_data(path: &Path, fingerprint: &str) -> Result<Option<Provenance>, RunError> {
     let before = read_provenance(path)?;
     match &before {
@@ -120,13 +115,4 @@ pub fn refuse_other_data(path: &Path, fingerprint: &str) -> Result<Option<Proven
         }),
         _ => Ok(before),
     }
-}
-
-/// Reads the recipe that a run has in its folder, from the text of `file`.
-pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunError> {
-    toml::from_str(text).map_err(|e| RunError::Damaged {
-        path: file.to_owned(),
-        problem: format!("not the recipe of a run: {}", e.message()),
-        way_on: Remedy::None,
-    })
 }

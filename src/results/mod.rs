@@ -1,11 +1,16 @@
-//! The run folder: what a run leaves for people and spreadsheets.
+//! The run folder: the tables, reports and comparisons that people and spreadsheets read.
 //!
-//! [`RunFolder`] is a run's place on the disk: locked while a process works in it, marked with the resolved recipe and
-//! its provenance. [`EpochsCsv`] is a job's table, a row an epoch; [`accuracy`] makes of all jobs' tables the one that
-//! the project exists for; [`TensorBoard`] says the same to TensorBoard. Every table is replaced atomically, so it can be
-//! opened while the run goes on. [`read_results`] reads a run or a sweep back, [`write_report`] makes one page of it, and
-//! [`Comparison`] holds several against each other.
-//! Nothing here computes a metric.
+//! A run writes:
+//!
+//! - [`RunFolder`]: the folder itself. It is locked while a process works in it, and holds the resolved recipe and the
+//!   provenance.
+//! - [`EpochsCsv`]: the table of one job, one row per epoch.
+//! - [`accuracy`]: the main result, accuracy against pre-training epoch. It is computed from the tables of all jobs.
+//! - [`TensorBoard`]: the same values as event files.
+//!
+//! [`read_results`] reads a run or a sweep back. [`write_report`] turns it into one HTML page, and [`Comparison`] compares
+//! several runs. Tables are replaced atomically, so they can be opened while the run continues. This module computes no
+//! metric.
 
 mod accuracy;
 mod check;
@@ -14,9 +19,11 @@ mod contents;
 mod epochs;
 mod error;
 mod folder;
+mod paths;
 mod provenance;
 mod published;
 mod read_back;
+mod read_checked;
 mod report;
 mod seeds;
 mod tensorboard;
@@ -28,17 +35,11 @@ pub use compare::{CompareError, Comparison};
 pub use contents::{check_sweep, open_sweep};
 pub use epochs::{EpochRow, EpochsCsv, EpochsWriter, Validation};
 pub use error::{Remedy, RunError};
-pub use folder::{Moved, RunFolder, refuse_other, refuse_other_data};
+pub use folder::{RunFolder, refuse_other, refuse_other_data};
+pub use paths::job_path;
 pub use provenance::Provenance;
 pub use published::published_names;
 pub use read_back::{JobResults, Results, read_provenance, read_results};
 pub use report::{count, write_report, write_report_to};
 pub use tensorboard::{EpochSteps, TensorBoard};
-pub use trash::{TRASH, Trashed, remove_trashed, trashed};
-
-use std::path::{Path, PathBuf};
-
-/// Joins a path that has `/` between its parts: a job's folder below a run's, or a run's below all runs'.
-pub fn job_path(run: &Path, dir: &str) -> PathBuf {
-    dir.split('/').fold(run.to_path_buf(), |path, part| path.join(part))
-}
+pub use trash::{Moved, TRASH, Trashed, remove_trashed, trashed};

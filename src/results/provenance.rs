@@ -1,30 +1,32 @@
-//! `provenance.json`: what made a run's numbers.
+//! `provenance.json`: program version, device, data and settings behind a run's numbers.
 
 use serde::{Deserialize, Serialize};
 
-/// Where a run's numbers come from.
+/// Content of `provenance.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// This program's version.
+    /// Version of this program.
     pub version: String,
-    /// The commit it was built from; empty outside a checkout.
+    /// Commit this program was built from; empty if it was built outside a Git checkout.
     pub commit: String,
     pub command_line: Vec<String>,
-    /// The device that ran it, in words, and how many.
+    /// Name of the device, for example of the GPU.
     pub device: String,
+    /// Number of devices.
     pub devices: usize,
     pub precision: String,
-    /// CPU compute threads; the results do not depend on it.
+    /// CPU compute threads. The results do not depend on their number.
     pub threads: usize,
     pub seed: u64,
     pub data_fingerprint: String,
-    /// Images of the validation split; `None` where there is none, or an older version began the run.
+    /// Images in the validation split; `None` without such a split, and in runs of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_images: Option<usize>,
-    /// What was done to the images before, as making them smaller; empty where nothing is known.
+    /// How the images were changed before training, for example resized; empty if this is unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_note: String,
-    /// Seconds since 1970, of this start and of the end; `None` while it runs.
+    /// Time of the last start, in seconds since 1970.
     pub started_unix_s: u64,
+    /// Time of the end, in seconds since 1970; `None` until the run ends.
     pub finished_unix_s: Option<u64>,
 }

@@ -1,6 +1,6 @@
-//! The figures others published, part of the program, to stand beside a run's own.
+//! Tables of published results, compiled into the program, to compare runs with.
 
-/// Names, and tables in `accuracy.csv`'s columns with `model`, `variant`, `value` in front and `source` behind.
+/// Names and CSV tables. Their columns are `model`, `variant`, `value`, those of `accuracy.csv`, and `source`.
 const TABLES: [(&str, &str); 4] = [
     ("mae-official", include_str!("../../experiments/published/mae-official.csv")),
     ("mae-paddle", include_str!("../../experiments/published/mae-paddle.csv")),
@@ -8,12 +8,12 @@ const TABLES: [(&str, &str); 4] = [
     ("mmpretrain", include_str!("../../experiments/published/mmpretrain.csv")),
 ];
 
-/// The names of the published tables.
+/// Returns the names of the published tables.
 pub fn published_names() -> Vec<&'static str> {
     TABLES.iter().map(|(name, _)| *name).collect()
 }
 
-/// The published table `name`, as CSV; nothing where there is none of this name.
+/// Returns the published table `name` as CSV text; `None` if the name is unknown.
 pub(super) fn published(name: &str) -> Option<&'static str> {
     TABLES.iter().find(|(known, _)| *known == name).map(|(_, table)| *table)
 }

@@ -1,44 +1,47 @@
-//! A run read back from its folder: what a report and a comparison work with. It may still be going on.
+//! Reads a run back from its folder, for reports and comparisons. The run may still be in progress.
 
 use super::accuracy::{AccuracyRow, read_accuracy};
-use super::folder::resolved_recipe;
-use super::{EpochRow, EpochsCsv, Provenance, Remedy, RunError};
-use crate::durable;
+use super::epochs::{EpochRow, EpochsCsv};
+use super::error::{Remedy, RunError};
+use super::provenance::Provenance;
+use super::read_checked::read_checked;
 use crate::recipe::{Format, Recipe};
 use crate::shape::StageKind;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What one run left so far: a whole recipe's, or one point's of a sweep.
+/// The results so far of one run, or of one point of a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
     /// The run's folder.
     pub path: PathBuf,
-    /// The folder below the sweep's, and the recipe's name before it: `mr/pretrain.mask_ratio=0.5`; or the name alone.
+    /// Name of the recipe; for a point of a sweep also its folder: `mr/pretrain.mask_ratio=0.5`.
     pub name: String,
-    /// Everything written out.
+    /// The resolved recipe.
     pub recipe: Recipe,
-    /// What made the numbers; `None` where the run has not begun.
+    /// `None` if the run has not started.
     pub provenance: Option<Provenance>,
-    /// The swept keys of this point, in the order of its table.
+    /// The swept keys of this point, in the order of its `accuracy.csv`.
     pub swept: Vec<String>,
-    /// `accuracy.csv`; empty without a fine-tuning or a probe.
+    /// Rows of `accuracy.csv`; empty without fine-tuning and linear probing.
     pub accuracy: Vec<AccuracyRow>,
-    /// The jobs that have begun, the pre-training first.
+    /// The jobs that have started, pre-training first.
     pub jobs: Vec<JobResults>,
 }
 
-/// What one job left so far.
+/// The results so far of one job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobResults {
     pub stage: StageKind,
-    /// Its folder below the run's, with `/` between parts: `finetune/from-0800`.
+    /// Folder of the job, relative to the run folder: `finetune/from-0800`.
     pub dir: String,
     pub epochs: Vec<EpochRow>,
 }
 
 impl Results {
-    /// Images of the validation split, as the recipe states them or the run found them; the digits are part of the program.
+    /// Returns the number of images in the validation split, if it is known.
+    ///
+    /// It comes from the recipe, from the provenance, or, for the built-in digits, from this program.
     pub(super) fn val_images(&self) -> Option<usize> {
         const DIGITS: usize = 360;
         let digits = self.recipe.data.format == Some(Format::Digits);
@@ -46,7 +49,7 @@ impl Results {
         self.recipe.data.val_images.or_else(found).or_else(|| digits.then_some(DIGITS))
     }
 
-    /// The epochs that the recipe has a stage train.
+    /// Returns how many epochs the recipe trains a stage for.
     pub(super) fn epochs(&self, stage: StageKind) -> Option<usize> {
         match stage {
             StageKind::Pretrain => self.recipe.pretrain.as_ref()?.epochs,
@@ -55,7 +58,7 @@ impl Results {
         }
     }
 
-    /// The folders of the jobs that have begun and are not at their end: what they measured will change.
+    /// Returns the folders of the jobs that have started but not finished. Their results are still preliminary.
     pub(super) fn open_jobs(&self) -> Vec<&str> {
         let begun = |job: &&JobResults| {
             job.epochs.last().is_some_and(|row| Some(row.epoch) < self.epochs(job.stage))
@@ -64,9 +67,10 @@ impl Results {
     }
 }
 
-/// Reads the run in `path`, or every point of the sweep in `path`, in the order of their names, numbers in them by value.
+/// Reads the run in `path`, or all points of the sweep in `path`.
 ///
-/// Fails where there is neither, or a file of a run cannot be read.
+/// Points are sorted by name; numbers in the names are compared by value. Fails if there is neither a run nor a sweep, or
+/// if a file of a run cannot be read.
 pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
     if path.join("recipe.toml").is_file() {
         return Ok(vec![read_run(path)?]);
@@ -85,16 +89,16 @@ pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
     points.iter().map(|point| read_run(point)).collect()
 }
 
-/// Whether a path's last part begins with a dot: the trash, and what is not shown, is passed over.
+/// Whether a file name starts with a dot, like that of the trash.
 pub(super) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
-/// Sorts `epochs=800` before `epochs=1600`: text and numbers in turn.
+/// Returns a sort key that puts `epochs=800` before `epochs=1600`: the text and the numbers of `name`.
 fn natural(name: &str) -> Vec<(String, u64)> {
     let parts = name.split_inclusive(['=', ',', '_']).map(|part| {
         let number = part.trim_end_matches([',', '_']).parse::<f64>();
-        // The bits of numbers from 0 up are in the numbers' order.
+        // The bits of non-negative floats sort like the floats.
         let bits = number.map(|number| number.max(0.0).to_bits());
         bits.map_or_else(|_| (part.to_owned(), 0), |bits| (String::new(), bits))
     });
@@ -128,17 +132,16 @@ fn name(path: &Path, recipe: &Recipe) -> String {
     }
 }
 
-/// Reads a file of a run. Content that differs from its checksum is damaged; a file that cannot be read is not.
-pub(super) fn read_checked(file: &Path, way_on: Remedy) -> Result<Vec<u8>, RunError> {
-    durable::read(file).map_err(|error| match error.kind() {
-        std::io::ErrorKind::InvalidData => {
-            RunError::Damaged { path: file.to_owned(), problem: error.to_string(), way_on }
-        }
-        _ => RunError::Unreadable { path: file.to_owned(), source: error },
+/// Parses `text`, the content of a run folder's `recipe.toml`; `file` is its path for errors.
+pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunError> {
+    toml::from_str(text).map_err(|e| RunError::Damaged {
+        path: file.to_owned(),
+        problem: format!("it is not the recipe of a run: {}", e.message()),
+        way_on: Remedy::None,
     })
 }
 
-/// Reads `provenance.json` of the run in `path`; `None` where there is none.
+/// Reads `provenance.json` of the run in `path`; `None` if there is no such file.
 pub fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
     let file = path.join("provenance.json");
     if !file.is_file() {
@@ -182,7 +185,7 @@ mod tests {
     use super::natural;
 
     #[test]
-    fn points_are_in_the_order_of_their_numbers() {
+    fn points_are_sorted_by_the_numbers_in_their_names() {
         let mut names =
             ["b=1600,seed=10", "b=1600,seed=9", "b=800,seed=1", "b=1.5e-4,seed=1", "a=x,s=1"];
         names.sort_by_cached_key(|name| natural(name));

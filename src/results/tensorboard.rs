@@ -1,11 +1,12 @@
-//! A job's `tensorboard/` folder: an event file under the official tags, and `log.txt` with the official keys.
+//! The `tensorboard/` folder of a job: an event file with the official tags, and `log.txt` with the official keys.
 //!
-//! TensorBoard reads the event file while it grows. A job that goes on after a stop goes on in the same file: what a
-//! killed attempt wrote past the last save is cut off first, so every update is there once.
+//! TensorBoard can read the event file while it grows. A resumed job continues the same file. It first removes the events
+//! after the last save, which it is about to repeat, so each update appears once.
 
 mod events;
 
-use super::{EpochRow, RunError};
+use super::epochs::EpochRow;
+use super::error::RunError;
 use crate::durable;
 use crate::shape::StageKind;
 use events::TfEvent;
@@ -14,20 +15,21 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Begins the name of an event file: TensorBoard looks for it.
+/// Prefix of an event file's name. TensorBoard looks for it.
 const EVENTS: &str = "events.out.tfevents.";
-/// The axis of updates: a thousandth of an epoch, so that runs of different batch sizes lie on each other.
+/// Units per epoch on the axis of updates. Runs with different batch sizes then share one axis.
 const PER_EPOCH: f64 = 1000.0;
 
-/// Where a job's updates stand, to name their place on the axis.
+/// How many steps an epoch has, to place updates on the axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochSteps {
+    /// Micro-steps per update.
     pub accum_iter: usize,
-    /// Micro-steps of an epoch.
+    /// Micro-steps per epoch.
     pub micro_steps: usize,
 }
 
-/// The folder, open to be written.
+/// Writes the folder of one job.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
@@ -41,7 +43,7 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Opens the folder of the job in `job`, whose next update is the one after `updates` of `epoch` (from 1).
+    /// Opens the folder of the job in `job`. The job has done `updates` updates of `epoch`, which counts from 1.
     pub fn open(
         job: &Path,
         stage: StageKind,
@@ -69,7 +71,9 @@ impl TensorBoard {
         Ok(Self { folder, path, file, log: None, steps, loss_tag, n_parameters })
     }
 
-    /// Adds updates of an epoch (from 1): the number of the first one (from 1), and the loss and rate of each.
+    /// Adds the loss and learning rate of consecutive updates.
+    ///
+    /// `first` is the number of the first update within `epoch`. Both count from 1.
     pub fn updates(
         &mut self,
         epoch: usize,
@@ -78,7 +82,7 @@ impl TensorBoard {
     ) -> Result<(), RunError> {
         let EpochSteps { accum_iter, micro_steps } = self.steps;
         let events = updates.iter().zip(first..).map(|((loss, lr), update)| {
-            // Of the official loop's micro-steps the one that updates, counted from 0.
+            // The micro-step that ends with this update, counted from 0 as in the official loop.
             let micro_step = update * accum_iter - 1;
             let x = (micro_step as f64 / micro_steps as f64 + (epoch - 1) as f64) * PER_EPOCH;
             TfEvent::scalars(now(), x as i64, &[(self.loss_tag, *loss), ("lr", *lr)])
@@ -87,7 +91,7 @@ impl TensorBoard {
         self.append(&bytes)
     }
 
-    /// Adds the validation after an epoch, and brings `log.txt` up to date with all `rows` so far.
+    /// Adds the validation results of the last row, and rewrites `log.txt` with all `rows`.
     pub fn epoch(&mut self, rows: &[EpochRow]) -> Result<(), RunError> {
         if let Some((row, validation)) = rows.last().and_then(|row| Some((row, row.validation?))) {
             let perf = [
@@ -113,7 +117,7 @@ impl TensorBoard {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), RunError> {
-        // One write: a watcher sees whole records, but for a full disk.
+        // One write call, so that a reader sees whole records.
         self.file.write_all(bytes).map_err(RunError::io(&self.path))
     }
 }
@@ -144,7 +148,7 @@ fn event_file(folder: &Path) -> Result<PathBuf, RunError> {
     Ok(folder.join(old.pop().unwrap_or_else(new)))
 }
 
-/// The whole records of `bytes` that come before the update after `updates` of `epoch`.
+/// Returns the part of `bytes` to keep: the complete records up to update `updates` of `epoch`.
 fn kept(bytes: &[u8], epoch: usize, updates: usize) -> &[u8] {
     let (done, begin) = (epoch as i64 - 1, (epoch as f64 - 1.0) * PER_EPOCH);
     let (mut end, mut of_this_epoch) = (0, 0);
@@ -208,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn updates_lie_on_the_official_axis_and_epochs_count_from_0() {
+    fn updates_use_the_official_axis_and_epochs_count_from_0() {
         let job = tempfile::tempdir().unwrap();
         let mut board = open(job.path(), (1, 0));
         board.updates(1, 1, &[(2.0, 0.1), (1.0, 0.2)]).unwrap();
@@ -216,7 +220,7 @@ mod tests {
         board.epoch(&[row(1)]).unwrap();
         let losses: Vec<_> =
             read(job.path()).into_iter().filter(|(_, tag, _)| tag == "loss").collect();
-        // int((micro_step / 8 + 0) * 1000) at the micro-steps 1, 3, 5 and 7.
+        // int((micro_step / 8 + 0) * 1000) for the micro-steps 1, 3, 5 and 7.
         let expected = [(125, 2.0), (375, 1.0), (625, 0.5), (875, 0.25)];
         assert_eq!(losses, expected.map(|(x, loss)| (x, "loss".to_owned(), loss)));
         assert!(read(job.path()).contains(&(0, "perf/test_acc1".to_owned(), 50.0)));
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_attempt_wrote_past_the_save_is_there_once() {
+    fn updates_after_the_last_save_are_not_repeated_after_a_kill() {
         let job = tempfile::tempdir().unwrap();
         let all = [(4.0, 0.1), (3.0, 0.1), (2.0, 0.1), (1.0, 0.1)];
         let mut board = open(job.path(), (1, 0));
@@ -250,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_record_is_cut_off() {
+    fn an_incomplete_record_is_removed() {
         let job = tempfile::tempdir().unwrap();
         let mut board = open(job.path(), (1, 0));
         board.updates(1, 1, &[(2.0, 0.1)]).unwrap();

@@ -1,8 +1,8 @@
-//! The trash: where `--fresh` moves the files of earlier runs. Nothing in it is removed before the user asks for it.
+//! The trash: `--fresh` moves the files of earlier runs there. Only `mae trash empty` empties it.
 
-use super::RunError;
 use super::contents::foreign;
-use super::folder::Moved;
+use super::error::RunError;
+use super::paths::job_path;
 use super::report::utc_compact;
 use crate::durable::{MANIFEST, Manifest};
 use std::fs;
@@ -10,12 +10,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The folder below `--runs` that holds the trash.
+/// Name of the trash folder below `--runs`.
 pub const TRASH: &str = ".trash";
 
-/// Moves the listed files of the run in `run` to a new folder of the trash below `runs`, the manifest last.
+/// Where `--fresh` moved an earlier run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The trash folder that now holds the run's files.
+    pub to: PathBuf,
+    /// Files and folders that this program did not write, relative to the run folder. They were not moved.
+    pub stayed: Vec<PathBuf>,
+}
+
+/// Moves the listed files of the run in `run` to a new folder in the trash below `runs`. The manifest moves last.
 ///
-/// A process that is killed in between leaves the manifest with a note; the next start of the run finishes the move.
+/// If the process is killed during the move, the manifest still names the target, and the next start finishes the move.
 pub(super) fn move_away(
     runs: &Path,
     name: &str,
@@ -27,7 +36,7 @@ pub(super) fn move_away(
         trash.join(folder)
     } else {
         let to = unused(&trash, name);
-        let folder = to.file_name().expect("it was just joined").to_string_lossy();
+        let folder = to.file_name().expect("the path ends in a name").to_string_lossy();
         manifest.begin_move(&folder).map_err(RunError::io(run))?;
         to
     };
@@ -42,7 +51,7 @@ pub(super) fn move_away(
     Ok(Moved { to, stayed })
 }
 
-/// Moves `run/file` to `to/file`. A link on the way, as to a larger disk, is moved itself: what it points to stays.
+/// Moves `run/file` to `to/file`. If part of the path is a link, moves the link itself and leaves its target alone.
 fn move_file(run: &Path, to: &Path, file: &str) -> io::Result<()> {
     let (mut from, mut target) = (run.to_path_buf(), to.to_path_buf());
     let mut parts = file.split('/').peekable();
@@ -57,12 +66,12 @@ fn move_file(run: &Path, to: &Path, file: &str) -> io::Result<()> {
             break;
         }
     }
-    let folder = target.parent().expect("it is below the trash");
+    let folder = target.parent().expect("the target is below the trash");
     fs::create_dir_all(folder)?;
     fs::rename(&from, &target)
 }
 
-/// Removes the folders that held listed files and hold nothing now.
+/// Removes the folders that held listed files and are empty now.
 fn remove_empty_folders(run: &Path, manifest: &Manifest) {
     let mut folders: Vec<&Path> =
         manifest.files().flat_map(|file| Path::new(file).ancestors().skip(1)).collect();
@@ -70,35 +79,35 @@ fn remove_empty_folders(run: &Path, manifest: &Manifest) {
     folders.sort();
     folders.dedup();
     for folder in folders.iter().rev() {
-        // A folder that still holds something stays.
+        // Fails on a folder that is not empty, as intended.
         let _ = fs::remove_dir(run.join(folder));
     }
 }
 
-/// A folder's name that is not in use: the run's name and the time, `quickstart-20261128T172334Z`.
+/// Returns an unused path in the trash, from the run's name and the time: `quickstart-20261128T172334Z`.
 fn unused(trash: &Path, name: &str) -> PathBuf {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let name = format!("{}-{}", name.replace('/', "+"), utc_compact(since.as_secs()));
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     let mut names = std::iter::once(name.clone()).chain(numbered).map(|name| trash.join(name));
-    names.find(|path| path.symlink_metadata().is_err()).expect("numbers do not end")
+    names.find(|path| path.symlink_metadata().is_err()).expect("some number is unused")
 }
 
 /// A run in the trash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trashed {
-    /// Its folder's name in the trash.
+    /// Name of its folder in the trash.
     pub folder: String,
     pub path: PathBuf,
-    /// The run's name.
+    /// Name of the run.
     pub name: String,
     pub files: usize,
     pub bytes: u64,
-    /// Time since the run was moved here.
+    /// Time since the run was moved to the trash.
     pub age: Duration,
 }
 
-/// Lists the runs in the trash below `runs`, by name. Folders without a manifest are passed over: they are not ours.
+/// Returns the runs in the trash below `runs`, sorted by folder. Skips folders without a manifest: they are not runs.
 pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
     let trash = runs.join(TRASH);
     let entries = match fs::read_dir(&trash) {
@@ -111,10 +120,10 @@ pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
         let path = entry.map_err(RunError::io(&trash))?.path();
         let Some(manifest) = Manifest::read(&path).map_err(RunError::io(&path))? else { continue };
         let sizes = manifest.files().filter_map(|file| {
-            super::job_path(&path, file).symlink_metadata().ok().map(|found| found.len())
+            job_path(&path, file).symlink_metadata().ok().map(|found| found.len())
         });
         let sizes: Vec<u64> = sizes.collect();
-        // The manifest moved last: its folder has not changed since.
+        // Moving the manifest was the last change to its folder.
         let moved =
             path.metadata().and_then(|found| found.modified()).map_err(RunError::io(&path))?;
         found.push(Trashed {
@@ -130,16 +139,16 @@ pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
     Ok(found)
 }
 
-/// Removes a run from the trash: its listed files, its manifest, and the folders that are empty then.
+/// Removes a run from the trash: its listed files, its manifest, and folders that are then empty.
 ///
-/// Gives whether anything stayed because this program did not write it.
+/// Returns whether files remain that this program did not write.
 pub fn remove_trashed(trashed: &Trashed) -> Result<bool, RunError> {
     let path = &trashed.path;
     let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? else { return Ok(true) };
     for file in manifest.files() {
-        let file = super::job_path(path, file);
+        let file = job_path(path, file);
         let inside = file.parent().and_then(|folder| folder.canonicalize().ok());
-        // A link that was moved here with the run points to files that are not in the trash.
+        // A moved link may point to files outside the trash: do not remove those.
         if inside
             .is_none_or(|folder| !path.canonicalize().is_ok_and(|path| folder.starts_with(path)))
         {
@@ -157,7 +166,7 @@ pub fn remove_trashed(trashed: &Trashed) -> Result<bool, RunError> {
     if !stayed {
         let manifest = path.join(MANIFEST);
         fs::remove_file(&manifest).map_err(RunError::io(&manifest))?;
-        // A lock file may be there; then the empty folder stays.
+        // If a lock file is left, the folder stays.
         let _ = fs::remove_dir(path);
     }
     Ok(stayed)

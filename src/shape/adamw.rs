@@ -1,12 +1,11 @@
-//! The official AdamW: its betas, and the parameters that do not decay.
+//! AdamW settings of the official code: betas, and parameters without weight decay.
 
 /// `beta_1` and `beta_2` of pre-training.
 pub const PRETRAIN_BETAS: [f64; 2] = [0.9, 0.95];
 /// `beta_1` and `beta_2` of fine-tuning.
 pub const FINETUNE_BETAS: [f64; 2] = [0.9, 0.999];
 
-/// Returns whether pre-training exempts a parameter from weight decay: biases and parameters with one axis (official code,
-/// observed).
+/// Whether pre-training applies no weight decay to a parameter: biases and parameters with one axis, as the official code.
 pub fn has_no_decay(name: &str, shape: &[usize]) -> bool {
     shape.len() == 1 || name.rsplit('.').next() == Some("bias")
 }

@@ -1,8 +1,8 @@
-//! Dimensions of the networks, and the official code's arithmetic for them.
+//! Dimensions of the networks, computed as in the official code.
 
 use super::Precision;
 
-/// Dimensions of the encoder, plain numbers.
+/// Dimensions of the encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncoderDims {
     /// Side of the square image, in pixels.
@@ -14,32 +14,32 @@ pub struct EncoderDims {
     pub num_heads: usize,
     /// Width of the hidden layer of a block's MLP.
     pub mlp_dim: usize,
-    /// Epsilon beside the variance in every `LayerNorm`; the official code has 1e-6.
+    /// Epsilon of every `LayerNorm`; 1e-6 in the official code.
     pub norm_eps: f64,
-    /// Of products and activations.
+    /// Precision of matrix products and activations.
     pub precision: Precision,
 }
 
 impl EncoderDims {
-    /// Patches on a side of the image.
+    /// Returns the number of patches along a side of the image.
     pub fn grid(&self) -> usize {
         self.input_size / self.patch_size
     }
 
-    /// `L`, patches in an image.
+    /// Returns `L`, the number of patches in an image.
     pub fn num_patches(&self) -> usize {
         self.grid() * self.grid()
     }
 
-    /// `P`, values in a patch.
+    /// Returns `P`, the number of values in a patch.
     pub fn patch_values(&self) -> usize {
         self.patch_size * self.patch_size * self.in_chans
     }
 }
 
-/// Width of an MLP's hidden layer: `int(width * mlp_ratio)`, as the official code counts.
+/// Returns the width of an MLP's hidden layer: `int(width * mlp_ratio)`, as in the official code.
 ///
-/// A ratio that was made of two widths, as 120 / 44, gives its 120 back.
+/// Corrects rounding, so that the ratio 120 / 44 of the width 44 returns 120.
 pub fn mlp_dim(width: usize, mlp_ratio: f64) -> usize {
     (width as f64 * mlp_ratio + 1e-6) as usize
 }
@@ -53,7 +53,7 @@ pub struct DecoderDims {
     pub mlp_dim: usize,
 }
 
-/// Number of patches kept: `int(L * (1 - mask_ratio))`, in the official code's arithmetic (f64).
+/// Returns the number of visible patches: `int(L * (1 - mask_ratio))` in f64, as in the official code.
 pub fn len_keep(num_patches: usize, mask_ratio: f64) -> usize {
     (num_patches as f64 * (1.0 - mask_ratio)) as usize
 }

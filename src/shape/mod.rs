@@ -1,6 +1,6 @@
-//! What recipe, model, optimizer and checkpoint all speak of: dimensions, precision, stages, and the official code's rules.
+//! Types that recipe, model, optimizer and checkpoint share: dimensions, precision, stages, and rules of the official code.
 //!
-//! Plain numbers and names: this module depends on no other.
+//! This module depends on no other.
 
 mod adamw;
 mod dims;

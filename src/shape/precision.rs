@@ -14,7 +14,7 @@ pub enum Precision {
 }
 
 impl fmt::Display for Precision {
-    /// As a recipe has it.
+    /// Writes the name that recipes use.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Fp32 => "fp32",

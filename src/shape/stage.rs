@@ -1,23 +1,23 @@
-//! The stages of an experiment.
+//! The three stages of an experiment.
 
 use std::fmt;
 
 /// A stage of an experiment.
 ///
-/// Its number enters the key of every random draw; 0 is left for draws outside stages.
+/// Its number is part of the key of every random draw. 0 is reserved for draws outside the stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum StageKind {
-    /// The masked autoencoder.
+    /// Trains the masked autoencoder.
     Pretrain = 1,
-    /// A classifier, the whole encoder trained.
+    /// Trains a classifier: its head and the encoder.
     Finetune = 2,
-    /// A classifier on a frozen encoder.
+    /// Trains a linear classifier on a frozen encoder.
     Linprobe = 3,
 }
 
 impl fmt::Display for StageKind {
-    /// The stage's table in a recipe, and its folder in a run's.
+    /// Writes the name of the stage's table in a recipe, which is also its folder in a run folder.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pretrain => "pretrain",

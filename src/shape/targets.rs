@@ -1,6 +1,6 @@
 //! Target probabilities of a classifier, `[N, C]`, from labels.
 
-/// Returns one row per label, `[N, C]`: `smoothing` is spread over all classes.
+/// Returns one row of probabilities per label, `[N, C]`. `smoothing` is spread over all classes.
 pub fn soft_targets(labels: &[u32], classes: usize, smoothing: f64) -> Vec<f32> {
     let (on, off) = smoothed(classes, smoothing);
     let mut rows = vec![off as f32; labels.len() * classes];
@@ -10,7 +10,7 @@ pub fn soft_targets(labels: &[u32], classes: usize, smoothing: f64) -> Vec<f32> 
     rows
 }
 
-/// Returns one row per label, `[N, C]`, mixed with the row of the label at the mirrored index.
+/// Returns one row of probabilities per label, `[N, C]`, mixed with that of the label at the mirrored index.
 ///
 /// `shares` holds the weight of each image's own label. `smoothing` is spread over all classes.
 pub fn mixed_targets(labels: &[u32], shares: &[f64], classes: usize, smoothing: f64) -> Vec<f32> {
@@ -26,7 +26,7 @@ pub fn mixed_targets(labels: &[u32], shares: &[f64], classes: usize, smoothing: 
     rows.into_iter().map(|p| p as f32).collect()
 }
 
-/// Returns the probability of the label and that of every other class.
+/// Returns the probability of the label and that of each other class.
 fn smoothed(classes: usize, smoothing: f64) -> (f64, f64) {
     let off = smoothing / classes as f64;
     (1.0 - smoothing + off, off)

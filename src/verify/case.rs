@@ -1,4 +1,4 @@
-//! Reading a case. Whatever it lacks is an error that names it.
+//! Reads a case. Errors name what is missing or invalid.
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 pub(super) const DESCRIPTION: &str = "case.json";
 
-/// A case that cannot be used. Never a pass.
+/// Why a case cannot be used. Such a case never passes.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {problem}", path.display())]
+#[error("cannot verify {}: {problem}", path.display())]
 pub struct VerifyError {
     pub path: PathBuf,
     pub problem: String,
@@ -28,17 +28,18 @@ impl VerifyError {
 #[derive(Clone)]
 pub(super) struct Fields {
     value: Value,
-    /// Where it stands, for messages: empty, or `items[2].`.
+    /// Prefix of its keys in messages: empty, or for example `items[2].`.
     at: String,
     path: PathBuf,
 }
 
-/// A case: what `case.json` says and the tensors beside it.
+/// A case: the content of `case.json`, and the tensors.
 pub(super) struct Case {
     pub kind: String,
     pub folder: PathBuf,
     fields: Fields,
     tensors: BTreeMap<String, StoredTensor>,
+    /// Names of the tensors that were read.
     read: RefCell<BTreeSet<String>>,
 }
 
@@ -68,7 +69,7 @@ impl Case {
         let bytes = fs::read(folder.join("tensors.safetensors"))
             .map_err(|e| error(format!("tensors.safetensors cannot be read: {e}")))?;
         let file = SafeTensors::deserialize(&bytes)
-            .map_err(|e| error(format!("tensors.safetensors is not whole: {e}")))?;
+            .map_err(|e| error(format!("tensors.safetensors is damaged: {e}")))?;
         let tensors = file
             .iter()
             .map(|(name, view)| {
@@ -80,9 +81,12 @@ impl Case {
         Ok(Self { kind, folder: folder.to_owned(), fields, tensors, read: RefCell::default() })
     }
 
+    fn tensor(&self, name: &str) -> Result<&StoredTensor, VerifyError> {
+        self.tensors.get(name).ok_or_else(|| self.error(format!("the case has no tensor {name}")))
+    }
+
     fn stored(&self, name: &str, dtype: Dtype) -> Result<&StoredTensor, VerifyError> {
-        let stored =
-            self.tensors.get(name).ok_or_else(|| self.error(format!("it has no tensor {name}")))?;
+        let stored = self.tensor(name)?;
         if stored.dtype != dtype {
             return Err(self.error(format!("{name} is {:?}, expected {dtype:?}", stored.dtype)));
         }
@@ -108,25 +112,25 @@ impl Case {
         Ok(self.stored(name, Dtype::U8)?.bytes.clone())
     }
 
-    /// Labels, each below `classes`.
+    /// Reads labels. Fails if a label is not below `classes`.
     pub(super) fn labels(&self, name: &str, classes: usize) -> Result<Vec<u32>, VerifyError> {
         let label = |value: i64| {
             u32::try_from(value).ok().filter(|label| (*label as usize) < classes).ok_or_else(|| {
-                self.error(format!("{name} holds {value}, expected a class below {classes}"))
+                self.error(format!("{name} contains {value}, expected a class below {classes}"))
             })
         };
         self.ints(name)?.into_iter().map(label).collect()
     }
 
-    /// The shape of a tensor that has `N` axes.
+    /// Returns the shape of a tensor. Fails if it does not have `N` axes.
     pub(super) fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N], VerifyError> {
-        let stored =
-            self.tensors.get(name).ok_or_else(|| self.error(format!("it has no tensor {name}")))?;
-        <[usize; N]>::try_from(&stored.shape[..])
-            .map_err(|_| self.error(format!("{name} is {:?}, expected {N} axes", stored.shape)))
+        let stored = self.tensor(name)?;
+        <[usize; N]>::try_from(&stored.shape[..]).map_err(|_| {
+            self.error(format!("{name} has shape {:?}, expected {N} axes", stored.shape))
+        })
     }
 
-    /// The values of all tensors together.
+    /// Returns the number of values in all tensors.
     pub(super) fn elements(&self) -> usize {
         self.tensors.values().map(|stored| stored.shape.iter().product::<usize>()).sum()
     }
@@ -135,10 +139,10 @@ impl Case {
         self.tensors.get(name).is_some_and(|stored| stored.shape == shape)
     }
 
-    /// Fails if a tensor was looked at by no comparison: it would be passed over in silence.
+    /// Fails if no comparison read a tensor of the case: it would pass unchecked.
     pub(super) fn all_read(&self) -> Result<(), VerifyError> {
         let read = self.read.borrow();
-        // A case whose numbers are all in `case.json` has one tensor that says so.
+        // A case whose numbers are all in `case.json` has one dummy tensor, called `none`.
         let unread: Vec<&str> = self
             .tensors
             .keys()
@@ -180,13 +184,13 @@ impl Fields {
         self.wanted(key, "a number", Value::as_f64)
     }
 
-    /// A tolerance that the case brings, at most `most`: a larger one would let anything pass.
+    /// Reads a tolerance of the case. Fails if it is above `most`, since almost anything would pass then.
     pub(super) fn tolerance(&self, key: &str, most: f64) -> Result<f64, VerifyError> {
         let what = format!("a number from 0 to {most}");
         self.wanted(key, &what, |value| value.as_f64().filter(|t| (0.0..=most).contains(t)))
     }
 
-    /// A whole number that counts something, at most a million.
+    /// Reads a whole number, at most one million.
     pub(super) fn count(&self, key: &str) -> Result<usize, VerifyError> {
         self.wanted(key, "a whole number up to a million", |value| {
             value.as_u64().filter(|n| *n <= 1_000_000).map(|n| n as usize)
@@ -219,7 +223,7 @@ impl Fields {
         })
     }
 
-    /// A number by name, `{"blocks.0.norm1.bias": 0.0}`.
+    /// Reads numbers by name, for example `{"blocks.0.norm1.bias": 0.0}`.
     pub(super) fn by_name(&self, key: &str) -> Result<BTreeMap<String, f64>, VerifyError> {
         self.wanted(key, "an object of numbers", |value| {
             value.as_object()?.iter().map(|(k, v)| Some((k.clone(), v.as_f64()?))).collect()
@@ -232,7 +236,7 @@ impl Fields {
         Ok(Self { value, at: format!("{}{key}.", self.at), path: self.path.clone() })
     }
 
-    /// A list of objects.
+    /// Reads a list of objects.
     pub(super) fn items(&self, key: &str) -> Result<Vec<Self>, VerifyError> {
         let items = self.wanted(key, "a list", Value::as_array)?;
         let inner = |(i, value): (usize, &Value)| Self {

@@ -1,4 +1,4 @@
-//! Kinds `checkpoint_mae` and `checkpoint_vit`: other people's files, read, loaded, and run.
+//! Kinds `checkpoint_mae`, `checkpoint_vit` and `resume_step`: checkpoint files of other programs.
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, vector};
@@ -38,7 +38,7 @@ pub(super) fn mae(
         out.relative(format!("{file}: loss"), &loss, &case.floats("loss")?, tolerance);
         let expected = case.floats("pred")?;
         if is_raw_buffer(&expected, &pred, &tokens, encoder.patch_values()) {
-            let name = format!("{file}: pred (a view's buffer, written without its strides)");
+            let name = format!("{file}: pred (buffer of a view, written without strides)");
             let from = encoder.patch_values();
             out.relative(name, &tokens[from..from + expected.len()], &expected, tolerance);
         } else {
@@ -56,7 +56,7 @@ pub(super) fn mae(
     Ok(())
 }
 
-/// Kind `resume_step`: the update that follows the state of an optimizer in somebody's file.
+/// Kind `resume_step`: loads the optimizer state of another program's checkpoint and compares the next update.
 pub(super) fn resume_step(
     case: &Case,
     device: &Device,
@@ -86,7 +86,7 @@ pub(super) fn resume_step(
         let mut grads = replica.forward(imgs, &masks, case.flag("norm_pix_loss")?).loss.backward();
         let grads = model::grads(&replica, &mut grads);
         let mae = updates::step(mae, &mut optimizer, grads, lr);
-        // The key biases' moments are rounding noise in the file already.
+        // The key biases' moments in the file are rounding noise already, so `lr` is their tolerance.
         updates::same_parameters(case, &mae, "after.", lr, tolerances, out)?;
     }
     Ok(())
@@ -118,10 +118,10 @@ pub(super) fn vit(
     Ok(())
 }
 
-/// Whether a recorded prediction is the decoder's output `[N, 1 + L, P]` from its second row on, read without strides.
+/// Whether the recorded prediction is a slice that was written without its strides.
 ///
-/// Paddle 3.3.1 hands out a slice's buffer like that: the second image's first row is its class token's. The numbers are
-/// all there, so all are compared, where they stand.
+/// Paddle 3.3.1 writes the slice `[:, 1:]` of the decoder's output, `[N, 1 + L, P]`, as the raw buffer from its second row
+/// on. So the class token rows of later images are included. All numbers can still be compared, at shifted positions.
 fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: usize) -> bool {
     let distance = |got: &[f32]| -> f64 {
         got.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)
@@ -138,7 +138,7 @@ fn refused(case: &Case, file: &str, error: &CheckpointError) -> VerifyError {
     case.error(format!("{file}: {error}"))
 }
 
-/// The case's dimensions, with the file's epsilon; heads that the file states must be the case's.
+/// Returns the dimensions of the case, with the epsilon of the file. Fails if the file's dimensions or heads differ.
 fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let settings = &opened.facts.settings;
     let dims = networks::encoder(case, precision)?;
@@ -148,20 +148,21 @@ fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDim
     if !same || facts.input_size != Some(dims.input_size) {
         let keys = facts.keys().into_iter().map(|(key, value)| format!("{key} = {value}"));
         let keys = keys.collect::<Vec<_>>().join(", ");
-        return Err(case.error(format!("`model` is not that of {}: {keys}", opened.path.display())));
+        return Err(case.error(format!("`model` does not match {}: {keys}", opened.path.display())));
     }
     match settings.num_heads {
-        Some(heads) if heads != dims.num_heads => {
-            Err(case.error(format!("{}: num_heads is {heads}", opened.path.display())))
-        }
+        Some(heads) if heads != dims.num_heads => Err(case.error(format!(
+            "`model` does not match {}: num_heads = {heads}",
+            opened.path.display()
+        ))),
         _ => Ok(EncoderDims { norm_eps: settings.norm_eps.unwrap_or(dims.norm_eps), ..dims }),
     }
 }
 
-/// Compares a file's tensors with the case's `weights.*`, where it has them: bit by bit.
+/// Compares the tensors of a file with `weights.*` of the case, if it has them. They must be equal to the bit.
 ///
-/// Gives how near its outputs must be: a file of half precision holds rounded weights, and has the case's
-/// `half_tolerance`.
+/// Returns the tolerance for the outputs of the file. It is the case's `half_tolerance` if the weights are rounded to half
+/// precision.
 fn weights(
     case: &Case,
     file: &str,
@@ -194,7 +195,7 @@ fn weights(
     if half { case.tolerance("half_tolerance", 0.1) } else { Ok(tolerances.forward) }
 }
 
-/// A weight of the case in the official orientation: Paddle's cases hold linear weights as `[in, out]`.
+/// Returns a weight of the case as `[out, in]`. Cases of Paddle have linear weights as `[in, out]`.
 fn case_weight(case: &Case, name: &str) -> Result<Vec<f32>, VerifyError> {
     let full = format!("weights.{name}");
     let values = case.floats(&full)?;

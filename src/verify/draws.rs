@@ -1,4 +1,4 @@
-//! Kind `distributions`: how our random boxes are spread, against quantiles recorded from as many draws.
+//! Kind `distributions`: compares the distribution of random crops and erasing boxes with recorded quantiles.
 
 use super::case::{Case, Fields, VerifyError};
 use super::report::TensorComparison;
@@ -12,7 +12,7 @@ const KEY: Key = Key { seed: 0, stage: StageKind::Pretrain as u8, epoch: 1 };
 pub(super) fn distributions(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let draws = case.count("draws")?;
     if draws < 100 {
-        return Err(case.error("`draws` below 100 say nothing of a distribution"));
+        return Err(case.error("`draws` must be at least 100"));
     }
     for (i, item) in case.items("random_resized_crop")?.iter().enumerate() {
         crops(item, draws, &format!("random_resized_crop.{i}"), out)?;
@@ -27,8 +27,10 @@ fn crops(
     out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
     let [width, height] = pair(item, "image")?;
-    let [low, high]: [f64; 2] =
-        item.numbers("scale")?.try_into().map_err(|_| item.error("`scale`"))?;
+    let [low, high]: [f64; 2] = item
+        .numbers("scale")?
+        .try_into()
+        .map_err(|_| item.error("`scale` must have two values"))?;
     let boxes: Vec<CropBox> = (0..draws as u64)
         .map(|sample| {
             let rng = &mut KEY.rng(sample, Purpose::Augment);
@@ -49,10 +51,10 @@ fn crops(
 fn erasings(item: &Fields, draws: usize, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let ([width, side], prob) = (pair(item, "image")?, item.number("prob")?);
     if width != side || !(prob > 0.0 && prob <= 1.0) {
-        return Err(item.error("`image` is no square, or `prob` is no probability above 0"));
+        return Err(item.error("`image` must be square, and `prob` above 0 and at most 1"));
     }
     let plan = ErasingPlan { reprob: prob, remode: EraseMode::Pixel, recount: 1 };
-    // As many boxes as were recorded, so more images.
+    // An image gets a box with probability `prob`, so this makes about `draws` boxes.
     let images = (draws as f64 / prob) as usize;
     let boxes: Vec<CropBox> = (0..images as u64)
         .flat_map(|sample| erasing_boxes(side, &plan, &mut KEY.rng(sample, Purpose::Erase)))
@@ -69,7 +71,7 @@ fn erasings(item: &Fields, draws: usize, out: &mut TensorComparison) -> Result<(
     quantiles(&item.inner("aspect_h_over_w")?, &aspect, name, out)
 }
 
-/// Compares the shares of draws below each recorded quantile. Tolerated: 5 standard errors of two such samples.
+/// Compares the share of draws below each recorded quantile. The tolerance is 5 standard errors of the difference of two samples.
 fn quantiles(
     item: &Fields,
     drawn: &[f64],
@@ -78,9 +80,9 @@ fn quantiles(
 ) -> Result<(), VerifyError> {
     let n = drawn.len() as f64;
     for (p, quantile) in item.by_name("quantiles")? {
-        let share: f64 = p.parse().map_err(|_| item.error(format!("quantile {p:?}")))?;
+        let share: f64 = p.parse().map_err(|_| item.error(format!("{p:?} is not a quantile")))?;
         let tolerance = 5.0 * (2.0 * share * (1.0 - share) / n).sqrt();
-        // Sides are whole pixels, so many draws may be the quantile itself; it is recorded with 5 decimals.
+        // Sides are whole pixels, so many draws may equal the quantile. The quantile is recorded with 5 decimals.
         let below = drawn.iter().filter(|d| **d < quantile - 1e-5).count() as f64 / n;
         let up_to = drawn.iter().filter(|d| **d <= quantile + 1e-5).count() as f64 / n;
         let nearest = share.clamp(below, up_to);
@@ -92,6 +94,6 @@ fn quantiles(
 fn pair(item: &Fields, key: &str) -> Result<[usize; 2], VerifyError> {
     match item.counts(key)?[..] {
         [a, b] if a > 0 && b > 0 && a.max(b) <= 65_500 => Ok([a, b]),
-        _ => Err(item.error(format!("`{key}` is no size of an image"))),
+        _ => Err(item.error(format!("`{key}` is not an image size"))),
     }
 }

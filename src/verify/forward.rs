@@ -1,4 +1,4 @@
-//! Kind `mae_forward`: masks, latent, prediction, loss, targets, and the gradient of every parameter.
+//! Kind `mae_forward`: masks, latent, prediction, loss, targets, and gradients of all parameters.
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, vector};
@@ -46,7 +46,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The images of a case of one step, and their masks.
+/// Returns the images of a case with a single step, `[N, C, H, W]`, and their masks.
 pub(super) fn inputs(
     case: &Case,
     encoder: &EncoderDims,
@@ -57,7 +57,7 @@ pub(super) fn inputs(
     Ok((imgs, masks))
 }
 
-/// Makes masks of `noise`, `[N, L]`, with the case's mask ratio.
+/// Returns masks from `noise`, `[N, L]`, with the mask ratio of the case.
 pub(super) fn masks(
     case: &Case,
     noise: &[f32],
@@ -67,10 +67,10 @@ pub(super) fn masks(
     let mask_ratio = case.number("mask_ratio")?;
     let kept = shape::len_keep(patches, mask_ratio);
     if !(mask_ratio > 0.0 && mask_ratio < 1.0) || kept == 0 || kept >= patches {
-        return Err(case.error("`mask_ratio` keeps no patch, or all of them"));
+        return Err(case.error("`mask_ratio` must keep at least one patch, but not all"));
     }
     if noise.len() != images * patches || noise.iter().any(|v| !v.is_finite()) {
-        return Err(case.error("noise is not one number for each patch of imgs"));
+        return Err(case.error("noise must have one finite number for each patch of imgs"));
     }
     Ok(Masks::from_noise(noise, patches, mask_ratio))
 }

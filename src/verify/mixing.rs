@@ -1,13 +1,13 @@
-//! Kinds `mixup` (given lambdas and boxes) and `metrics` (top-1, top-5, cross-entropy).
+//! Kinds `mixup` (with recorded lambdas and boxes) and `metrics` (top-1, top-5, cross-entropy).
 
 use super::case::{Case, Fields, VerifyError};
 use super::report::TensorComparison;
 use crate::data::{Batch, CropBox, Images, Mix, Targets, mix};
 use crate::infer;
 
-/// Values a rounding of float32 apart; pixels and probabilities are about 1.
+/// Tolerance for a few roundings of float32. Pixels and probabilities are about 1.
 const ROUNDING: f64 = 1e-6;
-/// Metrics are percent, and a loss of a few.
+/// Tolerance for metrics: percentages, and losses below 10.
 const METRICS: f64 = 1e-5;
 
 pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
@@ -16,7 +16,9 @@ pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), Verif
         let [n, _, side, width] = case.shape::<4>(&format!("in.{i}"))?;
         let labels = case.labels(&format!("labels.{i}"), classes)?;
         if side != width || labels.len() != n || n == 0 {
-            return Err(case.error(format!("in.{i} is no batch of squares with labels.{i}")));
+            return Err(case.error(format!(
+                "in.{i} must be a batch of square images with one of labels.{i} each"
+            )));
         }
         let mut batch = Batch {
             images: Images::Values(case.floats(&format!("in.{i}"))?),
@@ -32,7 +34,9 @@ pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), Verif
             ROUNDING,
         );
         let name = format!("out.{i}");
-        let Images::Values(values) = &batch.images else { unreachable!("they went in as values") };
+        let Images::Values(values) = &batch.images else {
+            unreachable!("mixing keeps `Images::Values`")
+        };
         out.absolute(&name, values, &case.floats(&name)?, ROUNDING);
         let Targets::Soft(targets) = &batch.targets else { unreachable!("a mix has soft targets") };
         let name = format!("targets.{i}");
@@ -41,7 +45,7 @@ pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), Verif
     Ok(())
 }
 
-/// The mix that an item gives: a lambda, or the box that the partner fills.
+/// Returns the recorded mix: a lambda (mixup), or the box that is pasted (CutMix).
 fn given(item: &Fields, side: usize) -> Result<Mix, VerifyError> {
     if !item.flag("cutmix")? {
         return Ok(Mix::Blend(item.number("lam")?));
@@ -52,7 +56,7 @@ fn given(item: &Fields, side: usize) -> Result<Mix, VerifyError> {
         {
             Ok(Mix::Paste(CropBox { top, left, height: bottom - top, width: right - left }))
         }
-        _ => Err(item.error(format!("`box_yyxx` is no box in {side}x{side} pixels"))),
+        _ => Err(item.error(format!("`box_yyxx` is not a box in {side}x{side} pixels"))),
     }
 }
 
@@ -60,7 +64,7 @@ pub(super) fn metrics(case: &Case, out: &mut TensorComparison) -> Result<(), Ver
     let [n, classes] = case.shape::<2>("logits")?;
     let labels = case.labels("labels", classes)?;
     if labels.len() != n || n == 0 {
-        return Err(case.error("logits and labels are not one row for each"));
+        return Err(case.error("logits must have one row for each label"));
     }
     let metrics = infer::score(&case.floats("logits")?, &labels, classes);
     out.absolute("acc1", &[metrics.top1], &[case.number("acc1")?], METRICS);

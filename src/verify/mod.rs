@@ -1,11 +1,10 @@
-//! `mae verify`: our own code against numbers recorded from the official one, case by case, on any device.
+//! `mae verify`: compares this program with recorded numbers of the official code, case by case, on any device.
 //!
-//! A case is a folder: `case.json` says its kind and hyper-parameters, `tensors.safetensors` (or the checkpoint beside it)
-//! holds inputs and expected outputs. Nothing is tied to the cases that lie in this repository: shapes, sizes and settings
-//! come from the case. A tensor that a case lacks, one that no comparison read, and a kind that is not known are errors,
-//! never a pass.
+//! A case is a folder. `case.json` has its kind and hyper-parameters; `tensors.safetensors` has inputs and expected outputs.
+//! Some cases also have checkpoint files. Shapes, sizes and settings come from the case, so new cases need no new code. A
+//! missing tensor, a tensor that no comparison reads, and an unknown kind are errors, so they never pass.
 //!
-//! One file a kind or two; `case` reads, `report` compares, `tolerances` says how far is too far.
+//! `case` reads a case, `report` compares tensors, `tolerances` has the limits. The other files each compare one or two kinds.
 
 mod case;
 mod checkpoints;
@@ -31,18 +30,20 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Gives the folders of the cases that `path` stands for: itself, or those below it, sorted.
+/// Returns the case folders at or below `path`, sorted. Fails if there are none.
 pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
     if path.join(case::DESCRIPTION).is_file() {
         return Ok(vec![path.to_owned()]);
     }
     let mut found = Vec::new();
     collect(path, &mut found)
-        .map_err(|e| VerifyError::new(path, format!("cannot be read: {e}")))?;
+        .map_err(|e| VerifyError::new(path, format!("the folder cannot be read: {e}")))?;
     found.sort();
     if found.is_empty() {
-        let problem =
-            format!("no case: neither it nor a folder below it has a {}", case::DESCRIPTION);
+        let problem = format!(
+            "no case here: neither this folder nor one below it has a {}",
+            case::DESCRIPTION
+        );
         return Err(VerifyError::new(path, problem));
     }
     Ok(found)
@@ -55,24 +56,23 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
         if path.join(case::DESCRIPTION).is_file() {
             found.push(path);
         } else if entry.file_type()?.is_dir() {
-            // Links are not followed: they may lead in circles.
+            // Do not follow links: they may form a cycle.
             collect(&path, found)?;
         }
     }
     Ok(())
 }
 
-/// Runs the case in `folder` on `device` and compares every number it holds.
+/// Runs the case in `folder` on `device` and compares all its numbers.
 pub fn run(
     folder: &Path,
     device: &Device,
     tolerances: &Tolerances,
 ) -> Result<CaseReport, VerifyError> {
     let case = Case::open(folder)?;
-    // A case is anybody's: numbers that fit nowhere must end this case, not the command.
+    // Cases are user input: a panic on inconsistent sizes must end this case, but not the command.
     catch_unwind(AssertUnwindSafe(|| compare(&case, device, tolerances))).unwrap_or_else(|_| {
-        Err(case
-            .error("the computation failed: its sizes do not fit together (see the message above)"))
+        Err(case.error("the computation failed because sizes do not match (see the message above)"))
     })
 }
 
@@ -104,7 +104,7 @@ fn compare(
     }
     case.all_read()?;
     if comparison.rows.is_empty() {
-        return Err(case.error("it holds nothing to compare"));
+        return Err(case.error("the case has nothing to compare"));
     }
     Ok(CaseReport { path: case.folder.clone(), kind: case.kind.clone(), rows: comparison.rows })
 }

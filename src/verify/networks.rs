@@ -1,4 +1,4 @@
-//! The networks of a case: dimensions from `case.json`, weights from its tensors.
+//! Builds the networks of a case: dimensions from `case.json`, weights from its tensors.
 
 use super::case::{Case, VerifyError};
 use super::report::TensorComparison;
@@ -8,7 +8,7 @@ use crate::shape::{self, DecoderDims, EncoderDims, Precision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The encoder's dimensions; the channels are those of the images.
+/// Reads the dimensions of the encoder. The number of channels is that of the images.
 pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = EncoderDims {
@@ -28,15 +28,15 @@ pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, 
             "`model`: input_size must be a multiple of patch_size, embed_dim of num_heads",
         ));
     }
-    // Nothing is built that is larger than the case by far; Hugging Face's and timm's weights lie beside it.
+    // Do not build a network much larger than the tensors. Cases whose weights are in checkpoint files are exempt.
     let parameters = 12.0 * dims.depth as f64 * (dims.embed_dim as f64).powi(2);
     if case.has("weights.cls_token") && parameters > 8.0 * case.elements() as f64 {
-        return Err(case.error("`model` is larger than the tensors of the case"));
+        return Err(case.error("`model` is much larger than the tensors of the case"));
     }
     Ok(dims)
 }
 
-/// The decoder's dimensions.
+/// Reads the dimensions of the decoder.
 pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = DecoderDims {
@@ -53,7 +53,7 @@ pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
     Ok(dims)
 }
 
-/// `[C, H, W]` of `imgs`, which may have a step axis before its batch axis.
+/// Returns `[C, H, W]` of `imgs`. The tensor may have a step axis before the batch axis.
 fn image_shape(case: &Case) -> Result<[usize; 3], VerifyError> {
     match (case.shape::<4>("imgs"), case.shape::<5>("imgs")) {
         (Ok([_, c, h, w]), _) | (_, Ok([_, _, c, h, w])) => Ok([c, h, w]),
@@ -61,16 +61,16 @@ fn image_shape(case: &Case) -> Result<[usize; 3], VerifyError> {
     }
 }
 
-/// The name of a parameter's tensor in most cases.
-#[expect(clippy::unnecessary_wraps, reason = "it stands for the `name_of` of `weighted`")]
+/// Returns the name of a parameter's tensor in most cases.
+#[expect(clippy::unnecessary_wraps, reason = "`weighted` takes it as `name_of`")]
 pub(super) fn weights(name: &str) -> Option<String> {
     Some(format!("weights.{name}"))
 }
 
-/// Gives a module the case's weights; `name_of` says what a parameter's tensor is called, nothing where it stays as it is.
+/// Loads the weights of the case into a module.
 ///
-/// Every named tensor must be there, in its shape, but fixed tables may be left out. A fixed table that is there is
-/// compared with our own, then used.
+/// `name_of` returns the tensor name of a parameter, or `None` to leave the parameter unchanged. Fails if a tensor is missing
+/// or has a different shape. Fixed position embeddings are optional; if present, they are compared with our own and used.
 pub(super) fn weighted<M: Module>(
     case: &Case,
     module: M,
@@ -94,13 +94,13 @@ pub(super) fn weighted<M: Module>(
         }
     }
     Ok(model::apply(module, |name, _, old| {
-        let values = case.floats(&name_of(name)?).ok()?; // a fixed table may be left out
+        let values = case.floats(&name_of(name)?).ok()?; // an optional fixed table
         let len = values.len();
         Some(Tensor::from_data(TensorData::new(values, [len]), &old.device()))
     }))
 }
 
-/// Image batch `index` of `imgs`, `[N, C, H, W]` or `[steps, N, C, H, W]`, as the model of `dims` takes them.
+/// Returns batch `index` of `imgs`, which is `[N, C, H, W]` or `[steps, N, C, H, W]`. Fails unless its size fits `dims`.
 pub(super) fn images(
     case: &Case,
     dims: &EncoderDims,
@@ -112,7 +112,7 @@ pub(super) fn images(
         Err(_) => (1, case.shape::<4>("imgs")?),
     };
     if n == 0 || c == 0 {
-        return Err(case.error("imgs holds no images"));
+        return Err(case.error("imgs has no images"));
     }
     if index >= steps || [h, w] != [dims.input_size; 2] {
         return Err(case.error(format!(
@@ -129,7 +129,7 @@ pub(super) fn vector<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().expect("floats are read back as f32")
 }
 
-/// Reads a number back.
+/// Reads a single number back.
 pub(super) fn scalar(tensor: Tensor<1>) -> f64 {
     vector(tensor).first().map_or(f64::NAN, |v| f64::from(*v))
 }

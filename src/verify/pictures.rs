@@ -1,4 +1,4 @@
-//! Kinds `transforms` (evaluation, crops at given boxes, flips) and `decode` (files to RGB), in levels of 0..255.
+//! Kinds `transforms` (evaluation, crops at given boxes, flips), `augment_ops` and `decode`, in levels from 0 to 255.
 
 use super::case::{Case, Fields, VerifyError};
 use super::report::TensorComparison;
@@ -11,7 +11,7 @@ use crate::recipe::{AugmentPlan, CropMode, DataPlan};
 pub(super) fn transforms(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
     if channels != 3 || height == 0 || width == 0 {
-        return Err(case.error("image is not [H, W, 3]"));
+        return Err(case.error("image must have shape [H, W, 3]"));
     }
     let pixels = Pixels::U8(case.levels("image")?);
     let picture = Picture { width, height, channels, pixels };
@@ -47,7 +47,7 @@ fn evaluated(
 
 fn cropped(case: &Case, picture: &Picture, item: &Fields) -> Result<Vec<f32>, VerifyError> {
     if item.text("interpolation")? != "bicubic" {
-        return Err(item.error("`interpolation`: training and evaluation are bicubic"));
+        return Err(item.error("`interpolation` must be bicubic, as in training and evaluation"));
     }
     let crop = CropBox {
         top: item.count("top")?,
@@ -58,7 +58,7 @@ fn cropped(case: &Case, picture: &Picture, item: &Fields) -> Result<Vec<f32>, Ve
     let inside =
         crop.top + crop.height <= picture.height && crop.left + crop.width <= picture.width;
     if !inside || crop.height == 0 || crop.width == 0 {
-        return Err(item.error(format!("{crop:?} is not inside image")));
+        return Err(item.error(format!("{crop:?} is not inside the image")));
     }
     let augment = AugmentPlan {
         crop: CropMode::Resized,
@@ -72,23 +72,23 @@ fn cropped(case: &Case, picture: &Picture, item: &Fields) -> Result<Vec<f32>, Ve
     Ok(transform.render(picture, Augmentation { cut: Cut::Box(crop), hflip: item.flag("hflip")? }))
 }
 
-/// Photographs of `input_size`, normalized as the case says.
+/// Returns a data plan for photographs of `input_size`, with the mean and deviation of the case.
 fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
     let floats = |key: &str| -> Result<[f32; 3], VerifyError> {
         let values: Vec<f32> = case.numbers(key)?.into_iter().map(|v| v as f32).collect();
-        values.try_into().map_err(|_| case.error(format!("`{key}` has not 3 values")))
+        values.try_into().map_err(|_| case.error(format!("`{key}` must have 3 values")))
     };
     if !(1..=4096).contains(&input_size) {
-        return Err(case.error(format!("{input_size} pixels are no side of an image")));
+        return Err(case.error(format!("the image size {input_size} is not from 1 to 4096 pixels")));
     }
     Ok(DataPlan::of_pictures(input_size, floats("mean")?, floats("std")?))
 }
 
-/// Kind `augment_ops`: each operation of RandAugment at a given magnitude and sign, to the level.
+/// Kind `augment_ops`: each operation of RandAugment at a given magnitude and sign. Levels must be equal.
 pub(super) fn augment_ops(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
     if channels != 3 || height == 0 || width == 0 {
-        return Err(case.error("image is not [H, W, 3]"));
+        return Err(case.error("image must have shape [H, W, 3]"));
     }
     let picture = Rgb { width, height, pixels: case.levels("image")? };
     let fill = case.counts("fill")?;
@@ -97,11 +97,11 @@ pub(super) fn augment_ops(case: &Case, out: &mut TensorComparison) -> Result<(),
         .filter_map(|level| u8::try_from(*level).ok())
         .collect::<Vec<_>>()
         .try_into()
-        .map_err(|_| case.error("`fill` is not three levels"))?;
+        .map_err(|_| case.error("`fill` must be three levels from 0 to 255"))?;
     let interpolation = match case.text("interpolation")?.as_str() {
         "bicubic" => Interpolation::Bicubic,
         "bilinear" => Interpolation::Bilinear,
-        other => return Err(case.error(format!("`interpolation` is {other:?}"))),
+        other => return Err(case.error(format!("unknown `interpolation` {other:?}"))),
     };
     for (i, item) in case.items("items")?.iter().enumerate() {
         let name = item.text("op")?;
@@ -118,7 +118,7 @@ pub(super) fn augment_ops(case: &Case, out: &mut TensorComparison) -> Result<(),
     Ok(())
 }
 
-/// From normalized values `[3, H, W]` back to levels `[H, W, 3]`.
+/// Converts normalized values, `[3, H, W]`, to levels, `[H, W, 3]`.
 fn levels(values: &[f32], mean: &[f64], std: &[f64]) -> Vec<u8> {
     let plane = values.len() / 3;
     let level = |i: usize, c: usize| f64::from(values[c * plane + i]) * std[c] + mean[c];
@@ -132,9 +132,11 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
         let name = format!("out.{file}");
         let picture = read_picture(&case.folder.join(&file))
             .map_err(|error| case.error(format!("{file}: {error}")))?;
-        let Pixels::U8(got) = &picture.pixels else { unreachable!("files hold levels") };
+        let Pixels::U8(got) = &picture.pixels else { unreachable!("files are decoded to levels") };
         if !case.has_shape(&name, &[picture.height, picture.width, picture.channels]) {
-            return Err(case.error(format!("{name} is missing, or has not the size of the file")));
+            return Err(
+                case.error(format!("{name} is missing, or does not have the size of the file"))
+            );
         }
         let expected = case.levels(&name)?;
         out.absolute(&name, got, &expected, largest);
@@ -144,7 +146,7 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
     for file in case.texts("bad_files")? {
         let path = case.folder.join(&file);
         if !path.is_file() {
-            return Err(case.error(format!("{file} is not there")));
+            return Err(case.error(format!("{file} does not exist")));
         }
         let read = f64::from(u8::from(read_picture(&path).is_ok()));
         out.absolute(format!("{file} (1 if it is read)"), &[read], &[0.0], 0.0);
@@ -152,7 +154,7 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
     Ok(())
 }
 
-/// The mean of `distance` over all values.
+/// Returns the mean of `distance` over all values; infinity if the lengths differ.
 fn share_of(got: &[u8], expected: &[u8], distance: impl Fn(u8, u8) -> f64) -> f64 {
     if got.len() != expected.len() {
         return f64::INFINITY;

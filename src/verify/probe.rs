@@ -1,4 +1,4 @@
-//! Kind `linprobe_steps`: the linear probe's `BatchNorm`, head, LARS, and its evaluation afterwards.
+//! Kind `linprobe_steps`: steps of linear probing (`BatchNorm`, head, LARS), and evaluation after the last one.
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, scalar, vector};
@@ -21,7 +21,7 @@ pub(super) fn run(
     let (encoder, classes) =
         (networks::encoder(case, tolerances.precision)?, case.count("num_classes")?);
     let zeros = Vit::zeros(&encoder, classes, case.flag("global_pool")?, device);
-    let own_head = |name: &str| name.starts_with("head."); // the probe's takes its place
+    let own_head = |name: &str| name.starts_with("head."); // replaced by the head of the probe
     let name_of = |name: &str| networks::weights(name).filter(|_| !own_head(name));
     let vit = networks::weighted(case, zeros, name_of, tolerances, out)?;
     let zeros = ProbeHead::zeros(encoder.embed_dim, classes, encoder.precision, device);
@@ -40,7 +40,7 @@ pub(super) fn run(
         let labels = labels
             .get(i * n..(i + 1) * n)
             .filter(|labels| labels.len() == features.dims()[0])
-            .ok_or_else(|| case.error("labels, logits and imgs do not fit together"))?;
+            .ok_or_else(|| case.error("the numbers of labels, logits and imgs differ"))?;
         let targets = shape::soft_targets(labels, classes, 0.0);
         let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), device);
         let replica = head.clone().train();
@@ -59,7 +59,7 @@ pub(super) fn run(
     out.relative("loss_per_step", &losses, &expected, tolerances.loss);
     out.relative("lr_per_step", &lrs, &case.numbers("lr_per_step")?, tolerances.schedule);
     same_parameters(case, &head, expected.len(), tolerances, out)?;
-    // The images of the first step, evaluated after the last one.
+    // Evaluates the images of the first step with the final weights.
     let evaluated =
         head.forward(vit.forward_features(networks::images(case, &encoder, 0, device)?));
     out.relative(

@@ -1,14 +1,14 @@
-//! Comparing numbers: how far apart, how far is allowed.
+//! Compares tensors and collects the results of a case.
 
 use std::path::PathBuf;
 
-/// What a difference is measured in.
+/// How a difference is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
-    /// Shares of the largest expected entry of the tensor.
+    /// As a share of the largest expected entry of the tensor.
     Relative,
-    /// The numbers' own unit.
+    /// In the unit of the values.
     Absolute,
 }
 
@@ -16,18 +16,18 @@ pub enum Measure {
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ReportRow {
     pub tensor: String,
-    /// Largest difference; infinite where the lengths differ or a number is not one.
+    /// Largest difference; infinite if the lengths differ or a value is NaN.
     pub max_abs: f64,
-    /// The same as a share of the largest expected entry.
+    /// Largest difference, as a share of the largest expected entry.
     pub max_rel: f64,
-    /// Which of the two is held against `tolerance`.
+    /// Which of the two is compared with `tolerance`.
     pub measure: Measure,
     pub tolerance: f64,
     pub passed: bool,
 }
 
 impl ReportRow {
-    /// The difference in tolerances: above 1 is too far.
+    /// Returns the difference divided by the tolerance. Above 1 the comparison fails.
     pub fn excess(&self) -> f64 {
         let found = match self.measure {
             Measure::Relative => self.max_rel,
@@ -41,7 +41,7 @@ impl ReportRow {
     }
 }
 
-/// A case and what came of it.
+/// The results of one case.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct CaseReport {
     pub path: PathBuf,
@@ -54,20 +54,20 @@ impl CaseReport {
         self.rows.iter().all(|row| row.passed)
     }
 
-    /// The row that is nearest to its tolerance, or furthest past it.
+    /// Returns the row with the largest difference relative to its tolerance.
     pub fn worst(&self) -> Option<&ReportRow> {
         self.rows.iter().max_by(|a, b| a.excess().total_cmp(&b.excess()))
     }
 }
 
-/// The rows of a case, as they come.
+/// Collects the rows of a case.
 #[derive(Default)]
 pub(super) struct TensorComparison {
     pub rows: Vec<ReportRow>,
 }
 
 impl TensorComparison {
-    /// Holds `got` against `expected`, relative to the largest expected entry.
+    /// Compares `got` with `expected`, relative to the largest expected entry.
     pub(super) fn relative(
         &mut self,
         tensor: impl Into<String>,
@@ -78,7 +78,7 @@ impl TensorComparison {
         self.add(tensor.into(), got, expected, Measure::Relative, tolerance);
     }
 
-    /// Holds `got` against `expected` in their own unit.
+    /// Compares `got` with `expected` in their own unit.
     pub(super) fn absolute(
         &mut self,
         tensor: impl Into<String>,
@@ -117,7 +117,7 @@ mod tests {
     use super::TensorComparison;
 
     #[test]
-    fn what_cannot_be_compared_never_passes() {
+    fn nan_and_different_lengths_never_pass() {
         let mut comparison = TensorComparison::default();
         comparison.relative("near", &[1.0, 2.0], &[1.0, 2.000_001], 1e-6);
         comparison.relative("far", &[1.0, 2.0], &[1.0, 2.001], 1e-5);

@@ -1,4 +1,4 @@
-//! Kinds `schedule`, `pos_embed` and `pos_embed_resize`: numbers that come from a few parameters.
+//! Kinds `schedule`, `pos_embed` and `pos_embed_resize`: learning rates and position embeddings.
 
 use super::case::{Case, Fields, VerifyError};
 use super::report::TensorComparison;
@@ -20,9 +20,9 @@ pub(super) fn schedule(
         };
         let points = points(&curve)?;
         if points.is_empty() {
-            return Err(curve.error("a curve has no points"));
+            return Err(curve.error("the curve has no points"));
         }
-        // Each rate is held against itself, the small ones at a schedule's end included.
+        // Divide each rate by its expected value, so that small rates at the end of a schedule count as much.
         let share = |got: f64, expected: f64| {
             if expected.abs() > 1e-12 {
                 got / expected
@@ -36,13 +36,13 @@ pub(super) fn schedule(
     Ok(())
 }
 
-/// Pairs of fractional epoch and rate.
+/// Reads pairs of fractional epoch and learning rate.
 fn points(curve: &Fields) -> Result<Vec<(f64, f64)>, VerifyError> {
     let list = curve.get("points").and_then(serde_json::Value::as_array);
     let pairs = list.and_then(|points| {
         points.iter().map(|p| Some((p.get(0)?.as_f64()?, p.get(1)?.as_f64()?))).collect()
     });
-    pairs.ok_or_else(|| curve.error("`points` are pairs of epoch and rate"))
+    pairs.ok_or_else(|| curve.error("`points` must be pairs of epoch and learning rate"))
 }
 
 pub(super) fn pos_embed(
@@ -53,14 +53,16 @@ pub(super) fn pos_embed(
     for table in case.items("tables")? {
         let (dim, grid) = (table.count("embed_dim")?, table.count("grid_size")?);
         if dim == 0 || !dim.is_multiple_of(4) || dim * grid * grid > 1 << 28 {
-            return Err(table.error(format!("embed_dim {dim} with grid_size {grid}: no table")));
+            return Err(
+                table.error(format!("there is no table with embed_dim {dim} and grid_size {grid}"))
+            );
         }
         let name = format!("pos_embed.{dim}.{grid}");
         let (all, expected) = (model::sincos_pos_embed(dim, grid), case.floats(&name)?);
         let rows = match table.text("rows")?.as_str() {
             "all" => all.clone(),
             "first 3 and last 2" => [&all[..3 * dim], &all[all.len() - 2 * dim..]].concat(),
-            other => return Err(table.error(format!("`rows` is {other:?}"))),
+            other => return Err(table.error(format!("unknown `rows` {other:?}"))),
         };
         out.absolute(&name, &rows, &expected, tolerances.pos_embed);
         let values = || all.iter().map(|v| f64::from(*v));
@@ -85,7 +87,7 @@ pub(super) fn pos_embed_resize(
         for (name, grid) in [(&input, from), (&output, to)] {
             if !case.has_shape(name, &[1, 1 + grid * grid, dim]) || dim * grid == 0 {
                 return Err(
-                    case.error(format!("{name} is missing, or is no grid of {grid}x{grid}"))
+                    case.error(format!("{name} is missing, or is not a grid of {grid}x{grid}"))
                 );
             }
         }

@@ -1,23 +1,25 @@
-//! How far is too far.
+//! The tolerances of `mae verify`.
 
 use crate::shape::Precision;
 
-/// The tolerances of a device and precision, and why they are what they are.
+/// The tolerances for a kind of device and a precision.
 ///
-/// The cases are computed in float64. The official code itself, run in float32, is 1.3e-6 away in forward passes and
-/// losses, 1e-6 in gradients (1.5e-5 where patches are flat) and 3e-7 in parameters after five updates.
+/// The expected numbers were computed in float64. The official code in float32 differs from them by 1.3e-6 in forward
+/// passes and losses, 1e-6 in gradients (1.5e-5 for flat patches) and 3e-7 in parameters after five updates.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Tolerances {
-    /// What the networks compute in.
+    /// The precision of the networks.
     pub precision: Precision,
     /// Forward passes, relative to the tensor's largest entry.
     pub forward: f64,
-    /// Losses, likewise.
+    /// Losses, relative.
     pub loss: f64,
-    /// Gradients, likewise.
+    /// Gradients, relative to the tensor's largest entry.
     pub gradient: f64,
-    /// Parameters after a few updates, absolute. Key biases may be off by the sum of the rates so far: softmax ignores
-    /// them, so their gradient is rounding noise, which Adam scales up to the whole rate.
+    /// Parameters after a few updates, absolute.
+    ///
+    /// Key biases may differ by the sum of the learning rates so far. Softmax ignores them, so their gradient is rounding
+    /// noise, and Adam scales it up to a full step.
     pub parameter: f64,
     /// Learning rates, relative.
     pub schedule: f64,
@@ -37,8 +39,9 @@ impl Tolerances {
         pos_embed: 1e-6,
     };
 
-    /// float32 on a GPU whose products are true float32: ten times the CPU's, as other orders of summation round
-    /// otherwise. What is computed on the host keeps its tolerance.
+    /// float32 on a GPU with full float32 products: ten times the tolerances of the CPU.
+    ///
+    /// A GPU adds in a different order, so it rounds differently. Values computed on the host keep their tolerance.
     pub const GPU: Self = Self {
         forward: 10.0 * Self::CPU.forward,
         loss: 10.0 * Self::CPU.loss,
@@ -47,11 +50,11 @@ impl Tolerances {
         ..Self::CPU
     };
 
-    /// bf16 on any device: a number has 8 bits. On the CPU forward passes were seen up to 2.3e-2 away, losses 9e-4,
-    /// gradients 2.9e-2.
+    /// bf16 on any device, with 8 significant bits.
     ///
-    /// Parameters are held by their mean distance, as a share of the sum of the rates so far: Adam's first updates move
-    /// each by the whole rate in the direction of its gradient, and of a gradient near 0 even the sign is noise.
+    /// On the CPU, forward passes differed by up to 2.3e-2, losses by 9e-4 and gradients by 2.9e-2. For parameters the limit
+    /// is on the mean difference, as a share of the sum of the learning rates so far. Adam's first updates move a parameter
+    /// by the full learning rate in the direction of its gradient, and the sign of a gradient near 0 is noise.
     pub const BF16: Self = Self {
         precision: Precision::Bf16,
         forward: 3e-2,

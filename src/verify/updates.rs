@@ -1,4 +1,4 @@
-//! Kinds `pretrain_steps` and `finetune_steps`: rates, losses, gradients, groups, and parameters after updates.
+//! Kinds `pretrain_steps` and `finetune_steps`: learning rates, losses, gradients, parameter groups, updated parameters.
 
 use super::case::{Case, VerifyError};
 use super::forward;
@@ -14,7 +14,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The numbers of each step, compared together at the end.
+/// The numbers of all steps, compared at the end.
 #[derive(Default)]
 struct UpdateSteps {
     lrs: Vec<f64>,
@@ -40,7 +40,7 @@ pub(super) fn pretrain(
     })?;
     let (accum_iter, per_epoch) = (case.count("accum_iter")?, case.count("micro_steps_per_epoch")?);
     if accum_iter == 0 || per_epoch == 0 {
-        return Err(case.error("`accum_iter` and `micro_steps_per_epoch` must be above 0"));
+        return Err(case.error("`accum_iter` and `micro_steps_per_epoch` must be at least 1"));
     }
     let (noise, [_, n, patches]) = (case.floats("noise")?, case.shape::<3>("noise")?);
     let snapshots = case.counts("snapshots")?;
@@ -50,7 +50,7 @@ pub(super) fn pretrain(
     for i in 0..expected.len() {
         let in_epoch = i % per_epoch;
         if in_epoch == 0 {
-            sum = None; // a remainder of the epoch before is dropped
+            sum = None; // drop the incomplete group of the last epoch
         }
         if in_epoch.is_multiple_of(accum_iter) {
             lr = schedule(case)?.at((i / per_epoch) as f64 + in_epoch as f64 / per_epoch as f64);
@@ -115,7 +115,7 @@ pub(super) fn finetune(
         let replica = vit.clone().train();
         let output = replica.forward(networks::images(case, &encoder, i, device)?);
         if output.dims() != [n, classes] {
-            return Err(case.error("logits, imgs and `num_classes` do not fit together"));
+            return Err(case.error("logits, imgs and `num_classes` do not match"));
         }
         logits.extend(vector(output.clone().inner()));
         let loss = model::soft_cross_entropy(output, targets);
@@ -150,7 +150,7 @@ pub(super) fn finetune(
     Ok(())
 }
 
-/// What the logits of step `i` are held against, `[N, C]`: soft targets as given, or labels, smoothed or plain.
+/// Returns the targets of step `i`, `[N, C]`: recorded soft targets, or labels with or without smoothing.
 fn targets(
     case: &Case,
     i: usize,
@@ -160,7 +160,7 @@ fn targets(
 ) -> Result<Tensor<2>, VerifyError> {
     let short = || case.error("labels or soft_targets have fewer steps than losses");
     let kind = case.text("targets")?;
-    // Cases hold both; the one that is not used is no input.
+    // Read both tensors, although only one is used: an unread tensor is an error.
     let (labels, soft) = (case.labels("labels", classes)?, case.floats("soft_targets")?);
     let values = if kind == "soft" {
         soft.get(i * n * classes..(i + 1) * n * classes).ok_or_else(short)?.to_vec()
@@ -168,7 +168,7 @@ fn targets(
         let smoothing = match kind.as_str() {
             "smooth" => case.number("smoothing")?,
             "plain" | "hard" => 0.0,
-            other => return Err(case.error(format!("`targets` is {other:?}"))),
+            other => return Err(case.error(format!("unknown `targets` {other:?}"))),
         };
         let labels = labels.get(i * n..(i + 1) * n).ok_or_else(short)?;
         shape::soft_targets(labels, classes, smoothing)
@@ -178,15 +178,15 @@ fn targets(
 
 pub(super) fn adamw(case: &Case) -> Result<Rule, VerifyError> {
     if case.get("eps").is_some() && (case.number("eps")? - 1e-8).abs() > 1e-15 {
-        return Err(case.error("`eps`: AdamW is built with 1e-8, as officially"));
+        return Err(case.error("`eps` must be 1e-8, as in the official code"));
     }
     match case.numbers("betas")?[..] {
         [beta_1, beta_2] => Ok(Rule::AdamW { beta_1: beta_1 as f32, beta_2: beta_2 as f32 }),
-        _ => Err(case.error("`betas` are two numbers")),
+        _ => Err(case.error("`betas` must be two numbers")),
     }
 }
 
-/// Compares the peak rate with `blr * batch_size * accum_iter * world_size / 256`, where the case says what it is made of.
+/// Compares the peak learning rate with `blr * batch_size * accum_iter * world_size / 256`, if the case has `blr`.
 fn lr_law(
     case: &Case,
     tolerances: &Tolerances,
@@ -227,7 +227,7 @@ pub(super) fn step<M: Module>(
     })
 }
 
-/// Compares what each trained parameter's group gives with the case's table of it, both ways round.
+/// Compares `value` of each trained parameter with a table of the case. Parameters missing on either side fail.
 fn same_groups<M: Module>(
     case: &Case,
     table: &str,
@@ -241,12 +241,12 @@ fn same_groups<M: Module>(
         got.push(value(&param.name, &param.shape));
         there.push(expected.remove(&param.name).unwrap_or(f64::NAN));
     }
-    there.extend(expected.values()); // parameters that we do not train: the lengths differ then
+    there.extend(expected.values()); // parameters that we do not train make the lengths differ
     out.absolute(table, &got, &there, 1e-9);
     Ok(())
 }
 
-/// Compares a module's parameters with the case's; key biases may be off by the sum of the rates so far.
+/// Compares the parameters of a module with the case. `lr_sum` is the sum of the learning rates so far.
 pub(super) fn same_parameters<M: Module>(
     case: &Case,
     module: &M,
@@ -260,12 +260,12 @@ pub(super) fn same_parameters<M: Module>(
         let expected = case.floats(&name)?;
         let got_len = got.len();
         for (part, range) in parts(&name, got.len()) {
-            // Softmax ignores key biases: what moves them is rounding noise, which Adam scales up to the whole rate.
+            // Softmax ignores key biases: rounding noise moves them by up to the learning rate; see `Tolerances`.
             let free = if part == " (key)" { lr_sum } else { 0.0 };
             let (got, there) = (got.get(range.clone()), expected.get(range));
             let (got, there) = match (got, there) {
                 (Some(a), Some(b)) if got_len == expected.len() => (a, b),
-                _ => (&[][..], &expected[..]), // another length is no pass
+                _ => (&[][..], &expected[..]), // different lengths never pass
             };
             match tolerances.precision {
                 Precision::Fp32 => {
@@ -283,7 +283,7 @@ pub(super) fn same_parameters<M: Module>(
     Ok(())
 }
 
-/// The parts of a parameter that are held to different tolerances.
+/// Splits a parameter into parts with different tolerances. Returns the suffix and range of each part.
 fn parts(name: &str, len: usize) -> Vec<(&'static str, Range<usize>)> {
     let third = len / 3;
     if !name.ends_with("qkv.bias") {
@@ -292,7 +292,7 @@ fn parts(name: &str, len: usize) -> Vec<(&'static str, Range<usize>)> {
     vec![(" (query)", 0..third), (" (key)", third..2 * third), (" (value)", 2 * third..len)]
 }
 
-/// The mean distance of values; not a number where there are not as many.
+/// Returns the mean absolute difference; NaN if the lengths differ.
 fn mean_distance(got: &[f32], expected: &[f32]) -> f64 {
     if got.len() != expected.len() {
         return f64::NAN;

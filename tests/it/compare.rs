@@ -1,4 +1,4 @@
-//! Runs side by side: what differs, what came of it, and what is no result.
+//! `mae compare`: settings that differ, accuracies side by side, and differences that may be chance.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -14,7 +14,7 @@ fn put(path: &Path, text: &str) {
     mae::durable::write(path, text.as_bytes()).unwrap();
 }
 
-/// A finished run of ViT-B on ImageNet: (epoch, annealed, fine-tuning, probe) are its rows.
+/// Writes a finished run of ViT-B on ImageNet. Its rows are (epoch, annealed, fine-tuning, linear probe).
 fn run(bench: &Bench, name: &str, ratio: f64, seed: u64, rows: &[(&str, &str, &str, &str)]) {
     let folder = bench.path(&format!("runs/{name}"));
     let recipe = format!(
@@ -39,7 +39,7 @@ fn run(bench: &Bench, name: &str, ratio: f64, seed: u64, rows: &[(&str, &str, &s
     );
 }
 
-/// Two runs that differ in their mask ratio.
+/// Writes two runs that differ in their mask ratio.
 fn two() -> Bench {
     let bench = Bench::new(TINY);
     run(
@@ -54,7 +54,7 @@ fn two() -> Bench {
 }
 
 #[test]
-fn two_runs_stand_side_by_side_with_what_differs_and_what_is_noise() {
+fn two_runs_are_compared_with_their_differences_and_the_noise() {
     let bench = two();
     insta::assert_snapshot!(bench.done(&["compare", "runs/mr75", "runs/mr50"]), @r"
     runs
@@ -65,24 +65,24 @@ fn two_runs_stand_side_by_side_with_what_differs_and_what_is_noise() {
                            [1] mr75  [2] mr50
       pretrain.mask_ratio  0.75      0.5
 
-    fine-tuning: top-1 %, and points against [1]
+    fine-tuning: top-1 in %, difference to [1] in points
       pretrain_epoch  annealed  [1] mr75  [2] mr50
-       800            0         82.40     82.82 +0.42
+       800            0         82.40     82.82 +0.42 ~
       1600            1         83.50     83.60 +0.10 ~
 
-    linear probe: top-1 %, and points against [1]
+    linear probe: top-1 in %, difference to [1] in points
       pretrain_epoch  annealed  [1] mr75  [2] mr50
        800            0         65.00     64.90 -0.10 ~
       1600            1         68.00
 
-    ~ inside the noise, not a result: single runs within 0.2 points (ViT-B on ImageNet varies by 0.05-0.08 between seeds,
-      small data by whole points); or within the standard error of 50000 validation images, sqrt(p (1 - p) / 50000), here up
-      to 0.21.
+    ~ inside the noise: the difference may be chance. Two single runs need a difference above two standard errors on 50000
+      validation images, 2 sqrt(p1 (1 - p1)/50000 + p2 (1 - p2)/50000), here up to 0.60 points. A single run always needs
+      more than 0.2 points: ViT-B on ImageNet varies by 0.05 to 0.08 points between seeds, small data by whole points.
     ");
 }
 
 #[test]
-fn published_figures_stand_beside_a_run_and_other_models_do_not() {
+fn published_figures_of_the_same_model_are_shown() {
     let bench = two();
     let text = bench.done(&[
         "compare",
@@ -98,32 +98,34 @@ fn published_figures_stand_beside_a_run_and_other_models_do_not() {
         lines.find(|line| line.starts_with(&format!("{epoch} {annealed} "))).unwrap()
     };
     assert_eq!(row("800", "0"), "800 0 82.40 82.44 +0.04 ~");
-    // mmpretrain's 800 epochs are a schedule of their own.
+    // The 800 epochs of mmpretrain are a complete schedule.
     assert_eq!(row("800", "1"), "800 1 83.30");
     assert!(
-        text.contains("At 800 there are checkpoints from the middle of a longer schedule"),
+        text.contains(
+            "Pre-training epoch 800: some checkpoints are from the middle of a longer schedule"
+        ),
         "{text}"
     );
     assert!(
-        text.contains("other models are not shown: 5 rows") && !text.contains("vit_large"),
+        text.contains("other models are not shown (5 rows)") && !text.contains("vit_large"),
         "{text}"
     );
     let recipe = bench.read("runs/mr50/recipe.toml").replace("depth = 12", "depth = 11");
     put(&bench.path("runs/mr50/recipe.toml"), &recipe);
     let text = bench.done(&["compare", "runs/mr50", "--published", "mae-paper"]);
-    assert!(text.contains("other models are not shown: 49 rows"), "{text}");
+    assert!(text.contains("other models are not shown (49 rows)"), "{text}");
     let error = bench.refused(&["compare", "runs/mr75", "--published", "mae-padle"], 2);
     assert!(error.contains("mae-official, mae-paddle, mae-paper, mmpretrain"), "{error}");
     assert!(error.contains("did you mean `mae-paddle`?"), "{error}");
 }
 
 #[test]
-fn runs_that_differ_only_in_their_seed_are_one_column() {
+fn runs_that_differ_only_in_their_seed_form_one_column() {
     let bench = two();
     for (seed, top1) in [(1, "83.40"), (2, "83.60")] {
         run(&bench, &format!("mr75_s{seed}"), 0.75, seed, &[("1600", "1", top1, "")]);
     }
-    // Quoted: the shell does not expand it.
+    // `compare` expands the pattern, since no shell does.
     let text = bench.done(&["compare", "runs/mr75*", "runs/mr50", "--csv", "c.csv"]);
     assert!(text.contains("seeds 0 1 2") && text.contains("83.50 ±0.10 (3)"), "{text}");
     assert!(text.contains("2 sqrt(s1²/n1 + s2²/n2)"), "{text}");
@@ -139,7 +141,7 @@ fn runs_that_differ_only_in_their_seed_are_one_column() {
 }
 
 #[test]
-fn many_runs_are_rows() {
+fn many_runs_are_shown_as_rows() {
     let bench = two();
     for ratio in [0.1, 0.2, 0.3] {
         run(&bench, &format!("mr{ratio}"), ratio, 0, &[("1600", "1", "80.00", "")]);
@@ -179,13 +181,13 @@ fn the_tidy_table_has_a_row_for_each_run_and_epoch() {
 }
 
 #[test]
-fn the_workbook_is_whole_and_has_charts() {
+fn the_workbook_has_all_sheets_and_charts() {
     let bench = two();
     bench.done(&["compare", "runs/mr75", "runs/mr50", "--xlsx", "c.xlsx"]);
     let bytes = fs::read(bench.path("c.xlsx")).unwrap();
     assert!(bytes.starts_with(b"PK"));
     let holds = |name: &str| bytes.windows(name.len()).any(|window| window == name.as_bytes());
-    // Summary, differences, each run's pre-training; two accuracies and two losses.
+    // Sheets: summary, differences, and two pre-trainings. Charts: two accuracies and two losses.
     for part in ["xl/worksheets/sheet4.xml", "xl/charts/chart4.xml"] {
         assert!(holds(part), "{part}");
     }
@@ -193,7 +195,7 @@ fn the_workbook_is_whole_and_has_charts() {
 }
 
 #[test]
-fn a_run_that_goes_on_and_logs_of_the_official_code_can_be_compared() {
+fn unfinished_runs_and_logs_of_the_official_code_can_be_compared() {
     let bench = two();
     fs::remove_file(bench.path("runs/mr50/provenance.json")).unwrap();
     fs::remove_file(bench.path("runs/mr50/accuracy.csv")).unwrap();
@@ -214,7 +216,7 @@ fn a_run_that_goes_on_and_logs_of_the_official_code_can_be_compared() {
         "{}",
         bench.read("c.csv")
     );
-    // Its folder, a line that is being written, and what Python calls a number.
+    // An output folder, an incomplete last line, and Python's NaN.
     let unfinished = line(0, 1.0) + &line(1, 2.0).replace("2.5", "NaN") + "{\"train_lr\": 1e";
     put(&bench.path("b/log.txt"), &unfinished);
     let text = bench.done(&["compare", "a", "b"]);
@@ -225,7 +227,7 @@ fn a_run_that_goes_on_and_logs_of_the_official_code_can_be_compared() {
 }
 
 #[test]
-fn runs_of_one_name_are_told_apart_by_their_places() {
+fn runs_with_the_same_name_are_shown_with_their_paths() {
     let bench = two();
     for file in ["recipe.toml", "accuracy.csv"] {
         let text = bench.read(&format!("runs/mr75/{file}"));
@@ -236,25 +238,25 @@ fn runs_of_one_name_are_told_apart_by_their_places() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_refused_with_a_way_out() {
+fn arguments_that_cannot_be_compared_fail_with_a_hint() {
     let bench = two();
     put(&bench.path("broken.csv"), "pretrain_epoch,finetune_top1\r\n800,83.3\r\n1600\r\n");
     put(&bench.path("empty.csv"), "pretrain_epoch,finetune_top1\r\n");
     for (args, expected) in [
-        (&["runs/mr75"][..], "one run alone"),
-        (&["runs/mr75", "runs/mr75"], "one run alone"),
+        (&["runs/mr75"][..], "cannot compare a single run"),
+        (&["runs/mr75", "runs/mr75"], "cannot compare a single run"),
         (&["runs/mr75", "mr50"], "did you mean runs/mr50?"),
         (&["runs/mr75", "nowhere"], "nowhere: no such folder or file"),
-        (&["runs/mr75", "runs/x*"], "no run matches"),
-        (&["runs/mr75", "runs/mr50/pretrain"], "no run here"),
-        (&["runs/mr75", "broken.csv"], "broken.csv: line 3: 1 cells, the header has 2"),
+        (&["runs/mr75", "runs/x*"], "cannot find a run that matches runs/x*"),
+        (&["runs/mr75", "runs/mr50/pretrain"], "cannot find a run in runs/mr50/pretrain"),
+        (&["runs/mr75", "broken.csv"], "broken.csv: line 3: 1 cells, but the header has 2"),
         (&["runs/mr75", "empty.csv"], "the table has no rows"),
-        (&["runs/mr75", "runs/mr50/recipe.toml"], "not a table of accuracies"),
-        (&["runs/mr75", "runs/mr50", "--csv", "no/c.csv"], "its folder is not there"),
-        (&["runs/mr75", "runs/mr50", "--xlsx", "runs"], "a folder, not a file"),
+        (&["runs/mr75", "runs/mr50/recipe.toml"], "not an accuracy table"),
+        (&["runs/mr75", "runs/mr50", "--csv", "no/c.csv"], "the folder does not exist"),
+        (&["runs/mr75", "runs/mr50", "--xlsx", "runs"], "it is a folder"),
         (
             &["runs/mr75", "runs/mr50", "--csv", "runs/mr75/accuracy.csv"],
-            "part of what is compared",
+            "it is a file of a compared run",
         ),
         (&["runs/mr75", "runs/mr50", "--csv", "c", "--xlsx", "c"], "name the same file"),
     ] {
@@ -267,9 +269,9 @@ fn what_cannot_be_compared_is_refused_with_a_way_out() {
     assert!(error.contains("line 2: finetune_top1 `8x.1`"), "{error}");
 }
 
-/// A single run on the digits is judged by the number of their validation images.
+/// `compare` knows the number of digits without reading them.
 #[test]
-fn the_digits_have_as_many_validation_images_as_a_comparison_takes_them_to_have() {
+fn compare_uses_the_right_number_of_validation_digits() {
     let bench = two();
     for (name, top1) in [("a", "95.00"), ("b", "96.00")] {
         run(&bench, name, 0.75, 0, &[("8", "1", top1, "")]);
@@ -284,7 +286,10 @@ fn the_digits_have_as_many_validation_images_as_a_comparison_takes_them_to_have(
     let text = bench.done(&["compare", "runs/a", "runs/b"]);
     assert!(text.contains("96.00 +1.00 ~"), "{text}");
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains(&format!("the standard error of {images} validation images")), "{text}");
+    assert!(
+        words.contains(&format!("two standard errors on {images} validation images")),
+        "{text}"
+    );
 }
 
 fn rows(text: &str) -> Vec<Vec<String>> {

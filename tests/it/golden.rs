@@ -1,4 +1,4 @@
-//! The numbers of the official code, Pillow, torchvision and timm: what `mae verify` compares, and that it can fail.
+//! `mae verify`: recorded numbers of the official code, Pillow, torchvision and timm, and tests that the comparison can fail.
 //!
 //! Cases live in `tests/golden/`. Set `MAE_REFERENCE_DIR` to check the cases of one more folder.
 
@@ -55,7 +55,7 @@ fn the_command_prints_a_table_and_json() {
 /// The float tensors of a case by name.
 type Tensors = BTreeMap<String, Vec<f32>>;
 
-/// Copies a case, its description and tensors changed.
+/// Copies a case and changes its description and tensors.
 fn altered(
     bench: &Bench,
     case: &str,
@@ -93,7 +93,7 @@ fn altered(
 }
 
 #[test]
-fn a_number_that_is_off_by_a_thousandth_is_named_and_ends_with_1() {
+fn an_error_of_a_thousandth_is_named_and_exits_with_1() {
     let bench = Bench::new(TINY);
     for (case, tensor) in [
         ("mae-1-r50-pixel", "grads.decoder_pred.bias"),
@@ -122,7 +122,7 @@ fn a_number_that_is_off_by_a_thousandth_is_named_and_ends_with_1() {
 }
 
 #[test]
-fn a_case_that_cannot_be_used_is_an_error_and_never_a_pass() {
+fn an_unusable_case_is_an_error_and_never_passes() {
     let bench = Bench::new(TINY);
     let refused = |describe: &dyn Fn(&mut serde_json::Value), change: &dyn Fn(&mut Tensors)| {
         let folder = altered(&bench, "mae-1-r50-pixel", describe, change);

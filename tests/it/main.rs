@@ -1,4 +1,4 @@
-//! What a user can see, a module a promise.
+//! Tests of what users can see. Each module tests one promise.
 
 mod bad_files;
 mod checkpoints;
@@ -12,7 +12,7 @@ mod docs;
 mod exit_codes;
 mod fresh;
 mod golden;
-// With `vulkan` in the same build, software adapters are refused.
+// A build with `vulkan` refuses software adapters.
 #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
 mod gpu;
 mod layers;

@@ -1,4 +1,4 @@
-//! The page about a run: complete, self-contained, safe to open, and right about what may be compared.
+//! `mae report`: the page is complete, self-contained and safe to open, and marks only comparable values.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -13,7 +13,7 @@ const PRETRAIN: &str = "epoch,lr,train_loss,grad_norm,images_per_s,seconds,data_
 const CLASSIFIER: &str = "epoch,lr,train_loss,val_loss,val_acc1,val_acc5,best_acc1,best_epoch,\
     images_per_s,seconds,grad_norm,data_wait_s\n";
 
-/// A 1x1 picture.
+/// A PNG file of 1x1 pixel.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0:~\x9bU\0\0\0\nIDATx\x9cc`\0\0\0\x02\0\x01H\xaf\xa4q\0\0\0\0IEND\xaeB`\x82";
 
 fn recipe(name: &str, sweep: &str) -> String {
@@ -36,7 +36,7 @@ fn put(bench: &Bench, file: &str, text: &str) {
     durable::write(&bench.path(file), text.as_bytes()).unwrap();
 }
 
-/// Rows of a pre-training.
+/// Returns `epochs.csv` of a pre-training.
 fn pretraining(epochs: usize) -> String {
     let row = |e: usize| format!("{e},0.001,{},1.5,800.5,2.25,0.5\n", 1.0 / e as f64);
     PRETRAIN.to_owned() + &(1..=epochs).map(row).collect::<String>()
@@ -47,7 +47,7 @@ fn classifying(top1: f64) -> String {
     CLASSIFIER.to_owned() + &row(1) + &row(2)
 }
 
-/// A whole run with a start from scratch and two kept epochs.
+/// Writes a finished run with a start from scratch and two checkpoints.
 fn run(bench: &Bench, dir: &str, name: &str) {
     put(bench, &format!("{dir}/recipe.toml"), &recipe(name, ""));
     put(bench, &format!("{dir}/provenance.json"), &provenance("1795622999"));
@@ -66,7 +66,7 @@ fn run(bench: &Bench, dir: &str, name: &str) {
     put(bench, &format!("{dir}/accuracy.csv"), &table);
 }
 
-/// What every page must be, whatever it is about.
+/// Checks what holds for every page.
 fn well_formed(page: &str) {
     assert!(page.starts_with("<!doctype html>\n<html lang=\"en\">"));
     assert!(page.contains("<meta name=\"viewport\"") && page.trim_end().ends_with("</html>"));
@@ -92,12 +92,12 @@ fn well_formed(page: &str) {
     let all = ids.len();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), all, "an id is there twice");
-    assert!(!page.contains("NaN") && !page.contains("inf\""), "a number that is none");
+    assert_eq!(ids.len(), all, "an id appears twice");
+    assert!(!page.contains("NaN") && !page.contains("inf\""), "NaN or infinity");
 }
 
 #[test]
-fn a_report_has_every_figure_of_the_table_and_needs_nothing_else() {
+fn a_report_has_every_value_of_the_table_and_loads_nothing() {
     let bench = Bench::new("");
     run(&bench, "runs/digits", "digits");
     durable::write(&bench.path("runs/digits/pretrain/reconstructions/epoch-0040.png"), PNG)
@@ -117,7 +117,7 @@ fn a_report_has_every_figure_of_the_table_and_needs_nothing_else() {
         "mask ratio 0.75",
         "started 2026-11-25 15:54 UTC, finished 2026-11-25 16:09 UTC",
         "mid-schedule",
-        "not to be compared with one that ended there",
+        "Do not compare it with the end of a schedule",
         "<td class=\"best\"><span>★</span>98.33</td>",
         "scratch: 70.56.",
         "data:image/png;base64,iVBORw0KGgo",
@@ -128,14 +128,14 @@ fn a_report_has_every_figure_of_the_table_and_needs_nothing_else() {
     ] {
         assert!(page.contains(expected), "{expected} is missing");
     }
-    // The one row of a finished schedule is not held against the others.
+    // Rows from the middle of a schedule have their own best value.
     assert!(page.contains("<span>★</span>93.89"), "the best of those from the middle");
     bench.done(&["report", "runs/digits", "-o", "elsewhere/page.html"]);
     assert_eq!(bench.read("elsewhere/page.html"), page);
 }
 
 #[test]
-fn names_from_files_are_never_markup() {
+fn names_are_never_interpreted_as_markup() {
     let bench = Bench::new("");
     run(&bench, "runs/a<b>&c", "<script>alert(1)</script> & \"co\"");
     bench.done(&["report", "runs/a<b>&c", "-o", "page.html"]);
@@ -147,28 +147,28 @@ fn names_from_files_are_never_markup() {
 }
 
 #[test]
-fn a_run_that_goes_on_is_reported_as_far_as_it_is() {
+fn an_unfinished_run_can_be_reported() {
     let bench = Bench::new("");
     put(&bench, "runs/r/recipe.toml", &recipe("r", ""));
     bench.done(&["report", "runs/r"]);
     let page = bench.read("runs/r/report.html");
     well_formed(&page);
-    assert!(page.contains("not begun") && page.contains("No accuracies yet."));
+    assert!(page.contains("not started") && page.contains("No accuracies yet."));
     assert!(!page.contains("Reconstructions") && !page.contains("<figure>"));
     put(&bench, "runs/r/provenance.json", &provenance("null"));
     put(&bench, "runs/r/pretrain/epochs.csv", &pretraining(1));
     bench.done(&["report", "runs/r"]);
     let page = bench.read("runs/r/report.html");
     well_formed(&page);
-    assert!(page.contains("stopped before its end") && page.contains("pretrain: epoch 1 of 40"));
-    assert!(page.contains("<circle"), "a line of one epoch is a dot");
+    assert!(page.contains("stopped early") && page.contains("pretrain: epoch 1 of 40"));
+    assert!(page.contains("<circle"), "a line with a single epoch is a dot");
     let _held = durable::Lock::take(&bench.path("runs/r")).unwrap();
     bench.done(&["report", "runs/r"]);
     assert!(bench.read("runs/r/report.html").contains(">running</span>"));
 }
 
 #[test]
-fn thousands_of_epochs_make_a_modest_page() {
+fn a_page_stays_small_with_thousands_of_epochs() {
     let bench = Bench::new("");
     run(&bench, "runs/long", "long");
     put(&bench, "runs/long/pretrain/epochs.csv", &pretraining(5000));
@@ -180,7 +180,7 @@ fn thousands_of_epochs_make_a_modest_page() {
     assert!(page.len() < 200_000, "{} bytes", page.len());
 }
 
-/// A sweep of two mask ratios and three seeds whose last point failed before its first result.
+/// Writes a sweep of two mask ratios and three seeds. Its last point failed before its first result.
 fn sweep(bench: &Bench) {
     let mut table = format!("pretrain.mask_ratio,seed,{COLUMNS}\r\n");
     for (ratio, tops) in [("0.5", [90.0, 91.0, 92.0]), ("0.75", [91.0, 92.0, 93.0])] {
@@ -212,7 +212,7 @@ fn sweep(bench: &Bench) {
 }
 
 #[test]
-fn a_sweep_is_taken_together_over_its_seeds() {
+fn a_sweep_shows_means_over_seeds() {
     let bench = Bench::new("");
     sweep(&bench);
     bench.done(&["report", "runs/s"]);
@@ -220,24 +220,24 @@ fn a_sweep_is_taken_together_over_its_seeds() {
     well_formed(&page);
     for expected in [
         "5 of 7 points done",
-        "<b>mask_ratio 0.75, seed 2</b>: <span class=\"badge open\">stopped before its end</span>",
-        "1 point not begun",
+        "<b>mask_ratio 0.75, seed 2</b>: <span class=\"badge open\">stopped early</span>",
+        "1 point not started",
         "swept: pretrain.mask_ratio = 0.5, 0.75",
-        // 91 and 91.5 over three and two seeds: nobody can tell.
+        // 91 and 91.5 over three and two seeds are within the noise.
         "<span>≈</span>91.00 ± 1.00",
         "<span>★</span>91.50 ± 0.71",
         "inside the noise",
-        "Every run, 5 rows",
+        "All runs, 5 rows",
         "top-1 against mask_ratio",
         "Lines are means over up to 3 seeds",
     ] {
         assert!(page.contains(expected), "{expected} is missing");
     }
-    assert!(!page.contains("<span>★</span>92.00"), "a lucky seed is not the best");
+    assert!(!page.contains("<span>★</span>92.00"), "the best single seed is not marked");
 }
 
 #[test]
-fn published_figures_stand_beside_a_run_where_they_belong() {
+fn published_figures_are_shown_for_the_same_model_and_data() {
     let bench = Bench::new("");
     run(&bench, "runs/digits", "digits");
     bench.done(&["report", "runs/digits"]);
@@ -258,12 +258,15 @@ fn published_figures_stand_beside_a_run_where_they_belong() {
 }
 
 #[test]
-fn what_is_no_run_and_what_is_damaged_is_named() {
+fn errors_name_missing_runs_and_damaged_files() {
     let bench = Bench::new("");
     fs::create_dir_all(bench.path("runs/empty")).unwrap();
     for no_run in ["runs/empty", "runs/nowhere", "r.toml"] {
         let refused = bench.refused(&["report", no_run], 2);
-        assert!(refused.starts_with(&format!("error: {no_run}: no run here")), "{refused}");
+        assert!(
+            refused.starts_with(&format!("error: cannot find a run in {no_run}: ")),
+            "{refused}"
+        );
         assert!(refused.contains("hint:"), "{refused}");
     }
     run(&bench, "runs/digits", "digits");

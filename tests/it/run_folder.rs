@@ -53,7 +53,7 @@ fn a_changed_recipe_under_the_same_name_is_refused_until_fresh() {
     let before = results(&bench.path("runs/tiny"));
     let set = ["run", "r.toml", "--stage", "pretrain", "--set", "pretrain.mask_ratio=0.5"];
     let refused = bench.refused(&set, 2);
-    assert!(refused.contains("pretrain.mask_ratio: 0.75 there, 0.5 now"), "{refused}");
+    assert!(refused.contains("pretrain.mask_ratio: was 0.75, now 0.5"), "{refused}");
     assert_eq!(results(&bench.path("runs/tiny")), before);
     // A stage that is added leaves the rest as it is; one that is gone is told in one line.
     let recipe = bench.read("r.toml");
@@ -63,7 +63,10 @@ fn a_changed_recipe_under_the_same_name_is_refused_until_fresh() {
     bench.done(&["run", "r.toml", "--runs", "staged"]);
     assert!(bench.read("staged/tiny/accuracy.csv").contains("linprobe/from-0003"));
     let refused = bench.refused(&["run", "p.toml", "--runs", "staged"], 2);
-    assert!(refused.contains("\n  finetune: set there, not set now\n  linprobe: set"), "{refused}");
+    assert!(
+        refused.contains("\n  finetune: was set, now not set\n  linprobe: was set"),
+        "{refused}"
+    );
     // A run of an older version, whose recipe lacks a key, goes on.
     let written = bench.read("runs/tiny/recipe.toml");
     let older = written.replace("norm_eps = 1e-6\n", "");
@@ -114,7 +117,7 @@ fn a_table_that_lost_rows_is_told_and_its_job_can_be_done_again() {
     let (accuracy, rows) = (bench.read("runs/tiny/accuracy.csv"), bench.read(table));
     let lines: Vec<&str> = rows.lines().collect();
     for (left, problem) in [
-        (lines[..2].join("\n"), "it ends with epoch 1, and the job has done 2"),
+        (lines[..2].join("\n"), "it ends with epoch 1, but the job has finished epoch 2"),
         (lines[0].to_owned(), "it ends with epoch 0"),
         ([lines[0], lines[2], lines[1]].join("\n"), "after epoch 2 comes epoch 1"),
     ] {
@@ -122,7 +125,7 @@ fn a_table_that_lost_rows_is_told_and_its_job_can_be_done_again() {
         let refused = bench.refused(&["run", "r.toml"], 2);
         assert!(
             refused.contains(problem)
-                && refused.contains("or remove runs/tiny/finetune/from-0003:"),
+                && refused.contains("or remove runs/tiny/finetune/from-0003 to repeat its job"),
             "{refused}"
         );
     }
@@ -148,7 +151,7 @@ fn data_that_changed_under_a_run_is_refused() {
     bench.done(&["run", "r.toml"]);
     fs::copy(bench.path("pictures/train/0/00.png"), bench.path("pictures/train/1/00.png")).unwrap();
     let refused = bench.refused(&["run", "r.toml"], 2);
-    assert!(refused.contains("the data is another than this run began with"), "{refused}");
+    assert!(refused.contains("the data has changed since this run started"), "{refused}");
     bench.done(&["run", "r.toml", "--fresh"]);
 }
 
@@ -159,7 +162,7 @@ fn a_plan_tells_that_a_run_would_be_refused() {
     let output = bench.mae(&["plan", "r.toml", "--set", "pretrain.mask_ratio=0.5"]);
     let warning = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && warning.contains("`mae run` will refuse this"), "{warning}");
-    assert!(warning.contains("pretrain.mask_ratio: 0.75 there, 0.5 now"), "{warning}");
+    assert!(warning.contains("pretrain.mask_ratio: was 0.75, now 0.5"), "{warning}");
 }
 
 #[test]

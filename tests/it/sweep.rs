@@ -58,7 +58,10 @@ fn nothing_is_taken_from_a_point_whose_folder_holds_another_recipes_run() {
     let output = bench.mae(&[&["run", "r.toml"][..], &other].concat());
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(log.contains("holds a run of another recipe") && !log.contains("taken from"), "{log}");
+    assert!(
+        log.contains("holds a run with a different recipe") && !log.contains("taken from"),
+        "{log}"
+    );
     let second = "runs/tiny/finetune.trained_blocks=2";
     let meta = bench.read(&format!("{second}/pretrain/checkpoints/epoch-0003/meta.json"));
     assert!(meta.contains("mask_ratio = 0.5"), "{meta}");

@@ -1,25 +1,26 @@
-//! The charts of a workbook, drawn by the spreadsheet from its own cells.
+//! The charts of the workbook. The spreadsheet program draws them from the cells.
 
+use super::comparison::Comparison;
 use super::curve::Curve;
 use super::sheet::Sheet;
-use super::{Comparison, text};
+use super::text;
 use rust_xlsxwriter::{
     Chart, ChartLegendPosition, ChartMarker, ChartMarkerType, ChartType, Worksheet, XlsxError,
 };
 
-/// Series that Excel takes in one chart.
+/// Most series that Excel allows in a chart.
 const MOST_SERIES: usize = 255;
 const WIDTH: u32 = 620;
 const HEIGHT: u32 = 360;
 
-/// What a series is: its name, and the rows of its sheet (the header is row 0).
+/// A series of a chart: its name, and its first and last row in the sheet. Row 0 is the header.
 struct ChartRows {
     name: String,
     first: u32,
     last: u32,
 }
 
-/// Below the summary's table: each group's mean accuracy against the pre-training epoch.
+/// Adds charts below the summary: mean accuracy of each group against the pre-training epoch.
 pub(super) fn accuracy(
     page: &mut Worksheet,
     sheet: &Sheet,
@@ -36,7 +37,7 @@ pub(super) fn accuracy(
             let mut chart = chart(&title, "pre-training epoch", "top-1 %", true);
             fill(&mut chart, "summary", sheet, &series, ("pretrain_epoch", y));
             page.insert_chart_with_offset(below + 1, left, &chart, 4, 4)?;
-            // The columns are as wide as their cells: the next chart begins where this one surely ends.
+            // Column widths vary. Seven columns are always wider than one chart.
             left += 7;
             any = true;
         }
@@ -45,13 +46,13 @@ pub(super) fn accuracy(
         page.write_string(
             below,
             0,
-            "A point whose row has annealed 0 is from the middle of a longer schedule: never compare it with one that has 1.",
+            "Rows with annealed 0 are from the middle of a longer schedule. Do not compare them with rows with annealed 1.",
         )?;
     }
     Ok(())
 }
 
-/// The rows of each group's first run, up to the last that has an epoch.
+/// Returns one series per group: the rows of its first run that have a pre-training epoch.
 fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<ChartRows> {
     let (Some(x), Some(y)) = (sheet.column("pretrain_epoch"), sheet.column(y)) else {
         return Vec::new();
@@ -75,7 +76,7 @@ fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<ChartRows> {
     series.collect()
 }
 
-/// Beside a run's epochs: loss, and accuracy where there is one, a line for each job.
+/// Adds charts beside the epochs of a run: accuracy and losses, with one line per job.
 pub(super) fn epochs(
     page: &mut Worksheet,
     name: &str,
@@ -131,11 +132,11 @@ fn fill(chart: &mut Chart, page: &str, sheet: &Sheet, series: &[ChartRows], (x, 
             .set_categories((page, rows.first, x, rows.last, x))
             .set_values((page, rows.first, y, rows.last, y));
         if rows.first == rows.last {
-            // A line of one point is not seen.
+            // A line with a single point is invisible without a marker.
             one.set_marker(ChartMarker::new().set_type(ChartMarkerType::Circle).set_size(6));
         }
     }
-    // The legend of many would leave no room for the plot.
+    // A legend of more series leaves no room for the plot.
     if series.len() > 24 {
         chart.legend().set_hidden();
     }

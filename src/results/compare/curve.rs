@@ -1,4 +1,4 @@
-//! A job epoch by epoch, whoever wrote it down.
+//! The epochs of a job, from a run folder or a log.
 
 use crate::results::{EpochRow, JobResults};
 use crate::shape::StageKind;
@@ -7,15 +7,15 @@ use crate::shape::StageKind;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Curve {
     pub(super) stage: StageKind,
-    /// As in a run's folder: `finetune/from-0800`.
+    /// Folder of the job, relative to the run folder: `finetune/from-0800`.
     pub(super) dir: String,
     pub(super) points: Vec<CurvePoint>,
 }
 
-/// One epoch; what its log does not have is `None`.
+/// One epoch. Values that the log does not have are `None`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct CurvePoint {
-    /// From 1.
+    /// Counts from 1.
     pub(super) epoch: usize,
     pub(super) lr: Option<f64>,
     pub(super) train_loss: Option<f64>,

@@ -1,29 +1,29 @@
-//! Why there is nothing to compare.
+//! Errors of `mae compare`.
 
 use crate::durable;
 use crate::results::RunError;
 use std::io;
 use std::path::PathBuf;
 
-/// An argument, or a file, that a comparison cannot use.
+/// Why runs cannot be compared, or the result cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("{path}: no such folder or file\nhint: {hint}")]
+    #[error("cannot read {path}: no such folder or file\nhint: {hint}")]
     NotThere { path: String, hint: String },
-    #[error("{pattern}: no run matches\nhint: {hint}")]
+    #[error("cannot find a run that matches {pattern}\nhint: {hint}")]
     NoMatch { pattern: String, hint: String },
-    /// A table or a log that is not one.
-    #[error("{place}: {problem}\nhint: {hint}")]
+    /// A file that is not a valid table or log.
+    #[error("cannot read {place}: {problem}\nhint: {hint}")]
     Table { place: String, problem: String, hint: &'static str },
-    #[error("nothing published is called `{name}`; there are {known}{}", near.map(|near| format!("\nhint: did you mean `{near}`?")).unwrap_or_default())]
+    #[error("cannot find the published figures `{name}`: the known names are {known}{}", near.map(|near| format!("\nhint: did you mean `{near}`?")).unwrap_or_default())]
     UnknownPublished { name: String, known: String, near: Option<&'static str> },
     #[error(
-        "one run alone is nothing to compare: {0}\nhint: name another run, or put published figures beside it: --published NAME"
+        "cannot compare a single run: {0}\nhint: name a second run, or add published figures with `--published NAME`"
     )]
     Alone(String),
-    #[error("{}: {problem}\nhint: {hint}", path.display())]
+    #[error("cannot write {}: {problem}\nhint: {hint}", path.display())]
     Output { path: PathBuf, problem: String, hint: &'static str },
     #[error("cannot use {}: {source}{}", path.display(), durable::hint(source))]
     Io { path: PathBuf, source: io::Error },

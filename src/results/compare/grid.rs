@@ -1,17 +1,17 @@
-//! Tables for a terminal: columns side by side, broken into several tables where they do not fit.
+//! Tables for the terminal. A table that is too wide is split into several.
 
-/// Columns that a table may take.
+/// Largest width of a table, in characters.
 pub(super) const WIDTH: usize = 120;
 const GAP: &str = "  ";
 
 /// A column of a table.
 pub(super) struct Column {
-    /// Lines above the cells; all columns of a table have as many.
+    /// Lines of the heading. All columns of a table have the same number of lines.
     pub(super) head: Vec<String>,
     pub(super) cells: Vec<Cell>,
 }
 
-/// A number, aligned to the right, and what stands behind it; or a text.
+/// A right-aligned number with text behind it, or text alone.
 #[derive(Clone, Default)]
 pub(super) struct Cell {
     pub(super) number: String,
@@ -28,8 +28,9 @@ impl Cell {
     }
 }
 
-/// Gives the table's lines, indented; the first `lead` columns stand again in front of every part, a row without cells
-/// behind them is left out.
+/// Returns the indented lines of a table.
+///
+/// If the table is split, every part starts with the first `lead` columns, and leaves out rows that have no other cells.
 pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
     let rendered: Vec<Vec<String>> = columns.iter().map(render).collect();
     let width = |column: &Vec<String>| column.first().map_or(0, |line| length(line)) + GAP.len();
@@ -42,7 +43,7 @@ pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
             used = lead_width;
         }
         used += width(column);
-        parts.last_mut().expect("one was pushed").push(column);
+        parts.last_mut().expect("the first column starts a part").push(column);
     }
     let mut lines = Vec::new();
     let head = columns.first().map_or(0, |column| column.head.len());
@@ -61,7 +62,7 @@ pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
     lines
 }
 
-/// A column's lines, all of one length.
+/// Returns the lines of a column, padded to the same length.
 fn render(column: &Column) -> Vec<String> {
     let longest = |of: fn(&Cell) -> &String| column.cells.iter().map(|c| length(of(c))).max();
     let number = longest(|cell| &cell.number).unwrap_or(0);
@@ -79,7 +80,7 @@ pub(super) fn length(text: &str) -> usize {
     text.chars().count()
 }
 
-/// The text, its middle left out where it is longer than `most`.
+/// Shortens a text to `most` characters by leaving out its middle.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     let letters: Vec<char> = text.chars().collect();
     if letters.len() <= most {
@@ -91,11 +92,11 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
     format!("{start}…{rest}")
 }
 
-/// The text in lines that fit, all but the first indented.
+/// Breaks a text into lines of at most [`WIDTH`] characters. All lines but the first are indented.
 pub(super) fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is always one");
+        let line = lines.last_mut().expect("there is at least one line");
         if line.is_empty() {
             line.push_str(word);
         } else if length(line) + 1 + length(word) <= WIDTH {
@@ -113,7 +114,7 @@ mod tests {
     use super::{Cell, Column, lines, shortened};
 
     #[test]
-    fn what_does_not_fit_is_a_table_of_its_own_with_the_leading_column() {
+    fn a_table_that_is_too_wide_is_split_and_repeats_its_leading_column() {
         let column =
             |head: &str, cell: Cell| Column { head: vec![head.to_owned()], cells: vec![cell] };
         let wide = "x".repeat(60);

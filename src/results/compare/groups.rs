@@ -1,14 +1,22 @@
-//! What belongs together in a comparison: runs over seeds, settings over runs, rows over results.
+//! Groups of runs, settings that differ, and rows of the result tables.
 
-use super::{Run, Setting, SettingKey};
+use super::run::{Run, SettingKey};
 use crate::recipe::{self, Recipe};
 use crate::results::seeds::{self, Identity};
 
-/// Gives the runs that differ only in their seed together.
+/// A setting that differs between runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Setting {
+    pub(super) key: String,
+    /// One value per run; `None` if unknown.
+    pub(super) values: Vec<Option<String>>,
+}
+
+/// Groups the runs that differ only in their seed.
 pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {
     let identity = |run: &Run| match &run.recipe {
         Some(recipe) => Some(Identity::of(recipe)),
-        // A table's own runs, which it tells apart by their settings.
+        // Runs of a table. Their settings are the columns in front of its results.
         None if run.setting("seed").is_some() => {
             let place = ("in".to_owned(), run.place.clone());
             Some(Identity::new([run.settings.clone(), vec![place]].concat()))
@@ -18,7 +26,7 @@ pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {
     seeds::over_seeds(&runs.iter().map(identity).collect::<Vec<_>>())
 }
 
-/// Gives the settings in which runs differ, swept ones first.
+/// Returns the settings in which the runs differ, swept keys first.
 pub(super) fn settings(runs: &[Run]) -> Vec<Setting> {
     let recipes: Vec<&Recipe> = runs.iter().filter_map(|run| run.recipe.as_ref()).collect();
     let plain = |text: &str| text.trim_matches('"').to_owned();
@@ -31,7 +39,7 @@ pub(super) fn settings(runs: &[Run]) -> Vec<Setting> {
         });
         settings.push(Setting { values: values.collect(), key: key.clone() });
     }
-    // What only tables tell of.
+    // Settings that appear only in tables.
     for (key, _) in runs.iter().filter(|run| run.recipe.is_none()).flat_map(|run| &run.settings) {
         let values: Vec<_> = runs.iter().map(|run| run.setting(key).map(plain)).collect();
         let mut known = values.iter().flatten();
@@ -45,7 +53,7 @@ pub(super) fn settings(runs: &[Run]) -> Vec<Setting> {
     settings
 }
 
-/// Gives the rows of a table of results, in order.
+/// Returns the keys of all rows, sorted and without duplicates.
 pub(super) fn keys(runs: &[Run]) -> Vec<SettingKey> {
     let mut keys: Vec<SettingKey> =
         runs.iter().flat_map(|run| &run.rows).map(|row| row.key.clone()).collect();

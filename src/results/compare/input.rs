@@ -1,17 +1,18 @@
-//! What the arguments of a comparison name.
+//! Reads the arguments of `mae compare`: folders, tables, logs, patterns, and names of published tables.
 
+use super::error::CompareError;
 use super::log::read_log;
 use super::published::published;
+use super::run::{ComparisonRow, Run};
 use super::table::read_table;
-use super::{CompareError, ComparisonRow, Run};
 use crate::recipe;
 use crate::results::{AccuracyRow, Results, RunError, TRASH, read_results};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WHAT: &str = "name a run's or a sweep's folder (runs/quickstart), a table (accuracy.csv) or the official code's log.txt, or its folder";
+const WHAT: &str = "name the folder of a run or a sweep (runs/quickstart), a table (accuracy.csv), or a log.txt of the official code";
 
-/// Reads everything, in the order of the arguments; what two of them name is there once.
+/// Reads all runs in the order of the arguments. A run that two arguments name appears once.
 pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, CompareError> {
     let mut runs: Vec<Run> = Vec::new();
     let mut seen: Vec<PathBuf> = Vec::new();
@@ -20,7 +21,7 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
         for run in read_argument(argument)? {
             let place = Path::new(&run.place);
             let place = place.canonicalize().unwrap_or_else(|_| place.to_owned());
-            // A table holds several runs in one place, a folder one.
+            // Runs of one table share a path: check only earlier arguments. The path of a run folder is unique.
             let again = if run.recipe.is_some() { seen.len() } else { before };
             if !seen[..again].contains(&place) {
                 runs.push(run);
@@ -28,7 +29,7 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
             seen.push(place);
         }
     }
-    // A sweep of which one point has begun is named by its own folder.
+    // Refuse a single run, unless the argument is a sweep that has a single point so far.
     let itself =
         |argument: &String| Path::new(argument).canonicalize().ok().as_ref() == seen.first();
     if runs.len() == 1 && names.is_empty() && arguments.first().is_none_or(itself) {
@@ -49,7 +50,7 @@ fn read_argument(argument: &str) -> Result<Vec<Run>, CompareError> {
     if path.is_dir() {
         let log = path.join("log.txt");
         return match read_folder(path) {
-            // The official code's output folder.
+            // An output folder of the official code.
             Err(CompareError::Run(RunError::NoRun(_))) if log.is_file() => read_file(&log),
             read => read,
         };
@@ -66,10 +67,12 @@ fn read_argument(argument: &str) -> Result<Vec<Run>, CompareError> {
     Err(CompareError::NotThere { path: argument.to_owned(), hint })
 }
 
-/// Folders that match and hold no run are passed over; files count where no folder matches.
+/// Reads the runs that match a pattern.
+///
+/// Skips folders without a run. Reads matching files only if no folder matches.
 fn read_pattern(pattern: &str) -> Result<Vec<Run>, CompareError> {
     let no_match = |hint: String| CompareError::NoMatch { pattern: pattern.to_owned(), hint };
-    let found = glob::glob(pattern).map_err(|e| no_match(format!("not a pattern: {e}")))?;
+    let found = glob::glob(pattern).map_err(|e| no_match(format!("correct the pattern: {e}")))?;
     let found: Vec<PathBuf> = found.filter_map(Result::ok).collect();
     let in_trash =
         |path: &PathBuf| path.iter().any(|part| part == TRASH) && !pattern.contains(TRASH);
@@ -125,7 +128,7 @@ fn from_results(results: Results) -> Result<Run, CompareError> {
     Ok(run)
 }
 
-/// What a pre-training alone has: the loss at its checkpoints and where it stands.
+/// Returns the rows of a run without accuracies: the loss at each checkpoint and at the last epoch so far.
 fn losses(results: &Results) -> Vec<AccuracyRow> {
     let Some(pretrain) = &results.recipe.pretrain else { return Vec::new() };
     let Some(job) = results.jobs.first().filter(|job| job.dir == "pretrain") else {
@@ -148,7 +151,7 @@ fn read_file(path: &Path) -> Result<Vec<Run>, CompareError> {
     let bytes = fs::read(path).map_err(|source| CompareError::Io { path: path.into(), source })?;
     let text = String::from_utf8(bytes).map_err(|_| CompareError::Table {
         place: place.clone(),
-        problem: "neither a table nor a log: not text".to_owned(),
+        problem: "it is not a text file".to_owned(),
         hint: WHAT,
     })?;
     let name = name_of(path);
@@ -158,7 +161,7 @@ fn read_file(path: &Path) -> Result<Vec<Run>, CompareError> {
     read_table(&name, &place, &text)
 }
 
-/// `accuracy.csv` and `log.txt` say little without their folder.
+/// Returns the file name with its folder, because the name `accuracy.csv` alone does not identify a run.
 fn name_of(path: &Path) -> String {
     let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
     let file = path.file_name().map(text).unwrap_or_default();
@@ -166,7 +169,7 @@ fn name_of(path: &Path) -> String {
     folder.map_or(file.clone(), |folder| format!("{folder}/{file}"))
 }
 
-/// Runs of one name are called by their places.
+/// Renames runs that share a name to their paths.
 fn tell_apart(runs: &mut [Run]) {
     let names: Vec<(String, String)> =
         runs.iter().map(|run| (run.name.clone(), run.place.clone())).collect();
@@ -179,7 +182,9 @@ fn tell_apart(runs: &mut [Run]) {
     }
 }
 
-/// One start from a file stands beside another run's, and beside a log, which does not say what it started from.
+/// Removes the file name from the row key if the run has only one start from a file.
+///
+/// Such a row can then share a line with that of another run, or of a log, which does not name its start.
 fn one_file_has_no_name(run: &mut Run) {
     let mut files = run.rows.iter_mut().filter(|row| row.key.epoch.is_none());
     if let (Some(row), None) = (files.next(), files.next()) {

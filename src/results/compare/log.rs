@@ -1,20 +1,22 @@
-//! `log.txt` as the official PyTorch code and its Paddle port write it: one JSON object an epoch, epochs from 0.
+//! Reads `log.txt` of the official PyTorch code and its Paddle port: one JSON object per epoch, epochs count from 0.
 
 use super::curve::{Curve, CurvePoint};
-use super::{CompareError, ComparisonRow, Run};
+use super::error::CompareError;
+use super::run::{ComparisonRow, Run};
 use crate::results::{AccuracyRow, JobCells};
 use crate::shape::StageKind;
 use serde_json::Value;
 
-const HINT: &str = "a log has one JSON object a line, with epoch and test_acc1 or train_loss, as the official code writes it";
+const HINT: &str = "use a log of the official code: one JSON object per line, with epoch and either test_acc1 or train_loss";
 
-/// Reads a log. One with accuracies is a fine-tuning's, or a probe's where its path says so (`linprobe`): the last
-/// epoch's top-1 and the best one. One without is a pre-training's: its last epoch and loss.
+/// Reads a log.
 ///
-/// What a fine-tuning started from, and whether a pre-training's schedule ended, a log does not say.
+/// A log with accuracies is a fine-tuning, or a linear probe if its path contains `linprobe`; the result is the last and
+/// the best top-1. A log without accuracies is a pre-training; the result is its last epoch and loss. A log does not tell
+/// what a fine-tuning started from, or whether the schedule of a pre-training ended.
 pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, CompareError> {
     let mut points: Vec<CurvePoint> = Vec::new();
-    // A run that goes on may be in the middle of its last line.
+    // A run in progress may have written only part of the last line.
     let whole = text.rfind('\n').map_or(text, |end| match text[end + 1..].trim_end() {
         rest if rest.ends_with('}') => text,
         _ => &text[..end],
@@ -25,7 +27,7 @@ pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, Compa
             problem,
             hint: HINT,
         })?;
-        // A resumed run writes its epochs again.
+        // A resumed run writes the repeated epochs again.
         points.retain(|old| old.epoch < point.epoch);
         points.push(point);
     }
@@ -56,12 +58,12 @@ pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, Compa
 }
 
 fn point(line: &str) -> Result<CurvePoint, String> {
-    // Python writes what is not finite in words that are no JSON.
+    // Python writes NaN and infinity as words, which JSON does not allow.
     let words = [": NaN", ": Infinity", ": -Infinity"];
     let finite = words.iter().fold(line.to_owned(), |line, word| line.replace(word, ": null"));
     let value: Value = serde_json::from_str(&finite).map_err(|e| format!("not JSON: {e}"))?;
     let number = |key: &str| value[key].as_f64();
-    let epoch = value["epoch"].as_u64().ok_or("the line has no epoch")?;
+    let epoch = value["epoch"].as_u64().ok_or("the line has no `epoch`")?;
     let (train_loss, val_acc1) = (number("train_loss"), number("test_acc1"));
     if train_loss.is_none() && val_acc1.is_none() {
         return Err("the line has neither train_loss nor test_acc1".to_owned());
@@ -79,7 +81,7 @@ fn point(line: &str) -> Result<CurvePoint, String> {
 
 fn row(stage: StageKind, points: &[CurvePoint], last: &CurvePoint) -> AccuracyRow {
     let percent = |value: f64| format!("{value:.2}");
-    // The first of equal ones, as in a run's own table.
+    // The earliest of equal epochs, as in `accuracy.csv`.
     let best = points.iter().filter_map(|point| Some((point.val_acc1?, point.epoch)));
     let best = best.reduce(|best, next| if next.0 > best.0 { next } else { best });
     let cells = JobCells {
@@ -132,13 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_not_json_is_named() {
+    fn the_error_names_a_line_that_is_not_json() {
         let error = |text: &str| read_log("l", "l.txt", text).unwrap_err().to_string();
         let good = "{\"train_loss\": 0.41, \"epoch\": 0}\n";
         assert!(
-            error(&format!("{good}\n{{\"train_loss\": oops}}\n")).starts_with("l.txt:3: not JSON")
+            error(&format!("{good}\n{{\"train_loss\": oops}}\n"))
+                .starts_with("cannot read l.txt:3: not JSON")
         );
-        assert!(error("{\"epoch\": 1}").starts_with("l.txt:1: the line has neither"));
+        assert!(error("{\"epoch\": 1}").starts_with("cannot read l.txt:1: the line has neither"));
         assert!(error("\n").contains("no epochs"));
     }
 }

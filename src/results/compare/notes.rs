@@ -1,9 +1,11 @@
-//! What a reader must not read into a comparison.
+//! The notes below a comparison: how to read it, and what not to conclude from it.
 
-use super::text::Shown;
-use super::{Comparison, Metric};
+use super::comparison::{Comparison, Shown};
+use super::run::{Metric, SettingKey};
 use crate::results::seeds::SINGLE_RUN_FLOOR;
+use std::fmt::Write as _;
 
+/// Returns the notes, one paragraph each.
 pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]]) -> Vec<String> {
     let mut notes: Vec<String> = noise(comparison, shown).into_iter().collect();
     let open = |metric| {
@@ -13,7 +15,7 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
     };
     if open(Metric::Finetune) || open(Metric::Linprobe) {
         notes.push(
-            "… its job is not at its end: the figure is that of the last epoch so far.".to_owned(),
+            "… the job has not finished: the value is from its last epoch so far.".to_owned(),
         );
     }
     notes.extend(annealed(comparison, shown));
@@ -27,20 +29,23 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
         .map(|(number, _)| format!("[{number}]"))
         .collect();
     if !unknown.is_empty() {
-        notes.push(format!("The recipe of {} is not known.", unknown.join(", ")));
+        notes.push(format!(
+            "The recipe of {} is unknown, so settings that differ may be missing above.",
+            unknown.join(", ")
+        ));
     }
     let rows: usize =
         hidden.iter().flat_map(|g| g.iter()).map(|run| comparison.runs[*run].rows.len()).sum();
     if rows > 0 {
-        notes.push(format!("Published figures of other models are not shown: {rows} rows; --csv and --xlsx have them."));
+        notes.push(format!("Published figures of other models are not shown ({rows} rows). `--csv` and `--xlsx` write them."));
     }
     notes
 }
 
-/// The rule by which differences are marked, as far as it was needed.
+/// Explains the mark `~`, with the parts of the rule that apply to this comparison and the largest limit.
 fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
-    let (mut seeds, mut single, mut alone) = (false, false, false);
-    let (mut widest, mut images) = (0.0_f64, None);
+    let (mut seeds, mut single, mut images) = (false, false, None);
+    let (mut widest_of_seeds, mut widest_of_two) = (0.0_f64, 0.0_f64);
     for metric in [Metric::Finetune, Metric::Linprobe] {
         for key in &comparison.keys {
             for (_, group) in shown {
@@ -54,42 +59,50 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
                 seeds |= a > 1 || b > 1;
                 single |= a == 1 || b == 1;
                 if a == 1 && b == 1 {
-                    alone = true;
-                    widest = widest.max(difference.noise);
+                    widest_of_two = widest_of_two.max(difference.noise);
                     images = comparison.val_images(first).or_else(|| comparison.val_images(group));
+                } else {
+                    widest_of_seeds = widest_of_seeds.max(difference.noise);
                 }
             }
         }
     }
-    let mut rules = Vec::new();
+    if !(seeds || single) {
+        return None;
+    }
+    let mut text = "~ inside the noise: the difference may be chance.".to_owned();
+    if let Some(images) = images.filter(|_| widest_of_two > SINGLE_RUN_FLOOR) {
+        let _ = write!(
+            text,
+            " Two single runs need a difference above two standard errors on {images} validation images, \
+             2 sqrt(p1 (1 - p1)/{images} + p2 (1 - p2)/{images}), here up to {widest_of_two:.2} points."
+        );
+    }
     if seeds {
-        rules.push(
-            "within 2 sqrt(s1²/n1 + s2²/n2), s the spread (±) over n seeds, or within the standard error of the validation images"
-                .to_owned(),
+        let _ = write!(
+            text,
+            " Means over n seeds need a difference above two standard errors, 2 sqrt(s1²/n1 + s2²/n2) with the spread s (±), \
+             and above two standard errors on the validation images, here up to {widest_of_seeds:.2} points."
         );
     }
     if seeds && single {
-        rules.push("a single run is taken to spread as the seeds beside it".to_owned());
+        text.push_str(" A single run is assumed to vary as much as the seeds beside it.");
     }
     if single {
-        rules.push(format!(
-            "single runs within {SINGLE_RUN_FLOOR} points (ViT-B on ImageNet varies by 0.05-0.08 between seeds, small data by whole points)"
-        ));
+        let _ = write!(
+            text,
+            " A single run always needs more than {SINGLE_RUN_FLOOR} points: ViT-B on ImageNet varies by 0.05 to 0.08 points \
+             between seeds, small data by whole points."
+        );
     }
-    if let Some(images) = images.filter(|_| alone && widest > SINGLE_RUN_FLOOR) {
-        rules.push(format!(
-            "or within the standard error of {images} validation images, sqrt(p (1 - p) / {images}), here up to {widest:.2}"
-        ));
-    }
-    (!rules.is_empty()).then(|| format!("~ inside the noise, not a result: {}.", rules.join("; ")))
+    Some(text)
 }
 
-/// Epochs that were reached in the middle of one schedule and at the end of another.
+/// Warns of epochs that are the end of one schedule and the middle of another.
 fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let there = |epoch: usize, annealed: bool| {
         let mut runs = shown.iter().flat_map(|(_, group)| group.iter());
-        let key =
-            |key: &super::SettingKey| key.epoch == Some(epoch) && key.annealed == Some(annealed);
+        let key = |key: &SettingKey| key.epoch == Some(epoch) && key.annealed == Some(annealed);
         runs.any(|run| comparison.runs[*run].rows.iter().any(|row| key(&row.key)))
     };
     let mut epochs: Vec<usize> = comparison.keys.iter().filter_map(|key| key.epoch).collect();
@@ -98,22 +111,22 @@ fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let both: Vec<String> = both.map(|epoch| epoch.to_string()).collect();
     (!both.is_empty()).then(|| {
         format!(
-            "At {} there are checkpoints from the middle of a longer schedule (annealed 0) and of one that ended there (1): \
-             never compare the two.",
+            "Pre-training epoch {}: some checkpoints are from the middle of a longer schedule (annealed 0), others from the end of \
+             a schedule (annealed 1). Do not compare the two.",
             both.join(", ")
         )
     })
 }
 
-/// Runs on different data.
+/// Warns of runs on different data.
 fn data(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let fingerprint = |group: &[usize]| comparison.runs[group[0]].data_fingerprint.as_deref();
-    let first = shown.iter().find_map(|(_, group)| fingerprint(group))?;
+    let (one, first) = shown.iter().find_map(|(one, group)| Some((one, fingerprint(group)?)))?;
     let others = shown.iter().filter(|(_, group)| fingerprint(group).is_some_and(|f| f != first));
     let others: Vec<String> = others.map(|(number, _)| format!("[{number}]")).collect();
     (!others.is_empty()).then(|| {
         format!(
-            "{} saw other data than the first run (fingerprints in provenance.json).",
+            "{} used different data from [{one}] (data_fingerprint in provenance.json), so the accuracies may not be comparable.",
             others.join(", ")
         )
     })

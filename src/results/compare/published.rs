@@ -1,11 +1,12 @@
-//! A published table as runs.
+//! Reads a published table as runs.
 
+use super::error::CompareError;
+use super::run::Run;
 use super::table::read_table;
-use super::{CompareError, Run};
 use crate::recipe;
 use crate::results::{published, published_names};
 
-/// Gives the figures called `name`, a run for each series of them.
+/// Returns the published table `name`, one run per series.
 pub(super) fn published(name: &str) -> Result<Vec<Run>, CompareError> {
     let Some(text) = published::published(name) else {
         return Err(CompareError::UnknownPublished {
@@ -30,7 +31,7 @@ mod tests {
         finetune_best_epoch,linprobe_top1,linprobe_top5,linprobe_best_top1,pretrain_loss,finetune_run,linprobe_run,source";
 
     #[test]
-    fn every_table_has_the_columns_and_says_where_each_figure_comes_from() {
+    fn every_published_table_has_the_columns_and_a_source_in_each_row() {
         for name in published_names() {
             let text = tables::published(name).unwrap();
             assert_eq!(text.lines().next().unwrap(), HEADER, "{name}");
@@ -40,14 +41,14 @@ mod tests {
                 let row = row.unwrap();
                 assert!(row[15].len() > 10 && !row[15].contains("same"), "{name}: {row:?}");
                 assert!(!(row[5].is_empty() && row[9].is_empty()), "{name}: {row:?}");
-                // Only a start from scratch has no schedule.
+                // Only a start from scratch has no pre-training schedule.
                 assert_eq!(row[4].is_empty(), &row[3] == "0", "{name}: {row:?}");
             }
         }
     }
 
     #[test]
-    fn intermediate_checkpoints_of_the_port_are_not_annealed() {
+    fn intermediate_checkpoints_of_the_paddle_port_are_not_annealed() {
         let paddle = published("mae-paddle").unwrap();
         let annealed: Vec<_> =
             paddle[0].rows.iter().map(|row| (row.key.epoch, row.key.annealed)).collect();

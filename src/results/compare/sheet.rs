@@ -1,17 +1,20 @@
-//! The tables of a comparison, for a CSV and for a workbook's sheets.
+//! The tables of a comparison, for the CSV file and the sheets of the workbook.
 
-use super::{CompareError, Comparison, ComparisonRow, Metric, Run, text};
+use super::comparison::Comparison;
+use super::error::CompareError;
+use super::run::{ComparisonRow, Metric, Run};
+use super::text;
 use crate::durable;
 use crate::recipe::NOT_SET;
 use crate::results::accuracy::COLUMNS;
 use crate::results::seeds::Measured;
 use std::path::Path;
 
-/// Columns that never hold a number, whatever their cells look like.
+/// Columns that are always text, even if a cell looks like a number.
 const WORDS: [&str; 8] =
     ["run", "runs", "seeds", "model", "variant", "source", "finetune_run", "linprobe_run"];
 
-/// A header and rows of cells, empty where there is nothing.
+/// A table of text cells. Missing values are empty.
 pub(super) struct Sheet {
     pub(super) header: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
@@ -22,7 +25,7 @@ impl Sheet {
         self.header.iter().position(|head| head == name)
     }
 
-    /// The number of a cell, where it is one.
+    /// Returns the number in a cell; `None` if the cell is text.
     pub(super) fn number(&self, row: usize, column: usize) -> Option<f64> {
         let words = WORDS.contains(&self.header[column].as_str());
         let number: f64 = self.rows[row][column].parse().ok().filter(|_| !words)?;
@@ -30,7 +33,7 @@ impl Sheet {
     }
 }
 
-/// One row for each run and start.
+/// Returns the main table, with one row for each run and starting point.
 pub(super) fn summary(comparison: &Comparison) -> Sheet {
     let published = comparison.runs.iter().any(|run| run.origin.is_some());
     let mut header = vec!["run".to_owned()];
@@ -68,7 +71,7 @@ fn origin(run: &Run, row: &ComparisonRow) -> [String; 4] {
     [origin.model, origin.variant, origin.value, row.source.clone()]
 }
 
-/// Differences to the first run, and the seeds' mean, spread and number.
+/// Returns the differences to the first run, and the mean, spread and number of runs over seeds.
 fn measures(comparison: &Comparison, run: usize, row: &ComparisonRow) -> Vec<String> {
     let group = comparison.group_of(run);
     let metrics = [Metric::Finetune, Metric::Linprobe];
@@ -89,13 +92,13 @@ fn measured(measured: Option<Measured>) -> [String; 3] {
     [number(measured.mean), spread, measured.runs.to_string()]
 }
 
-/// Four decimals at most: the tables have two or three.
+/// Formats a number with at most four decimals.
 fn number(value: f64) -> String {
-    // Adding 0 makes of "-0" a "0".
+    // Adding 0 turns "-0" into "0".
     format!("{}", (value * 1e4).round() / 1e4 + 0.0)
 }
 
-/// One row for each setting that differs, one column for each run.
+/// Returns the settings that differ, with one row per setting and one column per run.
 pub(super) fn differences(comparison: &Comparison) -> Sheet {
     let shown: Vec<usize> =
         (0..comparison.runs.len()).filter(|run| !comparison.runs[*run].published).collect();
@@ -108,7 +111,7 @@ pub(super) fn differences(comparison: &Comparison) -> Sheet {
     Sheet { rows: rows.collect(), header }
 }
 
-/// One row for each group over seeds and start, with the noise; nothing where no run has a second seed.
+/// Returns one row for each group of seeds and starting point, with the noise. `None` if no group has several seeds.
 pub(super) fn groups(comparison: &Comparison) -> Option<Sheet> {
     comparison.groups.iter().find(|group| group.len() > 1)?;
     let settings: Vec<_> = comparison.settings.iter().filter(|s| s.key != "seed").collect();
@@ -141,14 +144,14 @@ pub(super) fn groups(comparison: &Comparison) -> Option<Sheet> {
     Some(Sheet { header, rows })
 }
 
-/// Writes a table as RFC 4180 has it, atomically.
+/// Writes a table as CSV (RFC 4180), atomically.
 pub(super) fn write_csv(path: &Path, sheet: &Sheet) -> Result<(), CompareError> {
     let mut writer =
         csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     for row in std::iter::once(&sheet.header).chain(&sheet.rows) {
         writer.write_record(row).expect("every row has the header's columns");
     }
-    let bytes = writer.into_inner().expect("a vector takes every byte");
+    let bytes = writer.into_inner().expect("writing to a vector cannot fail");
     durable::write_output(path, &bytes)
         .map_err(|source| CompareError::Io { path: path.into(), source })
 }

@@ -1,18 +1,20 @@
-//! A table on the disk, in `accuracy.csv`'s columns, as runs.
+//! Reads a CSV table with the columns of `accuracy.csv` as runs.
 
-use super::{CompareError, ComparisonRow, Run, RunOrigin};
+use super::error::CompareError;
+use super::run::{ComparisonRow, Run, RunOrigin};
 use crate::recipe;
 use crate::results::AccuracyRow;
 use crate::results::accuracy::{COLUMNS, csv_problem, line_of};
 
-/// What a published table has beside them.
+/// The additional columns of a published table.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
-const HINT: &str = "a table has accuracy.csv's columns, pretrain_epoch and finetune_top1 or linprobe_top1 at least";
+const HINT: &str =
+    "use the columns of accuracy.csv: at least pretrain_epoch, and finetune_top1 or linprobe_top1";
 
-/// Reads a table; `place` names it in errors, `name` in what is shown.
+/// Reads a table. `place` is its path for errors, `name` its name in the output.
 ///
-/// Columns in front of `pretrain_epoch` are settings, as swept keys are. A run is what has the same settings, model,
-/// variant and value; two rows of one start are two runs.
+/// The columns in front of `pretrain_epoch` are settings, for example swept keys. Rows with the same settings, model,
+/// variant and value form a run. Two rows with the same start belong to different runs.
 pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>, CompareError> {
     let refuse = |problem: String| {
         let place = place.to_owned();
@@ -46,19 +48,19 @@ pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>
     Ok(runs)
 }
 
-/// The names of the columns that are settings.
+/// Checks the header and returns the names of the columns that are settings.
 fn check_header(header: &csv::StringRecord) -> Result<Vec<String>, String> {
     let place = |column: &str| header.iter().position(|head| head == column);
     let Some(epoch) = place("pretrain_epoch") else {
-        return Err("not a table of accuracies: there is no column pretrain_epoch".to_owned());
+        return Err("it is not an accuracy table: the column pretrain_epoch is missing".to_owned());
     };
     if place("finetune_top1").is_none() && place("linprobe_top1").is_none() {
-        return Err("there is no column finetune_top1, and none linprobe_top1".to_owned());
+        return Err("the columns finetune_top1 and linprobe_top1 are both missing".to_owned());
     }
     let mut settings = Vec::new();
     for (index, head) in header.iter().enumerate() {
         if place(head) != Some(index) {
-            return Err(format!("the column {head} is there twice"));
+            return Err(format!("the column {head} appears twice"));
         }
         if COLUMNS.contains(&head) || ORIGIN.contains(&head) {
             continue;
@@ -100,7 +102,7 @@ fn one_row(
     run
 }
 
-/// Puts the row to the run it belongs to, which may be `new`.
+/// Adds the row to the run that it belongs to; if there is none yet, adds `new` with this row.
 fn add(runs: &mut Vec<Run>, new: Run, row: ComparisonRow) {
     let fits = |run: &&mut Run| {
         let same = run.name == new.name
@@ -125,24 +127,27 @@ mod tests {
     }
 
     #[test]
-    fn settings_in_front_make_runs() {
+    fn rows_with_the_same_settings_form_a_run() {
         let text = "pretrain.mask_ratio,pretrain_epoch,annealed,finetune_top1\n\
             0.5,0,,80.00\n0.5,8,1,90.00\n0.75,8,1,91.00\n0.75,0,,\n";
         let runs = read_table("t", "t.csv", text).unwrap();
         assert_eq!(runs.iter().map(|run| run.rows.len()).collect::<Vec<_>>(), [2, 2]);
         assert_eq!(runs[1].name, "t/pretrain.mask_ratio=0.75");
-        assert_eq!(runs[1].rows[0].key.epoch, Some(0), "rows are in the epochs' order");
+        assert_eq!(runs[1].rows[0].key.epoch, Some(0), "rows are sorted by epoch");
         assert_eq!(runs[1].rows[0].finetune, None);
     }
 
     #[test]
-    fn what_is_wrong_in_a_table_is_said_with_its_line() {
+    fn errors_in_a_table_name_the_line() {
         for (text, expected) in [
-            ("", "t.csv: not a table of accuracies"),
+            ("", "t.csv: it is not an accuracy table"),
             ("pretrain_epoch,finetune_top1\n", "t.csv: the table has no rows"),
-            ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: there is no column finetune_top1"),
+            ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: the columns finetune_top1"),
             ("pretrain_epoch,finetune_top1,linprobe_top\n", "did you mean linprobe_top1?"),
-            ("pretrain_epoch,finetune_top1\n8,1\n9\n", "t.csv: line 3: 1 cells, the header has 2"),
+            (
+                "pretrain_epoch,finetune_top1\n8,1\n9\n",
+                "t.csv: line 3: 1 cells, but the header has 2",
+            ),
             ("pretrain_epoch,finetune_top1\n8,83.6 %\n", "t.csv: line 2: finetune_top1 `83.6 %`"),
             ("pretrain_epoch,finetune_top1\n8,nan\n", "t.csv: line 2: finetune_top1 `nan`"),
             ("pretrain_epoch,finetune_top1\n8.5,1\n", "t.csv: line 2: pretrain_epoch `8.5`"),
@@ -150,7 +155,7 @@ mod tests {
         ] {
             let error = error(text);
             assert!(error.contains(expected) && error.contains("\nhint: "), "{text}: {error}");
-            // Lines that end as RFC 4180 has it, too.
+            // The same with the line ends of RFC 4180, CR LF.
             assert_eq!(self::error(&text.replace('\n', "\r\n")), error);
         }
     }

@@ -1,20 +1,19 @@
-//! A comparison for a terminal: the runs, the settings that differ, the results, and what may not be read into them.
+//! Formats a comparison for the terminal: runs, settings that differ, results and notes.
 
+use super::comparison::{Comparison, Shown};
 use super::grid::{self, Cell, Column, shortened};
 use super::notes::notes;
-use super::{Comparison, Metric, Run, SettingKey};
+use super::run::{Metric, Run, SettingKey};
 use crate::recipe::{ModelSize, Recipe};
 
-/// More columns than these are shown as rows.
+/// With more runs than this, a table shows one run per row instead of per column.
 const SIDE_BY_SIDE: usize = 4;
-/// What all columns may take together, beside the leading ones.
+/// Width of all columns of runs together, in characters.
 const HEADINGS: usize = 94;
-/// Longest label of a row, and longest value of a setting.
+/// Longest label of a row, in characters.
 const LABEL: usize = 60;
+/// Longest value of a setting, in characters.
 const VALUE: usize = 28;
-
-/// The groups that are shown, numbered from 1.
-pub(super) type Shown<'a> = [(usize, &'a [usize])];
 
 pub(super) fn text(comparison: &Comparison) -> String {
     let all: Vec<(usize, &[usize])> =
@@ -26,14 +25,14 @@ pub(super) fn text(comparison: &Comparison) -> String {
         let other = models.as_ref().is_some_and(|models| !models.contains(&model));
         !(run.published && !model.is_empty() && other)
     });
-    // Numbers without gaps.
+    // Number the groups again, without gaps.
     let shown: Vec<_> = shown.iter().enumerate().map(|(i, (_, group))| (i + 1, *group)).collect();
     let mut parts = vec![legend(comparison, &shown), settings(comparison, &shown)];
     for metric in [Metric::Finetune, Metric::Linprobe, Metric::PretrainLoss] {
         parts.extend(results(comparison, &shown, metric));
     }
     if parts.len() == 2 {
-        parts.push(vec!["no results yet".to_owned()]);
+        parts.push(vec!["There are no results yet.".to_owned()]);
     }
     let hidden: Vec<&[usize]> = hidden.iter().map(|(_, group)| *group).collect();
     let notes = notes(comparison, &shown, &hidden);
@@ -42,7 +41,7 @@ pub(super) fn text(comparison: &Comparison) -> String {
     parts.collect::<Vec<_>>().join("\n\n")
 }
 
-/// The official sizes that the runs have; `None` where it is not known what one of them is.
+/// Returns the official model sizes of the runs; `None` if a run's recipe is unknown.
 fn models(comparison: &Comparison) -> Option<Vec<&'static str>> {
     let runs = comparison.runs.iter().filter(|run| !run.published);
     let recipes: Option<Vec<&Recipe>> = runs.map(|run| run.recipe.as_ref()).collect();
@@ -72,7 +71,7 @@ fn legend(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     lines
 }
 
-/// What a group is called: its run's label, without the seed where there are several.
+/// Returns the name of a group: the label of its run, without the seed if it has several runs.
 pub(super) fn label(comparison: &Comparison, group: &[usize]) -> String {
     let labels: Vec<String> = group
         .iter()
@@ -105,7 +104,7 @@ fn state(comparison: &Comparison, group: &[usize]) -> String {
     }
 }
 
-/// The seeds of a group.
+/// Returns the seeds of a group, separated by spaces.
 pub(super) fn seeds(runs: &[&Run]) -> String {
     let seeds: Vec<&str> = runs.iter().filter_map(|run| run.setting("seed")).collect();
     seeds.join(" ")
@@ -121,7 +120,7 @@ fn place<'a>(comparison: &'a Comparison, group: &[usize]) -> &'a str {
     }
 }
 
-/// What stands above a group's column.
+/// Returns the headings of the groups' columns: number and label, or the number alone if a label is too long.
 fn heads(comparison: &Comparison, shown: &Shown, most: usize) -> Vec<String> {
     let labels: Vec<String> = shown.iter().map(|(_, group)| label(comparison, group)).collect();
     let fits = labels.iter().all(|label| grid::length(label) + 4 <= most);
@@ -146,8 +145,8 @@ fn settings(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     if rows.is_empty() {
         return match known {
             0 | 1 => Vec::new(),
-            n if n == shown.len() => vec!["recipes: no setting differs".to_owned()],
-            n => vec![format!("recipes: no setting differs in the {n} that are known")],
+            n if n == shown.len() => vec!["The recipes do not differ.".to_owned()],
+            n => vec![format!("The {n} known recipes do not differ.")],
         };
     }
     let cell = |text: &str| Cell::text(&shortened(text, VALUE));
@@ -174,7 +173,7 @@ fn settings(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     lines
 }
 
-/// A setting's value in a group; its seeds have several.
+/// Returns the values of a setting in a group, without duplicates. Only `seed` has several.
 fn value(values: &[Option<String>], group: &[usize]) -> String {
     let mut distinct: Vec<&str> = Vec::new();
     for run in group {
@@ -186,7 +185,7 @@ fn value(values: &[Option<String>], group: &[usize]) -> String {
     distinct.join(" ")
 }
 
-/// The table of one metric; nothing where no run has it.
+/// Returns the table of one metric; `None` if no run has it.
 fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec<String>> {
     let loss = metric == Metric::PretrainLoss;
     if loss && !shown.iter().any(|(_, group)| has_loss_alone(comparison, group)) {
@@ -204,9 +203,9 @@ fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec
         .filter(|(_, g)| keys.iter().any(|key| has(key, g)) || !loss)
         .collect();
     let title = match metric {
-        Metric::Finetune => "fine-tuning: top-1 %, and points against [1]",
-        Metric::Linprobe => "linear probe: top-1 %, and points against [1]",
-        Metric::PretrainLoss => "pre-training: loss, and difference to [1]",
+        Metric::Finetune => "fine-tuning: top-1 in %, difference to [1] in points",
+        Metric::Linprobe => "linear probe: top-1 in %, difference to [1] in points",
+        Metric::PretrainLoss => "pre-training: loss, difference to [1]",
     };
     let cell = |group: &[usize], key: &SettingKey| cell(comparison, group, key, metric);
     let annealed =
@@ -255,7 +254,7 @@ fn epoch(key: &SettingKey) -> String {
     }
 }
 
-/// `97.50 ±0.28 (3) … +0.42 ~`
+/// Returns a result cell, for example `97.50 ±0.28 (3) … +0.42 ~`.
 fn cell(comparison: &Comparison, group: &[usize], key: &SettingKey, metric: Metric) -> Cell {
     let Some(measured) = comparison.measured(group, key, metric) else { return Cell::default() };
     let digits = if metric == Metric::PretrainLoss { 5 } else { 2 };
@@ -267,7 +266,7 @@ fn cell(comparison: &Comparison, group: &[usize], key: &SettingKey, metric: Metr
         text.push("…".to_owned());
     }
     if let Some(difference) = comparison.against_first(group, key, metric) {
-        // No "-0.00".
+        // Adding 0 turns "-0.00" into "+0.00".
         let scale = 10_f64.powi(digits as i32);
         let points = (difference.points * scale).round() / scale + 0.0;
         text.push(format!("{points:+.digits$}"));

@@ -1,24 +1,26 @@
-//! A comparison as an Excel workbook: numbers as numbers, with native charts.
+//! Writes a comparison as an Excel workbook with numeric cells and native charts.
 
+use super::charts;
+use super::comparison::Comparison;
 use super::curve::{Curve, CurvePoint};
+use super::error::CompareError;
 use super::sheet::{self, Sheet};
-use super::{CompareError, Comparison, charts};
 use crate::durable;
 use crate::shape::StageKind;
 use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 use std::path::Path;
 
-/// Characters of a sheet's name that Excel takes.
+/// Longest sheet name that Excel allows.
 const LONGEST_NAME: usize = 31;
-/// Widest column, in pixels: a published figure's source is a sentence.
+/// Largest column width, in pixels. Without it, the column `source` would be very wide.
 const WIDEST: u32 = 320;
 
 /// Writes the workbook, atomically.
 pub(super) fn write(path: &Path, comparison: &Comparison) -> Result<(), CompareError> {
     let bytes = workbook(comparison).map_err(|error| CompareError::Output {
         path: path.to_owned(),
-        problem: format!("this cannot be a workbook: {error}"),
-        hint: "compare fewer runs at once, or take --csv",
+        problem: format!("Excel does not allow this workbook: {error}"),
+        hint: "compare fewer runs, or use --csv",
     })?;
     durable::write_output(path, &bytes)
         .map_err(|source| CompareError::Io { path: path.into(), source })
@@ -50,12 +52,14 @@ fn workbook(comparison: &Comparison) -> Result<Vec<u8>, XlsxError> {
     book.save_to_buffer()
 }
 
-/// A name that Excel takes, unique by its number: `2 jobs quickstart`; of a long label the end tells more.
+/// Returns a sheet name that Excel allows, for example `2 jobs quickstart`. The number makes it unique.
+///
+/// Keeps the end of a long label, which differs more between runs.
 fn name(number: usize, kind: &str, label: &str) -> String {
     let start = format!("{number} {kind} ");
     let allowed = |c: char| if "[]:*?/\\'".contains(c) || c.is_control() { '_' } else { c };
     let label: Vec<char> = label.chars().map(allowed).collect();
-    // Excel counts UTF-16 units: a character may be two.
+    // Excel counts UTF-16 units; some characters need two.
     let mut from = label.len();
     let mut left = LONGEST_NAME - start.len();
     while from > 0 && label[from - 1].len_utf16() <= left {
@@ -65,7 +69,7 @@ fn name(number: usize, kind: &str, label: &str) -> String {
     format!("{start}{}", label[from..].iter().collect::<String>()).trim_end().to_owned()
 }
 
-/// Every epoch of some jobs.
+/// Returns a table with every epoch of some jobs.
 fn epochs(curves: &[&Curve]) -> Sheet {
     type Get = fn(&CurvePoint) -> Option<f64>;
     let columns: [(&str, Get); 11] = [
@@ -94,7 +98,7 @@ fn epochs(curves: &[&Curve]) -> Sheet {
     Sheet { rows: rows.collect(), header }
 }
 
-/// Adds a page with a table, its header and first `columns` columns frozen.
+/// Adds a sheet with a table. The header and the first `columns` columns stay visible when scrolling.
 fn add<'a>(
     book: &'a mut Workbook,
     name: &str,
@@ -102,7 +106,7 @@ fn add<'a>(
     columns: u16,
 ) -> Result<&'a mut Worksheet, XlsxError> {
     let bold = Format::new().set_bold();
-    // Two decimals, and more where there are more: 83.50, 83.664.
+    // At least two decimals, at most four: 83.50, 83.664.
     let percent = Format::new().set_num_format("0.00##");
     let page = book.add_worksheet().set_name(name)?;
     for (column, head) in sheet.header.iter().enumerate() {
@@ -139,7 +143,7 @@ mod tests {
     use super::name;
 
     #[test]
-    fn a_sheets_name_is_one_that_excel_takes() {
+    fn sheet_names_are_allowed_in_excel() {
         assert_eq!(name(2, "jobs", "quickstart"), "2 jobs quickstart");
         let long = name(12, "pretrain", "demo/pretrain.mask_ratio=0.5,seed=[0]");
         assert!(long.chars().count() == 31 && long.ends_with("seed=_0_"), "{long}");

@@ -1,8 +1,8 @@
-//! What a run is and how far it is, in words.
+//! The head of the page: what the run is, and its progress.
 
-use super::Report;
 use super::beside::model;
 use super::groups::{by_size, short, swept};
+use super::input::Report;
 use super::text::{count, duration, escape, thousands, utc};
 use crate::durable;
 use crate::recipe::Recipe;
@@ -10,7 +10,7 @@ use crate::results::Results;
 use crate::shape::StageKind;
 use std::fmt::Write as _;
 
-/// The head of the page.
+/// Returns the head of the page.
 pub(super) fn head(report: &Report<'_>) -> String {
     let mut html = format!("<header><h1>{}</h1>\n", escape(&report.name));
     let _ = writeln!(html, "<p>{}</p>", escape(&what(report)));
@@ -24,7 +24,7 @@ pub(super) fn head(report: &Report<'_>) -> String {
     html
 }
 
-/// Model, data, pre-training, device.
+/// Describes model, data, pre-training, device and swept values in one line.
 fn what(report: &Report<'_>) -> String {
     let first = &report.points[0];
     let recipe = &first.recipe;
@@ -67,7 +67,7 @@ fn model_in_words(recipe: &Recipe) -> String {
     match (model(recipe), of.depth, of.embed_dim, of.patch_size) {
         (Some(name), ..) => name,
         (None, Some(depth), Some(width), Some(patch)) => {
-            format!("ViT of {depth} blocks, {width} wide, patches of {patch}")
+            format!("ViT with {depth} blocks, width {width}, patch size {patch}")
         }
         _ => "ViT".to_owned(),
     }
@@ -89,7 +89,7 @@ fn data_in_words(recipe: &Recipe) -> String {
     text
 }
 
-/// Whether a run is done, as HTML: a badge and a sentence.
+/// Returns the progress of a run as HTML: a badge and a sentence.
 fn state(run: &Results) -> String {
     let (class, word) = badge(run);
     let mut text = format!("<span class=\"badge {class}\">{word}</span> ");
@@ -111,10 +111,10 @@ fn state(run: &Results) -> String {
 
 fn badge(run: &Results) -> (&'static str, &'static str) {
     match run.provenance.as_ref().map(|provenance| provenance.finished_unix_s) {
-        None => ("open", "not begun"),
+        None => ("open", "not started"),
         Some(Some(_)) => ("done", "done"),
         Some(None) if durable::is_held(&run.path) => ("open", "running"),
-        Some(None) => ("open", "stopped before its end"),
+        Some(None) => ("open", "stopped early"),
     }
 }
 
@@ -138,19 +138,19 @@ fn sweep_state(report: &Report<'_>, points: &[Results]) -> String {
         let _ = write!(html, "<li><b>{}</b>: {}</li>", escape(&point_name(run)), state(run));
     }
     if report.not_begun > 0 {
-        let _ = write!(html, "<li>{} not begun</li>", count(report.not_begun, "point"));
+        let _ = write!(html, "<li>{} not started</li>", count(report.not_begun, "point"));
     }
     html.push_str("</ul>\n");
     html
 }
 
-/// A point's swept values.
+/// Returns the swept values of a point, for example `mask_ratio 0.5, seed 2`.
 pub(super) fn point_name(run: &Results) -> String {
     let parts = swept(run).into_iter().map(|(key, value)| format!("{} {value}", short(&key)));
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// How far a job is.
+/// Progress of a job.
 pub(super) struct JobState {
     pub(super) dir: String,
     pub(super) epoch: usize,
@@ -163,7 +163,7 @@ impl JobState {
     }
 }
 
-/// The jobs of a run, those not begun too: the accuracy table names them.
+/// Returns all jobs of a run, also those that have not started. The accuracy table names them.
 pub(super) fn jobs(run: &Results) -> Vec<JobState> {
     let recipe = &run.recipe;
     let of = |stage: StageKind, dir: &str| JobState {

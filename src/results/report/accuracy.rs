@@ -1,8 +1,8 @@
-//! The accuracy table, as `accuracy.csv` has it.
+//! The accuracy table of the page.
 
-use super::Report;
 use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
 use super::groups::{by_size, short, swept};
+use super::input::Report;
 use super::means::means;
 use super::text::escape;
 use crate::results::AccuracyRow;
@@ -10,7 +10,7 @@ use crate::results::seeds::Measured;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-/// The columns of a stage: their headings, and how they are read.
+/// The columns of a stage: the common heading, then the heading and the cell of each column.
 struct TableColumns {
     heading: &'static str,
     cells: &'static [(&'static str, Read)],
@@ -23,7 +23,7 @@ const STAGES: [TableColumns; 2] = [
             ("top-1 %", |row| &row.finetune.top1),
             ("top-5 %", |row| &row.finetune.top5),
             ("best top-1 %", |row| &row.finetune.best_top1),
-            ("in epoch", |row| &row.finetune.best_epoch),
+            ("best epoch", |row| &row.finetune.best_epoch),
         ],
     },
     TableColumns {
@@ -36,32 +36,35 @@ const STAGES: [TableColumns; 2] = [
     },
 ];
 
-/// A row of a point of a sweep, or of a run.
+/// One row of a run or of a point of a sweep.
 struct AccuracyTableRow<'a> {
     swept: Vec<String>,
     cells: &'a AccuracyRow,
-    /// Of the fine-tuning and the probe: begun, and not at its end.
+    /// Whether the fine-tuning and the linear probe have started but not finished.
     open: [bool; 2],
 }
 
-/// Whether the best of a column are marked.
+/// Whether to mark the best values of a column.
 #[derive(Clone, Copy)]
 enum Marks {
     None,
     All { val_images: Option<usize> },
 }
 
-/// The accuracy table of a run, or of every point of a sweep; over seeds their means before it.
+/// Returns the accuracy table of a run, or of all points of a sweep. With several seeds, a table of means comes first.
 pub(super) fn accuracy(report: &Report<'_>) -> String {
     let rows = rows(report);
     if rows.is_empty() {
         let recipe = &report.points[0].recipe;
         let expected = recipe.finetune.is_some() || recipe.linprobe.is_some();
-        let why =
-            if expected { "No accuracies yet." } else { "Pre-training alone: no accuracies." };
+        let why = if expected {
+            "No accuracies yet."
+        } else {
+            "The run has no fine-tuning and no linear probing, so there are no accuracies."
+        };
         return format!("<p>{why}</p>\n");
     }
-    // Over seeds the means are what is compared; the best of single runs is luck.
+    // With several seeds only means are compared: the best single run may be chance.
     let seeds = report.has_seeds();
     let val_images = report.points[0].val_images();
     let marks = if seeds { Marks::None } else { Marks::All { val_images } };
@@ -70,7 +73,7 @@ pub(super) fn accuracy(report: &Report<'_>) -> String {
         return all;
     }
     let means = means(report);
-    format!("{means}<details><summary>Every run, {} rows</summary>{all}</details>\n", rows.len())
+    format!("{means}<details><summary>All runs, {} rows</summary>{all}</details>\n", rows.len())
 }
 
 fn keys(report: &Report<'_>) -> Vec<String> {
@@ -78,7 +81,7 @@ fn keys(report: &Report<'_>) -> Vec<String> {
     swept.into_iter().filter(|_| report.is_sweep).map(|(key, _)| key).collect()
 }
 
-/// The rows of all points, smaller values first.
+/// Returns the rows of all points, sorted by their swept values.
 fn rows<'a>(report: &Report<'a>) -> Vec<AccuracyTableRow<'a>> {
     let mut rows = Vec::new();
     for run in report.points {
@@ -120,7 +123,7 @@ fn table(keys: &[String], rows: &[AccuracyTableRow<'_>], marks: Marks) -> String
                     }
                     _ => Mark::None,
                 };
-                // A best value stands; what belongs to the last epoch will change.
+                // While the job runs, the value of the last epoch still changes, but the best one stays.
                 let open = row.open[*stage] && heading.starts_with("top");
                 let text = read(row.cells).to_owned();
                 body.push_str(&Cell { text, mark, open }.html());
@@ -156,7 +159,7 @@ fn head(keys: &[String], stages: &[(usize, &TableColumns)]) -> String {
     html
 }
 
-/// The epoch a row starts from, or the file, as its jobs' folders name it.
+/// Returns the epoch that a row starts from, or the name of the file.
 fn start(row: &AccuracyRow) -> &str {
     let dirs = [&row.finetune.run, &row.linprobe.run];
     let file = || dirs.into_iter().find_map(|dir| dir.rsplit_once("from-"));
@@ -166,7 +169,7 @@ fn start(row: &AccuracyRow) -> &str {
     }
 }
 
-/// The mark of a row's cell among the rows that may be compared; a start from scratch is what they are held against.
+/// Returns the mark of a cell among comparable rows. A start from scratch is the baseline and gets no mark.
 fn mark(
     rows: &[AccuracyTableRow<'_>],
     row: &AccuracyRow,

@@ -1,52 +1,52 @@
-//! An axis: what it covers, and where it is labelled.
+//! The axis of a chart: its range, ticks and labels.
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
 
-/// Share of a horizontal axis that a letter of a label takes.
+/// Width of a letter in a label, as a share of the horizontal axis.
 const LETTER: f64 = 0.027;
 
-/// A stretch of numbers with labelled places.
+/// A range of numbers with labelled ticks.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PlotAxis {
     pub(super) start: f64,
     pub(super) end: f64,
-    /// Ascending, inside the stretch.
+    /// Positions and labels, ascending, within the range.
     pub(super) ticks: Vec<(f64, String)>,
-    /// The labels are in units of ten to this power.
+    /// The labels are in units of 10 to this power.
     pub(super) exponent: i32,
 }
 
 impl PlotAxis {
-    /// Covers `values` with a margin, labelled at up to `most` round numbers.
+    /// Returns an axis that covers `values` with a margin and has up to about `most` ticks at round numbers.
     pub(super) fn numbers(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.06);
         Self::cut(start, end, step(end - start, most))
     }
 
-    /// As [`PlotAxis::numbers`], from zero.
+    /// Same as [`PlotAxis::numbers`], but starts at 0.
     pub(super) fn from_zero(values: &[f64], most: usize) -> Self {
         let top = values.iter().copied().fold(0.0, f64::max);
         let end = if top > 0.0 { top * 1.06 } else { 1.0 };
         Self::cut(0.0, end, step(end, most))
     }
 
-    /// As [`PlotAxis::numbers`], for percentages: nothing below 0 or above 100 is labelled.
+    /// Same as [`PlotAxis::numbers`], but without ticks below 0 or above 100.
     pub(super) fn percent(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.06);
-        // Room for half a mark beyond what is possible.
+        // Leaves room for half a mark beyond 0 and 100.
         let (start, end) = (start.max(-3.0), end.min(100.0 + 0.06 * (100.0 - start)));
         let mut axis = Self::cut(start, end, step(end - start, most));
         axis.ticks.retain(|(tick, _)| (0.0..=100.0).contains(tick));
         axis
     }
 
-    /// Covers counted epochs, labelled at up to `most` whole numbers.
+    /// Returns an axis that covers epochs and has up to about `most` ticks at whole numbers.
     pub(super) fn epochs(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.03);
         let step = step(end - start, most).max(1.0);
         let mut axis = Self::cut(start, end, step);
-        // A first epoch that a round step skips is where every reader looks first.
+        // Also label the first epoch, even if it is not a round number.
         let first = values.iter().copied().fold(f64::INFINITY, f64::min);
         axis.ticks.retain(|(tick, _)| *tick >= first);
         let next = axis.ticks.first().map_or(f64::INFINITY, |(tick, _)| *tick);
@@ -56,7 +56,9 @@ impl PlotAxis {
         axis
     }
 
-    /// Covers `values`, labelled at each of them, and at fewer where the labels would touch; the last one always is.
+    /// Returns an axis that covers `values` and has a tick at each of them.
+    ///
+    /// Leaves out ticks whose labels would touch. The last value always has a tick.
     pub(super) fn at(values: &[f64]) -> Self {
         let (start, end) = padded(values, 0.08);
         let mut sorted = values.to_vec();
@@ -77,7 +79,7 @@ impl PlotAxis {
         Self { start, end, ticks, exponent: 0 }
     }
 
-    /// Puts `names` at 0, 1, 2 and so on, cut short where they would touch.
+    /// Returns an axis with `names` at 0, 1, 2 and so on. Shortens names that would touch.
     pub(super) fn names(names: &[String]) -> Self {
         let most = (1.0 / LETTER / names.len().max(1) as f64) as usize;
         let label = |name: &String| match name.chars().count() {
@@ -88,7 +90,7 @@ impl PlotAxis {
         Self { start: -0.5, end: names.len() as f64 - 0.5, ticks, exponent: 0 }
     }
 
-    /// Labels the multiples of `step`; numbers that would be long are labelled in units of a power of ten.
+    /// Returns an axis with ticks at the multiples of `step`. Very large and very small numbers use a power of 10 as unit.
     fn cut(start: f64, end: f64, step: f64) -> Self {
         let first = (start / step - 1e-9).ceil() as i64;
         let last = (end / step + 1e-9).floor() as i64;
@@ -100,13 +102,13 @@ impl PlotAxis {
         Self { start, end, ticks: (first..=last).map(tick).collect(), exponent }
     }
 
-    /// The label at a tick.
+    /// Returns the label of the tick at `value`.
     pub(super) fn label(&self, value: f64) -> Option<&str> {
         let tick = self.ticks.iter().find(|(tick, _)| tick.total_cmp(&value).is_eq())?;
         Some(&tick.1)
     }
 
-    /// The name of the axis with its power of ten: `rate, ×10⁻³`.
+    /// Adds the power of 10 to the name of the axis: `rate, ×10⁻³`.
     pub(super) fn named(&self, name: &str) -> String {
         if self.exponent == 0 {
             return name.to_owned();
@@ -146,7 +148,7 @@ impl ValueFormatter<f64> for PlotAxis {
     }
 }
 
-/// What covers the values with a margin of `share` on both sides; never empty.
+/// Returns a range that covers the values, with a margin of `share` of its width on both sides. It is never empty.
 fn padded(values: &[f64], share: f64) -> (f64, f64) {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -154,7 +156,7 @@ fn padded(values: &[f64], share: f64) -> (f64, f64) {
         return (0.0, 1.0);
     }
     let width = high - low;
-    // Beyond rounding: values that are one for every reader.
+    // Values that differ only by rounding count as equal.
     if width <= high.abs().max(low.abs()) * 1e-9 {
         let margin = if high == 0.0 { 1.0 } else { high.abs() * 0.1 };
         return (low - margin, high + margin);
@@ -162,7 +164,7 @@ fn padded(values: &[f64], share: f64) -> (f64, f64) {
     (low - share * width, high + share * width)
 }
 
-/// The smallest of 1, 2, 5 times a power of ten that cuts `width` into about `most` steps, one more at the utmost.
+/// Returns the smallest step of 1, 2 or 5 times a power of 10 that divides `width` into at most about `most` steps.
 fn step(width: f64, most: usize) -> f64 {
     let rough = width / most.max(1) as f64;
     let decade = 10_f64.powf(rough.log10().floor());
@@ -170,13 +172,13 @@ fn step(width: f64, most: usize) -> f64 {
     factor.unwrap_or(10.0) * decade
 }
 
-/// The number with as many digits as the step asks for.
+/// Formats a number with as many decimals as `step` needs.
 fn label(tick: f64, step: f64) -> String {
     let digits = (-step.log10().floor()).max(0.0) as usize;
     format!("{tick:.digits$}")
 }
 
-/// The number as it was written.
+/// Formats a number with all its digits.
 fn plain(value: f64) -> String {
     if value != 0.0 && value.abs() < 1e-3 { format!("{value:e}") } else { format!("{value}") }
 }
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_numbers_with_the_digits_they_need() {
+    fn ticks_are_round_numbers_with_enough_digits() {
         assert_eq!(labels(&PlotAxis::numbers(&[0.2, 1.0], 5)), ["0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(labels(&PlotAxis::numbers(&[82.44, 83.48], 4)), ["82.5", "83.0", "83.5"]);
         let rate = PlotAxis::from_zero(&[1.5e-4], 4);
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_are_labelled_at_whole_numbers_and_at_the_first() {
+    fn epochs_have_ticks_at_whole_numbers_and_at_the_first() {
         assert_eq!(labels(&PlotAxis::epochs(&[1.0, 1600.0], 5)), ["1", "500", "1000", "1500"]);
         assert_eq!(labels(&PlotAxis::epochs(&[1.0, 2.0, 3.0], 6)), ["1", "2", "3"]);
         assert_eq!(labels(&PlotAxis::epochs(&[1.0], 6)), ["1"]);

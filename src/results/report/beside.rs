@@ -1,21 +1,21 @@
-//! Published figures that stand beside a run's own in its plots.
+//! Published results that the plots show beside those of the run.
 
 use crate::recipe::{Format, Recipe};
 use crate::results::published::published;
 use crate::results::published_names;
 
-/// One published result. Accuracies are percent.
+/// One published result. Accuracies are in percent.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PublishedRow {
-    /// The table it is from.
+    /// Name of the published table.
     pub(super) table: &'static str,
-    /// An official size's name.
+    /// Name of the official model size.
     pub(super) model: String,
-    /// The key that was varied, without its table, and its value; empty for the method as it is.
+    /// The varied key, without its TOML table; empty if nothing was varied.
     pub(super) variant: String,
     pub(super) value: String,
     pub(super) pretrain_epoch: f64,
-    /// Whether the pre-training's schedule ended at that epoch.
+    /// Whether the pre-training schedule ended at this epoch.
     pub(super) annealed: bool,
     pub(super) finetune_top1: Option<f64>,
     pub(super) linprobe_top1: Option<f64>,
@@ -23,19 +23,19 @@ pub(super) struct PublishedRow {
 }
 
 impl PublishedRow {
-    /// Whether nothing but the length of the pre-training is varied.
+    /// Whether only the length of the pre-training was varied.
     pub(super) fn is_plain(&self) -> bool {
         self.pretrain_epoch > 0.0 && ["", "mae", "epochs"].contains(&self.variant.as_str())
     }
 
-    /// Whether it is a start from nothing.
+    /// Whether the result is without pre-training.
     pub(super) fn is_scratch(&self) -> bool {
         self.pretrain_epoch == 0.0
     }
 }
 
 impl PublishedRow {
-    /// Whether it is of a study of this dotted key. The tables name keys without their table.
+    /// Whether the result belongs to a study that varied the dotted `key`.
     pub(super) fn varies(&self, key: &str) -> bool {
         let table = match self.variant.as_str() {
             "decoder_depth" | "decoder_embed_dim" => "model",
@@ -47,8 +47,10 @@ impl PublishedRow {
     }
 }
 
-/// The rows that belong beside runs of `recipe`: of the tables that were asked for, or where none was, of every table that has
-/// the same model, if the data is ImageNet-1k. Of an asked table without this model all rows.
+/// Returns the published results to show beside runs of `recipe`.
+///
+/// If `asked` names tables: their rows of the same model, or all rows of a table without this model. If `asked` is empty:
+/// the rows of the same model in all tables, provided that the data is ImageNet-1k.
 pub(super) fn beside(recipe: &Recipe, asked: &[String]) -> Vec<PublishedRow> {
     let model = model(recipe);
     let same = |row: &PublishedRow| Some(&row.model) == model.as_ref();
@@ -70,13 +72,13 @@ fn is_imagenet(recipe: &Recipe) -> bool {
         && matches!(data.format, Some(Format::ImageFolder | Format::WebDataset | Format::Parquet))
 }
 
-/// The official name of the recipe's model; a resolved recipe keeps it only where every dimension is that size's.
+/// Returns the official name of the model size; `None` if a dimension differs from that size.
 pub(super) fn model(recipe: &Recipe) -> Option<String> {
     let size = serde_json::to_value(recipe.model.size?).ok()?;
     size.as_str().map(str::to_owned)
 }
 
-/// The rows of a table that say after how many epochs they are.
+/// Returns the rows of a published table that state the pre-training epoch.
 fn rows(table: &'static str) -> Vec<PublishedRow> {
     let mut reader = csv::Reader::from_reader(published(table).unwrap_or_default().as_bytes());
     let header = reader.headers().cloned().unwrap_or_default();
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn every_published_row_says_where_it_is_from() {
+    fn every_published_row_has_a_source() {
         for name in published_names() {
             let rows = rows(name);
             assert!(!rows.is_empty(), "{name}");
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_model_on_the_same_data_is_shown_unasked() {
+    fn by_default_only_results_of_the_same_model_and_data_are_shown() {
         let base = recipe("imagefolder", "vit_base_patch16");
         let rows = beside(&base, &[]);
         assert!(rows.iter().any(|row| row.table == "mae-paddle" && row.is_plain()));
@@ -131,6 +133,6 @@ mod tests {
         assert_eq!(beside(&recipe("digits", "vit_base_patch16"), &[]), []);
         assert_eq!(beside(&recipe("imagefolder", "vit_tiny_patch16"), &[]), []);
         let asked = beside(&recipe("digits", "vit_tiny_patch16"), &["mae-paddle".to_owned()]);
-        assert!(!asked.is_empty(), "who asks gets it");
+        assert!(!asked.is_empty(), "a table that was asked for is shown");
     }
 }

@@ -1,16 +1,16 @@
-//! What the tables share: cells, boxes, and what their marks mean.
+//! What all tables of the page share: cells, scroll boxes, and the explanation of marks.
 
 use super::text::escape;
 use crate::results::AccuracyRow;
 use crate::results::seeds::{Measured, is_inside, noise};
 use std::fmt::Write as _;
 
-/// What a cell shows, and whether it is among the best of its column.
+/// A table cell.
 #[derive(Default)]
 pub(super) struct Cell {
     pub(super) text: String,
     pub(super) mark: Mark,
-    /// Its job is not at its end.
+    /// Whether the job has not finished.
     pub(super) open: bool,
 }
 
@@ -18,36 +18,37 @@ pub(super) struct Cell {
 pub(super) enum Mark {
     #[default]
     None,
+    /// The best of the comparable rows.
     Best,
-    /// Not to be told from the best.
+    /// The difference to the best is inside the noise.
     Near,
 }
 
-/// How a cell of the accuracy table is read.
+/// Returns a cell of an accuracy row.
 pub(super) type Read = fn(&AccuracyRow) -> &str;
 
-/// Marks and words, and what they mean.
+/// Marks and words that appear in tables, with their explanation.
 const NOTES: [(&str, &str); 6] = [
     ("±", "Mean ± standard deviation over seeds."),
-    ("★", "★ best of the rows that may be compared."),
+    ("★", "★ best of the comparable rows."),
     (
         "≈",
-        "≈ not to be told from the best: the difference is inside the noise (two standard errors; of single runs at \
-         least 0.2 points, and what the number of validation images resolves).",
+        "≈ the difference to the best is inside the noise: it is at most two standard errors over the seeds or on the \
+         validation images, or, for a single run, at most 0.2 points.",
     ),
     (ENDED, "<em>ended here</em>: the schedule ended at this epoch."),
     (
         MIDDLE,
-        "<em>mid-schedule</em>: from the middle of a longer schedule, whose learning rate had not come down yet; \
-         not to be compared with one that ended there.",
+        "<em>mid-schedule</em>: the checkpoint is from the middle of a longer schedule, when the learning rate was still \
+         high. Do not compare it with the end of a schedule.",
     ),
-    ("…", "… its job is not at its end."),
+    ("…", "… the job has not finished."),
 ];
 const ENDED: &str = "ended here";
 const MIDDLE: &str = "mid-schedule";
 
 impl Mark {
-    /// The mark of `own` among figures that may be compared with it.
+    /// Returns the mark of `own` among the comparable `figures`.
     pub(super) fn among(
         own: Measured,
         figures: impl Iterator<Item = Measured>,
@@ -78,7 +79,7 @@ impl Cell {
     }
 }
 
-/// Where a row starts from, already escaped, and what its schedule was.
+/// Returns the cells for the start of a row and for its schedule. `start` is already escaped.
 pub(super) fn start_cells(start: &str, annealed: &str) -> String {
     let start = if start == "0" { "0 (scratch)" } else { start };
     let schedule = match annealed {
@@ -89,14 +90,14 @@ pub(super) fn start_cells(start: &str, annealed: &str) -> String {
     format!("<th scope=\"row\">{start}</th><td class=\"text\">{schedule}</td>")
 }
 
-/// A table in a box of its own that scrolls.
+/// Puts a table into a box that scrolls.
 pub(super) fn boxed(name: &str, table: &str) -> String {
     format!(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\"><table>{table}</table></div>\n"
     )
 }
 
-/// The table with what the marks and words that are in it mean.
+/// Adds the explanations of the marks and words that appear in `table`.
 pub(super) fn explained(table: String) -> String {
     let mut html = table;
     let notes: Vec<&str> =

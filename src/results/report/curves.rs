@@ -1,22 +1,21 @@
-//! What happened epoch by epoch: losses, rates, accuracies, throughput.
+//! The curves over epochs: losses, learning rates, accuracies, throughput.
 
-use super::Report;
 use super::axis::PlotAxis;
 use super::groups::by_size;
-use super::plot::{Baseline, Chart, PlotPoint, SCRATCH, Series, Shape};
+use super::input::Report;
+use super::plot::{Chart, PlotPoint, SCRATCH, Series, Shape, heights, legend};
 use super::text::escape;
 use super::thin::thin;
-use super::top1::heights;
 use crate::results::seeds::Measured;
 use crate::results::{EpochRow, JobResults};
 use crate::shape::StageKind;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Most points of a line; a chart has about as many pixels.
+/// Most points of a line: about one per pixel of a chart.
 const MOST_POINTS: usize = 400;
 
-/// A curve's figure: its title, its unit, and how it is read from a row.
+/// A chart of one column of `epochs.csv`.
 struct CurveFigure {
     id: &'static str,
     title: &'static str,
@@ -69,7 +68,7 @@ const THROUGHPUT: CurveFigure = CurveFigure {
 const DATA_WAIT: CurveFigure = CurveFigure {
     id: "data-wait",
     title: "Waiting for data",
-    y_label: "% of the epoch's seconds",
+    y_label: "% of the epoch's time",
     scale: AxisScale::FromZero,
     of: |row| (row.seconds > 0.0).then(|| 100.0 * row.data_wait_s / row.seconds),
 };
@@ -77,13 +76,13 @@ const DATA_WAIT: CurveFigure = CurveFigure {
 const PRETRAIN: [CurveFigure; 4] = [TRAIN_LOSS, LR, THROUGHPUT, DATA_WAIT];
 const CLASSIFIER: [CurveFigure; 5] = [VAL_ACC1, VAL_LOSS, TRAIN_LOSS, THROUGHPUT, DATA_WAIT];
 
-/// A line of every chart of a block: a job, or the same job over seeds.
+/// A line in all charts of a block: one job, or the same job of several seeds.
 struct Line<'a> {
     name: String,
     jobs: Vec<&'a JobResults>,
 }
 
-/// The curves of every stage there is.
+/// Returns the curves of all stages.
 pub(super) fn curves(report: &Report<'_>) -> String {
     let mut html = String::new();
     for (stage, title, figures) in [
@@ -99,7 +98,7 @@ pub(super) fn curves(report: &Report<'_>) -> String {
     html
 }
 
-/// One block of a run's jobs; of a sweep one for each starting point, the last one open.
+/// Returns the curves of a stage: one block for a run, one per starting point for a sweep. The last block is unfolded.
 fn blocks(report: &Report<'_>, stage: StageKind, figures: &[CurveFigure]) -> String {
     if !report.is_sweep {
         let jobs = report.points.iter().flat_map(|run| &run.jobs).filter(|job| job.stage == stage);
@@ -134,7 +133,7 @@ fn blocks(report: &Report<'_>, stage: StageKind, figures: &[CurveFigure]) -> Str
     html
 }
 
-/// What a job starts from, in words.
+/// Returns the starting point of a job, for example `epoch 800`.
 fn start(dir: &str) -> String {
     match dir.split_once("from-").map(|(_, start)| start) {
         None => String::new(),
@@ -145,14 +144,14 @@ fn start(dir: &str) -> String {
     }
 }
 
-/// The charts of some lines, with one legend over them.
+/// Returns the charts of some lines, with one legend above them.
 fn block(id: &str, lines: &[Line<'_>], figures: &[CurveFigure]) -> String {
     let charts: Vec<Chart> = figures.iter().filter_map(|figure| chart(id, lines, figure)).collect();
     let Some(first) = charts.first() else { return String::new() };
     let seeds = lines.iter().map(|line| line.jobs.len()).max().unwrap_or(1);
     let seeds = if seeds > 1 {
         format!(
-            "<p class=\"note\">Lines are means over up to {seeds} seeds, bands one standard deviation to both sides.</p>\n"
+            "<p class=\"note\">Lines are means over up to {seeds} seeds. Bands show ± one standard deviation.</p>\n"
         )
     } else {
         String::new()
@@ -162,15 +161,6 @@ fn block(id: &str, lines: &[Line<'_>], figures: &[CurveFigure]) -> String {
         legend(&first.series, &[]),
         charts.iter().map(Chart::figure).collect::<String>()
     )
-}
-
-/// The names of the lines; none where one line needs no name.
-pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
-    if series.len() + baselines.len() < 2 && series.iter().all(|line| line.name.is_empty()) {
-        return String::new();
-    }
-    let keys = series.iter().map(Series::key).chain(baselines.iter().map(Baseline::key));
-    format!("<ul class=\"legend\">{}</ul>\n", keys.collect::<String>())
 }
 
 fn chart(id: &str, lines: &[Line<'_>], figure: &CurveFigure) -> Option<Chart> {
@@ -206,7 +196,7 @@ fn chart(id: &str, lines: &[Line<'_>], figure: &CurveFigure) -> Option<Chart> {
     })
 }
 
-/// The mean and the spread of each epoch over the jobs that got there.
+/// Returns mean and spread of each epoch over the jobs that have reached it.
 fn points(jobs: &[&JobResults], of: fn(&EpochRow) -> Option<f64>) -> Vec<PlotPoint> {
     let mut by_epoch: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for row in jobs.iter().flat_map(|job| &job.epochs) {

@@ -1,30 +1,30 @@
-//! What a sweep varies, and its points that differ in nothing but their seed, taken together.
+//! The swept keys of a sweep, and groups of points that differ only in their seed.
 
 use crate::results::Results;
 use crate::results::seeds::{Identity, over_seeds};
 
-/// The points of a sweep with the same values of every swept key but `seed`.
+/// The points of a sweep that have the same value for every swept key except `seed`.
 #[derive(Debug)]
 pub(super) struct RunGroup<'a> {
-    /// The swept keys but `seed`, and this group's values.
+    /// The swept keys except `seed`, with the values of this group.
     pub(super) values: Vec<(String, String)>,
     pub(super) runs: Vec<&'a Results>,
 }
 
 impl RunGroup<'_> {
-    /// `mask_ratio 0.5, blr 0.001`.
+    /// Returns the label, for example `mask_ratio 0.5, blr 0.001`.
     pub(super) fn label(&self) -> String {
         let parts = self.values.iter().map(|(key, value)| format!("{} {value}", short(key)));
         parts.collect::<Vec<_>>().join(", ")
     }
 }
 
-/// A dotted key without its table.
+/// Returns the last part of a dotted key.
 pub(super) fn short(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-/// The swept keys and values of a point, as its recipe keeps them.
+/// Returns the swept keys of a point and their values.
 pub(super) fn swept(results: &Results) -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(word) => word.clone(),
@@ -36,7 +36,7 @@ pub(super) fn swept(results: &Results) -> Vec<(String, String)> {
     results.recipe.sweep.iter().flatten().map(of).collect()
 }
 
-/// The points in groups, smaller values first; a run without a sweep is a group of its own.
+/// Groups the points that differ only in their seed, sorted by their values. A single run forms one group.
 pub(super) fn groups(points: &[Results]) -> Vec<RunGroup<'_>> {
     let identities: Vec<_> = points.iter().map(|run| Some(Identity::of(&run.recipe))).collect();
     let group = |members: Vec<usize>| {
@@ -56,7 +56,7 @@ pub(super) fn groups(points: &[Results]) -> Vec<RunGroup<'_>> {
     groups
 }
 
-/// Numbers by size, before words by the alphabet.
+/// Compares two texts: numbers by value, then other texts by the alphabet.
 pub(super) fn by_size(a: &str, b: &str) -> std::cmp::Ordering {
     match (a.parse::<f64>(), b.parse::<f64>()) {
         (Ok(a), Ok(b)) => a.total_cmp(&b),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn points_that_differ_in_their_seed_alone_are_one_group() {
+    fn points_that_differ_only_in_their_seed_form_a_group() {
         let points = [point(0.75, 0), point(0.5, 10), point(0.75, 1), point(0.5, 2)];
         let groups = groups(&points);
         let labels: Vec<_> = groups.iter().map(super::RunGroup::label).collect();

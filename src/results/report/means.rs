@@ -1,32 +1,32 @@
 //! The table of means over seeds.
 
-use super::Report;
 use super::about::jobs;
 use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
 use super::groups::{by_size, short};
+use super::input::Report;
 use super::text::escape;
 use crate::results::seeds::Measured;
 use crate::results::{AccuracyRow, Results};
 use std::fmt::Write as _;
 
-/// One line of the table of means.
+/// One row of the table of means.
 struct MeanRow {
     values: Vec<String>,
     epoch: String,
     annealed: String,
     runs: usize,
-    /// Fine-tuned top-1, probed top-1, pre-training loss.
+    /// Fine-tuned top-1, linear probe top-1, pre-training loss.
     figures: [Option<Measured>; 3],
 }
 
-/// What a figure is called, where it stands, and the folder of the job whose last epoch it is.
+/// The columns of means: heading, cell, and the folder of the job that the value comes from.
 const MEANS: [(&str, Read, Option<Read>); 3] = [
     ("fine-tuned top-1 %", |row| &row.finetune.top1, Some(|row| &row.finetune.run)),
     ("linear probe top-1 %", |row| &row.linprobe.top1, Some(|row| &row.linprobe.run)),
     ("pre-training loss", |row| &row.pretrain_loss, None),
 ];
 
-/// The means and spreads of each group and starting point.
+/// Returns the table of means and spreads, with one row for each group and starting point.
 pub(super) fn means(report: &Report<'_>) -> String {
     let rows = mean_rows(report);
     let val_images = report.points[0].val_images();
@@ -49,7 +49,7 @@ pub(super) fn means(report: &Report<'_>) -> String {
         }
         html.push_str(&start_cells(&escape(&row.epoch), &row.annealed));
         for (place, figure) in row.figures.iter().enumerate() {
-            // A loss depends on what is masked and how it is normalized: its best says nothing.
+            // Losses depend on masking and normalization, so the lowest one is not the best.
             let (digits, mark) =
                 if place < 2 { (2, mark(&rows, row, place, val_images)) } else { (5, Mark::None) };
             let text = figure.map_or_else(String::new, |figure| in_words(figure, digits));
@@ -85,7 +85,7 @@ fn mean_rows(report: &Report<'_>) -> Vec<MeanRow> {
                     |row: &&AccuracyRow| row.pretrain_epoch == epoch && row.annealed == annealed;
                 let of_run = |run: &&Results| {
                     let row = run.accuracy.iter().find(same)?;
-                    // What is still going on would pull the mean down.
+                    // A job in progress would lower the mean.
                     let done = |dir: &str| jobs(run).iter().any(|job| job.dir == dir && job.done());
                     let whole = job.is_none_or(|dir| done(dir(row)));
                     cell(row).parse().ok().filter(|_| whole)
@@ -110,7 +110,7 @@ fn mark(rows: &[MeanRow], row: &MeanRow, place: usize, val_images: Option<usize>
     let comparable = rows.iter().filter(|other| other.annealed == row.annealed);
     let figures = comparable.filter_map(|other| other.figures[place]);
     match row.figures[place] {
-        // A start from scratch is what the others are held against.
+        // A start from scratch is the baseline and gets no mark.
         Some(own) if !row.annealed.is_empty() => Mark::among(own, figures, val_images),
         _ => Mark::None,
     }

@@ -1,14 +1,15 @@
-//! The page: its parts in their order, one file that needs nothing else.
+//! The page as a whole: its parts in their order.
 
+use super::input::Report;
 use super::text::{escape, shell_word};
-use super::{Report, about, accuracy, curves, pictures, plot, provenance, top1};
+use super::{about, accuracy, curves, pictures, plot, provenance, top1};
 use crate::recipe;
 use crate::results::RunError;
 use std::fmt::Write as _;
 
 const STYLE: &str = include_str!("style.css");
 
-/// The whole page.
+/// Returns the whole page as HTML.
 pub(super) fn page(report: &Report<'_>) -> Result<String, RunError> {
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -35,14 +36,14 @@ fn section(html: &mut String, title: &str, content: &str) {
     }
 }
 
-/// The resolved recipe, and how to repeat the run.
+/// Returns the resolved recipe and the command that repeats the run.
 fn recipe(report: &Report<'_>) -> String {
-    let mut html = String::from("<p>To repeat it in another place:</p>\n<pre>");
+    let mut html = String::from("<p>To repeat the run in another folder:</p>\n<pre>");
     for run in report.points {
         let file = run.path.join("recipe.toml").display().to_string();
         let _ = writeln!(html, "mae run {} --runs again", escape(&shell_word(&file)));
     }
-    html.push_str("</pre>\n<p class=\"note\">Without <code>--runs again</code> the same command goes on with this run, and skips what is done.</p>\n");
+    html.push_str("</pre>\n<p class=\"note\">Without <code>--runs again</code>, the command continues this run and skips the jobs that are done.</p>\n");
     let first = &report.points[0];
     let which = if report.is_sweep {
         format!(" of {}; the other points differ in the swept keys", about::point_name(first))

@@ -1,7 +1,7 @@
-//! Reconstructions, put into the page.
+//! The reconstructions of the page.
 
-use super::Report;
 use super::about::point_name;
+use super::input::Report;
 use super::text::escape;
 use crate::results::{Results, RunError};
 use base64::Engine as _;
@@ -10,12 +10,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-/// What the eye must know of pictures of a model that was asked for normalized patches.
-const UN_NORMALIZED: &str = "The model was asked for patches normalized by their own mean and variance \
-     (<code>norm_pix_loss</code>). These pictures were un-normalized with the target patch's own mean and variance, \
-     which leaks the answer's brightness and contrast into them.";
+/// Note on the pictures of a model that was trained with `norm_pix_loss`.
+const UN_NORMALIZED: &str = "The model predicts patches that are normalized by their own mean and variance \
+     (<code>norm_pix_loss</code>). To show them, each patch uses the mean and variance of the original patch, \
+     which leaks the answer's brightness and contrast.";
 
-/// The pictures of each kept epoch; of a sweep each group's last ones. Nothing where there is none.
+/// Returns the pictures of each checkpoint; for a sweep only the last ones of each group. Empty if there are none.
 pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     let mut figures = String::new();
     let mut un_normalized = false;
@@ -48,7 +48,7 @@ pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
         String::new()
     };
     let last = if report.is_sweep {
-        "<p class=\"note\">The last kept epoch of each point; <code>mae report</code> on a point's folder shows all of its.</p>\n"
+        "<p class=\"note\">Only the last checkpoint of each point is shown. Run <code>mae report</code> on the folder of a point to see all.</p>\n"
     } else {
         ""
     };
@@ -57,7 +57,7 @@ pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     ))
 }
 
-/// The epochs and files, in order.
+/// Returns the epochs of the pictures and their files, in order.
 fn pictures(run: &Results) -> Vec<(usize, PathBuf)> {
     let Ok(entries) = fs::read_dir(run.path.join("pretrain/reconstructions")) else {
         return Vec::new();

@@ -1,5 +1,6 @@
-//! A chart as an SVG drawing inside the page. Plotters draws it; its colours are names for the style sheet, which has one set for
-//! light and one for dark.
+//! Draws charts as SVG inside the page.
+//!
+//! Plotters draws with fixed colours. The style sheet maps them to one set of colours for light mode and one for dark mode.
 
 use super::axis::PlotAxis;
 use super::text::escape;
@@ -13,19 +14,19 @@ use plotters::style::{Color, IntoFont, RGBColor, TRANSPARENT, TextStyle};
 
 use std::fmt::Write as _;
 
-/// Units of the drawing in a pixel of its natural size: Plotters draws on whole numbers.
+/// Units of the drawing per pixel. Plotters uses whole numbers only, so one unit per pixel would be too coarse.
 const UNIT: u32 = 10;
-/// Natural size. On a phone of 360 pixels the text is still above 10.
+/// Size in pixels. On a phone that is 360 pixels wide, the text is still above 10 pixels.
 const WIDTH: u32 = 380;
 const HEIGHT: u32 = 260;
 const FONT: u32 = 14;
-/// Width of a digit, in sizes of the font.
+/// Width of a digit, as a share of the font size.
 const DIGIT: f64 = 0.58;
 
 const INK: RGBColor = RGBColor(0x44, 0x4B, 0x55);
 const GRID: RGBColor = RGBColor(0xE0, 0xE3, 0xE8);
 const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
-/// Hues that stay apart for the colour-blind; the style sheet's `--c0` and so on.
+/// Colours that colour-blind readers can distinguish. The style sheet calls them `--c0`, `--c1` and so on.
 const HUES: [RGBColor; 7] = [
     RGBColor(0x0A, 0x6C, 0xB0),
     RGBColor(0xC2, 0x57, 0x00),
@@ -35,35 +36,35 @@ const HUES: [RGBColor; 7] = [
     RGBColor(0x22, 0x26, 0x2B),
     RGBColor(0x70, 0x77, 0x80),
 ];
-/// Hues that lines take in turn: all but the last.
+/// Number of hues that lines use in turn: all but the last.
 const CYCLE: usize = HUES.len() - 1;
-/// The slot of a start from scratch: the last hue, which nothing else has.
+/// The slot of a start from scratch. Only this slot uses the last hue.
 pub(super) const SCRATCH: usize = usize::MAX;
-/// Dashes of a line: none, then those that tell apart what shares a hue; the last is a baseline's.
+/// Dash patterns: solid, two for lines that share a hue, and the last for baselines.
 const DASHES: [&str; 4] = ["none", "70 40", "20 35", "100 50"];
 const BASELINE: usize = 3;
 
-/// What is drawn, before it is.
+/// The content of a chart.
 #[derive(Debug, Clone)]
 pub(super) struct Chart {
-    /// Distinct on the page.
+    /// Unique on the page.
     pub(super) id: String,
     pub(super) title: String,
-    /// With the unit.
+    /// Name and unit of the horizontal axis.
     pub(super) x_label: String,
     pub(super) y_label: String,
     pub(super) x: PlotAxis,
     pub(super) y: PlotAxis,
     pub(super) series: Vec<Series>,
-    /// Dashed lines from side to side.
+    /// Dashed horizontal lines.
     pub(super) baselines: Vec<Baseline>,
 }
 
-/// One line.
+/// One line, or one set of crosses.
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub(super) name: String,
-    /// Which hue and dash; see [`Series::key`].
+    /// Determines hue and dash pattern.
     pub(super) slot: usize,
     pub(super) shape: Shape,
     pub(super) points: Vec<PlotPoint>,
@@ -71,11 +72,11 @@ pub(super) struct Series {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// A line; its spread is a band.
+    /// A line. The spread is a band.
     Curve,
-    /// A line with a mark and the spread's bar at each point.
+    /// A line with a mark at each point. The spread is an error bar.
     Marks,
-    /// Crosses without a line: somebody else's figures.
+    /// Crosses without a line, for published results.
     Crosses,
 }
 
@@ -83,9 +84,9 @@ pub(super) enum Shape {
 pub(super) struct PlotPoint {
     pub(super) x: f64,
     pub(super) y: f64,
-    /// To both sides.
+    /// Standard deviation, drawn above and below `y`.
     pub(super) spread: Option<f64>,
-    /// Drawn as a ring: from the middle of a schedule.
+    /// Whether the mark is a ring, for a checkpoint from the middle of a schedule.
     pub(super) hollow: bool,
 }
 
@@ -97,11 +98,11 @@ pub(super) struct Baseline {
 }
 
 type Area<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<PlotAxis, PlotAxis>>;
-/// Drawing into a string fails at nothing.
-const INTO_A_STRING: &str = "a string takes every drawing";
+/// Why drawing cannot fail.
+const INTO_A_STRING: &str = "drawing into a string cannot fail";
 
 impl Chart {
-    /// The chart with its title, for the page.
+    /// Returns the chart with its title as HTML.
     pub(super) fn figure(&self) -> String {
         format!("<figure><figcaption>{}</figcaption>{}</figure>\n", escape(&self.title), self.svg())
     }
@@ -109,7 +110,7 @@ impl Chart {
     fn svg(&self) -> String {
         let mut drawing = String::new();
         self.draw(&mut drawing);
-        // The page gives the size and says what is drawn; inside HTML the name space is known.
+        // Replace the opening tag: the page sets the size and adds a title, and HTML needs no name space.
         let inside = drawing.split_once('>').map_or("", |(_, inside)| inside);
         let inside =
             inside.replace(" opacity=\"1\"", "").replace(" font-family=\"sans-serif\"", "");
@@ -121,7 +122,7 @@ impl Chart {
         )
     }
 
-    /// What the lines show, in words.
+    /// Describes the lines in words, for screen readers.
     fn description(&self) -> String {
         let mut text = format!("{} against {}.", self.y_label, self.x_label);
         for series in &self.series {
@@ -181,7 +182,7 @@ impl Chart {
             let style = hue(line.slot, BASELINE).stroke_width(2 * UNIT - UNIT / 2);
             show(&mut area, &PathElement::new(ends, style));
         }
-        // Somebody else's crosses never cover the run's own marks.
+        // Draw published results first, so that they never cover the run's own marks.
         let (crosses, own): (Vec<&Series>, Vec<&Series>) =
             self.series.iter().partition(|series| series.shape == Shape::Crosses);
         for series in crosses.into_iter().chain(own) {
@@ -192,14 +193,14 @@ impl Chart {
         root.present().expect(INTO_A_STRING);
     }
 
-    /// Room for the half of the last label that stands out.
+    /// Returns the right margin. Half of the last label must fit into it.
     fn right_margin(&self) -> u32 {
         let Some((_, last)) = self.x.ticks.last() else { return 12 * UNIT };
         let half = last.chars().count() as f64 * DIGIT * f64::from(FONT * UNIT) / 2.0;
         (half as u32 + 2 * UNIT).max(12 * UNIT)
     }
 
-    /// A value over each point, where there is but one line of few points.
+    /// Writes the values above the points, if there is only one line without spreads. Leaves out values that would touch.
     fn draw_values(&self, area: &mut Area<'_, '_>) {
         let [series] = &self.series[..] else { return };
         if series.shape != Shape::Marks || series.points.iter().any(|p| p.spread.is_some()) {
@@ -220,7 +221,7 @@ impl Chart {
 }
 
 impl Series {
-    /// The series' place in a legend.
+    /// Returns the entry for the legend.
     pub(super) fn key(&self) -> String {
         let sample = match self.shape {
             Shape::Crosses => {
@@ -264,7 +265,7 @@ impl Series {
                     show(area, &Circle::new(at, 4 * UNIT, solid.stroke_width(2 * UNIT)));
                 }
                 Shape::Marks => show(area, &Circle::new(at, 5 * UNIT, solid.filled())),
-                // A line of one point would not be seen.
+                // A line with a single point is invisible, so draw a dot.
                 Shape::Curve if points.len() == 1 => {
                     show(area, &Circle::new(at, 4 * UNIT, solid.filled()));
                 }
@@ -275,13 +276,32 @@ impl Series {
 }
 
 impl Baseline {
-    /// The line's place in a legend.
+    /// Returns the entry for the legend.
     pub(super) fn key(&self) -> String {
         format!("<li>{}{}</li>", line_key(self.slot, BASELINE), escape(&self.name))
     }
 }
 
-/// Puts an element on the chart.
+/// Returns the legend; empty for a single line without a name.
+pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
+    if series.len() + baselines.len() < 2 && series.iter().all(|line| line.name.is_empty()) {
+        return String::new();
+    }
+    let keys = series.iter().map(Series::key).chain(baselines.iter().map(Baseline::key));
+    format!("<ul class=\"legend\">{}</ul>\n", keys.collect::<String>())
+}
+
+/// Returns all values that the vertical axis must cover.
+pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
+    let ends = |p: &PlotPoint| {
+        let spread = p.spread.unwrap_or(0.0);
+        [p.y - spread, p.y + spread]
+    };
+    let points = series.iter().flat_map(|s| &s.points).flat_map(ends);
+    points.chain(baselines.iter().map(|line| line.y)).filter(|y| y.is_finite()).collect()
+}
+
+/// Draws an element on the chart.
 fn show<'b, E>(area: &mut Area<'_, 'b>, element: &E)
 where
     E: plotters::element::Drawable<SVGBackend<'b>>,
@@ -291,22 +311,22 @@ where
 }
 
 fn text_style(size: u32) -> TextStyle<'static> {
-    // Plotters divides by this where it writes the size.
+    // Plotters divides the font size by this factor when it writes SVG.
     let size = f64::from(size * UNIT) * 1.24;
     TextStyle::from(("sans-serif", size).into_font()).color(&INK)
 }
 
-/// The dash of a slot: hues first, then dashes.
+/// Returns the index of the dash pattern of a slot. Slots use all hues before the next pattern.
 fn dash(slot: usize) -> usize {
     if slot == SCRATCH { BASELINE } else { slot / CYCLE % BASELINE }
 }
 
-/// The hue of a slot.
+/// Returns the index of the hue of a slot.
 fn place(slot: usize) -> usize {
     if slot == SCRATCH { CYCLE } else { slot % CYCLE }
 }
 
-/// The colour that stands for a hue and a dash in the drawing: [`style_rules`] turns it into both.
+/// Returns the colour that encodes a hue and a dash pattern in the drawing. [`style_rules`] maps it to both.
 fn hue(slot: usize, dash: usize) -> RGBColor {
     let RGBColor(r, g, b) = HUES[place(slot)];
     RGBColor(r, g, b + dash as u8)
@@ -323,7 +343,7 @@ fn hex(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
 }
 
-/// The rules that make the drawings' colours the page's.
+/// Returns the CSS rules that map the colours of the drawings to the colours and dash patterns of the page.
 pub(super) fn style_rules() -> String {
     let mut css = format!(
         "svg [stroke=\"{}\"]{{stroke:var(--grid)}}svg [fill=\"{ink}\"]{{fill:var(--ink2)}}svg [stroke=\"{ink}\"]{{stroke:var(--line)}}svg [fill=\"{}\"]{{fill:var(--card)}}\n",
@@ -343,7 +363,7 @@ pub(super) fn style_rules() -> String {
     css
 }
 
-/// Four digits that count.
+/// Formats a number with four significant digits.
 pub(super) fn significant(value: f64) -> String {
     if value == 0.0 || (value.fract() == 0.0 && value.abs() < 1e6) {
         return format!("{value}");

@@ -1,16 +1,16 @@
-//! Where the numbers come from.
+//! The provenance table of the page.
 
-use super::Report;
 use super::about::point_name;
 use super::cells::boxed;
+use super::input::Report;
 use super::text::{escape, utc};
 use crate::results::Provenance;
 use std::fmt::Write as _;
 
-/// What was done to the images; a row only where that is known.
+/// Heading of the row about changes to the images. The row is left out if nothing is known.
 const IMAGES: &str = "images";
 
-/// A fact's name, and how it is read.
+/// A row: its heading and its value.
 type Fact = (&'static str, fn(&Provenance) -> String);
 
 const FACTS: [Fact; 12] = [
@@ -22,18 +22,18 @@ const FACTS: [Fact; 12] = [
     ("precision", |p| p.precision.clone()),
     ("CPU threads", |p| p.threads.to_string()),
     ("seed", |p| p.seed.to_string()),
-    ("fingerprint of the data", |p| p.data_fingerprint.clone()),
+    ("data fingerprint", |p| p.data_fingerprint.clone()),
     (IMAGES, |p| p.data_note.clone()),
     ("last start", |p| utc(p.started_unix_s)),
     ("end", |p| p.finished_unix_s.map_or_else(String::new, utc)),
 ];
 
-/// A row a fact, a column a run.
+/// Returns the table, with one column per run.
 pub(super) fn provenance(report: &Report<'_>) -> String {
     let begun = report.points.iter().filter_map(|run| Some((run, run.provenance.as_ref()?)));
     let runs: Vec<_> = begun.collect();
     if runs.is_empty() {
-        return "<p>No provenance yet: the run has not begun.</p>\n".to_owned();
+        return "<p>There is no provenance yet, because the run has not started.</p>\n".to_owned();
     }
     let mut html = String::new();
     if report.is_sweep {
@@ -55,7 +55,7 @@ pub(super) fn provenance(report: &Report<'_>) -> String {
     boxed("Provenance", &html)
 }
 
-/// The cells of a fact; what all runs share is said once.
+/// Returns the cells of a row. A value that all runs share spans all columns.
 fn cells(values: &[String]) -> String {
     let same = values.iter().all(|value| *value == values[0]);
     let (shown, span) = if same { (&values[..1], values.len()) } else { (values, 1) };

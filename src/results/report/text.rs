@@ -1,6 +1,6 @@
-//! What people read: escaped text, numbers, times.
+//! Formatting of text, numbers and times.
 
-/// The text for HTML, between tags and in quoted attributes.
+/// Escapes text for HTML, both between tags and in quoted attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -16,7 +16,7 @@ pub(super) fn escape(text: &str) -> String {
     safe
 }
 
-/// The text as one word of a shell's command line.
+/// Quotes text as one word of a shell command, if necessary.
 pub(super) fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+=,:@".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -26,7 +26,7 @@ pub(super) fn shell_word(text: &str) -> String {
     }
 }
 
-/// A number with a comma between thousands.
+/// Formats a number with commas between thousands: `1,281,167`.
 pub(super) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -39,26 +39,26 @@ pub(super) fn thousands(number: usize) -> String {
     text
 }
 
-/// `1 run`, `2 runs`.
+/// Formats a number with its noun: `1 run`, `2 runs`.
 pub fn count(number: usize, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Seconds since 1970 as `2026-11-25 15:54 UTC`.
+/// Formats seconds since 1970 as `2026-11-25 15:54 UTC`.
 pub(super) fn utc(unix_s: u64) -> String {
     let (year, month, day) = civil((unix_s / 86_400) as i64);
     let (hour, minute) = (unix_s / 3600 % 24, unix_s / 60 % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
-/// Seconds since 1970 as a part of a file name: `20261125T155400Z`.
+/// Formats seconds since 1970 for a file name: `20261125T155400Z`.
 pub(in crate::results) fn utc_compact(unix_s: u64) -> String {
     let (year, month, day) = civil((unix_s / 86_400) as i64);
     let (hour, minute, second) = (unix_s / 3600 % 24, unix_s / 60 % 60, unix_s % 60);
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
-/// The date of a day counted from 1970-01-01, in the Gregorian calendar (Howard Hinnant's `civil_from_days`).
+/// Returns year, month and day of a day counted from 1970-01-01 (Howard Hinnant's `civil_from_days`).
 fn civil(day: i64) -> (i64, i64, i64) {
     let from_march_0000 = day + 719_468;
     let era = from_march_0000.div_euclid(146_097);
@@ -72,7 +72,7 @@ fn civil(day: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
-/// A stretch of time in its two largest units.
+/// Formats a duration in its two largest units: `1 h 20 min`.
 pub(super) fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -88,12 +88,12 @@ mod tests {
     use super::{duration, escape, shell_word, thousands, utc, utc_compact};
 
     #[test]
-    fn nothing_from_a_file_is_markup() {
+    fn escaped_text_is_never_markup() {
         assert_eq!(escape(r#"<b a="1" c='2'>&"#), "&lt;b a=&quot;1&quot; c=&#39;2&#39;&gt;&amp;");
     }
 
     #[test]
-    fn times_are_as_a_calendar_has_them() {
+    fn times_match_the_calendar() {
         assert_eq!(utc(0), "1970-01-01 00:00 UTC");
         assert_eq!(utc(951_782_400), "2000-02-29 00:00 UTC");
         assert_eq!(utc(1_795_622_081), "2026-11-25 15:54 UTC");

@@ -1,7 +1,8 @@
-//! Fewer points for a line: what cannot be told apart on a screen only makes the page large.
+//! Thins out the points of a line, to keep the page small.
 
-/// Keeps at most `most` of the points, in their order: the first, the last, and the lowest and the highest of each stretch
-/// between them, so that no spike is lost.
+/// Returns at most `most` of the points, in order.
+///
+/// Keeps the first and the last point, and the lowest and highest of each stretch in between, so that spikes stay visible.
 pub(super) fn thin<T: Copy>(points: &[T], most: usize, y: impl Fn(&T) -> f64) -> Vec<T> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
     if points.len() <= most {
@@ -33,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spike_and_both_ends_survive() {
+    fn spikes_and_both_ends_are_kept() {
         let mut points = wave(1600);
         points[777].1 = 40.0;
         points[1200].1 = -40.0;
@@ -45,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_line_stays_as_it_is() {
+    fn a_short_line_is_unchanged() {
         for n in [0, 1, 2, 400] {
             assert_eq!(thin(&wave(n), 400, |p| p.1), wave(n));
         }

@@ -1,18 +1,17 @@
-//! The plots that the project exists for: top-1 against the pre-training epoch, and against what a sweep varies.
+//! The plots of the main result: top-1 against the pre-training epoch, and against each swept key.
 
-use super::Report;
 use super::axis::PlotAxis;
 use super::beside::{PublishedRow, model};
 use super::cells::Read;
-use super::curves::legend;
 use super::groups::{RunGroup, by_size, short};
-use super::plot::{Baseline, Chart, PlotPoint, SCRATCH, Series, Shape};
+use super::input::Report;
+use super::plot::{Baseline, Chart, PlotPoint, SCRATCH, Series, Shape, heights, legend};
 use super::text::escape;
 use crate::results::AccuracyRow;
 use crate::results::seeds::Measured;
 use std::fmt::Write as _;
 
-/// A stage that ends in accuracies.
+/// A stage that measures accuracies.
 struct SeriesKind {
     id: &'static str,
     name: &'static str,
@@ -35,22 +34,20 @@ const KINDS: [SeriesKind; 2] = [
     },
 ];
 
-/// More lines than this in one plot are no help.
+/// Most lines in one plot.
 const MOST_LINES: usize = 18;
 
-/// Every plot there are figures for.
+/// Returns all plots that have values.
 pub(super) fn plots(report: &Report<'_>) -> String {
     let by_epoch: Vec<Chart> =
         KINDS.iter().filter_map(|kind| against_epochs(report, kind)).collect();
     let mut html = String::new();
     if !by_epoch.is_empty() {
-        html.push_str("<h3>Against the epochs of pre-training</h3>\n");
+        html.push_str("<h3>Against the pre-training epoch</h3>\n");
         html.push_str(&grid(&by_epoch));
-        html.push_str("<p class=\"note\">Filled marks: the schedule ended there; rings: from the middle of a longer one.");
+        html.push_str("<p class=\"note\">Filled marks are the end of a schedule, rings the middle of a longer one.");
         if report.has_seeds() {
-            html.push_str(
-                " Marks are means over seeds, bars one standard deviation to both sides.",
-            );
+            html.push_str(" Marks are means over seeds. Bars show ± one standard deviation.");
         }
         html.push_str("</p>\n");
     }
@@ -65,7 +62,7 @@ pub(super) fn plots(report: &Report<'_>) -> String {
     html
 }
 
-/// Charts side by side, each with its legend.
+/// Puts charts side by side, each with its legend.
 fn grid(charts: &[Chart]) -> String {
     let with_legend = |chart: &Chart| {
         format!("<div>{}{}</div>", chart.figure(), legend(&chart.series, &chart.baselines))
@@ -81,7 +78,7 @@ fn swept_keys(report: &Report<'_>) -> Vec<String> {
     of_first.into_iter().flatten().map(|(key, _)| key.clone()).collect()
 }
 
-/// The mean over a group's runs of what starts from `epoch`.
+/// Returns the mean of a group's results that start from `epoch`.
 fn point(group: &RunGroup<'_>, kind: &SeriesKind, epoch: &str, x: f64) -> Option<PlotPoint> {
     let rows = group.runs.iter().flat_map(|run| &run.accuracy);
     let rows: Vec<&AccuracyRow> = rows.filter(|row| row.pretrain_epoch == epoch).collect();
@@ -91,7 +88,7 @@ fn point(group: &RunGroup<'_>, kind: &SeriesKind, epoch: &str, x: f64) -> Option
     Some(PlotPoint { x, y: measured.mean, spread: measured.spread, hollow })
 }
 
-/// The epochs that a group's rows start from; a start from a file has none.
+/// Returns the epochs that the rows of some groups start from, sorted. Starts from a file have no epoch.
 fn epochs<'a>(groups: &[&RunGroup<'a>]) -> Vec<&'a str> {
     let rows = groups.iter().flat_map(|group| &group.runs).flat_map(|run| &run.accuracy);
     let mut epochs: Vec<&str> =
@@ -116,7 +113,7 @@ fn against_epochs(report: &Report<'_>, kind: &SeriesKind) -> Option<Chart> {
             baselines.push(Baseline { name: format!("scratch, {label}"), slot, y: scratch.y });
         }
     }
-    // Points that differ in pre-training alone start from scratch alike.
+    // If only the pre-training is swept, all points have the same result from scratch: one line is enough.
     if baselines.iter().all(|line| (line.y - baselines[0].y).abs() < 0.005) {
         baselines.truncate(1);
         for line in &mut baselines {
@@ -148,17 +145,7 @@ fn next_slot(series: &[Series]) -> usize {
     series.iter().filter(|line| line.slot != SCRATCH).count()
 }
 
-/// Everything a vertical axis has to cover.
-pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
-    let ends = |p: &PlotPoint| {
-        let spread = p.spread.unwrap_or(0.0);
-        [p.y - spread, p.y + spread]
-    };
-    let points = series.iter().flat_map(|s| &s.points).flat_map(ends);
-    points.chain(baselines.iter().map(|line| line.y)).filter(|y| y.is_finite()).collect()
-}
-
-/// The published rows for a chart, a series of crosses a table and model.
+/// Returns the published results for a chart, one series of crosses per table and model.
 fn published(
     report: &Report<'_>,
     kind: &SeriesKind,
@@ -181,7 +168,7 @@ fn published(
     series
 }
 
-/// What others got from scratch.
+/// Returns the published results without pre-training, as baselines.
 fn published_scratch(report: &Report<'_>, kind: &SeriesKind, first_slot: usize) -> Vec<Baseline> {
     let rows = report.beside.iter().filter(|row| row.is_scratch());
     let baseline = |row: &PublishedRow| {
@@ -191,7 +178,7 @@ fn published_scratch(report: &Report<'_>, kind: &SeriesKind, first_slot: usize) 
     rows.filter_map(baseline).collect()
 }
 
-/// The table's name, with the model where it is not the run's.
+/// Returns the name of a published row's table, with the model if it differs from that of the run.
 fn name(report: &Report<'_>, row: &PublishedRow) -> String {
     if model(&report.points[0].recipe).as_ref() == Some(&row.model) {
         row.table.to_owned()
@@ -200,14 +187,14 @@ fn name(report: &Report<'_>, row: &PublishedRow) -> String {
     }
 }
 
-/// The place of a row's table among all, so that it looks the same in every chart.
+/// Returns the index of a row's table, so that each table has the same style in every chart.
 fn table(report: &Report<'_>, row: &PublishedRow) -> usize {
     let mut tables: Vec<&str> = report.beside.iter().map(|row| row.table).collect();
     tables.dedup();
     tables.iter().position(|table| *table == row.table).unwrap_or(0)
 }
 
-/// Where the published figures are from: those that a plot against the epochs or a swept key shows.
+/// Returns the sources of the published results that the plots show.
 fn sources(report: &Report<'_>) -> String {
     let keys = swept_keys(report);
     let shown = |row: &&PublishedRow| {
@@ -228,7 +215,7 @@ fn sources(report: &Report<'_>) -> String {
     html
 }
 
-/// The lines of a plot against `key`: what a line's points have in common, and its groups.
+/// The lines of a plot against a swept key: a label with the other swept values, and the groups on the line.
 type Lines<'r, 'a> = Vec<(String, Vec<&'r RunGroup<'a>>)>;
 
 fn against_key(report: &Report<'_>, kind: &SeriesKind, key: &str) -> Option<Chart> {

@@ -1,8 +1,8 @@
-//! Event files: protocol buffers in records with checksums, as TensorBoard reads them.
+//! The format of TensorBoard's event files: protocol buffers in records with checksums.
 
 use prost::Message;
 
-/// The part of TensorFlow's `event.proto` that scalars need.
+/// An entry of an event file, with the fields of TensorFlow's `event.proto` that scalars need.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TfEvent {
     /// Seconds since 1970.
@@ -31,7 +31,7 @@ struct Scalar {
 }
 
 impl TfEvent {
-    /// The first event of a file.
+    /// Returns the event that every file starts with.
     pub(super) fn version(wall_time: f64) -> Self {
         let file_version = Some("brain.Event:2".to_owned());
         Self { wall_time, step: 0, file_version, summary: None }
@@ -50,13 +50,13 @@ impl TfEvent {
         self.file_version.is_some()
     }
 
-    /// Whether it tells of a whole epoch, not of an update.
+    /// Whether the event belongs to an epoch rather than to an update.
     pub(super) fn is_of_an_epoch(&self) -> bool {
         let mut scalars = self.summary.iter().flat_map(|summary| &summary.value);
         scalars.any(|scalar| scalar.tag.starts_with("perf/"))
     }
 
-    /// Gives the event as a record: its length, the length's checksum, itself, its checksum.
+    /// Encodes the event as a record: length, checksum of the length, event, checksum of the event.
     pub(super) fn record(&self) -> Vec<u8> {
         let message = self.encode_to_vec();
         let length = (message.len() as u64).to_le_bytes();
@@ -75,7 +75,7 @@ impl TfEvent {
     }
 }
 
-/// Gives the events of a file and where each one's record ends, up to the first record that is not whole.
+/// Returns the events of a file, each with the position of its end. Stops at the first incomplete or corrupt record.
 pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (TfEvent, usize)> {
     let mut begin = 0;
     std::iter::from_fn(move || {
@@ -85,7 +85,7 @@ pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (TfEvent, usize)> {
     })
 }
 
-/// The first record's event, and the record's length.
+/// Decodes the first record. Returns its event and its length in bytes.
 fn first(bytes: &[u8]) -> Option<(TfEvent, usize)> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
@@ -101,7 +101,7 @@ fn first(bytes: &[u8]) -> Option<(TfEvent, usize)> {
     Some((TfEvent::decode(message).ok()?, 16 + message.len()))
 }
 
-/// The checksum that records have: CRC-32C, rotated, so that a checksum of checksums stays one.
+/// Returns the masked CRC-32C that TensorFlow's records use.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -1,0 +1,127 @@
+//! Several runs, compared: groups over seeds, settings that differ, and differences to the first group.
+
+use super::error::CompareError;
+use super::groups::{self, Setting};
+use super::input;
+use super::run::{Metric, Run, SettingKey};
+use crate::results::seeds::{self, Measured};
+use std::path::Path;
+
+/// Several runs, compared.
+#[derive(Debug)]
+pub struct Comparison {
+    pub(super) runs: Vec<Run>,
+    /// Groups of runs that differ only in their seed, as indices into `runs`.
+    pub(super) groups: Vec<Vec<usize>>,
+    /// The settings that differ, swept keys first.
+    pub(super) settings: Vec<Setting>,
+    /// The rows of the result tables, in order.
+    pub(super) keys: Vec<SettingKey>,
+}
+
+/// Difference between a group and the first one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Difference {
+    pub(super) points: f64,
+    /// A difference up to this limit may be chance.
+    pub(super) noise: f64,
+}
+
+/// The groups that the terminal shows, numbered from 1.
+pub(super) type Shown<'a> = [(usize, &'a [usize])];
+
+impl Comparison {
+    /// Reads folders of runs and sweeps, tables, logs and patterns of these, and the published tables of these names.
+    ///
+    /// Fails if one of them cannot be used, or if there is only one run.
+    pub fn read(arguments: &[String], published: &[String]) -> Result<Self, CompareError> {
+        let runs = input::read(arguments, published)?;
+        Ok(Self {
+            groups: groups::over_seeds(&runs),
+            settings: groups::settings(&runs),
+            keys: groups::keys(&runs),
+            runs,
+        })
+    }
+
+    /// Fails if `path` cannot be a file, or belongs to a compared run.
+    pub fn check_output(&self, path: &Path) -> Result<(), CompareError> {
+        let refuse = |problem: &str, hint| {
+            let (path, problem) = (path.to_owned(), problem.to_owned());
+            Err(CompareError::Output { path, problem, hint })
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if folder.is_some_and(|folder| !folder.is_dir()) {
+            return refuse(
+                "the folder does not exist",
+                "create the folder, or choose another path",
+            );
+        }
+        if path.is_dir() {
+            return refuse("it is a folder", "name a file in this folder");
+        }
+        let read = path.canonicalize().is_ok_and(|path| {
+            let places =
+                self.runs.iter().filter_map(|run| Path::new(&run.place).canonicalize().ok());
+            // The table of a sweep is in the same folder as its points.
+            places.into_iter().any(|place| {
+                path.starts_with(&place)
+                    || path.parent() == place.parent() && path.ends_with("accuracy.csv")
+            })
+        });
+        if read {
+            return refuse(
+                "it is a file of a compared run",
+                "choose a path outside the compared runs",
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn measured(
+        &self,
+        group: &[usize],
+        key: &SettingKey,
+        metric: Metric,
+    ) -> Option<Measured> {
+        let runs = group.iter().map(|run| &self.runs[*run]);
+        let values = runs.filter_map(|run| run.row(key)?.value(metric));
+        Measured::of(&values.collect::<Vec<_>>())
+    }
+
+    /// Returns the difference to the first group; `None` for the first group itself, and if a value is missing.
+    pub(super) fn against_first(
+        &self,
+        group: &[usize],
+        key: &SettingKey,
+        metric: Metric,
+    ) -> Option<Difference> {
+        let first = self.groups.first().filter(|first| *first != group)?;
+        let (a, b) = (self.measured(first, key, metric)?, self.measured(group, key, metric)?);
+        let images = self.val_images(first).or_else(|| self.val_images(group));
+        Some(Difference { points: b.mean - a.mean, noise: seeds::noise(&a, &b, images) })
+    }
+
+    pub(super) fn val_images(&self, group: &[usize]) -> Option<usize> {
+        self.runs[*group.first()?].val_images
+    }
+
+    /// Whether a value of the group comes from a job that has not finished.
+    pub(super) fn is_open(&self, group: &[usize], key: &SettingKey, metric: Metric) -> bool {
+        group.iter().any(|run| {
+            let run = &self.runs[*run];
+            run.row(key).is_some_and(|row| row.job(metric).is_some_and(|job| run.is_open(job)))
+        })
+    }
+
+    pub(super) fn group_of(&self, run: usize) -> &[usize] {
+        let found = self.groups.iter().find(|group| group.contains(&run));
+        found.expect("every run is in a group")
+    }
+}
+
+impl Difference {
+    pub(super) fn is_inside_noise(&self) -> bool {
+        seeds::is_inside(self.points, self.noise)
+    }
+}

@@ -1,0 +1,188 @@
+//! The runs of a comparison, with their starting points and metrics.
+
+use super::curve::Curve;
+use crate::recipe::Recipe;
+use crate::results::accuracy::{AccuracyRow, COLUMNS};
+use std::cmp::Ordering;
+
+/// The largest accuracy.
+const PERCENT: f64 = 100.0;
+
+/// One column of a comparison: a run, or one series of a table.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Run {
+    /// Name in the CSV file. All series of a published table have the same name.
+    pub(super) name: String,
+    /// Name in the terminal. Differs between the series of a table.
+    pub(super) label: String,
+    /// Path or name of the source.
+    pub(super) place: String,
+    /// Whether it comes from a published table of this program.
+    pub(super) published: bool,
+    /// `None` for a table or a log.
+    pub(super) recipe: Option<Recipe>,
+    /// Dotted keys and values: all settings of a recipe (values as TOML), or the setting columns of a table (as written).
+    pub(super) settings: Vec<(String, String)>,
+    pub(super) swept: Vec<String>,
+    pub(super) origin: Option<RunOrigin>,
+    /// Whether the run has not finished.
+    pub(super) unfinished: bool,
+    /// Folders of the jobs that have started but not finished.
+    pub(super) open_jobs: Vec<String>,
+    pub(super) data_fingerprint: Option<String>,
+    /// Number of images in the validation split, if known.
+    pub(super) val_images: Option<usize>,
+    pub(super) rows: Vec<ComparisonRow>,
+    pub(super) curves: Vec<Curve>,
+}
+
+/// What a published result was measured on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RunOrigin {
+    pub(super) model: String,
+    pub(super) variant: String,
+    pub(super) value: String,
+}
+
+/// One starting point of a run and the results from there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct ComparisonRow {
+    pub(super) key: SettingKey,
+    pub(super) cells: AccuracyRow,
+    pub(super) finetune: Option<f64>,
+    pub(super) linprobe: Option<f64>,
+    pub(super) loss: Option<f64>,
+    pub(super) source: String,
+}
+
+/// Key of a row. Results share a row only if their epoch is the same, and both or neither are annealed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct SettingKey {
+    /// 0 for a start from scratch, `None` for a start from a file.
+    pub(super) epoch: Option<usize>,
+    pub(super) annealed: Option<bool>,
+    /// Distinguishes starts from several files.
+    pub(super) file: String,
+}
+
+/// A metric that runs are compared by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Metric {
+    Finetune,
+    Linprobe,
+    PretrainLoss,
+}
+
+impl Run {
+    pub(super) fn row(&self, key: &SettingKey) -> Option<&ComparisonRow> {
+        self.rows.iter().find(|row| row.key == *key)
+    }
+
+    pub(super) fn is_open(&self, job: &str) -> bool {
+        self.open_jobs.iter().any(|open| open == job)
+    }
+
+    pub(super) fn setting(&self, key: &str) -> Option<&str> {
+        self.settings.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn sort_rows(&mut self) {
+        self.rows.sort_by(|a, b| a.key.cmp(&b.key));
+    }
+}
+
+impl RunOrigin {
+    pub(super) fn label(&self, name: &str) -> String {
+        let Self { model, variant, value } = self;
+        let variant = match (variant.as_str(), value.as_str()) {
+            (variant, "") => variant.to_owned(),
+            ("epochs", _) => "epochs".to_owned(),
+            _ => format!("{variant}={value}"),
+        };
+        let parts = [name, model, &variant];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether both belong to the same series. A series of the variant `epochs` covers several values.
+    pub(super) fn is_series_of(&self, other: &Self) -> bool {
+        let value =
+            |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };
+        self.model == other.model && self.variant == other.variant && value(self) == value(other)
+    }
+}
+
+impl ComparisonRow {
+    /// Parses the numbers in `cells`. The error names the column.
+    pub(super) fn of(cells: AccuracyRow, source: String) -> Result<Self, String> {
+        let refuse =
+            |column: &str, text: &str, what: &str| format!("{column} `{text}` is not {what}");
+        let number = |column: &str, text: &str, most: f64| match text.parse::<f64>() {
+            _ if text.is_empty() => Ok(None),
+            Ok(number) if (0.0..=most).contains(&number) => Ok(Some(number)),
+            _ if most > PERCENT => Err(refuse(column, text, "a number of at least 0")),
+            _ => Err(refuse(column, text, "a number from 0 to 100")),
+        };
+        let epoch = match cells.pretrain_epoch.parse() {
+            _ if cells.pretrain_epoch.is_empty() => None,
+            Ok(epoch) => Some(epoch),
+            Err(_) => {
+                return Err(refuse("pretrain_epoch", &cells.pretrain_epoch, "a whole number"));
+            }
+        };
+        let annealed = match cells.annealed.as_str() {
+            "" => None,
+            "0" => Some(false),
+            "1" => Some(true),
+            other => return Err(refuse("annealed", other, "0 or 1")),
+        };
+        for (column, text) in COLUMNS.into_iter().zip(cells.cells()) {
+            if column.contains("top") {
+                number(column, text, PERCENT)?;
+            }
+        }
+        let run =
+            if cells.finetune.run.is_empty() { &cells.linprobe.run } else { &cells.finetune.run };
+        let file = if epoch.is_none() { run.rsplit('/').next().unwrap_or_default() } else { "" };
+        Ok(Self {
+            key: SettingKey { epoch, annealed, file: file.to_owned() },
+            finetune: number("finetune_top1", &cells.finetune.top1, PERCENT)?,
+            linprobe: number("linprobe_top1", &cells.linprobe.top1, PERCENT)?,
+            loss: number("pretrain_loss", &cells.pretrain_loss, f64::MAX)?,
+            cells,
+            source,
+        })
+    }
+
+    /// Returns the folder of the job that measured `metric`.
+    pub(super) fn job(&self, metric: Metric) -> Option<&str> {
+        match metric {
+            Metric::Finetune => Some(&self.cells.finetune.run),
+            Metric::Linprobe => Some(&self.cells.linprobe.run),
+            Metric::PretrainLoss => None,
+        }
+    }
+
+    pub(super) fn value(&self, metric: Metric) -> Option<f64> {
+        match metric {
+            Metric::Finetune => self.finetune,
+            Metric::Linprobe => self.linprobe,
+            Metric::PretrainLoss => self.loss,
+        }
+    }
+}
+
+impl Ord for SettingKey {
+    /// Sorts by epoch, starts from files last; of one epoch, checkpoints that are not annealed first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let place = |key: &Self| {
+            (key.epoch.unwrap_or(usize::MAX), key.annealed.map_or(2, u8::from), key.file.clone())
+        };
+        place(self).cmp(&place(other))
+    }
+}
+
+impl PartialOrd for SettingKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
