@@ -1,6 +1,7 @@
 //! What can be wrong with a checkpoint.
 
 use crate::durable;
+use crate::recipe::RecipeErrors;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,22 @@ pub enum CheckpointError {
     /// The format asked for has no form for such a checkpoint.
     #[error("{}: {problem}\nhint: {hint}", path.display())]
     NoSuchForm { path: PathBuf, problem: String, hint: String },
+    /// A setting that the command needs.
+    #[error(
+        "{} does not say {what}\nhint: set `{key}` with --set {key}=..., or pass the recipe that the model was trained with",
+        path.display()
+    )]
+    Unstated { path: PathBuf, key: &'static str, what: String },
+    #[error(
+        "{}: {what} cannot reconstruct, because it has no decoder\n\
+         hint: use a checkpoint of a pre-training, as runs/NAME/pretrain/checkpoints/epoch-0800; of the official files, \
+         mae_visualize_* and mae_pretrain_*_full have a decoder",
+        path.display()
+    )]
+    NoDecoder { path: PathBuf, what: &'static str },
+    /// The settings of the checkpoint, of `--recipe` and of `--set` do not go together.
+    #[error(transparent)]
+    Settings(#[from] RecipeErrors),
     #[error("cannot write {}: {source}{}", path.display(), durable::hint(source))]
     Write { path: PathBuf, source: io::Error },
 }

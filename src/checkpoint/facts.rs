@@ -197,6 +197,6 @@ pub fn usual_heads(embed_dim: usize) -> Option<usize> {
 }
 
 /// The usual number of heads of a decoder of this width (the official one); `None` for other widths.
-pub fn usual_decoder_heads(embed_dim: usize) -> Option<usize> {
+pub(super) fn usual_decoder_heads(embed_dim: usize) -> Option<usize> {
     (embed_dim == 512).then_some(16)
 }

@@ -14,7 +14,7 @@ use toml::{Table, Value};
 use super::error::{Origin, Problem, RecipeError};
 use super::near;
 use super::parse::{self, Parsed, SourcePosition};
-use super::schema::{self, DEFAULTS, KEYS};
+use super::schema::{self, DEFAULTS, KEYS, Recipe};
 
 /// The stages, in running order: the tables that count only where a layer above the defaults has
 /// them.
@@ -41,18 +41,31 @@ pub(super) struct Placed {
     pub(super) order: (usize, usize),
 }
 
-/// Reads and merges the layers; `text` is the file's content where it has been read. Warnings are added to `warnings`.
+/// A layer below the environment and `--set`.
+#[derive(Debug, Clone, Copy)]
+pub enum BaseLayer<'a> {
+    /// A recipe file, with what it extends.
+    File(&'a Path),
+    /// Recipe text that is part of the file at this path.
+    Text(&'a Path, &'a str),
+    /// Settings that the file at this path states in some other form.
+    Settings(&'a Path, &'a Recipe),
+}
+
+/// Reads and merges the layers, `base` lowest first. Adds warnings to `warnings`.
 pub(super) fn merge(
-    path: &Path,
-    text: Option<&str>,
+    base: &[BaseLayer<'_>],
     env: &[(String, String)],
     set: &[String],
     warnings: &mut Vec<String>,
 ) -> Result<Merged, Vec<RecipeError>> {
     let mut layers = Layers::default();
-    match text {
-        Some(text) => layers.add_text(path, text, &mut Vec::new()),
-        None => layers.add_file(path, None, &mut Vec::new()),
+    for layer in base {
+        match *layer {
+            BaseLayer::File(path) => layers.add_file(path, None, &mut Vec::new()),
+            BaseLayer::Text(path, text) => layers.add_text(path, text, &mut Vec::new()),
+            BaseLayer::Settings(path, settings) => layers.add_settings(path, settings),
+        }
     }
     for (var, text) in env {
         layers.add_env(var, text, warnings);
@@ -123,6 +136,11 @@ impl Layers {
             }
             Ok(content) => self.add_parsed(path, content, open),
         }
+    }
+
+    fn add_settings(&mut self, path: &Path, settings: &Recipe) {
+        let content = Parsed { table: super::write::toml_table(settings), places: BTreeMap::new() };
+        self.layers.push(Layer { kind: LayerKind::File(path.to_owned()), content });
     }
 
     fn add_parsed(&mut self, path: &Path, mut content: Parsed, open: &mut Vec<Open>) {

@@ -41,6 +41,7 @@ mod setup;
 mod sizes;
 mod sources;
 mod stages;
+mod stated;
 mod sweep;
 mod training;
 mod values;
@@ -50,11 +51,13 @@ mod write;
 pub use cost::{Cost, Dims, Memory};
 pub use error::{Origin, Other, Problem, RecipeError, RecipeErrors};
 pub use jobs::{Job, NeverUpdates, Steps};
+pub use layers::BaseLayer;
 pub use near::word as nearest;
 pub use plan::*;
 pub use rand_augment::RandAugmentPlan;
 pub use resolve::{
-    Missing, Options, Resolved, ResolvedPoint, check_keys, is_default, resolve, resolve_text,
+    Missing, Options, Resolved, ResolvedPoint, check_keys, is_default, resolve,
+    resolve_checkpoint, resolve_text, set_key,
 };
 pub use schema::{Data, Model, Recipe, Runtime, schema};
 pub use setup::IMAGENET_MEAN_STD;

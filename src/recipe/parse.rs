@@ -81,10 +81,15 @@ pub(super) fn nest(parts: &[String], value: Value) -> Table {
 
 fn flatten_sweep(table: &mut Table) {
     if let Some(Value::Table(sweep)) = table.get_mut("sweep") {
-        let mut flat = Table::new();
-        flatten(std::mem::take(sweep), "", &mut flat);
-        *sweep = flat;
+        *sweep = flat(std::mem::take(sweep));
     }
+}
+
+/// Returns a table without inner tables: `{"a.b": 1}` of `{"a": {"b": 1}}`.
+pub(super) fn flat(table: Table) -> Table {
+    let mut flat = Table::new();
+    flatten(table, "", &mut flat);
+    flat
 }
 
 fn flatten(table: Table, prefix: &str, flat: &mut Table) {

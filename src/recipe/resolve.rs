@@ -8,9 +8,10 @@ use toml::{Table, Value};
 use super::context::{Context, given};
 use super::error::{Origin, Problem, RecipeError, RecipeErrors};
 use super::jobs::Job;
-use super::layers::{self, Merged};
+use super::layers::{self, BaseLayer, Merged};
 use super::plan::{DeviceKind, Plan};
 use super::schema::{DEFAULTS, KEYS, Recipe};
+use super::stated::{Stated, contradictions};
 use super::sweep::{self, Point};
 use super::training::{self, Setup};
 use super::write::{Settings, same_job, settings, toml_text};
@@ -51,6 +52,11 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// Returns the first point: the whole recipe if it has no sweep.
+    pub fn into_first(self) -> ResolvedPoint {
+        self.points.into_iter().next().expect("a recipe has a point")
+    }
+
     /// Gives the points before `index` of which a job of it is a job, too, and does the same; the first one first.
     pub fn same_job_before(&self, index: usize, job: &Job) -> impl Iterator<Item = &ResolvedPoint> {
         let own = &self.points[index].settings;
@@ -85,7 +91,7 @@ pub fn resolve(
     set: &[String],
     options: &Options,
 ) -> Result<Resolved, RecipeErrors> {
-    resolve_read(path, None, env, set, options)
+    resolve_layers(path, &[BaseLayer::File(path)], env, set, None, options)
 }
 
 /// Like [`resolve`], the file's content given: the recipe that a checkpoint carries. `path` names it in messages.
@@ -96,13 +102,33 @@ pub fn resolve_text(
     set: &[String],
     options: &Options,
 ) -> Result<Resolved, RecipeErrors> {
-    resolve_read(path, Some(text), env, set, options)
+    resolve_layers(path, &[BaseLayer::Text(path, text)], env, set, None, options)
+}
+
+/// Resolves the settings of the checkpoint at `path`: `layers`, lowest first, then `set`.
+///
+/// Also fails if a layer contradicts `stated`, the settings that the checkpoint's weights decide. Every problem names the
+/// file or the `--set` argument that the value comes from.
+pub fn resolve_checkpoint(
+    path: &Path,
+    layers: &[BaseLayer<'_>],
+    stated: &Recipe,
+    set: &[String],
+    options: &Options,
+) -> Result<ResolvedPoint, RecipeErrors> {
+    let stated = Stated { path, settings: stated };
+    Ok(resolve_layers(path, layers, &[], set, Some(stated), options)?.into_first())
+}
+
+/// Returns the key of a `--set` argument, `key=value`.
+pub fn set_key(arg: &str) -> &str {
+    arg.split('=').next().unwrap_or_default().trim()
 }
 
 /// Fails where an argument of `set` (`key=value`) names no key of a recipe: for those that are accepted and not used.
 pub fn check_keys(set: &[String]) -> Result<(), RecipeErrors> {
     let unknown = set.iter().filter_map(|arg| {
-        let key = arg.split('=').next().unwrap_or_default().trim();
+        let key = set_key(arg);
         if KEYS.iter().any(|known| known == key) && arg.contains('=') {
             return None;
         }
@@ -113,15 +139,16 @@ pub fn check_keys(set: &[String]) -> Result<(), RecipeErrors> {
     if unknown.is_empty() { Ok(()) } else { Err(RecipeErrors(unknown)) }
 }
 
-fn resolve_read(
+fn resolve_layers(
     path: &Path,
-    text: Option<&str>,
+    base: &[BaseLayer<'_>],
     env: &[(String, String)],
     set: &[String],
+    stated: Option<Stated<'_>>,
     options: &Options,
 ) -> Result<Resolved, RecipeErrors> {
     let mut warnings = Vec::new();
-    let mut merged = layers::merge(path, text, env, set, &mut warnings).map_err(RecipeErrors)?;
+    let mut merged = layers::merge(base, env, set, &mut warnings).map_err(RecipeErrors)?;
     name::default_to_file(&mut merged, path);
     let (mut problems, faulty) = check_schema(&mut merged);
     let axes = sweep::take_axes(&mut merged, &mut problems);
@@ -129,6 +156,12 @@ fn resolve_read(
     let mut points = Vec::new();
     for point in &grid {
         let (tree, origins) = at_point(&merged, point);
+        let contradictions =
+            stated.map(|stated| contradictions(stated, &tree, &origins, &faulty)).unwrap_or_default();
+        if !contradictions.is_empty() {
+            add_new(&mut problems, contradictions);
+            continue;
+        }
         let mut cx = Context {
             origins: &origins,
             faulty: &faulty,

@@ -74,7 +74,7 @@ fn axis(key: String, values: &Value) -> Option<Axis> {
 }
 
 /// The value as the key's type writes it: `1` is `1.0` where a float is asked for.
-fn canonical(value: &Value, schema: &Schema) -> Value {
+pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     if let Some(any) = schema["anyOf"].as_array() {
         return any
             .iter()
@@ -111,7 +111,8 @@ fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     None
 }
 
-fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
+/// Returns the value of a dotted key.
+pub(super) fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
     match key.split_once('.') {
         None => tree.get(key),
         Some((table, rest)) => at(tree.get(table)?.as_table()?, rest),

@@ -131,6 +131,11 @@ fn float_text(float: f64) -> String {
     }
 }
 
+/// Returns the recipe as a TOML table, without the keys that it does not set.
+pub(super) fn toml_table(recipe: &Recipe) -> toml::Table {
+    toml::Table::try_from(recipe).expect("a recipe has string keys and finite numbers")
+}
+
 /// The recipe as a tree without empty values, keys in the schema's order.
 fn tree(recipe: &Recipe) -> Map<String, Value> {
     let mut tree =

@@ -89,13 +89,15 @@ fn what_a_file_does_not_say_is_asked_for_and_a_contradiction_is_refused() {
     assert!(convert(&HEADS).contains("--set pretrain.norm_pix_loss="));
     let whole = [&HEADS[..], &["--set", "pretrain.norm_pix_loss=true"]].concat();
     for (set, expected) in [
-        ("model.depth=3", "model.depth = 3 contradicts"),
-        ("model.embed_dim=32", "which says 16"),
-        ("model.mlp_ratio=4", "model.mlp_ratio"),
-        ("data.input_size=16", "which says 8"),
+        ("model.depth=3", "`model.depth = 3` contradicts the checkpoint: `model.depth = 2`"),
+        ("model.depth=3", "--> --set model.depth=3 (`model.depth`)"),
+        ("model.depth=3", "remove it, or write --set model.depth=2"),
+        ("model.embed_dim=32", "`model.embed_dim = 16`"),
+        ("model.mlp_ratio=4", "`model.mlp_ratio = 4` contradicts"),
+        ("data.input_size=16", "`data.input_size = 8`"),
         ("model.num_heads=3", "model.num_heads"),
         ("model.num_haeds=2", "did you mean `num_heads`?"),
-        ("model.size=vit_base_patch16", "contradicts"),
+        ("model.size=vit_base_patch16", "`model.size = \"vit_base_patch16\"` contradicts"),
         ("finetune.layer_dekay=0.5", "unknown key `finetune.layer_dekay`"),
     ] {
         let error = convert(&[&whole[..], &["--set", set]].concat());
@@ -112,7 +114,7 @@ fn what_a_file_does_not_say_is_asked_for_and_a_contradiction_is_refused() {
     );
     let huggingface = golden("huggingface-vit");
     let error = bench.refused(&["convert", &huggingface, "hf", "--set", "model.num_heads=4"], 2);
-    assert!(error.contains("which says 2"), "{error}");
+    assert!(error.contains("`model.num_heads = 2`"), "{error}");
 }
 
 #[test]
@@ -136,6 +138,10 @@ fn a_format_that_cannot_hold_a_checkpoint_says_why() {
             .refused(&["convert", probe, "out.npz", "--to", "official"], 2)
             .contains(".safetensors, or with .pth")
     );
+    // Its own recipe decides the network; `--set` may repeat it.
+    let error = bench.refused(&["eval", probe, "--set", "model.norm_eps=1e-3"], 2);
+    assert!(error.contains("`model.norm_eps = 0.001` contradicts the checkpoint"), "{error}");
+    bench.done(&["eval", probe, "--set", "model.num_heads=2", "--set", "linprobe.epochs=7"]);
     bench.done(&["convert", probe, "probe.safetensors", "--to", "official"]);
     bench.done(&["convert", probe, "probe.pth", "--to", "official"]);
     let json = |checkpoint: &str| {
