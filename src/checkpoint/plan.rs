@@ -53,7 +53,11 @@ impl Opened {
     ///
     /// With `args.recipe`, `[data]` and `[runtime]` are that recipe's, except `input_size`. Fails if the file does not say
     /// what the command needs, or if `args` contradict the file.
-    pub fn plan(&self, needs: Needs, args: &PlanArgs<'_>) -> Result<CheckpointPlan, CheckpointError> {
+    pub fn plan(
+        &self,
+        needs: Needs,
+        args: &PlanArgs<'_>,
+    ) -> Result<CheckpointPlan, CheckpointError> {
         if needs == Needs::Decoder {
             require_decoder(self)?;
         }

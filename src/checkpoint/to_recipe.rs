@@ -53,9 +53,8 @@ pub(super) fn stated(facts: &Facts) -> Recipe {
 /// Returns what the file says about its training, which `--set` may change: normalization, `norm_eps` and `mask_ratio`.
 pub(super) fn preferred(facts: &Facts) -> Recipe {
     let settings = &facts.settings;
-    let per_channel = |values: &Option<Vec<f64>>| {
-        values.clone().filter(|values| values.len() == facts.in_chans)
-    };
+    let per_channel =
+        |values: &Option<Vec<f64>>| values.clone().filter(|values| values.len() == facts.in_chans);
     let mut recipe = Recipe::default();
     recipe.data.mean = per_channel(&settings.mean);
     recipe.data.std = per_channel(&settings.std);

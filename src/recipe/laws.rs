@@ -1,4 +1,4 @@
-//! Laws of the module as a whole: a resolved recipe repeats its plan, a later layer wins.
+//! Properties of the whole module: resolving a resolved recipe returns the same plan; later layers override earlier ones.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::*;
 
 const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 4 };
 
-/// A file of this text, and the folder that keeps it.
+/// Writes a file into a temporary folder and returns both.
 fn written(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -95,7 +95,7 @@ fn a_size_has_three_names_and_spelled_out_keys_override_it() {
     assert_eq!(base.recipe.model.size, Some(ModelSize::Base));
     let shallow = model(&["model.size=vit_base_patch16", "model.depth=4"]);
     assert_eq!((shallow.plan.model.embed_dim, shallow.plan.model.depth), (768, 4));
-    assert_eq!(shallow.recipe.model.size, None, "the name would promise 12 blocks");
+    assert_eq!(shallow.recipe.model.size, None, "the size has 12 blocks");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn extends_are_merged_depth_first_and_the_later_one_wins() {
     assert_eq!(
         (training.epochs, training.batch_size),
         (50, 32),
-        "b.toml brings c.toml's epochs over a.toml's"
+        "the epochs of c.toml, through b.toml, override those of a.toml"
     );
 }
 
