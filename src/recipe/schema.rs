@@ -103,7 +103,8 @@ pub struct Data {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// Official model size. It sets `patch_size`, `embed_dim`, `depth` and `num_heads`.
+    /// Official model size. It sets `patch_size`, `embed_dim`, `depth` and `num_heads`. The official function names, such
+    /// as `mae_vit_base_patch16` and `mae_vit_base_patch16_dec512d8b`, are aliases.
     pub size: Option<ModelSize>,
     /// Height and width of a patch, in pixels; must divide `data.input_size`. Default: from `size`.
     #[schemars(range(min = 1, max = 16_384))]
@@ -266,7 +267,10 @@ fn add_defaults(schema: &mut Value, defaults: &toml::Table) {
 
 /// Names the official flag of each key in its description, before the default.
 fn add_flags(table: &mut Value, prefix: &str) {
-    for (name, key) in table["properties"].as_object_mut().into_iter().flatten() {
+    let Some(properties) = table.get_mut("properties").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (name, key) in properties {
         let dotted = format!("{prefix}{name}");
         if let Some(flag) = official_flag(&dotted) {
             let description = key["description"].as_str().unwrap_or_default();

@@ -15,8 +15,8 @@ const INTRO: &str = "\
 Every key of a recipe. [recipes.md](recipes.md) explains how recipes are written and how layers override each other.
 
 - The type says which values are valid. All other values are errors, as are unknown keys.
-- The official flag is the option of the official PyTorch scripts (`main_pretrain.py`, `main_finetune.py`,
-  `main_linprobe.py`; `--ngpus` is an option of the `submitit_*.py` scripts). Defaults are the official ones.
+- The official flag is an option of the official PyTorch scripts `main_pretrain.py`, `main_finetune.py` and
+  `main_linprobe.py`, or of the `submitit_*.py` scripts (`--ngpus`). Settings of the stages have the official defaults.
 - A stage runs only if the recipe has its table. An empty table, such as `[pretrain]`, runs it with the defaults.
 - `--set TABLE.KEY=VALUE` and the environment variable `MAE_TABLE__KEY` set one key: `--set pretrain.blr=1e-3`,
   `MAE_PRETRAIN__BLR=1e-3`.
@@ -77,45 +77,52 @@ fn meaning_and_default(schema: &Value, flag: &str) -> (String, String) {
     (meaning, if is_value { format!("`{default}`") } else { default.to_owned() })
 }
 
-/// The values that a key takes, in words.
+/// Describes the values that a key takes.
 fn kind(schema: &Value) -> String {
-    let words = |list: &Value, word: &dyn Fn(&Value) -> Option<String>| -> Option<String> {
-        Some(list.as_array()?.iter().filter_map(word).collect::<Vec<_>>().join(", "))
+    let quoted = |word: &Value| word.as_str().map(|word| format!("`\"{word}\"`"));
+    let words: Vec<String> = match (&schema["enum"], &schema["oneOf"]) {
+        (Value::Array(words), _) => words.iter().filter_map(quoted).collect(),
+        (_, Value::Array(words)) => {
+            words.iter().filter_map(|word| quoted(&word["const"])).collect()
+        }
+        _ => Vec::new(),
     };
-    let quoted = |word: &Value| Some(format!("`\"{}\"`", word.as_str()?));
-    if let Some(words) = words(&schema["enum"], &quoted) {
-        return words;
-    }
-    if let Some(words) = words(&schema["oneOf"], &|one| quoted(&one["const"])) {
-        return words;
+    if !words.is_empty() {
+        // The description names the aliases.
+        let is_alias = |word: &&String| word.contains("\"mae_vit_");
+        return words.iter().filter(|word| !is_alias(word)).cloned().collect::<Vec<_>>().join(", ");
     }
     if let Some(any) = schema["anyOf"].as_array() {
         return any.iter().map(kind).collect::<Vec<_>>().join(" or ");
     }
-    match schema["type"].as_str().unwrap() {
-        "array" => {
-            let length = match (schema["minItems"].as_u64(), schema["maxItems"].as_u64()) {
-                (Some(least), Some(most)) if least == most => format!("list of {least}: "),
-                _ => "list of: ".to_owned(),
-            };
-            length + &kind(&schema["items"])
-        }
-        "integer" => format!("integer{}", range(schema)),
-        "number" => format!("number{}", range(schema)),
-        other => other.to_owned(),
+    let name = schema["type"].as_str().unwrap();
+    if name != "array" {
+        return format!("{name}{}", range(schema));
+    }
+    let length = match (schema["minItems"].as_u64(), schema["maxItems"].as_u64()) {
+        (Some(least), Some(most)) if least == most => format!("{least} "),
+        _ => String::new(),
+    };
+    let items = &schema["items"];
+    match items["type"].as_str() {
+        Some(name) => format!("list of {length}{name}s{}", range(items)),
+        None => format!("list of {length}{}", kind(items)),
     }
 }
 
-/// The bounds of a number. The largest integers are bounds of the type, not of the key.
+/// Describes the bounds of a number, without those that only catch mistakes.
 fn range(schema: &Value) -> String {
-    let bound = |name: &str| schema[name].as_f64().filter(|bound| bound.abs() < 1e15);
+    let bound = |name: &str| schema[name].as_f64().filter(|bound| bound.abs() < 1e6);
+    if let (Some(least), Some(most)) = (bound("minimum"), bound("maximum")) {
+        return format!(" from {least} to {most}");
+    }
     let bounds =
         [("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<")];
     let said: Vec<String> = bounds
         .iter()
         .filter_map(|(name, sign)| bound(name).map(|bound| format!("{sign} {bound}")))
         .collect();
-    if said.is_empty() { String::new() } else { format!(" {}", said.join(", ")) }
+    if said.is_empty() { String::new() } else { format!(" {}", said.join(" and ")) }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Files made to break the reader.
+//! Malicious files, made to break the reader.
 
 use super::{HostTensor, Value};
 use crate::durable;
@@ -20,7 +20,7 @@ fn read(bytes: &[u8]) -> Result<Value, String> {
     .unwrap()
 }
 
-/// A checkpoint that PyTorch or Paddle would read.
+/// Returns the bytes of a valid checkpoint.
 fn golden(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoints");
     std::fs::read(folder.join(name)).unwrap()
@@ -106,14 +106,14 @@ fn views_show_their_values_and_no_others() {
     refused(&file(&[2], &[i64::MAX], 3), "");
     refused(&file(&[2], &[1], i64::MAX), "");
     refused(&file(&[2], &[1, 1], 0), "has 2 strides");
-    refused(&file(&[-1], &[1], 0), "not described");
-    refused(&file(&[2], &[-1], 0), "not described");
+    refused(&file(&[-1], &[1], 0), "description of a tensor is invalid");
+    refused(&file(&[2], &[-1], 0), "description of a tensor is invalid");
     refused(
         &legacy(&view("FloatStorage", 5, 0, &[5], &[1]), 4, &FOUR),
         "a storage of 16 bytes claims 20",
     );
-    refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), 5, &FOUR), "cut short");
-    refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), u64::MAX, &FOUR), "cut short");
+    refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), 5, &FOUR), "truncated");
+    refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), u64::MAX, &FOUR), "truncated");
     refused(&legacy(&view("OddStorage", 4, 0, &[4], &[1]), 4, &FOUR), "unknown type");
     let huge = legacy(&view("LongStorage", 2, 0, &[1 << 62, 1 << 62], &[0, 0]), 2, &FOUR);
     assert!(matches!(read(&huge), Ok(Value::Opaque(_))));
@@ -157,9 +157,9 @@ fn depth_is_bounded_and_dropping_never_recurses() {
 
 #[test]
 fn cycles_and_shared_shares_end() {
-    refused(b"\x80\x02]q\x00h\x00a.", "holds itself");
-    refused(b"\x80\x02}q\x00K\x01h\x00s.", "holds itself");
-    refused(b"\x80\x02]q\x00h\x00\x85q\x01a.", "holds itself");
+    refused(b"\x80\x02]q\x00h\x00a.", "contains itself");
+    refused(b"\x80\x02}q\x00K\x01h\x00s.", "contains itself");
+    refused(b"\x80\x02]q\x00h\x00\x85q\x01a.", "contains itself");
     assert!(matches!(read(b"\x80\x02ca\nB\n)\x81q\x00h\x00b."), Ok(Value::Object { .. })));
     // A list of two of the list before, 60 times over.
     let laughs: Vec<u8> =
@@ -173,14 +173,14 @@ fn cycles_and_shared_shares_end() {
 fn lengths_beyond_the_end_are_refused() {
     let huge = u64::MAX.to_le_bytes();
     for op in [b"X", b"T", b"B", b"\x8b"] {
-        refused(&pickle2(&[op, &[0xff; 4]], 0), "cut short");
+        refused(&pickle2(&[op, &[0xff; 4]], 0), "truncated");
     }
     for op in [b"\x8d", b"\x8e", b"\x96"] {
-        refused(&pickle2(&[op, &huge], 0), "cut short");
-        refused(&pickle2(&[op, &(1_u64 << 40).to_le_bytes()], 0), "cut short");
+        refused(&pickle2(&[op, &huge], 0), "truncated");
+        refused(&pickle2(&[op, &(1_u64 << 40).to_le_bytes()], 0), "truncated");
     }
-    refused(b"\x80\x02cos\nsystem", "cut short");
-    refused(&pickle2(&[b"c", &[b'a'; 10_000]], 0), "without end");
+    refused(b"\x80\x02cos\nsystem", "truncated");
+    refused(&pickle2(&[b"c", &[b'a'; 10_000]], 0), "has no end");
     assert!(read(&pickle2(&[b"\x95", &huge, b"N"], 0)).is_ok());
 }
 
@@ -235,7 +235,7 @@ fn malformed_programs_are_refused() {
         refused(&pickle2(&[&[op], b"1\n"], 0), "protocol 0");
     }
     refused(&pickle2(&[b"\x82\x01"], 0), "extension code");
-    refused(&pickle2(&[b"\x97"], 0), "buffer outside");
+    refused(&pickle2(&[b"\x97"], 0), "buffers outside");
     refused(&pickle2(&[b"\x80\x06N"], 0), "protocol 6");
     refused(&pickle2(&[b"\xff"], 0), "unknown opcode");
     refused(b"", "");
@@ -291,24 +291,24 @@ fn archives_that_lie_are_refused() {
     refused(&patched(order, b"big   "), "big-endian");
     let entry = find(b"pytorch_model/data/3PK") - 46;
     assert_eq!(&good[entry..entry + 4], b"PK\x01\x02");
-    refused(&patched(entry + 20, &[0xf0, 0xff, 0xff, 0xff, 0xf0, 0xff, 0xff, 0xff]), "cut short");
-    refused(&patched(entry + 42, &[0xf0, 0xff, 0xff, 0xff]), "cut short");
-    refused(&patched(entry + 42, &[9, 0, 0, 0]), "no entry");
+    refused(&patched(entry + 20, &[0xf0, 0xff, 0xff, 0xff, 0xf0, 0xff, 0xff, 0xff]), "truncated");
+    refused(&patched(entry + 42, &[0xf0, 0xff, 0xff, 0xff]), "truncated");
+    refused(&patched(entry + 42, &[9, 0, 0, 0]), "without an entry");
     refused(&patched(entry + 10, &[8, 0]), "compressed");
     refused(&patched(entry + 46 + 19, b"4"), "twice");
     refused(&patched(entry + 46 + 19, b"x"), "storage `3` is missing");
-    refused(&patched(entry, b"XX"), "directory is damaged");
+    refused(&patched(entry, b"XX"), "directory is corrupt");
     refused(&good[..good.len() - 1], "its end");
     refused(&good[..good.len() / 2], "its end");
     let end = find(b"PK\x05\x06");
     let locator = good[end - 20..].starts_with(b"PK\x06\x07");
     if locator {
-        refused(&patched(end - 12, &[0xff; 8]), "cut short");
-        refused(&patched(end - 12, &[0; 8]), "not where its end says");
+        refused(&patched(end - 12, &[0xff; 8]), "truncated");
+        refused(&patched(end - 12, &[0; 8]), "not at the offset");
     }
     refused(&[b"PK\x03\x04", &[0; 22][..]].concat(), "its end");
     let empty = [&b"PK\x03\x04PK\x05\x06"[..], &[0; 18]].concat();
-    refused(&empty, "without `data.pkl`");
+    refused(&empty, "`data.pkl` is missing");
 }
 
 #[test]
