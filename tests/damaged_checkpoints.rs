@@ -171,7 +171,7 @@ fn damaged_files_never_panic_and_stay_small() {
 
 /// Repeated opcodes fill stacks, marks, memos, nodes and trees.
 #[test]
-fn greedy_files_stay_small() {
+fn repeated_opcodes_stay_small() {
     let _alone = ALONE.lock().unwrap();
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let path = dir.path().join("b.pth");

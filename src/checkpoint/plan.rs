@@ -45,7 +45,7 @@ pub struct CheckpointPlan {
     pub warnings: Vec<String>,
 }
 
-/// A checkpoint is used where it lies: no data and no GPUs are needed to resolve its recipe.
+/// Resolving the recipe of a checkpoint needs no data set and no GPUs.
 const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 
 impl Opened {
@@ -114,8 +114,9 @@ impl Opened {
 
 /// The `--set` arguments by what they are for.
 struct SetArgs {
-    /// `[data]` and `[runtime]` of the recipe that is given beside the checkpoint.
+    /// For `[data]` and `[runtime]` of the recipe in [`PlanArgs`].
     of_data: Vec<String>,
+    /// For the recipe of the checkpoint.
     of_model: Vec<String>,
     /// About a part that the checkpoint does not have, such as `finetune.drop_path` for a pre-training.
     unused: Vec<String>,

@@ -85,7 +85,7 @@ pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     recipe
 }
 
-/// Returns what nobody states: the usual heads of these widths, no data set, and stages without a start or RandAugment.
+/// Returns the assumptions: the usual heads for these widths, no data set, and stages from scratch without RandAugment.
 pub(super) fn assumed(facts: &Facts) -> Recipe {
     let mut recipe = Recipe { name: Some("imported".to_owned()), ..Recipe::default() };
     recipe.data.format = Some(Format::Synthetic);

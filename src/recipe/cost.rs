@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_the_official_models() {
+    fn parameter_counts_match_the_official_models() {
         for (size, mae, classifier) in [
             (ModelSize::Base, 111_907_840, 86_567_656),
             (ModelSize::Large, 329_541_888, 304_326_632),
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn flops_are_counted_as_in_the_field() {
+    fn flops_match_published_figures() {
         let model = model(ModelSize::Base);
         let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
         // 12 blocks with 50 tokens, 8 with 197, the patch embedding, and the two projections of the decoder.

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_without_an_update_is_explained() {
+    fn an_epoch_without_an_update_is_refused() {
         let error = training(64, 4, 1).steps(StageKind::Finetune, 200).unwrap_err();
         insta::assert_snapshot!(error, @"finetune would never update: one update needs 256 images (batch_size 64, accum_iter 4, all devices), but an epoch has 200");
     }

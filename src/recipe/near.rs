@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_meant_key_is_found() {
+    fn the_intended_key_is_found() {
         for (wrong, siblings, meant) in [
             ("pretrain.mask_ration", ["mask_ratio", "epochs"].as_slice(), Some("mask_ratio")),
             ("finetune.mask_ratio", ["mixup", "epochs"].as_slice(), Some("pretrain.mask_ratio")),

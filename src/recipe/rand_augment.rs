@@ -70,7 +70,7 @@ impl RandAugmentPlan {
                 self.magnitude = f64::from(whole);
             }
             "n" => {
-                self.layers = value.parse().map_err(|_| "`n` and a whole number, such as `n2`")?
+                self.layers = value.parse().map_err(|_| "`n` and a whole number, such as `n2`")?;
             }
             "mstd" => {
                 let std = value.parse().ok().filter(|std: &f64| std.is_finite());

@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_what_the_schema_takes() {
+    fn the_schema_accepts_the_defaults() {
         let mut defaults = DEFAULTS.clone();
         assert_eq!(super::super::check::take_refused(&mut defaults), []);
     }

@@ -58,7 +58,7 @@ impl ModelSize {
         named.into_iter().find(|(size, _)| size.encoder() == encoder).map(|(_, name)| name)
     }
 
-    /// Returns the encoder of this size. Sources: paper §4 and its appendix; DeiT for the two small ones.
+    /// Returns the encoder of this size. Sources: paper §4 and its appendix; `DeiT` for the two small ones.
     pub(super) fn encoder(self) -> Encoder {
         let (patch_size, embed_dim, depth, num_heads) = match self {
             Self::Tiny => (16, 192, 12, 3),

@@ -1,4 +1,4 @@
-//! What a checkpoint states about its network: settings that no layer may change.
+//! The settings that a checkpoint states about its network. Other layers may repeat them but not change them.
 
 use std::path::Path;
 

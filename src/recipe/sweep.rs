@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn distinct_values_have_distinct_folders_on_any_file_system() {
+    fn different_values_have_different_folders_on_every_file_system() {
         let list = Value::Array(vec![Value::from("a"), Value::from("b")]);
         let long = "x".repeat(300);
         let texts = ["a/b", "a b", "a_b", "A_B", "", "..", "é", &long, &format!("{long}y")]

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_that_some_recipes_lack_is_one_row_and_the_others_are_compared() {
+    fn a_stage_of_some_recipes_is_one_row_and_is_compared_among_them() {
         let recipe = |text: &str| toml::from_str::<Recipe>(text).unwrap();
         let (a, b, c) = (
             recipe("seed = 1\n[pretrain]\nepochs = 8\n[finetune]\nepochs = 5\nmixup = 0.5"),

@@ -118,7 +118,7 @@ fn missing_settings_are_asked_for_and_contradictions_are_refused() {
 }
 
 #[test]
-fn a_format_that_cannot_hold_a_checkpoint_says_why() {
+fn a_format_that_cannot_represent_a_checkpoint_says_why() {
     let bench = Bench::new(TINY);
     let average = golden("timm-avg/model.safetensors");
     let to = |input: &str, to: &str| {

@@ -106,7 +106,8 @@ fn kind(schema: &Value) -> String {
     let items = &schema["items"];
     match items["type"].as_str() {
         Some(name) => format!("list of {length}{name}s{}", range(items)),
-        None => format!("list of {length}{}", kind(items)),
+        // `from` takes one entry or a list of them.
+        None => "a list of these".to_owned(),
     }
 }
 

@@ -238,7 +238,7 @@ fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
         _ => return Err(malformed()),
     };
     if metadata.and_then(|metadata| graph.pairs(*metadata)).is_some_and(|bits| !bits.is_empty()) {
-        return Ok(Made::Foreign); // negated or conjugated where it is read
+        return Ok(Made::Foreign); // negated or conjugated on access: not supported
     }
     let (Some(offset), Some(shape), Some(strides)) =
         (offset.count(), graph.sizes(*shape), graph.sizes(*strides))

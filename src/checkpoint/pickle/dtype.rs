@@ -128,7 +128,7 @@ mod tests {
     use super::{Dtype, UNKNOWN};
 
     #[test]
-    fn integers_keep_their_sign_and_either_byte_order_is_read() {
+    fn integers_keep_their_sign_in_both_byte_orders() {
         assert_eq!(Dtype::of_numpy("<i2").integer(&[0xfe, 0xff], false), Some(-2));
         assert_eq!(Dtype::of_numpy("i2").integer(&[0xff, 0xfe], true), Some(-2));
         assert_eq!(Dtype::of_torch("torch.uint16").integer(&[0xfe, 0xff], false), Some(65534));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_without_a_name_is_unknown() {
+    fn types_that_are_not_listed_are_unknown() {
         assert!(std::ptr::eq(Dtype::of_numpy("-"), &raw const UNKNOWN));
         assert!(std::ptr::eq(Dtype::of_storage("torch.-"), &raw const UNKNOWN));
         assert_eq!(Dtype::of_storage("torch.cuda.HalfStorage").name, "float16");

@@ -85,7 +85,7 @@ fn legacy(object: &[u8], numel: u64, raw: &[u8]) -> Vec<u8> {
 const FOUR: [u8; 16] = [0, 0, 128, 63, 0, 0, 0, 64, 0, 0, 64, 64, 0, 0, 128, 64];
 
 #[test]
-fn views_show_their_values_and_no_others() {
+fn a_view_returns_only_its_own_values() {
     let file = |shape: &[i64], strides: &[i64], offset| {
         legacy(&view("FloatStorage", 4, offset, shape, strides), 4, &FOUR)
     };
@@ -120,7 +120,7 @@ fn views_show_their_values_and_no_others() {
 }
 
 #[test]
-fn a_storage_that_many_share_is_read_as_often_as_its_size_allows() {
+fn reads_of_a_shared_storage_are_limited_by_its_size() {
     let raw = vec![0; 400_000];
     let one = view("FloatStorage", 100_000, 0, &[100_000], &[1]);
     let times = |n: usize| legacy(&[b"(", &one.repeat(n)[..], b"t"].concat(), 100_000, &raw);
@@ -137,7 +137,7 @@ fn a_storage_that_many_share_is_read_as_often_as_its_size_allows() {
 }
 
 #[test]
-fn depth_is_bounded_and_dropping_never_recurses() {
+fn depth_is_limited_and_dropping_does_not_recurse() {
     let lists = |n: usize| [vec![b']'; n], vec![b'a'; n - 1]].concat();
     let tuples = |n: usize| [b")".to_vec(), vec![0x85; n - 1]].concat();
     for nested in [lists, tuples] {
@@ -156,7 +156,7 @@ fn depth_is_bounded_and_dropping_never_recurses() {
 }
 
 #[test]
-fn cycles_and_shared_shares_end() {
+fn cycles_and_nested_sharing_are_refused() {
     refused(b"\x80\x02]q\x00h\x00a.", "contains itself");
     refused(b"\x80\x02}q\x00K\x01h\x00s.", "contains itself");
     refused(b"\x80\x02]q\x00h\x00\x85q\x01a.", "contains itself");
@@ -170,7 +170,7 @@ fn cycles_and_shared_shares_end() {
 }
 
 #[test]
-fn lengths_beyond_the_end_are_refused() {
+fn lengths_beyond_the_end_of_the_file_are_refused() {
     let huge = u64::MAX.to_le_bytes();
     for op in [b"X", b"T", b"B", b"\x8b"] {
         refused(&pickle2(&[op, &[0xff; 4]], 0), "truncated");
@@ -244,7 +244,7 @@ fn malformed_programs_are_refused() {
 }
 
 #[test]
-fn foreign_calls_are_described_and_never_run() {
+fn foreign_calls_are_described_but_never_run() {
     let system = b"\x80\x02cposix\nsystem\nX\x17\x00\x00\x00touch /tmp/mae_was_here\x85R.";
     let Ok(Value::Object { class, .. }) = read(system) else { panic!() };
     assert_eq!(class, "posix.system");
@@ -279,7 +279,7 @@ fn foreign_calls_are_described_and_never_run() {
 }
 
 #[test]
-fn archives_that_lie_are_refused() {
+fn inconsistent_archives_are_refused() {
     let good = golden("timm-token/pytorch_model.bin");
     let find = |what: &[u8]| good.windows(what.len()).rposition(|w| w == what).unwrap();
     let patched = |at: usize, bytes: &[u8]| {
@@ -312,7 +312,7 @@ fn archives_that_lie_are_refused() {
 }
 
 #[test]
-fn every_beginning_of_a_file_is_refused() {
+fn every_truncated_file_is_refused() {
     for name in ["torch-mae/half.pth", "torch-mae/legacy.pth", "torch-mae/weights.pdparams"] {
         let bytes = golden(name);
         let step = 1 + bytes.len() / 400;

@@ -7,7 +7,7 @@ use super::storages::Storages;
 use super::view::{View, ViewData};
 use super::{HostTensor, Value};
 
-/// Maximum depth of nested containers. Real files have about ten. Dropping, comparing and printing a tree recurse.
+/// Maximum depth of nested containers. Real files have about ten. Dropping, comparing and printing a tree are recursive.
 const DEPTH: usize = 128;
 
 const VALUE: usize = size_of::<Value>();

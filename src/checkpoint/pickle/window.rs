@@ -103,7 +103,7 @@ mod tests {
     use super::decode;
 
     #[test]
-    fn text_becomes_its_bytes_and_half_a_character_waits() {
+    fn text_is_decoded_except_for_an_incomplete_character() {
         let text: String = (0..=255).map(char::from).collect();
         let mut bytes = Vec::new();
         assert_eq!(decode(text.as_bytes(), &mut bytes), Ok(text.len() as u64));
