@@ -1,8 +1,8 @@
 //! `mae convert`: anyone's checkpoint into anyone's format.
 
-use super::checkpoint_args::{Ask, Ready, ready};
+use super::checkpoint_args::{Ready, ready};
 use super::{CliError, output};
-use crate::checkpoint::{self, CheckpointFormat, ExportSettings};
+use crate::checkpoint::{self, CheckpointFormat, ExportSettings, Needs};
 use crate::{data, recipe};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
@@ -45,11 +45,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let out = &args.output;
     refuse_name(out, args.to)?;
-    let ask = match args.to {
-        To::Mae | To::Huggingface => Ask::Everything,
-        To::Official | To::Timm => Ask::Nothing,
+    let needs = match args.to {
+        To::Mae | To::Huggingface => Needs::Everything,
+        To::Official | To::Timm => Needs::Tensors,
     };
-    let ready = ready(&args.input, args.recipe.as_deref(), &args.set, ask)?;
+    let ready = ready(&args.input, args.recipe.as_deref(), &args.set, needs)?;
     let facts = &ready.opened.facts;
     let mut left_out = 0;
     match args.to {

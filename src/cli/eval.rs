@@ -1,11 +1,12 @@
 //! `mae eval`: a checkpoint on the validation split.
 
-use super::checkpoint_args::{Ask, Ready, key_of, ready};
+use super::checkpoint_args::{Ready, ready};
 use super::signals::stop_on_signals;
 use super::{CliError, output};
+use crate::checkpoint::Needs;
 use crate::data::{self, Labels};
 use crate::infer::{Evaluated, StopFlag};
-use crate::recipe::Format;
+use crate::recipe::{self, Format};
 use crate::{run, train};
 use std::path::{Path, PathBuf};
 
@@ -29,8 +30,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let Ready { opened, meta, mut plan } =
-        ready(&args.checkpoint, args.data.as_deref(), &args.set, Ask::Heads)?;
-    if !args.set.iter().any(|set| key_of(set) == "runtime.devices") {
+        ready(&args.checkpoint, args.data.as_deref(), &args.set, Needs::Heads)?;
+    if !args.set.iter().any(|set| recipe::set_key(set) == "runtime.devices") {
         // The machine that trained it may have had more.
         let there = train::count_gpus(plan.runtime.device).max(1);
         plan.runtime.devices = plan.runtime.devices.min(there);

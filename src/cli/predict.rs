@@ -1,7 +1,8 @@
 //! `mae predict`: class names with probabilities for pictures.
 
-use super::checkpoint_args::{Ask, Ready, ready};
+use super::checkpoint_args::{Ready, ready};
 use super::{CliError, output};
+use crate::checkpoint::Needs;
 use crate::{data, run, train};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -34,7 +35,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let Ready { opened, meta, mut plan } =
-        ready(&args.checkpoint, args.recipe.as_deref(), &args.set, Ask::Heads)?;
+        ready(&args.checkpoint, args.recipe.as_deref(), &args.set, Needs::Heads)?;
     plan.runtime.devices = 1;
     let device = train::choose(&plan.runtime.untuned())?;
     let classifier = run::load_classifier(&opened, &plan, &device, 1)?;

@@ -60,7 +60,7 @@ pub(super) fn resolve_text(path: &Path, text: &str, set: &[String]) -> Result<Re
 }
 
 /// The environment, without the variable that is the log's.
-fn environment() -> Vec<(String, String)> {
+pub(super) fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| name != "MAE_LOG")

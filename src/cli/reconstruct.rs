@@ -1,7 +1,8 @@
 //! `mae reconstruct`: pictures, masked and painted anew, side by side.
 
-use super::checkpoint_args::{Ask, Ready, ready};
+use super::checkpoint_args::{Ready, ready};
 use super::{CliError, output};
+use crate::checkpoint::Needs;
 use crate::figure::FigureRow;
 use crate::infer::{self, MaskSettings, ReconstructionInput};
 use crate::results::{RunError, count};
@@ -74,7 +75,7 @@ fn add_rows(
 ) -> Result<bool, CliError> {
     let mut set = args.set.clone();
     set.extend(args.device.as_ref().map(|device| format!("runtime.device={device:?}")));
-    let mut ready = ready(checkpoint, args.recipe.as_deref(), &set, Ask::Decoder)?;
+    let mut ready = ready(checkpoint, args.recipe.as_deref(), &set, Needs::Decoder)?;
     ready.plan.runtime.devices = 1;
     let Ready { opened, plan, .. } = &ready;
     let device = train::choose(&plan.runtime.untuned())?;

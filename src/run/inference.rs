@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{Head, Opened};
 use crate::data::DataSet;
-use crate::infer::{Autoencoder, Classifier, Evaluated, StopFlag, same_encoder};
+use crate::infer::{Autoencoder, Classifier, Evaluated, StopFlag};
 use crate::recipe::Plan;
 use crate::train::{
     ChosenDevice, DeviceCheck, DeviceThreads, TrainError, check_device, on_every_rank,
@@ -17,7 +17,6 @@ pub fn load_classifier(
     device: &ChosenDevice,
     images: usize,
 ) -> Result<Classifier, TrainError> {
-    same_encoder(opened, &plan.model)?;
     if let Head::Linear { classes, global_pool } | Head::Probe { classes, global_pool } =
         opened.facts.head
     {
@@ -35,7 +34,6 @@ pub fn load_autoencoder(
     plan: &Plan,
     device: &ChosenDevice,
 ) -> Result<Autoencoder, TrainError> {
-    same_encoder(opened, &plan.model)?;
     check_device(device, plan, DeviceCheck::Autoencoder { images: 1 })?;
     Ok(Autoencoder::load(opened, plan, &device.device)?)
 }

@@ -1,0 +1,254 @@
+//! From an opened checkpoint to the plan that it is used with.
+//!
+//! A checkpoint of this program contains its whole recipe. The recipe of any other one is built from layers
+//! (`to_recipe`): what is usual, what `--recipe` adds, what the file says, then `--set`.
+
+use super::{CheckpointError, Facts, Head, Meta, Opened, to_recipe};
+use crate::recipe::{
+    self, BaseLayer, DataPlan, DeviceKind, Missing, Options, Plan, Recipe, ResolvedPoint,
+};
+use std::path::Path;
+
+/// What a command needs to know about a checkpoint, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub enum Needs {
+    /// The tensors.
+    Tensors,
+    /// Also the heads of the encoder, to compute features or classes.
+    Heads,
+    /// Also the heads of the decoder and `norm_pix_loss`, to convert the checkpoint completely.
+    Everything,
+    /// Also a decoder, to reconstruct images.
+    Decoder,
+}
+
+/// The arguments of a command that uses a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanArgs<'a> {
+    /// A recipe that gives `[data]` and `[runtime]`, and what the file does not say.
+    pub recipe: Option<&'a Path>,
+    /// The `--set` arguments, `key=value`.
+    pub set: &'a [String],
+    /// The environment variables that `recipe` sees.
+    pub env: &'a [(String, String)],
+    /// Counts the GPUs of a kind, for `recipe`.
+    pub gpus: fn(DeviceKind) -> usize,
+}
+
+/// How a checkpoint is used.
+#[derive(Debug)]
+pub struct CheckpointPlan {
+    pub plan: Plan,
+    /// The checkpoint's own, or made from its facts.
+    pub meta: Meta,
+    /// One sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Resolving the recipe of a checkpoint needs no data set and no GPUs.
+const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
+
+impl Opened {
+    /// Makes the plan for `args`.
+    ///
+    /// With `args.recipe`, `[data]` and `[runtime]` are that recipe's, except `input_size`. Fails if the file does not say
+    /// what the command needs, or if `args` contradict the file.
+    pub fn plan(
+        &self,
+        needs: Needs,
+        args: &PlanArgs<'_>,
+    ) -> Result<CheckpointPlan, CheckpointError> {
+        if needs == Needs::Decoder {
+            require_decoder(self)?;
+        }
+        let set = SetArgs::new(args, &self.facts);
+        recipe::check_keys(&set.unused)?;
+        let mut warnings = Vec::new();
+        let mut supplied = None;
+        if let Some(path) = args.recipe {
+            let options = Options { missing_data: Missing::Warn, gpus: args.gpus };
+            let mut resolved = recipe::resolve(path, args.env, &set.of_data, &options)?;
+            warnings.append(&mut resolved.warnings);
+            supplied = Some((path, resolved.into_first().plan));
+        }
+        let point = match &self.meta {
+            Some(meta) => own_point(self, meta, &set.of_model)?,
+            None => described_point(self, needs, supplied.as_ref(), &set.of_model)?,
+        };
+        let meta = self.meta.clone().unwrap_or_else(|| described_meta(self, &point.recipe));
+        let mut plan = point.plan;
+        if let Some((_, supplied)) = supplied {
+            plan.runtime = supplied.runtime;
+            plan.data = self.data(&plan.data, supplied.data, &set, &mut warnings);
+        }
+        Ok(CheckpointPlan { plan, meta, warnings })
+    }
+
+    /// Returns the recipe's `[data]` at the checkpoint's `input_size`.
+    ///
+    /// Images are normalized as for the training of the checkpoint if this is known and `--set` does not change it.
+    fn data(
+        &self,
+        own: &DataPlan,
+        supplied: DataPlan,
+        set: &SetArgs,
+        warnings: &mut Vec<String>,
+    ) -> DataPlan {
+        let known = self.meta.is_some() || self.facts.settings.mean.is_some();
+        let is_set = ["data.mean", "data.std"].iter().any(|key| has_key(&set.of_data, key));
+        let mut data = DataPlan { input_size: own.input_size, ..supplied };
+        if known && !is_set && own.in_chans == data.in_chans {
+            if (&own.mean, &own.std) != (&data.mean, &data.std) {
+                warnings.push(format!(
+                    "images are normalized with the checkpoint's mean {:?} and std {:?}, not with the recipe's; \
+                     --set data.mean=... and --set data.std=... change this",
+                    own.mean, own.std
+                ));
+            }
+            data.mean.clone_from(&own.mean);
+            data.std.clone_from(&own.std);
+        }
+        data
+    }
+}
+
+/// The `--set` arguments by what they are for.
+struct SetArgs {
+    /// For `[data]` and `[runtime]` of the recipe in [`PlanArgs`].
+    of_data: Vec<String>,
+    /// For the recipe of the checkpoint.
+    of_model: Vec<String>,
+    /// About a part that the checkpoint does not have, such as `finetune.drop_path` for a pre-training.
+    unused: Vec<String>,
+}
+
+impl SetArgs {
+    fn new(args: &PlanArgs<'_>, facts: &Facts) -> Self {
+        let of_network = ["data.input_size", "data.in_chans"];
+        let is_of_data = |set: &String| {
+            let key = recipe::set_key(set);
+            args.recipe.is_some()
+                && (key.starts_with("data.") || key.starts_with("runtime."))
+                && !of_network.contains(&key)
+        };
+        let (of_data, others) = args.set.iter().cloned().partition(is_of_data);
+        let others: Vec<String> = others;
+        let (unused, of_model) = others.into_iter().partition(|set| is_of_absent_part(set, facts));
+        Self { of_data, of_model, unused }
+    }
+}
+
+fn is_of_absent_part(set: &str, facts: &Facts) -> bool {
+    let of = |table: &str| recipe::set_key(set).starts_with(table);
+    let linear = matches!(facts.head, Head::Linear { .. });
+    let probe = matches!(facts.head, Head::Probe { .. });
+    (of("pretrain.") || of("model.decoder_")) && facts.decoder.is_none()
+        || of("finetune.") && !linear
+        || of("linprobe.") && !probe
+}
+
+fn has_key(set: &[String], key: &str) -> bool {
+    set.iter().any(|set| recipe::set_key(set) == key)
+}
+
+/// Resolves the recipe that a checkpoint of this program contains. `set` may not change its network.
+fn own_point(
+    opened: &Opened,
+    meta: &Meta,
+    set: &[String],
+) -> Result<ResolvedPoint, CheckpointError> {
+    let layers = [BaseLayer::Text(&opened.path, &meta.recipe)];
+    let mut stated = to_recipe::stated(&opened.facts);
+    let resolve = |stated: &Recipe, set: &[String]| {
+        recipe::resolve_checkpoint(&opened.path, &layers, stated, set, &OPTIONS)
+    };
+    let own = resolve(&stated, &[])?;
+    stated.model = own.recipe.model.clone();
+    stated.model.size = None; // its four dimensions are spelled out
+    if let Some(pretrain) = &own.recipe.pretrain {
+        stated.pretrain.get_or_insert_default().norm_pix_loss = pretrain.norm_pix_loss;
+    }
+    Ok(resolve(&stated, set)?)
+}
+
+/// Resolves the recipe that describes a checkpoint of another program.
+fn described_point(
+    opened: &Opened,
+    needs: Needs,
+    supplied: Option<&(&Path, Plan)>,
+    set: &[String],
+) -> Result<ResolvedPoint, CheckpointError> {
+    let (facts, path) = (&opened.facts, opened.path.as_path());
+    let (stated, preferred) = (to_recipe::stated(facts), to_recipe::preferred(facts));
+    let mut assumed = to_recipe::assumed(facts);
+    let added = supplied.map(|(path, plan)| (*path, to_recipe::from_recipe(facts, plan)));
+    let known = [Some(&assumed), added.as_ref().map(|(_, added)| added), Some(&stated)];
+    require(opened, needs, &known.into_iter().flatten().collect::<Vec<_>>(), set)?;
+    // Heads that are still unknown are not needed. One head divides every width.
+    assumed.model.num_heads.get_or_insert(1);
+    if facts.decoder.is_some() {
+        assumed.model.decoder_num_heads.get_or_insert(1);
+    }
+    let mut layers = vec![BaseLayer::Settings(path, &assumed)];
+    layers.extend(added.as_ref().map(|(path, added)| BaseLayer::Settings(path, added)));
+    layers.extend([&preferred, &stated].map(|layer| BaseLayer::Settings(path, layer)));
+    Ok(recipe::resolve_checkpoint(path, &layers, &stated, set, &OPTIONS)?)
+}
+
+/// Fails if a setting that the command needs is neither in `known` nor in `set`.
+fn require(
+    opened: &Opened,
+    needs: Needs,
+    known: &[&Recipe],
+    set: &[String],
+) -> Result<(), CheckpointError> {
+    let facts = &opened.facts;
+    let missing = |needed: Needs, key: &'static str, has: fn(&Recipe) -> bool| {
+        needs >= needed && !has_key(set, key) && !known.iter().any(|recipe| has(recipe))
+    };
+    let unstated = |key: &'static str, what: String| {
+        Err(CheckpointError::Unstated { path: opened.path.clone(), key, what })
+    };
+    let key = "model.num_heads";
+    if missing(Needs::Heads, key, |recipe| recipe.model.num_heads.is_some()) {
+        let width = facts.embed_dim;
+        return unstated(key, format!("how many attention heads its encoder of width {width} has"));
+    }
+    let Some(decoder) = &facts.decoder else { return Ok(()) };
+    let key = "model.decoder_num_heads";
+    if missing(Needs::Everything, key, |recipe| recipe.model.decoder_num_heads.is_some()) {
+        let width = decoder.embed_dim;
+        return unstated(key, format!("how many attention heads its decoder of width {width} has"));
+    }
+    let key = "pretrain.norm_pix_loss";
+    let has = |recipe: &Recipe| recipe.pretrain.as_ref().is_some_and(|p| p.norm_pix_loss.is_some());
+    if missing(Needs::Everything, key, has) {
+        return unstated(key, "whether its decoder predicts normalized pixels".to_owned());
+    }
+    Ok(())
+}
+
+/// Returns the `meta.json` that a checkpoint of another program would have.
+fn described_meta(opened: &Opened, recipe: &Recipe) -> Meta {
+    let facts = &opened.facts;
+    Meta {
+        stage: facts.stage().to_owned(),
+        epoch: facts.settings.epoch.unwrap_or(0),
+        from: opened.path.display().to_string(),
+        num_classes: facts.num_classes(),
+        class_names: facts.settings.class_names.clone(),
+        recipe: recipe::recipe_toml(recipe),
+    }
+}
+
+fn require_decoder(opened: &Opened) -> Result<(), CheckpointError> {
+    if opened.facts.decoder.is_some() {
+        return Ok(());
+    }
+    let what = match opened.facts.head {
+        Head::Absent => "an encoder alone",
+        Head::Linear { .. } => "a fine-tuned classifier",
+        Head::Probe { .. } => "a linear probe",
+    };
+    Err(CheckpointError::NoDecoder { path: opened.path.clone(), what })
+}
