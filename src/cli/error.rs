@@ -5,6 +5,7 @@ use crate::data::DataError;
 use crate::infer::InferError;
 use crate::recipe::RecipeErrors;
 use crate::results::RunError;
+use crate::run::{PointError, Problems};
 use crate::train::TrainError;
 use crate::verify::VerifyError;
 use std::io;
@@ -16,6 +17,9 @@ pub(super) enum CliError {
     Recipe(#[from] RecipeErrors),
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The preflight found problems.
+    #[error(transparent)]
+    Refused(#[from] Problems),
     #[error("{0}")]
     Usage(String),
     /// Points of a sweep that failed, a line each.
@@ -34,8 +38,18 @@ impl CliError {
         match self {
             Self::Recipe(_) | Self::Usage(_) => 2,
             Self::Train(error) if error.is_input() => 2,
-            Self::Train(_) | Self::Failed(_) | Self::Output(_) => 1,
+            Self::Refused(problems) if problems.is_input() => 2,
+            Self::Train(_) | Self::Refused(_) | Self::Failed(_) | Self::Output(_) => 1,
             Self::Interrupted | Self::Stopped => 130,
+        }
+    }
+}
+
+impl From<PointError> for CliError {
+    fn from(error: PointError) -> Self {
+        match error {
+            PointError::Refused(problems) => Self::Refused(problems),
+            PointError::Failed(error) => Self::Train(error),
         }
     }
 }

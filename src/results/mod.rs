@@ -26,7 +26,7 @@ pub use compare::{CompareError, Comparison};
 pub use contents::{check_sweep, open_sweep};
 pub use epochs::{EpochRow, EpochsCsv, Validation};
 pub use error::{Remedy, RunError};
-pub use folder::{Moved, RunFolder, refuse_other, refuse_other_data};
+pub use folder::{Moved, RunFolder, check_folder, refuse_other_data};
 pub use provenance::Provenance;
 pub use published::published_names;
 pub use read_back::{JobResults, Results, read_provenance, read_results};

@@ -1,5 +1,6 @@
 //! Which devices do which jobs: all of them one job, or each one its own.
 
+use super::preflight::{epochs, is_finished};
 use crate::infer::Replicas;
 use crate::recipe::Job;
 use crate::train::{
@@ -33,16 +34,12 @@ impl JobContextMaker {
 }
 
 pub(super) fn is_done(work: &RunContext, job: &Job) -> bool {
-    work.dir(job).is_done(epochs(work, job))
+    is_finished(&work.run, &work.plan, job)
 }
 
-/// Ends a job whose last checkpoint is there: a kill may have come between it and the end.
+/// Ends a job that has its last checkpoint: an earlier start may have been killed between saving it and the end.
 pub(super) fn finish_done(work: &RunContext, job: &Job) -> Result<(), TrainError> {
-    work.dir(job).finish(epochs(work, job))
-}
-
-fn epochs(work: &RunContext, job: &Job) -> usize {
-    work.plan.training(job.stage).map_or(0, |training| training.epochs)
+    work.dir(job).finish(epochs(&work.plan, job.stage))
 }
 
 /// Runs a job on all devices of the run, each a rank of it.

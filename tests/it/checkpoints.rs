@@ -190,7 +190,7 @@ fn a_plan_tells_what_a_run_will_refuse_in_a_file() {
         let warning = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{warning}");
         assert!(
-            warning.contains("`mae run` will refuse this, as things are: cut.pth"),
+            warning.contains("`mae run` would refuse this recipe now: cut.pth"),
             "{warning}"
         );
     }
@@ -246,7 +246,7 @@ fn a_pre_training_goes_on_from_somebodys_epoch_with_its_optimizer() {
     for (name, runs) in [("torch-mae/checkpoint-2.pth", "pth"), ("torch-mae/checkpoint-2.pd", "pd")]
     {
         let plan = bench.done(&["plan", "r.toml", "--runs", runs, "--set", &resume(name)]);
-        assert!(plan.contains("to do after epoch 3\n"), "{plan}");
+        assert!(plan.contains("to do from epoch 4\n"), "{plan}");
         bench.done(&[
             "run",
             "r.toml",

@@ -19,7 +19,7 @@ fn small() -> String {
 }
 
 /// The files below a folder with their bytes; links by what they point to.
-fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(super) fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {

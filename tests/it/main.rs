@@ -15,6 +15,7 @@ mod golden;
 mod gpu;
 mod layers;
 mod own_data;
+mod preflight;
 mod program;
 mod recipe_errors;
 mod recipes;

@@ -40,7 +40,7 @@ fn a_run_leaves_the_folder_that_scripts_rely_on_and_is_skipped_when_done() {
     assert!(!run.join("pretrain/checkpoints/epoch-0001").exists());
     let before = results(&run);
     let again = bench.mae(&["run", "r.toml"]);
-    assert!(String::from_utf8_lossy(&again.stderr).contains("finetune/from-0003: done before"));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("finetune/from-0003: already finished"));
     assert_eq!(results(&run), before);
     assert_eq!(bench.done(&["run", "runs/tiny/recipe.toml", "--runs", "other"]), stdout);
     assert_eq!(results(&bench.path("other/tiny")), before);
@@ -158,7 +158,7 @@ fn a_plan_tells_that_a_run_would_be_refused() {
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     let output = bench.mae(&["plan", "r.toml", "--set", "pretrain.mask_ratio=0.5"]);
     let warning = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && warning.contains("`mae run` will refuse this"), "{warning}");
+    assert!(output.status.success() && warning.contains("`mae run` would refuse this recipe now"), "{warning}");
     assert!(warning.contains("pretrain.mask_ratio: 0.75 there, 0.5 now"), "{warning}");
 }
 

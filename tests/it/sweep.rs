@@ -10,14 +10,14 @@ const BLOCKS: &str = "[sweep]\n\"finetune.trained_blocks\" = [1, 2]\n";
 fn points_that_pre_train_alike_share_it_and_end_as_if_each_had_done_it() {
     let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
     let plan = bench.done(&["plan", "r.toml"]);
-    let shared = "the same as in runs/tiny/finetune.trained_blocks=1: taken from there";
+    let shared = "copied from runs/tiny/finetune.trained_blocks=1";
     // The pre-training and both probes.
     assert_eq!(plan.matches(shared).count(), 3, "{plan}");
     let output = bench.mae(&["run", "r.toml"]);
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{log}");
     assert_eq!(log.matches("pretrain: epoch 3 of 3").count(), 1, "{log}");
-    assert!(log.contains("taken from there"), "{log}");
+    assert!(log.contains("copied from"), "{log}");
     let second = "finetune.trained_blocks=2";
     bench.done(&["run", &format!("runs/tiny/{second}/recipe.toml"), "--runs", "alone"]);
     let of = |runs: &str| results(&bench.path(&format!("{runs}/tiny/{second}")));
@@ -30,7 +30,7 @@ fn points_that_pre_train_alike_share_it_and_end_as_if_each_had_done_it() {
 fn points_that_pre_train_differently_share_what_does_not_start_from_it() {
     let bench = Bench::new(&format!("{TINY}[sweep]\n\"pretrain.mask_ratio\" = [0.5, 0.75]\n"));
     let plan = bench.done(&["plan", "r.toml"]);
-    let shared = "the same as in runs/tiny/pretrain.mask_ratio=0.5: taken from there";
+    let shared = "copied from runs/tiny/pretrain.mask_ratio=0.5";
     assert_eq!(plan.matches(shared).count(), 2, "{plan}");
     let log = String::from_utf8(bench.mae(&["run", "r.toml"]).stderr).unwrap();
     for (job, trained) in [
@@ -54,11 +54,11 @@ fn nothing_is_taken_from_a_point_whose_folder_holds_another_recipes_run() {
     fs::remove_dir_all(bench.path("runs/tiny/finetune.trained_blocks=2")).unwrap();
     let other = ["--stage", "pretrain", "--set", "pretrain.mask_ratio=0.5"];
     let plan = bench.done(&["plan", "r.toml", "--set", "pretrain.mask_ratio=0.5"]);
-    assert!(!plan.contains("taken from there"), "{plan}");
+    assert!(!plan.contains("copied from"), "{plan}");
     let output = bench.mae(&[&["run", "r.toml"][..], &other].concat());
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(log.contains("holds a run of another recipe") && !log.contains("taken from"), "{log}");
+    assert!(log.contains("holds a run of another recipe") && !log.contains("copied from"), "{log}");
     let second = "runs/tiny/finetune.trained_blocks=2";
     let meta = bench.read(&format!("{second}/pretrain/checkpoints/epoch-0003/meta.json"));
     assert!(meta.contains("mask_ratio = 0.5"), "{meta}");

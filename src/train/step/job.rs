@@ -1,6 +1,6 @@
 //! A job: its folder, what its loop works with, and how it ends.
 
-use crate::checkpoint::{self, Meta};
+use crate::checkpoint::Meta;
 use crate::durable;
 use crate::infer::StopFlag;
 use crate::results::{EpochsCsv, RunError};
@@ -26,11 +26,6 @@ pub struct JobDir {
 }
 
 impl JobDir {
-    /// Whether the job's last checkpoint is there: then its table is whole, too.
-    pub fn is_done(&self, epochs: usize) -> bool {
-        checkpoint::is_whole(&checkpoint::epoch_folder(&self.path, epochs))
-    }
-
     /// Removes what only an unfinished job needs.
     pub(crate) fn finish(&self, epochs: usize) -> Result<(), TrainError> {
         EpochsCsv::in_job(&self.path).check_reaches(epochs)?;
