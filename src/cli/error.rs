@@ -1,4 +1,4 @@
-//! The one error a command ends with, and its exit code.
+//! The error of a command, and its exit code.
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
@@ -10,7 +10,7 @@ use crate::train::TrainError;
 use crate::verify::VerifyError;
 use std::io;
 
-/// Why a command did not do its work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
     #[error(transparent)]
@@ -22,10 +22,10 @@ pub(super) enum CliError {
     Refused(#[from] Problems),
     #[error("{0}")]
     Usage(String),
-    /// Points of a sweep that failed, a line each.
+    /// The work failed in parts: points of a sweep, cases, files. One line each.
     #[error("{0}")]
     Failed(String),
-    #[error("interrupted; everything so far is saved: the same command goes on from here")]
+    #[error("interrupted; the state is saved, and the same command resumes")]
     Interrupted,
     #[error("interrupted before there was a result; nothing was written")]
     Stopped,

@@ -1,4 +1,4 @@
-//! `mae plan`: what a recipe would do; trains nothing.
+//! `mae plan`: what a run of a recipe would do.
 
 mod job;
 mod price;
@@ -13,17 +13,18 @@ use job::PlannedRun;
 use price::Price;
 use std::path::PathBuf;
 
-/// Print the resolved recipe and its jobs: effective batch, lr, steps, parameters, FLOPs, memory, time; trains nothing
+/// Show what a recipe would do: jobs, steps, parameters, FLOPs, memory, time
 ///
-/// Missing data and unset variables are warnings here; `data.train_images` and `data.num_classes` stand in for the data.
+/// Prints the resolved recipe and its jobs, and trains nothing. Whatever would make `mae run` fail is a warning here. Without
+/// the data, the plan uses `data.train_images`, `data.val_images` and `data.num_classes` of the recipe.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Time each stage on this machine for some seconds, instead of assuming a speed; needs the data
+    /// Time each stage here for 3 seconds instead of assuming a speed; needs the data
     #[arg(long)]
     measure: bool,
-    /// The folder that holds all runs: what is done there is marked
+    /// Folder of all runs; the plan shows which jobs are done there
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
     /// Print one JSON object on one line
@@ -39,8 +40,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         RunOptions { runs: args.runs.clone(), fresh: false, only: None, command_line: Vec::new() };
     let purpose = if args.measure { Purpose::Run } else { Purpose::Plan };
     let checked = run::preflight(&resolved, &options, purpose);
-    warn(&resolved, &checked);
     refuse_without_numbers(&checked, args.measure)?;
+    warn(&resolved, &checked);
     let mut prices = Prices::default();
     let mut runs = Vec::new();
     for (point, checked) in resolved.points.iter().zip(&checked.points) {

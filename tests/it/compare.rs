@@ -256,7 +256,7 @@ fn what_cannot_be_compared_is_refused_with_a_way_out() {
             &["runs/mr75", "runs/mr50", "--csv", "runs/mr75/accuracy.csv"],
             "part of what is compared",
         ),
-        (&["runs/mr75", "runs/mr50", "--csv", "c", "--xlsx", "c"], "name the same file"),
+        (&["runs/mr75", "runs/mr50", "--csv", "c", "--xlsx", "c"], "to the same file"),
     ] {
         let error = bench.refused(&[&["compare"], args].concat(), 2);
         assert!(error.contains(expected) && error.contains("hint:"), "{args:?}: {error}");

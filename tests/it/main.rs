@@ -7,6 +7,7 @@ mod counts;
 mod data;
 mod data_sets;
 mod devices;
+mod docs_reference;
 mod exit_codes;
 mod fresh;
 mod golden;

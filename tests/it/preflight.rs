@@ -1,6 +1,10 @@
 //! `mae plan` and `mae run` agree: the same problems in the same words, and each job does what the plan says.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "these files are the user's, and helpers of tests fail as tests do"
+)]
 
 use super::fresh::tree;
 use super::program::{Bench, TINY};
@@ -136,7 +140,8 @@ fn a_changed_recipe_a_foreign_folder_and_a_foreign_file_are_refused_in_the_words
     let (planned, _) = agree(&bench, &["--set", "pretrain.mask_ratio=0.5"]);
     assert!(planned.problems[0].contains("pretrain.mask_ratio"), "{:?}", planned.problems);
     // Two problems are two errors.
-    let both = ["--set", "pretrain.mask_ratio=0.5", "--set", "runtime.devices=8"];
+    mae::durable::write(&bench.path("cut.pth"), b"not a checkpoint").unwrap();
+    let both = ["--set", "pretrain.mask_ratio=0.5", "--set", "pretrain.resume=cut.pth"];
     assert_eq!(agree(&bench, &both).0.problems.len(), 2);
     // A table that lost rows.
     let table = bench.path("runs/tiny/pretrain/epochs.csv");
@@ -146,7 +151,7 @@ fn a_changed_recipe_a_foreign_folder_and_a_foreign_file_are_refused_in_the_words
     assert_eq!(agree(&bench, &[]).0.problems.len(), 1);
     mae::durable::write(&table, rows.as_bytes()).unwrap();
     let foreign = bench.path("runs/tiny/accuracy.csv");
-    mae::durable::write(&foreign, b"mine").unwrap();
+    fs::write(&foreign, "mine").unwrap();
     let (planned, _) = agree(&bench, &[]);
     assert!(planned.problems[0].contains("runs/tiny/accuracy.csv"), "{:?}", planned.problems);
     // `--fresh` refuses the foreign file before it moves anything.
@@ -219,7 +224,7 @@ fn points_of_a_sweep_share_jobs_as_planned_but_not_those_of_a_refused_point() {
     let bench = Bench::new(&sweep);
     fs::create_dir_all(bench.path("runs/tiny/finetune.trained_blocks=1")).unwrap();
     let theirs = bench.path("runs/tiny/finetune.trained_blocks=1/thesis.tex");
-    mae::durable::write(&theirs, b"mine").unwrap();
+    fs::write(&theirs, "mine").unwrap();
     let (planned, log) = agree(&bench, &[]);
     assert_eq!((count(&planned), planned.problems.len()), (0, 1), "{log}");
     assert!(log.contains("1 of 2 points failed"), "{log}");
@@ -228,7 +233,7 @@ fn points_of_a_sweep_share_jobs_as_planned_but_not_those_of_a_refused_point() {
     bench.done(&["run", "r.toml"]);
     let own = bench.path("runs/tiny/finetune.trained_blocks=1/finetune/from-9999/epochs.csv");
     fs::create_dir_all(own.parent().unwrap()).unwrap();
-    mae::durable::write(&own, b"mine").unwrap();
+    fs::write(&own, "mine").unwrap();
     let log = String::from_utf8(bench.mae(&["run", "r.toml", "--fresh"]).stderr).unwrap();
     assert!(log.contains("1 of 2 points failed") && !log.contains("copied from"), "{log}");
     assert_eq!(log.matches("pretrain: epoch 3 of 3").count(), 1, "{log}");

@@ -1,9 +1,9 @@
-//! Sweeps: points that pre-train alike share it, and a stage that trains a part leaves the rest as it was.
+//! Sweeps: points share equal jobs, a failing point does not stop the others. Partial fine-tuning keeps frozen weights.
 
 use super::program::{Bench, TINY, results};
 use std::fs;
 
-/// Fine-tunings alone are swept.
+/// A sweep over fine-tuning only.
 const BLOCKS: &str = "[sweep]\n\"finetune.trained_blocks\" = [1, 2]\n";
 
 #[test]
@@ -87,7 +87,7 @@ fn a_point_that_cannot_run_is_listed_while_the_others_go_on() {
     assert!(
         bench.path("runs/tiny/pretrain.batch_size=96/pretrain/checkpoints/epoch-0003").is_dir()
     );
-    // One that cannot begin takes nothing from those that would have shared its pre-training.
+    // A refused point does not affect those that would have shared its pre-training.
     let shared = ["run", "r.toml", "--set", "sweep.finetune.batch_size=[99998,48]", "--runs", "b"];
     let log = String::from_utf8(bench.mae(&shared).stderr).unwrap();
     assert!(log.contains("1 of 2 points failed:"), "{log}");

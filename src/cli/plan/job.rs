@@ -1,4 +1,4 @@
-//! A run's jobs in numbers.
+//! The jobs of a run in numbers.
 
 use super::price::Price;
 use crate::cli::CliError;
@@ -8,41 +8,41 @@ use crate::shape::StageKind;
 use crate::train::TrainError;
 use serde::Serialize;
 
-/// One run: a sweep has one for each point.
+/// One run; a sweep has one for each point.
 pub(super) struct PlannedRun {
     pub jobs: Vec<PlannedJob>,
-    /// Of all that is not done; `None` where a job's is not known.
+    /// Seconds of the jobs that are left; `None` if one is unknown.
     pub wall_s: Option<f64>,
 }
 
-/// One job, in numbers.
+/// One job in numbers: an entry of `jobs` in the JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct PlannedJob {
-    /// The run's folder; the points of a sweep have one each.
+    /// The run's name; each point of a sweep has its own.
     pub run: String,
     pub stage: String,
     /// `null` for a pre-training.
     pub from: Option<String>,
     pub dir: String,
-    /// The job that must be done before it.
+    /// The job that must be finished before this one.
     pub after: Option<String>,
     pub state: JobState,
     pub epochs: usize,
     pub effective_batch_size: usize,
     pub lr: f64,
-    /// Updates in all; `null` where the size of the data is not known.
+    /// Updates of the whole job; `null` if the size of the data is unknown.
     pub steps: Option<usize>,
     pub params: u64,
-    /// Forward, multiply-adds counted as 2.
+    /// Of the forward pass; a multiply-add counts as 2.
     pub flops_per_image: f64,
-    /// Forward and backward.
+    /// Of the forward and the backward pass.
     pub train_flops_per_image: f64,
     pub memory_bytes: f64,
     /// The parts of `memory_bytes`.
     pub memory: Memory,
     /// `data-parallel` or `job-parallel`; `null` with one device.
     pub schedule: Option<&'static str>,
-    /// Seconds of the whole job on its devices; `null` where they cannot be told.
+    /// Seconds of the whole job on its devices; `null` if unknown.
     pub wall_s: Option<f64>,
 }
 
@@ -113,7 +113,7 @@ pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     }
 }
 
-/// Seconds of what is left of a run, its jobs one after the other or side by side.
+/// Returns the seconds that are left of a run, whose jobs run one after the other or in parallel.
 fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     let left = |job: &PlannedJob| match &job.state {
         JobState::Done | JobState::Shared { .. } => Some(0.0),
@@ -130,7 +130,7 @@ fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     Some(together + longest.max(alone / plan.runtime.devices as f64))
 }
 
-/// The sum, where all are known.
+/// Adds up seconds; `None` if one is unknown.
 pub(super) fn sum(seconds: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     seconds.sum()
 }

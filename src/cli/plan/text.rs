@@ -1,4 +1,4 @@
-//! A plan for people: the recipe as TOML, the jobs as comments below it.
+//! A plan as text: the recipe as TOML, and the jobs as comments below it.
 
 use super::job::{PlannedJob, PlannedRun, sum};
 use super::price::Price;
@@ -8,7 +8,7 @@ use crate::run::JobState;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// The recipe of the first point, and the jobs of all.
+/// Returns the recipe of the first point and the jobs of all points.
 pub(super) fn text(
     resolved: &Resolved,
     runs: &[PlannedRun],
@@ -20,7 +20,7 @@ pub(super) fn text(
     if !resolved.swept.is_empty() {
         let _ = writeln!(
             text,
-            "# above: the first of {} points of a sweep over {}; the others differ in these keys alone\n",
+            "# above: the first of {} points of a sweep over {}; the others differ only in these keys\n",
             runs.len(),
             resolved.swept.join(", ")
         );
@@ -62,11 +62,11 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
         );
     }
     of_stages(text, &run.jobs);
-    let left = run.wall_s.map_or_else(|| "not known".to_owned(), duration);
-    let _ = writeln!(text, "# left to do: {left}\n");
+    let left = run.wall_s.map_or_else(|| "unknown".to_owned(), duration);
+    let _ = writeln!(text, "# time left: {left}\n");
 }
 
-/// What all jobs of a stage have in common.
+/// Writes a line for each stage: what all of its jobs have in common.
 fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(
         text,
@@ -131,7 +131,7 @@ fn schedule(plan: &Plan, jobs: &[PlannedJob]) -> String {
     }
 }
 
-/// A time in its two largest units.
+/// Formats seconds in their two largest units, as `2 h 1 min`.
 fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     let (minutes, hours, days) = (whole / 60, whole / 3600, whole / 86_400);
