@@ -473,7 +473,7 @@ def resume(machine, data):
         again = machine.mae(*arguments[name], limit_s=60)
         again.must_end_with(0)
         data["resume"][name] = compared(expected, losses(machine.scratch / name)) | {
-            "resumed": re.search(r"going on in epoch \d+", again.read(1)) is not None}
+            "resumed": re.search(r"resuming in epoch \d+", again.read(1)) is not None}
     for name, found in data["resume"].items():
         if not found["largest_relative_difference"] < RESUME_TOLERANCE:
             raise Failed(f"{name}: a loss differs by {found['largest_relative_difference']:.1e} from the uninterrupted run; "

@@ -1,4 +1,4 @@
-//! `mae bench`: images per second of the training step, or of the data pipeline alone.
+//! `mae bench`: the speed of training, or of the data pipeline alone.
 
 use super::recipe_args::{RecipeArgs, StageArg, resolve};
 use super::signals::stop_on_signals;
@@ -11,27 +11,27 @@ use crate::train::TrainError;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Measure this program
+/// Measure the speed of training or of the data pipeline
 #[derive(clap::Subcommand)]
 pub(super) enum Bench {
-    /// Images/s and ms per step of a stage's training loop, on the recipe's own data
+    /// Measure the training of a stage on the recipe's data: images/s, ms per step, TFLOP/s
     Train(Args),
-    /// Images/s of a stage's data pipeline alone, and what its time goes into
+    /// Measure the data pipeline of a stage: images/s, and the time of each part
     Data(Args),
 }
 
-/// What to measure, and for how long
+/// What to measure, and for how long.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// The stage to measure; the recipe's first by default
+    /// Stage to measure; by default the first stage of the recipe
     #[arg(long)]
     stage: Option<StageArg>,
-    /// Short for `--set runtime.device="D"`
+    /// Device to measure; short for `--set runtime.device="D"`
     #[arg(long, value_name = "D")]
     device: Option<String>,
-    /// How long to measure; epochs are repeated
+    /// Seconds to measure; epochs are repeated
     #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = seconds)]
     seconds: f64,
     /// Print one JSON object on one line
@@ -46,7 +46,7 @@ pub(super) fn run(bench: &Bench) -> Result<(), CliError> {
     }
 }
 
-/// Measures a point of a recipe for some seconds, in a folder that goes afterwards.
+/// Measures a stage of a point for a number of seconds, in a temporary folder.
 type Measure<T> = fn(&ResolvedPoint, StageKind, f64, &Path, &StopFlag) -> Result<T, TrainError>;
 
 fn measure<T: serde::Serialize>(
@@ -62,7 +62,7 @@ fn measure<T: serde::Serialize>(
     let first = point.plan.jobs().first().map(|job| job.stage);
     let stage: Option<StageKind> = args.stage.map(Into::into).or(first);
     let Some(stage) = stage else {
-        return Err(CliError::Usage("the recipe has no stage to measure".to_owned()));
+        return Err(CliError::Usage("cannot measure: the recipe has no stage\nhint: add [pretrain], [finetune] or [linprobe]".to_owned()));
     };
     let stop = StopFlag::default();
     stop_on_signals(&stop, "stopping");
@@ -84,7 +84,7 @@ fn text(measured: &TrainBench) -> String {
     let mut text = format!(
         "{stage}: {:.1} images/s, {:.1} ms per step of {} images ({} steps; {device}, {precision}, {threads} \
          threads{many})\n\
-         a step, each part waited for: data {:.1} ms, forward {:.1}, backward {:.1}, optimizer {:.1}, communication {:.1}\n\
+         a step, measured part by part: data {:.1} ms, forward {:.1}, backward {:.1}, optimizer {:.1}, communication {:.1}\n\
          {:.3} TFLOP/s",
         measured.images_per_s,
         measured.ms_per_step,
@@ -100,7 +100,7 @@ fn text(measured: &TrainBench) -> String {
     if let (Some(peak), Some(mfu)) = (measured.peak_tflops, measured.mfu) {
         let _ = write!(
             text,
-            ", {:.1} % of the {peak:.3} that a large matrix product reaches here",
+            ", {:.1} % of the {peak:.3} TFLOP/s that a large matrix product reaches here",
             100.0 * mfu
         );
     }
@@ -116,7 +116,7 @@ fn data_text(measured: &DataBench) -> String {
     let mut text = format!(
         "{stage}: {:.1} images/s, {:.1} for each of {workers} workers (batches of {batch_size}; {} images; \
          data.decode = {decode})\n\
-         ms of a worker for each image: read {:.3}, decode {:.3}, resize {:.3}, augment {:.3}",
+         a worker, ms per image: read {:.3}, decode {:.3}, resize {:.3}, augment {:.3}",
         measured.images_per_s,
         measured.images_per_s_per_worker,
         measured.images,
@@ -127,13 +127,12 @@ fn data_text(measured: &DataBench) -> String {
     );
     if let [Some(before), Some(after)] = measured.memory_bytes {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let _ =
-            write!(text, "\nmemory {:.0} MiB at first, {:.0} MiB at last", mib(before), mib(after));
+        let _ = write!(text, "\nmemory {:.0} MiB before, {:.0} MiB after", mib(before), mib(after));
     }
     text
 }
 
-/// A time that a bench may take: above 0, at most a day.
+/// Parses the time that a benchmark may take: above 0 seconds, at most a day.
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
@@ -141,7 +140,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A folder that goes when the bench is over.
+/// A temporary folder, removed when dropped.
 pub(super) struct Scratch(std::path::PathBuf);
 
 impl Scratch {
@@ -158,7 +157,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A temporary folder that stays is the system's to clean.
+        // If this fails, the system cleans up its temporary folder.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

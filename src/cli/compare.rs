@@ -4,24 +4,24 @@ use super::{CliError, output};
 use crate::results::{CompareError, Comparison};
 use std::path::PathBuf;
 
-/// Hold runs against each other: the settings that differ, and the accuracies side by side
+/// Compare runs: settings that differ, and accuracies side by side
 ///
-/// Runs that differ only in their seed are one column: mean ± spread (n). Differences are to the first run, in points; one
-/// inside the noise is marked `~`. Checkpoints from the middle of a longer schedule (annealed 0) are never on one row with
-/// those whose schedule ended (1). A run may still be going on.
+/// Runs that differ only in their seed share a column: mean ± spread (n). Differences are to the first run, in percentage
+/// points; `~` marks a difference inside the noise. Checkpoints from the middle of a schedule (annealed 0) and from its end
+/// (annealed 1) are on separate rows. Runs may be unfinished.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// A run's or a sweep's folder, as runs/quickstart; a pattern ('runs/mr*'); a table in accuracy.csv's columns; the
-    /// official code's log.txt (a linear probe's has `linprobe` in its path)
+    /// Folder of a run or a sweep; a pattern ('runs/mr*'); a table with the columns of accuracy.csv; or a log.txt of the
+    /// official code (a path with `linprobe` means a linear probe)
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<String>,
-    /// Put published figures beside them: mae-official, mae-paddle, mae-paper, mmpretrain
+    /// Add published figures: mae-official, mae-paddle, mae-paper or mmpretrain
     #[arg(long, value_name = "NAME")]
     published: Vec<String>,
-    /// Write one tidy table, a row for each run and pre-training epoch; the differences are of the means over seeds
+    /// Write a tidy CSV table: one row for each run and pre-training epoch, differences of the means over seeds
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write an Excel workbook: this table, every epoch of every job, charts
+    /// Write an Excel workbook: this table, every epoch of every job, and charts
     #[arg(long, value_name = "FILE")]
     xlsx: Option<PathBuf>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if args.csv.is_some() && args.csv == args.xlsx {
         return Err(CliError::Usage(
-            "--csv and --xlsx name the same file\nhint: give each its own".to_owned(),
+            "cannot write --csv and --xlsx to the same file\nhint: name two files".to_owned(),
         ));
     }
     let comparison = Comparison::read(&args.runs, &args.published)?;

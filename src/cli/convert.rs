@@ -1,4 +1,4 @@
-//! `mae convert`: anyone's checkpoint into anyone's format.
+//! `mae convert`: converts a checkpoint from one format to another.
 
 use super::checkpoint_args::{Ready, ready};
 use super::{CliError, output};
@@ -7,37 +7,38 @@ use crate::{data, recipe};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
-/// Convert a checkpoint: PyTorch, Paddle, timm, Hugging Face and this program's own, recognised by their content
+/// Convert a checkpoint between mae, PyTorch, Paddle, timm and Hugging Face
 ///
-/// Weights are copied bit for bit. What a file does not say (heads of an unusual width, `norm_pix_loss`) is asked for by name.
+/// The format of IN is recognized by its content. Weights are copied bit for bit. If the file lacks a setting that OUT needs,
+/// such as the number of heads or `norm_pix_loss`, the error names its key for `--set`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// A checkpoint folder, a .pth, .bin, .pd, .pdparams or .safetensors file, or a Hugging Face folder
+    /// Checkpoint folder, Hugging Face folder, or a .pth, .bin, .pd, .pdparams or .safetensors file
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// What to make; it must not exist yet
+    /// File or folder to write; it must not exist
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// The format of OUT
+    /// Format of OUT
     #[arg(long, value_enum, default_value_t = To::Mae)]
     to: To,
-    /// Take what IN does not say from this recipe
+    /// Recipe with the settings that IN lacks
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
-    /// Set one key, as `model.num_heads=4`
+    /// Set one key of the recipe, as in `model.num_heads=4`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum To {
-    /// A checkpoint folder of this program
+    /// Checkpoint folder of mae
     Mae,
-    /// The official names: a safetensors file, or what `torch.load` reads where OUT ends with .pth
+    /// Official parameter names: a safetensors file, or a file for `torch.load` if OUT ends with .pth
     Official,
-    /// A safetensors file that timm loads; a decoder is left out
+    /// Safetensors file for timm, without the decoder
     Timm,
-    /// A folder that `from_pretrained` loads
+    /// Folder for `from_pretrained` of transformers
     Huggingface,
 }
 
@@ -65,7 +66,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     if left_out > 0 {
         output::warning(&format!(
-            "{left_out} tensors of the decoder are left out: timm has no decoder"
+            "timm has no decoder, so {left_out} decoder tensors were left out"
         ));
     }
     if matches!(args.to, To::Official | To::Timm) {
@@ -76,56 +77,56 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&summary(&ready, out))?)
 }
 
-/// Fails where OUT is there already, even as a link to nothing, or has an ending that says another format.
+/// Fails if OUT exists, even as a broken link, or if its extension contradicts the format.
 fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
     if out.symlink_metadata().is_ok() {
         return Err(CliError::Usage(format!(
-            "{} is there already\nhint: choose another name, or remove it",
+            "cannot write {}: it exists\nhint: choose another name, or remove it",
             out.display()
         )));
     }
     let problem = match (to, ending(out).as_deref()) {
         (To::Mae | To::Huggingface, Some("safetensors" | "pth" | "bin" | "pd" | "pdparams")) => {
-            "this format is a folder\nhint: leave the ending off, or write one file with `--to official`"
+            "this format is a folder\nhint: remove the extension, or write one file with `--to official`"
         }
         (To::Official, Some("safetensors" | "pth")) | (To::Timm, Some("safetensors")) => {
             return Ok(());
         }
         (To::Official, _) => {
-            "this format is one file\nhint: let OUT end with .safetensors, or with .pth for `torch.load`"
+            "this format is one file\nhint: end OUT with .safetensors, or with .pth for `torch.load`"
         }
-        (To::Timm, _) => "this format is a safetensors file\nhint: let OUT end with .safetensors",
+        (To::Timm, _) => "this format is a safetensors file\nhint: end OUT with .safetensors",
         _ => return Ok(()),
     };
-    Err(CliError::Usage(format!("{}: {problem}", out.display())))
+    Err(CliError::Usage(format!("cannot write {}: {problem}", out.display())))
 }
 
 fn ending(out: &Path) -> Option<String> {
     out.extension().map(|ending| ending.to_string_lossy().to_lowercase())
 }
 
-/// What files of tensors alone do not say, and nobody would guess.
+/// Returns unusual settings that a file of tensors cannot store, a sentence each.
 fn unsaid(ready: &Ready) -> Vec<String> {
     let Ready { opened, plan, .. } = ready;
     let mut unsaid = Vec::new();
     let eps = plan.model.norm_eps;
     if (eps - 1e-6).abs() > 1e-12 {
         unsaid.push(format!(
-            "this model's LayerNorms have an epsilon of {eps:e}, which the format cannot say: build it with that"
+            "the format does not store the LayerNorm epsilon, {eps:e}: set it when you build the model"
         ));
     }
     let heads = plan.model.num_heads;
     let known = opened.facts.num_heads.is_some();
     if known && checkpoint::usual_heads(opened.facts.embed_dim) != Some(heads) {
         unsaid.push(format!(
-            "this model has {heads} heads, which the format cannot say: build it with that"
+            "the format does not store the number of heads, {heads}: set it when you build the model"
         ));
     }
     let stated = opened.facts.settings.mean.as_ref().zip(opened.facts.settings.std.as_ref());
     let [usual_mean, usual_std] = recipe::IMAGENET_MEAN_STD;
     if let Some((mean, std)) = stated.filter(|of| of.0[..] != usual_mean || of.1[..] != usual_std) {
         unsaid.push(format!(
-            "its images were normalized by mean {mean:?} and std {std:?}, which the format cannot say: normalize by that"
+            "the format does not store the normalization: normalize images by mean {mean:?} and std {std:?}"
         ));
     }
     unsaid

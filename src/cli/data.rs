@@ -1,4 +1,4 @@
-//! `mae data`: looks at a data set, and packs one.
+//! `mae data`: checks a data set, or packs it into shards.
 
 mod check;
 mod pack;
@@ -12,19 +12,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-/// Look at a data set, or pack one into shards
+/// Check a data set, or pack it into WebDataset shards
 #[derive(clap::Subcommand)]
 pub(super) enum Data {
     Check(check::Args),
     Pack(pack::Args),
 }
 
-/// Which data set.
+/// The data set of a command.
 #[derive(clap::Args)]
 pub(super) struct SourceArgs {
-    /// A recipe, whose [data] is taken; or the data set's folder, which is then recognized by what is in it
+    /// Recipe with a [data] table, or folder of the data set; the format of a folder is recognized by its content
     source: PathBuf,
-    /// Set one key of the recipe, as `data.path=/data/imagenet`; the value is TOML, else text
+    /// Set one key of the recipe, as in `data.path=/data/imagenet`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -37,11 +37,11 @@ pub(super) fn run(data: &Data) -> Result<(), CliError> {
 }
 
 impl SourceArgs {
-    /// The data set as a recipe would have it, and whether it is for more than pre-training.
+    /// Returns the data set as a recipe has it, and whether it needs labels.
     fn plan(&self) -> Result<(DataPlan, Labels), CliError> {
         if !self.source.exists() {
             return Err(CliError::Usage(format!(
-                "{}: there is no such recipe, and no such folder",
+                "cannot read {}: no recipe or folder has this name\nhint: name a recipe, or the folder of a data set",
                 self.source.display()
             )));
         }
@@ -54,7 +54,7 @@ impl SourceArgs {
         let point = resolved.points.into_iter().next().expect("a recipe has a point");
         let plan = point.plan;
         let needed = if self.source.is_dir() {
-            // Pictures in no train/ are for pre-training alone.
+            // Images outside train/ are for pre-training only.
             plan.data.format != Format::ImageFolder || self.source.join("train").is_dir()
         } else {
             plan.pretrain.is_none() || plan.finetune.is_some() || plan.linprobe.is_some()
@@ -63,9 +63,9 @@ impl SourceArgs {
     }
 }
 
-/// A recipe for the data in a folder.
+/// Returns the text of a recipe for the data in a folder.
 fn recipe_of(folder: &Path) -> String {
-    // Text that TOML takes, and in which `${` names no variable.
+    // Quoted for TOML, and with `${` escaped: it would name a variable.
     let path = toml::Value::String(folder.to_string_lossy().replace("${", "$${"));
     format!("name = \"data\"\n[data]\nformat = \"{}\"\npath = {path}\n", format_of(folder))
 }
@@ -90,7 +90,7 @@ fn format_of(folder: &Path) -> &'static str {
     }
 }
 
-/// Shows how far a pass over images is, and ends it when the user asks.
+/// Shows the progress of a pass over images, and stops it on Ctrl-C.
 struct CheckPass {
     bar: ProgressBar,
     stop: StopFlag,

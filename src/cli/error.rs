@@ -1,27 +1,31 @@
-//! The one error a command ends with, and its exit code.
+//! The error of a command, and its exit code.
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::infer::InferError;
 use crate::recipe::RecipeErrors;
 use crate::results::RunError;
+use crate::run::{PointError, Problems};
 use crate::train::TrainError;
 use crate::verify::VerifyError;
 use std::io;
 
-/// Why a command did not do its work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
     #[error(transparent)]
     Recipe(#[from] RecipeErrors),
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The preflight found problems.
+    #[error(transparent)]
+    Refused(#[from] Problems),
     #[error("{0}")]
     Usage(String),
-    /// Points of a sweep that failed, a line each.
+    /// The work failed in parts: points of a sweep, cases, files. One line each.
     #[error("{0}")]
     Failed(String),
-    #[error("interrupted; everything so far is saved: the same command goes on from here")]
+    #[error("interrupted; the state is saved, and the same command resumes")]
     Interrupted,
     #[error("interrupted before there was a result; nothing was written")]
     Stopped,
@@ -34,8 +38,18 @@ impl CliError {
         match self {
             Self::Recipe(_) | Self::Usage(_) => 2,
             Self::Train(error) if error.is_input() => 2,
-            Self::Train(_) | Self::Failed(_) | Self::Output(_) => 1,
+            Self::Refused(problems) if problems.is_input() => 2,
+            Self::Train(_) | Self::Refused(_) | Self::Failed(_) | Self::Output(_) => 1,
             Self::Interrupted | Self::Stopped => 130,
+        }
+    }
+}
+
+impl From<PointError> for CliError {
+    fn from(error: PointError) -> Self {
+        match error {
+            PointError::Refused(problems) => Self::Refused(problems),
+            PointError::Failed(error) => Self::Train(error),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `mae eval`: a checkpoint on the validation split.
+//! `mae eval`: measures a checkpoint on the validation split.
 
 use super::checkpoint_args::{Ready, ready};
 use super::signals::stop_on_signals;
@@ -10,16 +10,16 @@ use crate::recipe::{self, Format};
 use crate::{run, train};
 use std::path::{Path, PathBuf};
 
-/// Measure a fine-tuned or probed checkpoint: top-1, top-5 and loss on the validation split
+/// Measure a fine-tuned or probed checkpoint on the validation split: top-1, top-5, loss
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// A checkpoint folder, as runs/NAME/finetune/from-0160/checkpoints/epoch-0010, or anyone's: .pth, .pd, .safetensors,
-    /// a Hugging Face folder
+    /// Checkpoint folder, as in runs/NAME/finetune/from-0160/checkpoints/epoch-0010; Hugging Face folder; or a .pth, .pd or
+    /// .safetensors file
     checkpoint: PathBuf,
-    /// Take the data from this recipe instead of the one the checkpoint was trained by
+    /// Recipe with the data; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     data: Option<PathBuf>,
-    /// Set one key of the recipe, as `data.path=/data/imagenet`
+    /// Set one key of the recipe, as in `data.path=/data/imagenet`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Print one JSON object on one line
@@ -32,23 +32,23 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let Ready { opened, meta, mut plan } =
         ready(&args.checkpoint, args.data.as_deref(), &args.set, Needs::Heads)?;
     if !args.set.iter().any(|set| recipe::set_key(set) == "runtime.devices") {
-        // The machine that trained it may have had more.
+        // The machine that trained the checkpoint may have had more GPUs.
         let there = train::count_gpus(plan.runtime.device).max(1);
         plan.runtime.devices = plan.runtime.devices.min(there);
     }
     let device = train::choose(&plan.runtime.untuned())?;
     if opened.meta.is_none() && args.data.is_none() && plan.data.format == Format::Synthetic {
         return Err(CliError::Usage(format!(
-            "{} does not say what it is measured on\nhint: give the data with --data RECIPE, or --set data.format=... \
+            "cannot measure {}: the checkpoint does not name its data\nhint: set the data with --data RECIPE, or --set data.format=... \
              --set data.path=...",
             args.checkpoint.display()
         )));
     }
     let data = data::open(&plan.data, Labels::Needed)?;
-    // Without a head there is another error to tell.
+    // A checkpoint without a head gets a better error below.
     if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
         return Err(CliError::Usage(format!(
-            "{} tells {} classes apart, the data has {}\nhint: give the data set it was trained for with --data or --set data.path=...",
+            "cannot measure {}: it has {} classes, the data has {}\nhint: set the data that it was trained for with --data or --set data.path=...",
             args.checkpoint.display(),
             meta.num_classes,
             data.facts.num_classes
@@ -73,8 +73,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
 }
 
-/// Fails where a name stands for one class in the checkpoint and for another in the data: folders that were renamed, added or
-/// sorted in another way. Where `named`, the checkpoint's names are those of its training data, and other names are told.
+/// Fails if a class name has a different index in the checkpoint than in the data: folders were renamed, added or reordered.
+///
+/// `named` says that the checkpoint has the class names of its training data; then a changed name is a warning.
 fn check_classes(
     checkpoint: &Path,
     known: &[String],
@@ -83,20 +84,20 @@ fn check_classes(
 ) -> Result<(), CliError> {
     let mut differ = known.iter().zip(found).enumerate().filter(|(_, (a, b))| a != b);
     let moved = differ.clone().find_map(|(class, (name, _))| {
-        // Two classes of one name, as ImageNet's cranes, are no move.
+        // ImageNet has two classes named crane: the same name twice is not a move.
         let other = found.iter().position(|other| other == name)?;
         (known.get(other) != Some(name)).then_some((class, name, other))
     });
     if let Some((class, name, other)) = moved {
         return Err(CliError::Usage(format!(
-            "{}: class {class} is `{name}`, which is class {other} of the data\nhint: give it the classes that it was trained with, \
-             in their order: an image folder's are its sorted folders",
+            "cannot measure {}: its class {class} is `{name}`, which is class {other} in the data\nhint: use the classes that it was \
+             trained with, in their order; an image folder has them in the order of its sorted folders",
             checkpoint.display()
         )));
     }
     if let (true, Some((class, (name, other)))) = (named, differ.next()) {
         output::warning(&format!(
-            "class {class} is `{name}` in the checkpoint and `{other}` in the data: the figures are right if both are the same"
+            "class {class} is `{name}` in the checkpoint and `{other}` in the data: the accuracy is only right if both are the same"
         ));
     }
     Ok(())

@@ -1,16 +1,18 @@
-//! The command line: a file a command. Turns errors into text and exit codes; no training logic.
+//! The command line: one file per command. Parses arguments, prints results, and turns errors into text and exit codes.
 //!
-//! Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the work failed, 2 usage, recipe or input
-//! error, 130 interrupted.
+//! Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the work failed, 2 wrong usage, recipe or input,
+//! 130 interrupted.
 
 mod bench;
 mod check;
 mod checkpoint_args;
 mod compare;
+mod completions;
 mod convert;
 mod data;
 mod error;
 mod eval;
+mod man;
 mod output;
 mod plan;
 mod predict;
@@ -25,12 +27,11 @@ mod trash;
 mod verify;
 
 use crate::train::DeviceBackend;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use error::CliError;
 use std::process::ExitCode;
 
-/// One TOML file is a whole Masked Autoencoder experiment: this pre-trains, fine-tunes every kept checkpoint, and leaves
-/// the accuracy tables in runs/.
+/// Train Masked Autoencoders from one TOML file: pre-train, fine-tune and probe checkpoints, and write the accuracy tables
 #[derive(Parser)]
 #[command(name = "mae", version = version(), max_term_width = 100, after_help = AFTER_HELP)]
 struct Args {
@@ -39,12 +40,16 @@ struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Try it without any data (minutes on a laptop):
+Start without data, in minutes on a laptop:
   mae run experiments/quickstart.toml
-Then edit one line, or one key:
+Then change one key:
   mae run experiments/quickstart.toml --set pretrain.mask_ratio=0.5 --set name=mr50
 
-Exit codes: 0 done; 1 the work failed; 2 usage, recipe or input error; 130 interrupted (run again to go on).";
+Exit codes:
+  0    done
+  1    the work failed
+  2    wrong usage, recipe or input
+  130  interrupted; the same `mae run` resumes";
 
 #[derive(Subcommand)]
 enum Command {
@@ -65,9 +70,11 @@ enum Command {
     Schema(schema::Args),
     #[command(subcommand)]
     Trash(trash::Trash),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
-/// For a report of a fault: which program this is, and what it can train on.
+/// Returns the version, the commit and the devices that this build supports: what a bug report needs.
 fn version() -> String {
     let devices: Vec<&str> = DeviceBackend::built().map(DeviceBackend::word).collect();
     let commit = match env!("BUILT_FROM_COMMIT") {
@@ -77,10 +84,28 @@ fn version() -> String {
     format!("{} ({commit}devices: {})", env!("CARGO_PKG_VERSION"), devices.join(", "))
 }
 
+/// Returns the definition of all commands, for completions, manual pages and the reference in docs/cli.md.
+#[must_use]
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
+/// Moves the details of every command below its options, so that `--help` is as short as `-h`.
+fn compact(command: clap::Command) -> clap::Command {
+    let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+    let details = about.split_once("\n\n").map(|(_, details)| details.to_owned());
+    let command = match details {
+        Some(details) => command.long_about(None).after_help(details),
+        None => command,
+    };
+    command.mut_subcommands(compact)
+}
+
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let matches = compact(command()).get_matches();
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = match &args.command {
         Command::Run(args) => run::run(args),
         Command::Plan(args) => plan::run(args),
@@ -96,6 +121,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Trash(args) => trash::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! The one place that prints.
+//! All output to stdout and stderr.
 
 use crate::infer;
 use std::fmt;
@@ -11,7 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Writes a result to stdout. Whoever closes the pipe early (`| head`) has what they wanted.
+/// Writes a result to stdout. A pipe that is closed early (`| head`) is not an error.
 pub(super) fn result(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out
@@ -34,12 +34,12 @@ pub(super) fn warning(text: &str) {
     stderr(&format!("warning: {text}"));
 }
 
-/// Writes the error a command ends with to stderr.
+/// Writes the error of a command to stderr.
 pub(super) fn error(text: &str) {
     stderr(&format!("error: {text}"));
 }
 
-/// Starts the log, on stderr; `MAE_LOG` chooses its level (by default `info` of this program, `warn` of what it is built on).
+/// Starts the log on stderr. `MAE_LOG` sets its level; the default is `info` for this program and `warn` for its libraries.
 pub(super) fn start_log() {
     let level = std::env::var("MAE_LOG").unwrap_or_else(|_| "warn,mae=info".to_owned());
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(level);
@@ -47,17 +47,17 @@ pub(super) fn start_log() {
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
-        // A closed stderr must not end a run: by default a failed line is reported with `eprintln!`, which panics.
+        // A closed stderr must not stop a run: by default, a failed line is reported with `eprintln!`, which panics.
         .log_internal_errors(false)
         .with_filter(filter);
-    // A second start, in tests, keeps the first.
+    // Tests may start the log twice: the first stays.
     let _ = tracing_subscriber::registry()
         .with(lines)
         .with(Faults.with_filter(LevelFilter::WARN))
         .try_init();
 }
 
-/// Hands what a device's driver logs of its failures to the run that it ends.
+/// Passes errors that a device's driver only logs to the run, which then stops.
 struct Faults;
 
 impl<S: Subscriber> Layer<S> for Faults {
@@ -72,19 +72,19 @@ impl<S: Subscriber> Layer<S> for Faults {
     }
 }
 
-/// Whether a record says that a computation failed. Measurements for tuning may fail and harm nothing.
+/// Whether a log record says that a computation failed. Autotuning measurements may fail without harm.
 fn is_fault(level: Level, target: &str) -> bool {
     let of = |names: &[&str]| names.iter().any(|name| target.starts_with(name));
     let measures = ["::tune", "profiler"].iter().any(|part| target.contains(part));
     match level {
         Level::ERROR => of(&["cubecl", "burn"]) && !measures,
-        // Panics of device threads, and of operations that wait in a queue.
+        // Panics of device threads, and of queued operations.
         Level::WARN => of(&["cubecl_common::device", "burn_fusion::stream"]),
         _ => false,
     }
 }
 
-/// The message of an event.
+/// Message of a log event.
 struct Text(String);
 
 impl Visit for Text {
@@ -96,7 +96,7 @@ impl Visit for Text {
 }
 
 fn stderr(text: &str) {
-    // There is nowhere left to tell that stderr is gone.
+    // If stderr is gone, there is no place to report it.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 

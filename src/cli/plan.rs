@@ -1,4 +1,4 @@
-//! `mae plan`: what a recipe would do; trains nothing.
+//! `mae plan`: what a run of a recipe would do.
 
 mod job;
 mod price;
@@ -6,25 +6,25 @@ mod text;
 
 use super::recipe_args::{RecipeArgs, resolve};
 use super::{CliError, output};
-use crate::data::{self, DataError, Labels};
-use crate::recipe::{DataFacts, Job, Missing, Plan, Resolved, ResolvedPoint, Source};
-use crate::shape::StageKind;
-use crate::{results, train};
+use crate::recipe::{Missing, Plan, Resolved, ResolvedPoint};
+use crate::run::{self, CheckedPoint, DataCounts, Preflight, Problem, Purpose, RunOptions};
+use crate::train::TrainError;
 use job::PlannedRun;
 use price::Price;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Print the resolved recipe and its jobs: effective batch, lr, steps, parameters, FLOPs, memory, time; trains nothing
+/// Show what a recipe would do: jobs, steps, parameters, FLOPs, memory, time
 ///
-/// Missing data and unset variables are warnings here; `data.train_images` and `data.num_classes` stand in for the data.
+/// Prints the resolved recipe and its jobs, and trains nothing. Whatever would make `mae run` fail is a warning here. Without
+/// the data, the plan uses `data.train_images`, `data.val_images` and `data.num_classes` of the recipe.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Time each stage on this machine for some seconds, instead of assuming a speed; needs the data
+    /// Time each stage here for 3 seconds instead of assuming a speed; needs the data
     #[arg(long)]
     measure: bool,
-    /// The folder that holds all runs: what is done there is marked
+    /// Folder of all runs; the plan shows which jobs are done there
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
     /// Print one JSON object on one line
@@ -36,37 +36,19 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let missing = if args.measure { Missing::Refuse } else { Missing::Warn };
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, missing)?;
+    let options =
+        RunOptions { runs: args.runs.clone(), fresh: false, only: None, command_line: Vec::new() };
+    let purpose = if args.measure { Purpose::Run } else { Purpose::Plan };
+    let checked = run::preflight(&resolved, &options, purpose);
+    refuse_without_numbers(&checked, args.measure)?;
+    warn(&resolved, &checked);
+    let mut prices = Prices::default();
     let mut runs = Vec::new();
-    let (mut known, mut told): (Vec<SharedFacts>, Vec<String>) = (Vec::new(), Vec::new());
-    for (index, point) in resolved.points.iter().enumerate() {
-        // Points on the same data and device share what is found out about them.
-        let alike = |SharedFacts { plan, .. }: &SharedFacts| {
-            plan.data == point.plan.data && plan.runtime == point.plan.runtime
-        };
-        let place = if let Some(place) = known.iter().position(alike) {
-            place
-        } else {
-            let (facts, fingerprint) = facts(&point.plan, args.measure)?;
-            let price = price(point, facts, args.measure)?;
-            known.push(SharedFacts { plan: &point.plan, facts, fingerprint, price });
-            known.len() - 1
-        };
-        let SharedFacts { facts, fingerprint, price, .. } = &known[place];
-        let folder = args.runs.join(&point.plan.name);
-        let (mut errors, seen) = sources(&resolved, index, facts.num_classes);
-        match results::refuse_other(&folder, &point.recipe) {
-            Err(error) => errors.push(error.to_string()),
-            Ok(()) => errors.extend(other_data(&folder, fingerprint.as_deref())),
-        }
-        for error in errors {
-            if !told.contains(&error) {
-                output::warning(&format!("`mae run` will refuse this, as things are: {error}"));
-                told.push(error);
-            }
-        }
-        runs.push(PlannedRun::of(&resolved, index, *facts, price, (&args.runs, seen))?);
+    for (point, checked) in resolved.points.iter().zip(&checked.points) {
+        let price = prices.of(point, checked.counts, args.measure)?;
+        runs.push(PlannedRun::of(&point.plan, checked, price)?);
     }
-    let price = &known.first().expect("a recipe has a point").price;
+    let price = prices.first();
     if args.json {
         let jobs: Vec<_> = runs.iter().flat_map(|run| &run.jobs).collect();
         let (name, assumed) = (&resolved.name, price.words());
@@ -78,85 +60,80 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&text::text(&resolved, &runs, price, &args.runs))?)
 }
 
-/// What is wrong where the run in `folder` began with other data.
-fn other_data(folder: &Path, fingerprint: Option<&str>) -> Option<String> {
-    results::refuse_other_data(folder, fingerprint?).err().map(|error| error.to_string())
-}
-
-/// Looks at the files that a point starts from, those that are there and that no earlier point has used alike. Gives what is wrong,
-/// and how many epochs the pre-training goes on after.
-fn sources(resolved: &Resolved, index: usize, num_classes: usize) -> (Vec<String>, Option<usize>) {
-    let plan = &resolved.points[index].plan;
-    let jobs = plan.jobs();
-    let first = |job: &&Job| resolved.same_job_before(index, job).next().is_none();
-    let pretrain = jobs.iter().filter(first).find(|job| job.stage == StageKind::Pretrain);
-    let resume = pretrain.and(plan.pretrain.as_ref()).and_then(|pretrain| pretrain.resume.as_ref());
-    let resume = resume.filter(|path| path.exists()).map(|path| train::check_resume(path, plan));
-    let seen = resume.as_ref().and_then(|seen| seen.as_ref().ok()).copied();
-    let there = |job: &&Job| matches!(&job.from, Some(Source::File(path)) if path.exists());
-    let sources = jobs.iter().filter(there).filter(first);
-    let sources = sources.map(|job| train::check_source(job, plan, num_classes).map(drop));
-    let errors =
-        resume.map(|seen| seen.map(drop)).into_iter().chain(sources).filter_map(Result::err);
-    (errors.map(|error| error.to_string()).collect(), seen)
-}
-
-fn price(point: &ResolvedPoint, facts: DataSummary, measure: bool) -> Result<Price, CliError> {
-    if measure { Price::measure(point, facts.num_classes) } else { Ok(Price::assumed(&point.plan)) }
-}
-
-/// What points on the same data and device share.
-struct SharedFacts<'a> {
-    plan: &'a Plan,
-    facts: DataSummary,
-    /// The data's, where it was looked at.
-    fingerprint: Option<String>,
-    price: Price,
-}
-
-/// What is known of the data: found, or promised by the recipe where it is not here.
-#[derive(Clone, Copy)]
-struct DataSummary {
-    train_images: Option<usize>,
-    val_images: Option<usize>,
-    num_classes: usize,
-}
-
-fn facts(plan: &Plan, needed: bool) -> Result<(DataSummary, Option<String>), CliError> {
-    let labels = plan.finetune.is_some() || plan.linprobe.is_some();
-    let promised = plan.data.promised;
-    let all = (promised.train_images, promised.num_classes, promised.val_images);
-    if let (false, (Some(train_images), Some(num_classes), val_images @ Some(_))) = (needed, all) {
-        return Ok((
-            DataSummary { train_images: Some(train_images), val_images, num_classes },
-            None,
-        ));
+/// Warns about every problem that `mae run` would have, each once, and about unknown counts.
+fn warn(resolved: &Resolved, checked: &Preflight) {
+    let problems = checked.points.iter().flat_map(|point| &point.problems);
+    let mut texts: Vec<String> = Vec::new();
+    for problem in checked.sweep_problem.iter().chain(problems) {
+        let text = format!("`mae run` would refuse this recipe now: {problem}");
+        if !texts.contains(&text) {
+            output::warning(&text);
+            texts.push(text);
+        }
     }
-    match data::open(&plan.data, if labels { Labels::Needed } else { Labels::Unneeded }) {
-        Ok(found) => {
-            let DataFacts { train_images, num_classes, val_images } = found.facts;
-            let (train_images, val_images) = (Some(train_images), Some(val_images));
-            Ok((DataSummary { train_images, val_images, num_classes }, Some(found.fingerprint)))
+    for (point, checked) in resolved.points.iter().zip(&checked.points) {
+        let Some(text) = unknown_counts(&point.plan, checked) else { continue };
+        if !texts.contains(&text) {
+            output::warning(&text);
+            texts.push(text);
         }
-        Err(error) if needed => Err(error.into()),
-        Err(error) => {
-            let num_classes = promised.num_classes.unwrap_or(1000);
-            let unknown = match promised.train_images {
-                Some(_) => "the recipe's counts stand in for it",
-                None => "steps are not known",
-            };
-            let classes = match promised.num_classes {
-                Some(_) => String::new(),
-                None => format!(", {num_classes} classes are assumed"),
-            };
-            let problem = match &error {
-                DataError::Setting { .. } => "`mae run` will refuse the data",
-                _ if plan.data.path.exists() => "the data cannot be used as it is",
-                _ => "the data is not there",
-            };
-            output::warning(&format!("{problem}; {unknown}{classes}: {error}"));
-            let (train_images, val_images) = (promised.train_images, promised.val_images);
-            Ok((DataSummary { train_images, val_images, num_classes }, None))
+    }
+}
+
+/// Says what the plan assumes if the data could not be opened.
+fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
+    if !checked.has_data_problem() {
+        return None;
+    }
+    let steps = match plan.data.promised.train_images {
+        Some(_) => "the plan uses the counts of the recipe",
+        None => "steps are unknown",
+    };
+    let classes = match plan.data.promised.num_classes {
+        Some(_) => String::new(),
+        None => format!(", and the plan assumes {} classes", checked.counts.num_classes),
+    };
+    Some(format!("the data could not be opened: {steps}{classes}"))
+}
+
+/// Fails if a job would never update, or if the data to measure on is missing: the plan would have no numbers.
+fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliError> {
+    let is_fatal = |problem: &Problem| match &**problem {
+        TrainError::NeverUpdates(_) => true,
+        TrainError::Data(_) => measure,
+        _ => false,
+    };
+    let fatal = |point: &CheckedPoint| point.problems.iter().any(is_fatal);
+    match checked.points.iter().find(|point| fatal(point)).and_then(CheckedPoint::refusal) {
+        Some(problems) => Err(problems.into()),
+        None => Ok(()),
+    }
+}
+
+/// The prices of points on the same data and device, which share them.
+#[derive(Default)]
+struct Prices<'a>(Vec<(&'a Plan, Price)>);
+
+impl<'a> Prices<'a> {
+    fn of(
+        &mut self,
+        point: &'a ResolvedPoint,
+        counts: DataCounts,
+        measure: bool,
+    ) -> Result<&Price, CliError> {
+        let plan = &point.plan;
+        let is_alike =
+            |(known, _): &(&Plan, Price)| known.data == plan.data && known.runtime == plan.runtime;
+        if let Some(place) = self.0.iter().position(is_alike) {
+            return Ok(&self.0[place].1);
         }
+        let price =
+            if measure { Price::measure(point, counts.num_classes)? } else { Price::assumed(plan) };
+        self.0.push((plan, price));
+        Ok(&self.0[self.0.len() - 1].1)
+    }
+
+    fn first(&self) -> &Price {
+        &self.0.first().expect("a recipe has a point").1
     }
 }

@@ -1,4 +1,4 @@
-//! `mae predict`: class names with probabilities for pictures.
+//! `mae predict`: classifies images.
 
 use super::checkpoint_args::{Ready, ready};
 use super::{CliError, output};
@@ -8,20 +8,21 @@ use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Name what is in pictures: the most probable classes, all synonyms, with probabilities. Those that cannot be read are told at
-/// the end
+/// Classify images: the most probable classes with their probabilities
+///
+/// Unreadable images are listed at the end; then the exit code is 2.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// A checkpoint folder, as runs/NAME/finetune/from-0160/checkpoints/epoch-0010, or anyone's: .pth, .pd, .safetensors,
-    /// a Hugging Face folder
+    /// Checkpoint folder, as in runs/NAME/finetune/from-0160/checkpoints/epoch-0010; Hugging Face folder; or a .pth, .pd or
+    /// .safetensors file
     checkpoint: PathBuf,
-    /// jpg, png, webp, bmp, tiff or ppm files of any colour mode
+    /// Image files: JPEG, PNG, WebP, BMP, TIFF or PPM, in any colour mode
     #[arg(required = true)]
     images: Vec<PathBuf>,
-    /// How many classes to print
+    /// Number of classes to print
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    /// Take [data] and [runtime] from this recipe instead of the one the checkpoint was trained by
+    /// Recipe with [data] and [runtime]; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
     /// Set one key of the recipe

@@ -1,4 +1,4 @@
-//! Progress on stderr: a bar on a terminal, a log line an epoch where stderr is a file or a pipe.
+//! Progress on stderr: a bar on a terminal, or one log line per epoch if stderr is a file or a pipe.
 
 use crate::recipe::Resolved;
 use crate::results::EpochRow;
@@ -9,24 +9,25 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Shows a run's events, from whichever threads they come.
+/// Shows the events of a run. Any thread may send them.
 pub(super) struct ProgressBar {
     bar: Option<indicatif::ProgressBar>,
     state: Mutex<BarState>,
 }
 
-/// Where the whole recipe is. Work is counted in forward FLOPs, so that stages of different cost add up.
+/// Progress of the whole recipe. Work is counted in training FLOPs, so that stages of different cost add up.
 struct BarState {
-    /// Jobs that are not done, in running order.
+    /// Jobs that are not finished, in running order.
     ahead: Vec<JobWork>,
-    /// Those under way; several devices may each have one.
+    /// Jobs in training; several devices may each have one.
     active: Vec<ActiveJob>,
-    /// Work done by this process, and since when.
+    /// Work done by this process.
     done: f64,
+    /// When its first job started.
     since: Option<Instant>,
 }
 
-/// A job under way.
+/// A job in training.
 struct ActiveJob {
     dir: String,
     work: f64,
@@ -78,7 +79,7 @@ impl ProgressBar {
                 match &self.bar {
                     Some(bar) => state.show(bar, ""),
                     None if *steps_before > 0 => {
-                        tracing::info!("{job}: going on in epoch {epoch} of {epochs}");
+                        tracing::info!("{job}: resuming in epoch {epoch} of {epochs}");
                     }
                     None => tracing::info!("{job}: {epochs} epochs, {steps} steps"),
                 }
@@ -101,11 +102,11 @@ impl ProgressBar {
             Event::JobDone { job } | Event::JobFailed { job, error: None } => state.leave(job),
             Event::JobFailed { job, error: Some(error) } => {
                 state.leave(job);
-                self.say(&format!("{job} has failed, the others go on: {error}"));
+                self.say(&format!("{job} failed, and the other jobs continue: {error}"));
             }
             Event::JobSkipped { job } => {
                 state.leave(job);
-                self.say(&format!("{job}: done before"));
+                self.say(&format!("{job}: already finished"));
             }
             Event::Notice { job, text } => self.say(&format!("{job}: {text}")),
         }
@@ -126,7 +127,7 @@ impl ProgressBar {
 impl BarState {
     fn start(&mut self, job: &str, steps_before: usize, steps: usize) {
         if job == StageKind::Pretrain.to_string() {
-            // A new point of a sweep: what is left of the one before it has failed.
+            // A new point of a sweep starts: jobs of the point before it that are left have failed.
             let at = self.ahead.iter().position(|ahead| ahead.dir == job).unwrap_or(0);
             self.ahead.drain(..at);
         }
@@ -151,7 +152,7 @@ impl BarState {
         }
     }
 
-    /// Forgets a job. Points of a sweep have jobs of the same name: the first is meant.
+    /// Removes a job that has ended. Points of a sweep have jobs of the same name: this removes the first.
     fn leave(&mut self, job: &str) {
         self.active.retain(|active| active.dir != job);
         if let Some(at) = self.ahead.iter().position(|ahead| ahead.dir == job) {
@@ -159,7 +160,7 @@ impl BarState {
         }
     }
 
-    /// Moves the bar: one job's, or that of all under way; `now` is what the latest update says.
+    /// Moves the bar to the steps of all jobs in training; `now` describes the latest update, if there is one job.
     fn show(&self, bar: &indicatif::ProgressBar, now: &str) {
         let sum =
             |part: fn(&ActiveJob) -> usize| self.active.iter().map(part).sum::<usize>() as u64;
@@ -195,17 +196,17 @@ impl BarState {
         let (job, run) = (clock(job_s), clock(all_s.max(job_s)));
         Remaining {
             images_per_s: format!("{images_per_s:.0} images/s  "),
-            left: format!("left: job {job}, run {run}"),
+            left: format!("time left: job {job}, run {run}"),
         }
     }
 }
 
-/// How fast it goes and how long it will; empty where nothing is known yet.
+/// Speed and time left, as text; empty while they are unknown.
 #[derive(Default)]
 struct Remaining {
-    /// Of the jobs under way, evaluation and saving included.
+    /// Of the jobs in training, with evaluation and saving.
     images_per_s: String,
-    /// Of the jobs under way, and of the whole recipe.
+    /// Time left of the jobs in training, and of the whole recipe.
     left: String,
 }
 

@@ -1,4 +1,4 @@
-//! What every command that takes a recipe shares.
+//! Arguments and steps that all commands with a recipe share.
 
 use super::{CliError, output};
 use crate::recipe::{self, Missing, Options, Resolved};
@@ -7,17 +7,17 @@ use crate::train;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
-/// The recipe and its last layer.
+/// The recipe, and the layer above it.
 #[derive(clap::Args)]
 pub(super) struct RecipeArgs {
-    /// The experiment, a TOML file
+    /// TOML file with the recipe
     pub(super) recipe: PathBuf,
-    /// Set one key of the recipe, as `pretrain.mask_ratio=0.5`; the value is TOML, else text
+    /// Set one key of the recipe, as in `pretrain.mask_ratio=0.5`
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
 }
 
-/// A stage, as an argument.
+/// A stage as an argument.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum StageArg {
     Pretrain,
@@ -35,7 +35,7 @@ impl From<StageArg> for StageKind {
     }
 }
 
-/// Resolves a recipe under this process's environment, and prints its warnings.
+/// Resolves a recipe with the environment of this process, and prints the warnings.
 pub(super) fn resolve(
     path: &Path,
     set: &[String],
@@ -53,13 +53,13 @@ pub(super) fn resolve(
     Ok(resolved)
 }
 
-/// As [`resolve`], of a text that stands for the recipe at `path`.
+/// Resolves `text` as the recipe at `path`, without the environment.
 pub(super) fn resolve_text(path: &Path, text: &str, set: &[String]) -> Result<Resolved, CliError> {
     let options = Options { missing_data: Missing::Refuse, gpus: train::count_gpus };
     Ok(recipe::resolve_text(path, text, &[], set, &options)?)
 }
 
-/// The environment, without the variable that is the log's.
+/// Returns the environment, without the variable that sets the log level.
 pub(super) fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -1,4 +1,4 @@
-//! `mae reconstruct`: pictures, masked and painted anew, side by side.
+//! `mae reconstruct`: draws what a masked autoencoder reconstructs.
 
 use super::checkpoint_args::{Ready, ready};
 use super::{CliError, output};
@@ -10,39 +10,40 @@ use crate::train::{self, TrainError};
 use crate::{data, run};
 use std::path::{Path, PathBuf};
 
-/// Show what a masked autoencoder makes of pictures: original, masked, reconstruction, reconstruction + visible
+/// Draw reconstructions: original, masked, reconstruction, reconstruction + visible patches
 ///
-/// A row for each picture, checkpoint and mask ratio, one picture's rows together. A picture's mask is the same in all.
+/// The figure has a row for each image, checkpoint and mask ratio, ordered by image. All checkpoints see the same mask of an
+/// image.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Pre-training checkpoints, as runs/NAME/pretrain/checkpoints/epoch-0800, or anyone's that have a decoder: .pth, .pd,
-    /// .safetensors, a Hugging Face folder
+    /// Checkpoints with a decoder: folders as in runs/NAME/pretrain/checkpoints/epoch-0800, Hugging Face folders, .pth, .pd or
+    /// .safetensors files
     #[arg(required = true, value_name = "CHECKPOINT")]
     checkpoints: Vec<PathBuf>,
-    /// jpg, png, webp, bmp, tiff or ppm files of any colour mode
+    /// Image files: JPEG, PNG, WebP, BMP, TIFF or PPM, in any colour mode
     #[arg(long, required = true, num_args = 1.., value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// Shares of the patches to hide, as 0.5,0.75,0.9; by default what the checkpoint was trained with
+    /// Mask ratios, as in 0.5,0.75,0.9; by default the ratio of the training
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = mask_ratio)]
     mask_ratio: Vec<f64>,
-    /// Draws other masks
+    /// Seed of the masks
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Take [data] and [runtime] from this recipe instead of the one the checkpoint was trained by, and what a file does not say
+    /// Recipe with [data], [runtime] and settings that the file lacks; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
-    /// Set one key, as `pretrain.norm_pix_loss=true` for a file that does not say it
+    /// Set one key of the recipe, as in `pretrain.norm_pix_loss=true`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Short for `--set runtime.device="D"`
+    /// Device; short for `--set runtime.device="D"`
     #[arg(long, value_name = "D")]
     device: Option<String>,
-    /// The picture to write, a .png file; one that is there is replaced
+    /// PNG file to write; an existing file is replaced
     #[arg(short, long, value_name = "PNG")]
     output: PathBuf,
 }
 
-/// Rows that a figure may have: a folder of a thousand photographs is nothing that anybody looks at as one picture.
+/// Limit of rows: nobody looks at a thousand images in one figure.
 const MAX_ROWS: usize = 100;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -52,8 +53,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let rows = args.checkpoints.len() * args.images.len() * args.mask_ratio.len().max(1);
     if rows > MAX_ROWS {
         return Err(CliError::Usage(format!(
-            "one picture of {rows} rows, a row for each checkpoint, image and mask ratio: more than {MAX_ROWS}\n\
-             hint: give fewer images"
+            "cannot draw {rows} rows, one for each checkpoint, image and mask ratio: the limit is {MAX_ROWS}\n\
+             hint: name fewer images"
         )));
     }
     let mut groups = vec![Vec::new(); args.images.len()];
@@ -67,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&format!("{}: {}", out.display(), count(rows, "row")))?)
 }
 
-/// Adds a checkpoint's rows to the group of each image; gives whether the checkpoint has `norm_pix_loss`.
+/// Adds the rows of a checkpoint to the group of each image. Returns whether it was trained with `norm_pix_loss`.
 fn add_rows(
     groups: &mut [Vec<FigureRow>],
     checkpoint: &Path,
@@ -98,7 +99,7 @@ fn add_rows(
     Ok(autoencoder.norm_pix_loss())
 }
 
-/// What a checkpoint is called: the run or the file it comes from, and its epoch where that is known.
+/// Returns the label of a checkpoint: its run or file and, if known, its epoch.
 fn name(ready: &Ready) -> Vec<String> {
     let own = ready.opened.meta.is_some() && ready.meta.from.is_empty();
     let name = if own { ready.plan.name.clone() } else { last_part(Path::new(&ready.meta.from)) };
@@ -110,24 +111,24 @@ fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Fails, before anything is computed, where no picture could be written.
+/// Fails if the figure cannot be written to `path`: before anything is computed.
 fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
     let refuse = |problem: &str, hint: &str| {
-        Err(CliError::Usage(format!("{}: {problem}\nhint: {hint}", path.display())))
+        Err(CliError::Usage(format!("cannot write {}: {problem}\nhint: {hint}", path.display())))
     };
     if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
-        return refuse("the picture is a PNG file", "give a name that ends in .png");
+        return refuse("the figure is a PNG file", "end the name with .png");
     }
     if path.is_dir() {
-        return refuse("a folder is there", "give the name of a file");
+        return refuse("it is a folder", "name a file");
     }
     let place = path.canonicalize().ok();
     if place.is_some() && images.iter().any(|image| image.canonicalize().ok() == place) {
-        return refuse("one of the images", "give the picture another name");
+        return refuse("it is one of the images", "choose another name");
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if folder.is_some_and(|folder| !folder.is_dir()) {
-        return refuse("its folder is not there", "make the folder, or give another name");
+        return refuse("its folder does not exist", "create the folder, or choose another name");
     }
     Ok(())
 }
@@ -135,6 +136,6 @@ fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
 fn mask_ratio(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(ratio) if ratio > 0.0 && ratio < 1.0 => Ok(ratio),
-        _ => Err("expected shares between 0 and 1, as 0.75 or 0.5,0.75,0.9".to_owned()),
+        _ => Err("expected ratios between 0 and 1, as in 0.75 or 0.5,0.75,0.9".to_owned()),
     }
 }

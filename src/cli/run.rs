@@ -1,4 +1,4 @@
-//! `mae run`: does or resumes every job of a recipe.
+//! `mae run`: runs or resumes every job of a recipe.
 
 use super::progress::ProgressBar;
 use super::recipe_args::{RecipeArgs, StageArg, resolve};
@@ -14,18 +14,19 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Run or resume every job of a recipe; finished jobs are skipped
+/// Run a recipe, or resume it
 ///
-/// Pre-trains, keeps the checkpoints the recipe names, fine-tunes and probes each, and writes runs/NAME/accuracy.csv as
-/// results arrive. Interrupted (Ctrl-C) or killed, the same command goes on where it was.
+/// Pre-trains, keeps the checkpoints that the recipe names, fine-tunes and probes each of them, and updates
+/// DIR/NAME/accuracy.csv after every epoch. Finished jobs are skipped. Ctrl-C saves the state and stops; the same command
+/// resumes.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Do the jobs of this stage alone
+    /// Run only the jobs of this stage
     #[arg(long)]
     stage: Option<StageArg>,
-    /// The folder that holds all runs
+    /// Folder of all runs
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
     /// Start over: move the files of an earlier run of this name to DIR/.trash
@@ -37,7 +38,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::Refuse)?;
     let stop = StopFlag::default();
-    stop_on_signals(&stop, "finishing the step and saving");
+    stop_on_signals(&stop, "finishing the step and saving the state");
     let options = RunOptions {
         runs: args.runs.clone(),
         fresh: args.fresh,
@@ -59,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let table = folder.join("accuracy.csv");
     if table.is_file() && options.only != Some(StageKind::Pretrain) {
         output::result(std::fs::read_to_string(&table)?.replace('\r', "").trim_end())?;
-        tracing::info!("the table is {}", table.display());
+        tracing::info!("accuracy table: {}", table.display());
     } else {
         tracing::info!("done: {}", folder.display());
     }
@@ -73,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Err(CliError::Failed(list))
 }
 
-/// Writes the page of every run, and a sweep's own. A page that cannot be written takes nothing from the run.
+/// Writes the report of every run, and that of the sweep. If a report cannot be written, the run still succeeds.
 fn write_reports(runs: &Path, resolved: &Resolved) {
     let points = resolved.points.iter().map(|point| point.plan.name.as_str());
     let sweep = (!resolved.swept.is_empty()).then_some(resolved.name.as_str());
@@ -84,10 +85,10 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
         }
         match results::write_report(&folder, &[]) {
             Ok(file) if sweep.is_none_or(|sweep| sweep == name) => {
-                tracing::info!("the report is {}", file.display());
+                tracing::info!("report: {}", file.display());
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!("no report: {error}"),
+            Err(error) => tracing::warn!("the report was not written: {error}"),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! `mae schema`: the recipe's JSON Schema.
+//! `mae schema`: prints the JSON Schema of recipes.
 
 use super::{CliError, output};
 use crate::recipe;
 
-/// Print the recipe's JSON Schema, for editors: every key with its meaning, unit and default
+/// Print the JSON Schema of recipes, for editors: every key with its meaning, unit and default
 #[derive(clap::Args)]
 pub(super) struct Args {}
 

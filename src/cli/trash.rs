@@ -1,4 +1,4 @@
-//! `mae trash`: the runs that `--fresh` moved away.
+//! `mae trash`: lists or deletes the runs that `--fresh` moved away.
 
 use super::{CliError, output};
 use crate::results;
@@ -6,18 +6,18 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// List or remove the runs that `--fresh` moved to the trash
+/// List or delete the runs that `mae run --fresh` moved to the trash
 #[derive(clap::Subcommand)]
 pub(super) enum Trash {
     /// List the runs in the trash, with their size and age
     List(Place),
-    /// Remove runs from the trash for good
+    /// Delete runs from the trash
     Empty(Empty),
 }
 
 #[derive(clap::Args)]
 pub(super) struct Place {
-    /// The folder that holds all runs; the trash is its .trash
+    /// Folder of all runs; the trash is DIR/.trash
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
 }
@@ -26,9 +26,9 @@ pub(super) struct Place {
 pub(super) struct Empty {
     #[command(flatten)]
     place: Place,
-    /// Remove only these, as `mae trash list` names them; by default all
+    /// Runs to delete, by the names in `mae trash list`; by default all
     names: Vec<String>,
-    /// Remove only runs that have been in the trash for at least this many days
+    /// Delete only runs that were moved to the trash at least this many days ago
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
 }
@@ -62,7 +62,7 @@ fn empty(args: &Empty) -> Result<(), CliError> {
         if !trashed.iter().any(|run| run.folder == *name) {
             let trash = args.place.runs.join(results::TRASH);
             return Err(CliError::Usage(format!(
-                "cannot remove {name}: {} holds no such run\nhint: `mae trash list` prints the names",
+                "cannot delete {name}: it is not in {}\nhint: run `mae trash list` for the names",
                 trash.display()
             )));
         }
@@ -76,12 +76,14 @@ fn empty(args: &Empty) -> Result<(), CliError> {
     for run in chosen {
         if results::remove_trashed(run)? {
             let path = run.path.display();
-            output::warning(&format!("{path} holds files that mae did not write: they stay"));
+            output::warning(&format!(
+                "mae did not write all files in {path}, so some files stay there"
+            ));
         }
         (removed, bytes) = (removed + 1, bytes + run.bytes);
     }
     Ok(output::result(&format!(
-        "removed {} ({})",
+        "deleted {} ({})",
         results::count(removed, "run"),
         megabytes(bytes)
     ))?)

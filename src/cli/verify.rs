@@ -1,4 +1,4 @@
-//! `mae verify`: reference cases, number by number.
+//! `mae verify`: compares computations with reference cases.
 
 use super::{CliError, output};
 use crate::recipe::{DeviceKind, RuntimePlan, Schedule, Threads};
@@ -9,19 +9,19 @@ use clap::ValueEnum;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Compare this program with numbers recorded from the official code, case by case
+/// Compare computations with numbers recorded from the official code
 ///
-/// A case is a folder with case.json and tensors.safetensors; a folder without case.json stands for the cases below it.
-/// Exits with 1 if a number is past its tolerance, with 2 if a case cannot be used.
+/// A case is a folder with case.json and tensors.safetensors. Exits with 1 if a number is outside its tolerance, and with 2 if
+/// a case cannot be used.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folders of cases, as tests/golden
+    /// Cases, or folders with cases below them, as in tests/golden
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Compute on this device
+    /// Device that computes
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu, value_name = "D")]
     device: DeviceArg,
-    /// Compute in this precision
+    /// Precision of the computation
     #[arg(long, value_enum, default_value_t = PrecisionArg::Fp32, value_name = "P")]
     precision: PrecisionArg,
     /// Print one JSON object on one line
@@ -68,7 +68,7 @@ impl Args {
     }
 }
 
-/// What came of all cases.
+/// The outcome of all cases.
 struct Outcome {
     reports: Vec<CaseReport>,
     errors: Vec<VerifyError>,
@@ -107,7 +107,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 impl Outcome {
-    /// Numbers past their tolerance come before cases that could not be used.
+    /// Returns the error, if any. Numbers outside their tolerance count before cases that cannot be used.
     fn verdict(self) -> Result<(), CliError> {
         let failed: Vec<_> = self.reports.iter().filter(|report| !report.passed()).collect();
         let mut errors = String::new();
@@ -116,7 +116,7 @@ impl Outcome {
         }
         if !failed.is_empty() {
             let mut list =
-                format!("{} of {} cases are past a tolerance:", failed.len(), self.cases());
+                format!("{} of {} cases are outside a tolerance:", failed.len(), self.cases());
             for report in failed {
                 for row in report.rows.iter().filter(|row| !row.passed) {
                     let _ = write!(list, "\n  {}: {}", report.path.display(), row.tensor);
@@ -148,15 +148,16 @@ impl Outcome {
         let mut text =
             format!("{passed} of {} cases pass on {device}, {tensors} comparisons\n", self.cases());
         let (precision, parameters) = match tolerances.precision {
-            shape::Precision::Fp32 => ("fp32", " (key biases: + the rates so far)"),
-            shape::Precision::Bf16 => {
-                ("bf16", " of the rates so far, in the mean (key biases: all of them)")
-            }
+            shape::Precision::Fp32 => ("fp32", " (key biases: plus the sum of the learning rates)"),
+            shape::Precision::Bf16 => (
+                "bf16",
+                " of the sum of the learning rates, on average (key biases: the whole sum)",
+            ),
         };
         let _ = writeln!(
             text,
             "tolerances on {device}, {precision}: forward {:e}, loss {:e}, gradients {:e} (of the tensor's largest entry); \
-             parameters after updates {:e}{parameters}; rates {:e}; position embeddings {:e}",
+             parameters after updates {:e}{parameters}; learning rates {:e}; position embeddings {:e}",
             tolerances.forward,
             tolerances.loss,
             tolerances.gradient,
@@ -202,7 +203,7 @@ impl Outcome {
     }
 }
 
-/// A case as a table.
+/// Formats a case as a table.
 fn table(report: &CaseReport) -> String {
     let width = report.rows.iter().map(|row| row.tensor.len()).max().unwrap_or(0).max(6);
     let mut text = format!("{} ({})\n", report.path.display(), report.kind);

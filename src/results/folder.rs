@@ -34,10 +34,7 @@ impl RunFolder {
     ) -> Result<(Self, Option<Moved>), RunError> {
         let path = &job_path(runs, name);
         let in_recipe = recipe.name.as_deref().unwrap_or(name);
-        contents(path, in_recipe)?;
-        if !fresh {
-            refuse_other(path, recipe)?;
-        }
+        check_folder(path, recipe, fresh)?;
         fs::create_dir_all(path)
             .map_err(|source| RunError::NoFolder { path: path.to_owned(), source })?;
         let lock = Lock::take(path).map_err(RunError::io(path))?;
@@ -76,13 +73,26 @@ impl RunFolder {
     }
 }
 
-/// Fails if `path` holds a run with a different recipe (the error lists the keys) or files of somebody else.
-pub fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
+/// Checks that a run of `recipe` can use the folder `path`; changes nothing.
+///
+/// Returns whether the run continues what is in the folder. It does not with `fresh`, or if an interrupted `--fresh` has to move
+/// the files away first. Fails if the folder holds files that mae did not write where it would write, or a run of a different
+/// recipe (the error lists the keys that differ).
+pub fn check_folder(path: &Path, recipe: &Recipe, fresh: bool) -> Result<bool, RunError> {
     let found = contents(path, recipe.name.as_deref().unwrap_or_default())?;
     if found.moving_to().is_some() {
-        return Ok(());
+        return Ok(false);
     }
     found.refuse_foreign(path)?;
+    if fresh {
+        return Ok(false);
+    }
+    refuse_other(path, recipe)?;
+    Ok(true)
+}
+
+/// Fails if `path` holds a run of a different recipe.
+fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     let file = path.join("recipe.toml");
     let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
     let old = resolved_recipe(&file, &text)?;

@@ -35,7 +35,7 @@ pub use compare::{CompareError, Comparison};
 pub use contents::{check_sweep, open_sweep};
 pub use epochs::{EpochRow, EpochsCsv, EpochsWriter, Validation};
 pub use error::{Remedy, RunError};
-pub use folder::{RunFolder, refuse_other, refuse_other_data};
+pub use folder::{RunFolder, check_folder, refuse_other_data};
 pub use paths::job_path;
 pub use provenance::Provenance;
 pub use published::published_names;

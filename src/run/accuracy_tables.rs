@@ -1,23 +1,23 @@
-//! The accuracy tables of a run and of its sweep, which every epoch brings up to date.
+//! The accuracy tables of a run and of its sweep, updated after every epoch.
 
 use crate::recipe::{Plan, Resolved};
 use crate::results::{self, RunError};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A run's tables, and a sweep's combined one.
+/// Writes the table of a run, and the combined table of its sweep.
 pub(super) struct AccuracyTables {
-    /// The folder that holds all runs.
+    /// The folder of all runs.
     pub runs: PathBuf,
     pub plan: Arc<Plan>,
     pub run: PathBuf,
     pub all: Arc<Resolved>,
-    /// Jobs that run side by side write them in turn.
+    /// Held while writing: jobs in parallel write one after the other.
     pub writing: Mutex<()>,
 }
 
 impl AccuracyTables {
-    /// Brings them up to date.
+    /// Writes both tables from the results so far; nothing without a fine-tuning or a probe.
     pub(super) fn write(&self) -> Result<(), RunError> {
         let Self { plan, all, run, .. } = self;
         if plan.finetune.is_none() && plan.linprobe.is_none() {

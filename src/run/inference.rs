@@ -1,4 +1,4 @@
-//! Checkpoints on devices that were checked: loading them, and evaluating one on all devices.
+//! Loads checkpoints onto checked devices, and evaluates one on all devices.
 
 use crate::checkpoint::{Head, Opened};
 use crate::data::DataSet;
@@ -8,9 +8,9 @@ use crate::train::{
     ChosenDevice, DeviceCheck, DeviceThreads, TrainError, check_device, on_every_rank,
 };
 
-/// Makes a classifier of an opened checkpoint; `plan` says what shapes do not: heads, epsilon.
+/// Loads a classifier from an opened checkpoint. `plan` has the settings that shapes do not show: heads, epsilon.
 ///
-/// Fails on a device that computes `images` at a time wrongly, unless `runtime.verify_device` is off.
+/// Fails if the device computes a batch of `images` images incorrectly; `runtime.verify_device = false` skips this test.
 pub fn load_classifier(
     opened: &Opened,
     plan: &Plan,
@@ -26,9 +26,9 @@ pub fn load_classifier(
     Ok(Classifier::load(opened, plan, &device.device)?)
 }
 
-/// Makes a masked autoencoder of an opened checkpoint with a decoder; `plan` says what shapes do not.
+/// Loads a masked autoencoder from an opened checkpoint with a decoder. `plan` has the settings that shapes do not show.
 ///
-/// Fails on a device that computes wrongly, unless `runtime.verify_device` is off.
+/// Fails if the device computes an image incorrectly; `runtime.verify_device = false` skips this test.
 pub fn load_autoencoder(
     opened: &Opened,
     plan: &Plan,
@@ -38,7 +38,7 @@ pub fn load_autoencoder(
     Ok(Autoencoder::load(opened, plan, &device.device)?)
 }
 
-/// Measures a checkpoint on the validation split of `data`, on all devices of `device`.
+/// Measures a classifier on the validation split of `data`, on all devices of `device`.
 pub fn evaluate(
     opened: Opened,
     plan: Plan,

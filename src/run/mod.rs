@@ -1,14 +1,21 @@
 //! Running a recipe: from a resolved recipe to finished jobs and tables.
 //!
-//! The runner checks that every job can begin, does the jobs in order, resumes what is unfinished, and shares what several
-//! points of a sweep have in common. It also puts checkpoints on checked devices, for evaluation and prediction.
+//! [`preflight()`] decides what is left to do and whether anything would make a run fail. The [`Runner`] executes its result:
+//! it trains the jobs in order, resumes unfinished ones, and copies those that an earlier point of a sweep has finished.
+//! The module also loads checkpoints onto checked devices, for evaluation and prediction.
 
 mod accuracy_tables;
+mod copied_jobs;
 mod inference;
+mod inspector;
+mod preflight;
 mod runner;
 mod schedule;
-mod shared_jobs;
 
 pub use inference::{evaluate, load_autoencoder, load_classifier};
-pub use runner::{FailedPoint, RunOptions, Runner};
+pub use preflight::{
+    CheckedJob, CheckedPoint, DataCounts, JobState, Preflight, Problem, Problems, Purpose,
+    preflight,
+};
+pub use runner::{FailedPoint, PointError, RunOptions, Runner};
 pub use schedule::BenchDevices;

@@ -1,33 +1,34 @@
-//! The runner: does the jobs of a resolved recipe, skips what is done, resumes what is not, keeps the tables.
+//! The runner: trains the jobs of a resolved recipe, skips finished ones, resumes unfinished ones, and updates the tables.
 
 use super::accuracy_tables::AccuracyTables;
+use super::copied_jobs::CopiedJob;
+use super::preflight::{CheckedPoint, Problems, Purpose, preflight};
 use super::schedule::{self, JobContextMaker, is_done};
-use super::shared_jobs::SharedJob;
-use crate::data::{self, DataSet, Labels};
+use crate::data::DataSet;
 use crate::infer::{StopFlag, forget_faults, look_through};
-use crate::recipe::{self, Job, Plan, Resolved, ResolvedPoint};
-use crate::results::{self, Moved, Provenance, RunFolder, job_path};
+use crate::recipe::{self, Job, Plan, Resolved};
+use crate::results::{Moved, Provenance, RunError, RunFolder};
 use crate::shape::StageKind;
 use crate::train::{
     self, ChosenDevice, DeviceThreads, Event, JobEnd, Observer, RunContext, StepTimer, TrainError,
-    check_stages, source_file,
+    check_stages,
 };
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Fewer images than this are read before anybody wonders what goes on.
-const WORTH_A_WORD: usize = 5_000;
+/// From this number of validation images on, the runner announces that it reads them all.
+const MANY_IMAGES: usize = 5_000;
 
 /// What the command line says about a run.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// The folder that holds all runs.
+    /// The folder of all runs.
     pub runs: PathBuf,
-    /// Start over where a run of that name exists.
+    /// Start over, and move the files of an earlier run of the same name to the trash.
     pub fresh: bool,
-    /// Do the jobs of this stage alone.
+    /// Run only the jobs of this stage.
     pub only: Option<StageKind>,
     /// For `provenance.json`.
     pub command_line: Vec<String>,
@@ -40,163 +41,245 @@ pub struct Runner<'a> {
     pub observer: Observer,
 }
 
-/// A point of a sweep that failed, by its folder's name.
+/// A point of a sweep that failed.
 pub struct FailedPoint {
+    /// The name of its run.
     pub name: String,
-    pub error: TrainError,
+    pub error: PointError,
+}
+
+/// Why a point did not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PointError {
+    /// The preflight found problems; nothing was created.
+    #[error(transparent)]
+    Refused(#[from] Problems),
+    #[error(transparent)]
+    Failed(#[from] TrainError),
+}
+
+/// A recipe that is running. Without `[sweep]`, it has one point.
+pub(super) struct Sweep<'a> {
+    pub resolved: &'a Resolved,
+    /// The result of the preflight.
+    pub points: Vec<CheckedPoint>,
+    pub device_threads: DeviceThreads,
+    /// Names of the points whose folder this start opened.
+    pub opened: Vec<String>,
+    pub failed: Vec<FailedPoint>,
+}
+
+impl PointError {
+    /// Whether the user's input is at fault rather than the work.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Refused(problems) => problems.is_input(),
+            Self::Failed(error) => error.is_input(),
+        }
+    }
+}
+
+impl From<RunError> for PointError {
+    fn from(error: RunError) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 impl Runner<'_> {
-    /// Runs every point. A point of a sweep that fails is listed, and the others go on; without a sweep its error is the result,
-    /// and so is that of the first where every point asks for what the recipe or the data cannot give.
+    /// Runs every point.
     ///
-    /// What a point cannot be given is refused before anything of it is created.
-    pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), TrainError> {
-        let mut failed = Vec::new();
-        if !resolved.swept.is_empty() {
-            results::check_sweep(&self.options.runs, &resolved.name, &resolved.swept)?;
+    /// If a point of a sweep fails, the others continue, and the result lists the failed ones. Without a sweep, the error is
+    /// the result. If the preflight refuses every point, nothing is created, and the first point's problems are the error.
+    pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
+        let preflight = preflight(resolved, self.options, Purpose::Run);
+        if let Some(problems) = preflight.refusal() {
+            return Err(problems.into());
         }
         let devices = resolved.points.iter().map(|point| point.plan.runtime.devices);
-        let device_threads = DeviceThreads::start(devices.max().unwrap_or(1));
-        for (index, point) in resolved.points.iter().enumerate() {
-            let done = match self.failed_pretraining_before(index, resolved, &failed) {
-                Some(point) => Err(TrainError::SharedPretraining { point }),
-                None => self.run_point(index, resolved, &device_threads, &failed),
-            };
-            match done {
+        let mut sweep = Sweep {
+            resolved,
+            device_threads: DeviceThreads::start(devices.max().unwrap_or(1)),
+            points: preflight.points,
+            opened: Vec::new(),
+            failed: Vec::new(),
+        };
+        for index in 0..sweep.points.len() {
+            match self.run_point(index, &mut sweep) {
                 Ok(JobEnd::Done) => {}
-                Ok(JobEnd::Interrupted) => return Ok((JobEnd::Interrupted, failed)),
+                Ok(JobEnd::Interrupted) => return Ok((JobEnd::Interrupted, sweep.failed)),
                 Err(error) if resolved.swept.is_empty() => return Err(error),
-                Err(error) => failed.push(FailedPoint { name: point.plan.name.clone(), error }),
+                Err(error) => {
+                    let name = sweep.points[index].name.clone();
+                    sweep.failed.push(FailedPoint { name, error });
+                }
             }
+            // The data may take much memory.
+            sweep.points[index].data = None;
         }
-        // What is wrong with every point is wrong with the recipe.
+        let mut failed = sweep.failed;
         if failed.len() == resolved.points.len()
-            && failed.iter().all(|failed| failed.error.is_input())
+            && failed.iter().all(|point| point.error.is_input())
         {
             return Err(failed.swap_remove(0).error);
         }
         Ok((JobEnd::Done, failed))
     }
 
-    fn run_point(
-        &self,
-        index: usize,
-        all: &Resolved,
-        device_threads: &DeviceThreads,
-        failed: &[FailedPoint],
-    ) -> Result<JobEnd, TrainError> {
-        let point = &all.points[index];
-        let plan = &point.plan;
-        forget_faults();
-        let device = train::choose(&plan.runtime)?;
-        let data = data::open(&plan.data, labels(plan))?;
-        for note in &device.notes {
-            (self.observer)(Event::Notice { job: "device", text: note });
+    fn run_point(&self, index: usize, sweep: &mut Sweep<'_>) -> Result<JobEnd, PointError> {
+        let point = &sweep.points[index];
+        if let Some(problems) = point.refusal() {
+            return Err(problems.into());
         }
-        check_stages(&device, plan, data.facts.num_classes, device_threads)?;
-        if let Some(note) = &data.note {
-            (self.observer)(Event::Notice { job: "data", text: note });
+        if let Some(point) = sweep.failed_pretraining(index) {
+            return Err(TrainError::SharedPretraining { point }.into());
         }
-        let path = self.path(point);
-        let done_before = self.done_before(index, all, &data, failed)?;
-        let jobs = self.jobs(plan, &data, &path, &done_before)?;
-        let before = if self.options.fresh {
-            None
-        } else {
-            results::refuse_other(&path, &point.recipe)?;
-            results::refuse_other_data(&path, &data.fingerprint)?
-        };
-        if before.is_none() {
-            // An earlier point on the same data has looked, if it did not fail.
-            let looked = |other: &ResolvedPoint| {
-                other.plan.data == plan.data && failed.iter().all(|f| f.name != other.plan.name)
-            };
-            if !all.points[..index].iter().any(looked) {
-                self.look_through_validation(plan, &data, &jobs)?;
+        let plan = &sweep.resolved.points[index].plan;
+        let data = point.data.clone().expect("the preflight opens the data of a point");
+        let device = self.check_device(plan, &data, &sweep.device_threads)?;
+        self.tell_notes(point, &data);
+        if point.before.is_none() {
+            if !sweep.has_read_validation(index) {
+                self.read_validation(plan, &data, point)?;
             }
             if self.stop.requested() {
                 return Ok(JobEnd::Interrupted);
             }
         }
-        let opened =
-            RunFolder::open(&self.options.runs, &plan.name, &point.recipe, self.options.fresh);
-        let (folder, moved) = opened?;
-        if let Some(moved) = moved {
-            (self.observer)(Event::Notice { job: "run", text: &told(&moved) });
-        }
-        if before.is_none() && !done_before.is_empty() {
-            // First, so that no job is there without the data's fingerprint.
-            folder.write_provenance(&self.provenance(plan, &device, &data))?;
-        }
-        for same in &done_before {
-            self.take_over(same, folder.path())?;
-        }
+        let copied = sweep.copied_jobs(index);
+        let folder = self.open_folder(sweep.resolved, index)?;
+        sweep.opened.push(plan.name.clone());
+        let point = &sweep.points[index];
         let work = RunContext {
             plan: Arc::new(plan.clone()),
-            data: Arc::new(data),
+            data,
             device,
             run: folder.path().to_owned(),
-            recipe: recipe::recipe_toml(&point.recipe).into(),
+            recipe: recipe::recipe_toml(&sweep.resolved.points[index].recipe).into(),
             stop: self.stop.clone(),
             parallel_jobs: 0,
         };
-        let tables = AccuracyTables {
-            runs: self.options.runs.clone(),
-            plan: Arc::clone(&work.plan),
-            run: work.run.clone(),
-            all: Arc::new(all.clone()),
-            writing: Mutex::default(),
-        };
-        let skips = before.is_some() && jobs.iter().all(|job| is_done(&work, job));
-        let mut provenance = match before {
-            // What the earlier start said of itself stays.
-            Some(before) if skips => before,
-            _ => self.provenance(plan, &work.device, &work.data),
-        };
-        if skips {
-            self.skip_all(&work, &jobs, &tables)?;
-        } else {
-            folder.write_provenance(&provenance)?;
-            tables.write()?;
-            if self.all_jobs(&work, jobs, &Arc::new(tables), device_threads)? == JobEnd::Interrupted
-            {
-                return Ok(JobEnd::Interrupted);
-            }
+        self.copy_jobs(&copied, point, &work, &folder)?;
+        self.work(point, &work, &folder, sweep)
+    }
+
+    /// Chooses the device of a point and tests it on a small training step.
+    ///
+    /// An earlier point may have set the device up in another way, so the choice of the preflight is made again.
+    fn check_device(
+        &self,
+        plan: &Plan,
+        data: &DataSet,
+        device_threads: &DeviceThreads,
+    ) -> Result<ChosenDevice, TrainError> {
+        forget_faults();
+        let device = train::choose(&plan.runtime)?;
+        for note in &device.notes {
+            (self.observer)(Event::Notice { job: "device", text: note });
         }
-        // A run is finished when all its stages are, whichever start did the last of them.
-        let whole = plan.jobs().iter().all(|job| is_done(&work, job));
-        if whole && provenance.finished_unix_s.is_none() {
+        check_stages(&device, plan, data.facts.num_classes, device_threads)?;
+        Ok(device)
+    }
+
+    fn tell_notes(&self, point: &CheckedPoint, data: &DataSet) {
+        if let Some(note) = &data.note {
+            (self.observer)(Event::Notice { job: "data", text: note });
+        }
+        for (job, text) in &point.notes {
+            (self.observer)(Event::Notice { job, text });
+        }
+    }
+
+    /// Reads all validation images once, if a job needs them. Fails if one is unreadable.
+    fn read_validation(
+        &self,
+        plan: &Plan,
+        data: &DataSet,
+        point: &CheckedPoint,
+    ) -> Result<(), TrainError> {
+        let is_needed = point.asked().any(|job| job.job.stage != StageKind::Pretrain);
+        let Some(val) = data.val.clone().filter(|val| is_needed && !val.is_cheap()) else {
+            return Ok(());
+        };
+        if data.facts.val_images >= MANY_IMAGES {
+            let text =
+                "reading all validation images once, to find unreadable ones before training";
+            (self.observer)(Event::Notice { job: "data", text });
+        }
+        Ok(look_through(plan, val, self.stop)?)
+    }
+
+    fn open_folder(&self, resolved: &Resolved, index: usize) -> Result<RunFolder, RunError> {
+        let point = &resolved.points[index];
+        let RunOptions { runs, fresh, .. } = self.options;
+        let (folder, moved) = RunFolder::open(runs, &point.plan.name, &point.recipe, *fresh)?;
+        if let Some(moved) = moved {
+            (self.observer)(Event::Notice { job: "run", text: &moved_text(&moved) });
+        }
+        Ok(folder)
+    }
+
+    fn copy_jobs(
+        &self,
+        copied: &[CopiedJob],
+        point: &CheckedPoint,
+        work: &RunContext,
+        folder: &RunFolder,
+    ) -> Result<(), TrainError> {
+        if point.before.is_none() && !copied.is_empty() {
+            // First, because a job without the fingerprint of its data cannot be checked later.
+            folder.write_provenance(&self.provenance(work))?;
+        }
+        copied.iter().try_for_each(|job| self.copy_job(job, folder.path()))
+    }
+
+    /// Trains the jobs that are left, and updates the tables and the provenance.
+    fn work(
+        &self,
+        point: &CheckedPoint,
+        work: &RunContext,
+        folder: &RunFolder,
+        sweep: &Sweep<'_>,
+    ) -> Result<JobEnd, PointError> {
+        let jobs: Vec<Job> = point.asked().map(|job| job.job.clone()).collect();
+        let tables = Arc::new(self.tables(work, sweep.resolved));
+        let all_done = jobs.iter().all(|job| is_done(work, job));
+        let mut provenance = match &point.before {
+            // If there is nothing to do, the provenance of the earlier start stays.
+            Some(before) if all_done => {
+                self.skip_all(work, &jobs, &tables)?;
+                before.clone()
+            }
+            _ => {
+                let provenance = self.provenance(work);
+                folder.write_provenance(&provenance)?;
+                tables.write()?;
+                let end = self.all_jobs(work, jobs, &tables, &sweep.device_threads)?;
+                if end == JobEnd::Interrupted {
+                    return Ok(end);
+                }
+                provenance
+            }
+        };
+        // Several starts with `--stage` may finish a run together.
+        let is_whole = work.plan.jobs().iter().all(|job| is_done(work, job));
+        if is_whole && provenance.finished_unix_s.is_none() {
             provenance.finished_unix_s = Some(now_unix_s());
             folder.write_provenance(&provenance)?;
         }
         Ok(JobEnd::Done)
     }
 
-    /// Fails where a validation image cannot be used, if one of the `jobs` needs it.
-    fn look_through_validation(
-        &self,
-        plan: &Plan,
-        data: &DataSet,
-        jobs: &[Job],
-    ) -> Result<(), TrainError> {
-        let needed = jobs.iter().any(|job| job.stage != StageKind::Pretrain);
-        let Some(val) = data.val.clone().filter(|val| needed && !val.is_cheap()) else {
-            return Ok(());
-        };
-        if data.facts.val_images >= WORTH_A_WORD {
-            let text = "reading all validation images once, so that a bad one is met now";
-            (self.observer)(Event::Notice { job: "data", text });
+    fn tables(&self, work: &RunContext, resolved: &Resolved) -> AccuracyTables {
+        AccuracyTables {
+            runs: self.options.runs.clone(),
+            plan: Arc::clone(&work.plan),
+            run: work.run.clone(),
+            all: Arc::new(resolved.clone()),
+            writing: Mutex::default(),
         }
-        Ok(look_through(plan, val, self.stop)?)
     }
 
-    /// The folder of a point's run.
-    pub(super) fn path(&self, point: &ResolvedPoint) -> PathBuf {
-        job_path(&self.options.runs, &point.plan.name)
-    }
-
-    /// Does the jobs in order, each on all devices; or the pre-training so, and then one job on each device.
+    /// Trains the jobs one after the other on all devices; or only the pre-training so, and then one job on each device.
     fn all_jobs(
         &self,
         work: &RunContext,
@@ -222,7 +305,7 @@ impl Runner<'_> {
         schedule::side_by_side(work, side_by_side, &context, device_threads)
     }
 
-    /// Tells that everything was done before.
+    /// Reports that all jobs were finished by an earlier start.
     fn skip_all(
         &self,
         work: &RunContext,
@@ -237,91 +320,8 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Gives the jobs to do, once it is sure that each can begin, with what was `done_before`.
-    fn jobs(
-        &self,
-        plan: &Plan,
-        data: &DataSet,
-        run: &Path,
-        done_before: &[SharedJob],
-    ) -> Result<Vec<Job>, TrainError> {
-        let only = self.options.only;
-        let jobs: Vec<Job> = plan
-            .jobs()
-            .into_iter()
-            .filter(|job| only.is_none_or(|stage| stage == job.stage))
-            .collect();
-        if jobs.is_empty() {
-            let (problem, hint) = match only {
-                Some(stage) => (
-                    format!("--stage {stage}: the recipe has no [{stage}]"),
-                    "leave --stage out, or add the table",
-                ),
-                None => (
-                    "the recipe has no stage: there is nothing to run".to_owned(),
-                    "add [pretrain], [finetune] or [linprobe]",
-                ),
-            };
-            return Err(TrainError::Setting { problem, hint: hint.to_owned() });
-        }
-        // A fresh start removes what an earlier one left.
-        let fresh = self.options.fresh;
-        let pretrains = done_before
-            .iter()
-            .map(|same| &same.job)
-            .chain(&jobs)
-            .any(|job| job.stage == StageKind::Pretrain);
-        for job in &jobs {
-            let training = plan.training(job.stage).expect("a job's stage is part of the plan");
-            training.steps(job.stage, data.facts.train_images)?;
-            let own = job.is_after_pretraining();
-            match source_file(run, job) {
-                Some(file) if !(file.exists() && !(own && fresh) || own && pretrains) => {
-                    return Err(TrainError::Setting {
-                        problem: format!(
-                            "{} needs {}, which is not there",
-                            job.dir,
-                            file.display()
-                        ),
-                        hint: "run the pre-training first: leave --stage out".to_owned(),
-                    });
-                }
-                Some(file) if !own => {
-                    self.refuse_removing(run, &file)?;
-                    for note in train::check_source(job, plan, data.facts.num_classes)? {
-                        (self.observer)(Event::Notice { job: &job.dir, text: &note });
-                    }
-                }
-                _ => {}
-            }
-        }
-        if let Some(Some(path)) = plan.pretrain.as_ref().map(|pretrain| &pretrain.resume)
-            && pretrains
-        {
-            self.refuse_removing(run, path)?;
-            train::check_resume(path, plan)?;
-        }
-        Ok(jobs)
-    }
-
-    /// Fails if `--fresh` would move the checkpoint that the recipe starts from.
-    fn refuse_removing(&self, run: &Path, file: &Path) -> Result<(), TrainError> {
-        let inside = |(run, file): (PathBuf, PathBuf)| file.starts_with(run);
-        if self.options.fresh
-            && run.canonicalize().ok().zip(file.canonicalize().ok()).is_some_and(inside)
-        {
-            return Err(TrainError::Setting {
-                problem: format!(
-                    "--fresh would move {} to the trash, but the recipe starts from it",
-                    file.display()
-                ),
-                hint: "give this run another name (`--set name=...`)".to_owned(),
-            });
-        }
-        Ok(())
-    }
-
-    fn provenance(&self, plan: &Plan, device: &ChosenDevice, data: &DataSet) -> Provenance {
+    fn provenance(&self, work: &RunContext) -> Provenance {
+        let RunContext { plan, data, device, .. } = work;
         Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: env!("BUILT_FROM_COMMIT").to_owned(),
@@ -340,8 +340,19 @@ impl Runner<'_> {
     }
 }
 
-/// Says where the files of an earlier run are now, and what stayed.
-fn told(moved: &Moved) -> String {
+impl Sweep<'_> {
+    /// Whether an earlier point on the same data has read the validation images.
+    fn has_read_validation(&self, index: usize) -> bool {
+        let points = &self.resolved.points;
+        points[..index].iter().any(|other| {
+            other.plan.data == points[index].plan.data
+                && self.failed.iter().all(|failed| failed.name != other.plan.name)
+        })
+    }
+}
+
+/// Says where the files of an earlier run are now, and which files stayed.
+fn moved_text(moved: &Moved) -> String {
     let mut text = format!("the files of the earlier run are in {}", moved.to.display());
     if !moved.stayed.is_empty() {
         let stayed: Vec<String> =
@@ -351,16 +362,7 @@ fn told(moved: &Moved) -> String {
     text
 }
 
-/// Pre-training alone needs no labels.
-fn labels(plan: &Plan) -> Labels {
-    if plan.finetune.is_none() && plan.linprobe.is_none() {
-        Labels::Unneeded
-    } else {
-        Labels::Needed
-    }
-}
-
 fn now_unix_s() -> u64 {
-    // A clock before 1970 is a clock that is not set: 0 says so.
+    // 0 if the clock is before 1970, which means that it is not set.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,5 +1,6 @@
-//! Which devices do which jobs: all of them one job, or each one its own.
+//! Which devices train which jobs: all devices one job, or each device its own.
 
+use super::preflight::{epochs, is_finished};
 use crate::infer::Replicas;
 use crate::recipe::Job;
 use crate::train::{
@@ -9,7 +10,7 @@ use crate::train::{
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Makes what each thread's loop works with.
+/// Makes the context of the training loop in each thread.
 #[derive(Clone)]
 pub(super) struct JobContextMaker {
     pub observer: Observer,
@@ -33,19 +34,15 @@ impl JobContextMaker {
 }
 
 pub(super) fn is_done(work: &RunContext, job: &Job) -> bool {
-    work.dir(job).is_done(epochs(work, job))
+    is_finished(&work.run, &work.plan, job)
 }
 
-/// Ends a job whose last checkpoint is there: a kill may have come between it and the end.
+/// Ends a job that has its last checkpoint: an earlier start may have been killed between saving it and the end.
 pub(super) fn finish_done(work: &RunContext, job: &Job) -> Result<(), TrainError> {
-    work.dir(job).finish(epochs(work, job))
+    work.dir(job).finish(epochs(&work.plan, job.stage))
 }
 
-fn epochs(work: &RunContext, job: &Job) -> usize {
-    work.plan.training(job.stage).map_or(0, |training| training.epochs)
-}
-
-/// Runs a job on all devices of the run, each a rank of it.
+/// Trains a job on all devices of the run; each device is a rank.
 pub(super) fn together(
     work: &RunContext,
     job: Job,
@@ -67,9 +64,9 @@ pub(super) fn together(
     end
 }
 
-/// Runs jobs side by side, each on one device, and the next on whichever is free.
+/// Trains jobs in parallel, each on one device; a free device takes the next job.
 ///
-/// A job that fails does not keep the others from going on; its error is told at once, and the first is the result.
+/// If a job fails, its error is reported and the others continue. The first error is the result.
 pub(super) fn side_by_side(
     work: &RunContext,
     jobs: Vec<Job>,
@@ -111,7 +108,7 @@ pub(super) fn side_by_side(
     Ok(if ends.contains(&JobEnd::Interrupted) { JobEnd::Interrupted } else { JobEnd::Done })
 }
 
-/// Gives how a job ended that does not have to be run, or must not be.
+/// Returns how a job ends without training: it is finished, or a stop was requested. `None` if it has to be trained.
 fn not_to_run(
     work: &RunContext,
     job: &Job,
@@ -125,7 +122,7 @@ fn not_to_run(
     Ok(work.stop.requested().then_some(JobEnd::Interrupted))
 }
 
-/// Devices at work outside a run, for a bench.
+/// The devices of a benchmark, without a run.
 pub struct BenchDevices {
     device_threads: DeviceThreads,
 }
@@ -147,7 +144,7 @@ impl BenchDevices {
         together(work, job, &context, &self.device_threads)
     }
 
-    /// Does `work` on the first device's thread; on several threads where `workers` says so.
+    /// Does `work` on the thread of the first device or, if `workers` is more than 1, on that many worker threads.
     pub fn on_first<T: Send + 'static>(
         &self,
         workers: usize,

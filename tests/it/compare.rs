@@ -258,7 +258,7 @@ fn arguments_that_cannot_be_compared_fail_with_a_hint() {
             &["runs/mr75", "runs/mr50", "--csv", "runs/mr75/accuracy.csv"],
             "it is a file of a compared run",
         ),
-        (&["runs/mr75", "runs/mr50", "--csv", "c", "--xlsx", "c"], "name the same file"),
+        (&["runs/mr75", "runs/mr50", "--csv", "c", "--xlsx", "c"], "to the same file"),
     ] {
         let error = bench.refused(&[&["compare"], args].concat(), 2);
         assert!(error.contains(expected) && error.contains("hint:"), "{args:?}: {error}");

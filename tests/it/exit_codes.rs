@@ -1,4 +1,4 @@
-//! Wrong input ends with 2 and one clear error, failed work with 1; nothing half-written either way.
+//! Wrong input exits with 2, failed work with 1, each with a clear error and without partial files.
 
 use super::program::{Bench, TINY, save_jpeg};
 use std::fs;
@@ -140,7 +140,7 @@ fn a_checkpoint_answers_eval_and_predict() {
         assert_eq!(classes.len(), 5);
         assert!(classes[0]["probability"].as_f64() >= classes[1]["probability"].as_f64());
     }
-    // Pictures are normalized as the network was trained, whatever a recipe beside it says; `--set` decides.
+    // Images are normalized as in training, even if the recipe of `--data` differs; `--set` overrides.
     let checkpoint = "runs/tiny/finetune/from-0003/checkpoints/epoch-0002";
     let other = TINY
         .replace("input_size = 8", "input_size = 8\nmean = [0.3, 0.3, 0.3]\nstd = [0.2, 0.2, 0.2]");
@@ -156,7 +156,7 @@ fn a_checkpoint_answers_eval_and_predict() {
     assert!(bench.refused(&["eval", pretrained], 2).contains("no classification head"));
     assert!(bench.refused(&["eval", "runs/tiny"], 2).contains("not a checkpoint folder"));
     assert!(bench.refused(&["predict", checkpoint, "r.toml"], 2).contains("r.toml"));
-    // What cannot be read does not keep back the rest.
+    // Unreadable files do not stop the others.
     let output = bench.mae(&["predict", checkpoint, "r.toml", "a.png", "none.png", "--top", "1"]);
     assert_eq!(output.status.code(), Some(2));
     let [found, told] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());

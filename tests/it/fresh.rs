@@ -1,4 +1,4 @@
-//! Whose files `--fresh` touches: only those that the program wrote, and it removes none of them.
+//! `--fresh` moves only files that the program wrote, and deletes nothing.
 
 #![expect(
     clippy::disallowed_methods,
@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A recipe whose only job takes a blink.
+/// A recipe with one job that takes a moment.
 fn small() -> String {
     let pretraining = TINY.split("[finetune]").next().unwrap();
     pretraining.replace("epochs = 3", "epochs = 1").replace("checkpoint_epochs = [2]", "")
 }
 
-/// The files below a folder with their bytes; links by what they point to.
-fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Returns the files below a folder with their bytes; of a link, its target.
+pub(super) fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {

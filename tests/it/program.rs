@@ -1,4 +1,4 @@
-//! The program as its users start it, on a recipe so small that a whole run takes a second.
+//! Runs the program as users do, on a recipe so small that a whole run takes a second.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
-/// Two checkpoints, each fine-tuned and probed, beside a start from nothing.
+/// Two pre-training checkpoints; fine-tuning and probing of both and of random weights.
 pub(crate) const TINY: &str = r#"
 name = "tiny"
 [data]
@@ -55,7 +55,7 @@ batch_size = 96
 augment = { crop_scale = [1.0, 1.0], hflip = false }
 "#;
 
-/// A folder with a recipe in it, to run the program in.
+/// A temporary folder with the recipe r.toml, in which the program runs.
 pub(crate) struct Bench {
     pub(crate) dir: TempDir,
 }
@@ -72,7 +72,7 @@ impl Bench {
         command.args(args).current_dir(self.dir.path());
         // `MAE_REFERENCE_DIR` is for the tests; the program would warn about it.
         command.env_remove("MAE_LOG").env_remove("MAE_REFERENCE_DIR");
-        // Tuning every kernel takes minutes where software plays the GPU.
+        // On a software GPU, full autotuning takes minutes.
         command.env("CUBECL_AUTOTUNE_LEVEL", "minimal");
         command
     }
@@ -81,14 +81,14 @@ impl Bench {
         self.command(args).output().unwrap()
     }
 
-    /// Runs the program, which must do its work; gives stdout.
+    /// Runs the program, which must succeed. Returns stdout.
     pub(crate) fn done(&self, args: &[&str]) -> String {
         let output = self.mae(args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs the program, which must end with `code`; gives stderr.
+    /// Runs the program, which must exit with `code`. Returns stderr.
     pub(crate) fn refused(&self, args: &[&str], code: i32) -> String {
         let output = self.mae(args);
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -105,7 +105,7 @@ impl Bench {
         fs::read_to_string(self.path(relative)).unwrap()
     }
 
-    /// Runs the recipe, asking it to stop after `updates` updates; gives how it ended.
+    /// Runs the recipe, and requests a stop after `updates` updates. Returns how it ended.
     pub(crate) fn run_for(&self, updates: usize) -> JobEnd {
         let options = Options { missing_data: Missing::Refuse, gpus: |_| 0 };
         let resolved = recipe::resolve(&self.path("r.toml"), &[], &[], &options).unwrap();
@@ -129,7 +129,7 @@ impl Bench {
     }
 }
 
-/// Writes a photograph as a camera would: 4:2:0, quality 90.
+/// Writes a JPEG like a camera's: 4:2:0 subsampling, quality 90.
 pub(crate) fn save_jpeg(path: &Path, image: &image::RgbImage) {
     let mut jpeg = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
     jpeg.set_size(image.width() as usize, image.height() as usize);
@@ -139,7 +139,7 @@ pub(crate) fn save_jpeg(path: &Path, image: &image::RgbImage) {
     mae::durable::write(path, &jpeg.finish().unwrap()).unwrap();
 }
 
-/// Everything a run left that must not depend on how it came about: tables without their clocks, weights byte by byte.
+/// Returns the results of a run that must be reproducible: tables without times, weights byte for byte.
 pub(crate) fn results(run: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     collect(run, run, &mut found);
@@ -168,8 +168,10 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
-/// A record of an event file is its length in 8 bytes, a checksum in 4, the event, which begins with a tag and the wall time
-/// in 1 and 8, and a checksum in 4.
+/// Clears the wall times and checksums of an event file.
+///
+/// A record has its length in 8 bytes, a checksum in 4, the event, and a checksum in 4. The event begins with a tag in 1 byte
+/// and the wall time in 8.
 fn without_wall_times(mut events: Vec<u8>) -> Vec<u8> {
     let mut begin = 0;
     while begin < events.len() {
@@ -196,7 +198,7 @@ fn without_clocks(table: &str) -> String {
     table.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The training losses of a job.
+/// Returns the training losses of a job.
 pub(crate) fn losses(bench: &Bench, job: &str) -> Vec<f64> {
     let table = fs::read_to_string(bench.path(&format!("runs/tiny/{job}/epochs.csv"))).unwrap();
     let mut rows = csv::Reader::from_reader(table.as_bytes());

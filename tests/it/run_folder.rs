@@ -1,4 +1,4 @@
-//! What a run leaves, and what happens when it is started again.
+//! The files of a run, and what happens if it is started again.
 
 use super::program::{Bench, TINY, results};
 use std::fs;
@@ -40,7 +40,9 @@ fn a_run_leaves_the_folder_that_scripts_rely_on_and_is_skipped_when_done() {
     assert!(!run.join("pretrain/checkpoints/epoch-0001").exists());
     let before = results(&run);
     let again = bench.mae(&["run", "r.toml"]);
-    assert!(String::from_utf8_lossy(&again.stderr).contains("finetune/from-0003: done before"));
+    assert!(
+        String::from_utf8_lossy(&again.stderr).contains("finetune/from-0003: already finished")
+    );
     assert_eq!(results(&run), before);
     assert_eq!(bench.done(&["run", "runs/tiny/recipe.toml", "--runs", "other"]), stdout);
     assert_eq!(results(&bench.path("other/tiny")), before);
@@ -55,7 +57,7 @@ fn a_changed_recipe_under_the_same_name_is_refused_until_fresh() {
     let refused = bench.refused(&set, 2);
     assert!(refused.contains("pretrain.mask_ratio: was 0.75, now 0.5"), "{refused}");
     assert_eq!(results(&bench.path("runs/tiny")), before);
-    // A stage that is added leaves the rest as it is; one that is gone is told in one line.
+    // Adding a stage keeps the results of the others; a removed stage is listed in one line.
     let recipe = bench.read("r.toml");
     let pretraining = recipe.split("[finetune]").next().unwrap();
     mae::durable::write(&bench.path("p.toml"), pretraining.as_bytes()).unwrap();
@@ -67,13 +69,13 @@ fn a_changed_recipe_under_the_same_name_is_refused_until_fresh() {
         refused.contains("\n  finetune: was set, now not set\n  linprobe: was set"),
         "{refused}"
     );
-    // A run of an older version, whose recipe lacks a key, goes on.
+    // A run of an older version, whose recipe lacks a key, continues.
     let written = bench.read("runs/tiny/recipe.toml");
     let older = written.replace("norm_eps = 1e-6\n", "");
     assert_ne!(older, written);
     mae::durable::write(&bench.path("runs/tiny/recipe.toml"), older.as_bytes()).unwrap();
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
-    // How many threads work, and what is computed twice, is no part of a run's identity.
+    // Threads and gradient checkpointing are not part of a run's identity.
     for setting in ["runtime.threads=1", "runtime.gradient_checkpointing=true"] {
         bench.done(&["run", "r.toml", "--stage", "pretrain", "--set", setting]);
     }
@@ -192,7 +194,7 @@ fn gradient_checkpointing_changes_no_byte() {
     assert_eq!(without_recipe(&bench, "kept"), without_recipe(&bench, "recomputed"));
 }
 
-/// The results of the run but its recipe, where settings without identity stand.
+/// The results of the run without its recipe, which has settings that are not part of its identity.
 fn without_recipe(bench: &Bench, runs: &str) -> Vec<(String, Vec<u8>)> {
     let mut all = results(&bench.path(runs).join("tiny"));
     all.retain(|(name, _)| name != "recipe.toml");

@@ -1,23 +1,23 @@
-//! Sweeps: points that pre-train alike share it, and a stage that trains a part leaves the rest as it was.
+//! Sweeps: points share equal jobs, a failing point does not stop the others. Partial fine-tuning keeps frozen weights.
 
 use super::program::{Bench, TINY, results};
 use std::fs;
 
-/// Fine-tunings alone are swept.
+/// A sweep over fine-tuning only.
 const BLOCKS: &str = "[sweep]\n\"finetune.trained_blocks\" = [1, 2]\n";
 
 #[test]
 fn points_that_pre_train_alike_share_it_and_end_as_if_each_had_done_it() {
     let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
     let plan = bench.done(&["plan", "r.toml"]);
-    let shared = "the same as in runs/tiny/finetune.trained_blocks=1: taken from there";
+    let shared = "copied from runs/tiny/finetune.trained_blocks=1";
     // The pre-training and both probes.
     assert_eq!(plan.matches(shared).count(), 3, "{plan}");
     let output = bench.mae(&["run", "r.toml"]);
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{log}");
     assert_eq!(log.matches("pretrain: epoch 3 of 3").count(), 1, "{log}");
-    assert!(log.contains("taken from there"), "{log}");
+    assert!(log.contains("copied from"), "{log}");
     let second = "finetune.trained_blocks=2";
     bench.done(&["run", &format!("runs/tiny/{second}/recipe.toml"), "--runs", "alone"]);
     let of = |runs: &str| results(&bench.path(&format!("{runs}/tiny/{second}")));
@@ -30,7 +30,7 @@ fn points_that_pre_train_alike_share_it_and_end_as_if_each_had_done_it() {
 fn points_that_pre_train_differently_share_what_does_not_start_from_it() {
     let bench = Bench::new(&format!("{TINY}[sweep]\n\"pretrain.mask_ratio\" = [0.5, 0.75]\n"));
     let plan = bench.done(&["plan", "r.toml"]);
-    let shared = "the same as in runs/tiny/pretrain.mask_ratio=0.5: taken from there";
+    let shared = "copied from runs/tiny/pretrain.mask_ratio=0.5";
     assert_eq!(plan.matches(shared).count(), 2, "{plan}");
     let log = String::from_utf8(bench.mae(&["run", "r.toml"]).stderr).unwrap();
     for (job, trained) in [
@@ -54,12 +54,12 @@ fn nothing_is_taken_from_a_point_whose_folder_holds_another_recipes_run() {
     fs::remove_dir_all(bench.path("runs/tiny/finetune.trained_blocks=2")).unwrap();
     let other = ["--stage", "pretrain", "--set", "pretrain.mask_ratio=0.5"];
     let plan = bench.done(&["plan", "r.toml", "--set", "pretrain.mask_ratio=0.5"]);
-    assert!(!plan.contains("taken from there"), "{plan}");
+    assert!(!plan.contains("copied from"), "{plan}");
     let output = bench.mae(&[&["run", "r.toml"][..], &other].concat());
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(
-        log.contains("holds a run with a different recipe") && !log.contains("taken from"),
+        log.contains("holds a run with a different recipe") && !log.contains("copied from"),
         "{log}"
     );
     let second = "runs/tiny/finetune.trained_blocks=2";
@@ -90,7 +90,7 @@ fn a_point_that_cannot_run_is_listed_while_the_others_go_on() {
     assert!(
         bench.path("runs/tiny/pretrain.batch_size=96/pretrain/checkpoints/epoch-0003").is_dir()
     );
-    // One that cannot begin takes nothing from those that would have shared its pre-training.
+    // A refused point does not affect those that would have shared its pre-training.
     let shared = ["run", "r.toml", "--set", "sweep.finetune.batch_size=[99998,48]", "--runs", "b"];
     let log = String::from_utf8(bench.mae(&shared).stderr).unwrap();
     assert!(log.contains("1 of 2 points failed:"), "{log}");

@@ -1,4 +1,4 @@
-//! `mae data check`: what is wrong with a data set, and the numbers that a recipe wants.
+//! `mae data check`: finds problems of a data set, and computes the numbers for a recipe.
 
 use super::{CheckPass, SourceArgs};
 use crate::cli::{CliError, output};
@@ -7,13 +7,14 @@ use crate::results::count;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Decode every image: what is bad and why, classes and sizes, mean and std for a recipe, what is in both splits. Exit 1 if
-/// anything is bad
+/// Decode every image, and report unreadable ones, classes, sizes, duplicates, mean and std
+///
+/// Exits with 1 if an image is unreadable or the data set has a problem.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     source: SourceArgs,
-    /// Write everything that is bad, damaged or in both splits to a CSV file
+    /// Write unreadable and damaged files and duplicates to a CSV file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Print one JSON object on one line
@@ -21,7 +22,7 @@ pub(in crate::cli) struct Args {
     json: bool,
 }
 
-/// Entries of a list that are printed; `--csv` has all.
+/// Printed entries of a list; `--csv` has all.
 const SHOWN: usize = 20;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -41,13 +42,17 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if checked.is_bad() {
         let files: usize = checked.splits.iter().map(|split| split.bad.len()).sum();
         let problems = checked.problems.len();
-        let what = format!("bad files: {files}; problems of the whole data set: {problems}");
+        let what = format!(
+            "the data set has {} and {} of the whole set",
+            count(files, "bad file"),
+            count(problems, "problem")
+        );
         return Err(CliError::Failed(what));
     }
     Ok(())
 }
 
-/// What one channel gave for each of the channels that repeat it.
+/// Repeats the value of one channel for all channels of a recipe.
 fn for_channels(values: &[f64], in_chans: usize) -> Vec<f64> {
     match values {
         [value] => vec![*value; in_chans],
@@ -62,22 +67,18 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     }
     if !checked.left_out.is_empty() {
         let named = |(ending, count): &(String, usize)| match ending.as_str() {
-            "" => format!("{count} without an ending"),
+            "" => format!("{count} without an extension"),
             ending => format!("{count} .{ending}"),
         };
         let endings: Vec<String> = checked.left_out.iter().map(named).collect();
-        let _ = writeln!(
-            text,
-            "files that are not taken for images, by their names: {}",
-            endings.join(", ")
-        );
+        let _ = writeln!(text, "files without the name of an image: {}", endings.join(", "));
     }
-    list(&mut text, "problems of the whole", checked.problems.iter().cloned());
+    list(&mut text, "problems of the whole data set", checked.problems.iter().cloned());
     for split in &checked.splits {
         let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", path.display());
         let CheckedSplit { name, bad, damaged, .. } = split;
         list(&mut text, &format!("bad files in {name}"), bad.iter().map(named));
-        let what = format!("damaged files in {name}, decoded as far as they go");
+        let what = format!("damaged files in {name}, decoded in part");
         list(&mut text, &what, damaged.iter().map(named));
     }
     let pair = |[train, val]: &[PathBuf; 2]| format!("{} = {}", train.display(), val.display());
@@ -126,6 +127,6 @@ fn list(text: &mut String, what: &str, entries: impl Iterator<Item = String>) {
         let _ = writeln!(text, "  {}", entry.replace('\n', "\n    "));
     }
     if entries.len() > SHOWN {
-        let _ = writeln!(text, "  and {} more (--csv FILE has all)", entries.len() - SHOWN);
+        let _ = writeln!(text, "  and {} more (--csv FILE lists all)", entries.len() - SHOWN);
     }
 }

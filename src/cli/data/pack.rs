@@ -1,4 +1,4 @@
-//! `mae data pack`: a data set as `WebDataset` shards.
+//! `mae data pack`: packs a data set into `WebDataset` shards.
 
 use super::{CheckPass, SourceArgs};
 use crate::cli::{CliError, output};
@@ -7,22 +7,22 @@ use crate::results::count;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Pack image files into tar shards as `webdataset` has them, perhaps made smaller; goes on where an earlier start ended. Exit 1 if files
-/// had to be left out
+/// Pack image files into WebDataset shards, and resume after an interruption
+///
+/// Exits with 1 if unreadable files were left out.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     source: SourceArgs,
-    /// The folder for the shards: train/, val/, classes.txt, pack.json, and a table of the files that could not be read
+    /// Folder to write: train/, val/, classes.txt, pack.json, and a table of unreadable files
     out: PathBuf,
-    /// Re-encode images whose shorter side is longer than this, in pixels; crops then see other statistics than the official
-    /// pipeline's, and runs say so
+    /// Resize larger images to this shorter side, in pixels; crops then differ from the official pipeline, and runs say so
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     short_side: Option<u32>,
-    /// JPEG quality of the re-encoded images
+    /// JPEG quality of resized images
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100), requires = "short_side")]
     quality: u8,
-    /// Images in a shard
+    /// Images per shard
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     samples: u32,
     /// Print one JSON object on one line
@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     match packing.left_out.len() {
         0 => Ok(()),
-        files => Err(CliError::Failed(format!("{files} bad files are in no shard"))),
+        files => Err(CliError::Failed(format!("{} left out: unreadable", count(files, "file")))),
     }
 }
 
@@ -56,7 +56,7 @@ fn text(packing: &Packing, args: &Args) -> String {
     let (image, shard) = (count(*images, "image"), count(*shards, "shard"));
     let mut text = format!("{image} in {shard}, {:.1} MB", *bytes as f64 / 1e6);
     if *shards_there > 0 {
-        let _ = write!(text, " ({shards_there} were there already)");
+        let _ = write!(text, " ({shards_there} existed already)");
     }
     for (file, problem) in left_out {
         let _ = write!(text, "\nleft out: {file}: {problem}");

@@ -1,95 +1,56 @@
-//! A run's jobs in numbers.
+//! The jobs of a run in numbers.
 
-use super::DataSummary;
 use super::price::Price;
-use crate::checkpoint;
 use crate::cli::CliError;
-use crate::recipe::{Job, Memory, Plan, Resolved, ResolvedPoint, Source};
-use crate::results::{self, EpochsCsv};
+use crate::recipe::{Memory, Plan, Source};
+use crate::run::{CheckedJob, CheckedPoint, JobState};
 use crate::shape::StageKind;
 use crate::train::TrainError;
 use serde::Serialize;
-use std::path::Path;
 
-/// One run: a sweep has one for each point.
+/// One run; a sweep has one for each point.
 pub(super) struct PlannedRun {
     pub jobs: Vec<PlannedJob>,
-    /// Of all that is not done; `None` where a job's is not known.
+    /// Seconds of the jobs that are left; `None` if one is unknown.
     pub wall_s: Option<f64>,
 }
 
-/// One job, in numbers.
+/// One job in numbers: an entry of `jobs` in the JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct PlannedJob {
-    /// The run's folder; the points of a sweep have one each.
+    /// The run's name; each point of a sweep has its own.
     pub run: String,
     pub stage: String,
     /// `null` for a pre-training.
     pub from: Option<String>,
     pub dir: String,
-    /// The job that must be done before it.
+    /// The job that must be finished before this one.
     pub after: Option<String>,
-    pub state: PlannedState,
+    pub state: JobState,
     pub epochs: usize,
     pub effective_batch_size: usize,
     pub lr: f64,
-    /// Updates in all; `null` where the size of the data is not known.
+    /// Updates of the whole job; `null` if the size of the data is unknown.
     pub steps: Option<usize>,
     pub params: u64,
-    /// Forward, multiply-adds counted as 2.
+    /// Of the forward pass; a multiply-add counts as 2.
     pub flops_per_image: f64,
-    /// Forward and backward.
+    /// Of the forward and the backward pass.
     pub train_flops_per_image: f64,
     pub memory_bytes: f64,
     /// The parts of `memory_bytes`.
     pub memory: Memory,
     /// `data-parallel` or `job-parallel`; `null` with one device.
     pub schedule: Option<&'static str>,
-    /// Seconds of the whole job on its devices; `null` where they cannot be told.
+    /// Seconds of the whole job on its devices; `null` if unknown.
     pub wall_s: Option<f64>,
 }
 
-/// How far a job is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum PlannedState {
-    ToDo,
-    /// Whole epochs that are done.
-    Begun {
-        epochs: usize,
-    },
-    /// Nothing is done, but somebody has done these epochs.
-    GoesOn {
-        epochs: usize,
-    },
-    Done,
-    /// The same job is an earlier point's, too; its run.
-    Shared {
-        with: String,
-    },
-}
-
 impl PlannedRun {
-    /// Plans a point of a recipe, whose folder is in `folder` and whose pre-training goes on after the epochs in `seen`, if any.
-    pub(super) fn of(
-        resolved: &Resolved,
-        point: usize,
-        facts: DataSummary,
-        price: &Price,
-        (folder, seen): (&Path, Option<usize>),
-    ) -> Result<Self, CliError> {
-        let plan = &resolved.points[point].plan;
-        let planned = |job: Job| {
-            // Another recipe's run may lie in a point's folder.
-            let own = |other: &&ResolvedPoint| {
-                results::refuse_other(&folder.join(&other.plan.name), &other.recipe).is_ok()
-            };
-            let same = resolved.same_job_before(point, &job).find(own);
-            let same = same.map(|other| other.plan.name.as_str());
-            let seen = seen.filter(|_| job.stage == StageKind::Pretrain);
-            planned(plan, &job, facts, price, (folder, same, seen))
-        };
-        let jobs = plan.jobs().into_iter().map(planned).collect::<Result<Vec<_>, _>>()?;
+    /// Plans a checked point of a recipe.
+    pub(super) fn of(plan: &Plan, checked: &CheckedPoint, price: &Price) -> Result<Self, CliError> {
+        let jobs = checked.jobs.iter().map(|job| planned(plan, checked, job, price));
+        let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
         let wall_s = wall_s(plan, &jobs);
         Ok(Self { jobs, wall_s })
     }
@@ -97,22 +58,22 @@ impl PlannedRun {
 
 fn planned(
     plan: &Plan,
-    job: &Job,
-    facts: DataSummary,
+    checked: &CheckedPoint,
+    CheckedJob { job, state, .. }: &CheckedJob,
     price: &Price,
-    (runs, same, seen): (&Path, Option<&str>, Option<usize>),
 ) -> Result<PlannedJob, CliError> {
+    let counts = checked.counts;
     let training = plan.training(job.stage).expect("a job's stage is part of the plan");
-    let cost = plan.cost(job.stage, facts.num_classes).expect("a job's stage is part of the plan");
-    let steps = match facts.train_images {
+    let cost = plan.cost(job.stage, counts.num_classes).expect("a job's stage is part of the plan");
+    let steps = match counts.train_images {
         Some(images) => Some(training.steps(job.stage, images).map_err(TrainError::from)?.total),
         None => None,
     };
-    let alone = job.is_independent() && plan.is_job_parallel(apart(plan));
+    let alone = job.is_independent() && is_job_parallel(plan, checked);
     let devices = if alone { 1 } else { plan.runtime.devices };
     let evaluated = match job.stage {
         StageKind::Pretrain => Some(0),
-        _ => facts.val_images.map(|images| images * training.epochs),
+        _ => counts.val_images.map(|images| images * training.epochs),
     };
     let wall_s = steps.zip(evaluated).and_then(|(steps, evaluated)| {
         let trained = steps * training.effective_batch_size;
@@ -124,11 +85,7 @@ fn planned(
         from: job.from.as_ref().map(Source::to_string),
         dir: job.dir.clone(),
         after: job.is_after_pretraining().then(|| StageKind::Pretrain.to_string()),
-        state: match (state(&runs.join(&plan.name).join(&job.dir), training.epochs)?, same, seen) {
-            (PlannedState::ToDo, Some(with), _) => PlannedState::Shared { with: with.to_owned() },
-            (PlannedState::ToDo, None, Some(epochs)) => PlannedState::GoesOn { epochs },
-            (state, ..) => state,
-        },
+        state: state.clone(),
         epochs: training.epochs,
         effective_batch_size: training.effective_batch_size,
         lr: training.lr,
@@ -147,25 +104,21 @@ fn planned(
     })
 }
 
-fn state(job: &Path, epochs: usize) -> Result<PlannedState, CliError> {
-    if checkpoint::is_whole(&checkpoint::epoch_folder(job, epochs)) {
-        return Ok(PlannedState::Done);
+/// Whether each device trains its own job: decided by the jobs that are left or, for a finished run, by all.
+pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
+    let all = || plan.jobs().iter().filter(|job| job.is_independent()).count();
+    match checked.independent_jobs_left() {
+        0 => plan.is_job_parallel(all()),
+        left => plan.is_job_parallel(left),
     }
-    let rows = EpochsCsv::in_job(job).read().map_err(TrainError::from)?;
-    Ok(rows.last().map_or(PlannedState::ToDo, |row| PlannedState::Begun { epochs: row.epoch }))
 }
 
-/// Jobs that can run side by side.
-pub(super) fn apart(plan: &Plan) -> usize {
-    plan.jobs().iter().filter(|job| job.is_independent()).count()
-}
-
-/// Seconds of what is left of a run, its jobs one after the other or side by side.
+/// Returns the seconds that are left of a run, whose jobs run one after the other or in parallel.
 fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     let left = |job: &PlannedJob| match &job.state {
-        PlannedState::Done | PlannedState::Shared { .. } => Some(0.0),
-        PlannedState::ToDo => job.wall_s,
-        PlannedState::Begun { epochs } | PlannedState::GoesOn { epochs } => {
+        JobState::Done | JobState::Shared { .. } => Some(0.0),
+        JobState::ToDo => job.wall_s,
+        JobState::Begun { epochs } | JobState::GoesOn { epochs } => {
             job.wall_s.map(|wall_s| wall_s * (1.0 - *epochs as f64 / job.epochs as f64))
         }
     };
@@ -177,7 +130,7 @@ fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     Some(together + longest.max(alone / plan.runtime.devices as f64))
 }
 
-/// The sum, where all are known.
+/// Adds up seconds; `None` if one is unknown.
 pub(super) fn sum(seconds: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     seconds.sum()
 }

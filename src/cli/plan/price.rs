@@ -1,4 +1,4 @@
-//! What a device does in a second: assumed, or measured here.
+//! The speed of a device: assumed, or measured on this machine.
 
 use crate::cli::CliError;
 use crate::cli::bench::Scratch;
@@ -10,28 +10,29 @@ use crate::{bench, train};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// The device that is assumed, its dense peaks (NVIDIA's data sheet, SXM5) in FLOP/s, and the share of them that is assumed.
+/// The assumed device, its dense peaks in FLOP/s (NVIDIA's data sheet, SXM5), and the assumed model FLOPs utilization.
 const DEVICE: &str = "H100";
 const PEAK_BF16: f64 = 989e12;
 const PEAK_FP32: f64 = 67e12;
 const MFU: f64 = 0.35;
-/// How long each stage is measured.
+/// Seconds for which each stage is measured.
 const SECONDS: f64 = 3.0;
 
 /// The speed of one device.
 pub(super) enum Price {
-    /// FLOP/s in training.
+    /// FLOP/s of one device in training, and a description.
     Assumed(f64, String),
-    /// FLOP/s of each stage in training, on all devices together, and their number.
+    /// FLOP/s of each stage in training on all devices together, their number, and a description.
     Measured { flops: HashMap<StageKind, f64>, devices: usize, words: String },
-    /// Nothing is assumed of a CPU.
+    /// A CPU: its speed is not assumed.
     Unknown,
 }
 
 impl Price {
+    /// Returns the speed that a plan assumes without a measurement.
     pub(super) fn assumed(plan: &Plan) -> Self {
         let runtime = &plan.runtime;
-        // Who plans for data that is here plans for the machine at hand.
+        // If the data is here, the plan is for this machine.
         let path = &plan.data.path;
         let data_is_here = matches!(plan.data.format, Format::Digits)
             || !path.as_os_str().is_empty() && path.exists();
@@ -46,7 +47,7 @@ impl Price {
             Precision::Bf16 => PEAK_BF16,
         };
         let words = format!(
-            "assumed: each device an {DEVICE} at {:.0} % of its {:.0} TFLOP/s in {}",
+            "assumed: each device is an {DEVICE} at {:.0} % of its {:.0} TFLOP/s in {}",
             100.0 * MFU,
             peak / 1e12,
             runtime.precision
@@ -54,7 +55,7 @@ impl Price {
         Self::Assumed(peak * MFU, words)
     }
 
-    /// Trains each stage of a point for some seconds.
+    /// Trains each stage of a point for a few seconds, and returns the measured speed.
     pub(super) fn measure(point: &ResolvedPoint, num_classes: usize) -> Result<Self, CliError> {
         let stop = StopFlag::default();
         stop_on_signals(&stop, "stopping");
@@ -81,7 +82,7 @@ impl Price {
         Ok(Self::Measured { flops, devices, words: words.trim_end_matches(',').to_owned() })
     }
 
-    /// Gives the seconds that `devices` devices take for so many images trained and evaluated on.
+    /// Returns the seconds that `devices` devices take to train on and evaluate the given numbers of images.
     pub(super) fn wall_s(
         &self,
         stage: StageKind,
@@ -98,16 +99,16 @@ impl Price {
         Some(work / (one * devices as f64))
     }
 
-    /// What the times rest on.
+    /// Says what the times are based on.
     pub(super) fn words(&self) -> &str {
         match self {
             Self::Assumed(_, words) | Self::Measured { words, .. } => words,
-            Self::Unknown => "not known for a CPU: `--measure` times it",
+            Self::Unknown => "unknown for a CPU; `--measure` measures it",
         }
     }
 }
 
-/// FLOPs of training on an image, with what is recomputed.
+/// FLOPs of training on one image, with the recomputed activations.
 fn all(cost: &Cost) -> f64 {
     cost.train_flops_per_image + cost.recomputed_flops_per_image
 }

@@ -1,13 +1,14 @@
-//! A plan for people: the recipe as TOML, the jobs as comments below it.
+//! A plan as text: the recipe as TOML, and the jobs as comments below it.
 
-use super::job::{PlannedJob, PlannedRun, PlannedState, apart, sum};
+use super::job::{PlannedJob, PlannedRun, sum};
 use super::price::Price;
 use crate::recipe::{self, Plan, Resolved};
 use crate::results::count;
+use crate::run::JobState;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// The recipe of the first point, and the jobs of all.
+/// Returns the recipe of the first point and the jobs of all points.
 pub(super) fn text(
     resolved: &Resolved,
     runs: &[PlannedRun],
@@ -19,7 +20,7 @@ pub(super) fn text(
     if !resolved.swept.is_empty() {
         let _ = writeln!(
             text,
-            "# above: the first of {} points of a sweep over {}; the others differ in these keys alone\n",
+            "# above: the first of {} points of a sweep over {}; the others differ only in these keys\n",
             runs.len(),
             resolved.swept.join(", ")
         );
@@ -35,7 +36,12 @@ pub(super) fn text(
 }
 
 fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
-    let _ = writeln!(text, "# jobs of {}{}", folder.join(&plan.name).display(), schedule(plan));
+    let _ = writeln!(
+        text,
+        "# jobs of {}{}",
+        folder.join(&plan.name).display(),
+        schedule(plan, &run.jobs)
+    );
     let _ = writeln!(
         text,
         "# {:<28} {:>6} {:>9} {:>10} {:>9} {:>12}  state",
@@ -56,11 +62,11 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
         );
     }
     of_stages(text, &run.jobs);
-    let left = run.wall_s.map_or_else(|| "not known".to_owned(), duration);
-    let _ = writeln!(text, "# left to do: {left}\n");
+    let left = run.wall_s.map_or_else(|| "unknown".to_owned(), duration);
+    let _ = writeln!(text, "# time left: {left}\n");
 }
 
-/// What all jobs of a stage have in common.
+/// Writes a line for each stage: what all of its jobs have in common.
 fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(
         text,
@@ -101,30 +107,31 @@ fn giga(flops: f64) -> String {
     if giga >= 1.0 { format!("{giga:.2}") } else { format!("{giga:.4}") }
 }
 
-fn state(state: &PlannedState, folder: &Path) -> String {
+fn state(state: &JobState, folder: &Path) -> String {
     match state {
-        PlannedState::ToDo => "to do".to_owned(),
-        PlannedState::Begun { epochs } => format!("{} done", count(*epochs, "epoch")),
-        PlannedState::GoesOn { epochs } => format!("to do after epoch {epochs}"),
-        PlannedState::Done => "done".to_owned(),
-        PlannedState::Shared { with } => {
-            format!("the same as in {}: taken from there", folder.join(with).display())
+        JobState::ToDo => "to do".to_owned(),
+        JobState::Begun { epochs } => format!("{} done", count(*epochs, "epoch")),
+        JobState::GoesOn { epochs } => format!("to do from epoch {}", epochs + 1),
+        JobState::Done => "done".to_owned(),
+        JobState::Shared { with } => {
+            format!("copied from {}: the same job", folder.join(with).display())
         }
     }
 }
 
-/// How several devices share the jobs.
-fn schedule(plan: &Plan) -> String {
+/// Says how several devices share the jobs of a run.
+fn schedule(plan: &Plan, jobs: &[PlannedJob]) -> String {
+    let is_job_parallel = jobs.iter().any(|job| job.schedule == Some("job-parallel"));
     match plan.runtime.devices {
         1 => String::new(),
-        n if plan.is_job_parallel(apart(plan)) => format!(
+        n if is_job_parallel => format!(
             ": pre-training on all {n} devices together, then one job on each (job-parallel)"
         ),
         n => format!(": each on all {n} devices together (data-parallel)"),
     }
 }
 
-/// A time in its two largest units.
+/// Formats seconds in their two largest units, as `2 h 1 min`.
 fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     let (minutes, hours, days) = (whole / 60, whole / 3600, whole / 86_400);

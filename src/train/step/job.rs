@@ -1,7 +1,7 @@
 //! A job: its folder, its connection to the run, and how it ends.
 
 use super::step_timer::StepTimer;
-use crate::checkpoint::{self, Meta};
+use crate::checkpoint::Meta;
 use crate::durable;
 use crate::infer::{Replicas, StopFlag};
 use crate::results::{EpochsCsv, Remedy, RunError};
@@ -30,11 +30,6 @@ pub struct JobDir {
 }
 
 impl JobDir {
-    /// Returns whether the job's last checkpoint is complete. The job writes its table before this checkpoint.
-    pub fn is_done(&self, epochs: usize) -> bool {
-        checkpoint::is_whole(&checkpoint::epoch_folder(&self.path, epochs))
-    }
-
     /// Removes the resume state. Fails if the table ends before the last epoch.
     pub(crate) fn finish(&self, epochs: usize) -> Result<(), TrainError> {
         EpochsCsv::in_job(&self.path).check_reaches(epochs)?;

@@ -1,0 +1,23 @@
+//! `mae completions`: completion scripts for shells.
+
+use super::{CliError, command, output};
+use clap_complete::Shell;
+
+/// Print the completion script of a shell
+///
+/// bash: mae completions bash > ~/.local/share/bash-completion/completions/mae
+///
+/// fish: mae completions fish > ~/.config/fish/completions/mae.fish
+///
+/// zsh: write it to a file `_mae` in a folder of $fpath.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Shell that will read the script
+    shell: Shell,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command(), "mae", &mut script);
+    Ok(output::result(String::from_utf8_lossy(&script).trim_end())?)
+}

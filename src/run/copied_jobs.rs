@@ -1,0 +1,79 @@
+//! Jobs that several points of a sweep have in common: trained once, and copied by the points that follow.
+//!
+//! Points that differ in fine-tuning share the pre-training. Points that differ in pre-training share the jobs that do not start
+//! from it. The preflight decides which jobs are shared; here the copies are made, if training did not fail.
+
+use super::preflight::{CheckedPoint, JobState, Preflight, is_finished};
+use super::runner::{Runner, Sweep};
+use crate::durable;
+use crate::recipe::Job;
+use crate::results::{RunError, job_path};
+use crate::shape::StageKind;
+use crate::train::{Event, TrainError};
+use std::path::{Path, PathBuf};
+
+/// A finished job of an earlier point.
+pub(super) struct CopiedJob {
+    dir: String,
+    /// Its folder in the run of that point.
+    folder: PathBuf,
+}
+
+impl Sweep<'_> {
+    /// Returns the jobs that the point `index` can copy now. A shared job is not among them if its training failed.
+    pub(super) fn copied_jobs(&self, index: usize) -> Vec<CopiedJob> {
+        let shared = |state: &JobState| matches!(state, JobState::Shared { .. });
+        let jobs = self.points[index].jobs.iter().filter(|job| shared(&job.state));
+        jobs.filter_map(|job| {
+            let from = self.with_same_job(index, &job.job);
+            let from = from.filter(|other| self.has_finished(other, &job.job)).next()?;
+            let dir = job.job.dir.clone();
+            Some(CopiedJob { folder: job_path(&from.path, &dir), dir })
+        })
+        .collect()
+    }
+
+    /// Returns the earlier point that failed in the pre-training which the point `index` shares: it would fail again.
+    pub(super) fn failed_pretraining(&self, index: usize) -> Option<String> {
+        let jobs = &self.points[index].jobs;
+        let pretraining = jobs.iter().find(|job| job.job.stage == StageKind::Pretrain)?;
+        let mut failed = self.with_same_job(index, &pretraining.job).filter(|other| {
+            // Points that the preflight refused did not try.
+            let tried = self.failed.iter().filter(|failed| !failed.error.is_input());
+            tried.into_iter().any(|failed| failed.name == other.name)
+                && !self.is_finished(other, &pretraining.job)
+        });
+        failed.next().map(|other| other.name.clone())
+    }
+
+    fn with_same_job<'a>(
+        &'a self,
+        index: usize,
+        job: &'a Job,
+    ) -> impl Iterator<Item = &'a CheckedPoint> {
+        Preflight::with_same_job(&self.points, self.resolved, index, job)
+    }
+
+    /// Whether a point has finished a job: in this start, or in an earlier one on the same data by the same recipe.
+    fn has_finished(&self, other: &CheckedPoint, job: &Job) -> bool {
+        (self.opened.contains(&other.name) || other.had(&job.dir)) && self.is_finished(other, job)
+    }
+
+    fn is_finished(&self, other: &CheckedPoint, job: &Job) -> bool {
+        let mut points = self.resolved.points.iter();
+        let point = points.find(|point| point.plan.name == other.name);
+        point.is_some_and(|point| is_finished(&other.path, &point.plan, job))
+    }
+}
+
+impl Runner<'_> {
+    /// Copies a finished job of an earlier point into the folder `run`.
+    pub(super) fn copy_job(&self, copied: &CopiedJob, run: &Path) -> Result<(), TrainError> {
+        let CopiedJob { dir, folder } = copied;
+        let own = job_path(run, dir);
+        durable::share_folder(folder, &own).map_err(|source| RunError::Io { path: own, source })?;
+        let text = format!("copied from {}: the same job", folder.display());
+        (self.observer)(Event::Notice { job: dir, text: &text });
+        Ok(())
+    }
+}

@@ -1,0 +1,357 @@
+//! The checks of the preflight, point by point.
+
+use super::RunOptions;
+use super::preflight::{
+    CheckedJob, CheckedPoint, DataCounts, JobState, Preflight, Problem, Purpose, epochs,
+    is_finished, run_path,
+};
+use crate::data::{self, DataSet, Labels};
+use crate::recipe::{DataPlan, Job, Plan, Resolved, RuntimePlan, Source};
+use crate::results::{self, EpochsCsv, Provenance, RunError, job_path};
+use crate::shape::StageKind;
+use crate::train::{self, TrainError, source_file};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Checks the points of a recipe in order. Points that share data, devices or source files share the result of their checks.
+pub(super) struct Inspector<'a> {
+    resolved: &'a Resolved,
+    options: &'a RunOptions,
+    purpose: Purpose,
+    devices: Vec<(&'a RuntimePlan, Option<Problem>)>,
+    data: Vec<(&'a DataPlan, OpenedData)>,
+    /// The point and the job that a file was checked for, and the outcome.
+    sources: Vec<(String, String, CheckedSource)>,
+    /// The points that are checked so far.
+    pub(super) points: Vec<CheckedPoint>,
+}
+
+/// What is known about the data of a point.
+#[derive(Clone)]
+struct OpenedData {
+    counts: DataCounts,
+    data: Option<Arc<DataSet>>,
+    problem: Option<Problem>,
+}
+
+/// What is known about the file that a job starts from.
+#[derive(Clone)]
+struct CheckedSource {
+    problem: Option<Problem>,
+    notes: Vec<String>,
+    /// Epochs that the file of `pretrain.resume` has seen.
+    seen: Option<usize>,
+}
+
+/// What a run finds in its folder.
+struct FoundFolder {
+    continues: bool,
+    before: Option<Provenance>,
+    problem: Option<Problem>,
+}
+
+impl<'a> Inspector<'a> {
+    pub(super) fn new(resolved: &'a Resolved, options: &'a RunOptions, purpose: Purpose) -> Self {
+        let (devices, data, sources, points) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { resolved, options, purpose, devices, data, sources, points }
+    }
+
+    /// Checks the point `index`, after all points before it.
+    pub(super) fn check(&mut self, index: usize) {
+        let point = &self.resolved.points[index];
+        let plan = &point.plan;
+        let path = run_path(&self.options.runs, point);
+        let mut problems = Vec::new();
+        problems.extend(self.no_stage(plan));
+        problems.extend(self.device(&plan.runtime));
+        let OpenedData { counts, data, problem } = self.data(plan);
+        problems.extend(problem);
+        problems.extend(self.too_few_images(plan, counts));
+        let folder = self.folder(index, &path, data.as_deref());
+        problems.extend(folder.problem);
+        let mut jobs = self.jobs(index, &path, folder.continues, &mut problems);
+        let mut notes = Vec::new();
+        self.check_own_epochs(&path, &jobs, &mut problems);
+        for job in &mut jobs {
+            let Some(source) = self.source(index, &path, job, counts.num_classes) else { continue };
+            problems.extend(source.problem);
+            notes.extend(source.notes.into_iter().map(|note| (job.job.dir.clone(), note)));
+            if let (JobState::ToDo, Some(epochs)) = (&job.state, source.seen) {
+                job.state = JobState::GoesOn { epochs };
+            }
+        }
+        self.points.push(CheckedPoint {
+            name: plan.name.clone(),
+            path,
+            jobs,
+            problems,
+            notes,
+            counts,
+            data,
+            before: folder.before,
+            continues: folder.continues,
+        });
+    }
+
+    fn is_asked(&self, stage: StageKind) -> bool {
+        self.options.only.is_none_or(|only| only == stage)
+    }
+
+    fn no_stage(&self, plan: &Plan) -> Option<Problem> {
+        if plan.jobs().iter().any(|job| self.is_asked(job.stage)) {
+            return None;
+        }
+        Some(match self.options.only {
+            Some(stage) => setting(
+                format!("cannot run --stage {stage}: the recipe has no [{stage}]"),
+                "leave --stage out, or add the table",
+            ),
+            None => setting(
+                "cannot run the recipe: it has no stage".to_owned(),
+                "add [pretrain], [finetune] or [linprobe]",
+            ),
+        })
+    }
+
+    fn device(&mut self, runtime: &'a RuntimePlan) -> Option<Problem> {
+        if let Some((_, problem)) = self.devices.iter().find(|(known, _)| *known == runtime) {
+            return problem.clone();
+        }
+        let problem = train::choose(runtime).err().map(Arc::new);
+        self.devices.push((runtime, problem.clone()));
+        problem
+    }
+
+    fn data(&mut self, plan: &'a Plan) -> OpenedData {
+        if let Some((_, opened)) = self.data.iter().find(|(known, _)| **known == plan.data) {
+            return opened.clone();
+        }
+        let counts = DataCounts::promised(plan);
+        let are_promised = counts.train_images.is_some()
+            && counts.val_images.is_some()
+            && plan.data.promised.num_classes.is_some();
+        let opened = if are_promised && self.purpose == Purpose::Plan {
+            OpenedData { counts, data: None, problem: None }
+        } else {
+            match data::open(&plan.data, labels(plan)) {
+                Ok(data) => OpenedData {
+                    counts: data.facts.into(),
+                    data: Some(Arc::new(data)),
+                    problem: None,
+                },
+                Err(error) => {
+                    OpenedData { counts, data: None, problem: Some(Arc::new(error.into())) }
+                }
+            }
+        };
+        self.data.push((&plan.data, opened.clone()));
+        opened
+    }
+
+    fn too_few_images(&self, plan: &Plan, counts: DataCounts) -> Vec<Problem> {
+        let Some(images) = counts.train_images else { return Vec::new() };
+        [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe]
+            .into_iter()
+            .filter(|stage| self.is_asked(*stage))
+            .filter_map(|stage| plan.training(stage)?.steps(stage, images).err())
+            .map(|error| Arc::new(error.into()))
+            .collect()
+    }
+
+    fn folder(&self, index: usize, path: &Path, data: Option<&DataSet>) -> FoundFolder {
+        let recipe = &self.resolved.points[index].recipe;
+        let refused = |continues: bool, error: RunError| FoundFolder {
+            continues,
+            before: None,
+            problem: Some(Arc::new(error.into())),
+        };
+        if let Some(error) = below_a_file(path) {
+            return refused(false, error);
+        }
+        let continues = match results::check_folder(path, recipe, self.options.fresh) {
+            Ok(continues) => continues,
+            Err(error) => return refused(false, error),
+        };
+        if !continues {
+            return FoundFolder { continues, before: None, problem: None };
+        }
+        let before = match data {
+            Some(data) => results::refuse_other_data(path, &data.fingerprint),
+            None => results::read_provenance(path),
+        };
+        match before {
+            Ok(before) => FoundFolder { continues, before, problem: None },
+            Err(error) => refused(continues, error),
+        }
+    }
+
+    /// Finds how far the jobs of a point are. A pre-training that was not asked for is among them: other jobs may need it.
+    fn jobs(
+        &self,
+        index: usize,
+        run: &Path,
+        continues: bool,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<CheckedJob> {
+        let plan = &self.resolved.points[index].plan;
+        let mut jobs = Vec::new();
+        for job in plan.jobs() {
+            let is_asked = self.is_asked(job.stage);
+            if !is_asked && job.stage != StageKind::Pretrain {
+                continue;
+            }
+            let own = if continues { own_state(run, plan, &job) } else { Ok(None) };
+            let state = match own {
+                Ok(Some(state)) => state,
+                Ok(None) => self.shared(index, &job).unwrap_or(JobState::ToDo),
+                Err(error) => {
+                    problems.push(Arc::new(error.into()));
+                    JobState::ToDo
+                }
+            };
+            jobs.push(CheckedJob { job, state, is_asked });
+        }
+        jobs
+    }
+
+    /// Finds the earlier point that will have a job by the time the point `index` runs.
+    fn shared(&self, index: usize, job: &Job) -> Option<JobState> {
+        Preflight::with_same_job(&self.points, self.resolved, index, job)
+            .find(|other| other.will_have(&job.dir))
+            .map(|other| JobState::Shared { with: other.name.clone() })
+    }
+
+    /// Reports jobs that start from an epoch of the run's own pre-training, if nothing will make that epoch.
+    fn check_own_epochs(&self, run: &Path, jobs: &[CheckedJob], problems: &mut Vec<Problem>) {
+        if will_pretrain(jobs) {
+            return;
+        }
+        for CheckedJob { job, is_asked, .. } in jobs {
+            let source = source_file(run, job).filter(|_| *is_asked && job.is_after_pretraining());
+            let Some(file) = source.filter(|file| self.options.fresh || !file.exists()) else {
+                continue;
+            };
+            let problem = if file.exists() {
+                format!(
+                    "cannot start {}: --fresh would move {} to the trash",
+                    job.dir,
+                    file.display()
+                )
+            } else {
+                format!("cannot start {}: {} does not exist", job.dir, file.display())
+            };
+            problems.push(setting(problem, "run the pre-training first: leave --stage out"));
+        }
+    }
+
+    /// Checks the file from which a job starts. Returns `None` if the job starts from no file, or from a missing one: resolving
+    /// the recipe has reported that.
+    fn source(
+        &mut self,
+        index: usize,
+        run: &Path,
+        CheckedJob { job, state, is_asked }: &CheckedJob,
+        num_classes: usize,
+    ) -> Option<CheckedSource> {
+        let plan = &self.resolved.points[index].plan;
+        let is_needed = *is_asked || matches!(state, JobState::Shared { .. });
+        let (file, resumes) = match (&job.from, &plan.pretrain) {
+            (Some(Source::File(file)), _) => (file, false),
+            (None, Some(pretrain)) => (pretrain.resume.as_ref()?, true),
+            _ => return None,
+        };
+        if !is_needed || !file.exists() {
+            return None;
+        }
+        let mut source = CheckedSource { problem: None, notes: vec![], seen: None };
+        if let Some(problem) = self.would_be_moved(run, file) {
+            return Some(CheckedSource { problem: Some(problem), ..source });
+        }
+        if let Some(known) = self.known_source(index, job) {
+            return Some(known);
+        }
+        let checked = if resumes {
+            train::check_resume(file, plan).map(|seen| source.seen = Some(seen))
+        } else {
+            train::check_source(job, plan, num_classes).map(|notes| source.notes = notes)
+        };
+        source.problem = checked.err().map(Arc::new);
+        self.sources.push((plan.name.clone(), job.dir.clone(), source.clone()));
+        Some(source)
+    }
+
+    /// Returns the check that an earlier point with the same job had.
+    fn known_source(&self, index: usize, job: &Job) -> Option<CheckedSource> {
+        let of = |other: &CheckedPoint| {
+            let mut known = self.sources.iter();
+            known.find(|(point, dir, _)| *point == other.name && *dir == job.dir)
+        };
+        Preflight::with_same_job(&self.points, self.resolved, index, job)
+            .find_map(of)
+            .map(|(_, _, source)| source.clone())
+    }
+
+    /// Reports a source file that `--fresh` would move.
+    fn would_be_moved(&self, run: &Path, file: &Path) -> Option<Problem> {
+        let inside = |(run, file): (PathBuf, PathBuf)| file.starts_with(run);
+        let is_moved = self.options.fresh
+            && run.canonicalize().ok().zip(file.canonicalize().ok()).is_some_and(inside);
+        is_moved.then(|| {
+            setting(
+                format!(
+                    "--fresh would move {} to the trash, but the recipe starts from it",
+                    file.display()
+                ),
+                "give this run another name (`--set name=...`)",
+            )
+        })
+    }
+}
+
+/// Whether a run makes or copies the epochs of its pre-training.
+fn will_pretrain(jobs: &[CheckedJob]) -> bool {
+    jobs.iter().filter(|job| job.job.stage == StageKind::Pretrain).any(
+        |CheckedJob { state, is_asked, .. }| *is_asked || matches!(state, JobState::Shared { .. }),
+    )
+}
+
+/// Finds how far a job is in its own folder; `None` if it has not begun there.
+fn own_state(run: &Path, plan: &Plan, job: &Job) -> Result<Option<JobState>, RunError> {
+    let folder = job_path(run, &job.dir);
+    let table = EpochsCsv::in_job(&folder);
+    if is_finished(run, plan, job) {
+        table.check_reaches(epochs(plan, job.stage))?;
+        return Ok(Some(JobState::Done));
+    }
+    if !folder.exists() {
+        return Ok(None);
+    }
+    let rows = table.read()?;
+    if !folder.join("resume.safetensors").exists() {
+        // Without the saved state, the job starts over.
+        return Ok(Some(JobState::ToDo));
+    }
+    let epochs = rows.last().map_or(0, |row| row.epoch);
+    Ok(Some(JobState::Begun { epochs }))
+}
+
+/// Reports a path that goes through a file.
+fn below_a_file(path: &Path) -> Option<RunError> {
+    let there = path.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir())?;
+    let kind = std::io::ErrorKind::NotADirectory;
+    let source = std::io::Error::new(kind, format!("{} is a file", there.display()));
+    Some(RunError::NoFolder { path: path.to_owned(), source })
+}
+
+/// Pre-training alone needs no labels.
+fn labels(plan: &Plan) -> Labels {
+    if plan.finetune.is_none() && plan.linprobe.is_none() {
+        Labels::Unneeded
+    } else {
+        Labels::Needed
+    }
+}
+
+fn setting(problem: String, hint: &str) -> Problem {
+    Arc::new(TrainError::Setting { problem, hint: hint.to_owned() })
+}

@@ -1,0 +1,235 @@
+//! The preflight: what a run would do, and everything that would make it fail, before anything is created.
+//!
+//! `mae run` executes the result and `mae plan` prints it, so both report the same problems in the same words. Two checks take
+//! too long for a plan: the test of the device and the pass over the validation images. The runner makes them for each point,
+//! before it creates the point's folder.
+
+use super::RunOptions;
+use super::inspector::Inspector;
+use crate::data::DataSet;
+use crate::recipe::{Job, Plan, Resolved, ResolvedPoint};
+use crate::results::{self, Provenance, job_path};
+use crate::shape::StageKind;
+use crate::train::TrainError;
+use crate::{checkpoint, recipe::DataFacts};
+use serde::Serialize;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A reason why a run would fail. Points with the same data, device or source file share it.
+pub type Problem = Arc<TrainError>;
+
+/// What the result of a preflight is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The data has to be there.
+    Run,
+    /// If the recipe has all counts of the data, the data is not opened.
+    Plan,
+}
+
+/// What a run of a recipe would do.
+pub struct Preflight {
+    /// Problem of the folder that all points of a sweep share.
+    pub sweep_problem: Option<Problem>,
+    /// One for each point of the recipe, in order.
+    pub points: Vec<CheckedPoint>,
+}
+
+/// What a run would do at one point of a recipe.
+pub struct CheckedPoint {
+    /// The run's name: its folder below all runs.
+    pub name: String,
+    /// The run's folder.
+    pub path: PathBuf,
+    /// The jobs in running order.
+    pub jobs: Vec<CheckedJob>,
+    /// Everything that keeps this point from running; empty if it can run.
+    pub problems: Vec<Problem>,
+    /// Facts about source files that the user should know: the job, and a sentence.
+    pub notes: Vec<(String, String)>,
+    /// Counts of the data, found or promised.
+    pub counts: DataCounts,
+    /// The data, if it was opened.
+    pub(super) data: Option<Arc<DataSet>>,
+    /// What an earlier start wrote about the run that this one continues.
+    pub(super) before: Option<Provenance>,
+    /// Whether the run continues what is in its folder.
+    pub(super) continues: bool,
+}
+
+/// A job, and how far it is.
+#[derive(Debug, Clone)]
+pub struct CheckedJob {
+    pub job: Job,
+    pub state: JobState,
+    /// Whether the command asked for this job; with `--stage`, only jobs of that stage are.
+    pub(super) is_asked: bool,
+}
+
+/// How far a job is, and so what a run does with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// The run trains it from its first epoch.
+    ToDo,
+    /// The run resumes it after this number of complete epochs.
+    Begun { epochs: usize },
+    /// The run starts it from `pretrain.resume`, a checkpoint that has seen this number of epochs.
+    GoesOn { epochs: usize },
+    /// The run skips it.
+    Done,
+    /// An earlier point of the sweep, named here, has the same job; the run copies the result.
+    Shared { with: String },
+}
+
+/// Counts of the data: found in it, or promised by the recipe if the data was not opened.
+#[derive(Debug, Clone, Copy)]
+pub struct DataCounts {
+    pub train_images: Option<usize>,
+    pub val_images: Option<usize>,
+    /// 1000 if unknown.
+    pub num_classes: usize,
+}
+
+/// All problems of a point, at least one.
+#[derive(Debug, Clone)]
+pub struct Problems(Vec<Problem>);
+
+/// Checks every point of a recipe. Creates and changes nothing.
+pub fn preflight(resolved: &Resolved, options: &RunOptions, purpose: Purpose) -> Preflight {
+    let sweep = || results::check_sweep(&options.runs, &resolved.name, &resolved.swept);
+    let sweep_problem = if resolved.swept.is_empty() { None } else { sweep().err() };
+    let mut inspector = Inspector::new(resolved, options, purpose);
+    for index in 0..resolved.points.len() {
+        inspector.check(index);
+    }
+    Preflight {
+        sweep_problem: sweep_problem.map(|problem| Arc::new(problem.into())),
+        points: inspector.points,
+    }
+}
+
+impl Preflight {
+    /// Returns what keeps every point from running, if there is such a thing: the first point's problems stand for all.
+    pub(super) fn refusal(&self) -> Option<Problems> {
+        if let Some(problem) = &self.sweep_problem {
+            return Some(Problems(vec![Arc::clone(problem)]));
+        }
+        let all_refused = self.points.iter().all(|point| !point.problems.is_empty());
+        self.points.first().filter(|_| all_refused).and_then(CheckedPoint::refusal)
+    }
+
+    /// Returns the checked points before `index` that have a certain job of its point with the same settings, first point first.
+    pub(super) fn with_same_job<'a>(
+        points: &'a [CheckedPoint],
+        resolved: &'a Resolved,
+        index: usize,
+        job: &'a Job,
+    ) -> impl Iterator<Item = &'a CheckedPoint> {
+        resolved
+            .same_job_before(index, job)
+            .filter_map(|other| points.iter().find(|checked| checked.name == other.plan.name))
+    }
+}
+
+impl CheckedPoint {
+    /// Returns the problems of this point, if it has any.
+    pub fn refusal(&self) -> Option<Problems> {
+        (!self.problems.is_empty()).then(|| Problems(self.problems.clone()))
+    }
+
+    /// Whether the data could not be opened.
+    pub fn has_data_problem(&self) -> bool {
+        self.problems.iter().any(|problem| matches!(**problem, TrainError::Data(_)))
+    }
+
+    /// Returns the number of independent jobs that are left to train: they can run at the same time on several devices.
+    pub fn independent_jobs_left(&self) -> usize {
+        let is_left = |state: &JobState| !matches!(state, JobState::Done | JobState::Shared { .. });
+        self.asked().filter(|job| job.job.is_independent() && is_left(&job.state)).count()
+    }
+
+    /// Returns the jobs that the command asked for.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &CheckedJob> {
+        self.jobs.iter().filter(|job| job.is_asked)
+    }
+
+    /// Whether a job with this folder will be finished in this point's run, unless training fails.
+    pub(super) fn will_have(&self, dir: &str) -> bool {
+        let Some(CheckedJob { state, is_asked, .. }) = self.job(dir) else { return false };
+        match state {
+            // A run without provenance does not say which data it used. Running it writes the provenance.
+            JobState::Done => self.problems.is_empty() || self.is_same_run(),
+            JobState::Shared { .. } => self.problems.is_empty(),
+            _ => self.problems.is_empty() && *is_asked,
+        }
+    }
+
+    /// Whether an earlier start finished a job with this folder, on the same data and by the same recipe.
+    pub(super) fn had(&self, dir: &str) -> bool {
+        self.is_same_run() && self.job(dir).is_some_and(|job| job.state == JobState::Done)
+    }
+
+    fn is_same_run(&self) -> bool {
+        self.continues && self.before.is_some()
+    }
+
+    pub(super) fn job(&self, dir: &str) -> Option<&CheckedJob> {
+        self.jobs.iter().find(|job| job.job.dir == dir)
+    }
+}
+
+impl Problems {
+    /// Whether the user's input is at fault rather than the work.
+    pub fn is_input(&self) -> bool {
+        self.0.iter().any(|problem| problem.is_input())
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\nerror: " };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl From<DataFacts> for DataCounts {
+    fn from(DataFacts { num_classes, train_images, val_images }: DataFacts) -> Self {
+        Self { train_images: Some(train_images), val_images: Some(val_images), num_classes }
+    }
+}
+
+impl DataCounts {
+    /// Returns the counts that the recipe promises.
+    pub(super) fn promised(plan: &Plan) -> Self {
+        let promised = plan.data.promised;
+        Self {
+            train_images: promised.train_images,
+            val_images: promised.val_images,
+            num_classes: promised.num_classes.unwrap_or(1000),
+        }
+    }
+}
+
+/// Returns the folder of a point's run below all `runs`.
+pub(super) fn run_path(runs: &Path, point: &ResolvedPoint) -> PathBuf {
+    job_path(runs, &point.plan.name)
+}
+
+/// Whether the run in the folder `run` has the last checkpoint of a job.
+pub(super) fn is_finished(run: &Path, plan: &Plan, job: &Job) -> bool {
+    let epochs = epochs(plan, job.stage);
+    checkpoint::is_whole(&checkpoint::epoch_folder(&job_path(run, &job.dir), epochs))
+}
+
+/// Returns the epochs of a stage that the plan has.
+pub(super) fn epochs(plan: &Plan, stage: StageKind) -> usize {
+    plan.training(stage).expect("a job's stage is part of the plan").epochs
+}
