@@ -1,5 +1,4 @@
-//! Checks the merged layers against the JSON Schema: unknown keys, wrong types, values outside
-//! their range.
+//! Checks the merged layers against the JSON Schema: unknown keys, wrong types, values out of range.
 
 use serde_json::Value as Schema;
 use toml::{Table, Value};
@@ -9,10 +8,10 @@ use super::near;
 use super::schema::SCHEMA;
 use super::write::toml_text;
 
-/// Words listed in a message before it says "…".
+/// A message lists at most this many words, then "…".
 const MOST_WORDS: usize = 8;
 
-/// Gives what the schema refuses in `tree`, with the dotted keys, and takes it out of `tree`.
+/// Removes from `tree` what the schema refuses, and returns it as (dotted key, problem).
 pub(super) fn take_refused(tree: &mut Table) -> Vec<(String, Problem)> {
     let mut refused = Vec::new();
     take(tree, &SCHEMA, "", &mut refused);
@@ -42,7 +41,7 @@ fn unknown(key: &str, name: &str, schema: &Schema) -> Problem {
     if ["sweep.name", "sweep.extends", "sweep.sweep"].contains(&key) {
         return Problem::Refused {
             found: String::new(),
-            why: format!("cannot be swept: `{name}` is no setting of a run"),
+            why: format!("cannot be swept: `{name}` is not a setting of a run"),
             hint: String::new(),
         };
     }
@@ -62,8 +61,9 @@ fn wrong(value: &Value, schema: &Schema) -> Problem {
     Problem::WrongType { found, expected: expected(schema), near: near_value(value, schema) }
 }
 
-/// Whether the value is one the schema takes. Numbers are finite, and a whole one is a float where
-/// a float is asked for.
+/// Returns whether the schema accepts the value.
+///
+/// NaN and infinity never fit. An integer fits a key that takes floats.
 pub(super) fn fits(value: &Value, schema: &Schema) -> bool {
     if let Some(choices) = choices(schema) {
         return value.as_str().is_some_and(|word| choices.contains(&word));
@@ -93,7 +93,7 @@ fn in_range(number: f64, schema: &Schema) -> bool {
         && bound("exclusiveMaximum").is_none_or(|above| number < above)
 }
 
-/// The words of a closed set.
+/// Returns the words if the schema is a closed set of words.
 fn choices(schema: &Schema) -> Option<Vec<&str>> {
     let words =
         schema["enum"].as_array().map(|words| words.iter().filter_map(Schema::as_str).collect());
@@ -104,7 +104,7 @@ fn choices(schema: &Schema) -> Option<Vec<&str>> {
     })
 }
 
-/// What the schema takes, in words.
+/// Describes the values that the schema accepts.
 fn expected(schema: &Schema) -> String {
     if let Some(choices) = choices(schema) {
         let quoted: Vec<_> =
@@ -126,18 +126,18 @@ fn expected(schema: &Schema) -> String {
             let (least, most) = (schema["minItems"].as_u64(), schema["maxItems"].as_u64());
             match (least, most) {
                 (Some(least), Some(most)) if least == most => {
-                    format!("a list of {least}, each {}", expected(&schema["items"]))
+                    format!("a list of {least} values, each {}", expected(&schema["items"]))
                 }
                 (Some(1), _) => {
-                    format!("a list of at least one, each {}", expected(&schema["items"]))
+                    format!("a list of one or more values, each {}", expected(&schema["items"]))
                 }
-                _ => format!("a list, each {}", expected(&schema["items"])),
+                _ => format!("a list of values, each {}", expected(&schema["items"])),
             }
         }
     }
 }
 
-/// The bounds in words, but for one that is only the type's own.
+/// Describes the bounds. Leaves out a bound that comes from the integer type.
 fn range(schema: &Schema) -> String {
     let bound = |name: &str| schema[name].as_f64().filter(|bound| bound.abs() < 1e15);
     if let (Some(least), Some(most)) = (bound("minimum"), bound("maximum")) {
@@ -156,7 +156,7 @@ fn range(schema: &Schema) -> String {
     if said.is_empty() { String::new() } else { format!(" {}", said.join(" and ")) }
 }
 
-/// The value that was probably meant: the nearest word, or the same value of the right type.
+/// Guesses the intended value: the nearest word, or the same value with the right type.
 fn near_value(value: &Value, schema: &Schema) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -170,7 +170,7 @@ fn near_value(value: &Value, schema: &Schema) -> Option<String> {
     }
     let words = |schema| choices(schema).unwrap_or_default();
     if text.eq_ignore_ascii_case("gpu") && words(schema).contains(&"cuda") {
-        return Some("\"cuda\"".to_owned()); // by its letters, "cpu" would be nearer
+        return Some("\"cuda\"".to_owned()); // "cpu" has a smaller edit distance
     }
     let any = schema["anyOf"].as_array().into_iter().flatten().flat_map(words);
     near::word(&text, words(schema).into_iter().chain(any)).map(|word| format!("\"{word}\""))

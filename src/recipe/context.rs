@@ -1,4 +1,4 @@
-//! What deriving a plan carries along: where values come from, and the problems found so far.
+//! The context of deriving a plan: where values come from, and the problems found so far.
 
 use std::fmt::Display;
 
@@ -6,10 +6,10 @@ use super::Options;
 use super::error::{Origin, Other, Problem, RecipeError};
 use super::layers::Origins;
 
-/// One point's derivation.
+/// The context of one point of the sweep.
 pub(super) struct Context<'a> {
     pub(super) origins: &'a Origins,
-    /// Keys the schema has refused: what follows from them is not reported again.
+    /// Keys that the schema has refused. Problems that follow from them are not reported.
     pub(super) faulty: &'a [String],
     pub(super) env: &'a [(String, String)],
     pub(super) options: &'a Options,
@@ -18,7 +18,7 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Where a key's value comes from; a dimension that is not spelled out comes from `model.size`.
+    /// Returns where the value of a key comes from. The origin of a missing dimension is that of `model.size`.
     pub(super) fn origin(&self, key: &str) -> Origin {
         let by_size = || self.origins.get("model.size").filter(|_| key.starts_with("model."));
         self.origins
@@ -27,13 +27,12 @@ impl Context<'_> {
             .map_or(Origin::Default, |placed| placed.origin.clone())
     }
 
-    /// The rank of the layer that gave a key.
+    /// Returns the rank of the layer that sets a key; 0 for a default.
     pub(super) fn rank(&self, key: &str) -> usize {
         self.origins.get(key).map_or(0, |placed| placed.rank)
     }
 
-    /// Adds a problem of `key` that follows from `others` too, unless one of them is refused
-    /// already.
+    /// Adds a problem of `key` and `others`, unless the schema has refused one of these keys.
     pub(super) fn add(&mut self, key: &str, others: &[&str], problem: Problem) {
         let origin = self.origin(key);
         if !others.iter().chain([&key]).any(|key| self.is_faulty(key)) {
@@ -41,7 +40,7 @@ impl Context<'_> {
         }
     }
 
-    /// Refuses a value that is impossible by itself.
+    /// Refuses an invalid value.
     pub(super) fn refuse(
         &mut self,
         key: &str,
@@ -52,7 +51,7 @@ impl Context<'_> {
         self.refuse_with(key, &[], found, why, hint);
     }
 
-    /// Refuses a value that is impossible beside `others`.
+    /// Refuses a value that is invalid together with the values of `others`.
     pub(super) fn refuse_with(
         &mut self,
         key: &str,
@@ -66,7 +65,7 @@ impl Context<'_> {
         self.add(key, others, problem);
     }
 
-    /// Refuses two values, each possible by itself.
+    /// Refuses two values that are valid alone but not together.
     pub(super) fn conflict(
         &mut self,
         (key, value): (&str, impl Display),
@@ -94,7 +93,7 @@ impl Context<'_> {
     }
 }
 
-/// The value of a key that `defaults.toml` has.
+/// Returns the value of a key that has a default in `defaults.toml`.
 pub(super) fn given<T: Clone>(value: Option<&T>) -> T {
     value.cloned().expect("defaults.toml has every key that is not derived")
 }

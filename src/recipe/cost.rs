@@ -1,59 +1,60 @@
-//! What a stage costs, from plain dimensions: parameters, FLOPs, memory.
+//! The cost of a stage from its dimensions: parameters, FLOPs, memory.
 //!
-//! `D` is a width, `L` the number of patches, `P` the values in a patch (`patch_size² * in_chans`),
-//! `H` the units of an MLP, `n` the tokens a block sees.
+//! `D` is a width, `L` the number of patches, `P` the values in a patch (`patch_size² * in_chans`), `H` the hidden width
+//! of an MLP, `n` the tokens of a block.
 
 use super::plan::{DataPlan, ModelPlan, Plan};
 use crate::shape::{self, Precision, StageKind};
 
-/// What a stage costs on one device.
+/// The cost of a stage on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
-    /// Parameters, both position embeddings included.
+    /// Parameters, including both position embeddings.
     pub params: u64,
     /// Forward FLOPs of one image.
     pub flops_per_image: f64,
-    /// FLOPs of training on one image: forward, and twice the forward FLOPs of what is trained. The
-    /// optimizer is left out, and so is what gradient checkpointing recomputes.
+    /// FLOPs of training on one image: the forward pass, plus twice the forward FLOPs of the trained part.
+    ///
+    /// Without the optimizer and without what gradient checkpointing recomputes.
     pub train_flops_per_image: f64,
-    /// FLOPs that gradient checkpointing adds.
+    /// FLOPs per image that gradient checkpointing adds.
     pub recomputed_flops_per_image: f64,
-    /// What a training step takes on each device.
+    /// Memory of a training step on each device.
     pub memory: Memory,
 }
 
-/// Rough memory of a training step, in bytes.
+/// Estimated memory of a training step, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Memory {
-    /// fp32.
+    /// In fp32.
     pub params: f64,
-    /// fp32, of what is trained.
+    /// Of the trained parameters, in fp32.
     pub gradients: f64,
-    /// AdamW's two moments or LARS's one, fp32.
+    /// The two moments of AdamW or the one of LARS, in fp32.
     pub optimizer: f64,
-    /// What the blocks keep for the backward pass of a micro-batch, and one block's values while it is computed.
+    /// What the blocks keep for the backward pass of a micro-batch, plus the values of the block that is being computed.
     pub activations: f64,
 }
 
 impl Memory {
-    /// All of it.
+    /// Returns the sum.
     pub fn total(&self) -> f64 {
         self.params + self.gradients + self.optimizer + self.activations
     }
 }
 
-/// A stage's share of the work: what is trained, and what it makes the backward pass do and keep.
+/// The part of a network that a stage trains.
 struct Trained {
     params: u64,
-    /// Forward FLOPs of one image of the part that the backward pass goes through.
+    /// Forward FLOPs of this part for one image.
     flops: f64,
-    /// Bytes of one image's activations, as [`Memory`] has them.
+    /// Bytes of the activations of one image, as in [`Memory`].
     activations: f64,
-    /// Values of the optimizer for each trained parameter.
+    /// Values that the optimizer keeps per trained parameter.
     moments: f64,
 }
 
-/// The dimensions that costs follow from.
+/// The dimensions that the costs depend on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dims<'a> {
     /// Widths, depths, heads.
@@ -64,7 +65,7 @@ pub struct Dims<'a> {
     pub in_chans: usize,
 }
 
-/// Blocks of one shape, one after another.
+/// Consecutive blocks of the same shape.
 struct Stack {
     depth: usize,
     tokens: usize,
@@ -73,11 +74,11 @@ struct Stack {
 }
 
 impl Plan {
-    /// Gives the cost of a stage; nothing where the recipe does not have the stage.
+    /// Returns the cost of a stage; `None` if the recipe does not have this stage.
     ///
-    /// Activations are those of all trained blocks, or with `gradient_checkpointing` the inputs of
-    /// all blocks and what one keeps; and one block's values in fp32: as on a GPU. On the CPU fp32 keeps
-    /// about a quarter more, but of the shards that are computed at a time alone.
+    /// The estimate is for a GPU. Activations are those of all trained blocks, plus the values of one block in fp32. With
+    /// `gradient_checkpointing` they are the inputs of all blocks, plus the activations of one block. The CPU keeps about
+    /// a quarter more in fp32, but only for the shards that it computes at the same time.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
         let dims = Dims::of(&self.model, &self.data);
         let batch = self.training(stage)?.batch_size as f64;
@@ -135,7 +136,7 @@ impl Plan {
             (StageKind::Linprobe, _) => Trained {
                 params: head,
                 flops: product(1, self.model.embed_dim, num_classes),
-                // A frozen encoder keeps nothing.
+                // A frozen encoder keeps no activations.
                 activations: dims.block_keeps(&dims.encoder_stack(patches), Precision::Fp32),
                 moments: 1.0,
             },
@@ -146,19 +147,19 @@ impl Plan {
         self.pretrain.as_ref().map_or(0.0, |pretrain| pretrain.mask_ratio)
     }
 
-    /// Whether the stage's backward pass computes the forward pass again.
+    /// Returns whether the backward pass of the stage recomputes the forward pass.
     fn recomputes(&self, stage: StageKind) -> bool {
         self.runtime.gradient_checkpointing && stage != StageKind::Linprobe
     }
 }
 
 impl<'a> Dims<'a> {
-    /// The dimensions of a plan.
+    /// Returns the dimensions of a plan.
     pub fn of(model: &'a ModelPlan, data: &DataPlan) -> Self {
         Self { model, input_size: data.input_size, in_chans: data.in_chans }
     }
 
-    /// Patches of an image: `L`.
+    /// Returns the number of patches in an image, `L`.
     pub fn patches(&self) -> usize {
         (self.input_size / self.model.patch_size).pow(2)
     }
@@ -167,13 +168,12 @@ impl<'a> Dims<'a> {
         self.model.patch_size.pow(2) * self.in_chans
     }
 
-    /// Units of the MLP of a block of this width.
+    /// Returns the hidden width of the MLP in a block of this width.
     fn hidden(&self, width: usize) -> usize {
         shape::mlp_dim(width, self.model.mlp_ratio)
     }
 
-    /// Parameters of the masked autoencoder, both position embeddings counted, though neither is
-    /// trained.
+    /// Returns the parameters of the masked autoencoder, including both position embeddings, which are not trained.
     pub fn mae_params(&self) -> u64 {
         let ModelPlan { decoder_embed_dim: width, decoder_depth, .. } = *self.model;
         let decoder = linear(self.model.embed_dim, width)
@@ -185,8 +185,9 @@ impl<'a> Dims<'a> {
         self.encoder_params() + decoder
     }
 
-    /// Parameters of the classifier; `fc_norm` of average pooling stands for `norm`, so pooling
-    /// changes nothing. The probe's BatchNorm has none.
+    /// Returns the parameters of the classifier.
+    ///
+    /// With average pooling, `fc_norm` replaces `norm`, so the number is the same. The BatchNorm of a probe has none.
     pub fn classifier_params(&self, num_classes: usize) -> u64 {
         self.encoder_params() + self.head_params(num_classes)
     }
@@ -205,12 +206,11 @@ impl<'a> Dims<'a> {
             + norm(width)
     }
 
-    /// Forward FLOPs of the masked autoencoder for one image: matrix products only, a multiply-add
-    /// is 2.
+    /// Returns the forward FLOPs of the masked autoencoder for one image.
     ///
-    /// A block is `n * (8 D² + 4 D H) + 4 n² D`. The encoder's see the kept patches and the class
-    /// token, the decoder's all patches and the class token. Beside the blocks: the embedding of
-    /// all `L` patches (`2 L P D`), and the decoder's projections in and out.
+    /// Only matrix products count; a multiply-add is 2 FLOPs. A block is `n * (8 D² + 4 D H) + 4 n² D`. Encoder blocks see
+    /// the kept patches and the class token, decoder blocks see all patches and the class token. Besides the blocks there
+    /// are the embedding of all `L` patches (`2 L P D`) and the two projections of the decoder.
     pub fn mae_flops(&self, mask_ratio: f64) -> f64 {
         let (seen, all) = (shape::len_keep(self.patches(), mask_ratio) + 1, self.patches() + 1);
         let width = self.model.decoder_embed_dim;
@@ -221,8 +221,9 @@ impl<'a> Dims<'a> {
             + product(all, width, self.patch_values())
     }
 
-    /// Forward FLOPs of the classifier for one image, counted as in [`Self::mae_flops`]; the head
-    /// is `2 D * classes`.
+    /// Returns the forward FLOPs of the classifier for one image, counted as in [`Self::mae_flops`].
+    ///
+    /// The head is `2 D * classes`.
     pub fn classifier_flops(&self, num_classes: usize) -> f64 {
         self.encoder_flops(self.patches() + 1) + product(1, self.model.embed_dim, num_classes)
     }
@@ -233,14 +234,14 @@ impl<'a> Dims<'a> {
             + self.model.depth as f64 * self.block_flops(seen, width)
     }
 
-    /// qkv 6 n D², scores and their use 4 n² D, proj 2 n D², MLP 4 n D H.
+    /// Returns the FLOPs of a block: qkv 6 n D², attention 4 n² D, proj 2 n D², MLP 4 n D H.
     fn block_flops(&self, tokens: usize, width: usize) -> f64 {
         4.0 * product(tokens, width, width)
             + 2.0 * product(tokens, tokens, width)
             + 2.0 * product(tokens, width, self.hidden(width))
     }
 
-    /// The encoder's blocks on so many patches and the class token.
+    /// Returns the encoder blocks for this many patches and the class token.
     fn encoder_stack(&self, patches: usize) -> Stack {
         let ModelPlan { embed_dim: width, depth, num_heads: heads, .. } = *self.model;
         Stack { depth, tokens: patches + 1, width, heads }
@@ -251,8 +252,10 @@ impl<'a> Dims<'a> {
         Stack { depth, tokens: self.patches() + 1, width, heads: self.model.decoder_num_heads }
     }
 
-    /// Bytes of one image's activations: what is kept for the backward pass (where that recomputes, the
-    /// inputs of all blocks, and what the block keeps that keeps most), and one block's values in fp32.
+    /// Returns the bytes of the activations of one image.
+    ///
+    /// These are what all blocks keep for the backward pass, plus the values of one block in fp32. With `recompute`, they
+    /// are the inputs of all blocks, what the largest block keeps, and the values of one block in fp32.
     fn activations(&self, stacks: &[Stack], recompute: bool, precision: Precision) -> f64 {
         let most = |precision| {
             stacks.iter().map(|stack| self.block_keeps(stack, precision)).fold(0.0, f64::max)
@@ -266,9 +269,14 @@ impl<'a> Dims<'a> {
         kept + most(Precision::Fp32)
     }
 
-    /// Bytes that a block keeps for the backward pass of one image: 2 `D` in fp32 (the inputs of both
-    /// norms), and in the run's precision 6 `D` (what the norms and the attention give, q, k and v) and
-    /// 2 `H` (before and after GELU) a token, and one map of `n²` a head.
+    /// Returns the bytes that a block keeps for the backward pass of one image.
+    ///
+    /// | values | per | precision |
+    /// | --- | --- | --- |
+    /// | 2 `D`: inputs of both norms | token | fp32 |
+    /// | 6 `D`: outputs of the norms and of the attention, q, k, v | token | the run's |
+    /// | 2 `H`: input and output of GELU | token | the run's |
+    /// | `n²`: attention map | head | the run's |
     fn block_keeps(&self, stack: &Stack, precision: Precision) -> f64 {
         let value = match precision {
             Precision::Fp32 => 4.0,
@@ -288,12 +296,12 @@ fn norm(width: usize) -> u64 {
     2 * width as u64
 }
 
-/// Patches and class token.
+/// Parameters of the position embedding: patches and class token.
 fn position(patches: usize, width: usize) -> u64 {
     (patches as u64 + 1) * width as u64
 }
 
-/// `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1`, `mlp.fc2`.
+/// Parameters of `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1` and `mlp.fc2`.
 fn block(width: usize, hidden: usize) -> u64 {
     2 * norm(width)
         + linear(width, 3 * width)
@@ -328,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_the_official_models() {
+    fn parameter_counts_match_the_official_models() {
         for (size, mae, classifier) in [
             (ModelSize::Base, 111_907_840, 86_567_656),
             (ModelSize::Large, 329_541_888, 304_326_632),
@@ -342,17 +350,17 @@ mod tests {
     }
 
     #[test]
-    fn flops_are_counted_as_in_the_field() {
+    fn flops_match_published_figures() {
         let model = model(ModelSize::Base);
         let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
-        // 12 blocks on 50 tokens, 8 on 197, patches, and the decoder's two projections, written out.
+        // 12 blocks with 50 tokens, 8 with 197, the patch embedding, and the two projections of the decoder.
         let encoder =
             12.0 * (24.0 * 50.0 * 589_824.0 + 4.0 * 2_500.0 * 768.0) + 2.0 * 196.0 * 589_824.0;
         let decoder = 8.0 * (24.0 * 197.0 * 262_144.0 + 4.0 * 38_809.0 * 512.0)
             + 2.0 * 50.0 * 768.0 * 512.0
             + 2.0 * 197.0 * 512.0 * 768.0;
         assert!((dims.mae_flops(0.75) - (encoder + decoder)).abs() < 1.0);
-        // ViT-B/16 is known as 17.6 G multiply-adds, attention included.
+        // The published figure for ViT-B/16 is 17.6 G multiply-adds with attention.
         assert!((dims.classifier_flops(1000) / 2e9 - 17.56).abs() < 0.1);
     }
 
@@ -362,7 +370,7 @@ mod tests {
         let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
         let stacks = [dims.encoder_stack(49), dims.decoder_stack()];
         let bytes = |recompute, precision| dims.activations(&stacks, recompute, precision);
-        // Of a block: 2 D in fp32, 14 D in bf16 (2 H are 8 D), and the maps; the decoder's blocks have most.
+        // Per block: 2 D in fp32, 14 D in bf16 (2 H = 8 D), and the maps. Decoder blocks are the largest.
         let encoder = 50.0 * (4.0 * 2.0 + 2.0 * 14.0) * 768.0 + 2.0 * 12.0 * 2_500.0;
         let decoder = 197.0 * (4.0 * 2.0 + 2.0 * 14.0) * 512.0 + 2.0 * 16.0 * 38_809.0;
         let in_fp32 = 197.0 * 4.0 * 16.0 * 512.0 + 4.0 * 16.0 * 38_809.0;

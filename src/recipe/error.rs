@@ -1,34 +1,33 @@
-//! What is wrong with a recipe, said to the person at the keyboard: what, where, and the way out.
+//! Problems of a recipe: what is wrong, where, and how to fix it.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Everything that is wrong with a recipe, in the order of its layers and lines.
+/// All problems of a recipe, in the order of its layers and lines.
 ///
-/// Displays one problem after the other; each but the first begins with `error: `, which the
-/// command line puts before the first.
+/// `Display` writes `error: ` before each problem except the first. The command line writes it before the first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecipeErrors(pub Vec<RecipeError>);
 
-/// One thing that is wrong with a recipe.
+/// One problem of a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecipeError {
-    /// The dotted key; empty where a whole file is meant.
+    /// The dotted key; empty for a problem of a whole file.
     pub key: String,
-    /// Where its value comes from.
+    /// Where the value comes from.
     pub origin: Origin,
-    /// What is wrong with it.
+    /// What is wrong.
     pub problem: Problem,
 }
 
 /// The layer a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// A recipe's file; line 0 is the file as a whole.
+    /// A recipe file, or a checkpoint that states the value.
     File {
-        /// As it was given, or as `extends` leads to it.
+        /// The path as given, or as found through `extends`.
         path: PathBuf,
-        /// Counted from 1.
+        /// Counted from 1; 0 is the whole file.
         line: usize,
     },
     /// An environment variable.
@@ -45,7 +44,7 @@ pub enum Origin {
     Default,
 }
 
-/// What is wrong, by what the reader can do about it.
+/// What is wrong, grouped by how to fix it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Problem {
     /// The file cannot be read.
@@ -63,43 +62,43 @@ pub enum Problem {
         /// From the file to itself.
         chain: Vec<PathBuf>,
     },
-    /// No key of a recipe has this name.
+    /// A recipe has no key with this name.
     UnknownKey {
-        /// The key that was probably meant.
+        /// The key that was probably intended.
         near: Option<String>,
     },
-    /// The value is of the wrong type, or outside the key's values.
+    /// The value has the wrong type or is out of range.
     WrongType {
         /// The value, as TOML.
         found: String,
-        /// What the key takes, in words.
+        /// Describes the valid values.
         expected: String,
-        /// The value that was probably meant, as TOML.
+        /// The value that was probably intended, as TOML.
         near: Option<String>,
     },
-    /// `${VAR}` of a variable that is not set.
+    /// A path contains `${VAR}`, but the variable is not set.
     UnsetVariable {
         /// Its name.
         var: String,
     },
-    /// Two keys exclude each other as they are.
+    /// Two values contradict each other.
     Conflict {
         /// The value, as TOML.
         value: String,
-        /// How the two stand to each other: "is more than".
+        /// The words between the two keys: "is more than".
         relation: String,
         /// The other key.
         with: Box<Other>,
-        /// The way out.
+        /// How to fix it.
         hint: String,
     },
-    /// The value is impossible by itself, or for reasons given in words.
+    /// The value is invalid for a reason given in words.
     Refused {
-        /// The value, as TOML; empty where there is none.
+        /// The value, as TOML; empty if there is none.
         found: String,
-        /// Why, to be read after the key.
+        /// The reason; the message puts the key and the value before it.
         why: String,
-        /// The way out.
+        /// How to fix it.
         hint: String,
     },
 }
@@ -138,11 +137,11 @@ impl fmt::Display for RecipeError {
             Problem::Unreadable { cause } if key.is_empty() => {
                 write!(f, "cannot read the recipe: {cause}")?;
             }
-            Problem::Unreadable { cause } => write!(f, "cannot read what `{key}` names: {cause}")?,
-            Problem::Syntax { message } => write!(f, "not TOML: {message}")?,
+            Problem::Unreadable { cause } => write!(f, "cannot read a recipe in `{key}`: {cause}")?,
+            Problem::Syntax { message } => write!(f, "cannot parse the recipe: {message}")?,
             Problem::Cycle { chain } => {
                 let chain = chain.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-                write!(f, "`{key}` leads back to the same file: {}", chain.join(" -> "))?;
+                write!(f, "`{key}` is circular: {}", chain.join(" -> "))?;
             }
             Problem::UnknownKey { .. } => write!(f, "unknown key `{key}`")?,
             Problem::WrongType { found, expected, .. } => {
@@ -182,16 +181,16 @@ impl RecipeError {
     fn hint(&self) -> Option<String> {
         match &self.problem {
             Problem::UnknownKey { near: Some(near) } if *near == self.key => {
-                Some("leave out the quotes: a dot inside them is part of one name".to_owned())
+                Some("remove the quotes: a dot inside quotes is part of the name".to_owned())
             }
             Problem::UnknownKey { near: Some(near) }
             | Problem::WrongType { near: Some(near), .. } => {
                 Some(format!("did you mean `{near}`?"))
             }
             Problem::UnsetVariable { var } => {
-                Some(format!("set {var}, or write the path: --set {}=PATH", self.key))
+                Some(format!("set {var}, or write the path with --set {}=PATH", self.key))
             }
-            Problem::Cycle { .. } => Some("take one of these files out of `extends`".to_owned()),
+            Problem::Cycle { .. } => Some("remove one of these files from `extends`".to_owned()),
             Problem::Conflict { hint, .. } | Problem::Refused { hint, .. } if !hint.is_empty() => {
                 Some(hint.clone())
             }

@@ -1,4 +1,4 @@
-//! The jobs of a plan in running order, and how many steps an epoch of images gives.
+//! The jobs of a plan in running order, and the number of steps of a training.
 
 use std::path::Path;
 
@@ -11,25 +11,25 @@ use crate::shape::StageKind;
 pub struct Job {
     /// What is trained.
     pub stage: StageKind,
-    /// What it starts from; a pre-training starts from nothing.
+    /// What it starts from; `None` for a pre-training.
     pub from: Option<Source>,
-    /// Its folder in the run's, with `/` between parts: `finetune/from-0800`.
+    /// Its folder in the run folder, with `/` as separator: `finetune/from-0800`.
     pub dir: String,
 }
 
 impl Job {
-    /// Whether it can run beside others: a pre-training, from which they start, cannot.
+    /// Returns whether it can run at the same time as other jobs. A pre-training cannot, because the others start from it.
     pub fn is_independent(&self) -> bool {
         self.stage != StageKind::Pretrain
     }
 
-    /// Whether it starts from an epoch of the run's own pre-training.
+    /// Returns whether it starts from an epoch of the run's own pre-training.
     pub fn is_after_pretraining(&self) -> bool {
         matches!(self.from, Some(Source::Epoch(_)))
     }
 }
 
-/// How often a training computes and updates.
+/// The number of micro-steps and updates of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
     /// Micro-steps of an epoch; an incomplete last batch is dropped.
@@ -40,11 +40,11 @@ pub struct Steps {
     pub total: usize,
 }
 
-/// An epoch has too few images for one update.
+/// An epoch has fewer images than one update needs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{stage} would never update: an update takes {effective_batch_size} images \
-     (batch_size {batch_size}, accum_iter {accum_iter}, all devices), an epoch has {train_images}"
+    "{stage} would never update: one update needs {effective_batch_size} images \
+     (batch_size {batch_size}, accum_iter {accum_iter}, all devices), but an epoch has {train_images}"
 )]
 pub struct NeverUpdates {
     /// The stage whose table has the keys.
@@ -60,8 +60,7 @@ pub struct NeverUpdates {
 }
 
 impl Plan {
-    /// Gives the jobs in running order: pre-training, fine-tunings and probes in the order of their
-    /// `from`.
+    /// Returns the jobs in running order: pre-training, fine-tunings, probes, both in the order of their `from`.
     pub fn jobs(&self) -> Vec<Job> {
         let pretrain =
             Job { stage: StageKind::Pretrain, from: None, dir: StageKind::Pretrain.to_string() };
@@ -75,8 +74,9 @@ impl Plan {
             .collect()
     }
 
-    /// Whether each device trains a job of its own, where `jobs` independent ones are to be done, rather than all together one
-    /// after the other.
+    /// Returns whether each device trains its own job if `jobs` independent jobs remain.
+    ///
+    /// Otherwise all devices train one job together, one job after the other.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
         let devices = self.runtime.devices;
         devices > 1
@@ -87,8 +87,7 @@ impl Plan {
             }
     }
 
-    /// The settings of a stage that all stages share; nothing where the recipe does not have the
-    /// stage.
+    /// Returns the settings that all stages have; `None` if the recipe does not have this stage.
     pub fn training(&self, stage: StageKind) -> Option<&TrainingPlan> {
         match stage {
             StageKind::Pretrain => self.pretrain.as_ref().map(|plan| &plan.training),
@@ -99,10 +98,9 @@ impl Plan {
 }
 
 impl TrainingPlan {
-    /// Gives the steps of a training on `train_images` images.
+    /// Returns the steps of a training on `train_images` images.
     ///
-    /// A micro-step takes `batch_size` images on every device. Fails if an epoch is too short for
-    /// one update.
+    /// A micro-step uses `batch_size` images on every device. Fails if an epoch has fewer images than one update needs.
     pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
         let images_per_micro_step = self.effective_batch_size / self.accum_iter;
         let micro_steps = train_images / images_per_micro_step;
@@ -134,7 +132,7 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
         .collect()
 }
 
-/// A source in a folder's name. A file that is named like a word or an epoch gets a fingerprint.
+/// Returns a source as part of a folder name. A file named `scratch` or like an epoch gets a fingerprint.
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),
@@ -174,9 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_without_an_update_is_explained() {
+    fn an_epoch_without_an_update_is_refused() {
         let error = training(64, 4, 1).steps(StageKind::Finetune, 200).unwrap_err();
-        insta::assert_snapshot!(error, @"finetune would never update: an update takes 256 images (batch_size 64, accum_iter 4, all devices), an epoch has 200");
+        insta::assert_snapshot!(error, @"finetune would never update: one update needs 256 images (batch_size 64, accum_iter 4, all devices), but an epoch has 200");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Laws of the module as a whole: a resolved recipe repeats its plan, a later layer wins.
+//! Properties of the whole module: resolving a resolved recipe returns the same plan; later layers override earlier ones.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::*;
 
 const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 4 };
 
-/// A file of this text, and the folder that keeps it.
+/// Writes a file into a temporary folder and returns both.
 fn written(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -61,7 +61,7 @@ fn an_empty_recipe_has_the_official_defaults() {
 }
 
 #[test]
-fn a_stage_left_out_is_not_run() {
+fn a_stage_without_a_table_is_not_run() {
     let plan = only("data.format = 'digits'", &[]).plan;
     assert!(plan.pretrain.is_none() && plan.finetune.is_none() && plan.linprobe.is_none());
     assert_eq!(plan.jobs(), []);
@@ -86,7 +86,7 @@ fn jobs_run_in_the_order_of_the_stages_and_of_from() {
 }
 
 #[test]
-fn a_size_has_three_names_and_spelled_out_keys_override_it() {
+fn a_size_has_three_names_and_explicit_keys_override_it() {
     let model = |set: &[&str]| only(ALL_STAGES, set);
     let base = model(&["model.size=vit_base_patch16"]);
     for name in ["mae_vit_base_patch16", "mae_vit_base_patch16_dec512d8b"] {
@@ -95,7 +95,7 @@ fn a_size_has_three_names_and_spelled_out_keys_override_it() {
     assert_eq!(base.recipe.model.size, Some(ModelSize::Base));
     let shallow = model(&["model.size=vit_base_patch16", "model.depth=4"]);
     assert_eq!((shallow.plan.model.embed_dim, shallow.plan.model.depth), (768, 4));
-    assert_eq!(shallow.recipe.model.size, None, "the name would promise 12 blocks");
+    assert_eq!(shallow.recipe.model.size, None, "the size has 12 blocks");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn the_higher_layer_decides_between_lr_and_blr() {
 }
 
 #[test]
-fn whole_numbers_are_taken_for_floats() {
+fn integers_are_accepted_as_floats() {
     let plan = only(
         ALL_STAGES,
         &["pretrain.blr=1", "pretrain.augment.crop_scale=[1,1]", "data.std=[1,1,1]"],
@@ -138,12 +138,12 @@ fn extends_are_merged_depth_first_and_the_later_one_wins() {
     assert_eq!(
         (training.epochs, training.batch_size),
         (50, 32),
-        "b.toml brings c.toml's epochs over a.toml's"
+        "the epochs of c.toml, through b.toml, override those of a.toml"
     );
 }
 
 #[test]
-fn words_of_the_environment_and_of_set_are_strings_where_a_string_is_asked_for() {
+fn values_of_the_environment_and_of_set_become_strings_for_string_keys() {
     let env = [("MAE_NAME".to_owned(), "2024".to_owned()), ("MAE_SEED".to_owned(), "7".to_owned())];
     let plan = resolved(ALL_STAGES, &env, &["finetune.aa="]).points.remove(0).plan;
     assert_eq!((plan.name.as_str(), plan.seed), ("2024", 7));
@@ -151,7 +151,7 @@ fn words_of_the_environment_and_of_set_are_strings_where_a_string_is_asked_for()
 }
 
 #[test]
-fn a_grid_is_run_with_its_first_key_slowest() {
+fn the_first_key_of_a_grid_changes_slowest() {
     let sweep = "[sweep]\nseed = [1, 2, 1]\n\"pretrain.blr\" = [1, 1.0, 5e-4]\n";
     let all = resolved(&format!("{ALL_STAGES}{sweep}"), &[], &["name=g"]);
     let names: Vec<_> = all.points.iter().map(|point| point.plan.name.as_str()).collect();
@@ -173,7 +173,7 @@ fn a_grid_is_run_with_its_first_key_slowest() {
 }
 
 #[test]
-fn a_sweep_reaches_over_both_rates() {
+fn a_sweep_overrides_both_learning_rates() {
     let text = format!(
         "{}[sweep]\npretrain.lr = [0.25, 0.5]",
         ALL_STAGES.replace("[pretrain]", "[pretrain]\nblr = 1e-3")

@@ -1,8 +1,8 @@
 //! The layers of a recipe, lowest first: defaults, `extends`, the file, the environment, `--set`.
 //!
-//! Figment merges them, a table key by key, anything else as a whole, and remembers which layer
-//! gave each value. What `extends` names is merged whole, with its own `extends` below it; so of
-//! two entries the later one wins with everything it brings.
+//! Figment merges them and remembers which layer set each value. It merges tables key by key and replaces other values.
+//! A file in `extends` is merged with all that it extends itself, before the next entry of `extends`. So the later entry
+//! overrides everything that the earlier one brings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,10 @@ use super::near;
 use super::parse::{self, Parsed, SourcePosition};
 use super::schema::{self, DEFAULTS, KEYS, Recipe};
 
-/// The stages, in running order: the tables that count only where a layer above the defaults has
-/// them.
+/// The stages, in running order. Their defaults count only if another layer has the table.
 pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
-/// Where each dotted key comes from, tables included.
+/// Where each dotted key comes from, including tables.
 pub(super) type Origins = BTreeMap<String, Placed>;
 
 /// The merged layers.
@@ -30,14 +29,14 @@ pub(super) struct Merged {
     pub(super) origins: Origins,
 }
 
-/// Where a value comes from, and how its layer stands to the others.
+/// Where a value comes from, and the order of its layer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) origin: Origin,
-    /// Equal for values that no layer order decides between: of one file, of the environment, of
-    /// `--set`.
+    /// Higher layers have higher ranks. All values of one file have the same rank, and so have those of the environment
+    /// and those of `--set`.
     pub(super) rank: usize,
-    /// Order in which the values were written.
+    /// The order in which values are written: layer, then byte.
     pub(super) order: (usize, usize),
 }
 
@@ -96,7 +95,7 @@ struct Layers {
     errors: Vec<RecipeError>,
 }
 
-/// An open file of the `extends` chain: as named, and as the system knows it.
+/// An open file of the `extends` chain: its path as written, and its canonical path.
 type Open = (PathBuf, PathBuf);
 
 impl Layers {
@@ -104,7 +103,7 @@ impl Layers {
         self.errors.push(RecipeError { key: key.to_owned(), origin, problem });
     }
 
-    /// Adds what the file extends, then the file. `named` is the `extends` that leads here.
+    /// Adds the files that a file extends, then the file. `named` is where an `extends` names the file.
     fn add_file(&mut self, path: &Path, named: Option<&Origin>, open: &mut Vec<Open>) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -154,14 +153,14 @@ impl Layers {
                 }
             }
             Err(found) => {
-                let expected = "a recipe's file name or a list of them".to_owned();
+                let expected = "the path of a recipe or a list of paths".to_owned();
                 self.fail("extends", origin, Problem::WrongType { found, expected, near: None });
             }
         }
         self.layers.push(Layer { kind: LayerKind::File(path.to_owned()), content });
     }
 
-    /// Adds `MAE_<TABLE>__<KEY>`; another `MAE_` variable only warns.
+    /// Adds `MAE_<TABLE>__<KEY>`. Warns about any other `MAE_` variable.
     fn add_env(&mut self, var: &str, text: &str, warnings: &mut Vec<String>) {
         let Some(rest) = var.strip_prefix("MAE_") else { return };
         let key = rest.to_lowercase().replace("__", ".");
@@ -171,7 +170,7 @@ impl Layers {
                 near::key(&key, &[]).map(|near| format!("; did you mean {}?", variable(&near)));
             let near = near.unwrap_or_default();
             warnings.push(format!(
-                "the environment variable {var} names no key of a recipe and is ignored{near}"
+                "environment variable {var} matches no recipe key and is ignored{near}"
             ));
             return;
         }
@@ -193,14 +192,14 @@ impl Layers {
         let key = key.trim();
         match parse::parse_key(key) {
             None => {
-                let hint = "write --set KEY=VALUE with a dotted key, as pretrain.epochs=10";
-                self.fail(key, origin, refused("is no key", hint));
+                let hint = "write --set KEY=VALUE with a dotted key: --set pretrain.epochs=10";
+                self.fail(key, origin, refused("is not a key", hint));
             }
             Some(parts) if parts[0] == "extends" => {
                 self.fail(
                     key,
                     origin,
-                    refused("is for files only", "write it in a recipe of your own"),
+                    refused("works only in recipe files", "write it in a recipe file"),
                 );
             }
             Some(parts) => {
@@ -242,7 +241,7 @@ impl Layers {
         Merged { tree, origins }
     }
 
-    /// Takes the tags off a table, and keeps in `origins` what they say.
+    /// Converts figment's tagged values to plain ones, and adds their origins to `origins`.
     fn untag(&self, prefix: &str, values: Dict, figment: &Figment, origins: &mut Origins) -> Table {
         let mut table = Table::new();
         for (key, value) in values {
@@ -259,8 +258,7 @@ impl Layers {
         table
     }
 
-    /// The place of `key`, which layer `index` gave. A table several layers have is placed where
-    /// one names it.
+    /// Returns the place of `key` in layer `index`. For a table, this is the highest layer that has its header.
     fn placed(&self, key: &str, index: usize) -> Placed {
         let names = |layer: &Layer| layer.content.places.contains_key(key);
         let index = match &self.layers[index] {
@@ -282,12 +280,12 @@ impl Layers {
     }
 }
 
-/// `MAE_PRETRAIN__BLR` of `pretrain.blr`.
+/// Returns the environment variable of a key: `MAE_PRETRAIN__BLR` for `pretrain.blr`.
 fn variable(key: &str) -> String {
     format!("MAE_{}", key.replace('.', "__").to_uppercase())
 }
 
-/// The entries of an `extends`, or its text where it is something else.
+/// Returns the entries of `extends`. The error is the invalid value, as TOML.
 fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     match extends {
         None => Ok(Vec::new()),
@@ -299,7 +297,7 @@ fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     }
 }
 
-/// A layer as figment sees it: its metadata is its place among the layers.
+/// A layer for figment; its metadata is its index.
 struct Numbered<'a> {
     index: usize,
     layer: &'a Layer,
@@ -329,7 +327,7 @@ fn tagged(value: &Value) -> Tagged {
         Value::Integer(number) => Tagged::from(*number),
         Value::Float(number) => Tagged::from(*number),
         Value::Boolean(yes) => Tagged::from(*yes),
-        // No key takes a date; as its text it is refused wherever a word is not free.
+        // No key takes a date. As text, a date is refused by every key with a closed set of values.
         Value::Datetime(date) => Tagged::from(date.to_string()),
         Value::Array(items) => Tagged::from(items.iter().map(tagged).collect::<Vec<_>>()),
         Value::Table(table) => {

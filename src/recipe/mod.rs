@@ -1,25 +1,26 @@
-//! The recipe: one TOML file is one whole experiment.
+//! The recipe: one TOML file is one experiment.
 //!
-//! [`resolve`] turns a file into what will run, in five steps, each a file or two here:
+//! [`resolve`] turns a file into what will run, in five steps:
 //!
-//! 1. `layers` (with `parse`) reads the defaults (`defaults.toml`), what the file `extends`, the
-//!    file, the environment and `--set`, and merges them in this order; every value remembers its
-//!    layer, every key of a file its line.
-//! 2. `check` holds the merged tree against the JSON Schema, which `schema`, `stages` and `values`
-//!    describe: unknown keys (`near` finds the meant one), types, closed sets, ranges.
-//! 3. `sweep` takes the grid out of the tree and names its points.
-//! 4. For each point, `name`, `setup`, `training` and `sources` derive what follows from other keys
-//!    and refuse what is impossible together. `context` carries the problems along.
-//! 5. What comes out is a [`Plan`], for those who run it, and a [`Recipe`] with everything written
-//!    out (`write`), for those who read or repeat it.
+//! 1. `layers` (with `parse`) reads the defaults (`defaults.toml`), the recipes in `extends`, the file, the environment
+//!    and `--set`, and merges them in this order. Each value keeps its layer, and each key of a file its line.
+//! 2. `check` compares the merged tree with the JSON Schema of `schema`, `stages` and `values`: unknown keys (`near`
+//!    suggests the intended one), types, closed sets, ranges.
+//! 3. `sweep` removes the grid from the tree and names its points.
+//! 4. For each point, `name`, `setup`, `training` and `sources` derive the other values and refuse combinations that are
+//!    not possible. `context` collects the problems.
+//! 5. The result is a [`Plan`], which the program runs, and a [`Recipe`] with every value written out (`write`), which
+//!    reproduces the run.
 //!
-//! Two forms of a setting: [`Recipe`] is what a file says, optional and with TOML's names; [`Plan`]
-//! is what will run, nothing optional. Only [`resolve`] turns one into the other and refuses; past
-//! it nobody asks "was this set?".
+//! A checkpoint has settings, too: [`resolve_checkpoint`] takes them as layers, and `stated` refuses other layers that
+//! contradict them.
 //!
-//! `jobs` and `cost` are arithmetic on a plan: its jobs and steps, parameters, FLOPs and memory.
-//! Nothing here knows of tensors, devices or data files, prints, or reads the process's
-//! environment.
+//! A setting has two forms. [`Recipe`] is what a file says: optional fields with their TOML names. [`Plan`] is what will
+//! run: nothing is optional. Only `resolve` converts one to the other, so nobody else asks "was this set?".
+//!
+//! `jobs` and `cost` compute jobs, steps, parameters, FLOPs and memory from a plan. `official` names the flags of the
+//! official code. This module does not use tensors, devices or data files, does not print, and does not read the
+//! environment of the process.
 
 mod check;
 mod context;
@@ -32,6 +33,7 @@ mod laws;
 mod layers;
 mod name;
 mod near;
+mod official;
 mod parse;
 mod plan;
 mod rand_augment;
@@ -53,11 +55,12 @@ pub use error::{Origin, Other, Problem, RecipeError, RecipeErrors};
 pub use jobs::{Job, NeverUpdates, Steps};
 pub use layers::BaseLayer;
 pub use near::word as nearest;
+pub use official::official_flag;
 pub use plan::*;
 pub use rand_augment::RandAugmentPlan;
 pub use resolve::{
-    Missing, Options, Resolved, ResolvedPoint, check_keys, is_default, resolve,
-    resolve_checkpoint, resolve_text, set_key,
+    Missing, Options, Resolved, ResolvedPoint, check_keys, is_default, resolve, resolve_checkpoint,
+    resolve_text, set_key,
 };
 pub use schema::{Data, Model, Recipe, Runtime, schema};
 pub use setup::IMAGENET_MEAN_STD;

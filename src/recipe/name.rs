@@ -1,4 +1,4 @@
-//! The experiment's name, which is a folder's name on any file system.
+//! The name of the experiment. It must be a valid folder name on every file system.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use super::context::Context;
 use super::error::Origin;
 use super::layers::{Merged, Placed};
 
-/// Characters that Windows has no file names with, path separators among them.
+/// Characters that Windows does not allow in file names.
 const UNFIT: &str = "<>:\"/\\|?*";
 const LONGEST: usize = 200;
 
-/// Names a recipe without a name after its file.
+/// Names a recipe after its file if it has no name.
 pub(super) fn default_to_file(merged: &mut Merged, path: &Path) {
     if merged.tree.contains_key("name") {
         return;
@@ -23,20 +23,20 @@ pub(super) fn default_to_file(merged: &mut Merged, path: &Path) {
     merged.origins.insert("name".to_owned(), Placed { origin, rank: 0, order: (0, 0) });
 }
 
-/// Refuses a name that is no folder's name.
+/// Refuses a name that is not a valid folder name.
 pub(super) fn check(name: &str, cx: &mut Context<'_>) {
     let why = if name.trim().is_empty() {
         "is empty"
     } else if let Some(bad) = name.chars().find(|c| UNFIT.contains(*c) || c.is_control()) {
-        return refuse(name, &format!("is no folder name: it has the character {bad:?}"), cx);
+        return refuse(name, &format!("is not a valid folder name: it contains {bad:?}"), cx);
     } else if name.contains("..") {
-        "is no folder name: it has `..`"
+        "is not a valid folder name: it contains `..`"
     } else if name.starts_with('.') {
-        "is no folder name: it would be hidden, for it begins with a dot"
+        "starts with a dot, so its folder would be hidden"
     } else if name != name.trim() || name.ends_with('.') {
-        "is no folder name: it begins or ends with a space, or ends with a dot"
+        "is not a valid folder name: it starts or ends with a space, or ends with a dot"
     } else if name.len() > LONGEST {
-        "is too long for a folder name"
+        return refuse(name, &format!("is too long: a name has at most {LONGEST} bytes"), cx);
     } else {
         return;
     };
@@ -44,6 +44,6 @@ pub(super) fn check(name: &str, cx: &mut Context<'_>) {
 }
 
 fn refuse(name: &str, why: &str, cx: &mut Context<'_>) {
-    let hint = "the name is the run's folder: letters, digits, `_`, `-` and `.` are safe";
+    let hint = "use letters, digits, `_`, `-` and `.`: the name becomes a folder";
     cx.refuse("name", Value::String(name.to_owned()), why, hint);
 }

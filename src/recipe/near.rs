@@ -1,11 +1,12 @@
-//! "Did you mean": the nearest key or word.
+//! Finds the nearest key or word, for "did you mean".
 
 use strsim::damerau_levenshtein;
 
 use super::schema::KEYS;
 
-/// Gives the key that was probably meant by the dotted `key`: a sibling by its own name, else any
-/// key of a recipe by its dotted one.
+/// Returns the key that was probably intended by the dotted `key`.
+///
+/// Compares the name with its siblings first, then the dotted name with all keys of a recipe.
 pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
     let last = last_part(key);
     if let Some(sibling) = word(last, siblings.iter().copied()) {
@@ -22,7 +23,7 @@ pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
         .map(|(_, _, candidate)| candidate.clone())
 }
 
-/// Gives the candidate that was probably meant by `text`.
+/// Returns the candidate that was probably intended by `text`.
 pub fn word<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
@@ -32,7 +33,7 @@ pub fn word<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Op
         .map(|(_, candidate)| candidate)
 }
 
-/// Slips of the fingers that leave a word recognisable.
+/// Returns the edit distance up to which a word is recognisable.
 fn slips(text: &str) -> usize {
     (text.chars().count() / 3).max(1)
 }
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_meant_key_is_found() {
+    fn the_intended_key_is_found() {
         for (wrong, siblings, meant) in [
             ("pretrain.mask_ration", ["mask_ratio", "epochs"].as_slice(), Some("mask_ratio")),
             ("finetune.mask_ratio", ["mixup", "epochs"].as_slice(), Some("pretrain.mask_ratio")),

@@ -1,4 +1,4 @@
-//! TOML text to a table and the places of its keys, with `[sweep]` brought into one form.
+//! Parses TOML text to a table and the lines of its keys, and flattens `[sweep]`.
 
 use std::collections::BTreeMap;
 
@@ -14,21 +14,22 @@ pub(super) struct SourcePosition {
     pub(super) line: usize,
 }
 
-/// A parsed recipe file: its values, and the place of every dotted key.
+/// A parsed recipe file: its values, and where each dotted key is written.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     pub(super) table: Table,
     pub(super) places: BTreeMap<String, SourcePosition>,
 }
 
-/// Why a text is not a recipe's TOML.
+/// Why a text is not valid TOML for a recipe.
 pub(super) struct NotToml {
     pub(super) line: usize,
     pub(super) message: String,
 }
 
-/// Parses a file's text. A `[sweep]` of nested tables (`pretrain.mask_ratio = […]`, without quotes)
-/// becomes one of dotted keys.
+/// Parses the text of a file.
+///
+/// In `[sweep]`, nested tables (`pretrain.mask_ratio = […]`, without quotes) become dotted keys.
 pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     let not_toml = |error: &toml::de::Error| {
         let line = line_of(text, error.span().map_or(0, |span| span.start));
@@ -44,7 +45,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     Ok(Parsed { table, places })
 }
 
-/// Reads a dotted key, `a.b` or `sweep."a.b"`, and gives its parts.
+/// Returns the parts of a dotted key, `a.b` or `sweep."a.b"`.
 pub(super) fn parse_key(key: &str) -> Option<Vec<String>> {
     let table: Table = format!("{key} = 0").parse().ok()?;
     let mut parts = Vec::new();
@@ -59,7 +60,7 @@ pub(super) fn parse_key(key: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Reads a value of the environment or of `--set`: TOML where it is TOML, else the text itself.
+/// Parses a value of the environment or of `--set`. Text that is not valid TOML becomes a string.
 pub(super) fn parse_value(text: &str) -> Value {
     match format!("v = {text}").parse::<Table>() {
         Ok(mut table) if table.len() == 1 => table.remove("v"),
@@ -68,7 +69,7 @@ pub(super) fn parse_value(text: &str) -> Value {
     .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-/// A table that holds `value` at the end of `parts`.
+/// Returns nested tables with `value` at the dotted key `parts`.
 pub(super) fn nest(parts: &[String], value: Value) -> Table {
     let value = parts[1..]
         .iter()
@@ -104,7 +105,9 @@ fn flatten(table: Table, prefix: &str, flat: &mut Table) {
     }
 }
 
-/// Fails where a swept key is there in both spellings, which TOML does not see: one of them would win.
+/// Adds the place of each key to `places`.
+///
+/// Fails if `[sweep]` has a key both with and without quotes. These are different keys in TOML, so only one would count.
 fn collect_places(
     text: &str,
     prefix: &str,
@@ -121,7 +124,10 @@ fn collect_places(
         let before = places.insert(path.clone(), place);
         if let Some(before) = before.filter(|_| path.starts_with("sweep.")) {
             let (first, line) = (before.line.min(place.line), before.line.max(place.line));
-            return Err(NotToml { line, message: format!("`{path}` is in line {first}, too") });
+            return Err(NotToml {
+                line,
+                message: format!("`{path}` is already set in line {first}"),
+            });
         }
     }
     Ok(())
@@ -131,7 +137,7 @@ fn line_of(text: &str, byte: usize) -> usize {
     1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
 }
 
-/// What was probably meant by a line that is no TOML; nothing where that is not plain.
+/// Suggests how to fix a line with invalid TOML; returns an empty text without a suggestion.
 fn meant(message: &str, line: &str) -> String {
     let Some((key, value)) = line.split_once('=') else { return String::new() };
     let (key, value) = (key.trim(), value.trim());
@@ -144,16 +150,13 @@ fn meant(message: &str, line: &str) -> String {
     let is_word = value.starts_with(|first: char| first.is_alphabetic() || "./~$".contains(first));
     let small = value.to_lowercase();
     if ["true", "false"].contains(&small.as_str()) {
-        format!(" (in small letters: {key} = {small})")
+        format!(" (write it in lower case: {key} = {small})")
     } else if value.starts_with('.') && format!("0{value}").parse::<f64>().is_ok() {
-        format!(" (a number begins with a digit: {key} = 0{value})")
+        format!(" (start the number with a digit: {key} = 0{value})")
     } else if is_word && !value.contains(['"', '\'', '#']) {
-        format!(" (text stands in quotes: {key} = \"{value}\")")
+        format!(" (put text in quotes: {key} = \"{value}\")")
     } else if value.starts_with('"') && value.contains('\\') && !value.contains('#') {
-        format!(
-            " (single quotes leave backslashes as they are: {key} = '{}')",
-            value.trim_matches('"')
-        )
+        format!(" (use single quotes around backslashes: {key} = '{}')", value.trim_matches('"'))
     } else if value.bytes().all(|byte| byte.is_ascii_digit()) && value.len() > 18 {
         " (the number is too large)".to_owned()
     } else {
@@ -161,7 +164,7 @@ fn meant(message: &str, line: &str) -> String {
     }
 }
 
-/// The parser's message in one line.
+/// Returns the parser's message as one line.
 fn short(message: &str) -> String {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(160).collect()
@@ -180,16 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_toml_says_what_was_meant() {
+    fn invalid_toml_suggests_what_to_write() {
         let message = |text: &str| parse(text).err().unwrap().message;
-        let quotes = "(text stands in quotes: format = \"imagefolder\")";
+        let quotes = "(put text in quotes: format = \"imagefolder\")";
         assert!(message("[data]\nformat = imagefolder").ends_with(quotes));
         let path = message("[data]\npath = \"C:\\Users\\me\"");
-        assert!(
-            path.ends_with("(single quotes leave backslashes as they are: path = 'C:\\Users\\me')")
-        );
+        assert!(path.ends_with("(use single quotes around backslashes: path = 'C:\\Users\\me')"));
         assert!(message("seed = 1\nseed = 2").ends_with("(at `seed`)"));
-        assert!(message("hflip = True").ends_with("(in small letters: hflip = true)"));
+        assert!(message("hflip = True").ends_with("(write it in lower case: hflip = true)"));
         assert!(message("mask_ratio = .5").ends_with("mask_ratio = 0.5)"));
         assert!(
             parse("[pretrain\r\n").is_err() && parse("=").is_err() && parse("\u{feff}").is_ok()
@@ -198,12 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn a_swept_key_in_two_spellings_is_there_twice() {
+    fn a_swept_key_in_two_spellings_is_refused() {
         let both = "[sweep]\n\"pretrain.mask_ratio\" = [0.5]\npretrain.mask_ratio = [0.7]";
         let twice = parse(both).err().unwrap();
         assert_eq!(twice.line, 3);
-        assert_eq!(twice.message, "`sweep.pretrain.mask_ratio` is in line 2, too");
-        // Tables of one prefix are no doubles.
+        assert_eq!(twice.message, "`sweep.pretrain.mask_ratio` is already set in line 2");
+        // Two keys with a common prefix are different keys.
         let apart = "[sweep]\n\"pretrain.mask_ratio\" = [0.5]\npretrain.epochs = [1]";
         assert!(parse(apart).is_ok());
     }

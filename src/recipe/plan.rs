@@ -1,6 +1,6 @@
-//! What will run: every value set, everything derived. [`super::resolve`] is the only maker.
+//! What will run: every value is set, everything is derived. Only [`super::resolve`] makes a [`Plan`].
 //!
-//! A module is handed the few numbers it uses, never the whole [`Plan`].
+//! Lower modules get the few numbers that they use, not the whole plan.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::rand_augment::RandAugmentPlan;
 use crate::shape::Precision;
 
-/// One run: one point of a sweep, or the whole recipe where there is no sweep.
+/// One run: one point of a sweep, or the whole recipe without a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Folder under `runs/`; a sweep point's is `<name>/<key>=<value>,…` with full dotted keys.
+    /// Folder in `runs/`. For a point of a sweep it is `<name>/<key>=<value>,…` with full dotted keys.
     pub name: String,
     /// The swept keys of this point and their values as TOML text, in the order of `[sweep]`.
     pub swept: Vec<(String, String)>,
@@ -27,27 +27,27 @@ pub struct Plan {
     pub linprobe: Option<LinprobePlan>,
 }
 
-/// Where the images come from and what they look like when a model gets them.
+/// The data set, and what images look like when the model gets them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataPlan {
     pub format: Format,
-    /// The data set's folder, `${VAR}` replaced; empty for formats that need none.
+    /// Folder of the data set, with `${VAR}` replaced; empty for formats that need none.
     pub path: PathBuf,
-    /// Side of the square image a model gets, in pixels.
+    /// Height and width of the images that the model gets, in pixels.
     pub input_size: usize,
     pub in_chans: usize,
-    /// Per channel, on the 0..1 scale, `in_chans` long.
+    /// Per channel, for pixel values from 0 to 1; `in_chans` long.
     pub mean: Vec<f32>,
-    /// Per channel, on the 0..1 scale, `in_chans` long, none zero.
+    /// Per channel, for pixel values from 0 to 1; `in_chans` long, never zero.
     pub std: Vec<f32>,
-    /// A CSV or text file with one class name a line, or nothing: then the folders' names.
+    /// CSV or text file with one class name per line; `None` takes the folder names.
     pub class_map: Option<PathBuf>,
     pub workers: Threads,
-    /// For training; evaluation is exact.
+    /// For training. Evaluation always decodes exactly.
     pub decode: Decode,
-    /// Share of the training files that may turn out to be bad before a run stops.
+    /// Largest fraction of training files that may be unreadable.
     pub max_bad_fraction: f64,
-    /// What the recipe promises about the data; checked by `run`, used by `plan` without the data.
+    /// Counts that the recipe states. `run` checks them; `plan` uses them if the data is missing.
     pub promised: Promised,
 }
 
@@ -63,7 +63,7 @@ pub enum Format {
     Synthetic,
 }
 
-/// Counts a recipe may state; `None` is "not stated".
+/// Counts that a recipe states; `None` is not stated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Promised {
     pub num_classes: Option<usize>,
@@ -71,7 +71,7 @@ pub struct Promised {
     pub val_images: Option<usize>,
 }
 
-/// Counts of the data that a run uses: found in it, or promised by the recipe.
+/// Counts of the data that a run uses: found in the data, or stated by the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataFacts {
     pub num_classes: usize,
@@ -79,7 +79,7 @@ pub struct DataFacts {
     pub val_images: usize,
 }
 
-/// Plain dimensions of the encoder and the decoder.
+/// Dimensions of the encoder and the decoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelPlan {
     pub patch_size: usize,
@@ -97,37 +97,37 @@ pub struct ModelPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimePlan {
     pub device: DeviceKind,
-    /// Devices of this process that train together: the world size.
+    /// Devices of this process that train together.
     pub devices: usize,
     pub precision: Precision,
-    /// Whether a GPU is held against the CPU before a run.
+    /// Compare a GPU with the CPU before a run.
     pub verify_device: bool,
-    /// Whether a GPU tries several kernels for bf16 products, and keeps the fastest.
+    /// Measure several GPU kernels for bf16 products and use the fastest.
     pub autotune: bool,
-    /// What several devices do with several jobs.
+    /// How several devices share several jobs.
     pub schedule: Schedule,
-    /// Whether the backward pass recomputes the activations of the blocks.
+    /// Recompute the activations of the blocks in the backward pass.
     pub gradient_checkpointing: bool,
     pub threads: Threads,
 }
 
 impl RuntimePlan {
-    /// The same without tuning, for work that is done before tuning pays.
+    /// Returns the same plan without autotuning, for short work.
     #[must_use]
     pub fn untuned(&self) -> Self {
         Self { autotune: false, ..self.clone() }
     }
 }
 
-/// What several devices do with the fine-tunings and probes of a run. The numbers are the same to rounding.
+/// How several devices share the fine-tunings and probes of a run. Results are the same up to rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// Job-parallel where there are at least as many jobs as devices.
+    /// Job-parallel if there are at least as many jobs as devices.
     Auto,
     /// All devices train one job together, one job after the other.
     DataParallel,
-    /// Each device trains a job of its own, its gradients accumulated to the same effective batch.
+    /// Each device trains its own job and accumulates gradients to the same effective batch size.
     JobParallel,
 }
 
@@ -141,26 +141,26 @@ pub enum DeviceKind {
     Wgpu,
 }
 
-/// A number of threads; no part of a run's identity.
+/// A number of threads. It can change when a run continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     Auto,
     Count(usize),
 }
 
-/// The settings all three stages share.
+/// The settings that all three stages have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingPlan {
     pub epochs: usize,
     pub warmup_epochs: usize,
-    /// Images a device takes in one micro-step.
+    /// Images per device in one micro-step.
     pub batch_size: usize,
     pub accum_iter: usize,
     /// `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
-    /// The effective batch of the result that the recipe repeats, where it says so.
+    /// Effective batch size of the published result that the recipe reproduces; `None` if it does not say.
     pub published_batch_size: Option<usize>,
-    /// The rate in use: given, or `blr * effective_batch_size / 256`.
+    /// Peak learning rate: as given, or `blr * effective_batch_size / 256`.
     pub lr: f64,
     pub min_lr: f64,
     pub weight_decay: f64,
@@ -171,9 +171,9 @@ pub struct PretrainPlan {
     pub training: TrainingPlan,
     pub mask_ratio: f64,
     pub norm_pix_loss: bool,
-    /// Somebody's checkpoint to go on from, with its optimizer state.
+    /// Checkpoint of another program to continue from, with its optimizer state.
     pub resume: Option<PathBuf>,
-    /// Ascending, without doubles; the last one is `training.epochs`.
+    /// Ascending, without duplicates; the last one is `training.epochs`.
     pub checkpoint_epochs: Vec<usize>,
     pub augment: AugmentPlan,
 }
@@ -181,13 +181,13 @@ pub struct PretrainPlan {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinetunePlan {
     pub training: TrainingPlan,
-    /// One job each: `Checkpoints` and `Last` are already spelled out as epochs.
+    /// One job per entry. "checkpoints" and "last" are already resolved to epochs.
     pub from: Vec<Source>,
     pub layer_decay: f64,
-    /// Last blocks that are trained; the model's depth is everything, embeddings included.
+    /// Number of last blocks to train. The depth of the model trains everything, including embeddings.
     pub trained_blocks: usize,
     pub drop_path: f64,
-    /// Largest global norm of the gradient; `None` does not clip.
+    /// Maximum norm of the whole gradient; `None` does not clip.
     pub clip_grad: Option<f64>,
     pub smoothing: f64,
     pub mixup: Option<MixupPlan>,
@@ -208,16 +208,16 @@ pub struct LinprobePlan {
 /// What a fine-tuning or a probe starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The official random initialisation.
+    /// The random initialisation of the official code.
     Scratch,
     /// A checkpoint of this run's own pre-training.
     Epoch(usize),
-    /// Somebody's checkpoint.
+    /// A checkpoint file or folder.
     File(PathBuf),
 }
 
 impl fmt::Display for Source {
-    /// As a recipe's `from` has it.
+    /// Writes it as in `from`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scratch => f.write_str("scratch"),
@@ -231,17 +231,17 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugmentPlan {
     pub crop: CropMode,
-    /// Of [`CropMode::Resized`]; `[1, 1]` is no crop.
+    /// For [`CropMode::Resized`]; `[1, 1]` keeps the whole image.
     pub crop_scale: [f64; 2],
     pub hflip: bool,
-    /// Each of brightness, contrast and saturation is multiplied by a factor in 1 ± this; 0 is off.
+    /// Brightness, contrast and saturation are each multiplied by a factor in 1 ± this value; 0 disables it.
     pub color_jitter: f64,
-    /// How often an epoch takes each image that it takes; 1 takes all of them once.
+    /// How many times an epoch uses each of its images; 1 uses every image of the data once.
     pub aug_repeats: usize,
 }
 
 impl DataPlan {
-    /// Pictures of three channels that belong to no data set, for a model of `input_size`.
+    /// Returns the plan for images with three channels that are not part of a data set.
     pub fn of_pictures(input_size: usize, mean: [f32; 3], std: [f32; 3]) -> Self {
         Self {
             format: Format::ImageFolder,
@@ -263,30 +263,30 @@ impl DataPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Decode {
-    /// To the pixels that Pillow and torchvision give.
+    /// To the same pixels as Pillow and torchvision.
     Exact,
-    /// In 1/8, 1/4 or 1/2 of the size where the crop is large enough; elsewhere exactly.
+    /// At 1/8, 1/4 or 1/2 of the size if the crop is large enough, otherwise exactly.
     Fast,
 }
 
-/// How a training image is cut out.
+/// How a training image is cropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CropMode {
     /// RandomResizedCrop.
     Resized,
-    /// A random square at one scale, evaluation's.
+    /// A random square at the scale of evaluation.
     Fixed,
 }
 
-/// Mixup and CutMix as timm mixes them.
+/// Mixup and CutMix, as in timm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MixupPlan {
-    /// Parameter of the Beta distribution of mixup's lambda; 0 is off.
+    /// Alpha of mixup's Beta distribution; 0 disables mixup.
     pub mixup: f64,
-    /// The same for CutMix; 0 is off.
+    /// Alpha of CutMix's Beta distribution; 0 disables CutMix.
     pub cutmix: f64,
-    /// Smallest and largest share of the side that CutMix's box takes; overrides `cutmix`'s lambda.
+    /// Smallest and largest side of CutMix's box, as fractions of the image side; overrides `cutmix`.
     pub cutmix_minmax: Option<[f64; 2]>,
     pub mixup_prob: f64,
     pub mixup_switch_prob: f64,
@@ -301,13 +301,13 @@ pub enum MixupMode {
     Elem,
 }
 
-/// Random erasing as timm does it, on normalized pixels.
+/// Random erasing on normalized pixels, as in timm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ErasingPlan {
     /// Probability that an image is erased.
     pub reprob: f64,
     pub remode: EraseMode,
-    /// Most boxes in one image.
+    /// Maximum number of boxes in one image.
     pub recount: usize,
 }
 
@@ -316,8 +316,8 @@ pub struct ErasingPlan {
 pub enum EraseMode {
     /// Zeros.
     Const,
-    /// One normal colour for the whole box.
+    /// One normally distributed colour for the whole box.
     Rand,
-    /// A normal value for each pixel and channel.
+    /// A normally distributed value for each pixel and channel.
     Pixel,
 }

@@ -1,4 +1,4 @@
-//! From the layers to one plan for each point of the grid, or to everything that is wrong.
+//! Turns the layers into one plan per point of the grid, or into the list of all problems.
 
 use std::path::{Path, PathBuf};
 
@@ -17,37 +17,36 @@ use super::training::{self, Setup};
 use super::write::{Settings, same_job, settings, toml_text};
 use super::{check, name, near, setup};
 
-/// What to do about data that this machine does not have.
+/// What to do if this machine does not have the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// A variable of `data.path` that is not set, or a `from` file that is not there, only warns:
-    /// for planning.
+    /// Warn about an unset variable in `data.path` or a missing file in `from`: for planning.
     Warn,
-    /// It stops: for running.
+    /// Fail: for running.
     Refuse,
 }
 
-/// What resolving needs to know of this machine and of the command.
+/// What resolving needs to know about this machine and the command.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What to do about data that is not there.
+    /// What to do about missing data.
     pub missing_data: Missing,
-    /// Counts the GPUs that `devices = "all"` takes of a kind; 0 counts as one device.
+    /// Counts the GPUs that `devices = "all"` uses; 0 counts as one device.
     pub gpus: fn(DeviceKind) -> usize,
 }
 
-/// A recipe, resolved.
+/// A resolved recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
-    /// The recipe's file, as given.
+    /// The recipe file, as given.
     pub recipe_path: PathBuf,
-    /// The experiment's folder under `runs/`; the points of a sweep are folders in it.
+    /// Folder of the experiment in `runs/`. The points of a sweep are folders in it.
     pub name: String,
     /// The swept keys, in the order of `[sweep]`; empty without a sweep.
     pub swept: Vec<String>,
-    /// One for each point of the grid, the first key slowest; exactly one without a sweep.
+    /// One per point of the grid; the first key changes slowest. Exactly one without a sweep.
     pub points: Vec<ResolvedPoint>,
-    /// What the user should know, a sentence each.
+    /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -57,7 +56,7 @@ impl Resolved {
         self.points.into_iter().next().expect("a recipe has a point")
     }
 
-    /// Gives the points before `index` of which a job of it is a job, too, and does the same; the first one first.
+    /// Returns the points before `index` that have the same `job` with the same settings, in order.
     pub fn same_job_before(&self, index: usize, job: &Job) -> impl Iterator<Item = &ResolvedPoint> {
         let own = &self.points[index].settings;
         let same = move |point: &&ResolvedPoint| {
@@ -72,19 +71,18 @@ impl Resolved {
 pub struct ResolvedPoint {
     /// What will run.
     pub plan: Plan,
-    /// The recipe of this point alone, every default written out: resolved again, it gives the same
-    /// plan. Of a sweep it keeps one value for each swept key, and with it the point's folder.
+    /// The recipe of this point with every default written out. Resolving it again returns the same plan.
+    ///
+    /// For a sweep it keeps one value per swept key, so the point keeps its folder.
     pub recipe: Recipe,
-    /// The recipe's, as points are compared by them: made once, for a sweep compares many.
+    /// The settings of the recipe. Comparing the points of a sweep uses them often.
     settings: Settings,
 }
 
-/// Resolves the recipe at `path` under the environment `env` and the `--set` arguments `set`
-/// (`key=value`).
+/// Resolves the recipe at `path` with the environment `env` and the `--set` arguments `set` (`key=value`).
 ///
-/// Reads recipe files, and of this machine nothing but whether the files of `from` are there.
-/// `data.path` and those files are relative to the current directory. Fails with everything that is
-/// wrong at once; only where a file cannot be read or is not TOML, with that alone.
+/// Reads recipe files, and checks that the files in `from` exist. These files and `data.path` are relative to the
+/// current directory. Fails with all problems at once. If a file cannot be read or parsed, this is the only problem.
 pub fn resolve(
     path: &Path,
     env: &[(String, String)],
@@ -94,7 +92,7 @@ pub fn resolve(
     resolve_layers(path, &[BaseLayer::File(path)], env, set, None, options)
 }
 
-/// Like [`resolve`], the file's content given: the recipe that a checkpoint carries. `path` names it in messages.
+/// Resolves recipe text like [`resolve`]. `path` names it in messages.
 pub fn resolve_text(
     path: &Path,
     text: &str,
@@ -125,7 +123,7 @@ pub fn set_key(arg: &str) -> &str {
     arg.split('=').next().unwrap_or_default().trim()
 }
 
-/// Fails where an argument of `set` (`key=value`) names no key of a recipe: for those that are accepted and not used.
+/// Fails if an argument of `set` (`key=value`) has an unknown key: for arguments that are accepted but not used.
 pub fn check_keys(set: &[String]) -> Result<(), RecipeErrors> {
     let unknown = set.iter().filter_map(|arg| {
         let key = set_key(arg);
@@ -156,8 +154,9 @@ fn resolve_layers(
     let mut points = Vec::new();
     for point in &grid {
         let (tree, origins) = at_point(&merged, point);
-        let contradictions =
-            stated.map(|stated| contradictions(stated, &tree, &origins, &faulty)).unwrap_or_default();
+        let contradictions = stated
+            .map(|stated| contradictions(stated, &tree, &origins, &faulty))
+            .unwrap_or_default();
         if !contradictions.is_empty() {
             add_new(&mut problems, contradictions);
             continue;
@@ -183,8 +182,7 @@ fn resolve_layers(
     Ok(Resolved { recipe_path: path.to_owned(), name, swept, points, warnings })
 }
 
-/// Gives what the schema refuses and its keys. Defaults take its place, so that the rest can still
-/// be checked.
+/// Replaces what the schema refuses by defaults, so that the rest can be checked. Returns the problems and their keys.
 fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     let refused = check::take_refused(&mut merged.tree);
     let faulty: Vec<_> = refused.iter().map(|(key, _)| key.clone()).collect();
@@ -201,7 +199,7 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     (refused.into_iter().map(located).collect(), faulty)
 }
 
-/// Whether a value, as [`super::differences`] writes it, is the built-in default of its key.
+/// Returns whether a value, as TOML text, is the built-in default of its key.
 pub fn is_default(key: &str, value: &str) -> bool {
     default_of(key).is_some_and(|default| toml_text(default) == value)
 }
@@ -212,8 +210,7 @@ fn default_of(key: &str) -> Option<&'static Value> {
     parts.try_fold(first, |value, part| value.get(part))
 }
 
-/// The tree with the point's values, which come from where `[sweep]` names them and win over all
-/// layers.
+/// Returns the tree with the values of a point. They override all layers, and their origin is the line in `[sweep]`.
 fn at_point(merged: &Merged, point: &Point<'_>) -> (Table, layers::Origins) {
     let Merged { mut tree, mut origins } = merged.clone();
     for (key, value) in point {

@@ -1,7 +1,7 @@
-//! What a recipe's file may say: [`Recipe`], and its JSON Schema for editors.
+//! What a recipe file may contain: [`Recipe`], and its JSON Schema.
 //!
-//! The JSON Schema is also what the merged layers are checked against (`check.rs`), so an editor
-//! and the runner refuse the same keys, types and ranges.
+//! The doc comments of the fields are the descriptions in the schema. `check` uses the schema, too, so an editor and the
+//! program refuse the same keys, types and ranges.
 
 use std::sync::LazyLock;
 
@@ -10,6 +10,7 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::official::official_flag;
 use super::plan::{Decode, DeviceKind, Format, Schedule};
 use super::sizes::ModelSize;
 use super::stages::{Finetune, Linprobe, Pretrain};
@@ -18,109 +19,109 @@ use super::values::{
 };
 use crate::shape::Precision;
 
-/// One file is one whole experiment: its stages run in order, a stage left out is not run.
+/// One TOML file is one experiment. Its stages run in order; a stage without a table does not run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Name of the experiment and of its folder under `runs/`. Default: the file's name without its
-    /// ending.
+    /// Name of the experiment and of its folder in `runs/`. Default: the file name without its extension.
     pub name: Option<String>,
-    /// One or a list of recipes, relative to this file, that this one starts from; later ones win,
-    /// this file wins over all of them.
+    /// Recipes that this file builds on: a path or a list of paths, relative to this file. Later ones override earlier
+    /// ones, and this file overrides them all.
     #[schemars(schema_with = "extends_schema")]
     pub extends: Option<OneOrMany<String>>,
-    /// Seed of everything random.
+    /// Seed of all random numbers.
     #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub seed: Option<u64>,
-    /// Where the images come from.
+    /// The data set, and what images look like when the model gets them.
     #[serde(default)]
     pub data: Data,
-    /// The encoder and the decoder.
+    /// Dimensions of the encoder and the decoder. Explicit dimensions override `size`.
     #[serde(default)]
     pub model: Model,
-    /// Where and how it is computed.
+    /// Devices, precision and speed.
     #[serde(default)]
     pub runtime: Runtime,
     /// Self-supervised pre-training of the masked autoencoder.
     pub pretrain: Option<Pretrain>,
-    /// Supervised fine-tuning of the whole encoder; one job for each entry of `from`.
+    /// Supervised fine-tuning of the encoder; one job for each entry of `from`.
     pub finetune: Option<Finetune>,
     /// Linear probing: a classifier on the frozen encoder; one job for each entry of `from`.
     pub linprobe: Option<Linprobe>,
-    /// The grid: each key, dotted and in quotes, has the list of values it takes; one run for each
-    /// combination.
+    /// A grid of runs. Each key is a dotted key in quotes, with a list of values. Each combination of values is one
+    /// run.
     pub sweep: Option<Map<String, Value>>,
 }
 
-/// Where the images come from and what they look like when a model gets them.
+/// The data set, and what images look like when the model gets them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// How the data set is stored; `digits` and `synthetic` need no files.
+    /// Format of the data set; `digits` and `synthetic` need no files.
     pub format: Option<Format>,
-    /// The data set's folder, relative to the current directory. `${VAR}` is taken from the
-    /// environment; `$${` is a plain `${`.
+    /// Folder of the data set. Relative to the current directory; `${VAR}` is replaced by the environment variable,
+    /// `$${` is a plain `${`.
     pub path: Option<String>,
-    /// Side of the square image a model gets, in pixels.
+    /// Height and width of the images that the model gets, in pixels.
     #[schemars(range(min = 1, max = 16_384))]
     pub input_size: Option<usize>,
     /// Channels of an image.
     #[schemars(range(min = 1, max = 1024))]
     pub in_chans: Option<usize>,
-    /// Mean of each channel on the 0..1 scale. Default: ImageNet's for 3 channels; 0.5 for `digits`
-    /// and for other numbers of channels.
+    /// Mean of each channel, for pixel values from 0 to 1. Default: ImageNet's for 3 channels; 0.5 for `digits` and for
+    /// other numbers of channels.
     #[schemars(inner(range(min = -1e6, max = 1e6)))]
     pub mean: Option<Vec<f64>>,
-    /// Standard deviation of each channel on the 0..1 scale. Default: as for `mean`.
+    /// Standard deviation of each channel, for pixel values from 0 to 1. Default: ImageNet's or 0.5, as for `mean`.
     #[schemars(inner(range(min = 1e-6, max = 1e6)))]
     pub std: Option<Vec<f64>>,
-    /// File with the classes' names, relative to the current directory; `${VAR}` is taken from the
-    /// environment. Default: the folders' names.
+    /// CSV or text file with one class name per line. Relative to the current directory; `${VAR}` is replaced by the
+    /// environment variable. Default: the names of the class folders.
     pub class_map: Option<String>,
-    /// Loader threads; no part of a run's identity.
+    /// Threads of the data loader. Can change when a run continues.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub workers: Option<Or<Auto, usize>>,
-    /// How JPEG files are decoded for training: "exact" gives the pixels of Pillow and torchvision; "fast" decodes
-    /// in 1/8, 1/4 or 1/2 of the size, where the crop still has `input_size` pixels on each side then, and resizes with levels
-    /// that may be a few off. Evaluation is always exact.
+    /// How JPEG files are decoded for training. "exact" gives the same pixels as Pillow and torchvision. "fast" decodes
+    /// at 1/8, 1/4 or 1/2 of the size if the crop still has `input_size` pixels on each side; its pixels may differ by
+    /// a few levels. Evaluation always decodes exactly.
     pub decode: Option<Decode>,
-    /// Share of the training files that may turn out to be bad: another image takes the place of each, and
-    /// `bad_files.csv` names it. One more stops the run; no part of a run's identity.
+    /// Largest fraction of training files that may be unreadable. Another image replaces each unreadable one, and
+    /// `bad_files.csv` lists it. Above this fraction the run stops. Can change when a run continues.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_bad_fraction: Option<f64>,
-    /// Number of classes, where the recipe states it; checked against the data.
+    /// Number of classes. Optional; checked against the data.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub num_classes: Option<usize>,
-    /// Number of training images, where the recipe states it; checked against the data.
+    /// Number of training images. Optional; checked against the data.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub train_images: Option<usize>,
-    /// Number of validation images, where the recipe states it; checked against the data.
+    /// Number of validation images. Optional; checked against the data.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub val_images: Option<usize>,
 }
 
-/// Dimensions of the encoder and the decoder; a key that is spelled out overrides `size`.
+/// Dimensions of the encoder and the decoder. Explicit dimensions override `size`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// An official size, which gives `patch_size`, `embed_dim`, `depth` and `num_heads`.
+    /// Official model size. It sets `patch_size`, `embed_dim`, `depth` and `num_heads`. The official function names, such
+    /// as `mae_vit_base_patch16` and `mae_vit_base_patch16_dec512d8b`, are aliases.
     pub size: Option<ModelSize>,
-    /// Side of a patch, in pixels; it divides `data.input_size`. Default: the size's.
+    /// Height and width of a patch, in pixels; must divide `data.input_size`. Default: from `size`.
     #[schemars(range(min = 1, max = 16_384))]
     pub patch_size: Option<usize>,
-    /// Width of the encoder; a multiple of 4 and of `num_heads`. Default: the size's.
+    /// Width of the encoder; a multiple of 4 and of `num_heads`. Default: from `size`.
     #[schemars(range(min = 1, max = 65_536))]
     pub embed_dim: Option<usize>,
-    /// Blocks of the encoder. Default: the size's.
+    /// Blocks of the encoder. Default: from `size`.
     #[schemars(range(min = 1, max = 1024))]
     pub depth: Option<usize>,
-    /// Attention heads of the encoder. Default: the size's.
+    /// Attention heads of the encoder. Default: from `size`.
     #[schemars(range(min = 1, max = 65_536))]
     pub num_heads: Option<usize>,
-    /// Width of a block's MLP, in widths of the block.
+    /// Hidden width of an MLP, as a multiple of the width of its block.
     #[schemars(range(max = 1024.0), extend("exclusiveMinimum" = 0))]
     pub mlp_ratio: Option<f64>,
-    /// Epsilon beside the variance in every LayerNorm; the official code has 1e-6, Hugging Face's models 1e-12.
+    /// Epsilon of every LayerNorm. The official code uses 1e-6, Hugging Face's models 1e-12.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub norm_eps: Option<f64>,
     /// Width of the decoder; a multiple of 4 and of `decoder_num_heads`.
@@ -134,36 +135,37 @@ pub struct Model {
     pub decoder_num_heads: Option<usize>,
 }
 
-/// Where and how it is computed.
+/// Devices, precision and speed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Runtime {
-    /// The backend; "auto" takes the best that starts.
+    /// The backend; "auto" uses the best one that works.
     pub device: Option<DeviceKind>,
-    /// GPUs that train together in this process, or "all".
+    /// Number of GPUs that train together in this process, or "all".
     #[schemars(schema_with = "all_or_count_schema")]
     pub devices: Option<Or<All, usize>>,
-    /// Arithmetic of the model; with "bf16" the master weights and the optimizer stay in fp32.
+    /// Precision of the model's arithmetic. With "bf16", the master weights and the optimizer stay in fp32.
     pub precision: Option<Precision>,
-    /// Whether a GPU must first agree with the CPU on a step of one block in each stage's batches; no part of a run's
-    /// identity.
+    /// Compare one training step of a one-block model with the CPU before each stage trains on a GPU. Can change when a
+    /// run continues.
     pub verify_device: Option<bool>,
-    /// Whether a GPU tries several kernels for every shape of bf16 products and keeps the fastest: minutes before the first
-    /// step on a new kind of card. Without it, and for fp32, the shape decides; no part of a run's identity.
+    /// Measure several GPU kernels for each shape of bf16 products and use the fastest. On a new GPU model this takes
+    /// minutes before the first step. If false, and for fp32, the shape decides. Can change when a run continues.
     pub autotune: Option<bool>,
-    /// What several devices do with the fine-tunings and probes of a run: train each together ("data-parallel"), or one
-    /// each ("job-parallel", which "auto" takes where there are at least as many jobs as devices); no part of a run's
-    /// identity.
+    /// How several devices share the fine-tunings and probes of a run. "data-parallel": all devices train one job
+    /// together. "job-parallel": each device trains its own job. "auto": "job-parallel" if there are at least as many
+    /// jobs as devices. Can change when a run continues.
     pub schedule: Option<Schedule>,
-    /// Whether the backward pass recomputes the activations of the blocks: about a third more computation, far less memory,
-    /// the same numbers. The linear probe, whose encoder is frozen and keeps none, ignores it; no part of a run's identity.
+    /// Recompute the activations of the blocks in the backward pass: about a third more computation, far less memory,
+    /// the same numbers. Linear probing ignores it, because its frozen encoder keeps no activations. Can change when a
+    /// run continues.
     pub gradient_checkpointing: Option<bool>,
-    /// CPU compute threads; no part of a run's identity.
+    /// CPU threads for computing. Can change when a run continues.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub threads: Option<Or<Auto, usize>>,
 }
 
-/// Gives the recipe's JSON Schema, with the built-in defaults.
+/// Returns the JSON Schema of a recipe, with the built-in defaults.
 pub fn schema() -> Value {
     SCHEMA.clone()
 }
@@ -174,26 +176,26 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     tidy(&mut schema);
     schema["title"] = json!("A recipe of mae");
     add_defaults(&mut schema, &DEFAULTS);
+    add_flags(&mut schema, "");
     schema["properties"]["sweep"] = sweep_schema(&schema);
     schema
 });
 
-/// The lowest layer.
+/// The built-in defaults, the lowest layer.
 pub(super) static DEFAULTS: LazyLock<toml::Table> = LazyLock::new(|| {
     include_str!("defaults.toml")
         .parse()
         .expect("defaults.toml is held by every test that resolves")
 });
 
-/// The keys that a layer may set, dotted, in the schema's order: no tables, and nothing below
-/// `sweep`.
+/// The dotted keys that a layer may set, in the order of the schema, without tables and without the keys of `sweep`.
 pub(super) static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut keys = Vec::new();
     collect_keys(&SCHEMA, "", &mut keys);
     keys
 });
 
-/// The schema of a dotted key, table or not.
+/// Returns the schema of a dotted key or table.
 pub(super) fn at(key: &str) -> Option<&'static Value> {
     key.split('.').try_fold(&*SCHEMA, |schema, part| schema["properties"].get(part))
 }
@@ -209,8 +211,7 @@ fn collect_keys(table: &Value, prefix: &str, keys: &mut Vec<String>) {
     }
 }
 
-/// Removes what Rust's types say and TOML cannot: nulls, widths of numbers, required keys, defaults
-/// of tables.
+/// Removes what TOML does not have: nulls, widths of numbers, required keys, defaults of tables.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
@@ -264,7 +265,26 @@ fn add_defaults(schema: &mut Value, defaults: &toml::Table) {
     }
 }
 
-/// `[sweep]`: every key of a recipe but its name, with a list of its values.
+/// Names the official flag of each key in its description, before the default.
+fn add_flags(table: &mut Value, prefix: &str) {
+    let Some(properties) = table.get_mut("properties").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (name, key) in properties {
+        let dotted = format!("{prefix}{name}");
+        if let Some(flag) = official_flag(&dotted) {
+            let description = key["description"].as_str().unwrap_or_default();
+            let (meaning, default) = match description.split_once(" Default: ") {
+                Some((meaning, default)) => (meaning, format!(" Default: {default}")),
+                None => (description, String::new()),
+            };
+            key["description"] = json!(format!("{meaning} Official flag: {flag}.{default}"));
+        }
+        add_flags(key, &format!("{dotted}."));
+    }
+}
+
+/// Returns the schema of `[sweep]`: every key that can be swept, with a list of values.
 fn sweep_schema(schema: &Value) -> Value {
     let mut keys = Vec::new();
     collect_keys(schema, "", &mut keys);
@@ -293,7 +313,7 @@ fn sweep_schema(schema: &Value) -> Value {
 mod tests {
     use super::*;
 
-    /// Keys without a built-in default: they follow from others, or may be left out for good.
+    /// Keys without a built-in default: derived from others, or optional.
     const DERIVED: [&str; 21] = [
         "pretrain.published_batch_size",
         "finetune.published_batch_size",
@@ -329,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_what_the_schema_takes() {
+    fn the_schema_accepts_the_defaults() {
         let mut defaults = DEFAULTS.clone();
         assert_eq!(super::super::check::take_refused(&mut defaults), []);
     }

@@ -1,5 +1,4 @@
-//! From the tables `[data]`, `[model]` and `[runtime]` to their plans. What is derived is written
-//! back.
+//! Derives the plans of `[data]`, `[model]` and `[runtime]`, and writes derived values back to the recipe.
 
 use std::path::PathBuf;
 
@@ -10,7 +9,7 @@ use super::schema::{Data, Model, Runtime};
 use super::values::{All, Auto, Or};
 use super::{Missing, vars};
 
-/// ImageNet's channel means and standard deviations, as the official code normalizes with.
+/// ImageNet's mean and standard deviation of each channel, as in the official code.
 pub const IMAGENET_MEAN_STD: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
@@ -28,13 +27,13 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     let std = data.std.get_or_insert_with(|| default(imagenet_std)).clone();
     for (key, list) in [("data.mean", &mean), ("data.std", &std)] {
         if list.len() != in_chans {
-            let relation = "has not one value for each channel of";
-            let hint = format!("give {in_chans} values, or leave it out");
+            let relation = "does not have one value per channel of";
+            let hint = format!("write {in_chans} values, or remove it");
             cx.conflict((key, format!("{list:?}")), relation, ("data.in_chans", in_chans), hint);
         }
         if list.iter().any(|value| value.abs() > 1.0) {
-            let why = "is not on the 0..1 scale, on which images are normalized";
-            let hint = "divide by 255 what is meant for levels of 0..255";
+            let why = "is out of range: images are normalized with pixel values from 0 to 1";
+            let hint = "divide the values by 255 if they are for pixels from 0 to 255";
             cx.refuse(key, format!("{list:?}"), why, hint);
         }
     }
@@ -57,8 +56,7 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     }
 }
 
-/// The data's folder; empty for a format that needs none, and where it is missing but only a
-/// warning.
+/// Returns the folder of the data set; empty for a format that needs none, and if it is missing.
 fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
     if matches!(format, Format::Digits | Format::Synthetic) {
         data.path = None;
@@ -70,7 +68,7 @@ fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
         let problem = Problem::Refused {
             found: String::new(),
             why: format!("is missing, and `data.format = {word}` needs it"),
-            hint: "write `path = …` under [data], or --set data.path=PATH; \
+            hint: "write `path = …` in [data], or use --set data.path=PATH; \
                    the formats \"digits\" and \"synthetic\" need no files"
                 .to_owned(),
         };
@@ -99,7 +97,7 @@ fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
     }
 }
 
-/// The text with its variables replaced; an unset one is a problem.
+/// Replaces the variables in `text`. Adds a problem if one is not set.
 pub(super) fn expanded(key: &str, text: &str, cx: &mut Context<'_>) -> Option<String> {
     vars::expand(text, cx.env).map_err(|var| cx.add(key, &[], Problem::UnsetVariable { var })).ok()
 }
@@ -147,14 +145,14 @@ pub(super) fn model(model: &mut Model, input_size: usize, cx: &mut Context<'_>) 
     let same = (plan.patch_size, plan.embed_dim, plan.depth, plan.num_heads)
         == (size.patch_size, size.embed_dim, size.depth, size.num_heads);
     if !same {
-        model.size = None; // the name would promise another model
+        model.size = None; // the name is no longer true
     }
 
     if !input_size.is_multiple_of(plan.patch_size) {
         let below = input_size / plan.patch_size * plan.patch_size;
         let near = [below, below + plan.patch_size].map(|size| size.to_string());
         let near = if below == 0 { near[1].clone() } else { near.join(" or ") };
-        let hint = format!("input_size = {near} is the nearest that fits the patches");
+        let hint = format!("set input_size to {near}");
         let by = ("model.patch_size", plan.patch_size);
         cx.conflict(("data.input_size", input_size), "is not a multiple of", by, hint);
     }
@@ -179,22 +177,22 @@ fn check_width(
     if !dim.is_multiple_of(heads) {
         let fitting = (1..=dim.min(32)).filter(|heads| dim.is_multiple_of(*heads));
         let fitting = fitting.map(|heads| heads.to_string()).collect::<Vec<_>>().join(", ");
-        let hint = format!("numbers of heads that divide it: {fitting}");
+        let hint = format!("set {heads_key} to one of {fitting}");
         cx.conflict((dim_key, dim), "is not a multiple of", (heads_key, heads), hint);
     }
     if !dim.is_multiple_of(4) {
         let below = dim / 4 * 4;
         let near = if below == 0 { "4".to_owned() } else { format!("{below} or {}", below + 4) };
-        let why = "is not a multiple of 4, which the position embedding of sines and cosines needs";
-        cx.refuse(dim_key, dim, why, format!("the nearest is {near}"));
+        let why = "is not a multiple of 4, as the sine-cosine position embedding requires";
+        cx.refuse(dim_key, dim, why, format!("set it to {near}"));
     }
     if (dim as f64 * mlp_ratio) < 1.0 {
-        let relation = "leaves the MLP no unit beside";
+        let relation = "makes the hidden width of the MLP 0 with";
         cx.conflict(
             ("model.mlp_ratio", mlp_ratio),
             relation,
             (dim_key, dim),
-            "the usual ratio is 4.0",
+            "set it to 4.0, the usual value",
         );
     }
 }

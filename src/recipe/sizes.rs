@@ -1,14 +1,14 @@
-//! The official model sizes by name.
+//! The official model sizes.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::schema::Model;
 
-/// An official model. `mae_<name>` and `mae_<name>_dec512d8b` are read as the same.
+/// An official model size. `mae_<name>` and `mae_<name>_dec512d8b` are aliases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelSize {
-    /// ViT-Ti/16, the usual small one; not in the paper.
+    /// ViT-Ti/16; not in the paper.
     #[serde(rename = "vit_tiny_patch16", alias = "mae_vit_tiny_patch16")]
     #[serde(alias = "mae_vit_tiny_patch16_dec512d8b")]
     Tiny,
@@ -30,7 +30,7 @@ pub enum ModelSize {
     Huge,
 }
 
-/// What a size's name stands for.
+/// The dimensions of a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Encoder {
     pub(super) patch_size: usize,
@@ -40,7 +40,7 @@ pub(super) struct Encoder {
 }
 
 impl ModelSize {
-    /// The official size whose encoder a resolved recipe spells out, by its name: `vit_base_patch16`.
+    /// Returns the name of the official size with the dimensions of a resolved recipe: `vit_base_patch16`.
     pub fn named(model: &Model) -> Option<&'static str> {
         let encoder = Encoder {
             patch_size: model.patch_size?,
@@ -58,7 +58,7 @@ impl ModelSize {
         named.into_iter().find(|(size, _)| size.encoder() == encoder).map(|(_, name)| name)
     }
 
-    /// The encoder of this size (paper §4 and its appendix; the two small ones as in the field).
+    /// Returns the encoder of this size. Sources: paper §4 and its appendix; `DeiT` for the two small ones.
     pub(super) fn encoder(self) -> Encoder {
         let (patch_size, embed_dim, depth, num_heads) = match self {
             Self::Tiny => (16, 192, 12, 3),

@@ -1,4 +1,4 @@
-//! What fine-tunings and probes start from: `from`, spelled out as epochs, files and scratch.
+//! What fine-tunings and probes start from: resolves `from` to epochs, files and scratch.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::shape::StageKind;
 
 const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
 
-/// Gives one source for each job, in the order of `from`, without doubles, and writes them back.
+/// Returns one source per job, in the order of `from` without duplicates, and writes them back to the recipe.
 pub(super) fn from(
     stage: StageKind,
     setting: &mut Option<OneOrMany<FromEntry>>,
@@ -49,8 +49,9 @@ fn spelled_out(
         FromEntry::Epoch(epoch) => {
             let kept = kept_or_refuse(key, &epoch.to_string(), kept, cx);
             if !kept.is_empty() && !kept.contains(epoch) {
-                let why = "is an epoch that no checkpoint is kept of";
-                let hint = format!("kept: {kept:?}; `pretrain.checkpoint_epochs` can keep more");
+                let why = "is not an epoch with a checkpoint";
+                let hint =
+                    format!("use one of {kept:?}, or add it to `pretrain.checkpoint_epochs`");
                 let others = ["pretrain.checkpoint_epochs", "pretrain.epochs"];
                 cx.refuse_with(key, &others, epoch, why, hint);
             }
@@ -59,7 +60,7 @@ fn spelled_out(
     }
 }
 
-/// The epochs pre-training keeps; without a pre-training, a problem.
+/// Returns the epochs that pre-training keeps. Adds a problem if the recipe has no pre-training.
 fn kept_or_refuse<'a>(
     key: &str,
     found: &str,
@@ -67,15 +68,15 @@ fn kept_or_refuse<'a>(
     cx: &mut Context<'_>,
 ) -> &'a [usize] {
     let Some(kept) = kept else {
-        let why = "asks for this run's own checkpoints, and the recipe has no [pretrain]";
-        let hint = format!("add [pretrain], or start elsewhere: {key} = \"scratch\" or a file");
+        let why = "needs checkpoints of this run, but the recipe has no [pretrain]";
+        let hint = format!("add [pretrain], or set {key} to \"scratch\" or a checkpoint file");
         cx.refuse_with(key, &["pretrain"], found, why, hint);
         return &[];
     };
     kept
 }
 
-/// The file that a pre-training goes on from, and writes it back with its variables replaced.
+/// Returns the file that a pre-training continues from, and writes it back with its variables replaced.
 pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Option<PathBuf> {
     let text = setting.clone().filter(|text| !text.is_empty());
     let path = text.and_then(|text| match file("pretrain.resume", &text, cx) {
@@ -86,8 +87,7 @@ pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Opti
     path
 }
 
-/// A checkpoint's file or folder, which has to be there: a slip in a word must not be taken for a
-/// file's name.
+/// Returns a checkpoint file or folder. It must exist, so that a misspelled word is not taken for a path.
 fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     let path = expanded(key, text, cx)?;
     if !Path::new(&path).exists() {
@@ -97,19 +97,19 @@ fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
             None if path.parse::<usize>().is_ok() => {
                 format!("did you mean the epoch, `{path}` without quotes?")
             }
-            None => "a file is looked for from the current directory".to_owned(),
+            None => "check the path: it is relative to the current directory".to_owned(),
         };
         if cx.options.missing_data == Missing::Warn {
             let origin = cx.origin(key);
-            cx.warnings.push(format!("`{key} = {found}` names no file ({origin}); {hint}"));
+            cx.warnings.push(format!("`{key} = {found}` does not exist ({origin}); {hint}"));
         } else {
-            cx.refuse(key, found, "names no file", hint);
+            cx.refuse(key, found, "does not exist", hint);
         }
     }
     Some(Source::File(PathBuf::from(path)))
 }
 
-/// The entry that gives this source back.
+/// Returns the entry of `from` that resolves to this source.
 fn entry(source: &Source) -> FromEntry {
     match source {
         Source::Scratch => FromEntry::Text("scratch".to_owned()),

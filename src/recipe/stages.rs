@@ -1,8 +1,7 @@
-//! The tables `[pretrain]`, `[finetune]` and `[linprobe]` as a recipe writes them.
+//! The tables `[pretrain]`, `[finetune]` and `[linprobe]` of a recipe.
 //!
-//! The doc comment of a field is its description in the JSON Schema, and its `range` is what the
-//! layers are checked against; the defaults are in `defaults.toml`. The shared keys are repeated,
-//! not flattened: `serde(flatten)` loses the place of a bad key.
+//! The doc comment and the `range` of a field become its JSON Schema. The defaults are in `defaults.toml`. Shared keys are
+//! repeated in each struct, because `serde(flatten)` loses the line of a wrong key.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,52 +22,52 @@ pub struct Pretrain {
     /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
     #[schemars(range(max = 1_000_000))]
     pub warmup_epochs: Option<usize>,
-    /// Images each device takes in one micro-step.
+    /// Images per device in one micro-step.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Micro-steps whose gradients are added up before an update.
+    /// Micro-steps whose gradients are accumulated for one update.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
-    /// Images of an update in the result that the recipe repeats: a run whose `batch_size * accum_iter * devices` is another
-    /// one warns, and says how to get it back. It changes nothing.
+    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
+    /// differs, the run warns and says how to restore it. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
-    /// Learning rate for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
+    /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
     #[schemars(range(min = 0.0))]
     pub blr: Option<f64>,
-    /// Peak learning rate, as it is; instead of `blr`.
+    /// Peak learning rate; replaces `blr`. Default: computed from `blr`.
     #[schemars(range(min = 0.0))]
     pub lr: Option<f64>,
     /// Learning rate at the end of the cosine schedule.
     #[schemars(range(min = 0.0))]
     pub min_lr: Option<f64>,
-    /// AdamW's weight decay; biases and normalizations have none.
+    /// Weight decay of AdamW; biases and normalizations have none.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
-    /// Share of the patches that the encoder does not see, above 0 and below 1.
+    /// Fraction of the patches that is hidden from the encoder, above 0 and below 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub mask_ratio: Option<f64>,
-    /// Whether the decoder is asked for each patch normalized by its own mean and variance.
+    /// Let the decoder predict each patch normalized by its own mean and variance.
     pub norm_pix_loss: Option<bool>,
-    /// Go on from somebody's checkpoint with its optimizer state and epoch: the official `checkpoint-799.pth`, or the
-    /// Paddle port's `.pd` (relative to the current directory, `${VAR}` is taken from the environment).
+    /// Checkpoint of another program to continue from, with its optimizer state and epoch: the official
+    /// `checkpoint-799.pth`, or a `.pd` file of the Paddle port. Relative to the current directory; `${VAR}` is
+    /// replaced by the environment variable.
     pub resume: Option<String>,
-    /// Epochs after which a checkpoint is kept, counted from 1. Default: the last one, which is
-    /// always kept.
+    /// Epochs after which a checkpoint is kept, counted from 1. The last epoch is always kept. Default: the last epoch.
     #[schemars(inner(range(min = 1, max = 1_000_000)))]
     pub checkpoint_epochs: Option<Vec<usize>>,
-    /// What happens to a training image.
+    /// Augmentation of the training images.
     #[serde(default)]
     pub augment: Augment,
 }
 
-/// Supervised fine-tuning of the whole encoder; one job for each entry of `from`.
+/// Supervised fine-tuning of the encoder; one job for each entry of `from`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
-    /// What to start from, one or a list: "checkpoints" (all of this run's), "last", an epoch,
-    /// "scratch", or a file (relative to the current directory, `${VAR}` is taken from the
-    /// environment).
+    /// What fine-tuning starts from, one entry or a list: "checkpoints" (all of this run's), "last", an epoch,
+    /// "scratch", or a checkpoint file. Files are relative to the current directory; `${VAR}` is replaced by the
+    /// environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
     /// Passes over the training images.
@@ -77,76 +76,75 @@ pub struct Finetune {
     /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
     #[schemars(range(max = 1_000_000))]
     pub warmup_epochs: Option<usize>,
-    /// Images each device takes in one micro-step.
+    /// Images per device in one micro-step.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Micro-steps whose gradients are added up before an update.
+    /// Micro-steps whose gradients are accumulated for one update.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
-    /// Images of an update in the result that the recipe repeats: a run whose `batch_size * accum_iter * devices` is another
-    /// one warns, and says how to get it back. It changes nothing.
+    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
+    /// differs, the run warns and says how to restore it. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
-    /// Learning rate for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
+    /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
     #[schemars(range(min = 0.0))]
     pub blr: Option<f64>,
-    /// Peak learning rate, as it is; instead of `blr`.
+    /// Peak learning rate; replaces `blr`. Default: computed from `blr`.
     #[schemars(range(min = 0.0))]
     pub lr: Option<f64>,
     /// Learning rate at the end of the cosine schedule.
     #[schemars(range(min = 0.0))]
     pub min_lr: Option<f64>,
-    /// AdamW's weight decay; biases and normalizations have none.
+    /// Weight decay of AdamW; biases and normalizations have none.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
-    /// Factor of the learning rate from a block to the one below it; 1 is the same rate everywhere.
+    /// Factor of the learning rate from each block to the block below; 1 is the same rate for all.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub layer_decay: Option<f64>,
-    /// The last blocks that are trained, beside the last normalization and the head; what lies below stays as the checkpoint
-    /// has it. "all" trains everything, and so does the model's depth.
+    /// Number of last blocks to train, besides the last normalization and the head. The blocks below keep the weights
+    /// of the checkpoint. "all", or the depth of the model, trains everything.
     #[schemars(schema_with = "all_or_blocks_schema")]
     pub trained_blocks: Option<Or<All, usize>>,
-    /// Probability that the last block's branches are skipped; it rises linearly from 0 at the
-    /// first block.
+    /// Stochastic depth: the probability that the branches of the last block are skipped. It rises linearly from 0 at
+    /// the first block.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub drop_path: Option<f64>,
-    /// Largest norm of the whole gradient, or "none".
+    /// Maximum norm of the whole gradient, or "none".
     #[schemars(schema_with = "clip_grad_schema")]
     pub clip_grad: Option<Or<Off, f64>>,
-    /// Label smoothing: the share of the target spread over all classes.
+    /// Label smoothing: the fraction of the target that is spread over all classes.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub smoothing: Option<f64>,
-    /// Parameter of mixup's Beta distribution; 0 is off.
+    /// Alpha of mixup's Beta distribution; 0 disables mixup.
     #[schemars(range(min = 0.0))]
     pub mixup: Option<f64>,
-    /// Parameter of CutMix's Beta distribution; 0 is off.
+    /// Alpha of CutMix's Beta distribution; 0 disables CutMix.
     #[schemars(range(min = 0.0))]
     pub cutmix: Option<f64>,
-    /// Smallest and largest share of the side that CutMix's box takes, instead of `cutmix`, or
-    /// "none".
+    /// Smallest and largest side of CutMix's box, as fractions of the image side, or "none". Overrides `cutmix`.
     #[schemars(schema_with = "minmax_schema")]
     pub cutmix_minmax: Option<Or<Off, [f64; 2]>>,
     /// Probability that mixup or CutMix is applied at all.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub mixup_prob: Option<f64>,
-    /// Probability of CutMix where both it and mixup are on.
+    /// Probability of CutMix instead of mixup if both are enabled.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub mixup_switch_prob: Option<f64>,
-    /// Whether the mix is drawn for a batch, for a pair of images, or for each image.
+    /// Draw one mix for each batch ("batch"), each pair of images ("pair") or each image ("elem").
     pub mixup_mode: Option<MixupMode>,
-    /// Probability that a part of the image is erased.
+    /// Random erasing: the probability that a part of an image is erased.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub reprob: Option<f64>,
-    /// What an erased box is filled with: zeros, one random colour, or random pixels.
+    /// Random erasing: fill a box with zeros ("const"), one random colour ("rand") or random pixels ("pixel").
     pub remode: Option<EraseMode>,
-    /// Most boxes erased in one image.
+    /// Random erasing: maximum number of boxes in one image.
     #[schemars(range(min = 1, max = 1000))]
     pub recount: Option<usize>,
-    /// RandAugment's policy in timm's notation; "" switches it off.
+    /// RandAugment policy in timm's notation; "" disables RandAugment.
     pub aa: Option<String>,
-    /// Whether the head gets the mean of the patches instead of the class token.
+    /// Give the head the mean of the patch tokens instead of the class token.
     pub global_pool: Option<bool>,
-    /// What happens to a training image besides RandAugment and erasing.
+    /// Augmentation of the training images, besides RandAugment and random erasing.
     #[serde(default)]
     pub augment: Augment,
 }
@@ -155,9 +153,9 @@ pub struct Finetune {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Linprobe {
-    /// What to probe, one or a list: "checkpoints" (all of this run's), "last", an epoch,
-    /// "scratch", or a file (relative to the current directory, `${VAR}` is taken from the
-    /// environment).
+    /// Which encoder is probed, one entry or a list: "checkpoints" (all of this run's), "last", an epoch, "scratch", or
+    /// a checkpoint file. Files are relative to the current directory; `${VAR}` is replaced by the environment
+    /// variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
     /// Passes over the training images.
@@ -166,54 +164,53 @@ pub struct Linprobe {
     /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
     #[schemars(range(max = 1_000_000))]
     pub warmup_epochs: Option<usize>,
-    /// Images each device takes in one micro-step.
+    /// Images per device in one micro-step.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Micro-steps whose gradients are added up before an update.
+    /// Micro-steps whose gradients are accumulated for one update.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
-    /// Images of an update in the result that the recipe repeats: a run whose `batch_size * accum_iter * devices` is another
-    /// one warns, and says how to get it back. It changes nothing.
+    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
+    /// differs, the run warns and says how to restore it. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
-    /// Learning rate for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
+    /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
     #[schemars(range(min = 0.0))]
     pub blr: Option<f64>,
-    /// Peak learning rate, as it is; instead of `blr`.
+    /// Peak learning rate; replaces `blr`. Default: computed from `blr`.
     #[schemars(range(min = 0.0))]
     pub lr: Option<f64>,
     /// Learning rate at the end of the cosine schedule.
     #[schemars(range(min = 0.0))]
     pub min_lr: Option<f64>,
-    /// LARS's weight decay.
+    /// Weight decay of LARS.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
-    /// Whether the head gets the mean of the patches instead of the class token.
+    /// Give the head the mean of the patch tokens instead of the class token.
     pub global_pool: Option<bool>,
-    /// What happens to a training image.
+    /// Augmentation of the training images.
     #[serde(default)]
     pub augment: Augment,
 }
 
-/// Crop, horizontal flip and colour jitter of a training image.
+/// Crop, horizontal flip and colour jitter of the training images.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
-    /// Smallest and largest share of the image's area that RandomResizedCrop takes; [1.0, 1.0] is
-    /// no crop.
+    /// Smallest and largest area of the random crop, as fractions of the image; [1.0, 1.0] keeps the whole image.
     #[schemars(inner(range(min = 0.0, max = 1.0)))]
     pub crop_scale: Option<[f64; 2]>,
-    /// What is cut out: "resized" is RandomResizedCrop; "fixed" brings the short side to `input_size` * 256 / 224 and takes
-    /// a random square of `input_size` (`crop_scale` then says nothing).
+    /// "resized": RandomResizedCrop. "fixed": resize the short side to `input_size * 256 / 224`, then crop a random
+    /// square of `input_size`; `crop_scale` has no effect.
     pub crop: Option<CropMode>,
-    /// Whether half of the images are mirrored left to right.
+    /// Flip half of the images horizontally.
     pub hflip: Option<bool>,
-    /// How far brightness, contrast and saturation stray: each factor is uniform in 1 ± this, in random order, on whole
-    /// levels; 0 is off.
+    /// Random brightness, contrast and saturation: each factor is uniform in 1 ± this value. The order is random, and
+    /// values are rounded to 8 bits. 0 disables it.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub color_jitter: Option<f64>,
-    /// Repeated augmentation: how often an epoch takes an image, each time changed in another way, right after each other. An
-    /// epoch keeps its number of images, so it sees fewer different ones.
+    /// Repeated augmentation: an epoch uses each of its images this many times in a row, with different augmentations.
+    /// It keeps its number of images, so it sees fewer different ones.
     #[schemars(range(min = 1, max = 1000))]
     pub aug_repeats: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! What a checkpoint states about its network: settings that no layer may change.
+//! The settings that a checkpoint states about its network. Other layers may repeat them but not change them.
 
 use std::path::Path;
 
@@ -6,11 +6,11 @@ use toml::{Table, Value};
 
 use super::error::{Origin, Other, Problem, RecipeError};
 use super::layers::Origins;
+use super::parse;
 use super::schema::{self, Recipe};
 use super::sizes::ModelSize;
 use super::sweep::{at, canonical};
 use super::write::{toml_table, toml_text};
-use super::parse;
 use crate::shape;
 
 /// Settings that a file states, as a recipe with only these keys.

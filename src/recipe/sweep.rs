@@ -1,4 +1,4 @@
-//! The grid of `[sweep]`: its axes, its points, and the folders' names.
+//! The grid of `[sweep]`: its axes, its points, and their folder names.
 
 use serde_json::Value as Schema;
 use toml::{Table, Value};
@@ -9,23 +9,24 @@ use super::layers::{Merged, STAGES};
 use super::schema;
 use super::write::toml_text;
 
-/// Most points of a grid; more is a slip.
+/// Maximum number of points in a grid; more is a mistake.
 const MOST_POINTS: usize = 10_000;
-/// Longest name of a point's folder, below what file systems take.
+/// Maximum length of a point's folder name, below the limit of file systems.
 const LONGEST_NAME: usize = 200;
 
-/// A swept key and its values, without doubles.
+/// A swept key and its values, without duplicates.
 #[derive(Debug)]
 pub(super) struct Axis {
     pub(super) key: String,
     pub(super) values: Vec<Value>,
 }
 
-/// One combination: a value of each axis.
+/// One combination: one value per axis.
 pub(super) type Point<'a> = Vec<(&'a str, &'a Value)>;
 
-/// Takes `[sweep]` out of the tree, whose keys and types are checked, and gives its axes in the
-/// order they are written in.
+/// Removes `[sweep]` from the tree and returns its axes in the order of the file.
+///
+/// The schema has already checked the keys and types.
 pub(super) fn take_axes(merged: &mut Merged, problems: &mut Vec<RecipeError>) -> Vec<Axis> {
     let Some(Value::Table(sweep)) = merged.tree.remove("sweep") else { return Vec::new() };
     let placed = |key: &str| merged.origins.get(&format!("sweep.{key}"));
@@ -52,8 +53,8 @@ pub(super) fn take_axes(merged: &mut Merged, problems: &mut Vec<RecipeError>) ->
                 .map_or(Origin::Default, |placed| placed.origin.clone()),
             problem: Problem::Refused {
                 found: String::new(),
-                why: format!("has {points} points, more than {MOST_POINTS}"),
-                hint: "sweep fewer keys at once".to_owned(),
+                why: format!("has {points} points, but at most {MOST_POINTS} are allowed"),
+                hint: "sweep fewer keys or values".to_owned(),
             },
         });
         axes.clear();
@@ -73,7 +74,7 @@ fn axis(key: String, values: &Value) -> Option<Axis> {
     Some(Axis { key, values: distinct })
 }
 
-/// The value as the key's type writes it: `1` is `1.0` where a float is asked for.
+/// Returns the value with the type of its key: `1` becomes `1.0` for a float.
 pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     if let Some(any) = schema["anyOf"].as_array() {
         return any
@@ -90,22 +91,25 @@ pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     }
 }
 
-/// Why this key cannot be swept in this recipe.
+/// Returns the reason why this key cannot be swept in this recipe.
 fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     let refused =
         |why: String, hint: String| Some(Problem::Refused { found: String::new(), why, hint });
     let stage = axis.key.split('.').next().filter(|table| STAGES.contains(table));
     if let Some(stage) = stage.filter(|stage| !merged.tree.contains_key(*stage)) {
-        let why = format!("sweeps a stage the recipe does not have: [{stage}]");
-        return refused(why, format!("add [{stage}], or take this key out of [sweep]"));
+        let why = format!("sweeps [{stage}], which the recipe does not have");
+        return refused(why, format!("add [{stage}], or remove this key from [sweep]"));
     }
     let origin = merged.origins.get(&axis.key).map(|placed| &placed.origin);
     if let Some(origin @ (Origin::Env { .. } | Origin::Set { .. })) = origin {
         let single = at(&merged.tree, &axis.key).map(toml_text).unwrap_or_default();
-        let why = format!("sweeps a key that is also set by {origin}, and would win over it");
+        let why = format!("sweeps a key that is also set by {origin}");
         return refused(
             why,
-            format!("to sweep this value alone: --set 'sweep.{}=[{single}]'", axis.key),
+            format!(
+                "remove one of them, or use --set 'sweep.{}=[{single}]' for this value alone",
+                axis.key
+            ),
         );
     }
     None
@@ -119,8 +123,7 @@ pub(super) fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// Gives every combination, the first axis slowest; one point without values where there is no
-/// sweep.
+/// Returns every combination; the first axis changes slowest. Without a sweep this is one point without values.
 pub(super) fn grid(axes: &[Axis]) -> Vec<Point<'_>> {
     axes.iter().fold(vec![Vec::new()], |points, axis| {
         let each =
@@ -129,7 +132,7 @@ pub(super) fn grid(axes: &[Axis]) -> Vec<Point<'_>> {
     })
 }
 
-/// Puts a value under its dotted key.
+/// Sets the value of a dotted key.
 pub(super) fn put(tree: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
@@ -144,9 +147,10 @@ pub(super) fn put(tree: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// Gives a point's folder, `key=value,key=value`. It depends on nothing but the point, so the point
-/// keeps it when it is run alone, and distinct points have distinct ones even where a file system
-/// does not tell `A` from `a`.
+/// Returns the folder name of a point, `key=value,key=value`.
+///
+/// It depends only on the point, so a point that runs alone keeps it. Different points have different names, even if the
+/// file system ignores case.
 pub(super) fn folder(point: &Point<'_>) -> String {
     let parts: Vec<_> =
         point.iter().map(|(key, value)| format!("{key}={}", in_a_name(value))).collect();
@@ -158,8 +162,9 @@ pub(super) fn folder(point: &Point<'_>) -> String {
     format!("{start}-{}", fingerprint(&name))
 }
 
-/// A value in a folder's name: numbers as they are, a list of them with `_` between, a plain word.
-/// Any other text is told apart by its fingerprint.
+/// Returns a value as part of a folder name: numbers and plain words unchanged, lists of numbers joined by `_`.
+///
+/// Other text gets a fingerprint, so that different values stay different.
 fn in_a_name(value: &Value) -> String {
     match value {
         Value::String(word)
@@ -183,13 +188,13 @@ fn is_lower(text: &str) -> bool {
     !text.chars().any(char::is_uppercase)
 }
 
-/// The text with every character that a folder's name may not have replaced.
+/// Replaces every character that a folder name may not contain.
 fn fitted(text: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
     text.chars().map(fit).collect::<String>().trim_matches(['.', '_']).to_owned()
 }
 
-/// The text itself where it can be a folder's name, else [`fitted`] with a fingerprint.
+/// Returns the text if it is a valid folder name, else [`fitted`] text with a fingerprint.
 pub(super) fn safe(text: &str) -> String {
     let fitted = fitted(text);
     if fitted == text && !text.is_empty() {
@@ -199,7 +204,7 @@ pub(super) fn safe(text: &str) -> String {
     }
 }
 
-/// Eight hexadecimal digits that stay the same everywhere (FNV-1a).
+/// Returns eight hexadecimal digits, the same on every machine (FNV-1a).
 pub(super) fn fingerprint(text: &str) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn distinct_values_have_distinct_folders_on_any_file_system() {
+    fn different_values_have_different_folders_on_every_file_system() {
         let list = Value::Array(vec![Value::from("a"), Value::from("b")]);
         let long = "x".repeat(300);
         let texts = ["a/b", "a b", "a_b", "A_B", "", "..", "é", &long, &format!("{long}y")]

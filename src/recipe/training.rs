@@ -1,4 +1,4 @@
-//! From the stages' tables to their plans. What is derived is written back.
+//! Derives the plans of the stages, and writes derived values back to the recipe.
 
 use super::context::{Context, given};
 use super::plan::{
@@ -12,14 +12,14 @@ use super::values::{All, Or};
 use super::write::toml_text;
 use crate::shape::{self, StageKind};
 
-/// What a stage's plan needs of the rest of the recipe.
+/// The parts of the plan that a stage depends on.
 pub(super) struct Setup<'a> {
     pub(super) data: &'a DataPlan,
     pub(super) model: &'a ModelPlan,
     pub(super) runtime: &'a RuntimePlan,
 }
 
-/// The keys all stages share.
+/// The keys that all stages have.
 struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,
@@ -124,8 +124,8 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
     if warmup_epochs > epochs {
         let warmup = format!("{stage}.warmup_epochs");
         let hint = match epochs / 10 {
-            0 => format!("--set {warmup}=0 trains without a warm-up"),
-            tenth => format!("--set {warmup}={tenth} warms up for a tenth of the epochs"),
+            0 => format!("use --set {warmup}=0 to train without warm-up"),
+            tenth => format!("use --set {warmup}={tenth} to warm up for a tenth of the epochs"),
         };
         let whole = format!("{stage}.epochs");
         cx.conflict((&warmup, warmup_epochs), "is more than", (&whole, epochs), hint);
@@ -154,12 +154,12 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
         let (key, accum_iter) = (format!("{stage}.batch_size"), format!("{stage}.accum_iter"));
         let others = ["data.train_images", "runtime.devices", &accum_iter];
         let why = format!("is too large: {never}");
-        cx.refuse_with(&key, &others, batch_size, &why, "make it, or accum_iter, smaller");
+        cx.refuse_with(&key, &others, batch_size, &why, "lower batch_size or accum_iter");
     }
     plan
 }
 
-/// Tells that the effective batch is not the published one, and what restores it.
+/// Returns a warning if the effective batch is not the published one, with the settings that restore it.
 fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<String> {
     let (effective, published) = (plan.effective_batch_size, plan.published_batch_size?);
     if effective == published {
@@ -167,22 +167,22 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<
     }
     let on_devices = plan.batch_size * devices;
     let way_out = if published % on_devices == 0 {
-        format!("--set {stage}.accum_iter={} restores it", published / on_devices)
+        format!("--set {stage}.accum_iter={} restores this", published / on_devices)
     } else if published % devices == 0 {
         let on_device = published / devices;
         let fits = |batch_size: &usize| on_device.is_multiple_of(*batch_size);
-        // No more than a device was asked to hold.
+        // Not more than the recipe's batch_size: the device may have no memory for more.
         let batch_size = (1..=plan.batch_size).rev().find(fits).unwrap_or(1);
         format!(
-            "--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={} restores it",
+            "--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={} restores this",
             on_device / batch_size
         )
     } else {
-        format!("no batch_size makes it of {devices} devices")
+        format!("{devices} devices cannot share it equally")
     };
     Some(format!(
-        "{stage}: an update takes {effective} images (batch_size {} x accum_iter {} x devices {devices}), the published \
-         result took {published}; {way_out}",
+        "{stage}: one update uses {effective} images (batch_size {} x accum_iter {} x devices {devices}), but the \
+         published result used {published}; {way_out}",
         plan.batch_size, plan.accum_iter
     ))
 }
@@ -192,21 +192,20 @@ fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut
     let others = ["batch_size", "accum_iter"].map(|name| format!("{stage}.{name}"));
     let others = [rate.as_str(), &others[0], &others[1], "runtime.devices"];
     if !plan.lr.is_finite() {
-        let why = "gives a learning rate that is no finite number";
+        let why = "makes the learning rate infinite";
         let found = rate_text(blr.unwrap_or(plan.lr));
-        cx.refuse_with(&rate, &others, found, why, "usual rates are below 10");
+        cx.refuse_with(&rate, &others, found, why, "lower it: usual learning rates are below 10");
     }
     if plan.min_lr > plan.lr && plan.lr != 0.0 {
         let key = format!("{stage}.min_lr");
         let why =
-            format!("is more than the learning rate {}, which `{rate}` gives", rate_text(plan.lr));
-        let hint = format!("--set {key}=0, or a higher rate");
+            format!("is more than the peak learning rate {}, from `{rate}`", rate_text(plan.lr));
+        let hint = format!("use --set {key}=0, or a higher learning rate");
         cx.refuse_with(&key, &others, rate_text(plan.min_lr), &why, hint);
     }
 }
 
-/// Leaves the one of `lr` and `blr` that the higher layer gives; in one layer they exclude each
-/// other.
+/// Keeps the one of `lr` and `blr` that the higher layer sets. Refuses both in one layer.
 fn keep_one_rate(
     stage: StageKind,
     lr: &mut Option<f64>,
@@ -220,9 +219,9 @@ fn keep_one_rate(
         std::cmp::Ordering::Less => *lr = None,
         std::cmp::Ordering::Equal => cx.conflict(
             (&lr_key, rate_text(given_lr)),
-            "excludes",
+            "cannot be combined with",
             (&blr_key, rate_text(given_blr)),
-            "`lr` is the rate itself, `blr` the rate for 256 images: leave one out",
+            "remove one: `lr` is the learning rate itself, `blr` the learning rate for 256 images",
         ),
     }
 }
@@ -231,25 +230,25 @@ fn rate_text(rate: f64) -> String {
     toml_text(&toml::Value::Float(rate))
 }
 
-/// `int(L * (1 - mask_ratio))` patches are kept, as the official code counts; some, and not all.
+/// Refuses a ratio that keeps all patches or none. `int(L * (1 - mask_ratio))` patches are kept, as in the official code.
 fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
     let patches = (setup.data.input_size / setup.model.patch_size).pow(2);
     let len_keep = shape::len_keep(patches, mask_ratio);
     let others = ["data.input_size", "model.patch_size", "model.size"];
-    let hint = "a smaller patch_size or a larger input_size gives more patches";
+    let hint = "lower patch_size or raise input_size: an image then has more patches";
     if patches > 0 && len_keep == 0 {
-        let why = format!("keeps none of the {patches} patches of an image");
+        let why = format!("hides all {patches} patches of an image");
         cx.refuse_with("pretrain.mask_ratio", &others, rate_text(mask_ratio), &why, hint);
     } else if len_keep >= patches {
-        let why = format!("hides none of the {patches} patches of an image");
+        let why = format!("hides no patch: an image has {patches}");
         cx.refuse_with("pretrain.mask_ratio", &others, rate_text(mask_ratio), &why, hint);
     }
 }
 
-/// Ascending, without doubles, and with the last epoch.
+/// Returns the epochs in ascending order, without duplicates, and with the last epoch.
 ///
-/// An entry above `epochs` is refused, unless `epochs` comes from a higher layer: who shortens a recipe by one `--set`
-/// means its list as far as it goes, and is told.
+/// Refuses an entry above `epochs`. If `epochs` comes from a higher layer, such as `--set` on a longer recipe, the entry
+/// is ignored with a warning.
 fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<'_>) -> Vec<usize> {
     let mut kept = given.unwrap_or_default();
     kept.sort_unstable();
@@ -258,16 +257,14 @@ fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<
     let shortened = cx.rank("pretrain.epochs") > cx.rank("pretrain.checkpoint_epochs");
     if possible.len() < kept.len() && shortened {
         cx.warnings.push(format!(
-            "pretrain.checkpoint_epochs: entries above pretrain.epochs = {epochs} are left out"
+            "pretrain.checkpoint_epochs: entries above pretrain.epochs = {epochs} are ignored"
         ));
     } else if possible.len() < kept.len() {
         let way_out = if possible.is_empty() { vec![epochs] } else { possible };
         let way_out = format!("{way_out:?}").replace(' ', "");
-        let hint = format!(
-            "--set 'pretrain.checkpoint_epochs={way_out}' keeps the ones that can be reached"
-        );
+        let hint = format!("use --set 'pretrain.checkpoint_epochs={way_out}'");
         let listed = ("pretrain.checkpoint_epochs", format!("{kept:?}"));
-        cx.conflict(listed, "goes past", ("pretrain.epochs", epochs), hint);
+        cx.conflict(listed, "has epochs above", ("pretrain.epochs", epochs), hint);
     }
     kept.retain(|epoch| *epoch <= epochs);
     if kept.last() != Some(&epochs) {
@@ -286,12 +283,12 @@ fn augment(
     let [low, high] = crop_scale;
     if low <= 0.0 || low > high {
         let key = format!("{stage}.augment.crop_scale");
-        let why = "is no range of areas: it must be [low, high] with 0 < low <= high <= 1";
+        let why = "is not a valid range: expected [low, high] with 0 < low <= high <= 1";
         cx.refuse(
             &key,
             format!("{crop_scale:?}"),
             why,
-            "[0.2, 1.0] is usual, [1.0, 1.0] is no crop",
+            "use [0.2, 1.0], or [1.0, 1.0] for the whole image",
         );
     }
     AugmentPlan {
@@ -306,22 +303,22 @@ fn augment(
 fn color_jitter(stage: StageKind, jitter: f64, in_chans: usize, cx: &mut Context<'_>) -> f64 {
     if jitter > 0.0 && ![1, 3].contains(&in_chans) {
         let key = format!("{stage}.augment.color_jitter");
-        let why = "changes colours, which is for grey and for colour pictures";
-        let hint = format!("--set {key}=0.0 trains without it");
+        let why = "needs images with 1 or 3 channels";
+        let hint = format!("use --set {key}=0.0 to train without it");
         cx.refuse_with(&key, &["data.in_chans"], rate_text(jitter), why, hint);
     }
     jitter
 }
 
-/// The last blocks that are trained; more than there are is a slip.
+/// Returns the number of last blocks to train. Refuses more than the encoder has.
 fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) -> usize {
     match *given {
         Or::Word(All::All) => depth,
         Or::Value(blocks) => {
             if blocks > depth {
                 let others = ["model.depth", "model.size"];
-                let why = format!("is more than the encoder has: {depth}");
-                let hint = "\"all\" trains everything";
+                let why = format!("is more than the {depth} blocks of the encoder");
+                let hint = "use \"all\" to train everything";
                 cx.refuse_with("finetune.trained_blocks", &others, blocks, &why, hint);
             }
             blocks
@@ -329,26 +326,26 @@ fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) ->
     }
 }
 
-/// RandAugment's policy; `""` is none.
+/// Parses the RandAugment policy; `""` is none.
 fn rand_augment(aa: &str, in_chans: usize, cx: &mut Context<'_>) -> Option<RandAugmentPlan> {
     if aa.is_empty() {
         return None;
     }
     let found = || toml::Value::String(aa.to_owned());
     if ![1, 3].contains(&in_chans) {
-        let why = "asks for RandAugment, which is for grey and for colour pictures";
-        let hint = "--set finetune.aa=\"\" trains without it";
+        let why = "needs images with 1 or 3 channels";
+        let hint = "use --set finetune.aa=\"\" to train without RandAugment";
         cx.refuse_with("finetune.aa", &["data.in_chans"], found(), why, hint);
     }
     match RandAugmentPlan::parse(aa) {
         Ok(plan) => Some(plan),
         Err(problem) => {
-            let why = format!("is no policy: {problem}");
+            let why = format!("is not a valid RandAugment policy: {problem}");
             cx.refuse(
                 "finetune.aa",
                 found(),
                 &why,
-                "\"rand-m9-mstd0.5-inc1\" is the official one, \"\" is none",
+                "use \"rand-m9-mstd0.5-inc1\", the official policy, or \"\" for none",
             );
             None
         }
@@ -375,21 +372,18 @@ fn mixup(
     if let Some([low, high]) = plan.cutmix_minmax {
         let side = |share: f64| (input_size as f64 * share) as usize;
         if side(low) >= side(high) {
-            let why = format!(
-                "leaves CutMix no side to choose between {} and {} pixels",
-                side(low),
-                side(high)
-            );
+            let why =
+                format!("leaves CutMix no box between {} and {} pixels", side(low), side(high));
             let found = format!("{:?}", [low, high]);
-            let hint = "write [low, high] with low < high, as [0.2, 0.8], or \"none\"";
+            let hint = "write [low, high] with low < high, such as [0.2, 0.8], or \"none\"";
             cx.refuse_with("finetune.cutmix_minmax", &["data.input_size"], found, &why, hint);
         }
     }
     let on = plan.mixup > 0.0 || plan.cutmix > 0.0 || plan.cutmix_minmax.is_some();
     if on && plan.mixup_mode != MixupMode::Elem && batch_size % 2 == 1 {
         let mode = if plan.mixup_mode == MixupMode::Pair { "\"pair\"" } else { "\"batch\"" };
-        let relation = "is odd, and an image is mixed with its opposite in the batch by";
-        let hint = format!("--set finetune.batch_size={}", batch_size + 1);
+        let relation = "is odd, but mixing needs pairs of images with";
+        let hint = format!("use --set finetune.batch_size={}", batch_size + 1);
         let by = ("finetune.mixup_mode", mode);
         cx.conflict(("finetune.batch_size", batch_size), relation, by, hint);
     }

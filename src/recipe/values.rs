@@ -1,14 +1,13 @@
-//! The few value types of a recipe that are not plain numbers and words: "auto" or a number, one or
-//! a list.
+//! The value types of a recipe with alternatives, such as "auto" or a number, one entry or a list.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// A word, or a value of its own type.
+/// A word, or a value of another type.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Or<W, T> {
-    /// The word, as `"auto"`.
+    /// The word, such as `"auto"`.
     Word(W),
     /// The value.
     Value(T),
@@ -26,15 +25,15 @@ pub enum Auto {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum All {
-    /// As many as there are.
+    /// As many as available.
     All,
 }
 
-/// The word "none": TOML has no empty value, and a resolved recipe writes every default out.
+/// The word "none". TOML has no empty value, but a resolved recipe writes every default out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Off {
-    /// Switched off.
+    /// Disabled.
     None,
 }
 
@@ -49,7 +48,7 @@ pub enum OneOrMany<T> {
 }
 
 impl<T> OneOrMany<T> {
-    /// The entries, however they were written.
+    /// Returns the entries as a list.
     pub fn as_slice(&self) -> &[T] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
@@ -58,7 +57,7 @@ impl<T> OneOrMany<T> {
     }
 }
 
-/// An entry of `from`: an epoch, or a word or file.
+/// An entry of `from`: an epoch, a word or a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum FromEntry {

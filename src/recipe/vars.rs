@@ -1,7 +1,6 @@
-//! `${VAR}` in paths.
+//! Environment variables in paths: `${VAR}`.
 
-/// Replaces each `${VAR}` by its value; `$${` is a plain `${`. The error is the first variable that
-/// is not set.
+/// Replaces each `${VAR}` by its value, and `$${` by a plain `${`. The error is the first variable that is not set.
 pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, String> {
     let mut done = String::new();
     let mut rest = text;
@@ -22,7 +21,7 @@ pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, Str
     Ok(done + rest)
 }
 
-/// Writes a path so that [`expand`] gives it back.
+/// Escapes a path, so that [`expand`] returns it unchanged.
 pub(super) fn escape(path: &str) -> String {
     path.replace("${", "$${")
 }

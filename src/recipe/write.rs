@@ -1,4 +1,4 @@
-//! Recipes as text: a tidy TOML file, a value in a message, the differences of two recipes.
+//! Writes recipes as text: a TOML file, a value in a message, the differences between recipes.
 
 use std::fmt::Write;
 
@@ -8,8 +8,7 @@ use super::jobs::Job;
 use super::schema::Recipe;
 use crate::shape::StageKind;
 
-/// Keys that change how fast a run is, or what memory it takes, and nothing about what it computes (a schedule and tuned
-/// kernels: but rounding).
+/// Keys that can change when a run continues: they affect speed and memory, and results only by rounding.
 const NO_IDENTITY: [&str; 10] = [
     "pretrain.published_batch_size",
     "finetune.published_batch_size",
@@ -24,11 +23,10 @@ const NO_IDENTITY: [&str; 10] = [
 ];
 /// The tables of the stages.
 const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
-/// Keys that say where a run stands, not what it is; a swept key's value is compared as the key
-/// itself.
+/// Keys that do not describe what a run computes. The value of a swept key is compared under the key itself.
 const NO_SETTING: [&str; 3] = ["name", "extends", "sweep"];
 
-/// Gives the recipe as a TOML file, keys in the schema's order.
+/// Returns the recipe as a TOML file, with the keys in the order of the schema.
 pub fn recipe_toml(recipe: &Recipe) -> String {
     let mut text = String::from(
         "# The resolved recipe of this run, every default written out: running it repeats the run.\n",
@@ -37,25 +35,25 @@ pub fn recipe_toml(recipe: &Recipe) -> String {
     text
 }
 
-/// The value of a key that a recipe does not have, in [`differences`].
+/// The value in [`differences`] of a key that a recipe does not have.
 pub const NOT_SET: &str = "not set";
 
-/// Whether a key of [`differences`] is a whole stage's table.
+/// Returns whether a key is the table of a stage.
 pub fn is_stage(key: &str) -> bool {
     STAGES.contains(&key)
 }
 
-/// Gives the settings in which `a` and `b` differ, as (dotted key, value in `a`, value in `b`); as [`differing`] has them.
+/// Returns the different settings of `a` and `b`, as (dotted key, value in `a`, value in `b`), like [`differing`].
 pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
     let rows = differing(&[a, b]).into_iter();
     rows.filter_map(|(key, values)| <[String; 2]>::try_from(values).ok().map(|[a, b]| (key, a, b)))
         .collect()
 }
 
-/// Gives the settings in which the recipes are not all the same, as (dotted key, its value in each).
+/// Returns the settings that are not the same in all recipes, as (dotted key, value in each recipe).
 ///
-/// Values are TOML text, [`NOT_SET`] where a recipe has none. A stage that only some of them have is an entry, "set", and
-/// its keys are compared among those. Names, and what is no part of a run's identity (threads, workers), are left out.
+/// Values are TOML text, or [`NOT_SET`]. A stage that only some recipes have is one entry with the value "set"; its keys
+/// are compared among these recipes. Names and keys that can change when a run continues (threads, workers) are left out.
 pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Settings> = recipes.iter().map(|recipe| settings(recipe)).collect();
     let mut keys: Vec<&str> = Vec::new();
@@ -97,8 +95,7 @@ fn value(settings: &Settings, key: &str) -> String {
     found.map_or_else(|| NOT_SET.to_owned(), |(_, value)| value.clone())
 }
 
-/// Whether a job that two recipes have does the same in both, told by their [`settings`]: all that differs is what it does not
-/// see.
+/// Returns whether two recipes with these [`settings`] give `job` the same result: what differs does not affect it.
 pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     let (own, before) = (job.stage.to_string(), StageKind::Pretrain.to_string());
     let from = format!("{own}.from");
@@ -111,7 +108,7 @@ pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     a.iter().filter(sees).eq(b.iter().filter(sees))
 }
 
-/// A value as TOML, floats as short as they can be read back: `0.75`, `1.5e-4`, `1.0`.
+/// Returns a value as TOML, with the shortest floats that are read back unchanged: `0.75`, `1.5e-4`, `1.0`.
 pub(super) fn toml_text(value: &toml::Value) -> String {
     match value {
         toml::Value::Float(float) => float_text(*float),
@@ -136,7 +133,7 @@ pub(super) fn toml_table(recipe: &Recipe) -> toml::Table {
     toml::Table::try_from(recipe).expect("a recipe has string keys and finite numbers")
 }
 
-/// The recipe as a tree without empty values, keys in the schema's order.
+/// Returns the recipe as JSON without nulls, with the keys in the order of the schema.
 fn tree(recipe: &Recipe) -> Map<String, Value> {
     let mut tree =
         serde_json::to_value(recipe).expect("a recipe has string keys and finite numbers");
@@ -175,9 +172,9 @@ fn write_table(text: &mut String, path: &str, table: &Map<String, Value>) {
     }
 }
 
-/// Gives the settings of a recipe as (dotted key, value as TOML text), in the schema's order.
+/// Returns the settings of a recipe as (dotted key, value as TOML text), in the order of the schema.
 ///
-/// Names, and what is no part of a run's identity (threads, workers), are left out.
+/// Names and keys that can change when a run continues (threads, workers) are left out.
 pub fn settings(recipe: &Recipe) -> Vec<(String, String)> {
     let mut tree = tree(recipe);
     tree.retain(|key, _| !NO_SETTING.contains(&key.as_str()));
@@ -202,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_that_some_recipes_lack_is_one_row_and_the_others_are_compared() {
+    fn a_stage_of_some_recipes_is_one_row_and_is_compared_among_them() {
         let recipe = |text: &str| toml::from_str::<Recipe>(text).unwrap();
         let (a, b, c) = (
             recipe("seed = 1\n[pretrain]\nepochs = 8\n[finetune]\nepochs = 5\nmixup = 0.5"),

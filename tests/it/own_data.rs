@@ -144,7 +144,7 @@ fn normalization_is_on_the_scale_of_0_to_1() {
     let bench = own();
     let error = bench.refused(&["plan", "r.toml", "--set", "data.mean=[123, 116, 103]"], 2);
     assert!(
-        error.contains("is not on the 0..1 scale") && error.contains("divide by 255"),
+        error.contains("normalized with pixel values from 0 to 1") && error.contains("by 255"),
         "{error}"
     );
 }

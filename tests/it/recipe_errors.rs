@@ -1,5 +1,4 @@
-//! What a recipe that cannot be says to the person who wrote it: every refusal, its place and its
-//! way out.
+//! The errors of a wrong recipe: each names the problem, the place, and how to fix it.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +8,7 @@ use mae::recipe::{Missing, Options, Resolved, resolve};
 const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 0 };
 const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 
-/// Digits, and a pre-training that is right.
+/// A valid pre-training on digits.
 const FINE: &str =
     "[data]\nformat = \"digits\"\ninput_size = 16\n[model]\npatch_size = 4\n[pretrain]\n";
 
@@ -18,8 +17,7 @@ fn write(folder: &Path, name: &str, text: &str) {
     fs::write(folder.join(name), text).expect("a fresh folder is writable");
 }
 
-/// Resolves `files`, the first of them, in a fresh folder; the error's text has `DIR` for the
-/// folder.
+/// Writes `files` into a new folder and resolves the first one. In the error, `DIR` replaces the folder.
 fn outcome(
     files: &[(&str, &str)],
     env: &[(&str, &str)],
@@ -47,7 +45,7 @@ fn errors_with(text: &str, set: &[&str]) -> String {
 }
 
 #[test]
-fn an_unknown_key_names_its_line_and_the_meant_one() {
+fn an_unknown_key_names_its_line_and_the_nearest_key() {
     insta::assert_snapshot!(errors(&format!("{FINE}mask_ration = 0.5")), @r#"
         error: unknown key `pretrain.mask_ration`
           --> DIR/r.toml:7
@@ -66,12 +64,12 @@ fn an_unknown_key_names_its_line_and_the_meant_one() {
     insta::assert_snapshot!(errors(&format!("'pretrain.epochs' = 3\n{FINE}")), @r#"
         error: unknown key `pretrain.epochs`
           --> DIR/r.toml:1
-          hint: leave out the quotes: a dot inside them is part of one name
+          hint: remove the quotes: a dot inside quotes is part of the name
         "#);
 }
 
 #[test]
-fn all_problems_are_told_at_once() {
+fn all_problems_are_reported_at_once() {
     let text = "modle = 3\n[data]\nformat = 'digit'\n[pretrain]\n\
                 epochs = 10\nbatch_size = 0\nnorm_pix_loss = 'true'\n";
     insta::assert_snapshot!(errors_with(text, &["pretrain.augment.hflip=1"]), @r#"
@@ -92,26 +90,26 @@ fn all_problems_are_told_at_once() {
         error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 10`
           --> the built-in defaults (`pretrain.warmup_epochs`)
           --> DIR/r.toml:5 (`pretrain.epochs`)
-          hint: --set pretrain.warmup_epochs=1 warms up for a tenth of the epochs
+          hint: use --set pretrain.warmup_epochs=1 to warm up for a tenth of the epochs
         "#);
 }
 
 #[test]
 fn a_syntax_error_has_its_line() {
     insta::assert_snapshot!(errors("name = 'x'\n[pretrain\nepochs = 3"), @r#"
-        error: not TOML: unclosed table, expected `]`
+        error: cannot parse the recipe: unclosed table, expected `]`
           --> DIR/r.toml:2
         "#);
     insta::assert_snapshot!(errors("seed = 1\nseed = 2"), @r#"
-        error: not TOML: duplicate key (at `seed`)
+        error: cannot parse the recipe: duplicate key (at `seed`)
           --> DIR/r.toml:2
         "#);
 }
 
 #[test]
-fn a_missing_file_names_who_wants_it() {
+fn a_missing_file_names_the_recipe_that_extends_it() {
     insta::assert_snapshot!(errors("\nextends = ['base.toml']"), @r#"
-        error: cannot read what `extends` names: DIR/base.toml: No such file or directory (os error 2)
+        error: cannot read a recipe in `extends`: DIR/base.toml: No such file or directory (os error 2)
           --> DIR/r.toml:2
         "#);
     let gone =
@@ -126,15 +124,15 @@ fn a_missing_file_names_who_wants_it() {
 fn a_cycle_shows_its_chain() {
     let files = [("a.toml", "extends = 'b.toml'"), ("b.toml", "seed = 1\nextends = ['a.toml']")];
     insta::assert_snapshot!(outcome(&files, &[], &[], &RUNNING).unwrap_err(), @r#"
-        error: `extends` leads back to the same file: DIR/a.toml -> DIR/b.toml -> DIR/a.toml
+        error: `extends` is circular: DIR/a.toml -> DIR/b.toml -> DIR/a.toml
           --> DIR/b.toml:2
-          hint: take one of these files out of `extends`
+          hint: remove one of these files from `extends`
         "#);
     let own = outcome(&[("a.toml", "extends = 'a.toml'")], &[], &[], &RUNNING).unwrap_err();
     insta::assert_snapshot!(own, @r#"
-        error: `extends` leads back to the same file: DIR/a.toml -> DIR/a.toml
+        error: `extends` is circular: DIR/a.toml -> DIR/a.toml
           --> DIR/a.toml:1
-          hint: take one of these files out of `extends`
+          hint: remove one of these files from `extends`
         "#);
 }
 
@@ -144,7 +142,7 @@ fn an_unset_variable_stops_a_run_and_warns_a_plan() {
     insta::assert_snapshot!(outcome(&files, &[], &[], &RUNNING).unwrap_err(), @r#"
         error: `data.path` needs the environment variable NO_SUCH_DIR, which is not set
           --> DIR/r.toml:2
-          hint: set NO_SUCH_DIR, or write the path: --set data.path=PATH
+          hint: set NO_SUCH_DIR, or write the path with --set data.path=PATH
         "#);
     let planned = outcome(&files, &[], &[], &PLANNING).expect("a plan needs no data");
     assert!(
@@ -155,21 +153,21 @@ fn an_unset_variable_stops_a_run_and_warns_a_plan() {
     insta::assert_snapshot!(errors("data.format = 'digits'\ndata.class_map = '${NO_SUCH_DIR}'"), @r#"
         error: `data.class_map` needs the environment variable NO_SUCH_DIR, which is not set
           --> DIR/r.toml:2
-          hint: set NO_SUCH_DIR, or write the path: --set data.class_map=PATH
+          hint: set NO_SUCH_DIR, or write the path with --set data.class_map=PATH
         "#);
 }
 
 #[test]
-fn data_that_needs_a_folder_says_so() {
+fn a_missing_data_path_is_refused() {
     insta::assert_snapshot!(errors("\n[data]\nformat = 'webdataset'"), @r#"
         error: `data.path` is missing, and `data.format = "webdataset"` needs it
           --> DIR/r.toml:3
-          hint: write `path = …` under [data], or --set data.path=PATH; the formats "digits" and "synthetic" need no files
+          hint: write `path = …` in [data], or use --set data.path=PATH; the formats "digits" and "synthetic" need no files
         "#);
     insta::assert_snapshot!(errors("name = 'x'"), @r#"
         error: `data.path` is missing, and `data.format = "imagefolder"` needs it
           --> the built-in defaults
-          hint: write `path = …` under [data], or --set data.path=PATH; the formats "digits" and "synthetic" need no files
+          hint: write `path = …` in [data], or use --set data.path=PATH; the formats "digits" and "synthetic" need no files
         "#);
 }
 
@@ -183,20 +181,20 @@ fn values_of_the_environment_and_of_set_name_their_layer() {
         "#);
     let warned = outcome(&files, &env[1..], &[], &RUNNING).expect("an unknown variable only warns");
     insta::assert_snapshot!(warned.warnings.join("\n"), @r#"
-        the environment variable MAE_PRETRAIN__EPOCH names no key of a recipe and is ignored; did you mean MAE_PRETRAIN__EPOCHS?
-        the environment variable MAE_HOME names no key of a recipe and is ignored
+        environment variable MAE_PRETRAIN__EPOCH matches no recipe key and is ignored; did you mean MAE_PRETRAIN__EPOCHS?
+        environment variable MAE_HOME matches no recipe key and is ignored
         "#);
     let set = ["runtime.device=cuad", "pretrain.epochs", "a b=3", "extends=x"];
     insta::assert_snapshot!(errors_with(FINE, &set), @r#"
         error: `pretrain.epochs` has no value
           --> --set pretrain.epochs
           hint: write --set KEY=VALUE
-        error: `a b` is no key
+        error: `a b` is not a key
           --> --set a b=3
-          hint: write --set KEY=VALUE with a dotted key, as pretrain.epochs=10
-        error: `extends` is for files only
+          hint: write --set KEY=VALUE with a dotted key: --set pretrain.epochs=10
+        error: `extends` works only in recipe files
           --> --set extends=x
-          hint: write it in a recipe of your own
+          hint: write it in a recipe file
         "#);
     insta::assert_snapshot!(errors_with(FINE, &set[..1]), @r#"
         error: `runtime.device = "cuad"`: expected one of "auto", "cpu", "cuda", "vulkan", "wgpu"
@@ -211,19 +209,19 @@ fn conflicts_name_both_keys_and_both_places() {
         error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 10`
           --> the built-in defaults (`pretrain.warmup_epochs`)
           --> DIR/r.toml:7 (`pretrain.epochs`)
-          hint: --set pretrain.warmup_epochs=1 warms up for a tenth of the epochs
+          hint: use --set pretrain.warmup_epochs=1 to warm up for a tenth of the epochs
         "#);
     insta::assert_snapshot!(errors(&format!("{FINE}lr = 1.5e-4\nblr = 1e-3")), @r#"
-        error: `pretrain.lr = 1.5e-4` excludes `pretrain.blr = 0.001`
+        error: `pretrain.lr = 1.5e-4` cannot be combined with `pretrain.blr = 0.001`
           --> DIR/r.toml:7 (`pretrain.lr`)
           --> DIR/r.toml:8 (`pretrain.blr`)
-          hint: `lr` is the rate itself, `blr` the rate for 256 images: leave one out
+          hint: remove one: `lr` is the learning rate itself, `blr` the learning rate for 256 images
         "#);
     insta::assert_snapshot!(errors(&format!("{FINE}epochs = 100\ncheckpoint_epochs = [20, 100, 400]")), @r#"
-        error: `pretrain.checkpoint_epochs = [20, 100, 400]` goes past `pretrain.epochs = 100`
+        error: `pretrain.checkpoint_epochs = [20, 100, 400]` has epochs above `pretrain.epochs = 100`
           --> DIR/r.toml:8 (`pretrain.checkpoint_epochs`)
           --> DIR/r.toml:7 (`pretrain.epochs`)
-          hint: --set 'pretrain.checkpoint_epochs=[20,100]' keeps the ones that can be reached
+          hint: use --set 'pretrain.checkpoint_epochs=[20,100]'
         "#);
     let model = "data.format = 'digits'\n[model]\nembed_dim = 98\nnum_heads = 3\n\
                  decoder_embed_dim = 10\ndecoder_num_heads = 4\n";
@@ -231,50 +229,50 @@ fn conflicts_name_both_keys_and_both_places() {
         error: `model.embed_dim = 98` is not a multiple of `model.num_heads = 3`
           --> DIR/r.toml:3 (`model.embed_dim`)
           --> DIR/r.toml:4 (`model.num_heads`)
-          hint: numbers of heads that divide it: 1, 2, 7, 14
-        error: `model.embed_dim = 98` is not a multiple of 4, which the position embedding of sines and cosines needs
+          hint: set model.num_heads to one of 1, 2, 7, 14
+        error: `model.embed_dim = 98` is not a multiple of 4, as the sine-cosine position embedding requires
           --> DIR/r.toml:3
-          hint: the nearest is 96 or 100
+          hint: set it to 96 or 100
         error: `model.decoder_embed_dim = 10` is not a multiple of `model.decoder_num_heads = 4`
           --> DIR/r.toml:5 (`model.decoder_embed_dim`)
           --> DIR/r.toml:6 (`model.decoder_num_heads`)
-          hint: numbers of heads that divide it: 1, 2, 5, 10
-        error: `model.decoder_embed_dim = 10` is not a multiple of 4, which the position embedding of sines and cosines needs
+          hint: set model.decoder_num_heads to one of 1, 2, 5, 10
+        error: `model.decoder_embed_dim = 10` is not a multiple of 4, as the sine-cosine position embedding requires
           --> DIR/r.toml:5
-          hint: the nearest is 8 or 12
+          hint: set it to 8 or 12
         "#);
     insta::assert_snapshot!(errors("data.format = 'digits'\ndata.input_size = 30"), @r#"
         error: `data.input_size = 30` is not a multiple of `model.patch_size = 16`
           --> DIR/r.toml:2 (`data.input_size`)
           --> the built-in defaults (`model.patch_size`)
-          hint: input_size = 16 or 32 is the nearest that fits the patches
+          hint: set input_size to 16 or 32
         "#);
     insta::assert_snapshot!(errors("[data]\nformat = 'digits'\nmean = [0.5]\nstd = [1, 1, 0]"), @r#"
-        error: `data.mean = [0.5]` has not one value for each channel of `data.in_chans = 3`
+        error: `data.mean = [0.5]` does not have one value per channel of `data.in_chans = 3`
           --> DIR/r.toml:3 (`data.mean`)
           --> the built-in defaults (`data.in_chans`)
-          hint: give 3 values, or leave it out
-        error: `data.std = [1, 1, 0]`: expected a list, each a finite number from 0.000001 to 1000000
+          hint: write 3 values, or remove it
+        error: `data.std = [1, 1, 0]`: expected a list of values, each a finite number from 0.000001 to 1000000
           --> DIR/r.toml:4
         "#);
     insta::assert_snapshot!(errors(&format!("{FINE}min_lr = 0.1")), @r#"
-        error: `pretrain.min_lr = 0.1` is more than the learning rate 2.5e-4, which `pretrain.blr` gives
+        error: `pretrain.min_lr = 0.1` is more than the peak learning rate 2.5e-4, from `pretrain.blr`
           --> DIR/r.toml:7
-          hint: --set pretrain.min_lr=0, or a higher rate
+          hint: use --set pretrain.min_lr=0, or a higher learning rate
         "#);
 }
 
 #[test]
 fn a_mask_that_keeps_or_hides_nothing_is_refused() {
     insta::assert_snapshot!(errors(&format!("{FINE}mask_ratio = 0.95")), @r#"
-        error: `pretrain.mask_ratio = 0.95` keeps none of the 16 patches of an image
+        error: `pretrain.mask_ratio = 0.95` hides all 16 patches of an image
           --> DIR/r.toml:7
-          hint: a smaller patch_size or a larger input_size gives more patches
+          hint: lower patch_size or raise input_size: an image then has more patches
         "#);
     insta::assert_snapshot!(errors_with(FINE, &["model.patch_size=16", "pretrain.mask_ratio=1e-20"]), @r#"
-        error: `pretrain.mask_ratio = 1e-20` hides none of the 1 patches of an image
+        error: `pretrain.mask_ratio = 1e-20` hides no patch: an image has 1
           --> --set pretrain.mask_ratio=1e-20
-          hint: a smaller patch_size or a larger input_size gives more patches
+          hint: lower patch_size or raise input_size: an image then has more patches
         "#);
     for outside in ["0", "1", "1.5", "-0.5", "nan", "inf"] {
         let message = errors(&format!("{FINE}mask_ratio = {outside}"));
@@ -340,7 +338,7 @@ fn numbers_outside_their_range_are_refused() {
 }
 
 #[test]
-fn names_that_are_no_folder_are_refused() {
+fn invalid_folder_names_are_refused() {
     for name in [
         "''",
         "' '",
@@ -362,68 +360,68 @@ fn names_that_are_no_folder_are_refused() {
         );
     }
     insta::assert_snapshot!(errors(&format!("name = '../x'\n{FINE}")), @r#"
-        error: `name = "../x"` is no folder name: it has the character '/'
+        error: `name = "../x"` is not a valid folder name: it contains '/'
           --> DIR/r.toml:1
-          hint: the name is the run's folder: letters, digits, `_`, `-` and `.` are safe
+          hint: use letters, digits, `_`, `-` and `.`: the name becomes a folder
         "#);
 }
 
 #[test]
-fn a_start_that_will_not_exist_is_refused() {
+fn a_source_that_will_not_exist_is_refused() {
     let probe = |from: &str| {
         format!("{FINE}epochs = 100\ncheckpoint_epochs = [50]\n[linprobe]\nfrom = {from}\n")
     };
     insta::assert_snapshot!(errors(&probe("80")), @r#"
-        error: `linprobe.from = 80` is an epoch that no checkpoint is kept of
+        error: `linprobe.from = 80` is not an epoch with a checkpoint
           --> DIR/r.toml:10
-          hint: kept: [50, 100]; `pretrain.checkpoint_epochs` can keep more
+          hint: use one of [50, 100], or add it to `pretrain.checkpoint_epochs`
         "#);
     insta::assert_snapshot!(errors(&probe("'scrach'")), @r#"
-        error: `linprobe.from = "scrach"` names no file
+        error: `linprobe.from = "scrach"` does not exist
           --> DIR/r.toml:10
           hint: did you mean `"scratch"`?
         "#);
     insta::assert_snapshot!(errors(&probe("['50', 'some/vit.pth']")), @r#"
-        error: `linprobe.from = "50"` names no file
+        error: `linprobe.from = "50"` does not exist
           --> DIR/r.toml:10
           hint: did you mean the epoch, `50` without quotes?
-        error: `linprobe.from = "some/vit.pth"` names no file
+        error: `linprobe.from = "some/vit.pth"` does not exist
           --> DIR/r.toml:10
-          hint: a file is looked for from the current directory
+          hint: check the path: it is relative to the current directory
         "#);
     insta::assert_snapshot!(errors("[data]\nformat = 'digits'\n[linprobe]\n[finetune]\nfrom = [3, 'checkpoints']\naa = ''"), @r#"
-        error: `finetune.from = 3` asks for this run's own checkpoints, and the recipe has no [pretrain]
+        error: `finetune.from = 3` needs checkpoints of this run, but the recipe has no [pretrain]
           --> DIR/r.toml:5
-          hint: add [pretrain], or start elsewhere: finetune.from = "scratch" or a file
-        error: `finetune.from = "checkpoints"` asks for this run's own checkpoints, and the recipe has no [pretrain]
+          hint: add [pretrain], or set finetune.from to "scratch" or a checkpoint file
+        error: `finetune.from = "checkpoints"` needs checkpoints of this run, but the recipe has no [pretrain]
           --> DIR/r.toml:5
-          hint: add [pretrain], or start elsewhere: finetune.from = "scratch" or a file
-        error: `linprobe.from = "last"` asks for this run's own checkpoints, and the recipe has no [pretrain]
+          hint: add [pretrain], or set finetune.from to "scratch" or a checkpoint file
+        error: `linprobe.from = "last"` needs checkpoints of this run, but the recipe has no [pretrain]
           --> the built-in defaults
-          hint: add [pretrain], or start elsewhere: linprobe.from = "scratch" or a file
+          hint: add [pretrain], or set linprobe.from to "scratch" or a checkpoint file
         "#);
     let planned = outcome(&[("r.toml", &probe("'vit.pth'"))], &[], &[], &PLANNING)
         .expect("a plan needs no file");
-    assert!(planned.warnings[0].contains("names no file"), "{:?}", planned.warnings);
+    assert!(planned.warnings[0].contains("does not exist"), "{:?}", planned.warnings);
 }
 
 #[test]
-fn what_mixing_cannot_do_is_refused() {
+fn impossible_mixing_settings_are_refused() {
     let finetune = |keys: &str| format!("{FINE}[finetune]\naa = ''\nbatch_size = 31\n{keys}\n");
     insta::assert_snapshot!(errors(&finetune("mixup = 0.8")), @r#"
-        error: `finetune.batch_size = 31` is odd, and an image is mixed with its opposite in the batch by `finetune.mixup_mode = "batch"`
+        error: `finetune.batch_size = 31` is odd, but mixing needs pairs of images with `finetune.mixup_mode = "batch"`
           --> DIR/r.toml:9 (`finetune.batch_size`)
           --> the built-in defaults (`finetune.mixup_mode`)
-          hint: --set finetune.batch_size=32
+          hint: use --set finetune.batch_size=32
         "#);
     insta::assert_snapshot!(errors(&finetune("cutmix_minmax = [0.8, 0.2]")), @r#"
-        error: `finetune.batch_size = 31` is odd, and an image is mixed with its opposite in the batch by `finetune.mixup_mode = "batch"`
+        error: `finetune.batch_size = 31` is odd, but mixing needs pairs of images with `finetune.mixup_mode = "batch"`
           --> DIR/r.toml:9 (`finetune.batch_size`)
           --> the built-in defaults (`finetune.mixup_mode`)
-          hint: --set finetune.batch_size=32
-        error: `finetune.cutmix_minmax = [0.8, 0.2]` leaves CutMix no side to choose between 12 and 3 pixels
+          hint: use --set finetune.batch_size=32
+        error: `finetune.cutmix_minmax = [0.8, 0.2]` leaves CutMix no box between 12 and 3 pixels
           --> DIR/r.toml:10
-          hint: write [low, high] with low < high, as [0.2, 0.8], or "none"
+          hint: write [low, high] with low < high, such as [0.2, 0.8], or "none"
         "#);
     outcome(&[("r.toml", &finetune("mixup = 0.8\nmixup_mode = 'elem'"))], &[], &[], &RUNNING)
         .expect("elem takes any");
@@ -431,70 +429,70 @@ fn what_mixing_cannot_do_is_refused() {
 }
 
 #[test]
-fn a_randaugment_policy_that_is_none_names_its_section() {
+fn an_invalid_randaugment_policy_names_its_section() {
     let aa = |policy: &str| format!("{FINE}[finetune]\naa = '{policy}'");
     insta::assert_snapshot!(errors(&aa("rand-m9-mstd0.5-ink1")), @r#"
-        error: `finetune.aa = "rand-m9-mstd0.5-ink1"` is no policy: section `ink1` is not understood, expected `m`, `n`, `mstd`, `inc` or `w` and a number
+        error: `finetune.aa = "rand-m9-mstd0.5-ink1"` is not a valid RandAugment policy: section `ink1` is invalid, expected `m`, `n`, `mstd`, `inc` or `w` and a number
           --> DIR/r.toml:8
-          hint: "rand-m9-mstd0.5-inc1" is the official one, "" is none
+          hint: use "rand-m9-mstd0.5-inc1", the official policy, or "" for none
         "#);
     insta::assert_snapshot!(errors(&aa("augmix-m5")), @r#"
-        error: `finetune.aa = "augmix-m5"` is no policy: it does not start with `rand`, the only kind of policy
+        error: `finetune.aa = "augmix-m5"` is not a valid RandAugment policy: it does not start with `rand`, the only supported kind
           --> DIR/r.toml:8
-          hint: "rand-m9-mstd0.5-inc1" is the official one, "" is none
+          hint: use "rand-m9-mstd0.5-inc1", the official policy, or "" for none
         "#);
     outcome(&[("r.toml", &format!("{FINE}[finetune]"))], &[], &[], &RUNNING)
         .expect("the official policy is the default");
     let grey =
         format!("{FINE}[finetune]").replace("input_size = 16", "input_size = 16\nin_chans = 2");
     insta::assert_snapshot!(errors(&grey), @r#"
-        error: `finetune.aa = "rand-m9-mstd0.5-inc1"` asks for RandAugment, which is for grey and for colour pictures
+        error: `finetune.aa = "rand-m9-mstd0.5-inc1"` needs images with 1 or 3 channels
           --> the built-in defaults
-          hint: --set finetune.aa="" trains without it
+          hint: use --set finetune.aa="" to train without RandAugment
         "#);
 }
 
 #[test]
 fn a_training_that_would_never_update_is_refused() {
     insta::assert_snapshot!(errors_with(FINE, &["data.train_images=100", "pretrain.accum_iter=2"]), @r#"
-        error: `pretrain.batch_size = 64` is too large: pretrain would never update: an update takes 128 images (batch_size 64, accum_iter 2, all devices), an epoch has 100
+        error: `pretrain.batch_size = 64` is too large: pretrain would never update: one update needs 128 images (batch_size 64, accum_iter 2, all devices), but an epoch has 100
           --> the built-in defaults
-          hint: make it, or accum_iter, smaller
+          hint: lower batch_size or accum_iter
         "#);
 }
 
 #[test]
-fn a_sweep_of_what_cannot_be_swept_is_refused() {
+fn keys_that_cannot_be_swept_are_refused() {
     let sweep = |keys: &str| format!("{FINE}epochs = 50\n[sweep]\n{keys}\n");
     insta::assert_snapshot!(errors(&sweep("\"pretrain.mask_ratoi\" = [0.5]\nname = ['a']\nseed = []\n\"pretrain.blr\" = 3")), @r#"
         error: unknown key `sweep.pretrain.mask_ratoi`
           --> DIR/r.toml:9
           hint: did you mean `pretrain.mask_ratio`?
-        error: `sweep.name` cannot be swept: `name` is no setting of a run
+        error: `sweep.name` cannot be swept: `name` is not a setting of a run
           --> DIR/r.toml:10
-        error: `sweep.seed = []`: expected a list of at least one, each a whole number of at least 0
+        error: `sweep.seed = []`: expected a list of one or more values, each a whole number of at least 0
           --> DIR/r.toml:11
-        error: `sweep.pretrain.blr = 3`: expected a list of at least one, each a finite number of at least 0
+        error: `sweep.pretrain.blr = 3`: expected a list of one or more values, each a finite number of at least 0
           --> DIR/r.toml:12
         "#);
     insta::assert_snapshot!(errors(&sweep("\"pretrain.epochs\" = [30, 50, 60]\nfinetune.blr = [1e-3]")), @r#"
-        error: `sweep.finetune.blr` sweeps a stage the recipe does not have: [finetune]
+        error: `sweep.finetune.blr` sweeps [finetune], which the recipe does not have
           --> DIR/r.toml:10
-          hint: add [finetune], or take this key out of [sweep]
+          hint: add [finetune], or remove this key from [sweep]
         error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 30`
           --> the built-in defaults (`pretrain.warmup_epochs`)
           --> DIR/r.toml:9 (`pretrain.epochs`)
-          hint: --set pretrain.warmup_epochs=3 warms up for a tenth of the epochs
+          hint: use --set pretrain.warmup_epochs=3 to warm up for a tenth of the epochs
         "#);
     insta::assert_snapshot!(errors_with(&sweep("\"pretrain.mask_ratio\" = [0.5, 0.75]"), &["pretrain.mask_ratio=0.6"]), @r#"
-        error: `sweep.pretrain.mask_ratio` sweeps a key that is also set by --set pretrain.mask_ratio=0.6, and would win over it
+        error: `sweep.pretrain.mask_ratio` sweeps a key that is also set by --set pretrain.mask_ratio=0.6
           --> DIR/r.toml:9
-          hint: to sweep this value alone: --set 'sweep.pretrain.mask_ratio=[0.6]'
+          hint: remove one of them, or use --set 'sweep.pretrain.mask_ratio=[0.6]' for this value alone
         "#);
     let seeds = (0..101).map(|seed| seed.to_string()).collect::<Vec<_>>().join(",");
     insta::assert_snapshot!(errors(&sweep(&format!("seed = [{seeds}]\ndata.workers = [{}]", &seeds[2..]))), @r#"
-        error: `sweep` has 10100 points, more than 10000
+        error: `sweep` has 10100 points, but at most 10000 are allowed
           --> DIR/r.toml:8
-          hint: sweep fewer keys at once
+          hint: sweep fewer keys or values
         "#);
 }
