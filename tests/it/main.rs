@@ -17,6 +17,7 @@ mod layers;
 mod own_data;
 mod program;
 mod recipe_errors;
+mod recipe_reference;
 mod recipes;
 mod reconstruct;
 mod report;
