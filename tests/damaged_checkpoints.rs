@@ -1,4 +1,4 @@
-//! Ten thousand damaged checkpoints: none panics, none takes more memory than its size allows.
+//! Ten thousand corrupt checkpoints: reading never panics, and memory is limited by the size of the file.
 
 #![expect(unsafe_code, reason = "counts allocations")]
 #![expect(clippy::unwrap_used, reason = "a file that cannot be written is a failed test")]
@@ -18,7 +18,7 @@ static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
-// `realloc` is left to its default, a second allocation beside the first: the worst case counts.
+// The default `realloc` allocates before it frees, so the worst case is measured.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The counters count for all: one test at a time.
+/// The counters are global, so only one test runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// xorshift64*, as the standard library has no generator.
@@ -50,7 +50,7 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n.max(1)
     }
 
-    /// A place in a file: most of them where pickles and directories are.
+    /// A position in a file, mostly where pickles and directories are.
     fn place(&mut self, len: usize) -> usize {
         match self.below(8) {
             0..=3 => self.below(len.min(16 * 1024)),
@@ -104,13 +104,13 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
-/// Writes a file without flushing it to the disk: there are thousands.
+/// Writes a file without fsync, because there are thousands.
 #[expect(clippy::disallowed_methods, reason = "a test's own files")]
 fn put(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Reads a file; gives whether that worked, the largest allocation and the peak.
+/// Reads a file. Returns whether that worked, the largest allocation, and the peak, in bytes.
 fn measured(path: &Path) -> (bool, usize, usize) {
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
@@ -169,9 +169,9 @@ fn damaged_files_never_panic_and_stay_small() {
     );
 }
 
-/// Repeated opcodes, which fill stacks, marks, memos, nodes and trees as far as they go.
+/// Repeated opcodes fill stacks, marks, memos, nodes and trees.
 #[test]
-fn greedy_files_stay_small() {
+fn repeated_opcodes_stay_small() {
     let _alone = ALONE.lock().unwrap();
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let path = dir.path().join("b.pth");
@@ -216,7 +216,7 @@ fn greedy_files_stay_small() {
     }
 }
 
-/// An archive that is all directory.
+/// An archive that is almost only a directory.
 #[test]
 fn a_large_directory_stays_small() {
     let _alone = ALONE.lock().unwrap();
@@ -251,7 +251,7 @@ fn a_large_directory_stays_small() {
     }
 }
 
-/// Tensors as large as they may be, and objects beside them.
+/// The largest possible tensors, with objects beside them.
 #[test]
 fn tensors_and_objects_together_stay_small() {
     let _alone = ALONE.lock().unwrap();

@@ -1,4 +1,4 @@
-//! What can be wrong with a checkpoint.
+//! The errors of checkpoints.
 
 use crate::durable;
 use crate::recipe::RecipeErrors;
@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 /// A checkpoint that cannot be read, does not fit, or cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    #[error("{}: {problem}\nhint: {hint}", path.display())]
+    #[error("cannot open {}: {problem}\nhint: {hint}", path.display())]
     NotACheckpoint { path: PathBuf, problem: String, hint: String },
-    #[error("{}: {problem}\nhint: it may be cut short or of another kind; take another copy, or another checkpoint", path.display())]
+    #[error("cannot read {}: {problem}\nhint: copy or download it again; the file may be truncated, or its format unsupported", path.display())]
     Damaged { path: PathBuf, problem: String },
-    #[error("{} does not fit: {problem}\nhint: {hint}", path.display())]
+    #[error("{} does not fit the model: {problem}\nhint: {hint}", path.display())]
     DoesNotFit { path: PathBuf, problem: String, hint: String },
-    /// The format asked for has no form for such a checkpoint.
-    #[error("{}: {problem}\nhint: {hint}", path.display())]
+    /// The format cannot represent the checkpoint.
+    #[error("cannot write {}: {problem}\nhint: {hint}", path.display())]
     NoSuchForm { path: PathBuf, problem: String, hint: String },
-    /// A setting that the command needs.
+    /// The file does not say a setting that the command needs.
     #[error(
         "{} does not say {what}\nhint: set `{key}` with --set {key}=..., or pass the recipe that the model was trained with",
         path.display()
@@ -25,12 +25,12 @@ pub enum CheckpointError {
     Unstated { path: PathBuf, key: &'static str, what: String },
     #[error(
         "{}: {what} cannot reconstruct, because it has no decoder\n\
-         hint: use a checkpoint of a pre-training, as runs/NAME/pretrain/checkpoints/epoch-0800; of the official files, \
+         hint: use a checkpoint of a pre-training, such as runs/NAME/pretrain/checkpoints/epoch-0800; of the official files, \
          mae_visualize_* and mae_pretrain_*_full have a decoder",
         path.display()
     )]
     NoDecoder { path: PathBuf, what: &'static str },
-    /// The settings of the checkpoint, of `--recipe` and of `--set` do not go together.
+    /// The settings of the checkpoint, `--recipe` and `--set` are invalid or contradict each other.
     #[error(transparent)]
     Settings(#[from] RecipeErrors),
     #[error("cannot write {}: {source}{}", path.display(), durable::hint(source))]
@@ -38,7 +38,7 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Whether the user's input is at fault rather than the work.
+    /// Returns whether the input is wrong. Otherwise the work failed.
     pub fn is_input(&self) -> bool {
         !matches!(self, Self::Write { .. })
     }
@@ -51,7 +51,7 @@ impl CheckpointError {
         Self::NotACheckpoint {
             path: path.to_owned(),
             problem: problem.to_owned(),
-            hint: "give a checkpoint folder of a run, as runs/NAME/finetune/from-0800/checkpoints/epoch-0100, \
+            hint: "use a checkpoint folder of a run, such as runs/NAME/finetune/from-0800/checkpoints/epoch-0100, \
                    a .pth, .pd or .safetensors file, or a Hugging Face folder"
                 .to_owned(),
         }

@@ -1,5 +1,6 @@
-//! Writing checkpoints for others: safetensors with timm's names, Hugging Face folders. The official names are our own:
-//! [`TensorFile::write`] serves them, and `torch_file` where a file for `torch.load` is wanted.
+//! Writes checkpoints for other programs: safetensors with the names of timm, and Hugging Face folders.
+//!
+//! Files with the official names need no conversion: [`TensorFile::write`] and `torch_file` write them.
 
 use super::facts::Head;
 use super::{CheckpointError, Facts, HostTensor, TensorFile, huggingface};
@@ -8,31 +9,31 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What others need to know beside the tensors, nothing left open.
+/// The settings that other programs need besides the tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExportSettings {
     pub num_heads: usize,
     pub decoder_num_heads: usize,
     pub input_size: usize,
-    /// What evaluation resizes the short side to.
+    /// The short side to which evaluation resizes images, in pixels.
     pub eval_short_side: usize,
     pub norm_eps: f64,
     pub mask_ratio: f64,
     pub norm_pix_loss: bool,
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
-    /// Readable, by label; empty where unknown.
+    /// Readable names in the order of the labels; empty if unknown.
     pub class_names: Vec<String>,
 }
 
-/// Writes one safetensors file with timm's names: the encoder, and a linear head where there is one.
+/// Writes one safetensors file with the names of timm: the encoder, and its linear head if there is one.
 ///
-/// Gives the number of tensors left out: timm has no decoder. Refuses a linear probe, whose head timm cannot hold.
+/// Returns the number of tensors left out, because timm has no decoder. Refuses a linear probe: timm has no such head.
 pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize, CheckpointError> {
     if let Head::Probe { .. } = facts.head {
         return Err(no_form(
             out,
-            "timm's models have no BatchNorm before the head, as a linear probe has",
+            "timm models have no BatchNorm before the head, but a linear probe has one",
         ));
     }
     let is_decoder = |name: &str| name.starts_with("decoder_") || name == "mask_token";
@@ -47,9 +48,9 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
     Ok(left_out)
 }
 
-/// Writes a folder that `ViTMAEForPreTraining.from_pretrained` or `ViTForImageClassification.from_pretrained` loads.
+/// Writes a folder for `ViTMAEForPreTraining.from_pretrained` or `ViTForImageClassification.from_pretrained`.
 ///
-/// Refuses what these classes cannot hold: average pooling, a probe's `BatchNorm`, an encoder alone.
+/// Refuses what these classes do not have: average pooling, the `BatchNorm` of a probe, an encoder alone.
 pub fn write_huggingface(
     file: &TensorFile,
     facts: &Facts,
@@ -64,20 +65,20 @@ pub fn write_huggingface(
         (None, Head::Linear { global_pool: true, .. }) => {
             return Err(no_form(
                 out,
-                "its head stands on the mean of the patches (global_pool), and Hugging Face's ViT \
-                puts its norm before any pooling",
+                "its head uses the mean of the patches (global_pool), but the ViT of Hugging Face \
+                normalizes before it pools",
             ));
         }
         (None, Head::Probe { .. }) => {
             return Err(no_form(
                 out,
-                "Hugging Face's ViT has no BatchNorm before the head, as a linear probe has",
+                "the ViT of Hugging Face has no BatchNorm before the head, but a linear probe has one",
             ));
         }
         (None, Head::Absent) => {
             return Err(no_form(
                 out,
-                "an encoder alone: it is neither a masked autoencoder nor a classifier",
+                "it is an encoder alone, neither a masked autoencoder nor a classifier",
             ));
         }
     };
@@ -85,7 +86,7 @@ pub fn write_huggingface(
         TensorFile { tensors: huggingface::from_official(&file.tensors), note: String::new() };
     let text = |value: &Value| serde_json::to_vec_pretty(value).expect("strings and numbers");
     durable::publish_folder(out, |folder| {
-        // transformers asks for this word in the header.
+        // transformers requires this word in the header.
         durable::write(&folder.join("model.safetensors"), &weights.to_bytes_as("format", "pt"))?;
         durable::write(&folder.join("config.json"), &text(&config))?;
         durable::write(&folder.join("preprocessor_config.json"), &text(&preprocessor(settings)))
@@ -96,12 +97,12 @@ pub fn write_huggingface(
 fn no_form(out: &Path, problem: &str) -> CheckpointError {
     CheckpointError::NoSuchForm {
         path: out.to_owned(),
-        problem: format!("not written: {problem}"),
-        hint: "`--to official` and `--to mae` keep every checkpoint as it is".to_owned(),
+        problem: problem.to_owned(),
+        hint: "use `--to official` or `--to mae`, which can represent every checkpoint".to_owned(),
     }
 }
 
-/// What both of their classes ask for.
+/// Returns the settings that both Hugging Face classes need.
 fn shared_config(facts: &Facts, settings: &ExportSettings) -> Value {
     json!({
         "attention_probs_dropout_prob": 0.0,
@@ -144,7 +145,7 @@ fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -
     };
     let labels = (0..classes).map(|i| (i.to_string(), json!(name(i))));
     config["id2label"] = Value::Object(labels.collect());
-    // Two classes may share a name; the other direction keeps the first.
+    // Two classes may share a name. This direction keeps the first.
     let mut ids = serde_json::Map::new();
     for i in 0..classes {
         ids.entry(name(i)).or_insert(json!(i));
@@ -156,13 +157,14 @@ fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -
     config
 }
 
-/// As people write them: 0.485, not 0.48500001430511475.
+/// Returns the shortest decimals: 0.485, not 0.48500001430511475.
 fn shortest(values: &[f32]) -> Vec<f64> {
     values.iter().filter_map(|value| value.to_string().parse().ok()).collect()
 }
 
-/// The evaluation's transform: the short side resized, the centre cut out. `ViTImageProcessor` would squash pictures that are not
-/// square.
+/// Returns the transform of evaluation: resize the short side, crop the centre.
+///
+/// `ViTImageProcessor` would change the aspect ratio of images that are not square.
 fn preprocessor(settings: &ExportSettings) -> Value {
     let side = settings.input_size;
     json!({

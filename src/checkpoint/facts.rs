@@ -1,20 +1,20 @@
-//! What a checkpoint says of the network it belongs to: from the shapes of its tensors, and what lies beside them.
+//! What a checkpoint says about its network: the shapes of its tensors, and the settings beside them.
 
 use super::{HostTensor, TensorFile, inventory};
 use std::collections::BTreeMap;
 
-/// The network that a checkpoint's tensors fit. `None` is "the file does not say".
+/// The network that the tensors of a checkpoint fit. `None` means that the file does not say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// `None` where there is no square grid of position embeddings.
+    /// In pixels; `None` if the position embeddings are not a square grid.
     pub input_size: Option<usize>,
     pub patch_size: usize,
     pub in_chans: usize,
     pub embed_dim: usize,
     pub depth: usize,
-    /// Width of the MLPs' hidden layer.
+    /// Hidden width of the MLPs.
     pub mlp_dim: usize,
-    /// Only a `config.json` says this: shapes do not depend on it.
+    /// Known only from a recipe or a `config.json`: shapes do not depend on it.
     pub num_heads: Option<usize>,
     pub decoder: Option<DecoderFacts>,
     pub head: Head,
@@ -30,7 +30,7 @@ pub struct DecoderFacts {
     pub num_heads: Option<usize>,
 }
 
-/// What stands on the encoder to tell classes apart.
+/// The classification head of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Head {
     Absent,
@@ -38,14 +38,14 @@ pub enum Head {
         classes: usize,
         global_pool: bool,
     },
-    /// A linear probe's: `BatchNorm`, then a linear layer.
+    /// The head of a linear probe: `BatchNorm`, then a linear layer.
     Probe {
         classes: usize,
         global_pool: bool,
     },
 }
 
-/// What a file or folder states beside its tensors.
+/// What a file or folder says besides its tensors.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     pub num_heads: Option<usize>,
@@ -56,26 +56,26 @@ pub struct Settings {
     pub norm_eps: Option<f64>,
     pub mean: Option<Vec<f64>>,
     pub std: Option<Vec<f64>>,
-    /// Readable, by label; empty where unknown.
+    /// Readable names in the order of the labels; empty if unknown.
     pub class_names: Vec<String>,
-    /// Epochs it has seen.
+    /// Epochs that it was trained for.
     pub epoch: Option<usize>,
 }
 
 impl Facts {
-    /// Reads the facts off the tensors, which have the official names. The error says what is missing.
+    /// Returns the facts of tensors with the official names. The error says what is missing or wrong, without the path.
     pub(super) fn of(file: &TensorFile, settings: Settings) -> Result<Self, String> {
         let tensors = &file.tensors;
         let projection = "patch_embed.proj.weight";
         let [embed_dim, in_chans, patch_size, side] = shape(tensors, projection)?;
         if patch_size != side || patch_size == 0 {
             return Err(format!(
-                "{projection} has patches of {patch_size}x{side}, which are no squares"
+                "{projection} has patches of {patch_size}x{side} pixels, but only square patches are supported"
             ));
         }
         let depth = blocks(tensors, "blocks.");
         let mlp_dim = match depth {
-            0 => return Err("it has no blocks.0".to_owned()),
+            0 => return Err("blocks.0 is missing".to_owned()),
             _ => shape::<2>(tensors, "blocks.0.mlp.fc1.weight")?[0],
         };
         let facts = Self {
@@ -94,7 +94,7 @@ impl Facts {
         Ok(facts)
     }
 
-    /// The stage that leaves such a checkpoint; `encoder` where it is an encoder alone.
+    /// Returns the stage that writes such a checkpoint, or `encoder` for an encoder alone.
     pub fn stage(&self) -> &'static str {
         match (&self.decoder, self.head) {
             (Some(_), _) => "pretrain",
@@ -104,7 +104,7 @@ impl Facts {
         }
     }
 
-    /// Classes it tells apart; 0 without a head.
+    /// Returns the number of classes; 0 without a head.
     pub fn num_classes(&self) -> usize {
         match self.head {
             Head::Absent => 0,
@@ -116,7 +116,7 @@ impl Facts {
         self.mlp_dim as f64 / self.embed_dim as f64
     }
 
-    /// The recipe's keys that fit it, as a person would set them.
+    /// Returns the recipe keys and values that fit the checkpoint.
     pub fn keys(&self) -> Vec<(&'static str, String)> {
         let mut keys = vec![
             ("model.patch_size", self.patch_size.to_string()),
@@ -143,18 +143,18 @@ fn shape<const N: usize>(
 ) -> Result<[usize; N], String> {
     let tensor = tensors
         .get(name)
-        .ok_or_else(|| format!("it holds no Vision Transformer: {name} is missing"))?;
+        .ok_or_else(|| format!("it is not a Vision Transformer: {name} is missing"))?;
     <[usize; N]>::try_from(&tensor.shape[..])
-        .map_err(|_| format!("{name} is {:?}, expected {N} axes", tensor.shape))
+        .map_err(|_| format!("{name} has the shape {:?}, expected {N} dimensions", tensor.shape))
 }
 
-/// The number of blocks named `prefix`, counted by the highest.
+/// Returns the number of blocks with this prefix, from the highest index.
 fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
     let index = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
     tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
 }
 
-/// Patches on a side of the image, where position embeddings are `[1, 1 + a square, D]`.
+/// Returns the number of patches per side if the position embeddings are `[1, 1 + n², D]`.
 fn grid(pos_embed: Option<&HostTensor>) -> Option<usize> {
     match pos_embed?.shape[..] {
         [1, tokens, _] if tokens > 1 => Some((tokens - 1).isqrt()).filter(|g| g * g == tokens - 1),
@@ -172,7 +172,7 @@ fn decoder(
     let (embed_dim, depth) =
         (shape::<2>(tensors, "decoder_embed.weight")?[0], blocks(tensors, "decoder_blocks."));
     let mlp_dim = match depth {
-        0 => return Err("it has no decoder_blocks.0".to_owned()),
+        0 => return Err("decoder_blocks.0 is missing".to_owned()),
         _ => shape::<2>(tensors, "decoder_blocks.0.mlp.fc1.weight")?[0],
     };
 
@@ -190,13 +190,13 @@ fn head(tensors: &BTreeMap<String, HostTensor>) -> Result<Head, String> {
     })
 }
 
-/// The usual number of heads of an encoder of this width (ViT-Ti, S, B, L, H); `None` for other widths.
+/// Returns the heads of the usual encoder of this width (ViT-Ti, S, B, L, H); `None` for other widths.
 pub fn usual_heads(embed_dim: usize) -> Option<usize> {
     let usual = [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16)];
     usual.iter().find(|(width, _)| *width == embed_dim).map(|(_, heads)| *heads)
 }
 
-/// The usual number of heads of a decoder of this width (the official one); `None` for other widths.
+/// Returns the heads of the official decoder if the width is the same; `None` for other widths.
 pub(super) fn usual_decoder_heads(embed_dim: usize) -> Option<usize> {
     (embed_dim == 512).then_some(16)
 }

@@ -1,4 +1,4 @@
-//! Putting tensors into modules: by name, shapes compared first.
+//! Loads tensors into modules by name, after comparing all names and shapes.
 
 use super::facts::Settings;
 use super::{CheckpointError, Facts, HostTensor, TensorFile};
@@ -7,10 +7,10 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
 
-/// Names in a message before it is cut.
+/// A message lists at most this many names.
 const LISTED: usize = 4;
 
-/// Gives `module` with every parameter from `file`, which must hold exactly the module's names.
+/// Returns `module` with the parameters of `file`, which must have exactly the names of the module.
 pub fn load_module<M: Module>(
     module: M,
     file: &TensorFile,
@@ -24,15 +24,19 @@ pub fn load_module<M: Module>(
         .filter(|name| params.iter().all(|p| p.name != *name))
         .collect();
     if !unexpected.is_empty() {
-        return Err(does_not_fit(file, path, &format!("it also holds {}", list(&unexpected))));
+        return Err(does_not_fit(
+            file,
+            path,
+            &format!("it has the additional tensors {}", list(&unexpected)),
+        ));
     }
     load_named(module, file, path, |_| true, |_, tensor, _| tensor.values.clone())
 }
 
-/// Gives a classifier with the encoder of a pre-training (or of another classifier).
+/// Returns `vit` with the encoder of a pre-training or of another classifier.
 ///
-/// The head and `fc_norm` stay as they are; a decoder in the file is left aside. Position embeddings of another grid are
-/// resized, bicubic, as officially.
+/// The head and `fc_norm` of `vit` do not change, and a decoder in the file is ignored. Position embeddings of a different
+/// grid are resized with bicubic interpolation, as in the official code.
 pub fn load_encoder(
     vit: model::Vit,
     file: &TensorFile,
@@ -48,7 +52,7 @@ pub fn load_encoder(
     })
 }
 
-/// Gives a classifier all of a linear probe's encoder, `fc_norm` included; the head stays as it is.
+/// Returns `vit` with the encoder of a linear probe, including `fc_norm`. The head of `vit` does not change.
 pub fn load_frozen(
     vit: model::Vit,
     file: &TensorFile,
@@ -58,13 +62,13 @@ pub fn load_frozen(
     load_named(vit, file, path, frozen, |_, tensor, _| tensor.values.clone())
 }
 
-/// Whether a shape is `[1, 1 + a square, width]`: a class token and the patches of a square image.
+/// Returns whether a shape is `[1, 1 + n², width]`: a class token and the patches of a square image.
 fn is_grid(shape: &[usize], width: usize) -> bool {
     matches!(*shape, [1, tokens, d] if d == width && tokens > 1
         && (tokens - 1).isqrt().pow(2) == tokens - 1)
 }
 
-/// Replaces the parameters that `wanted` names by what `values` makes of the file's tensors.
+/// Replaces the parameters that `wanted` selects. `values` converts the tensors of the file.
 fn load_named<M: Module>(
     module: M,
     file: &TensorFile,
@@ -84,7 +88,7 @@ fn load_named<M: Module>(
                     && (param.name == "pos_embed" || tensor.shape == param.shape);
                 if !fits {
                     shapes.push(format!(
-                        "{} is {:?}, expected {:?}",
+                        "{} has the shape {:?}, expected {:?}",
                         param.name, tensor.shape, param.shape
                     ));
                 }
@@ -94,13 +98,13 @@ fn load_named<M: Module>(
     if missing.contains(&"norm.weight") && file.tensors.contains_key("fc_norm.weight") {
         return Err(CheckpointError::DoesNotFit {
             path: path.into(),
-            problem: format!("it lacks {}", list(&missing)),
-            hint: "it has the mean of the patches normalized: set `global_pool = true` in the stage that starts from it"
+            problem: format!("it does not have {}", list(&missing)),
+            hint: "set `global_pool = true` in the stage that starts from it: the file normalizes the mean of the patches"
                 .to_owned(),
         });
     }
     if !missing.is_empty() {
-        return Err(does_not_fit(file, path, &format!("it lacks {}", list(&missing))));
+        return Err(does_not_fit(file, path, &format!("it does not have {}", list(&missing))));
     }
     if !shapes.is_empty() {
         let shapes: Vec<&str> = shapes.iter().map(String::as_str).collect();
@@ -120,18 +124,16 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// Names what the file would fit, as far as its own tensors tell.
+/// Returns the error, with the settings that the file fits if its tensors say them.
 fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointError {
     let hint = match Facts::of(file, Settings::default()) {
         Ok(facts) => {
             let keys: Vec<String> =
                 facts.keys().into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
-            format!("the file fits {}", keys.join(", "))
+            format!("set {} to fit the file", keys.join(", "))
         }
-        Err(_) => {
-            "[model], data.input_size and data.in_chans must be those the file was trained with"
-                .to_owned()
-        }
+        Err(_) => "set [model], data.input_size and data.in_chans as in the training of the file"
+            .to_owned(),
     };
     CheckpointError::DoesNotFit { path: path.into(), problem: problem.to_owned(), hint }
 }

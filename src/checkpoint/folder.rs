@@ -6,37 +6,38 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The weights in a checkpoint's folder, and what they are.
+/// The files of a checkpoint folder.
 pub(super) const MODEL: &str = "model.safetensors";
 const META: &str = "meta.json";
 
-/// What a checkpoint is. Everything `eval` and `predict` need to use it, wherever it is moved.
+/// The content of `meta.json`: all that `eval` and `predict` need besides the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
     /// `pretrain`, `finetune`, `linprobe`, or `encoder` for an encoder alone.
     pub stage: String,
-    /// Epochs it has seen.
+    /// Epochs that it was trained for.
     pub epoch: usize,
-    /// What it started from: `scratch`, an epoch of the pre-training, a file; empty for a pre-training.
+    /// What it started from: `scratch`, an epoch of the pre-training, or a file; empty for a pre-training.
     pub from: String,
     pub num_classes: usize,
     pub class_names: Vec<String>,
-    /// The run's resolved recipe, as TOML.
+    /// The resolved recipe of the run, as TOML.
     pub recipe: String,
 }
 
-/// Gives the folder of the checkpoint that has seen `epoch` epochs, below a job's folder.
+/// Returns the folder of the checkpoint after `epoch` epochs in the folder of a job.
 pub fn epoch_folder(job: &Path, epoch: usize) -> PathBuf {
     job.join("checkpoints").join(format!("epoch-{epoch:04}"))
 }
 
-/// Whether a checkpoint is there with all its files; somebody may have removed one.
+/// Returns whether a checkpoint exists with all its files.
 pub fn is_whole(folder: &Path) -> bool {
     [MODEL, META].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Makes a checkpoint folder appear, whole. A folder that is there stays as it is; only if one of its two files is missing, both
-/// are written again.
+/// Writes a checkpoint folder atomically.
+///
+/// An existing folder does not change, except if one of its two files is missing: then both are written again.
 pub fn publish(folder: &Path, model: &TensorFile, meta: &Meta) -> Result<(), CheckpointError> {
     let meta = serde_json::to_vec_pretty(meta).expect("strings and numbers");
     let fill = |folder: &Path| {
@@ -51,18 +52,20 @@ pub fn publish(folder: &Path, model: &TensorFile, meta: &Meta) -> Result<(), Che
     written.map_err(|source| CheckpointError::Write { path: folder.into(), source })
 }
 
-/// Reads the `meta.json` beside a file of weights; nothing where there is none.
+/// Reads the `meta.json` beside a file of weights, if there is one.
 pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointError> {
     let path = weights.with_file_name(META);
     if !path.is_file() || weights.file_name().is_none_or(|name| name != MODEL) {
         return Ok(None);
     }
     let damaged = |problem: String| CheckpointError::damaged(&path, problem);
-    let text = fs::read_to_string(&path).map_err(|e| damaged(format!("cannot be read: {e}")))?;
-    serde_json::from_str(&text).map(Some).map_err(|e| damaged(format!("not a checkpoint's: {e}")))
+    let text = fs::read_to_string(&path).map_err(|e| damaged(e.to_string()))?;
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|e| damaged(format!("it is not the meta.json of a checkpoint: {e}")))
 }
 
-/// The latest checkpoint in a job's folder.
+/// Returns the latest checkpoint in the folder of a job.
 pub(super) fn last_epoch(job: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(job.join("checkpoints")).ok()?;
     entries.flatten().map(|entry| entry.path()).filter(|path| is_whole(path)).max()

@@ -1,13 +1,13 @@
-//! Hugging Face's names and `config.json`, both ways.
+//! Converts names and `config.json` of Hugging Face, in both directions.
 //!
-//! Query, key and value are separate there; here they are one `attn.qkv`, in this order.
+//! Hugging Face has separate query, key and value tensors. The official `attn.qkv` concatenates them in this order.
 
 use super::HostTensor;
 use super::facts::Settings;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Theirs and ours, outside of the blocks. `vit.` in front of the encoder's is optional.
+/// Hugging Face's and official names outside of the blocks. The prefix `vit.` of the encoder is optional.
 const OUTER: [(&str, &str); 11] = [
     ("vit.embeddings.cls_token", "cls_token"),
     ("vit.embeddings.position_embeddings", "pos_embed"),
@@ -19,24 +19,24 @@ const OUTER: [(&str, &str); 11] = [
     ("decoder.decoder_embed", "decoder_embed"),
     ("decoder.decoder_norm", "decoder_norm"),
     ("decoder.decoder_pred", "decoder_pred"),
-    // A class of theirs that ours have no use for; left out.
+    // Only some Hugging Face classes have it. It is not used for classification, so it is left out.
     ("vit.pooler.dense", ""),
 ];
 
-/// Theirs and ours, inside a block.
+/// Hugging Face's and official names inside of a block.
 const INNER: [(&str, &str); 8] = [
     ("layernorm_before", "norm1"),
     ("layernorm_after", "norm2"),
     ("attention.output.dense", "attn.proj"),
     ("intermediate.dense", "mlp.fc1"),
     ("output.dense", "mlp.fc2"),
-    // As transformers 5 calls them in memory; its files keep the names above.
+    // Names of transformers 5 in memory. Its files use the names above.
     ("attention.o_proj", "attn.proj"),
     ("mlp.fc1", "mlp.fc1"),
     ("mlp.fc2", "mlp.fc2"),
 ];
 
-/// The lists of blocks, theirs and ours; the first ones are those that every version of transformers loads.
+/// Hugging Face's and official names of the lists of blocks. Every version of transformers loads the first two.
 const BLOCKS: [(&str, &str); 4] = [
     ("vit.encoder.layer.", "blocks."),
     ("decoder.decoder_layers.", "decoder_blocks."),
@@ -46,15 +46,15 @@ const BLOCKS: [(&str, &str); 4] = [
 
 const PARTS: [&str; 3] =
     ["attention.attention.query", "attention.attention.key", "attention.attention.value"];
-/// As transformers 5 calls them in memory.
+/// Names of transformers 5 in memory.
 const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
-/// Whether the names are Hugging Face's.
+/// Returns whether the names are those of Hugging Face.
 pub(super) fn recognises(tensors: &BTreeMap<String, HostTensor>) -> bool {
     tensors.keys().any(|name| full(name).starts_with("vit.embeddings."))
 }
 
-/// A name with its optional `vit.`.
+/// Returns a name with the optional prefix `vit.`.
 fn full(name: &str) -> String {
     let bare = ["embeddings.", "encoder.layer.", "layers.", "layernorm.", "pooler."];
     if bare.iter().any(|start| name.starts_with(start)) {
@@ -64,7 +64,7 @@ fn full(name: &str) -> String {
     }
 }
 
-/// Renames tensors to the official names. The error names a part of a `qkv` that is missing.
+/// Renames tensors to the official names. Fails if a part of a `qkv` is missing.
 pub(super) fn to_official(
     tensors: BTreeMap<String, HostTensor>,
 ) -> Result<BTreeMap<String, HostTensor>, String> {
@@ -79,7 +79,7 @@ pub(super) fn to_official(
     }
     for (name, [query, key, value]) in parts {
         let (Some(query), Some(key), Some(value)) = (query, key, value) else {
-            return Err(format!("{name}: query, key and value are not all there"));
+            return Err(format!("{name}: query, key or value is missing"));
         };
         if query.shape != key.shape || query.shape != value.shape || query.shape.is_empty() {
             return Err(format!("{name}: query, key and value have different shapes"));
@@ -94,7 +94,7 @@ pub(super) fn to_official(
 
 enum Named {
     As(String),
-    /// A third of a tensor.
+    /// One of the three parts of a tensor.
     Part(String, usize),
     LeftOut,
 }
@@ -122,10 +122,10 @@ fn official_name(name: &str) -> Named {
             None => {}
         }
     }
-    Named::As(name.to_owned()) // unknown to us: it is told where it does not fit
+    Named::As(name.to_owned()) // unknown: the inventory refuses it
 }
 
-/// Renames tensors from the official names, for a masked autoencoder or a classifier.
+/// Renames tensors of a masked autoencoder or a classifier from the official names.
 pub(super) fn from_official(
     tensors: &BTreeMap<String, HostTensor>,
 ) -> BTreeMap<String, HostTensor> {
@@ -148,7 +148,7 @@ pub(super) fn from_official(
     theirs
 }
 
-/// `blocks.3` as `vit.encoder.layer.3`.
+/// Returns `vit.encoder.layer.3` for `blocks.3`.
 fn their_block(block: &str) -> Option<String> {
     BLOCKS
         .iter()
@@ -174,20 +174,20 @@ fn their_name(name: &str) -> String {
     name.to_owned()
 }
 
-/// Reads `config.json`, and `preprocessor_config.json` where it is there (`Value::Null` otherwise).
+/// Reads the settings of `config.json` and `preprocessor_config.json`, which may be `Value::Null`.
 pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings, String> {
     let count = |key: &str| config[key].as_u64().map(|n| n as usize);
     let act = config["hidden_act"].as_str().unwrap_or("gelu");
     if act != "gelu" {
         return Err(format!(
-            "config.json: hidden_act is {act:?}, and this model is built of \"gelu\""
+            "config.json has hidden_act = {act:?}, but only \"gelu\" is supported"
         ));
     }
     let floats = |key: &str| -> Option<Vec<f64>> {
         preprocessor[key].as_array()?.iter().map(Value::as_f64).collect()
     };
     let mae = config["model_type"] == "vit_mae";
-    // transformers leaves 1e-12 out of no file, but a hand-written one may.
+    // transformers always writes this value, but a hand-written file may not have it.
     let norm_eps = config["layer_norm_eps"].as_f64().unwrap_or(1e-12);
     Ok(Settings {
         num_heads: count("num_attention_heads"),
@@ -202,7 +202,7 @@ pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings,
     })
 }
 
-/// The names by label; empty where they are `LABEL_0`, `LABEL_1`, which say nothing.
+/// Returns the names in the order of the labels; empty if they are only `LABEL_0`, `LABEL_1`.
 fn class_names(config: &Value) -> Vec<String> {
     let Some(labels) = config["id2label"].as_object() else { return Vec::new() };
     let name = |i: usize| labels.get(&i.to_string())?.as_str().map(str::to_owned);

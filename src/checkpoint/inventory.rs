@@ -1,24 +1,24 @@
-//! The tensors of a network, by name and shape: what a file must hold, no less and no more.
+//! The names and shapes of all tensors in a network.
 //!
-//! A tensor that is missing, has another shape, or that no such network has, is found when a file is opened, before
-//! anything is built: a network is never larger than its file, and no part of one is left aside in silence.
+//! When a file is opened, its tensors must be exactly these. Missing tensors, wrong shapes and additional tensors are
+//! errors before a network is built. So a network is never larger than its file, and no tensor is ignored.
 
 use super::facts::Head;
 use super::{Facts, HostTensor};
 use crate::shape;
 use std::collections::BTreeMap;
 
-/// Names in a message before it is cut.
+/// A message lists at most this many names.
 const LISTED: usize = 4;
 
-/// Fails unless `tensors` are those of the network that `facts` describes.
+/// Fails if `tensors` are not those of the network that `facts` describe. The error has no path.
 pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<(), String> {
     let shapes = Inventory::of(facts, tensors)?.shapes;
     for (name, shape) in &shapes {
         match tensors.get(name) {
             Some(tensor) if tensor.shape == *shape => {}
             Some(tensor) => {
-                return Err(format!("{name} is {:?}, expected {shape:?}", tensor.shape));
+                return Err(format!("{name} has the shape {:?}, expected {shape:?}", tensor.shape));
             }
             None => return Err(format!("{name} is missing")),
         }
@@ -29,10 +29,12 @@ pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Re
         let more = others.len().saturating_sub(LISTED);
         let more = if more > 0 { format!(", and {more} more") } else { String::new() };
         let listed = others[..others.len().min(LISTED)].join(", ");
-        return Err(format!("it also holds {listed}{more}: it is of another network"));
+        return Err(format!(
+            "it has the additional tensors {listed}{more}: such networks are not supported"
+        ));
     }
     match tensors.iter().find(|(_, tensor)| tensor.values.iter().any(|v| !v.is_finite())) {
-        Some((name, _)) => Err(format!("{name} holds values that are not finite numbers")),
+        Some((name, _)) => Err(format!("{name} contains NaN or infinity")),
         None => Ok(()),
     }
 }
@@ -48,7 +50,7 @@ impl Inventory {
         let grid = facts
             .input_size
             .map(|size| size / p)
-            .ok_or("pos_embed is no square grid of patches")?;
+            .ok_or("pos_embed is not a square grid of patches")?;
         let tokens = 1 + grid * grid;
         let mut all = Self::default();
         all.add("cls_token", &[1, 1, d]);
@@ -83,9 +85,7 @@ impl Inventory {
             all.norm("decoder_norm", e);
             all.linear("decoder_pred", e, p * p * facts.in_chans);
             if shape::mlp_dim(e, facts.mlp_ratio()) != decoder.mlp_dim {
-                return Err(
-                    "its decoder's MLPs have another mlp_ratio than its encoder's".to_owned()
-                );
+                return Err("encoder and decoder have different values of mlp_ratio".to_owned());
             }
         }
         Ok(all)
@@ -105,7 +105,7 @@ impl Inventory {
         self.add(&format!("{name}.bias"), &[width]);
     }
 
-    /// Ends at the first block that is not there: a name may claim any number.
+    /// Fails at the first missing block, because a name may contain any index.
     fn blocks(
         &mut self,
         list: &str,

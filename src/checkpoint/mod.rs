@@ -1,17 +1,25 @@
-//! Checkpoints: what a training leaves on the disk, what it starts or goes on from, and everybody else's.
+//! Checkpoints of this and other programs: reads them, writes them, and plans their use.
 //!
-//! A checkpoint is a folder, `epoch-0800/`, with `model.safetensors` (the official PyTorch names, so timm and the
-//! official code read it) and `meta.json` (what it is: stage, epoch, classes, the whole recipe). It never changes.
-//! What a stopped job needs to go on (weights, optimizer state, place in the epoch) is one file, `resume.safetensors`,
-//! replaced after every epoch and removed when the job is done.
+//! A checkpoint is a folder, `epoch-0800/`. Its `model.safetensors` has the official PyTorch names, so timm and the
+//! official code read it. Its `meta.json` has the stage, epoch, classes and the whole recipe. A checkpoint never changes.
+//! The state of an unfinished job (weights, optimizer, position in the epoch) is one file, `resume.safetensors`. It is
+//! replaced after every epoch and removed at the end of the job.
 //!
-//! [`open`] takes anyone's: PyTorch's and Paddle's pickles (`pickle` reads them without running anything, `pickled` and
-//! `optimizer` say what is in them), Hugging Face's folders (`huggingface`), safetensors. What comes out has the official
-//! names, and [`Facts`]: the network that fits. `export` writes the other formats,
-//! `torch_file` what `torch.load` reads.
+//! A checkpoint is used in four steps:
 //!
-//! Reading never trusts a file: names and shapes are compared with the module first, and what does not fit is listed.
-//! No more memory is taken than the file's size allows.
+//! 1. [`open`] reads any format: the pickles of PyTorch and Paddle (`pickle` parses them without running code, `pickled`
+//!    and `optimizer` interpret them), Hugging Face folders (`huggingface`), safetensors (`tensors`, `timm`). The tensors
+//!    get the official names.
+//! 2. [`Facts`] describe the network: shapes, and the settings beside the weights. `inventory` checks that the file has
+//!    exactly the tensors of this network.
+//! 3. [`Opened::plan`] turns the facts into layers of a recipe (`to_recipe`) and resolves them with `--recipe` and `--set`.
+//! 4. [`load_module`] and [`load_encoder`] load the weights into a module (`fit`).
+//!
+//! `export` and `torch_file` write the formats of other programs.
+//!
+//! Files are not trusted: names and shapes are compared before weights are loaded, and memory is limited by the size of
+//! the file. The functions that read content return errors as text without a path; [`open`] adds the path once and returns
+//! a [`CheckpointError`].
 
 mod error;
 mod export;

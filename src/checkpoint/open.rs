@@ -1,4 +1,4 @@
-//! Opening anyone's checkpoint: what it is, is told by its content, never by its name.
+//! Opens checkpoints of any format. The content decides the format, not the name.
 
 use super::facts::Settings;
 use super::optimizer::OptimizerState;
@@ -12,45 +12,45 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Whose checkpoint it is.
+/// The format of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckpointFormat {
     /// A checkpoint folder of this program.
     Mae,
-    /// PyTorch's or Paddle's pickles.
+    /// A pickle of PyTorch or Paddle.
     Pickle,
-    /// Hugging Face's names.
+    /// A file with the names of Hugging Face.
     HuggingFace,
-    /// A safetensors file with the official or timm's names (they are the same).
+    /// A safetensors file with the official names, which timm uses, too.
     Safetensors,
 }
 
-/// A checkpoint, its tensors under the official names.
+/// An opened checkpoint. Its tensors have the official names.
 #[derive(Debug)]
 pub struct Opened {
-    /// As it was given.
+    /// As given.
     pub path: PathBuf,
     pub format: CheckpointFormat,
     pub file: TensorFile,
     pub facts: Facts,
-    /// Only this program's checkpoints have it.
+    /// Only checkpoints of this program have it.
     pub meta: Option<Meta>,
-    /// The optimizer's state, or why there is none that could be used.
+    /// The optimizer state, or the reason why there is none.
     pub optimizer: Result<OptimizerState, String>,
-    /// What a person should know of how it was read.
+    /// A warning about how the file was read.
     pub note: Option<String>,
 }
 
-/// Opens a file or folder: this program's, PyTorch's `.pth` and `.bin`, Paddle's `.pd` and `.pdparams`, timm's
-/// safetensors, Hugging Face's folders.
+/// Opens a file or folder: checkpoints of this program, `.pth` and `.bin` of PyTorch, `.pd` and `.pdparams` of Paddle,
+/// safetensors of timm, Hugging Face folders.
 ///
-/// Fails where it is none of these, is not whole, or holds no Vision Transformer.
+/// Fails if the format is unknown, the file is truncated, or it is not a Vision Transformer.
 pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
     let first = first_bytes(&file)?;
     refuse_stand_in(&file, &first)?;
     let meta = folder::meta_beside(&file)?;
-    let none = "it holds no optimizer state".to_owned();
+    let none = "it has no optimizer state".to_owned();
     let mut note = None;
     let (format, tensors, settings, optimizer) = if let Some(meta) = &meta {
         (CheckpointFormat::Mae, TensorFile::read(&file)?.tensors, own_settings(meta), Err(none))
@@ -82,8 +82,9 @@ pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
     Ok(Opened { path: path.to_owned(), format, file: tensors, facts, meta, optimizer, note })
 }
 
-/// What the recipe of one of this program's checkpoints says of its encoder; nothing where an older version wrote it in another
-/// way.
+/// Returns what the recipe of a checkpoint of this program says about its encoder.
+///
+/// Settings that an older version wrote differently are left out.
 fn own_settings(meta: &Meta) -> Settings {
     let recipe: toml::Table = meta.recipe.parse().unwrap_or_default();
     let value = |table: &str, key: &str| recipe.get(table)?.get(key);
@@ -100,10 +101,10 @@ fn own_settings(meta: &Meta) -> Settings {
     }
 }
 
-/// Gives the file that holds the weights: the one given, or the one in a folder.
+/// Returns the file of the weights: `path` itself, or a file in the folder.
 fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if !path.exists() {
-        return Err(CheckpointError::not_one(path, "there is no such file or folder"));
+        return Err(CheckpointError::not_one(path, "it does not exist"));
     }
     if path.is_file() {
         return Ok(path.to_owned());
@@ -115,38 +116,39 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if path.join("model.safetensors.index.json").is_file() {
         return Err(CheckpointError::not_one(
             path,
-            "its weights are spread over several files; save them as one",
+            "its weights are split over several files; save them as one file",
         ));
     }
     if let Some(last) = folder::last_epoch(path) {
-        let problem = format!("a job's folder; its last checkpoint is {}", last.display());
+        let problem =
+            format!("it is the folder of a job, whose last checkpoint is {}", last.display());
         return Err(CheckpointError::not_one(path, &problem));
     }
     let problem =
-        "not a checkpoint folder: it holds neither model.safetensors nor pytorch_model.bin";
+        "it is not a checkpoint folder: it has neither model.safetensors nor pytorch_model.bin";
     Err(CheckpointError::not_one(path, problem))
 }
 
-/// What tells the kind of a file.
+/// Reads the bytes that identify the format.
 fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut first = Vec::new();
     let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));
-    read.map_err(|e| CheckpointError::damaged(file, format!("cannot be read: {e}")))?;
+    read.map_err(|e| CheckpointError::damaged(file, e.to_string()))?;
     Ok(first)
 }
 
-/// Fails for what is often found in the place of weights, and says what to do about it.
+/// Fails for files that people often download instead of weights, with a hint for each.
 fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     let first = first.trim_ascii_start().to_ascii_lowercase();
     let (problem, hint) = if first.starts_with(b"version https://git-lfs") {
         (
-            "a pointer of Git LFS stands here for the weights",
-            "fetch them with `git lfs pull` where it was cloned, or download the file by itself",
+            "it is a Git LFS pointer, not the weights",
+            "run `git lfs pull` in the clone, or download the file itself",
         )
     } else if first.starts_with(b"<!doctype") || first.starts_with(b"<html") {
         (
-            "a web page, not a checkpoint",
-            "download the file itself: on Hugging Face its address has /resolve/ where the page's has /blob/",
+            "it is a web page, not a checkpoint",
+            "download the file itself: on Hugging Face, write /resolve/ instead of /blob/ in the address",
         )
     } else {
         return Ok(());
@@ -174,13 +176,13 @@ fn from_huggingface(
     read.map_err(|problem| CheckpointError::damaged(file, problem))
 }
 
-/// Reads a JSON file beside another; `Null` where there is none.
+/// Reads a JSON file beside `file`; returns `Null` if it does not exist.
 fn json_beside(file: &Path, name: &str) -> Result<Value, CheckpointError> {
     let path = file.with_file_name(name);
     if !path.is_file() {
         return Ok(Value::Null);
     }
     let damaged = |problem: String| CheckpointError::damaged(&path, problem);
-    let text = fs::read(&path).map_err(|e| damaged(format!("cannot be read: {e}")))?;
-    serde_json::from_slice(&text).map_err(|e| damaged(format!("not JSON: {e}")))
+    let text = fs::read(&path).map_err(|e| damaged(e.to_string()))?;
+    serde_json::from_slice(&text).map_err(|e| damaged(format!("it is not valid JSON: {e}")))
 }

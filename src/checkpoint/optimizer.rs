@@ -1,8 +1,8 @@
-//! AdamW's state in other people's checkpoints, by the official parameter names.
+//! Reads the AdamW state of other programs and assigns it to the official parameter names.
 //!
 //! PyTorch numbers the trained parameters in the order of its groups: first those without weight decay, then the others,
-//! each in the model's order. Paddle names its state after the parameters' internal names, and keeps powers of the betas
-//! instead of the number of updates.
+//! both in the order of the model. Paddle uses its internal parameter names, and stores powers of the betas instead of the
+//! number of updates.
 
 use super::HostTensor;
 use super::pickle::Value;
@@ -10,18 +10,18 @@ use super::pickled::{Weight, take, tensor, transpose};
 use crate::shape::{PRETRAIN_BETAS, has_no_decay};
 use std::collections::BTreeMap;
 
-/// The moments of every trained parameter of a pre-training.
+/// The moments of all trained parameters of a pre-training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptimizerState {
-    /// Updates made.
+    /// Number of updates so far.
     pub updates: usize,
     /// `exp_avg` and `exp_avg_sq` by official name.
     pub moments: BTreeMap<String, [HostTensor; 2]>,
 }
 
-/// Updates after which a power of a beta is 0 in float32, and the moments' correction 1.
+/// After so many updates the powers of the betas are 0 in float32, and the bias correction is 1.
 const MANY: usize = 1_000_000;
-/// The official AdamW of pre-training. The power of `beta_2` outlives that of `beta_1`.
+/// The AdamW of the official pre-training. The power of `beta_2` reaches 0 later than that of `beta_1`.
 const BETA_1: f64 = PRETRAIN_BETAS[0];
 const BETA_2: f64 = PRETRAIN_BETAS[1];
 const EPSILON: f64 = 1e-8;
@@ -40,13 +40,13 @@ pub(super) fn from_dict(
         if !first.values.iter().all(|v| right(v, f32::MIN))
             || !second.values.iter().all(|v| right(v, 0.0))
         {
-            return Err(format!("the optimizer's state of {name} holds values that cannot be"));
+            return Err(format!("the optimizer state of {name} has invalid values"));
         }
     }
     Ok(state)
 }
 
-/// The official pre-training trains all but the fixed position embeddings.
+/// Returns the trained parameters: all except the fixed position embeddings.
 fn trained(weights: &[Weight]) -> impl Iterator<Item = &Weight> {
     weights.iter().filter(|w| !["pos_embed", "decoder_pos_embed"].contains(&w.name.as_str()))
 }
@@ -68,7 +68,7 @@ fn torch(
     };
     if ids.len() != order.len() {
         return Err(format!(
-            "its optimizer has {} parameters, a pre-training of this model trains {}",
+            "its optimizer has {} parameters, but a pre-training of this model trains {}",
             ids.len(),
             order.len()
         ));
@@ -79,12 +79,11 @@ fn torch(
         .collect();
     let (mut moments, mut updates) = (BTreeMap::new(), None);
     for (id, weight) in ids.iter().zip(order) {
-        let missing =
-            || format!("the optimizer's state of {} is missing or not whole", weight.name);
+        let missing = || format!("the optimizer state of {} is missing or incomplete", weight.name);
         let Some(Value::Dict(mut state)) = states.remove(id) else { return Err(missing()) };
         let step = take(&mut state, "step").and_then(step_count).ok_or_else(missing)?;
         if *updates.get_or_insert(step) != step {
-            return Err("its parameters have seen different numbers of updates".to_owned());
+            return Err("its parameters have different numbers of updates".to_owned());
         }
         let mut moment = |key: &str| {
             let (_, tensor) = take(&mut state, key).and_then(tensor).ok_or_else(missing)?;
@@ -95,7 +94,7 @@ fn torch(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Fails where a group was trained by another AdamW than the official pre-training's: its moments mean other things.
+/// Fails if a group has different AdamW settings than the official pre-training, because its moments then differ, too.
 fn official_rule(groups: &[Value]) -> Result<(), String> {
     for group in groups {
         let Value::Dict(group) = group else { continue };
@@ -111,7 +110,7 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
             };
             if other {
                 return Err(format!(
-                    "its optimizer has another `{key}` than pre-training: betas ({BETA_1}, {BETA_2}), eps {EPSILON:e}, no amsgrad"
+                    "its optimizer has a different `{key}` than pre-training: betas ({BETA_1}, {BETA_2}), eps {EPSILON:e}, no amsgrad"
                 ));
             }
         }
@@ -119,26 +118,28 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// The numbers of the parameters, in the order of the groups.
+/// Returns the numbers of the parameters, in the order of the groups.
 fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     let mut ids = Vec::new();
     for group in groups {
         let Value::Dict(group) = group else {
-            return Err("a parameter group is no dict".to_owned());
+            return Err("a parameter group is not a dict".to_owned());
         };
         let params = group.iter().find(|(k, _)| matches!(k, Value::Text(text) if text == "params"));
         let Some((_, Value::List(params))) = params else {
-            return Err("a parameter group has no list of params".to_owned());
+            return Err("a parameter group does not have a list of params".to_owned());
         };
         for id in params {
-            let Value::Int(id) = id else { return Err("a parameter's number is none".to_owned()) };
+            let Value::Int(id) = id else {
+                return Err("the id of a parameter is not a number".to_owned());
+            };
             ids.push(*id);
         }
     }
     Ok(ids)
 }
 
-/// A number of updates: a whole number, or a tensor of one.
+/// Returns a number of updates: a number, or a tensor with one number.
 fn step_count(value: Value) -> Option<usize> {
     match value {
         Value::Int(step) => usize::try_from(step).ok(),
@@ -160,7 +161,7 @@ fn same_shape(tensor: HostTensor, weight: &Weight) -> Result<HostTensor, String>
         return Ok(tensor);
     }
     Err(format!(
-        "the optimizer's state of {} is {:?}, the parameter {:?}",
+        "the optimizer state of {} has the shape {:?}, but the parameter {:?}",
         weight.name, tensor.shape, weight.shape
     ))
 }
@@ -183,11 +184,11 @@ fn paddle(
             let internal = weight.internal.as_ref()?;
             tensors.remove(&format!("{internal}_{suffix}"))
         };
-        let missing = || format!("the optimizer's state of {} is not there", weight.name);
+        let missing = || format!("the optimizer state of {} is missing", weight.name);
         let power = take("beta2_pow_acc_0").ok_or_else(missing)?;
         let made = power.values.first().map_or(0, |power| updates_of(f64::from(*power)));
         if *updates.get_or_insert(made) != made {
-            return Err("its parameters have seen different numbers of updates".to_owned());
+            return Err("its parameters have different numbers of updates".to_owned());
         }
         let mut moment = |suffix: &str| {
             let mut tensor = same_shape(take(suffix).ok_or_else(missing)?, weight)?;
@@ -201,7 +202,7 @@ fn paddle(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// The updates after which Paddle's power of `beta_2`, which begins at `beta_2` itself, is `power`.
+/// Returns the number of updates from Paddle's power of `beta_2`, which starts at `beta_2` itself.
 fn updates_of(power: f64) -> usize {
     if power <= 0.0 {
         return MANY;

@@ -1,7 +1,8 @@
-//! From the tree of a pickle to weights under the official names, settings, and the optimizer's state.
+//! Converts the tree of a pickle to weights with the official names, settings, and the optimizer state.
 //!
-//! Read: files of the official code (`model`, `optimizer`, `epoch`, `args`), bare state dicts (`DeiT`, timm, encoders), and
-//! those of the Paddle port, whose tensors carry an internal name and whose linear weights are `[in, out]`.
+//! Supported are files of the official code (`model`, `optimizer`, `epoch`, `args`), plain state dicts (`DeiT`, timm,
+//! encoders), and files of the Paddle port. Tensors of Paddle have an internal name, and its linear weights are
+//! `[in, out]`.
 
 use super::HostTensor;
 use super::facts::Settings;
@@ -9,23 +10,23 @@ use super::optimizer::{self, OptimizerState};
 use super::pickle::Value;
 use std::collections::BTreeMap;
 
-/// Where a training script puts the weights, if not at the top.
+/// Keys under which training scripts store the weights.
 const WEIGHTS: [&str; 5] =
     ["model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema"];
-/// What wrappers put in front of every name.
+/// Prefixes that module wrappers add to every name.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
-/// What a pickled checkpoint holds.
+/// The content of a pickled checkpoint.
 pub(super) struct Pickled {
     pub tensors: BTreeMap<String, HostTensor>,
     pub settings: Settings,
-    /// The optimizer's state, or why there is none that could be used.
+    /// The optimizer state, or the reason why there is none.
     pub optimizer: Result<OptimizerState, String>,
-    /// Says which weights these are, where the file has several.
+    /// Says which weights are used if the file has several.
     pub note: Option<String>,
 }
 
-/// A weight in the file's order: the official name, and Paddle's internal one.
+/// The names of a weight: the official one, and the internal one of Paddle.
 pub(super) struct Weight {
     pub name: String,
     pub internal: Option<String>,
@@ -34,7 +35,7 @@ pub(super) struct Weight {
 
 pub(super) fn from_tree(tree: Value) -> Result<Pickled, String> {
     let Value::Dict(mut top) = tree else {
-        return Err("it holds no dict of tensors".to_owned());
+        return Err("it does not contain a dict of tensors".to_owned());
     };
     let args = take(&mut top, "args");
     let epoch = take(&mut top, "epoch");
@@ -47,17 +48,20 @@ pub(super) fn from_tree(tree: Value) -> Result<Pickled, String> {
     let note = taken.as_ref().and_then(|(taken, _)| {
         let other = others.first()?;
         Some(format!(
-            "it holds several sets of weights; those of `{taken}` are taken, not `{other}` (save that one alone to use it)"
+            "it contains several sets of weights; `{taken}` is used, not `{other}` (to use that one, save it alone)"
         ))
     });
     let dict = taken.map_or(top, |(_, dict)| dict);
     let keys: Vec<String> = dict.iter().take(5).map(|(key, _)| key_text(key)).collect();
     let (order, mut tensors) = weights(dict);
     if tensors.is_empty() && keys.is_empty() {
-        return Err("it holds nothing by name".to_owned());
+        return Err("it does not contain named tensors".to_owned());
     }
     if tensors.is_empty() {
-        return Err(format!("it holds no tensors by name; its keys begin {}", keys.join(", ")));
+        return Err(format!(
+            "it does not contain named tensors; its first keys are {}",
+            keys.join(", ")
+        ));
     }
     let transposed = is_transposed(&tensors);
     if transposed {
@@ -66,7 +70,7 @@ pub(super) fn from_tree(tree: Value) -> Result<Pickled, String> {
     let settings = settings(args.as_ref(), epoch.as_ref());
     let optimizer = match optimizer {
         Some(Value::Dict(state)) => optimizer::from_dict(state, &order, transposed),
-        _ => Err("it holds no optimizer state".to_owned()),
+        _ => Err("it has no optimizer state".to_owned()),
     };
     Ok(Pickled { tensors, settings, optimizer, note })
 }
@@ -75,11 +79,11 @@ fn key_text(key: &Value) -> String {
     match key {
         Value::Text(text) => format!("`{}`", text.chars().take(40).collect::<String>()),
         Value::Int(int) => int.to_string(),
-        _ => "something unnamed".to_owned(),
+        _ => "an object".to_owned(),
     }
 }
 
-/// Takes an entry out of a dict.
+/// Removes an entry from a dict and returns its value.
 pub(super) fn take(dict: &mut Vec<(Value, Value)>, key: &str) -> Option<Value> {
     let at = dict.iter().position(|(k, _)| matches!(k, Value::Text(text) if text == key))?;
     Some(dict.swap_remove(at).1)
@@ -97,7 +101,7 @@ fn weights(dict: Vec<(Value, Value)>) -> (Vec<Weight>, BTreeMap<String, HostTens
     (order, tensors)
 }
 
-/// A tensor, which Paddle may keep as `(internal name, array)`.
+/// Returns a tensor. Paddle may store it as `(internal name, array)`.
 pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
     match value {
         Value::Tensor(tensor) => Some((None, tensor)),
@@ -112,7 +116,7 @@ pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
 fn official_name(key: &str) -> String {
     let bare =
         WRAPPERS.iter().fold(key, |name, wrapper| name.strip_prefix(wrapper).unwrap_or(name));
-    // Paddle's words for a BatchNorm's statistics.
+    // Paddle's names of the running statistics of BatchNorm.
     match bare.rsplit_once('.') {
         Some((layer, "_mean")) => format!("{layer}.running_mean"),
         Some((layer, "_variance")) => format!("{layer}.running_var"),
@@ -120,13 +124,13 @@ fn official_name(key: &str) -> String {
     }
 }
 
-/// Whether linear weights are `[in, out]`: `qkv` makes three numbers of one, which tells the two apart.
+/// Returns whether linear weights are `[in, out]`. The shape of `qkv` shows it: `out` is three times `in`.
 fn is_transposed(tensors: &BTreeMap<String, HostTensor>) -> bool {
     let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
     matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3))
 }
 
-/// Turns `[a, b]` into `[b, a]`.
+/// Transposes `[a, b]` to `[b, a]`.
 pub(super) fn transpose(tensor: &mut HostTensor) {
     let [rows, columns] = tensor.shape[..] else { return };
     let old = &tensor.values;
@@ -134,7 +138,7 @@ pub(super) fn transpose(tensor: &mut HostTensor) {
     *tensor = HostTensor { shape: vec![columns, rows], values };
 }
 
-/// What `args` (an `argparse.Namespace`, never constructed) and `epoch` (from 0, the last one done) say.
+/// Returns the settings in `args`, an `argparse.Namespace`, and `epoch`, the last finished one counted from 0.
 fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings {
     let args = match args {
         Some(Value::Object { state, .. }) => &**state,
@@ -179,17 +183,17 @@ mod tests {
     }
 
     #[test]
-    fn of_several_sets_of_weights_the_one_that_is_taken_is_told() {
+    fn a_note_names_the_used_set_of_weights() {
         let both = dict(vec![("model_ema", weights(2.0)), ("model", weights(1.0))]);
         let read = from_tree(both).ok().unwrap();
         assert_eq!(read.tensors["w"].values, [1.0]);
-        assert!(read.note.unwrap().contains("those of `model` are taken, not `model_ema`"));
+        assert!(read.note.unwrap().contains("`model` is used, not `model_ema`"));
         let one = from_tree(dict(vec![("model", weights(1.0))])).ok().unwrap();
         assert_eq!(one.note, None);
     }
 
     #[test]
-    fn a_file_without_names_has_nothing() {
-        assert_eq!(from_tree(dict(Vec::new())).err().unwrap(), "it holds nothing by name");
+    fn a_file_without_named_tensors_is_refused() {
+        assert_eq!(from_tree(dict(Vec::new())).err().unwrap(), "it does not contain named tensors");
     }
 }

@@ -45,7 +45,7 @@ pub struct CheckpointPlan {
     pub warnings: Vec<String>,
 }
 
-/// A checkpoint is used where it lies: no data and no GPUs are needed to resolve its recipe.
+/// Resolving the recipe of a checkpoint needs no data set and no GPUs.
 const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 
 impl Opened {
@@ -53,7 +53,11 @@ impl Opened {
     ///
     /// With `args.recipe`, `[data]` and `[runtime]` are that recipe's, except `input_size`. Fails if the file does not say
     /// what the command needs, or if `args` contradict the file.
-    pub fn plan(&self, needs: Needs, args: &PlanArgs<'_>) -> Result<CheckpointPlan, CheckpointError> {
+    pub fn plan(
+        &self,
+        needs: Needs,
+        args: &PlanArgs<'_>,
+    ) -> Result<CheckpointPlan, CheckpointError> {
         if needs == Needs::Decoder {
             require_decoder(self)?;
         }
@@ -110,8 +114,9 @@ impl Opened {
 
 /// The `--set` arguments by what they are for.
 struct SetArgs {
-    /// `[data]` and `[runtime]` of the recipe that is given beside the checkpoint.
+    /// For `[data]` and `[runtime]` of the recipe in [`PlanArgs`].
     of_data: Vec<String>,
+    /// For the recipe of the checkpoint.
     of_model: Vec<String>,
     /// About a part that the checkpoint does not have, such as `finetune.drop_path` for a pre-training.
     unused: Vec<String>,

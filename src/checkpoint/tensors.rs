@@ -1,4 +1,4 @@
-//! Named float32 tensors in a safetensors file, with one JSON note.
+//! Reads and writes safetensors files of named float32 tensors, with one JSON note.
 
 use super::CheckpointError;
 use crate::durable;
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
-/// The key of the note in the file's header. One key alone, so that the bytes never depend on a map's order.
+/// The key of the note in the header. With a single key, the bytes do not depend on the order of a map.
 const NOTE: &str = "mae";
 
 /// A tensor on the host.
@@ -18,22 +18,21 @@ pub struct HostTensor {
     pub values: Vec<f32>,
 }
 
-/// The tensors of a file by name, and a note for programs.
+/// The tensors of a file by name, and a note.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
     pub tensors: BTreeMap<String, HostTensor>,
-    /// JSON, empty where a file has none.
+    /// JSON; empty if the file has none.
     pub note: String,
 }
 
 impl TensorFile {
-    /// Reads a file. Half and bfloat16 values are widened, doubles narrowed; whole numbers, which count things, are left
-    /// out.
+    /// Reads a file. Converts half, bfloat16 and double values to float32, and leaves out int64 tensors, which are counters.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
-        let bytes = fs::read(path).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+        let bytes = fs::read(path).map_err(|e| damaged(e.to_string()))?;
         let not_whole = |e: safetensors::SafeTensorError| {
-            damaged(format!("not a whole safetensors file ({e})"))
+            damaged(format!("it is not a complete safetensors file ({e})"))
         };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not_whole)?;
         let file = SafeTensors::deserialize(&bytes).map_err(not_whole)?;
@@ -43,7 +42,8 @@ impl TensorFile {
                 let shape = view.shape().to_vec();
                 tensors.insert(name.to_owned(), HostTensor { shape, values });
             } else if view.dtype() != Dtype::I64 {
-                let problem = format!("{name} holds {:?} values, expected floats", view.dtype());
+                let problem =
+                    format!("{name} has values of the type {:?}, expected floats", view.dtype());
                 return Err(damaged(problem));
             }
         }
@@ -51,12 +51,12 @@ impl TensorFile {
         Ok(Self { tensors, note: note.unwrap_or_default() })
     }
 
-    /// Gives the file's bytes: the same tensors and note always give the same bytes.
+    /// Returns the bytes of the file. The same tensors and note always result in the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_as(NOTE, &self.note)
     }
 
-    /// Like [`TensorFile::to_bytes`], with another word in the header; none where `word` is empty.
+    /// Returns the bytes of the file with `word` under `key` in the header, or without it if `word` is empty.
     pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
         let data: BTreeMap<&str, (&[usize], Vec<u8>)> = self
             .tensors
@@ -107,7 +107,7 @@ mod tests {
     use super::{HostTensor, TensorFile};
 
     #[test]
-    fn what_is_written_is_read_back_and_half_a_file_is_refused() {
+    fn a_file_is_read_back_and_a_truncated_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.safetensors");
         let tensor =
@@ -122,7 +122,7 @@ mod tests {
         for end in [0, 7, 20, bytes.len() - 1] {
             crate::durable::write(&path, &bytes[..end]).unwrap();
             let error = TensorFile::read(&path).unwrap_err().to_string();
-            assert!(error.contains("not a whole safetensors file"), "{error}");
+            assert!(error.contains("not a complete safetensors file"), "{error}");
         }
     }
 }

@@ -1,14 +1,14 @@
-//! timm's `config.json`, which stands beside the weights of its hub's models.
+//! The `config.json` of timm, beside the weights of its models on the Hugging Face hub.
 
 use super::facts::Settings;
 use serde_json::Value;
 
-/// Whether a `config.json` is timm's.
+/// Returns whether a `config.json` is from timm.
 pub(super) fn recognises(config: &Value) -> bool {
     config["architecture"].is_string()
 }
 
-/// Reads what changes a prediction; `fc_norm` tells whether the file has a norm behind the pooling.
+/// Reads the settings that affect predictions. `fc_norm` is whether the file has a norm after the pooling.
 pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String> {
     let args = &config["model_args"];
     let floats = |key: &str| -> Option<Vec<f64>> {
@@ -18,12 +18,12 @@ pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String
     let pool = config["global_pool"].as_str().or(args["global_pool"].as_str()).unwrap_or("token");
     if !pool.is_empty() && (pool == "avg") != fc_norm {
         return Err(format!(
-            "config.json pools by \"{pool}\" and the file has {} fc_norm: such a model is not built here",
+            "config.json has global_pool = \"{pool}\", but the file has {} fc_norm: this combination is not supported",
             if fc_norm { "an" } else { "no" }
         ));
     }
     if let Some(act) = args["act_layer"].as_str().filter(|act| *act != "gelu") {
-        return Err(format!("config.json has act_layer = \"{act}\": only gelu is built here"));
+        return Err(format!("config.json has act_layer = \"{act}\", but only gelu is supported"));
     }
     let names = config["label_names"].as_array();
     let names =
@@ -43,9 +43,9 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_activation_that_is_not_built_is_refused() {
+    fn an_unsupported_activation_is_refused() {
         let with = |act: &str| settings(&json!({ "model_args": { "act_layer": act } }), false);
         assert!(with("gelu").is_ok());
-        assert!(with("relu").unwrap_err().contains("only gelu is built here"));
+        assert!(with("relu").unwrap_err().contains("only gelu is supported"));
     }
 }

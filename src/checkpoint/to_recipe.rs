@@ -53,9 +53,8 @@ pub(super) fn stated(facts: &Facts) -> Recipe {
 /// Returns what the file says about its training, which `--set` may change: normalization, `norm_eps` and `mask_ratio`.
 pub(super) fn preferred(facts: &Facts) -> Recipe {
     let settings = &facts.settings;
-    let per_channel = |values: &Option<Vec<f64>>| {
-        values.clone().filter(|values| values.len() == facts.in_chans)
-    };
+    let per_channel =
+        |values: &Option<Vec<f64>>| values.clone().filter(|values| values.len() == facts.in_chans);
     let mut recipe = Recipe::default();
     recipe.data.mean = per_channel(&settings.mean);
     recipe.data.std = per_channel(&settings.std);
@@ -86,7 +85,7 @@ pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     recipe
 }
 
-/// Returns what nobody states: the usual heads of these widths, no data set, and stages without a start or RandAugment.
+/// Returns the assumptions: the usual heads for these widths, no data set, and stages from scratch without RandAugment.
 pub(super) fn assumed(facts: &Facts) -> Recipe {
     let mut recipe = Recipe { name: Some("imported".to_owned()), ..Recipe::default() };
     recipe.data.format = Some(Format::Synthetic);

@@ -1,7 +1,7 @@
-//! Writing what `torch.load` reads: a zip file, not compressed, of one pickle and the bytes of each tensor.
+//! Writes files for `torch.load`: an uncompressed zip file with one pickle and the bytes of each tensor.
 //!
-//! The pickle is `{"model": {name: tensor}}`, as the official scripts load it. It names nothing but what torch's
-//! `weights_only` allows.
+//! The pickle is `{"model": {name: tensor}}`, which the official scripts load. It uses only names that `weights_only`
+//! allows.
 
 use super::{CheckpointError, HostTensor, TensorFile};
 use crate::durable;
@@ -10,12 +10,12 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// The folder inside the archive; torch takes any.
+/// The folder inside of the archive; torch accepts any name.
 const FOLDER: &str = "archive";
-/// Where the bytes of a tensor begin, as torch writes them: `mmap=True` needs it.
+/// Alignment of tensors in bytes, as torch writes them; `mmap=True` needs it.
 const ALIGNMENT: u16 = 64;
 
-/// Writes the tensors at `out`, atomically: the same tensors always give the same bytes.
+/// Writes the tensors to `out` atomically. The same tensors always result in the same bytes.
 pub fn write_torch(file: &TensorFile, out: &Path) -> Result<(), CheckpointError> {
     bytes(file)
         .map_err(io::Error::from)
@@ -44,7 +44,7 @@ fn bytes(file: &TensorFile) -> zip::result::ZipResult<Vec<u8>> {
     Ok(zip.finish()?.into_inner())
 }
 
-/// `{"model": {name: tensor}}`; the storage of each tensor is its place among them.
+/// Returns the pickle of `{"model": {name: tensor}}`. The storage of a tensor is named after its index.
 fn pickle(file: &TensorFile) -> Vec<u8> {
     let mut pickle = Pickle(vec![PROTO, 2]);
     pickle.dict(|pickle| {
@@ -60,7 +60,7 @@ fn pickle(file: &TensorFile) -> Vec<u8> {
     pickle.0
 }
 
-// Python's operations, from `pickletools`.
+// Opcodes of Python's `pickletools`.
 const PROTO: u8 = 0x80;
 const EMPTY_DICT: u8 = b'}';
 const MARK: u8 = b'(';
@@ -75,11 +75,11 @@ const LONG: u8 = 0x8a;
 const FALSE: u8 = 0x89;
 const STOP: u8 = b'.';
 
-/// A program for Python's pickle machine, in the making. Each function appends what leaves one more value on its stack.
+/// A program for Python's pickle machine. Each function appends opcodes that push one value.
 struct Pickle(Vec<u8>);
 
 impl Pickle {
-    /// `items` appends keys and values in turn.
+    /// `items` appends alternating keys and values.
     fn dict(&mut self, items: impl FnOnce(&mut Self)) {
         self.0.extend([EMPTY_DICT, MARK]);
         items(self);
@@ -112,7 +112,7 @@ impl Pickle {
         self.0.extend(format!("{module}\n{name}\n").bytes());
     }
 
-    /// A contiguous tensor, its values in the archive's `data/<index>`.
+    /// Appends a contiguous tensor whose values are in `data/<index>` of the archive.
     fn tensor(&mut self, index: usize, tensor: &HostTensor) {
         self.global("torch._utils", "_rebuild_tensor_v2");
         self.tuple(|pickle| {
@@ -128,7 +128,7 @@ impl Pickle {
             pickle.int(offset);
             pickle.ints(tensor.shape.iter().copied());
             pickle.ints(strides(&tensor.shape));
-            // No gradient, no hooks.
+            // No gradient and no hooks.
             pickle.0.push(FALSE);
             pickle.global("collections", "OrderedDict");
             pickle.0.extend([EMPTY_TUPLE, REDUCE]);
@@ -137,7 +137,7 @@ impl Pickle {
     }
 }
 
-/// Values from one to the next along each axis, row-major.
+/// Returns the distance between neighbours along each axis, row-major.
 fn strides(shape: &[usize]) -> Vec<usize> {
     (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect()
 }

@@ -1,4 +1,4 @@
-//! Other people's checkpoints: used wherever one is taken, converted and back, refused with what would fit.
+//! Checkpoints of other programs: used everywhere, converted in both directions, refused with the settings that fit.
 
 #![expect(clippy::unwrap_used, reason = "a file that cannot be read is a failed test")]
 
@@ -19,7 +19,7 @@ fn bits(path: impl AsRef<Path>) -> BTreeMap<String, (Vec<usize>, Vec<u32>)> {
     opened.file.tensors.into_iter().map(|(name, tensor)| (name, bits(tensor))).collect()
 }
 
-/// What the small models' files do not say.
+/// The settings that the files of the small models do not contain.
 const HEADS: [&str; 4] = ["--set", "model.num_heads=2", "--set", "model.decoder_num_heads=2"];
 
 /// A recipe for the models in `tests/golden/checkpoints`.
@@ -59,7 +59,7 @@ fn converted_to_every_format_and_back_a_checkpoint_is_the_same_to_the_bit() {
             bench.done(&args);
             assert!(bits(bench.path(out)) == before, "{name} to {to}");
             if to == "huggingface" {
-                // The short side is resized, the centre cut out: as an evaluation here does.
+                // The transform of evaluation: resize the short side, crop the centre.
                 let text = bench.read("out/preprocessor_config.json");
                 assert!(text.contains("\"shortest_edge\": 9"), "{text}");
                 assert!(text.contains("\"do_center_crop\": true"), "{text}");
@@ -77,7 +77,7 @@ fn converted_to_every_format_and_back_a_checkpoint_is_the_same_to_the_bit() {
 }
 
 #[test]
-fn what_a_file_does_not_say_is_asked_for_and_a_contradiction_is_refused() {
+fn missing_settings_are_asked_for_and_contradictions_are_refused() {
     let bench = Bench::new(&fitting());
     let mae = golden("torch-mae/legacy.pth");
     let convert = |more: &[&str]| {
@@ -104,7 +104,7 @@ fn what_a_file_does_not_say_is_asked_for_and_a_contradiction_is_refused() {
         assert!(error.contains(expected), "{set}: {error}");
     }
     assert!(!bench.path("out").exists());
-    // What agrees with the file, or is about a part it lacks, is accepted; a recipe says the rest.
+    // Settings that agree with the file, or are about a part that it does not have, are accepted. A recipe gives the rest.
     let agreeing = ["--set", "model.depth=2", "--set", "finetune.drop_path=0.2"];
     bench.done(&[&["convert", &mae, "out", "--recipe", "r.toml"][..], &agreeing].concat());
     assert!(
@@ -118,7 +118,7 @@ fn what_a_file_does_not_say_is_asked_for_and_a_contradiction_is_refused() {
 }
 
 #[test]
-fn a_format_that_cannot_hold_a_checkpoint_says_why() {
+fn a_format_that_cannot_represent_a_checkpoint_says_why() {
     let bench = Bench::new(TINY);
     let average = golden("timm-avg/model.safetensors");
     let to = |input: &str, to: &str| {
@@ -164,7 +164,7 @@ fn a_format_that_cannot_hold_a_checkpoint_says_why() {
 }
 
 #[test]
-fn anybodys_classifier_answers_eval_and_predict() {
+fn eval_and_predict_use_classifiers_of_other_programs() {
     let bench = Bench::new(&TINY.replace("input_size = 8", "input_size = 8\nnum_classes = 10"));
     let photo = image::RgbImage::from_fn(30, 20, |x, y| image::Rgb([x as u8 * 8, y as u8, 90]));
     photo.save(bench.path("a.png")).unwrap();
@@ -187,7 +187,7 @@ fn anybodys_classifier_answers_eval_and_predict() {
 }
 
 #[test]
-fn a_plan_tells_what_a_run_will_refuse_in_a_file() {
+fn a_plan_warns_about_a_file_that_a_run_will_refuse() {
     let bench = Bench::new(&fitting());
     let whole = fs::read(golden("torch-mae/encoder-only.pth")).unwrap();
     mae::durable::write(&bench.path("cut.pth"), &whole[..whole.len() / 2]).unwrap();
@@ -196,20 +196,20 @@ fn a_plan_tells_what_a_run_will_refuse_in_a_file() {
         let warning = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{warning}");
         assert!(
-            warning.contains("`mae run` will refuse this, as things are: cut.pth"),
+            warning.contains("`mae run` will refuse this, as things are: cannot read cut.pth"),
             "{warning}"
         );
     }
 }
 
 #[test]
-fn a_fine_tuning_starts_from_anybodys_encoder_or_says_what_would_fit() {
+fn fine_tuning_starts_from_encoders_of_other_programs_or_names_the_settings_that_fit() {
     let from = |name: &str| format!("finetune.from={}", golden(name));
     let bench = Bench::new(&fitting());
     let run = |name: &str, runs: &str| {
         bench.done(&["run", "r.toml", "--stage", "finetune", "--runs", runs, "--set", &from(name)])
     };
-    // One model in five files: the same fine-tuning, to the digit.
+    // The same model in several files: fine-tuning has the same results.
     let digits = |table: &str| {
         table.lines().nth(1).unwrap().split(',').take(6).map(str::to_owned).collect::<Vec<_>>()
     };
@@ -229,7 +229,7 @@ fn a_fine_tuning_starts_from_anybodys_encoder_or_says_what_would_fit() {
     };
     let error = refused(TINY, "torch-mae/checkpoint-2.pth");
     for expected in [
-        "patch_embed.proj.weight is [16, 3, 4, 4], expected [16, 3, 2, 2]",
+        "patch_embed.proj.weight has the shape [16, 3, 4, 4], expected [16, 3, 2, 2]",
         "model.patch_size = 4",
         "model.depth = 2",
     ] {
@@ -243,7 +243,7 @@ fn a_fine_tuning_starts_from_anybodys_encoder_or_says_what_would_fit() {
 }
 
 #[test]
-fn a_pre_training_goes_on_from_somebodys_epoch_with_its_optimizer() {
+fn pre_training_continues_from_other_programs_with_their_optimizer_state() {
     let text = fitting()
         .replace("checkpoint_epochs = [2]", "mask_ratio = 0.5\ncheckpoint_epochs = [3]")
         .replace("epochs = 3", "epochs = 5");
@@ -267,11 +267,11 @@ fn a_pre_training_goes_on_from_somebodys_epoch_with_its_optimizer() {
         let epochs: Vec<&str> =
             table.lines().skip(1).map(|l| l.split(',').next().unwrap()).collect();
         assert_eq!(epochs, ["4", "5"], "{table}");
-        // The epoch it came with is kept as it came, for the fine-tunings.
+        // The imported epoch is kept unchanged, for the fine-tunings.
         let kept = bench.path(&format!("{runs}/tiny/pretrain/checkpoints/epoch-0003"));
         assert!(bits(kept) == bits(golden(name)));
     }
-    // Both files hold the same training; Paddle's linear moments come transposed.
+    // Both files contain the same training. The linear moments of Paddle are transposed.
     let last =
         |runs: &str| bits(bench.path(&format!("{runs}/tiny/pretrain/checkpoints/epoch-0005")));
     assert!(last("pth") == last("pd"));
@@ -298,7 +298,7 @@ fn a_pre_training_goes_on_from_somebodys_epoch_with_its_optimizer() {
 }
 
 #[test]
-fn what_was_downloaded_in_the_place_of_weights_is_told_by_name() {
+fn files_downloaded_instead_of_weights_are_recognized() {
     let bench = Bench::new(TINY);
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 343000000\n";
     for (content, said) in
@@ -312,7 +312,7 @@ fn what_was_downloaded_in_the_place_of_weights_is_told_by_name() {
 }
 
 #[test]
-fn a_network_of_another_kind_is_refused_and_no_part_is_left_aside() {
+fn unsupported_networks_are_refused_and_no_tensor_is_ignored() {
     let bench = Bench::new(&fitting());
     let tensors = || checkpoint::open(golden("torch-mae/encoder-only.pth").as_ref()).unwrap().file;
     let refused = |change: &dyn Fn(&mut BTreeMap<String, HostTensor>)| {
@@ -338,9 +338,9 @@ fn a_network_of_another_kind_is_refused_and_no_part_is_left_aside() {
     assert!(add("dist_token", &[1, 1, 16]).contains("dist_token"));
     assert!(add("blocks.7.norm1.weight", &[16]).contains("blocks.2.norm1.weight is missing"));
     assert!(add("head.weight", &[1 << 40, 0]).contains("head."));
-    assert!(add("pos_embed", &[1, 7, 16]).contains("no square grid"));
+    assert!(add("pos_embed", &[1, 7, 16]).contains("not a square grid"));
     let error = refused(&|tensors| drop(tensors.remove("blocks.1.attn.qkv.bias")));
     assert!(error.contains("blocks.1.attn.qkv.bias is missing"), "{error}");
     let error = refused(&|tensors| tensors.get_mut("norm.bias").unwrap().values[3] = f32::NAN);
-    assert!(error.contains("norm.bias holds values that are not finite numbers"), "{error}");
+    assert!(error.contains("norm.bias contains NaN or infinity"), "{error}");
 }

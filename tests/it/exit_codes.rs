@@ -149,7 +149,7 @@ fn a_checkpoint_answers_eval_and_predict() {
     let output = bench.mae(&["eval", checkpoint, "--data", "other.toml"]);
     assert_eq!(String::from_utf8(output.stdout).unwrap(), own);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("images are normalized as the checkpoint says"), "{told}");
+    assert!(told.contains("images are normalized with the checkpoint's mean"), "{told}");
     let asked = ["eval", checkpoint, "--data", "other.toml", "--set", "data.mean=[0.3, 0.3, 0.3]"];
     assert_ne!(bench.done(&asked), own);
     let pretrained = "runs/tiny/pretrain/checkpoints/epoch-0003";
@@ -165,7 +165,7 @@ fn a_checkpoint_answers_eval_and_predict() {
     let model = bench.path(checkpoint).join("model.safetensors");
     let whole = fs::read(&model).unwrap();
     mae::durable::write(&model, &whole[..whole.len() - 9]).unwrap();
-    assert!(bench.refused(&["eval", checkpoint], 2).contains("not a whole safetensors file"));
+    assert!(bench.refused(&["eval", checkpoint], 2).contains("not a complete safetensors file"));
 }
 
 #[test]

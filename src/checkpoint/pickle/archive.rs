@@ -1,8 +1,8 @@
-//! The zip archive of `torch.save`: `<name>/data.pkl` and a storage each in `<name>/data/<key>`, all stored.
+//! The zip archive of `torch.save`: `<name>/data.pkl`, and one uncompressed storage per `<name>/data/<key>`.
 //!
-//! A strict reader of its own. Nothing in a checkpoint is compressed, so that an archive is a table of ranges, and what
-//! the table says is believed only as far as the file reaches. General zip libraries hold several times a directory's
-//! size, which a hostile file can make almost as large as itself.
+//! A checkpoint is not compressed, so an archive is a table of byte ranges. This reader checks each range against the size
+//! of the file. General zip libraries need several times the memory of the directory, and a malicious file can make the
+//! directory almost as large as itself.
 
 use super::budget::Budget;
 use super::source::{ByteSource, Range, Reader, cut_short, shown};
@@ -17,19 +17,19 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
 
-/// What an entry takes in the table, beside its name.
+/// Bytes of an entry in the table, without its name.
 const ROOM: usize = 96;
 
 pub(super) struct Archive {
     pub(super) pickle: Range,
     storages: BTreeMap<Box<str>, Entry>,
-    /// Where the directory begins and the entries' contents must have ended.
+    /// Where the directory begins. The contents of all entries end before it.
     end: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Where its header is.
+    /// Offset of the header.
     at: u64,
     len: u64,
     is_plain: bool,
@@ -49,7 +49,7 @@ impl Archive {
             } else if let Some(key) = name.strip_prefix("data/") {
                 budget.object(ROOM + key.len())?;
                 if storages.insert(key.into(), entry).is_some() {
-                    return Err(format!("the archive holds `{}` twice", shown(name)));
+                    return Err(format!("the archive contains `{}` twice", shown(name)));
                 }
             }
             Ok(())
@@ -66,7 +66,7 @@ impl Archive {
 }
 
 impl Entry {
-    /// Gives the entry's content. Its own header says how long that header is.
+    /// Returns the range of an entry's content. The length of the header is in the header itself.
     fn content(self, source: &ByteSource, end: u64) -> Result<Range, String> {
         if !self.is_plain {
             return Err(
@@ -78,7 +78,7 @@ impl Entry {
         let mut header = [0; LOCAL_LEN];
         source.read_at(self.at, &mut header)?;
         if !header.starts_with(LOCAL) {
-            return Err("the archive's directory points to what is no entry".to_owned());
+            return Err("the archive's directory points to a place without an entry".to_owned());
         }
         let at = self.at
             + LOCAL_LEN as u64
@@ -89,7 +89,7 @@ impl Entry {
     }
 }
 
-/// Finds `<name>/data.pkl`, and gives `<name>/`.
+/// Finds `<name>/data.pkl` and returns `<name>/`.
 fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry), String> {
     let mut found: Option<(String, Entry)> = None;
     let mut has_code = false;
@@ -98,16 +98,20 @@ fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry),
         has_code |= inner.starts_with("code/") || inner == "constants.pkl";
         if inner == "data.pkl" {
             if found.is_some() {
-                return Err("the archive holds `data.pkl` twice".to_owned());
+                return Err("the archive contains `data.pkl` twice".to_owned());
             }
             found = Some((format!("{prefix}/"), entry));
         }
         Ok(())
     })?;
     if has_code {
-        return Err("a TorchScript archive, which is not read; save its state_dict".to_owned());
+        return Err(
+            "TorchScript archives are not supported; save the state_dict instead".to_owned()
+        );
     }
-    found.ok_or_else(|| "a zip archive without `data.pkl`, not one of torch.save".to_owned())
+    found.ok_or_else(|| {
+        "`data.pkl` is missing: the zip archive was not written by torch.save".to_owned()
+    })
 }
 
 fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
@@ -115,11 +119,11 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
     source.read_at(range.at, &mut order)?;
     match order.trim_ascii() {
         b"little" => Ok(()),
-        _ => Err("saved on a big-endian machine, which is not read".to_owned()),
+        _ => Err("files of big-endian machines are not supported".to_owned()),
     }
 }
 
-/// Finds the directory: its place is written at the end of the file, before a comment.
+/// Finds the directory. Its offset is in the record at the end of the file, before an optional comment.
 fn directory(source: &ByteSource) -> Result<Range, String> {
     let len = source.len.min((END_LEN + LOCATOR64_LEN + usize::from(u16::MAX)) as u64);
     let before = source.len - len;
@@ -131,7 +135,7 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
     };
     let last = tail.len().checked_sub(END_LEN);
     let Some(end) = last.and_then(|last| (0..=last).rev().find(is_end)) else {
-        return Err("a zip archive without its end: the file is cut short".to_owned());
+        return Err("the zip archive is truncated: its end is missing".to_owned());
     };
     let locator = end.checked_sub(LOCATOR64_LEN).map(|at| &tail[at..end]);
     let (at, len, limit) = match locator.filter(|bytes| bytes.starts_with(LOCATOR64)) {
@@ -140,7 +144,10 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
             let mut end64 = [0; 56];
             source.read_at(at, &mut end64)?;
             if !end64.starts_with(END64) {
-                return Err("the archive's directory is not where its end says".to_owned());
+                return Err(
+                    "the archive's directory is not at the offset that the end of the file gives"
+                        .to_owned(),
+                );
             }
             (u64_at(&end64, 48), u64_at(&end64, 40), at)
         }
@@ -152,7 +159,7 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
     if fits { Ok(Range { at, len }) } else { Err(cut_short()) }
 }
 
-/// Goes through the directory.
+/// Reads the entries of the directory.
 fn each_entry(
     source: &ByteSource,
     directory: Range,
@@ -163,7 +170,7 @@ fn each_entry(
     while reader.at() < directory.at + directory.len {
         let header: [u8; 46] = reader.array()?;
         if !header.starts_with(ENTRY) {
-            return Err("the archive's directory is damaged".to_owned());
+            return Err("the archive's directory is corrupt".to_owned());
         }
         name.resize(usize::from(u16_at(&header, 28)), 0);
         reader.fill(&mut name)?;
@@ -172,7 +179,7 @@ fn each_entry(
         reader.skip(u16_at(&header, 32).into())?;
         let [packed, len, at] = sizes;
         let is_plain = u16_at(&header, 10) == 0 && u16_at(&header, 8) & 1 == 0 && packed == len;
-        // PyTorch's names are text; another one is nobody's storage.
+        // The names that PyTorch writes are valid text, so an entry with another name is not a storage.
         if let Ok(name) = str::from_utf8(&name) {
             f(name, Entry { at, len, is_plain })?;
         }
@@ -180,7 +187,7 @@ fn each_entry(
     Ok(())
 }
 
-/// Reads the extra field: sizes beyond 32 bits are there, in the order full, packed, place, and only those.
+/// Reads the extra field. It contains only the values that need more than 32 bits: full size, packed size, offset.
 fn sizes64(reader: &mut Reader<'_>, len: u16, sizes: &mut [u64; 3]) -> Result<(), String> {
     let mut extra = vec![0; len.into()];
     reader.fill(&mut extra)?;

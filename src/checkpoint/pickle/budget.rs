@@ -1,23 +1,23 @@
-//! What reading a file may take: a multiple of the file's size, so that a small file never fills the memory.
+//! The memory limit for reading a file: a multiple of its size, so a small file cannot fill the memory.
 
 const KIB: u64 = 1024;
 
-/// What may still be taken, in bytes. A checkpoint's own needs are far below.
+/// The remaining bytes. A normal checkpoint needs far less.
 pub(super) struct Budget {
-    /// All that is held: objects and values.
+    /// For everything in memory: objects and values.
     all: u64,
     values: u64,
-    /// The most that is asked for at once.
+    /// For the largest single request.
     once: u64,
     reads: u64,
 }
 
 impl Budget {
-    /// Gives what a file of `len` bytes deserves.
+    /// Returns the limits for a file of `len` bytes.
     ///
-    /// Values: twice the file, as half-precision weights grow when widened. With objects three times, and most of a MiB
-    /// for those of small models; the rest of the MiB is for buffers. Reads are allowed more often, as views of one
-    /// storage are read one by one.
+    /// Values may take twice the size of the file, because half-precision weights are widened. Values and objects together
+    /// may take three times the size, plus most of a MiB for small models; the rest of the MiB is for buffers. More bytes
+    /// may be read, because each view of a storage is read separately.
     pub(super) fn of_file(len: u64) -> Self {
         Self {
             all: len.saturating_mul(3).saturating_add(832 * KIB),
@@ -27,15 +27,15 @@ impl Budget {
         }
     }
 
-    /// Takes memory for an object: a name, a container, values, their place in the tree.
+    /// Takes memory for an object: a name, a container, values, or their place in the tree.
     pub(super) fn object(&mut self, bytes: usize) -> Result<(), String> {
         let bytes = Some(bytes as u64).filter(|bytes| *bytes <= self.once);
-        bytes
-            .and_then(|bytes| take(&mut self.all, bytes))
-            .ok_or_else(|| "it holds more objects than a checkpoint of its size can".to_owned())
+        bytes.and_then(|bytes| take(&mut self.all, bytes)).ok_or_else(|| {
+            "it contains more objects than a checkpoint of this size can have".to_owned()
+        })
     }
 
-    /// Makes room for `more` items, and takes the memory: for a moment the old room is held beside the new.
+    /// Reserves room for `more` items and takes the memory, including that of the old buffer during the move.
     pub(super) fn grow<T>(&mut self, items: &mut Vec<T>, more: usize) -> Result<(), String> {
         let (needed, before) = (items.len() + more, items.capacity());
         if needed > before {
@@ -47,20 +47,20 @@ impl Budget {
         Ok(())
     }
 
-    /// Gives back what was taken for objects that are gone.
+    /// Returns the memory of dropped objects to the budget.
     pub(super) fn give_back(&mut self, bytes: usize) {
         self.all += bytes as u64;
     }
 
-    /// Counts the values of a tensor, `None` where there were too many already. Their memory is taken as an object's.
+    /// Counts the values of a tensor; `None` if there are too many. [`Budget::object`] takes their memory.
     pub(super) fn values(&mut self, bytes: u64) -> Option<()> {
         take(&mut self.values, bytes)
     }
 
-    /// Takes bytes read for tensors.
+    /// Counts bytes that are read for tensors.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), String> {
         take(&mut self.reads, bytes as u64)
-            .ok_or_else(|| "its tensors are views that read the file over and over".to_owned())
+            .ok_or_else(|| "its tensors read the same bytes over and over".to_owned())
     }
 }
 

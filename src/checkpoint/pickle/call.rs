@@ -1,6 +1,6 @@
-//! What calls in a pickle would make: a closed list of meanings. All other callables are only described.
+//! What the calls in a pickle return. A closed list of functions has a meaning; all other calls become descriptions.
 //!
-//! A class or function is a name here. Nothing is looked up, imported or run.
+//! A class or function is only a name. Nothing is looked up, imported or run.
 
 use super::dtype::Dtype;
 use super::graph::{Bytes, Graph, Item, Node, Storage};
@@ -9,24 +9,24 @@ use super::numpy;
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// Parts a path may have and still be a text.
+/// A path with more parts than this is not converted to text.
 const PARTS: usize = 64;
 
-/// What a call gives.
+/// The result of a call.
 pub(super) enum Made {
     New(Node),
-    /// One of the arguments, as it is.
+    /// One of the arguments, unchanged.
     Same(Item),
-    /// Something outside the list.
+    /// A call of a function that is not on the list.
     Foreign,
 }
 
 impl Machine<'_, '_> {
-    /// Pushes what calling `callable` with `args` gives.
+    /// Pushes the result of calling `callable` with `args`.
     pub(super) fn call(&mut self, callable: Item, args: Item) -> Result<(), String> {
-        let items = self.graph.items(args).ok_or("a call without arguments")?;
+        let items = self.graph.items(args).ok_or("a call has no arguments")?;
         if !matches!(callable, Item::Node(_)) {
-            return Err("a call of what is no function".to_owned());
+            return Err("it calls something that is not a function".to_owned());
         }
         let made = match self.graph.global(callable) {
             Some(name) => made(self.graph, name, items)?,
@@ -39,10 +39,10 @@ impl Machine<'_, '_> {
         }
     }
 
-    /// Sets the state of an object that was just made.
+    /// Sets the state of an object that was just created.
     pub(super) fn build(&mut self, target: Item, state: Item) -> Result<(), String> {
         let array = match self.graph.node(target) {
-            None => return Err("a number has no state".to_owned()),
+            None => return Err("it sets the state of a number".to_owned()),
             Some(Node::Array) => Some(numpy::array(self.graph, state)?),
             Some(Node::NumpyType { dtype, .. }) => {
                 let big_endian = numpy::is_big_endian(self.graph, state);
@@ -62,7 +62,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Pushes what PyTorch keeps outside of the pickle: a storage.
+    /// Pushes an object that PyTorch stores outside of the pickle: a storage.
     pub(super) fn persistent(&mut self, id: Item) -> Result<(), String> {
         let items = self.graph.items(id).unwrap_or_default();
         let kind = items.first().and_then(|kind| self.graph.text(*kind));
@@ -70,9 +70,9 @@ impl Machine<'_, '_> {
             (Some("storage"), [_, class, key, _, numel, rest @ ..]) => {
                 let view = rest.first().and_then(|view| self.graph.items(*view));
                 let node = storage(self.graph, *class, *key, *numel, view);
-                self.add(node.ok_or("a storage is not described as PyTorch does")?)
+                self.add(node.ok_or("the description of a storage is invalid")?)
             }
-            // A class, with its source text, in the legacy format.
+            // A class with its source code, in the legacy format.
             (Some("module"), [_, class, ..]) => {
                 let class = *class;
                 self.push(class)
@@ -82,7 +82,7 @@ impl Machine<'_, '_> {
     }
 }
 
-/// `view`: key, offset, size of the part meant, as PyTorch did long ago. Its key is only for identity.
+/// Reads the `view` of old PyTorch versions: key, offset and size of a part. The key only identifies it.
 fn storage(
     graph: &Graph,
     class: Item,
@@ -147,8 +147,9 @@ fn builtin(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     })
 }
 
-/// Paddle writes a tensor of a static graph as `eval('data', {'data': array})`. This one wording is known by heart, as
-/// a name for its array; nothing is evaluated, and every other `eval` is foreign.
+/// Returns the array of `eval('data', {'data': array})`, which is how Paddle writes a tensor of a static graph.
+///
+/// Nothing is evaluated. Every other `eval` is only described.
 fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     let [code, names] = args else { return Made::Foreign };
     match (graph.text(*code), graph.pairs(*names)) {
@@ -159,7 +160,7 @@ fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// `list(items)` and its like: the items' own container will do, as nothing tells them apart later.
+/// Returns the items of `list(items)` and similar calls: the container of the items serves as result.
 fn sequence(graph: &Graph, args: &[Item]) -> Made {
     match args {
         [] => Made::New(Node::List(Vec::new())),
@@ -168,7 +169,7 @@ fn sequence(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// `dict(content)`: nothing, another dict or a list of pairs.
+/// Returns the dict of `dict(content)`. The content is empty, another dict, or a list of pairs.
 fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
     let Some(content) = content else { return Ok(Made::New(Node::Dict(Vec::new()))) };
     if graph.pairs(*content).is_some() {
@@ -180,12 +181,12 @@ fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
         _ => None,
     };
     let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
-    // An error, as each foreign call would go through a long list anew and cost nothing.
-    let pairs = pairs.ok_or("a dict is made of what are no pairs")?;
+    // An error, because repeated descriptions of a long list would take time but no budget.
+    let pairs = pairs.ok_or("a dict is built from items that are not pairs")?;
     Ok(Made::New(Node::Dict(pairs)))
 }
 
-/// Bytes that protocol 2 wrote as text.
+/// Returns the bytes that protocol 2 writes as text.
 fn latin1(graph: &Graph, args: &[Item]) -> Made {
     let [text, encoding, ..] = args else { return Made::Foreign };
     let range = match graph.node(*text) {
@@ -201,7 +202,7 @@ fn latin1(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// `torch.device('cuda', 0)` as `cuda:0`.
+/// Returns `torch.device('cuda', 0)` as `cuda:0`.
 fn device(graph: &Graph, args: &[Item]) -> Made {
     let Some(kind) = args.first().and_then(|kind| graph.text(*kind)) else { return Made::Foreign };
     let text = match args.get(1) {
@@ -211,7 +212,7 @@ fn device(graph: &Graph, args: &[Item]) -> Made {
     Made::New(Node::Text { at: 0, text: text.into() })
 }
 
-/// `pathlib.PosixPath('/', 'a', 'b')` as `/a/b`.
+/// Returns `pathlib.PosixPath('/', 'a', 'b')` as `/a/b`.
 fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     let parts: Option<Vec<&str>> = args.iter().take(PARTS).map(|part| graph.text(*part)).collect();
     match parts {
@@ -223,9 +224,9 @@ fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     }
 }
 
-/// A tensor: a view of a storage. From version 3 on, its type is an argument and its storage counts bytes.
+/// Returns a tensor, which is a view of a storage. From version 3 on, the type is an argument and the storage is in bytes.
 fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
-    let malformed = || "a tensor is not described as PyTorch does".to_owned();
+    let malformed = || "the description of a tensor is invalid".to_owned();
     let [storage, offset, shape, strides, rest @ ..] = args else { return Err(malformed()) };
     let Some(Node::Storage(storage)) = graph.node(*storage) else { return Err(malformed()) };
     let (dtype, metadata) = match (typed, rest) {
@@ -237,7 +238,7 @@ fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
         _ => return Err(malformed()),
     };
     if metadata.and_then(|metadata| graph.pairs(*metadata)).is_some_and(|bits| !bits.is_empty()) {
-        return Ok(Made::Foreign); // negated or conjugated where it is read
+        return Ok(Made::Foreign); // negated or conjugated on access: not supported
     }
     let (Some(offset), Some(shape), Some(strides)) =
         (offset.count(), graph.sizes(*shape), graph.sizes(*strides))

@@ -1,28 +1,28 @@
-//! Element types: how PyTorch and NumPy call them, and what their bytes mean.
+//! Element types: their names in PyTorch and NumPy, and how their bytes are decoded.
 
 use burn::tensor::{bf16, f16};
 
-/// What becomes of a type's values.
+/// How the values of a type are decoded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum DtypeKind {
     Float,
-    /// Two bytes, as a float32 without its lower half.
+    /// bfloat16: the upper two bytes of a float32.
     Brain,
     Signed,
     Unsigned,
-    /// Named, never decoded.
+    /// Not decoded.
     Other,
 }
 
 #[derive(Debug)]
 pub(super) struct Dtype {
-    /// The name in PyTorch, as in `torch.float32`; NumPy's is the same.
+    /// The name in PyTorch and NumPy, as in `torch.float32`.
     pub(super) name: &'static str,
-    /// The name of its storages in PyTorch, empty where it has none.
+    /// The name of its storage class in PyTorch; `-` if it has none.
     storage: &'static str,
-    /// NumPy's short name.
+    /// The short name in NumPy; `-` if it has none.
     code: &'static str,
-    /// Bytes of an element, 0 where unknown.
+    /// Bytes per element; 0 if unknown.
     pub(super) size: u64,
     pub(super) kind: DtypeKind,
 }
@@ -37,7 +37,7 @@ const fn dtype(
     Dtype { name, storage, code, size, kind }
 }
 
-/// A type this module has no name for.
+/// A type that is not in the list.
 pub(super) static UNKNOWN: Dtype = dtype("unknown", "-", "-", 0, DtypeKind::Other);
 
 static DTYPES: [Dtype; 25] = [
@@ -69,7 +69,7 @@ static DTYPES: [Dtype; 25] = [
 ];
 
 impl Dtype {
-    /// Finds the type of `torch.FloatStorage`, `torch.cuda.FloatStorage` and the like.
+    /// Finds the type of `torch.FloatStorage` or `torch.cuda.FloatStorage`.
     pub(super) fn of_storage(class: &str) -> &'static Self {
         let name = class.rsplit('.').next().unwrap_or(class);
         DTYPES.iter().find(|d| d.storage == name && name != "-").unwrap_or(&UNKNOWN)
@@ -81,7 +81,7 @@ impl Dtype {
         DTYPES.iter().find(|d| d.name == name).unwrap_or(&UNKNOWN)
     }
 
-    /// Finds NumPy's `f4`, with the byte order in front of it, if any.
+    /// Finds the type of NumPy's `f4` or `<f4`.
     pub(super) fn of_numpy(code: &str) -> &'static Self {
         let code = code.trim_start_matches(['<', '>', '=', '|']);
         DTYPES.iter().find(|d| d.code == code && code != "-").unwrap_or(&UNKNOWN)
@@ -95,7 +95,7 @@ impl Dtype {
         matches!(self.kind, DtypeKind::Signed | DtypeKind::Unsigned)
     }
 
-    /// Widens or narrows one element, `size` bytes, of a float type.
+    /// Converts one element of a float type, `size` bytes, to float32.
     pub(super) fn float(&self, bytes: &[u8], big_endian: bool) -> f32 {
         let bits = bits(bytes, big_endian);
         match (self.kind, self.size) {
@@ -106,7 +106,7 @@ impl Dtype {
         }
     }
 
-    /// Gives one element of an integer type, `None` where it is too large.
+    /// Returns one element of an integer type; `None` if it is too large.
     pub(super) fn integer(&self, bytes: &[u8], big_endian: bool) -> Option<i64> {
         let bits = bits(bytes, big_endian);
         if self.kind == DtypeKind::Unsigned {
@@ -128,7 +128,7 @@ mod tests {
     use super::{Dtype, UNKNOWN};
 
     #[test]
-    fn integers_keep_their_sign_and_either_byte_order_is_read() {
+    fn integers_keep_their_sign_in_both_byte_orders() {
         assert_eq!(Dtype::of_numpy("<i2").integer(&[0xfe, 0xff], false), Some(-2));
         assert_eq!(Dtype::of_numpy("i2").integer(&[0xff, 0xfe], true), Some(-2));
         assert_eq!(Dtype::of_torch("torch.uint16").integer(&[0xfe, 0xff], false), Some(65534));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_without_a_name_is_unknown() {
+    fn types_that_are_not_listed_are_unknown() {
         assert!(std::ptr::eq(Dtype::of_numpy("-"), &raw const UNKNOWN));
         assert!(std::ptr::eq(Dtype::of_storage("torch.-"), &raw const UNKNOWN));
         assert_eq!(Dtype::of_storage("torch.cuda.HalfStorage").name, "float16");

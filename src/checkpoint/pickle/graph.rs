@@ -1,13 +1,13 @@
-//! What a pickle builds, before it becomes a tree: nodes that refer to one another by number.
+//! The objects of a pickle before they become a tree: nodes that refer to each other by number.
 //!
-//! References by number make sharing and cycles harmless here, and dropping a million nested lists is dropping a table.
+//! With numbers, shared nodes and cycles are harmless, and dropping a million nested lists does not recurse.
 
 use super::budget::Budget;
 use super::dtype::Dtype;
 use super::source::Range;
 use super::view::View;
 
-/// One thing on the stack or in a container.
+/// An item on the stack or in a container.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Item {
     None,
@@ -17,46 +17,46 @@ pub(super) enum Item {
     Node(u32),
 }
 
-/// Bytes in the file. Protocol 2 has none: it writes them as text, a character a byte (`latin1`), UTF-8 encoded.
+/// Bytes in the file. Protocol 2 writes them as UTF-8 text with one character per byte (`latin1`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes {
     pub(super) range: Range,
     pub(super) latin1: bool,
 }
 
-/// A storage a tensor of PyTorch looks into.
+/// The storage of a PyTorch tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage {
-    /// Its name, a text.
+    /// Its name, a text node.
     pub(super) key: Item,
     pub(super) dtype: &'static Dtype,
-    /// The part meant, in elements.
+    /// The part of the storage that is used, in elements.
     pub(super) start: u64,
     pub(super) numel: u64,
 }
 
-/// An instance of a class that is only described.
+/// The description of an instance of a class.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) class: Item,
-    /// What the class was called with.
+    /// The arguments of the class.
     pub(super) args: Item,
-    /// A list or a dict, where items were added.
+    /// The list or dict of added items, if any.
     pub(super) items: Option<Item>,
-    /// What `BUILD` set.
+    /// The state that `BUILD` sets.
     pub(super) state: Option<Item>,
 }
 
 #[derive(Debug)]
 pub(super) enum Node {
-    /// Text, and where it is in the file.
+    /// A text and its place in the file.
     Text {
         at: u64,
         text: Box<str>,
     },
     LongText(Range),
     Bytes(Bytes),
-    /// An integer beyond 64 bits, little endian.
+    /// An integer of more than 64 bits, little endian.
     Long(Box<[u8]>),
     /// Lists and sets.
     List(Vec<Item>),
@@ -66,7 +66,7 @@ pub(super) enum Node {
     Global(Box<str>),
     Storage(Box<Storage>),
     View(Box<View>),
-    /// A NumPy array before its state is set.
+    /// A NumPy array whose state is not set yet.
     Array,
     NumpyType {
         dtype: &'static Dtype,
@@ -76,10 +76,10 @@ pub(super) enum Node {
     Opaque(&'static str),
 }
 
-/// Dimensions a tensor may have, as in PyTorch and NumPy.
+/// Maximum number of dimensions, as in PyTorch and NumPy.
 const DIMS: usize = 64;
 
-/// Nodes in a block. Blocks never move, so that growing needs no second copy.
+/// Nodes per block. Blocks never move, so growing does not copy nodes.
 const BLOCK: usize = 1024;
 
 /// All nodes of a file.
@@ -89,7 +89,7 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Adds a node and gives the reference to it.
+    /// Adds a node and returns a reference to it.
     pub(super) fn add(&mut self, node: Node, budget: &mut Budget) -> Result<Item, String> {
         budget.object(size_of::<Node>() + 1 + node.heap_size())?;
         if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
@@ -97,7 +97,7 @@ impl Graph {
         }
         let before = BLOCK * (self.blocks.len() - 1);
         let block = self.blocks.last_mut().expect("one was just added");
-        let id = u32::try_from(before + block.len()).map_err(|_| "it holds too many objects")?;
+        let id = u32::try_from(before + block.len()).map_err(|_| "it contains too many objects")?;
         block.push(node);
         Ok(Item::Node(id))
     }
@@ -123,7 +123,7 @@ impl Graph {
         }
     }
 
-    /// Gives the name of a class or function.
+    /// Returns the name of a class or function.
     pub(super) fn global(&self, item: Item) -> Option<&str> {
         match self.node(item)? {
             Node::Global(name) => Some(name),
@@ -131,7 +131,7 @@ impl Graph {
         }
     }
 
-    /// Gives what is in a tuple, a list or a set.
+    /// Returns the items of a tuple, list or set.
     pub(super) fn items(&self, item: Item) -> Option<&[Item]> {
         match self.node(item)? {
             Node::List(items) => Some(items),
@@ -147,7 +147,7 @@ impl Graph {
         }
     }
 
-    /// Gives the sizes or strides of a shape: a tuple of a few numbers, none negative.
+    /// Returns the sizes or strides of a shape: a short tuple of non-negative numbers.
     pub(super) fn sizes(&self, item: Item) -> Option<Box<[u64]>> {
         let items = self.items(item).filter(|items| items.len() <= DIMS)?;
         items.iter().map(|size| size.count()).collect()
@@ -155,7 +155,7 @@ impl Graph {
 }
 
 impl Item {
-    /// Gives a number that is not negative.
+    /// Returns a non-negative number.
     pub(super) fn count(self) -> Option<u64> {
         match self {
             Self::Int(n) => u64::try_from(n).ok(),
@@ -165,7 +165,7 @@ impl Item {
 }
 
 impl Node {
-    /// Bytes beside the node itself.
+    /// Returns the bytes that a node takes outside of its own struct.
     pub(super) fn heap_size(&self) -> usize {
         match self {
             Self::Text { text, .. } => text.len(),

@@ -1,4 +1,4 @@
-//! Files made to break the reader.
+//! Malicious files, made to break the reader.
 
 use super::{HostTensor, Value};
 use crate::durable;
@@ -20,7 +20,7 @@ fn read(bytes: &[u8]) -> Result<Value, String> {
     .unwrap()
 }
 
-/// A checkpoint that PyTorch or Paddle would read.
+/// Returns the bytes of a valid checkpoint.
 fn golden(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoints");
     std::fs::read(folder.join(name)).unwrap()
@@ -85,7 +85,7 @@ fn legacy(object: &[u8], numel: u64, raw: &[u8]) -> Vec<u8> {
 const FOUR: [u8; 16] = [0, 0, 128, 63, 0, 0, 0, 64, 0, 0, 64, 64, 0, 0, 128, 64];
 
 #[test]
-fn views_show_their_values_and_no_others() {
+fn a_view_returns_only_its_own_values() {
     let file = |shape: &[i64], strides: &[i64], offset| {
         legacy(&view("FloatStorage", 4, offset, shape, strides), 4, &FOUR)
     };
@@ -106,21 +106,21 @@ fn views_show_their_values_and_no_others() {
     refused(&file(&[2], &[i64::MAX], 3), "");
     refused(&file(&[2], &[1], i64::MAX), "");
     refused(&file(&[2], &[1, 1], 0), "has 2 strides");
-    refused(&file(&[-1], &[1], 0), "not described");
-    refused(&file(&[2], &[-1], 0), "not described");
+    refused(&file(&[-1], &[1], 0), "description of a tensor is invalid");
+    refused(&file(&[2], &[-1], 0), "description of a tensor is invalid");
     refused(
         &legacy(&view("FloatStorage", 5, 0, &[5], &[1]), 4, &FOUR),
         "a storage of 16 bytes claims 20",
     );
-    refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), 5, &FOUR), "cut short");
-    refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), u64::MAX, &FOUR), "cut short");
+    refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), 5, &FOUR), "truncated");
+    refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), u64::MAX, &FOUR), "truncated");
     refused(&legacy(&view("OddStorage", 4, 0, &[4], &[1]), 4, &FOUR), "unknown type");
     let huge = legacy(&view("LongStorage", 2, 0, &[1 << 62, 1 << 62], &[0, 0]), 2, &FOUR);
     assert!(matches!(read(&huge), Ok(Value::Opaque(_))));
 }
 
 #[test]
-fn a_storage_that_many_share_is_read_as_often_as_its_size_allows() {
+fn reads_of_a_shared_storage_are_limited_by_its_size() {
     let raw = vec![0; 400_000];
     let one = view("FloatStorage", 100_000, 0, &[100_000], &[1]);
     let times = |n: usize| legacy(&[b"(", &one.repeat(n)[..], b"t"].concat(), 100_000, &raw);
@@ -137,7 +137,7 @@ fn a_storage_that_many_share_is_read_as_often_as_its_size_allows() {
 }
 
 #[test]
-fn depth_is_bounded_and_dropping_never_recurses() {
+fn depth_is_limited_and_dropping_does_not_recurse() {
     let lists = |n: usize| [vec![b']'; n], vec![b'a'; n - 1]].concat();
     let tuples = |n: usize| [b")".to_vec(), vec![0x85; n - 1]].concat();
     for nested in [lists, tuples] {
@@ -156,10 +156,10 @@ fn depth_is_bounded_and_dropping_never_recurses() {
 }
 
 #[test]
-fn cycles_and_shared_shares_end() {
-    refused(b"\x80\x02]q\x00h\x00a.", "holds itself");
-    refused(b"\x80\x02}q\x00K\x01h\x00s.", "holds itself");
-    refused(b"\x80\x02]q\x00h\x00\x85q\x01a.", "holds itself");
+fn cycles_and_nested_sharing_are_refused() {
+    refused(b"\x80\x02]q\x00h\x00a.", "contains itself");
+    refused(b"\x80\x02}q\x00K\x01h\x00s.", "contains itself");
+    refused(b"\x80\x02]q\x00h\x00\x85q\x01a.", "contains itself");
     assert!(matches!(read(b"\x80\x02ca\nB\n)\x81q\x00h\x00b."), Ok(Value::Object { .. })));
     // A list of two of the list before, 60 times over.
     let laughs: Vec<u8> =
@@ -170,17 +170,17 @@ fn cycles_and_shared_shares_end() {
 }
 
 #[test]
-fn lengths_beyond_the_end_are_refused() {
+fn lengths_beyond_the_end_of_the_file_are_refused() {
     let huge = u64::MAX.to_le_bytes();
     for op in [b"X", b"T", b"B", b"\x8b"] {
-        refused(&pickle2(&[op, &[0xff; 4]], 0), "cut short");
+        refused(&pickle2(&[op, &[0xff; 4]], 0), "truncated");
     }
     for op in [b"\x8d", b"\x8e", b"\x96"] {
-        refused(&pickle2(&[op, &huge], 0), "cut short");
-        refused(&pickle2(&[op, &(1_u64 << 40).to_le_bytes()], 0), "cut short");
+        refused(&pickle2(&[op, &huge], 0), "truncated");
+        refused(&pickle2(&[op, &(1_u64 << 40).to_le_bytes()], 0), "truncated");
     }
-    refused(b"\x80\x02cos\nsystem", "cut short");
-    refused(&pickle2(&[b"c", &[b'a'; 10_000]], 0), "without end");
+    refused(b"\x80\x02cos\nsystem", "truncated");
+    refused(&pickle2(&[b"c", &[b'a'; 10_000]], 0), "has no end");
     assert!(read(&pickle2(&[b"\x95", &huge, b"N"], 0)).is_ok());
 }
 
@@ -235,7 +235,7 @@ fn malformed_programs_are_refused() {
         refused(&pickle2(&[&[op], b"1\n"], 0), "protocol 0");
     }
     refused(&pickle2(&[b"\x82\x01"], 0), "extension code");
-    refused(&pickle2(&[b"\x97"], 0), "buffer outside");
+    refused(&pickle2(&[b"\x97"], 0), "buffers outside");
     refused(&pickle2(&[b"\x80\x06N"], 0), "protocol 6");
     refused(&pickle2(&[b"\xff"], 0), "unknown opcode");
     refused(b"", "");
@@ -244,7 +244,7 @@ fn malformed_programs_are_refused() {
 }
 
 #[test]
-fn foreign_calls_are_described_and_never_run() {
+fn foreign_calls_are_described_but_never_run() {
     let system = b"\x80\x02cposix\nsystem\nX\x17\x00\x00\x00touch /tmp/mae_was_here\x85R.";
     let Ok(Value::Object { class, .. }) = read(system) else { panic!() };
     assert_eq!(class, "posix.system");
@@ -279,7 +279,7 @@ fn foreign_calls_are_described_and_never_run() {
 }
 
 #[test]
-fn archives_that_lie_are_refused() {
+fn inconsistent_archives_are_refused() {
     let good = golden("timm-token/pytorch_model.bin");
     let find = |what: &[u8]| good.windows(what.len()).rposition(|w| w == what).unwrap();
     let patched = |at: usize, bytes: &[u8]| {
@@ -291,28 +291,28 @@ fn archives_that_lie_are_refused() {
     refused(&patched(order, b"big   "), "big-endian");
     let entry = find(b"pytorch_model/data/3PK") - 46;
     assert_eq!(&good[entry..entry + 4], b"PK\x01\x02");
-    refused(&patched(entry + 20, &[0xf0, 0xff, 0xff, 0xff, 0xf0, 0xff, 0xff, 0xff]), "cut short");
-    refused(&patched(entry + 42, &[0xf0, 0xff, 0xff, 0xff]), "cut short");
-    refused(&patched(entry + 42, &[9, 0, 0, 0]), "no entry");
+    refused(&patched(entry + 20, &[0xf0, 0xff, 0xff, 0xff, 0xf0, 0xff, 0xff, 0xff]), "truncated");
+    refused(&patched(entry + 42, &[0xf0, 0xff, 0xff, 0xff]), "truncated");
+    refused(&patched(entry + 42, &[9, 0, 0, 0]), "without an entry");
     refused(&patched(entry + 10, &[8, 0]), "compressed");
     refused(&patched(entry + 46 + 19, b"4"), "twice");
     refused(&patched(entry + 46 + 19, b"x"), "storage `3` is missing");
-    refused(&patched(entry, b"XX"), "directory is damaged");
+    refused(&patched(entry, b"XX"), "directory is corrupt");
     refused(&good[..good.len() - 1], "its end");
     refused(&good[..good.len() / 2], "its end");
     let end = find(b"PK\x05\x06");
     let locator = good[end - 20..].starts_with(b"PK\x06\x07");
     if locator {
-        refused(&patched(end - 12, &[0xff; 8]), "cut short");
-        refused(&patched(end - 12, &[0; 8]), "not where its end says");
+        refused(&patched(end - 12, &[0xff; 8]), "truncated");
+        refused(&patched(end - 12, &[0; 8]), "not at the offset");
     }
     refused(&[b"PK\x03\x04", &[0; 22][..]].concat(), "its end");
     let empty = [&b"PK\x03\x04PK\x05\x06"[..], &[0; 18]].concat();
-    refused(&empty, "without `data.pkl`");
+    refused(&empty, "`data.pkl` is missing");
 }
 
 #[test]
-fn every_beginning_of_a_file_is_refused() {
+fn every_truncated_file_is_refused() {
     for name in ["torch-mae/half.pth", "torch-mae/legacy.pth", "torch-mae/weights.pdparams"] {
         let bytes = golden(name);
         let step = 1 + bytes.len() / 400;

@@ -1,4 +1,4 @@
-//! PyTorch's format before version 1.6: five pickles one after the other, then the storages.
+//! The format of PyTorch before version 1.6: five consecutive pickles, then the storages.
 
 use super::budget::Budget;
 use super::graph::{Graph, Item, Node};
@@ -12,37 +12,37 @@ const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0
 
 const PROTOCOL: i64 = 1001;
 
-/// What a storage takes in the table, beside its name.
+/// Bytes of a storage in the table, without its name.
 const ENTRY: usize = 96;
 
 pub(super) fn is_magic(graph: &Graph, item: Item) -> bool {
     matches!(graph.node(item), Some(Node::Long(bytes)) if **bytes == MAGIC)
 }
 
-/// What is before the storages.
+/// The part of the file before the storages.
 pub(super) struct LegacyHeader {
     pub(super) object: Item,
-    /// Their names and the size of an element, in the order of the file.
+    /// Names and element sizes of the storages, in the order of the file.
     pub(super) storages: Vec<(Box<str>, u64)>,
-    /// Where they begin.
+    /// Offset of the first storage.
     pub(super) at: u64,
 }
 
-/// Reads what follows the magic number: protocol, machine, the object and the storages' names.
+/// Reads what follows the magic number: protocol, machine, the object and the names of the storages.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     graph: &mut Graph,
     budget: &mut Budget,
 ) -> Result<LegacyHeader, String> {
     if !matches!(machine::run(reader, graph, budget)?, Item::Int(PROTOCOL)) {
-        return Err("an unknown version of PyTorch's legacy format".to_owned());
+        return Err("this version of PyTorch's legacy format is not supported".to_owned());
     }
     let machine_info = machine::run(reader, graph, budget)?;
     let is_big = graph.pairs(machine_info).unwrap_or_default().iter().any(|(key, value)| {
         graph.text(*key) == Some("little_endian") && matches!(value, Item::Bool(false))
     });
     if is_big {
-        return Err("saved on a big-endian machine, which is not read".to_owned());
+        return Err("files of big-endian machines are not supported".to_owned());
     }
     let object = machine::run(reader, graph, budget)?;
     let keys = machine::run(reader, graph, budget)?;
@@ -50,7 +50,7 @@ pub(super) fn read(
     Ok(LegacyHeader { object, storages, at: reader.at() })
 }
 
-/// Gives the storages in the order of the file, with the size of an element: the file only says how many there are.
+/// Returns the storages in the order of the file, with their element sizes, which the file itself does not contain.
 fn in_order(
     graph: &Graph,
     budget: &mut Budget,
@@ -62,29 +62,29 @@ fn in_order(
             && let Some(key) = graph.text(storage.key)
         {
             budget.object(ENTRY / 2)?;
-            // The first one counts, as in PyTorch.
+            // The first storage with a name counts, as in PyTorch.
             sizes.entry(key).or_insert(storage.dtype.size);
         }
     }
     let keys = graph.items(keys).ok_or("the list of its storages is missing")?;
     let mut storages = Vec::new();
     for key in keys {
-        let key = graph.text(*key).ok_or("a storage without a name")?;
+        let key = graph.text(*key).ok_or("a storage has no name")?;
         match sizes.get(key) {
             Some(0) => {
-                return Err(format!("storage `{}` holds values of an unknown type", shown(key)));
+                return Err(format!("storage `{}` has an unknown type", shown(key)));
             }
             Some(size) => {
                 budget.object(ENTRY + key.len())?;
                 storages.push((key.into(), *size));
             }
-            None => return Err(format!("storage `{}` belongs to no tensor", shown(key))),
+            None => return Err(format!("storage `{}` does not belong to a tensor", shown(key))),
         }
     }
     Ok(storages)
 }
 
-/// Finds the storages behind the pickles: the number of elements in 8 bytes, then the elements.
+/// Finds the storages after the pickles: each is the number of elements in 8 bytes, then the elements.
 pub(super) fn storages(
     source: &ByteSource,
     budget: &mut Budget,

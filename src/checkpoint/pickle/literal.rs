@@ -1,10 +1,10 @@
-//! Numbers, text and bytes in a pickle. What is long stays in the file.
+//! Numbers, text and bytes in a pickle. Long ones stay in the file.
 
 use super::graph::{Bytes, Item, Node};
 use super::machine::Machine;
 use super::source::{Range, SHORT_TEXT};
 
-/// Bytes of an integer up to which it is kept: the magic number of the legacy format is one of 10.
+/// Integers up to this many bytes are kept. The magic number of the legacy format has 10.
 const LONG: u64 = 16;
 
 impl Machine<'_, '_> {
@@ -51,7 +51,7 @@ impl Machine<'_, '_> {
             Err(_) if matches!(op, b'U' | b'T') => {
                 self.add(Node::Bytes(Bytes { range, latin1: false }))
             }
-            Err(_) => Err("a text is not UTF-8".to_owned()),
+            Err(_) => Err("a text is not valid UTF-8".to_owned()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The stack machine: runs the opcodes of pickle protocols 2 to 5 into a graph. It calls nothing.
+//! The stack machine: runs the opcodes of pickle protocols 2 to 5 and builds a graph. It calls no functions.
 
 use super::budget::Budget;
 use super::graph::{Graph, Item, Node, Object};
@@ -6,7 +6,7 @@ use super::source::Reader;
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
-/// Bytes an entry of the memo takes, a tree's half-filled leaves included.
+/// Bytes of a memo entry, including half-filled leaves of the B-tree.
 const MEMO: usize = 48;
 
 pub(super) struct Machine<'a, 'file> {
@@ -14,12 +14,12 @@ pub(super) struct Machine<'a, 'file> {
     pub(super) graph: &'a mut Graph,
     pub(super) budget: &'a mut Budget,
     stack: Vec<Item>,
-    /// Heights of the stack where a `MARK` was.
+    /// Heights of the stack at each open `MARK`.
     marks: Vec<usize>,
     memo: BTreeMap<u32, Item>,
 }
 
-/// Reads one pickle, up to and with its `STOP`, and gives the object it holds.
+/// Reads one pickle up to its `STOP` and returns the object in it.
 pub(super) fn run(
     reader: &mut Reader<'_>,
     graph: &mut Graph,
@@ -60,7 +60,7 @@ impl Machine<'_, '_> {
         }
     }
 
-    /// Gives the object the pickle holds. The stack and the memo are gone with the machine.
+    /// Returns the object in the pickle, and drops the stack and the memo.
     fn stop(mut self) -> Result<Item, String> {
         let object = self.pop();
         let stack = self.stack.capacity() * size_of::<Item>();
@@ -72,7 +72,7 @@ impl Machine<'_, '_> {
     fn protocol(&mut self) -> Result<(), String> {
         match self.reader.byte()? {
             0..=5 => Ok(()),
-            protocol => Err(format!("pickle protocol {protocol} is not known")),
+            protocol => Err(format!("pickle protocol {protocol} is not supported")),
         }
     }
 
@@ -84,7 +84,7 @@ impl Machine<'_, '_> {
         })
     }
 
-    /// Makes a container of what is above the mark, or of one to three items.
+    /// Makes a container of the items above the mark, or of one to three items.
     fn collect(&mut self, op: u8) -> Result<(), String> {
         let start = match op {
             0x85..=0x87 => self.above(usize::from(op - 0x84))?,
@@ -109,7 +109,7 @@ impl Machine<'_, '_> {
                 self.budget.grow(list, self.stack.len() - start)?;
                 list.extend(self.stack.drain(start..));
             }
-            _ => return Err("an item is added to what is no list".to_owned()),
+            _ => return Err("it appends to something that is not a list".to_owned()),
         }
         Ok(())
     }
@@ -123,19 +123,19 @@ impl Machine<'_, '_> {
                 self.budget.grow(dict, pairs.len())?;
                 dict.extend(pairs);
             }
-            _ => return Err("a key is set in what is no dict".to_owned()),
+            _ => return Err("it sets a key of something that is not a dict".to_owned()),
         }
         self.stack.truncate(start);
         Ok(())
     }
 
-    /// Finds the container below `start`. An object that is a list or a dict gets one for its items.
+    /// Finds the container below `start`. An object that is a list or dict itself gets a container for its items.
     fn target(&mut self, start: usize, fresh: Node) -> Result<Item, String> {
         let floor = self.floor();
         let below = start.checked_sub(1).filter(|below| *below >= floor);
         let target = self.stack[below.ok_or_else(underflow)?];
         let Some(Node::Object(object)) = self.graph.node(target) else { return Ok(target) };
-        // One that is both keeps what comes last: nobody asks, and it must not be in the way.
+        // An object that is both keeps the last container. No real file has one.
         let is_same = |node: &Node| discriminant(node) == discriminant(&fresh);
         if let Some(items) =
             object.items.filter(|items| self.graph.node(*items).is_some_and(is_same))
@@ -176,7 +176,7 @@ impl Machine<'_, '_> {
             _ => self.memo.len() as u32,
         };
         if matches!(op, b'h' | b'j') {
-            let item = self.memo.get(&index).ok_or("a memo that was never set is asked for")?;
+            let item = self.memo.get(&index).ok_or("it reads a memo entry that was never set")?;
             return self.push(*item);
         }
         let top = self.stack[self.above(1)?];
@@ -193,7 +193,7 @@ impl Machine<'_, '_> {
             let (name, module) = (self.pop()?, self.pop()?);
             let (Some(module), Some(name)) = (self.graph.text(module), self.graph.text(name))
             else {
-                return Err("a class without a name".to_owned());
+                return Err("a class has no name".to_owned());
             };
             format!("{module}.{name}")
         };
@@ -204,7 +204,7 @@ impl Machine<'_, '_> {
         Ok(format!("{}.{}", self.reader.line()?, self.reader.line()?))
     }
 
-    /// What would make objects or change them in Python. Here it adds a description.
+    /// Runs an opcode that creates or changes an object in Python. Here it adds a description.
     fn object(&mut self, op: u8) -> Result<(), String> {
         match op {
             b'b' => {
@@ -233,7 +233,7 @@ impl Machine<'_, '_> {
             return self.call(callable, args);
         }
         let class = self.graph.items(args).and_then(|items| items.first().copied());
-        self.add(object(class.ok_or("an object without a class")?, args))
+        self.add(object(class.ok_or("an object has no class")?, args))
     }
 
     /// Adds a node and pushes it.
@@ -257,7 +257,7 @@ impl Machine<'_, '_> {
         self.marks.pop().ok_or_else(|| "a mark is missing".to_owned())
     }
 
-    /// Gives where the uppermost `n` items begin. The last mark may not be among them.
+    /// Returns where the top `n` items begin. They must not reach below the last mark.
     fn above(&self, n: usize) -> Result<usize, String> {
         let floor = self.floor();
         self.stack.len().checked_sub(n).filter(|start| *start >= floor).ok_or_else(underflow)
@@ -268,14 +268,14 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Gives the description of an instance.
+/// Returns the description of an instance.
 pub(super) fn object(class: Item, args: Item) -> Node {
     Node::Object(Object { class, args, items: None, state: None }.into())
 }
 
 fn pairs(items: &[Item]) -> Result<impl ExactSizeIterator<Item = (Item, Item)>, String> {
     let (pairs, []) = items.as_chunks::<2>() else {
-        return Err("a key without a value".to_owned());
+        return Err("a key has no value".to_owned());
     };
     Ok(pairs.iter().map(|[key, value]| (*key, *value)))
 }
@@ -287,10 +287,10 @@ fn underflow() -> String {
 fn refused(op: u8) -> &'static str {
     match op {
         b'I' | b'L' | b'F' | b'S' | b'V' | b'g' | b'p' | b'P' => {
-            "an opcode of pickle protocol 0, which is not read"
+            "opcodes of pickle protocol 0 are not supported"
         }
-        0x82..=0x84 => "an extension code stands for an unknown class",
-        0x97 | 0x98 => "a buffer outside of the file",
+        0x82..=0x84 => "extension codes are not supported",
+        0x97 | 0x98 => "buffers outside of the file are not supported",
         _ => "an unknown opcode",
     }
 }

@@ -1,9 +1,9 @@
-//! Checkpoints of PyTorch (`.pth`, `.bin`) and Paddle (`.pd`, `.pdparams`): pickles, read without running anything.
+//! Reads pickles without running code: checkpoints of PyTorch (`.pth`, `.bin`) and Paddle (`.pd`, `.pdparams`).
 //!
-//! A pickle is a program for a stack machine that may call any function of Python, which makes loading a stranger's
-//! checkpoint running a stranger's program. Here a class or a function is only a name. A closed list of calls has a
-//! meaning (`call`, `numpy`): those that describe tensors and plain containers. Everything else becomes a description of
-//! itself, so that a foreign object beside the weights does not stop them from being read.
+//! A pickle is a program for a stack machine that may call any Python function, so Python runs code from the file when it
+//! loads a checkpoint. Here a class or function is only a name. Only a closed list of calls has a meaning (`call`,
+//! `numpy`): those that describe tensors and plain containers. All other objects become descriptions, so the weights
+//! beside them can still be read.
 //!
 //! ```text
 //! source ── archive, legacy ── machine ── graph ── tree ── Value
@@ -11,15 +11,18 @@
 //!                                         nodes       tensors, decoded from the file one by one
 //! ```
 //!
-//! The file is not trusted either. It is never held whole: what is big stays on the disk as a range. All memory is taken
-//! from a `budget` that grows with the file's size, so that neither a shape of a million millions nor a list that is
-//! shared a million times fills the memory: at most about three times the file's size is held, the result included.
-//! Nothing recurses deeper than the tree may be deep, 128 containers.
+//! The content of the file is not trusted. Large parts stay on the disk as ranges. All memory comes from a `budget` that
+//! grows with the size of the file: at most about three times this size, including the result. So a shape with 10^12
+//! elements, or a list that is shared a million times, cannot fill the memory. Recursion is limited to 128 containers.
 //!
-//! Not read, with an error that says so: TorchScript archives, files of big-endian machines, pickle protocols 0 and 1,
-//! compressed archives, objects that hold themselves, weights that are more than twice the file as float32 (because many
-//! names share them), and more than about 2000 objects beyond what three times the file's size holds: the training state
-//! of a model of a few kB. Checksums are not compared, as PyTorch does not.
+//! These files are refused with an error:
+//!
+//! - TorchScript archives, compressed archives, files of big-endian machines, pickle protocols 0 and 1;
+//! - objects that contain themselves;
+//! - weights that take more than twice the file size as float32, because many names share them;
+//! - about 2000 objects more than fit into three times the file size: the training state of a model of a few kB.
+//!
+//! Checksums are not verified, as in PyTorch.
 
 mod archive;
 mod budget;
@@ -47,7 +50,7 @@ use std::path::Path;
 use storages::Storages;
 use tree::Tree;
 
-/// What a pickled file says, as a plain tree.
+/// The content of a pickle, as a plain tree.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     None,
@@ -57,36 +60,36 @@ pub(super) enum Value {
     Text(String),
     /// A list, tuple, set or `torch.Size`.
     List(Vec<Value>),
-    /// A dict, `OrderedDict` or `defaultdict`, in its order. A key the file sets twice is there twice.
+    /// A dict, `OrderedDict` or `defaultdict`, in its order. A key that the file sets twice appears twice.
     Dict(Vec<(Value, Value)>),
-    /// An instance of any other class, `argparse.Namespace`, with its attributes as a dict, or else with what it was made
-    /// from. Never constructed, only described.
+    /// The description of an instance of any other class, such as `argparse.Namespace`: its attributes as a dict, or the
+    /// arguments of its class. It is never constructed.
     Object {
         class: String,
         state: Box<Value>,
     },
-    /// A tensor, array or number of NumPy (of shape `[]`) of floats.
+    /// A tensor, NumPy array or NumPy number (shape `[]`) of floats.
     Tensor(HostTensor),
-    /// What is known but not kept: classes, functions, bytes, `int64 tensor [3]`.
+    /// The description of an object that is not kept: a class, a function, bytes, `int64 tensor [3]`.
     Opaque(String),
 }
 
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// Whether a file begins like one this module reads: a zip archive, or a pickle of protocol 2 to 5.
+/// Returns whether a file starts like a zip archive or a pickle of protocol 2 to 5.
 pub(super) fn recognises(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(ZIP) || matches!(first_bytes, [0x80, 2..=5, ..])
 }
 
-/// Reads a file. Floats become float32, in C order; integer tensors of one element become numbers.
+/// Reads a file. Floats become float32 in C order; integer tensors with one element become numbers.
 ///
-/// Fails with a sentence that says what is wrong with the file.
+/// The error says what is wrong with the file, without its path.
 pub(super) fn read(path: &Path) -> Result<Value, String> {
     let source = ByteSource::open(path)?;
     let mut first = [0; 4];
     source.read_at(0, &mut first)?;
     if !recognises(&first) {
-        return Err("neither a zip archive nor a pickle of protocol 2 to 5".to_owned());
+        return Err("it is neither a zip archive nor a pickle of protocol 2 to 5".to_owned());
     }
     let mut budget = Budget::of_file(source.len);
     let mut graph = Graph::default();
@@ -100,7 +103,7 @@ pub(super) fn read(path: &Path) -> Result<Value, String> {
     Tree::new(&graph, &storages, &source, &mut budget).value(object)
 }
 
-/// Reads a pickle without an archive: of PyTorch's legacy format if it begins with its magic number, or the object.
+/// Reads a pickle that is not in an archive: PyTorch's legacy format, which starts with a magic number, or one object.
 fn pickle(
     source: &ByteSource,
     graph: &mut Graph,

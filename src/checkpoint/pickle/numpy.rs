@@ -1,4 +1,4 @@
-//! NumPy's arrays and numbers in a pickle.
+//! NumPy arrays and numbers in a pickle.
 
 use super::call::Made;
 use super::dtype::Dtype;
@@ -6,7 +6,7 @@ use super::graph::{Bytes, Graph, Item, Node};
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// Gives what a function of NumPy makes; its modules were renamed in version 2.
+/// Returns the result of a NumPy function. Version 2 of NumPy renamed the modules.
 pub(super) fn call(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     let name = name.strip_prefix("numpy._core.").or_else(|| name.strip_prefix("numpy.core."));
     Ok(match name {
@@ -34,22 +34,22 @@ fn made(node: Option<Node>) -> Made {
     node.map_or(Made::Foreign, Made::New)
 }
 
-/// `numpy.dtype('f4', False, True)`; its byte order follows as its state.
+/// Reads `numpy.dtype('f4', False, True)`. Its byte order follows as its state.
 pub(super) fn dtype(graph: &Graph, args: &[Item]) -> Made {
     let Some(code) = args.first().and_then(|code| graph.text(*code)) else { return Made::Foreign };
     let dtype = Dtype::of_numpy(code);
     Made::New(Node::NumpyType { dtype, big_endian: code.starts_with('>') })
 }
 
-/// Whether the state of a type, `(3, '>', …)`, says big endian.
+/// Returns whether the state of a type, `(3, '>', …)`, is big endian.
 pub(super) fn is_big_endian(graph: &Graph, state: Item) -> bool {
     let order = graph.items(state).and_then(|items| items.get(1).copied());
     order.and_then(|order| graph.text(order)) == Some(">")
 }
 
-/// Gives an array from its state: `(version, shape, dtype, is_fortran, content)`, once without a version.
+/// Returns an array from its state, `(version, shape, dtype, is_fortran, content)`. Old states have no version.
 pub(super) fn array(graph: &Graph, state: Item) -> Result<Node, String> {
-    let malformed = || "an array is not described as NumPy does".to_owned();
+    let malformed = || "the description of an array is invalid".to_owned();
     let items = graph.items(state).ok_or_else(malformed)?;
     let [.., shape, dtype, is_fortran, content] = items else { return Err(malformed()) };
     let shape = graph.sizes(*shape).ok_or_else(malformed)?;
@@ -58,7 +58,7 @@ pub(super) fn array(graph: &Graph, state: Item) -> Result<Node, String> {
     Ok(node.unwrap_or(Node::Opaque("a NumPy array without plain numbers")))
 }
 
-/// Gives the view of an array's content, which is exactly as long as its shape says.
+/// Returns the view of an array's content, whose length must match the shape.
 fn view(
     graph: &Graph,
     dtype: Item,
@@ -69,7 +69,7 @@ fn view(
     let Some(Node::NumpyType { dtype, big_endian }) = graph.node(dtype) else { return Ok(None) };
     let bytes = match graph.node(content) {
         Some(Node::Bytes(bytes)) => *bytes,
-        // Python 2 has no bytes.
+        // Python 2 writes bytes as text.
         Some(Node::Text { at, text }) => {
             Bytes { range: Range { at: *at, len: text.len() as u64 }, latin1: false }
         }

@@ -1,10 +1,10 @@
-//! The file on the disk. All that is big in it stays there, as a range, until its tensor is decoded.
+//! The file on the disk. Large parts stay there as ranges until their tensors are decoded.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Text up to here is kept while the pickle is read; longer text is an array's content, as protocol 2 writes it.
+/// Text up to this length is kept in memory. Longer text is the content of an array, as protocol 2 writes it.
 pub(super) const SHORT_TEXT: u64 = 4096;
 
 const BUFFER: usize = 32 * 1024;
@@ -23,16 +23,16 @@ pub(super) struct ByteSource {
 
 impl ByteSource {
     pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let unreadable = |e: std::io::Error| format!("it cannot be read: {e}");
+        let unreadable = |e: std::io::Error| e.to_string();
         let meta = std::fs::metadata(path).map_err(unreadable)?;
         if !meta.is_file() {
-            return Err("not a file".to_owned());
+            return Err("it is not a file".to_owned());
         }
         let file = File::open(path).map_err(unreadable)?;
         Ok(Self { file, len: meta.len() })
     }
 
-    /// Fills `bytes` from the place `at`.
+    /// Fills `bytes` from the offset `at`.
     pub(super) fn read_at(&self, at: u64, bytes: &mut [u8]) -> Result<(), String> {
         if at.checked_add(bytes.len() as u64).is_none_or(|end| end > self.len) {
             return Err(cut_short());
@@ -40,20 +40,20 @@ impl ByteSource {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(at))
             .and_then(|_| file.read_exact(bytes))
-            .map_err(|e| format!("it cannot be read: {e}"))
+            .map_err(|e| e.to_string())
     }
 
-    /// Gives a reader of a part. While it is used, nothing else may read.
+    /// Returns a reader of a part. The file has one position, so nothing else may read while it is in use.
     pub(super) fn reader(&self, range: Range) -> Result<Reader<'_>, String> {
         let end = range.at.checked_add(range.len).filter(|end| *end <= self.len);
         let end = end.ok_or_else(cut_short)?;
         let mut file = &self.file;
-        file.seek(SeekFrom::Start(range.at)).map_err(|e| format!("it cannot be read: {e}"))?;
+        file.seek(SeekFrom::Start(range.at)).map_err(|e| e.to_string())?;
         Ok(Reader { buffered: BufReader::with_capacity(BUFFER, file), at: range.at, end })
     }
 }
 
-/// Reads a part of the file from its beginning on.
+/// Reads a part of the file sequentially.
 pub(super) struct Reader<'a> {
     buffered: BufReader<&'a File>,
     at: u64,
@@ -61,7 +61,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Gives the place in the file of the next byte.
+    /// Returns the offset of the next byte in the file.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
@@ -78,18 +78,18 @@ impl Reader<'_> {
 
     pub(super) fn fill(&mut self, bytes: &mut [u8]) -> Result<(), String> {
         self.advance(bytes.len() as u64)?;
-        self.buffered.read_exact(bytes).map_err(|e| format!("it cannot be read: {e}"))
+        self.buffered.read_exact(bytes).map_err(|e| e.to_string())
     }
 
-    /// Leaves `len` bytes out and gives their range.
+    /// Skips `len` bytes and returns their range.
     pub(super) fn skip(&mut self, len: u64) -> Result<Range, String> {
         let at = self.at;
         self.advance(len)?;
-        self.buffered.seek_relative(len as i64).map_err(|e| format!("it cannot be read: {e}"))?;
+        self.buffered.seek_relative(len as i64).map_err(|e| e.to_string())?;
         Ok(Range { at, len })
     }
 
-    /// Gives the rest of a line, its end left out.
+    /// Reads the rest of a line, without its end.
     pub(super) fn line(&mut self) -> Result<String, String> {
         let mut line = Vec::new();
         let most = SHORT_TEXT.min(self.end - self.at);
@@ -97,12 +97,12 @@ impl Reader<'_> {
             .by_ref()
             .take(most)
             .read_until(b'\n', &mut line)
-            .map_err(|e| format!("it cannot be read: {e}"))?;
+            .map_err(|e| e.to_string())?;
         self.at += line.len() as u64;
         if line.pop() != Some(b'\n') {
-            return Err(if most < SHORT_TEXT { cut_short() } else { "a name without end".into() });
+            return Err(if most < SHORT_TEXT { cut_short() } else { "a name has no end".into() });
         }
-        String::from_utf8(line).map_err(|_| "a name is not UTF-8".to_owned())
+        String::from_utf8(line).map_err(|_| "a name is not valid UTF-8".to_owned())
     }
 
     fn advance(&mut self, len: u64) -> Result<(), String> {
@@ -112,11 +112,11 @@ impl Reader<'_> {
     }
 }
 
-/// Gives a name from the file for a message: a line without surprises.
+/// Returns a name from the file for a message: short, on one line, escaped.
 pub(super) fn shown(name: &str) -> String {
     name.chars().take(40).flat_map(char::escape_default).collect()
 }
 
 pub(super) fn cut_short() -> String {
-    "it is cut short or damaged: something in it reaches beyond its end".to_owned()
+    "it is truncated or corrupt: a part reaches beyond the end of the file".to_owned()
 }

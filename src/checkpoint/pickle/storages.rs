@@ -6,23 +6,23 @@ use super::source::{ByteSource, Range, shown};
 use std::collections::BTreeMap;
 
 pub(super) enum Storages {
-    /// A file each in a zip archive.
+    /// Entries of a zip archive.
     Zip(Archive),
-    /// Behind the pickles of the legacy format.
+    /// After the pickles of the legacy format.
     Legacy(BTreeMap<Box<str>, Range>),
-    /// A pickle of NumPy arrays, as Paddle's, has none.
+    /// A pickle of NumPy arrays, such as Paddle's, has no storages.
     Absent,
 }
 
 impl Storages {
-    /// Finds the storage that `key`, a text, names.
+    /// Finds the storage with the name in the text node `key`.
     pub(super) fn range(
         &self,
         graph: &Graph,
         key: Item,
         source: &ByteSource,
     ) -> Result<Range, String> {
-        let key = graph.text(key).ok_or("a storage without a name")?;
+        let key = graph.text(key).ok_or("a storage has no name")?;
         let range = match self {
             Self::Zip(archive) => archive.storage(key, source)?,
             Self::Legacy(ranges) => ranges.get(key).copied(),

@@ -1,4 +1,4 @@
-//! From the graph to the tree. What is shared is written out again each time, as long as the budget lasts.
+//! Converts the graph to a tree. Shared objects are copied each time, within the budget.
 
 use super::budget::Budget;
 use super::graph::{Graph, Item, Node, Object};
@@ -7,8 +7,7 @@ use super::storages::Storages;
 use super::view::{View, ViewData};
 use super::{HostTensor, Value};
 
-/// Containers within containers. Real files have about ten; what is deeper would be dropped, compared and printed by
-/// recursion, too.
+/// Maximum depth of nested containers. Real files have about ten. Dropping, comparing and printing a tree are recursive.
 const DEPTH: usize = 128;
 
 const VALUE: usize = size_of::<Value>();
@@ -18,9 +17,9 @@ pub(super) struct Tree<'a> {
     pub(super) storages: &'a Storages,
     pub(super) source: &'a ByteSource,
     pub(super) budget: &'a mut Budget,
-    /// The containers around the current place.
+    /// The containers around the current item.
     path: Vec<u32>,
-    /// How many of them are foreign objects.
+    /// How many of these are descriptions of foreign objects.
     foreign: usize,
 }
 
@@ -34,7 +33,7 @@ impl<'a> Tree<'a> {
         Self { graph, storages, source, budget, path: Vec::new(), foreign: 0 }
     }
 
-    /// Writes out one item. Room for the value itself is taken by the caller; what it holds is taken here.
+    /// Converts one item. The caller takes the memory of the value itself, this function that of its content.
     pub(super) fn value(&mut self, item: Item) -> Result<Value, String> {
         let id = match item {
             Item::None => return Ok(Value::None),
@@ -64,7 +63,7 @@ impl<'a> Tree<'a> {
 
     fn nested(&mut self, item: Item, id: u32) -> Result<Value, String> {
         if self.path.contains(&id) {
-            return self.refuse("an object that holds itself");
+            return self.refuse("an object that contains itself");
         }
         if self.path.len() == DEPTH {
             return self.refuse("containers nested too deeply");
@@ -86,7 +85,7 @@ impl<'a> Tree<'a> {
         value
     }
 
-    /// A foreign object may be as odd as it likes: it is cut there, and the weights beside it are read.
+    /// Fails, or inside of a foreign object returns a description, so that the weights beside it can be read.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {
         if self.foreign > 0 { self.opaque(what) } else { Err(format!("it has {what}")) }
     }
@@ -109,7 +108,7 @@ impl<'a> Tree<'a> {
         Ok(Value::Dict(dict))
     }
 
-    /// An object's state: what was set, or what it was made from; with its items before it, if it is a list or dict itself.
+    /// Converts an object to its state, or to its arguments if it has none. The items of a list or dict come first.
     fn object(&mut self, object: &Object) -> Result<Value, String> {
         self.budget.object(VALUE)?;
         let class = match self.graph.node(object.class) {
@@ -157,7 +156,9 @@ impl<'a> Tree<'a> {
         self.budget.object(range.len as usize)?;
         let mut bytes = vec![0; range.len as usize];
         self.source.read_at(range.at, &mut bytes)?;
-        String::from_utf8(bytes).map(Value::Text).map_err(|_| "a text is not UTF-8".to_owned())
+        String::from_utf8(bytes)
+            .map(Value::Text)
+            .map_err(|_| "a text is not valid UTF-8".to_owned())
     }
 
     fn opaque(&mut self, what: &str) -> Result<Value, String> {

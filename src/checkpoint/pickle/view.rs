@@ -1,4 +1,4 @@
-//! Tensors as views: which bytes of the file they show, and in which order. Decoded one by one, last of all.
+//! Tensors as views: which bytes of the file they contain, and in which order. They are decoded last, one by one.
 
 use super::budget::Budget;
 use super::dtype::Dtype;
@@ -6,11 +6,11 @@ use super::graph::{Bytes, Storage};
 use super::source::{ByteSource, Range, cut_short};
 use super::window::Window;
 
-/// Where the elements are.
+/// Where the elements of a view are.
 #[derive(Debug)]
 pub(super) enum ViewData {
     Storage(Storage),
-    /// All of the content of an array.
+    /// The whole content of an array.
     Bytes(Bytes),
 }
 
@@ -19,20 +19,20 @@ pub(super) struct View {
     pub(super) dtype: &'static Dtype,
     big_endian: bool,
     pub(super) data: ViewData,
-    /// Offset and strides count elements.
+    /// Offset and strides are in elements.
     offset: u64,
     pub(super) shape: Box<[u64]>,
     strides: Box<[u64]>,
 }
 
-/// A view that was compared with the bytes there are: each of its elements is among them.
+/// A view whose elements are all inside of the available bytes.
 pub(super) struct CheckedView<'a> {
     view: &'a View,
     bytes: Bytes,
-    /// Where element 0 is, in bytes of the content.
+    /// Offset of element 0 in the content, in bytes.
     base: u64,
     pub(super) numel: u64,
-    /// One more than the last element shown.
+    /// Index after the last element.
     end: u64,
 }
 
@@ -52,13 +52,13 @@ impl View {
         }
     }
 
-    /// Gives the number of elements.
+    /// Returns the number of elements.
     pub(super) fn numel(&self) -> Result<u64, String> {
         let numel = self.shape.iter().try_fold(1_u64, |n, size| n.checked_mul(*size));
         numel.ok_or_else(|| format!("a tensor claims the shape {:?}", self.shape))
     }
 
-    /// Compares the view with its bytes. `storage` is the range of the storage, if it looks into one.
+    /// Checks the view against its bytes. `storage` is the range of its storage, if it has one.
     pub(super) fn check(&self, storage: Range) -> Result<CheckedView<'_>, String> {
         let numel = self.numel()?;
         let size = self.dtype.size;
@@ -93,8 +93,9 @@ impl View {
     }
 }
 
-/// Gives the number of elements in an array's content, which is as long as its shape says, or up to twice as long as
-/// text.
+/// Returns the number of elements in an array's content.
+///
+/// The length of the content must match the shape. As text it may be up to twice as long.
 fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     let len = bytes.range.len;
     let expected = numel.checked_mul(size);
@@ -108,7 +109,7 @@ fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
 }
 
 impl CheckedView<'_> {
-    /// Gives the only element of a view of integers.
+    /// Returns the only element of a view of integers.
     pub(super) fn integer(
         &self,
         source: &ByteSource,
@@ -121,7 +122,7 @@ impl CheckedView<'_> {
         Ok(self.view.dtype.integer(bytes, self.view.big_endian))
     }
 
-    /// Gives the elements of a view of floats, in C order.
+    /// Returns the elements of a view of floats, in C order.
     pub(super) fn floats(&self, source: &ByteSource, b: &mut Budget) -> Result<Vec<f32>, String> {
         let bytes = self.numel.saturating_mul(4).saturating_add(8 * self.view.shape.len() as u64);
         b.values(bytes).ok_or_else(|| self.too_much())?;
@@ -160,8 +161,9 @@ impl CheckedView<'_> {
         Ok(values)
     }
 
-    /// Goes through the elements in the order of the file, as far as strides give one, and puts each where it belongs:
-    /// a transposed matrix is read once from its beginning to its end.
+    /// Reads the elements in the order of the file and puts each in its place.
+    ///
+    /// A transposed matrix is thus read once from start to end.
     fn strided(
         &self,
         dims: &[Dim],
@@ -192,7 +194,7 @@ impl CheckedView<'_> {
         Ok(values)
     }
 
-    /// Gives the dimensions that matter, largest stride first. None is empty.
+    /// Returns the dimensions with more than one element, largest stride first.
     fn dims(&self) -> Vec<Dim> {
         let mut to = 1;
         let mut dims = Vec::new();
@@ -209,7 +211,7 @@ impl CheckedView<'_> {
 
 struct Dim {
     size: u64,
-    /// The way from one element to the next: in the file, and in the values.
+    /// The distance between neighbours: in the file, and in the values.
     stride: u64,
     to: u64,
 }

@@ -1,4 +1,4 @@
-//! A window that moves over bytes in the file, so that small pieces need few reads and large ones little memory.
+//! A buffer that moves over bytes in the file: few reads for small pieces, little memory for large ones.
 
 use super::budget::Budget;
 use super::graph::Bytes;
@@ -6,16 +6,16 @@ use super::source::{ByteSource, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 
-/// A read costs at least as much as so many bytes.
+/// Each read counts as at least this many bytes.
 const READ: usize = 512;
 
 pub(super) struct Window<'a> {
     source: &'a ByteSource,
     bytes: Bytes,
-    /// The place of the buffer in the content.
+    /// Offset of the buffer in the content.
     start: u64,
     buffer: Vec<u8>,
-    /// Text only: how much of it was decoded.
+    /// For text: how much is decoded.
     decoded: u64,
 }
 
@@ -24,7 +24,7 @@ impl<'a> Window<'a> {
         Self { source, bytes, start: 0, buffer: Vec::new(), decoded: 0 }
     }
 
-    /// Gives content from `at` on: at least `least` bytes and at most `most`, which are those still of interest.
+    /// Returns content from the offset `at` on, at least `least` and at most `most` bytes.
     pub(super) fn get(
         &mut self,
         at: u64,
@@ -55,8 +55,9 @@ impl<'a> Window<'a> {
         self.source.read_at(range.at + at, &mut self.buffer)
     }
 
-    /// Decodes text until the buffer begins at `at` and holds `least` bytes. Arrays are read in the order of the file, so
-    /// that this only goes on.
+    /// Decodes text until the buffer starts at `at` and has `least` bytes.
+    ///
+    /// It only moves forward, because arrays are read in the order of the file.
     fn decode(&mut self, at: u64, least: u64, budget: &mut Budget) -> Result<(), String> {
         loop {
             let passed = at.checked_sub(self.start).ok_or_else(cut_short)?;
@@ -76,7 +77,9 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Decodes UTF-8 with characters up to 255, a byte each. Gives how much of the text was used: all but half a character.
+/// Decodes UTF-8 with characters up to 255 to one byte each. Returns the length of the used text.
+///
+/// An incomplete character at the end is not used.
 fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Result<u64, String> {
     let mut used = 0;
     loop {
@@ -90,7 +93,7 @@ fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Result<u64, String> {
                 used += 2;
             }
             [0xc2..=0xc3] | [] if used > 0 => return Ok(used as u64),
-            _ => return Err("an array's content, written as text, is damaged".to_owned()),
+            _ => return Err("the content of an array, written as text, is corrupt".to_owned()),
         }
     }
 }
@@ -100,7 +103,7 @@ mod tests {
     use super::decode;
 
     #[test]
-    fn text_becomes_its_bytes_and_half_a_character_waits() {
+    fn text_is_decoded_except_for_an_incomplete_character() {
         let text: String = (0..=255).map(char::from).collect();
         let mut bytes = Vec::new();
         assert_eq!(decode(text.as_bytes(), &mut bytes), Ok(text.len() as u64));
