@@ -33,7 +33,7 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
         }
         if list.iter().any(|value| value.abs() > 1.0) {
             let why = "is out of range: images are normalized with pixel values from 0 to 1";
-            let hint = "divide values for pixels from 0 to 255 by 255";
+            let hint = "divide the values by 255 if they are for pixels from 0 to 255";
             cx.refuse(key, format!("{list:?}"), why, hint);
         }
     }

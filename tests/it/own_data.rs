@@ -143,7 +143,7 @@ fn normalization_must_be_on_the_0_to_1_scale() {
     let bench = own();
     let error = bench.refused(&["plan", "r.toml", "--set", "data.mean=[123, 116, 103]"], 2);
     assert!(
-        error.contains("is not on the 0..1 scale") && error.contains("divide by 255"),
+        error.contains("normalized with pixel values from 0 to 1") && error.contains("by 255"),
         "{error}"
     );
 }
