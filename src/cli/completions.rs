@@ -5,11 +5,8 @@ use clap_complete::Shell;
 
 /// Print the completion script of a shell
 ///
-/// bash: mae completions bash > ~/.local/share/bash-completion/completions/mae
-///
-/// fish: mae completions fish > ~/.config/fish/completions/mae.fish
-///
-/// zsh: write it to a file `_mae` in a folder of $fpath.
+/// For bash, write it to ~/.local/share/bash-completion/completions/mae; for fish, to ~/.config/fish/completions/mae.fish; for
+/// zsh, to a file `_mae` in a folder of $fpath.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Shell that will read the script

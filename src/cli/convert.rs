@@ -7,7 +7,7 @@ use crate::{data, recipe};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
-/// Convert a checkpoint between mae, PyTorch, Paddle, timm and Hugging Face
+/// Convert a checkpoint: mae, PyTorch, Paddle, timm, Hugging Face
 ///
 /// The format of IN is recognized by its content. Weights are copied bit for bit. If the file lacks a setting that OUT needs,
 /// such as the number of heads or `norm_pix_loss`, the error names its key for `--set`.

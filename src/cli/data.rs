@@ -65,7 +65,7 @@ impl SourceArgs {
 
 /// Returns the text of a recipe for the data in a folder.
 fn recipe_of(folder: &Path) -> String {
-    // Quoted for TOML, and with `${` escaped: it would name a variable.
+    // Quoted for TOML. `${` is escaped, because it would start a variable.
     let path = toml::Value::String(folder.to_string_lossy().replace("${", "$${"));
     format!("name = \"data\"\n[data]\nformat = \"{}\"\npath = {path}\n", format_of(folder))
 }

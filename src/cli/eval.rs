@@ -10,11 +10,11 @@ use crate::recipe::{self, Format};
 use crate::{run, train};
 use std::path::{Path, PathBuf};
 
-/// Measure a fine-tuned or probed checkpoint on the validation split: top-1, top-5, loss
+/// Measure a classifier on the validation split: top-1, top-5, loss
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Checkpoint folder, as in runs/NAME/finetune/from-0160/checkpoints/epoch-0010; Hugging Face folder; or a .pth, .pd or
-    /// .safetensors file
+    /// Fine-tuned or probed checkpoint: a folder as in runs/NAME/finetune/from-0160/checkpoints/epoch-0010, a Hugging Face
+    /// folder, or a .pth, .pd or .safetensors file
     checkpoint: PathBuf,
     /// Recipe with the data; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]

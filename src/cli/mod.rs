@@ -42,8 +42,8 @@ struct Args {
 const AFTER_HELP: &str = "\
 Start without data, in minutes on a laptop:
   mae run experiments/quickstart.toml
-Then change one key:
-  mae run experiments/quickstart.toml --set pretrain.mask_ratio=0.5 --set name=mr50
+Then change a setting:
+  mae run experiments/quickstart.toml --set name=b --set pretrain.blr=1e-3
 
 Exit codes:
   0    done

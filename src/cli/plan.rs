@@ -13,7 +13,7 @@ use job::PlannedRun;
 use price::Price;
 use std::path::PathBuf;
 
-/// Show what a recipe would do: jobs, steps, parameters, FLOPs, memory, time
+/// Show jobs, steps, parameters, FLOPs, memory and time of a recipe
 ///
 /// Prints the resolved recipe and its jobs, and trains nothing. Whatever would make `mae run` fail is a warning here. Without
 /// the data, the plan uses `data.train_images`, `data.val_images` and `data.num_classes` of the recipe.

@@ -8,13 +8,13 @@ use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Classify images: the most probable classes with their probabilities
+/// Classify images
 ///
-/// Unreadable images are listed at the end; then the exit code is 2.
+/// Prints the most probable classes of each image with their probabilities. Unreadable images are listed at the end; then the exit code is 2.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Checkpoint folder, as in runs/NAME/finetune/from-0160/checkpoints/epoch-0010; Hugging Face folder; or a .pth, .pd or
-    /// .safetensors file
+    /// Fine-tuned or probed checkpoint: a folder as in runs/NAME/finetune/from-0160/checkpoints/epoch-0010, a Hugging Face
+    /// folder, or a .pth, .pd or .safetensors file
     checkpoint: PathBuf,
     /// Image files: JPEG, PNG, WebP, BMP, TIFF or PPM, in any colour mode
     #[arg(required = true)]

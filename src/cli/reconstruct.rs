@@ -10,10 +10,10 @@ use crate::train::{self, TrainError};
 use crate::{data, run};
 use std::path::{Path, PathBuf};
 
-/// Draw reconstructions: original, masked, reconstruction, reconstruction + visible patches
+/// Draw what a masked autoencoder reconstructs
 ///
-/// The figure has a row for each image, checkpoint and mask ratio, ordered by image. All checkpoints see the same mask of an
-/// image.
+/// The figure shows the original, the masked image, the reconstruction, and the reconstruction with the visible patches. It has
+/// a row for each image, checkpoint and mask ratio, ordered by image. All checkpoints see the same mask of an image.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Checkpoints with a decoder: folders as in runs/NAME/pretrain/checkpoints/epoch-0800, Hugging Face folders, .pth, .pd or

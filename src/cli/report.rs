@@ -4,9 +4,9 @@ use super::{CliError, output};
 use crate::results;
 use std::path::PathBuf;
 
-/// Write an HTML report of a run or a sweep: tables, plots, reconstructions, recipe
+/// Write an HTML report of a run or a sweep
 ///
-/// The file needs no other files. The run may be unfinished.
+/// One file holds tables, plots, reconstructions and the recipe. The run may be unfinished.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Folder of a run or a sweep, as in runs/quickstart

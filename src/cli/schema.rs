@@ -3,7 +3,9 @@
 use super::{CliError, output};
 use crate::recipe;
 
-/// Print the JSON Schema of recipes, for editors: every key with its meaning, unit and default
+/// Print the JSON Schema of recipes, for editors
+///
+/// It has the meaning, the unit and the default of every key.
 #[derive(clap::Args)]
 pub(super) struct Args {}
 

@@ -76,9 +76,7 @@ fn empty(args: &Empty) -> Result<(), CliError> {
     for run in chosen {
         if results::remove_trashed(run)? {
             let path = run.path.display();
-            output::warning(&format!(
-                "mae did not write all files in {path}, so some files stay there"
-            ));
+            output::warning(&format!("{path} has files that mae did not write, so they stay"));
         }
         (removed, bytes) = (removed + 1, bytes + run.bytes);
     }

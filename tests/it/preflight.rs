@@ -89,11 +89,10 @@ fn agree(bench: &Bench, set: &[&str]) -> (Planned, String) {
     for (line, count) in &expected {
         let found = log.lines().filter(|logged| logged.contains(line)).count();
         // A copied job is also reported as finished.
-        let of_copies = |other: &str| other.starts_with(line.split(": ").next().unwrap());
-        let copies = match line.ends_with("already finished") {
-            true => expected.iter().filter(|(k, _)| k.contains("copied") && of_copies(k)).count(),
-            false => 0,
-        };
+        let copied = format!("{}: copied from ", line.split(": ").next().unwrap());
+        let is_copied = |other: &String| other.starts_with(&copied);
+        let of_finished = usize::from(line.ends_with("already finished"));
+        let copies = of_finished * expected.keys().filter(|other| is_copied(other)).count();
         assert_eq!(found, *count + copies, "{line}\n{log}");
     }
     (planned, log)
