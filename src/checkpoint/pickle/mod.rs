@@ -19,7 +19,7 @@
 //! Not read, with an error that says so: TorchScript archives, files of big-endian machines, pickle protocols 0 and 1,
 //! compressed archives, objects that hold themselves, weights that are more than twice the file as float32 (because many
 //! names share them), and more than about 2000 objects beyond what three times the file's size holds: the training state
-//! of a model of a few kB. Checksums are not compared, as PyTorch does not.
+//! of a model of a few kB. The CRC-32 of what is read from an archive is compared, which PyTorch does not.
 
 mod archive;
 mod budget;
