@@ -11,7 +11,7 @@ use crate::recipe::{DataFacts, Job, Missing, Plan, Resolved, ResolvedPoint, Sour
 use crate::shape::StageKind;
 use crate::{results, train};
 use job::PlannedRun;
-use price::Price;
+use price::{Price, is_for_this_cpu};
 use std::path::{Path, PathBuf};
 
 /// Print the resolved recipe and its jobs: effective batch, lr, steps, parameters, FLOPs, memory, time; trains nothing
@@ -57,6 +57,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         match results::refuse_other(&folder, &point.recipe) {
             Err(error) => errors.push(error.to_string()),
             Ok(()) => errors.extend(other_data(&folder, fingerprint.as_deref())),
+        }
+        if is_for_this_cpu(&point.plan) {
+            let stages: Vec<StageKind> = point.plan.jobs().iter().map(|job| job.stage).collect();
+            let memory = train::check_cpu_memory(&point.plan, &stages, facts.num_classes);
+            errors.extend(memory.err().map(|error| error.to_string()));
         }
         for error in errors {
             if !told.contains(&error) {

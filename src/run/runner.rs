@@ -10,7 +10,7 @@ use crate::results::{self, Moved, Provenance, RunFolder, job_path};
 use crate::shape::StageKind;
 use crate::train::{
     self, ChosenDevice, DeviceThreads, Event, JobEnd, Observer, RunContext, StepTimer, TrainError,
-    check_stages, source_file,
+    check_memory, check_stages, source_file,
 };
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,11 @@ impl Runner<'_> {
         for note in &device.notes {
             (self.observer)(Event::Notice { job: "device", text: note });
         }
+        let stages: Vec<StageKind> = match self.options.only {
+            Some(stage) => vec![stage],
+            None => plan.jobs().iter().map(|job| job.stage).collect(),
+        };
+        check_memory(&device, plan, &stages, data.facts.num_classes)?;
         check_stages(&device, plan, data.facts.num_classes, device_threads)?;
         if let Some(note) = &data.note {
             (self.observer)(Event::Notice { job: "data", text: note });

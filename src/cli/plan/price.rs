@@ -31,14 +31,7 @@ pub(super) enum Price {
 impl Price {
     pub(super) fn assumed(plan: &Plan) -> Self {
         let runtime = &plan.runtime;
-        // Who plans for data that is here plans for the machine at hand.
-        let path = &plan.data.path;
-        let data_is_here = matches!(plan.data.format, Format::Digits)
-            || !path.as_os_str().is_empty() && path.exists();
-        let no_gpu = || train::count_gpus(runtime.device) == 0;
-        if runtime.device == DeviceKind::Cpu
-            || runtime.device == DeviceKind::Auto && data_is_here && no_gpu()
-        {
+        if is_for_this_cpu(plan) {
             return Self::Unknown;
         }
         let peak = match runtime.precision {
@@ -105,6 +98,17 @@ impl Price {
             Self::Unknown => "not known for a CPU: `--measure` times it",
         }
     }
+}
+
+/// Tells whether a plan is for the CPU of this machine.
+pub(super) fn is_for_this_cpu(plan: &Plan) -> bool {
+    // Who plans for data that is here plans for the machine at hand.
+    let path = &plan.data.path;
+    let data_is_here =
+        matches!(plan.data.format, Format::Digits) || !path.as_os_str().is_empty() && path.exists();
+    let device = plan.runtime.device;
+    device == DeviceKind::Cpu
+        || device == DeviceKind::Auto && data_is_here && train::count_gpus(device) == 0
 }
 
 /// FLOPs of training on an image, with what is recomputed.
