@@ -89,7 +89,7 @@ pub struct Data {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_bad_fraction: Option<f64>,
     /// Number of classes, where the recipe states it; checked against the data.
-    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub num_classes: Option<usize>,
     /// Number of training images, where the recipe states it; checked against the data.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]

@@ -72,6 +72,14 @@ fn text(checked: &Checked, in_chans: usize) -> String {
             endings.join(", ")
         );
     }
+    if checked.unchecked > 0 {
+        let _ = writeln!(
+            text,
+            "images without a checksum, so that damage which still decodes is not found: {} (shards of this version of \
+             `mae data pack` have checksums)",
+            checked.unchecked
+        );
+    }
     list(&mut text, "problems of the whole", checked.problems.iter().cloned());
     for split in &checked.splits {
         let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", path.display());
