@@ -24,4 +24,5 @@ mod reconstruct;
 mod report;
 mod resume;
 mod run_folder;
+mod shards;
 mod sweep;
