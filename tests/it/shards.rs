@@ -224,7 +224,7 @@ fn what_the_reader_of_a_foreign_shard_passes_over_is_listed() {
         (tar::EntryType::Link, "b.jpg (hard link)"),
         (tar::EntryType::Char, "b.jpg (device)"),
         (tar::EntryType::Fifo, "b.jpg (named pipe)"),
-        (tar::EntryType::new(b'Z'), "b.jpg (unknown type 'Z')"),
+        (tar::EntryType::new(b'Z'), "b.jpg (unknown type Z)"),
     ];
     for (kind, listed) in kinds {
         foreign(&shard, "0", |tar| {
@@ -236,7 +236,7 @@ fn what_the_reader_of_a_foreign_shard_passes_over_is_listed() {
         });
         let (code, text) = problems();
         assert_eq!(code, Some(1), "{text}");
-        assert!(text.contains(&format!("1 members are not files: {listed}")), "{text}");
+        assert!(text.contains(&format!("members that are not files: 1: {listed}")), "{text}");
     }
     // A folder is not a sample.
     foreign(&shard, "0", |tar| {
@@ -281,7 +281,7 @@ fn sizes_beyond_the_machine_are_refused_before_anything_is_allocated() {
     assert!(said.contains("data.num_classes") && said.contains("1000000"), "{said}");
     let huge = ["--set", "model.embed_dim=65536", "--set", "model.depth=1024"];
     let said = bench.refused(&[&["run", "r.toml"][..], &huge].concat(), 2);
-    assert!(said.contains("cannot run pretrain: it needs at least 6"), "{said}");
+    assert!(said.contains("cannot run pretrain: it needs at least 786"), "{said}");
     assert!(said.contains("GiB of memory") && said.contains("hint: choose a smaller"), "{said}");
     assert!(!bench.path("runs").exists());
     let said = bench.refused(&[&["bench", "train", "r.toml"][..], &huge].concat(), 2);

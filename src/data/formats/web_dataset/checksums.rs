@@ -134,7 +134,7 @@ impl Checksums {
 /// Lists the first names, and how many follow.
 pub(super) fn list(names: &[impl AsRef<str>]) -> String {
     let shown: Vec<String> =
-        names.iter().take(SHOWN).map(|name| name.as_ref().escape_debug().to_string()).collect();
+        names.iter().take(SHOWN).map(|name| name.as_ref().replace(char::is_control, "?")).collect();
     match names.len().checked_sub(SHOWN) {
         Some(more @ 1..) => format!("{} and {more} more", shown.join(", ")),
         _ => shown.join(", "),

@@ -168,7 +168,7 @@ fn read_members(path: &Path) -> Indexed {
     index.images.extend(group.image());
     if !passed_over.is_empty() {
         let names = checksums::list(&passed_over);
-        index.lost.push(format!("{} members are not files: {names}", passed_over.len()));
+        index.lost.push(format!("members that are not files: {}: {names}", passed_over.len()));
     }
     index.lost.extend(after_end(archive.into_inner()).map_err(damaged)?);
     Ok(index)
@@ -207,7 +207,7 @@ fn kind_name(kind: EntryType) -> String {
         EntryType::Char | EntryType::Block => "device".to_owned(),
         EntryType::Fifo => "named pipe".to_owned(),
         EntryType::GNUSparse => "sparse file".to_owned(),
-        other => format!("unknown type {:?}", char::from(other.as_byte())),
+        other => format!("unknown type {}", char::from(other.as_byte()).escape_default()),
     }
 }
 
