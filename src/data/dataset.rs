@@ -43,8 +43,8 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     if !lost.is_empty() {
         let shown = lost[..lost.len().min(SHOWN)].join("; ");
         tracing::warn!(
-            "samples may be missing from the tar shards, findings: {}; the run uses the images that are left; \
-             `mae data check` lists all findings; {shown}",
+            "samples may be missing from the tar shards (findings: {}); `mae` uses the images that are left; \
+             `mae data check` lists every finding: {shown}",
             lost.len()
         );
     }

@@ -75,8 +75,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     if checked.unchecked > 0 {
         let _ = writeln!(
             text,
-            "images without a checksum, so that damage which still decodes is not found: {} (shards of this version of \
-             `mae data pack` have checksums)",
+            "images without a checksum: {} (`mae` cannot find damage that still decodes; `mae data pack` writes checksums)",
             checked.unchecked
         );
     }

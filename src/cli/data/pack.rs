@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     source: SourceArgs,
-    /// The folder for the shards: train/, val/, classes.txt, pack.json, and a table of the files that could not be read
+    /// The folder for the shards and their checksums: train/, val/, classes.txt, pack.json, and a table of the files that could not be read
     out: PathBuf,
     /// Re-encode images whose shorter side is longer than this, in pixels; crops then see other statistics than the official
     /// pipeline's, and runs say so

@@ -3,6 +3,9 @@
 //! Opening the data indexes all shards, or takes the index from the listing cache. So the shuffle covers all samples, and each
 //! can be read directly. Images are read with a seek, not through a memory map: reading past the end of a truncated shard is
 //! then an error, and not a signal that ends the process.
+//!
+//! `data pack` writes checksums beside its shards. Classes are compared with them when a shard is indexed, and images when they
+//! are read. Other signs of lost samples, such as data after the end marker, are findings of [`Integrity`].
 
 pub(in crate::data) mod checksums;
 mod index;
