@@ -83,6 +83,7 @@ pub fn bench_train(
     }
     let (training, data) = measured(&plan, stage)?;
     let classes = data.facts.num_classes;
+    train::check_memory(&device, &plan, &[stage], classes)?;
     let flops = plan.cost(stage, classes).map_or(0.0, |cost| cost.train_flops_per_image);
     let work = RunContext {
         plan: Arc::new(plan.clone()),

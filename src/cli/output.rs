@@ -29,6 +29,19 @@ pub(super) fn json(value: &impl serde::Serialize) -> io::Result<()> {
     result(&serde_json::to_string(value).expect("strings, numbers, lists"))
 }
 
+/// Escapes control characters, such as line breaks, in a name that a file chose.
+pub(super) fn one_line(name: &str) -> String {
+    let mut line = String::with_capacity(name.len());
+    for character in name.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
 /// Writes a warning to stderr.
 pub(super) fn warning(text: &str) {
     stderr(&format!("warning: {text}"));

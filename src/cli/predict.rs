@@ -62,9 +62,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             let classes: Vec<_> = ranked.iter().map(class).collect();
             found.push(json!({ "image": image.display().to_string(), "classes": classes }));
         } else {
-            let mut text = image.display().to_string();
+            let mut text = output::one_line(&image.display().to_string());
             for (class, probability) in ranked {
-                let _ = write!(text, "\n  {probability:.4}  {}", name(class));
+                let _ = write!(text, "\n  {probability:.4}  {}", output::one_line(&name(class)));
             }
             output::result(&text)?;
         }

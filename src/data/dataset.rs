@@ -10,7 +10,7 @@ use super::decode::opened_image::decode_file;
 use super::decode::picture::Colour;
 use super::error::DataError;
 use super::formats::class_names::readable_names;
-use super::formats::found::{Found, Labels, hex};
+use super::formats::found::{Found, Integrity, Labels, hex};
 use super::formats::split::Split;
 use super::formats::{cifar, digits, image_folder, synthetic, web_dataset};
 
@@ -27,11 +27,28 @@ pub struct DataSet {
     pub fingerprint: String,
     /// How `data pack` changed the images, if it did.
     pub note: Option<String>,
+    /// Lost samples and missing checksums of tar shards.
+    pub integrity: Integrity,
 }
 
+/// Findings that a warning lists; `data check` lists all.
+const SHOWN: usize = 5;
+
 /// Finds the data of `plan` and compares it with the counts that the recipe promises. Decodes no images.
+///
+/// Logs a warning if samples of tar shards may be missing.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
-    data_set(plan, find(plan, labels)?)
+    let data = data_set(plan, find(plan, labels)?)?;
+    let lost = &data.integrity.lost;
+    if !lost.is_empty() {
+        let shown = lost[..lost.len().min(SHOWN)].join("; ");
+        tracing::warn!(
+            "samples may be missing from the tar shards (findings: {}); `mae` uses the images that are left; \
+             `mae data check` lists every finding: {shown}",
+            lost.len()
+        );
+    }
+    Ok(data)
 }
 
 /// Opens the data like [`open`], but leaves out what is damaged or missing, if anything remains, and returns the problems.
@@ -39,7 +56,8 @@ pub(super) fn open_past_damage(
     plan: &DataPlan,
     labels: Labels,
 ) -> Result<(DataSet, Vec<DataError>), DataError> {
-    let first = match open(plan, labels) {
+    let opened = find(plan, labels).and_then(|found| data_set(plan, found));
+    let first = match opened {
         Ok(data) => return Ok((data, Vec::new())),
         Err(error) => error,
     };
@@ -48,7 +66,7 @@ pub(super) fn open_past_damage(
         let problems = if problems.is_empty() { vec![first] } else { problems };
         return Ok((data_set(plan, found)?, problems));
     }
-    match open(plan, Labels::Unneeded) {
+    match find(plan, Labels::Unneeded).and_then(|found| data_set(plan, found)) {
         Ok(data) => Ok((data, vec![first])),
         Err(error) => Err(error),
     }
@@ -82,6 +100,7 @@ fn data_set(plan: &DataPlan, found: Found) -> Result<DataSet, DataError> {
         facts,
         fingerprint: hex(found.hash),
         note: found.note,
+        integrity: found.integrity,
     })
 }
 

@@ -88,8 +88,8 @@ pub struct Data {
     /// `bad_files.csv` lists it. Above this fraction the run stops. Can change when a run continues.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_bad_fraction: Option<f64>,
-    /// Number of classes. Optional; checked against the data.
-    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    /// Number of classes, where the recipe states it; checked against the data.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub num_classes: Option<usize>,
     /// Number of training images. Optional; checked against the data.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]

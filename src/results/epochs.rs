@@ -128,7 +128,8 @@ impl EpochsCsv {
         if last >= epoch {
             return Ok(());
         }
-        Err(self.damaged(format!("it ends with epoch {last}, and the job has done {epoch}")))
+        Err(self
+            .damaged(format!("it ends with epoch {last}, but the job has finished epoch {epoch}")))
     }
 
     /// Opens the table to append rows after `epoch`. Rows of later epochs, of an attempt that was cut off, are removed.

@@ -67,6 +67,9 @@ impl<'a> Inspector<'a> {
         let OpenedData { counts, data, problem } = self.data(plan);
         problems.extend(problem);
         problems.extend(self.too_few_images(plan, counts));
+        if data.is_some() {
+            problems.extend(self.too_little_memory(plan, counts));
+        }
         let folder = self.folder(index, &path, data.as_deref());
         problems.extend(folder.problem);
         let mut jobs = self.jobs(index, &path, folder.continues, &mut problems);
@@ -156,6 +159,15 @@ impl<'a> Inspector<'a> {
             .filter_map(|stage| plan.training(stage)?.steps(stage, images).err())
             .map(|error| Arc::new(error.into()))
             .collect()
+    }
+
+    /// Compares the memory that the stages need with this machine's. Without the data here, the plan is for another machine.
+    fn too_little_memory(&self, plan: &Plan, counts: DataCounts) -> Option<Problem> {
+        let device = train::choose(&plan.runtime).ok()?;
+        let stages = [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe];
+        let stages: Vec<StageKind> =
+            stages.into_iter().filter(|stage| self.is_asked(*stage)).collect();
+        train::check_memory(&device, plan, &stages, counts.num_classes).err().map(Arc::new)
     }
 
     fn folder(&self, index: usize, path: &Path, data: Option<&DataSet>) -> FoundFolder {

@@ -8,6 +8,11 @@ mod precision;
 mod stage;
 mod targets;
 
+/// The most classes that a data set or a recipe may have. ImageNet-21k has 21,841.
+///
+/// One absurd class number would otherwise ask for a list of class names, and a head, of that size.
+pub const MAX_CLASSES: usize = 1_000_000;
+
 pub use adamw::{FINETUNE_BETAS, PRETRAIN_BETAS, has_no_decay};
 pub use dims::{DecoderDims, EncoderDims, len_keep, mlp_dim};
 pub use precision::Precision;

@@ -20,8 +20,8 @@ mod step;
 
 pub use devices::{Backend as DeviceBackend, ChosenDevice, Rank, choose, count_gpus};
 pub(crate) use devices::{
-    DeviceCheck, DeviceThreads, TaskCoupling, check_device, check_stages, first_error,
-    on_every_rank,
+    DeviceCheck, DeviceThreads, TaskCoupling, check_device, check_memory, check_stages,
+    first_error, on_every_rank,
 };
 pub use error::TrainError;
 pub use events::{Event, Observer};

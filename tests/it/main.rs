@@ -27,4 +27,5 @@ mod reconstruct;
 mod report;
 mod resume;
 mod run_folder;
+mod shards;
 mod sweep;

@@ -70,8 +70,8 @@ impl Bench {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mae"));
         command.args(args).current_dir(self.dir.path());
-        // `MAE_REFERENCE_DIR` is for the tests; the program would warn about it.
-        command.env_remove("MAE_LOG").env_remove("MAE_REFERENCE_DIR");
+        // These variables are for the tests; the program would warn about them.
+        command.env_remove("MAE_LOG").env_remove("MAE_REFERENCE_DIR").env_remove("MAE_UPDATE_DOCS");
         // On a software GPU, full autotuning takes minutes.
         command.env("CUBECL_AUTOTUNE_LEVEL", "minimal");
         command

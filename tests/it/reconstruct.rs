@@ -126,7 +126,7 @@ fn what_cannot_be_reconstructed_or_written_is_refused_with_a_hint() {
         (mae, "a.png", "x.png", &["--mask-ratio", "0.5,"], "expected ratios between 0 and 1"),
         (mae, "a.png", "x.png", &["--mask-ratio", "0"], "expected ratios between 0 and 1"),
         (mae, "a.png", "x.png", &["--mask-ratio", "0.5,0.99"], "keeps none of the 16 patches"),
-        (mae, "a.png", "x.png", &["--mask-ratio", "1e-17"], "hides none of the 16 patches"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "1e-17"], "removes none of the 16 patches"),
         (mae, "a.png", "x.png", &["--mask-ratio", &many], "name fewer images"),
         (mae, "a.png", "x.png", &["--device", "abacus"], "abacus"),
         (mae, "a.png", "x.jpg", &[], "x.jpg: the figure is a PNG file"),

@@ -6,7 +6,8 @@
 
 use super::budget::Budget;
 use super::source::{ByteSource, Range, Reader, cut_short, shown};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 const END: &[u8] = b"PK\x05\x06";
 const END_LEN: usize = 22;
@@ -17,13 +18,19 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
 
-/// Bytes of an entry in the table, without its name.
-const ROOM: usize = 96;
+/// Bytes that an entry takes in the tables, without its name.
+const ROOM: usize = 128;
+/// Bytes that are read at a time to compute a CRC-32.
+const CHUNK: usize = 64 * 1024;
 
 pub(super) struct Archive {
     pub(super) pickle: Range,
     storages: BTreeMap<Box<str>, Entry>,
-    /// Where the directory begins. The contents of all entries end before it.
+    /// The places of the storages whose CRC-32 was compared: several tensors may share a storage.
+    compared: RefCell<BTreeSet<u64>>,
+    /// `<name>/`, the beginning of all names.
+    prefix: String,
+    /// Where the directory begins and the entries' contents must have ended.
     end: u64,
 }
 
@@ -32,6 +39,7 @@ struct Entry {
     /// Offset of the header.
     at: u64,
     len: u64,
+    crc32: u32,
     is_plain: bool,
 }
 
@@ -55,13 +63,31 @@ impl Archive {
             Ok(())
         })?;
         if let Some(entry) = byteorder {
-            check_byteorder(source, entry.content(source, end)?)?;
+            let content = entry.content(source, end)?;
+            entry.compare_crc32(&format!("{prefix}byteorder"), content, source, budget)?;
+            check_byteorder(source, content)?;
         }
-        Ok(Self { pickle: pickle.content(source, end)?, storages, end })
+        let content = pickle.content(source, end)?;
+        pickle.compare_crc32(&format!("{prefix}data.pkl"), content, source, budget)?;
+        Ok(Self { pickle: content, storages, compared: RefCell::default(), prefix, end })
     }
 
-    pub(super) fn storage(&self, key: &str, source: &ByteSource) -> Result<Option<Range>, String> {
-        self.storages.get(key).map(|entry| entry.content(source, self.end)).transpose()
+    /// Returns the place of the storage `key`, or `None` if the archive does not have it.
+    ///
+    /// Fails if the storage's bytes do not have the CRC-32 of the archive's directory.
+    pub(super) fn storage(
+        &self,
+        key: &str,
+        source: &ByteSource,
+        budget: &mut Budget,
+    ) -> Result<Option<Range>, String> {
+        let Some(entry) = self.storages.get(key) else { return Ok(None) };
+        let content = entry.content(source, self.end)?;
+        if self.compared.borrow_mut().insert(entry.at) {
+            let name = format!("{}data/{key}", self.prefix);
+            entry.compare_crc32(&name, content, source, budget)?;
+        }
+        Ok(Some(content))
     }
 }
 
@@ -86,6 +112,41 @@ impl Entry {
             + u64::from(u16_at(&header, 28));
         let fits = at.checked_add(self.len).is_some_and(|after| after <= end);
         if fits { Ok(Range { at, len: self.len }) } else { Err(cut_short()) }
+    }
+
+    /// Fails if `content` is damaged: its CRC-32 differs from the one in the archive's directory.
+    ///
+    /// PyTorch writes 0 if it was told not to compute checksums (`torch.serialization.set_crc32_options`), so 0 is not compared.
+    fn compare_crc32(
+        self,
+        name: &str,
+        content: Range,
+        source: &ByteSource,
+        budget: &mut Budget,
+    ) -> Result<(), String> {
+        if self.crc32 == 0 {
+            return Ok(());
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        let mut buffer = vec![0; CHUNK.min(content.len as usize)];
+        let mut at = content.at;
+        let end = content.at + content.len;
+        while at < end {
+            let chunk = &mut buffer[..CHUNK.min((end - at) as usize)];
+            budget.read(chunk.len())?;
+            source.read_at(at, chunk)?;
+            hasher.update(chunk);
+            at += chunk.len() as u64;
+        }
+        let found = hasher.finalize();
+        if found == self.crc32 {
+            return Ok(());
+        }
+        Err(format!(
+            "the file is damaged: the bytes of `{}` have the CRC-32 {found:08x}, but the archive's directory says {:08x}",
+            shown(name),
+            self.crc32
+        ))
     }
 }
 
@@ -178,10 +239,11 @@ fn each_entry(
         sizes64(&mut reader, u16_at(&header, 30), &mut sizes)?;
         reader.skip(u16_at(&header, 32).into())?;
         let [packed, len, at] = sizes;
+        let crc32 = u32_at(&header, 16);
         let is_plain = u16_at(&header, 10) == 0 && u16_at(&header, 8) & 1 == 0 && packed == len;
         // The names that PyTorch writes are valid text, so an entry with another name is not a storage.
         if let Ok(name) = str::from_utf8(&name) {
-            f(name, Entry { at, len, is_plain })?;
+            f(name, Entry { at, len, crc32, is_plain })?;
         }
     }
     Ok(())

@@ -22,7 +22,7 @@
 //! - weights that take more than twice the file size as float32, because many names share them;
 //! - about 2000 objects more than fit into three times the file size: the training state of a model of a few kB.
 //!
-//! Checksums are not verified, as in PyTorch.
+//! The CRC-32 of everything that is read from an archive is compared. PyTorch does not compare it.
 
 mod archive;
 mod budget;

@@ -1,6 +1,7 @@
 //! Where the storages of tensors are in the file.
 
 use super::archive::Archive;
+use super::budget::Budget;
 use super::graph::{Graph, Item};
 use super::source::{ByteSource, Range, shown};
 use std::collections::BTreeMap;
@@ -21,10 +22,11 @@ impl Storages {
         graph: &Graph,
         key: Item,
         source: &ByteSource,
+        budget: &mut Budget,
     ) -> Result<Range, String> {
         let key = graph.text(key).ok_or("a storage has no name")?;
         let range = match self {
-            Self::Zip(archive) => archive.storage(key, source)?,
+            Self::Zip(archive) => archive.storage(key, source, budget)?,
             Self::Legacy(ranges) => ranges.get(key).copied(),
             Self::Absent => None,
         };

@@ -137,7 +137,7 @@ impl<'a> Tree<'a> {
         }
         let storage = match &view.data {
             ViewData::Storage(storage) => {
-                self.storages.range(self.graph, storage.key, self.source)?
+                self.storages.range(self.graph, storage.key, self.source, self.budget)?
             }
             ViewData::Bytes(bytes) => bytes.range,
         };

@@ -74,6 +74,14 @@ fn text(checked: &Checked, in_chans: usize) -> String {
         let _ = writeln!(text, "files without the name of an image: {}", endings.join(", "));
     }
     list(&mut text, "problems of the whole data set", checked.problems.iter().cloned());
+    if checked.unchecked > 0 {
+        let _ = writeln!(
+            text,
+            "images without a checksum: {} (`mae` cannot find damage that still decodes; `mae data pack` writes checksums)",
+            checked.unchecked
+        );
+    }
+    list(&mut text, "problems of the whole", checked.problems.iter().cloned());
     for split in &checked.splits {
         let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", path.display());
         let CheckedSplit { name, bad, damaged, .. } = split;

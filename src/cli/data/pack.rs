@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     source: SourceArgs,
-    /// Folder to write: train/, val/, classes.txt, pack.json, and a table of unreadable files
+    /// Folder to write: train/, val/, classes.txt, pack.json, checksums, and a table of unreadable files
     out: PathBuf,
     /// Resize larger images to this shorter side, in pixels; crops then differ from the official pipeline, and runs say so
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16_384))]

@@ -11,7 +11,7 @@ use crate::data::decode::resize::bilinear;
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
-use super::found::Found;
+use super::found::{Found, Integrity};
 use super::split::Split;
 
 /// The file of the digits. Its bytes identify the data.
@@ -26,6 +26,7 @@ pub(in crate::data) fn find(plan: &DataPlan) -> Found {
         classes: (0..10).map(|digit| digit.to_string()).collect(),
         hash: Sha256::new_with_prefix(BYTES),
         note: None,
+        integrity: Integrity::default(),
     }
 }
 

@@ -26,6 +26,16 @@ pub(in crate::data) struct Found {
     pub(in crate::data) hash: Sha256,
     /// How `data pack` changed the images, if it did.
     pub(in crate::data) note: Option<String>,
+    pub(in crate::data) integrity: Integrity,
+}
+
+/// What opening tar shards showed about lost samples and checksums; empty for other formats.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Integrity {
+    /// Findings that mean that samples may be missing or unverified, each with its file. A run only warns about them.
+    pub lost: Vec<String>,
+    /// Number of images in shards without checksums.
+    pub unchecked: usize,
 }
 
 /// Returns a finished SHA-256 in hexadecimal.

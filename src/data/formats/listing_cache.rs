@@ -2,6 +2,8 @@
 //!
 //! A folder or shard is read again if its modification time or its size has changed. Overwriting a file in place changes
 //! neither for its folder. Decoding notices such a file, and so does `data check`, which ignores the cache.
+//!
+//! The cache file begins with the BLAKE3 hash of the rest, so a damaged cache is dropped: it holds labels and offsets.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -18,7 +20,9 @@ use super::found::hex;
 /// Data sets with fewer images are listed quickly, so they are not cached.
 const WORTH_KEEPING: usize = 10_000;
 /// Version of the cache file, and of the rule that decides what is an image.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Length of the hash at the beginning of the cache file, in bytes.
+const HASH_BYTES: usize = 32;
 /// A place that changed within this time is not cached: it could change again without a new modification time.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -87,6 +91,9 @@ pub(super) struct ListedImage {
     pub(super) offset: u64,
     #[prost(uint32, optional, tag = "4")]
     pub(super) label: Option<u32>,
+    /// The beginning of the image's BLAKE3 hash, if `data pack` stored one.
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub(super) hash: Option<Vec<u8>>,
 }
 
 impl Stamp {
@@ -111,7 +118,7 @@ impl ListingCache {
     pub(super) fn of(data: &Path) -> Self {
         let file = file_of(data);
         let kept = file.as_deref().and_then(|file| fs::read(file).ok());
-        let kept = kept.and_then(|bytes| CacheFile::decode(bytes.as_slice()).ok());
+        let kept = kept.and_then(|bytes| CacheFile::decode(intact(&bytes)?).ok());
         let places = kept.filter(|kept| kept.version == VERSION).map_or(Vec::new(), |k| k.places);
         let before = places.into_iter().map(|place| (place.path.clone(), place)).collect();
         Self { data: data.to_owned(), file, before, now: Vec::new(), changed: false }
@@ -160,13 +167,23 @@ impl ListingCache {
             return;
         }
         let kept = CacheFile { version: VERSION, places: self.now };
-        if let Err(error) = durable::write(&file, &kept.encode_to_vec()) {
+        let mut bytes = vec![0; HASH_BYTES];
+        kept.encode(&mut bytes).expect("a vector takes every byte");
+        let hash = blake3::hash(&bytes[HASH_BYTES..]);
+        bytes[..HASH_BYTES].copy_from_slice(hash.as_bytes());
+        if let Err(error) = durable::write(&file, &bytes) {
             tracing::debug!(
                 "cannot write the listing cache {}, so the next start lists the data again: {error}",
                 file.display()
             );
         }
     }
+}
+
+/// Returns the content of a cache file without its hash, or `None` if it is damaged.
+fn intact(bytes: &[u8]) -> Option<&[u8]> {
+    let (hash, content) = bytes.split_at_checked(HASH_BYTES)?;
+    (blake3::hash(content).as_bytes() == hash).then_some(content)
 }
 
 /// Returns the cache file of the data set at `data`.

@@ -22,8 +22,9 @@ use sha2::{Digest, Sha256};
 use crate::data::decode::picture::{Colour, Stored};
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
+use crate::shape::MAX_CLASSES;
 
-use super::found::{Found, Labels};
+use super::found::{Found, Integrity, Labels};
 use super::shards::Shards;
 use super::split::Split;
 
@@ -80,7 +81,14 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     std::iter::once(&train).chain(&val).for_each(|split| split.hash_into(&mut hash));
     let classes = classes(&train, val.as_ref(), labels)?;
     let val = val.map(|val| Arc::new(val) as Arc<dyn Split>);
-    Ok(Found { train: Arc::new(train), val, classes, hash, note: None })
+    Ok(Found {
+        train: Arc::new(train),
+        val,
+        classes,
+        hash,
+        note: None,
+        integrity: Integrity::default(),
+    })
 }
 
 /// Returns the class names in the files, or numbers; empty if the images have no classes.
@@ -105,6 +113,15 @@ fn classes(
     }
     let largest = both().flat_map(|split| split.labels.iter().flatten()).max();
     let found = largest.map_or(0, |label| *label as usize + 1);
+    if found > MAX_CLASSES {
+        let problem = format!(
+            "an image has class {}, but the largest supported class is {}",
+            found - 1,
+            MAX_CLASSES - 1
+        );
+        let hint = "number the classes from 0 without gaps";
+        return Err(DataError::layout(&train.files[0], problem, hint));
+    }
     let names = train.class_names.clone();
     if names.is_empty() {
         return Ok((0..found).map(|class| class.to_string()).collect());

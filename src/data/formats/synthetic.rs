@@ -16,7 +16,7 @@ use crate::data::error::DataError;
 use crate::random::{Key, NO_STAGE, Purpose};
 use crate::recipe::DataPlan;
 
-use super::found::Found;
+use super::found::{Found, Integrity};
 use super::split::Split;
 
 /// A split, by its number. The number replaces the epoch in random keys, so classes and splits draw from different streams.
@@ -45,6 +45,7 @@ pub(in crate::data) fn find(plan: &DataPlan) -> Found {
         classes: (0..num_classes).map(|class| format!("class {class}")).collect(),
         hash: Sha256::new_with_prefix(identity),
         note: None,
+        integrity: Integrity::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Samples keep their order. So if the files are not re-encoded, a run on the shards has the same numbers as a run on the files.
 //! A shard appears when it is complete. Complete shards are not written again.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Seek};
 use std::ops::Range;
@@ -21,6 +22,7 @@ use crate::data::decode::resize::bicubic;
 use crate::data::error::DataError;
 use crate::data::formats::found::{Found, Labels, hex};
 use crate::data::formats::split::Split;
+use crate::data::formats::web_dataset::checksums::{self, ChecksumsWriter};
 use crate::data::formats::web_dataset::packed::{CLASSES, PACK, Packed, Reencoded, ShardCounts};
 use crate::data::loader::workers::{self, Workers};
 use crate::data::table::{self, Problems};
@@ -84,12 +86,7 @@ pub fn pack(
         let hint = "wait for it, or choose another folder";
         return Err(DataError::layout(out, "another process is packing into this folder", hint));
     }
-    let packed = Packed {
-        samples_per_shard: options.samples_per_shard,
-        source: hex(found.hash),
-        reencoded: options.reencode,
-        shards: None,
-    };
+    let mut packed = Packed::new(options.samples_per_shard, hex(found.hash), options.reencode);
     begin(out, &packed, &found.classes)?;
     durable::remove_temporaries(out, &is_packs).map_err(unwritable)?;
     let total = found.train.len() + found.val.as_ref().map_or(0, |val| val.len());
@@ -119,7 +116,10 @@ pub fn pack(
             }
         }
     }
-    write_packed(out, &Packed { shards: Some(shards), ..packed })?;
+    let classes = fs::read(out.join(CLASSES)).ok();
+    packed.classes = classes.map(|bytes| blake3::hash(&bytes).to_hex().to_string());
+    (packed.shards, packed.checksums) = (Some(shards), true);
+    write_packed(out, &packed)?;
     let Packer { left_out, mut packing, .. } = packer;
     packing.images = total - left_out.len();
     packing.left_out = left_out.into_iter().collect();
@@ -158,35 +158,42 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
         let samples = first..(first + self.options.samples_per_shard).min(split.len());
         let path = self.out.join(name).join(format!("{name}-{shard:06}.tar"));
         self.packing.shards += 1;
-        if is_whole_tar(&path) {
+        let checksums = checksums::path_of(&path);
+        if is_whole_tar(&path) && checksums.exists() {
             self.packing.shards_there += 1;
             self.done += samples.len();
         } else {
             let known = self.left_out.len();
-            let Some(tar) = self.tar(split, samples)? else { return Ok(false) };
-            // The table is written before the shard: a later start does not read the files of a finished shard again.
+            let Some((tar, sums)) = self.tar(split, samples)? else { return Ok(false) };
+            // The tables are written before the shard: a later start does not read the files of a finished shard again.
             if self.left_out.len() > known {
                 table::write_problems(&self.out.join(LEFT_OUT), &self.left_out)?;
             }
-            durable::write(&path, &tar).map_err(|e| DataError::unwritable(&path, e))?;
+            for (path, bytes) in [(&checksums, &sums), (&path, &tar)] {
+                durable::write(path, bytes).map_err(|e| DataError::unwritable(path, e))?;
+            }
         }
         let size = fs::metadata(&path).map_err(|e| DataError::unreadable(&path, e))?.len();
         self.packing.bytes += size;
         Ok(true)
     }
 
-    /// Makes the bytes of a shard. Returns `None` if `progress` stops the work.
+    /// Makes the bytes of a shard and of its checksums. Returns `None` if `progress` stops the work.
     fn tar(
         &mut self,
         split: &Arc<dyn Split>,
         samples: Range<usize>,
-    ) -> Result<Option<Vec<u8>>, DataError> {
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, DataError> {
         let unwritable = |e| DataError::unwritable(self.out, e);
+        let mut sums = ChecksumsWriter::default();
         let mut workers = make(split, self.workers, samples.clone(), self.labelled, self.options);
         let mut tar = tar::Builder::new(Vec::new());
         for _ in samples {
             match workers.take()? {
-                Made::Member(member) => append(&mut tar, &member).map_err(unwritable)?,
+                Made::Member(member) => {
+                    append(&mut tar, &member).map_err(unwritable)?;
+                    sums.add(member.image_name(), member.label, &member.bytes);
+                }
                 Made::LeftOut(file, error) => {
                     self.left_out.insert(file.display().to_string(), error.to_string());
                 }
@@ -196,15 +203,17 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
                 return Ok(None);
             }
         }
-        tar.into_inner().map(Some).map_err(unwritable)
+        let tar = tar.into_inner().map_err(unwritable)?;
+        Ok(Some((tar, sums.finish())))
     }
 }
 
 /// Tells whether packing writes a file with this path. The path is relative to the folder, with `/` as separator.
 fn is_packs(path: &str) -> bool {
+    let is_shards = |end: &OsStr| end == "tar" || end == checksums::EXTENSION;
     let shard = |path: &str| {
         let name = path.strip_prefix("train/train-").or_else(|| path.strip_prefix("val/val-"));
-        name.is_some_and(|name| Path::new(name).extension().is_some_and(|end| end == "tar"))
+        name.is_some_and(|name| Path::new(name).extension().is_some_and(is_shards))
     };
     [PACK, CLASSES, LEFT_OUT].contains(&path) || shard(path)
 }
@@ -237,17 +246,15 @@ fn is_whole_tar(path: &Path) -> bool {
 
 fn write_packed(out: &Path, packed: &Packed) -> Result<(), DataError> {
     let path = out.join(PACK);
-    let json = serde_json::to_vec_pretty(packed).expect("numbers and text always fit JSON");
-    durable::write(&path, &json).map_err(|e| DataError::unreadable(&path, e))
+    durable::write(&path, &packed.to_json()).map_err(|e| DataError::unreadable(&path, e))
 }
 
 /// Writes the files beside the shards. Fails if the folder holds different shards.
 fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataError> {
     let path = out.join(PACK);
     if let Ok(bytes) = fs::read(&path) {
-        if serde_json::from_slice::<Packed>(&bytes)
-            .is_ok_and(|there| Packed { shards: None, ..there } == *packed)
-        {
+        let there = serde_json::from_slice::<Packed>(&bytes);
+        if there.is_ok_and(|there| there.is_of_the_same_images(packed)) {
             return Ok(());
         }
         let problem = "the folder holds shards of different files or with different options";
@@ -257,6 +264,14 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
     if others {
         let problem = "the folder has a train/ or val/ that was not packed by this program";
         return Err(DataError::layout(out, problem, "choose an empty folder"));
+    }
+    if let Some(class) = classes.iter().find(|class| class.contains(['\n', '\r'])) {
+        return Err(DataError::setting(
+            format!(
+                "cannot pack class {class:?}: its name contains a line break, and classes.txt has one class per line"
+            ),
+            "rename the class folder",
+        ));
     }
     if !classes.is_empty() {
         let path = out.join(CLASSES);
@@ -278,8 +293,13 @@ fn make(
     let split = Arc::clone(split);
     Workers::start(threads, 8 * threads, samples, move |index| {
         let mut buffer = Vec::new();
-        let stored = split.read(index, &mut buffer)?;
         let name = split.name(index);
+        let stored = match split.read(index, &mut buffer) {
+            Err(DataError::BadImage { problem, .. }) => {
+                return Ok(Made::LeftOut(name, ImageError::Undecodable(problem)));
+            }
+            stored => stored?,
+        };
         let Stored::File { bytes, colour } = stored else {
             return Err(DataError::setting(
                 "cannot pack this format: its images are not files",
@@ -331,6 +351,12 @@ fn extension(bytes: &[u8], name: &Path) -> &'static str {
         Ok(ImageFormat::Pnm) => "ppm",
         _ if name.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) => "png",
         _ => "jpg",
+    }
+}
+
+impl Member {
+    fn image_name(&self) -> String {
+        format!("{}.{}", self.key, self.extension)
     }
 }
 

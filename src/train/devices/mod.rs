@@ -7,6 +7,7 @@ mod device_threads;
 mod every_rank;
 #[cfg(feature = "gpu")]
 mod kernel_cache;
+mod memory;
 #[cfg(feature = "cuda")]
 mod nccl;
 mod ranks;
@@ -15,6 +16,7 @@ mod self_check;
 pub use device::{Backend, ChosenDevice, choose, count_gpus};
 pub(crate) use device_threads::{DeviceThreads, TaskCoupling};
 pub(crate) use every_rank::{first_error, on_every_rank};
+pub(crate) use memory::check_memory;
 #[cfg(test)]
 pub(crate) use ranks::Link;
 pub use ranks::Rank;

@@ -133,7 +133,7 @@ fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError
 fn contents((folders, images): &Entries) -> Option<Contents> {
     let text = |path: &PathBuf| path.to_str().map(str::to_owned);
     let image = |(path, size): &(PathBuf, u64)| {
-        Some(ListedImage { name: text(path)?, size: *size, offset: 0, label: None })
+        Some(ListedImage { name: text(path)?, size: *size, offset: 0, label: None, hash: None })
     };
     Some(Contents {
         folders: folders.iter().map(text).collect::<Option<_>>()?,

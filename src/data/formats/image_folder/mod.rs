@@ -13,7 +13,7 @@ use crate::data::decode::picture::Colour;
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
-use super::found::{Found, Labels};
+use super::found::{Found, Integrity, Labels};
 use super::listing_cache::ListingCache;
 use super::split::Split;
 pub(in crate::data) use left_out::left_out;
@@ -64,7 +64,14 @@ fn found(train: Listing, val: Option<Listing>, colour: Colour) -> Found {
     let classes = if labelled { train.classes.clone() } else { Vec::new() };
     let split =
         |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(labelled, colour)) };
-    Found { train: split(train), val: val.map(split), classes, hash, note: None }
+    Found {
+        train: split(train),
+        val: val.map(split),
+        classes,
+        hash,
+        note: None,
+        integrity: Integrity::default(),
+    }
 }
 
 fn layout_hint(labels: Labels) -> &'static str {

@@ -2,24 +2,36 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+
+use tar::EntryType;
 
 use crate::data::decode::image_name::is_image_name;
 use crate::data::error::DataError;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 
-use super::label;
-
-type Images = Result<Vec<ListedImage>, DataError>;
+use super::checksums::{self, Checksums};
+use super::{AGAIN, label};
 
 /// The size of the blocks of a tar file, in bytes.
 const BLOCK: u64 = 512;
+/// Zeros after the end marker that are normal, in bytes: `tar` fills its last record, which can be as large as this.
+const NORMAL_ZEROS: u64 = 1 << 20;
 const ONE_PICTURE: &str = "rename them: members belong to one sample if their names are the same up to the first dot; or pack an image \
                            folder with `mae data pack`";
-const HINT: &str = "download or pack the shard again, or delete it";
+
+/// The images of a shard, and what is missing or not read.
+#[derive(Default)]
+pub(super) struct ShardIndex {
+    pub(super) images: Vec<ListedImage>,
+    /// Findings that do not stop a run, but mean that samples may be missing.
+    pub(super) lost: Vec<String>,
+}
+
+type Indexed = Result<ShardIndex, DataError>;
 
 /// The members of one sample that were read so far.
 #[derive(Default)]
@@ -29,35 +41,47 @@ struct SampleGroup {
     label: Option<u32>,
 }
 
-/// Returns the images of each shard. Shards in the cache are not read again unless they changed.
-pub(super) fn read_all(shards: &[PathBuf], cache: &mut ListingCache) -> Vec<Images> {
-    let mut all: Vec<Option<Images>> = Vec::new();
+/// Returns the index of each shard. Shards in the cache are not read again unless they changed.
+///
+/// `checksummed` tells whether `data pack` wrote checksums for all shards.
+pub(super) fn read_all(
+    shards: &[PathBuf],
+    checksummed: bool,
+    cache: &mut ListingCache,
+) -> Vec<Indexed> {
+    let mut all: Vec<Option<Indexed>> = Vec::new();
     let mut unknown = Vec::new();
     for shard in shards {
         let stamp = Stamp::now(shard);
-        let images = cache.get(shard, stamp).map(|contents| Ok(contents.images.clone()));
+        let hashed =
+            |contents: &&Contents| !checksummed || contents.images.iter().all(|i| i.hash.is_some());
+        let images = cache.get(shard, stamp).filter(hashed).map(|contents| contents.images.clone());
         if images.is_none() {
             unknown.push((all.len(), shard.as_path(), stamp));
         }
-        all.push(images);
+        all.push(images.map(|images| Ok(ShardIndex { images, lost: Vec::new() })));
     }
     let paths: Vec<&Path> = unknown.iter().map(|(_, path, _)| *path).collect();
-    for ((place, shard, stamp), images) in unknown.into_iter().zip(read_on_all_cores(&paths)) {
-        if let Ok(images) = &images {
-            cache.add(shard, stamp, Contents { folders: Vec::new(), images: images.clone() });
+    for ((place, shard, stamp), index) in
+        unknown.into_iter().zip(read_on_all_cores(&paths, checksummed))
+    {
+        // A shard with findings is read again at every start, so that every start reports them.
+        if let Ok(ShardIndex { images, lost }) = &index {
+            let contents = Contents { folders: Vec::new(), images: images.clone() };
+            cache.add(shard, stamp.filter(|_| lost.is_empty()), contents);
         }
-        all[place] = Some(images);
+        all[place] = Some(index);
     }
     all.into_iter().flatten().collect()
 }
 
-fn read_on_all_cores(shards: &[&Path]) -> Vec<Images> {
+fn read_on_all_cores(shards: &[&Path], checksummed: bool) -> Vec<Indexed> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(shards.len());
     let next = AtomicUsize::new(0);
     let work = || {
         let mine = std::iter::from_fn(|| {
             let place = next.fetch_add(1, Ordering::Relaxed);
-            shards.get(place).map(|path| (place, read(path)))
+            shards.get(place).map(|path| (place, read(path, checksummed)))
         });
         mine.collect::<Vec<_>>()
     };
@@ -69,68 +93,148 @@ fn read_on_all_cores(shards: &[&Path]) -> Vec<Images> {
             .collect()
     });
     all.sort_by_key(|(place, _)| *place);
-    all.into_iter().map(|(_, images)| images).collect()
+    all.into_iter().map(|(_, index)| index).collect()
 }
 
-/// Reads the headers of one shard, and the small members that hold classes.
-fn read(path: &Path) -> Images {
-    let damaged = |e: std::io::Error| damaged(path, &e);
+/// Reads the headers of one shard and the small members that hold classes, and compares them with the shard's checksums.
+fn read(path: &Path, checksummed: bool) -> Indexed {
+    let mut index = read_members(path)?;
+    if index.images.is_empty() {
+        index.lost.push("the shard contains no images".to_owned());
+    }
+    match Checksums::read(path) {
+        Ok(Some(checksums)) => checksums
+            .compare(&mut index)
+            .map_err(|(image, problem)| DataError::layout(&path.join(image), problem, AGAIN))?,
+        Ok(None) if checksummed => {
+            let file = checksums::path_of(path);
+            let text = format!("its images are not verified: {} is missing", file.display());
+            index.lost.push(text);
+        }
+        Ok(None) => {}
+        Err(error) => {
+            let file = checksums::path_of(path);
+            let text =
+                format!("its images are not verified: cannot read {}: {error}", file.display());
+            index.lost.push(text);
+        }
+    }
+    Ok(index)
+}
+
+fn read_members(path: &Path) -> Indexed {
+    let damaged = |e: io::Error| damaged(path, &e);
     let file = File::open(path).map_err(|e| DataError::unreadable(path, e))?;
     let length = file.metadata().map_err(|e| DataError::unreadable(path, e))?.len();
     let mut archive = tar::Archive::new(file);
-    let (mut images, mut group, mut end) = (Vec::new(), SampleGroup::default(), 0);
+    let (mut index, mut group, mut end) = (ShardIndex::default(), SampleGroup::default(), 0);
+    let mut passed_over = Vec::new();
     for entry in archive.entries_with_seek().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
-        if !entry.header().entry_type().is_file() {
+        let kind = entry.header().entry_type();
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        if !kind.is_file() {
+            if !kind.is_dir() && !kind.is_pax_global_extensions() {
+                passed_over.push(format!("{name} ({})", kind_name(kind)));
+            }
             continue;
         }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let (offset, size) = (entry.raw_file_position(), entry.size());
         if offset.checked_add(size).is_none_or(|end| end > length) {
             let problem = format!("the shard is truncated: it ends inside {name}");
-            return Err(DataError::layout(path, problem, HINT));
+            return Err(DataError::layout(path, problem, AGAIN));
         }
         end = (offset + size).next_multiple_of(BLOCK);
         let (key, ending) = split_name(&name);
         if key != group.key {
-            images.extend(std::mem::take(&mut group).image());
+            index.images.extend(std::mem::take(&mut group).image());
             group.key = key;
         }
         if is_image_name(Path::new(&name)) {
-            let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
-            let same = |other: &&ListedImage| extension(&other.name) == extension(&name);
-            if let Some(other) = group.image.as_ref().filter(same) {
-                let problem =
-                    format!("sample {} has two images: {} and {name}", group.key, other.name);
-                return Err(DataError::layout(path, problem, ONE_PICTURE));
-            }
-            // If a sample has an image and a mask, as `a.jpg` and `a.png`, the first counts.
-            group.image.get_or_insert(ListedImage { offset, size, label: None, name });
+            group.add_image(path, ListedImage { offset, size, label: None, hash: None, name })?;
         } else if label::is_label(&ending) && size <= label::MAX_BYTES {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(damaged)?;
-            let label = label::parse(&ending, &bytes)
-                .map_err(|error| DataError::layout(&path.join(&name), error.to_string(), HINT))?;
+            let label = label::parse(&ending, &bytes).map_err(|error| {
+                DataError::layout(&path.join(&name), error.to_string(), error.hint())
+            })?;
             group.label = group.label.or(label);
         }
     }
     if length < end + BLOCK {
         let problem = "the shard is truncated: the end marker of a tar file is missing";
-        return Err(DataError::layout(path, problem, HINT));
+        return Err(DataError::layout(path, problem, AGAIN));
     }
-    images.extend(group.image());
-    Ok(images)
+    index.images.extend(group.image());
+    if !passed_over.is_empty() {
+        let names = checksums::list(&passed_over);
+        index.lost.push(format!("members that are not files: {}: {names}", passed_over.len()));
+    }
+    index.lost.extend(after_end(archive.into_inner()).map_err(damaged)?);
+    Ok(index)
+}
+
+/// Returns what is wrong with the bytes after the end marker. The first block of the marker has been read.
+fn after_end(mut file: File) -> io::Result<Option<String>> {
+    let start = file.stream_position()?;
+    let mut buffer = [0; 1 << 16];
+    let mut at = start;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if let Some(place) = buffer[..read].iter().position(|byte| *byte != 0) {
+            let place = at + place as u64;
+            return Ok(Some(format!(
+                "samples may be missing: data follows the end marker, which is at byte {} (first at byte {place})",
+                start.saturating_sub(BLOCK)
+            )));
+        }
+        at += read as u64;
+        if read == 0 {
+            break;
+        }
+    }
+    let zeros = at - start;
+    Ok((zeros > NORMAL_ZEROS).then(|| {
+        let mib = zeros as f64 / f64::from(1 << 20);
+        format!("samples may be missing: the shard ends in {mib:.1} MiB of zeros")
+    }))
+}
+
+fn kind_name(kind: EntryType) -> String {
+    match kind {
+        EntryType::Link => "hard link".to_owned(),
+        EntryType::Symlink => "symbolic link".to_owned(),
+        EntryType::Char | EntryType::Block => "device".to_owned(),
+        EntryType::Fifo => "named pipe".to_owned(),
+        EntryType::GNUSparse => "sparse file".to_owned(),
+        other => format!("unknown type {}", char::from(other.as_byte()).escape_default()),
+    }
 }
 
 impl SampleGroup {
+    /// Adds an image of the sample. Fails if the sample has another image with the same extension.
+    ///
+    /// If a sample has an image and a mask, as `a.jpg` and `a.png`, the first counts.
+    fn add_image(&mut self, shard: &Path, image: ListedImage) -> Result<(), DataError> {
+        let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
+        let same = |other: &&ListedImage| extension(&other.name) == extension(&image.name);
+        if let Some(other) = self.image.as_ref().filter(same) {
+            let problem =
+                format!("sample {} has two images: {} and {}", self.key, other.name, image.name);
+            return Err(DataError::layout(shard, problem, ONE_PICTURE));
+        }
+        self.image.get_or_insert(image);
+        Ok(())
+    }
+
     /// Returns the image with its class, or `None` if the sample has no image.
     fn image(self) -> Option<ListedImage> {
         self.image.map(|image| ListedImage { label: self.label, ..image })
     }
 }
 
-fn damaged(path: &Path, error: &std::io::Error) -> DataError {
-    DataError::layout(path, format!("the tar file is damaged: {error}"), HINT)
+fn damaged(path: &Path, error: &io::Error) -> DataError {
+    DataError::layout(path, format!("the tar file is damaged: {error}"), AGAIN)
 }
 
 /// Splits a member's name at the first dot after its folders. The second part is in lower case.

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::shape::MAX_CLASSES;
+
 /// Larger members are not read as classes.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 /// Keys of a `.json` file that hold a class.
@@ -14,6 +16,20 @@ pub(super) enum LabelError {
     NotANumber(String),
     #[error("invalid JSON: {0}")]
     Json(String),
+    #[error("class {0} is too large: the largest supported class is {largest}", largest = MAX_CLASSES - 1)]
+    TooLarge(u32),
+}
+
+impl LabelError {
+    /// Returns what the reader can do about it.
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => {
+                "number the classes from 0 without gaps, or download the shard again"
+            }
+            Self::NotANumber(_) | Self::Json(_) => super::AGAIN,
+        }
+    }
 }
 
 /// Tells whether members with this ending may hold a class.
@@ -23,6 +39,14 @@ pub(super) fn is_label(ending: &str) -> bool {
 
 /// Reads a class. Returns `None` if a `.json` file has none: it may hold captions.
 pub(super) fn parse(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
+    let label = parse_number(ending, bytes)?;
+    match label {
+        Some(label) if label as usize >= MAX_CLASSES => Err(LabelError::TooLarge(label)),
+        label => Ok(label),
+    }
+}
+
+fn parse_number(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
     if ending == "cls" {
         let text = String::from_utf8_lossy(bytes);
         let label = text.trim().parse();
@@ -54,5 +78,9 @@ mod tests {
         assert!(error("cls", b"cat").contains("\"cat\" is not a class"));
         assert!(error("json", br#"{"cls": -1}"#).contains("-1 is not a class"));
         assert!(error("json", b"{").contains("invalid JSON"));
+        assert_eq!(parse("cls", b"999999"), Ok(Some(999_999)));
+        for (ending, bytes) in [("cls", &b"4294967295"[..]), ("json", br#"{"label": 1000000}"#)] {
+            assert!(error(ending, bytes).contains("the largest supported class is 999999"));
+        }
     }
 }

@@ -3,7 +3,11 @@
 //! Opening the data indexes all shards, or takes the index from the listing cache. So the shuffle covers all samples, and each
 //! can be read directly. Images are read with a seek, not through a memory map: reading past the end of a truncated shard is
 //! then an error, and not a signal that ends the process.
+//!
+//! `data pack` writes checksums beside its shards. Classes are compared with them when a shard is indexed, and images when they
+//! are read. Other signs of lost samples, such as data after the end marker, are findings of [`Integrity`].
 
+pub(in crate::data) mod checksums;
 mod index;
 mod label;
 pub(in crate::data) mod packed;
@@ -19,14 +23,17 @@ use crate::data::decode::picture::{Colour, Stored};
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
-use super::found::{Found, Labels};
+use super::found::{Found, Integrity, Labels};
 use super::listing_cache::ListingCache;
 use super::shards::Shards;
 use super::split::Split;
+use checksums::{ImageHash, image_hash};
 use packed::{CLASSES, Packed, ShardCounts};
 
 /// The extension of shards.
 const EXTENSION: &str = "tar";
+/// What to do about a damaged shard.
+const AGAIN: &str = "download or pack the shard again, or delete it";
 const HINT: &str = "put tar shards in train/ and val/ under data.path, or directly in data.path with `val` in the names of \
                     those for validation";
 
@@ -52,13 +59,18 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     let packed = Packed::read(&plan.path)?;
     let counts = ShardCounts { train: shards.train.len(), val: shards.val.len() };
     let incomplete = packed.as_ref().and_then(|packed| packed.problem(&plan.path, counts));
-    let mut problems = Vec::from_iter(incomplete);
+    let checksummed = packed.as_ref().is_some_and(|packed| packed.checksums);
+    let changed = packed.as_ref().and_then(|packed| packed.changed_classes(&plan.path));
+    let mut findings =
+        Findings { problems: Vec::from_iter(incomplete), lost: Vec::from_iter(changed) };
     let mut cache = ListingCache::of(&plan.path);
-    let mut open =
-        |shards: Vec<PathBuf>| WebDataset::open(shards, colour, &mut cache, &mut problems);
+    let mut open = |shards: Vec<PathBuf>| {
+        WebDataset::open(shards, colour, checksummed, &mut cache, &mut findings)
+    };
     let train = open(shards.train);
     let val = (!shards.val.is_empty()).then(|| open(shards.val));
     cache.keep();
+    let Findings { problems, lost } = findings;
     if train.is_empty() {
         let problem =
             DataError::layout(&plan.path, "the shards for training contain no images", HINT);
@@ -76,8 +88,10 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     both().for_each(|split| split.hash_into(&mut hash));
     let reencoded = packed.and_then(|packed| packed.reencoded);
     let note = reencoded.map(|reencoded| reencoded.to_string());
+    let unchecked = both().flat_map(|split| &split.samples).filter(|s| s.hash.is_none()).count();
+    let integrity = Integrity { lost, unchecked };
     let val = val.map(|val| Arc::new(val) as Arc<dyn Split>);
-    Ok((Found { train: Arc::new(train), val, classes, hash, note }, problems))
+    Ok((Found { train: Arc::new(train), val, classes, hash, note, integrity }, problems))
 }
 
 /// Returns the class names that were packed with the shards, or numbers. `found` is one more than the largest class.
@@ -100,6 +114,14 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     Ok((0..classes).map(|class| class.to_string()).collect())
 }
 
+/// What is wrong with the shards.
+struct Findings {
+    /// Damage that stops a run.
+    problems: Vec<DataError>,
+    /// Findings of [`Integrity`].
+    lost: Vec<String>,
+}
+
 /// The samples of a split, from all its shards.
 struct WebDataset {
     shards: Vec<PathBuf>,
@@ -113,30 +135,41 @@ struct Sample {
     offset: u64,
     size: u64,
     label: Option<u32>,
+    /// The image's hash, if `data pack` stored one.
+    hash: Option<ImageHash>,
     /// Name of the image in the shard.
     name: Box<str>,
 }
 
 impl WebDataset {
-    /// Indexes `shards`. Leaves out damaged ones and adds their errors to `problems`.
+    /// Indexes `shards`. Leaves out damaged ones and adds their errors to `findings`.
     fn open(
         shards: Vec<PathBuf>,
         colour: Colour,
+        checksummed: bool,
         cache: &mut ListingCache,
-        problems: &mut Vec<DataError>,
+        findings: &mut Findings,
     ) -> Self {
         let mut samples = Vec::new();
-        for (number, shard) in index::read_all(&shards, cache).into_iter().enumerate() {
-            match shard {
-                Ok(images) => samples.extend(images.into_iter().map(|image| Sample {
-                    shard: number as u32,
-                    offset: image.offset,
-                    size: image.size,
-                    label: image.label,
-                    name: image.name.into(),
-                })),
-                Err(problem) => problems.push(problem),
-            }
+        let indexed = index::read_all(&shards, checksummed, cache);
+        for (number, (path, indexed)) in shards.iter().zip(indexed).enumerate() {
+            let index = match indexed {
+                Ok(index) => index,
+                Err(problem) => {
+                    findings.problems.push(problem);
+                    continue;
+                }
+            };
+            let lost = index.lost.into_iter().map(|lost| format!("{}: {lost}", path.display()));
+            findings.lost.extend(lost);
+            samples.extend(index.images.into_iter().map(|image| Sample {
+                shard: number as u32,
+                offset: image.offset,
+                size: image.size,
+                label: image.label,
+                hash: image.hash.and_then(|hash| hash.try_into().ok()),
+                name: image.name.into(),
+            }));
         }
         Self { shards, samples, colour }
     }
@@ -174,7 +207,7 @@ impl Split for WebDataset {
     }
 
     fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
-        let Sample { shard, offset, size, .. } = &self.samples[index];
+        let Sample { shard, offset, size, hash, .. } = &self.samples[index];
         buffer.clear();
         let read = File::open(&self.shards[*shard as usize]).and_then(|mut file| {
             file.seek(SeekFrom::Start(*offset))?;
@@ -183,6 +216,11 @@ impl Split for WebDataset {
         let read = read.map_err(|e| DataError::unreadable(&self.name(index), e))?;
         if read as u64 != *size {
             let problem = "the shard ends inside this image; it has changed since the run started";
+            return Err(DataError::bad_image(&self.name(index), problem));
+        }
+        if hash.is_some_and(|hash| image_hash(buffer) != hash) {
+            let problem =
+                "it is damaged: its BLAKE3 checksum differs from what `mae data pack` stored";
             return Err(DataError::bad_image(&self.name(index), problem));
         }
         Ok(Stored::File { bytes: buffer, colour: self.colour })

@@ -21,6 +21,15 @@ pub(in crate::data) struct Packed {
     /// Number of shards; `None` until all are written.
     #[serde(default)]
     pub(in crate::data) shards: Option<ShardCounts>,
+    /// Whether each shard has a file of checksums. Packs of older versions have none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::data) checksums: bool,
+    /// BLAKE3 of [`CLASSES`], if there is such a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::data) classes: Option<String>,
+    /// BLAKE3 of this description without this field, as compact JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    blake3: Option<String>,
 }
 
 /// The number of shards of each split.
@@ -47,15 +56,63 @@ impl fmt::Display for Reencoded {
 }
 
 impl Packed {
+    /// Describes shards that are still to be written. `source` is the fingerprint of the data.
+    pub(in crate::data) fn new(
+        samples_per_shard: usize,
+        source: String,
+        reencoded: Option<Reencoded>,
+    ) -> Self {
+        let (shards, classes, blake3) = (None, None, None);
+        Self { samples_per_shard, source, reencoded, shards, checksums: false, classes, blake3 }
+    }
+
+    /// Tells whether `other` packs the same images in the same way.
+    pub(in crate::data) fn is_of_the_same_images(&self, other: &Self) -> bool {
+        let key = |packed: &Self| (packed.samples_per_shard, packed.reencoded);
+        key(self) == key(other) && self.source == other.source
+    }
+
+    /// Returns the content of `pack.json`.
+    pub(in crate::data) fn to_json(&self) -> Vec<u8> {
+        let blake3 = Some(self.own_hash());
+        let packed = Self { blake3, ..self.clone() };
+        serde_json::to_vec_pretty(&packed).expect("numbers and text always fit JSON")
+    }
+
+    fn own_hash(&self) -> String {
+        let packed = Self { blake3: None, ..self.clone() };
+        let json = serde_json::to_vec(&packed).expect("numbers and text always fit JSON");
+        blake3::hash(&json).to_hex().to_string()
+    }
+
     /// Reads `pack.json`. Returns `None` if the shards in `folder` were not packed by this program.
     pub(in crate::data) fn read(folder: &Path) -> Result<Option<Self>, DataError> {
         let file = folder.join(PACK);
         let Ok(bytes) = fs::read(&file) else { return Ok(None) };
-        let packed = serde_json::from_slice(&bytes).map_err(|e| {
+        let damaged = |problem: &str| {
             let hint = "delete the file, or pack the images again";
-            DataError::layout(&file, format!("the file is damaged: {e}"), hint)
-        })?;
-        Ok(Some(packed))
+            DataError::layout(&file, format!("the file is damaged: {problem}"), hint)
+        };
+        let packed: Self = serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))?;
+        match &packed.blake3 {
+            Some(hash) if *hash != packed.own_hash() => Err(damaged("its checksum differs")),
+            None if packed.checksums || packed.classes.is_some() => {
+                Err(damaged("its checksum is missing"))
+            }
+            _ => Ok(Some(packed)),
+        }
+    }
+
+    /// Returns what is wrong with the class names, if they differ from those that were packed.
+    pub(super) fn changed_classes(&self, folder: &Path) -> Option<String> {
+        let (file, packed) = (folder.join(CLASSES), self.classes.as_ref()?);
+        let now = fs::read(&file).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
+        (now.ok().as_ref() != Some(packed)).then(|| {
+            format!(
+                "{}: the class names have changed since `mae data pack` wrote them; run the same command again to accept them",
+                file.display()
+            )
+        })
     }
 
     /// Returns an error if some of the packed shards are missing in `folder`.

@@ -33,12 +33,14 @@ pub fn check(
 ) -> Result<Option<Checked>, DataError> {
     ListingCache::forget(&plan.path);
     let (data, problems) = open_past_damage(plan, labels)?;
-    let problems = problems.iter().map(ToString::to_string).collect();
+    let lost = data.integrity.lost.iter().cloned();
+    let problems = problems.iter().map(ToString::to_string).chain(lost).collect();
     let left_out = match plan.format {
         Format::ImageFolder => image_folder::left_out(&plan.path),
         _ => Vec::new(),
     };
-    let mut checked = Checked { problems, left_out, ..Checked::default() };
+    let unchecked = data.integrity.unchecked;
+    let mut checked = Checked { problems, left_out, unchecked, ..Checked::default() };
     let total = data.train.len() + data.val.as_ref().map_or(0, |val| val.len());
     let (mut hashes, mut done) = (HashMap::new(), 0);
     for (name, split) in [("train", Some(&data.train)), ("val", data.val.as_ref())] {

@@ -11,10 +11,12 @@ use crate::durable;
 pub struct Checked {
     /// `train`, and `val` if the data has one.
     pub splits: Vec<CheckedSplit>,
-    /// Problems of the data set as a whole: missing classes, damaged shards.
+    /// Problems of the data set as a whole: missing classes, damaged shards, lost samples.
     pub problems: Vec<String>,
     /// Number of files of an image folder without an image extension, by extension ("" for none).
     pub left_out: Vec<(String, usize)>,
+    /// Number of images in tar shards without checksums; 0 for other formats.
+    pub unchecked: usize,
     /// Images with the same bytes in both splits: the file in `train`, then the file in `val`.
     pub in_both: Vec<[PathBuf; 2]>,
     /// Mean of each channel over the training images, on the 0..1 scale. Every image has the same weight.

@@ -1,0 +1,166 @@
+//! The checksums that `data pack` writes beside each shard: `train-000000.checksums` for `train-000000.tar`.
+//!
+//! The first line holds the number of images and the BLAKE3 hash of the lines after it. Those are CSV with the columns
+//! `image,class,blake3`, one row for each image of the shard.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::index::ShardIndex;
+
+/// The extension of a file of checksums.
+pub(in crate::data) const EXTENSION: &str = "checksums";
+/// Bytes of an image's hash that are kept in memory. 16 bytes find all damage, with half the memory of the whole hash.
+const KEPT_BYTES: usize = 16;
+/// Names that a message lists.
+const SHOWN: usize = 3;
+
+/// The beginning of the BLAKE3 hash of an image.
+pub(super) type ImageHash = [u8; KEPT_BYTES];
+
+/// Hashes the bytes of an image.
+pub(super) fn image_hash(bytes: &[u8]) -> ImageHash {
+    *blake3::hash(bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
+/// Returns the path of the checksums of a shard.
+pub(in crate::data) fn path_of(shard: &Path) -> PathBuf {
+    shard.with_extension(EXTENSION)
+}
+
+/// The checksums of a shard in the making.
+#[derive(Default)]
+pub(in crate::data) struct ChecksumsWriter {
+    rows: Vec<[String; 3]>,
+}
+
+impl ChecksumsWriter {
+    /// Adds an image.
+    pub(in crate::data) fn add(&mut self, name: String, label: Option<u32>, bytes: &[u8]) {
+        let class = label.map_or_else(String::new, |label| label.to_string());
+        self.rows.push([name, class, blake3::hash(bytes).to_hex().to_string()]);
+    }
+
+    /// Returns the bytes of the file.
+    pub(in crate::data) fn finish(self) -> Vec<u8> {
+        let images = self.rows.len();
+        let header = ["image", "class", "blake3"].map(str::to_owned);
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        for row in std::iter::once(header).chain(self.rows) {
+            writer.write_record(row).expect("a vector takes every row");
+        }
+        let rows = writer.into_inner().expect("a vector takes every byte");
+        [first_line(images, &rows).as_bytes(), &rows].concat()
+    }
+}
+
+fn first_line(images: usize, rows: &[u8]) -> String {
+    format!("mae-checksums 1 images={images} blake3={}\n", blake3::hash(rows).to_hex())
+}
+
+/// What `data pack` wrote into a shard: class and hash of each image, by name.
+pub(super) struct Checksums {
+    images: HashMap<String, (Option<u32>, ImageHash)>,
+}
+
+impl Checksums {
+    /// Reads the checksums of `shard`. Returns `None` if there is no such file, and an error if it is damaged.
+    pub(super) fn read(shard: &Path) -> io::Result<Option<Self>> {
+        let bytes = match std::fs::read(path_of(shard)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the file is damaged");
+        Self::parse(&bytes).map(Some).ok_or_else(damaged)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (first, rows) = bytes.split_at(memchr::memchr(b'\n', bytes)? + 1);
+        let mut images = HashMap::new();
+        let mut read = 0;
+        for row in csv::Reader::from_reader(rows).into_records() {
+            let row = row.ok()?;
+            let class = row.get(1)?;
+            let class = if class.is_empty() { None } else { Some(class.parse().ok()?) };
+            let hash = blake3::Hash::from_hex(row.get(2)?).ok()?;
+            images.insert(row.get(0)?.to_owned(), (class, *hash.as_bytes().first_chunk()?));
+            read += 1;
+        }
+        (first == first_line(read, rows).as_bytes()).then_some(Self { images })
+    }
+
+    /// Adds the hashes to the images of a shard, and what differs to its findings.
+    ///
+    /// Fails with the image's name and the reason if a class differs: the image must not be used with a wrong class.
+    pub(super) fn compare(mut self, shard: &mut ShardIndex) -> Result<(), (String, String)> {
+        let (packed, found) = (self.images.len(), shard.images.len());
+        let mut others = Vec::new();
+        for image in &mut shard.images {
+            let Some((class, hash)) = self.images.remove(&image.name) else {
+                others.push(image.name.as_str());
+                continue;
+            };
+            if class != image.label {
+                let shown = |class: Option<u32>| {
+                    class.map_or_else(|| "no class".to_owned(), |class| format!("class {class}"))
+                };
+                let (class, label) = (shown(class), shown(image.label));
+                let problem = format!("it has {label}, but `mae data pack` wrote {class}");
+                return Err((image.name.clone(), problem));
+            }
+            image.hash = Some(hash.to_vec());
+        }
+        let mut missing: Vec<&str> = self.images.keys().map(String::as_str).collect();
+        missing.sort_unstable();
+        if !missing.is_empty() {
+            shard.lost.push(format!(
+                "{} of the {packed} images that `mae data pack` wrote are missing: {}",
+                missing.len(),
+                list(&missing)
+            ));
+        }
+        if !others.is_empty() {
+            let text = format!(
+                "{} of {found} images were not written by `mae data pack`: {}",
+                others.len(),
+                list(&others)
+            );
+            shard.lost.push(text);
+        }
+        Ok(())
+    }
+}
+
+/// Lists the first names, and how many follow.
+pub(super) fn list(names: &[impl AsRef<str>]) -> String {
+    let shown: Vec<String> =
+        names.iter().take(SHOWN).map(|name| name.as_ref().replace(char::is_control, "?")).collect();
+    match names.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{} and {more} more", shown.join(", ")),
+        _ => shown.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Checksums, ChecksumsWriter};
+
+    #[test]
+    fn no_flipped_bit_of_a_file_of_checksums_is_accepted() {
+        let mut writer = ChecksumsWriter::default();
+        writer.add("a, \"b\"\n.jpg".to_owned(), Some(3), b"x");
+        writer.add("c.jpg".to_owned(), None, b"");
+        let bytes = writer.finish();
+        let read = Checksums::parse(&bytes).unwrap().images;
+        assert_eq!(read["a, \"b\"\n.jpg"], (Some(3), super::image_hash(b"x")));
+        assert_eq!(read["c.jpg"].0, None);
+        for bit in 0..8 * bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Checksums::parse(&damaged).is_none(), "bit {bit}");
+        }
+        assert!((0..bytes.len()).all(|end| Checksums::parse(&bytes[..end]).is_none()));
+    }
+}
