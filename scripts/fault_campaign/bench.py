@@ -58,6 +58,8 @@ class Done:
         if "panicked at" in self.text:
             after = self.text[self.text.index("panicked at"):].splitlines()
             return " ".join(line.strip() for line in after[:2])[:300]
+        if "memory allocation of" in self.text:
+            return "memory allocation failed, exit by abort"
         if self.code in CRASHES:
             return f"exit code {self.code}: {self.last(1)}"
         return None

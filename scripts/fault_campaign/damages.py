@@ -45,9 +45,6 @@ def expect_check_names(case, path, what):
 def judge_run(case, done, whole, run, file, what, must_report=False, must_name=True):
     """Sorts the end of a training with a damaged `file` into refused, warned, silent and right, silently wrong."""
     warned = bool(warnings(done.err) - whole.warnings)
-    if not warned and any(file in line and "damaged" in line for line in done.err.splitlines()):
-        warned = True
-        case.fail(f"the run reports a damaged {file} at INFO, not as a warning", what)
     if done.code in (1, 2):
         case.note("refused")
         if must_name and file not in done.text:
@@ -57,6 +54,9 @@ def judge_run(case, done, whole, run, file, what, must_report=False, must_name=T
         case.fail(f"a damaged {file} ends the run with exit {done.code}", f"{what}: {done.last()}")
         return
     right = numbers(run) == whole.numbers
+    if not warned and any(file in line and "damaged" in line for line in done.err.splitlines()):
+        warned = True
+        case.fail(f"the run reports a damaged {file} at INFO, not as a warning", what)
     if warned:
         case.note("warned and right" if right else "warned, the damaged part left out")
     elif right:
@@ -143,39 +143,36 @@ def tables(case):
     names = ["accuracy.csv", "provenance.json", "recipe.toml", "mae-manifest.jsonl"]
     path = case.random.choice([*sorted(run.rglob("epochs.csv")), *(run / name for name in names)])
     manifest = path.name == "mae-manifest.jsonl"
+    command = case.random.choice(("compare", "report", "run"))
+    arguments = {"compare": ["compare", run.relative_to(case.dir), whole.run], "report": ["report", run.relative_to(case.dir)],
+                 "run": ["run", "r.toml"]}[command]
+    expected = case.must(arguments)
+    shown = printed(run, command, expected)
     _, what = damage(case, path)
     if not manifest:
         expect_check_names(case, path, what)
-    command = case.random.choice(("compare", "report", "run"))
     if command == "run":
         # A recipe is compared by content, and a run restores its own table: silence is right if the numbers are.
         # A manifest that is cut short looks like one that a crash cut.
-        judge_run(case, case.run(["run", "r.toml"]), whole, run, path.name, what, must_name=not manifest)
+        judge_run(case, case.run(arguments), whole, run, path.name, what, must_name=not manifest)
         return
-    arguments = {"compare": lambda source: ["compare", source, str(whole.run)], "report": lambda source: ["report", source]}
-    case.copy(whole.run, f"good/{NAME}")
-    expected = case.must(arguments[command](f"good/{NAME}"))
-    done = case.run(arguments[command](f"runs/{NAME}"))
+    done = case.run(arguments)
     if done.code in (1, 2):
         case.note("refused")
         if path.name not in done.text and not manifest:
             case.fail(f"`{command}` refuses without naming {path.name}", f"{what}: {done.last()}")
     elif warnings(done.err) - warnings(expected.err):
         case.note("warned and right")
-    elif printed(case, command, done, "runs") == printed(case, command, expected, "good"):
+    elif printed(run, command, done) == shown:
         case.note("silent and right")
     else:
         case.note(WRONG)
         case.fail(f"{WRONG}: `{command}` takes a damaged {path.name} without a warning", what)
 
 
-def printed(case, command, done, parent):
-    """Returns what the reader of a command sees, without the name of the folder that holds the run."""
-    if command == "report":
-        text = (case.dir / parent / NAME / "report.html").read_text(errors="replace")
-    else:
-        text = done.out
-    return text.replace(f"{parent}/", "")
+def printed(run, command, done):
+    """Returns what the reader of a command sees."""
+    return (run / "report.html").read_text(errors="replace") if command == "report" else done.out
 
 
 def caches(case):
@@ -195,6 +192,8 @@ def caches(case):
     _, what = damage(case, cache)
     done = case.run(["run", "r.toml"], env={"XDG_CACHE_HOME": str(case.dir / "cache")})
     judge_run(case, done, whole, case.dir / "runs/probe", "listing cache", f"{source}: {what}", must_name=False)
+    if case.outcomes["warned, the damaged part left out"]:
+        case.fail("a damaged listing cache blames whole pictures", f"{source}: {what}: {warnings(done.err) - whole.warnings}")
     if done.code in (1, 2):
         case.fail("a damaged listing cache ends a run on whole data", f"{source}: {what}: {done.last()}")
 

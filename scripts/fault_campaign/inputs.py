@@ -138,6 +138,7 @@ class Undisturbed:
         done = bench.must(["run", "r.toml"], folder)
         self.seconds = time.monotonic() - begun
         self.folder, self.run = folder, folder / "runs" / name
+        self.is_sweep = "[sweep]" in recipe
         self.results, self.numbers = results(self.run), numbers(self.run)
         self.warnings = warnings(done.err)
         self.kib = sum(path.stat().st_size for path in self.run.rglob("*") if path.is_file()) // 1024
@@ -148,6 +149,11 @@ class Undisturbed:
 
 def undisturbed(bench):
     return bench.fixture("undisturbed", lambda folder: Undisturbed(bench, folder, RECIPE, NAME))
+
+
+def undisturbed_sweep(bench):
+    recipe = RECIPE.replace("epochs = 6", "epochs = 3") + "[sweep]\nfinetune.blr = [1e-3, 2e-3]\n"
+    return bench.fixture("sweep", lambda folder: Undisturbed(bench, folder, recipe, NAME))
 
 
 def interrupted(bench, stage):

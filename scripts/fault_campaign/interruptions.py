@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from bench import Failure, HANG_S, NotRun, RUN_S, difference, expect_orderly, expect_same, results
-from inputs import NAME, RECIPE, interrupted, undisturbed
+from inputs import NAME, RECIPE, interrupted, undisturbed, undisturbed_sweep
 
 # Calls that change the disk, and the ones that open what is read.
 CALLS = ("openat", "write", "rename", "fsync", "fdatasync", "mkdir", "unlink", "ftruncate", "flock", "rmdir")
@@ -47,22 +47,21 @@ def injecting(bench, calls, what, paths=()):
     return command
 
 
-def finish(case, after):
+def finish(case, after, whole=None):
     """Runs the recipe until it is done; its bytes must be the undisturbed run's, and its checksums must fit."""
     done = case.run(["run", "r.toml"])
     if done.code != 0:
         raise Failure(f"after {after} the run does not go on: exit {done.code}", done.last())
-    expect_same(undisturbed(case.bench).results, case.dir / "runs" / NAME, after)
+    expect_same((whole or undisturbed(case.bench)).results, case.dir / "runs" / NAME, after)
     checked = case.run(["check", f"runs/{NAME}"])
     if checked.code != 0:
         raise Failure(f"after {after} `mae check` reports problems", checked.text.strip()[-400:])
 
 
-def kills(case, at_calls):
+def kills(case, at_calls, whole):
     """A chain of SIGKILLs, each followed by a restart. Counts the kills that hit."""
-    whole = undisturbed(case.bench)
     counts = calls_of_a_run(case.bench) if at_calls else {}
-    case.write("r.toml", RECIPE)
+    case.write("r.toml", (whole.folder / "r.toml").read_text())
     fresh = case.random.random() < 0.15
     if fresh:
         case.copy(whole.run, f"runs/{NAME}")
@@ -89,8 +88,9 @@ def kills(case, at_calls):
         if done.code != 0:
             raise Failure(f"after a SIGKILL the run does not go on: exit {done.code}", f"{where}: {done.last()}")
         break
-    finish(case, "SIGKILLs")
-    if fresh:
+    finish(case, "SIGKILLs", whole)
+    # The points of a sweep are moved one by one: those that stayed have gone on.
+    if fresh and not whole.is_sweep:
         expect_whole_trash(case, whole)
     case.units = hits
     case.note("same bytes after the kills", hits)
@@ -109,11 +109,28 @@ def expect_whole_trash(case, whole):
 
 
 def timed_kills(case):
-    kills(case, at_calls=False)
+    kills(case, at_calls=False, whole=undisturbed(case.bench))
 
 
 def kills_at_calls(case):
-    kills(case, at_calls=True)
+    kills(case, at_calls=True, whole=undisturbed(case.bench))
+
+
+def sweep_kills(case):
+    """Kills of a sweep, whose points share the pre-training."""
+    kills(case, at_calls=bool(case.bench.strace), whole=undisturbed_sweep(case.bench))
+
+
+def file_locks(case):
+    """A file system without locks, as some network file systems: the message must name a way out."""
+    calls_of_a_run(case.bench)
+    case.write("r.toml", RECIPE)
+    error = case.random.choice(("ENOLCK", "EOPNOTSUPP", "ENOSYS"))
+    done = case.bench.start(["run", "r.toml"], case.dir, before=injecting(case.bench, "flock", f"error={error}")).wait(RUN_S)
+    end_of_failed_call(case, done, error, "flock")
+    if done.code and "hint" not in done.err:
+        case.fail("a file system without locks is refused without a hint", f"{error}: {done.last()}")
+    finish(case, "a file system without locks")
 
 
 def signals(case, pair):
@@ -319,14 +336,16 @@ def as_another_user(case):
     whole = undisturbed(case.bench)
     command = case.random.choice((["run", "r.toml"], ["check", f"runs/{NAME}"], ["report", f"runs/{NAME}"],
                                   ["compare", f"runs/{NAME}", str(whole.run)]))
-    before_mode = target.stat().st_mode
+    before_mode, is_folder = target.stat().st_mode, target.is_dir()
     target.chmod(mode)
     try:
         cache = case.dir / "cache"
         done = case.bench.start(command, case.dir, user=user, env={"XDG_CACHE_HOME": str(cache)}).wait(RUN_S)
     finally:
-        target.chmod(before_mode)
-    kind = "folder" if target.is_dir() else target.name
+        # A run that is done has removed its saved states.
+        if target.exists():
+            target.chmod(before_mode)
+    kind = "folder" if is_folder else target.name
     detail = f"{' '.join(command[:1])}, {target.relative_to(case.dir)} with mode {mode:03o}"
     judge_unreadable(case, done, kind, detail)
     if done.code in (1, 2) and "ermission" not in done.text:

@@ -76,6 +76,8 @@ def recipes(case):
         text = base.read_text()
         if case.random.random() < 0.6:
             text = mutated_text(case.random, text, other.read_text())
+        if case.random.random() < 0.03:
+            text = f"extends = {case.random.choice(VALUES)}\n{text}"
         path.write_text(text, encoding="utf-8", errors="surrogateescape")
         sets = []
         for _ in range(case.random.choice((0, 1, 1, 2, 3))):

@@ -6,11 +6,9 @@ import shutil
 import signal
 import time
 
-from bench import Failure, NotRun, RUN_S, difference, expect_orderly, expect_same, results
-from inputs import NAME, PRETRAINING, RECIPE, undisturbed
+from bench import Failure, HANG_S, NotRun, RUN_S, difference, expect_orderly, expect_same, results
+from inputs import NAME, PRETRAINING, RECIPE, undisturbed, undisturbed_sweep
 from interruptions import calls_of_a_run, finish, injecting
-
-BUSY = "another process"
 
 
 def start_run(case, *more, cwd=None, env=None):
@@ -37,14 +35,8 @@ def two_at_once(case):
 
 def two_in_a_sweep(case):
     """Two processes in one sweep: the files that the points share do not depend on who wrote them."""
-    recipe = RECIPE.replace("epochs = 6", "epochs = 3") + "[sweep]\nfinetune.blr = [1e-3, 2e-3]\n"
-
-    def make(folder):
-        (folder / "r.toml").write_text(recipe)
-        case.bench.must(["run", "r.toml"], folder)
-        return results(folder / "runs" / NAME)
-    expected = case.bench.fixture("sweep", make)
-    case.write("r.toml", recipe)
+    whole = undisturbed_sweep(case.bench)
+    case.write("r.toml", (whole.folder / "r.toml").read_text())
     processes = [start_run(case)]
     time.sleep(case.random.uniform(0, 0.2))
     processes.append(start_run(case))
@@ -53,7 +45,7 @@ def two_in_a_sweep(case):
     done = case.run(["run", "r.toml"])
     if done.code:
         raise Failure("after two processes in one sweep it does not go on", done.last())
-    expect_same(expected, case.dir / "runs" / NAME, "two processes in one sweep")
+    expect_same(whole.results, case.dir / "runs" / NAME, "two processes in one sweep")
     case.note("same bytes")
 
 
@@ -93,14 +85,14 @@ def lock_removed(case):
         time.sleep(0.001)
     time.sleep(case.random.uniform(0, undisturbed(case.bench).seconds * 0.7))
     lock.unlink(missing_ok=True)
-    processes = [first]
-    if case.random.random() < 0.7:
+    processes, second = [first], case.random.random() < 0.7
+    if second:
         processes.append(start_run(case))
     for process in processes:
         done = process.wait(RUN_S)
         expect_orderly(done)
         case.note(f"exit {done.code}")
-    finish(case, "the removal of the lock file")
+    finish(case, f"the removal of the lock file{' and a second start' if second else ''}")
 
 
 def libfaketime():
@@ -226,3 +218,47 @@ def older_runs(case):
     if differs:
         case.fail("an older run does not go on to the same bytes", f"{differs}: {done.last()}")
     case.note("read, resumed and reported")
+
+
+def start_files(case):
+    """The file that a fine-tuning starts from is replaced between two starts: refused, like changed data."""
+    whole = undisturbed(case.bench)
+    weights = {epoch: whole.run / f"pretrain/checkpoints/epoch-{epoch:04}/model.safetensors" for epoch in (2, 6)}
+    recipe = RECIPE.split("[pretrain]", maxsplit=1)[0] + "[finetune]" + RECIPE.split("[finetune]")[1].split("[linprobe]")[0]
+    case.write("r.toml", recipe.replace('["scratch", "last"]', '["scratch", "w.safetensors"]'))
+    case.write("w.safetensors", weights[2].read_bytes())
+    done = start_run(case)
+    log = "" if case.random.random() < 0.5 else "from-w"
+    while done.alive() and f"finetune/{log}" not in done.log():
+        time.sleep(0.001)
+    done.send(signal.SIGKILL)
+    done.wait(RUN_S)
+    case.write("w.safetensors", weights[6].read_bytes())
+    again = case.run(["run", "r.toml"])
+    if again.code == 0 and (case.dir / "runs" / NAME / "finetune").is_dir():
+        case.note("accepted")
+        case.fail("a start file that was replaced is accepted by an unfinished run", again.last(2))
+    else:
+        case.note("refused")
+    case.write("w.safetensors", weights[2].read_bytes())
+    case.must(["run", "r.toml"])
+
+
+def too_large(case):
+    """A recipe that needs more memory than any machine has: refused before anything is allocated."""
+    choices = (["model.embed_dim=1048576", "model.num_heads=2"], ["data.num_classes=4000000000"],
+               ["pretrain.batch_size=1000000000"], ["finetune.batch_size=1000000000"], ["model.depth=100000000"],
+               ["model.embed_dim=65536", "model.num_heads=2", "model.depth=1000"],
+               ["model.decoder_embed_dim=1048576", "model.decoder_num_heads=2"], ["data.input_size=4000000"],
+               ["data.in_chans=1000000"], ["pretrain.accum_iter=1000000000"], ["data.workers=1000000"])
+    case.write("r.toml", RECIPE)
+    chosen = case.random.choice(choices)
+    done = case.bench.start(["run", "r.toml", *(word for key in chosen for word in ("--set", key))], case.dir).wait(HANG_S * 2)
+    if done.hung:
+        case.fail(f"a recipe that is too large works on: {chosen}", done.last())
+    elif done.crash():
+        case.fail(f"a recipe that is too large crashes: {done.crash()}", str(chosen))
+    elif done.code in (1, 2):
+        case.note("refused")
+    else:
+        case.note(f"exit {done.code}")
