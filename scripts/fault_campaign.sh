@@ -10,6 +10,7 @@
 # --seconds N     scales the number of cases: 1200 is the full campaign (default)
 # --jobs N        cases at a time (default: cores, at most 4)
 # --only A,B      only these kinds; --list prints them
+# --update PAGE   writes the figures into docs/reliability.md
 # --install       installs strace and faketime with apt-get if they are missing (needs root)
 #
 # Without strace, faketime or root some cases cannot run. The campaign counts them and gives the reason.

@@ -6,6 +6,7 @@ import math
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -137,17 +138,45 @@ def print_kind(tally):
     print(f"{'':<18} {'':>6}   {outcomes}", flush=True)
 
 
+def problems(tally):
+    """Returns each problem with its cases, the most frequent first."""
+    groups = collections.defaultdict(list)
+    for problem, detail, index in tally.failures:
+        groups[problem].append((detail, index))
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
+
+
 def print_failures(tallies, seed):
     """Prints each problem once, with its number and the way to repeat it."""
     for tally in tallies:
-        groups = collections.defaultdict(list)
-        for problem, detail, index in tally.failures:
-            groups[problem].append((detail, index))
-        for problem, cases in sorted(groups.items(), key=lambda group: -len(group[1])):
+        for problem, cases in problems(tally):
             print(f"\nFAIL {tally.name}: {problem} ({len(cases)} times)")
             for detail, index in cases[:3]:
                 print(f"    {detail}")
                 print(f"    repeat: scripts/fault_campaign.sh --seed {seed} --only {tally.name} --case {index} --keep")
+
+
+FIGURES = ("<!-- figures: scripts/fault_campaign.sh --update -->\n", "<!-- end of figures -->")
+
+
+def figures(tallies, version, end):
+    """Returns the figures of a campaign as Markdown."""
+    lines = [f"{version}, {time.strftime('%Y-%m-%d', time.gmtime())}: {end}.", "",
+             "| faults | cases | failures | outcomes |", "| --- | --- | --- | --- |"]
+    for tally in tallies:
+        outcomes = ", ".join(f"{times} {outcome}" for outcome, times in sorted(tally.outcomes.items()) if times)
+        if tally.not_run:
+            outcomes = "; ".join(f"{times} not run: {reason}" for reason, times in tally.not_run.items())
+        lines.append(f"| {tally.what} | {tally.units if not tally.not_run else 0} | {len(tally.failures)} | {outcomes} |")
+    found = [f"- {problem} (`{tally.name}`, {len(cases)} times)" for tally in tallies for problem, cases in problems(tally)]
+    return "\n".join([*lines, "", "These promises did not hold:" if found else "Every promise held.", *([""] if found else []),
+                      *found, ""])
+
+
+def update_page(page, text):
+    """Replaces the figures on a page of the documentation."""
+    before, rest = page.read_text().split(FIGURES[0])
+    page.write_text(before + FIGURES[0] + "\n" + text + "\n" + FIGURES[1] + rest.split(FIGURES[1], maxsplit=1)[1])
 
 
 def parse():
@@ -161,6 +190,7 @@ def parse():
     parser.add_argument("--only", default=",".join(names), help="kinds, separated by commas")
     parser.add_argument("--case", type=int, default=None, help="one case of one kind")
     parser.add_argument("--keep", action="store_true", help="keep the folders of cases that fail")
+    parser.add_argument("--update", type=Path, help="write the figures into this page (docs/reliability.md)")
     parser.add_argument("--list", action="store_true", help="print the kinds")
     arguments = parser.parse_args()
     if arguments.list:
@@ -185,6 +215,8 @@ def parse():
 def main():
     arguments = parse()
     begun = time.monotonic()
+    # SIGTERM removes the temporary folder too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     bench = Bench(arguments.binary, arguments.seed, arguments.keep)
     version = subprocess.run([arguments.binary, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     print(f"{arguments.binary} ({version}), seed {arguments.seed}, {arguments.jobs} cases at a time, in {bench.root}", flush=True)
@@ -204,6 +236,8 @@ def main():
         end = f"{units} cases, {skipped} not run, {failures} failures, {time.monotonic() - begun:.0f} s, seed {arguments.seed}"
         print(f"\n{'FAIL' if failures else 'PASS'}: {end}")
         code = 1 if failures else 0
+        if arguments.update:
+            update_page(arguments.update, figures(tallies, version, end))
     except Failure as failure:
         print(f"FAIL: {failure.problem}\n    {failure.detail}")
         code = 1

@@ -57,7 +57,8 @@ class Done:
         """Returns the panic or abort of the process; `None` if it ended in order."""
         if "panicked at" in self.text:
             after = self.text[self.text.index("panicked at"):].splitlines()
-            return " ".join(line.strip() for line in after[:2])[:300]
+            # Without the folder in which this machine keeps the sources of dependencies.
+            return re.sub(r"\S*/registry/src/[^/]+/", "", " ".join(line.strip() for line in after[:2]))[:300]
         if "memory allocation of" in self.text:
             return "memory allocation failed, exit by abort"
         if self.code in CRASHES:
