@@ -1,0 +1,354 @@
+"""Kills, signals, full disks and failing calls: the run goes on and ends with the same bytes."""
+
+import collections
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+from bench import Failure, HANG_S, NotRun, RUN_S, difference, expect_orderly, expect_same, results
+from inputs import NAME, RECIPE, interrupted, undisturbed, undisturbed_sweep
+
+# Calls that change the disk, and the ones that open what is read.
+CALLS = ("openat", "write", "rename", "fsync", "fdatasync", "mkdir", "unlink", "ftruncate", "flock", "rmdir")
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+STAGES = ("pretrain", "finetune", "linprobe")
+# What a message must not suggest for a file that is whole and could not be read.
+MISLEADING = re.compile(r"damaged|corrupt|put it back|starts? over|\bremove\b|backup|truncated", re.IGNORECASE)
+SPACE = re.compile(r"no space|disk is full|full disk|free some space", re.IGNORECASE)
+
+
+def calls_of_a_run(bench):
+    """Returns how often one thread of an undisturbed run makes each system call."""
+    def count(folder):
+        (folder / "r.toml").write_text(RECIPE)
+        trace = folder / "trace"
+        done = bench.start(["run", "r.toml"], folder,
+                           before=[bench.strace, "-f", "-o", trace, "-e", f"trace={','.join(CALLS)}"]).wait(RUN_S)
+        if done.code != 0:
+            raise NotRun(f"strace does not work here: {done.last(1)}")
+        found = collections.Counter(re.findall(r"^(\d+) +(\w+)\(", trace.read_text(), re.MULTILINE))
+        most = collections.Counter()
+        for (_, call), times in found.items():
+            most[call] = max(most[call], times)
+        return {call: most[call] for call in CALLS if most[call]}
+    if not bench.strace:
+        raise NotRun("strace is not installed")
+    return bench.fixture("calls", count)
+
+
+def injecting(bench, calls, what, paths=()):
+    """Returns the command that runs a program under strace with a fault injected into its system calls."""
+    command = [bench.strace, "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:{what}"]
+    for path in paths:
+        command += ["-P", path]
+    return command
+
+
+def finish(case, after, whole=None):
+    """Runs the recipe until it is done; its bytes must be the undisturbed run's, and its checksums must fit."""
+    done = case.run(["run", "r.toml"])
+    if done.code != 0:
+        raise Failure(f"after {after} the run does not go on: exit {done.code}", done.last())
+    expect_same((whole or undisturbed(case.bench)).results, case.dir / "runs" / NAME, after)
+    checked = case.run(["check", f"runs/{NAME}"])
+    if checked.code != 0:
+        raise Failure(f"after {after} `mae check` reports problems", checked.text.strip()[-400:])
+
+
+def kills(case, at_calls, whole):
+    """A chain of SIGKILLs, each followed by a restart. Counts the kills that hit."""
+    counts = calls_of_a_run(case.bench) if at_calls else {}
+    case.write("r.toml", (whole.folder / "r.toml").read_text())
+    fresh = case.random.random() < 0.15
+    if fresh:
+        case.copy(whole.run, f"runs/{NAME}")
+    hits = 0
+    for start in range(case.random.randint(1, 6)):
+        arguments = ["run", "r.toml"] + (["--fresh"] if fresh and start == 0 else [])
+        if at_calls:
+            call = case.random.choice(sorted(counts))
+            nth = case.random.randint(1, counts[call])
+            where = f"{call} {nth}"
+            running = case.bench.start(arguments, case.dir,
+                                       before=injecting(case.bench, call, f"signal=KILL:when={nth}"))
+        else:
+            after = case.random.uniform(0, whole.seconds)
+            where = f"{after * 1000:.0f} ms"
+            running = case.bench.start(arguments, case.dir)
+            time.sleep(after)
+            running.send(signal.SIGKILL)
+        done = running.wait(RUN_S)
+        if done.code in (-signal.SIGKILL, 137) and not done.hung:
+            hits += 1
+            continue
+        expect_orderly(done)
+        if done.code != 0:
+            raise Failure(f"after a SIGKILL the run does not go on: exit {done.code}", f"{where}: {done.last()}")
+        break
+    case.units = hits
+    finish(case, "SIGKILLs", whole)
+    # The points of a sweep are moved one by one: those that stayed have gone on.
+    if fresh and not whole.is_sweep:
+        expect_whole_trash(case, whole)
+    case.note("same bytes after the kills", hits)
+
+
+def expect_whole_trash(case, whole):
+    """The run that `--fresh` moved away lies in the trash as a whole, or the kill came before the move."""
+    folders = [path for path in (case.dir / "runs/.trash").glob("*") if path.is_dir()]
+    for folder in folders:
+        expected = {name: data for name, data in whole.results.items() if name != "mae-manifest.jsonl"}
+        found = {name: data for name, data in results(folder).items() if name != "mae-manifest.jsonl"}
+        differs = difference(expected, found)
+        if differs:
+            raise Failure("a killed `--fresh` lost files of the old run", differs)
+    case.note("`--fresh` killed, the old run is whole", 1)
+
+
+def timed_kills(case):
+    kills(case, at_calls=False, whole=undisturbed(case.bench))
+
+
+def kills_at_calls(case):
+    kills(case, at_calls=True, whole=undisturbed(case.bench))
+
+
+def sweep_kills(case):
+    """Kills of a sweep, whose points share the pre-training."""
+    kills(case, at_calls=bool(case.bench.strace), whole=undisturbed_sweep(case.bench))
+
+
+def file_locks(case):
+    """A file system without locks, as some network file systems: the message must name a way out."""
+    calls_of_a_run(case.bench)
+    case.write("r.toml", RECIPE)
+    error = case.random.choice(("ENOLCK", "EOPNOTSUPP", "ENOSYS"))
+    done = case.bench.start(["run", "r.toml"], case.dir, before=injecting(case.bench, "flock", f"error={error}")).wait(RUN_S)
+    end_of_failed_call(case, done, error, "flock")
+    if done.code and "hint" not in done.err:
+        case.fail("a file system without locks is refused without a hint", f"{error}: {done.last()}")
+    finish(case, "a file system without locks")
+
+
+def signals(case, pair):
+    """One signal or two within 50 ms. The run must save the step that it is in."""
+    whole = undisturbed(case.bench)
+    case.write("r.toml", RECIPE)
+    first = case.random.choice(SIGNALS)
+    second = case.random.choice([first, case.random.choice(SIGNALS)]) if pair else None
+    gap = case.random.uniform(0, 0.05)
+    running = case.bench.start(["run", "r.toml"], case.dir)
+    at_start = case.random.random() < 0.1
+    while not at_start and running.alive() and "INFO" not in running.log():
+        time.sleep(0.001)
+    time.sleep(case.random.uniform(0, whole.seconds * (0.1 if at_start else 0.8)))
+    begun = "INFO" in running.log()
+    sent = time.time()
+    running.send(first)
+    if pair:
+        time.sleep(gap)
+        running.send(second)
+    done = running.wait(RUN_S)
+    if time.time() - sent > HANG_S:
+        case.fail("a run works on for more than 5 s after a signal", done.last())
+    names = first.name + (f" and {second.name} within 50 ms" if pair else "")
+    detail = f"{names}, gap {gap * 1000:.0f} ms" if pair else names
+    expect_orderly(done)
+    if done.code == 0:
+        case.note("done before the signal")
+    elif done.code == 130:
+        states = list((case.dir / "runs").rglob("resume.safetensors"))
+        # Between two jobs there is no state, and nothing to lose.
+        if not states or max(path.stat().st_mtime for path in states) > sent - 0.05:
+            case.note("saved with exit 130")
+        else:
+            case.fail(f"{'two signals' if pair else names}: exit 130, but the newest state is older than the signal",
+                      f"{detail}: {done.last()}")
+    elif not begun and done.code in (-first, -(second or first)):
+        case.note("ended at once, before the run began")
+    else:
+        kind = f"{'two signals' if pair else names}: the step is lost"
+        if pair and {first, second} & {signal.SIGHUP, signal.SIGUSR1}:
+            kind += " (a pair with SIGHUP or SIGUSR1)"
+        case.fail(kind, f"{detail}: exit {done.code}; {done.last(1)}")
+        case.note("step lost")
+    finish(case, f"{'two signals' if pair else first.name}")
+
+
+def single_signals(case):
+    signals(case, pair=False)
+
+
+def signal_pairs(case):
+    signals(case, pair=True)
+
+
+def wait_on_full_disk(case, running, enlarge):
+    """Waits for the end of a run on a full disk. If the run pauses, frees space and lets it go on."""
+    limit = time.monotonic() + 10 + 5 * undisturbed(case.bench).seconds
+    while running.alive() and time.monotonic() < limit:
+        time.sleep(0.005)
+    if running.alive() and SPACE.search(running.log()):
+        case.note("paused")
+        enlarge()
+    return running.wait(RUN_S * 4)
+
+
+def small_disk(case):
+    """A run in a file system that is too small, enlarged afterwards."""
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        raise NotRun("mounting a small file system needs root and `mount`")
+    whole = undisturbed(case.bench)
+    case.write("r.toml", RECIPE)
+    disk = case.dir / "runs"
+    disk.mkdir()
+    size = case.random.randint(8, whole.kib * 5 // 4)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", disk], capture_output=True,
+                             text=True, check=False)
+    if mounted.returncode:
+        raise NotRun(f"cannot mount a small file system: {mounted.stderr.strip()}")
+
+    def enlarge():
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+    try:
+        done = wait_on_full_disk(case, case.bench.start(["run", "r.toml"], case.dir), enlarge)
+        expect_orderly(done)
+        if done.code == 0:
+            case.note("fitted")
+        elif done.code == 1 and SPACE.search(done.err):
+            case.note("stopped with a message")
+        else:
+            case.fail(f"a full disk ends the run with exit {done.code}", f"{size} KiB: {done.last()}")
+        enlarge()
+        finish(case, "a full disk")
+    finally:
+        subprocess.run(["umount", "-l", disk], check=False)
+
+
+def injected_full_disk(case):
+    """ENOSPC for one system call, or for every one after it."""
+    counts = calls_of_a_run(case.bench)
+    call = case.random.choice([c for c in ("write", "openat", "mkdir", "fsync", "fdatasync", "rename") if c in counts])
+    nth = case.random.randint(1, counts[call])
+    # Only calls on files of the run: `write` also prints.
+    lasting = "+" if case.random.random() < 0.5 and call != "openat" else ""
+    case.write("r.toml", RECIPE)
+    before = injecting(case.bench, call, f"error=ENOSPC:when={nth}{lasting}")
+    done = case.bench.start(["run", "r.toml"], case.dir, before=before).wait(RUN_S)
+    detail = f"{call}: ENOSPC at call {nth}{lasting}"
+    end_of_failed_call(case, done, "ENOSPC", detail)
+    finish(case, "ENOSPC")
+
+
+def end_of_failed_call(case, done, error, detail):
+    """A run may survive a failed call; otherwise it must stop in order."""
+    crash = done.crash()
+    if crash:
+        printing = "failed printing" in crash
+        case.fail(f"panic when {'printing' if printing else 'a call'} fails: {crash}", detail)
+    elif done.hung:
+        case.fail(f"hang after {error}", detail)
+    elif done.code == 0:
+        case.note("went on past the error")
+    elif done.code in (1, 2):
+        case.note("stopped with a message")
+    else:
+        case.fail(f"{error} ends the run with exit {done.code}", f"{detail}: {done.last()}")
+
+
+def failing_writes(case):
+    """EIO or EDQUOT for one call that writes."""
+    counts = calls_of_a_run(case.bench)
+    call = case.random.choice([c for c in ("write", "rename", "fsync", "fdatasync", "mkdir", "unlink", "ftruncate")
+                               if c in counts])
+    error = case.random.choice(("EIO", "EDQUOT", "EROFS"))
+    nth = case.random.randint(1, counts[call])
+    case.write("r.toml", RECIPE)
+    before = injecting(case.bench, call, f"error={error}:when={nth}")
+    done = case.bench.start(["run", "r.toml"], case.dir, before=before).wait(RUN_S)
+    end_of_failed_call(case, done, error, f"{call}: {error} at call {nth}")
+    finish(case, error)
+
+
+def unfinished_copy(case):
+    """Copies a run that a kill left in one of the stages; returns its stage."""
+    case.write("r.toml", RECIPE)
+    stage = case.random.choice(STAGES)
+    case.copy(interrupted(case.bench, stage), f"runs/{NAME}")
+    return stage
+
+
+def failing_reads(case):
+    """An error of the system when a file of the run is opened or read: not a damaged file."""
+    calls_of_a_run(case.bench)
+    unfinished_copy(case)
+    run = case.dir / "runs" / NAME
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != ".lock"
+             and path.suffix in (".csv", ".safetensors", ".json", ".jsonl", ".toml")]
+    path = case.random.choice(sorted(files))
+    relative = path.relative_to(case.dir)
+    call, error = case.random.choice((("openat", "EACCES"), ("openat", "EMFILE"), ("openat", "ENFILE"),
+                                      ("openat", "EIO"), ("read", "EIO")))
+    command = case.random.choice((["run", "r.toml"], ["check", f"runs/{NAME}"], ["report", f"runs/{NAME}"],
+                                  ["compare", f"runs/{NAME}", str(undisturbed(case.bench).run)]))
+    nth = case.random.choice(("1+", "1", "2+"))
+    before = injecting(case.bench, call, f"error={error}:when={nth}", [relative, path])
+    done = case.bench.start(command, case.dir, before=before).wait(RUN_S)
+    judge_unreadable(case, done, path.name, f"{call} of {relative}: {error} at call {nth}")
+    finish(case, "a file that could not be read")
+
+
+def judge_unreadable(case, done, name, detail):
+    """The message about a file that could not be read must say so, and suggest nothing else."""
+    command = done.args[done.args.index(str(case.bench.binary)) + 1]
+    expect_orderly(done)
+    misleading = [line for line in done.text.splitlines() if MISLEADING.search(line)]
+    if done.code == 0 and command == "run":
+        case.note("went on past the error")
+    elif done.code == 0:
+        case.note(f"`{command}` does not need the file")
+    elif done.code not in (1, 2):
+        case.fail(f"an unreadable file ends `{command}` with exit {done.code}", f"{detail}: {done.last()}")
+    elif misleading:
+        case.fail(f"an unreadable {name} is called damaged, or the hint leads to its loss (`{command}`)",
+                  f"{detail}: {' | '.join(misleading)[:300]}")
+    else:
+        case.note("stopped with a message")
+
+
+def as_another_user(case):
+    """Files without permission, for a user who is not root."""
+    user = None
+    if os.geteuid() == 0:
+        user = 65534
+    unfinished_copy(case)
+    run = case.dir / "runs" / NAME
+    targets = [path for path in run.rglob("*") if path.name != ".lock"
+               and (path.is_dir() or path.suffix in (".csv", ".safetensors", ".json", ".jsonl", ".toml"))]
+    target = case.random.choice(sorted(targets))
+    mode = case.random.choice((0o000, 0o555)) if target.is_dir() else case.random.choice((0o000, 0o444))
+    if user:
+        for path in [case.dir, *case.dir.rglob("*")]:
+            shutil.chown(path, user, user)
+    whole = undisturbed(case.bench)
+    command = case.random.choice((["run", "r.toml"], ["check", f"runs/{NAME}"], ["report", f"runs/{NAME}"],
+                                  ["compare", f"runs/{NAME}", str(whole.run)]))
+    before_mode, is_folder = target.stat().st_mode, target.is_dir()
+    target.chmod(mode)
+    try:
+        cache = case.dir / "cache"
+        done = case.bench.start(command, case.dir, user=user, env={"XDG_CACHE_HOME": str(cache)}).wait(RUN_S)
+    finally:
+        # A run that is done has removed its saved states.
+        if target.exists():
+            target.chmod(before_mode)
+    kind = "folder" if is_folder else target.name
+    detail = f"{' '.join(command[:1])}, {target.relative_to(case.dir)} with mode {mode:03o}"
+    judge_unreadable(case, done, kind, detail)
+    if done.code in (1, 2) and "ermission" not in done.text:
+        case.fail(f"the message about an unreadable {kind} does not say \"permission denied\" (`{command[0]}`)",
+                  f"{detail}: {done.text.strip()[-300:]}")
+    finish(case, "a file without permission")
