@@ -202,7 +202,7 @@ fn an_unsuitable_source_file_is_refused_in_the_words_of_the_plan_and_a_missing_o
     let set = ["--set", "finetune.from=nowhere.pth"];
     let planned = plan(&bench, &set);
     let refused = bench.refused(&[&["run", "r.toml"], &set[..]].concat(), 2);
-    let said = "`finetune.from = \"nowhere.pth\"` names no file";
+    let said = "`finetune.from = \"nowhere.pth\"` does not exist";
     assert!(planned.warnings.contains(said) && refused.contains(said), "{refused}");
     assert!(!bench.path("runs").exists());
 }
