@@ -94,11 +94,7 @@ impl Runner<'_> {
         for note in &device.notes {
             (self.observer)(Event::Notice { job: "device", text: note });
         }
-        let stages: Vec<StageKind> = match self.options.only {
-            Some(stage) => vec![stage],
-            None => plan.jobs().iter().map(|job| job.stage).collect(),
-        };
-        check_memory(&device, plan, &stages, data.facts.num_classes)?;
+        check_memory(&device, plan, &self.stages(plan), data.facts.num_classes)?;
         check_stages(&device, plan, data.facts.num_classes, device_threads)?;
         if let Some(note) = &data.note {
             (self.observer)(Event::Notice { job: "data", text: note });
@@ -194,6 +190,14 @@ impl Runner<'_> {
             (self.observer)(Event::Notice { job: "data", text });
         }
         Ok(look_through(plan, val, self.stop)?)
+    }
+
+    /// Returns the stage of each job that this start may run.
+    fn stages(&self, plan: &Plan) -> Vec<StageKind> {
+        match self.options.only {
+            Some(stage) => vec![stage],
+            None => plan.jobs().iter().map(|job| job.stage).collect(),
+        }
     }
 
     /// The folder of a point's run.
