@@ -61,6 +61,12 @@ struct Member {
     label: Option<u32>,
 }
 
+/// The content of a shard and of its file of checksums.
+struct ShardBytes {
+    tar: Vec<u8>,
+    checksums: Vec<u8>,
+}
+
 /// The result of a worker for one image.
 enum Made {
     Member(Member),
@@ -164,12 +170,12 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
             self.done += samples.len();
         } else {
             let known = self.left_out.len();
-            let Some((tar, sums)) = self.tar(split, samples)? else { return Ok(false) };
+            let Some(shard) = self.tar(split, samples)? else { return Ok(false) };
             // The tables are written before the shard: a later start does not read the files of a finished shard again.
             if self.left_out.len() > known {
                 table::write_problems(&self.out.join(LEFT_OUT), &self.left_out)?;
             }
-            for (path, bytes) in [(&checksums, &sums), (&path, &tar)] {
+            for (path, bytes) in [(&checksums, &shard.checksums), (&path, &shard.tar)] {
                 durable::write(path, bytes).map_err(|e| DataError::unwritable(path, e))?;
             }
         }
@@ -183,7 +189,7 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
         &mut self,
         split: &Arc<dyn Split>,
         samples: Range<usize>,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, DataError> {
+    ) -> Result<Option<ShardBytes>, DataError> {
         let unwritable = |e| DataError::unwritable(self.out, e);
         let mut sums = ChecksumsWriter::default();
         let mut workers = make(split, self.workers, samples.clone(), self.labelled, self.options);
@@ -204,7 +210,7 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
             }
         }
         let tar = tar.into_inner().map_err(unwritable)?;
-        Ok(Some((tar, sums.finish())))
+        Ok(Some(ShardBytes { tar, checksums: sums.finish() }))
     }
 }
 

@@ -177,7 +177,7 @@ fn read_members(path: &Path) -> Indexed {
 /// Returns what is wrong with the bytes after the end marker. The first block of the marker has been read.
 fn after_end(mut file: File) -> io::Result<Option<String>> {
     let start = file.stream_position()?;
-    let mut buffer = [0; 1 << 16];
+    let mut buffer = vec![0; 1 << 16];
     let mut at = start;
     loop {
         let read = file.read(&mut buffer)?;
