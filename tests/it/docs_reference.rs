@@ -141,7 +141,8 @@ fn docs_cli_md_describes_every_command_as_it_is() {
 fn every_help_fits_a_screen_of_80_by_40_and_describes_every_argument() {
     let (bench, root) = (Bench::new(TINY), commands());
     for command in [vec![&root], visible(&root)].concat() {
-        let mut args: Vec<&str> = command.get_bin_name().unwrap_or_default().split(' ').skip(1).collect();
+        let mut args: Vec<&str> =
+            command.get_bin_name().unwrap_or_default().split(' ').skip(1).collect();
         args.push("--help");
         let output = bench.command(&args).env("COLUMNS", "80").output().unwrap();
         let help = String::from_utf8(output.stdout).unwrap();
