@@ -214,10 +214,14 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub fn remove(path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        removed => removed?,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    with_manifest(path, Manifest::removed)?;
+    // Also if a killed process removed the file and could not note it.
+    with_manifest(path, |manifest, relative| match manifest.listed(relative) {
+        Some(_) => manifest.removed(relative),
+        None => Ok(()),
+    })?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::context::{Context, given};
 use super::error::{Origin, Problem, RecipeError, RecipeErrors};
 use super::jobs::Job;
-use super::layers::{self, BaseLayer, Merged};
+use super::layers::{self, BaseLayer, Merged, STAGES};
 use super::plan::{DeviceKind, Plan};
 use super::schema::{DEFAULTS, KEYS, Recipe};
 use super::stated::{Stated, contradictions};
@@ -149,6 +149,10 @@ fn resolve_layers(
     let mut merged = layers::merge(base, env, set, &mut warnings).map_err(RecipeErrors)?;
     name::default_to_file(&mut merged, path);
     let (mut problems, faulty) = check_schema(&mut merged);
+    if faulty.iter().any(|key| key == "name") {
+        // Every other key that resolving needs has a default.
+        return Err(RecipeErrors(problems));
+    }
     let axes = sweep::take_axes(&mut merged, &mut problems);
     let grid = sweep::grid(&axes);
     let mut points = Vec::new();
@@ -191,12 +195,27 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
             sweep::put(&mut merged.tree, key, default.clone());
         }
     }
+    // A layer that set a table to another value took the defaults with it.
+    fill(&mut merged.tree, &DEFAULTS);
     let located = |(key, problem)| {
         let origin =
             merged.origins.get(&key).map_or(Origin::Default, |placed| placed.origin.clone());
         RecipeError { key, origin, problem }
     };
     (refused.into_iter().map(located).collect(), faulty)
+}
+
+/// Adds the defaults that are missing in the tables that are there.
+fn fill(table: &mut Table, defaults: &Table) {
+    for (key, default) in defaults {
+        match (table.get_mut(key), default) {
+            (Some(Value::Table(inner)), Value::Table(defaults)) => fill(inner, defaults),
+            (None, _) if !STAGES.contains(&key.as_str()) => {
+                drop(table.insert(key.clone(), default.clone()))
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Returns whether a value, as TOML text, is the built-in default of its key.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::jobs::Job;
+use super::layers::STAGES;
 use super::schema::Recipe;
 use crate::shape::StageKind;
 
@@ -21,8 +22,6 @@ const NO_IDENTITY: [&str; 10] = [
     "data.workers",
     "data.max_bad_fraction",
 ];
-/// The tables of the stages.
-const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 /// Keys that do not describe what a run computes. The value of a swept key is compared under the key itself.
 const NO_SETTING: [&str; 3] = ["name", "extends", "sweep"];
 

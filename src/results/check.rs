@@ -6,6 +6,7 @@ use serde::Serialize;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The files of one run, or of a sweep's own folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,10 +53,14 @@ pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
 fn check_files(folder: &Path, manifest: &Manifest) -> RunCheck {
     let (mut verified, mut problems) = (0, Vec::new());
     for file in manifest.files() {
-        let problem = match durable::verify(&super::job_path(folder, file)) {
+        let problem = match verify(folder, file) {
             Ok(Verdict::Verified) => None,
-            // The run has removed it since the manifest was read.
+            // It has no checksum, or the run has removed it since the manifest was read.
             Ok(Verdict::Unchecked) => continue,
+            // The manifest lists a file just before the run writes it.
+            Err(error) if error.kind() == ErrorKind::NotFound && durable::is_held(folder) => {
+                continue;
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Some("missing".to_owned()),
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 Some(format!("damaged: {error}"))
@@ -68,4 +73,16 @@ fn check_files(folder: &Path, manifest: &Manifest) -> RunCheck {
         }
     }
     RunCheck { folder: folder.to_owned(), verified, problems }
+}
+
+/// Verifies a file; in a folder where a run is working, once more if the file does not fit, because it may just be replaced.
+fn verify(folder: &Path, file: &str) -> std::io::Result<Verdict> {
+    let path = super::job_path(folder, file);
+    match durable::verify(&path) {
+        Err(_) if durable::is_held(folder) => {
+            std::thread::sleep(Duration::from_millis(200));
+            durable::verify(&path)
+        }
+        verified => verified,
+    }
 }

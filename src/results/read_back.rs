@@ -107,9 +107,8 @@ fn natural(name: &str) -> Vec<(String, u64)> {
 
 fn read_run(path: &Path) -> Result<Results, RunError> {
     let file = path.join("recipe.toml");
-    let text = fs::read_to_string(&file)
-        .map_err(|source| RunError::Unreadable { path: file.clone(), source })?;
-    let recipe = resolved_recipe(&file, &text)?;
+    let text = read_checked(&file, Remedy::WrittenAnew)?;
+    let recipe = resolved_recipe(&file, &String::from_utf8_lossy(&text))?;
     let (swept, accuracy) = read_accuracy(path)?;
     Ok(Results {
         path: path.to_owned(),

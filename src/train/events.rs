@@ -40,6 +40,11 @@ pub enum Event<'a> {
     JobSkipped {
         job: &'a str,
     },
+    /// Something is wrong that does not stop the run.
+    Warning {
+        job: &'a str,
+        text: &'a str,
+    },
     /// A message for the user.
     Notice {
         job: &'a str,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::program::{Bench, TINY};
 use mae::recipe::{Missing, Options, Resolved, resolve};
 
 const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 0 };
@@ -495,4 +496,28 @@ fn keys_that_cannot_be_swept_are_refused() {
           --> DIR/r.toml:8
           hint: sweep fewer keys or values
         "#);
+}
+
+#[test]
+fn a_refused_value_never_takes_the_defaults_with_it() {
+    for set in [
+        &["name=50"][..],
+        &["name=[]"],
+        &["pretrain=1", "pretrain.augment.hflip=false"],
+        &["data=-9223372036854775808"],
+        &["data=1", "data.input_size=8"],
+        &["model=\"\"", "model.depth=2"],
+        &["runtime=false", "runtime.threads=1"],
+        &["pretrain=\"\"\"x\"\"\""],
+        &["finetune.augment=3", "finetune.augment.hflip=true"],
+        &["seed={}"],
+    ] {
+        let bench = Bench::new(TINY);
+        let mut args = vec!["plan", "r.toml"];
+        args.extend(set.iter().flat_map(|set| ["--set", set]));
+        let output = bench.mae(&args);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!error.contains("panicked"), "{set:?}: {error}");
+        assert!(matches!(output.status.code(), Some(0 | 2)), "{set:?}: {error}");
+    }
 }

@@ -163,7 +163,10 @@ fn a_plan_tells_that_a_run_would_be_refused() {
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     let output = bench.mae(&["plan", "r.toml", "--set", "pretrain.mask_ratio=0.5"]);
     let warning = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && warning.contains("`mae run` would refuse this recipe now"), "{warning}");
+    assert!(
+        output.status.success() && warning.contains("`mae run` would refuse this recipe now"),
+        "{warning}"
+    );
     assert!(warning.contains("pretrain.mask_ratio: was 0.75, now 0.5"), "{warning}");
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn publish<S: Stage>(
     // The picture comes first: the last checkpoint marks the job as done, and no later start would draw a missing picture.
     if let Err(error) = show(stage, model, dir, epoch) {
         let text = format!("cannot draw the picture of epoch {epoch}, training continues: {error}");
-        context.tell(Event::Notice { job: &dir.name, text: &text });
+        context.tell(Event::Warning { job: &dir.name, text: &text });
     }
     let meta = Meta { epoch, ..dir.meta.clone() };
     checkpoint::publish(&folder, &file, &meta)?;

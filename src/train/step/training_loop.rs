@@ -124,7 +124,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         // The first rank may remove the file, but only after all ranks have read it.
         rank.any(false)?;
         if let Some(warning) = saved.and_then(|saved| saved.warning) {
-            context.tell(Event::Notice { job: &dir.name, text: &warning });
+            context.tell(Event::Warning { job: &dir.name, text: &warning });
         }
         announce(plan, dir, &state.progress, context);
         let epochs_csv = if rank.is_first() {
