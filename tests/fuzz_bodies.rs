@@ -153,7 +153,9 @@ const EPOCHS: &str = "epoch,lr,train_loss,grad_norm,images_per_s,seconds,data_wa
 
 /// Runs `body` on the seeds as they are, and then on changed ones.
 fn holds(body: fn(&[u8]), seeds: &[Vec<u8>], cases: u32) {
-    seeds.iter().for_each(|seed| body(seed));
+    for seed in seeds {
+        body(seed);
+    }
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let input = (prop::sample::select(seeds.to_vec()), prop::collection::vec(change(), 1..5));
     let mut runner = proptest::test_runner::TestRunner::new(config);

@@ -108,10 +108,13 @@ impl ProgressBar {
                 state.leave(job);
                 self.say(&format!("{job}: already finished"));
             }
-            Event::Warning { job, text } => match &self.bar {
-                Some(bar) => bar.println(format!("warning: {job}: {text}")),
-                None => tracing::warn!("{job}: {text}"),
-            },
+            Event::Warning { job, text } => {
+                if let Some(bar) = &self.bar {
+                    bar.println(format!("warning: {job}: {text}"));
+                } else {
+                    tracing::warn!("{job}: {text}");
+                }
+            }
             Event::Notice { job, text } => self.say(&format!("{job}: {text}")),
         }
     }

@@ -211,7 +211,7 @@ fn fill(table: &mut Table, defaults: &Table) {
         match (table.get_mut(key), default) {
             (Some(Value::Table(inner)), Value::Table(defaults)) => fill(inner, defaults),
             (None, _) if !STAGES.contains(&key.as_str()) => {
-                drop(table.insert(key.clone(), default.clone()))
+                drop(table.insert(key.clone(), default.clone()));
             }
             _ => {}
         }

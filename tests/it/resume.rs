@@ -1,5 +1,7 @@
 //! A run that was stopped or killed and started again writes the same bytes as an uninterrupted run.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use super::program::{Bench, TINY, results};
 use mae::train::JobEnd;
 use std::thread;

@@ -31,7 +31,9 @@ fn checked(pack: &Path) -> Result<Checked, String> {
 }
 
 /// Everything that a run takes from a data set.
-fn content(data: &DataSet) -> (String, Vec<String>, Vec<(u32, Option<Picture>)>) {
+type Content = (String, Vec<String>, Vec<(u32, Option<Picture>)>);
+
+fn content(data: &DataSet) -> Content {
     let both = [Some(&data.train), data.val.as_ref()].into_iter().flatten();
     let images = both.flat_map(|split| {
         (0..split.len()).map(|index| (split.label(index), picture(&**split, index).ok()))
@@ -312,7 +314,7 @@ fn a_damaged_listing_cache_is_dropped_and_written_again() {
     fs::create_dir_all(bench.path("set/train")).unwrap();
     let shard = bench.path("set/train/0.tar");
     fs::write(&shard, tar.into_inner().unwrap()).unwrap();
-    let old = SystemTime::now() - Duration::from_secs(60);
+    let old = SystemTime::now() - Duration::from_mins(1);
     fs::File::options().write(true).open(&shard).unwrap().set_modified(old).unwrap();
     let steps = || {
         let mut plan = bench.command(&["plan", "r.toml", "--json"]);
