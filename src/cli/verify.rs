@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// a case cannot be used.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Cases, or folders with cases below them, as in tests/golden
+    /// Cases, or folders with cases below them, such as tests/golden
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Device that computes
