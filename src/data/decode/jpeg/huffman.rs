@@ -88,7 +88,7 @@ impl Symbol {
 /// The codes of a table.
 pub(super) struct Codes {
     look: Box<[Symbol; 1 << LOOK]>,
-    /// For each length, the first 16 bits above its codes.
+    /// For each length, the smallest 16-bit prefix of the data that is greater than all its codes.
     above: [u32; 17],
     /// For each length, the difference between the index of a symbol and its code.
     offset: [i32; 17],
