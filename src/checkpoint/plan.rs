@@ -9,14 +9,14 @@ use crate::recipe::{
 };
 use std::path::Path;
 
-/// What a command needs to know about a checkpoint, least first.
+/// What a command needs to know about a checkpoint. Each variant includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Needs {
     /// The tensors.
     Tensors,
-    /// Also the heads of the encoder, to compute features or classes.
+    /// Also the number of attention heads of the encoder, to compute features or classes.
     Heads,
-    /// Also the heads of the decoder and `norm_pix_loss`, to convert the checkpoint completely.
+    /// Also the number of heads of the decoder, and `norm_pix_loss`, to convert the whole checkpoint.
     Everything,
     /// Also a decoder, to reconstruct images.
     Decoder,
@@ -25,7 +25,7 @@ pub enum Needs {
 /// The arguments of a command that uses a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanArgs<'a> {
-    /// A recipe that gives `[data]` and `[runtime]`, and what the file does not say.
+    /// A recipe that supplies `[data]`, `[runtime]`, and settings that the file does not contain.
     pub recipe: Option<&'a Path>,
     /// The `--set` arguments, `key=value`.
     pub set: &'a [String],

@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// Device to measure; short for `--set runtime.device="D"`
     #[arg(long, value_name = "D")]
     device: Option<String>,
-    /// Seconds to measure; epochs are repeated
+    /// Time to measure, in seconds; repeats the epoch if it is shorter
     #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = seconds)]
     seconds: f64,
     /// Print one JSON object on one line
@@ -46,7 +46,7 @@ pub(super) fn run(bench: &Bench) -> Result<(), CliError> {
     }
 }
 
-/// Measures a stage of a point for a number of seconds, in a temporary folder.
+/// Measures one stage of a point for the given seconds, in a temporary folder.
 type Measure<T> = fn(&ResolvedPoint, StageKind, f64, &Path, &StopFlag) -> Result<T, TrainError>;
 
 fn measure<T: serde::Serialize>(
@@ -132,7 +132,7 @@ fn data_text(measured: &DataBench) -> String {
     text
 }
 
-/// Parses the time that a benchmark may take: above 0 seconds, at most a day.
+/// Parses the duration of a benchmark in seconds: more than 0, at most one day.
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),

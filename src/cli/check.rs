@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Exits with 1 if a file is damaged, missing or unreadable, and lists it.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folders of runs or of sweeps, as runs/quickstart
+    /// Folders of runs or sweeps, such as runs/quickstart
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Print one JSON object on one line

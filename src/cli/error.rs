@@ -22,7 +22,7 @@ pub(super) enum CliError {
     Refused(#[from] Problems),
     #[error("{0}")]
     Usage(String),
-    /// The work failed in parts: points of a sweep, cases, files. One line each.
+    /// Some points of a sweep, cases or files failed. The text has one line for each.
     #[error("{0}")]
     Failed(String),
     #[error("interrupted; the state is saved, and the same command resumes")]

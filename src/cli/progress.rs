@@ -15,7 +15,7 @@ pub(super) struct ProgressBar {
     state: Mutex<BarState>,
 }
 
-/// Progress of the whole recipe. Work is counted in training FLOPs, so that stages of different cost add up.
+/// Progress of the whole recipe. Work is measured in training FLOPs, because stages differ in cost.
 struct BarState {
     /// Jobs that are not finished, in running order.
     ahead: Vec<JobWork>,
@@ -159,7 +159,7 @@ impl BarState {
         }
     }
 
-    /// Removes a job that has ended. Points of a sweep have jobs of the same name: this removes the first.
+    /// Removes a finished job. If several points of a sweep have a job of this name, only the first is removed.
     fn leave(&mut self, job: &str) {
         self.active.retain(|active| active.dir != job);
         if let Some(at) = self.ahead.iter().position(|ahead| ahead.dir == job) {
@@ -167,7 +167,7 @@ impl BarState {
         }
     }
 
-    /// Moves the bar to the steps of all jobs in training; `now` describes the latest update, if there is one job.
+    /// Sets the bar to the total steps of all jobs in training. `now`, the latest update, is shown only if there is one job.
     fn show(&self, bar: &indicatif::ProgressBar, now: &str) {
         let sum =
             |part: fn(&ActiveJob) -> usize| self.active.iter().map(part).sum::<usize>() as u64;
@@ -211,9 +211,9 @@ impl BarState {
 /// Speed and time left, as text; empty while they are unknown.
 #[derive(Default)]
 struct Remaining {
-    /// Of the jobs in training, with evaluation and saving.
+    /// Images per second of all jobs in training, including time for evaluation and saving.
     images_per_s: String,
-    /// Time left of the jobs in training, and of the whole recipe.
+    /// Time left for the jobs in training, and for the whole recipe.
     left: String,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Args {
     /// Image files: JPEG, PNG, WebP, BMP, TIFF or PPM, in any colour mode
     #[arg(long, required = true, num_args = 1.., value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// Mask ratios, as in 0.5,0.75,0.9; by default the ratio of the training
+    /// Mask ratios, such as 0.5,0.75,0.9; by default the mask ratio used in training
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = mask_ratio)]
     mask_ratio: Vec<f64>,
     /// Seed of the masks
@@ -43,7 +43,7 @@ pub(super) struct Args {
     output: PathBuf,
 }
 
-/// Limit of rows: nobody looks at a thousand images in one figure.
+/// Maximum number of rows in a figure.
 const MAX_ROWS: usize = 100;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -111,7 +111,7 @@ fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Fails if the figure cannot be written to `path`: before anything is computed.
+/// Fails if the figure cannot be written to `path`. Called before anything is computed.
 fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
     let refuse = |problem: &str, hint: &str| {
         Err(CliError::Usage(format!("cannot write {}: {problem}\nhint: {hint}", path.display())))

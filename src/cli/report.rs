@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// One file holds tables, plots, reconstructions and the recipe. The run may be unfinished.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folder of a run or a sweep, as in runs/quickstart
+    /// Folder of a run or a sweep, such as runs/quickstart
     run: PathBuf,
     /// HTML file to write; by default report.html in the run's folder
     #[arg(short, long, value_name = "FILE")]

@@ -3,10 +3,12 @@
 use crate::infer::StopFlag;
 use std::time::{Duration, Instant};
 
-/// A second signal before this counts as one with the first: `timeout`, `kill` and a closed terminal often send two.
+/// A second signal within this time is ignored, unless both are Ctrl-C.
+///
+/// `timeout`, `kill` and a closed terminal often send two signals.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// What has been received so far.
+/// The signals received so far.
 #[derive(Debug, Default)]
 struct Received {
     first: Option<(Instant, bool)>,
@@ -16,13 +18,13 @@ struct Received {
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Stop,
-    /// The same request once more.
+    /// Repeats the first request, so it is ignored.
     Nothing,
     EndAtOnce,
 }
 
 impl Received {
-    /// Takes a signal; `is_ctrl_c` says whether somebody pressed Ctrl-C at a terminal.
+    /// Returns the request of a signal. `is_ctrl_c` is true if the user pressed Ctrl-C at a terminal.
     fn take(&mut self, now: Instant, is_ctrl_c: bool) -> Request {
         let Some((first, was_ctrl_c)) = self.first else {
             self.first = Some((now, is_ctrl_c));
@@ -36,20 +38,24 @@ impl Received {
     }
 }
 
-/// The first signal asks the work to stop. A second one a second later, or a second Ctrl-C at a terminal, ends it at once. Nothing
-/// is lost either way. `doing` says what the first one starts.
+/// Asks the work to stop at the first signal, and exits immediately at the second.
+///
+/// Within [`TOGETHER`], only a second Ctrl-C at a terminal exits; other signals are ignored. Nothing is lost either way.
+/// `doing` describes what the first signal starts.
 pub(super) fn stop_on_signals(stop: &StopFlag, doing: &'static str) {
     let (asked, mut received) = (stop.clone(), Received::default());
     let handle = move |name: &str, is_ctrl_c: bool| match received.take(Instant::now(), is_ctrl_c) {
         Request::Stop => {
             asked.request();
-            tracing::warn!("{name}: {doing}; a second Ctrl-C ends at once");
+            tracing::warn!("{name}: {doing}; a second Ctrl-C stops immediately");
         }
         Request::Nothing => {}
         Request::EndAtOnce => std::process::exit(130),
     };
     if let Err(error) = listen(handle) {
-        tracing::warn!("Ctrl-C ends at once, without a save: signals cannot be received: {error}");
+        tracing::warn!(
+            "cannot receive signals: {error}; Ctrl-C will stop the command without saving"
+        );
     }
 }
 
@@ -78,7 +84,7 @@ fn listen(mut handle: impl FnMut(&str, bool) + Send + 'static) -> std::io::Resul
     Ok(())
 }
 
-/// Whether the process was started with a signal ignored. Elsewhere than on Linux the answer is no.
+/// Whether the parent process started this one with `signal` ignored. Always false except on Linux.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

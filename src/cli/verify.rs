@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// a case cannot be used.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Cases, or folders with cases below them, as in tests/golden
+    /// Cases, or folders with cases below them, such as tests/golden
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Device that computes
@@ -107,7 +107,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 impl Outcome {
-    /// Returns the error, if any. Numbers outside their tolerance count before cases that cannot be used.
+    /// Returns the error, if any. If a number is outside its tolerance, unusable cases do not change the exit code.
     fn verdict(self) -> Result<(), CliError> {
         let failed: Vec<_> = self.reports.iter().filter(|report| !report.passed()).collect();
         let mut errors = String::new();

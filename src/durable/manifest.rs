@@ -88,7 +88,7 @@ pub struct Manifest {
     files: BTreeMap<String, Listed>,
     folders: Vec<String>,
     moving_to: Option<String>,
-    /// Lines in the file, and its length: another process may have appended if it differs.
+    /// Number of lines after the header, and length of the file. If the length differs, another process may have written to it.
     lines: usize,
     bytes: u64,
 }

@@ -16,7 +16,7 @@ use super::near;
 use super::parse::{self, Parsed, SourcePosition};
 use super::schema::{self, DEFAULTS, KEYS, Recipe};
 
-/// The stages, in running order. Their defaults count only if another layer has the table.
+/// The stages, in running order. The defaults of a stage apply only if another layer has its table.
 pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
 /// Where each dotted key comes from, including tables.
@@ -29,12 +29,12 @@ pub(super) struct Merged {
     pub(super) origins: Origins,
 }
 
-/// Where a value comes from, and the order of its layer.
+/// The source of a value, and the order of its layer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) origin: Origin,
-    /// Higher layers have higher ranks. All values of one file have the same rank, and so have those of the environment
-    /// and those of `--set`.
+    /// Higher layers have higher ranks. All values of one file share a rank. So do all environment variables, and all `--set`
+    /// arguments.
     pub(super) rank: usize,
     /// The order in which values are written: layer, then byte.
     pub(super) order: (usize, usize),
@@ -43,11 +43,11 @@ pub(super) struct Placed {
 /// A layer below the environment and `--set`.
 #[derive(Debug, Clone, Copy)]
 pub enum BaseLayer<'a> {
-    /// A recipe file, with what it extends.
+    /// A recipe file, with the files that it extends.
     File(&'a Path),
     /// Recipe text that is part of the file at this path.
     Text(&'a Path, &'a str),
-    /// Settings that the file at this path states in some other form.
+    /// Settings that were read from the file at this path. The file is not a recipe.
     Settings(&'a Path, &'a Recipe),
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Stated<'a> {
 /// Returns one problem for each value in `tree` that contradicts `stated`.
 ///
 /// A value agrees if it describes the same network: `4` and `4.0`, or two values of `mlp_ratio` with the same MLP width.
-/// Keys in `faulty` are skipped, because the schema has refused them.
+/// Skips keys in `faulty`: the schema already refused them.
 pub(super) fn contradictions(
     stated: Stated<'_>,
     tree: &Table,
@@ -52,7 +52,7 @@ pub(super) fn contradictions(
     problems
 }
 
-/// Returns `model.size`, its name, and the value that this size gives `key`.
+/// Returns the value that `model.size` implies for `key`, as ("model.size", the size's name, value).
 fn size_value<'a>(tree: &Table, key: &str) -> Option<(&'a str, Value, Value)> {
     let name = at(tree, "model.size")?;
     let size: ModelSize = name.clone().try_into().ok()?;

@@ -9,7 +9,7 @@ use super::layers::STAGES;
 use super::schema::Recipe;
 use crate::shape::StageKind;
 
-/// Keys that can change when a run continues: they affect speed and memory, and results only by rounding.
+/// Keys that can change when a run resumes. They affect speed and memory, and change results only by rounding.
 const NO_IDENTITY: [&str; 10] = [
     "pretrain.published_batch_size",
     "finetune.published_batch_size",
@@ -51,8 +51,9 @@ pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
 
 /// Returns the settings that are not the same in all recipes, as (dotted key, value in each recipe).
 ///
-/// Values are TOML text, or [`NOT_SET`]. A stage that only some recipes have is one entry with the value "set"; its keys
-/// are compared among these recipes. Names and keys that can change when a run continues (threads, workers) are left out.
+/// Values are TOML text, or [`NOT_SET`]. If only some recipes have a stage, the stage itself is an entry with the value "set",
+/// and its keys are compared only among the recipes that have it. Names are left out. So are keys that can change when a run
+/// resumes (threads, workers).
 pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Settings> = recipes.iter().map(|recipe| settings(recipe)).collect();
     let mut keys: Vec<&str> = Vec::new();
@@ -94,7 +95,7 @@ fn value(settings: &Settings, key: &str) -> String {
     found.map_or_else(|| NOT_SET.to_owned(), |(_, value)| value.clone())
 }
 
-/// Returns whether two recipes with these [`settings`] give `job` the same result: what differs does not affect it.
+/// Whether `job` has the same result under two recipes with these [`settings`]: no difference affects it.
 pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     let (own, before) = (job.stage.to_string(), StageKind::Pretrain.to_string());
     let from = format!("{own}.from");
@@ -173,7 +174,7 @@ fn write_table(text: &mut String, path: &str, table: &Map<String, Value>) {
 
 /// Returns the settings of a recipe as (dotted key, value as TOML text), in the order of the schema.
 ///
-/// Names and keys that can change when a run continues (threads, workers) are left out.
+/// Names are left out. So are keys that can change when a run resumes (threads, workers).
 pub fn settings(recipe: &Recipe) -> Vec<(String, String)> {
     let mut tree = tree(recipe);
     tree.retain(|key, _| !NO_SETTING.contains(&key.as_str()));

@@ -29,8 +29,8 @@ pub enum RunError {
     OtherData { path: PathBuf, began: String, now: String },
     #[error("cannot read the accuracy table {}: {problem}\nhint: start `mae run` with the recipe.toml in the same folder: it writes the table again", path.display())]
     Table { path: PathBuf, problem: String },
-    #[error("cannot check {}: an older version of mae wrote it, without checksums\nhint: `mae run` with its recipe.toml adds them for the \
-             content that the files have then", .0.display())]
+    #[error("cannot check {}: an older version of mae wrote it, without checksums\nhint: start `mae run` with its recipe.toml: it adds checksums for \
+             the content that the files have at that time", .0.display())]
     NoChecksums(PathBuf),
     #[error("cannot read {}: {source}\nhint: make it readable, then run the same command again", path.display())]
     Unreadable { path: PathBuf, source: io::Error },

@@ -20,12 +20,12 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Opens and locks the folder of the run `name` below `runs`, and writes `recipe` into it. Creates it if it is missing.
+    /// Opens and locks the folder of the run `name` below `runs`, and writes `recipe` into it. Creates a missing folder.
     ///
     /// With `fresh`, first moves the files of an earlier run into the trash and returns where they are now.
     ///
-    /// Fails without a change if another process works in the folder, if the folder holds a run with a different recipe
-    /// (the error lists the keys), or if a file of somebody else has a name that the run would write.
+    /// Fails, and changes nothing, if another process uses the folder, if it holds a run with a different recipe (the error lists
+    /// the keys), or if the run would overwrite a file that it did not write.
     pub fn open(
         runs: &Path,
         name: &str,

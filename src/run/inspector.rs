@@ -233,7 +233,9 @@ impl<'a> Inspector<'a> {
             .map(|other| JobState::Shared { with: other.name.clone() })
     }
 
-    /// Reports jobs that start from an epoch of the run's own pre-training, if nothing will make that epoch.
+    /// Reports jobs that start from a missing pre-training checkpoint of this run, if the run will not write it.
+    ///
+    /// A checkpoint that `--fresh` would move counts as missing.
     fn check_own_epochs(&self, run: &Path, jobs: &[CheckedJob], problems: &mut Vec<Problem>) {
         if will_pretrain(jobs) {
             return;
@@ -256,8 +258,8 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Checks the file from which a job starts. Returns `None` if the job starts from no file, or from a missing one: resolving
-    /// the recipe has reported that.
+    /// Checks the file from which a job starts. Returns `None` if there is no such file. Resolving the recipe already reports a
+    /// missing file.
     fn source(
         &mut self,
         index: usize,
@@ -292,7 +294,7 @@ impl<'a> Inspector<'a> {
         Some(source)
     }
 
-    /// Returns the check that an earlier point with the same job had.
+    /// Returns the result of this check for an earlier point with the same job.
     fn known_source(&self, index: usize, job: &Job) -> Option<CheckedSource> {
         let of = |other: &CheckedPoint| {
             let mut known = self.sources.iter();
@@ -320,14 +322,14 @@ impl<'a> Inspector<'a> {
     }
 }
 
-/// Whether a run makes or copies the epochs of its pre-training.
+/// Whether a run trains its pre-training, or copies it from an earlier point.
 fn will_pretrain(jobs: &[CheckedJob]) -> bool {
     jobs.iter().filter(|job| job.job.stage == StageKind::Pretrain).any(
         |CheckedJob { state, is_asked, .. }| *is_asked || matches!(state, JobState::Shared { .. }),
     )
 }
 
-/// Finds how far a job is in its own folder; `None` if it has not begun there.
+/// Returns the state of a job in its own folder; `None` if it has not started there.
 fn own_state(run: &Path, plan: &Plan, job: &Job) -> Result<Option<JobState>, RunError> {
     let folder = job_path(run, &job.dir);
     let table = EpochsCsv::in_job(&folder);
@@ -347,7 +349,7 @@ fn own_state(run: &Path, plan: &Plan, job: &Job) -> Result<Option<JobState>, Run
     Ok(Some(JobState::Begun { epochs }))
 }
 
-/// Reports a path that goes through a file.
+/// Reports a path in which a parent is a file, not a folder.
 fn below_a_file(path: &Path) -> Option<RunError> {
     let there = path.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir())?;
     let kind = std::io::ErrorKind::NotADirectory;

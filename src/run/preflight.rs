@@ -23,9 +23,9 @@ pub type Problem = Arc<TrainError>;
 /// What the result of a preflight is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The data has to be there.
+    /// The data must exist.
     Run,
-    /// If the recipe has all counts of the data, the data is not opened.
+    /// Does not open the data if the recipe states all its counts.
     Plan,
 }
 
@@ -49,17 +49,17 @@ pub struct CheckedPoint {
     pub problems: Vec<Problem>,
     /// Facts about source files that the user should know: the job, and a sentence.
     pub notes: Vec<(String, String)>,
-    /// Counts of the data, found or promised.
+    /// Counts of the data: read from the data, or stated by the recipe.
     pub counts: DataCounts,
     /// The data, if it was opened.
     pub(super) data: Option<Arc<DataSet>>,
-    /// What an earlier start wrote about the run that this one continues.
+    /// The provenance that an earlier start of this run wrote.
     pub(super) before: Option<Provenance>,
-    /// Whether the run continues what is in its folder.
+    /// Whether the run resumes from the contents of its folder.
     pub(super) continues: bool,
 }
 
-/// A job, and how far it is.
+/// A job and its state.
 #[derive(Debug, Clone)]
 pub struct CheckedJob {
     pub job: Job,
@@ -68,7 +68,7 @@ pub struct CheckedJob {
     pub(super) is_asked: bool,
 }
 
-/// How far a job is, and so what a run does with it.
+/// The state of a job. It decides what the run does with the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
@@ -84,7 +84,7 @@ pub enum JobState {
     Shared { with: String },
 }
 
-/// Counts of the data: found in it, or promised by the recipe if the data was not opened.
+/// Counts of the data. The recipe states them if the data was not opened.
 #[derive(Debug, Clone, Copy)]
 pub struct DataCounts {
     pub train_images: Option<usize>,
@@ -112,7 +112,7 @@ pub fn preflight(resolved: &Resolved, options: &RunOptions, purpose: Purpose) ->
 }
 
 impl Preflight {
-    /// Returns what keeps every point from running, if there is such a thing: the first point's problems stand for all.
+    /// Returns the problem of the sweep's folder or, if no point can run, the problems of the first point.
     pub(super) fn refusal(&self) -> Option<Problems> {
         if let Some(problem) = &self.sweep_problem {
             return Some(Problems(vec![Arc::clone(problem)]));
@@ -121,7 +121,7 @@ impl Preflight {
         self.points.first().filter(|_| all_refused).and_then(CheckedPoint::refusal)
     }
 
-    /// Returns the checked points before `index` that have a certain job of its point with the same settings, first point first.
+    /// Returns the points before `index` that have the same job with the same settings, in order.
     pub(super) fn with_same_job<'a>(
         points: &'a [CheckedPoint],
         resolved: &'a Resolved,
@@ -182,7 +182,7 @@ impl CheckedPoint {
 }
 
 impl Problems {
-    /// Whether the user's input is at fault rather than the work.
+    /// Whether the cause is the user's input, not a failure while working.
     pub fn is_input(&self) -> bool {
         self.0.iter().any(|problem| problem.is_input())
     }
@@ -207,7 +207,7 @@ impl From<DataFacts> for DataCounts {
 }
 
 impl DataCounts {
-    /// Returns the counts that the recipe promises.
+    /// Returns the counts that the recipe states.
     pub(super) fn promised(plan: &Plan) -> Self {
         let promised = plan.data.promised;
         Self {

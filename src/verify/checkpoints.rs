@@ -118,10 +118,10 @@ pub(super) fn vit(
     Ok(())
 }
 
-/// Whether the recorded prediction is a slice that was written without its strides.
+/// Whether the recorded prediction is a slice that Paddle wrote wrongly, ignoring its strides.
 ///
-/// Paddle 3.3.1 writes the slice `[:, 1:]` of the decoder's output, `[N, 1 + L, P]`, as the raw buffer from its second row
-/// on. So the class token rows of later images are included. All numbers can still be compared, at shifted positions.
+/// The decoder's output is `[N, 1 + L, P]`. For the slice `[:, 1:]`, Paddle 3.3.1 writes the raw buffer from the second row on.
+/// This includes the class token rows of later images. All values can still be compared, at shifted positions.
 fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: usize) -> bool {
     let distance = |got: &[f32]| -> f64 {
         got.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)

@@ -4,10 +4,10 @@ const KIB: u64 = 1024;
 
 /// The remaining bytes. A normal checkpoint needs far less.
 pub(super) struct Budget {
-    /// For everything in memory: objects and values.
+    /// Bytes left for all objects and values in memory.
     all: u64,
     values: u64,
-    /// For the largest single request.
+    /// Bytes allowed in a single request.
     once: u64,
     reads: u64,
 }
@@ -27,7 +27,7 @@ impl Budget {
         }
     }
 
-    /// Takes memory for an object: a name, a container, values, or their place in the tree.
+    /// Takes memory for an object: a name, a container, values, or a tree entry.
     pub(super) fn object(&mut self, bytes: usize) -> Result<(), String> {
         let bytes = Some(bytes as u64).filter(|bytes| *bytes <= self.once);
         bytes.and_then(|bytes| take(&mut self.all, bytes)).ok_or_else(|| {
@@ -35,7 +35,9 @@ impl Budget {
         })
     }
 
-    /// Reserves room for `more` items and takes the memory, including that of the old buffer during the move.
+    /// Reserves room for `more` items, and takes their memory from the budget.
+    ///
+    /// While the items move to a larger buffer, the old buffer counts too.
     pub(super) fn grow<T>(&mut self, items: &mut Vec<T>, more: usize) -> Result<(), String> {
         let (needed, before) = (items.len() + more, items.capacity());
         if needed > before {
@@ -47,7 +49,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Returns the memory of dropped objects to the budget.
+    /// Adds the memory of dropped objects to the budget again.
     pub(super) fn give_back(&mut self, bytes: usize) {
         self.all += bytes as u64;
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 /// One run; a sweep has one for each point.
 pub(super) struct PlannedRun {
     pub jobs: Vec<PlannedJob>,
-    /// Seconds of the jobs that are left; `None` if one is unknown.
+    /// Seconds of the remaining jobs; `None` if any is unknown.
     pub wall_s: Option<f64>,
 }
 
@@ -33,9 +33,9 @@ pub(super) struct PlannedJob {
     /// Updates of the whole job; `null` if the size of the data is unknown.
     pub steps: Option<usize>,
     pub params: u64,
-    /// Of the forward pass; a multiply-add counts as 2.
+    /// FLOPs of the forward pass; a multiply-add counts as 2.
     pub flops_per_image: f64,
-    /// Of the forward and the backward pass.
+    /// FLOPs of the forward and the backward pass.
     pub train_flops_per_image: f64,
     pub memory_bytes: f64,
     /// The parts of `memory_bytes`.
@@ -104,7 +104,7 @@ fn planned(
     })
 }
 
-/// Whether each device trains its own job: decided by the jobs that are left or, for a finished run, by all.
+/// Whether each device trains its own job. This depends on the jobs left to train or, in a finished run, on all jobs.
 pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     let all = || plan.jobs().iter().filter(|job| job.is_independent()).count();
     match checked.independent_jobs_left() {
@@ -113,7 +113,7 @@ pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     }
 }
 
-/// Returns the seconds that are left of a run, whose jobs run one after the other or in parallel.
+/// Returns the remaining seconds of a run. Its jobs run one after another, or in parallel.
 fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     let left = |job: &PlannedJob| match &job.state {
         JobState::Done | JobState::Shared { .. } => Some(0.0),

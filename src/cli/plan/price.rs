@@ -10,7 +10,7 @@ use crate::{bench, train};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// The assumed device, its dense peaks in FLOP/s (NVIDIA's data sheet, SXM5), and the assumed model FLOPs utilization.
+/// The assumed device. Peaks are dense FLOP/s of the SXM5 version (NVIDIA's data sheet); `MFU` is the model FLOPs utilization.
 const DEVICE: &str = "H100";
 const PEAK_BF16: f64 = 989e12;
 const PEAK_FP32: f64 = 67e12;
@@ -20,11 +20,11 @@ const SECONDS: f64 = 3.0;
 
 /// The speed of one device.
 pub(super) enum Price {
-    /// FLOP/s of one device in training, and a description.
+    /// Training FLOP/s of one device, and a description.
     Assumed(f64, String),
-    /// FLOP/s of each stage in training on all devices together, their number, and a description.
+    /// Training FLOP/s of each stage on all devices together, the number of devices, and a description.
     Measured { flops: HashMap<StageKind, f64>, devices: usize, words: String },
-    /// A CPU: its speed is not assumed.
+    /// A CPU: there is no assumed speed.
     Unknown,
 }
 
@@ -99,7 +99,7 @@ impl Price {
         Some(work / (one * devices as f64))
     }
 
-    /// Says what the times are based on.
+    /// Describes what the time estimates are based on.
     pub(super) fn words(&self) -> &str {
         match self {
             Self::Assumed(_, words) | Self::Measured { words, .. } => words,

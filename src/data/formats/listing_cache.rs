@@ -17,13 +17,15 @@ use crate::durable;
 
 use super::found::hex;
 
-/// Data sets with fewer images are listed quickly, so they are not cached.
+/// Minimum number of images to cache. Smaller data sets are listed quickly.
 const WORTH_KEEPING: usize = 10_000;
 /// Version of the cache file, and of the rule that decides what is an image.
 const VERSION: u32 = 2;
 /// Length of the hash at the beginning of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
-/// A place that changed within this time is not cached: it could change again without a new modification time.
+/// Folders and shards modified more recently than this are not cached.
+///
+/// They could change again without a new modification time.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Caches the listings of a data set's folders and shards.
@@ -33,9 +35,9 @@ pub(in crate::data) struct ListingCache {
     /// The cache file; `None` if the system has no cache folder.
     file: Option<PathBuf>,
     before: HashMap<String, CachedListing>,
-    /// Listings of this start, read or taken from the cache.
+    /// Listings that this process uses, read or taken from the cache.
     now: Vec<CachedListing>,
-    /// Whether a place was read again.
+    /// Whether any folder or shard had to be read.
     changed: bool,
 }
 
@@ -58,7 +60,7 @@ struct CachedListing {
     contents: Option<Contents>,
 }
 
-/// Modification time and size of a place. A different stamp means that the place has changed.
+/// Modification time and size of a folder or shard. A different stamp means that it has changed.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Stamp {
     #[prost(uint64, tag = "1")]
@@ -97,7 +99,7 @@ pub(super) struct ListedImage {
 }
 
 impl Stamp {
-    /// Returns a stamp, or `None` if the next change could leave the stamp as it is.
+    /// Returns a stamp, or `None` if the next change might not change the stamp.
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
@@ -114,7 +116,7 @@ impl Stamp {
 }
 
 impl ListingCache {
-    /// Reads the cache of the data set at `data`; empty if it cannot be read.
+    /// Reads the cache of the data set at `data`. An unreadable cache counts as empty.
     pub(super) fn of(data: &Path) -> Self {
         let file = file_of(data);
         let kept = file.as_deref().and_then(|file| fs::read(file).ok());
@@ -144,7 +146,7 @@ impl ListingCache {
         self.now.last()?.contents.as_ref()
     }
 
-    /// Adds what was read in `place`; `stamp` was taken before reading.
+    /// Adds the contents of `place`. `stamp` must be taken before reading.
     pub(super) fn add(&mut self, place: &Path, stamp: Option<Stamp>, contents: Contents) {
         self.changed = true;
         if let (Some(path), Some(_)) = (self.path_in_data(place), stamp) {

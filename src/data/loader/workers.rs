@@ -19,7 +19,7 @@ pub(in crate::data) struct Workers<T> {
 struct SharedQueue<T> {
     state: Mutex<QueueState<T>>,
     changed: Condvar,
-    /// How many jobs may start ahead of the one that is taken next.
+    /// Maximum number of started jobs whose results are not taken yet.
     window: usize,
     end: usize,
 }
@@ -42,7 +42,7 @@ pub(in crate::data) fn count(threads: Threads) -> usize {
 }
 
 impl<T: Send + 'static> Workers<T> {
-    /// Starts `jobs` on `threads` threads, at least one. Jobs run at most `window` ahead of the results taken.
+    /// Starts `jobs` on `threads` threads, at least one. At most `window` jobs run or wait to be taken.
     pub(in crate::data) fn start(
         threads: usize,
         window: usize,
@@ -95,7 +95,7 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Waits for a job within the window. Returns `None` if there are no more jobs.
+    /// Waits until the window allows another job. Returns `None` if there are no more jobs.
     fn next(&self) -> Option<usize> {
         let mut state = self.lock();
         while !state.stopped && state.begin < self.end {

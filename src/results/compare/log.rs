@@ -11,9 +11,9 @@ const HINT: &str = "use a log of the official code: one JSON object per line, wi
 
 /// Reads a log.
 ///
-/// A log with accuracies is a fine-tuning, or a linear probe if its path contains `linprobe`; the result is the last and
-/// the best top-1. A log without accuracies is a pre-training; the result is its last epoch and loss. A log does not tell
-/// what a fine-tuning started from, or whether the schedule of a pre-training ended.
+/// A log with accuracies is a fine-tuning, or a linear probe if its path contains `linprobe`. The result is the last and
+/// the best top-1. A log without accuracies is a pre-training. The result is its last epoch and loss. A log does not say
+/// which checkpoint a fine-tuning started from, or whether the schedule of a pre-training ended.
 pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, CompareError> {
     let mut points: Vec<CurvePoint> = Vec::new();
     // A run in progress may have written only part of the last line.

@@ -36,7 +36,7 @@ pub(super) struct Run {
     pub(super) curves: Vec<Curve>,
 }
 
-/// What a published result was measured on.
+/// Where a published result belongs: its model, its variant, and the value of the variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunOrigin {
     pub(super) model: String,
@@ -61,7 +61,7 @@ pub(super) struct SettingKey {
     /// 0 for a start from scratch, `None` for a start from a file.
     pub(super) epoch: Option<usize>,
     pub(super) annealed: Option<bool>,
-    /// Distinguishes starts from several files.
+    /// Name of the file that the row starts from, if the run has starts from several files; otherwise empty.
     pub(super) file: String,
 }
 
@@ -103,7 +103,7 @@ impl RunOrigin {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether both belong to the same series. A series of the variant `epochs` covers several values.
+    /// Whether both results belong to the same series. A series of the variant `epochs` covers several values.
     pub(super) fn is_series_of(&self, other: &Self) -> bool {
         let value =
             |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };
@@ -172,7 +172,7 @@ impl ComparisonRow {
 }
 
 impl Ord for SettingKey {
-    /// Sorts by epoch, starts from files last; of one epoch, checkpoints that are not annealed first.
+    /// Sorts by epoch, with starts from files last. In one epoch, checkpoints that are not annealed come first.
     fn cmp(&self, other: &Self) -> Ordering {
         let place = |key: &Self| {
             (key.epoch.unwrap_or(usize::MAX), key.annealed.map_or(2, u8::from), key.file.clone())

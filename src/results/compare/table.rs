@@ -102,7 +102,7 @@ fn one_row(
     run
 }
 
-/// Adds the row to the run that it belongs to; if there is none yet, adds `new` with this row.
+/// Adds the row to its run. If that run is not in the list yet, adds `new` with this row.
 fn add(runs: &mut Vec<Run>, new: Run, row: ComparisonRow) {
     let fits = |run: &&mut Run| {
         let same = run.name == new.name

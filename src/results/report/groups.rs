@@ -56,7 +56,7 @@ pub(super) fn groups(points: &[Results]) -> Vec<RunGroup<'_>> {
     groups
 }
 
-/// Compares two texts: numbers by value, then other texts by the alphabet.
+/// Compares two texts. Numbers sort by value and come first; other texts sort by their bytes.
 pub(super) fn by_size(a: &str, b: &str) -> std::cmp::Ordering {
     match (a.parse::<f64>(), b.parse::<f64>()) {
         (Ok(a), Ok(b)) => a.total_cmp(&b),

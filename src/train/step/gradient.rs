@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    /// Returns the backward mode of each micro-batch. Also returns the number of full buckets and of started all-reduces after it.
+    /// Returns, for each micro-batch, its backward mode, and the numbers of full buckets and of started all-reduces after it.
     fn buckets_of(
         link: &Link,
         early: bool,

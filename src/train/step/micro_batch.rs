@@ -13,16 +13,16 @@ use burn::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A stage whose loss is a mean over images, so that each shard can be computed alone.
+/// A stage whose loss is a mean over images. Each shard can therefore be computed separately.
 pub(crate) trait ShardLoss<M>: Send + Sync + 'static {
-    /// Returns the chain from a shard's images to their mean loss. `key` names the random numbers of the epoch.
+    /// Returns the chain from a shard's images to their mean loss. `key` selects the random numbers of the epoch.
     fn loss(&self, model: &M, shard: &Shard<'_>, key: Key) -> Chain<M>;
 }
 
-/// A micro-batch of one rank, and the sums that its gradients are added to.
+/// A micro-batch of one rank, and the gradient sums that it adds to.
 pub(crate) struct MicroBatch<'a, 'r> {
     pub(super) batch: Arc<Batch>,
-    /// Names the random numbers of the epoch.
+    /// Selects the random numbers of the epoch.
     pub(super) key: Key,
     /// Weight of the micro-batch's mean loss in the loss of the update.
     pub(super) weight: f64,
@@ -50,8 +50,8 @@ impl MicroBatch<'_, '_> {
 
     /// Computes the gradients in shards, each on its own replica of `model`.
     ///
-    /// A shard's weight is its number of images. Losses and gradients are added in shard order. If there is only one shard, it
-    /// runs on the calling thread, and `sum` receives each section's gradients while the backward pass continues.
+    /// A shard's weight is its number of images. Losses and gradients are added in shard order. A single shard runs on the
+    /// calling thread. Then `sum` receives the gradients of each section while the backward pass continues.
     pub(crate) fn in_shards<M: Module + Sync + 'static>(
         self,
         stage: &Arc<impl ShardLoss<M>>,
@@ -88,7 +88,7 @@ impl MicroBatch<'_, '_> {
         Ok(())
     }
 
-    /// Computes the gradients at once, on one replica of `model`. `loss` returns the mean loss of the micro-batch, `[1]`.
+    /// Computes the gradients of the whole micro-batch on one replica of `model`. `loss` returns its mean loss, `[1]`.
     pub(crate) fn at_once<M: Module>(self, model: &M, loss: impl FnOnce(&M) -> Tensor<1>) {
         let timer = &self.rank_context.timer;
         let device = model::device(model);

@@ -9,16 +9,16 @@
     reason = "calls in the loop over coefficients are too slow, and skipped blocks need a separate copy of the loop"
 )]
 
-/// Bits that index a table of codes. Longer codes are rare, and are searched.
+/// Number of bits that index the table of codes. Longer codes are rare; a search finds them.
 const LOOK: u32 = 10;
 
-/// Bits that index a table of pairs. With more bits, building the tables takes longer than they save.
+/// Number of bits that index the table of pairs. With more bits, building the table costs more time than it saves.
 const PAIR: u32 = 10;
 
-/// The step of an end-of-block code, past every coefficient.
+/// The step of an end-of-block code: it skips all remaining coefficients.
 const END: usize = 128;
 
-/// Number of zeros that must follow the data, because a reader looks ahead.
+/// Number of zero bytes that must follow the data, because the reader looks ahead.
 pub(super) const PADDING: usize = 16;
 
 /// Position in a block for each coefficient, in the order of the file.
@@ -88,7 +88,7 @@ impl Symbol {
 /// The codes of a table.
 pub(super) struct Codes {
     look: Box<[Symbol; 1 << LOOK]>,
-    /// For each length, the first 16 bits above its codes.
+    /// For each length, the smallest 16-bit prefix of the data that is greater than all its codes.
     above: [u32; 17],
     /// For each length, the difference between the index of a symbol and its code.
     offset: [i32; 17],

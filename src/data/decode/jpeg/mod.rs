@@ -31,14 +31,14 @@ use super::picture::CropBox;
 use library::{DecoderState, caught, give_up, note_warning};
 use scan::Scan;
 
-/// Tells by its first bytes whether a file is a JPEG.
+/// Whether a file is a JPEG, by its first bytes.
 pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
 
 /// A JPEG file with its header read.
 pub(in crate::data) struct Jpeg<'a> {
-    /// In a box, because the parts of the library point to each other.
+    /// Boxed, because the library's structures point to each other.
     state: Box<DecoderState>,
     bytes: &'a [u8],
 }
@@ -92,9 +92,9 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(crop, 1, scan)
     }
 
-    /// Decodes a rectangle at 1/`shrink` of its size, from the lower frequencies alone; `shrink` is 2, 4 or 8.
+    /// Decodes a rectangle at 1/`shrink` of its size; `shrink` is 2, 4 or 8.
     ///
-    /// The edges of the rectangle are moved outwards to whole pixels.
+    /// Uses only the lower frequencies. The edges of the rectangle move outwards to whole pixels.
     pub(in crate::data) fn small_region(
         self,
         crop: CropBox,
@@ -107,7 +107,9 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(CropBox { top, left, height, width }, shrink, scan)
     }
 
-    /// Decodes a rectangle of the smaller picture. A plain file has a `scan`, which reads the coefficients.
+    /// Decodes the rectangle `crop` of the picture at 1/`shrink` of its size.
+    ///
+    /// `scan` reads the coefficients of a plain file. Without it, or if it finds an error, the library reads them.
     fn shrunk_region(
         mut self,
         crop: CropBox,
@@ -135,7 +137,7 @@ impl Drop for Jpeg<'_> {
     }
 }
 
-/// Reads the rows of a rectangle of the output, with a margin. The output may be scaled.
+/// Reads the rows of a rectangle of the output, with a margin left and right. The output may be scaled.
 ///
 /// Returns the pixels, the width of a row, and the column at which the rectangle begins.
 fn read(

@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use super::huffman::{AcCodes, BitPosition, BitReader, Codes, PADDING};
 
-/// The most blocks in a minimum coded unit (ITU T.81, B.2.3).
+/// Maximum number of blocks in a minimum coded unit (ITU T.81, B.2.3).
 const MOST_BLOCKS: usize = 10;
 
-/// The coded data of a file, and the position of the reader.
+/// The coded data of a file, and the read position. A unit is a minimum coded unit.
 pub(super) struct Scan {
     /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zeros.
     data: Vec<u8>,
-    /// The positions in bits of the restarts, and of the end of the data without the padding.
+    /// Bit positions of the restarts, then of the end of the data without the padding.
     ends: Vec<usize>,
     /// Units between two restarts; 0 without restarts.
     interval: usize,
@@ -33,7 +33,7 @@ pub(super) struct Scan {
     units: usize,
     /// The last DC coefficient of each colour.
     last_dc: [i32; 4],
-    /// Whether the data had no errors so far.
+    /// Whether no error has been found so far.
     sound: bool,
 }
 
@@ -137,21 +137,21 @@ impl Scan {
         })
     }
 
-    /// Limits the needed units to those of `width` columns from `left` on, in pixels of a picture at 1/`shrink` of its size.
+    /// Limits the needed units to `width` pixels from the column `left`, in a picture at 1/`shrink` of its size.
     pub(super) fn keep(&mut self, left: usize, width: usize, shrink: usize) {
         self.kept =
             left * shrink / self.unit_width..((left + width) * shrink).div_ceil(self.unit_width);
     }
 
-    /// Tells whether the data had no errors so far.
+    /// Whether no error has been found in the data so far.
     pub(super) fn is_sound(&self) -> bool {
         self.sound
     }
 
     /// Reads the next unit. After an error it reads nothing.
     ///
-    /// `block` returns the place of each block of the unit, all zeros. Without it, or if the column is not needed, the
-    /// coefficients are skipped.
+    /// `block` returns the memory for each block of the unit, filled with zeros. Without `block`, or if the column is not needed,
+    /// the coefficients are skipped.
     pub(super) fn read_unit<'a>(&mut self, block: Option<impl Fn(usize) -> &'a mut [i16; 64]>) {
         let block = block.filter(|_| self.kept.contains(&self.column));
         self.column += 1;
@@ -222,7 +222,7 @@ impl JpegFrame {
 }
 
 impl HuffmanTables {
-    /// Reads a segment of tables. Returns `None` if one replaces an earlier table, because a file could have any number of them.
+    /// Reads a segment of tables. Returns `None` if a table replaces an earlier one: a file could contain any number of these.
     fn read(&mut self, mut segment: &[u8]) -> Option<()> {
         while let [which, rest @ ..] = segment {
             let (counts, rest) = rest.split_first_chunk::<16>()?;
@@ -241,14 +241,14 @@ impl HuffmanTables {
     }
 }
 
-/// Stores a value. Returns `None` if there is one already.
+/// Stores a value. Returns `None` if a value is already stored.
 fn fill<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.is_none().then(|| *place = Some(value))
 }
 
 /// Copies the coded data up to the next marker, without stuffed zeros and followed by [`PADDING`] zeros.
 ///
-/// With `restarts`, restart markers do not end the data. Also returns the positions in bits of the restarts and of the end.
+/// With `restarts`, restart markers do not end the data. Also returns the bit positions of the restarts and of the end.
 fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut clean = Vec::with_capacity(data.len() + PADDING);
     let mut ends = Vec::new();

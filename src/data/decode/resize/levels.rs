@@ -8,19 +8,19 @@ use crate::data::decode::simd::vectorized;
 
 /// Fraction bits of a weight, as in Pillow.
 const FRACTION: u32 = 22;
-/// Added to a sum so that cutting the fraction rounds to the nearest level.
+/// One half in fixed point. Added to a sum, it makes [`level`] round to the nearest level.
 const HALF: i32 = 1 << (FRACTION - 1);
-/// Bytes that the kernel adds at a time, the size of an AVX2 register.
+/// Number of bytes that the kernel adds at a time: the size of an AVX2 register.
 const BLOCK: usize = 32;
 
-/// A picture of bytes in `C` channels. It may be a part of a wider one.
+/// A picture with `C` channels of one byte. It can be a part of a wider picture.
 #[derive(Clone, Copy)]
 pub(super) struct SourceImage<'a, const C: usize> {
     pub(super) width: usize,
     pub(super) height: usize,
     /// Distance between the starts of two rows, in bytes.
     pub(super) stride: usize,
-    /// The bytes from the first pixel on.
+    /// All bytes, starting with the first pixel.
     pub(super) pixels: &'a [u8],
 }
 
@@ -63,7 +63,7 @@ struct Span {
 }
 
 impl Weights {
-    /// Computes the weights from `size` positions to `to`, with Pillow's order of sums and roundings.
+    /// Computes the weights that resize `size` positions to `to`. Sums and rounds in the same order as Pillow.
     fn new(size: usize, to: usize) -> Self {
         let scale = size as f64 / to as f64;
         let stretch = scale.max(1.0);
@@ -104,14 +104,14 @@ fn bicubic(x: f64) -> f64 {
     }
 }
 
-/// Resizes the columns of rows of `row` bytes.
+/// Resizes a picture vertically. Each of its rows has `row` bytes.
 fn vertical(pixels: &[u8], row: usize, rows: &Weights) -> Vec<u8> {
     let mut out = vec![0; rows.spans.len() * row];
     add_up(pixels, row, rows, &mut out);
     out
 }
 
-/// Resizes rows of `width` pixels.
+/// Resizes a picture horizontally. Each of its rows has `width` pixels.
 fn horizontal<'a, const C: usize, const LANE: usize>(
     mut rows: impl ExactSizeIterator<Item = &'a [u8]>,
     width: usize,
@@ -142,7 +142,7 @@ fn horizontal<'a, const C: usize, const LANE: usize>(
     out
 }
 
-/// Returns the first pixel of `row`. The rest of the lane holds bytes of the next pixel: clearing it would be slower.
+/// Returns the first pixel of `row`. The rest of the lane holds bytes of the next pixel, because clearing it would be slower.
 fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
     row.first_chunk().copied().unwrap_or_else(|| {
         let mut last = [0; LANE];
@@ -152,7 +152,7 @@ fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
 }
 
 vectorized! {
-    /// Makes each output row, of `row` bytes, from weighted input rows.
+    /// Computes each output row as a weighted sum of input rows. A row has `row` bytes.
     fn add_up(rows: &[u8], row: usize, weights: &Weights, out: &mut [u8]) {
         for (span, out) in weights.spans.iter().zip(out.chunks_exact_mut(row)) {
             let weights = &weights.weights[span.weights.clone()];
@@ -179,7 +179,7 @@ vectorized! {
     }
 }
 
-/// Does the same as [`add_up`] for rows shorter than a block.
+/// Same as [`add_up`], for rows shorter than a block.
 fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
     for (at, out) in out.iter_mut().enumerate() {
         let values = rows.chunks_exact(row).map(|row| i32::from(row[at]));
@@ -187,7 +187,7 @@ fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
     }
 }
 
-/// Cuts a sum to a whole level.
+/// Converts a fixed-point sum to a level: drops the fraction, and limits the result to 0..=255.
 fn level(sum: i32) -> u8 {
     (sum >> FRACTION).clamp(0, 255) as u8
 }

@@ -27,7 +27,7 @@ pub(in crate::data) fn bicubic(
     Picture { width, height, channels, pixels }
 }
 
-/// Resizes like [`bicubic`], but with 16-bit weights for photographs: faster, and a few levels less exact.
+/// Same as [`bicubic`], but uses 16-bit weights for photographs. This is faster; the result may be off by a few levels.
 pub(in crate::data) fn fast_bicubic(
     picture: &Picture,
     crop: CropBox,
@@ -104,7 +104,7 @@ fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> V
     out
 }
 
-/// Resizes the image that consists of every `step`-th value in each of `rows`.
+/// Resizes the image that is stored in every `step`-th value of each row.
 fn resize_pixels<'a, P: PixelTrait<Component = f32>>(
     rows: impl Iterator<Item = &'a [f32]>,
     step: usize,
@@ -140,10 +140,10 @@ fn convolve<P: PixelTrait<Component = f32>>(
     out
 }
 
-/// Tells whether the vertical axis is resized first, as in Pillow 13 and later.
+/// Whether to resize the vertical axis first, as Pillow 13 and later do.
 ///
-/// That is so if the height shrinks by more than twice as many pixels as the width. The rule was found by trying sizes. Earlier
-/// versions always begin with the horizontal axis.
+/// Pillow does so if the height shrinks by more than twice as many pixels as the width. The rule comes from trying sizes.
+/// Earlier versions always resize the horizontal axis first.
 fn vertical_first([width, height]: [usize; 2], [to_width, to_height]: [usize; 2]) -> bool {
     height > to_height && height - to_height > 2 * width.saturating_sub(to_width)
 }

@@ -15,7 +15,7 @@ use crate::data::error::DataError;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use crate::data::formats::split::Split;
 
-/// The most folders inside each other. Only a link that leads back makes more.
+/// Maximum depth of nested folders. Only a link to a parent folder exceeds it.
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// The classes and images below the folder of a split.
@@ -23,7 +23,7 @@ pub(super) struct Listing {
     root: PathBuf,
     /// Names of the first-level folders, sorted.
     pub(super) classes: Vec<String>,
-    /// Images in order: those directly in the root first, then folder after folder.
+    /// Images in the root first, then the images of each folder in order.
     files: Vec<Listed>,
 }
 
@@ -84,7 +84,7 @@ impl Listing {
         self.files.len()
     }
 
-    /// Tells whether there are images, all of them in class folders.
+    /// Whether there are images, and all of them are in class folders.
     pub(super) fn is_labelled(&self) -> bool {
         !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
     }
@@ -115,7 +115,7 @@ impl Listing {
 
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
-/// Returns the folders and the images directly in `folder`, each in byte order of their names; images with their sizes.
+/// Returns the subfolders of `folder`, and its images with their sizes. Both are sorted by name, bytewise.
 fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError> {
     let stamp = Stamp::now(folder);
     if let Some(Contents { folders, images }) = cache.get(folder, stamp) {
@@ -172,7 +172,7 @@ pub(super) fn is_hidden(name: &Path) -> bool {
     bytes(name).starts_with(b".")
 }
 
-/// A split of image files. Each is read again whenever it is used.
+/// A split of image files. Each use of an image reads its file again.
 pub(super) struct ImageFolder {
     root: PathBuf,
     /// Paths relative to the root, with labels.

@@ -13,7 +13,7 @@ use super::index::ShardIndex;
 pub(in crate::data) const EXTENSION: &str = "checksums";
 /// Bytes of an image's hash that are kept in memory. 16 bytes find all damage, with half the memory of the whole hash.
 const KEPT_BYTES: usize = 16;
-/// Names that a message lists.
+/// Maximum number of names in a message.
 const SHOWN: usize = 3;
 
 /// The beginning of the BLAKE3 hash of an image.
@@ -29,7 +29,7 @@ pub(in crate::data) fn path_of(shard: &Path) -> PathBuf {
     shard.with_extension(EXTENSION)
 }
 
-/// The checksums of a shard in the making.
+/// The checksums of a shard that is being written.
 #[derive(Default)]
 pub(in crate::data) struct ChecksumsWriter {
     rows: Vec<[String; 3]>,
@@ -91,7 +91,7 @@ impl Checksums {
         (first == first_line(read, rows).as_bytes()).then_some(Self { images })
     }
 
-    /// Adds the hashes to the images of a shard, and what differs to its findings.
+    /// Adds the hashes to the images of a shard, and the differences to its findings.
     ///
     /// Fails with the image's name and the reason if a class differs: the image must not be used with a wrong class.
     pub(super) fn compare(mut self, shard: &mut ShardIndex) -> Result<(), (String, String)> {
@@ -133,7 +133,7 @@ impl Checksums {
     }
 }
 
-/// Lists the first names, and how many follow.
+/// Lists the first names and the number of omitted names.
 pub(super) fn list(names: &[impl AsRef<str>]) -> String {
     let shown: Vec<String> =
         names.iter().take(SHOWN).map(|name| name.as_ref().replace(char::is_control, "?")).collect();

@@ -18,12 +18,12 @@ use super::{AGAIN, label};
 
 /// The size of the blocks of a tar file, in bytes.
 const BLOCK: u64 = 512;
-/// Zeros after the end marker that are normal, in bytes: `tar` fills its last record, which can be as large as this.
+/// Normal number of zero bytes after the end marker: `tar` fills its last record, which can be as large as this.
 const NORMAL_ZEROS: u64 = 1 << 20;
 const ONE_PICTURE: &str = "rename them: members belong to one sample if their names are the same up to the first dot; or pack an image \
                            folder with `mae data pack`";
 
-/// The images of a shard, and what is missing or not read.
+/// The images of a shard, and the findings about missing or unread samples.
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
@@ -214,7 +214,7 @@ fn kind_name(kind: EntryType) -> String {
 impl SampleGroup {
     /// Adds an image of the sample. Fails if the sample has another image with the same extension.
     ///
-    /// If a sample has an image and a mask, as `a.jpg` and `a.png`, the first counts.
+    /// If a sample has an image and a mask, such as `a.jpg` and `a.png`, the first one is used.
     fn add_image(&mut self, shard: &Path, image: ListedImage) -> Result<(), DataError> {
         let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
         let same = |other: &&ListedImage| extension(&other.name) == extension(&image.name);

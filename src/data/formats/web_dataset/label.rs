@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use crate::shape::MAX_CLASSES;
 
-/// Larger members are not read as classes.
+/// Maximum size of a class member, in bytes. Larger members are not read as classes.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 /// Keys of a `.json` file that hold a class.
 const KEYS: [&str; 2] = ["label", "cls"];
 
-/// Why a member holds no class.
+/// Why a member does not contain a class.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum LabelError {
     #[error("{0} is not a class: it must be a whole number")]
@@ -32,12 +32,12 @@ impl LabelError {
     }
 }
 
-/// Tells whether members with this ending may hold a class.
+/// Whether members with this extension may contain a class.
 pub(super) fn is_label(ending: &str) -> bool {
     matches!(ending, "cls" | "json")
 }
 
-/// Reads a class. Returns `None` if a `.json` file has none: it may hold captions.
+/// Reads a class. Returns `None` if a `.json` file has no class; it may contain captions.
 pub(super) fn parse(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
     let label = parse_number(ending, bytes)?;
     match label {

@@ -46,7 +46,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     }
 }
 
-/// Finds the shards like [`find`] without labels, but leaves out damaged ones and returns their problems.
+/// Same as [`find`] without labels, but skips damaged shards. Also returns the problems of the skipped shards.
 pub(in crate::data) fn find_past_damage(
     plan: &DataPlan,
 ) -> Result<(Found, Vec<DataError>), DataError> {
@@ -94,7 +94,7 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     Ok((Found { train: Arc::new(train), val, classes, hash, note, integrity }, problems))
 }
 
-/// Returns the class names that were packed with the shards, or numbers. `found` is one more than the largest class.
+/// Returns the class names that were packed with the shards; without them, numbers. `found` is the largest class plus one.
 fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     let file = plan.path.join(CLASSES);
     let too_many = |known: usize, by: &str| {
@@ -114,7 +114,7 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     Ok((0..classes).map(|class| class.to_string()).collect())
 }
 
-/// What is wrong with the shards.
+/// Problems found in the shards.
 struct Findings {
     /// Damage that stops a run.
     problems: Vec<DataError>,
@@ -142,7 +142,7 @@ struct Sample {
 }
 
 impl WebDataset {
-    /// Indexes `shards`. Leaves out damaged ones and adds their errors to `findings`.
+    /// Indexes `shards`. Skips damaged shards, and adds their errors to `findings`.
     fn open(
         shards: Vec<PathBuf>,
         colour: Colour,
@@ -180,7 +180,7 @@ impl WebDataset {
         Some(self.name(place))
     }
 
-    /// Returns one more than the largest class.
+    /// Returns the largest class plus one.
     fn classes(&self) -> usize {
         let largest = self.samples.iter().filter_map(|sample| sample.label).max();
         largest.map_or(0, |label| label as usize + 1)

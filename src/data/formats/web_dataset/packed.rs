@@ -5,7 +5,7 @@ use std::{fmt, fs};
 
 use crate::data::error::DataError;
 
-/// Describes the shards in its folder, as a [`Packed`].
+/// Name of the file that describes the shards in its folder: a [`Packed`].
 pub(in crate::data) const PACK: &str = "pack.json";
 /// The class names, one per line.
 pub(in crate::data) const CLASSES: &str = "classes.txt";
@@ -15,13 +15,13 @@ const AGAIN: &str = "run the same `mae data pack` again; it writes the missing s
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::data) struct Packed {
     pub(in crate::data) samples_per_shard: usize,
-    /// SHA-256 of what was packed, the same as the fingerprint of a run on that data.
+    /// SHA-256 fingerprint of the packed data. A run on that data has the same fingerprint.
     pub(in crate::data) source: String,
     pub(in crate::data) reencoded: Option<Reencoded>,
     /// Number of shards; `None` until all are written.
     #[serde(default)]
     pub(in crate::data) shards: Option<ShardCounts>,
-    /// Whether each shard has a file of checksums. Packs of older versions have none.
+    /// Whether each shard has a checksum file. Older versions did not write any.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::data) checksums: bool,
     /// BLAKE3 of [`CLASSES`], if there is such a file.
@@ -103,7 +103,7 @@ impl Packed {
         }
     }
 
-    /// Returns what is wrong with the class names, if they differ from those that were packed.
+    /// Returns the problem if the class names differ from the packed ones.
     pub(super) fn changed_classes(&self, folder: &Path) -> Option<String> {
         let (file, packed) = (folder.join(CLASSES), self.classes.as_ref()?);
         let now = fs::read(&file).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
