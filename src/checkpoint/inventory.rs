@@ -2,6 +2,8 @@
 //!
 //! When a file is opened, its tensors must be exactly these. Missing tensors, wrong shapes and additional tensors are
 //! errors before a network is built. So a network is never larger than its file, and no tensor is ignored.
+//!
+//! The facts are checked here, against types that `facts` defines, so the two files use each other.
 
 use super::facts::Head;
 use super::{Facts, HostTensor};

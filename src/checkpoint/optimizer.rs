@@ -3,6 +3,8 @@
 //! PyTorch numbers the trained parameters in the order of its groups: first those without weight decay, then the others,
 //! both in the order of the model. Paddle uses its internal parameter names, and stores powers of the betas instead of the
 //! number of updates.
+//!
+//! The state is one part of a pickled checkpoint and is read with its functions, so this file and `pickled` use each other.
 
 use super::HostTensor;
 use super::pickle::Value;

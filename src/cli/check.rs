@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::Failed(format!(
-        "{} with problems\nhint: restore the files from a backup; or remove the folder of their job, and `mae run` does the job again",
+        "{} with problems\nhint: restore the files from a backup. Without one: `mae run` writes accuracy.csv and report.html again; for other files, remove the folder of their job, and `mae run` repeats the job",
         count(problems, "file")
     )))
 }

@@ -10,13 +10,13 @@ use std::time::Duration;
 #[derive(clap::Subcommand)]
 pub(super) enum Trash {
     /// List the runs in the trash, with their size and age
-    List(Place),
+    List(TrashFolder),
     /// Delete runs from the trash
     Empty(Empty),
 }
 
 #[derive(clap::Args)]
-pub(super) struct Place {
+pub(super) struct TrashFolder {
     /// Folder of all runs; the trash is DIR/.trash
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
@@ -25,7 +25,7 @@ pub(super) struct Place {
 #[derive(clap::Args)]
 pub(super) struct Empty {
     #[command(flatten)]
-    place: Place,
+    place: TrashFolder,
     /// Runs to delete, by the names in `mae trash list`; by default all
     names: Vec<String>,
     /// Delete only runs that were moved to the trash at least this many days ago
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Trash) -> Result<(), CliError> {
     }
 }
 
-fn list(place: &Place) -> Result<(), CliError> {
+fn list(place: &TrashFolder) -> Result<(), CliError> {
     let trashed = results::trashed(&place.runs)?;
     if trashed.is_empty() {
         return Ok(output::result("the trash is empty")?);

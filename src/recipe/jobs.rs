@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::name::{fingerprint, safe};
 use super::plan::{Plan, Schedule, Source, TrainingPlan};
-use super::sweep::{fingerprint, safe};
 use crate::shape::StageKind;
 
 /// One training of a run.

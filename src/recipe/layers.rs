@@ -14,10 +14,7 @@ use toml::{Table, Value};
 use super::error::{Origin, Problem, RecipeError};
 use super::near;
 use super::parse::{self, Parsed, SourcePosition};
-use super::schema::{self, DEFAULTS, KEYS, Recipe};
-
-/// The stages, in running order. The defaults of a stage apply only if another layer has its table.
-pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
+use super::schema::{self, DEFAULTS, KEYS, Recipe, STAGES};
 
 /// Where each dotted key comes from, including tables.
 pub(super) type Origins = BTreeMap<String, Placed>;

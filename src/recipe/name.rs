@@ -47,3 +47,27 @@ fn refuse(name: &str, why: &str, cx: &mut Context<'_>) {
     let hint = "use letters, digits, `_`, `-` and `.`: the name becomes a folder";
     cx.refuse("name", Value::String(name.to_owned()), why, hint);
 }
+
+/// Replaces every character that a folder name may not contain.
+pub(super) fn fitted(text: &str) -> String {
+    let fit = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
+    text.chars().map(fit).collect::<String>().trim_matches(['.', '_']).to_owned()
+}
+
+/// Returns the text if it is a valid folder name, else [`fitted`] text with a fingerprint.
+pub(super) fn safe(text: &str) -> String {
+    let fitted = fitted(text);
+    if fitted == text && !text.is_empty() {
+        fitted
+    } else {
+        format!("{fitted}-{}", fingerprint(text))
+    }
+}
+
+/// Returns eight hexadecimal digits, the same on every machine (FNV-1a).
+pub(super) fn fingerprint(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{:08x}", (hash ^ (hash >> 32)) as u32)
+}

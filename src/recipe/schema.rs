@@ -2,6 +2,8 @@
 //!
 //! The doc comments of the fields are the descriptions in the schema. `check` uses the schema, too, so an editor and the
 //! program refuse the same keys, types and ranges.
+//!
+//! `sizes` and `write` use these types, and this module uses their words: a schema lists what is defined elsewhere.
 
 use std::sync::LazyLock;
 
@@ -180,6 +182,9 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema["properties"]["sweep"] = sweep_schema(&schema);
     schema
 });
+
+/// The stages, in running order. The defaults of a stage apply only if another layer has its table.
+pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
 /// The built-in defaults, the lowest layer.
 pub(super) static DEFAULTS: LazyLock<toml::Table> = LazyLock::new(|| {

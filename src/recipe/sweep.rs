@@ -5,8 +5,9 @@ use toml::{Table, Value};
 
 use super::check::fits;
 use super::error::{Origin, Problem, RecipeError};
-use super::layers::{Merged, STAGES};
-use super::schema;
+use super::layers::Merged;
+use super::name::{fingerprint, fitted, safe};
+use super::schema::{self, STAGES};
 use super::write::toml_text;
 
 /// Maximum number of points in a grid; more is a mistake.
@@ -186,30 +187,6 @@ fn in_a_name(value: &Value) -> String {
 
 fn is_lower(text: &str) -> bool {
     !text.chars().any(char::is_uppercase)
-}
-
-/// Replaces every character that a folder name may not contain.
-fn fitted(text: &str) -> String {
-    let fit = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
-    text.chars().map(fit).collect::<String>().trim_matches(['.', '_']).to_owned()
-}
-
-/// Returns the text if it is a valid folder name, else [`fitted`] text with a fingerprint.
-pub(super) fn safe(text: &str) -> String {
-    let fitted = fitted(text);
-    if fitted == text && !text.is_empty() {
-        fitted
-    } else {
-        format!("{fitted}-{}", fingerprint(text))
-    }
-}
-
-/// Returns eight hexadecimal digits, the same on every machine (FNV-1a).
-pub(super) fn fingerprint(text: &str) -> String {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{:08x}", (hash ^ (hash >> 32)) as u32)
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::jobs::Job;
-use super::layers::STAGES;
-use super::schema::Recipe;
+use super::schema::{Recipe, STAGES};
 use crate::shape::StageKind;
 
 /// Keys that can change when a run resumes. They affect speed and memory, and change results only by rounding.

@@ -2,6 +2,8 @@
 //!
 //! Points that differ in fine-tuning share the pre-training. Points that differ in pre-training share the jobs that do not start
 //! from it. The preflight decides which jobs are shared; here the copies are made, if training did not fail.
+//!
+//! The methods are part of [`Runner`], so this file and `runner` use each other.
 
 use super::preflight::{CheckedPoint, JobState, Preflight, is_finished};
 use super::runner::{FailedPoint, Runner, Sweep};

@@ -1,4 +1,6 @@
 //! The checks of the preflight, point by point.
+//!
+//! It fills the types of `preflight`, which starts it, so the two files use each other.
 
 use super::RunOptions;
 use super::preflight::{

@@ -1,4 +1,6 @@
 //! NumPy arrays and numbers in a pickle.
+//!
+//! `call` sends calls of NumPy here, and the results are of its type, so the two files use each other.
 
 use super::call::Made;
 use super::dtype::Dtype;

@@ -1,4 +1,6 @@
 //! Tensors as views: which bytes of the file they contain, and in which order. They are decoded last, one by one.
+//!
+//! A graph holds views, and a view reads bytes of the graph through a window, so the three files use each other.
 
 use super::budget::Budget;
 use super::dtype::Dtype;

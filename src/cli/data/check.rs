@@ -81,7 +81,6 @@ fn text(checked: &Checked, in_chans: usize) -> String {
             checked.unchecked
         );
     }
-    list(&mut text, "problems of the whole", checked.problems.iter().cloned());
     for split in &checked.splits {
         let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", path.display());
         let CheckedSplit { name, bad, damaged, .. } = split;

@@ -2,6 +2,8 @@
 //!
 //! The first line holds the number of images and the BLAKE3 hash of the lines after it. Those are CSV with the columns
 //! `image,class,blake3`, one row for each image of the shard.
+//!
+//! The index of a shard holds its checksums, and checksums are compared with an index, so the two files use each other.
 
 use std::collections::HashMap;
 use std::io;
