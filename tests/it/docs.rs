@@ -149,3 +149,25 @@ fn links_and_anchors_are_read_as_forges_read_them() {
     assert_eq!(targets, ["a.md#b", "b.png", "e.md", "f.png"]);
     assert_eq!(anchors(text), ["a-pages-first-heading-mae-run", "twice", "twice-1"]);
 }
+
+/// Comments before the examples tell `scripts/docs_outputs.sh` which commands it runs.
+#[test]
+fn every_example_can_be_run_by_the_script() {
+    let mut pages = pages(&root().join("docs"));
+    pages.push(root().join("README.md"));
+    for page in pages {
+        let text = fs::read_to_string(&page).expect("a page");
+        let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+        for pair in lines.windows(2) {
+            let place = format!("{}: {}", page.display(), pair[0]);
+            if pair[0].starts_with("<!-- not run") {
+                assert!(pair[0].starts_with("<!-- not run: "), "{place}: the reason is missing");
+                assert_eq!(pair[1], "```text", "{place}");
+            } else if pair[0] == "<!-- set-up -->" {
+                assert_eq!(pair[1], "```sh", "{place}");
+            } else if pair[0].starts_with("```") && pair[1].starts_with("$ ") {
+                assert_eq!(pair[0], "```text", "{place}: an example is a `text` block");
+            }
+        }
+    }
+}
