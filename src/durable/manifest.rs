@@ -253,7 +253,7 @@ impl Manifest {
     }
 
     /// Lists a file whose content is not checked.
-    pub(super) fn list_unchecked(&mut self, path: &str) -> io::Result<()> {
+    pub fn list_unchecked(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Unchecked { path: path.to_owned() }])
     }
 

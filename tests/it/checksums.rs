@@ -104,3 +104,13 @@ fn a_damaged_manifest_is_named_with_its_line() {
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     bench.done(&["check", "runs/tiny"]);
 }
+
+#[test]
+fn a_run_that_an_older_version_began_is_verified_to_its_end() {
+    let bench = Bench::new(TINY);
+    bench.run_for(8);
+    fs::remove_file(bench.path("runs/tiny/mae-manifest.jsonl")).unwrap();
+    bench.done(&["run", "r.toml"]);
+    let checked = bench.done(&["check", "runs/tiny"]);
+    assert!(checked.contains("verified") && checked.lines().count() == 1, "{checked}");
+}
