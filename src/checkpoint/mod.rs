@@ -43,7 +43,7 @@ pub use export::{ExportSettings, write_huggingface, write_timm};
 pub use facts::{DecoderFacts, Facts, Head, Settings, usual_heads};
 pub use fit::{load_encoder, load_frozen, load_module};
 pub use folder::{Meta, epoch_folder, is_whole, publish};
-pub use open::{CheckpointFormat, Opened, open};
+pub use open::{CheckpointFormat, Opened, content_files, open};
 pub use optimizer::OptimizerState;
 pub use plan::{CheckpointPlan, Needs, PlanArgs};
 pub use tensors::{HostTensor, TensorFile};

@@ -102,6 +102,11 @@ fn own_settings(meta: &Meta) -> Settings {
     }
 }
 
+/// Returns the files whose content decides what a job computes if it starts from the checkpoint at `path`.
+pub fn content_files(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    Ok(vec![weights_file(path)?])
+}
+
 /// Returns the file of the weights: `path` itself, or a file in the folder.
 fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if !path.exists() {

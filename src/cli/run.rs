@@ -36,7 +36,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
-    let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::Refuse)?;
+    let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::RefuseIfNeeded)?;
     let stop = StopFlag::default();
     stop_on_signals(&stop, "finishing the step and saving the state");
     let options = RunOptions {

@@ -48,7 +48,8 @@ impl Content {
     /// Hashes a file.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let mut hasher = blake3::Hasher::new();
-        let bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
+        hasher.update_reader(File::open(path)?)?;
+        let bytes = hasher.count();
         Ok(Self { bytes, blake3: hasher.finalize().to_hex().to_string() })
     }
 }

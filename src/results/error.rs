@@ -27,6 +27,9 @@ pub enum RunError {
     #[error("cannot use {}: the data has changed since this run started (fingerprint {began}, now {now})\nhint: restore the data, choose another name \
              (`--set name=...`), or start over with `--fresh`; under another name, finetune.from can use this run's checkpoints", path.display())]
     OtherData { path: PathBuf, began: String, now: String },
+    #[error("cannot use {}: {} has changed since this run started (BLAKE3 hash {began}..., now {now}...)\nhint: restore the file, choose another name \
+             (`--set name=...`), or start over with `--fresh`", path.display(), file.display())]
+    OtherStartFile { path: PathBuf, file: PathBuf, began: String, now: String },
     #[error("cannot read the accuracy table {}: {problem}\nhint: start `mae run` with the recipe.toml in the same folder: it writes the table again", path.display())]
     Table { path: PathBuf, problem: String },
     #[error("cannot check {}: an older version of mae wrote it, without checksums\nhint: start `mae run` with its recipe.toml: it adds checksums for \

@@ -11,6 +11,7 @@ mod inspector;
 mod preflight;
 mod runner;
 mod schedule;
+mod start_files;
 
 pub use inference::{evaluate, load_autoencoder, load_classifier};
 pub use preflight::{

@@ -8,7 +8,7 @@ use super::RunOptions;
 use super::inspector::Inspector;
 use crate::data::DataSet;
 use crate::recipe::{Job, Plan, Resolved, ResolvedPoint};
-use crate::results::{self, Provenance, job_path};
+use crate::results::{self, Provenance, StartFile, job_path};
 use crate::shape::StageKind;
 use crate::train::TrainError;
 use crate::{checkpoint, recipe::DataFacts};
@@ -51,6 +51,8 @@ pub struct CheckedPoint {
     pub notes: Vec<(String, String)>,
     /// Counts of the data: read from the data, or stated by the recipe.
     pub counts: DataCounts,
+    /// The files that jobs start from, with their content.
+    pub(super) start_files: Vec<StartFile>,
     /// The data, if it was opened.
     pub(super) data: Option<Arc<DataSet>>,
     /// The provenance that an earlier start of this run wrote.

@@ -157,6 +157,7 @@ impl Runner<'_> {
             recipe: recipe::recipe_toml(&sweep.resolved.points[index].recipe).into(),
             stop: self.stop.clone(),
             parallel_jobs: 0,
+            start_files: point.start_files.clone().into(),
         };
         self.copy_jobs(&copied, point, &work, &folder)?;
         self.work(point, &work, &folder, sweep)
@@ -227,7 +228,7 @@ impl Runner<'_> {
     ) -> Result<(), TrainError> {
         if point.before.is_none() && !copied.is_empty() {
             // First, because a job without the fingerprint of its data cannot be checked later.
-            folder.write_provenance(&self.provenance(work))?;
+            folder.write_provenance(&self.provenance(point, work))?;
         }
         copied.iter().try_for_each(|job| self.copy_job(job, folder.path()))
     }
@@ -250,7 +251,7 @@ impl Runner<'_> {
                 before.clone()
             }
             _ => {
-                let provenance = self.provenance(work);
+                let provenance = self.provenance(point, work);
                 folder.write_provenance(&provenance)?;
                 tables.write()?;
                 let end = self.all_jobs(work, jobs, &tables, &sweep.device_threads)?;
@@ -320,7 +321,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn provenance(&self, work: &RunContext) -> Provenance {
+    fn provenance(&self, point: &CheckedPoint, work: &RunContext) -> Provenance {
         let RunContext { plan, data, device, .. } = work;
         Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -334,6 +335,7 @@ impl Runner<'_> {
             data_fingerprint: data.fingerprint.clone(),
             val_images: data.val.as_ref().map(|val| val.len()),
             data_note: data.note.clone().unwrap_or_default(),
+            start_files: point.start_files.clone(),
             started_unix_s: now_unix_s(),
             finished_unix_s: None,
         }

@@ -3,7 +3,7 @@
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::infer::{DeviceError, InferError};
-use crate::recipe::NeverUpdates;
+use crate::recipe::{NeverUpdates, RecipeErrors};
 use crate::results::RunError;
 
 /// The error of a failed job.
@@ -15,6 +15,9 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The recipe names a file that a job needs, but it is missing.
+    #[error(transparent)]
+    Recipe(#[from] RecipeErrors),
     #[error(
         "{0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
     )]
@@ -52,7 +55,7 @@ impl TrainError {
     /// Returns whether the user's input caused the error.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Data(_) | Self::NeverUpdates(_) | Self::Setting { .. } => true,
+            Self::Data(_) | Self::Recipe(_) | Self::NeverUpdates(_) | Self::Setting { .. } => true,
             Self::Checkpoint(error) => error.is_input(),
             Self::Run(error) => error.is_input(),
             Self::NotFinite { .. }

@@ -7,11 +7,12 @@ use super::step::{FitPlan, JobContext, JobDir, JobEnd, TrainingState, fit, publi
 use super::{imported, loaders};
 use crate::checkpoint::{self, Meta};
 use crate::data::{DataSet, Loader};
+use crate::durable::Content;
 use crate::infer::{Evaluation, StopFlag, same_encoder};
 use crate::model::{self, Mae, NamedParam, ProbeHead, Vit, drop_path_rates};
 use crate::optim::{self, LrSchedule, Optimizer, ParamGroup, Rule};
 use crate::recipe::{FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, TrainingPlan};
-use crate::results::job_path;
+use crate::results::{RunError, StartFile, job_path};
 use crate::shape::{FINETUNE_BETAS, PRETRAIN_BETAS, StageKind};
 use burn::module::Module;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub struct RunContext {
     pub stop: StopFlag,
     /// Number of other jobs that run at the same time on other devices.
     pub parallel_jobs: usize,
+    /// The files that jobs start from, with the content that the run found in them.
+    pub start_files: Arc<[StartFile]>,
 }
 
 impl RunContext {
@@ -92,7 +95,8 @@ impl RunContext {
         let loader = self.loader(StageKind::Pretrain, dir)?;
         let keep = plan.checkpoint_epochs.clone();
         let mut state = TrainingState::start(mae, optimizer);
-        if let Some(path) = &plan.resume {
+        if let Some(path) = plan.resume.as_ref().filter(|path| path.exists() || !dir.has_state()) {
+            self.check_unchanged(path)?;
             state = imported::resume(state, path, &self.plan)?;
             let seen = state.progress.epoch - 1;
             if keep.contains(&seen) && context.rank_context.rank.is_first() {
@@ -112,7 +116,9 @@ impl RunContext {
     ) -> Result<JobEnd, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
-        let vit = self.classifier(job, plan.global_pool)?.freeze_below(plan.trained_blocks);
+        // The saved state has all weights, so a job that resumes does not need its file.
+        let file = source_file(&self.run, job).filter(|file| file.exists() || !dir.has_state());
+        let vit = self.classifier(file, plan.global_pool)?.freeze_below(plan.trained_blocks);
         let depth = encoder.depth;
         let rule = Rule::adamw(FINETUNE_BETAS);
         let (layer_decay, weight_decay) = (plan.layer_decay, plan.training.weight_decay);
@@ -163,16 +169,30 @@ impl RunContext {
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
-    /// Returns the initial classifier of a job.
+    /// Fails if a file that a job starts from has changed since the start of the run.
+    fn check_unchanged(&self, path: &Path) -> Result<(), TrainError> {
+        for file in checkpoint::content_files(path)? {
+            let Some(known) = self.start_files.iter().find(|known| known.path == file) else {
+                continue;
+            };
+            let now = Content::of_file(&file)
+                .map_err(|source| RunError::Unreadable { path: file, source })?;
+            known.check_unchanged(&self.run, &now)?;
+        }
+        Ok(())
+    }
+
+    /// Returns an initial classifier.
     ///
-    /// It has a checkpoint's encoder and a random head. Without a checkpoint, it has timm's random weights.
-    fn classifier(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
+    /// It has the encoder of the checkpoint `file` and a random head. Without a checkpoint, it has timm's random weights.
+    fn classifier(&self, file: Option<PathBuf>, global_pool: bool) -> Result<Vit, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
         let vit = Vit::zeros(&encoder, num_classes, global_pool, &self.device.device);
-        let Some(path) = source_file(&self.run, job) else {
+        let Some(path) = file else {
             return Ok(model::init_vit(vit, self.plan.seed));
         };
+        self.check_unchanged(&path)?;
         let opened = checkpoint::open(&path)?;
         same_encoder(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
@@ -183,8 +203,8 @@ impl RunContext {
     ///
     /// It comes from a checkpoint. For `scratch`, it is the random encoder that pre-training would start from.
     fn frozen(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
-        if source_file(&self.run, job).is_some() {
-            return self.classifier(job, global_pool);
+        if let Some(file) = source_file(&self.run, job) {
+            return self.classifier(Some(file), global_pool);
         }
         let file = tensor_file(model::named(&self.random_mae()))?;
         let (encoder, num_classes) = (self.plan.encoder_dims(), self.data.facts.num_classes);

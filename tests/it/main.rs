@@ -28,4 +28,5 @@ mod report;
 mod resume;
 mod run_folder;
 mod shards;
+mod start_files;
 mod sweep;
