@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 static FAULT: Mutex<Option<String>> = Mutex::new(None);
 
-/// Reports a message of a driver. The first message is kept.
+/// Records an error message of a driver. Only the first message is kept.
 pub fn report_fault(text: String) {
     FAULT.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
 }

@@ -109,7 +109,7 @@ impl Vit {
                 let patches = x.slice([0..n, 1..tokens]).mean_dim(1);
                 fc_norm.forward(patches.reshape([n, d]))
             }
-            // The norm treats each token alone, and the head reads only the class token.
+            // The norm treats each token separately, and the head reads only the class token. So only this token is normalized.
             (None, Some(norm)) => norm.forward(x.slice([0..n, 0..1]).reshape([n, d])),
             (None, None) => unreachable!("`zeros` makes one of the two norms"),
         }

@@ -82,7 +82,7 @@ fn a_damaged_state_is_passed_over_for_the_one_before_it() {
     flip(&job.join(newest), 3);
     let output = bench.mae(&["run", "r.toml"]);
     let log = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && log.contains("resumes from the state before it"), "{log}");
+    assert!(output.status.success() && log.contains("resumes from the previous state"), "{log}");
     assert!(!job.join(newest).exists() && !job.join(previous).exists());
     assert_eq!(results(&bench.path("runs/tiny")), whole);
 }

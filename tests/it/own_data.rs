@@ -99,7 +99,7 @@ fn eval_rejects_classes_in_a_different_order() {
     };
     rename("cat", "zebra");
     let error = bench.refused(&["eval", checkpoint], 2);
-    assert!(error.contains("its class 1 is `dog`, which is class 0 in the data"), "{error}");
+    assert!(error.contains("its class 1 is `dog`, but in the data `dog` is class 0"), "{error}");
     rename("zebra", "caterpillar");
     let output = bench.mae(&["eval", checkpoint]);
     let warning = String::from_utf8(output.stderr).unwrap();
@@ -134,7 +134,7 @@ fn files_without_an_image_extension_are_counted() {
         fs::write(bench.path(&format!("own/{name}")), "x").unwrap();
     }
     let text = bench.done(&["data", "check", "own"]);
-    let counted = "files without the name of an image: 2 .gif, 1 without an extension";
+    let counted = "files without an image extension: 2 .gif, 1 without an extension";
     assert!(text.contains(counted), "{text}");
 }
 

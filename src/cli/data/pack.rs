@@ -16,7 +16,7 @@ pub(in crate::cli) struct Args {
     source: SourceArgs,
     /// Folder to write: train/, val/, classes.txt, pack.json, checksums, and a table of unreadable files
     out: PathBuf,
-    /// Resize larger images to this shorter side, in pixels; crops then differ from the official pipeline, and runs say so
+    /// Shrink images whose shorter side has more pixels than this; crops then differ from the official pipeline, and runs warn
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     short_side: Option<u32>,
     /// JPEG quality of resized images

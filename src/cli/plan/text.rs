@@ -15,7 +15,7 @@ pub(super) fn text(
     price: &Price,
     folder: &Path,
 ) -> String {
-    let first = resolved.points.first().expect("a recipe has a point");
+    let first = resolved.points.first().expect("a resolved recipe has at least one point");
     let mut text = format!("{}\n", recipe::recipe_toml(&first.recipe));
     if !resolved.swept.is_empty() {
         let _ = writeln!(

@@ -1,4 +1,4 @@
-//! The row of an epoch: reading the losses of its updates, and their means.
+//! The row of an epoch in `epochs.csv`: the means over the epoch's updates, and the validation metrics.
 
 use super::state::{EpochSums, Progress};
 use crate::infer::{Evaluated, host};
