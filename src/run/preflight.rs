@@ -39,7 +39,7 @@ pub struct Preflight {
 
 /// What a run would do at one point of a recipe.
 pub struct CheckedPoint {
-    /// The run's name: its folder below all runs.
+    /// The run's name, which is its path below the folder of all runs.
     pub name: String,
     /// The run's folder.
     pub path: PathBuf,
@@ -76,7 +76,7 @@ pub enum JobState {
     ToDo,
     /// The run resumes it after this number of complete epochs.
     Begun { epochs: usize },
-    /// The run starts it from `pretrain.resume`, a checkpoint that has seen this number of epochs.
+    /// The run starts it from the checkpoint `pretrain.resume`, which was trained for this number of epochs.
     GoesOn { epochs: usize },
     /// The run skips it.
     Done,
@@ -84,7 +84,7 @@ pub enum JobState {
     Shared { with: String },
 }
 
-/// Counts of the data. The recipe states them if the data was not opened.
+/// Counts of images and classes. If the data was not opened, they are those that the recipe states.
 #[derive(Debug, Clone, Copy)]
 pub struct DataCounts {
     pub train_images: Option<usize>,
@@ -140,7 +140,7 @@ impl CheckedPoint {
         (!self.problems.is_empty()).then(|| Problems(self.problems.clone()))
     }
 
-    /// Whether the data could not be opened.
+    /// Returns whether the data could not be opened.
     pub fn has_data_problem(&self) -> bool {
         self.problems.iter().any(|problem| matches!(**problem, TrainError::Data(_)))
     }
@@ -156,7 +156,7 @@ impl CheckedPoint {
         self.jobs.iter().filter(|job| job.is_asked)
     }
 
-    /// Whether a job with this folder will be finished in this point's run, unless training fails.
+    /// Returns whether this point's run will have finished the job in folder `dir` when it ends, unless training fails.
     pub(super) fn will_have(&self, dir: &str) -> bool {
         let Some(CheckedJob { state, is_asked, .. }) = self.job(dir) else { return false };
         match state {
@@ -167,7 +167,7 @@ impl CheckedPoint {
         }
     }
 
-    /// Whether an earlier start finished a job with this folder, on the same data and by the same recipe.
+    /// Returns whether an earlier start with the same recipe and data finished the job in folder `dir`.
     pub(super) fn had(&self, dir: &str) -> bool {
         self.is_same_run() && self.job(dir).is_some_and(|job| job.state == JobState::Done)
     }
@@ -182,7 +182,7 @@ impl CheckedPoint {
 }
 
 impl Problems {
-    /// Whether the cause is the user's input, not a failure while working.
+    /// Returns whether the user's input caused the problem.
     pub fn is_input(&self) -> bool {
         self.0.iter().any(|problem| problem.is_input())
     }
@@ -218,18 +218,18 @@ impl DataCounts {
     }
 }
 
-/// Returns the folder of a point's run below all `runs`.
+/// Returns the folder of a point's run. `runs` is the folder of all runs.
 pub(super) fn run_path(runs: &Path, point: &ResolvedPoint) -> PathBuf {
     job_path(runs, &point.plan.name)
 }
 
-/// Whether the run in the folder `run` has the last checkpoint of a job.
+/// Returns whether the run in the folder `run` has the last checkpoint of a job.
 pub(super) fn is_finished(run: &Path, plan: &Plan, job: &Job) -> bool {
     let epochs = epochs(plan, job.stage);
     checkpoint::is_whole(&checkpoint::epoch_folder(&job_path(run, &job.dir), epochs))
 }
 
-/// Returns the epochs of a stage that the plan has.
+/// Returns the number of epochs of a stage. Panics if the plan does not have this stage.
 pub(super) fn epochs(plan: &Plan, stage: StageKind) -> usize {
     plan.training(stage).expect("a job's stage is part of the plan").epochs
 }

@@ -8,7 +8,7 @@ use rust_xlsxwriter::{
     Chart, ChartLegendPosition, ChartMarker, ChartMarkerType, ChartType, Worksheet, XlsxError,
 };
 
-/// Most series that Excel allows in a chart.
+/// Excel's limit for the number of series in a chart.
 const MOST_SERIES: usize = 255;
 const WIDTH: u32 = 620;
 const HEIGHT: u32 = 360;

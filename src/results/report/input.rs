@@ -21,7 +21,7 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Whether a group has several seeds.
+    /// Returns whether a group has several seeds.
     pub(super) fn has_seeds(&self) -> bool {
         self.groups.iter().any(|group| group.runs.len() > 1)
     }

@@ -44,7 +44,7 @@ pub fn write_report(run: &Path, published: &[String]) -> Result<PathBuf, RunErro
     Ok(file)
 }
 
-/// Whether [`write_report`] wrote the file.
+/// Returns whether [`write_report`] wrote this file.
 pub(super) fn is_report(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text.contains("· mae</title>"))
 }
