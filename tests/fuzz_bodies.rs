@@ -28,7 +28,7 @@ enum Change {
         place: f64,
         byte: u8,
     },
-    /// A little-endian number where a length may be.
+    /// Overwrites bytes that may be a length with a little-endian number.
     Number {
         place: f64,
         width: usize,

@@ -19,7 +19,7 @@ pub fn forget_faults() {
     FAULT.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// Fails if a driver message was reported.
+/// Fails if a driver has reported an error message.
 pub fn check_faults() -> Result<(), DeviceError> {
     match &*FAULT.lock().unwrap_or_else(PoisonError::into_inner) {
         None => Ok(()),

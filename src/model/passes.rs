@@ -102,7 +102,7 @@ pub struct Forward<M> {
 enum Kept<M> {
     /// The autodiff graphs of all sections. The last graph ends with the loss. A seam connects two graphs.
     Recorded { loss: Box<Tensor<1>>, seams: Vec<Seam> },
-    /// The chain, to run it again, and the inputs of each link and of the head, without autodiff.
+    /// For gradient checkpointing: the chain, and the inputs of its links and its head. The backward pass runs the links again.
     Inputs { chain: Chain<M>, inputs: Vec<Tensor<3>> },
 }
 

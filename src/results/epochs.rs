@@ -77,7 +77,7 @@ impl EpochsCsv {
         Self { path: job.join("epochs.csv") }
     }
 
-    /// Reads the complete rows; none if the file is missing. Fails if the file is not what the job wrote.
+    /// Reads the complete rows; none if the file is missing. Fails if the file differs from what the job wrote.
     pub fn read(&self) -> Result<Vec<EpochRow>, RunError> {
         Ok(self.parse(&self.text()?)?.into_iter().map(|(row, _)| row).collect())
     }

@@ -2,7 +2,7 @@
 
 use crate::recipe::{self, Recipe};
 
-/// A difference of a single run up to this limit, in points of top-1, always counts as noise.
+/// If a single run is compared, a difference up to this limit counts as noise. The unit is percentage points of top-1.
 ///
 /// Fine-tunings of ViT-B on ImageNet vary by 0.05 to 0.08 points between seeds (four runs of the official code). Two
 /// standard deviations of a difference are 2 sqrt(2) times as much.
@@ -160,6 +160,6 @@ mod tests {
         let runs =
             [run("0.5", "0"), run("0.75", "0"), None, run("0.5", "1"), run("0.5", "0"), None];
         let expected: [&[usize]; 5] = [&[0, 3], &[1], &[2], &[4], &[5]];
-        assert_eq!(over_seeds(&runs), expected, "the same seed twice is not two seeds");
+        assert_eq!(over_seeds(&runs), expected, "runs with the same seed are in different groups");
     }
 }

@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Prefix of an event file's name. TensorBoard looks for it.
 const EVENTS: &str = "events.out.tfevents.";
-/// Units per epoch on the axis of updates. Runs with different batch sizes then share one axis.
+/// Units per epoch on the axis of updates. It is fixed, so that runs with different batch sizes share one axis.
 const PER_EPOCH: f64 = 1000.0;
 
 /// How many steps an epoch has, to place updates on the axis.

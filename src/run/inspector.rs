@@ -1,4 +1,4 @@
-//! The checks of the preflight, point by point.
+//! The checks of the preflight for each point of a sweep.
 //!
 //! `preflight` starts these checks and defines the types of their results, so the two files use each other.
 
@@ -15,20 +15,20 @@ use crate::train::{self, TrainError, source_file};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Checks the points of a recipe in order. Points that share data, devices or source files share the result of their checks.
+/// Checks the points of a sweep in order. Points that share data, devices or source files share the result of their checks.
 pub(super) struct Inspector<'a> {
     resolved: &'a Resolved,
     options: &'a RunOptions,
     purpose: Purpose,
     devices: Vec<(&'a RuntimePlan, Option<Problem>)>,
     data: Vec<(&'a DataPlan, OpenedData)>,
-    /// Results of checked source files, each with the point and the job that start from the file.
+    /// Results of checked source files, each with the sweep point and the job that start from the file.
     sources: Vec<(String, String, CheckedSource)>,
-    /// The points that are checked so far.
+    /// The sweep points that are checked so far.
     pub(super) points: Vec<CheckedPoint>,
 }
 
-/// What is known about the data of a point.
+/// What is known about the data of a sweep point.
 #[derive(Clone)]
 struct OpenedData {
     counts: DataCounts,
@@ -230,7 +230,7 @@ impl<'a> Inspector<'a> {
         jobs
     }
 
-    /// Returns [`JobState::Shared`] if an earlier point will have finished the job before point `index` runs.
+    /// Returns [`JobState::Shared`] if an earlier sweep point will have finished the job before point `index` runs.
     fn shared(&self, index: usize, job: &Job) -> Option<JobState> {
         Preflight::with_same_job(&self.points, self.resolved, index, job)
             .find(|other| other.will_have(&job.dir))
@@ -298,7 +298,7 @@ impl<'a> Inspector<'a> {
         Some(source)
     }
 
-    /// Returns the result of this check for an earlier point with the same job.
+    /// Returns the result of this check for an earlier sweep point with the same job.
     fn known_source(&self, index: usize, job: &Job) -> Option<CheckedSource> {
         let of = |other: &CheckedPoint| {
             let mut known = self.sources.iter();
@@ -326,7 +326,7 @@ impl<'a> Inspector<'a> {
     }
 }
 
-/// Returns whether the run will train its pre-training, or copy it from an earlier point.
+/// Returns whether the run will train its pre-training, or copy it from an earlier sweep point.
 fn will_pretrain(jobs: &[CheckedJob]) -> bool {
     jobs.iter().filter(|job| job.job.stage == StageKind::Pretrain).any(
         |CheckedJob { state, is_asked, .. }| *is_asked || matches!(state, JobState::Shared { .. }),

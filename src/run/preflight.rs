@@ -1,8 +1,8 @@
 //! The preflight: what a run would do, and everything that would make it fail, before anything is created.
 //!
 //! `mae run` executes the result and `mae plan` prints it, so both report the same problems in the same words. Two checks take
-//! too long for a plan: the test of the device and the pass over the validation images. The runner makes them for each point,
-//! before it creates the point's folder.
+//! too long for a plan: the test of the device and the pass over the validation images. The runner makes them for each sweep point,
+//! before it creates the sweep point's folder.
 
 use super::RunOptions;
 use super::inspector::Inspector;
@@ -17,7 +17,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A reason why a run would fail. Points with the same data, device or source file share it.
+/// A reason why a run would fail. Sweep points with the same data, device or source file share it.
 pub type Problem = Arc<TrainError>;
 
 /// What the result of a preflight is for.
@@ -33,11 +33,11 @@ pub enum Purpose {
 pub struct Preflight {
     /// Problem of the folder that all points of a sweep share.
     pub sweep_problem: Option<Problem>,
-    /// One for each point of the recipe, in order.
+    /// One for each point of the sweep, in order.
     pub points: Vec<CheckedPoint>,
 }
 
-/// What a run would do at one point of a recipe.
+/// What a run would do at one point of a sweep.
 pub struct CheckedPoint {
     /// The run's name, which is its path below the folder of all runs.
     pub name: String,
@@ -45,7 +45,7 @@ pub struct CheckedPoint {
     pub path: PathBuf,
     /// The jobs in running order.
     pub jobs: Vec<CheckedJob>,
-    /// Everything that keeps this point from running; empty if it can run.
+    /// Everything that keeps this sweep point from running; empty if it can run.
     pub problems: Vec<Problem>,
     /// Facts about source files that the user should know: the job, and a sentence.
     pub notes: Vec<(String, String)>,
@@ -93,11 +93,11 @@ pub struct DataCounts {
     pub num_classes: usize,
 }
 
-/// All problems of a point, at least one.
+/// All problems of a sweep point, at least one.
 #[derive(Debug, Clone)]
 pub struct Problems(Vec<Problem>);
 
-/// Checks every point of a recipe. Creates and changes nothing.
+/// Checks every point of a sweep. Creates and changes nothing.
 pub fn preflight(resolved: &Resolved, options: &RunOptions, purpose: Purpose) -> Preflight {
     let sweep = || results::check_sweep(&options.runs, &resolved.name, &resolved.swept);
     let sweep_problem = if resolved.swept.is_empty() { None } else { sweep().err() };
@@ -121,7 +121,7 @@ impl Preflight {
         self.points.first().filter(|_| all_refused).and_then(CheckedPoint::refusal)
     }
 
-    /// Returns the points before `index` that have the same job with the same settings, in order.
+    /// Returns the sweep points before `index` that have the same job with the same settings, in order.
     pub(super) fn with_same_job<'a>(
         points: &'a [CheckedPoint],
         resolved: &'a Resolved,
@@ -135,7 +135,7 @@ impl Preflight {
 }
 
 impl CheckedPoint {
-    /// Returns the problems of this point, if it has any.
+    /// Returns the problems of this sweep point, if it has any.
     pub fn refusal(&self) -> Option<Problems> {
         (!self.problems.is_empty()).then(|| Problems(self.problems.clone()))
     }
@@ -156,7 +156,7 @@ impl CheckedPoint {
         self.jobs.iter().filter(|job| job.is_asked)
     }
 
-    /// Returns whether this point's run will have finished the job in folder `dir` when it ends, unless training fails.
+    /// Returns whether this sweep point's run will have finished the job in folder `dir` when it ends, unless training fails.
     pub(super) fn will_have(&self, dir: &str) -> bool {
         let Some(CheckedJob { state, is_asked, .. }) = self.job(dir) else { return false };
         match state {
@@ -218,7 +218,7 @@ impl DataCounts {
     }
 }
 
-/// Returns the folder of a point's run. `runs` is the folder of all runs.
+/// Returns the folder of a sweep point's run. `runs` is the folder of all runs.
 pub(super) fn run_path(runs: &Path, point: &ResolvedPoint) -> PathBuf {
     job_path(runs, &point.plan.name)
 }

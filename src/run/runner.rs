@@ -48,7 +48,7 @@ pub struct FailedPoint {
     pub error: PointError,
 }
 
-/// Why a point did not run to its end.
+/// Why a sweep point did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
     /// The preflight found problems; nothing was created.
@@ -64,7 +64,7 @@ pub(super) struct Sweep<'a> {
     /// The result of the preflight.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
-    /// Names of the points whose folder this start opened.
+    /// Names of the sweep points whose folder this start opened.
     pub opened: Vec<String>,
     pub failed: Vec<FailedPoint>,
 }
@@ -86,10 +86,10 @@ impl From<RunError> for PointError {
 }
 
 impl Runner<'_> {
-    /// Runs every point.
+    /// Runs every sweep point.
     ///
     /// If a point of a sweep fails, the others continue, and the result lists the failed ones. Without a sweep, the error is
-    /// the result. If the preflight refuses every point, nothing is created, and the first point's problems are the error.
+    /// the result. If the preflight refuses every sweep point, nothing is created, and the first point's problems are the error.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         if let Some(problems) = preflight.refusal() {
@@ -162,7 +162,7 @@ impl Runner<'_> {
         self.work(point, &work, &folder, sweep)
     }
 
-    /// Chooses the device of a point and tests it on a small training step.
+    /// Chooses the device of a sweep point and tests it on a small training step.
     ///
     /// The preflight has chosen the device already. The choice is repeated here, because an earlier point may have changed the
     /// setup of the device.
@@ -343,7 +343,7 @@ impl Runner<'_> {
 }
 
 impl Sweep<'_> {
-    /// Returns whether an earlier point on the same data has read the validation images.
+    /// Returns whether an earlier sweep point on the same data has read the validation images.
     fn has_read_validation(&self, index: usize) -> bool {
         let points = &self.resolved.points;
         points[..index].iter().any(|other| {

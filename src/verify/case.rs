@@ -28,7 +28,7 @@ impl VerifyError {
 #[derive(Clone)]
 pub(super) struct Fields {
     value: Value,
-    /// Prefix of its keys in messages: empty, or for example `items[2].`.
+    /// Prefix of the object's keys in messages: empty, or for example `items[2].`.
     at: String,
     path: PathBuf,
 }

@@ -359,7 +359,7 @@ fn a_flipped_bit_in_a_pytorch_archive_names_its_member() {
         bytes[at + member.size() as usize / 2] ^= 1;
         fs::write(&path, bytes).unwrap();
         let error = mae::checkpoint::open(&path).err().map(|error| error.to_string());
-        // Integer storages of more than one element are not read.
+        // `mae` does not read integer storages of more than one element, so damage there is no error.
         if let Some(error) = error {
             assert!(error.contains(&format!("`{name}`")) && error.contains("CRC-32"), "{error}");
             members += 1;

@@ -129,7 +129,7 @@ fn partial_fine_tuning_does_not_change_frozen_weights() {
     }
     assert_ne!(before["blocks.1.mlp.fc1.bias"], after["blocks.1.mlp.fc1.bias"]);
     let table = bench.read("runs/tiny/finetune/from-0003/tensorboard/log.txt");
-    // One block of 3,280 parameters, a norm of 32, a head of 170.
+    // Trained parameters: 3,280 of one block, 32 of the norm, 170 of the head.
     assert!(table.contains("\"n_parameters\":3482"), "{table}");
 }
 

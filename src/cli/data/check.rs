@@ -99,7 +99,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     };
     let _ = write!(
         text,
-        "of the training images, for a recipe's [data]:\nmean = [{}]\nstd = [{}]\n",
+        "mean and std of the training images, for [data] in a recipe:\nmean = [{}]\nstd = [{}]\n",
         numbers(&for_channels(&checked.mean, in_chans)),
         numbers(&for_channels(&checked.std, in_chans))
     );

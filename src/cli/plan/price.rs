@@ -55,7 +55,7 @@ impl Price {
         Self::Assumed(peak * MFU, words)
     }
 
-    /// Trains each stage of a point for a few seconds, and returns the measured speed.
+    /// Trains each stage for a few seconds, and returns the measured speed.
     pub(super) fn measure(point: &ResolvedPoint, num_classes: usize) -> Result<Self, CliError> {
         let stop = StopFlag::default();
         stop_on_signals(&stop, "stopping");

@@ -103,7 +103,7 @@ impl RunOrigin {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns whether both results belong to the same series. A series of the variant `epochs` covers several values.
+    /// Returns whether both results belong to the same series. If pre-training epochs were varied, all values form one series.
     pub(super) fn is_series_of(&self, other: &Self) -> bool {
         let value =
             |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };

@@ -1,7 +1,8 @@
 //! `mae report`: a run or a sweep as one HTML page with tables, plots, curves, reconstructions, recipe and provenance.
 //!
-//! The file is self-contained: it has no scripts and loads nothing. `input` reads the runs. `page` puts the parts in order, and each part has its own
-//! module. `groups` groups the runs that differ only in their seed. Only `plot` and `axis` use the plotting library.
+//! The file is self-contained: it has no scripts and loads nothing. `input` reads the runs. `page` puts the parts in order, and
+//! each part has its own module. `groups` groups the runs that differ only in their seed. Only `plot` and `axis` use the
+//! plotting library.
 
 mod about;
 mod accuracy;

@@ -157,7 +157,7 @@ mod tests {
         ));
         let more = || device_threads.all(2, TaskCoupling::Independent, Ok);
         assert!(matches!(more()[..], [Err(TrainError::Stuck), Err(TrainError::Stuck)]));
-        go_on.send(()).expect("it waits for this");
+        go_on.send(()).expect("the hanging task waits for this message");
         assert!(matches!(more()[..], [Ok(0), Ok(1)]));
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct GradientSum<'a> {
     bucket_size: Option<usize>,
     /// Whether the all-reduce of a bucket starts as soon as the bucket is full.
     early: bool,
-    /// Whether the current micro-batch is the last one.
+    /// Whether the current micro-batch is the last of the update.
     is_last: bool,
     loss: Option<Tensor<1>>,
     /// Gradient sums by their index in [`crate::model::trainable_names`].

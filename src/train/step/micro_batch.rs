@@ -159,7 +159,7 @@ mod tests {
         precision: Precision::Fp32,
     };
 
-    /// A function of the logits as the loss of a stage.
+    /// A stage whose loss is a function of the logits.
     struct LogitLoss(fn(Tensor<2>) -> Tensor<1>);
 
     impl ShardLoss<Vit> for LogitLoss {
