@@ -184,7 +184,7 @@ impl RunContext {
 
     /// Returns an initial classifier.
     ///
-    /// It has the encoder of the checkpoint `file` and a random head. Without a checkpoint, it has timm's random weights.
+    /// It has the encoder of the checkpoint `file` and a random head. Without a checkpoint, all its weights are random, as in timm.
     fn classifier(&self, file: Option<PathBuf>, global_pool: bool) -> Result<Vit, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
