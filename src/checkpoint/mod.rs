@@ -2,8 +2,9 @@
 //!
 //! A checkpoint is a folder, `epoch-0800/`. Its `model.safetensors` has the official PyTorch names, so timm and the
 //! official code read it. Its `meta.json` has the stage, epoch, classes and the whole recipe. A checkpoint never changes.
-//! The state of an unfinished job (weights, optimizer, position in the epoch) is one file, `resume.safetensors`. It is
-//! replaced after every epoch and removed at the end of the job.
+//! Beside the weights of a pre-training, `optimizer.safetensors` keeps the state of AdamW. The state of an unfinished job
+//! (weights, optimizer, position in the epoch) is one file, `resume.safetensors`. It is replaced after every epoch and
+//! removed at the end of the job. `saved_state` reads both.
 //!
 //! A checkpoint is used in four steps:
 //!
@@ -33,6 +34,7 @@ mod optimizer;
 mod pickle;
 mod pickled;
 mod plan;
+mod saved_state;
 mod tensors;
 mod timm;
 mod to_recipe;

@@ -171,8 +171,10 @@ pub struct PretrainPlan {
     pub training: TrainingPlan,
     pub mask_ratio: f64,
     pub norm_pix_loss: bool,
-    /// Checkpoint of another program to continue from, with its optimizer state.
+    /// Checkpoint to continue from, with its optimizer state.
     pub resume: Option<PathBuf>,
+    /// Keep the optimizer state beside the weights of each kept checkpoint.
+    pub keep_optimizer: bool,
     /// Ascending, without duplicates; the last one is `training.epochs`.
     pub checkpoint_epochs: Vec<usize>,
     pub augment: AugmentPlan,

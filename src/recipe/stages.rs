@@ -49,10 +49,13 @@ pub struct Pretrain {
     pub mask_ratio: Option<f64>,
     /// Let the decoder predict each patch normalized by its own mean and variance.
     pub norm_pix_loss: Option<bool>,
-    /// Checkpoint of another program to continue from, with its optimizer state and epoch: the official
-    /// `checkpoint-799.pth`, or a `.pd` file of the Paddle port. Relative to the current directory; `${VAR}` is
-    /// replaced by the environment variable.
+    /// Checkpoint to continue from, with its optimizer state and epoch: a kept checkpoint folder or a
+    /// `resume.safetensors` of another run, the official `checkpoint-799.pth`, or a `.pd` file of the Paddle port.
+    /// Relative to the current directory; `${VAR}` is replaced by the environment variable.
     pub resume: Option<String>,
+    /// Keep the optimizer state beside the weights of each kept checkpoint, so that `resume` can continue from it. It
+    /// takes twice the space of the weights; `mae plan` prints it. Can change when a run continues.
+    pub keep_optimizer: Option<bool>,
     /// Epochs after which a checkpoint is kept, counted from 1. The last epoch is always kept. Default: the last epoch.
     #[schemars(inner(range(min = 1, max = 1_000_000)))]
     pub checkpoint_epochs: Option<Vec<usize>>,

@@ -65,6 +65,7 @@ pub(super) fn pretrain(
         mask_ratio,
         norm_pix_loss: given(table.norm_pix_loss.as_ref()),
         resume: sources::resume(&mut table.resume, cx),
+        keep_optimizer: given(table.keep_optimizer.as_ref()),
         checkpoint_epochs,
         augment: augment(StageKind::Pretrain, &table.augment, setup.data.in_chans, cx),
     }

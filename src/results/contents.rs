@@ -168,7 +168,9 @@ fn is_job_file(parts: &[&str]) -> bool {
             name.starts_with("epoch-")
                 && Path::new(name).extension().is_some_and(|end| end == "png")
         }
-        ["checkpoints", epoch, "model.safetensors" | "meta.json"] => epoch.starts_with("epoch-"),
+        ["checkpoints", epoch, "model.safetensors" | "optimizer.safetensors" | "meta.json"] => {
+            epoch.starts_with("epoch-")
+        }
         _ => false,
     }
 }

@@ -84,18 +84,19 @@ impl<'a> Inspector<'a> {
             problems.push(Arc::new(error.into()));
         }
         let mut jobs = self.jobs(index, &path, folder.continues, &mut problems);
-        let mut notes = Vec::new();
+        let (mut notes, mut seen) = (Vec::new(), None);
         self.check_own_epochs(&path, &jobs, &mut problems);
         for job in &mut jobs {
             let Some(source) = self.source(index, &path, job, counts.num_classes) else { continue };
             problems.extend(source.problem);
             notes.extend(source.notes.into_iter().map(|note| (job.job.dir.clone(), note)));
+            seen = seen.or(source.seen);
             if let (JobState::ToDo, Some(epochs)) = (&job.state, source.seen) {
                 job.state = JobState::GoesOn { epochs };
             }
         }
         let started_from = folder.before.as_ref().map_or(&[][..], |before| &before.start_files);
-        let start_files = self.hashes.of_jobs(plan, &jobs, started_from, &self.points);
+        let start_files = self.hashes.of_jobs(plan, (&jobs, seen), started_from, &self.points);
         let start_files = start_files.unwrap_or_else(|error| {
             // The check of the file has found the same problem, unless the job is finished.
             if problems.is_empty() {
@@ -310,7 +311,8 @@ impl<'a> Inspector<'a> {
             return Some(known);
         }
         let checked = if job.from.is_none() {
-            train::check_resume(file, plan).map(|seen| source.seen = Some(seen))
+            train::check_resume(file, plan)
+                .map(|(seen, notes)| (source.seen, source.notes) = (Some(seen), notes))
         } else {
             train::check_source(job, plan, num_classes).map(|notes| source.notes = notes)
         };

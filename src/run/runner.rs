@@ -187,7 +187,7 @@ impl Runner<'_> {
             (self.observer)(Event::Notice { job: "data", text: note });
         }
         for (job, text) in &point.notes {
-            (self.observer)(Event::Notice { job, text });
+            (self.observer)(Event::Warning { job, text });
         }
     }
 

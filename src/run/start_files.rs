@@ -37,12 +37,12 @@ impl FileHashes {
 
     /// Returns the files that the `jobs` of a point start from, with their content.
     ///
-    /// The content of a file that no longer exists comes from `before`, the files of an earlier start, or from an earlier point
+    /// `seen` is the number of epochs that the file of `pretrain.resume` has seen. The content of a file that no longer exists comes from `before`, the files of an earlier start, or from an earlier point
     /// that has the same job. `before` also has the files of jobs that this start does not run.
     pub(super) fn of_jobs(
         &mut self,
         plan: &Plan,
-        jobs: &[CheckedJob],
+        (jobs, seen): (&[CheckedJob], Option<usize>),
         before: &[StartFile],
         points: &[CheckedPoint],
     ) -> Result<Vec<StartFile>, TrainError> {
@@ -50,14 +50,14 @@ impl FileHashes {
         for CheckedJob { job, state, .. } in jobs {
             let Some(path) = named_file(plan, job) else { continue };
             if path.exists() {
-                for path in checkpoint::content_files(path)? {
+                for path in checkpoint::content_files(path, job.from.is_none())? {
                     let Content { bytes, blake3 } = self.of(&path)?;
                     files.push(StartFile {
                         job: job.dir.clone(),
                         path,
                         bytes,
                         blake3,
-                        epoch: None,
+                        epoch: seen.filter(|_| job.from.is_none()),
                     });
                 }
                 continue;

@@ -95,12 +95,16 @@ impl RunContext {
         let loader = self.loader(StageKind::Pretrain, dir)?;
         let keep = plan.checkpoint_epochs.clone();
         let mut state = TrainingState::start(mae, optimizer);
-        if let Some(path) = plan.resume.as_ref().filter(|path| path.exists() || !dir.has_state()) {
-            self.check_unchanged(path)?;
+        if plan.resume.as_ref().is_some_and(|path| !path.exists()) && dir.has_state() {
+            // The saved state, which is loaded later, is past these epochs.
+            let file = self.start_files.iter().find(|file| file.job == dir.name);
+            state.progress.epoch += file.and_then(|file| file.epoch).unwrap_or(0);
+        } else if let Some(path) = &plan.resume {
+            self.check_unchanged(path, true)?;
             state = imported::resume(state, path, &self.plan)?;
             let seen = state.progress.epoch - 1;
             if keep.contains(&seen) && context.rank_context.rank.is_first() {
-                publish(&stage, &state.model, dir, seen, context)?;
+                publish(&stage, &state, dir, (seen, plan.keep_optimizer), context)?;
             }
         }
         let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None, context)?;
@@ -170,8 +174,8 @@ impl RunContext {
     }
 
     /// Fails if a file that a job starts from has changed since the start of the run.
-    fn check_unchanged(&self, path: &Path) -> Result<(), TrainError> {
-        for file in checkpoint::content_files(path)? {
+    fn check_unchanged(&self, path: &Path, resumes: bool) -> Result<(), TrainError> {
+        for file in checkpoint::content_files(path, resumes)? {
             let Some(known) = self.start_files.iter().find(|known| known.path == file) else {
                 continue;
             };
@@ -192,7 +196,7 @@ impl RunContext {
         let Some(path) = file else {
             return Ok(model::init_vit(vit, self.plan.seed));
         };
-        self.check_unchanged(&path)?;
+        self.check_unchanged(&path, false)?;
         let opened = checkpoint::open(&path)?;
         same_encoder(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
@@ -259,6 +263,8 @@ impl RunContext {
             clip_grad,
             gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
             keep,
+            keep_optimizer: stage == StageKind::Pretrain
+                && self.plan.pretrain.as_ref().is_some_and(|plan| plan.keep_optimizer),
             key: loaders::key(&self.plan, stage),
         })
     }

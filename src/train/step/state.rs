@@ -1,6 +1,6 @@
 //! The state of a job: model, optimizer and progress. `resume.safetensors` contains it.
 
-use crate::checkpoint::{CheckpointError, HostTensor, TensorFile, load_module};
+use crate::checkpoint::{CheckpointError, HostTensor, OptimizerState, TensorFile, load_module};
 use crate::infer::host;
 use crate::model::{self, NamedParam, PartialGrads};
 use crate::optim::{self, Optimizer};
@@ -94,6 +94,21 @@ impl<M: Module> TrainingState<M> {
         let progress = Progress { optimizer_updates, ..self.progress };
         let note = serde_json::to_string(&progress).expect("numbers are valid JSON");
         Ok(TensorFile { tensors, note }.write(path)?)
+    }
+
+    /// Reads the moments of AdamW from the device, for a checkpoint.
+    pub(crate) fn optimizer_state(&self) -> Result<OptimizerState, TrainError> {
+        let (tensors, updates) = self.optimizer.state();
+        let mut tensors: HashMap<String, Tensor<1>> = tensors.into_iter().collect();
+        let mut moments = BTreeMap::new();
+        for param in model::named(&self.model) {
+            let mut take = |kind: &str| tensors.remove(&format!("{kind}.{}", param.name));
+            if let (Some(first), Some(second)) = (take("exp_avg"), take("exp_avg_sq")) {
+                let both = [host(&first, &param.shape)?, host(&second, &param.shape)?];
+                moments.insert(param.name, both);
+            }
+        }
+        Ok(OptimizerState { updates, moments })
     }
 
     /// Loads the state from `path`. Fails if a tensor is missing.

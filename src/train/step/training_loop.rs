@@ -36,6 +36,8 @@ pub(crate) struct FitPlan {
     pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
+    /// Keep the optimizer state beside the weights of these checkpoints.
+    pub keep_optimizer: bool,
     /// Selects the random numbers of the stage. The loop sets the key's `epoch`.
     pub key: Key,
     /// Micro-batches of one rank in an update: `accum_iter`, or more if there are fewer ranks than `runtime.devices`.
@@ -250,7 +252,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         }
         let is_kept = plan.keep.contains(&epoch);
         if is_kept {
-            publish(&**self.stage, &self.state.model, dir, epoch, context)?;
+            publish(&**self.stage, &self.state, dir, (epoch, plan.keep_optimizer), context)?;
         }
         if epoch < plan.epochs {
             self.save()?;
