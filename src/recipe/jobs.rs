@@ -162,6 +162,7 @@ mod tests {
             lr: 1e-3,
             min_lr: 0.0,
             weight_decay: 0.0,
+            skip_limit: None,
         }
     }
 

@@ -164,6 +164,16 @@ pub struct TrainingPlan {
     pub lr: f64,
     pub min_lr: f64,
     pub weight_decay: f64,
+    /// Updates with a NaN or infinite loss or gradient that an epoch may skip; `None` stops at the first one.
+    pub skip_limit: Option<usize>,
+}
+
+/// What a NaN or infinite loss or gradient does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNan {
+    Stop,
+    Skip,
 }
 
 #[derive(Debug, Clone, PartialEq)]

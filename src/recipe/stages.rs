@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{CropMode, EraseMode, MixupMode};
+use super::plan::{CropMode, EraseMode, MixupMode, OnNan};
 use super::values::{
     All, FromEntry, Off, OneOrMany, Or, all_or_blocks_schema, clip_grad_schema, from_schema,
     minmax_schema,
@@ -44,6 +44,13 @@ pub struct Pretrain {
     /// Weight decay of AdamW; biases and normalizations have none.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
+    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
+    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    pub on_nan: Option<OnNan>,
+    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
+    /// the stage fails. Can change when a run continues.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub on_nan_limit: Option<usize>,
     /// Fraction of the patches that is hidden from the encoder, above 0 and below 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub mask_ratio: Option<f64>,
@@ -101,6 +108,13 @@ pub struct Finetune {
     /// Weight decay of AdamW; biases and normalizations have none.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
+    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
+    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    pub on_nan: Option<OnNan>,
+    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
+    /// the stage fails. Can change when a run continues.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub on_nan_limit: Option<usize>,
     /// Factor of the learning rate from each block to the block below; 1 is the same rate for all.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub layer_decay: Option<f64>,
@@ -189,6 +203,13 @@ pub struct Linprobe {
     /// Weight decay of LARS.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
+    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
+    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    pub on_nan: Option<OnNan>,
+    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
+    /// the stage fails. Can change when a run continues.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub on_nan_limit: Option<usize>,
     /// Give the head the mean of the patch tokens instead of the class token.
     pub global_pool: Option<bool>,
     /// Augmentation of the training images.

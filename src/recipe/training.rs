@@ -3,7 +3,7 @@
 use super::context::{Context, given};
 use super::plan::{
     AugmentPlan, DataPlan, ErasingPlan, FinetunePlan, LinprobePlan, MixupMode, MixupPlan,
-    ModelPlan, PretrainPlan, RuntimePlan, TrainingPlan,
+    ModelPlan, OnNan, PretrainPlan, RuntimePlan, TrainingPlan,
 };
 use super::rand_augment::RandAugmentPlan;
 use super::sources;
@@ -31,6 +31,7 @@ struct SharedKeys<'a> {
     lr: &'a mut Option<f64>,
     min_lr: f64,
     weight_decay: f64,
+    skip_limit: Option<usize>,
 }
 
 macro_rules! shared {
@@ -46,6 +47,8 @@ macro_rules! shared {
             lr: &mut $table.lr,
             min_lr: given($table.min_lr.as_ref()),
             weight_decay: given($table.weight_decay.as_ref()),
+            skip_limit: (given($table.on_nan.as_ref()) == OnNan::Skip)
+                .then(|| given($table.on_nan_limit.as_ref())),
         }
     };
 }
@@ -146,6 +149,7 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
             .expect("defaults.toml has `blr`, and only `lr` takes its place"),
         min_lr: shared.min_lr,
         weight_decay: shared.weight_decay,
+        skip_limit: shared.skip_limit,
     };
     check_rates(stage, &plan, *blr, cx);
     cx.warnings.extend(other_batch(stage, &plan, setup.runtime.devices));

@@ -26,11 +26,21 @@ pub enum TrainError {
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(
-        "cannot continue {job}: {what} is {value} in epoch {epoch}, update {update} (lr {lr:.3e}): the training has diverged\n\
+        "cannot continue {job}: {what} is {value} in epoch {epoch}, update {update} (lr {lr:.3e}){}: the training has diverged\n\
          hint: lower `blr` or raise `warmup_epochs`{}. The checkpoints written so far are valid",
-        if job.starts_with("finetune") { ", or set `clip_grad`" } else { "" }
+        after_skipped(*skipped),
+         if job.starts_with("finetune") { ", or set `clip_grad`" } else { "" }
     )]
-    NotFinite { what: &'static str, value: f64, job: String, epoch: usize, update: usize, lr: f64 },
+    NotFinite {
+        what: &'static str,
+        value: f64,
+        job: String,
+        epoch: usize,
+        update: usize,
+        lr: f64,
+        /// Updates of the epoch that were skipped before, with `on_nan = "skip"`.
+        skipped: usize,
+    },
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(
@@ -49,6 +59,14 @@ pub enum TrainError {
     /// Another device of the job failed. That device's error is the one to report.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
+}
+
+fn after_skipped(skipped: usize) -> String {
+    match skipped {
+        0 => String::new(),
+        1 => ", after 1 skipped update of this epoch".to_owned(),
+        n => format!(", after {n} skipped updates of this epoch"),
+    }
 }
 
 impl TrainError {

@@ -261,6 +261,7 @@ impl RunContext {
                 epochs: training.epochs as f64,
             },
             clip_grad,
+            skip_limit: training.skip_limit,
             gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
             keep,
             keep_optimizer: stage == StageKind::Pretrain

@@ -18,6 +18,7 @@ mod golden;
 #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
 mod gpu;
 mod layers;
+mod on_nan;
 mod own_data;
 mod preflight;
 mod program;

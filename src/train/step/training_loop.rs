@@ -33,6 +33,8 @@ pub(crate) struct FitPlan {
     pub steps: Steps,
     pub schedule: LrSchedule,
     pub clip_grad: Option<f64>,
+    /// Updates with a NaN or infinite loss or gradient that an epoch may skip; `None` stops at the first one.
+    pub skip_limit: Option<usize>,
     pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
@@ -151,11 +153,15 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let mut clock = Instant::now();
         while self.state.progress.update < plan.steps.updates_per_epoch {
             let lr = plan.lr(&self.state.progress);
+            let before = plan.skip_limit.map(|_| self.state.model.clone());
             let (sum, waited) = self.backward(&mut batches, send_early)?;
             let (Gradient { loss, grads }, stop) = self.reduce(sum)?;
             let timer = &self.context.rank_context.timer;
-            let norm = timer.time(StepPart::Optimizer, &loss.device(), || {
-                self.state.update(grads, lr, plan.clip_grad)
+            let norm = timer.time(StepPart::Optimizer, &loss.device(), || match &before {
+                Some(before) => {
+                    self.state.update_if_finite(before, &loss, grads, lr, plan.clip_grad)
+                }
+                None => self.state.update(grads, lr, plan.clip_grad),
             });
             send_early = true;
             self.state.progress.update += 1;
@@ -220,7 +226,15 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
     fn read(&mut self, unread: &mut UnreadLosses) -> Result<(), TrainError> {
         let progress = &mut self.state.progress;
         let first = progress.sums.updates + 1;
-        let updates = unread.read_into(progress, &self.dir.name)?;
+        // An epoch without a single update would have no loss.
+        let limit =
+            self.plan.skip_limit.map(|limit| limit.min(self.plan.steps.updates_per_epoch - 1));
+        let (updates, skipped) = unread.read_into(progress, &self.dir.name, limit)?;
+        self.state.optimizer.settle(skipped);
+        if skipped > 0 {
+            let text = rows::skipped_text(skipped, progress, limit.unwrap_or(0));
+            self.context.tell(Event::Warning { job: &self.dir.name, text: &text });
+        }
         if let Some(board) = &mut self.board {
             board.updates(progress.epoch, first, &updates)?;
         }
@@ -244,7 +258,8 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let progress = std::mem::replace(&mut self.state.progress, next);
         let Some(epochs_csv) = &mut self.epochs_csv else { return Ok(()) };
         let evaluation_s = started.elapsed().as_secs_f64();
-        let row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
+        let mut row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
+        row.skipped_updates = plan.skip_limit.map(|_| progress.sums.skipped);
         rows::check_metrics(&row, &dir.name)?;
         epochs_csv.push(row.clone())?;
         if let Some(board) = &mut self.board {
