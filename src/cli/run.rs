@@ -67,6 +67,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if failed.is_empty() {
         return Ok(());
     }
+    if let ([point], true) = (&failed[..], resolved.swept.is_empty()) {
+        return Err(CliError::Failed(point.error.to_string()));
+    }
     let mut list = format!("{} of {} points failed:", failed.len(), resolved.points.len());
     for point in &failed {
         let _ = write!(list, "\n  {}: {}", point.name, point.error);

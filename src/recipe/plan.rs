@@ -162,6 +162,8 @@ pub struct TrainingPlan {
     pub published_batch_size: Option<usize>,
     /// Peak learning rate: as given, or `blr * effective_batch_size / 256`.
     pub lr: f64,
+    /// The key that sets it: `lr` or `blr`.
+    pub rate: &'static str,
     pub min_lr: f64,
     pub weight_decay: f64,
     /// Updates with a NaN or infinite loss or gradient that an epoch may skip; `None` stops at the first one.

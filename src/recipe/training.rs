@@ -147,6 +147,7 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
         lr: lr
             .or(blr.map(per_256))
             .expect("defaults.toml has `blr`, and only `lr` takes its place"),
+        rate: if lr.is_some() { "lr" } else { "blr" },
         min_lr: shared.min_lr,
         weight_decay: shared.weight_decay,
         skip_limit: shared.skip_limit,

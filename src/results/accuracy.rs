@@ -2,6 +2,7 @@
 
 use super::epochs::{EpochRow, EpochsCsv};
 use super::error::RunError;
+use super::read_back::read_provenance;
 use crate::durable;
 use crate::recipe::{Job, Plan, Source};
 use crate::shape::StageKind;
@@ -50,10 +51,12 @@ pub struct JobCells {
 
 /// Returns the rows of the run in `folder`, sorted by pre-training epoch.
 ///
-/// Jobs from scratch are in the row of epoch 0. Jobs from a checkpoint file are in the last rows. `prefix` is prepended to the
+/// A start has no row if all its jobs have failed. Jobs from scratch are in the row of epoch 0. Jobs from a checkpoint file are in the last rows. `prefix` is prepended to the
 /// paths of the jobs.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
-    let jobs = plan.jobs();
+    let failed = read_provenance(folder)?.map(|run| run.failed_jobs).unwrap_or_default();
+    let mut jobs = plan.jobs();
+    jobs.retain(|job| failed.iter().all(|failed| failed.job != job.dir));
     let mut sources: Vec<&Source> = Vec::new();
     for source in jobs.iter().filter_map(|job| job.from.as_ref()) {
         if !sources.contains(&source) {

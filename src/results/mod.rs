@@ -37,7 +37,7 @@ pub use epochs::{EpochRow, EpochsCsv, EpochsWriter, Validation};
 pub use error::{Remedy, RunError};
 pub use folder::{RunFolder, check_folder, refuse_other_data};
 pub use paths::job_path;
-pub use provenance::{Provenance, StartFile};
+pub use provenance::{FailedJobNote, Provenance, StartFile};
 pub use published::published_names;
 pub use read_back::{JobResults, Results, read_provenance, read_results};
 pub use report::{count, write_report, write_report_to};

@@ -31,10 +31,21 @@ pub struct Provenance {
     /// The files of `finetune.from`, `linprobe.from` and `pretrain.resume`; empty in runs of older versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start_files: Vec<StartFile>,
+    /// Jobs that failed in the last start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_jobs: Vec<FailedJobNote>,
     /// Time of the last start, in seconds since 1970.
     pub started_unix_s: u64,
     /// Time of the end, in seconds since 1970; `None` until the run ends.
     pub finished_unix_s: Option<u64>,
+}
+
+/// A job that failed, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedJobNote {
+    /// Folder of the job, relative to the run folder: `finetune/from-0800`.
+    pub job: String,
+    pub reason: String,
 }
 
 /// A file that a job starts from, with the content that it had.

@@ -2,7 +2,8 @@
 
 use super::accuracy_tables::AccuracyTables;
 use super::copied_jobs::CopiedJob;
-use super::preflight::{CheckedPoint, Problems, Purpose, preflight};
+use super::failed_jobs::{FailedJob, FailedPoint, Failures, PointError};
+use super::preflight::{CheckedJob, CheckedPoint, Purpose, preflight};
 use super::schedule::{self, JobContextMaker, is_done};
 use crate::data::DataSet;
 use crate::infer::{StopFlag, forget_faults, look_through};
@@ -41,23 +42,6 @@ pub struct Runner<'a> {
     pub observer: Observer,
 }
 
-/// A point of a sweep that failed.
-pub struct FailedPoint {
-    /// The name of its run.
-    pub name: String,
-    pub error: PointError,
-}
-
-/// Why a sweep point did not run to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum PointError {
-    /// The preflight found problems; nothing was created.
-    #[error(transparent)]
-    Refused(#[from] Problems),
-    #[error(transparent)]
-    Failed(#[from] TrainError),
-}
-
 /// A recipe that is running. Without `[sweep]`, it has one point.
 pub(super) struct Sweep<'a> {
     pub resolved: &'a Resolved,
@@ -69,27 +53,12 @@ pub(super) struct Sweep<'a> {
     pub failed: Vec<FailedPoint>,
 }
 
-impl PointError {
-    /// Returns whether the user's input caused the error.
-    pub fn is_input(&self) -> bool {
-        match self {
-            Self::Refused(problems) => problems.is_input(),
-            Self::Failed(error) => error.is_input(),
-        }
-    }
-}
-
-impl From<RunError> for PointError {
-    fn from(error: RunError) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
 impl Runner<'_> {
     /// Runs every sweep point.
     ///
     /// If a point of a sweep fails, the others continue, and the result lists the failed ones. Without a sweep, the error is
-    /// the result. If the preflight refuses every sweep point, nothing is created, and the first point's problems are the error.
+    /// the result, except for failed jobs: then the only point is listed. If the preflight refuses every sweep point, nothing is
+    /// created, and the first point's problems are the error.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         if let Some(problems) = preflight.refusal() {
@@ -107,7 +76,11 @@ impl Runner<'_> {
             match self.run_point(index, &mut sweep) {
                 Ok(JobEnd::Done) => {}
                 Ok(JobEnd::Interrupted) => return Ok((JobEnd::Interrupted, sweep.failed)),
-                Err(error) if resolved.swept.is_empty() => return Err(error),
+                Err(error @ (PointError::Refused(_) | PointError::Failed(_)))
+                    if resolved.swept.is_empty() =>
+                {
+                    return Err(error);
+                }
                 Err(error) => {
                     let name = sweep.points[index].name.clone();
                     sweep.failed.push(FailedPoint { name, error });
@@ -130,9 +103,15 @@ impl Runner<'_> {
         if let Some(problems) = point.refusal() {
             return Err(problems.into());
         }
-        if let Some(point) = sweep.failed_pretraining(index) {
-            return Err(TrainError::SharedPretraining { point }.into());
-        }
+        let has_failed = sweep.failed_pretraining(index);
+        let has_failed = has_failed.map(|point| TrainError::SharedPretraining { point });
+        let needs_none = |job: &CheckedJob| {
+            job.job.stage != StageKind::Pretrain && !job.job.is_after_pretraining()
+        };
+        let has_failed = match has_failed {
+            Some(error) if !point.asked().any(needs_none) => return Err(error.into()),
+            other => other,
+        };
         let plan = &sweep.resolved.points[index].plan;
         let data = point.data.clone().expect("the preflight opens the data of a point");
         let device = self.check_device(plan, &data, &sweep.device_threads)?;
@@ -160,7 +139,7 @@ impl Runner<'_> {
             start_files: point.start_files.clone().into(),
         };
         self.copy_jobs(&copied, point, &work, &folder)?;
-        self.work(point, &work, &folder, sweep)
+        self.work(point, &work, &folder, sweep, has_failed)
     }
 
     /// Chooses the device of a sweep point and tests it on a small training step.
@@ -235,14 +214,18 @@ impl Runner<'_> {
     }
 
     /// Trains the jobs that are left, and updates the tables and the provenance.
+    ///
+    /// `shared_failure` is the error of a pre-training that an earlier point shares: this point does not try it again.
     fn work(
         &self,
         point: &CheckedPoint,
         work: &RunContext,
         folder: &RunFolder,
         sweep: &Sweep<'_>,
+        shared_failure: Option<TrainError>,
     ) -> Result<JobEnd, PointError> {
-        let jobs: Vec<Job> = point.asked().map(|job| job.job.clone()).collect();
+        let mut jobs: Vec<Job> = point.asked().map(|job| job.job.clone()).collect();
+        let count = jobs.len();
         let tables = Arc::new(self.tables(work, sweep.resolved));
         let all_done = jobs.iter().all(|job| is_done(work, job));
         let mut provenance = match &point.before {
@@ -255,11 +238,19 @@ impl Runner<'_> {
                 let provenance = self.provenance(point, work);
                 folder.write_provenance(&provenance)?;
                 tables.write()?;
-                let end = self.all_jobs(work, jobs, &tables, &sweep.device_threads)?;
-                if end == JobEnd::Interrupted {
-                    return Ok(end);
+                let mut failures =
+                    Failures { folder, tables: &tables, provenance, failed: Vec::new() };
+                if let Some(error) = shared_failure {
+                    jobs.retain(|job| job.stage != StageKind::Pretrain);
+                    failures.add(FailedJob { job: StageKind::Pretrain.to_string(), error })?;
                 }
-                provenance
+                let end = self.all_jobs(work, jobs, &mut failures, &sweep.device_threads)?;
+                let provenance = failures.provenance.clone();
+                match failures.into_failed(count) {
+                    _ if end == JobEnd::Interrupted => return Ok(end),
+                    Some(failed) => return Err(PointError::Jobs(failed)),
+                    None => provenance,
+                }
             }
         };
         // Several starts with `--stage` may finish a run together.
@@ -283,14 +274,16 @@ impl Runner<'_> {
 
     /// Trains the jobs one after the other on all devices. With job-parallel scheduling, only pre-training uses all devices; then
     /// each device trains its own job.
+    ///
+    /// If a job fails for a reason that does not concern the others, they continue.
     fn all_jobs(
         &self,
         work: &RunContext,
         jobs: Vec<Job>,
-        tables: &Arc<AccuracyTables>,
+        failures: &mut Failures<'_>,
         device_threads: &DeviceThreads,
     ) -> Result<JobEnd, TrainError> {
-        let tables = Arc::clone(tables);
+        let tables = Arc::clone(failures.tables);
         let context = JobContextMaker {
             observer: Arc::clone(&self.observer),
             row_written: Arc::new(move || tables.write()),
@@ -298,14 +291,28 @@ impl Runner<'_> {
         };
         let left = jobs.iter().filter(|job| job.is_independent() && !is_done(work, job)).count();
         let apart = work.plan.is_job_parallel(left);
-        let (side_by_side, together): (Vec<Job>, Vec<Job>) =
-            jobs.into_iter().partition(|job| apart && job.is_independent());
-        for job in together {
-            if schedule::together(work, job, &context, device_threads)? == JobEnd::Interrupted {
-                return Ok(JobEnd::Interrupted);
+        let mut side_by_side = Vec::new();
+        for job in jobs {
+            if let Some(failed) = failures.prevents(work, &job) {
+                let FailedJob { job, error } = &failed;
+                (self.observer)(Event::JobFailed { job, error: Some(error) });
+                failures.add(failed)?;
+            } else if apart && job.is_independent() {
+                side_by_side.push(job);
+            } else {
+                let dir = job.dir.clone();
+                match schedule::together(work, job, &context, device_threads) {
+                    Ok(JobEnd::Done) => {}
+                    Err(error) if error.is_of_one_job() => {
+                        failures.add(FailedJob { job: dir, error })?;
+                    }
+                    end => return end,
+                }
             }
         }
-        schedule::side_by_side(work, side_by_side, &context, device_threads)
+        let (end, failed) = schedule::side_by_side(work, side_by_side, &context, device_threads)?;
+        failed.into_iter().try_for_each(|failed| failures.add(failed))?;
+        Ok(end)
     }
 
     /// Reports that all jobs were finished by an earlier start.
@@ -338,6 +345,7 @@ impl Runner<'_> {
             val_images: data.val.as_ref().map(|val| val.len()),
             data_note: data.note.clone().unwrap_or_default(),
             start_files: point.start_files.clone(),
+            failed_jobs: point.failed_before(),
             started_unix_s: now_unix_s(),
             finished_unix_s: None,
         }

@@ -27,9 +27,9 @@ pub enum TrainError {
     Setting { problem: String, hint: String },
     #[error(
         "cannot continue {job}: {what} is {value} in epoch {epoch}, update {update} (lr {lr:.3e}){}: the training has diverged\n\
-         hint: lower `blr` or raise `warmup_epochs`{}. The checkpoints written so far are valid",
+         hint: {}. The checkpoints written so far are valid",
         after_skipped(*skipped),
-         if job.starts_with("finetune") { ", or set `clip_grad`" } else { "" }
+        against_divergence(job, rate)
     )]
     NotFinite {
         what: &'static str,
@@ -38,6 +38,8 @@ pub enum TrainError {
         epoch: usize,
         update: usize,
         lr: f64,
+        /// The key that sets the learning rate: `lr` or `blr`.
+        rate: &'static str,
         /// Updates of the epoch that were skipped before, with `on_nan = "skip"`.
         skipped: usize,
     },
@@ -45,13 +47,16 @@ pub enum TrainError {
     Device(#[from] DeviceError),
     #[error(
         "cannot write a checkpoint: {name} contains NaN or infinity. The training has diverged, or the device is faulty\n\
-         hint: lower `blr`, or set another runtime.device. The checkpoints written so far are valid"
+         hint: lower the learning rate under a new `name`, or set another runtime.device. The checkpoints written so far are valid"
     )]
     BadWeights { name: String },
     #[error(
         "cannot start: the pre-training, shared with {point}, has failed\nhint: see the error of {point}"
     )]
     SharedPretraining { point: String },
+    /// The job needs a checkpoint that the failed pre-training did not write.
+    #[error("not started: the pre-training failed before it wrote the checkpoint of epoch {epoch}")]
+    NotStarted { epoch: String },
     #[error(
         "cannot use the devices: one has failed, and another still waits for it\nhint: run the command again, it continues from the last saved state"
     )]
@@ -59,6 +64,20 @@ pub enum TrainError {
     /// Another device of the job failed. That device's error is the one to report.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
+}
+
+/// Says what to change in a recipe whose training diverges. A run keeps its settings, so the changed one needs a new name.
+fn against_divergence(job: &str, rate: &str) -> String {
+    let stage = job.split('/').next().unwrap_or(job);
+    let lower =
+        format!("under a new `name`, lower `{stage}.{rate}` or raise `{stage}.warmup_epochs`");
+    match stage {
+        "pretrain" => {
+            format!("{lower}; `pretrain.resume` can continue from a kept checkpoint of this run")
+        }
+        "finetune" => format!("{lower}, or set `finetune.clip_grad`"),
+        _ => lower,
+    }
 }
 
 fn after_skipped(skipped: usize) -> String {
@@ -70,6 +89,11 @@ fn after_skipped(skipped: usize) -> String {
 }
 
 impl TrainError {
+    /// Returns whether the error says nothing about the other jobs of a run, so that they can continue.
+    pub fn is_of_one_job(&self) -> bool {
+        matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. })
+    }
+
     /// Returns whether the user's input caused the error.
     pub fn is_input(&self) -> bool {
         match self {
@@ -79,6 +103,7 @@ impl TrainError {
             Self::NotFinite { .. }
             | Self::BadWeights { .. }
             | Self::SharedPretraining { .. }
+            | Self::NotStarted { .. }
             | Self::Device(_)
             | Self::Stuck
             | Self::OtherRank => false,

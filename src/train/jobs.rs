@@ -3,7 +3,9 @@
 use super::devices::ChosenDevice;
 use super::error::TrainError;
 use super::stages::{FinetuneStage, Gallery, LinprobeStage, PretrainStage};
-use super::step::{FitPlan, JobContext, JobDir, JobEnd, TrainingState, fit, publish, tensor_file};
+use super::step::{
+    FitPlan, JobContext, JobDir, JobEnd, OnNanRule, TrainingState, fit, publish, tensor_file,
+};
 use super::{imported, loaders};
 use crate::checkpoint::{self, Meta};
 use crate::data::{DataSet, Loader};
@@ -246,6 +248,7 @@ impl RunContext {
         clip_grad: Option<f64>,
         context: &JobContext,
     ) -> Result<FitPlan, TrainError> {
+        let steps = training.steps(stage, self.data.facts.train_images)?;
         Ok(FitPlan {
             stage,
             epochs: training.epochs,
@@ -253,7 +256,7 @@ impl RunContext {
             images_per_micro_step: training.effective_batch_size / training.accum_iter,
             micro_batches: training.accum_iter * self.plan.runtime.devices
                 / context.rank_context.rank.world(),
-            steps: training.steps(stage, self.data.facts.train_images)?,
+            steps,
             schedule: LrSchedule {
                 lr: training.lr,
                 min_lr: training.min_lr,
@@ -261,7 +264,11 @@ impl RunContext {
                 epochs: training.epochs as f64,
             },
             clip_grad,
-            skip_limit: training.skip_limit,
+            on_nan: OnNanRule {
+                skip_limit: training.skip_limit,
+                updates_per_epoch: steps.updates_per_epoch,
+                rate: training.rate,
+            },
             gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
             keep,
             keep_optimizer: stage == StageKind::Pretrain

@@ -12,6 +12,7 @@ mod devices;
 mod docs;
 mod docs_reference;
 mod exit_codes;
+mod failed_jobs;
 mod fresh;
 mod golden;
 // A build with `vulkan` refuses software adapters.

@@ -73,10 +73,21 @@ fn a_shared_pre_training_that_diverges_is_tried_once() {
     let output = bench.mae(&["run", "r.toml", "--set", "pretrain.blr=1e30"]);
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
-    assert_eq!(log.matches("the training has diverged").count(), 1, "{log}");
+    // Once when it happens, and once in the list at the end.
+    assert_eq!(log.matches("the training has diverged").count(), 2, "{log}");
     let second = "the pre-training, shared with tiny/finetune.trained_blocks=1, has failed";
     assert!(log.contains(second), "{log}");
-    assert!(!bench.path("runs/tiny/finetune.trained_blocks=2").exists());
+    let second = "runs/tiny/finetune.trained_blocks=2";
+    assert!(!bench.path(&format!("{second}/pretrain/epochs.csv")).exists());
+    // Its jobs without pre-training are done.
+    let table = bench.read(&format!("{second}/accuracy.csv"));
+    assert!(table.lines().count() == 2 && table.contains("finetune/from-scratch"), "{table}");
+    // A point without such jobs is not created.
+    let set = ["pretrain.blr=1e30", "finetune.from=last", "linprobe.from=last"];
+    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
+    let output = bench.mae(&[&["run", "r.toml", "--runs", "other"][..], &set].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!bench.path("other/tiny/finetune.trained_blocks=2").exists());
 }
 
 #[test]

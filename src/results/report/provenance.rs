@@ -7,13 +7,14 @@ use super::text::{escape, utc};
 use crate::results::Provenance;
 use std::fmt::Write as _;
 
-/// Headings of rows that are left out if they are empty in all runs: changes to the images, and files that jobs started from.
-const OPTIONAL: [&str; 2] = ["images", "start files"];
+/// Headings of rows that are left out if they are empty in all runs: changes to the images, files that jobs started from,
+/// jobs that failed.
+const OPTIONAL: [&str; 3] = ["images", "start files", "failed jobs"];
 
 /// A row: its heading and its value.
 type Fact = (&'static str, fn(&Provenance) -> String);
 
-const FACTS: [Fact; 13] = [
+const FACTS: [Fact; 14] = [
     ("version", |p| p.version.clone()),
     ("commit", |p| p.commit.clone()),
     ("command line", |p| p.command_line.join(" ")),
@@ -25,6 +26,7 @@ const FACTS: [Fact; 13] = [
     ("data fingerprint", |p| p.data_fingerprint.clone()),
     (OPTIONAL[0], |p| p.data_note.clone()),
     (OPTIONAL[1], start_files),
+    (OPTIONAL[2], failed_jobs),
     ("last start", |p| utc(p.started_unix_s)),
     ("end", |p| p.finished_unix_s.map_or_else(String::new, utc)),
 ];
@@ -67,6 +69,12 @@ fn start_files(provenance: &Provenance) -> String {
         }
     }
     texts.join("; ")
+}
+
+/// Names each failed job with its reason.
+fn failed_jobs(provenance: &Provenance) -> String {
+    let failed = provenance.failed_jobs.iter();
+    failed.map(|failed| format!("{}: {}", failed.job, failed.reason)).collect::<Vec<_>>().join("; ")
 }
 
 /// Returns the cells of a row. A value that all runs share spans all columns.

@@ -6,6 +6,23 @@ use crate::results::{EpochRow, Validation};
 use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
+/// What a NaN or infinite loss or gradient does in a job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OnNanRule {
+    /// Updates that an epoch may skip; `None` stops at the first one.
+    pub skip_limit: Option<usize>,
+    pub updates_per_epoch: usize,
+    /// The key that sets the learning rate, for the hint.
+    pub rate: &'static str,
+}
+
+impl OnNanRule {
+    /// Returns how many updates an epoch may skip. An epoch without a single update would have no loss.
+    fn limit(self) -> usize {
+        self.skip_limit.unwrap_or(0).min(self.updates_per_epoch.saturating_sub(1))
+    }
+}
+
 /// Losses and gradient norms that are still on the device, and their learning rates.
 #[derive(Default)]
 pub(crate) struct UnreadLosses {
@@ -27,12 +44,12 @@ impl UnreadLosses {
     /// Reads all values from the device and adds them to the epoch's sums.
     ///
     /// Returns the loss and learning rate of each update, and how many were skipped because a value is NaN or infinite. Fails if
-    /// the epoch has skipped more than `limit`; without a limit, at the first one. The error names the update.
+    /// the epoch has skipped more than the rule allows. The error names the update.
     pub(crate) fn read_into(
         &mut self,
         progress: &mut Progress,
         job: &str,
-        limit: Option<usize>,
+        rule: OnNanRule,
     ) -> Result<(Vec<(f64, f64)>, usize), TrainError> {
         let (mut updates, mut skipped) = (Vec::new(), 0);
         if self.lrs.is_empty() {
@@ -53,7 +70,7 @@ impl UnreadLosses {
                 sums.grad_norm += f64::from(pair[1]);
                 continue;
             };
-            if sums.skipped >= limit.unwrap_or(0) {
+            if sums.skipped >= rule.limit() {
                 return Err(TrainError::NotFinite {
                     what,
                     value: f64::from(value),
@@ -61,6 +78,7 @@ impl UnreadLosses {
                     epoch: progress.epoch,
                     update: sums.updates,
                     lr,
+                    rate: rule.rate,
                     skipped: sums.skipped,
                 });
             }
@@ -115,11 +133,13 @@ pub(crate) fn row(
 }
 
 /// Returns a warning about updates that were skipped since the last read.
-pub(crate) fn skipped_text(skipped: usize, progress: &Progress, limit: usize) -> String {
+pub(crate) fn skipped_text(skipped: usize, progress: &Progress, rule: OnNanRule) -> String {
     let updates = if skipped == 1 { "update" } else { "updates" };
     format!(
-        "skipped {skipped} {updates} in epoch {}, because the loss or the gradient was NaN or infinite ({} of at most {limit} in this epoch)",
-        progress.epoch, progress.sums.skipped
+        "skipped {skipped} {updates} in epoch {}, because the loss or the gradient was NaN or infinite ({} of at most {} in this epoch)",
+        progress.epoch,
+        progress.sums.skipped,
+        rule.limit()
     )
 }
 
@@ -138,7 +158,7 @@ pub(crate) fn waited(row: &EpochRow, train_s: f64) -> Option<String> {
 }
 
 /// Fails if the validation loss is NaN or infinite.
-pub(crate) fn check_metrics(row: &EpochRow, job: &str) -> Result<(), TrainError> {
+pub(crate) fn check_metrics(row: &EpochRow, job: &str, rule: OnNanRule) -> Result<(), TrainError> {
     match row.validation {
         Some(validation) if !validation.loss.is_finite() => Err(TrainError::NotFinite {
             what: "the validation loss",
@@ -147,6 +167,7 @@ pub(crate) fn check_metrics(row: &EpochRow, job: &str) -> Result<(), TrainError>
             epoch: row.epoch,
             update: 0,
             lr: row.lr,
+            rate: rule.rate,
             skipped: 0,
         }),
         _ => Ok(()),

@@ -4,7 +4,7 @@ use super::gradient::{Gradient, GradientSum};
 use super::job::{JobContext, JobDir, JobEnd};
 use super::micro_batch::MicroBatch;
 use super::publish::publish;
-use super::rows::{self, UnreadLosses};
+use super::rows::{self, OnNanRule, UnreadLosses};
 use super::stage::Stage;
 use super::state::{Progress, TrainingState};
 use super::step_timer::StepPart;
@@ -33,8 +33,7 @@ pub(crate) struct FitPlan {
     pub steps: Steps,
     pub schedule: LrSchedule,
     pub clip_grad: Option<f64>,
-    /// Updates with a NaN or infinite loss or gradient that an epoch may skip; `None` stops at the first one.
-    pub skip_limit: Option<usize>,
+    pub on_nan: OnNanRule,
     pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
@@ -153,7 +152,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let mut clock = Instant::now();
         while self.state.progress.update < plan.steps.updates_per_epoch {
             let lr = plan.lr(&self.state.progress);
-            let before = plan.skip_limit.map(|_| self.state.model.clone());
+            let before = plan.on_nan.skip_limit.map(|_| self.state.model.clone());
             let (sum, waited) = self.backward(&mut batches, send_early)?;
             let (Gradient { loss, grads }, stop) = self.reduce(sum)?;
             let timer = &self.context.rank_context.timer;
@@ -226,13 +225,10 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
     fn read(&mut self, unread: &mut UnreadLosses) -> Result<(), TrainError> {
         let progress = &mut self.state.progress;
         let first = progress.sums.updates + 1;
-        // An epoch without a single update would have no loss.
-        let limit =
-            self.plan.skip_limit.map(|limit| limit.min(self.plan.steps.updates_per_epoch - 1));
-        let (updates, skipped) = unread.read_into(progress, &self.dir.name, limit)?;
+        let (updates, skipped) = unread.read_into(progress, &self.dir.name, self.plan.on_nan)?;
         self.state.optimizer.settle(skipped);
         if skipped > 0 {
-            let text = rows::skipped_text(skipped, progress, limit.unwrap_or(0));
+            let text = rows::skipped_text(skipped, progress, self.plan.on_nan);
             self.context.tell(Event::Warning { job: &self.dir.name, text: &text });
         }
         if let Some(board) = &mut self.board {
@@ -259,8 +255,8 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let Some(epochs_csv) = &mut self.epochs_csv else { return Ok(()) };
         let evaluation_s = started.elapsed().as_secs_f64();
         let mut row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
-        row.skipped_updates = plan.skip_limit.map(|_| progress.sums.skipped);
-        rows::check_metrics(&row, &dir.name)?;
+        row.skipped_updates = plan.on_nan.skip_limit.map(|_| progress.sums.skipped);
+        rows::check_metrics(&row, &dir.name, plan.on_nan)?;
         epochs_csv.push(row.clone())?;
         if let Some(board) = &mut self.board {
             board.epoch(epochs_csv.rows())?;
