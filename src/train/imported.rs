@@ -147,7 +147,7 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
         let problem = format!("it has seen {seen} epochs, but pretrain.epochs is {epochs}");
         return refuse(
             &problem,
-            "set pretrain.epochs to the length of the whole training, past epochs included",
+            "set pretrain.epochs to the total number of epochs, including those that are done",
         );
     }
     // In the middle of an epoch, the weights are no longer those of the epoch before.
