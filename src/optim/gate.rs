@@ -67,7 +67,7 @@ impl Gate {
     pub(super) fn adamw(
         &self,
         [beta_1, beta_2]: [f32; 2],
-        grad: Tensor<1>,
+        grad: &Tensor<1>,
         state: Option<AdaptiveMomentumState<1>>,
     ) -> (Tensor<1>, AdaptiveMomentumState<1>) {
         let (own_1, own_2) =

@@ -117,7 +117,7 @@ impl Optimizer {
                     Some(ParamState::AdamW(state)) => Some(state.momentum),
                     _ => None,
                 };
-                let (delta, moments) = gate.adamw([beta_1, beta_2], grad, state);
+                let (delta, moments) = gate.adamw([beta_1, beta_2], &grad, state);
                 let decay = lr * f64::from(group.weight_decay as f32);
                 let decayed = if decay == 0.0 {
                     param.clone()
