@@ -156,7 +156,7 @@ fn whole_and_parts(
     Ok((whole, measure("parts", seconds * (1.0 - WHOLE), timer.clone())?))
 }
 
-/// Fails if an epoch has no two updates to measure between.
+/// Fails if an epoch has fewer than two updates. The time of a step is measured from one update to the next.
 fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
     if updates >= 2 {
         return Ok(());
