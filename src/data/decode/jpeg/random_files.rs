@@ -108,7 +108,7 @@ impl RandomFile {
             file.extend((body.len() as u16 + 2).to_be_bytes());
             file.extend(body);
         };
-        // Without a JFIF header, the numbers of the colours tell that they are YCbCr.
+        // With a JFIF header, three colours are YCbCr.
         segment(0xe0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0");
         let steps: Vec<u16> = (0..64).map(|_| 1 + next(i32::from(self.step)) as u16).collect();
         let table: Vec<u8> = steps.iter().flat_map(|step| step.to_be_bytes()).collect();
