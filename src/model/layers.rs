@@ -33,6 +33,20 @@ impl Linear {
     pub(super) fn forward_narrow<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.linear(x, self.weight.val(), self.bias.val())
     }
+
+    /// Runs [`Linear::forward_narrow`], then GELU.
+    pub(super) fn forward_gelu<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
+        self.precision.linear_gelu(x, self.weight.val(), self.bias.val())
+    }
+
+    /// Runs [`Linear::forward`] and adds the result to `residual`.
+    pub(super) fn forward_residual<const R: usize>(
+        &self,
+        x: Tensor<R>,
+        residual: Tensor<R>,
+    ) -> Tensor<R> {
+        self.precision.linear_residual(x, self.weight.val(), self.bias.val(), residual)
+    }
 }
 
 /// Layer normalization over the last axis in fp32, with the biased variance.

@@ -29,6 +29,28 @@ impl Precision {
         ops::linear(self.narrow(x), self.narrow(weight).transpose(), self.narrow(bias))
     }
 
+    /// Returns the GELU of [`Precision::linear`], in the same precision.
+    pub(super) fn linear_gelu<const R: usize>(
+        self,
+        x: Tensor<R>,
+        weight: Tensor<2>,
+        bias: Tensor<1>,
+    ) -> Tensor<R> {
+        ops::linear_gelu(self.narrow(x), self.narrow(weight).transpose(), self.narrow(bias))
+    }
+
+    /// Returns the sum of [`Precision::linear`] and `residual`, in fp32.
+    pub(super) fn linear_residual<const R: usize>(
+        self,
+        x: Tensor<R>,
+        weight: Tensor<2>,
+        bias: Tensor<1>,
+        residual: Tensor<R>,
+    ) -> Tensor<R> {
+        let weight = self.narrow(weight).transpose();
+        ops::linear_residual(self.narrow(x), weight, self.narrow(bias), residual)
+    }
+
     /// Casts to fp32, for everything except products.
     pub(super) fn wide<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {

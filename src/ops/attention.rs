@@ -4,6 +4,7 @@
 //! In a composition of Burn's operations, q, k and v are slices. The gradient of each slice has the size of all three, and Burn adds
 //! the three gradients. Also, softmax keeps its scores in fp32, although the next product keeps them in bf16 anyway.
 
+use super::cpu;
 use super::dtype::{is_cpu_fp32, narrow_as, wide};
 use super::product::{Product, multiplied};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -12,16 +13,19 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
-use burn::tensor::{Shape, Slice, Tensor, activation};
+#[cfg(test)]
+use burn::tensor::activation;
+use burn::tensor::{Shape, Slice, Tensor};
 
 /// Returns `softmax(q kᵀ / √head) v`, `[N, L, D]`, of `[N, L, 3 D]`, which holds q, k and v. `D` is `heads * head`.
 ///
 /// The softmax is in fp32.
 pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
-    if is_cpu_fp32(&qkv) { composed(qkv, heads) } else { own(qkv, heads) }
+    if is_cpu_fp32(&qkv) { cpu::attention(qkv, heads) } else { own(qkv, heads) }
 }
 
-/// Computes attention with Burn's operations. It scales `q`, which is smaller than the scores. [`own`] fuses the scale with softmax.
+/// Computes attention with Burn's operations, for comparison.
+#[cfg(test)]
 pub(super) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [n, l, width] = qkv.dims();
     let head = width / 3 / heads;

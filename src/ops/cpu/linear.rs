@@ -1,0 +1,219 @@
+//! The linear layer with its bias, alone or followed by GELU or by the addition of the residual stream.
+
+use super::buffer::{Values, any_order, in_order, matrix, tensor, unwritten, values, width};
+use super::matrix::{Matrix, Write, multiply};
+use super::simd::{self, Kernel, mul_add, normal};
+use burn::backend::TensorMetadata;
+use burn::tensor::Shape;
+
+/// Returns `x w + bias`, `[.., out]`, of `x` `[.., in]`, `w` `[in, out]` and `bias` `[out]`.
+pub(super) fn linear(x: Values, w: Values, bias: Values) -> Values {
+    let layer = Layer::of(x, w);
+    let bias = in_order(bias);
+    let y = layer.added_to(rows_of(values(&bias), layer.rows()));
+    tensor(y, layer.output_shape())
+}
+
+/// Returns `residual + x w + bias`.
+pub(super) fn linear_residual(x: Values, w: Values, bias: Values, residual: Values) -> Values {
+    let layer = Layer::of(x, w);
+    let (bias, residual) = (in_order(bias), in_order(residual));
+    let mut y = values(&residual).to_vec();
+    simd::run(AddBias { y: &mut y, bias: values(&bias) });
+    tensor(layer.added_to(y), layer.output_shape())
+}
+
+/// Returns `y = gelu(x w + bias)`.
+pub(super) fn linear_gelu(x: Values, w: Values, bias: Values) -> Values {
+    let layer = Layer::of(x, w);
+    let bias = in_order(bias);
+    let mut y = layer.added_to(rows_of(values(&bias), layer.rows()));
+    simd::run(Gelu(&mut y));
+    tensor(y, layer.output_shape())
+}
+
+/// Returns `y = gelu(z)` and the slope `gelu'(z)` for the backward pass, where `z = x w + bias`.
+pub(super) fn linear_gelu_with_slope(x: Values, w: Values, bias: Values) -> [Values; 2] {
+    let layer = Layer::of(x, w);
+    let bias = in_order(bias);
+    let mut slope = layer.added_to(rows_of(values(&bias), layer.rows()));
+    let mut y = unwritten(slope.len());
+    simd::run(GeluWithSlope { z: &mut slope, y: &mut y });
+    let shape = layer.output_shape();
+    [tensor(y, shape.clone()), tensor(slope, shape)]
+}
+
+/// Which gradients of a layer the loss needs: those of `x`, `w` and the bias.
+pub(super) type Wanted = [bool; 3];
+
+/// Returns the wanted gradients of `x`, `w` and the bias from `grad`, the gradient of `x w + bias`.
+pub(super) fn backward(x: Values, w: Values, grad: Values, wanted: Wanted) -> [Option<Values>; 3] {
+    let grad = in_order(grad);
+    let layer = Layer::of(x, w);
+    let bias = wanted[2].then(|| {
+        let mut sums = vec![0.0; width(&grad)];
+        simd::run(AddRows { x: values(&grad), sums: &mut sums });
+        sums
+    });
+    layer.gradients(values(&grad), bias, wanted)
+}
+
+/// Returns what [`backward`] returns, from the gradient of `gelu(x w + bias)`.
+pub(super) fn backward_gelu(
+    x: Values,
+    w: Values,
+    slope: &Values,
+    grad: Values,
+    wanted: Wanted,
+) -> [Option<Values>; 3] {
+    let grad = in_order(grad);
+    let layer = Layer::of(x, w);
+    let mut bias = vec![0.0; width(&grad)];
+    let mut grad = values(&grad).to_vec();
+    simd::run(ThroughSlope { grad: &mut grad, slope: values(slope), sums: &mut bias });
+    layer.gradients(&grad, wanted[2].then_some(bias), wanted)
+}
+
+/// The factors of a linear layer.
+struct Layer {
+    x: Values,
+    w: Values,
+}
+
+impl Layer {
+    fn of(x: Values, w: Values) -> Self {
+        Self { x: in_order(x), w: any_order(w) }
+    }
+
+    fn rows(&self) -> usize {
+        values(&self.x).len() / width(&self.x).max(1)
+    }
+
+    fn output_shape(&self) -> Shape {
+        let mut shape = self.x.shape();
+        let last = shape.num_dims() - 1;
+        shape[last] = width(&self.w);
+        shape
+    }
+
+    fn inputs(&self) -> Matrix<'_> {
+        Matrix::of(values(&self.x), width(&self.x))
+    }
+
+    /// Adds `x w` to `y`.
+    fn added_to(&self, mut y: Vec<f32>) -> Vec<f32> {
+        multiply(&mut y, width(&self.w), self.inputs(), matrix(&self.w), Write::Add);
+        y
+    }
+
+    /// Returns the wanted gradients from the gradient of `x w + bias` and that of the bias.
+    fn gradients(
+        &self,
+        grad: &[f32],
+        bias: Option<Vec<f32>>,
+        wanted: Wanted,
+    ) -> [Option<Values>; 3] {
+        let (inputs, outputs) = (width(&self.x), width(&self.w));
+        let grad = Matrix::of(grad, outputs);
+        let to_x = wanted[0].then(|| {
+            let mut to_x = unwritten(values(&self.x).len());
+            multiply(&mut to_x, inputs, grad, matrix(&self.w).transposed(), Write::Overwrite);
+            tensor(to_x, self.x.shape())
+        });
+        let to_w = wanted[1].then(|| {
+            // As `[out, in]`, which is the order of the parameter. The view is transposed like `w`.
+            let mut to_w = unwritten(inputs * outputs);
+            multiply(&mut to_w, inputs, grad.transposed(), self.inputs(), Write::Overwrite);
+            tensor(to_w, [outputs, inputs]).transpose(0, 1)
+        });
+        [to_x, to_w, bias.map(|bias| tensor(bias, [outputs]))]
+    }
+}
+
+fn rows_of(row: &[f32], count: usize) -> Vec<f32> {
+    row.repeat(count)
+}
+
+/// Adds `bias` to each row of `y`.
+struct AddBias<'a> {
+    y: &'a mut [f32],
+    bias: &'a [f32],
+}
+
+impl Kernel for AddBias<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for y in self.y.chunks_exact_mut(self.bias.len()) {
+            for (y, bias) in y.iter_mut().zip(self.bias) {
+                *y += bias;
+            }
+        }
+    }
+}
+
+/// Adds the sum over the rows of `x` to `sums`.
+struct AddRows<'a> {
+    x: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl Kernel for AddRows<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for x in self.x.chunks_exact(self.sums.len()) {
+            for (sum, x) in self.sums.iter_mut().zip(x) {
+                *sum += x;
+            }
+        }
+    }
+}
+
+/// Replaces each value by its GELU.
+struct Gelu<'a>(&'a mut [f32]);
+
+impl Kernel for Gelu<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for z in self.0 {
+            *z *= normal::<FMA>(*z).0;
+        }
+    }
+}
+
+/// Writes `gelu(z)` into `y`, and replaces `z` by `gelu'(z) = Φ(z) + z φ(z)`.
+struct GeluWithSlope<'a> {
+    z: &'a mut [f32],
+    y: &'a mut [f32],
+}
+
+impl Kernel for GeluWithSlope<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for (z, y) in self.z.iter_mut().zip(self.y) {
+            let (cdf, density) = normal::<FMA>(*z);
+            *y = *z * cdf;
+            *z = mul_add::<FMA>(*z, density, cdf);
+        }
+    }
+}
+
+/// Multiplies `grad` by `slope`, and adds the sum over its rows to `sums`.
+struct ThroughSlope<'a> {
+    grad: &'a mut [f32],
+    slope: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl Kernel for ThroughSlope<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let width = self.sums.len();
+        let rows = self.grad.chunks_exact_mut(width).zip(self.slope.chunks_exact(width));
+        for (grad, slope) in rows {
+            for ((grad, slope), sum) in grad.iter_mut().zip(slope).zip(&mut *self.sums) {
+                *grad *= slope;
+                *sum += *grad;
+            }
+        }
+    }
+}
