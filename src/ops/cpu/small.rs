@@ -63,7 +63,7 @@ impl WithSimd for SmallProduct<'_> {
             if S::REGISTER_COUNT >= 32 {
                 match vectors {
                     1 => {
-                        strip!(S, simd, self, column, 1, 16: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+                        strip!(S, simd, self, column, 1, 16: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
                     }
                     2 => strip!(S, simd, self, column, 2, 12: 1 2 3 4 5 6 7 8 9 10 11 12),
                     3 => strip!(S, simd, self, column, 3, 8: 1 2 3 4 5 6 7 8),
