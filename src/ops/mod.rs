@@ -11,10 +11,12 @@ mod dtype;
 mod gelu;
 mod layer_norm;
 mod product;
+mod update;
 
 pub use attention::attention;
 pub use layer_norm::layer_norm;
 pub use product::{autotune, linear, linear_gelu, linear_residual, product};
+pub use update::{AdamWStep, adamw, sum_of_squares};
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Multi-head self-attention. The scores are stored as `[key][query]`, so softmax runs down columns and needs no sum across a vector.
 
-use super::buffer::{Values, in_order, tensor, unwritten, values};
+use super::blocks::each;
+use super::buffer::{Values, in_order, recycle, tensor, unwritten, values};
 use super::matrix::{Matrix, Write, multiply};
 use super::simd::{self, Kernel, exp, mul_add};
 use super::small::{Left, SmallProduct, WIDTH};
@@ -18,12 +19,12 @@ pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
     let images = values(&qkv).chunks_exact(sizes.qkv());
     let outputs = y.chunks_exact_mut(sizes.tokens * sizes.width());
     let per_image = scores.chunks_exact_mut(heads * sizes.scores());
-    let mut turned = vec![0.0; sizes.head * sizes.padded];
-    for ((qkv, y), scores) in images.zip(outputs).zip(per_image) {
+    each(images.zip(outputs).zip(per_image), |((qkv, y), scores)| {
+        let mut turned = vec![0.0; sizes.head * sizes.padded];
         for (head, scores) in scores.chunks_exact_mut(sizes.scores()).enumerate() {
             sizes.forward(head, qkv, scores, y, &mut turned);
         }
-    }
+    });
     let shape = [sizes.images, sizes.tokens, sizes.width()];
     let count = scores.len();
     (tensor(y, shape), tensor(scores, [count]))
@@ -33,23 +34,27 @@ pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
 ///
 /// For each head, with the scores `s` and the gradient `∂y`: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and
 /// `r = s (∂s - Σ s ∂s) / √head`.
-pub(super) fn backward(qkv: Values, scores: &Values, grad: Values, heads: usize) -> Values {
+pub(super) fn backward(qkv: Values, scores: Values, grad: Values, heads: usize) -> Values {
     let (qkv, grad) = (in_order(qkv), in_order(grad));
     let sizes = Sizes::of(&qkv, heads);
     let mut to_qkv = unwritten(values(&qkv).len());
     let images = values(&qkv).chunks_exact(sizes.qkv());
     let grads = values(&grad).chunks_exact(sizes.tokens * sizes.width());
-    let per_image = values(scores).chunks_exact(heads * sizes.scores());
+    let per_image = values(&scores).chunks_exact(heads * sizes.scores());
     let outputs = to_qkv.chunks_exact_mut(sizes.qkv());
-    let mut turned = vec![0.0; sizes.head * sizes.padded];
-    let mut to_scores = vec![0.0; sizes.scores()];
-    for (((qkv, grad), scores), to_qkv) in images.zip(grads).zip(per_image).zip(outputs) {
+    each(images.zip(grads).zip(per_image).zip(outputs), |(((qkv, grad), scores), to_qkv)| {
+        let mut turned = vec![0.0; sizes.head * sizes.padded];
+        let mut to_scores = vec![0.0; sizes.scores()];
         for (head, scores) in scores.chunks_exact(sizes.scores()).enumerate() {
             let rows = (qkv, grad, scores);
             sizes.backward(head, rows, to_qkv, &mut turned, &mut to_scores);
         }
-    }
-    tensor(to_qkv, qkv.shape())
+    });
+    let to_qkv = tensor(to_qkv, qkv.shape());
+    recycle(grad);
+    recycle(scores);
+    recycle(qkv);
+    to_qkv
 }
 
 /// The sizes of an attention.

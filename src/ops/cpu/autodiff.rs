@@ -135,7 +135,7 @@ impl Backward<Flex, 3> for LinearGelu {
         let grad = grads.consume::<Flex>(&ops.node);
         let parents = ops.parents.map(|node| node.map(|node| node.id));
         let (x, w, slope) = ops.state;
-        let found = linear::backward_gelu(x, w, &slope, grad, wanted(&parents));
+        let found = linear::backward_gelu(x, w, slope, grad, wanted(&parents));
         register(parents, found, grads);
     }
 }
@@ -179,7 +179,7 @@ impl Backward<Flex, 1> for Attention {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (qkv, scores, heads) = ops.state;
         unary::<Flex, _>(ops.parents, ops.node, grads, |grad| {
-            attention::backward(qkv, &scores, grad, heads)
+            attention::backward(qkv, scores, grad, heads)
         });
     }
 }

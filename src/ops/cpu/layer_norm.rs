@@ -1,6 +1,7 @@
 //! Layer normalization over the last axis.
 
-use super::buffer::{Values, in_order, tensor, unwritten, values, width};
+use super::blocks::{block_rows, each, summed};
+use super::buffer::{Values, in_order, recycle, tensor, unwritten, values, width};
 use super::simd::{self, Kernel, mul_add, sums};
 use burn::backend::TensorMetadata;
 
@@ -17,13 +18,12 @@ pub(super) fn layer_norm(
     let (x, gamma, beta) = (in_order(x), in_order(gamma), in_order(beta));
     let mut y = unwritten(values(&x).len());
     let mut moments = vec![[0.0; 2]; y.len() / width(&x)];
-    simd::run(ForwardRows {
-        x: values(&x),
-        gamma: values(&gamma),
-        beta: values(&beta),
-        eps: eps as f32,
-        y: &mut y,
-        moments: &mut moments,
+    let rows = block_rows(width(&x));
+    let block = rows * width(&x);
+    let outputs = y.chunks_mut(block).zip(moments.chunks_mut(rows));
+    each(values(&x).chunks(block).zip(outputs), |(x, (y, moments))| {
+        let (gamma, beta, eps) = (values(&gamma), values(&beta), eps as f32);
+        simd::run(ForwardRows { x, gamma, beta, eps, y, moments });
     });
     (tensor(y, x.shape()), moments)
 }
@@ -35,17 +35,21 @@ pub(super) fn backward(x: Values, moments: &[Moments], gamma: Values, grad: Valu
     let (x, gamma, grad) = (in_order(x), in_order(gamma), in_order(grad));
     let width = width(&x);
     let mut to_x = unwritten(values(&x).len());
-    let (mut to_gamma, mut to_beta) = (vec![0.0; width], vec![0.0; width]);
-    simd::run(BackwardRows {
-        x: values(&x),
-        moments,
-        gamma: values(&gamma),
-        grad: values(&grad),
-        to_x: &mut to_x,
-        to_gamma: &mut to_gamma,
-        to_beta: &mut to_beta,
+    let rows = block_rows(width);
+    let block = rows * width;
+    let inputs = values(&x).chunks(block).zip(moments.chunks(rows));
+    let blocks = inputs.zip(values(&grad).chunks(block)).zip(to_x.chunks_mut(block));
+    let to_affine = summed(blocks, 2 * width, |(((x, moments), grad), to_x), sums| {
+        let (to_gamma, to_beta) = sums.split_at_mut(width);
+        let gamma = values(&gamma);
+        simd::run(BackwardRows { x, moments, gamma, grad, to_x, to_gamma, to_beta });
     });
-    [tensor(to_x, x.shape()), tensor(to_gamma, [width]), tensor(to_beta, [width])]
+    let (to_gamma, to_beta) = to_affine.split_at(width);
+    let [to_gamma, to_beta] = [to_gamma, to_beta].map(|sums| tensor(sums.to_vec(), [width]));
+    let to_x = tensor(to_x, x.shape());
+    recycle(grad);
+    recycle(x);
+    [to_x, to_gamma, to_beta]
 }
 
 struct ForwardRows<'a> {

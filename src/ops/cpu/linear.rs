@@ -1,6 +1,9 @@
 //! The linear layer with its bias, alone or followed by GELU or by the addition of the residual stream.
 
-use super::buffer::{Values, any_order, in_order, matrix, tensor, unwritten, values, width};
+use super::blocks::{block_rows, each, summed};
+use super::buffer::{
+    Values, any_order, in_order, keep, matrix, recycle, tensor, unwritten, values, width,
+};
 use super::matrix::{Matrix, Write, multiply};
 use super::simd::{self, Kernel, mul_add, normal};
 use burn::backend::TensorMetadata;
@@ -18,8 +21,12 @@ pub(super) fn linear(x: Values, w: Values, bias: Values) -> Values {
 pub(super) fn linear_residual(x: Values, w: Values, bias: Values, residual: Values) -> Values {
     let layer = Layer::of(x, w);
     let (bias, residual) = (in_order(bias), in_order(residual));
-    let mut y = values(&residual).to_vec();
-    simd::run(AddBias { y: &mut y, bias: values(&bias) });
+    let bias = values(&bias);
+    let mut y = unwritten(values(&residual).len());
+    let block = block_rows(bias.len()) * bias.len();
+    each(y.chunks_mut(block).zip(values(&residual).chunks(block)), |(y, x)| {
+        simd::run(AddBias { x, bias, y });
+    });
     tensor(layer.added_to(y), layer.output_shape())
 }
 
@@ -28,7 +35,7 @@ pub(super) fn linear_gelu(x: Values, w: Values, bias: Values) -> Values {
     let layer = Layer::of(x, w);
     let bias = in_order(bias);
     let mut y = layer.added_to(rows_of(values(&bias), layer.rows()));
-    simd::run(Gelu(&mut y));
+    each(y.chunks_mut(block_rows(1)), |y| simd::run(Gelu(y)));
     tensor(y, layer.output_shape())
 }
 
@@ -38,7 +45,8 @@ pub(super) fn linear_gelu_with_slope(x: Values, w: Values, bias: Values) -> [Val
     let bias = in_order(bias);
     let mut slope = layer.added_to(rows_of(values(&bias), layer.rows()));
     let mut y = unwritten(slope.len());
-    simd::run(GeluWithSlope { z: &mut slope, y: &mut y });
+    let blocks = slope.chunks_mut(block_rows(1)).zip(y.chunks_mut(block_rows(1)));
+    each(blocks, |(z, y)| simd::run(GeluWithSlope { z, y }));
     let shape = layer.output_shape();
     [tensor(y, shape.clone()), tensor(slope, shape)]
 }
@@ -51,27 +59,39 @@ pub(super) fn backward(x: Values, w: Values, grad: Values, wanted: Wanted) -> [O
     let grad = in_order(grad);
     let layer = Layer::of(x, w);
     let bias = wanted[2].then(|| {
-        let mut sums = vec![0.0; width(&grad)];
-        simd::run(AddRows { x: values(&grad), sums: &mut sums });
-        sums
+        let width = width(&grad);
+        let blocks = values(&grad).chunks(block_rows(width) * width);
+        summed(blocks, width, |x, sums| simd::run(AddRows { x, sums }))
     });
-    layer.gradients(values(&grad), bias, wanted)
+    let found = layer.gradients(values(&grad), bias, wanted);
+    recycle(grad);
+    recycle(layer.x);
+    found
 }
 
 /// Returns what [`backward`] returns, from the gradient of `gelu(x w + bias)`.
 pub(super) fn backward_gelu(
     x: Values,
     w: Values,
-    slope: &Values,
+    slope: Values,
     grad: Values,
     wanted: Wanted,
 ) -> [Option<Values>; 3] {
     let grad = in_order(grad);
     let layer = Layer::of(x, w);
-    let mut bias = vec![0.0; width(&grad)];
-    let mut grad = values(&grad).to_vec();
-    simd::run(ThroughSlope { grad: &mut grad, slope: values(slope), sums: &mut bias });
-    layer.gradients(&grad, wanted[2].then_some(bias), wanted)
+    let width = width(&grad);
+    let block = block_rows(width) * width;
+    let mut to_z = unwritten(values(&grad).len());
+    let blocks = values(&grad).chunks(block).zip(values(&slope).chunks(block));
+    let bias = summed(blocks.zip(to_z.chunks_mut(block)), width, |((grad, slope), to_z), sums| {
+        simd::run(ThroughSlope { grad, slope, to_z, sums });
+    });
+    recycle(grad);
+    recycle(slope);
+    let found = layer.gradients(&to_z, wanted[2].then_some(bias), wanted);
+    keep(to_z);
+    recycle(layer.x);
+    found
 }
 
 /// The factors of a linear layer.
@@ -131,21 +151,27 @@ impl Layer {
 }
 
 fn rows_of(row: &[f32], count: usize) -> Vec<f32> {
-    row.repeat(count)
+    let mut rows = unwritten(row.len() * count);
+    each(rows.chunks_mut(block_rows(row.len()) * row.len()), |block| {
+        block.chunks_exact_mut(row.len()).for_each(|copy| copy.copy_from_slice(row));
+    });
+    rows
 }
 
-/// Adds `bias` to each row of `y`.
+/// Writes the sums of `bias` and each row of `x` into `y`.
 struct AddBias<'a> {
-    y: &'a mut [f32],
+    x: &'a [f32],
     bias: &'a [f32],
+    y: &'a mut [f32],
 }
 
 impl Kernel for AddBias<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        for y in self.y.chunks_exact_mut(self.bias.len()) {
-            for (y, bias) in y.iter_mut().zip(self.bias) {
-                *y += bias;
+        let width = self.bias.len();
+        for (y, x) in self.y.chunks_exact_mut(width).zip(self.x.chunks_exact(width)) {
+            for ((y, x), bias) in y.iter_mut().zip(x).zip(self.bias) {
+                *y = x + bias;
             }
         }
     }
@@ -197,10 +223,11 @@ impl Kernel for GeluWithSlope<'_> {
     }
 }
 
-/// Multiplies `grad` by `slope`, and adds the sum over its rows to `sums`.
+/// Writes the products of `grad` and `slope` into `to_z`, and adds the sum over their rows to `sums`.
 struct ThroughSlope<'a> {
-    grad: &'a mut [f32],
+    grad: &'a [f32],
     slope: &'a [f32],
+    to_z: &'a mut [f32],
     sums: &'a mut [f32],
 }
 
@@ -208,11 +235,12 @@ impl Kernel for ThroughSlope<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         let width = self.sums.len();
-        let rows = self.grad.chunks_exact_mut(width).zip(self.slope.chunks_exact(width));
-        for (grad, slope) in rows {
-            for ((grad, slope), sum) in grad.iter_mut().zip(slope).zip(&mut *self.sums) {
-                *grad *= slope;
-                *sum += *grad;
+        let rows = self.grad.chunks_exact(width).zip(self.slope.chunks_exact(width));
+        for ((grad, slope), to_z) in rows.zip(self.to_z.chunks_exact_mut(width)) {
+            let factors = grad.iter().zip(slope).zip(to_z);
+            for (((grad, slope), to_z), sum) in factors.zip(&mut *self.sums) {
+                *to_z = grad * slope;
+                *sum += *to_z;
             }
         }
     }

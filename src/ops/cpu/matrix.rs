@@ -1,6 +1,7 @@
 //! Matrix products of slices, through the crate `gemm`.
 
-use std::ops::Range;
+use super::blocks::{column_blocks, each};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// A matrix in a slice. Entry `(i, j)` is at `i * row + j * column`.
 #[derive(Debug, Clone, Copy)]
@@ -33,13 +34,6 @@ impl<'a> Matrix<'a> {
         let Self { values, rows, columns, row, column } = self;
         Self { values, rows: columns, columns: rows, row: column, column: row }
     }
-
-    /// Returns some of the rows.
-    pub(super) fn rows(self, range: Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.rows, "the rows exist");
-        let start = (range.start * self.row).min(self.values.len());
-        Self { values: &self.values[start..], rows: range.len(), ..self }
-    }
 }
 
 /// What a product does with the values that are in its output.
@@ -55,34 +49,39 @@ pub(super) enum Write {
 pub(super) fn multiply(y: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_>, write: Write) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "the inner sizes agree");
-    if m * n == 0 {
+    if m * n * k == 0 {
+        assert!(write == Write::Add || m * n == 0, "an empty sum is not written");
         return;
     }
     assert!(n <= stride && (m - 1) * stride + n <= y.len(), "the product fits into the output");
-    #[expect(unsafe_code, reason = "the crate `gemm` takes raw pointers")]
-    // SAFETY: `Matrix::strided` and `Matrix::rows` keep all entries of `a` and `b` inside their slices, and the assertion above those
-    // of `y`. `y` is borrowed mutably, so it overlaps neither `a` nor `b`. The strides fit into `isize`, because slices do.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            y.as_mut_ptr(),
-            1,
-            stride as isize,
-            write == Write::Add,
-            a.values.as_ptr(),
-            a.column as isize,
-            a.row as isize,
-            b.values.as_ptr(),
-            b.column as isize,
-            b.row as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
+    let y = AtomicPtr::new(y.as_mut_ptr());
+    each(column_blocks([m, k, n]), |columns| {
+        #[expect(unsafe_code, reason = "the crate `gemm` takes raw pointers")]
+        // SAFETY: `Matrix::strided` keeps all entries of `a` and `b` inside their slices, and the assertion above those of `y`. `y` is
+        // borrowed mutably until all blocks are done, and no two blocks have a column in common. So nothing else reads or writes these
+        // entries of `y`. The strides fit into `isize`, because slices do.
+        unsafe {
+            gemm::gemm(
+                m,
+                columns.len(),
+                k,
+                y.load(Ordering::Relaxed).add(columns.start),
+                1,
+                stride as isize,
+                write == Write::Add,
+                a.values.as_ptr(),
+                a.column as isize,
+                a.row as isize,
+                b.values.as_ptr().add(columns.start * b.column),
+                b.column as isize,
+                b.row as isize,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        }
+    });
 }

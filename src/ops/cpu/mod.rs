@@ -11,6 +11,7 @@
 
 mod attention;
 mod autodiff;
+mod blocks;
 mod buffer;
 mod layer_norm;
 mod linear;
@@ -19,11 +20,14 @@ mod simd;
 mod small;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use buffer::Values;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
+
+use super::AdamWStep;
 
 /// Returns `x w + bias`, `[.., out]`, of `x` `[.., in]` and `w` `[in, out]`.
 pub(super) fn linear<const R: usize>(x: Tensor<R>, w: Tensor<2>, bias: Tensor<1>) -> Tensor<R> {
@@ -71,6 +75,54 @@ pub(super) fn layer_norm<const R: usize>(
 /// Returns `softmax(q kᵀ / √head) v`, `[N, L, D]`, of `[N, L, 3 D]`.
 pub(super) fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Fused>::attend(qkv.into_dispatch(), heads))
+}
+
+/// Returns a parameter and its two moments after a step of AdamW.
+pub(super) fn adamw(
+    param: Tensor<1>,
+    grad: Tensor<1>,
+    [m, v]: [Tensor<1>; 2],
+    step: AdamWStep,
+) -> [Tensor<1>; 3] {
+    let (param, grad) = (param.into_dispatch(), grad.into_dispatch());
+    let (param, m, v) =
+        <Dispatch as Updates>::adamw(param, grad, m.into_dispatch(), v.into_dispatch(), step);
+    [param, m, v].map(Tensor::from_dispatch)
+}
+
+/// Returns the sum of the squares of `x`, `[1]`.
+pub(super) fn sum_of_squares(x: Tensor<1>) -> Tensor<1> {
+    Tensor::from_dispatch(<Dispatch as Updates>::sum_of_squares(x.into_dispatch()))
+}
+
+/// The operations of optimizers. They have no backward pass.
+#[backend_extension(Flex)]
+trait Updates: Backend {
+    fn adamw(
+        param: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        m: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl Updates for Flex {
+    fn adamw(
+        param: Values,
+        grad: Values,
+        m: Values,
+        v: Values,
+        step: AdamWStep,
+    ) -> (Values, Values, Values) {
+        update::adamw(param, grad, [m, v], step).into()
+    }
+
+    fn sum_of_squares(x: Values) -> Values {
+        update::sum_of_squares(x)
+    }
 }
 
 /// The CPU backend, with and without autodiff.
