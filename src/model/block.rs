@@ -80,9 +80,9 @@ impl Block {
     /// `attn` and `mlp` are `[N, 1, 1]`. A factor of 0 drops a branch, and `1 / (1 - rate)` keeps it.
     pub fn forward_drop_path(&self, x: Tensor<3>, attn: Tensor<3>, mlp: Tensor<3>) -> Tensor<3> {
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
-        let x = x + self.attn.proj.forward(heads) * attn;
+        let x = self.attn.proj.forward_scaled(heads, x, attn);
         let hidden = self.mlp.fc1.forward_gelu(self.norm2.forward(x.clone()));
-        x + self.mlp.fc2.forward(hidden) * mlp
+        self.mlp.fc2.forward_scaled(hidden, x, mlp)
     }
 }
 

@@ -51,6 +51,19 @@ impl Precision {
         ops::linear_residual(self.narrow(x), weight, self.narrow(bias), residual)
     }
 
+    /// Returns the sum of `residual` and of [`Precision::linear`] times `scale`, `[N, 1, 1]`, in fp32.
+    pub(super) fn linear_scaled(
+        self,
+        x: Tensor<3>,
+        weight: Tensor<2>,
+        bias: Tensor<1>,
+        residual: Tensor<3>,
+        scale: Tensor<3>,
+    ) -> Tensor<3> {
+        let weight = self.narrow(weight).transpose();
+        ops::linear_scaled(self.narrow(x), weight, self.narrow(bias), residual, scale)
+    }
+
     /// Casts to fp32, for everything except products.
     pub(super) fn wide<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {

@@ -15,7 +15,7 @@ mod update;
 
 pub use attention::attention;
 pub use layer_norm::layer_norm;
-pub use product::{autotune, linear, linear_gelu, linear_residual, product};
+pub use product::{autotune, linear, linear_gelu, linear_residual, linear_scaled, product};
 pub use update::{AdamWStep, adamw, sum_of_squares};
 
 #[cfg(test)]

@@ -76,8 +76,27 @@ pub fn linear_residual<const R: usize>(
     if is_cpu_fp32(&x) {
         return cpu::linear_residual(x, weight, bias, residual);
     }
-    let y = linear(x, weight, bias);
-    residual + if y.dtype() == DType::F32 { y } else { y.cast(FloatDType::F32) }
+    residual + wide_tensor(linear(x, weight, bias))
+}
+
+/// Returns the sum of the fp32 `residual` and of [`linear`], multiplied by one factor for each image.
+///
+/// `x` is `[N, L, in]` and `scale` is `[N, 1, 1]`. `scale` gets no gradient.
+pub fn linear_scaled(
+    x: Tensor<3>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    residual: Tensor<3>,
+    scale: Tensor<3>,
+) -> Tensor<3> {
+    if is_cpu_fp32(&x) {
+        return cpu::linear_scaled(x, weight, bias, residual, scale);
+    }
+    residual + wide_tensor(linear(x, weight, bias)) * scale
+}
+
+fn wide_tensor<const R: usize>(x: Tensor<R>) -> Tensor<R> {
+    if x.dtype() == DType::F32 { x } else { x.cast(FloatDType::F32) }
 }
 
 /// Returns whether Burn's own product is used for this factor.

@@ -63,6 +63,28 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         }
     }
 
+    fn linear_scaled(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let parents = [x.node(), w.node(), bias.node(), residual.node()];
+        let (x, w, bias) = (x.into_primitive(), w.into_primitive(), bias.into_primitive());
+        let (residual, scale) = (residual.into_primitive(), scale.into_primitive());
+        match LinearScaled.prepare::<C>(parents).compute_bound().stateful() {
+            OpsKind::Tracked(step) => {
+                let (kept_x, kept_w, kept_scale) = (x.clone(), w.clone(), scale.clone());
+                let y = linear::linear_scaled(x, w, bias, residual, scale);
+                step.finish((kept_x, kept_w, kept_scale), y)
+            }
+            OpsKind::UnTracked(step) => {
+                step.finish(linear::linear_scaled(x, w, bias, residual, scale))
+            }
+        }
+    }
+
     fn normalize(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -151,6 +173,22 @@ impl Backward<Flex, 4> for LinearResidual {
         let parents = ops.parents.map(|node| node.map(|node| node.id));
         let (x, w) = ops.state;
         let [to_x, to_w, to_bias] = linear::backward(x, w, grad.clone(), wanted(&parents));
+        register(parents, [to_x, to_w, to_bias, Some(grad)], grads);
+    }
+}
+
+#[derive(Debug)]
+struct LinearScaled;
+
+impl Backward<Flex, 4> for LinearScaled {
+    type State = (Values, Values, Values);
+
+    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<Flex>(&ops.node);
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        let (x, w, scale) = ops.state;
+        let to_z = linear::through_scale(&grad, scale);
+        let [to_x, to_w, to_bias] = linear::backward(x, w, to_z, wanted(&parents));
         register(parents, [to_x, to_w, to_bias, Some(grad)], grads);
     }
 }

@@ -30,6 +30,33 @@ pub(super) fn linear_residual(x: Values, w: Values, bias: Values, residual: Valu
     tensor(layer.added_to(y), layer.output_shape())
 }
 
+/// Returns `residual + scale (x w + bias)`, with one factor for each image. `x` is `[N, .., in]` and `scale` has `N` values.
+pub(super) fn linear_scaled(
+    x: Values,
+    w: Values,
+    bias: Values,
+    residual: Values,
+    scale: Values,
+) -> Values {
+    let layer = Layer::of(x, w);
+    let (bias, residual, scale) = (in_order(bias), in_order(residual), in_order(scale));
+    let mut y = layer.added_to(rows_of(values(&bias), layer.rows()));
+    let image = y.len() / values(&scale).len();
+    let images = y.chunks_exact_mut(image).zip(values(&residual).chunks_exact(image));
+    each(images.zip(values(&scale)), |((y, x), &scale)| simd::run(ScaleAdd { x, scale, y }));
+    tensor(y, layer.output_shape())
+}
+
+/// Returns the gradient of `z` from that of `residual + scale z`.
+pub(super) fn through_scale(grad: &Values, scale: Values) -> Values {
+    let (grad, scale) = (in_order(grad.clone()), in_order(scale));
+    let mut to_z = unwritten(values(&grad).len());
+    let image = to_z.len() / values(&scale).len();
+    let images = to_z.chunks_exact_mut(image).zip(values(&grad).chunks_exact(image));
+    each(images.zip(values(&scale)), |((y, x), &scale)| simd::run(Scale { x, factor: scale, y }));
+    tensor(to_z, grad.shape())
+}
+
 /// Returns `y = gelu(x w + bias)`.
 pub(super) fn linear_gelu(x: Values, w: Values, bias: Values) -> Values {
     let layer = Layer::of(x, w);
@@ -173,6 +200,38 @@ impl Kernel for AddBias<'_> {
             for ((y, x), bias) in y.iter_mut().zip(x).zip(self.bias) {
                 *y = x + bias;
             }
+        }
+    }
+}
+
+/// Replaces `y` by `x + scale * y`.
+struct ScaleAdd<'a> {
+    x: &'a [f32],
+    scale: f32,
+    y: &'a mut [f32],
+}
+
+impl Kernel for ScaleAdd<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for (y, x) in self.y.iter_mut().zip(self.x) {
+            *y = mul_add::<FMA>(*y, self.scale, *x);
+        }
+    }
+}
+
+/// Writes `factor * x` into `y`.
+struct Scale<'a> {
+    x: &'a [f32],
+    factor: f32,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Scale<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for (y, x) in self.y.iter_mut().zip(self.x) {
+            *y = x * self.factor;
         }
     }
 }

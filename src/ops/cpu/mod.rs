@@ -61,6 +61,19 @@ pub(super) fn linear_residual<const R: usize>(
     ))
 }
 
+/// Returns `residual + scale (x w + bias)`. `scale` has one factor for each image and gets no gradient.
+pub(super) fn linear_scaled(
+    x: Tensor<3>,
+    w: Tensor<2>,
+    bias: Tensor<1>,
+    residual: Tensor<3>,
+    scale: Tensor<3>,
+) -> Tensor<3> {
+    let (x, w, bias) = (x.into_dispatch(), w.into_dispatch(), bias.into_dispatch());
+    let (residual, scale) = (residual.into_dispatch(), scale.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as Fused>::linear_scaled(x, w, bias, residual, scale))
+}
+
 /// Normalizes each row of `x` `[.., D]`, multiplies by `gamma` and adds `beta`.
 pub(super) fn layer_norm<const R: usize>(
     x: Tensor<R>,
@@ -147,6 +160,14 @@ trait Fused: Backend {
         residual: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
+    fn linear_scaled(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
     fn normalize(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -168,6 +189,16 @@ impl Fused for Flex {
 
     fn linear_residual(x: Values, w: Values, bias: Values, residual: Values) -> Values {
         linear::linear_residual(x, w, bias, residual)
+    }
+
+    fn linear_scaled(
+        x: Values,
+        w: Values,
+        bias: Values,
+        residual: Values,
+        scale: Values,
+    ) -> Values {
+        linear::linear_scaled(x, w, bias, residual, scale)
     }
 
     fn normalize(x: Values, gamma: Values, beta: Values, eps: f64) -> Values {

@@ -56,10 +56,14 @@ fn results(
 }
 
 /// Asserts that `own` equals `composed` in fp32 and in float64, to 1e-6 of the largest value.
-fn same(sizes: [usize; 4], own: fn(Leaves) -> Tensor<3>, composed: fn(Leaves) -> Tensor<3>) {
+fn same(
+    sizes: [usize; 4],
+    own: impl Fn(Leaves) -> Tensor<3>,
+    composed: impl Fn(Leaves) -> Tensor<3>,
+) {
     let own = results(sizes, FloatDType::F32, own);
     for dtype in [FloatDType::F32, FloatDType::F64] {
-        let expected = results(sizes, dtype, composed);
+        let expected = results(sizes, dtype, &composed);
         assert_eq!(own.len(), expected.len(), "as many gradients");
         for (which, (own, expected)) in own.iter().zip(&expected).enumerate() {
             assert_eq!(own.len(), expected.len());
@@ -106,6 +110,26 @@ fn linear_layers_with_a_residual_match() {
 }
 
 #[test]
+fn linear_layers_with_a_scaled_residual_match() {
+    let scales = |x: &Tensor<3>| {
+        let images = x.dims()[0];
+        let scales: Vec<f32> = (0..images).map(|i| i as f32 * 1.25).collect();
+        let scales = TensorData::new(scales, [images, 1, 1]);
+        Tensor::<3>::from_data(scales, &Device::flex()).cast(x.dtype()).autodiff()
+    };
+    for sizes in LAYERS {
+        let own = move |Leaves { x, w, rows: [bias, _], residual }: Leaves| {
+            let scales = scales(&x);
+            super::linear_scaled(x, w, bias, residual, scales)
+        };
+        same(sizes, own, move |leaves| {
+            let scales = scales(&leaves.x);
+            leaves.residual.clone() + plain(leaves) * scales
+        });
+    }
+}
+
+#[test]
 fn layer_norms_match() {
     for width in [3, 16, 21, 64] {
         let own =
@@ -118,21 +142,15 @@ fn layer_norms_match() {
 
 #[test]
 fn attentions_match() {
-    let with_heads = |sizes, heads: [fn(Leaves) -> Tensor<3>; 2]| same(sizes, heads[0], heads[1]);
-    for (tokens, width) in [(1, 5), (5, 7), (5, 16), (17, 32), (65, 16), (230, 16)] {
-        with_heads(
-            [2, tokens, 3 * width, 1],
-            [|leaves| super::attention(leaves.x, 1), |leaves| composed(leaves.x, 1)],
-        );
+    let heads_of = |tokens, head, heads| {
+        let own = |leaves: Leaves| super::attention(leaves.x, heads);
+        same([2, tokens, 3 * heads * head, 1], own, |leaves| composed(leaves.x, heads));
+    };
+    for (tokens, head) in [(1, 5), (5, 7), (5, 16), (17, 32), (65, 16), (230, 16)] {
+        heads_of(tokens, head, 1);
     }
-    with_heads(
-        [2, 5, 3 * 4 * 16, 1],
-        [|leaves| super::attention(leaves.x, 4), |leaves| composed(leaves.x, 4)],
-    );
-    with_heads(
-        [2, 5, 3 * 4 * 7, 1],
-        [|leaves| super::attention(leaves.x, 4), |leaves| composed(leaves.x, 4)],
-    );
+    heads_of(5, 16, 4);
+    heads_of(5, 7, 4);
 }
 
 #[test]
