@@ -1,8 +1,9 @@
 //! Multi-head self-attention. It keeps q, k, v and the scores for the backward pass, which writes all three gradients into one
 //! tensor.
 //!
-//! In a composition of Burn's operations, q, k and v are slices. The gradient of each slice has the size of all three, and Burn adds
-//! the three gradients. Also, softmax keeps its scores in fp32, although the next product keeps them in bf16 anyway.
+//! Attention from Burn's operations needs more memory. There, q, k and v are slices of one tensor. The gradient of each slice has
+//! the size of the whole tensor, and Burn adds the three gradients. Also, Burn's softmax keeps its result in fp32 for the backward
+//! pass, although the next product keeps the same values in bf16.
 
 use super::cpu;
 use super::dtype::{is_cpu_fp32, narrow_as, wide};
@@ -45,7 +46,7 @@ fn scale(head: usize) -> f64 {
     (head as f64).powf(-0.5)
 }
 
-/// A backend with attention.
+/// A backend that has attention as one operation.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Attention: Product {
     /// Returns the attention `[N, L, D]` of `[N, L, 3 D]`.
