@@ -14,7 +14,7 @@
 //! | [`ops`] | custom operations with their own backward pass | nothing |
 //! | [`recipe`] | schema, layers, validation, sweep grid, resolved `Plan` | `shape` |
 //! | [`model`] | patch embedding, blocks, MAE, ViT | `shape`, `random`, `ops` |
-//! | [`optim`] | learning rate schedule, parameter groups, AdamW, LARS, clipping | `shape` |
+//! | [`optim`] | learning rate schedule, parameter groups, AdamW, LARS, clipping | `shape`, `ops` |
 //! | [`data`] | formats, decoding, transforms, mixup, loader | `shape`, `recipe`, `random`, `durable` |
 //! | [`checkpoint`] | save, resume, import, export | `shape`, `model`, `recipe`, `durable` |
 //! | [`results`] | run folder, CSV tables, provenance, reports, comparisons | `shape`, `recipe`, `durable`, `figure` |

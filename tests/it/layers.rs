@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("ops", &[]),
     ("recipe", &["shape"]),
     ("model", &["shape", "random", "ops"]),
-    ("optim", &["shape"]),
+    ("optim", &["shape", "ops"]),
     ("data", &["shape", "recipe", "random", "durable"]),
     ("checkpoint", &["shape", "model", "recipe", "durable"]),
     ("results", &["shape", "recipe", "durable", "figure"]),
