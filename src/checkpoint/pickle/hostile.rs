@@ -98,8 +98,8 @@ fn a_view_returns_only_its_own_values() {
         read(&file(&[0, 1 << 40, 1 << 40], &[1, 1, 1], 0)),
         tensor(&[0, 1 << 40, 1 << 40], &[])
     );
-    refused(&file(&[1 << 40], &[1], 0), "claims 1099511627776 values, but its storage has 4");
-    refused(&file(&[1 << 40], &[0], 0), "claims 1099511627776 values, but its storage has 4");
+    refused(&file(&[1 << 40], &[1], 0), "claims 1099511627776 values");
+    refused(&file(&[1 << 40], &[0], 0), "claims 1099511627776 values");
     refused(&file(&[1 << 62, 1 << 62], &[0, 0], 0), "claims the shape");
     refused(&file(&[1 << 62], &[0], 0), "claims 4611686018427387904 values");
     refused(&file(&[2], &[4], 0), "claims value 5, but its storage has 4");

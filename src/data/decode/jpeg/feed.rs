@@ -1,4 +1,4 @@
-//! Makes libjpeg use the coefficients that [`Scan`] reads.
+//! Replaces libjpeg's entropy decoder, so that libjpeg uses the coefficients that [`Scan`] reads.
 
 #![expect(unsafe_code, reason = "libjpeg is a C library")]
 
@@ -6,7 +6,7 @@ use mozjpeg_sys::{boolean, jpeg_decompress_struct};
 
 use super::scan::Scan;
 
-/// The first fields of the library's entropy decoder. The binding declares it as an opaque type.
+/// The first fields of libjpeg's entropy decoder, which the Rust binding declares only as an opaque type.
 #[repr(C)]
 struct EntropyDecoder {
     start_pass: Option<unsafe extern "C-unwind" fn(*mut jpeg_decompress_struct)>,
@@ -16,27 +16,28 @@ struct EntropyDecoder {
 /// A pointer to the 64 coefficients of a block.
 type Block = *mut [i16; 64];
 
-/// Makes the library read its coefficients from `scan`.
+/// Makes libjpeg read its coefficients from `scan`.
 ///
 /// # Safety
 ///
-/// The library must be ready to read the first row, and `scan` must live until the last row is read.
+/// libjpeg must be ready to read the first row, and `scan` must live until the last row is read.
 pub(super) unsafe fn take_coefficients_from(
     decompress: &mut jpeg_decompress_struct,
     scan: &mut Scan,
 ) {
     decompress.common.client_data = (&raw mut *scan).cast();
     let end = (&raw mut *decompress).wrapping_add(1).cast::<*mut EntropyDecoder>();
-    // SAFETY: the structure ends with pointers to the parts of the library. The entropy decoder is the fifth from the end.
+    // SAFETY: the structure ends with pointers to libjpeg's parts. The fifth pointer from the end is the entropy decoder.
     unsafe { (**end.sub(5)).decode_unit = decode_unit };
 }
 
-/// Reads the coefficients of a unit. The library calls this function; `blocks` is null if it skips the unit.
+/// libjpeg calls this function to read the coefficients of a minimum coded unit. `blocks` is null if it skips the unit.
 unsafe extern "C-unwind" fn decode_unit(
     decompress: *mut jpeg_decompress_struct,
     blocks: *mut Block,
 ) -> boolean {
-    // SAFETY: `client_data` is the scan from above. `blocks` has a separate block for each one that the scan counts in a unit.
+    // SAFETY: `client_data` points to the `scan` of `take_coefficients_from`. `blocks` has as many separate blocks as the
+    // scan has per unit.
     unsafe {
         let scan = &mut *(*decompress).common.client_data.cast::<Scan>();
         scan.read_unit((!blocks.is_null()).then_some(|index| &mut **blocks.add(index)));

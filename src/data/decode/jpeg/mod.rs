@@ -1,15 +1,16 @@
-//! JPEG files, decoded by libjpeg-turbo: the same pixels, to the bit, as Pillow and torchvision return.
+//! Decodes JPEG files with libjpeg-turbo. The pixels equal those of Pillow and torchvision to the bit.
 //!
-//! A rectangle is decoded without the rest of the picture. Blocks above and beside it are read but not computed; those below
-//! it are not read. Its pixels are those of the whole picture, to the bit. For this it is decoded with a margin of whole blocks,
-//! because colours are interpolated from their neighbours.
+//! A rectangle can be decoded without the rest of the picture. Blocks above and beside the rectangle are read but not
+//! computed. Blocks below it are not read. The pixels are the same, to the bit, as in the whole picture. Colours are
+//! interpolated between neighbouring pixels, so the rectangle is decoded with a margin of whole blocks.
 //!
-//! Reading coefficients is the slowest part of the library. For plain files, [`Scan`] does it instead, two coefficients at a time
-//! (see `scan.rs`). If a file turns out not to be plain, the library alone decodes it again and reports its own errors.
+//! Reading coefficients is the slowest part of libjpeg. [`Scan`] does it faster, two coefficients at a time, for files
+//! without rare features (see `scan.rs`). If [`Scan`] cannot read a file, libjpeg decodes it alone and reports its own
+//! errors.
 
 #![expect(
     unsafe_code,
-    reason = "libjpeg is a C library, and its safe wrapper only decodes whole pictures"
+    reason = "libjpeg is a C library, and its safe wrapper decodes only whole pictures"
 )]
 
 mod feed;
@@ -31,19 +32,19 @@ use super::picture::CropBox;
 use library::{DecoderState, caught, give_up, note_warning};
 use scan::Scan;
 
-/// Whether a file is a JPEG, by its first bytes.
+/// Returns whether the first bytes are those of a JPEG file.
 pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
 
-/// A JPEG file with its header read.
+/// An opened JPEG file, whose header is read.
 pub(in crate::data) struct Jpeg<'a> {
-    /// Boxed, because the library's structures point to each other.
+    /// Boxed, because the structures of libjpeg point to each other and must not move.
     state: Box<DecoderState>,
     bytes: &'a [u8],
 }
 
-/// A decoded rectangle in RGB, with a margin on its left and right.
+/// A decoded rectangle in RGB. `pixels` also contains a margin on its left and right.
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
@@ -51,14 +52,14 @@ pub(in crate::data) struct Decoded {
     pub(in crate::data) pixels: Vec<u8>,
     /// The position of the rectangle in `pixels`.
     pub(in crate::data) crop: CropBox,
-    /// The library's first warning, if it repaired damaged data.
+    /// libjpeg's first warning, if it repaired damaged data.
     pub(in crate::data) warning: Option<String>,
 }
 
 impl<'a> Jpeg<'a> {
     /// Reads the header.
     pub(in crate::data) fn open(bytes: &'a [u8]) -> Result<Self, ImageError> {
-        // SAFETY: zero is a valid value of every field of the library's structures.
+        // SAFETY: zero is a valid value of every field of libjpeg's structures.
         let state = unsafe {
             DecoderState { errors: mem::zeroed(), decompress: mem::zeroed(), warning: None }
         };
@@ -66,7 +67,7 @@ impl<'a> Jpeg<'a> {
         let state = &mut *jpeg.state;
         let too_long = |_| ImageError::Undecodable("the file is too long".to_owned());
         let length = c_ulong::try_from(bytes.len()).map_err(too_long)?;
-        // SAFETY: the box lives as long as the library uses the parts, and `bytes` lives longer.
+        // SAFETY: the box lives as long as libjpeg uses its content, and `bytes` lives longer.
         caught(|| unsafe {
             jpeg_std_error(&mut state.errors);
             state.errors.error_exit = Some(give_up);
@@ -94,7 +95,7 @@ impl<'a> Jpeg<'a> {
 
     /// Decodes a rectangle at 1/`shrink` of its size; `shrink` is 2, 4 or 8.
     ///
-    /// Uses only the lower frequencies. The edges of the rectangle move outwards to whole pixels.
+    /// Uses only the low frequencies. Rounds the edges of the rectangle outwards to whole pixels of the small picture.
     pub(in crate::data) fn small_region(
         self,
         crop: CropBox,
@@ -109,7 +110,7 @@ impl<'a> Jpeg<'a> {
 
     /// Decodes the rectangle `crop` of the picture at 1/`shrink` of its size.
     ///
-    /// `scan` reads the coefficients of a plain file. Without it, or if it finds an error, the library reads them.
+    /// `scan` reads the coefficients, if it is given. Otherwise, or if it finds an error, libjpeg reads them.
     fn shrunk_region(
         mut self,
         crop: CropBox,
@@ -132,14 +133,14 @@ impl<'a> Jpeg<'a> {
 
 impl Drop for Jpeg<'_> {
     fn drop(&mut self) {
-        // SAFETY: the state is zeroed or created, and the library can destroy both.
+        // SAFETY: the state is zeroed or created, and libjpeg can destroy both.
         unsafe { jpeg_destroy_decompress(&mut self.state.decompress) }
     }
 }
 
-/// Reads the rows of a rectangle of the output, with a margin left and right. The output may be scaled.
+/// Reads the rows of a rectangle, with a margin on its left and right. libjpeg may scale the output.
 ///
-/// Returns the pixels, the width of a row, and the column at which the rectangle begins.
+/// Returns the pixels, the width of a row, and the column in the row at which the rectangle begins.
 fn read(
     decompress: &mut jpeg_decompress_struct,
     crop: CropBox,
@@ -182,7 +183,7 @@ fn read(
     }
 }
 
-/// Converts the inverted CMYK of Adobe's programs to RGB, as Pillow does.
+/// Converts inverted CMYK, as Adobe's programs write it, to RGB in the same way as Pillow.
 fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     [c, m, y].map(|ink| {
         let product = u32::from(255 - ink) * u32::from(k) + 128;
@@ -245,7 +246,7 @@ mod tests {
         }
     }
 
-    /// Encodes a picture with many frequencies.
+    /// Encodes a test picture that has many frequencies.
     fn encoded(width: usize, height: usize, kind: CodingKind) -> Vec<u8> {
         let (space, channels) = if kind.grey {
             (mozjpeg::ColorSpace::JCS_GRAYSCALE, 1)
@@ -270,14 +271,15 @@ mod tests {
         jpeg.write_scanlines(&pixels).unwrap();
         let mut bytes = jpeg.finish().unwrap();
         if kind.grey {
-            // The sampling means nothing for one colour, but such files exist.
+            // With one colour, the sampling factors have no effect, but files with unusual factors exist.
             let header = bytes.windows(2).position(|at| matches!(at, [0xff, 0xc0..=0xc2]));
             bytes[header.unwrap() + 11] = kind.sampling.0 << 4 | kind.sampling.1;
         }
         bytes
     }
 
-    /// Files of up to `side` pixels, and one with restart markers, which this encoder cannot write.
+    /// Returns random files of up to `side` pixels, and a stored file with restart markers, which this encoder cannot
+    /// write.
     fn files(side: usize) -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             1 => Just(include_bytes!("../../../../tests/golden/restarts.jpg").to_vec()),

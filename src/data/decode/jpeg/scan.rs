@@ -1,35 +1,35 @@
-//! Reads the coefficients of plain JPEG files: one baseline scan of all colours, without errors. The library decodes all others.
+//! Reads the coefficients of plain JPEG files: files with one baseline scan of all colours and no errors.
 
 use std::ops::Range;
 
 use super::huffman::{AcCodes, BitPosition, BitReader, Codes, PADDING};
 
-/// Maximum number of blocks in a minimum coded unit (ITU T.81, B.2.3).
+/// Maximum number of blocks in a minimum coded unit (MCU; ITU T.81, B.2.3).
 const MOST_BLOCKS: usize = 10;
 
-/// The coded data of a file, and the read position. A unit is a minimum coded unit.
+/// The coded data of a file, and the read position. A "unit" is a minimum coded unit.
 pub(super) struct Scan {
     /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zeros.
     data: Vec<u8>,
-    /// Bit positions of the restarts, then of the end of the data without the padding.
+    /// Bit positions of all restarts, then of the end of the data without the padding.
     ends: Vec<usize>,
-    /// Units between two restarts; 0 without restarts.
+    /// Number of units between two restarts; 0 without restarts.
     interval: usize,
     tables: HuffmanTables,
     /// The blocks of a unit.
     blocks: Vec<CoefficientBlock>,
     /// Width of a unit in pixels.
     unit_width: usize,
-    /// Units in a row.
+    /// Number of units in a row of the picture.
     columns: usize,
-    /// Columns of units whose coefficients are needed.
+    /// Columns of units whose coefficients are needed. The others are skipped.
     kept: Range<usize>,
     /// Column of the next unit.
     column: usize,
     place: BitPosition,
     /// Number of restarts so far.
     restarts: usize,
-    /// Units since the last restart.
+    /// Number of units since the last restart.
     units: usize,
     /// The last DC coefficient of each colour.
     last_dc: [i32; 4],
@@ -63,7 +63,7 @@ struct ColourComponent {
 }
 
 impl Scan {
-    /// Finds the scan of a file. Returns `None` if the file is not plain.
+    /// Finds the scan of a file. Returns `None` if the file is not plain, so libjpeg must decode it.
     pub(super) fn of(file: &[u8]) -> Option<Self> {
         let mut tables = HuffmanTables::default();
         let (mut frame, mut interval) = (None, 0);
@@ -137,7 +137,7 @@ impl Scan {
         })
     }
 
-    /// Limits the needed units to `width` pixels from the column `left`, in a picture at 1/`shrink` of its size.
+    /// Keeps only the units of `width` pixels from column `left`. Both count pixels at 1/`shrink` of the size.
     pub(super) fn keep(&mut self, left: usize, width: usize, shrink: usize) {
         self.kept =
             left * shrink / self.unit_width..((left + width) * shrink).div_ceil(self.unit_width);
@@ -150,8 +150,8 @@ impl Scan {
 
     /// Reads the next unit. After an error it reads nothing.
     ///
-    /// `block` returns the memory for each block of the unit, filled with zeros. Without `block`, or if the column is not needed,
-    /// the coefficients are skipped.
+    /// `block` returns the zeroed memory of each block in the unit. If `block` is `None` or the column is not needed,
+    /// skips the coefficients.
     pub(super) fn read_unit<'a>(&mut self, block: Option<impl Fn(usize) -> &'a mut [i16; 64]>) {
         let block = block.filter(|_| self.kept.contains(&self.column));
         self.column += 1;
@@ -162,7 +162,7 @@ impl Scan {
         self.sound = self.sound && self.blocks_of_unit(block.as_ref()).is_some();
     }
 
-    /// Continues after the next restart marker if the interval is over (ITU T.81, F.2.1.3.1).
+    /// If the restart interval is over, continues after the next restart marker (ITU T.81, F.2.1.3.1).
     fn restart(&mut self) -> Option<()> {
         if self.interval > 0 && self.units == self.interval {
             let end = self.ends[self.restarts];
@@ -211,7 +211,7 @@ impl JpegFrame {
             .iter()
             .map(|[id, sampling, _]| {
                 let blocks = (usize::from(sampling >> 4), usize::from(sampling & 15));
-                // In a scan of one colour, a unit is one block, for any sampling (A.2.2).
+                // In a scan of one colour, a unit is one block, whatever the sampling factors are (A.2.2).
                 ColourComponent { id: *id, blocks: if *count == 1 { (1, 1) } else { blocks } }
             })
             .collect();
@@ -222,7 +222,8 @@ impl JpegFrame {
 }
 
 impl HuffmanTables {
-    /// Reads a segment of tables. Returns `None` if a table replaces an earlier one: a file could contain any number of these.
+    /// Reads a segment of Huffman tables. Returns `None` if a table replaces an earlier one. So a malicious file cannot
+    /// make it build many tables.
     fn read(&mut self, mut segment: &[u8]) -> Option<()> {
         while let [which, rest @ ..] = segment {
             let (counts, rest) = rest.split_first_chunk::<16>()?;
@@ -246,9 +247,9 @@ fn fill<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.is_none().then(|| *place = Some(value))
 }
 
-/// Copies the coded data up to the next marker, without stuffed zeros and followed by [`PADDING`] zeros.
+/// Copies the coded data up to the next marker. Removes stuffed zeros, and appends [`PADDING`] zeros.
 ///
-/// With `restarts`, restart markers do not end the data. Also returns the bit positions of the restarts and of the end.
+/// If `restarts`, continues past restart markers. Also returns the bit positions of the restarts and of the end.
 fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut clean = Vec::with_capacity(data.len() + PADDING);
     let mut ends = Vec::new();
@@ -256,11 +257,11 @@ fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     loop {
         let at = memchr::memchr(0xff, rest)?;
         let marker = *rest.get(at + 1)?;
-        // A 0xff with a stuffed zero is data.
+        // 0xff with a stuffed zero is a data byte, so keep the 0xff.
         clean.extend_from_slice(&rest[..at + usize::from(marker == 0)]);
         match marker {
             0 => {}
-            // Fill bytes.
+            // Fill bytes before a marker: leave the file to libjpeg.
             0xff => return None,
             0xd0..=0xd7 if restarts => {
                 if usize::from(marker & 7) != ends.len() % 8 {
