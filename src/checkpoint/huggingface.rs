@@ -30,7 +30,7 @@ const INNER: [(&str, &str); 8] = [
     ("attention.output.dense", "attn.proj"),
     ("intermediate.dense", "mlp.fc1"),
     ("output.dense", "mlp.fc2"),
-    // The next names are those of transformers 5 in memory. Files that it saves have the names above.
+    // The next names exist in memory in transformers 5. Files that it saves have the names above.
     ("attention.o_proj", "attn.proj"),
     ("mlp.fc1", "mlp.fc1"),
     ("mlp.fc2", "mlp.fc2"),

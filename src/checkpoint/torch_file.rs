@@ -59,7 +59,7 @@ fn pickle(file: &TensorFile) -> Vec<u8> {
     pickle.0
 }
 
-// Opcodes of Python's `pickletools`.
+// Opcodes of a pickle. Python's `pickletools` documents them.
 const PROTO: u8 = 0x80;
 const EMPTY_DICT: u8 = b'}';
 const MARK: u8 = b'(';

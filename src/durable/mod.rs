@@ -242,7 +242,8 @@ fn temporary_of(name: &OsStr) -> Option<&str> {
 
 /// Removes the temporary files and folders of killed processes below `folder`.
 ///
-/// `is_ours` receives the final path, relative to `folder` and with `/`. If it returns false, the file stays.
+/// Removes a temporary file only if `is_ours` returns true. `is_ours` receives the file's final path, relative to
+/// `folder`.
 pub fn remove_temporaries(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
     remove_temporaries_below(folder, "", is_ours)
 }

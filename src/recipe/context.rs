@@ -32,7 +32,8 @@ impl Context<'_> {
         self.origins.get(key).map_or(0, |placed| placed.rank)
     }
 
-    /// Adds a problem of `key`, unless `key` or one of the `others` that it depends on does not fit the schema.
+    /// Adds a problem of `key`. Does nothing if `key` or one of `others` does not fit the schema, which is already
+    /// reported.
     pub(super) fn add(&mut self, key: &str, others: &[&str], problem: Problem) {
         let origin = self.origin(key);
         if !others.iter().chain([&key]).any(|key| self.is_faulty(key)) {

@@ -59,7 +59,7 @@ struct Trained {
 pub struct Dims<'a> {
     /// Widths, depths, heads.
     pub model: &'a ModelPlan,
-    /// Side of an image.
+    /// Side of the square input image, in pixels.
     pub input_size: usize,
     /// Channels of an image.
     pub in_chans: usize,

@@ -1,6 +1,6 @@
 //! Maps the keys of a recipe to the flags of the official PyTorch scripts.
 
-/// Keys whose name differs from the flag: (key, flag).
+/// Keys with a different name than their flag: (key, flag).
 const RENAMED: [(&str, &str); 8] = [
     ("data.path", "--data_path"),
     ("data.workers", "--num_workers"),
@@ -11,9 +11,9 @@ const RENAMED: [(&str, &str); 8] = [
     ("linprobe.from", "--finetune"),
     ("finetune.augment.color_jitter", "--color_jitter"),
 ];
-/// Keys outside of the stages whose name is the name of the flag.
+/// Keys outside of the stages with the same name as their flag.
 const TOP: [&str; 3] = ["seed", "data.input_size", "runtime.device"];
-/// Keys of the stages whose name is the name of the flag.
+/// Keys of the stages with the same name as their flag.
 const STAGE: [&str; 26] = [
     "epochs",
     "warmup_epochs",

@@ -244,7 +244,7 @@ fn at_point(merged: &Merged, point: &Point<'_>) -> (Table, layers::Origins) {
 }
 
 fn resolve_point(tree: Table, point: &Point<'_>, cx: &mut Context<'_>) -> ResolvedPoint {
-    let mut recipe: Recipe = tree.try_into().expect("the tree has what the schema takes");
+    let mut recipe: Recipe = tree.try_into().expect("the tree fits the schema");
     let name = given(recipe.name.as_ref());
     name::check(&name, cx);
     let data = setup::data(&mut recipe.data, cx);

@@ -176,7 +176,7 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<
             on_device / batch_size
         )
     } else {
-        format!("{devices} devices cannot share it equally")
+        format!("{devices} devices cannot share {published} images equally")
     };
     Some(format!(
         "{stage}: one update uses {effective} images (batch_size {} x accum_iter {} x devices {devices}), but the \

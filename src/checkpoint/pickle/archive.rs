@@ -36,7 +36,7 @@ pub(super) struct Archive {
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Offset of the header.
+    /// Offset of the entry's header in the file.
     at: u64,
     len: u64,
     crc32: u32,

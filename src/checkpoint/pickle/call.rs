@@ -160,7 +160,7 @@ fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the argument of `list(items)` and similar calls, because the container of the items can serve as the result.
+/// Handles `list(items)` and similar calls. The container of the items serves as the result.
 fn sequence(graph: &Graph, args: &[Item]) -> Made {
     match args {
         [] => Made::New(Node::List(Vec::new())),

@@ -102,7 +102,7 @@ fn a_view_returns_only_its_own_values() {
     refused(&file(&[1 << 40], &[0], 0), "claims 1099511627776 values");
     refused(&file(&[1 << 62, 1 << 62], &[0, 0], 0), "claims the shape");
     refused(&file(&[1 << 62], &[0], 0), "claims 4611686018427387904 values");
-    refused(&file(&[2], &[4], 0), "claims value 5, but its storage has 4");
+    refused(&file(&[2], &[4], 0), "needs 5 values, but its storage has 4");
     refused(&file(&[2], &[i64::MAX], 3), "");
     refused(&file(&[2], &[1], i64::MAX), "");
     refused(&file(&[2], &[1, 1], 0), "has 2 strides");

@@ -87,7 +87,8 @@ impl<'a> Tree<'a> {
         value
     }
 
-    /// Fails. Inside of a foreign object, returns a description instead, so the weights beside the object can be read.
+    /// Returns an error. Inside of a foreign object, returns a description instead, so a file with such objects stays
+    /// readable.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {
         if self.foreign > 0 { self.opaque(what) } else { Err(format!("it has {what}")) }
     }

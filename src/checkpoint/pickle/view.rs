@@ -86,7 +86,7 @@ impl View {
             let problem = if numel > available {
                 format!("claims {numel} values")
             } else {
-                format!("claims value {end}")
+                format!("needs {end} values")
             };
             return Err(format!("a tensor {problem}, but its storage has {available}"));
         }

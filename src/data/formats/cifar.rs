@@ -16,7 +16,7 @@ use super::split::Split;
 const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 
-/// The names of the files, and the layout of a record, in one of the two data sets.
+/// The file names and the record layout of CIFAR-10 or CIFAR-100.
 pub(in crate::data) struct CifarLayout {
     /// The folder inside the downloaded archive.
     folder: &'static str,

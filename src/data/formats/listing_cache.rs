@@ -90,7 +90,7 @@ pub(super) struct ListedImage {
     pub(super) name: String,
     #[prost(uint64, tag = "2")]
     pub(super) size: u64,
-    /// Position of its bytes in a shard; 0 in a folder.
+    /// Offset of the image's bytes in the shard; 0 for a file in a folder.
     #[prost(uint64, tag = "3")]
     pub(super) offset: u64,
     #[prost(uint32, optional, tag = "4")]

@@ -26,7 +26,7 @@ enum SyntheticPart {
     Val = 2,
 }
 
-/// Replaces the epoch in the random keys of the gratings.
+/// Replaces the epoch in the random keys of the gratings; the splits have other numbers.
 const CLASSES: usize = 0;
 
 /// Returns splits with the counts in the recipe; by default 1,024 and 256 images of 1,000 classes.

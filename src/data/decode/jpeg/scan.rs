@@ -50,7 +50,7 @@ struct CoefficientBlock {
     colour: usize,
 }
 
-/// The header of a frame.
+/// The frame header of a JPEG file.
 struct JpegFrame {
     width: usize,
     colours: Vec<ColourComponent>,
