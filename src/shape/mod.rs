@@ -8,7 +8,7 @@ mod precision;
 mod stage;
 mod targets;
 
-/// The most classes that a data set or a recipe may have. ImageNet-21k has 21,841.
+/// Maximum number of classes of a data set or a recipe. ImageNet-21k has 21,841.
 ///
 /// Without this limit, one invalid label in a data set could allocate a huge classification head.
 pub const MAX_CLASSES: usize = 1_000_000;

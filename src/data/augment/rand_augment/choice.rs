@@ -6,9 +6,9 @@ use crate::data::draw::below;
 
 use super::op::Op;
 
-/// (operation without `inc1`, operation with `inc1`, weight under `w0` in thousandths).
+/// The operations of timm: (without `inc1`, with `inc1`, weight under `w0` in thousandths).
 ///
-/// timm has weights only for the names without `inc1`. It uses them for both lists by position.
+/// timm lists weights only for the operations without `inc1`. It applies them by position to those with `inc1`, too.
 const CHOICES: [(Op, Op, usize); 15] = [
     (Op::AutoContrast, Op::AutoContrast, 25),
     (Op::Equalize, Op::Equalize, 5),
