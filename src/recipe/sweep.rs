@@ -165,7 +165,8 @@ pub(super) fn folder(point: &Point<'_>) -> String {
 
 /// Returns a value as part of a folder name. Numbers and plain words stay unchanged; lists of numbers are joined by `_`.
 ///
-/// Other text is shortened and gets a fingerprint, so that different values have different names.
+/// In other text, `_` replaces invalid characters, and a fingerprint is added, so that different values have different
+/// names.
 fn in_a_name(value: &Value) -> String {
     match value {
         Value::String(word)
