@@ -14,7 +14,7 @@ pub struct ParamGroup {
 
 /// Returns the group of a parameter in pre-training.
 ///
-/// 1-D parameters and biases do not decay. `cls_token` and `mask_token` do (official code, observed).
+/// 1-D parameters and biases have no weight decay. `cls_token` and `mask_token` have it (official code, observed).
 pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGroup {
     let no_decay = shape::has_no_decay(name, shape);
     ParamGroup {
@@ -27,7 +27,7 @@ pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGr
 /// Returns the group of a parameter in fine-tuning.
 ///
 /// Each layer's learning rate is `layer_decay` times that of the next layer. The head has the full rate. 1-D parameters, `cls_token`
-/// and `pos_embed` do not decay (paper Table 9; official code, observed).
+/// and `pos_embed` have no weight decay (paper Table 9; official code, observed).
 pub fn finetune_group(
     name: &str,
     shape: &[usize],

@@ -59,7 +59,7 @@ fn saves_on(signals: &[&str], pause: Duration) {
     assert_eq!(child.wait().unwrap().code(), Some(130), "{signals:?}");
     let state =
         mae::checkpoint::TensorFile::read(&bench.path("runs/tiny/pretrain/resume.safetensors"));
-    // The signal arrived within an epoch: only the save that it asked for has updates of it.
+    // The signal arrived within an epoch. Only a state that was saved at the signal has updates of that epoch.
     assert!(!state.unwrap().note.contains("\"update\":0,"), "{signals:?}: the step is lost");
 }
 

@@ -22,7 +22,7 @@ pub(in crate::cli) struct Args {
     json: bool,
 }
 
-/// Printed entries of a list; `--csv` has all.
+/// Maximum number of printed entries in a list. The file of `--csv` has all entries.
 const SHOWN: usize = 20;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let files: usize = checked.splits.iter().map(|split| split.bad.len()).sum();
         let problems = checked.problems.len();
         let what = format!(
-            "the data set has {} and {} of the whole set",
+            "the data set has {} and {} that concern the whole set",
             count(files, "bad file"),
             count(problems, "problem")
         );
@@ -71,7 +71,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
             ending => format!("{count} .{ending}"),
         };
         let endings: Vec<String> = checked.left_out.iter().map(named).collect();
-        let _ = writeln!(text, "files without the name of an image: {}", endings.join(", "));
+        let _ = writeln!(text, "files without an image extension: {}", endings.join(", "));
     }
     list(&mut text, "problems of the whole data set", checked.problems.iter().cloned());
     if checked.unchecked > 0 {
@@ -99,7 +99,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     };
     let _ = write!(
         text,
-        "of the training images, for a recipe's [data]:\nmean = [{}]\nstd = [{}]\n",
+        "mean and std of the training images, for [data] in a recipe:\nmean = [{}]\nstd = [{}]\n",
         numbers(&for_channels(&checked.mean, in_chans)),
         numbers(&for_channels(&checked.std, in_chans))
     );

@@ -16,7 +16,7 @@ pub(super) struct Setting {
 pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {
     let identity = |run: &Run| match &run.recipe {
         Some(recipe) => Some(Identity::of(recipe)),
-        // Runs of a table. Their settings are the columns in front of its results.
+        // A run from a table. Its settings are the columns before the results.
         None if run.setting("seed").is_some() => {
             let place = ("in".to_owned(), run.place.clone());
             Some(Identity::new([run.settings.clone(), vec![place]].concat()))

@@ -144,7 +144,7 @@ fn sweep_state(report: &Report<'_>, points: &[Results]) -> String {
     html
 }
 
-/// Returns the swept values of a point, for example `mask_ratio 0.5, seed 2`.
+/// Returns the swept values of a sweep point, for example `mask_ratio 0.5, seed 2`.
 pub(super) fn point_name(run: &Results) -> String {
     let parts = swept(run).into_iter().map(|(key, value)| format!("{} {value}", short(&key)));
     parts.collect::<Vec<_>>().join(", ")

@@ -14,14 +14,14 @@ pub(super) struct Report<'a> {
     pub(super) is_sweep: bool,
     /// Number of points of the sweep without a folder.
     pub(super) not_begun: usize,
-    /// The points, grouped if they differ only in their seed.
+    /// The sweep points, grouped if they differ only in their seed.
     pub(super) groups: Vec<RunGroup<'a>>,
     /// Published results to show in the plots.
     pub(super) beside: Vec<PublishedRow>,
 }
 
 impl Report<'_> {
-    /// Whether a group has several seeds.
+    /// Returns whether a group has several seeds.
     pub(super) fn has_seeds(&self) -> bool {
         self.groups.iter().any(|group| group.runs.len() > 1)
     }
