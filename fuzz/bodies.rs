@@ -77,7 +77,7 @@ pub(crate) fn logs(bytes: &[u8]) {
     let _ = read_results(&dir.path().join("run"));
 }
 
-/// Writes files into a new temporary folder, in memory if the system has such a place.
+/// Writes files into a new temporary folder. The folder is in memory if the system has a file system in memory.
 fn folder_with(files: &[(&str, &[u8])]) -> TempDir {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
     let dir = dir.expect("the temporary folder is writable");

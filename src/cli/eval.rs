@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     // A checkpoint without a head gets a better error below.
     if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: it has {} classes, the data has {}\nhint: set the data that it was trained for with --data or --set data.path=...",
+            "cannot measure {}: it has {} classes, the data has {}\nhint: name the data that it was trained on, with --data or --set data.path=...",
             args.checkpoint.display(),
             meta.num_classes,
             data.facts.num_classes

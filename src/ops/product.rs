@@ -97,7 +97,7 @@ impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
         let prepared = Factors.prepare::<C>([lhs.node(), rhs.node()]).compute_bound().stateful();
         match prepared {
             OpsKind::Tracked(mut step) => {
-                // The gradient of one factor needs the value of the other. So a factor is kept only if the other has a gradient.
+                // The gradient of one factor needs the value of the other. So a factor is kept only if the other needs a gradient.
                 let kept = (
                     rhs.is_tracked().then(|| step.checkpoint(&lhs)),
                     lhs.is_tracked().then(|| step.checkpoint(&rhs)),

@@ -8,7 +8,7 @@ pub struct ParamGroup {
     /// Factor of the schedule's learning rate.
     pub lr_scale: f64,
     pub weight_decay: f64,
-    /// Whether the parameter has more than one axis. LARS scales only the updates of these.
+    /// Whether the parameter has more than one axis. LARS scales only the updates of such parameters.
     pub matrix: bool,
 }
 

@@ -175,7 +175,7 @@ fn is_job_file(parts: &[&str]) -> bool {
 
 /// Fails if the folder of the sweep `name` holds an `accuracy.csv` or `report.html` that this program did not write.
 ///
-/// Returns those of the two that an older version without manifests wrote.
+/// Returns which of these two files an older version without manifests wrote.
 pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<String>, RunError> {
     let path = runs.join(name);
     let manifest = Manifest::read(&path).map_err(RunError::io(&path))?;

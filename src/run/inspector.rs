@@ -353,7 +353,7 @@ fn own_state(run: &Path, plan: &Plan, job: &Job) -> Result<Option<JobState>, Run
     Ok(Some(JobState::Begun { epochs }))
 }
 
-/// Reports a path in which a parent is a file, not a folder.
+/// Returns an error if a parent of `path` is a file, not a folder.
 fn below_a_file(path: &Path) -> Option<RunError> {
     let there = path.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir())?;
     let kind = std::io::ErrorKind::NotADirectory;

@@ -136,7 +136,7 @@ fn resumable<'a>(
         let problem = format!("it has seen {seen} epochs, but pretrain.epochs is {epochs}");
         return refuse(
             &problem,
-            "set pretrain.epochs to the length of the whole training, past epochs included",
+            "set pretrain.epochs to the total number of epochs, including those that are done",
         );
     }
     if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < seen) {

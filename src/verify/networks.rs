@@ -8,7 +8,7 @@ use crate::shape::{self, DecoderDims, EncoderDims, Precision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Reads the dimensions of the encoder. The number of channels is that of the images.
+/// Reads the dimensions of the encoder from the case, and the number of channels from its images.
 pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = EncoderDims {

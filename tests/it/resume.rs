@@ -41,7 +41,7 @@ fn a_killed_and_restarted_run_equals_an_uninterrupted_run() {
     assert_eq!(results(&bench.path("runs/tiny")), results(&whole.path("runs/tiny")));
 }
 
-/// Starts a long run, waits for its first epoch, sends it signals of these names in a row, and checks that it saved.
+/// Starts a long run, waits for its first epoch, sends it the `signals` in a row, and checks that it saved its state.
 #[cfg(unix)]
 fn saves_on(signals: &[&str], pause: Duration) {
     let bench = Bench::new(&TINY.replace("epochs = 3", "epochs = 300"));

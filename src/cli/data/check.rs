@@ -7,7 +7,7 @@ use crate::results::count;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Decode every image, and report unreadable ones, classes, sizes, duplicates, mean and std
+/// Decode every image, and report unreadable files, classes, sizes, duplicates, mean and std
 ///
 /// Exits with 1 if an image is unreadable or the data set has a problem.
 #[derive(clap::Args)]
@@ -114,11 +114,11 @@ fn summary(split: &CheckedSplit) -> String {
     let mut text = format!("{name}: {}, {:.1} MB", count(*images, "image"), *bytes as f64 / 1e6);
     let counts = || split.classes.iter().map(|(_, count)| *count);
     if let (Some(least), Some(most)) = (counts().min(), counts().max()) {
-        let _ = write!(text, ", {} classes of {least} to {most}", split.classes.len());
+        let _ = write!(text, ", {} classes with {least} to {most} images", split.classes.len());
     }
     let _ = write!(
         text,
-        "; {} to {} wide (median {}), {} to {} high (median {})",
+        "; width {} to {} px (median {}), height {} to {} px (median {})",
         width[0], width[2], width[1], height[0], height[2], height[1]
     );
     text

@@ -26,7 +26,7 @@ pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {
     seeds::over_seeds(&runs.iter().map(identity).collect::<Vec<_>>())
 }
 
-/// Returns the settings in which the runs differ, swept keys first.
+/// Returns the settings that differ between the runs, swept keys first.
 pub(super) fn settings(runs: &[Run]) -> Vec<Setting> {
     let recipes: Vec<&Recipe> = runs.iter().filter_map(|run| run.recipe.as_ref()).collect();
     let plain = |text: &str| text.trim_matches('"').to_owned();

@@ -163,7 +163,7 @@ impl JobState {
     }
 }
 
-/// Returns all jobs of a run, also those that have not started. The accuracy table names them.
+/// Returns all jobs of a run, including jobs that have not started. Their folders come from the accuracy table.
 pub(super) fn jobs(run: &Results) -> Vec<JobState> {
     let recipe = &run.recipe;
     let of = |stage: StageKind, dir: &str| JobState {

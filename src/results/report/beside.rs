@@ -1,4 +1,4 @@
-//! Published results that the plots show beside those of the run.
+//! Published results that the plots show beside the results of the run.
 
 use crate::recipe::{Format, Recipe};
 use crate::results::published::published;

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 /// Writes `report.html` into the folder of a run or of a sweep and returns its path.
 ///
-/// `published` names the published tables to show. If it is empty, the page shows those of the same model and data.
+/// `published` names the published tables to show. If it is empty, the page shows the tables of the same model and data.
 /// Fails if the folder has a `report.html` that this program did not write.
 pub fn write_report(run: &Path, published: &[String]) -> Result<PathBuf, RunError> {
     let file = run.join("report.html");

@@ -178,7 +178,7 @@ fn published_scratch(report: &Report<'_>, kind: &SeriesKind, first_slot: usize) 
     rows.filter_map(baseline).collect()
 }
 
-/// Returns the name of a published row's table, with the model if it differs from that of the run.
+/// Returns the name of a published row's table. Appends the model if the run has a different model.
 fn name(report: &Report<'_>, row: &PublishedRow) -> String {
     if model(&report.points[0].recipe).as_ref() == Some(&row.model) {
         row.table.to_owned()

@@ -2,7 +2,7 @@
 //!
 //! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r` and so on of an epoch. So an update of N ranks has the same
 //! images as an update of one rank with N times the `accum_iter`, and the sums differ only by rounding. The learning rates within
-//! an epoch are the same if the epoch's micro-batches are a multiple of N.
+//! an epoch are the same if its number of micro-batches is a multiple of N.
 //!
 //! All ranks run the same loop and wait for each other at each exchange. Only rank 0 writes files and reports events.
 

@@ -29,7 +29,7 @@ fn tolerance(precision: Precision) -> f64 {
 /// Number of different images in a batch. The other images are copies.
 const IMAGES: usize = 2;
 
-/// A training or inference step to compare with the CPU. The model is that of the run, but has one block.
+/// A training or inference step to compare with the CPU. The model is the model of the run, cut to one block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DeviceCheck {
     /// The loss and the gradients of a masked autoencoder.

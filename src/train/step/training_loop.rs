@@ -225,7 +225,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Measures the model on the validation split, of which each rank takes a share.
+    /// Measures the model on the validation split. Each rank evaluates a share of the images.
     fn evaluate(&self) -> Result<Evaluated, TrainError> {
         let rank_context = &self.context.rank_context;
         Ok(match self.stage.evaluate(&self.state.model, rank_context)? {
