@@ -16,7 +16,7 @@ pub struct Picture {
 pub enum Pixels {
     /// Levels in 0..255, for pictures from image files.
     U8(Vec<u8>),
-    /// Values in 0..1, for the formats `digits` and `synthetic`, whose pictures already have the model's `input_size`.
+    /// Values in 0..1, for digits and some synthetic images, which already have the model's `input_size`.
     F32(Vec<f32>),
 }
 

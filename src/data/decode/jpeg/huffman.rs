@@ -9,6 +9,8 @@
     reason = "function calls in the loop over coefficients are too slow, and skipped blocks need their own copy of the loop"
 )]
 
+use super::idct::{BlockGroup, LANES};
+
 /// Number of bits that index the table of single codes. Longer codes are rare and are found by a search.
 const LOOK: u32 = 10;
 
@@ -99,8 +101,8 @@ pub(super) struct Codes {
 }
 
 impl Codes {
-    /// Builds the table (T.81, annex C). `counts` are the numbers of codes with 1 to 16 bits. Returns `None` if they are
-    /// invalid.
+    /// Builds the table (T.81, annex C). `counts` are the numbers of codes with 1 to 16 bits. Returns `None` if libjpeg
+    /// would reject the table, because a code is too long or has only ones.
     pub(super) fn new(counts: &[u8], symbols: &[u8]) -> Option<Self> {
         let mut look = Box::new([Symbol::NONE; 1 << LOOK]);
         let (mut above, mut offset) = ([0; 17], [0; 17]);
@@ -115,11 +117,19 @@ impl Codes {
                 }
                 code += 1;
             }
+            if code >= 1 << length {
+                return None;
+            }
             at += count;
             above[length as usize] = u32::try_from(code << (16 - length)).ok()?;
             code *= 2;
         }
         Some(Self { look, above, offset, symbols: symbols.to_vec() })
+    }
+
+    /// Returns whether all symbols are valid sizes of a DC difference.
+    pub(super) fn are_dc(&self) -> bool {
+        self.symbols.iter().all(|symbol| *symbol < 16)
     }
 
     #[inline(always)]
@@ -185,16 +195,36 @@ impl Pair {
     ///
     /// Writes the second before the first. If the first is the last of the block, the second is a 0 in the same place,
     /// and the first must overwrite it.
-    fn write(self, block: &mut [i16; 64], k: usize) {
+    #[inline(always)]
+    fn write(self, block: &mut BlockPlace<'_>, k: usize) {
         let steps = [(self.0 >> 24, self.0 >> 48), (self.0 >> 16, self.0 >> 32)];
         for (step, level) in steps {
-            put(block, k + (step & 0xff) as usize, level as i16);
+            block.put(k + (step & 0xff) as usize, level as i16);
         }
     }
 }
 
-fn put(block: &mut [i16; 64], k: usize, level: i16) {
-    block[usize::from(ZIGZAG[k % (2 * END)] % 64)] = level;
+/// The place of a block in a group, for its coefficients. It must be all zeros at first.
+pub(super) struct BlockPlace<'a> {
+    pub(super) group: &'a mut BlockGroup,
+    pub(super) lane: usize,
+}
+
+impl BlockPlace<'_> {
+    /// Writes a coefficient. `k` is its index in the order of the file (zigzag).
+    #[inline(always)]
+    pub(super) fn put(&mut self, k: usize, level: i16) {
+        self.group[usize::from(ZIGZAG[k % (2 * END)] % 64)][self.lane % LANES] = level;
+    }
+}
+
+/// Reorders values from the order of the file (zigzag) to natural order, row by row.
+pub(super) fn natural_order(values: &[u16; 64]) -> [u16; 64] {
+    let mut ordered = [0; 64];
+    for (value, at) in values.iter().zip(ZIGZAG) {
+        ordered[usize::from(at)] = *value;
+    }
+    ordered
 }
 
 /// The look-up tables of the AC coefficients.
@@ -271,12 +301,12 @@ impl BitReader<'_> {
         (!symbol.is_none()).then_some(value)
     }
 
-    /// Reads the AC coefficients of a block. If `block` is given, writes them to it. It must be all zeros.
+    /// Reads the AC coefficients of a block. If `block` is given, writes them to it.
     #[inline(always)]
     pub(super) fn coefficients(
         &mut self,
         codes: &AcCodes,
-        mut block: Option<&mut [i16; 64]>,
+        mut block: Option<&mut BlockPlace<'_>>,
     ) -> Option<()> {
         let mut k = 0;
         while k < 64 {
@@ -303,7 +333,7 @@ impl BitReader<'_> {
     fn coefficient(
         &mut self,
         codes: &Codes,
-        block: Option<&mut [i16; 64]>,
+        block: Option<&mut BlockPlace<'_>>,
         k: usize,
     ) -> Option<usize> {
         if k == 63 {
@@ -317,7 +347,7 @@ impl BitReader<'_> {
         match k {
             0..64 => {
                 if let Some(block) = block {
-                    put(block, k, symbol.value(bits) as i16);
+                    block.put(k, symbol.value(bits) as i16);
                 }
                 (!symbol.is_none()).then_some(k)
             }

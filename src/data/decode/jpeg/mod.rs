@@ -1,21 +1,25 @@
-//! Decodes JPEG files with libjpeg-turbo. The pixels equal those of Pillow and torchvision to the bit.
+//! Decodes JPEG files. The pixels equal those of Pillow and torchvision to the bit.
 //!
-//! A rectangle can be decoded without the rest of the picture. Blocks above and beside the rectangle are read but not
-//! computed. Blocks below it are not read. The pixels are the same, to the bit, as in the whole picture. Colours are
-//! interpolated between neighbouring pixels, so the rectangle is decoded with a margin of whole blocks.
+//! A rectangle can be decoded without the rest of the picture. Blocks above and beside it are read but not computed.
+//! Blocks below it are not read. The pixels are the same, to the bit, as in the whole picture.
 //!
-//! Reading coefficients is the slowest part of libjpeg. [`Scan`] does it faster, two coefficients at a time, for files
-//! without rare features (see `scan.rs`). If [`Scan`] cannot read a file, libjpeg decodes it alone and reports its own
-//! errors.
+//! Most photographs are plain files: baseline files in `YCbCr` or grey. `plain.rs` decodes them, because it is faster
+//! than libjpeg-turbo. libjpeg-turbo reads the header of every file. It decodes all other files, and damaged plain files,
+//! and reports their errors.
 
 #![expect(
     unsafe_code,
     reason = "libjpeg is a C library, and its safe wrapper decodes only whole pictures"
 )]
 
-mod feed;
+mod colour;
+mod headers;
 mod huffman;
+mod idct;
 mod library;
+mod plain;
+#[cfg(test)]
+mod random_files;
 mod scan;
 
 use std::ffi::c_ulong;
@@ -44,7 +48,7 @@ pub(in crate::data) struct Jpeg<'a> {
     bytes: &'a [u8],
 }
 
-/// A decoded rectangle in RGB. `pixels` also contains a margin on its left and right.
+/// A decoded rectangle in RGB. `pixels` may also contain a margin on its left and right.
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
@@ -89,8 +93,7 @@ impl<'a> Jpeg<'a> {
 
     /// Decodes a rectangle of the picture.
     pub(in crate::data) fn region(self, crop: CropBox) -> Result<Decoded, ImageError> {
-        let scan = Scan::of(self.bytes);
-        self.shrunk_region(crop, 1, scan)
+        self.shrunk_region(crop, 1)
     }
 
     /// Decodes a rectangle at 1/`shrink` of its size; `shrink` is 2, 4 or 8.
@@ -104,27 +107,33 @@ impl<'a> Jpeg<'a> {
         let (top, left) = (crop.top / shrink, crop.left / shrink);
         let height = (crop.top + crop.height).div_ceil(shrink) - top;
         let width = (crop.left + crop.width).div_ceil(shrink) - left;
-        let scan = Scan::of(self.bytes);
-        self.shrunk_region(CropBox { top, left, height, width }, shrink, scan)
+        self.shrunk_region(CropBox { top, left, height, width }, shrink)
     }
 
     /// Decodes the rectangle `crop` of the picture at 1/`shrink` of its size.
-    ///
-    /// `scan` reads the coefficients, if it is given. Otherwise, or if it finds an error, libjpeg reads them.
-    fn shrunk_region(
-        mut self,
-        crop: CropBox,
-        shrink: usize,
-        mut scan: Option<Scan>,
-    ) -> Result<Decoded, ImageError> {
+    fn shrunk_region(mut self, crop: CropBox, shrink: usize) -> Result<Decoded, ImageError> {
+        let Some(pixels) = self.plain_scan().and_then(|scan| plain::decode(scan, crop, shrink))
+        else {
+            return self.by_library(crop, shrink);
+        };
+        let CropBox { width, height, .. } = crop;
+        let crop = CropBox { top: 0, left: 0, height, width };
+        Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
+    }
+
+    /// Finds the coded data of the file. Returns `None` if the file is not plain.
+    fn plain_scan(&self) -> Option<Scan> {
+        let colours = self.state.decompress.jpeg_color_space;
+        let known = matches!(colours, J_COLOR_SPACE::JCS_YCbCr | J_COLOR_SPACE::JCS_GRAYSCALE);
+        if known { Scan::of(self.bytes) } else { None }
+    }
+
+    fn by_library(mut self, crop: CropBox, shrink: usize) -> Result<Decoded, ImageError> {
         let state = &mut *self.state;
         state.decompress.scale_num = 1;
         state.decompress.scale_denom = shrink as u32;
-        let (pixels, width, left) = caught(|| read(&mut state.decompress, crop, scan.as_mut()))
-            .map_err(ImageError::Undecodable)?;
-        if scan.is_some_and(|scan| !scan.is_sound()) {
-            return Self::open(self.bytes)?.shrunk_region(crop, shrink, None);
-        }
+        let (pixels, width, left) =
+            caught(|| read(&mut state.decompress, crop)).map_err(ImageError::Undecodable)?;
         let CropBox { height, .. } = crop;
         let crop = CropBox { top: 0, left, ..crop };
         Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
@@ -140,12 +149,9 @@ impl Drop for Jpeg<'_> {
 
 /// Reads the rows of a rectangle, with a margin on its left and right. libjpeg may scale the output.
 ///
-/// Returns the pixels, the width of a row, and the column in the row at which the rectangle begins.
-fn read(
-    decompress: &mut jpeg_decompress_struct,
-    crop: CropBox,
-    scan: Option<&mut Scan>,
-) -> (Vec<u8>, usize, usize) {
+/// The margin has whole blocks, because colours are interpolated between neighbouring pixels. Returns the pixels, the
+/// width of a row, and the column in the row at which the rectangle begins.
+fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usize, usize) {
     let inks =
         matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);
     decompress.out_color_space =
@@ -161,10 +167,6 @@ fn read(
         let mut width = (end + margin).min(all) as u32 - first;
         jpeg_crop_scanline(decompress, &mut first, &mut width);
         let width = decompress.output_width as usize;
-        if let Some(scan) = scan {
-            scan.keep(first as usize, width, decompress.scale_denom as usize);
-            feed::take_coefficients_from(decompress, scan);
-        }
         if crop.top > 0 {
             jpeg_skip_scanlines(decompress, crop.top as u32);
         }
@@ -296,7 +298,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
         #[test]
-        fn a_rectangle_has_the_pixels_of_the_whole(
+        fn a_rectangle_has_the_pixels_of_the_whole_picture(
             bytes in files(150),
             (x, y, w, h) in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0),
         ) {
@@ -310,18 +312,18 @@ mod tests {
                 width: 1 + part(width - left - 1, w),
             };
             let all = CropBox { top: 0, left: 0, height, width };
-            let whole = Jpeg::open(&bytes).unwrap().shrunk_region(all, 1, None).unwrap();
+            let whole = Jpeg::open(&bytes).unwrap().by_library(all, 1).unwrap();
             let rows = whole.pixels.chunks_exact(width * 3).skip(top).take(crop.height);
             let expected: Vec<u8> =
                 rows.flat_map(|row| &row[left * 3..(left + crop.width) * 3]).copied().collect();
             let found = Jpeg::open(&bytes).unwrap().region(crop).unwrap();
             prop_assert!(pixels(&found) == expected, "{crop:?}");
             let progressive = bytes.windows(2).any(|at| at == [0xff, 0xc2]);
-            prop_assert_eq!(Scan::of(&bytes).is_some(), !progressive);
+            prop_assert_eq!(Jpeg::open(&bytes).unwrap().plain_scan().is_some(), !progressive);
             for shrink in [2, 4, 8] {
                 let small = Jpeg::open(&bytes).unwrap().small_region(crop, shrink).unwrap();
                 let rectangle = CropBox { top: crop.top / shrink, left: crop.left / shrink, ..small.crop };
-                let library = Jpeg::open(&bytes).unwrap().shrunk_region(rectangle, shrink, None);
+                let library = Jpeg::open(&bytes).unwrap().by_library(rectangle, shrink);
                 prop_assert!(pixels(&small) == pixels(&library.unwrap()), "{crop:?} / {shrink}");
                 prop_assert!(small.crop.width >= crop.width / shrink);
                 prop_assert!(small.crop.width <= crop.width / shrink + 2);
@@ -329,7 +331,7 @@ mod tests {
         }
 
         #[test]
-        fn a_damaged_file_is_decoded_as_by_the_library_alone(
+        fn a_damaged_file_is_decoded_like_by_libjpeg_alone(
             mut bytes in files(100),
             changes in prop::collection::vec((0.0..1.0, any::<u8>(), 0..4), 1..6),
         ) {
@@ -342,21 +344,22 @@ mod tests {
                     _ => bytes.truncate(place.max(1)),
                 }
             }
-            let decoded = |scan: Option<Scan>| {
+            let decoded = |by_library: bool| {
                 let jpeg = Jpeg::open(&bytes)?;
                 let (width, height) = jpeg.size();
                 if width * height > 1 << 20 {
                     return Err(ImageError::Undecodable("too large".to_owned()));
                 }
-                let decoded = jpeg.shrunk_region(CropBox { top: 0, left: 0, width, height }, 1, scan)?;
+                let all = CropBox { top: 0, left: 0, width, height };
+                let decoded = if by_library { jpeg.by_library(all, 1) } else { jpeg.region(all) }?;
                 Ok((decoded.pixels, decoded.warning))
             };
-            prop_assert!(decoded(Scan::of(&bytes)) == decoded(None));
+            prop_assert!(decoded(false) == decoded(true));
         }
     }
 
     #[test]
-    fn errors_and_warnings_are_the_librarys() {
+    fn errors_and_warnings_are_those_of_libjpeg() {
         let bytes = encoded(64, 64, USUAL);
         let error = Jpeg::open(&bytes[..20]).err().unwrap();
         assert!(matches!(error, ImageError::Undecodable(text) if !text.is_empty()));
