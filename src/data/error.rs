@@ -3,7 +3,7 @@ use std::{fmt, io};
 
 use crate::durable;
 
-/// What is wrong with the data. There is one variant for each thing that the reader can do about it.
+/// What is wrong with the data. The doc comment of each variant says what the user can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Change the recipe: a key has a value that is unsupported or contradicts the data.
@@ -57,7 +57,7 @@ impl DataError {
         }
     }
 
-    /// Returns what is wrong, without the place and the hint.
+    /// Returns only the problem, without the path and the hint.
     pub(super) fn problem(&self) -> String {
         match self {
             Self::Setting { problem, .. }

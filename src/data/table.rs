@@ -1,4 +1,4 @@
-//! Small CSV tables for people.
+//! Reads and writes small CSV tables, such as `bad_files.csv`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,10 +7,10 @@ use crate::durable;
 
 use super::error::DataError;
 
-/// The problem of each unusable file, by file name.
+/// Maps the name of each unusable file to its problem.
 pub(super) type Problems = BTreeMap<String, String>;
 
-/// Reads a table of unusable files. Skips damaged rows; a missing table is empty.
+/// Reads a table of unusable files. Skips damaged rows. Returns an empty table if the file is missing.
 pub(super) fn problems(path: &Path) -> Problems {
     let Ok(reader) = csv::Reader::from_path(path) else { return Problems::new() };
     let rows = reader.into_records().filter_map(Result::ok);

@@ -1,4 +1,4 @@
-//! Lets training skip unusable files as long as there are few, and lists them in a table.
+//! Lets training skip unusable files, up to a limit, and lists them in a table.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -6,14 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use crate::data::error::DataError;
 use crate::data::table::{self, Problems};
 
-/// The unusable files that a job has found. Its loaders share them.
+/// The unusable files that a job has found. All loaders of the job share this object.
 #[derive(Debug)]
 pub struct BadFiles {
-    /// How many training files may be unusable.
+    /// Maximum number of unusable training files.
     allowed: usize,
     files: usize,
     max_bad_fraction: f64,
-    /// Path of the CSV table.
+    /// Path of the CSV table, `bad_files.csv`.
     table: PathBuf,
     met: Mutex<Problems>,
 }
@@ -54,7 +54,7 @@ impl BadFiles {
         self.write(&met)
     }
 
-    /// Writes the table. It keeps the files that earlier starts found.
+    /// Writes the table. Keeps the rows of files that earlier starts found.
     fn write(&self, met: &Problems) -> Result<(), DataError> {
         let mut all = table::problems(&self.table);
         all.extend(met.clone());
