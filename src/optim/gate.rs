@@ -3,7 +3,6 @@
 //! The host reads the losses later, so until then it does not know how many updates were made. AdamW's bias correction needs this
 //! number: the host computes the corrections for every possible number, and the device chooses.
 
-use burn::optim::AdaptiveMomentumState;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 /// Counts skipped updates on the device, since the host last read the losses.
@@ -61,29 +60,23 @@ impl Gate {
         new.mask_where(skip, old)
     }
 
-    /// Returns the moments after an update with `grad`, and AdamW's step for a learning rate of 1.
+    /// Returns AdamW's step for a learning rate of 1, and the moments after an update with `grad`.
     ///
-    /// The operations are those of Burn's AdamW, so an update that is not skipped gives the same bits. The state keeps its `time`.
+    /// The operations are those of [`crate::ops::adamw`] in the same order, so an update that is not skipped gives the same bits on
+    /// the CPU.
     pub(super) fn adamw(
         &self,
         [beta_1, beta_2]: [f32; 2],
         grad: &Tensor<1>,
-        state: Option<AdaptiveMomentumState<1>>,
-    ) -> (Tensor<1>, AdaptiveMomentumState<1>) {
-        let (own_1, own_2) =
-            (grad.clone().mul_scalar(1.0 - beta_1), grad.clone().square().mul_scalar(1.0 - beta_2));
-        let (time, old, new) = match state {
-            Some(AdaptiveMomentumState { time, moment_1, moment_2, .. }) => {
-                let new_1 = moment_1.clone().mul_scalar(beta_1).add(own_1);
-                let new_2 = moment_2.clone().mul_scalar(beta_2).add(own_2);
-                (time, (moment_1, moment_2), (new_1, new_2))
-            }
-            None => (0, (grad.zeros_like(), grad.zeros_like()), (own_1, own_2)),
-        };
+        [old_1, old_2]: [Tensor<1>; 2],
+    ) -> (Tensor<1>, [Tensor<1>; 2]) {
+        let own_1 = grad.clone().mul_scalar(1.0 - beta_1);
+        let own_2 = grad.clone().square().mul_scalar(1.0 - beta_2);
+        let new_1 = old_1.clone().mul_scalar(beta_1).add(own_1);
+        let new_2 = old_2.clone().mul_scalar(beta_2).add(own_2);
         let [correction_1, correction_2] = self.corrections.clone();
-        let delta = new.0.clone().div(correction_1)
-            / new.1.clone().div(correction_2).sqrt().add_scalar(super::optimizer::EPSILON);
-        let (moment_1, moment_2) = (self.choose(new.0, old.0), self.choose(new.1, old.1));
-        (delta, AdaptiveMomentumState::new(time, moment_1, moment_2))
+        let delta = new_1.clone().div(correction_1)
+            / new_2.clone().div(correction_2).sqrt().add_scalar(super::optimizer::EPSILON);
+        (delta, [self.choose(new_1, old_1), self.choose(new_2, old_2)])
     }
 }

@@ -3,7 +3,7 @@
 use super::gate::{Gate, SkipCount};
 use super::groups::ParamGroup;
 use super::lars;
-use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
+use crate::ops::{self, AdamWStep};
 use burn::tensor::{Bool, Tensor};
 use std::collections::BTreeMap;
 
@@ -36,8 +36,15 @@ pub struct StateError {
 }
 
 enum ParamState {
-    AdamW(Box<AdamWState<1>>),
+    AdamW(Box<AdamWState>),
     Lars(Box<Tensor<1>>),
+}
+
+/// The running means of a parameter's gradient and of its square.
+struct AdamWState {
+    /// Number of updates so far.
+    time: usize,
+    moments: [Tensor<1>; 2],
 }
 
 /// Updates the trained parameters of a module, by their index.
@@ -69,12 +76,14 @@ impl Optimizer {
         let (param, state) = match (self.rule, state) {
             (Rule::AdamW { beta_1, beta_2 }, state) => {
                 let state = match state {
-                    Some(ParamState::AdamW(state)) => Some(*state),
-                    _ => None,
+                    Some(ParamState::AdamW(state)) => *state,
+                    _ => AdamWState { time: 0, moments: [0, 1].map(|_| grad.zeros_like()) },
                 };
-                let rule = adamw(beta_1, beta_2, group.weight_decay);
-                let (param, state) = rule.step(lr, param, grad, state);
-                (param, state.map(|state| ParamState::AdamW(Box::new(state))))
+                let time = state.time + 1;
+                let weight_decay = group.weight_decay;
+                let step = AdamWStep { beta_1, beta_2, epsilon: EPSILON, weight_decay, lr, time };
+                let [param, m, v] = ops::adamw(param, grad, state.moments, step);
+                (param, Some(ParamState::AdamW(Box::new(AdamWState { time, moments: [m, v] }))))
             }
             (Rule::Lars { momentum }, state) => {
                 let state = match state {
@@ -114,17 +123,13 @@ impl Optimizer {
         let (new, state) = match (self.rule, state) {
             (Rule::AdamW { beta_1, beta_2 }, state) => {
                 let state = match state {
-                    Some(ParamState::AdamW(state)) => Some(state.momentum),
-                    _ => None,
+                    Some(ParamState::AdamW(state)) => *state,
+                    _ => AdamWState { time: 0, moments: [0, 1].map(|_| grad.zeros_like()) },
                 };
-                let (delta, moments) = gate.adamw([beta_1, beta_2], &grad, state);
-                let decay = lr * f64::from(group.weight_decay as f32);
-                let decayed = if decay == 0.0 {
-                    param.clone()
-                } else {
-                    param.clone().mul_scalar(1.0 - decay)
-                };
-                let state = ParamState::AdamW(Box::new(AdamWState::new(moments)));
+                let AdamWState { time, moments } = state;
+                let (delta, moments) = gate.adamw([beta_1, beta_2], &grad, moments);
+                let decayed = param.clone().mul_scalar(1.0 - lr * group.weight_decay);
+                let state = ParamState::AdamW(Box::new(AdamWState { time, moments }));
                 (decayed - delta.mul_scalar(lr), state)
             }
             (Rule::Lars { momentum }, state) => {
@@ -146,7 +151,7 @@ impl Optimizer {
         let Some(SkipCount { attempts, .. }) = self.skips.take() else { return };
         for state in self.states.iter_mut().flatten() {
             if let ParamState::AdamW(state) = state {
-                state.momentum.time += attempts - skipped;
+                state.time += attempts - skipped;
             }
         }
     }
@@ -154,7 +159,7 @@ impl Optimizer {
     fn settled_updates(&self) -> usize {
         let first = self.states.iter().flatten().next();
         first.map_or(0, |state| match state {
-            ParamState::AdamW(state) => state.momentum.time,
+            ParamState::AdamW(state) => state.time,
             ParamState::Lars(_) => 1,
         })
     }
@@ -169,9 +174,10 @@ impl Optimizer {
             match state {
                 None => {}
                 Some(ParamState::AdamW(state)) => {
-                    updates = state.momentum.time;
-                    tensors.push((format!("exp_avg.{name}"), state.momentum.moment_1.clone()));
-                    tensors.push((format!("exp_avg_sq.{name}"), state.momentum.moment_2.clone()));
+                    let [m, v] = state.moments.clone();
+                    updates = state.time;
+                    tensors.push((format!("exp_avg.{name}"), m));
+                    tensors.push((format!("exp_avg_sq.{name}"), v));
                 }
                 Some(ParamState::Lars(velocity)) => {
                     updates = updates.max(1);
@@ -199,9 +205,8 @@ impl Optimizer {
             };
             *slot = Some(match self.rule {
                 Rule::AdamW { .. } => {
-                    let (first, second) = (take("exp_avg")?, take("exp_avg_sq")?);
-                    let moments = AdaptiveMomentumState::new(updates, first, second);
-                    ParamState::AdamW(Box::new(AdamWState::new(moments)))
+                    let moments = [take("exp_avg")?, take("exp_avg_sq")?];
+                    ParamState::AdamW(Box::new(AdamWState { time: updates, moments }))
                 }
                 Rule::Lars { .. } => ParamState::Lars(Box::new(take("momentum_buffer")?)),
             });
@@ -214,16 +219,6 @@ impl Optimizer {
         }
     }
 }
-
-fn adamw(beta_1: f32, beta_2: f32, weight_decay: f64) -> AdamW {
-    AdamWConfig::new()
-        .with_beta_1(beta_1)
-        .with_beta_2(beta_2)
-        .with_epsilon(EPSILON)
-        .with_weight_decay(weight_decay as f32)
-        .build()
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Optimizer, ParamGroup, Rule};

@@ -10,6 +10,7 @@ mod failed_jobs;
 mod inference;
 mod inspector;
 mod preflight;
+mod provenance;
 mod runner;
 mod schedule;
 mod start_files;

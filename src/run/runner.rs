@@ -4,11 +4,13 @@ use super::accuracy_tables::AccuracyTables;
 use super::copied_jobs::CopiedJob;
 use super::failed_jobs::{FailedJob, FailedPoint, Failures, PointError};
 use super::preflight::{CheckedJob, CheckedPoint, Purpose, preflight};
+use super::provenance::{self, now_unix_s};
 use super::schedule::{self, JobContextMaker, is_done};
 use crate::data::DataSet;
+use crate::durable::SharedLock;
 use crate::infer::{StopFlag, forget_faults, look_through};
 use crate::recipe::{self, Job, Plan, Resolved};
-use crate::results::{Moved, Provenance, RunError, RunFolder};
+use crate::results::{self, Moved, RunError, RunFolder};
 use crate::shape::StageKind;
 use crate::train::{
     self, ChosenDevice, DeviceThreads, Event, JobEnd, Observer, RunContext, StepTimer, TrainError,
@@ -17,7 +19,6 @@ use crate::train::{
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// From this number of validation images on, the runner announces that it reads them all.
 const MANY_IMAGES: usize = 5_000;
@@ -48,6 +49,8 @@ pub(super) struct Sweep<'a> {
     /// The result of the preflight.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
+    /// Says to other processes that this one works in the sweep. `None` before the first point has started.
+    pub folder: Option<SharedLock>,
     /// Names of the sweep points whose folder this start opened.
     pub opened: Vec<String>,
     pub failed: Vec<FailedPoint>,
@@ -69,6 +72,7 @@ impl Runner<'_> {
             resolved,
             device_threads: DeviceThreads::start(devices.max().unwrap_or(1)),
             points: preflight.points,
+            folder: None,
             opened: Vec::new(),
             failed: Vec::new(),
         };
@@ -125,6 +129,10 @@ impl Runner<'_> {
             }
         }
         let copied = sweep.copied_jobs(index);
+        if sweep.folder.is_none() && !sweep.resolved.swept.is_empty() {
+            let name = &sweep.resolved.name;
+            sweep.folder = Some(results::join_sweep(&self.options.runs, name)?);
+        }
         let folder = self.open_folder(sweep.resolved, index)?;
         sweep.opened.push(plan.name.clone());
         let point = &sweep.points[index];
@@ -133,7 +141,7 @@ impl Runner<'_> {
             data,
             device,
             run: folder.path().to_owned(),
-            recipe: recipe::recipe_toml(&sweep.resolved.points[index].recipe).into(),
+            recipe_of: recipe_of(sweep.resolved, index),
             stop: self.stop.clone(),
             parallel_jobs: 0,
             start_files: point.start_files.clone().into(),
@@ -196,6 +204,11 @@ impl Runner<'_> {
         if let Some(moved) = moved {
             (self.observer)(Event::Notice { job: "run", text: &moved_text(&moved) });
         }
+        if folder.lacked_checksums() {
+            let text = "an older version of mae wrote this run without checksums; mae adds them now, but does not find \
+                        earlier damage";
+            (self.observer)(Event::Notice { job: "run", text });
+        }
         Ok(folder)
     }
 
@@ -208,7 +221,7 @@ impl Runner<'_> {
     ) -> Result<(), TrainError> {
         if point.before.is_none() && !copied.is_empty() {
             // Write the fingerprint of the data before any job starts. Otherwise, a later start cannot check the data.
-            folder.write_provenance(&self.provenance(point, work))?;
+            folder.write_provenance(&provenance::of(point, work, &self.options.command_line))?;
         }
         copied.iter().try_for_each(|job| self.copy_job(job, folder.path()))
     }
@@ -226,6 +239,9 @@ impl Runner<'_> {
     ) -> Result<JobEnd, PointError> {
         let mut jobs: Vec<Job> = point.asked().map(|job| job.job.clone()).collect();
         let count = jobs.len();
+        for job in &jobs {
+            work.draw_missing_pictures(job, &sweep.device_threads, &self.observer);
+        }
         let tables = Arc::new(self.tables(work, sweep.resolved));
         let all_done = jobs.iter().all(|job| is_done(work, job));
         let mut provenance = match &point.before {
@@ -235,7 +251,7 @@ impl Runner<'_> {
                 before.clone()
             }
             _ => {
-                let provenance = self.provenance(point, work);
+                let provenance = provenance::of(point, work, &self.options.command_line);
                 folder.write_provenance(&provenance)?;
                 tables.write()?;
                 let mut failures =
@@ -329,27 +345,6 @@ impl Runner<'_> {
         tables.write()?;
         Ok(())
     }
-
-    fn provenance(&self, point: &CheckedPoint, work: &RunContext) -> Provenance {
-        let RunContext { plan, data, device, .. } = work;
-        Provenance {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: env!("BUILT_FROM_COMMIT").to_owned(),
-            command_line: self.options.command_line.clone(),
-            device: device.name.clone(),
-            devices: plan.runtime.devices,
-            precision: plan.runtime.precision.to_string(),
-            threads: device.threads,
-            seed: plan.seed,
-            data_fingerprint: data.fingerprint.clone(),
-            val_images: data.val.as_ref().map(|val| val.len()),
-            data_note: data.note.clone().unwrap_or_default(),
-            start_files: point.start_files.clone(),
-            failed_jobs: point.failed_before(),
-            started_unix_s: now_unix_s(),
-            finished_unix_s: None,
-        }
-    }
 }
 
 impl Sweep<'_> {
@@ -363,6 +358,17 @@ impl Sweep<'_> {
     }
 }
 
+/// Returns a function that gives the recipe for the checkpoints of a job: that of the first point with the same job.
+///
+/// So a shared job has the same bytes, no matter which point or which process trained it.
+fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
+    let resolved = resolved.clone();
+    Arc::new(move |job| {
+        let first = resolved.same_job_before(index, job).next();
+        recipe::recipe_toml(&first.unwrap_or(&resolved.points[index]).recipe)
+    })
+}
+
 /// Returns a notice of where the files of an earlier run are now, and which files stayed.
 fn moved_text(moved: &Moved) -> String {
     let mut text = format!("the files of the earlier run are in {}", moved.to.display());
@@ -372,9 +378,4 @@ fn moved_text(moved: &Moved) -> String {
         let _ = write!(text, "; left in place, not written by mae: {}", stayed.join(", "));
     }
     text
-}
-
-fn now_unix_s() -> u64 {
-    // 0 if the clock is before 1970, which means that it is not set.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

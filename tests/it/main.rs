@@ -19,6 +19,7 @@ mod golden;
 // A build with `vulkan` refuses software adapters.
 #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
 mod gpu;
+mod hints;
 mod layers;
 mod on_nan;
 mod own_data;
@@ -31,6 +32,7 @@ mod reconstruct;
 mod report;
 mod resume;
 mod run_folder;
+mod safe_text;
 mod shards;
 mod start_files;
 mod sweep;
