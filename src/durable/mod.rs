@@ -7,11 +7,14 @@
 //! replaced.
 
 mod checked;
+mod lock;
 mod manifest;
 
 pub use checked::{GrowingFile, Verdict, read, read_text, verify};
+pub use lock::{Lock, is_held};
 pub use manifest::{Content, MANIFEST, Manifest};
 
+use lock::LOCK;
 use manifest::with_manifest;
 
 use std::ffi::OsStr;
@@ -22,8 +25,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Prefix of the names of incomplete files and folders.
 const TEMPORARY: &str = ".tmp-";
-/// Name of the lock file in a folder.
-const LOCK: &str = ".lock";
 
 /// Writes a file to a path that the user chose, atomically.
 ///
@@ -272,33 +273,6 @@ fn remove_temporaries_below(
         }
     }
     Ok(())
-}
-
-/// A lock on a folder, held until it is dropped. The system releases it if the process dies.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Locks `folder`; `None` if another process holds it.
-    pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        // Do not truncate: another program may have written a file of this name.
-        let mut options = File::options();
-        let options = options.write(true).create(true).truncate(false);
-        let file = options.open(folder.join(LOCK))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
-    }
-}
-
-/// Whether a process holds the lock of `folder`.
-pub fn is_held(folder: &Path) -> bool {
-    let file = File::open(folder.join(LOCK));
-    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
 }
 
 fn folder_of(path: &Path) -> &Path {
