@@ -9,13 +9,15 @@
 mod checked;
 mod lock;
 mod manifest;
+mod manifest_lines;
+mod read_manifests;
 
 pub use checked::{GrowingFile, Verdict, read, read_text, verify};
-pub use lock::{Lock, is_held};
-pub use manifest::{Content, MANIFEST, Manifest};
+pub use lock::{Lock, SharedLock, is_held};
+pub use manifest::{MANIFEST, Manifest};
+pub use manifest_lines::Content;
 
-use lock::LOCK;
-use manifest::with_manifest;
+use read_manifests::with_manifest;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -25,16 +27,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Prefix of the names of incomplete files and folders.
 const TEMPORARY: &str = ".tmp-";
+/// Name of the lock file in a folder.
+const LOCK: &str = ".lock";
 
 /// Writes a file to a path that the user chose, atomically.
 ///
-/// Does not use a manifest. If the path is a link, replaces the target of the link. Writes directly into a pipe or a
-/// device such as `/dev/stdout`.
+/// Ignores manifests. Fails if the folder does not exist: the path may have a typo. If the path is a link, replaces the target
+/// of the link. Writes directly into a pipe or a device such as `/dev/stdout`.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
         Ok(_) => write_unlisted(&path.canonicalize()?, bytes),
-        Err(_) => write_unlisted(path, bytes),
+        Err(_) if folder_of(path).is_dir() => write_unlisted(path, bytes),
+        Err(_) => {
+            let problem =
+                "its folder does not exist\nhint: create the folder, or choose another name";
+            Err(io::Error::new(io::ErrorKind::NotFound, problem))
+        }
     }
 }
 
@@ -297,9 +306,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Lock, Manifest, is_held, publish_folder, remove, remove_temporaries, share_folder, write,
-    };
+    use super::{Manifest, publish_folder, remove, remove_temporaries, share_folder, write};
 
     #[test]
     fn a_folder_whose_writing_fails_never_appears() {
@@ -352,16 +359,5 @@ mod tests {
         remove_temporaries(dir.path(), &|name| name == "a").unwrap();
         assert!(kept.iter().all(|name| dir.path().join(name).exists()));
         assert!(!dir.path().join(".tmp-a-17-0").exists());
-    }
-
-    #[test]
-    fn a_second_lock_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Lock::take(dir.path()).unwrap();
-        assert!(first.is_some() && Lock::take(dir.path()).unwrap().is_none());
-        assert!(is_held(dir.path()));
-        drop(first);
-        assert!(!is_held(dir.path()));
-        assert!(Lock::take(dir.path()).unwrap().is_some());
     }
 }
