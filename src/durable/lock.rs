@@ -9,6 +9,13 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// How often a lock is tried.
+const TRIES: usize = 10;
+/// Time between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The locks of this process.
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
@@ -30,6 +37,17 @@ pub struct Lock {
 impl Lock {
     /// Locks `folder`; `None` if another process holds it. The error is `Unsupported` if the file system has no locks.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
+        // A child process that another thread starts has a copy of a released lock until it runs its program.
+        for _ in 1..TRIES {
+            if let Some(lock) = Self::try_take(folder)? {
+                return Ok(Some(lock));
+            }
+            thread::sleep(PAUSE);
+        }
+        Self::try_take(folder)
+    }
+
+    fn try_take(folder: &Path) -> io::Result<Option<Self>> {
         let on_folder = File::open(folder).ok();
         let refusal = on_folder.as_ref().and_then(|opened| opened.try_lock().err());
         if matches!(refusal, Some(TryLockError::WouldBlock)) {
