@@ -56,6 +56,9 @@ batch_size = 96
 augment = { crop_scale = [1.0, 1.0], hflip = false }
 """
 
+# Saves as often as the disk allows, so that most kills hit an epoch whose state is saved.
+SAVING = RECIPE + "[checkpoint]\nevery_minutes = 0\n"
+
 # The pre-training alone, for cases that need a run and not its results.
 PRETRAINING = RECIPE.split("[finetune]", maxsplit=1)[0].replace("epochs = 6", "epochs = 1") \
     .replace("checkpoint_epochs = [2]\n", "").replace("warmup_epochs = 1", "warmup_epochs = 0")
@@ -149,6 +152,10 @@ class Undisturbed:
 
 def undisturbed(bench):
     return bench.fixture("undisturbed", lambda folder: Undisturbed(bench, folder, RECIPE, NAME))
+
+
+def undisturbed_saving(bench):
+    return bench.fixture("saving", lambda folder: Undisturbed(bench, folder, SAVING, NAME))
 
 
 def undisturbed_sweep(bench):

@@ -1,6 +1,7 @@
 """Kills, signals, full disks and failing calls: the run goes on and ends with the same bytes."""
 
 import collections
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import time
 
 from bench import Failure, HANG_S, NotRun, RUN_S, difference, expect_orderly, expect_same, results
-from inputs import NAME, RECIPE, interrupted, undisturbed, undisturbed_sweep
+from inputs import NAME, RECIPE, interrupted, undisturbed, undisturbed_saving, undisturbed_sweep
 
 # Calls that change the disk, and the ones that open what is read.
 CALLS = ("openat", "write", "rename", "fsync", "fdatasync", "mkdir", "unlink", "ftruncate", "flock", "rmdir")
@@ -83,6 +84,7 @@ def kills(case, at_calls, whole):
         done = running.wait(RUN_S)
         if done.code in (-signal.SIGKILL, 137) and not done.hung:
             hits += 1
+            case.note("killed with a state from within an epoch", is_within_epoch(case.dir / "runs" / NAME))
             continue
         expect_orderly(done)
         if done.code != 0:
@@ -94,6 +96,16 @@ def kills(case, at_calls, whole):
     if fresh and not whole.is_sweep:
         expect_whole_trash(case, whole)
     case.note("same bytes after the kills", hits)
+
+
+def is_within_epoch(run):
+    """Whether the newest state of a killed run is from within an epoch."""
+    for path in run.rglob("resume.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        if json.loads(header["__metadata__"]["mae"])["update"] > 0:
+            return True
+    return False
 
 
 def expect_whole_trash(case, whole):
@@ -114,6 +126,12 @@ def timed_kills(case):
 
 def kills_at_calls(case):
     kills(case, at_calls=True, whole=undisturbed(case.bench))
+
+
+def kills_within_epochs(case):
+    """Kills of a run that saves as often as the disk allows: it goes on within the epoch."""
+    at_calls = bool(case.bench.strace) and case.random.random() < 0.5
+    kills(case, at_calls, whole=undisturbed_saving(case.bench))
 
 
 def sweep_kills(case):

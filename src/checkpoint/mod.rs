@@ -3,7 +3,7 @@
 //! A checkpoint is a folder, `epoch-0800/`. Its `model.safetensors` has the official PyTorch names, so timm and the
 //! official code read it. Its `meta.json` has the stage, epoch, classes and the whole recipe. A checkpoint never changes.
 //! The state of an unfinished job (weights, optimizer, position in the epoch) is one file, `resume.safetensors`. It is
-//! replaced after every epoch and removed at the end of the job.
+//! replaced after every epoch and during long epochs, and removed at the end of the job.
 //!
 //! A checkpoint is used in four steps:
 //!

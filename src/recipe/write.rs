@@ -9,7 +9,7 @@ use super::schema::{Recipe, STAGES};
 use crate::shape::StageKind;
 
 /// Keys that can change when a run resumes. They affect speed and memory, and change results only by rounding.
-const NO_IDENTITY: [&str; 10] = [
+const NO_IDENTITY: [&str; 11] = [
     "pretrain.published_batch_size",
     "finetune.published_batch_size",
     "linprobe.published_batch_size",
@@ -18,6 +18,7 @@ const NO_IDENTITY: [&str; 10] = [
     "runtime.autotune",
     "runtime.schedule",
     "runtime.gradient_checkpointing",
+    "checkpoint.every_minutes",
     "data.workers",
     "data.max_bad_fraction",
 ];

@@ -101,7 +101,7 @@ impl TensorBoard {
             ];
             self.append(&TfEvent::scalars(now(), row.epoch as i64 - 1, &perf).record())?;
         }
-        self.file.sync_data().map_err(RunError::io(&self.path))?;
+        self.flush()?;
         let path = self.folder.join("log.txt");
         if let (Some(log), Some(row)) = (&mut self.log, rows.last()) {
             let line = log_line(row, self.n_parameters) + "\n";
@@ -114,6 +114,11 @@ impl TensorBoard {
         let log = File::options().append(true).open(&path).map_err(RunError::io(&path))?;
         self.log = Some(log);
         Ok(())
+    }
+
+    /// Flushes the events to the disk.
+    pub fn flush(&self) -> Result<(), RunError> {
+        self.file.sync_data().map_err(RunError::io(&self.path))
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), RunError> {

@@ -239,6 +239,7 @@ impl RunContext {
             clip_grad,
             gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
             keep,
+            save_every: self.plan.save_every,
             key: loaders::key(&self.plan, stage),
         })
     }

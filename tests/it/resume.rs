@@ -41,6 +41,42 @@ fn a_killed_and_restarted_run_equals_an_uninterrupted_run() {
     assert_eq!(results(&bench.path("runs/tiny")), results(&whole.path("runs/tiny")));
 }
 
+#[test]
+fn saves_within_epochs_change_no_result_and_a_killed_run_continues_from_them() {
+    // One epoch of 179 updates.
+    let one_epoch = TINY.split("[finetune]").next().unwrap().replace("epochs = 3", "epochs = 1");
+    let one_epoch =
+        one_epoch.replace("checkpoint_epochs = [2]", "").replace("size = 96", "size = 8");
+    let recipe = one_epoch.replace("accum_iter = 2", "accum_iter = 1");
+    let whole = Bench::new(&format!("{recipe}[checkpoint]\nevery_minutes = \"none\"\n"));
+    whole.done(&["run", "r.toml"]);
+    let bench = Bench::new(&format!("{recipe}[checkpoint]\nevery_minutes = 0\n"));
+    let mut child = bench.command(&["run", "r.toml"]).spawn().unwrap();
+    let state = bench.path("runs/tiny/pretrain/resume.safetensors");
+    while !state.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the program ended without a save");
+        thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if !bench.path("runs/tiny/pretrain/epochs.csv").exists() {
+        let newest = [state, bench.path("runs/tiny/pretrain/previous-resume.safetensors")];
+        let note = newest.iter().find_map(|path| mae::checkpoint::TensorFile::read(path).ok());
+        assert!(
+            !note.unwrap().note.contains("\"update\":0,"),
+            "the state is from within the epoch"
+        );
+    }
+    bench.done(&["run", "r.toml"]);
+    // The resolved recipes differ in the key itself.
+    let results = |bench: &Bench| {
+        let mut files = results(&bench.path("runs/tiny"));
+        files.retain(|(name, _)| name != "recipe.toml");
+        files
+    };
+    assert_eq!(results(&bench), results(&whole));
+}
+
 /// Starts a long run, waits for its first epoch, sends it signals of these names in a row, and checks that it saved.
 #[cfg(unix)]
 fn saves_on(signals: &[&str], pause: Duration) {

@@ -7,6 +7,7 @@ mod publish;
 mod rows;
 mod stage;
 mod state;
+mod state_writer;
 mod step_timer;
 mod training_loop;
 

@@ -7,6 +7,7 @@ use super::publish::publish;
 use super::rows::{self, UnreadLosses};
 use super::stage::Stage;
 use super::state::{Progress, TrainingState};
+use super::state_writer::StateWriter;
 use super::step_timer::StepPart;
 use crate::data::{Epoch, Loader};
 use crate::infer::Evaluated;
@@ -20,7 +21,7 @@ use crate::train::error::TrainError;
 use crate::train::events::Event;
 use burn::module::Module;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The settings of a job's training loop.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub(crate) struct FitPlan {
     pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
+    /// Time between two saves within an epoch; `None` saves only after epochs.
+    pub save_every: Option<Duration>,
     /// Names the random numbers of the stage. The loop sets its `epoch`.
     pub key: Key,
     /// Micro-batches of one rank in an update: `accum_iter`, or more if there are fewer ranks than `runtime.devices`.
@@ -75,10 +78,12 @@ pub(crate) fn fit<S: Stage>(
         };
         if measured == Evaluated::Stopped {
             training.save()?;
+            training.wait_for_save()?;
             return Ok(JobEnd::Interrupted);
         }
         training.finish_epoch(measured, started)?;
     }
+    training.wait_for_save()?;
     if context.rank_context.rank.is_first() {
         dir.finish(plan.epochs)?;
     }
@@ -98,6 +103,8 @@ struct TrainingLoop<'a, S: Stage> {
     epochs_csv: Option<EpochsWriter>,
     /// TensorBoard event files. Only the first rank writes them.
     board: Option<TensorBoard>,
+    /// Writes the saved states. Only the first rank writes them.
+    writer: Option<StateWriter>,
     /// Whether to report a slow loader. The first report clears this flag.
     report_waiting: bool,
 }
@@ -112,13 +119,13 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         context: &'a JobContext,
     ) -> Result<Self, TrainError> {
         let rank = &context.rank_context.rank;
-        let epochs_csv = EpochsCsv::in_job(&dir.path);
+        let table = EpochsCsv::in_job(&dir.path);
         let saved = dir.saved_state()?;
         if let Some(saved) = &saved {
             let first = state.progress.epoch;
             state = state.resume(&saved.path)?;
             if state.progress.epoch > first {
-                epochs_csv.check_reaches(state.progress.epoch - 1)?;
+                table.check_reaches(state.progress.epoch - 1)?;
             }
         }
         // The first rank may remove the file, but only after all ranks have read it.
@@ -127,15 +134,26 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             context.tell(Event::Warning { job: &dir.name, text: &warning });
         }
         announce(plan, dir, &state.progress, context);
-        let epochs_csv = if rank.is_first() {
-            Some(epochs_csv.append_after(state.progress.epoch - 1)?)
-        } else {
-            None
-        };
-        let board = if rank.is_first() { Some(tensorboard(&state, plan, dir)?) } else { None };
+        let (mut epochs_csv, mut board, mut writer) = (None, None, None);
+        if rank.is_first() {
+            epochs_csv = Some(table.append_after(state.progress.epoch - 1)?);
+            board = Some(tensorboard(&state, plan, dir)?);
+            writer = Some(StateWriter::new(dir.clone(), plan.save_every));
+        }
         let report_waiting = loader.workers() > 0;
         let loader = loader.clone().share(rank.index(), rank.world());
-        Ok(Self { stage, state, loader, plan, dir, context, epochs_csv, board, report_waiting })
+        Ok(Self {
+            stage,
+            state,
+            loader,
+            plan,
+            dir,
+            context,
+            epochs_csv,
+            board,
+            writer,
+            report_waiting,
+        })
     }
 
     /// Makes the remaining updates of the current epoch.
@@ -169,6 +187,10 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             self.report_update(lr);
             if stop {
                 return Ok(JobEnd::Interrupted);
+            }
+            if self.is_save_due()? {
+                self.read(&mut unread)?;
+                self.save()?;
             }
         }
         Ok(JobEnd::Done)
@@ -262,13 +284,23 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Saves the state, from which the next start continues. Only the first rank writes.
-    fn save(&self) -> Result<(), TrainError> {
-        if self.context.rank_context.rank.is_first() {
-            self.dir.keep_previous_state()?;
-            self.state.save(&self.dir.resume_file())?;
+    /// Whether to save within the epoch. All ranks have the same state, so the first one decides alone.
+    fn is_save_due(&mut self) -> Result<bool, TrainError> {
+        self.writer.as_mut().map_or(Ok(false), StateWriter::is_due)
+    }
+
+    /// Starts to save the state, from which the next start continues. Training continues as soon as the state is read.
+    fn save(&mut self) -> Result<(), TrainError> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        if let Some(board) = &self.board {
+            board.flush()?;
         }
-        Ok(())
+        writer.start(self.state.to_host()?)
+    }
+
+    /// Waits until the newest saved state is on the disk.
+    fn wait_for_save(&mut self) -> Result<(), TrainError> {
+        self.writer.as_mut().map_or(Ok(()), StateWriter::wait)
     }
 
     fn report_update(&self, lr: f64) {
