@@ -4,12 +4,13 @@ use super::progress::ProgressBar;
 use super::recipe_args::{RecipeArgs, StageArg, resolve};
 use super::signals::stop_on_signals;
 use super::{CliError, output};
+use crate::durable::{self, DiskPause};
 use crate::infer::StopFlag;
 use crate::recipe::{Missing, Resolved};
 use crate::results;
 use crate::run::{RunOptions, Runner};
 use crate::shape::StageKind;
-use crate::train::{JobEnd, Observer};
+use crate::train::{Event, JobEnd, Observer};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let progress = Arc::new(ProgressBar::new(&resolved, options.only));
     let shown = Arc::clone(&progress);
     let observer: Observer = Arc::new(move |event| shown.show(&event));
+    wait_on_full_disks(&options.runs, &stop, &progress);
     let runner = Runner { options: &options, stop: &stop, observer };
     let outcome = runner.run(&resolved);
     progress.finish();
@@ -72,6 +74,16 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let _ = write!(list, "\n  {}: {}", point.name, point.error);
     }
     Err(CliError::Failed(list))
+}
+
+/// Makes the run wait for space if the disk is full, and say so.
+fn wait_on_full_disks(runs: &Path, stop: &StopFlag, progress: &Arc<ProgressBar>) {
+    let (asked, shown) = (stop.clone(), Arc::clone(progress));
+    durable::wait_on_full_disks(DiskPause {
+        below: runs.to_owned(),
+        stop: Box::new(move || asked.requested()),
+        tell: Box::new(move |text| shown.show(&Event::Warning { job: "run", text })),
+    });
 }
 
 /// Writes the report of every run, and that of the sweep. If a report cannot be written, the run still succeeds.

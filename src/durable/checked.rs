@@ -2,7 +2,7 @@
 
 use super::manifest::{Content, Listed, with_manifest};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What a manifest says of a file.
@@ -100,12 +100,7 @@ impl GrowingFile {
 
     /// Appends rows and flushes them to the disk. A write that fails leaves the file as it was.
     pub fn append(&mut self, rows: &[u8]) -> io::Result<()> {
-        let written = self.file.write_all(rows).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            // If this fails too, the next start cuts the incomplete row off.
-            let _ = self.file.set_len(self.bytes);
-            return Err(error);
-        }
+        super::append_synced(&mut self.file, &self.path, rows)?;
         self.bytes += rows.len() as u64;
         self.hasher.update(rows);
         self.note()

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -277,8 +277,7 @@ impl Manifest {
         if !ends_with_newline(&mut file)? {
             text.insert(0, '\n');
         }
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
+        super::append_synced(&mut file, &self.root.join(MANIFEST), text.as_bytes())?;
         self.bytes += text.len() as u64;
         for entry in entries {
             self.take(entry);

@@ -6,12 +6,18 @@
 //! Below a folder with a [`Manifest`], every path is listed before it is written, and unlisted files are never replaced.
 
 mod checked;
+mod lock;
 mod manifest;
+mod pause;
 
 pub use checked::{GrowingFile, Verdict, read, read_text, verify};
+pub use lock::{Lock, is_held};
 pub use manifest::{Content, MANIFEST, Manifest};
+pub use pause::{DiskPause, wait_on_full_disks};
 
+use lock::LOCK;
 use manifest::with_manifest;
+use pause::patiently;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -21,8 +27,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Prefix of the names of incomplete files and folders.
 const TEMPORARY: &str = ".tmp-";
-/// Name of the lock file in a folder.
-const LOCK: &str = ".lock";
 
 /// Writes a file to a path that the user chose, atomically.
 ///
@@ -78,6 +82,10 @@ fn is_temporary(relative: &str) -> bool {
 
 /// Replaces a file as [`write()`] does, without a manifest.
 fn write_unlisted(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    patiently(path, bytes.len(), || write_once(path, bytes))
+}
+
+fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let temporary = temporary(path);
@@ -94,6 +102,38 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Appends bytes to a file that is open for appending, all of them or none. Does not flush them to the disk.
+pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    append_and(file, path, bytes, |_| Ok(()))
+}
+
+/// Appends bytes as [`append`] does, and flushes them to the disk.
+fn append_synced(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    append_and(file, path, bytes, File::sync_data)
+}
+
+fn append_and(
+    file: &mut File,
+    path: &Path,
+    bytes: &[u8],
+    then: impl Fn(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    patiently(path, bytes.len(), || {
+        let written = file.write_all(bytes).and_then(|()| then(file));
+        if written.is_err() {
+            // If this fails, too, the next start cuts the incomplete rest off.
+            let _ = file.set_len(length);
+        }
+        written
+    })
+}
+
+/// Creates a folder and its parents, if they are missing.
+pub fn create_folders(path: &Path) -> io::Result<()> {
+    patiently(path, 0, || fs::create_dir_all(path))
 }
 
 /// Returns a hint for an I/O error, to append to its message. Empty if there is none.
@@ -122,13 +162,13 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
         return Ok(());
     }
     let parent = folder_of(path);
-    fs::create_dir_all(parent)?;
+    create_folders(parent)?;
     let temporary = temporary(path);
-    fs::create_dir(&temporary)?;
+    patiently(path, 0, || fs::create_dir(&temporary))?;
     let written = fill(&temporary)
         .and_then(|()| sync_folder(&temporary))
         .and_then(|()| list_filled(&temporary, path))
-        .and_then(|()| fs::rename(&temporary, path));
+        .and_then(|()| patiently(path, 0, || fs::rename(&temporary, path)));
     if written.is_err() {
         // Remove the incomplete folder. If this fails, the next start of the run removes it.
         let _ = fs::remove_dir_all(&temporary);
@@ -181,11 +221,14 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
                 .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", source.display())))?;
         }
         if entry.file_type()?.is_dir() {
-            fs::create_dir(&target)?;
+            patiently(&target, 0, || fs::create_dir(&target))?;
             share_files(&source, &target)?;
         } else if fs::hard_link(&source, &target).is_err() {
-            fs::copy(&source, &target)?;
-            File::open(&target)?.sync_all()?;
+            let bytes = source.metadata()?.len() as usize;
+            patiently(&target, bytes, || {
+                fs::copy(&source, &target)?;
+                File::open(&target)?.sync_all()
+            })?;
         }
     }
     sync_folder(to)
@@ -206,7 +249,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
             })
             .map(drop)
         })?;
-    fs::rename(from, to)?;
+    patiently(to, 0, || fs::rename(from, to))?;
     sync_folder(folder_of(to))
 }
 
@@ -272,33 +315,6 @@ fn remove_temporaries_below(
     Ok(())
 }
 
-/// A lock on a folder, held until it is dropped. The system releases it if the process dies.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Locks `folder`; `None` if another process holds it.
-    pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        // Do not truncate: the file may be somebody else's.
-        let mut options = File::options();
-        let options = options.write(true).create(true).truncate(false);
-        let file = options.open(folder.join(LOCK))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
-    }
-}
-
-/// Whether a process holds the lock of `folder`.
-pub fn is_held(folder: &Path) -> bool {
-    let file = File::open(folder.join(LOCK));
-    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
-}
-
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -316,14 +332,12 @@ fn temporary(path: &Path) -> PathBuf {
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
     // Windows cannot flush a folder.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) { patiently(folder, 0, || File::open(folder)?.sync_all()) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Lock, Manifest, is_held, publish_folder, remove, remove_temporaries, share_folder, write,
-    };
+    use super::{Manifest, publish_folder, remove, remove_temporaries, share_folder, write};
 
     #[test]
     fn a_folder_whose_writing_fails_never_appears() {
@@ -376,16 +390,5 @@ mod tests {
         remove_temporaries(dir.path(), &|name| name == "a").unwrap();
         assert!(kept.iter().all(|name| dir.path().join(name).exists()));
         assert!(!dir.path().join(".tmp-a-17-0").exists());
-    }
-
-    #[test]
-    fn a_second_lock_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Lock::take(dir.path()).unwrap();
-        assert!(first.is_some() && Lock::take(dir.path()).unwrap().is_none());
-        assert!(is_held(dir.path()));
-        drop(first);
-        assert!(!is_held(dir.path()));
-        assert!(Lock::take(dir.path()).unwrap().is_some());
     }
 }
