@@ -32,6 +32,7 @@ KINDS = (
     ("sweep-kills", 20, interruptions.sweep_kills, "SIGKILLs of a sweep, each followed by a restart"),
     ("signals", 50, interruptions.single_signals, "one SIGTERM, SIGINT, SIGHUP or SIGUSR1"),
     ("signal-pairs", 50, interruptions.signal_pairs, "two signals within 50 ms"),
+    ("late-signals", 8, interruptions.late_signals, "signals during updates that take longer than 5 s"),
     ("small-disks", 40, interruptions.small_disk, "runs on a file system that is too small"),
     ("no-space", 40, interruptions.injected_full_disk, "ENOSPC at a system call"),
     ("failing-writes", 40, interruptions.failing_writes, "EIO, EDQUOT or EROFS when the run writes"),

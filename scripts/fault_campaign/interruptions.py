@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from bench import Failure, HANG_S, NotRun, RUN_S, difference, expect_orderly, expect_same, results
-from inputs import NAME, RECIPE, interrupted, undisturbed, undisturbed_saving, undisturbed_sweep
+from inputs import NAME, RECIPE, interrupted, undisturbed, undisturbed_saving, undisturbed_slow, undisturbed_sweep
 
 # Calls that change the disk, and the ones that open what is read.
 CALLS = ("openat", "write", "rename", "fsync", "fdatasync", "mkdir", "unlink", "ftruncate", "flock", "rmdir")
@@ -203,6 +203,30 @@ def single_signals(case):
 
 def signal_pairs(case):
     signals(case, pair=True)
+
+
+def late_signals(case):
+    """A signal during a long update: the run saves the last whole update after 5 s and does not wait for the end."""
+    whole = undisturbed_slow(case.bench)
+    case.write("r.toml", (whole.folder / "r.toml").read_text())
+    running = case.bench.start(["run", "r.toml"], case.dir)
+    while running.alive() and "steps" not in running.log():
+        time.sleep(0.001)
+    time.sleep(case.random.uniform(0, whole.seconds * 0.8))
+    sent = time.monotonic()
+    running.send(case.random.choice(SIGNALS))
+    done = running.wait(RUN_S)
+    waited = time.monotonic() - sent
+    expect_orderly(done)
+    if waited > 5 + 2:
+        case.fail("a run works on for more than 7 s after a signal", f"{waited:.1f} s: {done.last()}")
+    if done.code == 0:
+        case.note("done before the signal")
+    elif done.code == 130:
+        case.note("saved the last whole update" if waited > 5 else "ended with the update")
+    else:
+        case.fail(f"a signal during a long update ends the run with exit {done.code}", done.last())
+    finish(case, "a signal during a long update", whole)
 
 
 def wait_on_full_disk(case, running, enlarge=None):

@@ -18,7 +18,7 @@ pub struct HostTensor {
     pub values: Vec<f32>,
 }
 
-/// Converts one tensor at a time to bytes, so that writing a file needs only its own size in memory.
+/// Writing a file needs the memory of its bytes, and at most one tensor more.
 impl View for &HostTensor {
     fn dtype(&self) -> Dtype {
         Dtype::F32
@@ -29,6 +29,9 @@ impl View for &HostTensor {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
+        if cfg!(target_endian = "little") {
+            return Cow::Borrowed(bytemuck::cast_slice(&self.values));
+        }
         self.values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
     }
 

@@ -40,10 +40,12 @@ pub fn wait_on_full_disks(pause: DiskPause) {
 pub(super) fn patiently<T>(
     path: &Path,
     bytes: usize,
-    write: impl FnMut() -> io::Result<T>,
+    mut write: impl FnMut() -> io::Result<T>,
 ) -> io::Result<T> {
-    let disk = FULL_DISK.get().filter(|disk| disk.waits_for(path));
-    disk.map_or_else(write, |disk| disk.write(path, bytes, write, thread::sleep))
+    match FULL_DISK.get().filter(|disk| disk.waits_for(path)) {
+        Some(disk) => disk.write(path, bytes, write, thread::sleep),
+        None => write(),
+    }
 }
 
 /// The writes of a process that wait for space.

@@ -34,12 +34,14 @@ pub struct StateError {
     pub problem: &'static str,
 }
 
+#[derive(Clone)]
 enum ParamState {
     AdamW(Box<AdamWState<1>>),
     Lars(Box<Tensor<1>>),
 }
 
-/// Updates the trained parameters of a module, by their index.
+/// Updates the trained parameters of a module, by their index. Clones share the memory of their states.
+#[derive(Clone)]
 pub struct Optimizer {
     rule: Rule,
     names: Vec<String>,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use super::program::{Bench, TINY, results};
+use mae::infer::StopFlag;
 use mae::train::JobEnd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -75,6 +76,22 @@ fn saves_within_epochs_change_no_result_and_a_killed_run_continues_from_them() {
         files
     };
     assert_eq!(results(&bench), results(&whole));
+}
+
+#[test]
+fn a_stop_can_save_the_last_whole_update_while_the_next_one_is_computed() {
+    let whole = Bench::new(TINY);
+    whole.done(&["run", "r.toml"]);
+    let bench = Bench::new(TINY);
+    // After the first, a middle and the last update of an epoch, and in later stages.
+    for updates in [1, 4, 2, 22, 30, 15, 7] {
+        let save = |stop: &StopFlag| assert_eq!(stop.save_last_updates(), Ok(true));
+        assert_eq!(bench.run_with(updates, save), JobEnd::Interrupted);
+        let states = format!("{}/**/resume.safetensors", bench.path("runs/tiny").display());
+        assert_eq!(glob::glob(&states).unwrap().count(), 1);
+    }
+    bench.done(&["run", "r.toml"]);
+    assert_eq!(results(&bench.path("runs/tiny")), results(&whole.path("runs/tiny")));
 }
 
 /// Starts a long run, waits for its first epoch, sends it signals of these names in a row, and checks that it saved.

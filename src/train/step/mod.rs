@@ -5,6 +5,7 @@ mod job;
 mod micro_batch;
 mod publish;
 mod rows;
+mod saves;
 mod stage;
 mod state;
 mod state_writer;

@@ -7,7 +7,7 @@ use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
 /// Losses and gradient norms that are still on the device, and their learning rates.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct UnreadLosses {
     values: Vec<Tensor<1>>,
     lrs: Vec<f64>,

@@ -24,7 +24,8 @@ pub(crate) struct EpochSums {
     pub data_wait_s: f64,
 }
 
-/// The state of a job in training.
+/// The state of a job in training. Clones share the memory of their tensors.
+#[derive(Clone)]
 pub(crate) struct TrainingState<M> {
     pub model: M,
     pub optimizer: Optimizer,

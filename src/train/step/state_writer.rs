@@ -55,27 +55,33 @@ impl StateWriter {
             None => Ok(()),
         }
     }
-}
 
-impl Drop for StateWriter {
-    /// Waits: nothing may be written into the run's folder after the run has unlocked it.
-    fn drop(&mut self) {
+    /// Waits like [`StateWriter::wait`], at the end of a job that has an error of its own.
+    ///
+    /// Nothing may be written into the folder of a run that is no longer locked.
+    pub(super) fn settle(&mut self) {
         if let Some(write) = self.running.take() {
-            // The job ends with an error of its own, or this write's error has been returned.
             let _ = write.join();
         }
     }
 }
 
+impl Drop for StateWriter {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::StateWriter;
     use crate::checkpoint::{Meta, TensorFile};
     use crate::train::step::job::JobDir;
     use std::path::Path;
     use std::time::Duration;
 
-    fn job(path: &Path) -> JobDir {
+    /// Returns a job in the folder `path`.
+    pub(in crate::train::step) fn job(path: &Path) -> JobDir {
         let meta = Meta {
             stage: "pretrain".to_owned(),
             epoch: 0,

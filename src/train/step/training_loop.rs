@@ -5,6 +5,7 @@ use super::job::{JobContext, JobDir, JobEnd};
 use super::micro_batch::MicroBatch;
 use super::publish::publish;
 use super::rows::{self, UnreadLosses};
+use super::saves::{Saves, StopRequest};
 use super::stage::Stage;
 use super::state::{Progress, TrainingState};
 use super::state_writer::StateWriter;
@@ -54,8 +55,10 @@ impl FitPlan {
     }
 }
 
-/// Updates between two reads from the device. Reading every update would make the GPU wait.
+/// Most updates between two reads from the device. Reading every update would make the GPU wait.
 const READ_EVERY: usize = 20;
+/// Most work that is queued on the device, since a stop has to wait for it.
+const QUEUE: Duration = Duration::from_secs(3);
 
 /// Trains `stage` until its last epoch is done or the user stops the run.
 ///
@@ -76,14 +79,16 @@ pub(crate) fn fit<S: Stage>(
             JobEnd::Interrupted => Evaluated::Stopped,
             JobEnd::Done => training.evaluate()?,
         };
-        if measured == Evaluated::Stopped {
-            training.save()?;
-            training.wait_for_save()?;
+        if measured == Evaluated::Stopped || training.is_saved_late()? {
+            training.save_at_stop()?;
             return Ok(JobEnd::Interrupted);
         }
         training.finish_epoch(measured, started)?;
     }
-    training.wait_for_save()?;
+    if let Some(saves) = &training.saves {
+        saves.close()?;
+        saves.wait()?;
+    }
     if context.rank_context.rank.is_first() {
         dir.finish(plan.epochs)?;
     }
@@ -101,10 +106,11 @@ struct TrainingLoop<'a, S: Stage> {
     context: &'a JobContext,
     /// The table of epochs. Only the first rank writes it.
     epochs_csv: Option<EpochsWriter>,
-    /// TensorBoard event files. Only the first rank writes them.
-    board: Option<TensorBoard>,
-    /// Writes the saved states. Only the first rank writes them.
-    writer: Option<StateWriter>,
+    /// Saved states and TensorBoard events. Only the first rank writes them.
+    saves: Option<Saves<S::Model>>,
+    /// Updates between two reads from the device, and the time of the last read.
+    read_every: usize,
+    last_read: Instant,
     /// Whether to report a slow loader. The first report clears this flag.
     report_waiting: bool,
 }
@@ -134,15 +140,16 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             context.tell(Event::Warning { job: &dir.name, text: &warning });
         }
         announce(plan, dir, &state.progress, context);
-        let (mut epochs_csv, mut board, mut writer) = (None, None, None);
+        let (mut epochs_csv, mut saves) = (None, None);
         if rank.is_first() {
             epochs_csv = Some(table.append_after(state.progress.epoch - 1)?);
-            board = Some(tensorboard(&state, plan, dir)?);
-            writer = Some(StateWriter::new(dir.clone(), plan.save_every));
+            let board = tensorboard(&state, plan, dir)?;
+            let writer = StateWriter::new(dir.clone(), plan.save_every);
+            saves = Some(Saves::new(&dir.name, writer, board, &context.stop));
         }
         let report_waiting = loader.workers() > 0;
         let loader = loader.clone().share(rank.index(), rank.world());
-        Ok(Self {
+        let training = Self {
             stage,
             state,
             loader,
@@ -150,10 +157,13 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             dir,
             context,
             epochs_csv,
-            board,
-            writer,
+            saves,
+            read_every: 1,
+            last_read: Instant::now(),
             report_waiting,
-        })
+        };
+        training.end_update(&UnreadLosses::default());
+        Ok(training)
     }
 
     /// Makes the remaining updates of the current epoch.
@@ -164,10 +174,15 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         // An all-reduce cannot be cancelled. The first update shows whether there is enough memory, so it sends nothing early.
         let mut send_early = false;
         let mut clock = Instant::now();
+        self.last_read = clock;
         while self.state.progress.update < plan.steps.updates_per_epoch {
             let lr = plan.lr(&self.state.progress);
             let (sum, waited) = self.backward(&mut batches, send_early)?;
             let (Gradient { loss, grads }, stop) = self.reduce(sum)?;
+            if stop == StopRequest::SavedLate {
+                return Ok(JobEnd::Interrupted);
+            }
+            let stop = stop == StopRequest::AfterUpdate;
             let timer = &self.context.rank_context.timer;
             let norm = timer.time(StepPart::Optimizer, &loss.device(), || {
                 self.state.update(grads, lr, plan.clip_grad)
@@ -181,16 +196,21 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             clock = Instant::now();
             unread.push(loss, norm, lr);
             let last = self.state.progress.update == plan.steps.updates_per_epoch;
-            if stop || last || unread.len() >= READ_EVERY {
+            if stop || last || unread.len() >= self.read_every {
                 self.read(&mut unread)?;
             }
+            self.end_update(&unread);
             self.report_update(lr);
             if stop {
                 return Ok(JobEnd::Interrupted);
             }
-            if self.is_save_due()? {
+            // All ranks have the same state, so the first one decides alone.
+            if let Some(saves) = &self.saves
+                && saves.is_due()?
+            {
                 self.read(&mut unread)?;
                 self.save()?;
+                self.end_update(&unread);
             }
         }
         Ok(JobEnd::Done)
@@ -225,13 +245,19 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok((sum, waited))
     }
 
-    /// Adds up the loss and the gradients of all ranks. Also returns whether any rank has been asked to stop.
-    fn reduce(&self, sum: GradientSum<'_>) -> Result<(Gradient, bool), TrainError> {
+    /// Adds up the loss and the gradients of all ranks. Also returns what all ranks do next.
+    fn reduce(&self, sum: GradientSum<'_>) -> Result<(Gradient, StopRequest), TrainError> {
         let rank_context = &self.context.rank_context;
         let device = model::device(&self.state.model);
         rank_context.timer.time(StepPart::Communication, &device, || {
             let gradient = sum.finish()?;
-            Ok((gradient, rank_context.rank.any(self.context.stop.requested())?))
+            let own = match self.begin_update()? {
+                true if self.context.stop.requested() => StopRequest::AfterUpdate,
+                true => StopRequest::Continue,
+                false => StopRequest::SavedLate,
+            };
+            let all = rank_context.rank.exchange(own)?;
+            Ok((gradient, all.into_iter().max().unwrap_or(own)))
         })
     }
 
@@ -240,9 +266,15 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let progress = &mut self.state.progress;
         let first = progress.sums.updates + 1;
         let updates = unread.read_into(progress, &self.dir.name)?;
-        if let Some(board) = &mut self.board {
-            board.updates(progress.epoch, first, &updates)?;
+        if let Some(saves) = &self.saves {
+            saves.board_updates(progress.epoch, first, &updates)?;
         }
+        if !updates.is_empty() {
+            let per_update = self.last_read.elapsed().as_secs_f64() / updates.len() as f64;
+            self.read_every =
+                (QUEUE.as_secs_f64() / per_update).clamp(1.0, READ_EVERY as f64) as usize;
+        }
+        self.last_read = Instant::now();
         Ok(())
     }
 
@@ -266,8 +298,8 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
         rows::check_metrics(&row, &dir.name)?;
         epochs_csv.push(row.clone())?;
-        if let Some(board) = &mut self.board {
-            board.epoch(epochs_csv.rows())?;
+        if let Some(saves) = &self.saves {
+            saves.board_epoch(epochs_csv.rows())?;
         }
         let is_kept = plan.keep.contains(&epoch);
         if is_kept {
@@ -275,6 +307,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         }
         if epoch < plan.epochs {
             self.save()?;
+            self.end_update(&UnreadLosses::default());
         }
         // The tables of a run have the pre-training's loss at kept epochs only.
         if is_kept || plan.stage != StageKind::Pretrain {
@@ -284,23 +317,37 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Whether to save within the epoch. All ranks have the same state, so the first one decides alone.
-    fn is_save_due(&mut self) -> Result<bool, TrainError> {
-        self.writer.as_mut().map_or(Ok(false), StateWriter::is_due)
+    /// Starts to save the state, from which the next start continues.
+    fn save(&self) -> Result<(), TrainError> {
+        self.saves.as_ref().map_or(Ok(()), |saves| saves.start(&self.state))
     }
 
-    /// Starts to save the state, from which the next start continues. Training continues as soon as the state is read.
-    fn save(&mut self) -> Result<(), TrainError> {
-        let Some(writer) = &mut self.writer else { return Ok(()) };
-        if let Some(board) = &self.board {
-            board.flush()?;
+    /// Saves the state and waits until it is on the disk, unless another thread has saved the last whole update.
+    fn save_at_stop(&self) -> Result<(), TrainError> {
+        match &self.saves {
+            Some(saves) if saves.close()? => {
+                saves.start(&self.state)?;
+                saves.wait()
+            }
+            _ => Ok(()),
         }
-        writer.start(self.state.to_host()?)
     }
 
-    /// Waits until the newest saved state is on the disk.
-    fn wait_for_save(&mut self) -> Result<(), TrainError> {
-        self.writer.as_mut().map_or(Ok(()), StateWriter::wait)
+    /// Offers the state to [`StopFlag::save_last_updates`](crate::infer::StopFlag::save_last_updates).
+    fn end_update(&self, unread: &UnreadLosses) {
+        if let Some(saves) = &self.saves {
+            saves.end_update(&self.state, unread);
+        }
+    }
+
+    /// Takes that offer back, before the state is replaced. Returns false if another thread has saved the state.
+    fn begin_update(&self) -> Result<bool, TrainError> {
+        self.saves.as_ref().map_or(Ok(true), Saves::begin_update)
+    }
+
+    /// Takes the offer back at the end of an epoch. Returns true on all ranks if another thread has saved the state.
+    fn is_saved_late(&self) -> Result<bool, TrainError> {
+        self.context.rank_context.rank.any(!self.begin_update()?)
     }
 
     fn report_update(&self, lr: f64) {
