@@ -32,7 +32,7 @@ trap 'exit 130' INT TERM
 
 recipe=(
     experiments/quickstart.toml
-    --set name=kill
+    --set name=kill --set checkpoint.every_minutes=0
     --set pretrain.epochs=6 --set 'pretrain.checkpoint_epochs=[2,4,6]' --set pretrain.warmup_epochs=1
     --set finetune.epochs=2 --set finetune.warmup_epochs=1
     --set linprobe.epochs=2 --set linprobe.warmup_epochs=1

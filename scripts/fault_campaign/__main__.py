@@ -28,9 +28,11 @@ FULL_S = 1200
 KINDS = (
     ("kills", 100, interruptions.timed_kills, "SIGKILLs at random times, each followed by a restart"),
     ("kills-at-calls", 100, interruptions.kills_at_calls, "SIGKILLs at system calls, each followed by a restart"),
+    ("kills-within-epochs", 60, interruptions.kills_within_epochs, "SIGKILLs of a run that saves within epochs"),
     ("sweep-kills", 20, interruptions.sweep_kills, "SIGKILLs of a sweep, each followed by a restart"),
     ("signals", 50, interruptions.single_signals, "one SIGTERM, SIGINT, SIGHUP or SIGUSR1"),
     ("signal-pairs", 50, interruptions.signal_pairs, "two signals within 50 ms"),
+    ("late-signals", 8, interruptions.late_signals, "signals during updates that take longer than 5 s"),
     ("small-disks", 40, interruptions.small_disk, "runs on a file system that is too small"),
     ("no-space", 40, interruptions.injected_full_disk, "ENOSPC at a system call"),
     ("failing-writes", 40, interruptions.failing_writes, "EIO, EDQUOT or EROFS when the run writes"),

@@ -91,6 +91,11 @@ class Running:
         if self.alive():
             self.process.send_signal(number)
 
+    def send_all(self, number):
+        """Sends a signal to the program and to strace, which does not pass it on."""
+        if self.alive():
+            os.killpg(self.process.pid, number)
+
     def kill_all(self):
         """Kills the process and its children, for example the program under strace."""
         try:

@@ -56,6 +56,30 @@ batch_size = 96
 augment = { crop_scale = [1.0, 1.0], hflip = false }
 """
 
+# Saves as often as the disk allows, so that most kills hit an epoch whose state is saved.
+SAVING = RECIPE + "[checkpoint]\nevery_minutes = 0\n"
+
+# Two updates in an epoch, each of several seconds.
+SLOW = """
+name = "micro"
+[data]
+format = "digits"
+input_size = 32
+[model]
+patch_size = 2
+embed_dim = 128
+depth = 4
+num_heads = 2
+decoder_embed_dim = 64
+decoder_depth = 2
+decoder_num_heads = 2
+[pretrain]
+epochs = 1
+warmup_epochs = 0
+batch_size = 1
+accum_iter = 700
+"""
+
 # Only the pre-training, for cases that need a run but not its results.
 PRETRAINING = RECIPE.split("[finetune]", maxsplit=1)[0].replace("epochs = 6", "epochs = 1") \
     .replace("checkpoint_epochs = [2]\n", "").replace("warmup_epochs = 1", "warmup_epochs = 0")
@@ -149,6 +173,14 @@ class Undisturbed:
 
 def undisturbed(bench):
     return bench.fixture("undisturbed", lambda folder: Undisturbed(bench, folder, RECIPE, NAME))
+
+
+def undisturbed_saving(bench):
+    return bench.fixture("saving", lambda folder: Undisturbed(bench, folder, SAVING, NAME))
+
+
+def undisturbed_slow(bench):
+    return bench.fixture("slow", lambda folder: Undisturbed(bench, folder, SLOW, NAME))
 
 
 def undisturbed_sweep(bench):

@@ -1,6 +1,7 @@
 """Kills, signals, full disks and failing system calls: the restarted run must end with the same bytes."""
 
 import collections
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import time
 
 from bench import Failure, HANG_S, NotRun, RUN_S, difference, expect_orderly, expect_same, results
-from inputs import NAME, RECIPE, interrupted, undisturbed, undisturbed_sweep
+from inputs import NAME, RECIPE, interrupted, undisturbed, undisturbed_saving, undisturbed_slow, undisturbed_sweep
 
 # System calls that change the disk, and those that open files for reading.
 CALLS = ("openat", "write", "rename", "fsync", "fdatasync", "mkdir", "unlink", "ftruncate", "flock", "rmdir")
@@ -17,6 +18,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 STAGES = ("pretrain", "finetune", "linprobe")
 # What a message must not suggest for a file that is whole and could not be read.
 MISLEADING = re.compile(r"damaged|corrupt|put it back|starts? over|\bremove\b|backup|truncated", re.IGNORECASE)
+WAITS = re.compile(r"the run waits until")
 SPACE = re.compile(r"no space|disk is full|full disk|free some space", re.IGNORECASE)
 
 
@@ -83,6 +85,7 @@ def kills(case, at_calls, whole):
         done = running.wait(RUN_S)
         if done.code in (-signal.SIGKILL, 137) and not done.hung:
             hits += 1
+            case.note("killed with a state from within an epoch", is_within_epoch(case.dir / "runs" / NAME))
             continue
         expect_orderly(done)
         if done.code != 0:
@@ -94,6 +97,16 @@ def kills(case, at_calls, whole):
     if fresh and not whole.is_sweep:
         expect_whole_trash(case, whole)
     case.note("same bytes after the kills", hits)
+
+
+def is_within_epoch(run):
+    """Whether the newest state of a killed run is from within an epoch."""
+    for path in run.rglob("resume.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        if json.loads(header["__metadata__"]["mae"])["update"] > 0:
+            return True
+    return False
 
 
 def expect_whole_trash(case, whole):
@@ -114,6 +127,12 @@ def timed_kills(case):
 
 def kills_at_calls(case):
     kills(case, at_calls=True, whole=undisturbed(case.bench))
+
+
+def kills_within_epochs(case):
+    """Kills of a run that saves as often as the disk allows: it goes on within the epoch."""
+    at_calls = bool(case.bench.strace) and case.random.random() < 0.5
+    kills(case, at_calls, whole=undisturbed_saving(case.bench))
 
 
 def sweep_kills(case):
@@ -186,15 +205,45 @@ def signal_pairs(case):
     signals(case, pair=True)
 
 
-def wait_on_full_disk(case, running, enlarge):
-    """Waits for the end of a run on a full disk. If the run pauses, frees disk space so that it continues."""
-    limit = time.monotonic() + 10 + 5 * undisturbed(case.bench).seconds
-    while running.alive() and time.monotonic() < limit:
+def late_signals(case):
+    """A signal during a long update: the run saves the last whole update after 5 s and does not wait for the end."""
+    whole = undisturbed_slow(case.bench)
+    case.write("r.toml", (whole.folder / "r.toml").read_text())
+    running = case.bench.start(["run", "r.toml"], case.dir)
+    while running.alive() and "steps" not in running.log():
+        time.sleep(0.001)
+    time.sleep(case.random.uniform(0, whole.seconds * 0.8))
+    sent = time.monotonic()
+    running.send(case.random.choice(SIGNALS))
+    done = running.wait(RUN_S)
+    waited = time.monotonic() - sent
+    expect_orderly(done)
+    if waited > 5 + 2:
+        case.fail("a run works on for more than 7 s after a signal", f"{waited:.1f} s: {done.last()}")
+    if done.code == 0:
+        case.note("done before the signal")
+    elif done.code == 130:
+        case.note("saved the last whole update" if waited > 5 else "ended with the update")
+    else:
+        case.fail(f"a signal during a long update ends the run with exit {done.code}", done.last())
+    finish(case, "a signal during a long update", whole)
+
+
+def wait_on_full_disk(case, running, enlarge=None):
+    """Waits for the end of a run on a full disk. If the run waits for space, frees some after up to 2 s.
+
+    Without `enlarge`, ends the wait with a signal. If writing to stderr fails, too, no message shows that the run waits.
+    """
+    limit = time.monotonic() + 5 + 5 * undisturbed(case.bench).seconds
+    while running.alive() and not WAITS.search(running.log()) and time.monotonic() < limit:
         time.sleep(0.005)
-    if running.alive() and SPACE.search(running.log()):
-        case.note("paused")
-        enlarge()
-    return running.wait(RUN_S * 4)
+    if running.alive():
+        time.sleep(case.random.uniform(0, 2))
+        if enlarge:
+            enlarge()
+        else:
+            running.send_all(signal.SIGINT)
+    return running.wait(RUN_S)
 
 
 def small_disk(case):
@@ -213,15 +262,18 @@ def small_disk(case):
 
     def enlarge():
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+    is_freed = case.random.random() < 0.5
     try:
-        done = wait_on_full_disk(case, case.bench.start(["run", "r.toml"], case.dir), enlarge)
+        running = case.bench.start(["run", "r.toml"], case.dir)
+        done = wait_on_full_disk(case, running, enlarge if is_freed else None)
         expect_orderly(done)
+        has_waited = WAITS.search(done.err)
         if done.code == 0:
-            case.note("fitted")
-        elif done.code == 1 and SPACE.search(done.err):
+            case.note("waited for space and went on" if has_waited else "fitted")
+        elif done.code == 1 and SPACE.search(done.err) and has_waited and not is_freed:
             case.note("stopped with a message")
         else:
-            case.fail(f"a full disk ends the run with exit {done.code}", f"{size} KiB: {done.last()}")
+            case.fail(f"a full disk ends the run with exit {done.code}", f"{size} KiB, freed: {is_freed}: {done.last()}")
         enlarge()
         finish(case, "a full disk")
     finally:
@@ -237,7 +289,9 @@ def injected_full_disk(case):
     lasting = "+" if case.random.random() < 0.5 and call != "openat" else ""
     case.write("r.toml", RECIPE)
     before = injecting(case.bench, call, f"error=ENOSPC:when={nth}{lasting}")
-    done = case.bench.start(["run", "r.toml"], case.dir, before=before).wait(RUN_S)
+    running = case.bench.start(["run", "r.toml"], case.dir, before=before)
+    # The disk of a single error has space again when the run tries once more.
+    done = wait_on_full_disk(case, running) if lasting else running.wait(RUN_S)
     detail = f"{call}: ENOSPC at call {nth}{lasting}"
     end_of_failed_call(case, done, "ENOSPC", detail)
     finish(case, "ENOSPC")

@@ -4,7 +4,7 @@
 //! the official code can read it. Its `meta.json` has the stage, the epoch, the classes and the whole recipe. A
 //! checkpoint never changes. Beside the weights of a pre-training, `optimizer.safetensors` keeps the state of AdamW. The
 //! state of an unfinished job (weights, optimizer, position in the epoch) is one file, `resume.safetensors`. It is replaced
-//! after every epoch and removed at the end of the job. `saved_state` reads both.
+//! after every epoch and during long epochs, and removed at the end of the job. `saved_state` reads both.
 //!
 //! A command uses a checkpoint in four steps:
 //!

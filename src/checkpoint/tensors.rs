@@ -2,8 +2,9 @@
 
 use super::CheckpointError;
 use crate::durable;
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{TensorView, View};
 use safetensors::{Dtype, SafeTensors};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -15,6 +16,28 @@ const NOTE: &str = "mae";
 pub struct HostTensor {
     pub shape: Vec<usize>,
     pub values: Vec<f32>,
+}
+
+/// Writing a file needs the memory of its bytes, and at most one tensor more.
+impl View for &HostTensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        if cfg!(target_endian = "little") {
+            return Cow::Borrowed(bytemuck::cast_slice(&self.values));
+        }
+        self.values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(&self.values[..])
+    }
 }
 
 /// The tensors of a file by name, and a note.
@@ -58,20 +81,8 @@ impl TensorFile {
 
     /// Returns the content of the file, with the entry `key: word` in the header unless `word` is empty.
     pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
-        let data: BTreeMap<&str, (&[usize], Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, tensor)| {
-                let bytes = tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                (name.as_str(), (&tensor.shape[..], bytes))
-            })
-            .collect();
-        let views = data.iter().map(|(name, (shape, bytes))| {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
-            (*name, view.expect("a tensor holds as many values as its shape says"))
-        });
         let note = (!word.is_empty()).then(|| HashMap::from([(key.to_owned(), word.to_owned())]));
-        safetensors::serialize(views, note).expect("names and shapes are plain")
+        safetensors::serialize(&self.tensors, note).expect("names and shapes are plain")
     }
 
     /// Replaces the file at `path`, atomically.

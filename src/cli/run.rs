@@ -2,17 +2,19 @@
 
 use super::progress::ProgressBar;
 use super::recipe_args::{RecipeArgs, StageArg, resolve};
-use super::signals::stop_on_signals;
+use super::signals::stop_on_signals_or_late;
 use super::{CliError, output};
+use crate::durable::{self, DiskPause};
 use crate::infer::StopFlag;
 use crate::recipe::{Missing, Resolved};
 use crate::results;
 use crate::run::{RunOptions, Runner};
 use crate::shape::StageKind;
-use crate::train::{JobEnd, Observer};
+use crate::train::{Event, JobEnd, Observer};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Run a recipe, or resume it
 ///
@@ -38,7 +40,6 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::RefuseIfNeeded)?;
     let stop = StopFlag::default();
-    stop_on_signals(&stop, "finishing the step and saving the state");
     let options = RunOptions {
         runs: args.runs.clone(),
         fresh: args.fresh,
@@ -48,6 +49,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let progress = Arc::new(ProgressBar::new(&resolved, options.only));
     let shown = Arc::clone(&progress);
     let observer: Observer = Arc::new(move |event| shown.show(&event));
+    let (asked, shown) = (stop.clone(), Arc::clone(&progress));
+    let late = move || save_last_updates(&asked, &shown);
+    stop_on_signals_or_late(&stop, "finishing the step and saving the state", late);
+    wait_on_full_disks(&options.runs, &stop, &progress);
     let runner = Runner { options: &options, stop: &stop, observer };
     let outcome = runner.run(&resolved);
     progress.finish();
@@ -75,6 +80,41 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let _ = write!(list, "\n  {}: {}", point.name, point.error);
     }
     Err(CliError::Failed(list))
+}
+
+/// Saves the last whole updates and exits, without waiting for the updates in progress.
+///
+/// Returns if a state cannot be saved: then the run ends by itself, after the update.
+fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
+    // A job may be about to start or to end, or be saving its state itself.
+    const AGAIN: Duration = Duration::from_millis(200);
+    loop {
+        match stop.save_last_updates() {
+            Ok(true) => {
+                progress.finish();
+                let end = CliError::Interrupted;
+                output::error(&end.to_string());
+                std::process::exit(end.exit_code().into());
+            }
+            Ok(false) => std::thread::sleep(AGAIN),
+            Err(text) => {
+                let text = format!(
+                    "cannot save the last update, the update in progress continues: {text}"
+                );
+                return progress.show(&Event::Warning { job: "run", text: &text });
+            }
+        }
+    }
+}
+
+/// Makes the run wait for space if the disk is full, and say so.
+fn wait_on_full_disks(runs: &Path, stop: &StopFlag, progress: &Arc<ProgressBar>) {
+    let (asked, shown) = (stop.clone(), Arc::clone(progress));
+    durable::wait_on_full_disks(DiskPause {
+        below: runs.to_owned(),
+        stop: Box::new(move || asked.requested()),
+        tell: Box::new(move |text| shown.show(&Event::Warning { job: "run", text })),
+    });
 }
 
 /// Writes the report of every run, and the report of the sweep. If a report cannot be written, the run still succeeds.

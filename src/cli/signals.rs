@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// `timeout`, `kill` and a closed terminal often send two signals.
 const TOGETHER: Duration = Duration::from_secs(1);
 
+/// How long the work has to end the update in progress.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The signals received so far.
 #[derive(Debug, Default)]
 struct Received {
@@ -43,11 +46,26 @@ impl Received {
 /// A second signal within [`TOGETHER`] exits only if both are Ctrl-C at a terminal. The log line of the first signal contains
 /// `doing`, which describes how the work stops.
 pub(super) fn stop_on_signals(stop: &StopFlag, doing: &'static str) {
-    let (asked, mut received) = (stop.clone(), Received::default());
+    stop_on_signals_or_late(stop, doing, || {});
+}
+
+/// Stops like [`stop_on_signals`]. If the work still runs [`PATIENCE`] after the first signal, calls `late`.
+pub(super) fn stop_on_signals_or_late(
+    stop: &StopFlag,
+    doing: &'static str,
+    late: impl FnOnce() + Send + 'static,
+) {
+    let (asked, mut received, mut late) = (stop.clone(), Received::default(), Some(late));
     let handle = move |name: &str, is_ctrl_c: bool| match received.take(Instant::now(), is_ctrl_c) {
         Request::Stop => {
             asked.request();
             tracing::warn!("{name}: {doing}; a second Ctrl-C stops immediately");
+            if let Some(late) = late.take() {
+                std::thread::spawn(move || {
+                    std::thread::sleep(PATIENCE);
+                    late();
+                });
+            }
         }
         Request::Nothing => {}
         Request::EndAtOnce => std::process::exit(130),

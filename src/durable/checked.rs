@@ -4,7 +4,7 @@ use super::manifest::Listed;
 use super::manifest_lines::Content;
 use super::read_manifests::with_manifest;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The result of comparing a file with its manifest entry.
@@ -105,12 +105,7 @@ impl GrowingFile {
     /// Appends rows and flushes them to the disk. If this fails, the file keeps its old content.
     pub fn append(&mut self, rows: &[u8]) -> io::Result<()> {
         with_manifest(&self.path, |manifest, _| manifest.confirm_lock())?;
-        let written = self.file.write_all(rows).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            // If this fails too, the next start removes the incomplete row.
-            let _ = self.file.set_len(self.bytes);
-            return Err(error);
-        }
+        super::append_synced(&mut self.file, &self.path, rows)?;
         self.bytes += rows.len() as u64;
         self.hasher.update(rows);
         self.note()

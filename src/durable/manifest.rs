@@ -10,7 +10,7 @@ use super::manifest_lines::{Content, Entry, Header, line};
 use super::read_manifests::forget;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// The manifest's file name.
@@ -214,8 +214,7 @@ impl Manifest {
         if !ends_with_newline(&mut file)? {
             text.insert(0, '\n');
         }
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
+        super::append_synced(&mut file, &self.root.join(MANIFEST), text.as_bytes())?;
         self.bytes += text.len() as u64;
         for entry in entries {
             self.take(entry);

@@ -10,13 +10,16 @@ mod checked;
 mod lock;
 mod manifest;
 mod manifest_lines;
+mod pause;
 mod read_manifests;
 
 pub use checked::{GrowingFile, Verdict, read, read_text, verify};
 pub use lock::{Lock, SharedLock, is_held};
 pub use manifest::{MANIFEST, Manifest};
 pub use manifest_lines::Content;
+pub use pause::{DiskPause, wait_on_full_disks};
 
+use pause::patiently;
 use read_manifests::with_manifest;
 
 use std::ffi::OsStr;
@@ -89,6 +92,10 @@ fn is_temporary(relative: &str) -> bool {
 
 /// Replaces a file as [`write()`] does, but does not use a manifest.
 fn write_unlisted(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    patiently(path, bytes.len(), || write_once(path, bytes))
+}
+
+fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let temporary = temporary(path);
@@ -105,6 +112,38 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Appends bytes to a file that is open for appending, all of them or none. Does not flush them to the disk.
+pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    append_and(file, path, bytes, |_| Ok(()))
+}
+
+/// Appends bytes as [`append`] does, and flushes them to the disk.
+fn append_synced(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    append_and(file, path, bytes, File::sync_data)
+}
+
+fn append_and(
+    file: &mut File,
+    path: &Path,
+    bytes: &[u8],
+    then: impl Fn(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    patiently(path, bytes.len(), || {
+        let written = file.write_all(bytes).and_then(|()| then(file));
+        if written.is_err() {
+            // If this fails, too, the next start cuts the incomplete rest off.
+            let _ = file.set_len(length);
+        }
+        written
+    })
+}
+
+/// Creates a folder and its parents, if they are missing.
+pub fn create_folders(path: &Path) -> io::Result<()> {
+    patiently(path, 0, || fs::create_dir_all(path))
 }
 
 /// Returns a hint for an I/O error, to append to its message. Empty if there is none.
@@ -133,13 +172,13 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
         return Ok(());
     }
     let parent = folder_of(path);
-    fs::create_dir_all(parent)?;
+    create_folders(parent)?;
     let temporary = temporary(path);
-    fs::create_dir(&temporary)?;
+    patiently(path, 0, || fs::create_dir(&temporary))?;
     let written = fill(&temporary)
         .and_then(|()| sync_folder(&temporary))
         .and_then(|()| list_filled(&temporary, path))
-        .and_then(|()| fs::rename(&temporary, path));
+        .and_then(|()| patiently(path, 0, || fs::rename(&temporary, path)));
     if written.is_err() {
         // Remove the incomplete folder. If this fails, the next start of the run removes it.
         let _ = fs::remove_dir_all(&temporary);
@@ -192,11 +231,14 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
                 .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", source.display())))?;
         }
         if entry.file_type()?.is_dir() {
-            fs::create_dir(&target)?;
+            patiently(&target, 0, || fs::create_dir(&target))?;
             share_files(&source, &target)?;
         } else if fs::hard_link(&source, &target).is_err() {
-            fs::copy(&source, &target)?;
-            File::open(&target)?.sync_all()?;
+            let bytes = source.metadata()?.len() as usize;
+            patiently(&target, bytes, || {
+                fs::copy(&source, &target)?;
+                File::open(&target)?.sync_all()
+            })?;
         }
     }
     sync_folder(to)
@@ -217,7 +259,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
             })
             .map(drop)
         })?;
-    fs::rename(from, to)?;
+    patiently(to, 0, || fs::rename(from, to))?;
     sync_folder(folder_of(to))
 }
 
@@ -301,7 +343,7 @@ fn temporary(path: &Path) -> PathBuf {
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
     // Windows cannot flush a folder.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) { patiently(folder, 0, || File::open(folder)?.sync_all()) } else { Ok(()) }
 }
 
 #[cfg(test)]

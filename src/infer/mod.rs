@@ -24,4 +24,4 @@ pub use reconstruct::{Autoencoder, MaskSettings, ReconstructionInput, reconstruc
 pub use replicas::{Replicas, SHARD_IMAGES, is_large};
 pub use same_encoder::same_encoder;
 pub(crate) use same_encoder::same_heads;
-pub use stop::StopFlag;
+pub use stop::{LastUpdate, StopFlag};

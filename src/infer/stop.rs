@@ -1,19 +1,60 @@
 //! The stop flag. Ctrl-C sets it, and the loops check it between steps.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// A job that can save its last whole update while it computes the next one. Any thread may ask it to.
+pub trait LastUpdate: Send + Sync {
+    /// Saves the state after the last whole update, and ends the job. Returns false if the job saves its state itself.
+    ///
+    /// Fails with a message if the state cannot be saved.
+    fn save(&self) -> Result<bool, String>;
+}
 
 /// A flag that stops a run. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct StopFlag(Arc<AtomicBool>);
+#[derive(Clone, Default)]
+pub struct StopFlag(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    requested: AtomicBool,
+    jobs: Mutex<Vec<Weak<dyn LastUpdate>>>,
+}
 
 impl StopFlag {
     /// Sets the flag. Returns whether it was set before.
     pub fn request(&self) -> bool {
-        self.0.swap(true, Ordering::SeqCst)
+        self.0.requested.swap(true, Ordering::SeqCst)
     }
 
     pub fn requested(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.requested.load(Ordering::SeqCst)
+    }
+
+    /// Adds a job for [`StopFlag::save_last_updates`], until the job is dropped.
+    pub fn register(&self, job: Weak<dyn LastUpdate>) {
+        let mut jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.retain(|job| job.strong_count() > 0);
+        jobs.push(job);
+    }
+
+    /// Saves the last whole update of every job in training, without waiting for the updates in progress.
+    ///
+    /// Returns true if every job has ended so. Otherwise at least one saves its state itself, or none is in training.
+    pub fn save_last_updates(&self) -> Result<bool, String> {
+        let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let jobs: Vec<_> = jobs.iter().filter_map(Weak::upgrade).collect();
+        let mut all = !jobs.is_empty();
+        for job in jobs {
+            all &= job.save()?;
+        }
+        Ok(all)
+    }
+}
+
+impl fmt::Debug for StopFlag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StopFlag").field(&self.requested()).finish()
     }
 }

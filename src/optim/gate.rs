@@ -6,6 +6,7 @@
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 /// Counts skipped updates on the device, since the host last read the losses.
+#[derive(Clone)]
 pub(super) struct SkipCount {
     /// Updates since then, skipped ones included.
     pub attempts: usize,

@@ -35,12 +35,14 @@ pub struct StateError {
     pub problem: &'static str,
 }
 
+#[derive(Clone)]
 enum ParamState {
     AdamW(Box<AdamWState>),
     Lars(Box<Tensor<1>>),
 }
 
 /// The running means of a parameter's gradient and of its square.
+#[derive(Clone)]
 struct AdamWState {
     /// Number of updates so far.
     time: usize,
@@ -48,6 +50,9 @@ struct AdamWState {
 }
 
 /// Updates the trained parameters of a module, by their index.
+///
+/// Clones share the memory of their states.
+#[derive(Clone)]
 pub struct Optimizer {
     rule: Rule,
     names: Vec<String>,

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub struct Plan {
     pub data: DataPlan,
     pub model: ModelPlan,
     pub runtime: RuntimePlan,
+    /// Time between two saves within an epoch; `None` saves only after epochs.
+    pub save_every: Option<Duration>,
     pub pretrain: Option<PretrainPlan>,
     pub finetune: Option<FinetunePlan>,
     pub linprobe: Option<LinprobePlan>,

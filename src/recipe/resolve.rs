@@ -287,6 +287,7 @@ fn resolve_point(tree: Table, point: &Point<'_>, cx: &mut Context<'_>) -> Resolv
         data,
         model,
         runtime,
+        save_every: setup::save_every(&recipe.checkpoint),
         pretrain,
         finetune,
         linprobe,

@@ -17,7 +17,8 @@ use super::plan::{Decode, DeviceKind, Format, Schedule};
 use super::sizes::ModelSize;
 use super::stages::{Finetune, Linprobe, Pretrain};
 use super::values::{
-    All, Auto, OneOrMany, Or, all_or_count_schema, auto_or_count_schema, extends_schema,
+    All, Auto, Off, OneOrMany, Or, all_or_count_schema, auto_or_count_schema, extends_schema,
+    none_or_minutes_schema,
 };
 use crate::shape::Precision;
 
@@ -43,6 +44,9 @@ pub struct Recipe {
     /// Devices, precision and speed.
     #[serde(default)]
     pub runtime: Runtime,
+    /// Saving the state of an unfinished job.
+    #[serde(default)]
+    pub checkpoint: Checkpoint,
     /// Self-supervised pre-training of the masked autoencoder.
     pub pretrain: Option<Pretrain>,
     /// Supervised fine-tuning of the encoder; one job for each entry of `from`.
@@ -166,6 +170,17 @@ pub struct Runtime {
     /// Number of CPU threads for computing. Can change when a run continues.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub threads: Option<Or<Auto, usize>>,
+}
+
+/// Saving the state of an unfinished job.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Minutes between two saves within an epoch, besides the save after each epoch. A killed run loses about this much
+    /// work at most. 0 saves as often as the disk allows; "none" saves only after epochs. Results are the same. Can
+    /// change when a run continues.
+    #[schemars(schema_with = "none_or_minutes_schema")]
+    pub every_minutes: Option<Or<Off, f64>>,
 }
 
 /// Returns the JSON Schema of a recipe, with the built-in defaults.

@@ -1,12 +1,13 @@
 //! Derives the plans of `[data]`, `[model]` and `[runtime]`, and writes derived values back to the recipe.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::context::{Context, given};
 use super::error::Problem;
 use super::plan::{DataPlan, DeviceKind, Format, ModelPlan, Promised, RuntimePlan, Threads};
-use super::schema::{Data, Model, Runtime};
-use super::values::{All, Auto, Or};
+use super::schema::{Checkpoint, Data, Model, Runtime};
+use super::values::{All, Auto, Off, Or};
 use super::{Missing, vars};
 
 /// ImageNet's mean and standard deviation of each channel, as in the official code.
@@ -119,6 +120,13 @@ pub(super) fn runtime(runtime: &mut Runtime, cx: &Context<'_>) -> RuntimePlan {
         schedule: given(runtime.schedule.as_ref()),
         gradient_checkpointing: given(runtime.gradient_checkpointing.as_ref()),
         threads: threads(runtime.threads.as_ref()),
+    }
+}
+
+pub(super) fn save_every(checkpoint: &Checkpoint) -> Option<Duration> {
+    match given(checkpoint.every_minutes.as_ref()) {
+        Or::Value(minutes) => Some(Duration::from_secs_f64(60.0 * minutes)),
+        Or::Word(Off::None) => None,
     }
 }
 

@@ -87,6 +87,10 @@ pub(super) fn clip_grad_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [{ "enum": ["none"] }, { "type": "number", "exclusiveMinimum": 0 }] })
 }
 
+pub(super) fn none_or_minutes_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "enum": ["none"] }, { "type": "number", "minimum": 0, "maximum": 1_000_000 }] })
+}
+
 pub(super) fn minmax_schema(_: &mut SchemaGenerator) -> Schema {
     let share = serde_json::json!({ "type": "number", "minimum": 0, "maximum": 1 });
     json_schema!({

@@ -9,7 +9,7 @@ use super::schema::{Recipe, STAGES};
 use crate::shape::StageKind;
 
 /// Keys that can change when a run resumes. They affect speed and memory, and change results only by rounding.
-const NO_IDENTITY: [&str; 14] = [
+const NO_IDENTITY: [&str; 15] = [
     "pretrain.on_nan_limit",
     "finetune.on_nan_limit",
     "linprobe.on_nan_limit",
@@ -22,6 +22,7 @@ const NO_IDENTITY: [&str; 14] = [
     "runtime.autotune",
     "runtime.schedule",
     "runtime.gradient_checkpointing",
+    "checkpoint.every_minutes",
     "data.workers",
     "data.max_bad_fraction",
 ];

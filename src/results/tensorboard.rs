@@ -11,7 +11,6 @@ use crate::durable;
 use crate::shape::StageKind;
 use events::TfEvent;
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -52,7 +51,7 @@ impl TensorBoard {
         (epoch, updates): (usize, usize),
     ) -> Result<Self, RunError> {
         let folder = job.join("tensorboard");
-        fs::create_dir_all(&folder).map_err(RunError::io(&folder))?;
+        durable::create_folders(&folder).map_err(RunError::io(&folder))?;
         let path = event_file(&folder)?;
         let old = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -103,11 +102,11 @@ impl TensorBoard {
             ];
             self.append(&TfEvent::scalars(now(), row.epoch as i64 - 1, &perf).record())?;
         }
-        self.file.sync_data().map_err(RunError::io(&self.path))?;
+        self.flush()?;
         let path = self.folder.join("log.txt");
         if let (Some(log), Some(row)) = (&mut self.log, rows.last()) {
             let line = log_line(row, self.n_parameters) + "\n";
-            return log.write_all(line.as_bytes()).map_err(RunError::io(&path));
+            return durable::append(log, &path, line.as_bytes()).map_err(RunError::io(&path));
         }
         // The first epoch of this start rewrites the file, to remove lines of an interrupted start.
         let lines: String =
@@ -118,9 +117,14 @@ impl TensorBoard {
         Ok(())
     }
 
+    /// Flushes the events to the disk.
+    pub fn flush(&self) -> Result<(), RunError> {
+        self.file.sync_data().map_err(RunError::io(&self.path))
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Result<(), RunError> {
         // One write call, so that a reader sees whole records.
-        self.file.write_all(bytes).map_err(RunError::io(&self.path))
+        durable::append(&mut self.file, &self.path, bytes).map_err(RunError::io(&self.path))
     }
 }
 

@@ -273,6 +273,7 @@ impl RunContext {
             keep,
             keep_optimizer: stage == StageKind::Pretrain
                 && self.plan.pretrain.as_ref().is_some_and(|plan| plan.keep_optimizer),
+            save_every: self.plan.save_every,
             key: loaders::key(&self.plan, stage),
         })
     }

@@ -107,6 +107,15 @@ impl Bench {
 
     /// Runs the recipe, and requests a stop after `updates` updates. Returns how it ended.
     pub(crate) fn run_for(&self, updates: usize) -> JobEnd {
+        self.run_with(updates, |stop| assert!(!stop.request()))
+    }
+
+    /// Runs the recipe, and calls `then` after `updates` updates. Returns how the run ended.
+    pub(crate) fn run_with(
+        &self,
+        updates: usize,
+        then: impl Fn(&StopFlag) + Send + Sync + 'static,
+    ) -> JobEnd {
         let options = Options { missing_data: Missing::Refuse, gpus: |_| 0 };
         let resolved = recipe::resolve(&self.path("r.toml"), &[], &[], &options).unwrap();
         let options = RunOptions {
@@ -121,7 +130,7 @@ impl Bench {
             if let Event::Updated { .. } = event
                 && made.fetch_add(1, Ordering::SeqCst) + 1 == updates
             {
-                asked.request();
+                then(&asked);
             }
         };
         let runner = Runner { options: &options, stop: &stop, observer: Arc::new(observer) };

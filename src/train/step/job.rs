@@ -21,6 +21,7 @@ pub enum JobEnd {
 }
 
 /// The folder and the name of a job.
+#[derive(Clone)]
 pub struct JobDir {
     /// Path relative to the run's folder, for example `finetune/from-0800`.
     pub name: String,

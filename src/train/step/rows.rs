@@ -24,7 +24,7 @@ impl OnNanRule {
 }
 
 /// Losses and gradient norms that are still on the device, and their learning rates.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct UnreadLosses {
     values: Vec<Tensor<1>>,
     lrs: Vec<f64>,

@@ -27,7 +27,8 @@ pub(crate) struct EpochSums {
     pub data_wait_s: f64,
 }
 
-/// The state of a job in training.
+/// The state of a job in training. Clones share the memory of their tensors.
+#[derive(Clone)]
 pub(crate) struct TrainingState<M> {
     pub model: M,
     pub optimizer: Optimizer,
@@ -41,7 +42,7 @@ pub(crate) struct Progress {
     pub epoch: usize,
     /// Finished updates of the current epoch.
     pub update: usize,
-    /// Updates of the optimizer since the job started. Only `save` sets it.
+    /// Updates of the optimizer since the job started. Only `to_host` sets it.
     pub optimizer_updates: usize,
     pub sums: EpochSums,
 }
@@ -103,8 +104,10 @@ impl<M: Module> TrainingState<M> {
         norm
     }
 
-    /// Writes the state to `path`. Resuming from this file gives the same bits as an uninterrupted job.
-    pub(crate) fn save(&self, path: &Path) -> Result<(), TrainError> {
+    /// Reads the state from the device. Resuming from it gives the same bits as an uninterrupted job.
+    ///
+    /// Fails if a weight is NaN or infinite.
+    pub(crate) fn to_host(&self) -> Result<TensorFile, TrainError> {
         let mut tensors = BTreeMap::new();
         for param in model::named(&self.model) {
             tensors.insert(format!("model.{}", param.name), host_finite(&param)?);
@@ -116,7 +119,7 @@ impl<M: Module> TrainingState<M> {
         }
         let progress = Progress { optimizer_updates, ..self.progress };
         let note = serde_json::to_string(&progress).expect("numbers are valid JSON");
-        Ok(TensorFile { tensors, note }.write(path)?)
+        Ok(TensorFile { tensors, note })
     }
 
     /// Reads the moments of AdamW from the device, for a checkpoint.

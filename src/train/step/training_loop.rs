@@ -1,61 +1,32 @@
 //! The training loop of every stage.
 
+use super::fit_plan::FitPlan;
 use super::gradient::{Gradient, GradientSum};
 use super::job::{JobContext, JobDir, JobEnd};
 use super::micro_batch::MicroBatch;
 use super::publish::publish;
-use super::rows::{self, OnNanRule, UnreadLosses};
+use super::rows::{self, UnreadLosses};
+use super::saves::{Saves, StopRequest};
 use super::stage::Stage;
 use super::state::{Progress, TrainingState};
+use super::state_writer::StateWriter;
 use super::step_timer::StepPart;
 use crate::data::{Epoch, Loader};
 use crate::infer::{Evaluated, is_large};
 use crate::model;
-use crate::optim::LrSchedule;
 use crate::random::Key;
-use crate::recipe::Steps;
 use crate::results::{EpochRow, EpochSteps, EpochsCsv, EpochsWriter, TensorBoard};
 use crate::shape::StageKind;
 use crate::train::error::TrainError;
 use crate::train::events::Event;
 use burn::module::Module;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// The settings of a job's training loop.
-#[derive(Debug, Clone)]
-pub(crate) struct FitPlan {
-    pub stage: StageKind,
-    pub epochs: usize,
-    pub accum_iter: usize,
-    /// Images of one micro-step, on all devices together.
-    pub images_per_micro_step: usize,
-    pub steps: Steps,
-    pub schedule: LrSchedule,
-    pub clip_grad: Option<f64>,
-    pub on_nan: OnNanRule,
-    pub gradient_checkpointing: bool,
-    /// Epochs whose checkpoints are kept.
-    pub keep: Vec<usize>,
-    /// Keep the optimizer state beside the weights of these checkpoints.
-    pub keep_optimizer: bool,
-    /// Selects the random numbers of the stage. The loop sets the key's `epoch`.
-    pub key: Key,
-    /// Micro-batches of one rank in an update: `accum_iter`, or more if there are fewer ranks than `runtime.devices`.
-    pub micro_batches: usize,
-}
-
-impl FitPlan {
-    /// Returns the learning rate of the next update.
-    fn lr(&self, progress: &Progress) -> f64 {
-        let first_micro_step = progress.update * self.accum_iter;
-        let done = first_micro_step as f64 / self.steps.micro_steps as f64; // of this epoch
-        self.schedule.at((progress.epoch - 1) as f64 + done)
-    }
-}
-
-/// Updates between two reads from the device. Reading every update would make the GPU wait.
+/// Most updates between two reads from the device. Reading every update would make the GPU wait.
 const READ_EVERY: usize = 20;
+/// Most work that is queued on the device, since a stop has to wait for it.
+const QUEUE: Duration = Duration::from_secs(3);
 
 /// Trains `stage` until its last epoch is done or the user stops the run.
 ///
@@ -76,11 +47,15 @@ pub(crate) fn fit<S: Stage>(
             JobEnd::Interrupted => Evaluated::Stopped,
             JobEnd::Done => training.evaluate()?,
         };
-        if measured == Evaluated::Stopped {
-            training.save()?;
+        if measured == Evaluated::Stopped || training.is_saved_late()? {
+            training.save_at_stop()?;
             return Ok(JobEnd::Interrupted);
         }
         training.finish_epoch(measured, started)?;
+    }
+    if let Some(saves) = &training.saves {
+        saves.close()?;
+        saves.wait()?;
     }
     if context.rank_context.rank.is_first() {
         dir.finish(plan.epochs)?;
@@ -99,8 +74,11 @@ struct TrainingLoop<'a, S: Stage> {
     context: &'a JobContext,
     /// The table of epochs. Only the first rank writes it.
     epochs_csv: Option<EpochsWriter>,
-    /// TensorBoard event files. Only the first rank writes them.
-    board: Option<TensorBoard>,
+    /// Saved states and TensorBoard events. Only the first rank writes them.
+    saves: Option<Saves<S::Model>>,
+    /// Updates between two reads from the device, and the time of the last read.
+    read_every: usize,
+    last_read: Instant,
     /// Whether to report a slow loader. The first report clears this flag.
     report_waiting: bool,
 }
@@ -115,13 +93,13 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         context: &'a JobContext,
     ) -> Result<Self, TrainError> {
         let rank = &context.rank_context.rank;
-        let epochs_csv = EpochsCsv::in_job(&dir.path);
+        let table = EpochsCsv::in_job(&dir.path);
         let saved = dir.saved_state()?;
         if let Some(saved) = &saved {
             let first = state.progress.epoch;
             state = state.resume(&saved.path)?;
             if state.progress.epoch > first {
-                epochs_csv.check_reaches(state.progress.epoch - 1)?;
+                table.check_reaches(state.progress.epoch - 1)?;
             }
         }
         // Waits for all ranks: the first rank may replace the saved state only after all ranks have read it.
@@ -130,15 +108,30 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             context.tell(Event::Warning { job: &dir.name, text: &warning });
         }
         announce(plan, dir, &state.progress, context);
-        let epochs_csv = if rank.is_first() {
-            Some(epochs_csv.append_after(state.progress.epoch - 1)?)
-        } else {
-            None
-        };
-        let board = if rank.is_first() { Some(tensorboard(&state, plan, dir)?) } else { None };
+        let (mut epochs_csv, mut saves) = (None, None);
+        if rank.is_first() {
+            epochs_csv = Some(table.append_after(state.progress.epoch - 1)?);
+            let board = tensorboard(&state, plan, dir)?;
+            let writer = StateWriter::new(dir.clone(), plan.save_every);
+            saves = Some(Saves::new(&dir.name, writer, board, plan.on_nan, &context.stop));
+        }
         let report_waiting = loader.workers() > 0;
         let loader = loader.clone().share(rank.index(), rank.world());
-        Ok(Self { stage, state, loader, plan, dir, context, epochs_csv, board, report_waiting })
+        let training = Self {
+            stage,
+            state,
+            loader,
+            plan,
+            dir,
+            context,
+            epochs_csv,
+            saves,
+            read_every: 1,
+            last_read: Instant::now(),
+            report_waiting,
+        };
+        training.end_update(&UnreadLosses::default());
+        Ok(training)
     }
 
     /// Makes the remaining updates of the current epoch.
@@ -150,11 +143,16 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         // the first update starts no all-reduce before its backward pass has ended.
         let mut send_early = false;
         let mut clock = Instant::now();
+        self.last_read = clock;
         while self.state.progress.update < plan.steps.updates_per_epoch {
             let lr = plan.lr(&self.state.progress);
             let before = plan.on_nan.skip_limit.map(|_| self.state.model.clone());
             let (sum, waited) = self.backward(&mut batches, send_early)?;
             let (Gradient { loss, grads }, stop) = self.reduce(sum)?;
+            if stop == StopRequest::SavedLate {
+                return Ok(JobEnd::Interrupted);
+            }
+            let stop = stop == StopRequest::AfterUpdate;
             let timer = &self.context.rank_context.timer;
             let norm = timer.time(StepPart::Optimizer, &loss.device(), || {
                 let state = &mut self.state;
@@ -180,12 +178,21 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             clock = Instant::now();
             unread.push(loss, norm, lr);
             let last = self.state.progress.update == plan.steps.updates_per_epoch;
-            if stop || last || unread.len() >= READ_EVERY {
+            if stop || last || unread.len() >= self.read_every {
                 self.read(&mut unread)?;
             }
+            self.end_update(&unread);
             self.report_update(lr);
             if stop {
                 return Ok(JobEnd::Interrupted);
+            }
+            // All ranks have the same state, so the first one decides alone.
+            if let Some(saves) = &self.saves
+                && saves.is_due()?
+            {
+                self.read(&mut unread)?;
+                self.save()?;
+                self.end_update(&unread);
             }
         }
         Ok(JobEnd::Done)
@@ -220,13 +227,19 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok((sum, waited))
     }
 
-    /// Adds up the loss and the gradients of all ranks. Also returns whether any rank has been asked to stop.
-    fn reduce(&self, sum: GradientSum<'_>) -> Result<(Gradient, bool), TrainError> {
+    /// Adds up the loss and the gradients of all ranks. Also returns what all ranks do next.
+    fn reduce(&self, sum: GradientSum<'_>) -> Result<(Gradient, StopRequest), TrainError> {
         let rank_context = &self.context.rank_context;
         let device = model::device(&self.state.model);
         rank_context.timer.time(StepPart::Communication, &device, || {
             let gradient = sum.finish()?;
-            Ok((gradient, rank_context.rank.any(self.context.stop.requested())?))
+            let own = match self.begin_update()? {
+                true if self.context.stop.requested() => StopRequest::AfterUpdate,
+                true => StopRequest::Continue,
+                false => StopRequest::SavedLate,
+            };
+            let all = rank_context.rank.exchange(own)?;
+            Ok((gradient, all.into_iter().max().unwrap_or(own)))
         })
     }
 
@@ -240,9 +253,15 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             let text = rows::skipped_text(skipped, progress, self.plan.on_nan);
             self.context.tell(Event::Warning { job: &self.dir.name, text: &text });
         }
-        if let Some(board) = &mut self.board {
-            board.updates(progress.epoch, first, &updates)?;
+        if let Some(saves) = &self.saves {
+            saves.board_updates(progress.epoch, first, &updates)?;
         }
+        if !updates.is_empty() {
+            let per_update = self.last_read.elapsed().as_secs_f64() / updates.len() as f64;
+            self.read_every =
+                (QUEUE.as_secs_f64() / per_update).clamp(1.0, READ_EVERY as f64) as usize;
+        }
+        self.last_read = Instant::now();
         Ok(())
     }
 
@@ -267,8 +286,8 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         row.skipped_updates = plan.on_nan.skip_limit.map(|_| progress.sums.skipped);
         rows::check_metrics(&row, &dir.name, plan.on_nan)?;
         epochs_csv.push(row.clone())?;
-        if let Some(board) = &mut self.board {
-            board.epoch(epochs_csv.rows())?;
+        if let Some(saves) = &self.saves {
+            saves.board_epoch(epochs_csv.rows())?;
         }
         let is_kept = plan.keep.contains(&epoch);
         if is_kept {
@@ -276,6 +295,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         }
         if epoch < plan.epochs {
             self.save()?;
+            self.end_update(&UnreadLosses::default());
         }
         // The tables of a run list the pre-training loss only at epochs in `checkpoint_epochs`.
         if is_kept || plan.stage != StageKind::Pretrain {
@@ -285,13 +305,37 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Saves the state, from which the next start continues. Only the first rank writes.
+    /// Starts to save the state, from which the next start continues.
     fn save(&self) -> Result<(), TrainError> {
-        if self.context.rank_context.rank.is_first() {
-            self.dir.keep_previous_state()?;
-            self.state.save(&self.dir.resume_file())?;
+        self.saves.as_ref().map_or(Ok(()), |saves| saves.start(&self.state))
+    }
+
+    /// Saves the state and waits until it is on the disk, unless another thread has saved the last whole update.
+    fn save_at_stop(&self) -> Result<(), TrainError> {
+        match &self.saves {
+            Some(saves) if saves.close()? => {
+                saves.start(&self.state)?;
+                saves.wait()
+            }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Offers the state to [`StopFlag::save_last_updates`](crate::infer::StopFlag::save_last_updates).
+    fn end_update(&self, unread: &UnreadLosses) {
+        if let Some(saves) = &self.saves {
+            saves.end_update(&self.state, unread);
+        }
+    }
+
+    /// Takes that offer back, before the state is replaced. Returns false if another thread has saved the state.
+    fn begin_update(&self) -> Result<bool, TrainError> {
+        self.saves.as_ref().map_or(Ok(true), Saves::begin_update)
+    }
+
+    /// Takes the offer back at the end of an epoch. Returns true on all ranks if another thread has saved the state.
+    fn is_saved_late(&self) -> Result<bool, TrainError> {
+        self.context.rank_context.rank.any(!self.begin_update()?)
     }
 
     fn report_update(&self, lr: f64) {

@@ -1,0 +1,250 @@
+//! What the first rank of a job saves while it trains: states and TensorBoard events.
+//!
+//! The state after the last whole update stays here while the next update is computed. Another thread can save it if that
+//! update takes too long. Cloned tensors share their memory, so this costs no copy: [`Saves::begin_update`] drops the clone
+//! before the optimizer replaces the values.
+
+use super::rows::{OnNanRule, UnreadLosses};
+use super::state::{Progress, TrainingState};
+use super::state_writer::StateWriter;
+use crate::infer::{DeviceError, LastUpdate, StopFlag};
+use crate::results::{EpochRow, TensorBoard};
+use crate::train::error::TrainError;
+use burn::module::Module;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What the ranks of a job do after an update. All of them do the last in this order that any of them asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum StopRequest {
+    Continue,
+    /// Finish the update, and save.
+    AfterUpdate,
+    /// Another thread has saved the update before. Drop this one.
+    SavedLate,
+}
+
+/// The state after a whole update, with losses that are still on the device.
+struct WholeUpdate<M> {
+    state: TrainingState<M>,
+    unread: UnreadLosses,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Training,
+    /// Another thread has saved the last whole update. The job must not train or save any further.
+    SavedLate,
+    /// The job saves its state itself, or has ended.
+    Closed,
+}
+
+struct Shared<M> {
+    job: String,
+    writer: StateWriter,
+    board: TensorBoard,
+    on_nan: OnNanRule,
+    /// `None` while the optimizer or the end of an epoch replaces the state.
+    last: Option<WholeUpdate<M>>,
+    phase: Phase,
+    /// Why the last whole update could not be saved.
+    failed: Option<TrainError>,
+}
+
+struct Inner<M> {
+    shared: Mutex<Shared<M>>,
+    changed: Condvar,
+}
+
+/// Saves the states and the TensorBoard events of a job. Dropping it waits until the state is on the disk.
+pub(super) struct Saves<M>(Arc<Inner<M>>);
+
+impl<M: Module + 'static> Saves<M> {
+    /// `stop` can save the last whole update from now on.
+    pub(super) fn new(
+        job: &str,
+        writer: StateWriter,
+        board: TensorBoard,
+        on_nan: OnNanRule,
+        stop: &StopFlag,
+    ) -> Self {
+        let (job, phase) = (job.to_owned(), Phase::Training);
+        let (last, failed) = (None, None);
+        let shared = Mutex::new(Shared { job, writer, board, on_nan, last, phase, failed });
+        let inner = Arc::new(Inner { shared, changed: Condvar::new() });
+        let weak = Arc::downgrade(&inner);
+        stop.register(weak);
+        Self(inner)
+    }
+
+    /// Whether to save within the epoch.
+    pub(super) fn is_due(&self) -> Result<bool, TrainError> {
+        self.0.lock().writer.is_due()
+    }
+
+    /// Starts to save a state. Training continues as soon as the state is read from the device.
+    pub(super) fn start(&self, state: &TrainingState<M>) -> Result<(), TrainError> {
+        self.0.lock().start(state)
+    }
+
+    /// Waits until the newest saved state is on the disk.
+    pub(super) fn wait(&self) -> Result<(), TrainError> {
+        self.0.lock().writer.wait()
+    }
+
+    /// Offers the state after a whole update to other threads.
+    pub(super) fn end_update(&self, state: &TrainingState<M>, unread: &UnreadLosses) {
+        let last = WholeUpdate { state: state.clone(), unread: unread.clone() };
+        self.0.lock().last = Some(last);
+        self.0.changed.notify_all();
+    }
+
+    /// Takes the state of the last whole update back, before it is replaced.
+    ///
+    /// Returns false if another thread has saved it: then the job ends.
+    pub(super) fn begin_update(&self) -> Result<bool, TrainError> {
+        let mut shared = self.0.lock();
+        shared.last = None;
+        match shared.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(shared.phase != Phase::SavedLate),
+        }
+    }
+
+    /// From now on, only the job itself saves its state. Returns false if another thread has saved it.
+    pub(super) fn close(&self) -> Result<bool, TrainError> {
+        let is_left = self.begin_update()?;
+        self.0.lock().phase = Phase::Closed;
+        self.0.changed.notify_all();
+        Ok(is_left)
+    }
+
+    /// Adds losses and learning rates of consecutive updates to TensorBoard. `first` is the number of the first one.
+    pub(super) fn board_updates(
+        &self,
+        epoch: usize,
+        first: usize,
+        updates: &[(f64, f64)],
+    ) -> Result<(), TrainError> {
+        Ok(self.0.lock().board.updates(epoch, first, updates)?)
+    }
+
+    /// Adds the last row to TensorBoard.
+    pub(super) fn board_epoch(&self, rows: &[EpochRow]) -> Result<(), TrainError> {
+        Ok(self.0.lock().board.epoch(rows)?)
+    }
+}
+
+impl<M> Drop for Saves<M> {
+    fn drop(&mut self) {
+        let mut shared = self.0.lock();
+        shared.phase = Phase::Closed;
+        shared.writer.settle();
+        drop(shared);
+        self.0.changed.notify_all();
+    }
+}
+
+impl<M> Inner<M> {
+    fn lock(&self) -> MutexGuard<'_, Shared<M>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M: Module> Shared<M> {
+    fn start(&mut self, state: &TrainingState<M>) -> Result<(), TrainError> {
+        self.board.flush()?;
+        self.writer.start(state.to_host()?)
+    }
+
+    fn save_now(
+        &mut self,
+        WholeUpdate { mut state, mut unread }: WholeUpdate<M>,
+    ) -> Result<(), TrainError> {
+        let Progress { epoch, sums, .. } = state.progress;
+        let (updates, skipped) = unread.read_into(&mut state.progress, &self.job, self.on_nan)?;
+        state.optimizer.settle(skipped);
+        self.board.updates(epoch, sums.updates + 1, &updates)?;
+        self.start(&state)?;
+        self.writer.wait()
+    }
+}
+
+impl<M: Module + 'static> LastUpdate for Inner<M> {
+    /// Waits while the state is being replaced, and for a write that is running.
+    fn save(&self) -> Result<bool, String> {
+        let is_replaced = |shared: &mut Shared<M>| {
+            shared.phase == Phase::Training && shared.failed.is_none() && shared.last.is_none()
+        };
+        let shared = self.changed.wait_while(self.lock(), is_replaced);
+        let mut shared = shared.unwrap_or_else(PoisonError::into_inner);
+        if shared.phase != Phase::Training {
+            return Ok(false);
+        }
+        let Some(last) = shared.last.take() else { return Ok(false) };
+        let saved = DeviceError::catch(|| shared.save_now(last)).map_err(TrainError::from);
+        match saved.and_then(|saved| saved) {
+            Ok(()) => {
+                shared.phase = Phase::SavedLate;
+                Ok(true)
+            }
+            Err(error) => {
+                let text = error.to_string();
+                shared.failed = Some(error);
+                Err(text)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OnNanRule, Saves, StateWriter, TrainingState, UnreadLosses};
+    use crate::infer::StopFlag;
+    use crate::model::ProbeHead;
+    use crate::optim::{Optimizer, Rule};
+    use crate::results::{EpochSteps, TensorBoard};
+    use crate::shape::{Precision, StageKind};
+    use crate::train::step::state_writer::tests::job;
+    use burn::tensor::Device;
+    use std::path::Path;
+
+    /// A job in the folder `path` that has made an update.
+    fn after_update(path: &Path, stop: &StopFlag) -> Saves<ProbeHead> {
+        let head = ProbeHead::zeros(4, 2, Precision::Fp32, &Device::flex());
+        let optimizer = Optimizer::new(Rule::Lars { momentum: 0.9 }, Vec::new(), Vec::new());
+        let steps = EpochSteps { accum_iter: 1, micro_steps: 1 };
+        let board = TensorBoard::open(path, StageKind::Linprobe, 0, steps, (1, 0)).unwrap();
+        let rule = OnNanRule { skip_limit: None, updates_per_epoch: 9, rate: "blr" };
+        let saves = Saves::new("linprobe", StateWriter::new(job(path), None), board, rule, stop);
+        saves.end_update(&TrainingState::start(head, optimizer), &UnreadLosses::default());
+        saves
+    }
+
+    #[test]
+    fn others_save_a_job_until_it_saves_itself() {
+        let (dir, stop) = (tempfile::tempdir().unwrap(), StopFlag::default());
+        assert_eq!(stop.save_last_updates(), Ok(false), "no job is in training");
+        let own = after_update(dir.path(), &stop);
+        assert!(own.close().unwrap());
+        assert_eq!(stop.save_last_updates(), Ok(false));
+        assert!(!dir.path().join("resume.safetensors").exists());
+        drop(own);
+        let late = after_update(dir.path(), &stop);
+        assert_eq!(stop.save_last_updates(), Ok(true));
+        assert!(dir.path().join("resume.safetensors").exists());
+        assert!(!late.begin_update().unwrap(), "the job must not update a state that is saved");
+        assert!(!late.close().unwrap(), "the job must not save again");
+    }
+
+    #[test]
+    fn a_job_that_others_cannot_save_fails_with_their_error() {
+        let (dir, stop) = (tempfile::tempdir().unwrap(), StopFlag::default());
+        crate::durable::write(&dir.path().join("resume.safetensors"), b"a state").unwrap();
+        let in_the_way = dir.path().join("previous-resume.safetensors/x");
+        crate::durable::write(&in_the_way, b"a folder in place of a file").unwrap();
+        let job = after_update(dir.path(), &stop);
+        let told = stop.save_last_updates().unwrap_err();
+        assert_eq!(job.begin_update().unwrap_err().to_string(), told);
+    }
+}
