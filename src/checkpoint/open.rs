@@ -1,14 +1,16 @@
 //! Opens checkpoints of any format. The content decides the format, not the name.
 
+use super::candidate::{self, Candidate};
+use super::content::{Content, Entry};
+use super::dialects::Dialect;
 use super::facts::Settings;
-use super::optimizer::OptimizerState;
+use super::networks::{self, Network, Networks};
+use super::optimizer::{self, OptimizerState};
 use super::{
-    CheckpointError, Facts, HostTensor, Meta, TensorFile, folder, huggingface, pickle, pickled,
-    timm,
+    CheckpointError, Facts, Meta, TensorFile, choose, folder, huggingface, pickle, sharded, timm,
 };
 use crate::durable;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -38,49 +40,133 @@ pub struct Opened {
     pub meta: Option<Meta>,
     /// The optimizer state, or the reason why there is none.
     pub optimizer: Result<OptimizerState, String>,
-    /// A warning about how the file was read.
-    pub note: Option<String>,
+    /// How the file was read, if not in the usual way: a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Opens a file or folder: checkpoints of this program, `.pth` and `.bin` of PyTorch, `.pd` and `.pdparams` of Paddle,
-/// safetensors of timm, Hugging Face folders.
+/// safetensors, Hugging Face folders, and several files with an index.
 ///
-/// Fails if the format is unknown, the file is truncated, or it is not a Vision Transformer.
-pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
+/// Finds the network under any prefix. `prefix` chooses one of several. Fails if the format is unknown, the file is
+/// truncated, or it does not contain a network of this program.
+pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
-    let first = first_bytes(&file)?;
-    refuse_stand_in(&file, &first)?;
     let meta = folder::meta_beside(&file)?;
-    let none = "it has no optimizer state".to_owned();
-    let mut note = None;
-    let (format, tensors, settings, optimizer) = if let Some(meta) = &meta {
-        (CheckpointFormat::Mae, TensorFile::read(&file)?.tensors, own_settings(meta), Err(none))
-    } else if pickle::recognises(&first) {
-        let read = pickle::read(&file).and_then(pickled::from_tree);
-        let read = read.map_err(|problem| CheckpointError::damaged(&file, problem))?;
-        note = read.note;
-        (CheckpointFormat::Pickle, read.tensors, read.settings, read.optimizer)
-    } else {
-        let tensors = TensorFile::read(&file)?.tensors;
-        (CheckpointFormat::Safetensors, tensors, Settings::default(), Err(none))
+    let (is_pickle, mut content) = read(&file)?;
+    if let Some(meta) = &meta {
+        content.settings = own_settings(meta);
+    }
+    let Content { entries, others, attributes, settings, optimizer, first_keys, .. } = content;
+    let Networks { found, outside } = networks::split(entries, others);
+    if found.is_empty() {
+        return Err(choose::no_network(path, &outside, &first_keys));
+    }
+    let candidate = |network: Network| {
+        let settings = stated(settings.clone(), &network, meta.is_some(), &file)?;
+        Ok(candidate::evaluate(network, &attributes, settings))
     };
-    let (format, tensors, settings) = if huggingface::recognises(&tensors) {
-        let (tensors, settings) = from_huggingface(&file, tensors)?;
-        (CheckpointFormat::HuggingFace, tensors, settings)
-    } else {
-        let config = if meta.is_some() { Value::Null } else { json_beside(&file, "config.json")? };
-        let settings = if timm::recognises(&config) {
-            let fc_norm = tensors.contains_key("fc_norm.weight");
-            timm::settings(&config, fc_norm).map_err(|why| CheckpointError::damaged(&file, why))?
-        } else {
-            settings
-        };
-        (format, tensors, settings)
+    let candidates =
+        found.into_iter().map(candidate).collect::<Result<Vec<_>, CheckpointError>>()?;
+    let (chosen, others) = choose::choose(candidates, prefix, path)?;
+    let notes = notes(&chosen, others, &outside, is_pickle);
+    let Candidate { dialect, file: tensors, facts, .. } = chosen;
+    let none = || Err("it has no optimizer state".to_owned());
+    let optimizer = match optimizer {
+        Some(state) if dialect == Dialect::Official => {
+            optimizer::from_dict(state, &chosen.order, chosen.transposed)
+        }
+        _ => none(),
     };
-    let tensors = TensorFile { tensors, note: String::new() };
-    let facts = Facts::of(&tensors, settings)
-        .map_err(|problem| CheckpointError::damaged(&file, problem))?;
-    Ok(Opened { path: path.to_owned(), format, file: tensors, facts, meta, optimizer, note })
+    let format = match (&meta, dialect) {
+        (Some(_), _) => CheckpointFormat::Mae,
+        (None, Dialect::HuggingFace) => CheckpointFormat::HuggingFace,
+        (None, _) if is_pickle => CheckpointFormat::Pickle,
+        (None, _) => CheckpointFormat::Safetensors,
+    };
+    let facts = facts.expect("only a network without problems is chosen");
+    Ok(Opened { path: path.to_owned(), format, file: tensors, facts, meta, optimizer, notes })
+}
+
+/// Reads the tensors of a file, or of all files of an index. Returns whether they are pickles.
+fn read(file: &Path) -> Result<(bool, Content), CheckpointError> {
+    if !sharded::is_index(file) {
+        return read_one(file);
+    }
+    let (mut all, mut is_pickle) = (Content::default(), false);
+    for part in sharded::parts(file)? {
+        let (pickled, content) = read_one(&part)?;
+        is_pickle |= pickled;
+        all.append(content);
+    }
+    Ok((is_pickle, all))
+}
+
+fn read_one(file: &Path) -> Result<(bool, Content), CheckpointError> {
+    let first = first_bytes(file)?;
+    refuse_stand_in(file, &first)?;
+    if pickle::recognises(&first) {
+        let content = pickle::read(file).and_then(Content::of_pickle);
+        let content = content.map_err(|problem| CheckpointError::damaged(file, problem))?;
+        return Ok((true, content));
+    }
+    let (TensorFile { tensors, .. }, others) = TensorFile::read_all(file)?;
+    let entry = |(name, tensor)| Entry { name, internal: None, tensor };
+    let entries = tensors.into_iter().map(entry).collect();
+    let mut content = Content::default();
+    (content.entries, content.others) = (entries, others);
+    Ok((false, content))
+}
+
+/// Adds what `config.json` beside the file says, for the names of Hugging Face and of timm.
+fn stated(
+    settings: Settings,
+    network: &Network,
+    is_own: bool,
+    file: &Path,
+) -> Result<Settings, CheckpointError> {
+    if is_own {
+        return Ok(settings);
+    }
+    let damaged = |why| CheckpointError::damaged(file, why);
+    let config = json_beside(file, "config.json")?;
+    match network.dialect {
+        Dialect::HuggingFace if !config.is_null() => {
+            let preprocessor = json_beside(file, "preprocessor_config.json")?;
+            huggingface::settings(&config, &preprocessor).map_err(damaged)
+        }
+        Dialect::Official if timm::recognises(&config) => {
+            let fc_norm = network.members.iter().any(|(name, _)| name == "fc_norm.weight");
+            timm::settings(&config, fc_norm).map_err(damaged)
+        }
+        _ => Ok(settings),
+    }
+}
+
+/// A message lists at most this many names.
+const LISTED: usize = 3;
+
+/// Returns how the file was read, a sentence each. `outside` are the tensors of no network.
+fn notes(
+    chosen: &Candidate,
+    others: Vec<String>,
+    outside: &[String],
+    is_pickle: bool,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    // The official code stores its weights under `model`.
+    if !(chosen.prefix.is_empty() || is_pickle && chosen.prefix == "model.") {
+        notes.push(format!("the weights are read under `{}`", chosen.prefix));
+    }
+    notes.extend(others);
+    if !outside.is_empty() {
+        let listed: Vec<String> =
+            outside.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
+        let more = outside.len().saturating_sub(LISTED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        notes.push(format!("tensors beside the network are left out: {}{more}", listed.join(", ")));
+    }
+    notes.extend(chosen.notes.iter().cloned());
+    notes
 }
 
 /// Returns what the recipe of a checkpoint of this program says about its encoder.
@@ -114,11 +200,19 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if let Some(file) = inside.into_iter().find(|file| file.is_file()) {
         return Ok(file);
     }
-    if path.join("model.safetensors.index.json").is_file() {
-        return Err(CheckpointError::not_one(
-            path,
-            "its weights are split over several files; save them as one file",
-        ));
+    let index = sharded::INDEXES.map(|name| path.join(name));
+    if let Some(index) = index.into_iter().find(|file| file.is_file()) {
+        return Ok(index);
+    }
+    if path.join(".metadata").is_file() {
+        return Err(CheckpointError::NotACheckpoint {
+            path: path.to_owned(),
+            problem: "it is a distributed checkpoint of torch (.metadata and *.distcp)".to_owned(),
+            hint: format!(
+                "join it first: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {} FILE.pth",
+                path.display()
+            ),
+        });
     }
     if let Some(last) = folder::last_epoch(path) {
         let problem =
@@ -159,22 +253,6 @@ fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
         problem: problem.to_owned(),
         hint: hint.to_owned(),
     })
-}
-
-type Imported = (BTreeMap<String, HostTensor>, Settings);
-
-fn from_huggingface(
-    file: &Path,
-    tensors: BTreeMap<String, HostTensor>,
-) -> Result<Imported, CheckpointError> {
-    let (config, preprocessor) =
-        (json_beside(file, "config.json")?, json_beside(file, "preprocessor_config.json")?);
-    let settings = match &config {
-        Value::Null => Ok(Settings::default()),
-        config => huggingface::settings(config, &preprocessor),
-    };
-    let read = huggingface::to_official(tensors).and_then(|tensors| Ok((tensors, settings?)));
-    read.map_err(|problem| CheckpointError::damaged(file, problem))
 }
 
 /// Reads a JSON file beside `file`; returns `Null` if it does not exist.

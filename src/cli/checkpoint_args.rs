@@ -16,15 +16,16 @@ pub(super) struct Ready {
 
 /// Opens a checkpoint, makes the plan it is used with, and prints the warnings of both.
 ///
-/// `recipe` gives `[data]` and `[runtime]`, and what the file does not say.
+/// `recipe` gives `[data]` and `[runtime]`, and what the file does not say. `prefix` chooses one of several networks.
 pub(super) fn ready(
     path: &Path,
     recipe: Option<&Path>,
+    prefix: Option<&str>,
     set: &[String],
     needs: Needs,
 ) -> Result<Ready, CliError> {
-    let opened = checkpoint::open(path)?;
-    if let Some(note) = &opened.note {
+    let opened = checkpoint::open(path, prefix)?;
+    for note in &opened.notes {
         output::warning(&format!("{}: {note}", path.display()));
     }
     let env = environment();

@@ -173,6 +173,8 @@ pub struct PretrainPlan {
     pub norm_pix_loss: bool,
     /// Checkpoint of another program to continue from, with its optimizer state.
     pub resume: Option<PathBuf>,
+    /// Prefix of the network in the file of `resume`.
+    pub prefix: Option<String>,
     /// Ascending, without duplicates; the last one is `training.epochs`.
     pub checkpoint_epochs: Vec<usize>,
     pub augment: AugmentPlan,
@@ -183,6 +185,8 @@ pub struct FinetunePlan {
     pub training: TrainingPlan,
     /// One job per entry. "checkpoints" and "last" are already resolved to epochs.
     pub from: Vec<Source>,
+    /// Prefix of the network in the files of `from`.
+    pub prefix: Option<String>,
     pub layer_decay: f64,
     /// Number of last blocks to train. The depth of the model trains everything, including embeddings.
     pub trained_blocks: usize,
@@ -201,6 +205,8 @@ pub struct FinetunePlan {
 pub struct LinprobePlan {
     pub training: TrainingPlan,
     pub from: Vec<Source>,
+    /// Prefix of the network in the files of `from`.
+    pub prefix: Option<String>,
     pub global_pool: bool,
     pub augment: AugmentPlan,
 }

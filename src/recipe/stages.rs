@@ -53,6 +53,8 @@ pub struct Pretrain {
     /// `checkpoint-799.pth`, or a `.pd` file of the Paddle port. Relative to the current directory; `${VAR}` is
     /// replaced by the environment variable.
     pub resume: Option<String>,
+    /// Prefix of the network in the file of `resume`, if the file has several networks, as in "model".
+    pub prefix: Option<String>,
     /// Epochs after which a checkpoint is kept, counted from 1. The last epoch is always kept. Default: the last epoch.
     #[schemars(inner(range(min = 1, max = 1_000_000)))]
     pub checkpoint_epochs: Option<Vec<usize>>,
@@ -70,6 +72,9 @@ pub struct Finetune {
     /// environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
+    /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in
+    /// "teacher.backbone".
+    pub prefix: Option<String>,
     /// Passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
@@ -158,6 +163,9 @@ pub struct Linprobe {
     /// variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
+    /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in
+    /// "teacher.backbone".
+    pub prefix: Option<String>,
     /// Passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,

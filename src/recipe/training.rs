@@ -65,6 +65,7 @@ pub(super) fn pretrain(
         mask_ratio,
         norm_pix_loss: given(table.norm_pix_loss.as_ref()),
         resume: sources::resume(&mut table.resume, cx),
+        prefix: table.prefix.clone(),
         checkpoint_epochs,
         augment: augment(StageKind::Pretrain, &table.augment, setup.data.in_chans, cx),
     }
@@ -80,6 +81,7 @@ pub(super) fn finetune(
     let reprob = given(table.reprob.as_ref());
     FinetunePlan {
         from: sources::from(StageKind::Finetune, &mut table.from, pretrain, cx),
+        prefix: table.prefix.clone(),
         layer_decay: given(table.layer_decay.as_ref()),
         trained_blocks: trained_blocks(
             &given(table.trained_blocks.as_ref()),
@@ -114,6 +116,7 @@ pub(super) fn linprobe(
     LinprobePlan {
         training: training(shared!(StageKind::Linprobe, table), setup, cx),
         from: sources::from(StageKind::Linprobe, &mut table.from, pretrain, cx),
+        prefix: table.prefix.clone(),
         global_pool: given(table.global_pool.as_ref()),
         augment: augment(StageKind::Linprobe, &table.augment, setup.data.in_chans, cx),
     }

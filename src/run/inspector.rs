@@ -287,7 +287,8 @@ impl<'a> Inspector<'a> {
             return Some(known);
         }
         let checked = if resumes {
-            train::check_resume(file, plan).map(|seen| source.seen = Some(seen))
+            train::check_resume(file, plan)
+                .map(|(seen, notes)| (source.seen, source.notes) = (Some(seen), notes))
         } else {
             train::check_source(job, plan, num_classes).map(|notes| source.notes = notes)
         };

@@ -17,7 +17,7 @@ use std::path::Path;
 /// A run calls it before the first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
     let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
-    let opened = checkpoint::open(path)?;
+    let opened = checkpoint::open(path, plan.prefix(job.stage))?;
     same_encoder(&opened, &plan.model)?;
     let encoder = plan.encoder_dims();
     let global_pool = match job.stage {
@@ -26,7 +26,7 @@ pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, 
     };
     let vit = Vit::zeros(&encoder, num_classes, global_pool, &Device::flex());
     checkpoint::load_encoder(vit, &opened.file, path)?;
-    let notes = opened.note.clone().into_iter().chain(other_normalization(&opened, plan));
+    let notes = opened.notes.iter().cloned().chain(other_normalization(&opened, plan));
     Ok(notes.map(|note| format!("{}: {note}", path.display())).collect())
 }
 
@@ -48,15 +48,17 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
     ))
 }
 
-/// Fails if pre-training cannot resume from the file at `path`. Returns the number of epochs that the file has seen.
+/// Fails if pre-training cannot resume from the file at `path`. Returns the number of epochs that the file has seen, and
+/// warnings about the file.
 ///
 /// A run calls it before the first job trains.
-pub fn check_resume(path: &Path, plan: &Plan) -> Result<usize, TrainError> {
-    let opened = checkpoint::open(path)?;
+pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), TrainError> {
+    let opened = checkpoint::open(path, plan.prefix(StageKind::Pretrain))?;
     let (_, seen) = resumable(&opened, plan)?;
     let zeros = zeros(plan, &Device::flex());
     load_module(zeros, &opened.file, path)?;
-    Ok(seen)
+    let notes = opened.notes.iter().map(|note| format!("{}: {note}", path.display()));
+    Ok((seen, notes.collect()))
 }
 
 /// Allocates the masked autoencoder of a plan with zero weights.
@@ -71,7 +73,7 @@ pub(super) fn resume(
     path: &Path,
     plan: &Plan,
 ) -> Result<TrainingState<Mae>, TrainError> {
-    let opened = checkpoint::open(path)?;
+    let opened = checkpoint::open(path, plan.prefix(StageKind::Pretrain))?;
     let (optimizer_state, seen) = resumable(&opened, plan)?;
     let model = load_module(state.model, &opened.file, path)?;
     let mut optimizer = state.optimizer;

@@ -173,7 +173,11 @@ impl RunContext {
         let Some(path) = source_file(&self.run, job) else {
             return Ok(model::init_vit(vit, self.plan.seed));
         };
-        let opened = checkpoint::open(&path)?;
+        let prefix = match job.from {
+            Some(Source::File(_)) => self.plan.prefix(job.stage),
+            _ => None,
+        };
+        let opened = checkpoint::open(&path, prefix)?;
         same_encoder(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
         Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)

@@ -1,6 +1,8 @@
 //! Tests of what users can see. Each module tests one promise.
 
 mod bad_files;
+mod checkpoint_families;
+mod checkpoint_names;
 mod checkpoints;
 mod checksums;
 mod compare;
@@ -18,6 +20,7 @@ mod golden;
 mod gpu;
 mod layers;
 mod own_data;
+mod pickles;
 mod preflight;
 mod program;
 mod recipe_errors;
