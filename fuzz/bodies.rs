@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 
-/// A recipe of one pre-training on `data`, lines of TOML.
+/// Returns a recipe with one pre-training. `data` has the TOML lines of its `[data]` table.
 fn recipe_of(data: &str) -> String {
     format!(
         "name = \"fuzz\"\n[data]\n{data}\ninput_size = 8\n[model]\npatch_size = 2\nembed_dim = 16\ndepth = 1\n\
@@ -77,7 +77,7 @@ pub(crate) fn logs(bytes: &[u8]) {
     let _ = read_results(&dir.path().join("run"));
 }
 
-/// Writes files into a new temporary folder, in memory if the system has such a place.
+/// Writes files into a new temporary folder. The folder is in memory if the system has a file system in memory.
 fn folder_with(files: &[(&str, &[u8])]) -> TempDir {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
     let dir = dir.expect("the temporary folder is writable");
@@ -98,7 +98,7 @@ fn read_all(format: &str, path: &Path) {
     }
 }
 
-/// The data of a recipe that names this path; `None` without support for the format in this build.
+/// Returns the data settings of a recipe with this path; `None` if this build does not support the format.
 fn data_plan(format: &str, path: &Path) -> Option<DataPlan> {
     let text = recipe_of(&format!("format = \"{format}\"\npath = \"{}\"", path.display()));
     let resolved = recipe::resolve_text(Path::new("fuzz.toml"), &text, &[], &[], &OPTIONS).ok()?;

@@ -42,7 +42,7 @@ step() {
     times+=("$(printf '%8d  %s' $((SECONDS - start)) "$name")")
 }
 
-# left_out NAME REASON: says that a check did not run.
+# left_out NAME REASON: prints that a check did not run, and why.
 left_out() {
     printf '\n== %s: left out, %s\n' "$1" "$2"
     times+=("$(printf '%8s  %s (%s)' - "$1" "$2")")

@@ -72,7 +72,7 @@ def parts(block):
 
 
 def normal(line):
-    """Returns the line without what is measured: numbers, times, hashes, marks of noise, widths of columns."""
+    """Returns the line without parts that vary: numbers, times, hashes, marks of noise, widths of columns."""
     line = re.sub(r"\b[0-9a-f]{12,}\b", "H", line)
     line = re.sub(r"(\d+ (d|h|min|s|ms)\b ?)+|(?<=\s)\?(?=\s)", "T ", line)
     line = re.sub(r"[-+±]?\d+(\.\d+)*(e[-+]?\d+)?", "N", line)
@@ -107,7 +107,7 @@ def places(shown, real):
             starts = [len(have) - len(part)]
         else:
             starts = list(range(at, len(have) - len(part) + 1))
-            # The same text is better than text with other numbers.
+            # Prefer a place with exactly this text to a place with different numbers.
             starts.sort(key=lambda start: real[start : start + len(part)] != split[number])
         start = next((s for s in starts if s >= at and have[s : s + len(part)] == part), None)
         if start is None:
@@ -118,7 +118,7 @@ def places(shown, real):
 
 
 def updated(shown, real):
-    """Returns the real output with the `...` of the shown one. Lines without a counterpart are dropped."""
+    """Returns the real output, with `...` where the page has it. Drops the lines that `...` replaces."""
     split = segments(shown)
     if len(split) == 1:
         return real

@@ -128,7 +128,7 @@ class Machine:
             usage(f"{self.binary} is not executable")
 
     def environment(self, ours):
-        """Returns the environment of a program: no MAE_ variables, our scratch folder, and the CUDA toolkit for `mae`."""
+        """Returns the environment of a program: without MAE_ variables, with our scratch folder and, for `mae`, the toolkit."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("MAE_")}
         env["TMPDIR"] = str(self.scratch)
         kit = toolkit()
@@ -293,7 +293,7 @@ def facts(machine, data):
         "CPU cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.platform(),
     }
-    found["peers"] = last(said(machine, [sys.executable, "-c", versions]))  # the slowest
+    found["peers"] = last(said(machine, [sys.executable, "-c", versions]))  # last, because it is the slowest command
     if found["mae"] is None:
         raise Failed(f"{machine.binary} --version printed nothing")
 
@@ -385,7 +385,7 @@ def bench_ours_that_fits(machine, stage, precision, seconds, limit_s, before, se
 
 
 def racers(machine, stage, precision, before):
-    """Yields (name, precision, measure), `mae` first."""
+    """Yields (name, precision, function that measures), `mae` first."""
     seconds, ours_s, peer_s = (2, 200, 150) if machine.dry else (OURS_S[precision], 150, 150)
     yield "mae", precision, lambda: bench_ours_that_fits(machine, stage, precision, seconds, ours_s, before)
     yield "PyTorch", precision, lambda: bench_peer(machine, stage, precision, False, peer_s)
@@ -467,7 +467,7 @@ def resume(machine, data):
     if not expected:
         raise Failed("the run succeeded, but its epochs.csv files have no losses")
     data["resume"] = {}
-    # A killed run resumes after its last finished epoch. Once there are two rows, one epoch is surely saved.
+    # A killed run resumes after its last saved epoch. If the table has two rows, at least one epoch is saved.
     for name, code, after in (("SIGINT", 130, 1), ("SIGKILL", -signal.SIGKILL, 2)):
         interrupt(machine, arguments[name], machine.scratch / name / "resume/pretrain/epochs.csv", after, name, code)
         again = machine.mae(*arguments[name], limit_s=60)

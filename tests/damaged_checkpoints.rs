@@ -50,7 +50,7 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n.max(1)
     }
 
-    /// A position in a file, mostly where pickles and directories are.
+    /// Returns a random position in a file, most often near its ends, where pickles and directories are.
     fn place(&mut self, len: usize) -> usize {
         match self.below(8) {
             0..=3 => self.below(len.min(16 * 1024)),
@@ -121,8 +121,8 @@ fn measured(path: &Path) -> (bool, usize, usize) {
 
 fn assert_small(len: usize, largest: usize, peak: usize, what: &str) {
     const MIB: usize = 1 << 20;
-    assert!(largest <= 2 * len + MIB, "{what}: {largest} of {len}");
-    assert!(peak <= 3 * len + MIB, "{what}: {peak} of {len}");
+    assert!(largest <= 2 * len + MIB, "{what}: {largest} bytes at once for a file of {len}");
+    assert!(peak <= 3 * len + MIB, "{what}: peak of {peak} bytes for a file of {len}");
 }
 
 #[test]

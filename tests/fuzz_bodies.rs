@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
 
-/// One change of a file. Places are parts of its length, so that they exist in every seed.
+/// One change of a file. A place is a fraction of the file's length, so that it exists in a file of any size.
 #[derive(Debug, Clone)]
 enum Change {
     Flip {
@@ -28,7 +28,7 @@ enum Change {
         place: f64,
         byte: u8,
     },
-    /// A little-endian number where a length may be.
+    /// Overwrites bytes that may be a length with a little-endian number.
     Number {
         place: f64,
         width: usize,
@@ -151,7 +151,7 @@ const ACCURACY: &str = "pretrain_epoch,annealed,finetune_top1,finetune_top5,fine
 const EPOCHS: &str = "epoch,lr,train_loss,grad_norm,images_per_s,seconds,data_wait_s\r\n\
                       1,0.0001,1.2,0.5,1000.0,1.5,0.1\r\n2,0.0002,1.1,0.4,1000.0,1.5,0.1\r\n";
 
-/// Runs `body` on the seeds as they are, and then on changed ones.
+/// Runs `body` on the unchanged seed files, and then on changed copies.
 fn holds(body: fn(&[u8]), seeds: &[Vec<u8>], cases: u32) {
     for seed in seeds {
         body(seed);

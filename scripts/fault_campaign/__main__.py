@@ -24,7 +24,7 @@ from inputs import undisturbed
 
 FULL_S = 1200
 
-# Name, number in a full campaign, case, what is counted.
+# Name, number of cases in a full campaign, function of a case, description of a case.
 KINDS = (
     ("kills", 100, interruptions.timed_kills, "SIGKILLs at random times, each followed by a restart"),
     ("kills-at-calls", 100, interruptions.kills_at_calls, "SIGKILLs at system calls, each followed by a restart"),
@@ -86,7 +86,7 @@ def run_case(bench, name, function, index):
         reason = str(not_run)
     except Failure as found:
         failure = found
-    except Exception:  # The campaign's own fault: it counts as a failure, so that nobody overlooks it.
+    except Exception:  # A bug in the campaign counts as a failure, so that nobody overlooks it.
         failure = Failure("the campaign itself failed", traceback.format_exc(limit=-3))
     if not (bench.keep and (failure or case.failures)):
         shutil.rmtree(case.dir, ignore_errors=True)
@@ -94,7 +94,7 @@ def run_case(bench, name, function, index):
 
 
 def run_kind(bench, kind, wanted, jobs, only_case):
-    """Runs cases until `wanted` units are counted. A case may count several (kills of a chain) or none (a missed kill)."""
+    """Runs cases until `wanted` faults are counted. A case can have several faults (several kills) or none (a missed kill)."""
     name, _, function, what = kind
     tally = Tally(name, wanted, what)
     begun = time.monotonic()
@@ -147,7 +147,7 @@ def problems(tally):
 
 
 def print_failures(tallies, seed):
-    """Prints each problem once, with its number and the way to repeat it."""
+    """Prints each problem once, with the number of its cases and the command that repeats one."""
     for tally in tallies:
         for problem, cases in problems(tally):
             print(f"\nFAIL {tally.name}: {problem} ({len(cases)} times)")

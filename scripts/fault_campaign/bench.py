@@ -1,4 +1,4 @@
-"""The bench: starts the program, watches it, and compares what it leaves with an undisturbed run."""
+"""Starts the program, watches it, and compares the files of its run with those of an undisturbed run."""
 
 import collections
 import os
@@ -54,7 +54,7 @@ class Done:
         return " | ".join(self.err.strip().splitlines()[-lines:])[-600:]
 
     def crash(self):
-        """Returns the panic or abort of the process; `None` if it ended in order."""
+        """Returns the panic or abort of the process; `None` if it ended normally."""
         if "panicked at" in self.text:
             after = self.text[self.text.index("panicked at"):].splitlines()
             # Without the folder in which this machine keeps the sources of dependencies.
@@ -92,7 +92,7 @@ class Running:
             self.process.send_signal(number)
 
     def kill_all(self):
-        """Kills the process and what it started, strace's tracee for one."""
+        """Kills the process and its children, for example the program under strace."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -120,7 +120,7 @@ class Bench:
     def __init__(self, binary, seed, keep):
         self.binary, self.seed, self.keep = binary, seed, keep
         self.root = Path(tempfile.mkdtemp(prefix="mae-faults-"))
-        # Another user must reach the cases whose files belong to it.
+        # Some cases run the program as another user, who must be able to enter this folder.
         self.root.chmod(0o755)
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("MAE_", "RUST_"))}
         self.env.update(XDG_CACHE_HOME=str(self.root / "cache"), NO_COLOR="1")
@@ -134,7 +134,7 @@ class Bench:
             pass
 
     def fixture(self, name, make):
-        """Returns what `make` makes, which happens once."""
+        """Returns the result of `make`, which is called only once for each name."""
         with self.lock:
             if name not in self.made:
                 folder = self.root / "fixtures" / name
@@ -150,13 +150,13 @@ class Bench:
         limit = RUN_S if args[0] in TRAINING else HANG_S
         done = self.start(args, cwd, **more).wait(limit)
         if done.hung and limit <= HANG_S:
-            # A busy machine can look like a hang: only what hangs twice counts.
+            # On a busy machine, a slow program can look like a hang. So only a second hang counts.
             done = self.start(args, cwd, **more).wait(limit)
         expect_orderly(done)
         return done
 
     def must(self, args, cwd, **more):
-        """Runs the program, which must do its work."""
+        """Runs the program. Fails if it does not exit with 0."""
         done = self.run(args, cwd, **more)
         if done.code != 0:
             problem = f"`{command_of(done)}` fails where it must work: exit {done.code}"
@@ -239,7 +239,7 @@ def without_wall_times(events):
 
 
 def results(run):
-    """Returns what must not depend on how a run came about: every file by name, its bytes without clocks."""
+    """Returns the files of a run by name, without times. Interruptions must not change them."""
     found = {}
     for path in sorted(Path(run).rglob("*")):
         name = path.relative_to(run).as_posix()
@@ -252,7 +252,7 @@ def results(run):
             name = re.sub(r"tfevents\.\d+", "tfevents.TIME", name)
             data = without_wall_times(data)
         elif path.name in ("provenance.json", "report.html", "mae-manifest.jsonl"):
-            data = b""  # Times, and the order of events.
+            data = b""  # It depends on times and on the order of events.
         found[name] = data
     return found
 
@@ -266,7 +266,7 @@ def difference(expected, found):
 
 
 def expect_same(expected, run, after):
-    """Fails if the run in `run` is not, byte for byte, the undisturbed one."""
+    """Fails if a file of the run in `run` differs from that of the undisturbed run."""
     differs = difference(expected, results(run))
     if differs:
         kind = re.sub(r"[\w./=-]*/|\d+", "", differs.split(", ")[0])

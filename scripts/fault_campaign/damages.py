@@ -1,4 +1,4 @@
-"""Damaged bytes in files that the program wrote: none may reach a number without a warning."""
+"""Damaged bytes in files that the program wrote: none may change a result without a warning."""
 
 import shutil
 
@@ -9,7 +9,7 @@ WRONG = "SILENTLY WRONG"
 
 
 def damage(case, path, whole_blocks=False):
-    """Flips a bit, cuts the end off or zeroes a range. Returns the whole bytes and what was done, in words."""
+    """Flips a bit, cuts the end off or zeroes a range. Returns the original bytes and a description of the damage."""
     data = path.read_bytes()
     if not data:
         raise Failure(f"{path.name} is empty: nothing to damage")
@@ -43,7 +43,7 @@ def expect_check_names(case, path, what):
 
 
 def judge_run(case, done, whole, run, file, what, must_report=False, must_name=True):
-    """Sorts the end of a training with a damaged `file` into refused, warned, silent and right, silently wrong."""
+    """Records how a training with a damaged `file` ended: refused, warned, silent and right, or silently wrong."""
     warned = bool(warnings(done.err) - whole.warnings)
     if done.code in (1, 2):
         case.note("refused")
@@ -89,7 +89,7 @@ def states(case):
 
 
 def checkpoints(case):
-    """Kept checkpoints, weights and description."""
+    """The weights and the metadata of kept checkpoints."""
     whole = undisturbed(case.bench)
     case.write("r.toml", RECIPE)
     run = case.copy(whole.run, f"runs/{NAME}")
@@ -152,8 +152,8 @@ def tables(case):
     if not manifest:
         expect_check_names(case, path, what)
     if command == "run":
-        # A recipe is compared by content, and a run restores its own table: silence is right if the numbers are.
-        # A manifest that is cut short looks like one that a crash cut.
+        # No warning is needed if the results are right: a recipe is compared by its settings, a run restores its own table,
+        # and a manifest without its end looks like one that a crash cut short.
         judge_run(case, case.run(arguments), whole, run, path.name, what, must_name=not manifest)
         return
     done = case.run(arguments)
@@ -171,7 +171,7 @@ def tables(case):
 
 
 def printed(run, command, done):
-    """Returns what the reader of a command sees."""
+    """Returns the output of a command that its user sees."""
     return (run / "report.html").read_text(errors="replace") if command == "report" else done.out
 
 
@@ -199,7 +199,7 @@ def caches(case):
 
 
 def cache_of(bench, whole, folder):
-    """Makes the cache of a data set and checks that a whole one changes nothing."""
+    """Makes the listing cache of a data set. Fails if an undamaged cache changes a run."""
     env = {"XDG_CACHE_HOME": str(folder)}
     for runs in ("empty", "full"):
         bench.must(["run", "r.toml", "--runs", folder / runs], whole.folder, env=env)

@@ -56,13 +56,13 @@ batch_size = 96
 augment = { crop_scale = [1.0, 1.0], hflip = false }
 """
 
-# The pre-training alone, for cases that need a run and not its results.
+# Only the pre-training, for cases that need a run but not its results.
 PRETRAINING = RECIPE.split("[finetune]", maxsplit=1)[0].replace("epochs = 6", "epochs = 1") \
     .replace("checkpoint_epochs = [2]\n", "").replace("warmup_epochs = 1", "warmup_epochs = 0")
 
 
 def probe_recipe(name, source, path, side=8, batch_size=32):
-    """Returns a recipe that probes a random encoder on a data set: every picture and label moves its weights."""
+    """Returns a recipe that probes a random encoder on a data set. Every picture and label changes the weights of the probe."""
     return f"""
 name = "{name}"
 [data]
@@ -104,7 +104,7 @@ def ppm(side, pixels):
 
 
 def picture(random, side):
-    """Returns the pixels of a noisy gradient: it compresses to more than a header."""
+    """Returns the pixels of a noisy gradient, so that the compressed file is much longer than its header."""
     base = [random.randrange(200) for _ in range(3)]
     return bytes(min(255, base[i % 3] + (i // 3) % side * 3 + random.randrange(20)) for i in range(side * side * 3))
 
@@ -130,7 +130,7 @@ def age(folder):
 
 
 class Undisturbed:
-    """The run that all others must equal."""
+    """Returns the undisturbed run. All other runs must have the same results."""
 
     def __init__(self, bench, folder, recipe, name):
         (folder / "r.toml").write_text(recipe)
@@ -157,7 +157,7 @@ def undisturbed_sweep(bench):
 
 
 def interrupted(bench, stage):
-    """Returns a run folder that a SIGKILL left in this stage, with two saved states where the stage keeps two."""
+    """Returns the folder of a run that was killed in this stage. It has two saved states if the stage keeps two."""
     def make(folder):
         (folder / "r.toml").write_text(RECIPE)
         for attempt in range(60):
@@ -191,7 +191,7 @@ def pictures_folder(bench):
 
 
 def packed(bench, jpeg):
-    """The same pictures as shards of `mae data pack`, as they are or re-encoded as JPEG."""
+    """Shards of `mae data pack` with the same pictures, unchanged or re-encoded as JPEG."""
     def make(folder):
         more = ["--short-side", "16"] if jpeg else []
         bench.must(["data", "pack", pictures_folder(bench), "shards", "--samples", "20", *more], folder)

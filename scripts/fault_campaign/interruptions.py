@@ -1,4 +1,4 @@
-"""Kills, signals, full disks and failing calls: the run goes on and ends with the same bytes."""
+"""Kills, signals, full disks and failing system calls: the restarted run must end with the same bytes."""
 
 import collections
 import os
@@ -11,7 +11,7 @@ import time
 from bench import Failure, HANG_S, NotRun, RUN_S, difference, expect_orderly, expect_same, results
 from inputs import NAME, RECIPE, interrupted, undisturbed, undisturbed_sweep
 
-# Calls that change the disk, and the ones that open what is read.
+# System calls that change the disk, and those that open files for reading.
 CALLS = ("openat", "write", "rename", "fsync", "fdatasync", "mkdir", "unlink", "ftruncate", "flock", "rmdir")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 STAGES = ("pretrain", "finetune", "linprobe")
@@ -48,7 +48,7 @@ def injecting(bench, calls, what, paths=()):
 
 
 def finish(case, after, whole=None):
-    """Runs the recipe until it is done; its bytes must be the undisturbed run's, and its checksums must fit."""
+    """Runs the recipe until it is done. Fails if its files differ from the undisturbed run, or if `mae check` fails."""
     done = case.run(["run", "r.toml"])
     if done.code != 0:
         raise Failure(f"after {after} the run does not go on: exit {done.code}", done.last())
@@ -90,14 +90,14 @@ def kills(case, at_calls, whole):
         break
     case.units = hits
     finish(case, "SIGKILLs", whole)
-    # The points of a sweep are moved one by one: those that stayed have gone on.
+    # `--fresh` moves the points of a sweep one by one. Points that the kill kept in place have continued training.
     if fresh and not whole.is_sweep:
         expect_whole_trash(case, whole)
     case.note("same bytes after the kills", hits)
 
 
 def expect_whole_trash(case, whole):
-    """The run that `--fresh` moved away lies in the trash as a whole, or the kill came before the move."""
+    """Fails if the trash has only a part of the run that `--fresh` moved away."""
     folders = [path for path in (case.dir / "runs/.trash").glob("*") if path.is_dir()]
     for folder in folders:
         expected = {name: data for name, data in whole.results.items() if name != "mae-manifest.jsonl"}
@@ -161,7 +161,7 @@ def signals(case, pair):
         case.note("done before the signal")
     elif done.code == 130:
         states = list((case.dir / "runs").rglob("resume.safetensors"))
-        # Between two jobs there is no state, and nothing to lose.
+        # Between two jobs, there is no saved state, and no work can be lost.
         if not states or max(path.stat().st_mtime for path in states) > sent - 0.05:
             case.note("saved with exit 130")
         else:
@@ -187,7 +187,7 @@ def signal_pairs(case):
 
 
 def wait_on_full_disk(case, running, enlarge):
-    """Waits for the end of a run on a full disk. If the run pauses, frees space and lets it go on."""
+    """Waits for the end of a run on a full disk. If the run pauses, frees disk space so that it continues."""
     limit = time.monotonic() + 10 + 5 * undisturbed(case.bench).seconds
     while running.alive() and time.monotonic() < limit:
         time.sleep(0.005)
@@ -244,7 +244,7 @@ def injected_full_disk(case):
 
 
 def end_of_failed_call(case, done, error, detail):
-    """A run may survive a failed call; otherwise it must stop in order."""
+    """Fails if a run neither survived a failed system call nor stopped with an error message."""
     crash = done.crash()
     if crash:
         printing = "failed printing" in crash
@@ -282,7 +282,7 @@ def unfinished_copy(case):
 
 
 def failing_reads(case):
-    """An error of the system when a file of the run is opened or read: not a damaged file."""
+    """System errors when a file of the run is opened or read. The program must not call the file damaged."""
     calls_of_a_run(case.bench)
     unfinished_copy(case)
     run = case.dir / "runs" / NAME
@@ -302,7 +302,7 @@ def failing_reads(case):
 
 
 def judge_unreadable(case, done, name, detail):
-    """The message about a file that could not be read must say so, and suggest nothing else."""
+    """Fails if the message about an unreadable file calls it damaged, or has a hint that could lose the file."""
     command = done.args[done.args.index(str(case.bench.binary)) + 1]
     expect_orderly(done)
     misleading = [line for line in done.text.splitlines() if MISLEADING.search(line)]
@@ -342,7 +342,7 @@ def as_another_user(case):
         cache = case.dir / "cache"
         done = case.bench.start(command, case.dir, user=user, env={"XDG_CACHE_HOME": str(cache)}).wait(RUN_S)
     finally:
-        # A run that is done has removed its saved states.
+        # A finished run has removed its saved states.
         if target.exists():
             target.chmod(before_mode)
     kind = "folder" if is_folder else target.name

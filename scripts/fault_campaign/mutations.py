@@ -87,7 +87,7 @@ def recipes(case):
 
 
 def judge(case, arguments, what, command):
-    """Runs a command on mutated input; only an orderly end counts."""
+    """Runs a command on mutated input. Fails if it panics, hangs, or exits with an undocumented code."""
     try:
         done = case.run(arguments)
     except Failure as failure:
@@ -133,7 +133,7 @@ FILES_IN_A_CASE = 20
 
 
 def checkpoint_seeds(bench):
-    """The same weights in all formats, outside of any run folder."""
+    """The same weights in all checkpoint formats, outside of any run folder."""
     def make(folder):
         whole = undisturbed(bench)
         recipe = ["--recipe", whole.folder / "r.toml"]

@@ -1,4 +1,4 @@
-"""What happens around a run: other processes, a lock that is gone, foreign files, a clock that jumps."""
+"""Disturbances from outside a run: other processes, a removed lock file, foreign files, a clock that jumps."""
 
 import glob
 import os
@@ -34,7 +34,7 @@ def two_at_once(case):
 
 
 def two_in_a_sweep(case):
-    """Two processes in one sweep: the files that the points share do not depend on who wrote them."""
+    """Two processes run one sweep at the same time. The shared files must not depend on which process wrote them."""
     whole = undisturbed_sweep(case.bench)
     case.write("r.toml", (whole.folder / "r.toml").read_text())
     processes = [start_run(case)]
@@ -50,7 +50,7 @@ def two_in_a_sweep(case):
 
 
 def readers(case):
-    """`check`, `compare` and `report` while the run works: no false alarm, no disturbance."""
+    """`check`, `compare` and `report` during a run: they must not report damage, and must not disturb the run."""
     case.write("r.toml", RECIPE)
     whole = undisturbed(case.bench)
     running = start_run(case)
@@ -77,7 +77,7 @@ def readers(case):
 
 
 def lock_removed(case):
-    """The lock file is removed while the run works, and a second process starts: nothing may be mixed."""
+    """The lock file is removed during a run, and a second process starts. Their results must not be mixed."""
     case.write("r.toml", RECIPE)
     first = start_run(case)
     lock = case.dir / "runs" / NAME / ".lock"
@@ -203,7 +203,7 @@ def content(path):
 
 
 def older_runs(case):
-    """A run folder of a version without checksums: read, resumed and reported; what it lacks is said."""
+    """A run folder of a version without checksums: the program reads, resumes and reports it, and names what is missing."""
     whole = undisturbed(case.bench)
     case.write("r.toml", RECIPE)
     run = case.copy(whole.run, f"runs/{NAME}")
@@ -245,7 +245,7 @@ def start_files(case):
 
 
 def too_large(case):
-    """A recipe that needs more memory than any machine has: refused before anything is allocated."""
+    """A recipe that needs more memory than any machine has. It must fail before it allocates memory."""
     choices = (["model.embed_dim=1048576", "model.num_heads=2"], ["data.num_classes=4000000000"],
                ["pretrain.batch_size=1000000000"], ["finetune.batch_size=1000000000"], ["model.depth=100000000"],
                ["model.embed_dim=65536", "model.num_heads=2", "model.depth=1000"],

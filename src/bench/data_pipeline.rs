@@ -39,7 +39,7 @@ pub struct LoadSplit {
 
 /// Loads batches for `seconds` as `stage` of a recipe does, and discards them. Starts a new epoch as often as needed.
 ///
-/// `scratch` is a folder for `bad_files.csv`. Fails if it stops before the first measured batch.
+/// `scratch` is a folder for `bad_files.csv`. Fails if the user stops the benchmark before the first measured batch.
 pub fn bench_data(
     point: &ResolvedPoint,
     stage: StageKind,

@@ -130,7 +130,7 @@ pub fn bench_train(
     })
 }
 
-/// Fails if an epoch has no two updates to measure between.
+/// Fails if an epoch has fewer than two updates. The time of a step is measured from one update to the next.
 fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
     if updates >= 2 {
         return Ok(());

@@ -7,7 +7,7 @@ use crate::train::{ChosenDevice, DeviceBackend, TrainError};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use std::time::{Duration, Instant};
 
-/// How long products are repeated. The fastest counts.
+/// How long products are repeated. The result is the fastest measurement.
 const TIME: Duration = Duration::from_millis(500);
 /// Products per measurement, enough to keep the queue of a GPU filled.
 const AT_ONCE: usize = 4;

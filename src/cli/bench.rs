@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// Device to measure; short for `--set runtime.device="D"`
     #[arg(long, value_name = "D")]
     device: Option<String>,
-    /// Time to measure, in seconds; repeats the epoch if it is shorter
+    /// Time to measure, in seconds; an epoch that ends earlier is repeated
     #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = seconds)]
     seconds: f64,
     /// Print one JSON object on one line
@@ -46,7 +46,7 @@ pub(super) fn run(bench: &Bench) -> Result<(), CliError> {
     }
 }
 
-/// Measures one stage of a point for the given seconds, in a temporary folder.
+/// A benchmark of one stage of a resolved recipe. It runs for the given number of seconds in a temporary folder.
 type Measure<T> = fn(&ResolvedPoint, StageKind, f64, &Path, &StopFlag) -> Result<T, TrainError>;
 
 fn measure<T: serde::Serialize>(
@@ -58,7 +58,7 @@ fn measure<T: serde::Serialize>(
     let mut set = args.recipe.set.clone();
     set.extend(args.device.as_ref().map(|device| format!("runtime.device={device:?}")));
     let resolved = resolve(&args.recipe.recipe, &set, Missing::Refuse)?;
-    let point = resolved.points.first().expect("a recipe has a point");
+    let point = resolved.points.first().expect("a resolved recipe has at least one point");
     let first = point.plan.jobs().first().map(|job| job.stage);
     let stage: Option<StageKind> = args.stage.map(Into::into).or(first);
     let Some(stage) = stage else {
@@ -157,7 +157,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // If this fails, the system cleans up its temporary folder.
+        // If this fails, the operating system removes the folder later.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

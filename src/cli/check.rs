@@ -1,4 +1,4 @@
-//! `mae check`: whether the files of a run are what `mae` wrote.
+//! `mae check`: compares the files of a run with their checksums.
 
 use super::{CliError, output};
 use crate::results::{self, count};
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::Failed(format!(
-        "{} with problems\nhint: restore the files from a backup. Without one: `mae run` writes accuracy.csv and report.html again; for other files, remove the folder of their job, and `mae run` repeats the job",
+        "{} with problems\nhint: restore the files from a backup. If there is none, run `mae run`: it rewrites accuracy.csv and report.html. For any other file, first remove the folder of its job, and `mae run` repeats the job",
         count(problems, "file")
     )))
 }

@@ -1,4 +1,4 @@
-//! The arguments that all commands with a checkpoint share.
+//! Opens the checkpoint of a command, and resolves the plan to use it with.
 
 use super::recipe_args::environment;
 use super::{CliError, output};
@@ -7,16 +7,17 @@ use crate::recipe::Plan;
 use crate::{data, train};
 use std::path::Path;
 
-/// A checkpoint that is ready for use.
+/// An opened checkpoint, and the plan to use it with.
 pub(super) struct Ready {
     pub(super) opened: Opened,
     pub(super) meta: Meta,
     pub(super) plan: Plan,
 }
 
-/// Opens a checkpoint, makes the plan it is used with, and prints the warnings of both.
+/// Opens a checkpoint, resolves the plan to use it with, and prints all warnings.
 ///
-/// `recipe` gives `[data]` and `[runtime]`, and what the file does not say. `prefix` chooses one of several networks.
+/// The file at `recipe` provides `[data]`, `[runtime]`, and settings that the checkpoint does not store. `prefix` chooses one
+/// of several networks.
 pub(super) fn ready(
     path: &Path,
     recipe: Option<&Path>,

@@ -37,7 +37,7 @@ pub(super) fn run(data: &Data) -> Result<(), CliError> {
 }
 
 impl SourceArgs {
-    /// Returns the data set as a recipe has it, and whether it needs labels.
+    /// Returns the resolved `[data]` settings, and whether the images need labels.
     fn plan(&self) -> Result<(DataPlan, Labels), CliError> {
         if !self.source.exists() {
             return Err(CliError::Usage(format!(
@@ -51,7 +51,8 @@ impl SourceArgs {
         } else {
             recipe_args::resolve(&self.source, &self.set, Missing::Refuse)?
         };
-        let point = resolved.points.into_iter().next().expect("a recipe has a point");
+        let point =
+            resolved.points.into_iter().next().expect("a resolved recipe has at least one point");
         let plan = point.plan;
         let needed = if self.source.is_dir() {
             // Images outside train/ are for pre-training only.
@@ -65,7 +66,7 @@ impl SourceArgs {
 
 /// Returns the text of a recipe for the data in a folder.
 fn recipe_of(folder: &Path) -> String {
-    // Quoted for TOML. `${` is escaped, because it would start a variable.
+    // `Value` quotes the path. `${` is escaped, because a recipe would read it as a variable.
     let path = toml::Value::String(folder.to_string_lossy().replace("${", "$${"));
     format!("name = \"data\"\n[data]\nformat = \"{}\"\npath = {path}\n", format_of(folder))
 }

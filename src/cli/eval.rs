@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     // A checkpoint without a head gets a better error below.
     if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: it has {} classes, the data has {}\nhint: set the data that it was trained for with --data or --set data.path=...",
+            "cannot measure {}: it has {} classes, the data has {}\nhint: name the data that it was trained on, with --data or --set data.path=...",
             args.checkpoint.display(),
             meta.num_classes,
             data.facts.num_classes
@@ -83,7 +83,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 /// Fails if a class name has a different index in the checkpoint than in the data: folders were renamed, added or reordered.
 ///
-/// `named` says that the checkpoint has the class names of its training data; then a changed name is a warning.
+/// `named` is true if the checkpoint stores the class names of its training data. Then this warns about a renamed class.
 fn check_classes(
     checkpoint: &Path,
     known: &[String],
@@ -92,14 +92,14 @@ fn check_classes(
 ) -> Result<(), CliError> {
     let mut differ = known.iter().zip(found).enumerate().filter(|(_, (a, b))| a != b);
     let moved = differ.clone().find_map(|(class, (name, _))| {
-        // ImageNet has two classes named crane: the same name twice is not a move.
+        // ImageNet has two classes named crane. So the class has not moved if the checkpoint has this name at both indices.
         let other = found.iter().position(|other| other == name)?;
         (known.get(other) != Some(name)).then_some((class, name, other))
     });
     if let Some((class, name, other)) = moved {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: its class {class} is `{name}`, which is class {other} in the data\nhint: use the classes that it was \
-             trained with, in their order; an image folder has them in the order of its sorted folders",
+            "cannot measure {}: its class {class} is `{name}`, but in the data `{name}` is class {other}\nhint: use the classes of \
+             the training data in the same order. In an image folder, the order is that of the sorted folder names",
             checkpoint.display()
         )));
     }

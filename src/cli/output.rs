@@ -60,17 +60,17 @@ pub(super) fn start_log() {
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
-        // A closed stderr must not stop a run: by default, a failed line is reported with `eprintln!`, which panics.
+        // By default, the log reports a failed line with `eprintln!`. If stderr is closed, that panics and stops the run.
         .log_internal_errors(false)
         .with_filter(filter);
-    // Tests may start the log twice: the first stays.
+    // Tests may start the log twice. The second start fails and changes nothing.
     let _ = tracing_subscriber::registry()
         .with(lines)
         .with(Faults.with_filter(LevelFilter::WARN))
         .try_init();
 }
 
-/// Passes errors that a device's driver only logs to the run, which then stops.
+/// Stops the run if a device driver logs an error. Some drivers do not return it.
 struct Faults;
 
 impl<S: Subscriber> Layer<S> for Faults {
@@ -85,7 +85,7 @@ impl<S: Subscriber> Layer<S> for Faults {
     }
 }
 
-/// Whether a log record says that a computation failed. Autotuning measurements may fail without harm.
+/// Returns whether a log record reports a failed computation. A failed autotuning measurement is harmless and does not count.
 fn is_fault(level: Level, target: &str) -> bool {
     let of = |names: &[&str]| names.iter().any(|name| target.starts_with(name));
     let measures = ["::tune", "profiler"].iter().any(|part| target.contains(part));
@@ -109,7 +109,7 @@ impl Visit for Text {
 }
 
 fn stderr(text: &str) {
-    // If stderr is gone, there is no place to report it.
+    // If stderr is closed, there is nowhere to report the failed write.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 

@@ -80,7 +80,7 @@ fn warn(resolved: &Resolved, checked: &Preflight) {
     }
 }
 
-/// Says what the plan assumes if the data could not be opened.
+/// Returns a warning about the plan's assumptions if the data could not be opened.
 fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
     if !checked.has_data_problem() {
         return None;
@@ -96,7 +96,7 @@ fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
     Some(format!("the data could not be opened: {steps}{classes}"))
 }
 
-/// Fails if a job would never update, or if the data to measure on is missing: the plan would have no numbers.
+/// Fails if the plan would have no numbers: a job would never update, or the data to measure with is missing.
 fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliError> {
     let is_fatal = |problem: &Problem| match &**problem {
         TrainError::NeverUpdates(_) => true,
@@ -110,7 +110,7 @@ fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliE
     }
 }
 
-/// The prices of points on the same data and device, which share them.
+/// The speed of each point of a sweep. Points with the same data and runtime settings share an entry.
 #[derive(Default)]
 struct Prices<'a>(Vec<(&'a Plan, Price)>);
 
@@ -134,6 +134,6 @@ impl<'a> Prices<'a> {
     }
 
     fn first(&self) -> &Price {
-        &self.0.first().expect("a recipe has a point").1
+        &self.0.first().expect("a resolved recipe has at least one point").1
     }
 }

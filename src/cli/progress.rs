@@ -23,7 +23,7 @@ struct BarState {
     active: Vec<ActiveJob>,
     /// Work done by this process.
     done: f64,
-    /// When its first job started.
+    /// When the first job of this process started.
     since: Option<Instant>,
 }
 
@@ -134,7 +134,7 @@ impl ProgressBar {
 impl BarState {
     fn start(&mut self, job: &str, steps_before: usize, steps: usize) {
         if job == StageKind::Pretrain.to_string() {
-            // A new point of a sweep starts: jobs of the point before it that are left have failed.
+            // A new point of a sweep starts. Jobs of the previous point that are still in the list have failed.
             let at = self.ahead.iter().position(|ahead| ahead.dir == job).unwrap_or(0);
             self.ahead.drain(..at);
         }

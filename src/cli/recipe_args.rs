@@ -7,7 +7,7 @@ use crate::train;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
-/// The recipe, and the layer above it.
+/// The recipe file, and the `--set` values that override its keys.
 #[derive(clap::Args)]
 pub(super) struct RecipeArgs {
     /// TOML file with the recipe
@@ -17,7 +17,7 @@ pub(super) struct RecipeArgs {
     pub(super) set: Vec<String>,
 }
 
-/// A stage as an argument.
+/// The names of the stages on the command line.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum StageArg {
     Pretrain,
@@ -53,7 +53,7 @@ pub(super) fn resolve(
     Ok(resolved)
 }
 
-/// Resolves `text` as the recipe at `path`, without the environment.
+/// Resolves the recipe in `text`, without environment variables. Errors name `path` as its file.
 pub(super) fn resolve_text(path: &Path, text: &str, set: &[String]) -> Result<Resolved, CliError> {
     let options = Options { missing_data: Missing::Refuse, gpus: train::count_gpus };
     Ok(recipe::resolve_text(path, text, &[], set, &options)?)

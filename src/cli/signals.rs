@@ -38,10 +38,10 @@ impl Received {
     }
 }
 
-/// Asks the work to stop at the first signal, and exits immediately at the second.
+/// At the first signal, asks the running work to stop. At the second signal, exits immediately.
 ///
-/// Within [`TOGETHER`], only a second Ctrl-C at a terminal exits; other signals are ignored. Nothing is lost either way.
-/// `doing` describes what the first signal starts.
+/// A second signal within [`TOGETHER`] exits only if both are Ctrl-C at a terminal. The log line of the first signal contains
+/// `doing`, which describes how the work stops.
 pub(super) fn stop_on_signals(stop: &StopFlag, doing: &'static str) {
     let (asked, mut received) = (stop.clone(), Received::default());
     let handle = move |name: &str, is_ctrl_c: bool| match received.take(Instant::now(), is_ctrl_c) {
@@ -64,7 +64,7 @@ fn listen(mut handle: impl FnMut(&str, bool) + Send + 'static) -> std::io::Resul
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     use std::io::IsTerminal;
     let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
-    // `nohup` starts a program with SIGHUP ignored: it is to outlive its terminal.
+    // `nohup` ignores SIGHUP, so that the program outlives its terminal. A handler would undo this.
     if !is_ignored(SIGHUP) {
         wanted.push(SIGHUP);
     }
@@ -84,7 +84,7 @@ fn listen(mut handle: impl FnMut(&str, bool) + Send + 'static) -> std::io::Resul
     Ok(())
 }
 
-/// Whether the parent process started this one with `signal` ignored. Always false except on Linux.
+/// Returns whether the parent process set `signal` to be ignored in this process. Always false except on Linux.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -148,10 +148,12 @@ impl Outcome {
         let mut text =
             format!("{passed} of {} cases pass on {device}, {tensors} comparisons\n", self.cases());
         let (precision, parameters) = match tolerances.precision {
-            shape::Precision::Fp32 => ("fp32", " (key biases: plus the sum of the learning rates)"),
+            shape::Precision::Fp32 => {
+                ("fp32", " (for key biases, this plus the sum of the learning rates)")
+            }
             shape::Precision::Bf16 => (
                 "bf16",
-                " of the sum of the learning rates, on average (key biases: the whole sum)",
+                " of the sum of the learning rates, for the mean difference (for key biases, the whole sum)",
             ),
         };
         let _ = writeln!(

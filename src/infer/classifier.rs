@@ -63,7 +63,7 @@ impl Classifier {
         Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
-    /// Counts the correct predictions on one share of the validation split. `share` is the index and the number of shares.
+    /// Counts the correct predictions on one share of the validation split. `share` is its index and the number of shares.
     pub fn count(
         &self,
         plan: &Plan,

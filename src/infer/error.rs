@@ -55,7 +55,7 @@ impl DeviceError {
             .iter()
             .any(|w| low.contains(w))
         {
-            // The other lines are a backtrace.
+            // The lines after the first are a backtrace.
             return Self::OutOfMemory(text.lines().next().unwrap_or_default().to_owned());
         }
         Self::Crashed(text)

@@ -20,7 +20,7 @@ pub struct Evaluation {
     pub stop: StopFlag,
 }
 
-/// Loads every image of a validation split once. So a bad file stops a run before the training.
+/// Loads every image of a validation split once, so that an unreadable file stops a run before its training.
 ///
 /// Returns early if the user stops the run.
 pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &StopFlag) -> Result<(), InferError> {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 static FAULT: Mutex<Option<String>> = Mutex::new(None);
 
-/// Reports a message of a driver. The first message is kept.
+/// Records an error message of a driver. Only the first message is kept.
 pub fn report_fault(text: String) {
     FAULT.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
 }
@@ -19,7 +19,7 @@ pub fn forget_faults() {
     FAULT.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// Fails if a driver message was reported.
+/// Fails if a driver has reported an error message.
 pub fn check_faults() -> Result<(), DeviceError> {
     match &*FAULT.lock().unwrap_or_else(PoisonError::into_inner) {
         None => Ok(()),

@@ -16,7 +16,7 @@ pub fn images(shard: &Shard<'_>, encoder: &EncoderDims, device: &Device) -> Tens
     }
 }
 
-/// Normalizes bytes on the device. If the device has no bytes, the host converts them to floats first.
+/// Normalizes bytes on the device. If the device does not support bytes, the host converts them to floats first.
 fn normalized(
     levels: &[u8],
     scale: &Normalization,

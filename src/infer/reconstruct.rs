@@ -28,7 +28,7 @@ pub struct Autoencoder {
 pub struct ReconstructionInput {
     /// `[C, H, W]`, normalized, at the network's `input_size`.
     pub values: Vec<f32>,
-    /// Number of the image in the figure.
+    /// Index of the image in the figure. It selects the random mask.
     pub place: u64,
 }
 
@@ -64,7 +64,7 @@ impl Autoencoder {
 
     /// Returns four pictures: the original, the masked image, the reconstruction, and the reconstruction with the visible patches.
     ///
-    /// `data` has the normalization. Fails if the mask ratio removes no patch or all patches.
+    /// `data` provides the mean and std of the normalization. Fails if the mask ratio removes no patch or all patches.
     pub fn tiles(
         &self,
         subject: &ReconstructionInput,
@@ -192,7 +192,7 @@ mod tests {
         DataPlan::of_pictures(SIDE, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     }
 
-    /// An image in which each channel has one level, normalized.
+    /// Returns a normalized image in which all pixels of a channel are equal.
     fn subject() -> ReconstructionInput {
         let data = data();
         let normalized = |c: usize| (f32::from(LEVELS[c]) / 255.0 - data.mean[c]) / data.std[c];
@@ -210,7 +210,7 @@ mod tests {
     fn removed_patches_are_grey_or_reconstructed_and_visible_patches_are_original() {
         let masking = MaskSettings { mask_ratio: 0.7, seed: 1 };
         let tiles = autoencoder(false).tiles(&subject(), masking, &data()).unwrap();
-        assert!(changed(&tiles[0]).is_empty(), "the original has its levels again");
+        assert!(changed(&tiles[0]).is_empty(), "the first tile is the original");
         let hidden = changed(&tiles[1]);
         let grey = |i: &usize| tiles[1].rgb[3 * i..][..3] == [HIDDEN; 3];
         assert!(hidden.iter().all(grey));

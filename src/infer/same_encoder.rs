@@ -1,4 +1,4 @@
-//! Compares a checkpoint's settings with the recipe. Tensor shapes alone would not show a difference.
+//! Compares settings of a checkpoint with the recipe, if tensor shapes do not show them: number of heads, LayerNorm epsilon.
 
 use super::error::InferError;
 use crate::checkpoint::Opened;

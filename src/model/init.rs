@@ -66,7 +66,7 @@ pub fn init_probe_head(head: ProbeHead, seed: u64) -> ProbeHead {
     })
 }
 
-/// Initialises each parameter by `rule` of its name, shape and fan-in. A bias has the fan-in of its weight.
+/// Initialises each parameter. `rule` receives its name, shape and fan-in. A bias has the fan-in of its weight.
 fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize], f64) -> Init) -> M {
     let key = Key { seed, stage: NO_STAGE, epoch: 0 };
     let mut fan_in = 1.0; // the module tree visits a layer's weight before its bias
@@ -92,7 +92,7 @@ fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize], f64
     })
 }
 
-/// Returns the FNV-1a hash of a parameter's name. It never changes between versions.
+/// Returns the FNV-1a hash of a parameter's name. The hash is the same in every version of this program.
 fn stream_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

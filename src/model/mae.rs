@@ -28,16 +28,16 @@ pub struct Mae {
     patch_size: usize,
 }
 
-/// The indices of [`Masks`] on the device. A row is a token in a flattened batch.
+/// The indices of [`Masks`] on the device. A row is a token of a batch that is flattened to `[N * tokens, D]`.
 #[derive(Clone)]
 pub(super) struct MaskRows {
-    /// Row of each kept patch in `[N * L]`, `[N * K]`.
+    /// `[N * K]`: row of each kept patch in the batch of all patches.
     keep: Tensor<1, Int>,
-    /// Index of each kept patch in its image, 0..L, `[N * K]`.
+    /// `[N * K]`: index of each kept patch in its image, 0..L.
     keep_in_image: Tensor<1, Int>,
-    /// Row of each patch in the shuffled `[N * L]`, `[N * L]`.
+    /// `[N * L]`: row of each patch in the shuffled batch of all patches.
     restore: Tensor<1, Int>,
-    /// 1 for a removed patch, otherwise 0, `[N, L]`.
+    /// `[N, L]`: 1 for a removed patch, otherwise 0.
     removed: Tensor<2>,
 }
 
@@ -115,8 +115,8 @@ impl Mae {
 
     /// Returns images `[N, C, H, W]` in which the decoder predicts every patch from the kept patches.
     ///
-    /// With `norm_pix_loss`, the decoder predicts normalized patches. They get the mean and variance of the original patches. So the
-    /// pictures contain information about removed patches that the network did not have.
+    /// With `norm_pix_loss`, the decoder predicts normalized patches. This gives them the mean and variance of the original patches.
+    /// So the images contain information about removed patches that the network did not have.
     pub fn reconstruct(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Tensor<4> {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
@@ -140,8 +140,8 @@ impl Mae {
 
     /// Returns the input of the encoder's first block, `[N, 1 + K, D]`.
     ///
-    /// Only kept patches are embedded. The results are the same as with masking after the embedding, because the embedding treats
-    /// each patch alone.
+    /// Only kept patches are embedded. Masking after the embedding would give the same results, because each patch is embedded
+    /// separately.
     pub(super) fn encoder_tokens(&self, imgs: Tensor<4>, rows: &MaskRows) -> Tensor<3> {
         let patches = self.patch_embed.cut(imgs);
         let [n, l, values] = patches.dims();
@@ -156,7 +156,7 @@ impl Mae {
         Tensor::cat(vec![cls.expand([n, 1, d]), x], 1)
     }
 
-    /// Decodes a latent `[N, 1 + K, D]` into predictions `[N, 1 + L, P]`. The first one, of the class token, has no meaning.
+    /// Decodes a latent `[N, 1 + K, D]` into predictions `[N, 1 + L, P]`. The first one is for the class token and has no meaning.
     pub fn forward_decoder(&self, latent: Tensor<3>, masks: &Masks) -> Tensor<3> {
         let rows = MaskRows::new(masks, &latent.device());
         self.decode_rows(latent, &rows)
@@ -249,7 +249,10 @@ mod tests {
         let patches = (patches * 0.7).sin() + 0.3;
         let normalized = target(patches.clone(), true);
         let spread: f32 = normalized.clone().square().mean().into_scalar();
-        assert!((spread - 11.0 / 12.0).abs() < 1e-3, "the variance is the unbiased one: {spread}");
+        assert!(
+            (spread - 11.0 / 12.0).abs() < 1e-3,
+            "the variance is not the unbiased variance: {spread}"
+        );
         let wrong = (denormalized(normalized, patches.clone()) - patches).abs().max();
         assert!(wrong.into_scalar::<f32>() < 1e-6);
     }

@@ -68,7 +68,7 @@ where
     module.map(&mut Replace { path: Vec::new(), f })
 }
 
-/// Replaces the trained parameters by `f` of their index in [`trainable_names`] and their flattened values.
+/// Replaces each trained parameter by the result of `f`, which receives its index in [`trainable_names`] and its flattened values.
 pub fn update<M, F>(module: M, mut f: F) -> M
 where
     M: Module,

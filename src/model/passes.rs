@@ -1,10 +1,10 @@
 //! Forward and backward passes: whole, in sections, or with gradient checkpointing.
 //!
-//! A network is cut into sections between blocks. Each section has its own autodiff graph, which starts at a leaf. Its backward pass
-//! starts with the gradient of its output, which is the gradient of the next section's input. So the gradients of the last layers
-//! are ready before the backward pass of the first layers.
+//! A network is cut into sections between blocks. Each section has its own autodiff graph, and its input is a leaf of this graph. A
+//! section's backward pass starts from the gradient of its output. The next section has computed it, as the gradient of its input.
+//! So the gradients of the last layers are ready before the backward pass of the first layers.
 //!
-//! The same operations run on the same values as in one pass, so the CPU computes the same bits.
+//! Sections run the same operations on the same values as one pass does, so the CPU computes the same bits.
 
 use super::block::Block;
 use super::mae::{Mae, MaskRows, without_class_token};
@@ -28,7 +28,7 @@ pub enum BackwardMode {
 type Link<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<3>>;
 type Head<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<1>>;
 
-/// The path from a batch of images to its loss, as a chain of links. A link is usually a block.
+/// A forward pass from a batch of images to its loss, as a chain of links. A link is usually a transformer block.
 pub struct Chain<M> {
     /// From the images to the first link's input.
     stem: Box<dyn Fn(&M) -> Tensor<3>>,
@@ -41,7 +41,7 @@ pub struct Chain<M> {
     head: Head<M>,
 }
 
-/// Returns the chain of [`Mae::forward`] for images `[N, C, H, W]`.
+/// Returns [`Mae::forward`] as a chain, for images `[N, C, H, W]`.
 pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Chain<Mae> {
     let rows = MaskRows::new(masks, &imgs.device());
     let (stem_rows, bridge_rows, stem_imgs) = (rows.clone(), rows.clone(), imgs.clone());
@@ -68,9 +68,9 @@ pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool)
     }
 }
 
-/// Returns the chain of [`Vit::forward`] for images `[N, C, H, W]`. `loss` maps the logits to a loss `[1]`.
+/// Returns [`Vit::forward`] as a chain, for images `[N, C, H, W]`. `loss` maps the logits to a loss `[1]`.
 ///
-/// With `factors`, it is the chain of [`Vit::forward_drop_path`].
+/// With `factors`, it is [`Vit::forward_drop_path`].
 pub fn vit_chain(
     vit: &Vit,
     imgs: Tensor<4>,
@@ -100,9 +100,9 @@ pub struct Forward<M> {
 }
 
 enum Kept<M> {
-    /// The autodiff graphs of all sections. The loss ends the last one, and each seam joins two of them.
+    /// The autodiff graphs of all sections. The last graph ends with the loss. A seam connects two graphs.
     Recorded { loss: Box<Tensor<1>>, seams: Vec<Seam> },
-    /// The inputs of each link and of the head, without autodiff, to run the chain again.
+    /// For gradient checkpointing: the chain, and the inputs of its links and its head. The backward pass runs the links again.
     Inputs { chain: Chain<M>, inputs: Vec<Tensor<3>> },
 }
 
@@ -201,7 +201,7 @@ impl<M: Module> Forward<M> {
                 let mut scalar = *loss;
                 let total = scalar.clone().inner();
                 for seam in seams.into_iter().rev() {
-                    // This scalar has the gradients of the loss, since `upstream` is the loss's gradient by the output.
+                    // `upstream` is the gradient of the loss with respect to the output. So this scalar has the loss's gradients.
                     let upstream = grad_of(&seam.input, &mut back(scalar));
                     scalar = (seam.output * upstream).sum();
                 }
@@ -294,7 +294,7 @@ mod tests {
         )
     }
 
-    /// Asserts that every mode of a chain gives the bits of `loss`, which runs without a chain.
+    /// Asserts that the chain gives the same bits in every mode as `loss`, which computes the loss without a chain.
     ///
     /// With one section per block, the chain has `sections` sections.
     fn assert_same<M: Module + 'static>(

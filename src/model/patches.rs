@@ -34,7 +34,7 @@ fn split(imgs: Tensor<4>, patch_size: usize) -> (Tensor<6>, [usize; 4]) {
     (imgs.reshape([n, c, grid, patch_size, grid, patch_size]), [n, grid, patch_size, c])
 }
 
-/// The patch embedding. It is a convolution with its kernel size as stride, computed as a matrix product.
+/// The patch embedding: a convolution whose stride is its kernel size, computed as a matrix product.
 #[derive(Module, Debug)]
 pub struct PatchEmbed {
     pub proj: PatchProjection,
@@ -64,14 +64,14 @@ impl PatchEmbed {
         }
     }
 
-    /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`. Their values are in the weight's order: channel, row, column.
+    /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`. A patch has the weight's order: channel, row, column.
     pub fn cut(&self, imgs: Tensor<4>) -> Tensor<3> {
         let patch_size = self.proj.weight.dims()[2];
         let (x, [n, grid, p, c]) = split(imgs, patch_size);
         x.permute([0, 2, 4, 1, 3, 5]).reshape([n, grid * grid, c * p * p])
     }
 
-    /// Embeds patches `[N, K, P]` from [`PatchEmbed::cut`] as fp32 `[N, K, D]`. They may be a subset of an image.
+    /// Embeds patches `[N, K, P]` from [`PatchEmbed::cut`] as fp32 `[N, K, D]`. `K` may be less than `L`.
     pub fn forward(&self, patches: Tensor<3>) -> Tensor<3> {
         let weight = self.proj.weight.val();
         let [d, c, p, q] = weight.dims();

@@ -3,8 +3,8 @@
 /// Returns the fixed 2-D sin-cos table of `grid` x `grid` patches, `[1 + grid², dim]`. The class token is first and zero.
 ///
 /// The first half of an embedding encodes the patch's column, the second half its row. Each half has `dim / 4` sines, then
-/// `dim / 4` cosines, of frequencies 10000^(-i / (dim / 4)). They are computed in f64, as in the official code. `dim` is a multiple
-/// of 4.
+/// `dim / 4` cosines, of frequencies 10000^(-i / (dim / 4)). The table is computed in f64, as in the official code. `dim` is a
+/// multiple of 4.
 pub fn sincos_pos_embed(dim: usize, grid: usize) -> Vec<f32> {
     let quarter = dim / 4;
     let omega: Vec<f64> =

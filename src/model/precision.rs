@@ -1,7 +1,7 @@
 //! The precision of every layer.
 //!
 //! bf16 follows PyTorch's autocast. Matrix products have bf16 inputs and outputs and sum in fp32. Values between two products stay
-//! bf16. The residual stream, `LayerNorm`, softmax, the inside of GELU and losses are fp32. One difference to autocast: the backward
+//! bf16. The residual stream, `LayerNorm`, softmax, the inside of GELU and losses are fp32. One difference from autocast: the backward
 //! pass of softmax uses the bf16 result of softmax, not the fp32 result.
 //!
 //! Weights are fp32 and are cast where they are used. So gradients, optimizer state and checkpoints are fp32.

@@ -38,7 +38,7 @@ impl ProbeHead {
         self.head.forward((features - mean) / scale)
     }
 
-    /// Returns the logits `[N, C]` of a training micro-batch `[N, D]`. `BatchNorm` uses its mean and variance.
+    /// Returns the logits `[N, C]` of a training micro-batch `[N, D]`. `BatchNorm` uses the micro-batch's mean and variance.
     pub fn forward_train(&self, features: Tensor<2>) -> Tensor<2> {
         let (mean, var) = batch_statistics(features.clone());
         self.head.forward((features - mean) / (var + BN_EPS).sqrt())
@@ -71,7 +71,7 @@ fn batch_statistics(features: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     (mean, var)
 }
 
-/// Own and official names of the head's tensors. In the official head, `BatchNorm` is part 0 and the linear layer is part 1.
+/// The names of the head's tensors in [`ProbeHead`] and in the official code, whose head is `Sequential(BatchNorm1d, Linear)`.
 const OFFICIAL_NAMES: [(&str, &str); 4] = [
     ("running_mean", "head.0.running_mean"),
     ("running_var", "head.0.running_var"),

@@ -109,7 +109,7 @@ impl Vit {
                 let patches = x.slice([0..n, 1..tokens]).mean_dim(1);
                 fc_norm.forward(patches.reshape([n, d]))
             }
-            // The norm treats each token alone, and the head reads only the class token.
+            // The norm treats each token separately, and the head reads only the class token. So only this token is normalized.
             (None, Some(norm)) => norm.forward(x.slice([0..n, 0..1]).reshape([n, d])),
             (None, None) => unreachable!("`zeros` makes one of the two norms"),
         }
@@ -122,7 +122,7 @@ pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     -(activation::log_softmax(logits, 1) * targets).sum() / n
 }
 
-/// Returns the factors of the attention and the MLP of block `i`, `[N, 1, 1]` each, from `[N, 2 * depth]`.
+/// Returns the drop-path factors of the attention and the MLP of block `i`, `[N, 1, 1]` each. `factors` is `[N, 2 * depth]`.
 pub(super) fn branch_factors(factors: &Tensor<2>, i: usize) -> [Tensor<3>; 2] {
     let n = factors.dims()[0];
     [2 * i, 2 * i + 1].map(|i| factors.clone().slice([0..n, i..i + 1]).reshape([n, 1, 1]))

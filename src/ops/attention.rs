@@ -1,8 +1,9 @@
 //! Multi-head self-attention. It keeps q, k, v and the scores for the backward pass, which writes all three gradients into one
 //! tensor.
 //!
-//! In a composition of Burn's operations, q, k and v are slices. The gradient of each slice has the size of all three, and Burn adds
-//! the three gradients. Also, softmax keeps its scores in fp32, although the next product keeps them in bf16 anyway.
+//! Attention from Burn's operations needs more memory. There, q, k and v are slices of one tensor. The gradient of each slice has
+//! the size of the whole tensor, and Burn adds the three gradients. Also, Burn's softmax keeps its result in fp32 for the backward
+//! pass, although the next product keeps the same values in bf16.
 
 use super::dtype::{is_cpu_fp32, narrow_as, wide};
 use super::product::{Product, multiplied};
@@ -21,7 +22,7 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     if is_cpu_fp32(&qkv) { composed(qkv, heads) } else { own(qkv, heads) }
 }
 
-/// Computes attention with Burn's operations. It scales `q`, which is smaller than the scores. [`own`] fuses the scale with softmax.
+/// Computes attention with Burn's operations. This scales `q`, which has fewer values than the scores. [`own`] scales the scores.
 pub(super) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [n, l, width] = qkv.dims();
     let head = width / 3 / heads;
@@ -41,7 +42,7 @@ fn scale(head: usize) -> f64 {
     (head as f64).powf(-0.5)
 }
 
-/// A backend with attention.
+/// A backend that has attention as one operation.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Attention: Product {
     /// Returns the attention `[N, L, D]` of `[N, L, 3 D]`.

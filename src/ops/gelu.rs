@@ -28,7 +28,7 @@ pub(super) fn own<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     Tensor::from_dispatch(<Dispatch as Gelu>::gelu_by_erf(x.into_dispatch()))
 }
 
-/// A backend with GELU.
+/// A backend that has GELU as one operation.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Gelu: Backend {
     /// Returns the GELU of each value.

@@ -35,7 +35,7 @@ pub(super) fn own<const R: usize>(
     Tensor::from_dispatch(<Dispatch as LayerNorm>::normalized_rows(x, gamma, beta, eps))
 }
 
-/// A backend with layer normalization.
+/// A backend that has layer normalization as one operation.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait LayerNorm: Backend {
     /// Normalizes over the last axis.

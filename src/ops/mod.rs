@@ -27,7 +27,7 @@ mod tests {
         Tensor::from_data(data, &Device::flex().autodiff()).require_grad()
     }
 
-    /// Returns `f` of three leaves and the gradients of a weighted sum of it. The first leaf has `shape`, the others its width.
+    /// Returns the values of `f`, and the gradients of their weighted sum with respect to its arguments.
     fn results(
         shape: [usize; 3],
         f: impl Fn(Tensor<3>, [Tensor<1>; 2]) -> Tensor<3>,

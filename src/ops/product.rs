@@ -52,7 +52,7 @@ pub fn linear<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor<1>) 
     y.reshape(shape) + bias.unsqueeze()
 }
 
-/// Returns whether Burn's own product is used for this factor.
+/// Returns whether Burn's `matmul` computes the product of this factor.
 fn is_burns<const R: usize>(factor: &Tensor<R>) -> bool {
     is_tuned(factor.dtype()) || factor.device() == Device::flex()
 }
@@ -97,7 +97,7 @@ impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
         let prepared = Factors.prepare::<C>([lhs.node(), rhs.node()]).compute_bound().stateful();
         match prepared {
             OpsKind::Tracked(mut step) => {
-                // A factor is kept only if the other one needs a gradient.
+                // The gradient of one factor needs the value of the other. So a factor is kept only if the other needs a gradient.
                 let kept = (
                     rhs.is_tracked().then(|| step.checkpoint(&lhs)),
                     lhs.is_tracked().then(|| step.checkpoint(&rhs)),

@@ -1,4 +1,4 @@
-//! The global gradient norm, and clipping by it. Burn's own clipping treats each tensor alone.
+//! The global gradient norm, and clipping by it. Burn's own clipping uses the norm of each tensor.
 
 use burn::tensor::Tensor;
 

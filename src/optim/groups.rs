@@ -8,13 +8,13 @@ pub struct ParamGroup {
     /// Factor of the schedule's learning rate.
     pub lr_scale: f64,
     pub weight_decay: f64,
-    /// Whether the parameter has more than one axis. LARS scales only the updates of these.
+    /// Whether the parameter has more than one axis. LARS scales only the updates of such parameters.
     pub matrix: bool,
 }
 
 /// Returns the group of a parameter in pre-training.
 ///
-/// 1-D parameters and biases do not decay. `cls_token` and `mask_token` do (official code, observed).
+/// 1-D parameters and biases have no weight decay. `cls_token` and `mask_token` have it (official code, observed).
 pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGroup {
     let no_decay = shape::has_no_decay(name, shape);
     ParamGroup {
@@ -27,7 +27,7 @@ pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGr
 /// Returns the group of a parameter in fine-tuning.
 ///
 /// Each layer's learning rate is `layer_decay` times that of the next layer. The head has the full rate. 1-D parameters, `cls_token`
-/// and `pos_embed` do not decay (paper Table 9; official code, observed).
+/// and `pos_embed` have no weight decay (paper Table 9; official code, observed).
 pub fn finetune_group(
     name: &str,
     shape: &[usize],

@@ -50,7 +50,8 @@ pub struct JobCells {
 
 /// Returns the rows of the run in `folder`, sorted by pre-training epoch.
 ///
-/// A start from scratch has epoch 0; starts from a file come last. `prefix` is added in front of the paths of the jobs.
+/// Jobs from scratch are in the row of epoch 0. Jobs from a checkpoint file are in the last rows. `prefix` is prepended to the
+/// paths of the jobs.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
     let jobs = plan.jobs();
     let mut sources: Vec<&Source> = Vec::new();
@@ -145,7 +146,7 @@ pub fn write_accuracy(
     durable::write(&path, &bytes).map_err(RunError::io(&path))
 }
 
-/// Whether the file at `path` has the header that [`write_accuracy`] writes for these swept keys.
+/// Returns whether the file at `path` has the header that [`write_accuracy`] writes for these swept keys.
 pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
     let header = swept.iter().map(String::as_str).chain(COLUMNS);
     let mut writer = csv::Writer::from_writer(Vec::new());

@@ -1,4 +1,4 @@
-//! Whether the files of a run are still what this program wrote.
+//! Compares the files of a run with their checksums.
 
 use super::RunError;
 use crate::durable::{self, Manifest, Verdict};
@@ -8,11 +8,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The files of one run, or of a sweep's own folder.
+/// The result for the files of one run, or for the files directly in the folder of a sweep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunCheck {
     pub folder: PathBuf,
-    /// Files whose content is what was written.
+    /// Number of files that match their checksum.
     pub verified: usize,
     pub problems: Vec<FileProblem>,
 }
@@ -55,9 +55,9 @@ fn check_files(folder: &Path, manifest: &Manifest) -> RunCheck {
     for file in manifest.files() {
         let problem = match verify(folder, file) {
             Ok(Verdict::Verified) => None,
-            // It has no checksum, or the run has removed it since the manifest was read.
+            // The file has no checksum, or the run has removed it since the manifest was read.
             Ok(Verdict::Unchecked) => continue,
-            // The manifest lists a file just before the run writes it.
+            // A run in progress adds a file to the manifest just before it writes the file.
             Err(error) if error.kind() == ErrorKind::NotFound && durable::is_held(folder) => {
                 continue;
             }
@@ -75,7 +75,7 @@ fn check_files(folder: &Path, manifest: &Manifest) -> RunCheck {
     RunCheck { folder: folder.to_owned(), verified, problems }
 }
 
-/// Verifies a file; in a folder where a run is working, once more if the file does not fit, because it may just be replaced.
+/// Verifies a file. If this fails while a run is in progress, tries once more: the run may be replacing the file.
 fn verify(folder: &Path, file: &str) -> std::io::Result<Verdict> {
     let path = super::job_path(folder, file);
     match durable::verify(&path) {

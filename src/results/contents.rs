@@ -1,4 +1,4 @@
-//! Which files in a folder belong to a run, and which to somebody else.
+//! Distinguishes the files of a run from other files in its folder.
 
 use super::error::RunError;
 use super::paths::job_path;
@@ -22,8 +22,8 @@ pub(super) enum Contents {
 
 /// Determines what the run folder `path` holds; `name` is the name in the recipe.
 ///
-/// Fails if the folder holds files of somebody else: there is neither a manifest nor the recipe and provenance of a run of
-/// this name.
+/// Fails if the folder has files but is not the folder of a run: it has no manifest, and not the recipe and provenance of a run
+/// with this name.
 pub(super) fn contents(path: &Path, name: &str) -> Result<Contents, RunError> {
     if let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? {
         return Ok(Contents::Run(manifest));
@@ -54,7 +54,7 @@ pub(super) fn contents(path: &Path, name: &str) -> Result<Contents, RunError> {
     }
 }
 
-/// Whether an older version without manifests wrote the folder: it has a provenance, and a recipe of this name.
+/// Returns whether an older version without manifests wrote the folder: it has a provenance, and a recipe of this name.
 fn is_older_run(path: &Path, name: &str) -> bool {
     let text = fs::read_to_string(path.join("recipe.toml")).unwrap_or_default();
     let recipe = toml::from_str::<Recipe>(&text).ok();
@@ -63,7 +63,7 @@ fn is_older_run(path: &Path, name: &str) -> bool {
 }
 
 impl Contents {
-    /// The trash folder that an interrupted `--fresh` was moving the run to.
+    /// Returns the trash folder to which an interrupted `--fresh` was moving the run.
     pub(super) fn moving_to(&self) -> Option<&str> {
         match self {
             Self::Run(manifest) => manifest.moving_to(),
@@ -98,7 +98,9 @@ impl Contents {
     }
 }
 
-/// Lists files with the content that they have now: an older version left no checksums. TensorBoard's files may still grow.
+/// Adds files of an older version to the manifest. Computes their checksums, because that version stored none.
+///
+/// TensorBoard's files get no checksum, because they may still grow.
 fn list_as_they_are(manifest: &mut Manifest, folder: &Path, files: Vec<String>) -> io::Result<()> {
     let (growing, fixed): (Vec<String>, Vec<String>) =
         files.into_iter().partition(|file| file.contains("/tensorboard/"));
@@ -112,7 +114,7 @@ fn list_as_they_are(manifest: &mut Manifest, folder: &Path, files: Vec<String>) 
     manifest.list(fixed.collect::<io::Result<Vec<_>>>()?)
 }
 
-/// Collects the files below `root` whose names a run writes, with `/` between parts; links are not followed.
+/// Collects the paths of files below `root` that have names of a run's files. Does not follow links.
 fn known_files(root: &Path, below: &Path, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;
@@ -173,7 +175,7 @@ fn is_job_file(parts: &[&str]) -> bool {
 
 /// Fails if the folder of the sweep `name` holds an `accuracy.csv` or `report.html` that this program did not write.
 ///
-/// Returns those of the two that an older version without manifests wrote.
+/// Returns which of these two files an older version without manifests wrote.
 pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<String>, RunError> {
     let path = runs.join(name);
     let manifest = Manifest::read(&path).map_err(RunError::io(&path))?;

@@ -66,7 +66,7 @@ struct ClassifierColumns {
     data_wait_s: f64,
 }
 
-/// The table of the job in a folder, to be read.
+/// The table of a job, for reading.
 #[derive(Debug, Clone)]
 pub struct EpochsCsv {
     path: PathBuf,
@@ -77,7 +77,7 @@ impl EpochsCsv {
         Self { path: job.join("epochs.csv") }
     }
 
-    /// Reads the complete rows; none if the file is missing. Fails if the file is not what the job wrote.
+    /// Reads the complete rows; none if the file is missing. Fails if the file differs from what the job wrote.
     pub fn read(&self) -> Result<Vec<EpochRow>, RunError> {
         Ok(self.parse(&self.text()?)?.into_iter().map(|(row, _)| row).collect())
     }
@@ -89,7 +89,7 @@ impl EpochsCsv {
         }
     }
 
-    /// Returns each row with the length of the table up to its end.
+    /// Returns each row with the byte position of its end.
     fn parse(&self, text: &[u8]) -> Result<Vec<(EpochRow, usize)>, RunError> {
         let damaged = |e: &dyn std::fmt::Display| self.damaged(e.to_string());
         let mut reader = csv::Reader::from_reader(text);
@@ -122,7 +122,7 @@ impl EpochsCsv {
         RunError::Damaged { path, problem, way_on: Remedy::RemoveItsFolder }
     }
 
-    /// Fails if the rows do not reach `epoch`, which the job has done.
+    /// Fails if the rows do not reach `epoch`, which the job has finished.
     pub fn check_reaches(&self, epoch: usize) -> Result<(), RunError> {
         let last = self.read()?.last().map_or(0, |row| row.epoch);
         if last >= epoch {
@@ -132,7 +132,7 @@ impl EpochsCsv {
             .damaged(format!("it ends with epoch {last}, but the job has finished epoch {epoch}")))
     }
 
-    /// Opens the table to append rows after `epoch`. Rows of later epochs, of an attempt that was cut off, are removed.
+    /// Opens the table to append rows after `epoch`. Removes rows of later epochs, which an interrupted start wrote.
     pub fn append_after(&self, epoch: usize) -> Result<EpochsWriter, RunError> {
         let mut text = self.text()?;
         let mut rows = self.parse(&text)?;
@@ -140,7 +140,7 @@ impl EpochsCsv {
         let Some(&(_, mut end)) = rows.last() else {
             return Ok(EpochsWriter { path: self.path.clone(), file: None, rows: Vec::new() });
         };
-        // A last row without the end of its line, as an editor leaves it, must not join the next one.
+        // An editor may have removed the last line break. Without it, the next row would continue the last row.
         if text[end - 1] != b'\n' {
             text.insert(end, b'\n');
             end += 1;
@@ -156,7 +156,7 @@ impl EpochsCsv {
 #[derive(Debug)]
 pub struct EpochsWriter {
     path: PathBuf,
-    /// `None` before the first row, whose kind says which columns there are.
+    /// `None` before the first row. The stage of that row decides which columns the file has.
     file: Option<GrowingFile>,
     rows: Vec<EpochRow>,
 }
@@ -176,7 +176,7 @@ impl EpochsWriter {
             None => writer.serialize(pretrain_columns(&row)),
         }
         .expect("numbers always fit a row");
-        let bytes = writer.into_inner().expect("a vector takes every byte");
+        let bytes = writer.into_inner().expect("writing to a vector cannot fail");
         match &mut self.file {
             Some(file) => file.append(&bytes),
             None => GrowingFile::create(&self.path, &bytes).map(|file| self.file = Some(file)),
@@ -282,7 +282,7 @@ mod tests {
         writer.push(row(2)).unwrap();
         assert_eq!(writer.rows(), [row(1), row(2)]);
         assert_eq!(csv.read().unwrap(), [row(1), row(2)]);
-        // As an editor may leave it.
+        // Remove the last line break, as an editor may do.
         let path = dir.path().join("epochs.csv");
         let text = std::fs::read_to_string(&path).unwrap();
         crate::durable::write(&path, text.trim_end().as_bytes()).unwrap();

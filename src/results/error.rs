@@ -71,7 +71,7 @@ impl RunError {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
-    /// Whether the cause is the user's input rather than a failure of the work.
+    /// Returns whether the user's input caused the error.
     pub fn is_input(&self) -> bool {
         !matches!(self, Self::Io { .. } | Self::NoTrash { .. })
     }

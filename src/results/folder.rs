@@ -75,9 +75,11 @@ impl RunFolder {
 
 /// Checks that a run of `recipe` can use the folder `path`; changes nothing.
 ///
-/// Returns whether the run continues what is in the folder. It does not with `fresh`, or if an interrupted `--fresh` has to move
-/// the files away first. Fails if the folder holds files that mae did not write where it would write, or a run of a different
-/// recipe (the error lists the keys that differ).
+/// Returns whether the run would continue a run in the folder. Returns false with `fresh`, and if an interrupted `--fresh` has to
+/// move the files away first.
+///
+/// Fails if the run would overwrite a file that mae did not write, or if the folder holds a run of a different recipe (the error
+/// lists the keys that differ).
 pub fn check_folder(path: &Path, recipe: &Recipe, fresh: bool) -> Result<bool, RunError> {
     let found = contents(path, recipe.name.as_deref().unwrap_or_default())?;
     if found.moving_to().is_some() {

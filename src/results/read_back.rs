@@ -89,7 +89,7 @@ pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
     points.iter().map(|point| read_run(point)).collect()
 }
 
-/// Whether a file name starts with a dot, like that of the trash.
+/// Returns whether a file name starts with a dot, as the name of the trash folder does.
 pub(super) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }

@@ -1,8 +1,8 @@
-//! Groups of runs that differ only in their seed: mean, spread, and the limit of a real difference.
+//! Groups of runs that differ only in their seed: mean, spread, and the largest difference that may be chance.
 
 use crate::recipe::{self, Recipe};
 
-/// A difference of a single run up to this limit, in points of top-1, always counts as noise.
+/// If a single run is compared, a difference up to this limit counts as noise. The unit is percentage points of top-1.
 ///
 /// Fine-tunings of ViT-B on ImageNet vary by 0.05 to 0.08 points between seeds (four runs of the official code). Two
 /// standard deviations of a difference are 2 sqrt(2) times as much.
@@ -98,7 +98,7 @@ pub(super) fn noise(a: &Measured, b: &Measured, val_images: Option<usize>) -> f6
     if a.runs > 1 && b.runs > 1 { noise } else { noise.max(SINGLE_RUN_FLOOR) }
 }
 
-/// Whether a difference may be chance. The tolerance absorbs rounding: 83.6 - 83.4 is slightly above 0.2.
+/// Returns whether a difference may be chance. The tolerance absorbs rounding: 83.6 - 83.4 is slightly above 0.2.
 pub(super) fn is_inside(difference: f64, noise: f64) -> bool {
     difference.abs() <= noise + 1e-9
 }
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_spread_is_the_sample_standard_deviation() {
-        // Four seeds of ViT-B by the official code. Its page has 0.08, the deviation with divisor n.
+        // Four seeds of ViT-B with the official code. Its page states 0.08, because it divides by n instead of n - 1.
         let official = Measured::of(&[83.63, 83.66, 83.52, 83.46]).unwrap();
         assert!((official.mean - 83.5675).abs() < 1e-9 && official.runs == 4);
         assert!((official.spread.unwrap() - 0.0936).abs() < 1e-4);
@@ -143,7 +143,7 @@ mod tests {
         let seeds = |mean, spread, runs| Measured { mean, spread: Some(spread), runs };
         let both = noise(&seeds(90.0, 0.3, 3), &seeds(90.2, 0.4, 4), Some(50_000));
         assert!((both - 2.0 * (0.09_f64 / 3.0 + 0.16 / 4.0).sqrt()).abs() < 1e-12);
-        // Seeds that agree by chance do not remove the noise of few images.
+        // With few images, the limit stays high even if the seeds agree by chance.
         let lucky = noise(&seeds(90.0, 0.0, 2), &seeds(90.0, 0.0, 2), Some(360));
         assert!((lucky - 200.0 * (2.0 * 0.09_f64 / 720.0).sqrt()).abs() < 1e-9, "{lucky}");
         // A single run is assumed to vary as much as the other side.
@@ -160,6 +160,6 @@ mod tests {
         let runs =
             [run("0.5", "0"), run("0.75", "0"), None, run("0.5", "1"), run("0.5", "0"), None];
         let expected: [&[usize]; 5] = [&[0, 3], &[1], &[2], &[4], &[5]];
-        assert_eq!(over_seeds(&runs), expected, "the same seed twice is not two seeds");
+        assert_eq!(over_seeds(&runs), expected, "runs with the same seed are in different groups");
     }
 }

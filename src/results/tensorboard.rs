@@ -1,7 +1,7 @@
 //! The `tensorboard/` folder of a job: an event file with the official tags, and `log.txt` with the official keys.
 //!
-//! TensorBoard can read the event file while it grows. A resumed job continues the same file. It first removes the events
-//! after the last save, which it is about to repeat, so each update appears once.
+//! TensorBoard can read the event file while it grows. A resumed job continues the same file. It first removes the events after
+//! the last saved state. The job repeats these updates, so each update appears once.
 
 mod events;
 
@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Prefix of an event file's name. TensorBoard looks for it.
 const EVENTS: &str = "events.out.tfevents.";
-/// Units per epoch on the axis of updates. Runs with different batch sizes then share one axis.
+/// Units per epoch on the axis of updates. It is fixed, so that runs with different batch sizes share one axis.
 const PER_EPOCH: f64 = 1000.0;
 
 /// How many steps an epoch has, to place updates on the axis.
@@ -35,7 +35,7 @@ pub struct TensorBoard {
     folder: PathBuf,
     path: PathBuf,
     file: File,
-    /// `log.txt`, once this start has written it.
+    /// `log.txt`; `None` until this start writes its first line.
     log: Option<File>,
     steps: EpochSteps,
     loss_tag: &'static str,
@@ -107,7 +107,7 @@ impl TensorBoard {
             let line = log_line(row, self.n_parameters) + "\n";
             return log.write_all(line.as_bytes()).map_err(RunError::io(&path));
         }
-        // The first epoch of this start replaces what an attempt that was cut off left.
+        // The first epoch of this start rewrites the file, to remove lines of an interrupted start.
         let lines: String =
             rows.iter().map(|row| log_line(row, self.n_parameters) + "\n").collect();
         durable::write_unchecked(&path, lines.as_bytes()).map_err(RunError::io(&path))?;
@@ -122,7 +122,7 @@ impl TensorBoard {
     }
 }
 
-/// The official `log.txt`'s line, whose epochs count from 0.
+/// Returns the line of an epoch in the official `log.txt`, which counts epochs from 0.
 fn log_line(row: &EpochRow, n_parameters: usize) -> String {
     let mut line = serde_json::Map::new();
     let mut put = |key: &str, value: f64| line.insert(key.to_owned(), value.into());
@@ -138,7 +138,7 @@ fn log_line(row: &EpochRow, n_parameters: usize) -> String {
     serde_json::Value::Object(line).to_string()
 }
 
-/// The folder's event file, or the name of a new one.
+/// Returns the path of the event file in a folder, or of a new file if there is none.
 fn event_file(folder: &Path) -> Result<PathBuf, RunError> {
     let entries = fs::read_dir(folder).map_err(RunError::io(folder))?;
     let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));

@@ -79,7 +79,7 @@ fn remove_empty_folders(run: &Path, manifest: &Manifest) {
     folders.sort();
     folders.dedup();
     for folder in folders.iter().rev() {
-        // Fails on a folder that is not empty, as intended.
+        // This fails if a folder is not empty. Such a folder stays.
         let _ = fs::remove_dir(run.join(folder));
     }
 }
@@ -123,7 +123,7 @@ pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
             job_path(&path, file).symlink_metadata().ok().map(|found| found.len())
         });
         let sizes: Vec<u64> = sizes.collect();
-        // Moving the manifest was the last change to its folder.
+        // The manifest moves last, so its folder was last changed when the move ended.
         let moved =
             path.metadata().and_then(|found| found.modified()).map_err(RunError::io(&path))?;
         found.push(Trashed {

@@ -34,7 +34,7 @@ impl AccuracyTables {
         let mut rows = Vec::new();
         for point in &all.points {
             let name = point.plan.name.strip_prefix(&format!("{}/", all.name));
-            let name = name.expect("a point's folder is in its sweep's");
+            let name = name.expect("a point's folder is in the sweep's folder");
             rows.extend(results::accuracy(&point.plan, &sweep.join(name), &format!("{name}/"))?);
         }
         results::write_accuracy(&sweep, &all.swept, &rows)

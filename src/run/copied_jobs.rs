@@ -1,7 +1,7 @@
-//! Jobs that several points of a sweep have in common: trained once, and copied by the points that follow.
+//! Jobs that several points of a sweep share: one point trains them, and later points copy the result.
 //!
 //! Points that differ in fine-tuning share the pre-training. Points that differ in pre-training share the jobs that do not start
-//! from it. The preflight decides which jobs are shared; here the copies are made, if training did not fail.
+//! from it. The preflight decides which jobs are shared. This file copies a shared job, unless its training failed.
 //!
 //! The methods are part of [`Runner`], so this file and `runner` use each other.
 
@@ -14,15 +14,15 @@ use crate::shape::StageKind;
 use crate::train::{Event, TrainError};
 use std::path::{Path, PathBuf};
 
-/// A finished job of an earlier point.
+/// A finished job of an earlier sweep point.
 pub(super) struct CopiedJob {
     dir: String,
-    /// Its folder in the run of that point.
+    /// The job's folder in the run of that sweep point.
     folder: PathBuf,
 }
 
 impl Sweep<'_> {
-    /// Returns the jobs that the point `index` can copy now. A shared job is not among them if its training failed.
+    /// Returns the jobs that the sweep point `index` can copy now. A shared job is not among them if its training failed.
     pub(super) fn copied_jobs(&self, index: usize) -> Vec<CopiedJob> {
         let shared = |state: &JobState| matches!(state, JobState::Shared { .. });
         let jobs = self.points[index].jobs.iter().filter(|job| shared(&job.state));
@@ -35,12 +35,12 @@ impl Sweep<'_> {
         .collect()
     }
 
-    /// Returns the earlier point that failed in the pre-training which the point `index` shares: it would fail again.
+    /// Returns the earlier sweep point that shares the pre-training of point `index`, if this pre-training has failed there.
     pub(super) fn failed_pretraining(&self, index: usize) -> Option<String> {
         let jobs = &self.points[index].jobs;
         let pretraining = jobs.iter().find(|job| job.job.stage == StageKind::Pretrain)?;
         let mut failed = self.with_same_job(index, &pretraining.job).filter(|other| {
-            // Points that the preflight refused did not try.
+            // A sweep point that the preflight refused has not tried the pre-training.
             let tried =
                 |failed: &FailedPoint| failed.name == other.name && !failed.error.is_input();
             self.failed.iter().any(tried) && !self.is_finished(other, &pretraining.job)
@@ -56,7 +56,7 @@ impl Sweep<'_> {
         Preflight::with_same_job(&self.points, self.resolved, index, job)
     }
 
-    /// Whether a point has finished a job: in this start, or in an earlier one on the same data by the same recipe.
+    /// Returns whether a sweep point has finished a job, in this start or in an earlier start with the same recipe and data.
     fn has_finished(&self, other: &CheckedPoint, job: &Job) -> bool {
         (self.opened.contains(&other.name) || other.had(&job.dir)) && self.is_finished(other, job)
     }
@@ -69,7 +69,7 @@ impl Sweep<'_> {
 }
 
 impl Runner<'_> {
-    /// Copies a finished job of an earlier point into the folder `run`.
+    /// Copies a finished job of an earlier sweep point into the folder `run`.
     pub(super) fn copy_job(&self, copied: &CopiedJob, run: &Path) -> Result<(), TrainError> {
         let CopiedJob { dir, folder } = copied;
         let own = job_path(run, dir);

@@ -1,4 +1,4 @@
-//! Loads checkpoints onto checked devices, and evaluates one on all devices.
+//! Loads checkpoints onto devices that pass the device check, and evaluates a classifier on all devices.
 
 use crate::checkpoint::{Head, Opened};
 use crate::data::DataSet;
@@ -8,7 +8,7 @@ use crate::train::{
     ChosenDevice, DeviceCheck, DeviceThreads, TrainError, check_device, on_every_rank,
 };
 
-/// Loads a classifier from an opened checkpoint. `plan` has the settings that shapes do not show: heads, epsilon.
+/// Loads a classifier from an opened checkpoint. `plan` provides settings that tensor shapes do not show, such as heads.
 ///
 /// Fails if the device computes a batch of `images` images incorrectly; `runtime.verify_device = false` skips this test.
 pub fn load_classifier(
@@ -26,7 +26,7 @@ pub fn load_classifier(
     Ok(Classifier::load(opened, plan, &device.device)?)
 }
 
-/// Loads a masked autoencoder from an opened checkpoint with a decoder. `plan` has the settings that shapes do not show.
+/// Loads a masked autoencoder from an opened checkpoint. `plan` provides settings that tensor shapes do not show.
 ///
 /// Fails if the device computes an image incorrectly; `runtime.verify_device = false` skips this test.
 pub fn load_autoencoder(

@@ -1,6 +1,6 @@
-//! The checks of the preflight, point by point.
+//! The checks of the preflight for each point of a sweep.
 //!
-//! It fills the types of `preflight`, which starts it, so the two files use each other.
+//! `preflight` starts these checks and defines the types of their results, so the two files use each other.
 
 use super::RunOptions;
 use super::preflight::{
@@ -15,20 +15,20 @@ use crate::train::{self, TrainError, source_file};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Checks the points of a recipe in order. Points that share data, devices or source files share the result of their checks.
+/// Checks the points of a sweep in order. Points that share data, devices or source files share the result of their checks.
 pub(super) struct Inspector<'a> {
     resolved: &'a Resolved,
     options: &'a RunOptions,
     purpose: Purpose,
     devices: Vec<(&'a RuntimePlan, Option<Problem>)>,
     data: Vec<(&'a DataPlan, OpenedData)>,
-    /// The point and the job that a file was checked for, and the outcome.
+    /// Results of checked source files, each with the sweep point and the job that start from the file.
     sources: Vec<(String, String, CheckedSource)>,
-    /// The points that are checked so far.
+    /// The sweep points that are checked so far.
     pub(super) points: Vec<CheckedPoint>,
 }
 
-/// What is known about the data of a point.
+/// What is known about the data of a sweep point.
 #[derive(Clone)]
 struct OpenedData {
     counts: DataCounts,
@@ -41,7 +41,7 @@ struct OpenedData {
 struct CheckedSource {
     problem: Option<Problem>,
     notes: Vec<String>,
-    /// Epochs that the file of `pretrain.resume` has seen.
+    /// Number of epochs that the file of `pretrain.resume` was trained for.
     seen: Option<usize>,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Inspector<'a> {
         Self { resolved, options, purpose, devices, data, sources, points }
     }
 
-    /// Checks the point `index`, after all points before it.
+    /// Checks point `index` of the sweep. All points before it have been checked.
     pub(super) fn check(&mut self, index: usize) {
         let point = &self.resolved.points[index];
         let plan = &point.plan;
@@ -163,7 +163,8 @@ impl<'a> Inspector<'a> {
             .collect()
     }
 
-    /// Compares the memory that the stages need with this machine's. Without the data here, the plan is for another machine.
+    /// Reports stages that need more memory than this machine has. Call it only if the data is here: without the data, the plan is
+    /// for a different machine.
     fn too_little_memory(&self, plan: &Plan, counts: DataCounts) -> Option<Problem> {
         let device = train::choose(&plan.runtime).ok()?;
         let stages = [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe];
@@ -199,7 +200,8 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Finds how far the jobs of a point are. A pre-training that was not asked for is among them: other jobs may need it.
+    /// Returns the jobs of a point with their states. Includes the pre-training even if `--stage` excludes it, because other jobs
+    /// may start from it.
     fn jobs(
         &self,
         index: usize,
@@ -228,7 +230,7 @@ impl<'a> Inspector<'a> {
         jobs
     }
 
-    /// Finds the earlier point that will have a job by the time the point `index` runs.
+    /// Returns [`JobState::Shared`] if an earlier sweep point will have finished the job before point `index` runs.
     fn shared(&self, index: usize, job: &Job) -> Option<JobState> {
         Preflight::with_same_job(&self.points, self.resolved, index, job)
             .find(|other| other.will_have(&job.dir))
@@ -260,8 +262,8 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Checks the file from which a job starts. Returns `None` if there is no such file. Resolving the recipe already reports a
-    /// missing file.
+    /// Checks the file from which a job starts. Returns `None` if the job starts from no file, or if the file is missing, which
+    /// resolving the recipe reports.
     fn source(
         &mut self,
         index: usize,
@@ -297,7 +299,7 @@ impl<'a> Inspector<'a> {
         Some(source)
     }
 
-    /// Returns the result of this check for an earlier point with the same job.
+    /// Returns the result of this check for an earlier sweep point with the same job.
     fn known_source(&self, index: usize, job: &Job) -> Option<CheckedSource> {
         let of = |other: &CheckedPoint| {
             let mut known = self.sources.iter();
@@ -325,7 +327,7 @@ impl<'a> Inspector<'a> {
     }
 }
 
-/// Whether a run trains its pre-training, or copies it from an earlier point.
+/// Returns whether the run will train its pre-training, or copy it from an earlier sweep point.
 fn will_pretrain(jobs: &[CheckedJob]) -> bool {
     jobs.iter().filter(|job| job.job.stage == StageKind::Pretrain).any(
         |CheckedJob { state, is_asked, .. }| *is_asked || matches!(state, JobState::Shared { .. }),
@@ -352,7 +354,7 @@ fn own_state(run: &Path, plan: &Plan, job: &Job) -> Result<Option<JobState>, Run
     Ok(Some(JobState::Begun { epochs }))
 }
 
-/// Reports a path in which a parent is a file, not a folder.
+/// Returns an error if a parent of `path` is a file, not a folder.
 fn below_a_file(path: &Path) -> Option<RunError> {
     let there = path.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir())?;
     let kind = std::io::ErrorKind::NotADirectory;
@@ -360,7 +362,7 @@ fn below_a_file(path: &Path) -> Option<RunError> {
     Some(RunError::NoFolder { path: path.to_owned(), source })
 }
 
-/// Pre-training alone needs no labels.
+/// Returns whether the stages of the plan need labels. Pre-training alone does not.
 fn labels(plan: &Plan) -> Labels {
     if plan.finetune.is_none() && plan.linprobe.is_none() {
         Labels::Unneeded

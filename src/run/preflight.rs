@@ -1,8 +1,8 @@
 //! The preflight: what a run would do, and everything that would make it fail, before anything is created.
 //!
 //! `mae run` executes the result and `mae plan` prints it, so both report the same problems in the same words. Two checks take
-//! too long for a plan: the test of the device and the pass over the validation images. The runner makes them for each point,
-//! before it creates the point's folder.
+//! too long for a plan: the test of the device and the pass over the validation images. The runner makes them for each sweep point,
+//! before it creates the sweep point's folder.
 
 use super::RunOptions;
 use super::inspector::Inspector;
@@ -17,7 +17,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A reason why a run would fail. Points with the same data, device or source file share it.
+/// A reason why a run would fail. Sweep points with the same data, device or source file share it.
 pub type Problem = Arc<TrainError>;
 
 /// What the result of a preflight is for.
@@ -33,19 +33,19 @@ pub enum Purpose {
 pub struct Preflight {
     /// Problem of the folder that all points of a sweep share.
     pub sweep_problem: Option<Problem>,
-    /// One for each point of the recipe, in order.
+    /// One for each point of the sweep, in order.
     pub points: Vec<CheckedPoint>,
 }
 
-/// What a run would do at one point of a recipe.
+/// What a run would do at one point of a sweep.
 pub struct CheckedPoint {
-    /// The run's name: its folder below all runs.
+    /// The run's name, which is its path below the folder of all runs.
     pub name: String,
     /// The run's folder.
     pub path: PathBuf,
     /// The jobs in running order.
     pub jobs: Vec<CheckedJob>,
-    /// Everything that keeps this point from running; empty if it can run.
+    /// Everything that keeps this sweep point from running; empty if it can run.
     pub problems: Vec<Problem>,
     /// Facts about source files that the user should know: the job, and a sentence.
     pub notes: Vec<(String, String)>,
@@ -76,7 +76,7 @@ pub enum JobState {
     ToDo,
     /// The run resumes it after this number of complete epochs.
     Begun { epochs: usize },
-    /// The run starts it from `pretrain.resume`, a checkpoint that has seen this number of epochs.
+    /// The run starts it from the checkpoint `pretrain.resume`, which was trained for this number of epochs.
     GoesOn { epochs: usize },
     /// The run skips it.
     Done,
@@ -84,7 +84,7 @@ pub enum JobState {
     Shared { with: String },
 }
 
-/// Counts of the data. The recipe states them if the data was not opened.
+/// Counts of images and classes. If the data was not opened, they are those that the recipe states.
 #[derive(Debug, Clone, Copy)]
 pub struct DataCounts {
     pub train_images: Option<usize>,
@@ -93,11 +93,11 @@ pub struct DataCounts {
     pub num_classes: usize,
 }
 
-/// All problems of a point, at least one.
+/// All problems of a sweep point, at least one.
 #[derive(Debug, Clone)]
 pub struct Problems(Vec<Problem>);
 
-/// Checks every point of a recipe. Creates and changes nothing.
+/// Checks every point of a sweep. Creates and changes nothing.
 pub fn preflight(resolved: &Resolved, options: &RunOptions, purpose: Purpose) -> Preflight {
     let sweep = || results::check_sweep(&options.runs, &resolved.name, &resolved.swept);
     let sweep_problem = if resolved.swept.is_empty() { None } else { sweep().err() };
@@ -121,7 +121,7 @@ impl Preflight {
         self.points.first().filter(|_| all_refused).and_then(CheckedPoint::refusal)
     }
 
-    /// Returns the points before `index` that have the same job with the same settings, in order.
+    /// Returns the sweep points before `index` that have the same job with the same settings, in order.
     pub(super) fn with_same_job<'a>(
         points: &'a [CheckedPoint],
         resolved: &'a Resolved,
@@ -135,12 +135,12 @@ impl Preflight {
 }
 
 impl CheckedPoint {
-    /// Returns the problems of this point, if it has any.
+    /// Returns the problems of this sweep point, if it has any.
     pub fn refusal(&self) -> Option<Problems> {
         (!self.problems.is_empty()).then(|| Problems(self.problems.clone()))
     }
 
-    /// Whether the data could not be opened.
+    /// Returns whether the data could not be opened.
     pub fn has_data_problem(&self) -> bool {
         self.problems.iter().any(|problem| matches!(**problem, TrainError::Data(_)))
     }
@@ -156,7 +156,7 @@ impl CheckedPoint {
         self.jobs.iter().filter(|job| job.is_asked)
     }
 
-    /// Whether a job with this folder will be finished in this point's run, unless training fails.
+    /// Returns whether this sweep point's run will have finished the job in folder `dir` when it ends, unless training fails.
     pub(super) fn will_have(&self, dir: &str) -> bool {
         let Some(CheckedJob { state, is_asked, .. }) = self.job(dir) else { return false };
         match state {
@@ -167,7 +167,7 @@ impl CheckedPoint {
         }
     }
 
-    /// Whether an earlier start finished a job with this folder, on the same data and by the same recipe.
+    /// Returns whether an earlier start with the same recipe and data finished the job in folder `dir`.
     pub(super) fn had(&self, dir: &str) -> bool {
         self.is_same_run() && self.job(dir).is_some_and(|job| job.state == JobState::Done)
     }
@@ -182,7 +182,7 @@ impl CheckedPoint {
 }
 
 impl Problems {
-    /// Whether the cause is the user's input, not a failure while working.
+    /// Returns whether the user's input caused the problem.
     pub fn is_input(&self) -> bool {
         self.0.iter().any(|problem| problem.is_input())
     }
@@ -218,18 +218,18 @@ impl DataCounts {
     }
 }
 
-/// Returns the folder of a point's run below all `runs`.
+/// Returns the folder of a sweep point's run. `runs` is the folder of all runs.
 pub(super) fn run_path(runs: &Path, point: &ResolvedPoint) -> PathBuf {
     job_path(runs, &point.plan.name)
 }
 
-/// Whether the run in the folder `run` has the last checkpoint of a job.
+/// Returns whether the run in the folder `run` has the last checkpoint of a job.
 pub(super) fn is_finished(run: &Path, plan: &Plan, job: &Job) -> bool {
     let epochs = epochs(plan, job.stage);
     checkpoint::is_whole(&checkpoint::epoch_folder(&job_path(run, &job.dir), epochs))
 }
 
-/// Returns the epochs of a stage that the plan has.
+/// Returns the number of epochs of a stage. Panics if the plan does not have this stage.
 pub(super) fn epochs(plan: &Plan, stage: StageKind) -> usize {
     plan.training(stage).expect("a job's stage is part of the plan").epochs
 }

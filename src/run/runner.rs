@@ -48,7 +48,7 @@ pub struct FailedPoint {
     pub error: PointError,
 }
 
-/// Why a point did not run to its end.
+/// Why a sweep point did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
     /// The preflight found problems; nothing was created.
@@ -64,13 +64,13 @@ pub(super) struct Sweep<'a> {
     /// The result of the preflight.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
-    /// Names of the points whose folder this start opened.
+    /// Names of the sweep points whose folder this start opened.
     pub opened: Vec<String>,
     pub failed: Vec<FailedPoint>,
 }
 
 impl PointError {
-    /// Whether the user's input is at fault rather than the work.
+    /// Returns whether the user's input caused the error.
     pub fn is_input(&self) -> bool {
         match self {
             Self::Refused(problems) => problems.is_input(),
@@ -86,10 +86,10 @@ impl From<RunError> for PointError {
 }
 
 impl Runner<'_> {
-    /// Runs every point.
+    /// Runs every sweep point.
     ///
     /// If a point of a sweep fails, the others continue, and the result lists the failed ones. Without a sweep, the error is
-    /// the result. If the preflight refuses every point, nothing is created, and the first point's problems are the error.
+    /// the result. If the preflight refuses every sweep point, nothing is created, and the first point's problems are the error.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         if let Some(problems) = preflight.refusal() {
@@ -113,7 +113,7 @@ impl Runner<'_> {
                     sweep.failed.push(FailedPoint { name, error });
                 }
             }
-            // The data may take much memory.
+            // Free the memory of the data.
             sweep.points[index].data = None;
         }
         let mut failed = sweep.failed;
@@ -162,9 +162,10 @@ impl Runner<'_> {
         self.work(point, &work, &folder, sweep)
     }
 
-    /// Chooses the device of a point and tests it on a small training step.
+    /// Chooses the device of a sweep point and tests it on a small training step.
     ///
-    /// An earlier point may have set the device up in another way, so the choice of the preflight is made again.
+    /// The preflight has chosen the device already. The choice is repeated here, because an earlier point may have changed the
+    /// setup of the device.
     fn check_device(
         &self,
         plan: &Plan,
@@ -226,7 +227,7 @@ impl Runner<'_> {
         folder: &RunFolder,
     ) -> Result<(), TrainError> {
         if point.before.is_none() && !copied.is_empty() {
-            // First, because a job without the fingerprint of its data cannot be checked later.
+            // Write the fingerprint of the data before any job starts. Otherwise, a later start cannot check the data.
             folder.write_provenance(&self.provenance(work))?;
         }
         copied.iter().try_for_each(|job| self.copy_job(job, folder.path()))
@@ -279,7 +280,8 @@ impl Runner<'_> {
         }
     }
 
-    /// Trains the jobs one after the other on all devices; or only the pre-training so, and then one job on each device.
+    /// Trains the jobs one after the other on all devices. With job-parallel scheduling, only pre-training uses all devices; then
+    /// each device trains its own job.
     fn all_jobs(
         &self,
         work: &RunContext,
@@ -341,7 +343,7 @@ impl Runner<'_> {
 }
 
 impl Sweep<'_> {
-    /// Whether an earlier point on the same data has read the validation images.
+    /// Returns whether an earlier sweep point on the same data has read the validation images.
     fn has_read_validation(&self, index: usize) -> bool {
         let points = &self.resolved.points;
         points[..index].iter().any(|other| {
@@ -351,7 +353,7 @@ impl Sweep<'_> {
     }
 }
 
-/// Says where the files of an earlier run are now, and which files stayed.
+/// Returns a notice of where the files of an earlier run are now, and which files stayed.
 fn moved_text(moved: &Moved) -> String {
     let mut text = format!("the files of the earlier run are in {}", moved.to.display());
     if !moved.stayed.is_empty() {

@@ -1,4 +1,4 @@
-//! Which devices train which jobs: all devices one job, or each device its own.
+//! Assigns jobs to devices: all devices train one job together, or each device trains its own job.
 
 use super::preflight::{epochs, is_finished};
 use crate::infer::Replicas;
@@ -37,7 +37,7 @@ pub(super) fn is_done(work: &RunContext, job: &Job) -> bool {
     is_finished(&work.run, &work.plan, job)
 }
 
-/// Ends a job that has its last checkpoint: an earlier start may have been killed between saving it and the end.
+/// Finishes a job that has its last checkpoint. An earlier start may have been killed just after it saved this checkpoint.
 pub(super) fn finish_done(work: &RunContext, job: &Job) -> Result<(), TrainError> {
     work.dir(job).finish(epochs(&work.plan, job.stage))
 }

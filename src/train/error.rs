@@ -43,7 +43,7 @@ pub enum TrainError {
         "cannot use the devices: one has failed, and another still waits for it\nhint: run the command again, it continues from the last saved state"
     )]
     Stuck,
-    /// Another device of the job failed. That device's error is the one to report.
+    /// Another device of the job failed. The run reports the error of that device instead of this one.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
 }

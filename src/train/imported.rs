@@ -48,7 +48,7 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
     ))
 }
 
-/// Fails if pre-training cannot resume from the file at `path`. Returns the number of epochs that the file has seen, and
+/// Fails if pre-training cannot resume from the file at `path`. Returns the number of epochs that the file was trained for, and
 /// warnings about the file.
 ///
 /// A run calls it before the first job trains.
@@ -111,7 +111,7 @@ pub fn load_optimizer(
     optimizer.load(moments, state.updates)
 }
 
-/// Returns the optimizer state and the number of seen epochs of a checkpoint.
+/// Returns the optimizer state of a checkpoint, and the number of epochs that it was trained for.
 ///
 /// Fails if the pre-training of `plan` cannot resume from it.
 fn resumable<'a>(
@@ -138,7 +138,7 @@ fn resumable<'a>(
         let problem = format!("it has seen {seen} epochs, but pretrain.epochs is {epochs}");
         return refuse(
             &problem,
-            "set pretrain.epochs to the length of the whole training, past epochs included",
+            "set pretrain.epochs to the total number of epochs, including those that are done",
         );
     }
     if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < seen) {

@@ -165,7 +165,7 @@ impl RunContext {
 
     /// Returns the initial classifier of a job.
     ///
-    /// It has a checkpoint's encoder and a random head. Without a checkpoint, it has timm's random weights.
+    /// It has a checkpoint's encoder and a random head. Without a checkpoint, all its weights are random, as in timm.
     fn classifier(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;

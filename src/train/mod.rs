@@ -7,7 +7,7 @@
 //! This module does not print and does not parse arguments. It reports [`Event`]s, and it ends when the
 //! [`StopFlag`](crate::infer::StopFlag) is set.
 //!
-//! The parts use each other in one direction: `devices`, then `step`, then `stages`, then `jobs`.
+//! Each part uses only the parts before it in this order: `devices`, `step`, `stages`, `jobs`.
 
 mod devices;
 mod error;

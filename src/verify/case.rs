@@ -28,7 +28,7 @@ impl VerifyError {
 #[derive(Clone)]
 pub(super) struct Fields {
     value: Value,
-    /// Prefix of its keys in messages: empty, or for example `items[2].`.
+    /// Prefix of the object's keys in messages: empty, or for example `items[2].`.
     at: String,
     path: PathBuf,
 }
@@ -139,7 +139,7 @@ impl Case {
         self.tensors.get(name).is_some_and(|stored| stored.shape == shape)
     }
 
-    /// Fails if no comparison read a tensor of the case: it would pass unchecked.
+    /// Fails if the case has a tensor that no comparison read. Otherwise, a wrong tensor could pass.
     pub(super) fn all_read(&self) -> Result<(), VerifyError> {
         let read = self.read.borrow();
         // A case whose numbers are all in `case.json` has one dummy tensor, called `none`.

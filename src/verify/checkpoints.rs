@@ -118,7 +118,7 @@ pub(super) fn vit(
     Ok(())
 }
 
-/// Whether the recorded prediction is a slice that Paddle wrote wrongly, ignoring its strides.
+/// Returns whether Paddle wrote the recorded prediction wrongly: it is a slice, and Paddle ignored its strides.
 ///
 /// The decoder's output is `[N, 1 + L, P]`. For the slice `[:, 1:]`, Paddle 3.3.1 writes the raw buffer from the second row on.
 /// This includes the class token rows of later images. All values can still be compared, at shifted positions.

@@ -82,7 +82,8 @@ fn quantiles(
     for (p, quantile) in item.by_name("quantiles")? {
         let share: f64 = p.parse().map_err(|_| item.error(format!("{p:?} is not a quantile")))?;
         let tolerance = 5.0 * (2.0 * share * (1.0 - share) / n).sqrt();
-        // Sides are whole pixels, so many draws may equal the quantile. The quantile is recorded with 5 decimals.
+        // Sides are whole pixels, so many draws may equal the quantile. They do not count as below it, although the recorded
+        // quantile is rounded to 5 decimals.
         let below = drawn.iter().filter(|d| **d < quantile - 1e-5).count() as f64 / n;
         let up_to = drawn.iter().filter(|d| **d <= quantile + 1e-5).count() as f64 / n;
         let nearest = share.clamp(below, up_to);

@@ -8,7 +8,7 @@ use crate::shape::{self, DecoderDims, EncoderDims, Precision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Reads the dimensions of the encoder. The number of channels is that of the images.
+/// Reads the dimensions of the encoder from the case, and the number of channels from its images.
 pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = EncoderDims {
@@ -70,7 +70,7 @@ pub(super) fn weights(name: &str) -> Option<String> {
 /// Loads the weights of the case into a module.
 ///
 /// `name_of` returns the tensor name of a parameter, or `None` to leave the parameter unchanged. Fails if a tensor is missing
-/// or has a different shape. Fixed position embeddings are optional; if present, they are compared with our own and used.
+/// or has a different shape. Fixed position embeddings are optional. If present, they are used, after a comparison with ours.
 pub(super) fn weighted<M: Module>(
     case: &Case,
     module: M,

@@ -86,7 +86,7 @@ fn same_constants(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyE
     Ok(())
 }
 
-/// Compares the head's tensors after so many `steps`.
+/// Compares the tensors of the head after `steps` updates.
 fn same_parameters(
     case: &Case,
     head: &ProbeHead,
@@ -99,7 +99,7 @@ fn same_parameters(
         let (got, expected) = (vector(param.values), case.floats(&name)?);
         match tolerances.precision {
             Precision::Fp32 => out.absolute(&name, &got, &expected, tolerances.parameter),
-            // LARS scales a gradient, so its error stays a share of it.
+            // LARS scales the gradient, so the error of an update is proportional to the update.
             Precision::Bf16 => out.relative(&name, &got, &expected, tolerances.forward),
         }
     }

@@ -20,7 +20,7 @@ pub struct ReportRow {
     pub max_abs: f64,
     /// Largest difference, as a share of the largest expected entry.
     pub max_rel: f64,
-    /// Which of the two is compared with `tolerance`.
+    /// Whether `max_abs` or `max_rel` is compared with `tolerance`.
     pub measure: Measure,
     pub tolerance: f64,
     pub passed: bool,

@@ -22,7 +22,7 @@ pub(super) fn schedule(
         if points.is_empty() {
             return Err(curve.error("the curve has no points"));
         }
-        // Divide each rate by its expected value, so that small rates at the end of a schedule count as much.
+        // Divide each rate by its expected value, so that small rates count as much as large ones.
         let share = |got: f64, expected: f64| {
             if expected.abs() > 1e-12 {
                 got / expected

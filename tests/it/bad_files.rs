@@ -15,7 +15,7 @@ use mae::data::{
 use mae::recipe::{Decode, Format, Threads};
 use std::sync::Arc;
 
-/// A recipe of two epochs on a folder that takes a second.
+/// A recipe that trains two epochs on a folder of images in about a second.
 const TINY: &str = "
 [data]
 path = 'data'
@@ -101,7 +101,7 @@ fn the_replacement_of_a_bad_file_does_not_depend_on_the_workers() {
     };
     let (inline, resumed) = batches(0);
     assert_eq!(inline.len(), 5);
-    assert!(inline[2..] == resumed, "from the middle");
+    assert!(inline[2..] == resumed, "an epoch resumed at batch 2 differs");
     assert!(matches!(inline[0].images, Images::Levels(..)));
     assert!((inline.clone(), resumed.clone()) == batches(1));
     assert!((inline, resumed) == batches(3));
@@ -125,12 +125,12 @@ fn a_check_finds_the_bad_files_and_no_others() {
             1 => bytes = b"GIF89a is not read".to_vec(),
             2 => bytes.clear(),
             3 => bytes[..3].fill(0),
-            // In the data of the image: another picture, or none.
+            // A byte of the image data: the file decodes to a different image, or not at all.
             4 => {
                 let (from, to) = (at(70), at(72) + 1);
                 bytes[from..to].fill(0x3a);
             }
-            // Anywhere: header, tables or data.
+            // Bytes anywhere in the file: header, tables or image data.
             5 | 6 => (0..4).for_each(|n| {
                 let place = (i as usize * 7919 + n * 104_729) % bytes.len();
                 bytes[place] ^= 1 << (i % 8);

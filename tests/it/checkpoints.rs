@@ -1,4 +1,4 @@
-//! Checkpoints of other programs: used everywhere, converted in both directions, refused with the settings that fit.
+//! Checkpoints of other programs: every command accepts them, they convert in both directions, and errors name missing settings.
 
 #![expect(clippy::unwrap_used, reason = "a file that cannot be read is a failed test")]
 
@@ -12,7 +12,7 @@ fn golden(name: &str) -> String {
     format!("{}/tests/golden/checkpoints/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The bits of a checkpoint's tensors by name.
+/// Returns the shape and the bits of each tensor in a checkpoint, by name.
 fn bits(path: impl AsRef<Path>) -> BTreeMap<String, (Vec<usize>, Vec<u32>)> {
     let bits = |t: HostTensor| (t.shape, t.values.into_iter().map(f32::to_bits).collect());
     let opened = checkpoint::open(path.as_ref(), None).unwrap();
@@ -104,7 +104,7 @@ fn missing_settings_are_asked_for_and_contradictions_are_refused() {
         assert!(error.contains(expected), "{set}: {error}");
     }
     assert!(!bench.path("out").exists());
-    // Settings that agree with the file, or are about a part that it does not have, are accepted. A recipe gives the rest.
+    // `--set` may repeat a setting of the file, or set one that the file does not have. A recipe provides the others.
     let agreeing = ["--set", "model.depth=2", "--set", "finetune.drop_path=0.2"];
     bench.done(&[&["convert", &mae, "out", "--recipe", "r.toml"][..], &agreeing].concat());
     assert!(
@@ -136,7 +136,7 @@ fn a_format_that_cannot_represent_a_checkpoint_says_why() {
             .refused(&["convert", probe, "out.npz", "--to", "official"], 2)
             .contains(".safetensors, or with .pth")
     );
-    // Its own recipe decides the network; `--set` may repeat it.
+    // The checkpoint decides the network: `--set` can repeat its settings, but not change them.
     let error = bench.refused(&["eval", probe, "--set", "model.norm_eps=1e-3"], 2);
     assert!(error.contains("`model.norm_eps = 0.001` contradicts the checkpoint"), "{error}");
     bench.done(&["eval", probe, "--set", "model.num_heads=2", "--set", "linprobe.epochs=7"]);

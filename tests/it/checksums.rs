@@ -1,4 +1,4 @@
-//! A damaged byte of a file that the program wrote never reaches a number.
+//! A damaged byte in a file of a run never changes a result.
 
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "files are damaged on purpose")]
 
@@ -44,7 +44,7 @@ fn a_flipped_bit_in_any_file_that_is_read_back_is_named_and_changes_no_number() 
         let listed = String::from_utf8(found.stdout).unwrap();
         assert!(found.status.code() == Some(1) && listed.contains("damaged"), "{name}: {listed}");
         if name.ends_with("pretrain/checkpoints/epoch-0003/model.safetensors") {
-            // The job that starts from it begins again, and must not.
+            // Without its folder, the job starts over from the damaged checkpoint. The run must refuse this.
             let job = bench.path("runs/tiny/finetune/from-0003");
             fs::rename(&job, bench.path("aside")).unwrap();
             let refused = bench.refused(&["run", "r.toml"], 2);
@@ -70,11 +70,11 @@ fn a_flipped_bit_in_any_file_that_is_read_back_is_named_and_changes_no_number() 
 }
 
 #[test]
-fn a_damaged_state_is_passed_over_for_the_one_before_it() {
+fn a_run_resumes_from_the_previous_state_if_the_newest_is_damaged() {
     let bench = Bench::new(TINY);
     bench.done(&["run", "r.toml", "--runs", "whole"]);
     let whole = results(&bench.path("whole/tiny"));
-    // Two states are there after the second epoch's first update.
+    // After the first update of the second epoch, there are two saved states.
     bench.run_for(8);
     let (newest, previous) = ("resume.safetensors", "previous-resume.safetensors");
     let job = bench.path("runs/tiny/pretrain");
@@ -82,7 +82,7 @@ fn a_damaged_state_is_passed_over_for_the_one_before_it() {
     flip(&job.join(newest), 3);
     let output = bench.mae(&["run", "r.toml"]);
     let log = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && log.contains("resumes from the state before it"), "{log}");
+    assert!(output.status.success() && log.contains("resumes from the previous state"), "{log}");
     assert!(!job.join(newest).exists() && !job.join(previous).exists());
     assert_eq!(results(&bench.path("runs/tiny")), whole);
 }
@@ -99,7 +99,7 @@ fn a_damaged_manifest_is_named_with_its_line() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && error.contains("is damaged in line 2"), "{error}");
     }
-    // As the hint says.
+    // Remove the manifest, as the hint says.
     fs::remove_file(&manifest).unwrap();
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     bench.done(&["check", "runs/tiny"]);

@@ -219,12 +219,12 @@ fn digits_are_resized_as_by_torch_and_only_normalized() {
     let (Pixels::F32(small), Pixels::F32(large)) = (&small.pixels, &large.pixels) else {
         panic!("digits are floats")
     };
-    // At twice the size, output (3, 4) is a quarter pixel before source row 2 - 1/2 and column 2.
+    // At twice the size, output pixel (3, 4) is at row 1.25 and column 1.75 of the source.
     let at = |y: usize, x: usize| small[y * 8 + x];
     let expected =
         0.75 * (0.25 * at(1, 1) + 0.75 * at(1, 2)) + 0.25 * (0.25 * at(2, 1) + 0.75 * at(2, 2));
     assert!((large[3 * 16 + 4] - expected).abs() < 1e-6);
-    assert_eq!(large[0].to_bits(), small[0].to_bits(), "a corner repeats the corner");
+    assert_eq!(large[0].to_bits(), small[0].to_bits(), "a corner pixel keeps its value");
 
     let augment = augment([1.0, 1.0], false);
     plan.input_size = 16;

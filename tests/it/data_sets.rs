@@ -13,7 +13,7 @@ use mae::data::{
 };
 use mae::recipe::{DataPlan, Format, Threads};
 
-/// Returns records with `labels` labels, of which the last is the class.
+/// Returns CIFAR records. Each has `labels` labels, and the last label is the class.
 fn records(labels: usize, classes: &[u8]) -> Vec<u8> {
     let record = |class: &u8| {
         let mut record = vec![7; labels];

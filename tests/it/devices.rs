@@ -1,4 +1,4 @@
-//! Several devices, simulated on the CPU with the code that joins GPUs; and bf16.
+//! Training on several devices, which the CPU simulates with the all-reduce code of GPUs, and training in bf16.
 
 #![expect(clippy::unwrap_used, reason = "a missing file is a failed test")]
 
@@ -124,7 +124,7 @@ fn a_run_in_bf16_has_the_losses_of_fp32_and_writes_fp32_checkpoints() {
 }
 
 #[test]
-fn several_devices_evaluate_to_the_same_digits_as_one() {
+fn several_devices_evaluate_to_exactly_the_same_metrics_as_one() {
     let bench = Bench::new(&recipe(1, "auto"));
     bench.done(&["run", "r.toml"]);
     let folder = "runs/tiny/finetune/from-0003/checkpoints/epoch-0002";

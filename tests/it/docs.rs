@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Folders that hold no pages of the repository.
+/// Folders whose pages are not part of the repository.
 const NOT_OURS: [&str; 4] = ["target", "runs", "gpu_check_out", "node_modules"];
 
 fn root() -> &'static Path {
@@ -125,7 +125,7 @@ fn every_relative_link_resolves() {
         }
     }
     assert!(problems.is_empty(), "broken links:\n{}", problems.join("\n"));
-    assert!(checked >= 10, "only {checked} links found: is the search still right?");
+    assert!(checked >= 10, "only {checked} links found: the search may be broken");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn a_run_outlives_the_terminal_that_watches_it() {
 }
 
 #[test]
-fn a_damaged_save_is_named_with_the_way_out_and_a_removed_weight_is_made_again() {
+fn a_damaged_resume_state_is_named_with_a_hint_and_missing_weights_are_trained_again() {
     let bench = Bench::new(TINY);
     bench.done(&["run", "r.toml"]);
     let checkpoint = bench.path("runs/tiny/finetune/from-0003/checkpoints/epoch-0002");
@@ -106,7 +106,7 @@ fn a_damaged_picture_is_named() {
     let recipe = bench.read("r.toml");
     let pretraining = recipe.split("[finetune]").next().unwrap();
     mae::durable::write(&bench.path("r.toml"), pretraining.as_bytes()).unwrap();
-    bench.done(&alone); // a flat folder without labels will do
+    bench.done(&alone); // pre-training accepts a flat folder without labels
     let checkpoint = "runs/tiny/pretrain/checkpoints/epoch-0003";
     let args = ["reconstruct", checkpoint, "--images", "photos", "-o", "r.png"];
     assert!(bench.refused(&args, 2).contains("photos: it is a folder, not an image"));
@@ -156,7 +156,7 @@ fn a_checkpoint_answers_eval_and_predict() {
     assert!(bench.refused(&["eval", pretrained], 2).contains("no classification head"));
     assert!(bench.refused(&["eval", "runs/tiny"], 2).contains("not a checkpoint folder"));
     assert!(bench.refused(&["predict", checkpoint, "r.toml"], 2).contains("r.toml"));
-    // Unreadable files do not stop the others.
+    // An unreadable file does not keep the other files from being classified.
     let output = bench.mae(&["predict", checkpoint, "r.toml", "a.png", "none.png", "--top", "1"]);
     assert_eq!(output.status.code(), Some(2));
     let [found, told] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());

@@ -62,7 +62,7 @@ fn a_users_folder_with_a_recipe_in_it_is_not_a_run() {
         assert!(!refused.contains("--fresh"), "{refused}");
         assert_eq!(tree(&bench.path("flowers")), before);
     }
-    // Provenance of another run makes it no run of this name.
+    // With the provenance of a different run, the folder is still not a run of this name.
     bench.done(&["run", "r.toml"]);
     fs::copy(bench.path("runs/tiny/provenance.json"), bench.path("flowers/provenance.json"))
         .unwrap();
@@ -106,7 +106,7 @@ fn fresh_moves_what_the_run_wrote_and_names_what_stays() {
         assert_eq!(now[Path::new(path)], text.as_bytes(), "{path}");
     }
     assert!(bench.read("runs/tiny/recipe.toml").contains("mask_ratio = 0.5"));
-    // Patterns pass the trash over, and it is emptied only on demand.
+    // Patterns skip the trash. Only `mae trash empty` empties it.
     let listed = bench.done(&["trash", "list"]);
     assert!(listed.starts_with("tiny-") && listed.lines().count() == 1, "{listed}");
     bench.done(&["run", "r.toml", "--set", "name=other"]);
@@ -152,7 +152,7 @@ fn a_foreign_file_where_a_run_would_write_is_refused() {
         assert_eq!(bench.read(&path), "mine");
         fs::remove_file(bench.path(&path)).unwrap();
     }
-    // A sweep's own tables, and a report by hand.
+    // The table of a sweep, and a report that the user wrote.
     put(&bench, "sweeps/s/accuracy.csv", "mine");
     let sweep = format!("{}\n[sweep]\nseed = [0, 1]\n", small().replace("\"tiny\"", "\"s\""));
     fs::write(bench.path("s.toml"), sweep).unwrap();
@@ -201,7 +201,7 @@ fn a_move_to_the_trash_that_was_interrupted_is_finished_by_the_next_start() {
     put(&bench, "runs/.trash/tiny-x/.keep", "");
     fs::rename(bench.path("runs/tiny/recipe.toml"), bench.path("runs/.trash/tiny-x/recipe.toml"))
         .unwrap();
-    // Without --fresh: a half-moved run must not go on as another recipe's.
+    // Without --fresh, a half-moved run must not continue with a different recipe.
     bench.done(&["run", "r.toml", "--set", "pretrain.mask_ratio=0.5"]);
     assert!(bench.path("runs/.trash/tiny-x/pretrain/epochs.csv").exists());
     assert!(bench.read("runs/tiny/recipe.toml").contains("mask_ratio = 0.5"));

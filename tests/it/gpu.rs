@@ -8,7 +8,7 @@ use burn::tensor::{Device, DeviceType, Tensor, TensorData};
 /// Largest relative difference of a loss from the CPU.
 const CLOSE: f64 = 1e-4;
 
-/// Returns `x y` and the gradients of its sum of squares. `turned` transposes `y`, and `still` makes it a constant.
+/// Returns `x y` and the gradients of its sum of squares. `turned` transposes `y`. `still` makes `y` a constant.
 fn product_on(
     device: &Device,
     (x, y): ([usize; 4], [usize; 4]),

@@ -164,7 +164,7 @@ fn modules_use_only_what_lies_below_them() {
     }
 }
 
-/// The formats, for example, do not use `dataset`, which chooses one of them.
+/// Each folder of `src/data` uses only folders below it. For example, the formats do not use `dataset`, which chooses one of them.
 #[test]
 fn folders_of_data_use_only_what_lies_below_them() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/data");

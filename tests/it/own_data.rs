@@ -58,7 +58,7 @@ fn a_bad_validation_picture_is_an_error_before_training() {
     assert!(error.contains("1.png") && !bench.path("runs").exists(), "{error}");
     let sweep = ["run", "r.toml", "--set", "sweep.seed=[0, 1]"];
     assert!(bench.refused(&sweep, 2).contains("1.png") && !bench.path("runs").exists());
-    // Pre-training alone does not read it.
+    // Pre-training alone does not read the validation split.
     bench.done(&["run", "r.toml", "--stage", "pretrain", "--set", "pretrain.epochs=3"]);
 }
 
@@ -76,7 +76,7 @@ fn data_may_move_but_not_change() {
     let output = bench.mae(&["plan", "r.toml", "--set", "data.path=moved"]);
     let warning = String::from_utf8(output.stderr).unwrap();
     assert!(warning.contains("the data has changed since this run started"), "{warning}");
-    // Where the fingerprint is not kept, nobody knows.
+    // Without the stored fingerprint, changed data cannot be detected.
     fs::remove_file(bench.path("runs/tiny/provenance.json")).unwrap();
     fs::rename(bench.path("moved"), bench.path("own")).unwrap();
     assert!(bench.refused(&["run", "r.toml"], 2).contains("data.path: "));
@@ -99,7 +99,7 @@ fn eval_rejects_classes_in_a_different_order() {
     };
     rename("cat", "zebra");
     let error = bench.refused(&["eval", checkpoint], 2);
-    assert!(error.contains("its class 1 is `dog`, which is class 0 in the data"), "{error}");
+    assert!(error.contains("its class 1 is `dog`, but in the data `dog` is class 0"), "{error}");
     rename("zebra", "caterpillar");
     let output = bench.mae(&["eval", checkpoint]);
     let warning = String::from_utf8(output.stderr).unwrap();
@@ -134,7 +134,7 @@ fn files_without_an_image_extension_are_counted() {
         fs::write(bench.path(&format!("own/{name}")), "x").unwrap();
     }
     let text = bench.done(&["data", "check", "own"]);
-    let counted = "files without the name of an image: 2 .gif, 1 without an extension";
+    let counted = "files without an image extension: 2 .gif, 1 without an extension";
     assert!(text.contains(counted), "{text}");
 }
 

@@ -81,7 +81,7 @@ fn agree(bench: &Bench, set: &[&str]) -> (Planned, String) {
     assert_eq!(output.status.code(), Some(expected_code), "{log}");
     let mut expected: BTreeMap<String, usize> = BTreeMap::new();
     for (run, dir, state, epochs) in &planned.jobs {
-        // A refused point of a sweep does nothing.
+        // A refused point of a sweep logs no jobs.
         if !log.contains(&format!("\n  {run}: ")) {
             *expected.entry(expected_line(dir, state, *epochs)).or_default() += 1;
         }
@@ -109,7 +109,7 @@ fn pretraining() -> String {
 #[test]
 fn a_new_a_resumed_and_a_finished_run_do_what_the_plan_says() {
     let bench = Bench::new(TINY);
-    // 7 updates an epoch: stopped in the second epoch of the pre-training.
+    // An epoch has 7 updates, so this stops in the second epoch of the pre-training.
     assert_eq!(bench.run_for(10), JobEnd::Interrupted);
     let (planned, _) = agree(&bench, &[]);
     assert_eq!(states(&planned)[..2], ["{\"begun\":{\"epochs\":1}}", "\"to_do\""]);
@@ -142,7 +142,7 @@ fn a_changed_recipe_a_foreign_folder_and_a_foreign_file_are_refused_in_the_words
     mae::durable::write(&bench.path("cut.pth"), b"not a checkpoint").unwrap();
     let both = ["--set", "pretrain.mask_ratio=0.5", "--set", "pretrain.resume=cut.pth"];
     assert_eq!(agree(&bench, &both).0.problems.len(), 2);
-    // A table that lost rows.
+    // A table whose rows were removed.
     let table = bench.path("runs/tiny/pretrain/epochs.csv");
     let rows = fs::read_to_string(&table).unwrap();
     let cut: Vec<&str> = rows.lines().take(2).collect();
@@ -216,10 +216,10 @@ fn points_of_a_sweep_share_jobs_as_planned_but_not_those_of_a_refused_point() {
     let (planned, _) = agree(&bench, &[]);
     assert_eq!(count(&planned), 3);
     assert_eq!(states(&agree(&bench, &[]).0), vec!["\"done\""; 12]);
-    // The second point lost its run: it copies again.
+    // The run of the second point was removed, so the point copies the jobs again.
     fs::remove_dir_all(bench.path("runs/tiny/finetune.trained_blocks=2")).unwrap();
     assert_eq!(count(&agree(&bench, &[]).0), 3);
-    // The first point is refused: the second trains everything.
+    // The first point is refused, so the second point trains all its jobs.
     let bench = Bench::new(&sweep);
     fs::create_dir_all(bench.path("runs/tiny/finetune.trained_blocks=1")).unwrap();
     let theirs = bench.path("runs/tiny/finetune.trained_blocks=1/thesis.tex");

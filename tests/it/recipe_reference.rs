@@ -34,7 +34,7 @@ Every key can be swept except `name` and `extends`. `mae run` makes one run for 
 ```
 ";
 
-/// Writes the section of a table, then those of the tables in it.
+/// Writes the section of a table, then the sections of the tables in it.
 fn section(page: &mut String, path: &str, table: &Value) {
     let keys = || table["properties"].as_object().into_iter().flatten();
     let is_table = |schema: &Value| schema["type"] == "object";

@@ -69,7 +69,7 @@ fn the_published_recipes_have_the_official_batches_and_rates() {
     }
 }
 
-/// `published_batch_size` equals the batch of the unchanged recipe. Recipes in `base/` alone have one device, so they are skipped.
+/// The effective batch of each recipe is its `published_batch_size`. Recipes in `base/` are not complete, so they are skipped.
 #[test]
 fn an_unchanged_recipe_does_not_warn_about_its_batch() {
     for path in

@@ -152,7 +152,7 @@ fn a_run_draws_every_kept_epoch_and_continues_if_drawing_fails() {
     let (two, three) = (open(folder.join("epoch-0002.png")), open(folder.join("epoch-0003.png")));
     assert!(cells(&two, 0)[..2] == cells(&three, 0)[..2], "the same image and mask");
     assert!(cells(&two, 0)[2] != cells(&three, 0)[2], "two networks");
-    // A file with the name of the folder makes drawing fail.
+    // A file with the name of the pictures' folder makes drawing fail.
     let other = Bench::new(TINY);
     fs::create_dir_all(other.path("runs/tiny/pretrain")).unwrap();
     mae::durable::Manifest::create(&other.path("runs/tiny"), "tiny").unwrap();

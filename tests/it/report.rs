@@ -66,7 +66,7 @@ fn run(bench: &Bench, dir: &str, name: &str) {
     put(bench, &format!("{dir}/accuracy.csv"), &table);
 }
 
-/// Checks what holds for every page.
+/// Asserts that a page is complete and loads nothing.
 fn well_formed(page: &str) {
     assert!(page.starts_with("<!doctype html>\n<html lang=\"en\">"));
     assert!(page.contains("<meta name=\"viewport\"") && page.trim_end().ends_with("</html>"));
@@ -129,7 +129,7 @@ fn a_report_has_every_value_of_the_table_and_loads_nothing() {
         assert!(page.contains(expected), "{expected} is missing");
     }
     // Rows from the middle of a schedule have their own best value.
-    assert!(page.contains("<span>★</span>93.89"), "the best of those from the middle");
+    assert!(page.contains("<span>★</span>93.89"), "the best row from the middle is not marked");
     bench.done(&["report", "runs/digits", "-o", "elsewhere/page.html"]);
     assert_eq!(bench.read("elsewhere/page.html"), page);
 }

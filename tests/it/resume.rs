@@ -41,7 +41,7 @@ fn a_killed_and_restarted_run_equals_an_uninterrupted_run() {
     assert_eq!(results(&bench.path("runs/tiny")), results(&whole.path("runs/tiny")));
 }
 
-/// Starts a long run, waits for its first epoch, sends it signals of these names in a row, and checks that it saved.
+/// Starts a long run, waits for its first epoch, sends it the `signals` in a row, and checks that it saved its state.
 #[cfg(unix)]
 fn saves_on(signals: &[&str], pause: Duration) {
     let bench = Bench::new(&TINY.replace("epochs = 3", "epochs = 300"));
@@ -59,7 +59,7 @@ fn saves_on(signals: &[&str], pause: Duration) {
     assert_eq!(child.wait().unwrap().code(), Some(130), "{signals:?}");
     let state =
         mae::checkpoint::TensorFile::read(&bench.path("runs/tiny/pretrain/resume.safetensors"));
-    // The signal arrived within an epoch: only the save that it asked for has updates of it.
+    // The signal arrived within an epoch. Only a state that was saved at the signal has updates of that epoch.
     assert!(!state.unwrap().note.contains("\"update\":0,"), "{signals:?}: the step is lost");
 }
 

@@ -112,7 +112,7 @@ fn a_fresh_start_does_not_remove_what_it_starts_from() {
 }
 
 #[test]
-fn a_table_that_lost_rows_is_told_and_its_job_can_be_done_again() {
+fn a_table_without_its_last_rows_is_an_error_and_its_job_can_be_repeated() {
     let bench = Bench::new(TINY);
     bench.done(&["run", "r.toml"]);
     let table = "runs/tiny/finetune/from-0003/epochs.csv";
@@ -158,7 +158,7 @@ fn data_that_changed_under_a_run_is_refused() {
 }
 
 #[test]
-fn a_plan_tells_that_a_run_would_be_refused() {
+fn a_plan_warns_that_a_run_would_be_refused() {
     let bench = Bench::new(TINY);
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     let output = bench.mae(&["plan", "r.toml", "--set", "pretrain.mask_ratio=0.5"]);
@@ -197,7 +197,7 @@ fn gradient_checkpointing_changes_no_byte() {
     assert_eq!(without_recipe(&bench, "kept"), without_recipe(&bench, "recomputed"));
 }
 
-/// The results of the run without its recipe, which has settings that are not part of its identity.
+/// Returns the results of a run without `recipe.toml`, which contains settings that do not change the results.
 fn without_recipe(bench: &Bench, runs: &str) -> Vec<(String, Vec<u8>)> {
     let mut all = results(&bench.path(runs).join("tiny"));
     all.retain(|(name, _)| name != "recipe.toml");

@@ -41,7 +41,7 @@ fn content(data: &DataSet) -> Content {
     (data.fingerprint.clone(), data.class_names.clone(), images.collect())
 }
 
-/// Members of a tar file: the offset of each header.
+/// Returns the offset of each header in a tar file.
 fn headers(tar: &Path) -> Vec<u64> {
     let mut archive = tar::Archive::new(fs::File::open(tar).unwrap());
     archive.entries().unwrap().map(|entry| entry.unwrap().raw_header_position()).collect()
@@ -83,7 +83,7 @@ fn a_zeroed_header_of_a_packed_shard_is_found() {
     fs::write(&shard, vec![0; good.len()]).unwrap();
     let problems = checked(&pack).unwrap().problems.join("\n");
     assert!(problems.contains("train-000001.tar: the shard contains no images"), "{problems}");
-    // The checksums are missing, and then the whole shard.
+    // First remove the checksums, then the whole shard.
     fs::write(&shard, &good).unwrap();
     let sums = shard.with_extension("checksums");
     fs::rename(&sums, bench.path("aside")).unwrap();
@@ -121,7 +121,7 @@ fn no_flipped_bit_of_a_pack_reaches_a_pixel_a_class_or_a_count() {
             damaged[at] ^= 1 << (at % 8);
             fs::write(&path, damaged).unwrap();
             if checked(&pack).is_ok_and(|checked| !checked.is_bad()) {
-                // A block's padding, or the owner of a member.
+                // The byte was padding, or the owner of a member.
                 assert!(content(&data().unwrap()) == good, "{name}: byte {at} changed the data");
             } else {
                 found += 1;
@@ -148,7 +148,7 @@ fn a_damaged_packed_image_that_still_decodes_is_a_bad_file() {
     let checked = checked(&pack).unwrap();
     assert_eq!(checked.splits[0].bad.len(), 1);
     assert!(picture(&*data.train, 1).is_ok());
-    // The shard as a source: the image is left out.
+    // Packing this shard again leaves the image out.
     let packed = bench.mae(&["data", "pack", "pack", "again"]);
     let text = String::from_utf8(packed.stdout).unwrap();
     assert!(packed.status.code() == Some(1) && text.contains("39 images in 2 shards"), "{text}");
@@ -209,7 +209,7 @@ fn foreign(path: &Path, class: &str, more: impl FnOnce(&mut tar::Builder<Vec<u8>
 }
 
 #[test]
-fn what_the_reader_of_a_foreign_shard_passes_over_is_listed() {
+fn members_that_the_shard_reader_skips_are_listed() {
     let bench = Bench::new("");
     foreign(&bench.path("set/val/0.tar"), "0", |_| {});
     let shard = bench.path("set/train/0.tar");
@@ -263,7 +263,7 @@ fn what_the_reader_of_a_foreign_shard_passes_over_is_listed() {
 }
 
 #[test]
-fn an_absurd_class_asks_for_no_memory() {
+fn a_huge_class_number_is_an_error_and_allocates_no_memory() {
     let bench = Bench::new("");
     for name in ["train/0.tar", "val/0.tar"] {
         foreign(&bench.path("set").join(name), "4294967295", |_| {});
@@ -359,7 +359,7 @@ fn a_flipped_bit_in_a_pytorch_archive_names_its_member() {
         bytes[at + member.size() as usize / 2] ^= 1;
         fs::write(&path, bytes).unwrap();
         let error = mae::checkpoint::open(&path, None).err().map(|error| error.to_string());
-        // Integer storages of more than one element are not read.
+        // `mae` does not read integer storages of more than one element, so damage there is no error.
         if let Some(error) = error {
             assert!(error.contains(&format!("`{name}`")) && error.contains("CRC-32"), "{error}");
             members += 1;

@@ -7,7 +7,7 @@ use std::fs;
 const BLOCKS: &str = "[sweep]\n\"finetune.trained_blocks\" = [1, 2]\n";
 
 #[test]
-fn points_that_pre_train_alike_share_it_and_end_as_if_each_had_done_it() {
+fn points_with_equal_pre_training_share_it_and_get_the_results_of_separate_runs() {
     let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
     let plan = bench.done(&["plan", "r.toml"]);
     let shared = "copied from runs/tiny/finetune.trained_blocks=1";
@@ -27,7 +27,7 @@ fn points_that_pre_train_alike_share_it_and_end_as_if_each_had_done_it() {
 }
 
 #[test]
-fn points_that_pre_train_differently_share_what_does_not_start_from_it() {
+fn points_with_different_pre_training_share_the_jobs_that_do_not_start_from_it() {
     let bench = Bench::new(&format!("{TINY}[sweep]\n\"pretrain.mask_ratio\" = [0.5, 0.75]\n"));
     let plan = bench.done(&["plan", "r.toml"]);
     let shared = "copied from runs/tiny/pretrain.mask_ratio=0.5";
@@ -48,7 +48,7 @@ fn points_that_pre_train_differently_share_what_does_not_start_from_it() {
 }
 
 #[test]
-fn nothing_is_taken_from_a_point_whose_folder_holds_another_recipes_run() {
+fn no_job_is_copied_from_a_folder_with_a_run_of_a_different_recipe() {
     let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     fs::remove_dir_all(bench.path("runs/tiny/finetune.trained_blocks=2")).unwrap();
@@ -80,7 +80,7 @@ fn a_shared_pre_training_that_diverges_is_tried_once() {
 }
 
 #[test]
-fn a_point_that_cannot_run_is_listed_while_the_others_go_on() {
+fn a_point_that_cannot_run_is_listed_and_the_others_continue() {
     let bench = Bench::new(TINY);
     let stage = ["run", "r.toml", "--stage", "pretrain", "--set"];
     let output = bench.mae(&[&stage[..], &["sweep.pretrain.batch_size=[99999,96]"]].concat());
@@ -101,7 +101,7 @@ fn a_point_that_cannot_run_is_listed_while_the_others_go_on() {
 }
 
 #[test]
-fn a_point_with_another_seed_trains_its_own() {
+fn points_with_different_seeds_share_no_jobs() {
     let bench = Bench::new(&format!("{TINY}[sweep]\n\"seed\" = [0, 1]\n"));
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     let weights = |seed: usize| {
@@ -112,7 +112,7 @@ fn a_point_with_another_seed_trains_its_own() {
 }
 
 #[test]
-fn partial_fine_tuning_leaves_what_lies_below_as_the_checkpoint_has_it() {
+fn partial_fine_tuning_does_not_change_frozen_weights() {
     let recipe = TINY.replace("clip_grad = 1.0\n", "clip_grad = 1.0\ntrained_blocks = 1\n");
     let bench = Bench::new(&recipe);
     bench.done(&["run", "r.toml"]);
@@ -129,7 +129,7 @@ fn partial_fine_tuning_leaves_what_lies_below_as_the_checkpoint_has_it() {
     }
     assert_ne!(before["blocks.1.mlp.fc1.bias"], after["blocks.1.mlp.fc1.bias"]);
     let table = bench.read("runs/tiny/finetune/from-0003/tensorboard/log.txt");
-    // One block of 3,280 parameters, a norm of 32, a head of 170.
+    // Trained parameters: 3,280 of one block, 32 of the norm, 170 of the head.
     assert!(table.contains("\"n_parameters\":3482"), "{table}");
 }
 
@@ -141,7 +141,7 @@ fn more_blocks_than_there_are_is_refused() {
 }
 
 #[test]
-fn another_effective_batch_than_the_published_one_is_told_with_the_way_back() {
+fn a_warning_names_the_settings_that_restore_the_published_effective_batch() {
     let bench = Bench::new(TINY);
     let published = "pretrain.published_batch_size=384";
     let output = bench.mae(&["plan", "r.toml", "--set", published]);

@@ -7,7 +7,7 @@ use crate::results::count;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Decode every image, and report unreadable ones, classes, sizes, duplicates, mean and std
+/// Decode every image, and report unreadable files, classes, sizes, duplicates, mean and std
 ///
 /// Exits with 1 if an image is unreadable or the data set has a problem.
 #[derive(clap::Args)]
@@ -22,7 +22,7 @@ pub(in crate::cli) struct Args {
     json: bool,
 }
 
-/// Printed entries of a list; `--csv` has all.
+/// Maximum number of printed entries in a list. The file of `--csv` has all entries.
 const SHOWN: usize = 20;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let files: usize = checked.splits.iter().map(|split| split.bad.len()).sum();
         let problems = checked.problems.len();
         let what = format!(
-            "the data set has {} and {} of the whole set",
+            "the data set has {} and {} that concern the whole set",
             count(files, "bad file"),
             count(problems, "problem")
         );
@@ -71,7 +71,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
             ending => format!("{count} .{ending}"),
         };
         let endings: Vec<String> = checked.left_out.iter().map(named).collect();
-        let _ = writeln!(text, "files without the name of an image: {}", endings.join(", "));
+        let _ = writeln!(text, "files without an image extension: {}", endings.join(", "));
     }
     list(&mut text, "problems of the whole data set", checked.problems.iter().cloned());
     if checked.unchecked > 0 {
@@ -99,7 +99,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     };
     let _ = write!(
         text,
-        "of the training images, for a recipe's [data]:\nmean = [{}]\nstd = [{}]\n",
+        "mean and std of the training images, for [data] in a recipe:\nmean = [{}]\nstd = [{}]\n",
         numbers(&for_channels(&checked.mean, in_chans)),
         numbers(&for_channels(&checked.std, in_chans))
     );
@@ -114,11 +114,11 @@ fn summary(split: &CheckedSplit) -> String {
     let mut text = format!("{name}: {}, {:.1} MB", count(*images, "image"), *bytes as f64 / 1e6);
     let counts = || split.classes.iter().map(|(_, count)| *count);
     if let (Some(least), Some(most)) = (counts().min(), counts().max()) {
-        let _ = write!(text, ", {} classes of {least} to {most}", split.classes.len());
+        let _ = write!(text, ", {} classes with {least} to {most} images", split.classes.len());
     }
     let _ = write!(
         text,
-        "; {} to {} wide (median {}), {} to {} high (median {})",
+        "; width {} to {} px (median {}), height {} to {} px (median {})",
         width[0], width[2], width[1], height[0], height[2], height[1]
     );
     text

@@ -16,7 +16,7 @@ pub(in crate::cli) struct Args {
     source: SourceArgs,
     /// Folder to write: train/, val/, classes.txt, pack.json, checksums, and a table of unreadable files
     out: PathBuf,
-    /// Resize larger images to this shorter side, in pixels; crops then differ from the official pipeline, and runs say so
+    /// Shrink images to a shorter side of at most this many pixels; crops then differ from the official pipeline, and runs warn
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     short_side: Option<u32>,
     /// JPEG quality of resized images
@@ -47,7 +47,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     match packing.left_out.len() {
         0 => Ok(()),
-        files => Err(CliError::Failed(format!("{} left out: unreadable", count(files, "file")))),
+        files => {
+            Err(CliError::Failed(format!("left out {} that cannot be read", count(files, "file"))))
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct PlannedJob {
     /// The run's name; each point of a sweep has its own.
     pub run: String,
     pub stage: String,
-    /// `null` for a pre-training.
+    /// Checkpoint that the job starts from; `null` for pre-training.
     pub from: Option<String>,
     pub dir: String,
     /// The job that must be finished before this one.
@@ -47,7 +47,7 @@ pub(super) struct PlannedJob {
 }
 
 impl PlannedRun {
-    /// Plans a checked point of a recipe.
+    /// Computes the numbers of a run from its plan and the result of its preflight.
     pub(super) fn of(plan: &Plan, checked: &CheckedPoint, price: &Price) -> Result<Self, CliError> {
         let jobs = checked.jobs.iter().map(|job| planned(plan, checked, job, price));
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
@@ -104,7 +104,7 @@ fn planned(
     })
 }
 
-/// Whether each device trains its own job. This depends on the jobs left to train or, in a finished run, on all jobs.
+/// Returns whether each device trains its own job. This depends on the unfinished jobs or, in a finished run, on all jobs.
 pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     let all = || plan.jobs().iter().filter(|job| job.is_independent()).count();
     match checked.independent_jobs_left() {

@@ -32,7 +32,7 @@ impl Price {
     /// Returns the speed that a plan assumes without a measurement.
     pub(super) fn assumed(plan: &Plan) -> Self {
         let runtime = &plan.runtime;
-        // If the data is here, the plan is for this machine.
+        // If this machine has the data, the recipe will probably run here.
         let path = &plan.data.path;
         let data_is_here = matches!(plan.data.format, Format::Digits)
             || !path.as_os_str().is_empty() && path.exists();
@@ -55,7 +55,7 @@ impl Price {
         Self::Assumed(peak * MFU, words)
     }
 
-    /// Trains each stage of a point for a few seconds, and returns the measured speed.
+    /// Trains each stage for a few seconds, and returns the measured speed.
     pub(super) fn measure(point: &ResolvedPoint, num_classes: usize) -> Result<Self, CliError> {
         let stop = StopFlag::default();
         stop_on_signals(&stop, "stopping");
@@ -108,7 +108,7 @@ impl Price {
     }
 }
 
-/// FLOPs of training on one image, with the recomputed activations.
+/// FLOPs of training on one image, including the recomputation of gradient checkpointing.
 fn all(cost: &Cost) -> f64 {
     cost.train_flops_per_image + cost.recomputed_flops_per_image
 }

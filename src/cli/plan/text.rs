@@ -8,14 +8,14 @@ use crate::run::JobState;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Returns the recipe of the first point and the jobs of all points.
+/// Returns the recipe of the first point of a sweep, and the jobs of all points.
 pub(super) fn text(
     resolved: &Resolved,
     runs: &[PlannedRun],
     price: &Price,
     folder: &Path,
 ) -> String {
-    let first = resolved.points.first().expect("a recipe has a point");
+    let first = resolved.points.first().expect("a resolved recipe has at least one point");
     let mut text = format!("{}\n", recipe::recipe_toml(&first.recipe));
     if !resolved.swept.is_empty() {
         let _ = writeln!(
@@ -66,7 +66,7 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
     let _ = writeln!(text, "# time left: {left}\n");
 }
 
-/// Writes a line for each stage: what all of its jobs have in common.
+/// Writes one line for each stage, with the numbers that all its jobs share.
 fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(
         text,

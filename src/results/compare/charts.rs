@@ -8,7 +8,7 @@ use rust_xlsxwriter::{
     Chart, ChartLegendPosition, ChartMarker, ChartMarkerType, ChartType, Worksheet, XlsxError,
 };
 
-/// Most series that Excel allows in a chart.
+/// Excel's limit for the number of series in a chart.
 const MOST_SERIES: usize = 255;
 const WIDTH: u32 = 620;
 const HEIGHT: u32 = 360;
@@ -123,7 +123,7 @@ fn chart(title: &str, x: &str, y: &str, points: bool) -> Chart {
 }
 
 fn fill(chart: &mut Chart, page: &str, sheet: &Sheet, series: &[ChartRows], (x, y): (&str, &str)) {
-    let column = |name: &str| sheet.column(name).expect("a column of this sheet") as u16;
+    let column = |name: &str| sheet.column(name).expect("the sheet has this column") as u16;
     let (x, y) = (column(x), column(y));
     for rows in series.iter().take(MOST_SERIES) {
         let one = chart

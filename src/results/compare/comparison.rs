@@ -19,7 +19,7 @@ pub struct Comparison {
     pub(super) keys: Vec<SettingKey>,
 }
 
-/// Difference between a group and the first one.
+/// The difference between a group and the first group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Difference {
     pub(super) points: f64,
@@ -31,9 +31,9 @@ pub(super) struct Difference {
 pub(super) type Shown<'a> = [(usize, &'a [usize])];
 
 impl Comparison {
-    /// Reads folders of runs and sweeps, tables, logs and patterns of these, and the published tables of these names.
+    /// Reads the runs that `arguments` name (folders, tables, logs, or patterns), and the published tables that `published` names.
     ///
-    /// Fails if one of them cannot be used, or if there is only one run.
+    /// Fails if an argument cannot be used, or if there is only one run.
     pub fn read(arguments: &[String], published: &[String]) -> Result<Self, CompareError> {
         let runs = input::read(arguments, published)?;
         Ok(Self {
@@ -44,7 +44,7 @@ impl Comparison {
         })
     }
 
-    /// Fails if `path` cannot be a file, or belongs to a compared run.
+    /// Fails if no file can be written at `path`, or if `path` is a file of a compared run.
     pub fn check_output(&self, path: &Path) -> Result<(), CompareError> {
         let refuse = |problem: &str, hint| {
             let (path, problem) = (path.to_owned(), problem.to_owned());
@@ -106,7 +106,7 @@ impl Comparison {
         self.runs[*group.first()?].val_images
     }
 
-    /// Whether a value of the group comes from a job that has not finished.
+    /// Returns whether a value of the group comes from a job that has not finished.
     pub(super) fn is_open(&self, group: &[usize], key: &SettingKey, metric: Metric) -> bool {
         group.iter().any(|run| {
             let run = &self.runs[*run];

@@ -16,7 +16,7 @@ pub(super) struct Setting {
 pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {
     let identity = |run: &Run| match &run.recipe {
         Some(recipe) => Some(Identity::of(recipe)),
-        // Runs of a table. Their settings are the columns in front of its results.
+        // A run from a table. Its settings are the columns before the results.
         None if run.setting("seed").is_some() => {
             let place = ("in".to_owned(), run.place.clone());
             Some(Identity::new([run.settings.clone(), vec![place]].concat()))
@@ -26,7 +26,7 @@ pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {
     seeds::over_seeds(&runs.iter().map(identity).collect::<Vec<_>>())
 }
 
-/// Returns the settings in which the runs differ, swept keys first.
+/// Returns the settings that differ between the runs, swept keys first.
 pub(super) fn settings(runs: &[Run]) -> Vec<Setting> {
     let recipes: Vec<&Recipe> = runs.iter().filter_map(|run| run.recipe.as_ref()).collect();
     let plain = |text: &str| text.trim_matches('"').to_owned();

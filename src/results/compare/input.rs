@@ -21,7 +21,7 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
         for run in read_argument(argument)? {
             let place = Path::new(&run.place);
             let place = place.canonicalize().unwrap_or_else(|_| place.to_owned());
-            // Runs of one table share a path: check only earlier arguments. The path of a run folder is unique.
+            // Runs from one table share a path, so compare them only with earlier arguments. A run folder has a unique path.
             let again = if run.recipe.is_some() { seen.len() } else { before };
             if !seen[..again].contains(&place) {
                 runs.push(run);
@@ -29,7 +29,7 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
             seen.push(place);
         }
     }
-    // Refuse a single run, unless the argument is a sweep that has a single point so far.
+    // Fail if the arguments name only one run. A sweep with only one finished point is accepted.
     let itself =
         |argument: &String| Path::new(argument).canonicalize().ok().as_ref() == seen.first();
     if runs.len() == 1 && names.is_empty() && arguments.first().is_none_or(itself) {
@@ -169,7 +169,7 @@ fn name_of(path: &Path) -> String {
     folder.map_or(file.clone(), |folder| format!("{folder}/{file}"))
 }
 
-/// Renames runs that share a name to their paths.
+/// If several runs have the same name, names them by their paths.
 fn tell_apart(runs: &mut [Run]) {
     let names: Vec<(String, String)> =
         runs.iter().map(|run| (run.name.clone(), run.place.clone())).collect();
@@ -182,9 +182,9 @@ fn tell_apart(runs: &mut [Run]) {
     }
 }
 
-/// Removes the file name from the row key if the run has only one start from a file.
+/// If only one row of the run starts from a checkpoint file, removes the file name from its key.
 ///
-/// Such a row can then share a line with that of another run, or of a log, which does not name its start.
+/// The output can then show this row beside the row of another run, or of a log, which does not name its checkpoint.
 fn one_file_has_no_name(run: &mut Run) {
     let mut files = run.rows.iter_mut().filter(|row| row.key.epoch.is_none());
     if let (Some(row), None) = (files.next(), files.next()) {

@@ -81,7 +81,7 @@ fn point(line: &str) -> Result<CurvePoint, String> {
 
 fn row(stage: StageKind, points: &[CurvePoint], last: &CurvePoint) -> AccuracyRow {
     let percent = |value: f64| format!("{value:.2}");
-    // The earliest of equal epochs, as in `accuracy.csv`.
+    // Of epochs with the same accuracy, the earliest is the best epoch, as in `accuracy.csv`.
     let best = points.iter().filter_map(|point| Some((point.val_acc1?, point.epoch)));
     let best = best.reduce(|best, next| if next.0 > best.0 { next } else { best });
     let cells = JobCells {

@@ -1,4 +1,4 @@
-//! `mae compare`: the settings in which runs differ, and their accuracies side by side.
+//! `mae compare`: the settings that differ between runs, and their accuracies side by side.
 //!
 //! Three steps:
 //!

@@ -86,7 +86,9 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
         );
     }
     if seeds && single {
-        text.push_str(" A single run is assumed to vary as much as the seeds beside it.");
+        text.push_str(
+            " A single run is assumed to vary as much as the seeds that it is compared with.",
+        );
     }
     if single {
         let _ = write!(

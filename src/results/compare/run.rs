@@ -5,7 +5,7 @@ use crate::recipe::Recipe;
 use crate::results::accuracy::{AccuracyRow, COLUMNS};
 use std::cmp::Ordering;
 
-/// The largest accuracy.
+/// Upper limit of an accuracy in percent.
 const PERCENT: f64 = 100.0;
 
 /// One column of a comparison: a run, or one series of a table.
@@ -17,7 +17,7 @@ pub(super) struct Run {
     pub(super) label: String,
     /// Path or name of the source.
     pub(super) place: String,
-    /// Whether it comes from a published table of this program.
+    /// Whether the run is a series of a published table.
     pub(super) published: bool,
     /// `None` for a table or a log.
     pub(super) recipe: Option<Recipe>,
@@ -36,7 +36,7 @@ pub(super) struct Run {
     pub(super) curves: Vec<Curve>,
 }
 
-/// Where a published result belongs: its model, its variant, and the value of the variant.
+/// What identifies a published result: its model, the varied setting, and the value of that setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunOrigin {
     pub(super) model: String,
@@ -55,7 +55,7 @@ pub(super) struct ComparisonRow {
     pub(super) source: String,
 }
 
-/// Key of a row. Results share a row only if their epoch is the same, and both or neither are annealed.
+/// Key of a row. Results share a row only if their epoch is the same, and both or neither are from the end of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct SettingKey {
     /// 0 for a start from scratch, `None` for a start from a file.
@@ -103,7 +103,7 @@ impl RunOrigin {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether both results belong to the same series. A series of the variant `epochs` covers several values.
+    /// Returns whether both results belong to the same series. If pre-training epochs were varied, all values form one series.
     pub(super) fn is_series_of(&self, other: &Self) -> bool {
         let value =
             |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };

@@ -111,7 +111,7 @@ pub(super) fn differences(comparison: &Comparison) -> Sheet {
     Sheet { rows: rows.collect(), header }
 }
 
-/// Returns one row for each group of seeds and starting point, with the noise. `None` if no group has several seeds.
+/// Returns one row for each group of seeds and starting point, with its limit of noise. `None` if no group has several seeds.
 pub(super) fn groups(comparison: &Comparison) -> Option<Sheet> {
     comparison.groups.iter().find(|group| group.len() > 1)?;
     let settings: Vec<_> = comparison.settings.iter().filter(|s| s.key != "seed").collect();

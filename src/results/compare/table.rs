@@ -14,7 +14,7 @@ const HINT: &str =
 /// Reads a table. `place` is its path for errors, `name` its name in the output.
 ///
 /// The columns in front of `pretrain_epoch` are settings, for example swept keys. Rows with the same settings, model,
-/// variant and value form a run. Two rows with the same start belong to different runs.
+/// variant and value form a run. Two rows with the same starting point belong to different runs.
 pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>, CompareError> {
     let refuse = |problem: String| {
         let place = place.to_owned();

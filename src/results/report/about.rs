@@ -144,7 +144,7 @@ fn sweep_state(report: &Report<'_>, points: &[Results]) -> String {
     html
 }
 
-/// Returns the swept values of a point, for example `mask_ratio 0.5, seed 2`.
+/// Returns the swept values of a sweep point, for example `mask_ratio 0.5, seed 2`.
 pub(super) fn point_name(run: &Results) -> String {
     let parts = swept(run).into_iter().map(|(key, value)| format!("{} {value}", short(&key)));
     parts.collect::<Vec<_>>().join(", ")
@@ -163,7 +163,7 @@ impl JobState {
     }
 }
 
-/// Returns all jobs of a run, also those that have not started. The accuracy table names them.
+/// Returns all jobs of a run, including jobs that have not started. Their folders come from the accuracy table.
 pub(super) fn jobs(run: &Results) -> Vec<JobState> {
     let recipe = &run.recipe;
     let of = |stage: StageKind, dir: &str| JobState {

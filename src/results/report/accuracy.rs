@@ -81,7 +81,7 @@ fn keys(report: &Report<'_>) -> Vec<String> {
     swept.into_iter().filter(|_| report.is_sweep).map(|(key, _)| key).collect()
 }
 
-/// Returns the rows of all points, sorted by their swept values.
+/// Returns the rows of all sweep points, sorted by their swept values.
 fn rows<'a>(report: &Report<'a>) -> Vec<AccuracyTableRow<'a>> {
     let mut rows = Vec::new();
     for run in report.points {

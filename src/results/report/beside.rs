@@ -1,4 +1,4 @@
-//! Published results that the plots show beside those of the run.
+//! Published results that the plots show beside the results of the run.
 
 use crate::recipe::{Format, Recipe};
 use crate::results::published::published;
@@ -23,19 +23,19 @@ pub(super) struct PublishedRow {
 }
 
 impl PublishedRow {
-    /// Whether only the length of the pre-training was varied.
+    /// Returns whether only the length of the pre-training was varied.
     pub(super) fn is_plain(&self) -> bool {
         self.pretrain_epoch > 0.0 && ["", "mae", "epochs"].contains(&self.variant.as_str())
     }
 
-    /// Whether the result is without pre-training.
+    /// Returns whether the result is without pre-training.
     pub(super) fn is_scratch(&self) -> bool {
         self.pretrain_epoch == 0.0
     }
 }
 
 impl PublishedRow {
-    /// Whether the result belongs to a study that varied the dotted `key`.
+    /// Returns whether the result belongs to a study that varied the dotted `key`.
     pub(super) fn varies(&self, key: &str) -> bool {
         let table = match self.variant.as_str() {
             "decoder_depth" | "decoder_embed_dim" => "model",

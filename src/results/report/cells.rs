@@ -24,7 +24,7 @@ pub(super) enum Mark {
     Near,
 }
 
-/// Returns a cell of an accuracy row.
+/// A function that returns one cell of an accuracy row.
 pub(super) type Read = fn(&AccuracyRow) -> &str;
 
 /// Marks and words that appear in tables, with their explanation.

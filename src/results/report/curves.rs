@@ -196,7 +196,7 @@ fn chart(id: &str, lines: &[Line<'_>], figure: &CurveFigure) -> Option<Chart> {
     })
 }
 
-/// Returns mean and spread of each epoch over the jobs that have reached it.
+/// Returns the mean and spread of `of` at each epoch, over the jobs that have reached the epoch.
 fn points(jobs: &[&JobResults], of: fn(&EpochRow) -> Option<f64>) -> Vec<PlotPoint> {
     let mut by_epoch: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for row in jobs.iter().flat_map(|job| &job.epochs) {

@@ -24,7 +24,7 @@ pub(super) fn short(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-/// Returns the swept keys of a point and their values.
+/// Returns the swept keys of a sweep point and their values.
 pub(super) fn swept(results: &Results) -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(word) => word.clone(),
@@ -36,7 +36,7 @@ pub(super) fn swept(results: &Results) -> Vec<(String, String)> {
     results.recipe.sweep.iter().flatten().map(of).collect()
 }
 
-/// Groups the points that differ only in their seed, sorted by their values. A single run forms one group.
+/// Groups the sweep points that differ only in their seed, sorted by their values. A single run forms one group.
 pub(super) fn groups(points: &[Results]) -> Vec<RunGroup<'_>> {
     let identities: Vec<_> = points.iter().map(|run| Some(Identity::of(&run.recipe))).collect();
     let group = |members: Vec<usize>| {

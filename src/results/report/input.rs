@@ -14,14 +14,14 @@ pub(super) struct Report<'a> {
     pub(super) is_sweep: bool,
     /// Number of points of the sweep without a folder.
     pub(super) not_begun: usize,
-    /// The points, grouped if they differ only in their seed.
+    /// The sweep points, grouped if they differ only in their seed.
     pub(super) groups: Vec<RunGroup<'a>>,
     /// Published results to show in the plots.
     pub(super) beside: Vec<PublishedRow>,
 }
 
 impl Report<'_> {
-    /// Whether a group has several seeds.
+    /// Returns whether a group has several seeds.
     pub(super) fn has_seeds(&self) -> bool {
         self.groups.iter().any(|group| group.runs.len() > 1)
     }
@@ -59,7 +59,7 @@ pub(super) fn read_points(run: &Path) -> Result<Vec<Results>, RunError> {
     if run.is_dir() { read_results(run) } else { Err(RunError::NoRun(run.to_owned())) }
 }
 
-/// Returns how many points in the table of a sweep have no folder yet; `begun` is the number of those that have one.
+/// Returns how many points in the table of a sweep have no folder yet. `begun` is the number of points with a folder.
 fn not_begun(sweep: &Path, begun: usize) -> Result<usize, RunError> {
     let (_, rows) = read_accuracy(sweep)?;
     let mut points: Vec<_> = rows.into_iter().map(|row| row.swept).collect();

@@ -1,7 +1,8 @@
 //! `mae report`: a run or a sweep as one HTML page with tables, plots, curves, reconstructions, recipe and provenance.
 //!
-//! The file is self-contained: it has no scripts and loads nothing. `input` reads the runs. `page` puts the parts in order, and each part has its own
-//! module. `groups` groups the runs that differ only in their seed. Only `plot` and `axis` use the plotting library.
+//! The file is self-contained: it has no scripts and loads nothing. `input` reads the runs. `page` puts the parts in order, and
+//! each part has its own module. `groups` groups the runs that differ only in their seed. Only `plot` and `axis` use the
+//! plotting library.
 
 mod about;
 mod accuracy;
@@ -30,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 /// Writes `report.html` into the folder of a run or of a sweep and returns its path.
 ///
-/// `published` names the published tables to show. If it is empty, the page shows those of the same model and data.
+/// `published` names the published tables to show. If it is empty, the page shows the tables of the same model and data.
 /// Fails if the folder has a `report.html` that this program did not write.
 pub fn write_report(run: &Path, published: &[String]) -> Result<PathBuf, RunError> {
     let file = run.join("report.html");
@@ -44,7 +45,7 @@ pub fn write_report(run: &Path, published: &[String]) -> Result<PathBuf, RunErro
     Ok(file)
 }
 
-/// Whether [`write_report`] wrote the file.
+/// Returns whether [`write_report`] wrote this file.
 pub(super) fn is_report(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text.contains("· mae</title>"))
 }

@@ -38,7 +38,7 @@ const HUES: [RGBColor; 7] = [
 ];
 /// Number of hues that lines use in turn: all but the last.
 const CYCLE: usize = HUES.len() - 1;
-/// The slot of a start from scratch. Only this slot uses the last hue.
+/// The [`Series::slot`] of a start from scratch. Only this slot uses the last hue.
 pub(super) const SCRATCH: usize = usize::MAX;
 /// Dash patterns: solid, two for lines that share a hue, and the last for baselines.
 const DASHES: [&str; 4] = ["none", "70 40", "20 35", "100 50"];
@@ -64,7 +64,7 @@ pub(super) struct Chart {
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub(super) name: String,
-    /// Determines hue and dash pattern.
+    /// Number of the line in the chart. It selects the hue and the dash pattern.
     pub(super) slot: usize,
     pub(super) shape: Shape,
     pub(super) points: Vec<PlotPoint>,

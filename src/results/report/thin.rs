@@ -42,7 +42,7 @@ mod tests {
         assert!(kept.len() <= 400, "{}", kept.len());
         assert_eq!((kept.first(), kept.last()), (points.first(), points.last()));
         assert!(kept.contains(&points[777]) && kept.contains(&points[1200]));
-        assert!(kept.is_sorted_by(|a, b| a.0 < b.0), "in their order, none twice");
+        assert!(kept.is_sorted_by(|a, b| a.0 < b.0), "points are out of order, or repeated");
     }
 
     #[test]

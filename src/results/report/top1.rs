@@ -11,7 +11,7 @@ use crate::results::AccuracyRow;
 use crate::results::seeds::Measured;
 use std::fmt::Write as _;
 
-/// A stage that measures accuracies.
+/// A stage that measures accuracies, and how to read its results.
 struct SeriesKind {
     id: &'static str,
     name: &'static str,
@@ -113,7 +113,7 @@ fn against_epochs(report: &Report<'_>, kind: &SeriesKind) -> Option<Chart> {
             baselines.push(Baseline { name: format!("scratch, {label}"), slot, y: scratch.y });
         }
     }
-    // If only the pre-training is swept, all points have the same result from scratch: one line is enough.
+    // If only the pre-training is swept, all sweep points have the same result from scratch: one line is enough.
     if baselines.iter().all(|line| (line.y - baselines[0].y).abs() < 0.005) {
         baselines.truncate(1);
         for line in &mut baselines {
@@ -178,7 +178,7 @@ fn published_scratch(report: &Report<'_>, kind: &SeriesKind, first_slot: usize) 
     rows.filter_map(baseline).collect()
 }
 
-/// Returns the name of a published row's table, with the model if it differs from that of the run.
+/// Returns the name of a published row's table. Appends the model if the run has a different model.
 fn name(report: &Report<'_>, row: &PublishedRow) -> String {
     if model(&report.points[0].recipe).as_ref() == Some(&row.model) {
         row.table.to_owned()

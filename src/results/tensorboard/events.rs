@@ -50,7 +50,7 @@ impl TfEvent {
         self.file_version.is_some()
     }
 
-    /// Whether the event belongs to an epoch rather than to an update.
+    /// Returns whether the event belongs to an epoch rather than to an update.
     pub(super) fn is_of_an_epoch(&self) -> bool {
         let mut scalars = self.summary.iter().flat_map(|summary| &summary.value);
         scalars.any(|scalar| scalar.tag.starts_with("perf/"))

@@ -47,7 +47,7 @@ impl ChosenDevice {
         }
     }
 
-    /// Returns this value with the device of rank `index` as its first device.
+    /// Returns a copy in which `device` is the device of rank `index`.
     pub(crate) fn of(&self, index: usize) -> Self {
         Self { device: self.devices[index].clone(), ..self.clone() }
     }
@@ -73,7 +73,7 @@ impl Backend {
         }
     }
 
-    /// Finds the devices of the backend, at least one, hardware first.
+    /// Returns the devices of the backend, GPUs before software adapters. Fails if there are none.
     fn find(self) -> Result<Vec<FoundDevice>, NotFound> {
         #[cfg(feature = "gpu")]
         if self != Self::Cpu {
@@ -163,7 +163,7 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevic
         let reason = format!("this machine has no adapter for {apis}");
         return Err(NotFound::new(reason, "install the graphics driver"));
     };
-    // Observed: Mesa 22.3 ends the process, so no check can report it. SwiftShader returns zeros for matrix products.
+    // Observed: with Mesa 22.3, the process ends, so no check can report this. SwiftShader returns zeros for matrix products.
     if cfg!(feature = "vulkan") && !first.hardware {
         let reason = format!(
             "{} is a software adapter, on which SPIR-V kernels crash or return wrong results",
@@ -279,7 +279,7 @@ fn together(
             return refuse(format!("this machine has no usable GPU{}", because(notes)));
         }
         notes.push(format!(
-            "the CPU simulates {asked} devices: the results are the same, and training is not faster"
+            "the CPU simulates {asked} devices: the results are those of {asked} devices, but training is not faster"
         ));
         return Ok(vec![found[0].device.clone(); asked]);
     }

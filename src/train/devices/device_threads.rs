@@ -1,4 +1,4 @@
-//! One thread per device of a run. No other thread uses this device.
+//! One thread per device of a run. No other thread uses that device.
 //!
 //! GPU drivers keep a stream and a memory pool for each thread. So the threads live as long as the run, and each job reuses
 //! the memory of the job before it.
@@ -18,7 +18,7 @@ type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
 /// Dropping this value ends the threads.
 pub(crate) struct DeviceThreads {
     members: Vec<Member>,
-    /// Number of tasks that have not ended. A task that waits forever for its GPU is never removed.
+    /// Number of running tasks. If a task waits forever for its GPU, the number never returns to 0.
     running: Arc<AtomicUsize>,
     /// How long to wait for the other ranks of a job after one has failed.
     patience: Duration,
@@ -92,7 +92,7 @@ impl DeviceThreads {
             let (work, done) = (Arc::clone(&work), done.clone());
             let running = Arc::clone(&self.running);
             running.fetch_add(1, Ordering::SeqCst);
-            // If sending fails, the task and its `done` are dropped, and the receiver sees the end of the channel.
+            // If sending fails, the task and its `done` are dropped. The receiver then sees the end of the channel.
             let _ = queue.send(Box::new(move || {
                 let end = guarded(index, &*work);
                 running.fetch_sub(1, Ordering::SeqCst);
@@ -103,7 +103,7 @@ impl DeviceThreads {
         let mut ends: Vec<Option<Result<T, TrainError>>> = members.iter().map(|_| None).collect();
         let mut failed = false;
         while ends.iter().any(Option::is_none) {
-            // A GPU that waits for a failed one never answers.
+            // A GPU that waits for a failed GPU never answers.
             let next =
                 if failed { results.recv_timeout(self.patience).ok() } else { results.recv().ok() };
             let Some((index, end)) = next else { break };
@@ -157,7 +157,7 @@ mod tests {
         ));
         let more = || device_threads.all(2, TaskCoupling::Independent, Ok);
         assert!(matches!(more()[..], [Err(TrainError::Stuck), Err(TrainError::Stuck)]));
-        go_on.send(()).expect("it waits for this");
+        go_on.send(()).expect("the hanging task waits for this message");
         assert!(matches!(more()[..], [Ok(0), Ok(1)]));
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Once;
 
 /// Enables the kernel cache in the user's cache folder, or in the folder that `cubecl.toml` names.
 ///
-/// Without the cache, every start compiles all kernels again. Call this before the first use of a device, which fixes the
-/// configuration. Only the same build on the same kind of GPU uses a cached kernel.
+/// Without the cache, every start compiles all kernels again. Call this before the first use of a device, because later changes
+/// of the configuration have no effect. Only the same build on the same kind of GPU uses a cached kernel.
 pub(crate) fn keep() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -11,7 +11,7 @@ const HINT: &str = "choose a smaller model (`model.size`, `model.embed_dim`, `mo
 
 /// Fails if a stage cannot fit into the memory of this machine. GPUs are not checked: their drivers return errors.
 ///
-/// `stages` are those that will run. Without a check, the process would abort at a failed allocation.
+/// `stages` are the stages that will run. Without this check, the process would abort at a failed allocation.
 pub(crate) fn check_memory(
     device: &ChosenDevice,
     plan: &Plan,
@@ -24,7 +24,7 @@ pub(crate) fn check_memory(
     }
 }
 
-/// Fails like [`check_memory`] on the CPU.
+/// Fails if a stage cannot fit into the memory of this machine.
 fn check_cpu_memory(plan: &Plan, stages: &[StageKind], classes: usize) -> Result<(), TrainError> {
     let Some((limit, source)) = limit() else { return Ok(()) };
     for stage in stages {
@@ -57,10 +57,10 @@ fn gib(bytes: f64) -> String {
     format!("{:.1} GiB", bytes / f64::from(1u32 << 30))
 }
 
-/// Returns the memory that this process may use, in bytes, and the beginning of a sentence that ends in it.
+/// Returns the memory that this process may use, in bytes, and words for an error message, to which the number is appended.
 ///
-/// On Linux: the least of the machine's memory, the limits of the control groups, and the limit of the address space.
-/// `None` on other systems.
+/// On Linux, it is the smallest of three numbers: the machine's memory, the limits of the control groups, and the limit of the
+/// address space. Returns `None` on other systems.
 fn limit() -> Option<(u64, &'static str)> {
     let machine = memory_total(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -87,7 +87,7 @@ fn address_space(text: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Returns the least memory limit of the control groups of a process, and of the groups around them.
+/// Returns the smallest memory limit of a process's control groups and of their parent groups.
 ///
 /// `groups` is the content of `/proc/self/cgroup`; `root` is where version 1 or 2 is mounted.
 fn group_limit(groups: &str, root: &Path) -> Option<u64> {
@@ -102,7 +102,7 @@ fn group_limit(groups: &str, root: &Path) -> Option<u64> {
             }
             _ => continue,
         };
-        // Inside a container, the path can be one of the host, which does not exist here. The root is read in any case.
+        // In a container, `path` can be a path of the host that does not exist here. `ancestors` ends with the root, which exists.
         for folder in Path::new(path.trim_start_matches('/')).ancestors() {
             let text = fs::read_to_string(root.join(folder).join(file)).unwrap_or_default();
             let limit: Option<u64> = text.trim().parse().ok();

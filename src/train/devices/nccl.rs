@@ -11,7 +11,7 @@ pub(crate) struct FlatBucket {
     lens: Vec<usize>,
 }
 
-/// A running all-reduce. The GPUs compute other work meanwhile.
+/// A running all-reduce. Meanwhile, the GPUs can compute something else.
 ///
 /// Dropping it waits until it has finished, because an abandoned all-reduce would block the next job. If another GPU never sends its
 /// part, this thread waits forever. `DeviceThreads` then gives up on it.

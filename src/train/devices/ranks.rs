@@ -2,7 +2,7 @@
 //!
 //! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r` and so on of an epoch. So an update of N ranks has the same
 //! images as an update of one rank with N times the `accum_iter`, and the sums differ only by rounding. The learning rates within
-//! an epoch are the same if the epoch's micro-batches are a multiple of N.
+//! an epoch are the same if its number of micro-batches is a multiple of N.
 //!
 //! All ranks run the same loop and wait for each other at each exchange. Only rank 0 writes files and reports events.
 
@@ -24,7 +24,7 @@ pub(crate) enum Link {
     /// With NCCL, from GPU to GPU.
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only CUDA has NCCL"))]
     Nccl(Vec<Device>),
-    /// Through host memory. No gradients are sent early, because the device is idle while the host waits for other ranks.
+    /// Through host memory, after the backward pass. During it, the device would be idle while the host waits for other ranks.
     Host,
     /// Through host memory, to test NCCL's code path on the CPU. The number is the bucket size in values.
     Simulated(usize),
@@ -43,8 +43,8 @@ pub(crate) enum Bucket {
 impl Bucket {
     /// Fails if the device could not compute the gradients.
     ///
-    /// A GPU reports an error only when its memory is read. If one rank fails, NCCL makes the other ranks wait forever. Buckets
-    /// that go through the host are read there.
+    /// A GPU reports an error only when its memory is read. Without this check, NCCL would make the other ranks wait forever for
+    /// the failed rank. Buckets in host memory need no check, because they have been read already.
     #[cfg_attr(
         not(feature = "cuda"),
         expect(clippy::unnecessary_wraps, reason = "only NCCL buckets are checked")

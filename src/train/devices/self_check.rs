@@ -1,7 +1,7 @@
 //! The check of a device before a run: one training step of a one-block model is compared with the CPU.
 //!
-//! A GPU or a software adapter can return wrong matrix products without an error. Observed: one returned zeros if the inner
-//! dimension was not a multiple of 4. The step has the shapes of the run, so it finds such a fault before the training.
+//! A GPU or a software adapter can return wrong matrix products without an error. For example, an adapter returned zeros if the
+//! inner dimension was not a multiple of 4. The step has the shapes of the run, so it finds such a fault before the training.
 //!
 //! The device gets a full batch of copies of two images, and the CPU gets the two images once. The mean loss and its gradients
 //! are the same for both. The full batch also lets a GPU tune the matrix products of the run.
@@ -29,7 +29,7 @@ fn tolerance(precision: Precision) -> f64 {
 /// Number of different images in a batch. The other images are copies.
 const IMAGES: usize = 2;
 
-/// A training or inference step to compare with the CPU: the model of a run with one block, and a batch of `images`.
+/// A training or inference step to compare with the CPU. The model is the model of the run, cut to one block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DeviceCheck {
     /// The loss and the gradients of a masked autoencoder.

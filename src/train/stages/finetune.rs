@@ -25,7 +25,7 @@ pub(crate) struct FinetuneStage {
 }
 
 impl ShardLoss<Vit> for FinetuneStage {
-    /// Classifies the images, with stochastic depth, and takes the cross-entropy with their soft targets.
+    /// Classifies the images with stochastic depth. The loss is the cross-entropy with their soft targets.
     fn loss(&self, vit: &Vit, shard: &Shard<'_>, key: Key) -> Chain<Vit> {
         let targets = targets(shard, self.num_classes, self.smoothing, &self.device);
         let imgs = images(shard, &self.encoder, &self.device);

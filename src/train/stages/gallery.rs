@@ -1,4 +1,4 @@
-//! The images that pre-training reconstructs at each kept epoch.
+//! The images that pre-training reconstructs at each epoch of `checkpoint_epochs`.
 
 use crate::data::{self, DataSet, EvalTransform, Split};
 use crate::durable;

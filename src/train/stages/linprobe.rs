@@ -23,7 +23,7 @@ pub(crate) struct LinprobeStage {
 impl Stage for LinprobeStage {
     type Model = ProbeHead;
 
-    /// Runs the frozen encoder in shards, then the head at once: `BatchNorm` needs the statistics of the whole micro-batch.
+    /// Runs the frozen encoder shard by shard, then the head on the whole micro-batch, whose statistics `BatchNorm` needs.
     fn backward(
         self: &Arc<Self>,
         head: &mut ProbeHead,
@@ -76,7 +76,7 @@ impl LinprobeStage {
 
 /// Updates the running statistics with the micro-batch of each rank, in rank order.
 ///
-/// One rank that takes all these micro-batches would compute the same statistics.
+/// The result is the same as if one rank had processed all these micro-batches in turn.
 fn observe(
     mut head: ProbeHead,
     features: &Tensor<2>,

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 /// Returns the class probabilities that a shard's images are trained on, `[N, C]`.
 ///
-/// Mixed targets include their smoothing already. Labels are smoothed here.
+/// The targets of mixup are smoothed already. Plain labels are smoothed here.
 pub(super) fn targets(
     shard: &Shard<'_>,
     num_classes: usize,

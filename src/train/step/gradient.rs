@@ -17,7 +17,7 @@ pub(crate) struct GradientSum<'a> {
     bucket_size: Option<usize>,
     /// Whether the all-reduce of a bucket starts as soon as the bucket is full.
     early: bool,
-    /// Whether the current micro-batch is the last one.
+    /// Whether the current micro-batch is the last of the update.
     is_last: bool,
     loss: Option<Tensor<1>>,
     /// Gradient sums by their index in [`crate::model::trainable_names`].
@@ -71,7 +71,7 @@ impl<'a> GradientSum<'a> {
         Ok(sum)
     }
 
-    /// Returns how the current micro-batch runs backward.
+    /// Returns how to run the backward pass of the current micro-batch.
     pub(super) fn backward_mode(&self, gradient_checkpointing: bool) -> BackwardMode {
         match self.bucket_size {
             _ if gradient_checkpointing => BackwardMode::Recomputed,
@@ -239,7 +239,11 @@ mod tests {
         let (off, running) = (StepTimer::default(), StepTimer::running());
         let seen = |link, early, timer| {
             let [first, last] = buckets_of(&link, early, timer).try_into().unwrap();
-            assert_eq!(first, (BackwardMode::Whole, 0, 0), "its sums are not final");
+            assert_eq!(
+                first,
+                (BackwardMode::Whole, 0, 0),
+                "sums are not final before the last micro-batch"
+            );
             last
         };
         assert_eq!(seen(Link::Simulated(1), true, &off), (BackwardMode::Sections(1), 0, 2));

@@ -30,7 +30,7 @@ pub struct JobDir {
 }
 
 impl JobDir {
-    /// Removes the resume state. Fails if the table ends before the last epoch.
+    /// Removes the resume state of a finished job. Fails if the job's `epochs.csv` lacks an epoch.
     pub(crate) fn finish(&self, epochs: usize) -> Result<(), TrainError> {
         EpochsCsv::in_job(&self.path).check_reaches(epochs)?;
         for path in [self.resume_file(), self.previous_state()] {
@@ -39,13 +39,13 @@ impl JobDir {
         Ok(())
     }
 
-    /// Makes the newest saved state the previous one, before a newer one is saved.
+    /// Renames the newest saved state to `previous-resume.safetensors`, before the next state is saved.
     pub(crate) fn keep_previous_state(&self) -> Result<(), RunError> {
         let (newest, previous) = (self.resume_file(), self.previous_state());
         durable::rename(&newest, &previous).map_err(|source| RunError::Io { path: newest, source })
     }
 
-    /// Finds the state to resume from: the newest one, or the one before if the newest is missing or damaged.
+    /// Finds the state to resume from: the newest state, or the previous state if the newest is missing or damaged.
     pub(crate) fn saved_state(&self) -> Result<Option<SavedState>, RunError> {
         let (newest, previous) = (self.resume_file(), self.previous_state());
         if !newest.exists() {
@@ -55,7 +55,7 @@ impl JobDir {
             Ok(_) => Ok(Some(SavedState { path: newest, warning: None })),
             Err(error) if error.kind() == ErrorKind::InvalidData && previous.exists() => {
                 let warning = format!(
-                    "{} is damaged ({error}): the job resumes from the state before it, {}",
+                    "{} is damaged ({error}): the job resumes from the previous state, {}",
                     newest.display(),
                     previous.display()
                 );

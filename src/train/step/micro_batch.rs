@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// A stage whose loss is a mean over images. Each shard can therefore be computed separately.
 pub(crate) trait ShardLoss<M>: Send + Sync + 'static {
-    /// Returns the chain from a shard's images to their mean loss. `key` selects the random numbers of the epoch.
+    /// Returns the forward pass from a shard's images to their mean loss. `key` selects the random numbers of the epoch.
     fn loss(&self, model: &M, shard: &Shard<'_>, key: Key) -> Chain<M>;
 }
 
@@ -50,8 +50,8 @@ impl MicroBatch<'_, '_> {
 
     /// Computes the gradients in shards, each on its own replica of `model`.
     ///
-    /// A shard's weight is its number of images. Losses and gradients are added in shard order. A single shard runs on the
-    /// calling thread. Then `sum` receives the gradients of each section while the backward pass continues.
+    /// A shard's weight is its number of images. Losses and gradients are added in shard order. If there is only one shard, it
+    /// runs on the calling thread, and `sum` receives the gradients of each section during the backward pass.
     pub(crate) fn in_shards<M: Module + Sync + 'static>(
         self,
         stage: &Arc<impl ShardLoss<M>>,
@@ -159,7 +159,7 @@ mod tests {
         precision: Precision::Fp32,
     };
 
-    /// A function of the logits as the loss of a stage.
+    /// A stage whose loss is a function of the logits.
     struct LogitLoss(fn(Tensor<2>) -> Tensor<1>);
 
     impl ShardLoss<Vit> for LogitLoss {

@@ -1,4 +1,4 @@
-//! Writing the picture and the checkpoint of an epoch that is kept.
+//! Writes the picture and the checkpoint of an epoch in `checkpoint_epochs`.
 
 use super::job::{JobContext, JobDir};
 use super::stage::Stage;
@@ -31,7 +31,7 @@ pub(crate) fn publish<S: Stage>(
     Ok(())
 }
 
-/// Draws an epoch's model. A panic becomes an error.
+/// Draws the picture of an epoch. A panic becomes an error.
 fn show<S: Stage>(
     stage: &S,
     model: &S::Model,

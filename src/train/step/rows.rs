@@ -1,4 +1,4 @@
-//! The row of an epoch: reading the losses of its updates, and their means.
+//! The row of an epoch in `epochs.csv`: the means over the epoch's updates, and the validation metrics.
 
 use super::state::{EpochSums, Progress};
 use crate::infer::{Evaluated, host};
@@ -75,7 +75,7 @@ pub(crate) fn row(
     let validation = match measured {
         Evaluated::Metrics(metrics) => {
             let mut best = (metrics.top1, epoch);
-            // From the last row to the first: of equal epochs, the first is the best one.
+            // Of epochs with the same accuracy, the first is the best epoch. So go from the last row to the first.
             for old in earlier.iter().rev() {
                 match old.validation {
                     Some(v) if v.acc1 >= best.0 => best = (v.acc1, old.epoch),

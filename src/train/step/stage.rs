@@ -15,7 +15,7 @@ pub(crate) trait Stage: Send + Sync + 'static {
 
     /// Computes the gradients of a micro-batch and adds them to the sums of the update.
     ///
-    /// A stage may change statistics in the model, but not its trained parameters.
+    /// A stage may change the running statistics of the model's `BatchNorm`, but not its trained parameters.
     fn backward(
         self: &Arc<Self>,
         model: &mut Self::Model,
@@ -43,7 +43,7 @@ pub(crate) trait Stage: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Explains an epoch's training loss if people are likely to misread it.
+    /// Returns an explanation of an epoch's training loss if people are likely to misread the loss.
     fn notice(&self, _epoch: usize, _train_loss: f64) -> Option<String> {
         None
     }

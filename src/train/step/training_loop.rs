@@ -36,7 +36,7 @@ pub(crate) struct FitPlan {
     pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
-    /// Names the random numbers of the stage. The loop sets its `epoch`.
+    /// Selects the random numbers of the stage. The loop sets the key's `epoch`.
     pub key: Key,
     /// Micro-batches of one rank in an update: `accum_iter`, or more if there are fewer ranks than `runtime.devices`.
     pub micro_batches: usize,
@@ -121,7 +121,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
                 epochs_csv.check_reaches(state.progress.epoch - 1)?;
             }
         }
-        // The first rank may remove the file, but only after all ranks have read it.
+        // Waits for all ranks: the first rank may replace the saved state only after all ranks have read it.
         rank.any(false)?;
         if let Some(warning) = saved.and_then(|saved| saved.warning) {
             context.tell(Event::Warning { job: &dir.name, text: &warning });
@@ -143,7 +143,8 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let (plan, epoch) = (self.plan, self.state.progress.epoch);
         let mut batches = self.loader.epoch(epoch, self.state.progress.update * plan.micro_batches);
         let mut unread = UnreadLosses::default();
-        // An all-reduce cannot be cancelled. The first update shows whether there is enough memory, so it sends nothing early.
+        // The first update shows whether there is enough memory. A running all-reduce could not be cancelled if there is not. So
+        // the first update starts no all-reduce before its backward pass has ended.
         let mut send_early = false;
         let mut clock = Instant::now();
         while self.state.progress.update < plan.steps.updates_per_epoch {
@@ -224,7 +225,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Measures the model on the validation split, of which each rank takes a share.
+    /// Measures the model on the validation split. Each rank evaluates a share of the images.
     fn evaluate(&self) -> Result<Evaluated, TrainError> {
         let rank_context = &self.context.rank_context;
         Ok(match self.stage.evaluate(&self.state.model, rank_context)? {
@@ -254,7 +255,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         if epoch < plan.epochs {
             self.save()?;
         }
-        // The tables of a run have the pre-training's loss at kept epochs only.
+        // The tables of a run list the pre-training loss only at epochs in `checkpoint_epochs`.
         if is_kept || plan.stage != StageKind::Pretrain {
             (context.row_written)()?;
         }
