@@ -104,7 +104,7 @@ fn read(file: &Path) -> Result<(bool, Content), CheckpointError> {
 fn read_one(file: &Path) -> Result<(bool, Content), CheckpointError> {
     let first = first_bytes(file)?;
     refuse_stand_in(file, &first)?;
-    if pickle::recognises(&first) {
+    if pickle::recognises(&first) && !is_safetensors(&first) {
         let content = pickle::read(file).and_then(Content::of_pickle);
         let content = content.map_err(|problem| CheckpointError::damaged(file, problem))?;
         return Ok((true, content));
@@ -230,6 +230,13 @@ fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));
     read.map_err(|e| CheckpointError::unread(file, e))?;
     Ok(first)
+}
+
+/// Returns whether a file starts like safetensors: the length of the header in 8 bytes, then the header, a JSON object.
+///
+/// The length may start with the same two bytes as a pickle.
+fn is_safetensors(first: &[u8]) -> bool {
+    matches!(first, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
 }
 
 /// Fails for files that people often download instead of weights, with a hint for each.
