@@ -1,26 +1,26 @@
 //! Checkpoints of this and other programs: reads them, writes them, and plans their use.
 //!
-//! A checkpoint is a folder, `epoch-0800/`. Its `model.safetensors` has the official PyTorch names, so timm and the
-//! official code read it. Its `meta.json` has the stage, epoch, classes and the whole recipe. A checkpoint never changes.
-//! The state of an unfinished job (weights, optimizer, position in the epoch) is one file, `resume.safetensors`. It is
-//! replaced after every epoch and removed at the end of the job.
+//! A checkpoint is a folder, such as `epoch-0800/`. Its `model.safetensors` has the official PyTorch names, so timm and
+//! the official code can read it. Its `meta.json` has the stage, the epoch, the classes and the whole recipe. A
+//! checkpoint never changes. The state of an unfinished job (weights, optimizer, position in the epoch) is one file,
+//! `resume.safetensors`. It is replaced after every epoch and removed at the end of the job.
 //!
-//! A checkpoint is used in four steps:
+//! A command uses a checkpoint in four steps:
 //!
 //! 1. [`open`] reads any format into a flat list of tensors (`content`): the pickles of PyTorch and Paddle (`pickle`
 //!    parses them without running code, `pickled` and `optimizer` interpret them), safetensors (`tensors`), several files
 //!    with an index (`sharded`). `networks` finds the Vision Transformers among the tensors, by the names of each library
 //!    (`dialects`). A `candidate` gets the official names. `choose` takes the one that is meant.
-//! 2. [`Facts`] describe the network: shapes, and the settings beside the weights. `inventory` checks that the file has
-//!    exactly the tensors of this network.
+//! 2. [`Facts`] describe the network, from the shapes and the settings beside the weights. `inventory` checks that the
+//!    file has exactly the tensors of this network.
 //! 3. [`Opened::plan`] turns the facts into layers of a recipe (`to_recipe`) and resolves them with `--recipe` and `--set`.
 //! 4. [`load_module`] and [`load_encoder`] load the weights into a module (`fit`).
 //!
 //! `export` and `torch_file` write the formats of other programs.
 //!
-//! Files are not trusted: names and shapes are compared before weights are loaded, and memory is limited by the size of
-//! the file. The functions that read content return errors as text without a path; [`open`] adds the path once and returns
-//! a [`CheckpointError`].
+//! A file may be malicious. So names and shapes are compared before weights are loaded, and the size of the file limits
+//! the memory. The functions that read content return errors as text without a path. [`open`] adds the path and returns a
+//! [`CheckpointError`].
 
 mod candidate;
 mod choose;

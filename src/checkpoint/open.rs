@@ -1,4 +1,4 @@
-//! Opens checkpoints of any format. The content decides the format, not the name.
+//! Opens checkpoints of any format. The content of a file decides its format, not its name.
 
 use super::candidate::{self, Candidate};
 use super::content::{Content, Entry};
@@ -24,19 +24,19 @@ pub enum CheckpointFormat {
     Pickle,
     /// A file with the names of Hugging Face.
     HuggingFace,
-    /// A safetensors file with the official names, which timm uses, too.
+    /// A safetensors file with the official names; timm uses the same names.
     Safetensors,
 }
 
 /// An opened checkpoint. Its tensors have the official names.
 #[derive(Debug)]
 pub struct Opened {
-    /// As given.
+    /// The path as the user wrote it.
     pub path: PathBuf,
     pub format: CheckpointFormat,
     pub file: TensorFile,
     pub facts: Facts,
-    /// Only checkpoints of this program have it.
+    /// The `meta.json`, which only checkpoints of this program have.
     pub meta: Option<Meta>,
     /// The optimizer state, or the reason why there is none.
     pub optimizer: Result<OptimizerState, String>,
@@ -169,9 +169,9 @@ fn notes(
     notes
 }
 
-/// Returns what the recipe of a checkpoint of this program says about its encoder.
+/// Returns the settings of the encoder from the recipe in `meta.json`.
 ///
-/// Settings that an older version wrote differently are left out.
+/// Leaves out settings that an older version of this program wrote in a different form.
 fn own_settings(meta: &Meta) -> Settings {
     let recipe: toml::Table = meta.recipe.parse().unwrap_or_default();
     let value = |table: &str, key: &str| recipe.get(table)?.get(key);
@@ -188,10 +188,28 @@ fn own_settings(meta: &Meta) -> Settings {
     }
 }
 
-/// Returns the file of the weights: `path` itself, or a file in the folder.
+/// The error of a missing checkpoint. Names the checkpoints that are in the same folder.
+fn missing(path: &Path) -> CheckpointError {
+    let entries = path.parent().and_then(|folder| folder.read_dir().ok());
+    let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut there: Vec<PathBuf> = entries.filter(|entry| folder::is_whole(entry)).collect();
+    there.sort();
+    if there.is_empty() {
+        return CheckpointError::not_one(path, "it does not exist");
+    }
+    let names = there.iter().filter_map(|entry| entry.file_name());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+    CheckpointError::NotACheckpoint {
+        path: path.to_owned(),
+        problem: "it does not exist".to_owned(),
+        hint: format!("use a checkpoint that exists in this folder: {}", names.join(", ")),
+    }
+}
+
+/// Returns the weights file: `path` itself, or a file in the folder `path`.
 fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if !path.exists() {
-        return Err(CheckpointError::not_one(path, "it does not exist"));
+        return Err(missing(path));
     }
     if path.is_file() {
         return Ok(path.to_owned());
@@ -239,12 +257,12 @@ fn is_safetensors(first: &[u8]) -> bool {
     matches!(first, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
 }
 
-/// Fails for files that people often download instead of weights, with a hint for each.
+/// Fails for files that people often download instead of weights: Git LFS pointers and web pages.
 fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     let first = first.trim_ascii_start().to_ascii_lowercase();
     let (problem, hint) = if first.starts_with(b"version https://git-lfs") {
         (
-            "it is a Git LFS pointer, not the weights",
+            "it is a Git LFS pointer, not a checkpoint",
             "run `git lfs pull` in the clone, or download the file itself",
         )
     } else if first.starts_with(b"<!doctype") || first.starts_with(b"<html") {

@@ -1,6 +1,6 @@
 //! Interprets parts of a pickled checkpoint: tensors, arguments of the training script, epochs.
 //!
-//! Tensors of Paddle have an internal name, and its linear weights are `[in, out]`.
+//! Paddle gives each tensor a second, internal name, and stores linear weights as `[in, out]`.
 
 use super::HostTensor;
 use super::facts::Settings;
@@ -22,13 +22,13 @@ pub(super) fn key_text(key: &Value) -> String {
     }
 }
 
-/// Removes an entry from a dict and returns its value.
+/// Removes the entry `key` from a dict and returns its value.
 pub(super) fn take(dict: &mut Vec<(Value, Value)>, key: &str) -> Option<Value> {
     let at = dict.iter().position(|(k, _)| matches!(k, Value::Text(text) if text == key))?;
     Some(dict.swap_remove(at).1)
 }
 
-/// Returns a tensor. Paddle may store it as `(internal name, array)`.
+/// Returns the tensor in `value`, and its internal name if Paddle stored it as `(internal name, array)`.
 pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
     match value {
         Value::Tensor(tensor) => Some((None, tensor)),
@@ -48,7 +48,8 @@ pub(super) fn transpose(tensor: &mut HostTensor) {
     *tensor = HostTensor { shape: vec![columns, rows], values };
 }
 
-/// Returns the settings in `args`, an `argparse.Namespace`, and `epoch`, the last finished one counted from 0.
+/// Returns the settings of the official code and of timm. `args` is an `argparse.Namespace`; `epoch` is the last epoch, counted
+/// from 0.
 pub(super) fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings {
     let args = match args {
         Some(Value::Object { state, .. }) => &**state,

@@ -1,4 +1,4 @@
-//! Reads and writes safetensors files of named float32 tensors, with one JSON note.
+//! Reads and writes safetensors files of float32 tensors, with one JSON note in the header.
 
 use super::CheckpointError;
 use crate::durable;
@@ -7,10 +7,10 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The key of the note in the header. With a single key, the bytes do not depend on the order of a map.
+/// The key of the note in the header. There is only one key, so the bytes do not depend on the order of a map.
 const NOTE: &str = "mae";
 
-/// A tensor on the host.
+/// A float32 tensor in host memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostTensor {
     pub shape: Vec<usize>,
@@ -26,7 +26,7 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads a file. Converts half, bfloat16 and double values to float32, and leaves out tensors of other types.
+    /// Reads a file. Converts float16, bfloat16 and float64 to float32. Skips tensors of other types, such as counters.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         Self::read_all(path).map(|(file, _)| file)
     }
@@ -53,12 +53,12 @@ impl TensorFile {
         Ok((Self { tensors, note: note.unwrap_or_default() }, others))
     }
 
-    /// Returns the bytes of the file. The same tensors and note always result in the same bytes.
+    /// Returns the content of the file. The same tensors and note always result in the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_as(NOTE, &self.note)
     }
 
-    /// Returns the bytes of the file with `word` under `key` in the header, or without it if `word` is empty.
+    /// Returns the content of the file, with the entry `key: word` in the header unless `word` is empty.
     pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
         let data: BTreeMap<&str, (&[usize], Vec<u8>)> = self
             .tensors

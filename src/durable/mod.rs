@@ -3,15 +3,21 @@
 //! A file or a checkpoint folder is written under a temporary name (`.tmp-…`) in the same folder, flushed to the disk and
 //! then renamed. So it is complete or missing, even if the process or the machine stops at any time.
 //!
-//! Below a folder with a [`Manifest`], every path is listed before it is written, and unlisted files are never replaced.
+//! In a folder with a [`Manifest`], a path is added to the manifest before it is written. Unlisted files are never
+//! replaced.
 
 mod checked;
+mod lock;
 mod manifest;
+mod manifest_lines;
+mod read_manifests;
 
 pub use checked::{GrowingFile, Verdict, read, read_text, verify};
-pub use manifest::{Content, MANIFEST, Manifest};
+pub use lock::{Lock, SharedLock, is_held};
+pub use manifest::{MANIFEST, Manifest};
+pub use manifest_lines::Content;
 
-use manifest::with_manifest;
+use read_manifests::with_manifest;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -26,23 +32,28 @@ const LOCK: &str = ".lock";
 
 /// Writes a file to a path that the user chose, atomically.
 ///
-/// Looks at no manifest. If the path is a link, replaces the target of the link. Writes directly into a pipe or a device such
-/// as `/dev/stdout`.
+/// Ignores manifests. Fails if the folder does not exist: the path may have a typo. If the path is a link, replaces the target
+/// of the link. Writes directly into a pipe or a device such as `/dev/stdout`.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
         Ok(_) => write_unlisted(&path.canonicalize()?, bytes),
-        Err(_) => write_unlisted(path, bytes),
+        Err(_) if folder_of(path).is_dir() => write_unlisted(path, bytes),
+        Err(_) => {
+            let problem =
+                "its folder does not exist\nhint: create the folder, or choose another name";
+            Err(io::Error::new(io::ErrorKind::NotFound, problem))
+        }
     }
 }
 
 /// Replaces the file at `path` with `bytes`, atomically. Creates its folder if it is missing.
 ///
-/// Below a folder with a [`Manifest`], first lists the path there; fails if an unlisted file of this name exists.
+/// In a folder with a [`Manifest`], first adds the path to it. Fails if `path` exists but is not in the manifest.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
-            // A folder's files are listed when the folder gets its name.
+            // `publish_folder` adds the files of a temporary folder when it renames the folder.
             return Ok(());
         }
         refuse_foreign(manifest, path, relative)?;
@@ -51,7 +62,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Replaces a file as [`write()`] does, without a checksum: for files that grow and that no command reads back.
+/// Replaces a file as [`write()`] does, but without a checksum. For growing files that no command reads back.
 pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -60,7 +71,7 @@ pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Fails if a file or folder of somebody else is at `path`.
+/// Fails if `path` exists but is not in the manifest.
 fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Result<()> {
     if manifest.lists(relative) || path.symlink_metadata().is_err() {
         return Ok(());
@@ -71,19 +82,19 @@ fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Resul
     ))
 }
 
-/// Whether a path is below a folder that has not got its name yet.
+/// Whether a path is a temporary one, or inside of a temporary folder.
 fn is_temporary(relative: &str) -> bool {
     relative.split('/').any(|part| part.starts_with(TEMPORARY))
 }
 
-/// Replaces a file as [`write()`] does, without a manifest.
+/// Replaces a file as [`write()`] does, but does not use a manifest.
 fn write_unlisted(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let temporary = temporary(path);
     let written = write_through(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // Free the space, since the disk may be full. If this fails, the next start removes the file.
+        // The disk may be full, so free the space. If this fails, the next start removes the file.
         let _ = fs::remove_file(&temporary);
     }
     written?;
@@ -109,10 +120,10 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Creates the folder `path` with its content, atomically. `fill` writes the content into the folder that it receives.
+/// Creates the folder `path` with its content, atomically. `fill` receives a temporary folder and writes the files there.
 ///
-/// Leaves an existing folder unchanged, since a checkpoint never changes. Below a folder with a [`Manifest`], lists the files
-/// first; fails if an unlisted folder of this name exists.
+/// Leaves an existing folder unchanged, since a checkpoint never changes. In a folder with a [`Manifest`], first adds the
+/// files to it. Fails if `path` exists but is not in the manifest.
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -137,7 +148,7 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     sync_folder(parent)
 }
 
-/// Lists the files of the temporary folder `filled` under its final name `path`.
+/// Adds the files of the temporary folder `filled` to the manifest, under the final name `path`.
 fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         let mut names = Vec::new();
@@ -151,7 +162,7 @@ fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Collects the files below `folder`, as paths that start with `prefix` and have `/` between parts.
+/// Appends the files below `folder` to `files`, as `prefix/relative/path`.
 fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -167,7 +178,7 @@ fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Resu
 
 /// Creates the folder `to` with the files of `from`, atomically. Uses hard links if possible, and copies otherwise.
 ///
-/// Use it only for finished folders: a file that is changed in place would change in both.
+/// Use it only for finished folders: with hard links, a file that is changed in place changes in both.
 pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
     publish_folder(to, |unfinished| share_files(from, unfinished))
 }
@@ -191,7 +202,7 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Gives a file of ours another name; a file of ours that has that name is replaced. Does nothing if the file is missing.
+/// Renames a file of this program. Replaces `to` if this program wrote it. Does nothing if `from` is missing.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());
@@ -201,7 +212,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
         .map_or(Ok(()), |listed| {
             with_manifest(to, |manifest, relative| {
                 refuse_foreign(manifest, to, relative)?;
-                // All that it may be: the newest may not have reached the disk.
+                // Keep all valid contents: the newest may not have reached the disk.
                 manifest.list(listed.contents.iter().cloned().map(|c| (relative.to_owned(), c)))
             })
             .map(drop)
@@ -210,14 +221,14 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(folder_of(to))
 }
 
-/// Removes a file of ours if it is there. Below a [`Manifest`] a file that is not listed stays, and that is an error.
+/// Removes a file if it exists. In a folder with a [`Manifest`], fails if the file is not listed there.
 pub fn remove(path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Also if a killed process removed the file and could not note it.
+    // The file may already be missing: a killed process removed it, but did not record this in the manifest.
     with_manifest(path, |manifest, relative| match manifest.listed(relative) {
         Some(_) => manifest.removed(relative),
         None => Ok(()),
@@ -225,7 +236,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the name is that of a lock file or of a temporary file of this program.
+/// Whether a file of this name is a lock file or a temporary file of this program.
 pub fn is_own(name: &OsStr) -> bool {
     name == LOCK || temporary_of(name).is_some()
 }
@@ -241,7 +252,8 @@ fn temporary_of(name: &OsStr) -> Option<&str> {
 
 /// Removes the temporary files and folders of killed processes below `folder`.
 ///
-/// Removes one only if `is_ours` returns true for its final path, relative to `folder` and with `/` between parts.
+/// Removes a temporary file only if `is_ours` returns true. `is_ours` receives the file's final path, relative to
+/// `folder`.
 pub fn remove_temporaries(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
     remove_temporaries_below(folder, "", is_ours)
 }
@@ -261,7 +273,7 @@ fn remove_temporaries_below(
             (None, true) => {
                 let prefix = format!("{prefix}{}/", name.to_string_lossy());
                 match remove_temporaries_below(&entry.path(), &prefix, is_ours) {
-                    // A folder that this user cannot open has no files of this program.
+                    // This program cannot have written into a folder that this user cannot open.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                     done => done?,
                 }
@@ -270,33 +282,6 @@ fn remove_temporaries_below(
         }
     }
     Ok(())
-}
-
-/// A lock on a folder, held until it is dropped. The system releases it if the process dies.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Locks `folder`; `None` if another process holds it.
-    pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        // Do not truncate: the file may be somebody else's.
-        let mut options = File::options();
-        let options = options.write(true).create(true).truncate(false);
-        let file = options.open(folder.join(LOCK))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
-    }
-}
-
-/// Whether a process holds the lock of `folder`.
-pub fn is_held(folder: &Path) -> bool {
-    let file = File::open(folder.join(LOCK));
-    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -321,9 +306,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Lock, Manifest, is_held, publish_folder, remove, remove_temporaries, share_folder, write,
-    };
+    use super::{Manifest, publish_folder, remove, remove_temporaries, share_folder, write};
 
     #[test]
     fn a_folder_whose_writing_fails_never_appears() {
@@ -367,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn only_temporary_files_of_ours_are_removed() {
+    fn only_temporary_files_of_this_program_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let kept = [".tmp-", ".tmp-notes", ".tmp-a-1-x", ".tmp-theirs-1-2", "a-1-2"];
         for name in [&kept[..], &[".tmp-a-17-0"]].concat() {
@@ -376,16 +359,5 @@ mod tests {
         remove_temporaries(dir.path(), &|name| name == "a").unwrap();
         assert!(kept.iter().all(|name| dir.path().join(name).exists()));
         assert!(!dir.path().join(".tmp-a-17-0").exists());
-    }
-
-    #[test]
-    fn a_second_lock_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Lock::take(dir.path()).unwrap();
-        assert!(first.is_some() && Lock::take(dir.path()).unwrap().is_none());
-        assert!(is_held(dir.path()));
-        drop(first);
-        assert!(!is_held(dir.path()));
-        assert!(Lock::take(dir.path()).unwrap().is_some());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::groups::ParamGroup;
 use super::lars;
-use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
+use crate::ops::{self, AdamWStep};
 use burn::tensor::Tensor;
 use std::collections::BTreeMap;
 
@@ -35,8 +35,15 @@ pub struct StateError {
 }
 
 enum ParamState {
-    AdamW(Box<AdamWState<1>>),
+    AdamW(Box<AdamWState>),
     Lars(Box<Tensor<1>>),
+}
+
+/// The running means of a parameter's gradient and of its square.
+struct AdamWState {
+    /// Number of updates so far.
+    time: usize,
+    moments: [Tensor<1>; 2],
 }
 
 /// Updates the trained parameters of a module, by their index.
@@ -63,12 +70,14 @@ impl Optimizer {
         let (param, state) = match (self.rule, state) {
             (Rule::AdamW { beta_1, beta_2 }, state) => {
                 let state = match state {
-                    Some(ParamState::AdamW(state)) => Some(*state),
-                    _ => None,
+                    Some(ParamState::AdamW(state)) => *state,
+                    _ => AdamWState { time: 0, moments: [0, 1].map(|_| grad.zeros_like()) },
                 };
-                let rule = adamw(beta_1, beta_2, group.weight_decay);
-                let (param, state) = rule.step(lr, param, grad, state);
-                (param, state.map(|state| ParamState::AdamW(Box::new(state))))
+                let time = state.time + 1;
+                let weight_decay = group.weight_decay;
+                let step = AdamWStep { beta_1, beta_2, epsilon: 1e-8, weight_decay, lr, time };
+                let [param, m, v] = ops::adamw(param, grad, state.moments, step);
+                (param, Some(ParamState::AdamW(Box::new(AdamWState { time, moments: [m, v] }))))
             }
             (Rule::Lars { momentum }, state) => {
                 let state = match state {
@@ -93,9 +102,10 @@ impl Optimizer {
             match state {
                 None => {}
                 Some(ParamState::AdamW(state)) => {
-                    updates = state.momentum.time;
-                    tensors.push((format!("exp_avg.{name}"), state.momentum.moment_1.clone()));
-                    tensors.push((format!("exp_avg_sq.{name}"), state.momentum.moment_2.clone()));
+                    let [m, v] = state.moments.clone();
+                    updates = state.time;
+                    tensors.push((format!("exp_avg.{name}"), m));
+                    tensors.push((format!("exp_avg_sq.{name}"), v));
                 }
                 Some(ParamState::Lars(velocity)) => {
                     updates = updates.max(1);
@@ -123,9 +133,8 @@ impl Optimizer {
             };
             *slot = Some(match self.rule {
                 Rule::AdamW { .. } => {
-                    let (first, second) = (take("exp_avg")?, take("exp_avg_sq")?);
-                    let moments = AdaptiveMomentumState::new(updates, first, second);
-                    ParamState::AdamW(Box::new(AdamWState::new(moments)))
+                    let moments = [take("exp_avg")?, take("exp_avg_sq")?];
+                    ParamState::AdamW(Box::new(AdamWState { time: updates, moments }))
                 }
                 Rule::Lars { .. } => ParamState::Lars(Box::new(take("momentum_buffer")?)),
             });
@@ -137,13 +146,4 @@ impl Optimizer {
             }
         }
     }
-}
-
-fn adamw(beta_1: f32, beta_2: f32, weight_decay: f64) -> AdamW {
-    AdamWConfig::new()
-        .with_beta_1(beta_1)
-        .with_beta_2(beta_2)
-        .with_epsilon(1e-8)
-        .with_weight_decay(weight_decay as f32)
-        .build()
 }

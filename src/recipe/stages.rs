@@ -1,7 +1,7 @@
 //! The tables `[pretrain]`, `[finetune]` and `[linprobe]` of a recipe.
 //!
-//! The doc comment and the `range` of a field become its JSON Schema. The defaults are in `defaults.toml`. Shared keys are
-//! repeated in each struct, because `serde(flatten)` loses the line of a wrong key.
+//! The doc comment and the `range` of a field become its JSON Schema. The defaults are in `defaults.toml`. Keys that
+//! several stages have are repeated in each struct, because `serde(flatten)` would lose the line of an invalid key.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use super::values::{
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pretrain {
-    /// Passes over the training images.
+    /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
     /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
@@ -29,7 +29,7 @@ pub struct Pretrain {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
-    /// differs, the run warns and says how to restore it. No other effect.
+    /// differs, the run warns and suggests settings that restore this number. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -75,7 +75,7 @@ pub struct Finetune {
     /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in
     /// "teacher.backbone".
     pub prefix: Option<String>,
-    /// Passes over the training images.
+    /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
     /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
@@ -88,7 +88,7 @@ pub struct Finetune {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
-    /// differs, the run warns and says how to restore it. No other effect.
+    /// differs, the run warns and suggests settings that restore this number. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -103,11 +103,12 @@ pub struct Finetune {
     /// Weight decay of AdamW; biases and normalizations have none.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
-    /// Factor of the learning rate from each block to the block below; 1 is the same rate for all.
+    /// Layer-wise learning rate decay: each block's learning rate is this factor times the rate of the block above; 1
+    /// disables it.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub layer_decay: Option<f64>,
-    /// Number of last blocks to train, besides the last normalization and the head. The blocks below keep the weights
-    /// of the checkpoint. "all", or the depth of the model, trains everything.
+    /// Number of blocks to train, counted from the last. The last normalization and the head are always trained. The
+    /// other blocks keep the weights of the checkpoint. "all", or the depth of the model, trains everything.
     #[schemars(schema_with = "all_or_blocks_schema")]
     pub trained_blocks: Option<Or<All, usize>>,
     /// Stochastic depth: the probability that the branches of the last block are skipped. It rises linearly from 0 at
@@ -166,7 +167,7 @@ pub struct Linprobe {
     /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in
     /// "teacher.backbone".
     pub prefix: Option<String>,
-    /// Passes over the training images.
+    /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
     /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
@@ -179,7 +180,7 @@ pub struct Linprobe {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
-    /// differs, the run warns and says how to restore it. No other effect.
+    /// differs, the run warns and suggests settings that restore this number. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -218,7 +219,7 @@ pub struct Augment {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub color_jitter: Option<f64>,
     /// Repeated augmentation: an epoch uses each of its images this many times in a row, with different augmentations.
-    /// It keeps its number of images, so it sees fewer different ones.
+    /// The length of an epoch does not change, so it has fewer different images.
     #[schemars(range(min = 1, max = 1000))]
     pub aug_repeats: Option<usize>,
 }

@@ -19,6 +19,7 @@ mod golden;
 // A build with `vulkan` refuses software adapters.
 #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
 mod gpu;
+mod hints;
 mod layers;
 mod own_data;
 mod pickles;
@@ -31,5 +32,6 @@ mod reconstruct;
 mod report;
 mod resume;
 mod run_folder;
+mod safe_text;
 mod shards;
 mod sweep;

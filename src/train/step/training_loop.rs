@@ -9,7 +9,7 @@ use super::stage::Stage;
 use super::state::{Progress, TrainingState};
 use super::step_timer::StepPart;
 use crate::data::{Epoch, Loader};
-use crate::infer::Evaluated;
+use crate::infer::{Evaluated, is_large};
 use crate::model;
 use crate::optim::LrSchedule;
 use crate::random::Key;
@@ -153,8 +153,15 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             let (Gradient { loss, grads }, stop) = self.reduce(sum)?;
             let timer = &self.context.rank_context.timer;
             let norm = timer.time(StepPart::Optimizer, &loss.device(), || {
-                self.state.update(grads, lr, plan.clip_grad)
-            });
+                let state = &mut self.state;
+                let is_large = is_large(state.model.num_params());
+                let update = || state.update(grads, lr, plan.clip_grad);
+                if is_large {
+                    self.context.rank_context.replicas.inside(update)
+                } else {
+                    Ok(update())
+                }
+            })?;
             send_early = true;
             self.state.progress.update += 1;
             let sums = &mut self.state.progress.sums;
