@@ -28,7 +28,7 @@ pub(crate) fn recipe(bytes: &[u8]) {
 /// Opens a checkpoint of PyTorch or Paddle.
 pub(crate) fn pickle(bytes: &[u8]) {
     let dir = folder_with(&[("weights.pth", bytes)]);
-    let _ = checkpoint::open(&dir.path().join("weights.pth"));
+    let _ = checkpoint::open(&dir.path().join("weights.pth"), None);
 }
 
 /// Opens a safetensors file: the tensors alone, and as a checkpoint.
@@ -36,7 +36,7 @@ pub(crate) fn safetensors(bytes: &[u8]) {
     let dir = folder_with(&[("model.safetensors", bytes)]);
     let path = dir.path().join("model.safetensors");
     let _ = checkpoint::TensorFile::read(&path);
-    let _ = checkpoint::open(&path);
+    let _ = checkpoint::open(&path, None);
 }
 
 /// Lists the samples of a shard and decodes each.

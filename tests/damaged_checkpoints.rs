@@ -115,7 +115,7 @@ fn measured(path: &Path) -> (bool, usize, usize) {
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     LARGEST.store(0, Relaxed);
-    let result = checkpoint::open(path);
+    let result = checkpoint::open(path, None);
     (result.is_ok(), LARGEST.load(Relaxed), PEAK.load(Relaxed) - before)
 }
 

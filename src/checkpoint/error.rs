@@ -14,6 +14,9 @@ pub enum CheckpointError {
     Damaged { path: PathBuf, problem: String },
     #[error("cannot read {}: {source}\nhint: make the file readable, then run the same command again", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
+    /// The file is whole, but its network is not one that this program has, or it is not clear which network is meant.
+    #[error("cannot use {}: {problem}\nhint: {hint}", path.display())]
+    Unsupported { path: PathBuf, problem: String, hint: String },
     #[error("{} does not fit the model: {problem}\nhint: {hint}", path.display())]
     DoesNotFit { path: PathBuf, problem: String, hint: String },
     /// The format cannot represent the checkpoint.

@@ -58,6 +58,8 @@ pub struct Settings {
     pub std: Option<Vec<f64>>,
     /// Readable names in the order of the labels; empty if unknown.
     pub class_names: Vec<String>,
+    /// Whether the head reads the mean of the patches, not the class token.
+    pub average_pool: Option<bool>,
     /// Number of epochs of training so far.
     pub epoch: Option<usize>,
 }
@@ -110,6 +112,18 @@ impl Facts {
             Head::Absent => 0,
             Head::Linear { classes, .. } | Head::Probe { classes, .. } => classes,
         }
+    }
+
+    /// Returns a short description: what it is, width, blocks, patch size.
+    pub fn summary(&self) -> String {
+        let what = match (&self.decoder, self.head) {
+            (Some(_), _) => "a masked autoencoder".to_owned(),
+            (None, Head::Linear { classes, .. }) => format!("a classifier of {classes} classes"),
+            (None, Head::Probe { classes, .. }) => format!("a linear probe of {classes} classes"),
+            (None, Head::Absent) => "an encoder".to_owned(),
+        };
+        let Self { embed_dim, depth, patch_size, .. } = self;
+        format!("{what}, width {embed_dim}, {depth} blocks, patches of {patch_size}")
     }
 
     pub fn mlp_ratio(&self) -> f64 {

@@ -3,12 +3,13 @@
 //! Hugging Face has separate query, key and value tensors. The official `attn.qkv` concatenates them in this order.
 
 use super::HostTensor;
+use super::dialects::Named;
 use super::facts::Settings;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Tensor names outside of the blocks: (Hugging Face, official). The prefix `vit.` of the encoder is optional.
-const OUTER: [(&str, &str); 11] = [
+const OUTER: [(&str, &str); 12] = [
     ("vit.embeddings.cls_token", "cls_token"),
     ("vit.embeddings.position_embeddings", "pos_embed"),
     ("vit.embeddings.patch_embeddings.projection", "patch_embed.proj"),
@@ -21,6 +22,8 @@ const OUTER: [(&str, &str); 11] = [
     ("decoder.decoder_pred", "decoder_pred"),
     // Some Hugging Face classes have a pooler. Classification does not use it, so it is left out.
     ("vit.pooler.dense", ""),
+    // For masked images in training.
+    ("vit.embeddings.mask_token", ""),
 ];
 
 /// Tensor names inside of a block: (Hugging Face, official).
@@ -49,57 +52,24 @@ const PARTS: [&str; 3] =
 /// The names of query, key and value of transformers 5 in memory.
 const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
-/// Returns whether the tensors have names of Hugging Face.
-pub(super) fn recognises(tensors: &BTreeMap<String, HostTensor>) -> bool {
-    tensors.keys().any(|name| full(name).starts_with("vit.embeddings."))
-}
+/// Hugging Face's attributes for the encoder in a larger model.
+pub(super) const BASES: [&str; 6] =
+    ["vit", "deit", "beit", "dinov2", "dinov2_with_registers", "base_model"];
 
-/// Adds the prefix `vit.` to a name of the encoder that lacks it.
+/// Adds the prefix `vit.` to a name of the encoder that lacks it, in place of the prefix of a similar class.
 fn full(name: &str) -> String {
     let bare = ["embeddings.", "encoder.layer.", "layers.", "layernorm.", "pooler."];
-    if bare.iter().any(|start| name.starts_with(start)) {
-        format!("vit.{name}")
-    } else {
-        name.to_owned()
+    match name.split_once('.') {
+        Some((base, rest)) if BASES.contains(&base) => format!("vit.{rest}"),
+        _ if bare.iter().any(|start| name.starts_with(start)) => format!("vit.{name}"),
+        _ => name.to_owned(),
     }
 }
 
-/// Renames tensors to the official names. Fails if a part of a `qkv` is missing.
-pub(super) fn to_official(
-    tensors: BTreeMap<String, HostTensor>,
-) -> Result<BTreeMap<String, HostTensor>, String> {
-    let mut official = BTreeMap::new();
-    let mut parts: BTreeMap<String, [Option<HostTensor>; 3]> = BTreeMap::new();
-    for (name, tensor) in tensors {
-        match official_name(&full(&name)) {
-            Named::LeftOut => {}
-            Named::As(name) => drop(official.insert(name, tensor)),
-            Named::Part(name, i) => parts.entry(name).or_default()[i] = Some(tensor),
-        }
-    }
-    for (name, [query, key, value]) in parts {
-        let (Some(query), Some(key), Some(value)) = (query, key, value) else {
-            return Err(format!("{name}: query, key or value is missing"));
-        };
-        if query.shape != key.shape || query.shape != value.shape || query.shape.is_empty() {
-            return Err(format!("{name}: query, key and value have different shapes"));
-        }
-        let mut shape = query.shape.clone();
-        shape[0] *= 3;
-        let values = [query.values, key.values, value.values].concat();
-        official.insert(name, HostTensor { shape, values });
-    }
-    Ok(official)
-}
-
-enum Named {
-    As(String),
-    /// Query, key or value: part 0, 1 or 2 of this official `qkv` tensor.
-    Part(String, usize),
-    LeftOut,
-}
-
-fn official_name(name: &str) -> Named {
+/// Returns the official name of a tensor.
+pub(super) fn official_name(name: &str) -> Named {
+    let name = full(name);
+    let name = name.as_str();
     for (theirs, ours) in BLOCKS {
         let Some((index, rest)) = name.strip_prefix(theirs).and_then(|rest| rest.split_once('.'))
         else {
@@ -122,7 +92,7 @@ fn official_name(name: &str) -> Named {
             None => {}
         }
     }
-    Named::As(name.to_owned()) // unknown: `inventory` rejects it
+    Named::Unknown
 }
 
 /// Renames tensors of a masked autoencoder or a classifier from the official names to those of Hugging Face.
@@ -198,7 +168,7 @@ pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings,
         mean: floats("image_mean"),
         std: floats("image_std"),
         class_names: class_names(config),
-        epoch: None,
+        ..Settings::default()
     })
 }
 

@@ -8,9 +8,10 @@
 //!
 //! A command uses a checkpoint in four steps:
 //!
-//! 1. [`open`] reads any format: the pickles of PyTorch and Paddle (`pickle` parses them without running code, `pickled`
-//!    and `optimizer` interpret them), Hugging Face folders (`huggingface`), safetensors (`tensors`, `timm`). The tensors
-//!    get the official names.
+//! 1. [`open`] reads any format into a flat list of tensors (`content`): the pickles of PyTorch and Paddle (`pickle`
+//!    parses them without running code, `pickled` and `optimizer` interpret them), safetensors (`tensors`), several files
+//!    with an index (`sharded`). `networks` finds the Vision Transformers among the tensors, by the names of each library
+//!    (`dialects`). A `candidate` gets the official names. `choose` takes the one that is meant.
 //! 2. [`Facts`] describe the network, from the shapes and the settings beside the weights. `inventory` checks that the
 //!    file has exactly the tensors of this network.
 //! 3. [`Opened::plan`] turns the facts into layers of a recipe (`to_recipe`) and resolves them with `--recipe` and `--set`.
@@ -22,6 +23,10 @@
 //! the memory. The functions that read content return errors as text without a path. [`open`] adds the path and returns a
 //! [`CheckpointError`].
 
+mod candidate;
+mod choose;
+mod content;
+mod dialects;
 mod error;
 mod export;
 mod facts;
@@ -29,12 +34,15 @@ mod fit;
 mod folder;
 mod huggingface;
 mod inventory;
+mod networks;
 mod open;
 mod optimizer;
+mod parts;
 mod pickle;
 mod pickled;
 mod plan;
 mod saved_state;
+mod sharded;
 mod tensors;
 mod timm;
 mod to_recipe;

@@ -1,14 +1,17 @@
 //! Opens checkpoints of any format. The content of a file decides its format, not its name.
 
+use super::candidate::{self, Candidate};
+use super::content::{Content, Entry};
+use super::dialects::Dialect;
 use super::facts::Settings;
-use super::optimizer::OptimizerState;
+use super::networks::{self, Network, Networks};
+use super::optimizer::{self, OptimizerState};
 use super::{
-    CheckpointError, Facts, HostTensor, Meta, TensorFile, folder, huggingface, pickle, pickled,
-    saved_state, timm,
+    CheckpointError, Facts, Meta, TensorFile, choose, folder, huggingface, pickle, saved_state,
+    sharded, timm,
 };
 use crate::durable;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -43,55 +46,145 @@ pub struct Opened {
     pub optimizer: Result<OptimizerState, String>,
     /// The position in its schedule, as JSON. Only the state of an unfinished job has it.
     pub progress: Option<String>,
-    /// A warning about how the file was read, such as which of several sets of weights.
-    pub note: Option<String>,
+    /// How the file was read, if not in the usual way: a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Opens a file or folder: checkpoints of this program, `.pth` and `.bin` of PyTorch, `.pd` and `.pdparams` of Paddle,
-/// safetensors of timm, Hugging Face folders.
+/// safetensors, Hugging Face folders, and several files with an index.
 ///
-/// Fails if the format is unknown, the file is truncated, or it is not a Vision Transformer.
-pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
+/// Finds the network under any prefix. `prefix` chooses one of several. Fails if the format is unknown, the file is
+/// truncated, or it does not contain a network of this program.
+pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
-    let first = first_bytes(&file)?;
-    refuse_stand_in(&file, &first)?;
     let meta = folder::meta_beside(&file)?;
-    let none = "it has no optimizer state".to_owned();
-    let (mut note, mut progress) = (None, None);
-    let (format, tensors, settings, optimizer) = if let Some(meta) = &meta {
-        (CheckpointFormat::Mae, TensorFile::read(&file)?.tensors, settings_of(meta), Err(none))
-    } else if pickle::recognises(&first) {
-        let read = pickle::read(&file).and_then(pickled::from_tree);
-        let read = read.map_err(|problem| CheckpointError::damaged(&file, problem))?;
-        note = read.note;
-        (CheckpointFormat::Pickle, read.tensors, read.settings, read.optimizer)
-    } else {
-        let read = TensorFile::read(&file)?;
-        if let Some(state) = saved_state::of(&file, &read) {
-            progress = Some(read.note.clone());
-            (CheckpointFormat::State, state.tensors, state.settings, Ok(state.optimizer))
-        } else {
-            (CheckpointFormat::Safetensors, read.tensors, Settings::default(), Err(none))
+    let (is_pickle, mut content) = read(&file)?;
+    if let Some(meta) = &meta {
+        content.settings = settings_of(meta);
+    }
+    let Content { entries, others, attributes, settings, optimizer, first_keys, state, .. } =
+        content;
+    let Networks { found, outside } = networks::split(entries, others);
+    if found.is_empty() {
+        return Err(choose::no_network(path, &outside, &first_keys));
+    }
+    let candidate = |network: Network| {
+        let settings = stated(settings.clone(), &network, meta.is_some(), &file)?;
+        Ok(candidate::evaluate(network, &attributes, settings))
+    };
+    let candidates =
+        found.into_iter().map(candidate).collect::<Result<Vec<_>, CheckpointError>>()?;
+    let (chosen, others) = choose::choose(candidates, prefix, path)?;
+    let notes = notes(&chosen, others, &outside, is_pickle);
+    let Candidate { dialect, file: tensors, facts, .. } = chosen;
+    let none = || Err("it has no optimizer state".to_owned());
+    let optimizer = match optimizer {
+        Some(state) if dialect == Dialect::Official => {
+            optimizer::from_dict(state, &chosen.order, chosen.transposed)
         }
+        _ => none(),
     };
-    let (format, tensors, settings) = if huggingface::recognises(&tensors) {
-        let (tensors, settings) = from_huggingface(&file, tensors)?;
-        (CheckpointFormat::HuggingFace, tensors, settings)
-    } else {
-        let config = if meta.is_some() { Value::Null } else { json_beside(&file, "config.json")? };
-        let settings = if timm::recognises(&config) {
-            let fc_norm = tensors.contains_key("fc_norm.weight");
-            timm::settings(&config, fc_norm).map_err(|why| CheckpointError::damaged(&file, why))?
-        } else {
-            settings
-        };
-        (format, tensors, settings)
+    let (optimizer, progress) = match state {
+        Some((optimizer, progress)) => (Ok(optimizer), Some(progress)),
+        None => (optimizer, None),
     };
-    let tensors = TensorFile { tensors, note: String::new() };
-    let facts = Facts::of(&tensors, settings)
-        .map_err(|problem| CheckpointError::damaged(&file, problem))?;
+    let format = match (&meta, dialect) {
+        (Some(_), _) => CheckpointFormat::Mae,
+        (None, _) if progress.is_some() => CheckpointFormat::State,
+        (None, Dialect::HuggingFace) => CheckpointFormat::HuggingFace,
+        (None, _) if is_pickle => CheckpointFormat::Pickle,
+        (None, _) => CheckpointFormat::Safetensors,
+    };
+    let facts = facts.expect("only a network without problems is chosen");
     let path = path.to_owned();
-    Ok(Opened { path, format, file: tensors, facts, meta, optimizer, progress, note })
+    Ok(Opened { path, format, file: tensors, facts, meta, optimizer, progress, notes })
+}
+
+/// Reads the tensors of a file, or of all files of an index. Returns whether they are pickles.
+fn read(file: &Path) -> Result<(bool, Content), CheckpointError> {
+    if !sharded::is_index(file) {
+        return read_one(file);
+    }
+    let (mut all, mut is_pickle) = (Content::default(), false);
+    for part in sharded::parts(file)? {
+        let (pickled, content) = read_one(&part)?;
+        is_pickle |= pickled;
+        all.append(content);
+    }
+    Ok((is_pickle, all))
+}
+
+fn read_one(file: &Path) -> Result<(bool, Content), CheckpointError> {
+    let first = first_bytes(file)?;
+    refuse_stand_in(file, &first)?;
+    if pickle::recognises(&first) && !is_safetensors(&first) {
+        let content = pickle::read(file).and_then(Content::of_pickle);
+        let content = content.map_err(|problem| CheckpointError::damaged(file, problem))?;
+        return Ok((true, content));
+    }
+    let (read, others) = TensorFile::read_all(file)?;
+    let (tensors, settings, state) = match saved_state::of(file, &read) {
+        Some(saved) => (saved.tensors, saved.settings, Some((saved.optimizer, read.note))),
+        None => (read.tensors, Settings::default(), None),
+    };
+    let entry = |(name, tensor)| Entry { name, internal: None, tensor };
+    let entries = tensors.into_iter().map(entry).collect();
+    let mut content = Content::default();
+    (content.entries, content.others) = (entries, others);
+    (content.settings, content.state) = (settings, state);
+    Ok((false, content))
+}
+
+/// Adds what `config.json` beside the file says, for the names of Hugging Face and of timm.
+fn stated(
+    settings: Settings,
+    network: &Network,
+    is_own: bool,
+    file: &Path,
+) -> Result<Settings, CheckpointError> {
+    if is_own {
+        return Ok(settings);
+    }
+    let damaged = |why| CheckpointError::damaged(file, why);
+    let config = json_beside(file, "config.json")?;
+    match network.dialect {
+        Dialect::HuggingFace if !config.is_null() => {
+            let preprocessor = json_beside(file, "preprocessor_config.json")?;
+            huggingface::settings(&config, &preprocessor).map_err(damaged)
+        }
+        Dialect::Official if timm::recognises(&config) => {
+            let fc_norm = network.members.iter().any(|(name, _)| name == "fc_norm.weight");
+            timm::settings(&config, fc_norm).map_err(damaged)
+        }
+        _ => Ok(settings),
+    }
+}
+
+/// A message lists at most this many names.
+const LISTED: usize = 3;
+
+/// Returns how the file was read, a sentence each. `outside` are the tensors of no network.
+fn notes(
+    chosen: &Candidate,
+    others: Vec<String>,
+    outside: &[String],
+    is_pickle: bool,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    // The official code stores its weights under `model`.
+    if !(chosen.prefix.is_empty() || is_pickle && chosen.prefix == "model.") {
+        notes.push(format!("the weights are read under `{}`", chosen.prefix));
+    }
+    notes.extend(others);
+    if !outside.is_empty() {
+        let listed: Vec<String> =
+            outside.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
+        let more = outside.len().saturating_sub(LISTED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        notes.push(format!("tensors beside the network are left out: {}{more}", listed.join(", ")));
+    }
+    notes.extend(chosen.notes.iter().cloned());
+    notes
 }
 
 impl Opened {
@@ -136,6 +229,10 @@ pub(super) fn own_settings(recipe: &str) -> Settings {
 /// `resumes` says whether the job also takes the optimizer state.
 pub fn content_files(path: &Path, resumes: bool) -> Result<Vec<PathBuf>, CheckpointError> {
     let weights = weights_file(path)?;
+    if sharded::is_index(&weights) {
+        let parts = sharded::parts(&weights)?;
+        return Ok([weights].into_iter().chain(parts).collect());
+    }
     let is_own = weights.file_name().is_some_and(|name| name == folder::MODEL);
     let optimizer = weights.with_file_name(folder::OPTIMIZER);
     let has_optimizer = resumes && is_own && optimizer.is_file();
@@ -172,11 +269,19 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if let Some(file) = inside.into_iter().find(|file| file.is_file()) {
         return Ok(file);
     }
-    if path.join("model.safetensors.index.json").is_file() {
-        return Err(CheckpointError::not_one(
-            path,
-            "its weights are split over several files; save them as one file",
-        ));
+    let index = sharded::INDEXES.map(|name| path.join(name));
+    if let Some(index) = index.into_iter().find(|file| file.is_file()) {
+        return Ok(index);
+    }
+    if path.join(".metadata").is_file() {
+        return Err(CheckpointError::NotACheckpoint {
+            path: path.to_owned(),
+            problem: "it is a distributed checkpoint of torch (.metadata and *.distcp)".to_owned(),
+            hint: format!(
+                "join it first: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {} FILE.pth",
+                path.display()
+            ),
+        });
     }
     if let Some(last) = folder::last_epoch(path) {
         let problem =
@@ -194,6 +299,13 @@ fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));
     read.map_err(|e| CheckpointError::unread(file, e))?;
     Ok(first)
+}
+
+/// Returns whether a file starts like safetensors: the length of the header in 8 bytes, then the header, a JSON object.
+///
+/// The length may start with the same two bytes as a pickle.
+fn is_safetensors(first: &[u8]) -> bool {
+    matches!(first, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
 }
 
 /// Fails for files that people often download instead of weights: Git LFS pointers and web pages.
@@ -217,22 +329,6 @@ fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
         problem: problem.to_owned(),
         hint: hint.to_owned(),
     })
-}
-
-type Imported = (BTreeMap<String, HostTensor>, Settings);
-
-fn from_huggingface(
-    file: &Path,
-    tensors: BTreeMap<String, HostTensor>,
-) -> Result<Imported, CheckpointError> {
-    let (config, preprocessor) =
-        (json_beside(file, "config.json")?, json_beside(file, "preprocessor_config.json")?);
-    let settings = match &config {
-        Value::Null => Ok(Settings::default()),
-        config => huggingface::settings(config, &preprocessor),
-    };
-    let read = huggingface::to_official(tensors).and_then(|tensors| Ok((tensors, settings?)));
-    read.map_err(|problem| CheckpointError::damaged(file, problem))
 }
 
 /// Reads a JSON file beside `file`; returns `Null` if it does not exist.

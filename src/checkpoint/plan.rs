@@ -3,7 +3,7 @@
 //! A checkpoint of this program contains its whole recipe. For a checkpoint of another program, `to_recipe` builds a
 //! recipe from layers: usual values, then `--recipe`, then the content of the file, then `--set`.
 
-use super::{CheckpointError, Facts, Head, Meta, Opened, to_recipe};
+use super::{CheckpointError, Facts, Head, Meta, Opened, candidate, to_recipe};
 use crate::recipe::{
     self, BaseLayer, DataPlan, DeviceKind, Missing, Options, Plan, Recipe, ResolvedPoint,
 };
@@ -64,6 +64,7 @@ impl Opened {
         let set = SetArgs::new(args, &self.facts);
         recipe::check_keys(&set.unused)?;
         let mut warnings = Vec::new();
+        warnings.extend(self.unstated_pooling(&set)?);
         let mut supplied = None;
         if let Some(path) = args.recipe {
             let options = Options { missing_data: Missing::Warn, gpus: args.gpus };
@@ -82,6 +83,31 @@ impl Opened {
             plan.data = self.data(&plan.data, supplied.data, &set, &mut warnings);
         }
         Ok(CheckpointPlan { plan, meta, warnings })
+    }
+
+    /// Returns a warning if the file does not say what its head reads: the class token, or the mean of normalized patches.
+    ///
+    /// Both networks have the same tensors. Fails if `set` chooses the mean.
+    fn unstated_pooling(&self, set: &SetArgs) -> Result<Option<String>, CheckpointError> {
+        let reads_token = matches!(self.facts.head, Head::Linear { global_pool: false, .. });
+        if self.meta.is_some() || !reads_token || self.facts.settings.average_pool.is_some() {
+            return Ok(None);
+        }
+        let chosen = set.of_model.iter().find(|set| recipe::set_key(set) == "finetune.global_pool");
+        match chosen.and_then(|set| set.split_once('=')).map(|(_, value)| value.trim()) {
+            Some("true") => Err(CheckpointError::Unsupported {
+                path: self.path.clone(),
+                problem: candidate::MEAN_AFTER_NORM.to_owned(),
+                hint: "use a checkpoint whose head reads the class token, or one with fc_norm"
+                    .to_owned(),
+            }),
+            Some(_) => Ok(None),
+            None => Ok(Some(format!(
+                "{} does not say what its head reads. mae assumes the class token. If the model was built with \
+                 global_pool=\"avg\", its predictions are wrong. If not, --set finetune.global_pool=false removes this warning",
+                self.path.display()
+            ))),
+        }
     }
 
     /// Returns `[data]` of `--recipe` with the `input_size` of the checkpoint.

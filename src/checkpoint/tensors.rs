@@ -49,9 +49,13 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads a file. Converts float16, bfloat16 and float64 to float32. Skips int64 tensors, because they are only
-    /// counters.
+    /// Reads a file. Converts float16, bfloat16 and float64 to float32. Skips tensors of other types, such as counters.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
+        Self::read_all(path).map(|(file, _)| file)
+    }
+
+    /// Reads a file as [`TensorFile::read`] does, and also returns what the other tensors are, such as `int32 tensor [1]`.
+    pub(super) fn read_all(path: &Path) -> Result<(Self, Vec<(String, String)>), CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
         let bytes = durable::read(path).map_err(|e| CheckpointError::unread(path, e))?;
         let not_whole = |e: safetensors::SafeTensorError| {
@@ -59,19 +63,17 @@ impl TensorFile {
         };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not_whole)?;
         let file = SafeTensors::deserialize(&bytes).map_err(not_whole)?;
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut others) = (BTreeMap::new(), Vec::new());
         for (name, view) in file.iter() {
+            let shape = view.shape().to_vec();
             if let Some(values) = floats(&view) {
-                let shape = view.shape().to_vec();
                 tensors.insert(name.to_owned(), HostTensor { shape, values });
-            } else if view.dtype() != Dtype::I64 {
-                let problem =
-                    format!("{name} has values of the type {:?}, expected floats", view.dtype());
-                return Err(damaged(problem));
+            } else {
+                others.push((name.to_owned(), format!("{:?} tensor {shape:?}", view.dtype())));
             }
         }
         let note = header.metadata().as_ref().and_then(|m| m.get(NOTE).cloned());
-        Ok(Self { tensors, note: note.unwrap_or_default() })
+        Ok((Self { tensors, note: note.unwrap_or_default() }, others))
     }
 
     /// Returns the content of the file. The same tensors and note always result in the same bytes.

@@ -29,6 +29,7 @@ pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String
     let names =
         names.map(|names| names.iter().map(Value::as_str).map(|n| n.map(str::to_owned)).collect());
     Ok(Settings {
+        average_pool: Some(pool == "avg").filter(|_| !pool.is_empty()),
         num_heads: args["num_heads"].as_u64().map(|heads| heads as usize),
         mean: floats("mean"),
         std: floats("std"),

@@ -16,15 +16,17 @@ pub(super) struct Ready {
 
 /// Opens a checkpoint, resolves the plan to use it with, and prints all warnings.
 ///
-/// The file at `recipe` provides `[data]`, `[runtime]`, and settings that the checkpoint does not store.
+/// The file at `recipe` provides `[data]`, `[runtime]`, and settings that the checkpoint does not store. `prefix` chooses one
+/// of several networks.
 pub(super) fn ready(
     path: &Path,
     recipe: Option<&Path>,
+    prefix: Option<&str>,
     set: &[String],
     needs: Needs,
 ) -> Result<Ready, CliError> {
-    let opened = checkpoint::open(path)?;
-    if let Some(note) = &opened.note {
+    let opened = checkpoint::open(path, prefix)?;
+    for note in &opened.notes {
         output::warning(&format!("{}: {note}", path.display()));
     }
     let env = environment();

@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// Recipe with the settings that IN lacks
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
+    /// Prefix of the network, if the file has several: `teacher.backbone`
+    #[arg(long, value_name = "P")]
+    prefix: Option<String>,
     /// Set one key of the recipe, as in `model.num_heads=4`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -50,7 +53,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         To::Mae | To::Huggingface => Needs::Everything,
         To::Official | To::Timm => Needs::Tensors,
     };
-    let ready = ready(&args.input, args.recipe.as_deref(), &args.set, needs)?;
+    let ready =
+        ready(&args.input, args.recipe.as_deref(), args.prefix.as_deref(), &args.set, needs)?;
     let facts = &ready.opened.facts;
     let mut left_out = 0;
     match args.to {
@@ -156,19 +160,10 @@ fn summary(ready: &Ready, out: &Path) -> String {
         CheckpointFormat::Safetensors => "safetensors",
         CheckpointFormat::State => "a saved state of mae",
     };
-    let facts = &ready.opened.facts;
-    let what = match facts.stage() {
-        "pretrain" => "a masked autoencoder".to_owned(),
-        "finetune" => format!("a classifier of {} classes", facts.num_classes()),
-        "linprobe" => format!("a linear probe of {} classes", facts.num_classes()),
-        _ => "an encoder".to_owned(),
-    };
     format!(
-        "{} ({format}: {what}, width {}, {} blocks, patches of {}) -> {}",
+        "{} ({format}: {}) -> {}",
         ready.opened.path.display(),
-        facts.embed_dim,
-        facts.depth,
-        facts.patch_size,
+        ready.opened.facts.summary(),
         out.display()
     )
 }

@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Recipe with the data; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     data: Option<PathBuf>,
+    /// Prefix of the network, if the file has several: `teacher.backbone`
+    #[arg(long, value_name = "P")]
+    prefix: Option<String>,
     /// Set one key of the recipe, as in `data.path=/data/imagenet`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -30,8 +33,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
-    let Ready { opened, meta, mut plan } =
-        ready(&args.checkpoint, args.data.as_deref(), &args.set, Needs::Heads)?;
+    let Ready { opened, meta, mut plan } = ready(
+        &args.checkpoint,
+        args.data.as_deref(),
+        args.prefix.as_deref(),
+        &args.set,
+        Needs::Heads,
+    )?;
     if !args.set.iter().any(|set| recipe::set_key(set) == "runtime.devices") {
         // The machine that trained the checkpoint may have had more GPUs.
         let there = train::count_gpus(plan.runtime.device).max(1);

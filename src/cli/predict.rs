@@ -26,6 +26,9 @@ pub(super) struct Args {
     /// Recipe with [data] and [runtime]; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
+    /// Prefix of the network, if the file has several: `teacher.backbone`
+    #[arg(long, value_name = "P")]
+    prefix: Option<String>,
     /// Set one key of the recipe
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -36,8 +39,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
-    let Ready { opened, meta, mut plan } =
-        ready(&args.checkpoint, args.recipe.as_deref(), &args.set, Needs::Heads)?;
+    let Ready { opened, meta, mut plan } = ready(
+        &args.checkpoint,
+        args.recipe.as_deref(),
+        args.prefix.as_deref(),
+        &args.set,
+        Needs::Heads,
+    )?;
     plan.runtime.devices = 1;
     let device = train::choose(&plan.runtime.untuned())?;
     let classifier = run::load_classifier(&opened, &plan, &device, 1)?;

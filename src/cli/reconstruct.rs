@@ -35,6 +35,9 @@ pub(super) struct Args {
     /// Recipe with [data], [runtime] and settings that the file lacks; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
+    /// Prefix of the network, if the file has several: `teacher.backbone`
+    #[arg(long, value_name = "P")]
+    prefix: Option<String>,
     /// Set one key of the recipe, as in `pretrain.norm_pix_loss=true`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -79,7 +82,8 @@ fn add_rows(
 ) -> Result<bool, CliError> {
     let mut set = args.set.clone();
     set.extend(args.device.as_ref().map(|device| format!("runtime.device={device:?}")));
-    let mut ready = ready(checkpoint, args.recipe.as_deref(), &set, Needs::Decoder)?;
+    let mut ready =
+        ready(checkpoint, args.recipe.as_deref(), args.prefix.as_deref(), &set, Needs::Decoder)?;
     ready.plan.runtime.devices = 1;
     let Ready { opened, plan, .. } = &ready;
     let device = train::choose(&plan.runtime.untuned())?;

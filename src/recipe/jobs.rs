@@ -88,6 +88,15 @@ impl Plan {
             }
     }
 
+    /// Returns the prefix of the network in the checkpoint files of a stage.
+    pub fn prefix(&self, stage: StageKind) -> Option<&str> {
+        match stage {
+            StageKind::Pretrain => self.pretrain.as_ref()?.prefix.as_deref(),
+            StageKind::Finetune => self.finetune.as_ref()?.prefix.as_deref(),
+            StageKind::Linprobe => self.linprobe.as_ref()?.prefix.as_deref(),
+        }
+    }
+
     /// Returns the settings that all stages have; `None` if the recipe does not have this stage.
     pub fn training(&self, stage: StageKind) -> Option<&TrainingPlan> {
         match stage {

@@ -190,6 +190,8 @@ pub struct PretrainPlan {
     pub resume: Option<PathBuf>,
     /// Keep the optimizer state beside the weights of each kept checkpoint.
     pub keep_optimizer: bool,
+    /// Prefix of the network in the file of `resume`.
+    pub prefix: Option<String>,
     /// Epochs with a checkpoint, ascending, without duplicates. The last one is `training.epochs`.
     pub checkpoint_epochs: Vec<usize>,
     pub augment: AugmentPlan,
@@ -200,6 +202,8 @@ pub struct FinetunePlan {
     pub training: TrainingPlan,
     /// One job per entry. "checkpoints" and "last" are already resolved to epochs.
     pub from: Vec<Source>,
+    /// Prefix of the network in the files of `from`.
+    pub prefix: Option<String>,
     pub layer_decay: f64,
     /// Number of blocks to train, counted from the last. If it is the depth of the model, everything is trained.
     pub trained_blocks: usize,
@@ -218,6 +222,8 @@ pub struct FinetunePlan {
 pub struct LinprobePlan {
     pub training: TrainingPlan,
     pub from: Vec<Source>,
+    /// Prefix of the network in the files of `from`.
+    pub prefix: Option<String>,
     pub global_pool: bool,
     pub augment: AugmentPlan,
 }

@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     /// Keys without a built-in default: derived from others, or optional.
-    const DERIVED: [&str; 21] = [
+    const DERIVED: [&str; 24] = [
         "pretrain.published_batch_size",
         "finetune.published_batch_size",
         "linprobe.published_batch_size",
@@ -351,6 +351,9 @@ mod tests {
         "model.num_heads",
         "pretrain.checkpoint_epochs",
         "pretrain.resume",
+        "pretrain.prefix",
+        "finetune.prefix",
+        "linprobe.prefix",
         "pretrain.lr",
         "finetune.lr",
         "linprobe.lr",

@@ -63,6 +63,8 @@ pub struct Pretrain {
     /// Keep the optimizer state beside the weights of each kept checkpoint, so that `resume` can continue from it. It
     /// takes twice the space of the weights; `mae plan` prints it. Can change when a run continues.
     pub keep_optimizer: Option<bool>,
+    /// Prefix of the network in the file of `resume`, if the file has several networks, as in "model".
+    pub prefix: Option<String>,
     /// Epochs after which a checkpoint is kept, counted from 1. The last epoch is always kept. Default: the last epoch.
     #[schemars(inner(range(min = 1, max = 1_000_000)))]
     pub checkpoint_epochs: Option<Vec<usize>>,
@@ -80,6 +82,9 @@ pub struct Finetune {
     /// environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
+    /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in
+    /// "teacher.backbone".
+    pub prefix: Option<String>,
     /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
@@ -176,6 +181,9 @@ pub struct Linprobe {
     /// variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
+    /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in
+    /// "teacher.backbone".
+    pub prefix: Option<String>,
     /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,

@@ -69,6 +69,7 @@ pub(super) fn pretrain(
         norm_pix_loss: given(table.norm_pix_loss.as_ref()),
         resume: sources::resume(&mut table.resume, cx),
         keep_optimizer: given(table.keep_optimizer.as_ref()),
+        prefix: table.prefix.clone(),
         checkpoint_epochs,
         augment: augment(StageKind::Pretrain, &table.augment, setup.data.in_chans, cx),
     }
@@ -84,6 +85,7 @@ pub(super) fn finetune(
     let reprob = given(table.reprob.as_ref());
     FinetunePlan {
         from: sources::from(StageKind::Finetune, &mut table.from, pretrain, cx),
+        prefix: table.prefix.clone(),
         layer_decay: given(table.layer_decay.as_ref()),
         trained_blocks: trained_blocks(
             &given(table.trained_blocks.as_ref()),
@@ -118,6 +120,7 @@ pub(super) fn linprobe(
     LinprobePlan {
         training: training(shared!(StageKind::Linprobe, table), setup, cx),
         from: sources::from(StageKind::Linprobe, &mut table.from, pretrain, cx),
+        prefix: table.prefix.clone(),
         global_pool: given(table.global_pool.as_ref()),
         augment: augment(StageKind::Linprobe, &table.augment, setup.data.in_chans, cx),
     }

@@ -17,7 +17,7 @@ use std::path::Path;
 /// A run calls it before the first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
     let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
-    let opened = checkpoint::open(path)?;
+    let opened = checkpoint::open(path, plan.prefix(job.stage))?;
     same_encoder(&opened, &plan.model)?;
     let encoder = plan.encoder_dims();
     let global_pool = match job.stage {
@@ -26,7 +26,7 @@ pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, 
     };
     let vit = Vit::zeros(&encoder, num_classes, global_pool, &Device::flex());
     checkpoint::load_encoder(vit, &opened.file, path)?;
-    let notes = opened.note.clone().into_iter().chain(other_normalization(&opened, plan));
+    let notes = opened.notes.iter().cloned().chain(other_normalization(&opened, plan));
     Ok(notes.map(|note| format!("{}: {note}", path.display())).collect())
 }
 
@@ -52,17 +52,20 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
 ///
 /// A run calls it before the first job trains.
 pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), TrainError> {
-    let opened = checkpoint::open(path)?;
+    let opened = checkpoint::open(path, plan.prefix(StageKind::Pretrain))?;
     let from = resumable(&opened, plan)?;
     let zeros = zeros(plan, &Device::flex());
     load_module(zeros, &opened.file, path)?;
+    let mut notes: Vec<_> =
+        opened.notes.iter().map(|note| format!("{}: {note}", path.display())).collect();
     let fresh = from.optimizer.is_none().then(|| {
         let path = path.display();
         format!(
             "{path} has no optimizer.safetensors: training continues with its weights and a new optimizer state"
         )
     });
-    Ok((from.progress.epoch - 1, fresh.into_iter().collect()))
+    notes.extend(fresh);
+    Ok((from.progress.epoch - 1, notes))
 }
 
 /// Allocates the masked autoencoder of a plan with zero weights.
@@ -77,7 +80,7 @@ pub(super) fn resume(
     path: &Path,
     plan: &Plan,
 ) -> Result<TrainingState<Mae>, TrainError> {
-    let opened = checkpoint::open(path)?;
+    let opened = checkpoint::open(path, plan.prefix(StageKind::Pretrain))?;
     let ResumePoint { optimizer: optimizer_state, progress } = resumable(&opened, plan)?;
     let model = load_module(state.model, &opened.file, path)?;
     let mut optimizer = state.optimizer;

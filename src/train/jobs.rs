@@ -124,7 +124,7 @@ impl RunContext {
         let num_classes = self.data.facts.num_classes;
         // The saved state has all weights, so a job that resumes does not need its file.
         let file = source_file(&self.run, job).filter(|file| file.exists() || !dir.has_state());
-        let vit = self.classifier(file, plan.global_pool)?.freeze_below(plan.trained_blocks);
+        let vit = self.classifier(file, job, plan.global_pool)?.freeze_below(plan.trained_blocks);
         let depth = encoder.depth;
         let rule = Rule::adamw(FINETUNE_BETAS);
         let (layer_decay, weight_decay) = (plan.layer_decay, plan.training.weight_decay);
@@ -188,10 +188,15 @@ impl RunContext {
         Ok(())
     }
 
-    /// Returns an initial classifier.
+    /// Returns the initial classifier of a job.
     ///
     /// It has the encoder of the checkpoint `file` and a random head. Without a checkpoint, all its weights are random, as in timm.
-    fn classifier(&self, file: Option<PathBuf>, global_pool: bool) -> Result<Vit, TrainError> {
+    fn classifier(
+        &self,
+        file: Option<PathBuf>,
+        job: &Job,
+        global_pool: bool,
+    ) -> Result<Vit, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
         let vit = Vit::zeros(&encoder, num_classes, global_pool, &self.device.device);
@@ -199,7 +204,11 @@ impl RunContext {
             return Ok(model::init_vit(vit, self.plan.seed));
         };
         self.check_unchanged(&path, false)?;
-        let opened = checkpoint::open(&path)?;
+        let prefix = match job.from {
+            Some(Source::File(_)) => self.plan.prefix(job.stage),
+            _ => None,
+        };
+        let opened = checkpoint::open(&path, prefix)?;
         same_encoder(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
         Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
@@ -210,7 +219,7 @@ impl RunContext {
     /// It comes from a checkpoint. For `scratch`, it is the random encoder that pre-training would start from.
     fn frozen(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
         if let Some(file) = source_file(&self.run, job) {
-            return self.classifier(Some(file), global_pool);
+            return self.classifier(Some(file), job, global_pool);
         }
         let file = tensor_file(model::named(&self.random_mae()))?;
         let (encoder, num_classes) = (self.plan.encoder_dims(), self.data.facts.num_classes);

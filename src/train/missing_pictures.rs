@@ -50,7 +50,7 @@ impl RunContext {
         job_folder: &Path,
         epoch: usize,
     ) -> Result<(), TrainError> {
-        let opened = checkpoint::open(checkpoint)?;
+        let opened = checkpoint::open(checkpoint, None)?;
         let autoencoder = Autoencoder::load(&opened, &self.plan, &self.device.device)?;
         let gallery = Gallery::of(&self.data, &self.plan);
         DeviceError::catch(|| gallery.show(&autoencoder, plan.mask_ratio, job_folder, epoch))?

@@ -131,7 +131,7 @@ fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: u
 }
 
 fn open(case: &Case, file: &str) -> Result<Opened, VerifyError> {
-    checkpoint::open(&case.folder.join(file)).map_err(|error| refused(case, file, &error))
+    checkpoint::open(&case.folder.join(file), None).map_err(|error| refused(case, file, &error))
 }
 
 fn refused(case: &Case, file: &str, error: &CheckpointError) -> VerifyError {

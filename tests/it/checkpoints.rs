@@ -15,7 +15,7 @@ fn golden(name: &str) -> String {
 /// Returns the shape and the bits of each tensor in a checkpoint, by name.
 fn bits(path: impl AsRef<Path>) -> BTreeMap<String, (Vec<usize>, Vec<u32>)> {
     let bits = |t: HostTensor| (t.shape, t.values.into_iter().map(f32::to_bits).collect());
-    let opened = checkpoint::open(path.as_ref()).unwrap();
+    let opened = checkpoint::open(path.as_ref(), None).unwrap();
     opened.file.tensors.into_iter().map(|(name, tensor)| (name, bits(tensor))).collect()
 }
 
@@ -312,7 +312,8 @@ fn files_downloaded_instead_of_weights_are_recognized() {
 #[test]
 fn unsupported_networks_are_refused_and_no_tensor_is_ignored() {
     let bench = Bench::new(&fitting());
-    let tensors = || checkpoint::open(golden("torch-mae/encoder-only.pth").as_ref()).unwrap().file;
+    let tensors =
+        || checkpoint::open(golden("torch-mae/encoder-only.pth").as_ref(), None).unwrap().file;
     let refused = |change: &dyn Fn(&mut BTreeMap<String, HostTensor>)| {
         let mut file = tensors();
         change(&mut file.tensors);

@@ -3,6 +3,8 @@
 mod bad_files;
 mod bench;
 mod branch;
+mod checkpoint_families;
+mod checkpoint_names;
 mod checkpoints;
 mod checksums;
 mod compare;
@@ -23,6 +25,7 @@ mod hints;
 mod layers;
 mod on_nan;
 mod own_data;
+mod pickles;
 mod preflight;
 mod program;
 mod recipe_errors;

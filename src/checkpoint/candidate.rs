@@ -1,0 +1,330 @@
+//! One network of a file: its tensors under their official names, and whether it is one that this program has.
+
+use super::content::{Attribute, Entry};
+use super::dialects::{Dialect, Named};
+use super::facts::{Head, Settings};
+use super::networks::Network;
+use super::{Facts, HostTensor, TensorFile, parts, pickled};
+use pickled::Weight;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub prefix: String,
+    pub dialect: Dialect,
+    /// Under the official names.
+    pub file: TensorFile,
+    /// The weights in the order of the file.
+    pub order: Vec<Weight>,
+    /// Whether linear weights were `[in, out]`.
+    pub transposed: bool,
+    /// The facts, or what this program does not support.
+    pub facts: Result<Facts, String>,
+    /// How the tensors were changed or left out, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Renames the tensors of a network and compares them with the model of this program.
+pub(super) fn evaluate(
+    network: Network,
+    attributes: &BTreeMap<String, Attribute>,
+    settings: Settings,
+) -> Candidate {
+    let Network { prefix, dialect, members, others, .. } = network;
+    let settings = with_dialect(settings, dialect, &prefix, attributes);
+    let mut candidate = Candidate {
+        prefix,
+        dialect,
+        file: TensorFile::default(),
+        order: Vec::new(),
+        transposed: false,
+        facts: Err(String::new()),
+        notes: Vec::new(),
+    };
+    candidate.facts = candidate.fill(members, &others, attributes, settings);
+    candidate
+}
+
+impl Candidate {
+    fn fill(
+        &mut self,
+        members: Vec<(String, Entry)>,
+        others: &[(String, String)],
+        attributes: &BTreeMap<String, Attribute>,
+        settings: Settings,
+    ) -> Result<Facts, String> {
+        let left_out = foreign_modules(self.dialect, members.iter().map(|(name, _)| name.as_str()));
+        let is_left_out = |name: &str| left_out.contains(first(name));
+        let names = members.iter().map(|(name, _)| name.as_str());
+        let shown = names.filter(|name| !is_left_out(name) || name.contains("pre_logits"));
+        let unsupported = parts::list(shown);
+        if !unsupported.is_empty() {
+            return Err(format!("it has {unsupported}, which the networks of mae do not have"));
+        }
+        if let Some(problem) = wrong_activation(&self.prefix, attributes) {
+            return Err(problem);
+        }
+        let mut names = Names::default();
+        for (name, entry) in members {
+            if !is_left_out(&name) {
+                names.add(self.dialect, name, entry, &mut self.order)?;
+            }
+        }
+        let mut tensors = names.finish(&mut self.notes)?;
+        if !left_out.is_empty() {
+            let modules: Vec<String> = left_out.iter().map(|m| format!("`{m}.`")).collect();
+            let s = if modules.len() == 1 { "is" } else { "are" };
+            self.notes.push(format!(
+                "{} {s} left out: it is not the head or decoder of a network of mae",
+                modules.join(", ")
+            ));
+        }
+        for (name, what) in others {
+            if self.dialect.knows(name) {
+                return Err(format!(
+                    "{name} is an {what}, but only weights of floats are supported"
+                ));
+            }
+        }
+        self.transposed = transpose(&mut tensors);
+        if !tensors.contains_key("decoder_embed.weight") {
+            tensors.remove("mask_token"); // iBOT and DINOv2 mask only in training
+        }
+        self.file = TensorFile { tensors, note: String::new() };
+        self.check_shapes()?;
+        let mut facts = Facts::of(&self.file, settings)?;
+        facts.num_heads = facts.num_heads.or(unusual_heads(self.dialect, &self.prefix, &facts));
+        facts.settings.num_heads = facts.num_heads;
+        check_pooling(&facts)?;
+        Ok(facts)
+    }
+
+    /// Fails for shapes that have a better explanation than a wrong size.
+    fn check_shapes(&self) -> Result<(), String> {
+        let shape = |name: &str| self.file.tensors.get(name).map(|tensor| &tensor.shape[..]);
+        let empty = self.file.tensors.iter().find(|(_, tensor)| tensor.shape == [0]);
+        if let Some((name, _)) = empty {
+            return Err(format!(
+                "{name} is empty: the weights are in the other files of DeepSpeed (ZeRO stage 3). Join them with \
+                 DeepSpeed's zero_to_fp32.py"
+            ));
+        }
+        if let (Some([hidden, _]), Some([_, half])) =
+            (shape("blocks.0.mlp.fc1.weight"), shape("blocks.0.mlp.fc2.weight"))
+            && *hidden == half.saturating_mul(2)
+        {
+            return Err(format!(
+                "it has a gated MLP (blocks.0.mlp.fc1 has {hidden} outputs, fc2 has {half} inputs), which the \
+                 networks of mae do not have"
+            ));
+        }
+        if shape("cls_token").is_none() {
+            return Err("it has no class token, which the networks of mae have".to_owned());
+        }
+        if let Some([1, tokens, _]) = shape("pos_embed")
+            && tokens.isqrt().pow(2) == *tokens
+            && *tokens > 1
+        {
+            return Err("its pos_embed has no entry for the class token".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Returns the heads of published networks that have a usual width but not the usual number of heads.
+fn unusual_heads(dialect: Dialect, prefix: &str, facts: &Facts) -> Option<usize> {
+    let is_moco = ["base_encoder", "momentum_encoder"].iter().any(|name| prefix.contains(name));
+    match (dialect, facts.embed_dim, facts.depth, facts.mlp_dim) {
+        // `arch="small"` of mmpretrain.
+        (Dialect::MmPretrain, 768, 8, 2304) => Some(8),
+        // `vit_small` of MoCo v3.
+        (Dialect::Official, 384, 12, 1536) if is_moco => Some(12),
+        _ => None,
+    }
+}
+
+fn first(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
+}
+
+/// Returns the heads and decoders that are not those of a known network. They are left out as a whole.
+fn foreign_modules<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let modules: &[&str] = match dialect {
+        Dialect::Official => &["head", "masked_embed"],
+        Dialect::Torchvision => &[],
+        other => other.siblings(),
+    };
+    names
+        .filter(|name| modules.contains(&first(name)))
+        .filter(|name| matches!(dialect.rename(name), Named::Unknown))
+        .map(|name| first(name).to_owned())
+        .collect()
+}
+
+/// Tensors under their official names, and the parts of `qkv` tensors.
+#[derive(Default)]
+struct Names {
+    tensors: BTreeMap<String, HostTensor>,
+    parts: BTreeMap<String, [Option<HostTensor>; 3]>,
+}
+
+impl Names {
+    fn add(
+        &mut self,
+        dialect: Dialect,
+        name: String,
+        entry: Entry,
+        order: &mut Vec<Weight>,
+    ) -> Result<(), String> {
+        let named = match dialect.rename(&name) {
+            Named::LeftOut => return Ok(()),
+            Named::Part(name, i) => {
+                self.parts.entry(name).or_default()[i] = Some(entry.tensor);
+                return Ok(());
+            }
+            Named::As(named) => named,
+            Named::Unknown => name, // the inventory refuses it
+        };
+        let shape = entry.tensor.shape.clone();
+        order.push(Weight { name: named.clone(), internal: entry.internal, shape });
+        match self.tensors.insert(named, entry.tensor) {
+            Some(earlier) if self.tensors.get(&order[order.len() - 1].name) != Some(&earlier) => {
+                Err(format!("it has two different tensors for {}", order[order.len() - 1].name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Joins query, key and value, and adds the biases that a network without them has: zeros.
+    fn finish(mut self, notes: &mut Vec<String>) -> Result<BTreeMap<String, HostTensor>, String> {
+        let without_keys = |(name, parts): (&String, &[Option<HostTensor>; 3])| {
+            is_bias(name) && matches!(parts, [Some(_), None, Some(_)])
+        };
+        let biases = self.parts.keys().filter(|name| is_bias(name)).count();
+        if biases > 0 && self.parts.iter().filter(|part| without_keys(*part)).count() == biases {
+            notes.push("its keys have no bias, so their bias is 0".to_owned());
+            for (_, parts) in self.parts.iter_mut().filter(|(name, _)| is_bias(name)) {
+                parts[1] = parts[0].as_ref().map(zeros_like);
+            }
+        }
+        for (name, parts) in self.parts {
+            self.tensors.insert(name.clone(), joined(&name, parts)?);
+        }
+        if !self.tensors.keys().any(|name| name.ends_with(".attn.qkv.bias")) {
+            let weights =
+                self.tensors.iter().filter(|(name, _)| name.ends_with(".attn.qkv.weight"));
+            let zeros: Vec<(String, HostTensor)> = weights
+                .filter_map(|(name, weight)| {
+                    let shape = vec![*weight.shape.iter().max()?];
+                    let bias = HostTensor { values: vec![0.0; shape[0]], shape };
+                    Some((name.replace(".weight", ".bias"), bias))
+                })
+                .collect();
+            if !zeros.is_empty() {
+                notes.push("its attn.qkv has no bias, so the bias is 0".to_owned());
+            }
+            self.tensors.extend(zeros);
+        }
+        Ok(self.tensors)
+    }
+}
+
+fn is_bias(name: &str) -> bool {
+    name.rsplit('.').next() == Some("bias")
+}
+
+fn zeros_like(tensor: &HostTensor) -> HostTensor {
+    HostTensor { shape: tensor.shape.clone(), values: vec![0.0; tensor.values.len()] }
+}
+
+/// Returns query, key and value as one tensor.
+fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, String> {
+    let [Some(query), Some(key), Some(value)] = parts else {
+        return Err(format!("{name}: query, key or value is missing"));
+    };
+    if query.shape != key.shape || query.shape != value.shape || query.shape.is_empty() {
+        return Err(format!("{name}: query, key and value have different shapes"));
+    }
+    let mut shape = query.shape.clone();
+    shape[0] *= 3;
+    Ok(HostTensor { shape, values: [query.values, key.values, value.values].concat() })
+}
+
+/// Transposes linear weights of Paddle, `[in, out]`. The shape of `qkv` shows it: `out` is three times `in`.
+fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
+    let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
+    let transposed = matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3));
+    if transposed {
+        tensors.values_mut().filter(|t| t.shape.len() == 2).for_each(pickled::transpose);
+    }
+    transposed
+}
+
+/// Adds what the names and the attributes of a pickled module say about a network.
+fn with_dialect(
+    settings: Settings,
+    dialect: Dialect,
+    prefix: &str,
+    attributes: &BTreeMap<String, Attribute>,
+) -> Settings {
+    let of = |ending: &str, has: &dyn Fn(&str) -> bool| {
+        let mut own =
+            attributes.range(prefix.to_owned()..).take_while(|(n, _)| n.starts_with(prefix));
+        own.find(|(name, _)| {
+            name.rsplit('.').next().is_some_and(|last| last.ends_with(ending)) && has(name)
+        })
+        .map(|(_, value)| value)
+    };
+    let count = |value: Option<&Attribute>| match value {
+        Some(Attribute::Count(count)) => Some(*count),
+        _ => None,
+    };
+    let is_decoder = |name: &str| name.contains("decoder");
+    let heads = ["num_heads", "num_attention_heads"]
+        .map(|ending| count(of(ending, &|name| !is_decoder(name))));
+    let decoder_heads =
+        ["num_heads", "num_attention_heads"].map(|ending| count(of(ending, &is_decoder)));
+    let eps = of("eps", &|name| name.contains("norm") || name.contains("ln"));
+    let pool = of("global_pool", &|_| true);
+    Settings {
+        num_heads: settings.num_heads.or(heads[0]).or(heads[1]),
+        decoder_num_heads: settings.decoder_num_heads.or(decoder_heads[0]).or(decoder_heads[1]),
+        norm_eps: settings.norm_eps.or(match eps {
+            Some(Attribute::Number(eps)) => Some(*eps),
+            // The default of transformers; the other libraries have that of a recipe.
+            _ => (dialect == Dialect::HuggingFace).then_some(1e-12),
+        }),
+        average_pool: settings.average_pool.or(match (dialect, pool) {
+            (Dialect::HuggingFace | Dialect::Torchvision, _) => Some(false),
+            (_, Some(Attribute::Word(pool))) => Some(pool == "avg"),
+            _ => None,
+        }),
+        ..settings
+    }
+}
+
+/// Returns the problem of a pickled module whose MLPs do not use the exact GELU.
+fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> Option<String> {
+    let mut own = attributes.range(prefix.to_owned()..).take_while(|(n, _)| n.starts_with(prefix));
+    own.find_map(|(name, value)| match (name.rsplit('.').next()?, value) {
+        ("activation", Attribute::Word(act)) if !name.contains("pooler") => Some(format!(
+            "its activation is {act} (`{name}`), but only GELU is supported"
+        )),
+        ("approximate", Attribute::Word(how)) if how != "none" => Some(format!(
+            "its GELU is the approximation by {how} (`{name}`), but only the exact GELU is supported"
+        )),
+        _ => None,
+    })
+}
+
+/// The problem of a head that has no counterpart in this program.
+pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm (global_pool = \"avg\" without \
+     fc_norm). The networks of mae normalize after the mean";
+
+/// Fails if the file says that its head reads the mean of the patches, but the norm is not behind the mean.
+fn check_pooling(facts: &Facts) -> Result<(), String> {
+    match (facts.head, facts.settings.average_pool) {
+        (Head::Linear { global_pool: false, .. }, Some(true)) => Err(MEAN_AFTER_NORM.to_owned()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,205 @@
+//! The content of a file of weights before a network is looked for: named tensors in a flat list.
+//!
+//! A nested dict becomes a path, so the weights of `{"model": {"cls_token": ...}}` are at `model.cls_token`. A pickled
+//! module (`torch.save(model)`) becomes what its `state_dict()` would be.
+
+use super::facts::Settings;
+use super::pickle::Value;
+use super::{HostTensor, OptimizerState, pickled};
+use std::collections::BTreeMap;
+
+/// A tensor, its full name, and its internal name in Paddle.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub name: String,
+    pub internal: Option<String>,
+    pub tensor: HostTensor,
+}
+
+/// All tensors of one or more files, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    pub entries: Vec<Entry>,
+    /// Tensors that are not floats, and what they are: `int64 tensor [3]`.
+    pub others: Vec<(String, String)>,
+    /// Facts of pickled modules by path, such as `blocks.0.attn.num_heads`.
+    pub attributes: BTreeMap<String, Attribute>,
+    /// What the file says besides its tensors.
+    pub settings: Settings,
+    /// The dict of the optimizer, not interpreted yet.
+    pub optimizer: Option<Vec<(Value, Value)>>,
+    /// The optimizer and the position, as JSON, of an unfinished job of this program.
+    pub state: Option<(OptimizerState, String)>,
+    /// The first keys of the file, for a message.
+    pub first_keys: Vec<String>,
+    /// Bytes of all names with a path so far.
+    names: usize,
+}
+
+/// An attribute of a pickled module.
+#[derive(Debug, PartialEq)]
+pub(super) enum Attribute {
+    Count(usize),
+    Number(f64),
+    Word(String),
+}
+
+/// Longest path to a dict. Deeper dicts are not weights.
+const LONGEST_PATH: usize = 256;
+/// Limit for all names of a file, so that a small file cannot fill the memory with repeated paths.
+const NAMES: usize = 16 << 20;
+/// Attributes of modules that change the outputs of a network.
+const ATTRIBUTES: [&str; 4] = ["num_heads", "num_attention_heads", "eps", "global_pool"];
+/// Keys of what optimizers store under the names of the parameters.
+const OPTIMIZER: [&str; 6] =
+    ["opt", "exp_avg", "exp_avg_sq", "momentum_buffer", "grads", "gradients"];
+
+impl Content {
+    /// Takes the tensors out of the tree of a pickle.
+    pub(super) fn of_pickle(tree: Value) -> Result<Self, String> {
+        let mut content = Self::default();
+        let tree = match tree {
+            Value::Dict(mut top) => {
+                let args = pickled::take(&mut top, "args");
+                let epoch = pickled::take(&mut top, "epoch");
+                content.settings = pickled::settings(args.as_ref(), epoch.as_ref());
+                if let Some(Value::Dict(state)) = pickled::take(&mut top, "optimizer") {
+                    content.optimizer = Some(state);
+                }
+                content.first_keys =
+                    top.iter().take(5).map(|(key, _)| pickled::key_text(key)).collect();
+                Value::Dict(top)
+            }
+            Value::List(_) | Value::Object { .. } => tree,
+            _ => return Err("it does not contain a dict of tensors".to_owned()),
+        };
+        content.walk(tree, &mut String::new())?;
+        Ok(content)
+    }
+
+    /// Adds the content of another file of the same checkpoint.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.entries.append(&mut other.entries);
+        self.others.append(&mut other.others);
+        self.attributes.append(&mut other.attributes);
+    }
+
+    fn walk(&mut self, value: Value, path: &mut String) -> Result<(), String> {
+        match value {
+            Value::Dict(pairs) => {
+                for (key, value) in pairs {
+                    if let Value::Text(key) = key {
+                        self.item(key, value, path)?;
+                    }
+                }
+            }
+            Value::List(items) => {
+                for (index, item) in items.into_iter().enumerate() {
+                    if !matches!(item, Value::Int(_) | Value::Float(_)) {
+                        self.item(index.to_string(), item, path)?;
+                    }
+                }
+            }
+            Value::Object { class, state } => self.object(&class, *state, path)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Adds what is stored under `key`: a tensor, or a container of tensors.
+    fn item(&mut self, key: String, value: Value, path: &mut String) -> Result<(), String> {
+        if is_of_optimizer(&key) {
+            return Ok(());
+        }
+        let is_pair = matches!(&value, Value::List(items)
+            if matches!(items[..], [Value::Text(_), Value::Tensor(_)]));
+        match value {
+            Value::Opaque(what) if what.contains(" tensor ") => {
+                let name = self.full_name(key, path)?;
+                self.others.push((name, what));
+            }
+            Value::Tensor(_) => self.tensor(key, value, path)?,
+            Value::List(_) if is_pair => self.tensor(key, value, path)?,
+            Value::Dict(_) | Value::List(_) | Value::Object { .. } => {
+                let before = path.len();
+                if before + key.len() < LONGEST_PATH {
+                    path.push_str(&key);
+                    path.push('.');
+                    self.walk(value, path)?;
+                    path.truncate(before);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn tensor(&mut self, key: String, value: Value, path: &str) -> Result<(), String> {
+        if let Some((internal, tensor)) = pickled::tensor(value) {
+            let name = self.full_name(key, path)?;
+            self.entries.push(Entry { name, internal, tensor });
+        }
+        Ok(())
+    }
+
+    fn full_name(&mut self, key: String, path: &str) -> Result<String, String> {
+        if path.is_empty() {
+            return Ok(key);
+        }
+        self.names += path.len() + key.len();
+        if self.names > NAMES {
+            return Err("the names of its tensors take more than 16 MiB".to_owned());
+        }
+        Ok(format!("{path}{key}"))
+    }
+
+    /// Adds the tensors of a module, as its `state_dict()` has them, or the attributes of any other object.
+    fn object(&mut self, class: &str, state: Value, path: &mut String) -> Result<(), String> {
+        let Value::Dict(state) = state else { return self.walk(state, path) };
+        let is_module =
+            state.iter().any(|(key, _)| matches!(key, Value::Text(key) if key == "_modules"));
+        if !is_module {
+            return self.walk(Value::Dict(state), path);
+        }
+        if let Some(act) = activation(class) {
+            let name = self.full_name("activation".to_owned(), path)?;
+            self.attributes.insert(name, Attribute::Word(act.to_owned()));
+        }
+        for (key, value) in state {
+            let Value::Text(key) = key else { continue };
+            match (key.as_str(), value) {
+                ("_parameters" | "_buffers" | "_modules", content) => {
+                    self.walk(content, path)?;
+                }
+                (key, value) if ATTRIBUTES.contains(&key) || key == "approximate" => {
+                    if let Some(value) = attribute(value) {
+                        let name = self.full_name(key.to_owned(), path)?;
+                        self.attributes.insert(name, value);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether a part of a name says that an optimizer stores values there.
+pub(super) fn is_of_optimizer(key: &str) -> bool {
+    key.split('.').any(|part| part.starts_with("optim") || OPTIMIZER.contains(&part))
+}
+
+fn attribute(value: Value) -> Option<Attribute> {
+    match value {
+        Value::Int(count) => usize::try_from(count).ok().map(Attribute::Count),
+        Value::Float(number) => Some(Attribute::Number(number)),
+        Value::Text(word) => Some(Attribute::Word(word)),
+        _ => None,
+    }
+}
+
+/// Returns the name of an activation that is not GELU.
+fn activation(class: &str) -> Option<&str> {
+    let name = class.strip_prefix("torch.nn.modules.activation.")?;
+    (!["GELU", "MultiheadAttention", "Softmax"].contains(&name)).then_some(name)
+}

@@ -1,0 +1,48 @@
+//! Checkpoints in several files, with an index: `model.safetensors.index.json`, `pytorch_model.bin.index.json`.
+
+use super::CheckpointError;
+use crate::durable;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The names of the index in a folder.
+pub(super) const INDEXES: [&str; 2] =
+    ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
+const ENDING: &str = ".index.json";
+
+/// Returns whether a path is the index of a checkpoint in several files.
+pub(super) fn is_index(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(ENDING))
+}
+
+/// Returns the files that an index names, without duplicates. All lie beside the index.
+pub(super) fn parts(index: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let damaged = |problem: String| CheckpointError::damaged(index, problem);
+    let text = durable::read(index).map_err(|e| CheckpointError::unread(index, e))?;
+    let json: Value =
+        serde_json::from_slice(&text).map_err(|e| damaged(format!("it is not valid JSON: {e}")))?;
+    let map = json["weight_map"].as_object();
+    let map = map.ok_or_else(|| damaged("it has no object `weight_map`".to_owned()))?;
+    let mut names = BTreeSet::new();
+    for name in map.values() {
+        let name = name.as_str().filter(|name| {
+            Path::new(name).file_name().is_some_and(|file| file.to_string_lossy() == *name)
+        });
+        let name = name.ok_or_else(|| {
+            damaged("`weight_map` has a value that is not a file name".to_owned())
+        })?;
+        names.insert(name);
+    }
+    let folder = index.parent().unwrap_or(Path::new(""));
+    let parts: Vec<PathBuf> = names.into_iter().map(|name| folder.join(name)).collect();
+    match parts.iter().find(|part| !part.is_file()) {
+        Some(missing) => Err(CheckpointError::NotACheckpoint {
+            path: index.to_owned(),
+            problem: format!("its file {} does not exist", missing.display()),
+            hint: "copy or download all files of the checkpoint".to_owned(),
+        }),
+        None if parts.is_empty() => Err(damaged("`weight_map` is empty".to_owned())),
+        None => Ok(parts),
+    }
+}
