@@ -16,11 +16,11 @@ struct EntropyDecoder {
 /// A pointer to the 64 coefficients of a block.
 type Block = *mut [i16; 64];
 
-/// Makes libjpeg read its coefficients from `scan`.
+/// Makes libjpeg take the DCT coefficients from `scan`, instead of decoding them itself.
 ///
 /// # Safety
 ///
-/// libjpeg must be ready to read the first row, and `scan` must live until the last row is read.
+/// libjpeg must be ready to read the first row, and `scan` must live until libjpeg has read the last row.
 pub(super) unsafe fn take_coefficients_from(
     decompress: &mut jpeg_decompress_struct,
     scan: &mut Scan,
@@ -31,7 +31,9 @@ pub(super) unsafe fn take_coefficients_from(
     unsafe { (**end.sub(5)).decode_unit = decode_unit };
 }
 
-/// libjpeg calls this function to read the coefficients of a minimum coded unit. `blocks` is null if it skips the unit.
+/// Reads the coefficients of one minimum coded unit. libjpeg calls this function.
+///
+/// `blocks` is null if libjpeg skips the unit.
 unsafe extern "C-unwind" fn decode_unit(
     decompress: *mut jpeg_decompress_struct,
     blocks: *mut Block,

@@ -37,27 +37,27 @@ pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
 
-/// An opened JPEG file, whose header is read.
+/// An open JPEG file, whose header is already read.
 pub(in crate::data) struct Jpeg<'a> {
     /// Boxed, because the structures of libjpeg point to each other and must not move.
     state: Box<DecoderState>,
     bytes: &'a [u8],
 }
 
-/// A decoded rectangle in RGB. `pixels` also contains a margin on its left and right.
+/// A decoded rectangle of a JPEG file in RGB, with extra pixels on the left and right.
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
-    /// `[H, W, 3]`.
+    /// The pixels of the rectangle and the extra pixels, `[H, W, 3]`.
     pub(in crate::data) pixels: Vec<u8>,
     /// The position of the rectangle in `pixels`.
     pub(in crate::data) crop: CropBox,
-    /// libjpeg's first warning, if it repaired damaged data.
+    /// libjpeg's first warning about damaged data that it repaired.
     pub(in crate::data) warning: Option<String>,
 }
 
 impl<'a> Jpeg<'a> {
-    /// Reads the header.
+    /// Opens a JPEG file and reads its header.
     pub(in crate::data) fn open(bytes: &'a [u8]) -> Result<Self, ImageError> {
         // SAFETY: zero is a valid value of every field of libjpeg's structures.
         let state = unsafe {
@@ -87,13 +87,13 @@ impl<'a> Jpeg<'a> {
         (header.image_width as usize, header.image_height as usize)
     }
 
-    /// Decodes a rectangle of the picture.
+    /// Decodes the rectangle `crop` of the picture.
     pub(in crate::data) fn region(self, crop: CropBox) -> Result<Decoded, ImageError> {
         let scan = Scan::of(self.bytes);
         self.shrunk_region(crop, 1, scan)
     }
 
-    /// Decodes a rectangle at 1/`shrink` of its size; `shrink` is 2, 4 or 8.
+    /// Decodes a rectangle of the picture at 1/`shrink` of its width and height. `shrink` is 2, 4 or 8.
     ///
     /// Uses only the low frequencies. Rounds the edges of the rectangle outwards to whole pixels of the small picture.
     pub(in crate::data) fn small_region(
@@ -108,9 +108,10 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(CropBox { top, left, height, width }, shrink, scan)
     }
 
-    /// Decodes the rectangle `crop` of the picture at 1/`shrink` of its size.
+    /// Decodes the rectangle `crop` of the picture, after scaling the picture to 1/`shrink` of its size.
     ///
-    /// `scan` reads the coefficients, if it is given. Otherwise, or if it finds an error, libjpeg reads them.
+    /// If `scan` is given, it reads the coefficients. If `scan` is missing or finds an error, libjpeg reads the
+    /// coefficients.
     fn shrunk_region(
         mut self,
         crop: CropBox,
@@ -138,9 +139,10 @@ impl Drop for Jpeg<'_> {
     }
 }
 
-/// Reads the rows of a rectangle, with a margin on its left and right. libjpeg may scale the output.
+/// Decodes the rows of a rectangle, with extra pixels on the left and right.
 ///
-/// Returns the pixels, the width of a row, and the column in the row at which the rectangle begins.
+/// `crop` is in pixels of libjpeg's output, which may be scaled down. Returns the pixels, the width of a row in pixels,
+/// and the column at which the rectangle begins.
 fn read(
     decompress: &mut jpeg_decompress_struct,
     crop: CropBox,
@@ -183,7 +185,7 @@ fn read(
     }
 }
 
-/// Converts inverted CMYK, as Adobe's programs write it, to RGB in the same way as Pillow.
+/// Converts a CMYK pixel to RGB like Pillow. The CMYK values are inverted, as Adobe's programs write them.
 fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     [c, m, y].map(|ink| {
         let product = u32::from(255 - ink) * u32::from(k) + 128;
@@ -191,7 +193,7 @@ fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     })
 }
 
-/// Encodes RGB levels, `[H, W, 3]`, as JPEG. `quality` is 1 to 100.
+/// Encodes RGB pixels (0..255), `[H, W, 3]`, as a JPEG file. `quality` is 1 to 100.
 pub(in crate::data) fn encode(
     levels: &[u8],
     width: usize,
@@ -278,8 +280,9 @@ mod tests {
         bytes
     }
 
-    /// Returns random files of up to `side` pixels, and a stored file with restart markers, which this encoder cannot
-    /// write.
+    /// Generates random JPEG files with sides below `side` pixels, and sometimes a stored file with restart markers.
+    ///
+    /// The encoder of the tests cannot write restart markers.
     fn files(side: usize) -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             1 => Just(include_bytes!("../../../../tests/golden/restarts.jpg").to_vec()),

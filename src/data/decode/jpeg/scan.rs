@@ -7,33 +7,33 @@ use super::huffman::{AcCodes, BitPosition, BitReader, Codes, PADDING};
 /// Maximum number of blocks in a minimum coded unit (MCU; ITU T.81, B.2.3).
 const MOST_BLOCKS: usize = 10;
 
-/// The coded data of a file, and the read position. A "unit" is a minimum coded unit.
+/// The coded data of a JPEG file, and the read position.
 pub(super) struct Scan {
-    /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zeros.
+    /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zero bytes.
     data: Vec<u8>,
-    /// Bit positions of all restarts, then of the end of the data without the padding.
+    /// Bit positions in `data` of all restarts. The last entry is the end of `data` without the padding.
     ends: Vec<usize>,
-    /// Number of units between two restarts; 0 without restarts.
+    /// Restart interval in minimum coded units (MCUs); 0 if the file has no restarts.
     interval: usize,
     tables: HuffmanTables,
-    /// The blocks of a unit.
+    /// The blocks of a minimum coded unit (MCU).
     blocks: Vec<CoefficientBlock>,
-    /// Width of a unit in pixels.
+    /// Width of a minimum coded unit (MCU) in pixels.
     unit_width: usize,
-    /// Number of units in a row of the picture.
+    /// Number of minimum coded units (MCUs) in a row of the picture.
     columns: usize,
-    /// Columns of units whose coefficients are needed. The others are skipped.
+    /// Columns of minimum coded units (MCUs) whose coefficients are needed. Other coefficients are skipped.
     kept: Range<usize>,
-    /// Column of the next unit.
+    /// Column of the next minimum coded unit (MCU).
     column: usize,
     place: BitPosition,
-    /// Number of restarts so far.
+    /// Number of restarts that have been read.
     restarts: usize,
-    /// Number of units since the last restart.
+    /// Number of minimum coded units (MCUs) since the last restart.
     units: usize,
-    /// The last DC coefficient of each colour.
+    /// The last DC coefficient of each colour component.
     last_dc: [i32; 4],
-    /// Whether no error has been found so far.
+    /// Whether the data read so far have no errors.
     sound: bool,
 }
 
@@ -43,7 +43,7 @@ struct HuffmanTables {
     ac: [Option<AcCodes>; 4],
 }
 
-/// The tables and the colour of a block.
+/// Indices of the Huffman tables and of the colour component of a block.
 struct CoefficientBlock {
     dc: usize,
     ac: usize,
@@ -58,12 +58,14 @@ struct JpegFrame {
 
 struct ColourComponent {
     id: u8,
-    /// Blocks in a unit, across and down.
+    /// Number of blocks in a minimum coded unit (MCU): horizontally, vertically.
     blocks: (usize, usize),
 }
 
 impl Scan {
-    /// Finds the scan of a file. Returns `None` if the file is not plain, so libjpeg must decode it.
+    /// Finds the coded data of a JPEG file.
+    ///
+    /// Returns `None` if the file needs libjpeg, because it is progressive or uses another rare feature.
     pub(super) fn of(file: &[u8]) -> Option<Self> {
         let mut tables = HuffmanTables::default();
         let (mut frame, mut interval) = (None, 0);
@@ -137,21 +139,23 @@ impl Scan {
         })
     }
 
-    /// Keeps only the units of `width` pixels from column `left`. Both count pixels at 1/`shrink` of the size.
+    /// Selects the columns of minimum coded units (MCUs) whose coefficients are needed.
+    ///
+    /// These MCUs cover `width` pixels from column `left`. Both are in pixels of the picture at 1/`shrink` of its size.
     pub(super) fn keep(&mut self, left: usize, width: usize, shrink: usize) {
         self.kept =
             left * shrink / self.unit_width..((left + width) * shrink).div_ceil(self.unit_width);
     }
 
-    /// Whether no error has been found in the data so far.
+    /// Returns whether the data read so far have no errors.
     pub(super) fn is_sound(&self) -> bool {
         self.sound
     }
 
-    /// Reads the next unit. After an error it reads nothing.
+    /// Reads the next minimum coded unit (MCU). After an error, reads nothing.
     ///
-    /// `block` returns the zeroed memory of each block in the unit. If `block` is `None` or the column is not needed,
-    /// skips the coefficients.
+    /// `block(i)` returns the zeroed memory of block `i` of the MCU. If `block` is `None`, or the column of the MCU is
+    /// not needed, skips the coefficients.
     pub(super) fn read_unit<'a>(&mut self, block: Option<impl Fn(usize) -> &'a mut [i16; 64]>) {
         let block = block.filter(|_| self.kept.contains(&self.column));
         self.column += 1;
@@ -162,7 +166,9 @@ impl Scan {
         self.sound = self.sound && self.blocks_of_unit(block.as_ref()).is_some();
     }
 
-    /// If the restart interval is over, continues after the next restart marker (ITU T.81, F.2.1.3.1).
+    /// Continues after the next restart marker if the restart interval is over (ITU T.81, F.2.1.3.1).
+    ///
+    /// Returns `None` if the data are invalid.
     fn restart(&mut self) -> Option<()> {
         if self.interval > 0 && self.units == self.interval {
             let end = self.ends[self.restarts];
@@ -222,8 +228,10 @@ impl JpegFrame {
 }
 
 impl HuffmanTables {
-    /// Reads a segment of Huffman tables. Returns `None` if a table replaces an earlier one. So a malicious file cannot
-    /// make it build many tables.
+    /// Reads a segment of Huffman tables.
+    ///
+    /// Returns `None` if a table is invalid, or if a table has the number of an earlier table. So a malicious file
+    /// cannot make the decoder build many tables.
     fn read(&mut self, mut segment: &[u8]) -> Option<()> {
         while let [which, rest @ ..] = segment {
             let (counts, rest) = rest.split_first_chunk::<16>()?;
@@ -242,14 +250,15 @@ impl HuffmanTables {
     }
 }
 
-/// Stores a value. Returns `None` if a value is already stored.
+/// Stores `value` in `place`. Returns `None` if `place` already has a value.
 fn fill<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.is_none().then(|| *place = Some(value))
 }
 
-/// Copies the coded data up to the next marker. Removes stuffed zeros, and appends [`PADDING`] zeros.
+/// Copies the coded data up to the next marker, without stuffed zero bytes. Appends [`PADDING`] zero bytes.
 ///
-/// If `restarts`, continues past restart markers. Also returns the bit positions of the restarts and of the end.
+/// If `restarts` is true, leaves out restart markers and continues after them. Also returns the bit positions of the
+/// restarts and of the end of the data.
 fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut clean = Vec::with_capacity(data.len() + PADDING);
     let mut ends = Vec::new();
