@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A part of loading an image.
+/// A step of loading an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadPart {
     /// Reading a file, or copying a picture from memory.

@@ -8,9 +8,10 @@ use crate::data::draw::{below, uniform};
 /// What to do if a drawn box does not fit into the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CropRule {
-    /// As in torchvision: draw up to ten boxes. If none fits, use the largest central box with an allowed aspect ratio.
+    /// As in torchvision: draw up to ten boxes. If none fits, use the largest central box with an
+    /// aspect ratio in 3/4..4/3.
     TenTries,
-    /// As in the official linear probe: draw one box. If a side is longer than the image, shorten it to the image.
+    /// As in the official linear probe: draw one box. If the box is wider or higher than the image, reduce it to fit.
     SingleTry,
 }
 

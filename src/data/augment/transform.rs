@@ -136,7 +136,7 @@ impl TrainTransform {
         Ok(())
     }
 
-    /// Decodes the part of an image that `cut` needs. Returns this part, and the position of `cut` in it.
+    /// Decodes the part of an image that `cut` needs. Returns this part, and the position of `cut` in this part.
     fn decoded(&self, opened: OpenedImage<'_>, cut: Cut) -> Result<(Picture, Cut), ImageError> {
         let Cut::Box(crop) = cut else { return Ok((opened.whole()?, cut)) };
         let (picture, crop) = match self.decode {

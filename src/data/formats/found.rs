@@ -16,7 +16,7 @@ pub enum Labels {
     Unneeded,
 }
 
-/// A data set before its counts are compared with the recipe.
+/// The data set that a format's `find` returns. Its counts are not yet compared with the recipe.
 pub(in crate::data) struct Found {
     pub(in crate::data) train: Arc<dyn Split>,
     pub(in crate::data) val: Option<Arc<dyn Split>>,

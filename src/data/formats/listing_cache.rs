@@ -137,7 +137,7 @@ impl ListingCache {
         }
     }
 
-    /// Returns the cached listing of the folder or shard `place`. Returns `None` if it is missing or outdated.
+    /// Returns the cached listing of the folder or shard `place`. Returns `None` if the listing is missing or outdated.
     pub(super) fn get(&mut self, place: &Path, stamp: Option<Stamp>) -> Option<&Contents> {
         let stamp = stamp?;
         let known = self.before.remove(&self.path_in_data(place)?)?;

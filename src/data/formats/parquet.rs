@@ -325,7 +325,7 @@ impl ParquetColumns {
     }
 }
 
-/// Reduces the column `field` to its field `bytes`. Returns `None` if `field` is not an image column.
+/// Reduces the column `field` to its inner field `bytes`. Returns `None` if `field` is not an image column.
 fn image_bytes(field: &TypePtr) -> Option<TypePtr> {
     if !field.is_group() {
         return None;

@@ -20,7 +20,7 @@ impl Shards {
     /// If `train/` is missing, uses the files in `path` itself. Their names decide the split:
     ///
     /// - `val` in the name: validation.
-    /// - `test` in the name: unused, because most test files have no classes. If no name has `val`, validation.
+    /// - `test` in the name: validation if no name has `val`, otherwise unused. Most test files have no classes.
     /// - Other names: training.
     ///
     /// `hint` is the hint of error messages about missing files.

@@ -28,7 +28,7 @@ enum SyntheticPart {
     Val = 2,
 }
 
-/// Replaces the epoch in the random keys of classes. The keys of images use [`SyntheticPart`] instead.
+/// The number that replaces the epoch in the random keys of classes. Images use a [`SyntheticPart`] instead.
 const CLASSES: usize = 0;
 
 /// Returns the synthetic data set, with the counts in the recipe.

@@ -16,7 +16,7 @@ use super::workers::{Workers, guarded};
 /// This number is small, so all workers load images of the same batch and stop quickly.
 const CHUNK: usize = 8;
 
-/// A thread that joins the images of the workers to batches and applies mixup. Prepares one batch in advance.
+/// A thread that joins the workers' images to batches and applies mixup. It prepares one batch in advance.
 pub(super) struct Prefetcher {
     /// Receiver of the finished batches. `drop` sets this field to `None`, which stops the thread.
     batches: Option<Receiver<Result<Batch, DataError>>>,

@@ -260,7 +260,7 @@ fn write_packed(out: &Path, packed: &Packed) -> Result<(), DataError> {
     durable::write(&path, &packed.to_json()).map_err(|e| DataError::unreadable(&path, e))
 }
 
-/// Writes `pack.json` and the class names. Fails if the folder has shards of other data or other options.
+/// Writes `pack.json` and the class names. Fails if the folder already has different shards.
 fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataError> {
     let path = out.join(PACK);
     if let Ok(bytes) = fs::read(&path) {
@@ -351,7 +351,9 @@ fn key(index: usize, name: &Path) -> String {
     format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
 }
 
-/// Returns the file extension for an image. Detects the format from the content, otherwise from the name.
+/// Returns the file extension for the content of an image.
+///
+/// If the format of the content is unknown, returns `png` or `jpg`, depending on the extension of `name`.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => "jpg",

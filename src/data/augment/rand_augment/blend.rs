@@ -62,8 +62,8 @@ pub(super) fn sharpness(picture: &Rgb, share: f64) -> Rgb {
 
 /// Returns the weighted mean of 3 × 3 pixel values, rounded. The centre has the weight 5, the other values 1.
 ///
-/// Pillow computes the mean in floats. Integers give the same result: the weights add up to 13, so the mean is never
-/// halfway between two integers.
+/// `sum_of_nine` is the sum of all nine values. Pillow computes the mean in floats. Integers give the same result: the
+/// weights add up to 13, so the mean is never halfway between two integers.
 fn smooth(sum_of_nine: u32, centre: u8) -> u8 {
     let sum = sum_of_nine + 4 * u32::from(centre);
     ((2 * sum + 13) / 26) as u8

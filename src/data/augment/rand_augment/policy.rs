@@ -76,7 +76,9 @@ impl RandAugment {
     }
 }
 
-/// Converts the channel means (0..1) to an 8-bit RGB colour, like timm's `img_mean`. Repeats a single mean.
+/// Converts the channel means (0..1) to an 8-bit RGB colour, like timm's `img_mean`.
+///
+/// If there is only one mean, uses it for all three channels.
 fn fill_colour(mean: &[f32]) -> [u8; 3] {
     std::array::from_fn(|channel| {
         let mean = mean.get(channel).or(mean.first()).copied().unwrap_or_default();

@@ -19,7 +19,7 @@ pub(super) struct DecoderState {
 
 /// Runs `work`. Returns the error message if libjpeg reports an error.
 ///
-/// [`give_up`] raises such an error by unwinding, without the panic hook.
+/// [`give_up`] raises such an error by unwinding, without calling the panic hook.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast::<String>().map(|text| *text);

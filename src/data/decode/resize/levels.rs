@@ -147,7 +147,7 @@ fn horizontal<'a, const C: usize, const LANE: usize>(
 
 /// Returns the first `LANE` bytes of `row`. The first `C` of these bytes are a pixel.
 ///
-/// The other bytes are not used. They may belong to the next pixel, because clearing them would be slower.
+/// The other bytes have no meaning. They are not cleared, because this would be slower.
 fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
     row.first_chunk().copied().unwrap_or_else(|| {
         let mut last = [0; LANE];

@@ -12,7 +12,7 @@ use levels::SourceImage;
 /// Resizes the part of `picture` inside `crop`, with antialiased bicubic interpolation.
 ///
 /// Pixels outside `crop` have no influence, as in torchvision, which crops first. For 8-bit pictures, the result is
-/// identical to Pillow's `resize(BICUBIC)`. This includes that the values are rounded to integers after the first axis.
+/// identical to Pillow's `resize(BICUBIC)`. As in Pillow, the values are rounded after the first axis.
 pub(in crate::data) fn bicubic(
     picture: &Picture,
     crop: CropBox,
@@ -106,7 +106,9 @@ fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> V
     out
 }
 
-/// Resizes the pixels in `rows` to `[width, height]`. Uses every `step`-th value of a row, to select one channel.
+/// Resizes the pixels in `rows` to `[width, height]`.
+///
+/// Uses only every `step`-th value of a row, so that the caller can select one channel.
 fn resize_pixels<'a, P: PixelTrait<Component = f32>>(
     rows: impl Iterator<Item = &'a [f32]>,
     step: usize,

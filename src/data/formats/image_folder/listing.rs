@@ -178,7 +178,7 @@ pub(super) fn is_hidden(name: &Path) -> bool {
 /// A split of image files. A file is read each time its image is used.
 pub(super) struct ImageFolder {
     root: PathBuf,
-    /// Path relative to the root, and label, of each image.
+    /// For each image, the path relative to the root, and the label.
     files: Vec<(PathBuf, u32)>,
     colour: Colour,
 }

@@ -95,7 +95,7 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     Ok((Found { train: Arc::new(train), val, classes, hash, note, integrity }, problems))
 }
 
-/// Returns the class names that `mae data pack` wrote, or class numbers if this file is missing.
+/// Returns the class names from [`CLASSES`], the file that `mae data pack` wrote. Without it, returns class numbers.
 ///
 /// `found` is the largest class in the data plus one.
 fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
