@@ -7,7 +7,7 @@ pub const FINETUNE_BETAS: [f64; 2] = [0.9, 0.999];
 
 /// Returns whether pre-training excludes a parameter from weight decay, as in the official code.
 ///
-/// It excludes biases and 1-D parameters.
+/// Pre-training excludes biases and 1-D parameters.
 pub fn has_no_decay(name: &str, shape: &[usize]) -> bool {
     shape.len() == 1 || name.rsplit('.').next() == Some("bias")
 }
