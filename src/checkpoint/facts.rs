@@ -154,8 +154,9 @@ fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
     tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
 }
 
-/// Returns the number of patches per side. Returns `None` if the shape of the position embeddings is not `[1, 1 + n²,
-/// D]`.
+/// Returns the number of patches per side, `n`.
+///
+/// Returns `None` if the shape of the position embeddings is not `[1, 1 + n², D]`.
 fn grid(pos_embed: Option<&HostTensor>) -> Option<usize> {
     match pos_embed?.shape[..] {
         [1, tokens, _] if tokens > 1 => Some((tokens - 1).isqrt()).filter(|g| g * g == tokens - 1),

@@ -53,7 +53,7 @@ impl TensorFile {
         Ok(Self { tensors, note: note.unwrap_or_default() })
     }
 
-    /// Returns the content of the file. The same tensors and note always result in the same bytes.
+    /// Returns the content of the safetensors file. The same tensors and note always result in the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_as(NOTE, &self.note)
     }
@@ -77,7 +77,7 @@ impl TensorFile {
         safetensors::serialize(views, note).expect("names and shapes are plain")
     }
 
-    /// Replaces the file at `path`, atomically.
+    /// Writes the tensors and the note to `path`, atomically. Replaces an existing file.
     pub fn write(&self, path: &Path) -> Result<(), CheckpointError> {
         durable::write(path, &self.to_bytes())
             .map_err(|source| CheckpointError::Write { path: path.into(), source })

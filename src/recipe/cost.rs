@@ -26,13 +26,14 @@ pub struct Cost {
 /// Estimated memory of a training step, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Memory {
-    /// Parameters in fp32.
+    /// Bytes of the parameters, in fp32.
     pub params: f64,
-    /// Gradients of the trained parameters, in fp32.
+    /// Bytes of the gradients of the trained parameters, in fp32.
     pub gradients: f64,
-    /// The two moments of AdamW, or the momentum of LARS, in fp32.
+    /// Bytes of the optimizer state in fp32: the two moments of AdamW, or the momentum of LARS.
     pub optimizer: f64,
-    /// Activations of one micro-batch that the blocks keep for the backward pass, plus temporary values of one block.
+    /// Bytes of the activations of one micro-batch that the blocks keep for the backward pass, plus temporary values of
+    /// one block.
     pub activations: f64,
 }
 
@@ -76,9 +77,11 @@ struct Stack {
 impl Plan {
     /// Returns the cost of a stage; `None` if the recipe does not have this stage.
     ///
-    /// The estimate is for a GPU. It counts the activations of all trained blocks, plus temporary values of one block in
-    /// fp32. With `gradient_checkpointing`, it counts the inputs of all blocks, plus the activations of one block. In
-    /// fp32, the CPU keeps about a quarter more per image, but only for the shards that it computes at the same time.
+    /// The estimate is for a GPU. It counts the activations of all trained blocks, plus temporary values of one block
+    /// in fp32. With `gradient_checkpointing`, it counts the inputs of all blocks, plus the activations of one block.
+    ///
+    /// On the CPU, fp32 activations need about a quarter more per image, but only for the images that the CPU processes
+    /// at the same time.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
         let dims = Dims::of(&self.model, &self.data);
         let batch = self.training(stage)?.batch_size as f64;
@@ -160,7 +163,7 @@ impl<'a> Dims<'a> {
         Self { model, input_size: data.input_size, in_chans: data.in_chans }
     }
 
-    /// Returns the number of patches in an image, `L`.
+    /// Returns the number of patches in an image.
     pub fn patches(&self) -> usize {
         (self.input_size / self.model.patch_size).pow(2)
     }

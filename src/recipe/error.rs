@@ -52,7 +52,7 @@ pub enum Problem {
         /// The operating system's error message.
         cause: String,
     },
-    /// The text is not TOML.
+    /// The text is not valid TOML.
     Syntax {
         /// The TOML parser's error message.
         message: String,
@@ -110,7 +110,7 @@ pub struct Other {
     pub key: String,
     /// The value of this key, as TOML.
     pub value: String,
-    /// The layer that sets this value.
+    /// The layer that sets the value.
     pub origin: Origin,
 }
 

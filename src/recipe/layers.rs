@@ -162,7 +162,8 @@ impl Layers {
 
     /// Adds the value of an environment variable `MAE_<TABLE>__<KEY>`.
     ///
-    /// Warns if another variable starts with `MAE_`.
+    /// Warns if the variable starts with `MAE_`, but matches no recipe key. Ignores variables that do not start with
+    /// `MAE_`.
     fn add_env(&mut self, var: &str, text: &str, warnings: &mut Vec<String>) {
         let Some(rest) = var.strip_prefix("MAE_") else { return };
         let key = rest.to_lowercase().replace("__", ".");

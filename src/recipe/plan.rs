@@ -127,9 +127,9 @@ impl RuntimePlan {
 pub enum Schedule {
     /// Job-parallel if there are at least as many jobs as devices.
     Auto,
-    /// All devices train one job together, one job after the other.
+    /// All devices train each job together, one job after the other.
     DataParallel,
-    /// Each device trains its own job and accumulates gradients to the same effective batch size.
+    /// Each device trains its own job. Gradient accumulation keeps the effective batch size.
     JobParallel,
 }
 
@@ -281,7 +281,7 @@ pub enum Decode {
 pub enum CropMode {
     /// RandomResizedCrop.
     Resized,
-    /// A random square of `input_size`, after the short side is resized as in evaluation.
+    /// Resize the short side as in evaluation, then crop a random square of `input_size` pixels.
     Fixed,
 }
 

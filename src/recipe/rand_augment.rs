@@ -29,11 +29,12 @@ impl RandAugmentPlan {
     /// | `n2` | operations per image | 2 |
     /// | `mstd0.5` | standard deviation of the magnitude | 0 |
     /// | `inc1` | operations that get stronger with the magnitude | `inc0` |
-    /// | `w0` | timm's only set of weights | none |
+    /// | `w0` | timm's only set of probabilities of the operations | equal probabilities |
     ///
-    /// The error names the invalid section and says what is expected. There are two differences from timm 0.3.2. Unknown
-    /// and repeated sections are errors. `inc0` disables `inc`, as in later versions of timm, while 0.3.2 treats it as
-    /// `inc1`.
+    /// The error names the invalid section and says what is expected.
+    ///
+    /// There are two differences from timm 0.3.2. Unknown and repeated sections are errors. `inc0` disables `inc`, as
+    /// in later versions of timm. In timm 0.3.2, `inc0` has the same effect as `inc1`.
     pub fn parse(policy: &str) -> Result<Self, String> {
         let mut sections = policy.split('-');
         if sections.next() != Some("rand") {

@@ -151,11 +151,11 @@ pub struct Runtime {
     /// Before each stage on a GPU, compare one training step of a one-block model with the same step on the CPU. Can
     /// change when a run continues.
     pub verify_device: Option<bool>,
-    /// Measure several GPU kernels for each shape of bf16 products and use the fastest. On a new GPU model this takes
-    /// minutes before the first step. If false, and for fp32, a fixed rule chooses a kernel for each shape. Can change
-    /// when a run continues.
+    /// Measure several GPU kernels for each shape of bf16 matrix products and use the fastest. On a new GPU model this
+    /// takes minutes before the first step. If false, and for fp32, a fixed rule chooses a kernel for each shape. Can
+    /// change when a run continues.
     pub autotune: Option<bool>,
-    /// How several devices share the fine-tunings and probes of a run. "data-parallel": all devices train one job
+    /// How several devices share the fine-tunings and probes of a run. "data-parallel": all devices train each job
     /// together. "job-parallel": each device trains its own job. "auto": "job-parallel" if there are at least as many
     /// jobs as devices. Can change when a run continues.
     pub schedule: Option<Schedule>,

@@ -211,7 +211,7 @@ pub struct Augment {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub color_jitter: Option<f64>,
     /// Repeated augmentation: an epoch uses each of its images this many times in a row, with different augmentations.
-    /// The length of an epoch does not change, so it has fewer different images.
+    /// The length of an epoch does not change, so an epoch has fewer different images.
     #[schemars(range(min = 1, max = 1000))]
     pub aug_repeats: Option<usize>,
 }

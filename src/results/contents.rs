@@ -116,7 +116,7 @@ fn list_as_they_are(manifest: &mut Manifest, folder: &Path, files: Vec<String>) 
     manifest.list(fixed.collect::<io::Result<Vec<_>>>()?)
 }
 
-/// Collects the paths of files below `root` that have names of a run's files. Does not follow links.
+/// Collects the relative paths of the files below `root` whose names are like those of a run. Does not follow links.
 fn known_files(root: &Path, below: &Path, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;

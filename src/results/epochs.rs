@@ -16,7 +16,7 @@ pub struct EpochRow {
     pub lr: f64,
     /// Mean training loss over the epoch's updates.
     pub train_loss: f64,
-    /// Mean global norm of the gradient over the epoch's updates, before clipping.
+    /// Mean norm of the whole gradient over the epoch's updates, before clipping.
     pub grad_norm: f64,
     /// Results on the validation split; `None` in pre-training.
     pub validation: Option<Validation>,

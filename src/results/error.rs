@@ -43,7 +43,7 @@ pub enum RunError {
 /// What the user can do about a damaged file. Restoring the file and starting over are always possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Nothing else than restoring the file or starting over.
+    /// Only restoring the file or starting over.
     None,
     /// Remove the file. The run then repeats the job that wrote it.
     RemoveIt,

@@ -19,7 +19,7 @@ pub struct Provenance {
     pub threads: usize,
     pub seed: u64,
     pub data_fingerprint: String,
-    /// Images in the validation split; `None` without such a split, and in runs of older versions.
+    /// Number of images in the validation split; `None` without a validation split, and in runs of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_images: Option<usize>,
     /// How the images were changed before training, for example resized; empty if this is unknown.

@@ -53,8 +53,7 @@ pub(super) fn move_away(
     Ok(Moved { to, stayed })
 }
 
-/// Moves `run/file` to `to/file`. If part of the path is a link, moves the link itself and leaves the target of the
-/// link.
+/// Moves `run/file` to `to/file`. If part of the path is a link, moves only the link.
 fn move_file(run: &Path, to: &Path, file: &str) -> io::Result<()> {
     let (mut from, mut target) = (run.to_path_buf(), to.to_path_buf());
     let mut parts = file.split('/').peekable();

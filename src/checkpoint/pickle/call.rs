@@ -17,7 +17,7 @@ pub(super) enum Made {
     New(Node),
     /// One of the arguments of the call, unchanged.
     Same(Item),
-    /// Nothing, because this program does not know the function. The call is kept as a description.
+    /// A call of a function that this program does not know. The pickle machine keeps a description of the call.
     Foreign,
 }
 

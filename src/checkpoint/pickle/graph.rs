@@ -68,7 +68,7 @@ pub(super) enum Node {
     Global(Box<str>),
     Storage(Box<Storage>),
     View(Box<View>),
-    /// A NumPy array whose state is not set yet.
+    /// A NumPy array whose shape and content are not known yet, because the opcode `BUILD` sets them later.
     Array,
     NumpyType {
         dtype: &'static Dtype,

@@ -28,7 +28,7 @@ pub(super) struct LegacyHeader {
     pub(super) at: u64,
 }
 
-/// Reads the pickles after the magic number: protocol, machine, the saved object, and the names of the storages.
+/// Reads the pickles after the magic number: protocol version, system information, saved object, names of the storages.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     graph: &mut Graph,

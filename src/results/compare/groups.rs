@@ -12,7 +12,7 @@ pub(super) struct Setting {
     pub(super) values: Vec<Option<String>>,
 }
 
-/// Groups the runs that differ only in their seed.
+/// Groups the runs that differ only in their seed. Returns the indices of the runs of each group.
 pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {
     let identity = |run: &Run| match &run.recipe {
         Some(recipe) => Some(Identity::of(recipe)),

@@ -13,7 +13,7 @@ pub(super) struct PlotAxis {
     pub(super) end: f64,
     /// Positions and labels, ascending, within the range.
     pub(super) ticks: Vec<(f64, String)>,
-    /// Power of 10 that the labels are multiples of. With 3, the label `2` means 2000.
+    /// Exponent of the unit of the labels. If it is 3, the label `2` means 2000.
     pub(super) exponent: i32,
 }
 

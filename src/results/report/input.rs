@@ -61,7 +61,8 @@ pub(super) fn read_points(run: &Path) -> Result<Vec<Results>, RunError> {
     if run.is_dir() { read_results(run) } else { Err(RunError::NoRun(run.to_owned())) }
 }
 
-/// Returns how many points in the table of a sweep have no folder yet. `begun` is the number of points with a folder.
+/// Returns how many points in a sweep's `accuracy.csv` have no folder yet. `begun` is the number of points with a
+/// folder.
 fn not_begun(sweep: &Path, begun: usize) -> Result<usize, RunError> {
     let (_, rows) = read_accuracy(sweep)?;
     let mut points: Vec<_> = rows.into_iter().map(|row| row.swept).collect();

@@ -90,7 +90,7 @@ fn point(group: &RunGroup<'_>, kind: &SeriesKind, epoch: &str, x: f64) -> Option
 
 /// Returns the pre-training epochs that the jobs of `groups` start from, sorted and without duplicates.
 ///
-/// Jobs that start from a checkpoint file have no epoch.
+/// Leaves out jobs that start from a checkpoint file.
 fn epochs<'a>(groups: &[&RunGroup<'a>]) -> Vec<&'a str> {
     let rows = groups.iter().flat_map(|group| &group.runs).flat_map(|run| &run.accuracy);
     let mut epochs: Vec<&str> =
