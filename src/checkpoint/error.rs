@@ -40,7 +40,8 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Returns whether the error is in the user's input (exit code 2). Only a failed write is not (exit code 1).
+    /// Returns whether the error is in the user's input (exit code 2). The only other error is a failed write (exit
+    /// code 1).
     pub fn is_input(&self) -> bool {
         !matches!(self, Self::Write { .. })
     }

@@ -57,7 +57,7 @@ pub(super) fn recognises(tensors: &BTreeMap<String, HostTensor>) -> bool {
     tensors.keys().any(|name| full(name).starts_with("vit.embeddings."))
 }
 
-/// Returns the name of an encoder tensor with the prefix `vit.`. Adds this prefix if it is missing.
+/// Adds the prefix `vit.` to the name of an encoder tensor if it is missing. Other names do not change.
 fn full(name: &str) -> String {
     let bare = ["embeddings.", "encoder.layer.", "layers.", "layernorm.", "pooler."];
     if bare.iter().any(|start| name.starts_with(start)) {

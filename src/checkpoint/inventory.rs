@@ -109,7 +109,7 @@ impl Inventory {
         self.add(&format!("{name}.bias"), &[width]);
     }
 
-    /// Adds the expected tensors of `depth` blocks. Fails at the first block that is not in `tensors`.
+    /// Adds the tensors of `depth` blocks to the expected tensors. Fails at the first block that is not in `tensors`.
     ///
     /// So a malicious file with a huge block index in a name does not cost time.
     fn blocks(

@@ -208,7 +208,8 @@ fn paddle(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Returns the number of updates after which Paddle stores this power of `beta_2`. It starts at `beta_2` itself.
+/// Returns the number of updates after which Paddle stores this power of `beta_2`. After 0 updates, it is `beta_2`
+/// itself.
 fn updates_of(power: f64) -> usize {
     if power <= 0.0 {
         return MANY;

@@ -39,7 +39,7 @@ pub struct PlanArgs<'a> {
 #[derive(Debug)]
 pub struct CheckpointPlan {
     pub plan: Plan,
-    /// The `meta.json` of the checkpoint. If it has none, one made from the network in it.
+    /// The `meta.json` of the checkpoint. If it does not exist, one that describes the network in the checkpoint.
     pub meta: Meta,
     /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,

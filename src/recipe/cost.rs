@@ -243,7 +243,7 @@ impl<'a> Dims<'a> {
 
     /// Returns the forward FLOPs of a block with `n` tokens, width `D` and MLP width `H`.
     ///
-    /// The sum of qkv (`6 n D²`), attention (`4 n² D`), proj (`2 n D²`) and MLP (`4 n D H`).
+    /// This is the sum of qkv (`6 n D²`), attention (`4 n² D`), proj (`2 n D²`) and MLP (`4 n D H`).
     fn block_flops(&self, tokens: usize, width: usize) -> f64 {
         4.0 * product(tokens, width, width)
             + 2.0 * product(tokens, tokens, width)

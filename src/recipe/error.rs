@@ -87,7 +87,7 @@ pub enum Problem {
         value: String,
         /// The words between the two keys in the message, such as "is more than".
         relation: String,
-        /// The key that the first one contradicts.
+        /// The key whose value contradicts the first value.
         with: Box<Other>,
         /// How to fix the problem.
         hint: String,

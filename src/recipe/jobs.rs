@@ -36,7 +36,7 @@ impl Job {
 pub struct Steps {
     /// Micro-steps per epoch. If the last batch of an epoch is incomplete, it is dropped.
     pub micro_steps: usize,
-    /// Optimizer updates per epoch. Micro-steps at the end that are too few for an update are dropped.
+    /// Optimizer updates per epoch. If the last micro-steps of an epoch are too few for an update, they are dropped.
     pub updates_per_epoch: usize,
     /// Optimizer updates of the whole job.
     pub total: usize,
@@ -138,7 +138,7 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
 
 /// Returns the name of a source, as a part of a folder name.
 ///
-/// If a file has a name like `scratch` or like an epoch, adds a fingerprint to it.
+/// If a file has a name like `scratch` or like an epoch, adds a fingerprint to the name.
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),

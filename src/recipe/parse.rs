@@ -138,9 +138,9 @@ fn line_of(text: &str, byte: usize) -> usize {
     1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
 }
 
-/// Returns what the user probably meant by `line`, in parentheses: ` (the number is too large)`.
+/// Returns a hint for a line of invalid TOML, in parentheses. Returns an empty text if there is no hint.
 ///
-/// `message` is the TOML parser's error. Returns an empty text if there is nothing to suggest.
+/// `message` is the error of the TOML parser.
 fn meant(message: &str, line: &str) -> String {
     let Some((key, value)) = line.split_once('=') else { return String::new() };
     let (key, value) = (key.trim(), value.trim());

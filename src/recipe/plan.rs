@@ -320,10 +320,10 @@ pub struct ErasingPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EraseMode {
-    /// Zeros.
+    /// Fill the box with zeros.
     Const,
-    /// One normally distributed colour for the whole box.
+    /// Fill the box with one normally distributed colour.
     Rand,
-    /// A normally distributed value for each pixel and channel.
+    /// Fill the box with a normally distributed value for each pixel and channel.
     Pixel,
 }

@@ -83,7 +83,7 @@ pub struct ResolvedPoint {
 ///
 /// Reads recipe files, and checks that the files in `from` exist. The files in `from` and `data.path` are relative to
 /// the current directory. Reports all problems of a recipe at once. If a file cannot be read or parsed, reports only
-/// this.
+/// this problem.
 pub fn resolve(
     path: &Path,
     env: &[(String, String)],

@@ -147,7 +147,7 @@ pub fn write_accuracy(
     durable::write(&path, &bytes).map_err(RunError::io(&path))
 }
 
-/// Returns whether the file at `path` is an accuracy table of a run or sweep with these swept keys.
+/// Returns whether the file at `path` has the header of an accuracy table with these swept keys.
 pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
     let header = swept.iter().map(String::as_str).chain(COLUMNS);
     let mut writer = csv::Writer::from_writer(Vec::new());

@@ -99,8 +99,7 @@ impl Contents {
     }
 }
 
-/// Adds files of an older version of this program to the manifest. Computes their checksums, which that version did
-/// not.
+/// Adds files of an older version of this program to the manifest. Computes the missing checksums.
 ///
 /// TensorBoard's files get no checksum, because they may still grow.
 fn list_as_they_are(manifest: &mut Manifest, folder: &Path, files: Vec<String>) -> io::Result<()> {

@@ -65,7 +65,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// Writes `provenance.json`. Replaces an existing one.
+    /// Writes `provenance.json`. Replaces an existing file.
     pub fn write_provenance(&self, provenance: &Provenance) -> Result<(), RunError> {
         let path = self.path.join("provenance.json");
         let mut text = serde_json::to_vec_pretty(provenance).expect("provenance is valid JSON");

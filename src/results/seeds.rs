@@ -2,8 +2,7 @@
 
 use crate::recipe::{self, Recipe};
 
-/// Minimum limit of noise if a single run is compared, in percentage points of top-1. Smaller differences may be
-/// chance.
+/// Smallest limit of noise in a comparison with a single run, in percentage points of top-1.
 ///
 /// Fine-tunings of ViT-B on ImageNet vary by 0.05 to 0.08 points between seeds (four runs of the official code). Two
 /// standard deviations of a difference are 2 sqrt(2) times as much.

@@ -18,7 +18,7 @@ pub const TRASH: &str = ".trash";
 pub struct Moved {
     /// The trash folder that now holds the run's files.
     pub to: PathBuf,
-    /// Files and folders that this program did not write, relative to the run folder. They stay there.
+    /// Files and folders that this program did not write, relative to the run folder. They stay in the run folder.
     pub stayed: Vec<PathBuf>,
 }
 

@@ -185,7 +185,8 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
 
 /// Returns the byte range of the archive's central directory.
 ///
-/// The end record contains its offset. This record is at the end of the file, or before a comment at the end.
+/// The archive's end record contains the offset of the directory. The end record is at the end of the file, or before a
+/// comment at the end.
 fn directory(source: &ByteSource) -> Result<Range, String> {
     let len = source.len.min((END_LEN + LOCATOR64_LEN + usize::from(u16::MAX)) as u64);
     let before = source.len - len;

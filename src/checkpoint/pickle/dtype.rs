@@ -37,7 +37,7 @@ const fn dtype(
     Dtype { name, storage, code, size, kind }
 }
 
-/// The type of elements whose type this program does not know.
+/// The type for elements of an unknown type.
 pub(super) static UNKNOWN: Dtype = dtype("unknown", "-", "-", 0, DtypeKind::Other);
 
 static DTYPES: [Dtype; 25] = [

@@ -149,8 +149,9 @@ impl Graph {
         }
     }
 
-    /// Returns the numbers in a shape or in strides. Returns `None` unless `item` is a short tuple of non-negative
-    /// numbers.
+    /// Returns the numbers in a shape or in strides.
+    ///
+    /// Returns `None` unless `item` is a tuple of at most [`DIMS`] non-negative numbers.
     pub(super) fn sizes(&self, item: Item) -> Option<Box<[u64]>> {
         let items = self.items(item).filter(|items| items.len() <= DIMS)?;
         items.iter().map(|size| size.count()).collect()

@@ -86,7 +86,7 @@ impl Machine<'_, '_> {
 
     /// Replaces items at the top of the stack by one container of these items.
     ///
-    /// These are the items above the last mark, or the top one to three items.
+    /// Depending on `op`, takes the items above the last mark, or the top one to three items.
     fn collect(&mut self, op: u8) -> Result<(), String> {
         let start = match op {
             0x85..=0x87 => self.above(usize::from(op - 0x84))?,
@@ -131,10 +131,10 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Returns the container to which the opcode adds the items from `start` on. It is the stack item below `start`.
+    /// Returns the container that gets the items from `start` on: the stack item below `start`.
     ///
-    /// If that item is an object, returns the object's container of added items. If there is none yet, creates it as
-    /// `fresh`.
+    /// If the item below `start` is an object, returns the object's container of added items. If the object has none
+    /// yet, adds `fresh` as this container.
     fn target(&mut self, start: usize, fresh: Node) -> Result<Item, String> {
         let floor = self.floor();
         let below = start.checked_sub(1).filter(|below| *below >= floor);

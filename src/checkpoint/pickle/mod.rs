@@ -63,7 +63,7 @@ pub(super) enum Value {
     List(Vec<Value>),
     /// A dict, `OrderedDict` or `defaultdict`, in the order of the file. A key that the file sets twice appears twice.
     Dict(Vec<(Value, Value)>),
-    /// The description of an instance of any other class, such as `argparse.Namespace`.
+    /// The description of an instance of a class without its own variant, such as `argparse.Namespace`.
     ///
     /// `state` has the attributes of the instance as a dict, or the arguments of its constructor.
     Object {

@@ -7,9 +7,9 @@ use super::source::{ByteSource, Range, shown};
 use std::collections::BTreeMap;
 
 pub(super) enum Storages {
-    /// In entries of a zip archive.
+    /// The storages are entries of a zip archive.
     Zip(Archive),
-    /// In PyTorch's legacy format, after the pickles. The map has the byte range of each storage.
+    /// The storages follow the pickles, in PyTorch's legacy format. The map has the byte range of each storage.
     Legacy(BTreeMap<Box<str>, Range>),
     /// There are no storages, because the pickle contains NumPy arrays. Paddle writes such files.
     Absent,

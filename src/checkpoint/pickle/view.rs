@@ -13,7 +13,7 @@ use super::window::Window;
 #[derive(Debug)]
 pub(super) enum ViewData {
     Storage(Storage),
-    /// In the content of a NumPy array.
+    /// The elements are in the content of a NumPy array.
     Bytes(Bytes),
 }
 

@@ -118,7 +118,7 @@ impl RunOrigin {
 }
 
 impl ComparisonRow {
-    /// Parses the numbers in `cells`. The error names the column that is not a valid number.
+    /// Parses the numbers in `cells`. If a number is invalid, the error names its column.
     pub(super) fn of(cells: AccuracyRow, source: String) -> Result<Self, String> {
         let refuse =
             |column: &str, text: &str, what: &str| format!("{column} `{text}` is not {what}");

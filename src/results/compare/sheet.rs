@@ -33,7 +33,7 @@ impl Sheet {
     }
 }
 
-/// Returns the main table, with one row for each row of each run.
+/// Returns the main table, with one row for each [`ComparisonRow`] of each run.
 pub(super) fn summary(comparison: &Comparison) -> Sheet {
     let published = comparison.runs.iter().any(|run| run.origin.is_some());
     let mut header = vec!["run".to_owned()];

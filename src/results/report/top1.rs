@@ -189,7 +189,7 @@ fn name(report: &Report<'_>, row: &PublishedRow) -> String {
     }
 }
 
-/// Returns the index of a result's published table. So each table has the same style in every chart.
+/// Returns the index of the published table of a result. The index gives each table the same style in every chart.
 fn table(report: &Report<'_>, row: &PublishedRow) -> usize {
     let mut tables: Vec<&str> = report.beside.iter().map(|row| row.table).collect();
     tables.dedup();
