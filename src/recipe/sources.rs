@@ -89,7 +89,7 @@ pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Opti
     path
 }
 
-/// Returns the checkpoint file or folder that `text` names. Adds a problem or a warning if it does not exist.
+/// Returns the checkpoint file or folder that `text` names. Adds a problem or a warning if the path does not exist.
 fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     let path = expanded(key, text, cx)?;
     if !Path::new(&path).exists() {

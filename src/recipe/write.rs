@@ -51,8 +51,8 @@ pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
 /// Returns the settings that differ between the recipes, as (dotted key, value in each recipe).
 ///
 /// Values are TOML text, or [`NOT_SET`]. If only some recipes have a stage, the stage itself is an entry with the value
-/// "set". The keys of this stage are then compared only among the recipes that have it. Ignores `name`, and keys that
-/// can change when a run resumes (threads, workers).
+/// "set". The keys of this stage are then compared only among the recipes that have it. Compares only the keys that
+/// [`settings`] returns.
 pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Settings> = recipes.iter().map(|recipe| settings(recipe)).collect();
     let mut keys: Vec<&str> = Vec::new();
@@ -174,7 +174,7 @@ fn write_table(text: &mut String, path: &str, table: &Map<String, Value>) {
 
 /// Returns the settings of a recipe as (dotted key, value as TOML text), in the order of the schema.
 ///
-/// Leaves out `name`, and keys that can change when a run resumes (threads, workers).
+/// Leaves out `name`, `extends` and `sweep`, and keys that can change when a run resumes (threads, workers).
 pub fn settings(recipe: &Recipe) -> Vec<(String, String)> {
     let mut tree = tree(recipe);
     tree.retain(|key, _| !NO_SETTING.contains(&key.as_str()));
