@@ -7,7 +7,8 @@ use super::facts::Settings;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Tensor names outside of the blocks: (Hugging Face, official). The prefix `vit.` of the encoder is optional.
+/// Tensor names outside of the blocks: (Hugging Face, official). In files, the prefix `vit.` of the encoder is
+/// optional.
 const OUTER: [(&str, &str); 11] = [
     ("vit.embeddings.cls_token", "cls_token"),
     ("vit.embeddings.position_embeddings", "pos_embed"),
@@ -23,7 +24,7 @@ const OUTER: [(&str, &str); 11] = [
     ("vit.pooler.dense", ""),
 ];
 
-/// Tensor names inside of a block: (Hugging Face, official).
+/// Tensor names inside of a block, after the prefix of the block: (Hugging Face, official).
 const INNER: [(&str, &str); 8] = [
     ("layernorm_before", "norm1"),
     ("layernorm_after", "norm2"),
@@ -36,7 +37,9 @@ const INNER: [(&str, &str); 8] = [
     ("mlp.fc2", "mlp.fc2"),
 ];
 
-/// Prefixes of the blocks: (Hugging Face, official). Export uses the first two, which all versions of transformers load.
+/// Name prefixes of the blocks: (Hugging Face, official).
+///
+/// Export uses the first two, which all versions of transformers load.
 const BLOCKS: [(&str, &str); 4] = [
     ("vit.encoder.layer.", "blocks."),
     ("decoder.decoder_layers.", "decoder_blocks."),
@@ -46,15 +49,15 @@ const BLOCKS: [(&str, &str); 4] = [
 
 const PARTS: [&str; 3] =
     ["attention.attention.query", "attention.attention.key", "attention.attention.value"];
-/// The names of query, key and value of transformers 5 in memory.
+/// Names of query, key and value as transformers 5 keeps them in memory. Files have different names.
 const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
-/// Returns whether the tensors have names of Hugging Face.
+/// Returns whether the tensors have Hugging Face's names.
 pub(super) fn recognises(tensors: &BTreeMap<String, HostTensor>) -> bool {
     tensors.keys().any(|name| full(name).starts_with("vit.embeddings."))
 }
 
-/// Adds the prefix `vit.` to a name of the encoder that lacks it.
+/// Adds the prefix `vit.` to the name of an encoder tensor if it is missing. Other names do not change.
 fn full(name: &str) -> String {
     let bare = ["embeddings.", "encoder.layer.", "layers.", "layernorm.", "pooler."];
     if bare.iter().any(|start| name.starts_with(start)) {
@@ -64,7 +67,7 @@ fn full(name: &str) -> String {
     }
 }
 
-/// Renames tensors to the official names. Fails if a part of a `qkv` is missing.
+/// Renames tensors from Hugging Face's names to the official names. Fails if a query, key or value is missing.
 pub(super) fn to_official(
     tensors: BTreeMap<String, HostTensor>,
 ) -> Result<BTreeMap<String, HostTensor>, String> {
@@ -94,7 +97,7 @@ pub(super) fn to_official(
 
 enum Named {
     As(String),
-    /// Query, key or value: part 0, 1 or 2 of this official `qkv` tensor.
+    /// A query, key or value: the name of the official `qkv` tensor, and the part of it (0, 1 or 2).
     Part(String, usize),
     LeftOut,
 }
@@ -125,7 +128,7 @@ fn official_name(name: &str) -> Named {
     Named::As(name.to_owned()) // unknown: `inventory` rejects it
 }
 
-/// Renames tensors of a masked autoencoder or a classifier from the official names to those of Hugging Face.
+/// Renames tensors from the official names to Hugging Face's names. Works for masked autoencoders and classifiers.
 pub(super) fn from_official(
     tensors: &BTreeMap<String, HostTensor>,
 ) -> BTreeMap<String, HostTensor> {
@@ -148,7 +151,7 @@ pub(super) fn from_official(
     theirs
 }
 
-/// Returns `vit.encoder.layer.3` for `blocks.3`.
+/// Returns Hugging Face's name for an official block: `vit.encoder.layer.3` for `blocks.3`.
 fn their_block(block: &str) -> Option<String> {
     BLOCKS
         .iter()

@@ -20,13 +20,13 @@ pub enum CheckpointFormat {
     Mae,
     /// A pickle of PyTorch or Paddle.
     Pickle,
-    /// A file with the names of Hugging Face.
+    /// A file or folder with Hugging Face's tensor names.
     HuggingFace,
-    /// A safetensors file with the official names; timm uses the same names.
+    /// A safetensors file with the official tensor names, which timm also uses.
     Safetensors,
 }
 
-/// An opened checkpoint. Its tensors have the official names.
+/// A checkpoint that was read. Its tensors have the official names.
 #[derive(Debug)]
 pub struct Opened {
     /// The path as the user wrote it.
@@ -34,18 +34,19 @@ pub struct Opened {
     pub format: CheckpointFormat,
     pub file: TensorFile,
     pub facts: Facts,
-    /// The `meta.json`, which only checkpoints of this program have.
+    /// The `meta.json`; `None` if another program wrote the checkpoint.
     pub meta: Option<Meta>,
     /// The optimizer state, or the reason why there is none.
     pub optimizer: Result<OptimizerState, String>,
-    /// A warning about how the file was read, such as which of several sets of weights.
+    /// A message for the user about how the file was read, for example that it has several sets of weights.
     pub note: Option<String>,
 }
 
-/// Opens a file or folder: checkpoints of this program, `.pth` and `.bin` of PyTorch, `.pd` and `.pdparams` of Paddle,
-/// safetensors of timm, Hugging Face folders.
+/// Opens a checkpoint file or folder.
 ///
-/// Fails if the format is unknown, the file is truncated, or it is not a Vision Transformer.
+/// Reads checkpoints of this program, `.pth` and `.bin` of PyTorch, `.pd` and `.pdparams` of Paddle, safetensors of
+/// timm, and Hugging Face folders. Fails if the format is unknown, the file is truncated, or it is not a Vision
+/// Transformer.
 pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
     let first = first_bytes(&file)?;
@@ -83,7 +84,7 @@ pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
     Ok(Opened { path: path.to_owned(), format, file: tensors, facts, meta, optimizer, note })
 }
 
-/// Returns the settings of the encoder from the recipe in `meta.json`.
+/// Returns the encoder's settings, from the recipe in `meta.json`.
 ///
 /// Leaves out settings that an older version of this program wrote in a different form.
 fn own_settings(meta: &Meta) -> Settings {
@@ -130,7 +131,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     Err(CheckpointError::not_one(path, problem))
 }
 
-/// Reads the bytes that identify the format.
+/// Reads the first bytes of a file, which identify its format.
 fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut first = Vec::new();
     let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));
@@ -138,7 +139,7 @@ fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     Ok(first)
 }
 
-/// Fails for files that people often download instead of weights: Git LFS pointers and web pages.
+/// Fails if `file` is a Git LFS pointer or a web page. People often download these instead of the weights.
 fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     let first = first.trim_ascii_start().to_ascii_lowercase();
     let (problem, hint) = if first.starts_with(b"version https://git-lfs") {
@@ -177,7 +178,7 @@ fn from_huggingface(
     read.map_err(|problem| CheckpointError::damaged(file, problem))
 }
 
-/// Reads a JSON file beside `file`; returns `Null` if it does not exist.
+/// Reads the JSON file `name` in the folder of `file`. Returns `Null` if it does not exist.
 fn json_beside(file: &Path, name: &str) -> Result<Value, CheckpointError> {
     let path = file.with_file_name(name);
     if !path.is_file() {

@@ -10,23 +10,23 @@ use super::optimizer::{self, OptimizerState};
 use super::pickle::Value;
 use std::collections::BTreeMap;
 
-/// Keys under which training scripts store the weights.
+/// Dict keys under which training scripts store the weights.
 const WEIGHTS: [&str; 5] =
     ["model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema"];
-/// Prefixes that module wrappers add to every name.
+/// Prefixes that PyTorch's module wrappers add to every parameter name.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
-/// The content of a pickled checkpoint.
+/// The content of a checkpoint in a pickle.
 pub(super) struct Pickled {
     pub tensors: BTreeMap<String, HostTensor>,
     pub settings: Settings,
     /// The optimizer state, or the reason why there is none.
     pub optimizer: Result<OptimizerState, String>,
-    /// A sentence that says which weights are used, if the file has several sets.
+    /// A sentence for the user that says which weights are used, if the file has several sets of weights.
     pub note: Option<String>,
 }
 
-/// The names of a weight: the official one, and the internal one of Paddle.
+/// The names of a weight: the official name, and Paddle's internal name.
 pub(super) struct Weight {
     pub name: String,
     pub internal: Option<String>,
@@ -101,7 +101,7 @@ fn weights(dict: Vec<(Value, Value)>) -> (Vec<Weight>, BTreeMap<String, HostTens
     (order, tensors)
 }
 
-/// Returns the tensor in `value`, and its internal name if Paddle stored it as `(internal name, array)`.
+/// Returns the tensor in `value`. If Paddle stored it as `(internal name, array)`, also returns the internal name.
 pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
     match value {
         Value::Tensor(tensor) => Some((None, tensor)),
@@ -124,14 +124,15 @@ fn official_name(key: &str) -> String {
     }
 }
 
-/// Returns whether linear weights are `[in, out]`. The shape of a `qkv` weight shows this, because `out` is three times
-/// `in`.
+/// Returns whether the weights of linear layers are `[in, out]`.
+///
+/// The shape of a `qkv` weight shows this, because `out` is three times `in`.
 fn is_transposed(tensors: &BTreeMap<String, HostTensor>) -> bool {
     let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
     matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3))
 }
 
-/// Transposes `[a, b]` to `[b, a]`.
+/// Transposes a matrix from `[a, b]` to `[b, a]`.
 pub(super) fn transpose(tensor: &mut HostTensor) {
     let [rows, columns] = tensor.shape[..] else { return };
     let old = &tensor.values;
@@ -139,8 +140,9 @@ pub(super) fn transpose(tensor: &mut HostTensor) {
     *tensor = HostTensor { shape: vec![columns, rows], values };
 }
 
-/// Returns the settings of the official code. `args` is an `argparse.Namespace`; `epoch` is the last epoch, counted from
-/// 0.
+/// Returns the settings in a checkpoint of the official code.
+///
+/// `args` is an `argparse.Namespace`. `epoch` is the last epoch, counted from 0.
 fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings {
     let args = match args {
         Some(Value::Object { state, .. }) => &**state,

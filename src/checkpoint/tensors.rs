@@ -7,7 +7,8 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The key of the note in the header. There is only one key, so the bytes do not depend on the order of a map.
+/// The key of the note in the header of a safetensors file. It is the only key, so the bytes do not depend on a map's
+/// order.
 const NOTE: &str = "mae";
 
 /// A float32 tensor in host memory.
@@ -17,17 +18,18 @@ pub struct HostTensor {
     pub values: Vec<f32>,
 }
 
-/// The tensors of a file by name, and a note.
+/// The tensors of a safetensors file by name, and a note.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
     pub tensors: BTreeMap<String, HostTensor>,
-    /// JSON; empty if the file has none.
+    /// A JSON text in the header of the file; empty if there is none.
     pub note: String,
 }
 
 impl TensorFile {
-    /// Reads a file. Converts float16, bfloat16 and float64 to float32. Skips int64 tensors, because they are only
-    /// counters.
+    /// Reads a safetensors file. Converts float16, bfloat16 and float64 to float32.
+    ///
+    /// Skips int64 tensors, because they are only counters.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
         let bytes = durable::read(path).map_err(|e| CheckpointError::unread(path, e))?;
@@ -51,12 +53,13 @@ impl TensorFile {
         Ok(Self { tensors, note: note.unwrap_or_default() })
     }
 
-    /// Returns the content of the file. The same tensors and note always result in the same bytes.
+    /// Returns the content of the safetensors file. The same tensors and note always result in the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_as(NOTE, &self.note)
     }
 
-    /// Returns the content of the file, with the entry `key: word` in the header unless `word` is empty.
+    /// Returns the content of the file, with the additional entry `key: word` in the header. An empty `word` adds
+    /// nothing.
     pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
         let data: BTreeMap<&str, (&[usize], Vec<u8>)> = self
             .tensors
@@ -74,7 +77,7 @@ impl TensorFile {
         safetensors::serialize(views, note).expect("names and shapes are plain")
     }
 
-    /// Replaces the file at `path`, atomically.
+    /// Writes the tensors and the note to `path`, atomically. Replaces an existing file.
     pub fn write(&self, path: &Path) -> Result<(), CheckpointError> {
         durable::write(path, &self.to_bytes())
             .map_err(|source| CheckpointError::Write { path: path.into(), source })

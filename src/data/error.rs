@@ -3,25 +3,25 @@ use std::{fmt, io};
 
 use crate::durable;
 
-/// What is wrong with the data. The doc comment of each variant says what the user can do about it.
+/// An error in the data or in its settings. The comment of each variant ends with what the user can do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// Change the recipe: a key has a value that is unsupported or contradicts the data.
+    /// A recipe key has an unsupported value, or contradicts the data. The user can change the recipe.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
-    /// Repair the folder of the data set.
+    /// The files of the data set do not have the expected layout. The user can repair the folder.
     #[error("cannot use {}: {problem}\nhint: {hint}", .path.display())]
     Layout { path: PathBuf, problem: String, hint: String },
-    /// Download this image again, or delete it.
+    /// An image is unusable. The user can download its file again or delete it.
     #[error("cannot read {}: {problem}\nhint: download the file again or delete it", .path.display())]
     BadImage { path: PathBuf, problem: String },
-    /// Check permissions, mounts and cables.
+    /// A file cannot be read. The user can check permissions, mounts and cables.
     #[error("cannot read {}: {source}", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// Free space, or change permissions.
+    /// A file cannot be written. The user can free disk space or change permissions.
     #[error("cannot write {}: {source}{}", .path.display(), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
-    /// Report a bug: a loader thread panicked.
+    /// A loader thread panicked. The user can report this bug.
     #[error(
         "a data loader thread panicked: {message}\nhint: this is a bug in mae; please report it"
     )]
@@ -49,7 +49,7 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
-    /// Returns the image file that is unusable, or `None` if the error is about something else.
+    /// Returns the path of the unusable image. Returns `None` if the error is not about an image file.
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
             Self::BadImage { path, .. } | Self::Unreadable { path, .. } => Some(path),
@@ -57,7 +57,7 @@ impl DataError {
         }
     }
 
-    /// Returns only the problem, without the path and the hint.
+    /// Returns the text of the error without the path and the hint.
     pub(super) fn problem(&self) -> String {
         match self {
             Self::Setting { problem, .. }

@@ -7,17 +7,17 @@ use crate::durable;
 
 use super::error::DataError;
 
-/// Maps the name of each unusable file to its problem.
+/// Unusable files: maps each file name to its problem.
 pub(super) type Problems = BTreeMap<String, String>;
 
-/// Reads a table of unusable files. Skips damaged rows. Returns an empty table if the file is missing.
+/// Reads the CSV table of unusable files at `path`. Skips damaged rows. Returns an empty map if the file is missing.
 pub(super) fn problems(path: &Path) -> Problems {
     let Ok(reader) = csv::Reader::from_path(path) else { return Problems::new() };
     let rows = reader.into_records().filter_map(Result::ok);
     rows.filter_map(|row| Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()))).collect()
 }
 
-/// Writes a table of unusable files.
+/// Writes the CSV table of unusable files to `path`.
 pub(super) fn write_problems(path: &Path, problems: &Problems) -> Result<(), DataError> {
     let header = ["file", "problem"].map(str::to_owned);
     let rows = problems.iter().map(|(name, problem)| [name.clone(), problem.clone()]);
@@ -25,7 +25,7 @@ pub(super) fn write_problems(path: &Path, problems: &Problems) -> Result<(), Dat
     durable::write(path, &bytes).map_err(|e| DataError::unwritable(path, e))
 }
 
-/// Returns rows as CSV (RFC 4180).
+/// Returns `rows` as CSV (RFC 4180).
 pub(super) fn csv<const N: usize>(rows: impl IntoIterator<Item = [String; N]>) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {

@@ -8,7 +8,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The result for the files of one run, or for the files directly in the folder of a sweep.
+/// Result of comparing files with their checksums.
+///
+/// Covers the files of one run, or the files of a sweep that are not in the folder of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunCheck {
     pub folder: PathBuf,
@@ -17,16 +19,17 @@ pub struct RunCheck {
     pub problems: Vec<FileProblem>,
 }
 
-/// A listed file that is missing, damaged or unreadable.
+/// A file that is in the manifest, but is missing, damaged or unreadable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileProblem {
-    /// Relative to the folder, with `/` between parts.
+    /// Path of the file relative to the folder, with `/` between the parts.
     pub file: String,
     pub problem: String,
 }
 
-/// Compares every listed file of the run, or of all runs of the sweep, in `path` with its checksum.
+/// Compares the files of the run or sweep in `path` with their checksums.
 ///
+/// Returns one result for a run. For a sweep, returns one result for the sweep's folder and one for each of its runs.
 /// Fails if there is no manifest in `path`.
 pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
     let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? else {
@@ -75,7 +78,9 @@ fn check_files(folder: &Path, manifest: &Manifest) -> RunCheck {
     RunCheck { folder: folder.to_owned(), verified, problems }
 }
 
-/// Verifies a file. If this fails while a run is in progress, tries once more: the run may be replacing the file.
+/// Compares a file with its checksum.
+///
+/// If the comparison fails while a run is in progress, tries once more, because the run may be replacing the file.
 fn verify(folder: &Path, file: &str) -> std::io::Result<Verdict> {
     let path = super::job_path(folder, file);
     match durable::verify(&path) {

@@ -7,10 +7,10 @@ use super::text::{escape, utc};
 use crate::results::Provenance;
 use std::fmt::Write as _;
 
-/// Heading of the row about changes to the images. The row is left out if nothing is known.
+/// Heading of the row that says how the images were changed. The row is left out if this is unknown for all runs.
 const IMAGES: &str = "images";
 
-/// A row: its heading and its value.
+/// A row of the table: its heading, and a function that returns the value for a run.
 type Fact = (&'static str, fn(&Provenance) -> String);
 
 const FACTS: [Fact; 12] = [
@@ -28,7 +28,7 @@ const FACTS: [Fact; 12] = [
     ("end", |p| p.finished_unix_s.map_or_else(String::new, utc)),
 ];
 
-/// Returns the table, with one column per run.
+/// Returns the table about devices, versions and data as HTML, with one column per run.
 pub(super) fn provenance(report: &Report<'_>) -> String {
     let begun = report.points.iter().filter_map(|run| Some((run, run.provenance.as_ref()?)));
     let runs: Vec<_> = begun.collect();
@@ -55,7 +55,7 @@ pub(super) fn provenance(report: &Report<'_>) -> String {
     boxed("Provenance", &html)
 }
 
-/// Returns the cells of a row. A value that all runs share spans all columns.
+/// Returns the HTML cells of a row, one per run. If all values are the same, returns one cell across all columns.
 fn cells(values: &[String]) -> String {
     let same = values.iter().all(|value| *value == values[0]);
     let (shown, span) = if same { (&values[..1], values.len()) } else { (values, 1) };
