@@ -99,7 +99,10 @@ pub fn bench_train(
         data: Arc::new(data),
         device: device.clone(),
         run: scratch.to_owned(),
-        recipe: recipe::recipe_toml(&point.recipe).into(),
+        recipe_of: {
+            let text = recipe::recipe_toml(&point.recipe);
+            Arc::new(move |_| text.clone())
+        },
         stop: stop.clone(),
         parallel_jobs: 0,
     };

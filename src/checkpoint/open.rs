@@ -103,10 +103,28 @@ fn own_settings(meta: &Meta) -> Settings {
     }
 }
 
+/// The error of a missing checkpoint. Names the checkpoints that are in the same folder.
+fn missing(path: &Path) -> CheckpointError {
+    let entries = path.parent().and_then(|folder| folder.read_dir().ok());
+    let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut there: Vec<PathBuf> = entries.filter(|entry| folder::is_whole(entry)).collect();
+    there.sort();
+    if there.is_empty() {
+        return CheckpointError::not_one(path, "it does not exist");
+    }
+    let names = there.iter().filter_map(|entry| entry.file_name());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+    CheckpointError::NotACheckpoint {
+        path: path.to_owned(),
+        problem: "it does not exist".to_owned(),
+        hint: format!("use a checkpoint that exists in this folder: {}", names.join(", ")),
+    }
+}
+
 /// Returns the weights file: `path` itself, or a file in the folder `path`.
 fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if !path.exists() {
-        return Err(CheckpointError::not_one(path, "it does not exist"));
+        return Err(missing(path));
     }
     if path.is_file() {
         return Ok(path.to_owned());

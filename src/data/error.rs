@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use crate::durable;
+use crate::text::one_line;
 
 /// An error in the data or in its settings. The comment of each variant ends with what the user can do.
 #[derive(Debug, thiserror::Error)]
@@ -9,23 +10,28 @@ pub enum DataError {
     /// A recipe key has an unsupported value, or contradicts the data. The user can change the recipe.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
-    /// The files of the data set do not have the expected layout. The user can repair the folder.
-    #[error("cannot use {}: {problem}\nhint: {hint}", .path.display())]
+    /// Repair the folder of the data set.
+    #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
     Layout { path: PathBuf, problem: String, hint: String },
-    /// An image is unusable. The user can download its file again or delete it.
-    #[error("cannot read {}: {problem}\nhint: download the file again or delete it", .path.display())]
+    /// Download this image again, or delete it.
+    #[error("cannot read {}: {problem}\nhint: download the file again or delete it", shown(.path))]
     BadImage { path: PathBuf, problem: String },
-    /// A file cannot be read. The user can check permissions, mounts and cables.
-    #[error("cannot read {}: {source}", .path.display())]
+    /// Check permissions, mounts and cables.
+    #[error("cannot read {}: {source}", shown(.path))]
     Unreadable { path: PathBuf, source: io::Error },
-    /// A file cannot be written. The user can free disk space or change permissions.
-    #[error("cannot write {}: {source}{}", .path.display(), durable::hint(source))]
+    /// Free space, or change permissions.
+    #[error("cannot write {}: {source}{}", shown(.path), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
     /// A loader thread panicked. The user can report this bug.
     #[error(
         "a data loader thread panicked: {message}\nhint: this is a bug in mae; please report it"
     )]
     Panicked { message: String },
+}
+
+/// Returns a path on one line: a data set may have line breaks in its file names.
+pub(super) fn shown(path: &Path) -> String {
+    one_line(&path.display().to_string()).into_owned()
 }
 
 impl DataError {

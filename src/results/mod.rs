@@ -30,9 +30,9 @@ mod tensorboard;
 mod trash;
 
 pub use accuracy::{AccuracyRow, JobCells, accuracy, write_accuracy};
-pub use check::{FileProblem, RunCheck, check_run};
+pub use check::{FileProblem, ProblemKind, RunCheck, check_run, without_checksums};
 pub use compare::{CompareError, Comparison};
-pub use contents::{check_sweep, open_sweep};
+pub use contents::{check_sweep, is_run, join_sweep, open_sweep};
 pub use epochs::{EpochRow, EpochsCsv, EpochsWriter, Validation};
 pub use error::{Remedy, RunError};
 pub use folder::{RunFolder, check_folder, refuse_other_data};

@@ -5,9 +5,10 @@ use super::copied_jobs::CopiedJob;
 use super::preflight::{CheckedPoint, Problems, Purpose, preflight};
 use super::schedule::{self, JobContextMaker, is_done};
 use crate::data::DataSet;
+use crate::durable::SharedLock;
 use crate::infer::{StopFlag, forget_faults, look_through};
 use crate::recipe::{self, Job, Plan, Resolved};
-use crate::results::{Moved, Provenance, RunError, RunFolder};
+use crate::results::{self, Moved, Provenance, RunError, RunFolder};
 use crate::shape::StageKind;
 use crate::train::{
     self, ChosenDevice, DeviceThreads, Event, JobEnd, Observer, RunContext, StepTimer, TrainError,
@@ -64,6 +65,8 @@ pub(super) struct Sweep<'a> {
     /// The result of the preflight.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
+    /// Says to other processes that this one works in the sweep. `None` before the first point has started.
+    pub folder: Option<SharedLock>,
     /// Names of the sweep points whose folder this start opened.
     pub opened: Vec<String>,
     pub failed: Vec<FailedPoint>,
@@ -100,6 +103,7 @@ impl Runner<'_> {
             resolved,
             device_threads: DeviceThreads::start(devices.max().unwrap_or(1)),
             points: preflight.points,
+            folder: None,
             opened: Vec::new(),
             failed: Vec::new(),
         };
@@ -146,6 +150,10 @@ impl Runner<'_> {
             }
         }
         let copied = sweep.copied_jobs(index);
+        if sweep.folder.is_none() && !sweep.resolved.swept.is_empty() {
+            let name = &sweep.resolved.name;
+            sweep.folder = Some(results::join_sweep(&self.options.runs, name)?);
+        }
         let folder = self.open_folder(sweep.resolved, index)?;
         sweep.opened.push(plan.name.clone());
         let point = &sweep.points[index];
@@ -154,7 +162,7 @@ impl Runner<'_> {
             data,
             device,
             run: folder.path().to_owned(),
-            recipe: recipe::recipe_toml(&sweep.resolved.points[index].recipe).into(),
+            recipe_of: recipe_of(sweep.resolved, index),
             stop: self.stop.clone(),
             parallel_jobs: 0,
         };
@@ -216,6 +224,11 @@ impl Runner<'_> {
         if let Some(moved) = moved {
             (self.observer)(Event::Notice { job: "run", text: &moved_text(&moved) });
         }
+        if folder.lacked_checksums() {
+            let text = "an older version of mae wrote this run without checksums; mae adds them now, but does not find \
+                        earlier damage";
+            (self.observer)(Event::Notice { job: "run", text });
+        }
         Ok(folder)
     }
 
@@ -242,6 +255,9 @@ impl Runner<'_> {
         sweep: &Sweep<'_>,
     ) -> Result<JobEnd, PointError> {
         let jobs: Vec<Job> = point.asked().map(|job| job.job.clone()).collect();
+        for job in &jobs {
+            work.draw_missing_pictures(job, &sweep.device_threads, &self.observer);
+        }
         let tables = Arc::new(self.tables(work, sweep.resolved));
         let all_done = jobs.iter().all(|job| is_done(work, job));
         let mut provenance = match &point.before {
@@ -351,6 +367,17 @@ impl Sweep<'_> {
                 && self.failed.iter().all(|failed| failed.name != other.plan.name)
         })
     }
+}
+
+/// Returns a function that gives the recipe for the checkpoints of a job: that of the first point with the same job.
+///
+/// So a shared job has the same bytes, no matter which point or which process trained it.
+fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
+    let resolved = resolved.clone();
+    Arc::new(move |job| {
+        let first = resolved.same_job_before(index, job).next();
+        recipe::recipe_toml(&first.unwrap_or(&resolved.points[index]).recipe)
+    })
 }
 
 /// Returns a notice of where the files of an earlier run are now, and which files stayed.

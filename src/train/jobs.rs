@@ -24,8 +24,8 @@ pub struct RunContext {
     pub data: Arc<DataSet>,
     pub device: ChosenDevice,
     pub run: PathBuf,
-    /// The resolved recipe in TOML. Every checkpoint contains it.
-    pub recipe: Arc<str>,
+    /// Returns the resolved recipe, in TOML, that the checkpoints of a job contain.
+    pub recipe_of: Arc<dyn Fn(&Job) -> String + Send + Sync>,
     pub stop: StopFlag,
     /// Number of other jobs that run at the same time on other devices.
     pub parallel_jobs: usize,
@@ -44,7 +44,7 @@ impl RunContext {
                 from,
                 num_classes: self.data.facts.num_classes,
                 class_names: self.data.class_names.clone(),
-                recipe: self.recipe.to_string(),
+                recipe: (self.recipe_of)(job),
             },
         }
     }

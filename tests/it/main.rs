@@ -17,6 +17,7 @@ mod golden;
 // A build with `vulkan` refuses software adapters.
 #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
 mod gpu;
+mod hints;
 mod layers;
 mod own_data;
 mod preflight;
@@ -28,5 +29,6 @@ mod reconstruct;
 mod report;
 mod resume;
 mod run_folder;
+mod safe_text;
 mod shards;
 mod sweep;

@@ -1,5 +1,7 @@
 //! Sweeps: points share equal jobs, a failing point does not stop the others. Partial fine-tuning keeps frozen weights.
 
+#![expect(clippy::disallowed_methods, reason = "a test writes files of others")]
+
 use super::program::{Bench, TINY, results};
 use std::fs;
 
@@ -153,4 +155,35 @@ fn a_warning_names_the_settings_that_restore_the_published_effective_batch() {
     assert!(warning.contains(way), "{warning}");
     let restored = ["plan", "r.toml", "--set", published, "--set", "pretrain.accum_iter=4"];
     assert_eq!(String::from_utf8(bench.mae(&restored).stderr).unwrap(), "");
+}
+
+#[test]
+fn a_sweep_removes_only_unfinished_files_of_its_own() {
+    let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    let [ours, theirs] = [".tmp-accuracy.csv-1-2", ".tmp-thesis.tex-1-2"]
+        .map(|name| bench.path("runs/tiny").join(name));
+    fs::write(&ours, "half").unwrap();
+    fs::write(&theirs, "mine").unwrap();
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    assert!(!ours.exists() && theirs.exists());
+}
+
+/// Both points share their pre-training. Here each of two processes trains it.
+#[test]
+fn a_shared_job_has_the_same_bytes_whichever_process_trains_it() {
+    let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
+    let points = [1, 2].map(|n| bench.path(&format!("runs/tiny/finetune.trained_blocks={n}")));
+    fs::create_dir_all(&points[0]).unwrap();
+    let held = mae::durable::Lock::take(&points[0]).unwrap();
+    let args = ["run", "r.toml", "--stage", "pretrain"];
+    let log = String::from_utf8(bench.mae(&args).stderr).unwrap();
+    assert!(log.contains("1 of 2 points failed") && !log.contains("copied from"), "{log}");
+    drop(held);
+    let log = String::from_utf8(bench.mae(&args).stderr).unwrap();
+    assert!(!log.contains("copied from"), "{log}");
+    let meta = |point: &std::path::PathBuf| {
+        fs::read(point.join("pretrain/checkpoints/epoch-0003/meta.json")).unwrap()
+    };
+    assert!(meta(&points[0]) == meta(&points[1]));
 }
