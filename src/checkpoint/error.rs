@@ -5,7 +5,7 @@ use crate::recipe::RecipeErrors;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Reasons why a checkpoint cannot be read, used or written.
+/// Why a checkpoint cannot be read, used or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     #[error("cannot open {}: {problem}\nhint: {hint}", path.display())]
@@ -19,10 +19,10 @@ pub enum CheckpointError {
     Unsupported { path: PathBuf, problem: String, hint: String },
     #[error("{} does not fit the model: {problem}\nhint: {hint}", path.display())]
     DoesNotFit { path: PathBuf, problem: String, hint: String },
-    /// The format cannot represent the checkpoint.
+    /// The output format cannot represent the network in the checkpoint.
     #[error("cannot write {}: {problem}\nhint: {hint}", path.display())]
     NoSuchForm { path: PathBuf, problem: String, hint: String },
-    /// The command needs a setting that the file does not contain.
+    /// The command needs a setting that the checkpoint file does not contain.
     #[error(
         "{} does not say {what}\nhint: set `{key}` with --set {key}=..., or pass the recipe of the training with --recipe",
         path.display()
@@ -43,13 +43,15 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Returns whether the user's input is at fault (exit code 2). Otherwise the work itself failed (exit code 1).
+    /// Returns whether the error is in the user's input (exit code 2). The only other error is a failed write (exit
+    /// code 1).
     pub fn is_input(&self) -> bool {
         !matches!(self, Self::Write { .. })
     }
 
-    /// Converts a read error: `InvalidData` (wrong checksum) means a damaged file, others mean that the file is
-    /// unreadable.
+    /// Converts an error of reading the file at `path`.
+    ///
+    /// `InvalidData` (a wrong checksum) means that the file is damaged. Other errors mean that it is unreadable.
     pub(super) fn unread(path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::InvalidData => Self::damaged(path, source.to_string()),

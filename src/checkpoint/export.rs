@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The settings that other programs need besides the tensors.
+/// The settings that a converted checkpoint needs besides its tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExportSettings {
     pub num_heads: usize,
@@ -22,11 +22,11 @@ pub struct ExportSettings {
     pub norm_pix_loss: bool,
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
-    /// Readable names in the order of the labels; empty if unknown.
+    /// Readable class names in the order of the labels; empty if they are unknown.
     pub class_names: Vec<String>,
 }
 
-/// Writes one safetensors file with the names of timm: the encoder, and its linear head if there is one.
+/// Writes one safetensors file with timm's tensor names: the encoder, and its linear head if there is one.
 ///
 /// Returns the number of decoder tensors, which are left out. Fails for a linear probe, because timm has no such head.
 pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize, CheckpointError> {
@@ -48,7 +48,7 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
     Ok(left_out)
 }
 
-/// Writes a folder for `ViTMAEForPreTraining.from_pretrained` or `ViTForImageClassification.from_pretrained`.
+/// Writes a Hugging Face folder, for `from_pretrained` of `ViTMAEForPreTraining` or `ViTForImageClassification`.
 ///
 /// Fails for networks that these classes cannot represent: average pooling, linear probes, and encoders without a head.
 pub fn write_huggingface(
@@ -157,14 +157,14 @@ fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -
     config
 }
 
-/// Converts to f64 by the shortest decimal: 0.485, not 0.48500001430511475.
+/// Converts float32 to float64 by the shortest decimal number: 0.485, not 0.48500001430511475.
 fn shortest(values: &[f32]) -> Vec<f64> {
     values.iter().filter_map(|value| value.to_string().parse().ok()).collect()
 }
 
-/// Returns the transform of evaluation: resize the short side, crop the centre.
+/// Returns the preprocessor settings for the transform of evaluation: resize the short side, then crop the centre.
 ///
-/// `ViTImageProcessor` would change the aspect ratio of images that are not square.
+/// Does not use `ViTImageProcessor`, because it would change the aspect ratio of images that are not square.
 fn preprocessor(settings: &ExportSettings) -> Value {
     let side = settings.input_size;
     json!({

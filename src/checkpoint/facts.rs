@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 /// The network in a checkpoint. A field is `None` if the file does not contain this information.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// In pixels; `None` if the position embeddings are not a square grid.
+    /// Height and width of the images in pixels; `None` if the position embeddings are not a square grid.
     pub input_size: Option<usize>,
     pub patch_size: usize,
     pub in_chans: usize,
     pub embed_dim: usize,
     pub depth: usize,
-    /// Hidden width of the MLPs.
+    /// Hidden width of the MLP in each encoder block.
     pub mlp_dim: usize,
-    /// From a recipe or a `config.json`; the shapes of tensors do not show it.
+    /// Number of attention heads. It comes from a recipe or a `config.json`, because tensor shapes do not show it.
     pub num_heads: Option<usize>,
     pub decoder: Option<DecoderFacts>,
     pub head: Head,
@@ -45,7 +45,7 @@ pub enum Head {
     },
 }
 
-/// The settings that a file or folder contains besides its tensors.
+/// The settings that a checkpoint contains besides its tensors.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     pub num_heads: Option<usize>,
@@ -56,7 +56,7 @@ pub struct Settings {
     pub norm_eps: Option<f64>,
     pub mean: Option<Vec<f64>>,
     pub std: Option<Vec<f64>>,
-    /// Readable names in the order of the labels; empty if unknown.
+    /// Readable class names in the order of the labels; empty if they are unknown.
     pub class_names: Vec<String>,
     /// Whether the head reads the mean of the patches, not the class token.
     pub average_pool: Option<bool>,
@@ -65,7 +65,7 @@ pub struct Settings {
 }
 
 impl Facts {
-    /// Returns the facts of tensors with the official names. The error text does not include the path.
+    /// Determines the network from tensors with the official names. The error text does not include the path.
     pub(super) fn of(file: &TensorFile, settings: Settings) -> Result<Self, String> {
         let tensors = &file.tensors;
         let projection = "patch_embed.proj.weight";
@@ -96,7 +96,7 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Returns the stage that produces such a checkpoint, or `encoder` for an encoder without decoder and head.
+    /// Returns the stage that produces such a checkpoint. Returns `encoder` if there is neither a decoder nor a head.
     pub fn stage(&self) -> &'static str {
         match (&self.decoder, self.head) {
             (Some(_), _) => "pretrain",
@@ -162,13 +162,15 @@ fn shape<const N: usize>(
         .map_err(|_| format!("{name} has the shape {:?}, expected {N} dimensions", tensor.shape))
 }
 
-/// Returns the number of blocks with this prefix: the highest index plus 1.
+/// Returns the number of blocks whose tensor names start with `prefix`: the highest block index plus 1.
 fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
     let index = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
     tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
 }
 
-/// Returns the number of patches per side if the position embeddings are `[1, 1 + n², D]`.
+/// Returns the number of patches per side, `n`.
+///
+/// Returns `None` if the shape of the position embeddings is not `[1, 1 + n², D]`.
 fn grid(pos_embed: Option<&HostTensor>) -> Option<usize> {
     match pos_embed?.shape[..] {
         [1, tokens, _] if tokens > 1 => Some((tokens - 1).isqrt()).filter(|g| g * g == tokens - 1),
@@ -204,13 +206,13 @@ fn head(tensors: &BTreeMap<String, HostTensor>) -> Result<Head, String> {
     })
 }
 
-/// Returns the number of attention heads of ViT-Ti, S, B, L or H, whichever has this width; `None` for other widths.
+/// Returns the number of attention heads of the ViT-Ti, S, B, L or H with this width; `None` for other widths.
 pub fn usual_heads(embed_dim: usize) -> Option<usize> {
     let usual = [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16)];
     usual.iter().find(|(width, _)| *width == embed_dim).map(|(_, heads)| *heads)
 }
 
-/// Returns the number of attention heads of the official decoder; `None` if the width is not 512.
+/// Returns the number of attention heads of the official decoder; `None` if `embed_dim` is not 512.
 pub(super) fn usual_decoder_heads(embed_dim: usize) -> Option<usize> {
     (embed_dim == 512).then_some(16)
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 /// Maximum number of tensor names in a message.
 const LISTED: usize = 4;
 
-/// Loads `file` into `module`. Both must have exactly the same names and shapes.
+/// Loads the tensors of `file` into `module`. Both must have exactly the same names and shapes.
 pub fn load_module<M: Module>(
     module: M,
     file: &TensorFile,
@@ -35,8 +35,8 @@ pub fn load_module<M: Module>(
 
 /// Loads the encoder of a pre-training or of a classifier into `vit`.
 ///
-/// Does not change the head and `fc_norm` of `vit`, and ignores a decoder in the file. If the grid of patches differs,
-/// resizes the position embeddings with bicubic interpolation, as in the official code.
+/// Does not change the head and `fc_norm` of `vit`. Ignores a decoder in the file. If the number of patches is
+/// different, resizes the position embeddings with bicubic interpolation, as in the official code.
 pub fn load_encoder(
     vit: model::Vit,
     file: &TensorFile,
@@ -62,13 +62,14 @@ pub fn load_frozen(
     load_named(vit, file, path, frozen, |_, tensor, _| tensor.values.clone())
 }
 
-/// Returns whether a shape is `[1, 1 + n², width]`: a class token and the patches of a square image.
+/// Returns whether `shape` is the shape of position embeddings: `[1, 1 + n², width]` for a class token and n × n
+/// patches.
 fn is_grid(shape: &[usize], width: usize) -> bool {
     matches!(*shape, [1, tokens, d] if d == width && tokens > 1
         && (tokens - 1).isqrt().pow(2) == tokens - 1)
 }
 
-/// Replaces the parameters whose names `wanted` accepts. `values` converts the tensors of the file.
+/// Replaces the parameters of `module` whose names `wanted` accepts. `values` converts the tensors of the file.
 fn load_named<M: Module>(
     module: M,
     file: &TensorFile,
@@ -124,7 +125,9 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// Returns the error with a hint: the recipe keys that fit the file, if its tensors show them.
+/// Returns the error that `file` does not fit, with a hint.
+///
+/// The hint lists the recipe keys that fit the file, if its tensors show them.
 fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointError {
     let hint = match Facts::of(file, Settings::default()) {
         Ok(facts) => {

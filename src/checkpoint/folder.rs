@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The files of a checkpoint folder.
+/// File names in a checkpoint folder.
 pub(super) const MODEL: &str = "model.safetensors";
 const META: &str = "meta.json";
 /// The optimizer state of a pre-training. A checkpoint is complete without it.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
-/// The content of `meta.json`, which has everything that `eval` and `predict` need besides the weights.
+/// The content of `meta.json`: everything that `eval` and `predict` need besides the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
-    /// `pretrain`, `finetune`, `linprobe`, or `encoder` for an encoder without decoder and head.
+    /// `pretrain`, `finetune` or `linprobe`; `encoder` for an encoder without decoder and head.
     pub stage: String,
     /// Number of epochs of training so far.
     pub epoch: usize,
-    /// The source of the initial weights: `scratch`, an epoch of the pre-training, or a file; empty for a pre-training.
+    /// What the training started from: `scratch`, an epoch of the pre-training, or a file; empty for a pre-training.
     pub from: String,
     pub num_classes: usize,
     pub class_names: Vec<String>,
-    /// The resolved recipe of the run, as TOML.
+    /// The resolved recipe of the training run, as TOML.
     pub recipe: String,
 }
 
@@ -32,7 +32,7 @@ pub fn epoch_folder(job: &Path, epoch: usize) -> PathBuf {
     job.join("checkpoints").join(format!("epoch-{epoch:04}"))
 }
 
-/// Returns whether a checkpoint folder exists and has both of its files.
+/// Returns whether a checkpoint folder exists and has both files: the weights and `meta.json`.
 pub fn is_whole(folder: &Path) -> bool {
     [MODEL, META].iter().all(|name| folder.join(name).is_file())
 }
@@ -63,7 +63,7 @@ pub fn publish(
     written.map_err(|source| CheckpointError::Write { path: folder.into(), source })
 }
 
-/// Reads the `meta.json` beside a weights file; `None` if it does not exist.
+/// Reads the `meta.json` in the folder of a weights file; `None` if it does not exist.
 pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointError> {
     let path = weights.with_file_name(META);
     if !path.is_file() || weights.file_name().is_none_or(|name| name != MODEL) {

@@ -26,7 +26,7 @@ const OUTER: [(&str, &str); 12] = [
     ("vit.embeddings.mask_token", ""),
 ];
 
-/// Tensor names inside of a block: (Hugging Face, official).
+/// Tensor names inside of a block, after the prefix of the block: (Hugging Face, official).
 const INNER: [(&str, &str); 8] = [
     ("layernorm_before", "norm1"),
     ("layernorm_after", "norm2"),
@@ -39,7 +39,9 @@ const INNER: [(&str, &str); 8] = [
     ("mlp.fc2", "mlp.fc2"),
 ];
 
-/// Prefixes of the blocks: (Hugging Face, official). Export uses the first two, which all versions of transformers load.
+/// Name prefixes of the blocks: (Hugging Face, official).
+///
+/// Export uses the first two, which all versions of transformers load.
 const BLOCKS: [(&str, &str); 4] = [
     ("vit.encoder.layer.", "blocks."),
     ("decoder.decoder_layers.", "decoder_blocks."),
@@ -49,7 +51,7 @@ const BLOCKS: [(&str, &str); 4] = [
 
 const PARTS: [&str; 3] =
     ["attention.attention.query", "attention.attention.key", "attention.attention.value"];
-/// The names of query, key and value of transformers 5 in memory.
+/// Names of query, key and value as transformers 5 keeps them in memory. Files have different names.
 const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
 /// Hugging Face's attributes for the encoder in a larger model.
@@ -95,7 +97,7 @@ pub(super) fn official_name(name: &str) -> Named {
     Named::Unknown
 }
 
-/// Renames tensors of a masked autoencoder or a classifier from the official names to those of Hugging Face.
+/// Renames tensors from the official names to Hugging Face's names. Works for masked autoencoders and classifiers.
 pub(super) fn from_official(
     tensors: &BTreeMap<String, HostTensor>,
 ) -> BTreeMap<String, HostTensor> {
@@ -118,7 +120,7 @@ pub(super) fn from_official(
     theirs
 }
 
-/// Returns `vit.encoder.layer.3` for `blocks.3`.
+/// Returns Hugging Face's name for an official block: `vit.encoder.layer.3` for `blocks.3`.
 fn their_block(block: &str) -> Option<String> {
     BLOCKS
         .iter()

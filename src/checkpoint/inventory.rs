@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 /// Maximum number of tensor names in a message.
 const LISTED: usize = 4;
 
-/// Fails if `tensors` are not exactly those of the network that `facts` describe. The error text does not include the
-/// path.
+/// Fails if `tensors` are not exactly the tensors of the network that `facts` describe.
+///
+/// The error text does not include the path.
 pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<(), String> {
     let shapes = Inventory::of(facts, tensors)?.shapes;
     for (name, shape) in &shapes {
@@ -108,7 +109,9 @@ impl Inventory {
         self.add(&format!("{name}.bias"), &[width]);
     }
 
-    /// Stops at the first missing block, because a name in a malicious file may contain a huge index.
+    /// Adds the tensors of `depth` blocks to the expected tensors. Fails at the first block that is not in `tensors`.
+    ///
+    /// So a malicious file with a huge block index in a name does not cost time.
     fn blocks(
         &mut self,
         list: &str,

@@ -23,15 +23,15 @@ pub enum CheckpointFormat {
     Mae,
     /// A pickle of PyTorch or Paddle.
     Pickle,
-    /// A file with the names of Hugging Face.
+    /// A file or folder with Hugging Face's tensor names.
     HuggingFace,
-    /// A safetensors file with the official names; timm uses the same names.
+    /// A safetensors file with the official tensor names, which timm also uses.
     Safetensors,
     /// A `resume.safetensors` of this program: the state of an unfinished job.
     State,
 }
 
-/// An opened checkpoint. Its tensors have the official names.
+/// A checkpoint that was read. Its tensors have the official names.
 #[derive(Debug)]
 pub struct Opened {
     /// The path as the user wrote it.
@@ -39,7 +39,7 @@ pub struct Opened {
     pub format: CheckpointFormat,
     pub file: TensorFile,
     pub facts: Facts,
-    /// The `meta.json`, which only checkpoints of this program have.
+    /// The `meta.json`; `None` if another program wrote the checkpoint.
     pub meta: Option<Meta>,
     /// The optimizer state, or the reason why there is none. That of a checkpoint folder of this program is read by
     /// [`Opened::own_optimizer`].
@@ -293,7 +293,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     Err(CheckpointError::not_one(path, problem))
 }
 
-/// Reads the bytes that identify the format.
+/// Reads the first bytes of a file, which identify its format.
 fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut first = Vec::new();
     let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));

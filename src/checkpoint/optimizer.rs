@@ -12,18 +12,20 @@ use super::pickled::{Weight, take, tensor, transpose};
 use crate::shape::{PRETRAIN_BETAS, has_no_decay};
 use std::collections::BTreeMap;
 
-/// The moments of all trained parameters of a pre-training.
+/// AdamW's moments of all trained parameters in a pre-training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptimizerState {
     /// Number of updates so far.
     pub updates: usize,
-    /// `exp_avg` and `exp_avg_sq` by official name.
+    /// `exp_avg` and `exp_avg_sq` of each parameter, by official parameter name.
     pub moments: BTreeMap<String, [HostTensor; 2]>,
 }
 
-/// Number of updates if Paddle's power of `beta_2` has reached 0 in float32. The bias correction is then 1.
+/// Assumed number of updates if Paddle's power of `beta_2` is 0, which is the result of rounding to float32.
+///
+/// After so many updates, the bias correction is 1.
 const MANY: usize = 1_000_000;
-/// Settings of AdamW in the official pre-training.
+/// AdamW's settings in the official pre-training.
 const BETA_1: f64 = PRETRAIN_BETAS[0];
 const BETA_2: f64 = PRETRAIN_BETAS[1];
 const EPSILON: f64 = 1e-8;
@@ -48,7 +50,7 @@ pub(super) fn from_dict(
     Ok(state)
 }
 
-/// Returns the trained parameters: all except the fixed position embeddings.
+/// Returns the trained parameters: all weights except the fixed position embeddings.
 fn trained(weights: &[Weight]) -> impl Iterator<Item = &Weight> {
     weights.iter().filter(|w| !["pos_embed", "decoder_pos_embed"].contains(&w.name.as_str()))
 }
@@ -96,7 +98,9 @@ fn torch(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Fails if a group has different AdamW settings than the official pre-training: its moments would not fit.
+/// Fails if a parameter group has different AdamW settings than the official pre-training.
+///
+/// The moments would then not be valid for the pre-training.
 fn official_rule(groups: &[Value]) -> Result<(), String> {
     for group in groups {
         let Value::Dict(group) = group else { continue };
@@ -120,7 +124,7 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the parameter numbers of all groups, in order.
+/// Returns the parameter numbers in all parameter groups, in order.
 fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     let mut ids = Vec::new();
     for group in groups {
@@ -204,7 +208,8 @@ fn paddle(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Returns the number of updates from Paddle's power of `beta_2`, which starts at `beta_2` itself.
+/// Returns the number of updates after which Paddle stores this power of `beta_2`. After 0 updates, it is `beta_2`
+/// itself.
 fn updates_of(power: f64) -> usize {
     if power <= 0.0 {
         return MANY;

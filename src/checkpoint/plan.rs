@@ -9,50 +9,50 @@ use crate::recipe::{
 };
 use std::path::Path;
 
-/// What a command needs to know about a checkpoint. Each variant also needs everything above it.
+/// What a command needs to know about a checkpoint. Each variant includes the variants above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Needs {
-    /// The tensors.
+    /// Only the tensors.
     Tensors,
-    /// Also the number of attention heads of the encoder, to compute features or classes.
+    /// The number of attention heads of the encoder, to compute features or classes.
     Heads,
-    /// Also the number of heads of the decoder, and `norm_pix_loss`, to convert the whole checkpoint.
+    /// The number of attention heads of the decoder, and `norm_pix_loss`, to convert the whole checkpoint.
     Everything,
-    /// Also a decoder, to reconstruct images.
+    /// The checkpoint must have a decoder, to reconstruct images.
     Decoder,
 }
 
 /// The arguments of a command that uses a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanArgs<'a> {
-    /// The recipe of `--recipe`. It supplies `[data]`, `[runtime]`, and settings that the file does not contain.
+    /// The recipe in `--recipe`. It supplies `[data]`, `[runtime]`, and settings that the checkpoint does not contain.
     pub recipe: Option<&'a Path>,
     /// The `--set` arguments, `key=value`.
     pub set: &'a [String],
-    /// The environment variables that may set keys of `recipe`.
+    /// The environment variables that may set keys of the recipe in `recipe`.
     pub env: &'a [(String, String)],
-    /// Counts the GPUs of a kind, to resolve `recipe`.
+    /// Counts the GPUs of a kind. Needed to resolve the recipe in `recipe`.
     pub gpus: fn(DeviceKind) -> usize,
 }
 
-/// A checkpoint's plan, metadata and warnings, ready for use.
+/// The plan, metadata and warnings for using a checkpoint.
 #[derive(Debug)]
 pub struct CheckpointPlan {
     pub plan: Plan,
-    /// The `meta.json` of the checkpoint, or one made from its facts.
+    /// The `meta.json` of the checkpoint. If it does not exist, one that describes the network in the checkpoint.
     pub meta: Meta,
     /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// Resolving the recipe of a checkpoint needs no data set and no GPUs.
+/// Options to resolve the recipe of a checkpoint. This needs neither a data set nor GPUs.
 const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 
 impl Opened {
     /// Resolves the recipe of the checkpoint together with `args`.
     ///
-    /// If `args.recipe` is set, `[data]` (except `input_size`) and `[runtime]` come from it. Fails if a setting that the
-    /// command needs is unknown, or if `args` contradict the file.
+    /// If there is a `--recipe`, `[data]` (except `input_size`) and `[runtime]` come from it. Fails if a setting that
+    /// the command needs is unknown, or if `args` contradict the checkpoint.
     pub fn plan(
         &self,
         needs: Needs,
@@ -138,14 +138,15 @@ impl Opened {
     }
 }
 
-/// The `--set` arguments, grouped by the recipe that they change.
+/// The `--set` arguments, grouped by what they change.
 struct SetArgs {
-    /// Change `[data]` and `[runtime]` of [`PlanArgs::recipe`].
+    /// Arguments that change `[data]` and `[runtime]` of `--recipe`.
     of_data: Vec<String>,
-    /// Change the recipe of the checkpoint.
+    /// Arguments that change the recipe of the checkpoint.
     of_model: Vec<String>,
-    /// Concern a part that the checkpoint does not have, such as `finetune.drop_path` for a pre-training. Only their keys
-    /// are checked.
+    /// Arguments for a part that the checkpoint does not have, such as `finetune.drop_path` for a pre-training.
+    ///
+    /// Only the keys of these arguments are checked.
     unused: Vec<String>,
 }
 
@@ -178,7 +179,7 @@ fn has_key(set: &[String], key: &str) -> bool {
     set.iter().any(|set| recipe::set_key(set) == key)
 }
 
-/// Resolves the recipe in a checkpoint of this program. Fails if `set` changes its network.
+/// Resolves the recipe in a checkpoint of this program. Fails if `set` changes the checkpoint's network.
 fn own_point(
     opened: &Opened,
     meta: &Meta,
@@ -198,7 +199,7 @@ fn own_point(
     Ok(resolve(&stated, set)?)
 }
 
-/// Resolves the recipe that describes a checkpoint of another program.
+/// Resolves a recipe that describes a checkpoint of another program.
 fn described_point(
     opened: &Opened,
     needs: Needs,
@@ -222,7 +223,7 @@ fn described_point(
     Ok(recipe::resolve_checkpoint(path, &layers, &stated, set, &OPTIONS)?)
 }
 
-/// Fails if the command needs a setting that is neither in `known` nor in `set`.
+/// Fails if the command needs a setting that neither the checkpoint nor `set` contains.
 fn require(
     opened: &Opened,
     needs: Needs,
@@ -255,7 +256,7 @@ fn require(
     Ok(())
 }
 
-/// Returns the `meta.json` that a checkpoint of another program would have.
+/// Returns a `meta.json` for a checkpoint of another program.
 fn described_meta(opened: &Opened, recipe: &Recipe) -> Meta {
     let facts = &opened.facts;
     Meta {

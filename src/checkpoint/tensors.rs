@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The key of the note in the header. There is only one key, so the bytes do not depend on the order of a map.
+/// The key of the note in the header of a safetensors file. It is the only key, so the bytes do not depend on a map's
+/// order.
 const NOTE: &str = "mae";
 
 /// A float32 tensor in host memory.
@@ -44,7 +45,7 @@ impl View for &HostTensor {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
     pub tensors: BTreeMap<String, HostTensor>,
-    /// JSON; empty if the file has none.
+    /// A JSON text in the header of the file; empty if there is none.
     pub note: String,
 }
 
@@ -76,18 +77,19 @@ impl TensorFile {
         Ok((Self { tensors, note: note.unwrap_or_default() }, others))
     }
 
-    /// Returns the content of the file. The same tensors and note always result in the same bytes.
+    /// Returns the content of the safetensors file. The same tensors and note always result in the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_as(NOTE, &self.note)
     }
 
-    /// Returns the content of the file, with the entry `key: word` in the header unless `word` is empty.
+    /// Returns the content of the file, with the additional entry `key: word` in the header. An empty `word` adds
+    /// nothing.
     pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
         let note = (!word.is_empty()).then(|| HashMap::from([(key.to_owned(), word.to_owned())]));
         safetensors::serialize(&self.tensors, note).expect("names and shapes are plain")
     }
 
-    /// Replaces the file at `path`, atomically.
+    /// Writes the tensors and the note to `path`, atomically. Replaces an existing file.
     pub fn write(&self, path: &Path) -> Result<(), CheckpointError> {
         durable::write(path, &self.to_bytes())
             .map_err(|source| CheckpointError::Write { path: path.into(), source })

@@ -9,7 +9,7 @@ use crate::recipe::{
     Data, Finetune, Format, FromEntry, Linprobe, Model, OneOrMany, Plan, Pretrain, Recipe,
 };
 
-/// Returns the settings that follow from the weights or `config.json`, so they cannot be changed.
+/// Returns the settings that follow from the weights or `config.json`. The user cannot change these settings.
 pub(super) fn stated(facts: &Facts) -> Recipe {
     let decoder = facts.decoder.as_ref();
     let mut recipe = Recipe {
@@ -50,7 +50,8 @@ pub(super) fn stated(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns settings in the file that `--set` may change: normalization, `norm_eps` and `mask_ratio`.
+/// Returns settings that the checkpoint contains, but that `--set` may change: normalization, `norm_eps` and
+/// `mask_ratio`.
 pub(super) fn preferred(facts: &Facts) -> Recipe {
     let settings = &facts.settings;
     let per_channel =
@@ -66,8 +67,9 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns settings from `--recipe` that the file may lack: `norm_pix_loss`, `mask_ratio`, and `num_heads` for equal
-/// widths.
+/// Returns settings from `--recipe` that the checkpoint may lack.
+///
+/// These are `norm_pix_loss`, `mask_ratio`, and, if the widths are the same, `num_heads`.
 pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     let mut recipe = Recipe::default();
     let model = &plan.model;
@@ -86,7 +88,9 @@ pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     recipe
 }
 
-/// Returns assumed values: the usual `num_heads`, no data set, and stages that start from scratch without RandAugment.
+/// Returns assumed settings, for use if nothing else sets them.
+///
+/// These are the usual `num_heads`, no data set, and stages that start from scratch without RandAugment.
 pub(super) fn assumed(facts: &Facts) -> Recipe {
     let mut recipe = Recipe { name: Some("imported".to_owned()), ..Recipe::default() };
     recipe.data.format = Some(Format::Synthetic);

@@ -8,28 +8,29 @@ use crate::shape::soft_targets;
 pub struct Batch {
     pub images: Images,
     pub targets: Targets,
-    /// The key of each image's random numbers: its index in the split. With repeated augmentation, the upper bits count
-    /// the repeats.
+    /// For each image, the sample number that determines its random numbers.
+    ///
+    /// This is the index of the image in the split. With repeated augmentation, the upper bits hold the repeat number.
     pub samples: Vec<u64>,
 }
 
-/// The pixels of a batch, `[N, C, H, W]`.
+/// Pixel values of a batch, `[N, C, H, W]`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Images {
-    /// Levels in 0..255, which the device normalizes. Transferring them takes a quarter of the bytes of floats.
+    /// 8-bit pixel values, which the device normalizes. They need a quarter of the memory of floats.
     Levels(Vec<u8>, Arc<Normalization>),
-    /// Normalized values.
+    /// Normalized floats.
     Values(Vec<f32>),
 }
 
-/// The mean and standard deviation per channel that normalize images, for pixel values in 0..1.
+/// Mean and standard deviation of each channel, for pixel values in 0..1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalization {
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
 }
 
-/// What the model should predict.
+/// The classes that the model should predict for the images of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {
     /// One class per image, `[N]`.
@@ -38,7 +39,7 @@ pub enum Targets {
     Soft(Vec<f32>),
 }
 
-/// A range of images of a batch with their targets, borrowed.
+/// Consecutive images of a batch with their targets, borrowed from the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shard<'a> {
     pub images: ImagesSlice<'a>,
@@ -46,14 +47,14 @@ pub struct Shard<'a> {
     pub samples: &'a [u64],
 }
 
-/// The [`Images`] of a shard.
+/// Borrowed [`Images`] of a [`Shard`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ImagesSlice<'a> {
     Levels(&'a [u8], &'a Normalization),
     Values(&'a [f32]),
 }
 
-/// The [`Targets`] of a shard.
+/// Borrowed [`Targets`] of a [`Shard`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TargetsSlice<'a> {
     Hard(&'a [u32]),
@@ -61,7 +62,7 @@ pub enum TargetsSlice<'a> {
 }
 
 impl Batch {
-    /// Returns the number of images.
+    /// Returns the number of images in the batch.
     pub fn len(&self) -> usize {
         self.samples.len()
     }
@@ -70,7 +71,7 @@ impl Batch {
         self.samples.is_empty()
     }
 
-    /// Borrows the images and targets of `range`. Panics if `range` is outside the batch.
+    /// Borrows the images with the indices `range`, and their targets. Panics if `range` is outside the batch.
     pub fn shard(&self, range: Range<usize>) -> Shard<'_> {
         let n = self.len().max(1);
         let part = |total: usize| range.start * (total / n)..range.end * (total / n);
@@ -89,7 +90,9 @@ impl Batch {
         }
     }
 
-    /// Appends the images of `other`. Both batches need hard targets and the same kind of pixels.
+    /// Appends the images and targets of `other`.
+    ///
+    /// Panics unless both batches have hard targets and the same variant of [`Images`].
     pub(super) fn append(&mut self, other: &Self) {
         match (&mut self.images, &other.images) {
             (Images::Levels(all, _), Images::Levels(more, _)) => all.extend_from_slice(more),
@@ -105,7 +108,7 @@ impl Batch {
 }
 
 impl Images {
-    /// Returns the number of values in all images.
+    /// Returns the number of pixel values of all images together.
     pub fn len(&self) -> usize {
         match self {
             Self::Levels(levels, _) => levels.len(),
@@ -119,7 +122,9 @@ impl Images {
 }
 
 impl TargetsSlice<'_> {
-    /// Returns target probabilities, `[N, C]`. Converts classes with label smoothing. Soft targets stay unchanged.
+    /// Returns the class probabilities of each image, `[N, classes]`.
+    ///
+    /// Applies label smoothing to hard targets. Returns soft targets unchanged.
     pub fn soft(&self, classes: usize, smoothing: f64) -> Vec<f32> {
         match self {
             Self::Soft(rows) => rows.to_vec(),

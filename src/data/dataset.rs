@@ -18,25 +18,27 @@ use super::formats::{cifar, digits, image_folder, synthetic, web_dataset};
 #[derive(Clone)]
 pub struct DataSet {
     pub train: Arc<dyn Split>,
-    /// The validation split; `None` only if labels are not needed and the data has none.
+    /// The validation split; `None` if the data has none. Only [`Labels::Unneeded`] allows data without this split.
     pub val: Option<Arc<dyn Split>>,
-    /// Readable names by label; empty if the images have no classes.
+    /// Readable class names, indexed by label; empty if the images have no classes.
     pub class_names: Vec<String>,
     pub facts: DataFacts,
-    /// SHA-256 in hexadecimal, computed from file names and sizes, or from the bytes themselves.
+    /// SHA-256 of the data, in hexadecimal.
+    ///
+    /// Depending on the format, it covers file names and sizes, or the bytes of the files.
     pub fingerprint: String,
-    /// How `mae data pack` re-encoded the images, if it did.
+    /// Description of how `mae data pack` re-encoded the images; `None` if it did not.
     pub note: Option<String>,
-    /// Findings about missing samples and checksums in tar shards.
+    /// Findings about missing samples and missing checksums in tar shards.
     pub integrity: Integrity,
 }
 
-/// Maximum number of findings in a warning. `mae data check` lists all.
+/// Maximum number of findings about missing samples in a warning. `mae data check` lists all findings.
 const SHOWN: usize = 5;
 
-/// Finds the data of `plan` and compares it with the counts in the recipe. Does not decode images.
+/// Opens the data set `plan`. Fails if the recipe states different numbers of classes or images.
 ///
-/// Logs a warning if samples of tar shards may be missing.
+/// Does not decode images. Logs a warning if samples of tar shards may be missing.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     let data = data_set(plan, find(plan, labels)?)?;
     let lost = &data.integrity.lost;
@@ -51,8 +53,9 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     Ok(data)
 }
 
-/// Opens the data like [`open`], but skips damaged or missing parts. Also returns their problems. Fails if nothing
-/// remains.
+/// Opens a data set like [`open`], but skips damaged and missing parts. Fails if nothing remains.
+///
+/// Also returns the errors of the skipped parts.
 pub(super) fn open_past_damage(
     plan: &DataPlan,
     labels: Labels,
@@ -73,7 +76,7 @@ pub(super) fn open_past_damage(
     }
 }
 
-/// Finds the data of `plan`, and fails if the files do not have the layout of the format.
+/// Finds the files of the data set `plan`. Fails if these files do not have the layout of `plan.format`.
 pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     match plan.format {
         Format::Digits => Ok(digits::find(plan)),
@@ -105,9 +108,9 @@ fn data_set(plan: &DataPlan, found: Found) -> Result<DataSet, DataError> {
     })
 }
 
-/// Reads and transforms the image file at `path` as in evaluation. Returns `[C, H, W]`.
+/// Reads the image file at `path` and prepares it as in evaluation. Returns normalized values, `[C, H, W]`.
 ///
-/// If `plan` is for the digits, converts the image to grey and resizes it like the digits.
+/// If `plan` is the digits data set, converts the image to grey and resizes it like the digits.
 pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataError> {
     let transform = EvalTransform::new(plan);
     if plan.format == Format::Digits {
@@ -117,7 +120,7 @@ pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataE
     Ok(transform.apply(&decode_file(path, Colour::of_channels(plan.in_chans)?)?))
 }
 
-/// Returns the counts in the data. Fails if the recipe states different counts.
+/// Returns the numbers of classes and images in the data. Fails if the recipe states different numbers.
 fn check_promises(plan: &DataPlan, found: &Found) -> Result<DataFacts, DataError> {
     let promised = plan.promised;
     // Data without classes, as for pre-training, does not contradict the recipe's number of classes.

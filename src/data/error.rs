@@ -4,10 +4,10 @@ use std::{fmt, io};
 use crate::durable;
 use crate::text::one_line;
 
-/// What is wrong with the data. The doc comment of each variant says what the user can do about it.
+/// An error in the data or in its settings. The comment of each variant ends with what the user can do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// Change the recipe: a key has a value that is unsupported or contradicts the data.
+    /// A recipe key has an unsupported value, or contradicts the data. The user can change the recipe.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     /// Repair the folder of the data set.
@@ -22,7 +22,7 @@ pub enum DataError {
     /// Free space, or change permissions.
     #[error("cannot write {}: {source}{}", shown(.path), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
-    /// Report a bug: a loader thread panicked.
+    /// A loader thread panicked. The user can report this bug.
     #[error(
         "a data loader thread panicked: {message}\nhint: this is a bug in mae; please report it"
     )]
@@ -55,7 +55,7 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
-    /// Returns the image file that is unusable, or `None` if the error is about something else.
+    /// Returns the path of the unusable image. Returns `None` if the error is not about an image file.
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
             Self::BadImage { path, .. } | Self::Unreadable { path, .. } => Some(path),
@@ -63,7 +63,7 @@ impl DataError {
         }
     }
 
-    /// Returns only the problem, without the path and the hint.
+    /// Returns the text of the error without the path and the hint.
     pub(super) fn problem(&self) -> String {
         match self {
             Self::Setting { problem, .. }

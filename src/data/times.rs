@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A part of loading an image.
+/// A step of loading an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadPart {
     /// Reading a file, or copying a picture from memory.
     Read,
     Decode,
     Resize,
-    /// Colours, flip, erasing, and normalization if it runs on the host.
+    /// Colour changes, flip, erasing, and normalization if it runs on the host.
     Augment,
 }
 
-/// The time of each part, summed over all threads. Clones share the same sums.
+/// The time of each part of loading, summed over all threads. Clones share the same sums.
 #[derive(Debug, Clone, Default)]
 pub struct LoadTimes(Arc<[AtomicU64; 4]>);
 
@@ -28,7 +28,7 @@ impl LoadTimes {
         result
     }
 
-    /// Returns the time spent in a part so far.
+    /// Returns the time that all threads have spent in `part` so far.
     pub fn of(&self, part: LoadPart) -> Duration {
         Duration::from_nanos(self.0[part as usize].load(Ordering::Relaxed))
     }

@@ -11,7 +11,7 @@ pub(super) use noto_sans_mono_bitmap::FontWeight as Weight;
 const SIZE: RasterHeight = RasterHeight::Size16;
 /// Height of a line of text, in pixels.
 pub(super) const LINE: usize = SIZE.val() + 2;
-/// The colour of text: a grey that is nearly black.
+/// The grey value of text, nearly black.
 const INK: u8 = 34;
 
 /// Returns the width of a line of text, in pixels.
@@ -23,7 +23,7 @@ pub(super) fn text_width(line: &str) -> usize {
 pub(super) struct Canvas {
     width: usize,
     height: usize,
-    /// `[height, width, 3]`.
+    /// RGB values, `[height, width, 3]`.
     rgb: Vec<u8>,
 }
 
@@ -32,7 +32,7 @@ impl Canvas {
         Self { width, height, rgb: vec![255; width * height * 3] }
     }
 
-    /// Draws a picture, enlarged by the factor `scale`.
+    /// Draws a picture, enlarged by the factor `scale`, with its top left corner at `left`, `top`.
     pub(super) fn tile(&mut self, left: usize, top: usize, tile: &Tile, scale: usize) {
         for (y, row) in tile.rgb.chunks_exact(tile.side * 3).enumerate() {
             let line: Vec<u8> = row.chunks_exact(3).flat_map(|rgb| rgb.repeat(scale)).collect();
@@ -69,7 +69,7 @@ impl Canvas {
     }
 }
 
-/// Blends `over` onto `under` with an opacity of `strength` / 255.
+/// Blends the grey value `over` onto `under` with an opacity of `strength` / 255.
 fn blend(under: u8, over: u8, strength: u8) -> u8 {
     let strength = u32::from(strength);
     let sum = u32::from(under) * (255 - strength) + u32::from(over) * strength;

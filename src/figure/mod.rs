@@ -25,32 +25,32 @@ const LABEL_CHARS: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tile {
     pub side: usize,
-    /// `[side, side, 3]`, row by row.
+    /// RGB values, `[side, side, 3]`.
     pub rgb: Vec<u8>,
 }
 
-/// A row of pictures.
+/// A row of pictures with a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FigureRow {
-    /// Lines of the label. The first one is bold.
+    /// Lines of the label. The first line is bold.
     pub label: Vec<String>,
     /// One picture for each column of the figure.
     pub tiles: Vec<Tile>,
 }
 
-/// A figure.
+/// A figure: rows of pictures with labels, column headings and a footer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figure {
-    /// Heading of each column; may have several lines.
+    /// Heading of each column. A heading may have several lines.
     pub heads: Vec<&'static str>,
     /// Groups of rows. There is more space between groups than between rows.
     pub groups: Vec<Vec<FigureRow>>,
-    /// Lines below the rows.
+    /// Lines of text below the rows.
     pub footer: Vec<&'static str>,
 }
 
 impl Figure {
-    /// Writes the figure as a PNG file to a path of the user's choice, atomically.
+    /// Writes the figure to `path` as a PNG file, atomically.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         durable::write_output(path, &self.png()?)
     }
@@ -91,9 +91,9 @@ impl Figure {
 struct Layout {
     width: usize,
     height: usize,
-    /// Left edge and width of each column.
+    /// Left edge and width of each column, in pixels.
     columns: Vec<(usize, usize)>,
-    /// Top edge of the first row.
+    /// Top edge of the first row of pictures, in pixels.
     below_heads: usize,
 }
 
@@ -145,12 +145,16 @@ fn height(row: &FigureRow) -> usize {
     row.tiles.iter().map(shown).fold(row.label.len() * LINE, usize::max)
 }
 
-/// Returns the side of an enlarged picture: its own side, times the smallest whole factor that reaches [`SMALLEST`].
+/// Returns the side of a picture in the figure, in pixels.
+///
+/// This is the original side, times the smallest whole factor that makes it at least [`SMALLEST`].
 fn shown(tile: &Tile) -> usize {
     tile.side * SMALLEST.div_ceil(tile.side)
 }
 
-/// Replaces the middle of a long label by `..`. Both ends stay, because file names differ there.
+/// Shortens a label of more than [`LABEL_CHARS`] characters: replaces the middle with `..`.
+///
+/// Keeps both ends, because file names often differ there.
 fn shortened(line: &str) -> String {
     let chars: Vec<char> = line.chars().collect();
     if chars.len() <= LABEL_CHARS {

@@ -7,11 +7,11 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// The purpose of a draw. Each purpose has its own stream of random numbers.
+/// The purpose of a random number. Each purpose has its own stream of random numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
-    /// The order of an epoch's samples (`sample` is 0).
+    /// Order of the samples in an epoch (`sample` is 0).
     Shuffle = 1,
     /// Crop and flip of a sample.
     Augment = 2,
@@ -19,11 +19,11 @@ pub enum Purpose {
     Erase = 3,
     /// Mixup and `CutMix` of a micro-batch (`sample` is the number of the micro-step).
     Mixup = 4,
-    /// The noise of `random_masking`, which is sorted to choose the masked patches of a sample.
+    /// The noise of `random_masking`. Sorting the noise chooses the masked patches of a sample.
     Mask = 5,
-    /// Which residual branches a sample drops.
+    /// Drop path (stochastic depth) of a sample: which residual branches are dropped.
     DropPath = 6,
-    /// Initial values of a parameter (`sample` is a hash of its name).
+    /// Initial values of a parameter (`sample` is a hash of the parameter's name).
     Init = 7,
     /// Pixels of synthetic images.
     Synthetic = 8,
@@ -33,21 +33,21 @@ pub enum Purpose {
     ColorJitter = 10,
 }
 
-/// The value of [`Key::stage`] for draws outside of a training stage, such as evaluation.
+/// The value of [`Key::stage`] for random numbers outside of a training stage, such as in evaluation.
 pub const NO_STAGE: u8 = 0;
 
-/// The part of a key that is the same for all samples of an epoch.
+/// The part of a random key that all samples of an epoch share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub seed: u64,
-    /// The number of the stage, or [`NO_STAGE`].
+    /// The number of the training stage, or [`NO_STAGE`].
     pub stage: u8,
-    /// The epoch, counted from 1; 0 for draws outside of an epoch.
+    /// The epoch, counted from 1; 0 for random numbers outside of an epoch.
     pub epoch: usize,
 }
 
 impl Key {
-    /// Returns the generator for one `sample` and `purpose`.
+    /// Returns the random generator for `sample` and `purpose`.
     #[must_use]
     pub fn rng(&self, sample: u64, purpose: Purpose) -> ChaCha8Rng {
         let mut bytes = [0; 32];

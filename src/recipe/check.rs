@@ -11,7 +11,7 @@ use super::write::toml_text;
 /// Maximum number of valid words in a message. `…` replaces the rest.
 const MOST_WORDS: usize = 8;
 
-/// Removes the values that do not fit the schema from `tree`. Returns them as (dotted key, problem).
+/// Removes the values that do not fit the schema from `tree`. Returns the dotted key and the problem of each.
 pub(super) fn take_refused(tree: &mut Table) -> Vec<(String, Problem)> {
     let mut refused = Vec::new();
     take(tree, &SCHEMA, "", &mut refused);
@@ -137,7 +137,9 @@ fn expected(schema: &Schema) -> String {
     }
 }
 
-/// Describes the minimum and maximum. Leaves out bounds that only come from the integer type, such as 0 for `u32`.
+/// Describes the minimum and maximum of a number, for an error message.
+///
+/// Leaves out bounds that only come from the integer type, such as 0 for `u32`.
 fn range(schema: &Schema) -> String {
     let bound = |name: &str| schema[name].as_f64().filter(|bound| bound.abs() < 1e15);
     if let (Some(least), Some(most)) = (bound("minimum"), bound("maximum")) {
@@ -156,7 +158,7 @@ fn range(schema: &Schema) -> String {
     if said.is_empty() { String::new() } else { format!(" {}", said.join(" and ")) }
 }
 
-/// Guesses the intended value: the nearest word, or the same value with the right type.
+/// Guesses which valid value the user meant: the nearest word, or the same value with the right type.
 fn near_value(value: &Value, schema: &Schema) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),

@@ -6,7 +6,7 @@ use super::error::{Origin, Other, Problem, RecipeError};
 use super::layers::Origins;
 use super::resolve::{MissingFile, Options};
 
-/// The context of one point of the sweep.
+/// What the checks of one sweep point need, and the problems and warnings that they have found.
 pub(super) struct Context<'a> {
     pub(super) origins: &'a Origins,
     /// Keys whose values do not fit the schema. Further problems with these keys are not reported.
@@ -19,7 +19,9 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Returns where the value of a key comes from. If `model.size` sets a dimension, returns the origin of `model.size`.
+    /// Returns where the value of a key comes from.
+    ///
+    /// If `model.size` sets a dimension, returns the origin of `model.size`.
     pub(super) fn origin(&self, key: &str) -> Origin {
         let by_size = || self.origins.get("model.size").filter(|_| key.starts_with("model."));
         self.origins
@@ -28,13 +30,14 @@ impl Context<'_> {
             .map_or(Origin::Default, |placed| placed.origin.clone())
     }
 
-    /// Returns the rank of the layer that sets a key (higher layers win); 0 for a default.
+    /// Returns the rank of the layer that sets a key; 0 for a default. A layer with a higher rank overrides lower ones.
     pub(super) fn rank(&self, key: &str) -> usize {
         self.origins.get(key).map_or(0, |placed| placed.rank)
     }
 
-    /// Adds a problem of `key`. Does nothing if `key` or one of `others` does not fit the schema, which is already
-    /// reported.
+    /// Adds a problem of `key`. `others` are keys whose values cause the same problem.
+    ///
+    /// Does nothing if one of these keys does not fit the schema, because that is already reported.
     pub(super) fn add(&mut self, key: &str, others: &[&str], problem: Problem) {
         let error = self.error(key, problem);
         if !others.iter().chain([&key]).any(|key| self.is_faulty(key)) {
@@ -58,7 +61,7 @@ impl Context<'_> {
         self.refuse_with(key, &[], found, why, hint);
     }
 
-    /// Adds the problem that a value is invalid in combination with the values of `others`.
+    /// Adds the problem that a value is invalid in combination with the values of the keys in `others`.
     pub(super) fn refuse_with(
         &mut self,
         key: &str,
@@ -100,7 +103,7 @@ impl Context<'_> {
     }
 }
 
-/// Returns the value of a key that has a default in `defaults.toml`.
+/// Returns the value of a key that is always set, because `defaults.toml` has a default for it.
 pub(super) fn given<T: Clone>(value: Option<&T>) -> T {
     value.cloned().expect("defaults.toml has every key that is not derived")
 }

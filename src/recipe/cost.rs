@@ -9,15 +9,15 @@ use crate::shape::{self, Precision, StageKind};
 /// The cost of a stage on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
-    /// Parameters, including both position embeddings.
+    /// Number of parameters, including both position embeddings.
     pub params: u64,
     /// Forward FLOPs of one image.
     pub flops_per_image: f64,
     /// FLOPs of training on one image: the forward pass, plus twice the forward FLOPs of the trained part.
     ///
-    /// Does not include the optimizer, and the forward pass that gradient checkpointing repeats.
+    /// Includes neither the optimizer nor the second forward pass of gradient checkpointing.
     pub train_flops_per_image: f64,
-    /// Additional FLOPs per image of gradient checkpointing.
+    /// Additional FLOPs per image if gradient checkpointing repeats the forward pass.
     pub recomputed_flops_per_image: f64,
     /// Memory of a training step on each device.
     pub memory: Memory,
@@ -26,18 +26,19 @@ pub struct Cost {
 /// Estimated memory of a training step, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Memory {
-    /// Parameters in fp32.
+    /// Bytes of the parameters, in fp32.
     pub params: f64,
-    /// Gradients of the trained parameters, in fp32.
+    /// Bytes of the gradients of the trained parameters, in fp32.
     pub gradients: f64,
-    /// The two moments of AdamW, or the momentum of LARS, in fp32.
+    /// Bytes of the optimizer state in fp32: the two moments of AdamW, or the momentum of LARS.
     pub optimizer: f64,
-    /// Values of a micro-batch that the blocks keep for the backward pass, plus temporary values of one block.
+    /// Bytes of the activations of one micro-batch that the blocks keep for the backward pass, plus temporary values of
+    /// one block.
     pub activations: f64,
 }
 
 impl Memory {
-    /// Returns the sum.
+    /// Returns the sum of all fields, in bytes.
     pub fn total(&self) -> f64 {
         self.params + self.gradients + self.optimizer + self.activations
     }
@@ -46,26 +47,26 @@ impl Memory {
 /// The part of a network that a stage trains.
 struct Trained {
     params: u64,
-    /// Forward FLOPs of this part for one image.
+    /// Forward FLOPs of the trained part for one image.
     flops: f64,
-    /// Bytes of the activations of one image, as in [`Memory`].
+    /// Bytes of the activations of one image, as in [`Memory::activations`].
     activations: f64,
-    /// Number of values that the optimizer keeps per trained parameter.
+    /// Number of values that the optimizer keeps per trained parameter: 2 for AdamW, 1 for LARS.
     moments: f64,
 }
 
-/// The dimensions from which the costs are computed.
+/// The dimensions of the model and its images, from which the costs are computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dims<'a> {
-    /// Widths, depths, heads.
+    /// Widths, depths and numbers of heads.
     pub model: &'a ModelPlan,
     /// Side of the square input image, in pixels.
     pub input_size: usize,
-    /// Channels of an image.
+    /// Number of channels of an image.
     pub in_chans: usize,
 }
 
-/// Consecutive blocks of the same shape.
+/// Consecutive Transformer blocks of the same shape.
 struct Stack {
     depth: usize,
     tokens: usize,
@@ -76,9 +77,11 @@ struct Stack {
 impl Plan {
     /// Returns the cost of a stage; `None` if the recipe does not have this stage.
     ///
-    /// The estimate is for a GPU. It counts the activations of all trained blocks, plus temporary values of one block in
-    /// fp32. With `gradient_checkpointing`, it counts the inputs of all blocks, plus the activations of one block. In
-    /// fp32, the CPU keeps about a quarter more per image, but only for the shards that it computes at the same time.
+    /// The estimate is for a GPU. It counts the activations of all trained blocks, plus temporary values of one block
+    /// in fp32. With `gradient_checkpointing`, it counts the inputs of all blocks, plus the activations of one block.
+    ///
+    /// On the CPU, fp32 activations need about a quarter more per image, but only for the images that the CPU processes
+    /// at the same time.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
         let dims = Dims::of(&self.model, &self.data);
         let batch = self.training(stage)?.batch_size as f64;
@@ -147,19 +150,20 @@ impl Plan {
         self.pretrain.as_ref().map_or(0.0, |pretrain| pretrain.mask_ratio)
     }
 
-    /// Returns whether gradient checkpointing has an effect: the backward pass repeats the forward pass.
+    /// Returns whether gradient checkpointing repeats the forward pass. In linear probing, gradient checkpointing has
+    /// no effect.
     fn recomputes(&self, stage: StageKind) -> bool {
         self.runtime.gradient_checkpointing && stage != StageKind::Linprobe
     }
 }
 
 impl<'a> Dims<'a> {
-    /// Returns the dimensions of a plan.
+    /// Collects the dimensions from the two parts of a plan.
     pub fn of(model: &'a ModelPlan, data: &DataPlan) -> Self {
         Self { model, input_size: data.input_size, in_chans: data.in_chans }
     }
 
-    /// Returns the number of patches in an image, `L`.
+    /// Returns the number of patches in an image.
     pub fn patches(&self) -> usize {
         (self.input_size / self.model.patch_size).pow(2)
     }
@@ -168,7 +172,7 @@ impl<'a> Dims<'a> {
         self.model.patch_size.pow(2) * self.in_chans
     }
 
-    /// Returns the hidden width of the MLP in a block of this width.
+    /// Returns the hidden width of the MLP in a block with the width `width`.
     fn hidden(&self, width: usize) -> usize {
         shape::mlp_dim(width, self.model.mlp_ratio)
     }
@@ -188,8 +192,8 @@ impl<'a> Dims<'a> {
 
     /// Returns the number of parameters of the classifier.
     ///
-    /// Average pooling does not change the number, because `fc_norm` replaces `norm`. The BatchNorm of a probe has no
-    /// parameters.
+    /// Average pooling does not change the number, because `fc_norm` replaces `norm`. The BatchNorm of a linear probe
+    /// has no parameters.
     pub fn classifier_params(&self, num_classes: usize) -> u64 {
         self.encoder_params() + self.head_params(num_classes)
     }
@@ -198,7 +202,7 @@ impl<'a> Dims<'a> {
         linear(self.model.embed_dim, num_classes)
     }
 
-    /// Counts `patch_embed`, `cls_token`, `pos_embed`, `blocks` and `norm`.
+    /// Returns the number of parameters in `patch_embed`, `cls_token`, `pos_embed`, `blocks` and `norm`.
     fn encoder_params(&self) -> u64 {
         let width = self.model.embed_dim;
         linear(self.patch_values(), width)
@@ -210,9 +214,10 @@ impl<'a> Dims<'a> {
 
     /// Returns the forward FLOPs of the masked autoencoder for one image.
     ///
-    /// Counts only matrix products; a multiply-add is 2 FLOPs. A block has `n * (8 D² + 4 D H) + 4 n² D` FLOPs. In the
-    /// encoder, `n` is the number of visible patches plus the class token. In the decoder, it is all patches plus the
-    /// class token. The embedding of all `L` patches (`2 L P D`) and the two projections of the decoder are added.
+    /// Counts only matrix products; a multiply-add is 2 FLOPs. A block with `n` tokens, width `D` and MLP width `H` has
+    /// `n * (8 D² + 4 D H) + 4 n² D` FLOPs. In the encoder, `n` is the number of visible patches plus the class token.
+    /// In the decoder, `n` is the number of all patches plus the class token. The patch embedding and the two
+    /// projections of the decoder are added.
     pub fn mae_flops(&self, mask_ratio: f64) -> f64 {
         let (seen, all) = (shape::len_keep(self.patches(), mask_ratio) + 1, self.patches() + 1);
         let width = self.model.decoder_embed_dim;
@@ -225,7 +230,7 @@ impl<'a> Dims<'a> {
 
     /// Returns the forward FLOPs of the classifier for one image, counted as in [`Self::mae_flops`].
     ///
-    /// The head has `2 D * classes` FLOPs.
+    /// The head has `2 * embed_dim * num_classes` FLOPs.
     pub fn classifier_flops(&self, num_classes: usize) -> f64 {
         self.encoder_flops(self.patches() + 1) + product(1, self.model.embed_dim, num_classes)
     }
@@ -236,14 +241,16 @@ impl<'a> Dims<'a> {
             + self.model.depth as f64 * self.block_flops(seen, width)
     }
 
-    /// Returns the FLOPs of a block: qkv 6 n D², attention 4 n² D, proj 2 n D², MLP 4 n D H.
+    /// Returns the forward FLOPs of a block with `n` tokens, width `D` and MLP width `H`.
+    ///
+    /// This is the sum of qkv (`6 n D²`), attention (`4 n² D`), proj (`2 n D²`) and MLP (`4 n D H`).
     fn block_flops(&self, tokens: usize, width: usize) -> f64 {
         4.0 * product(tokens, width, width)
             + 2.0 * product(tokens, tokens, width)
             + 2.0 * product(tokens, width, self.hidden(width))
     }
 
-    /// Returns the encoder's blocks. Their tokens are this many patches and the class token.
+    /// Returns the encoder's blocks for an image with `patches` visible patches. The class token is added.
     fn encoder_stack(&self, patches: usize) -> Stack {
         let ModelPlan { embed_dim: width, depth, num_heads: heads, .. } = *self.model;
         Stack { depth, tokens: patches + 1, width, heads }
@@ -254,10 +261,12 @@ impl<'a> Dims<'a> {
         Stack { depth, tokens: self.patches() + 1, width, heads: self.model.decoder_num_heads }
     }
 
-    /// Returns the bytes of the activations of one image.
+    /// Returns the bytes of the activations of one image in the blocks of `stacks`.
     ///
-    /// Counts the values that all blocks keep for the backward pass, plus temporary values of one block in fp32. With
-    /// `recompute`, counts the inputs of all blocks, the values that the largest block keeps, and the temporary values.
+    /// Counts the values that all blocks keep for the backward pass, plus temporary values of one block in fp32.
+    ///
+    /// With `recompute`, counts the inputs of all blocks, the values that the largest block keeps, and the temporary
+    /// values.
     fn activations(&self, stacks: &[Stack], recompute: bool, precision: Precision) -> f64 {
         let most = |precision| {
             stacks.iter().map(|stack| self.block_keeps(stack, precision)).fold(0.0, f64::max)
@@ -273,12 +282,14 @@ impl<'a> Dims<'a> {
 
     /// Returns the bytes that a block keeps for the backward pass of one image.
     ///
-    /// | values | per | precision |
+    /// `D` is the width of the block, `H` the width of its MLP, and `n` the number of tokens.
+    ///
+    /// | values | for each | precision |
     /// | --- | --- | --- |
     /// | 2 `D`: inputs of both norms | token | fp32 |
-    /// | 6 `D`: outputs of the norms and of the attention, q, k, v | token | the run's |
-    /// | 2 `H`: input and output of GELU | token | the run's |
-    /// | `n²`: attention map | head | the run's |
+    /// | 6 `D`: outputs of the norms and of the attention, q, k, v | token | `precision` |
+    /// | 2 `H`: input and output of GELU | token | `precision` |
+    /// | `n²`: attention map | head | `precision` |
     fn block_keeps(&self, stack: &Stack, precision: Precision) -> f64 {
         let value = match precision {
             Precision::Fp32 => 4.0,
@@ -298,12 +309,12 @@ fn norm(width: usize) -> u64 {
     2 * width as u64
 }
 
-/// Number of values in the position embedding of the patches and the class token.
+/// Returns the number of values in the position embedding of the patches and the class token.
 fn position(patches: usize, width: usize) -> u64 {
     (patches as u64 + 1) * width as u64
 }
 
-/// Parameters of `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1` and `mlp.fc2`.
+/// Returns the number of parameters in `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1` and `mlp.fc2`.
 fn block(width: usize, hidden: usize) -> u64 {
     2 * norm(width)
         + linear(width, 3 * width)
@@ -312,7 +323,7 @@ fn block(width: usize, hidden: usize) -> u64 {
         + linear(hidden, width)
 }
 
-/// FLOPs of `[rows, inner] x [inner, columns]`.
+/// Returns the FLOPs of the matrix product `[rows, inner] x [inner, columns]`.
 fn product(rows: usize, inner: usize, columns: usize) -> f64 {
     2.0 * rows as f64 * inner as f64 * columns as f64
 }

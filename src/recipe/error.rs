@@ -12,15 +12,15 @@ pub struct RecipeErrors(pub Vec<RecipeError>);
 /// One problem of a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecipeError {
-    /// The dotted key; empty for a problem of a whole file.
+    /// The dotted key with the problem; empty if the problem concerns a whole file.
     pub key: String,
-    /// The layer that sets the value.
+    /// The layer that sets the value of the key.
     pub origin: Origin,
-    /// What is wrong.
+    /// The kind of problem, with its details.
     pub problem: Problem,
 }
 
-/// The layer a value comes from.
+/// Where the value of a key comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// A recipe file, or a checkpoint whose network determines the value.
@@ -32,7 +32,7 @@ pub enum Origin {
     },
     /// An environment variable.
     Env {
-        /// Its name.
+        /// Name of the environment variable.
         var: String,
     },
     /// A `--set` argument.
@@ -49,12 +49,12 @@ pub enum Origin {
 pub enum Problem {
     /// The file cannot be read.
     Unreadable {
-        /// The system's reason.
+        /// The operating system's error message.
         cause: String,
     },
-    /// The text is not TOML.
+    /// The text is not valid TOML.
     Syntax {
-        /// The parser's reason.
+        /// The TOML parser's error message.
         message: String,
     },
     /// A recipe extends itself, directly or through other recipes.
@@ -64,7 +64,7 @@ pub enum Problem {
     },
     /// A recipe has no key with this name.
     UnknownKey {
-        /// The key that was probably intended.
+        /// The key that the user probably meant.
         near: Option<String>,
     },
     /// The value has the wrong type or is out of range.
@@ -73,44 +73,44 @@ pub enum Problem {
         found: String,
         /// Describes the valid values.
         expected: String,
-        /// The value that was probably intended, as TOML.
+        /// The value that the user probably meant, as TOML.
         near: Option<String>,
     },
     /// A path contains `${VAR}`, but the environment variable is not set.
     UnsetVariable {
-        /// Its name.
+        /// Name of the environment variable.
         var: String,
     },
     /// Two values contradict each other.
     Conflict {
-        /// The value, as TOML.
+        /// The first of the two values, as TOML.
         value: String,
         /// The words between the two keys in the message, such as "is more than".
         relation: String,
-        /// The other key.
+        /// The key whose value contradicts the first value.
         with: Box<Other>,
-        /// How to fix it.
+        /// How to fix the problem.
         hint: String,
     },
     /// The value is invalid for a reason given in words.
     Refused {
         /// The value, as TOML; empty if there is none.
         found: String,
-        /// The reason. It continues the sentence that begins with key and value, such as "is too large".
+        /// The reason. It continues a sentence that begins with the key and the value, such as "is too large".
         why: String,
-        /// How to fix it.
+        /// How to fix the problem.
         hint: String,
     },
 }
 
-/// The other key of a conflict.
+/// The second of two keys that contradict each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Other {
     /// The dotted key.
     pub key: String,
-    /// Its value, as TOML.
+    /// The value of this key, as TOML.
     pub value: String,
-    /// Where it comes from.
+    /// The layer that sets the value.
     pub origin: Origin,
 }
 

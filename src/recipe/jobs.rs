@@ -6,7 +6,7 @@ use super::name::{fingerprint, safe};
 use super::plan::{Plan, Schedule, Source, TrainingPlan};
 use crate::shape::StageKind;
 
-/// One training of a run.
+/// One training in a run: the pre-training, a fine-tuning or a linear probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// The stage that the job trains.
@@ -18,8 +18,9 @@ pub struct Job {
 }
 
 impl Job {
-    /// Returns whether the job can run at the same time as other jobs. A pre-training cannot, because others start from
-    /// it.
+    /// Returns whether the job can run at the same time as other jobs.
+    ///
+    /// A pre-training cannot, because other jobs may start from its checkpoints.
     pub fn is_independent(&self) -> bool {
         self.stage != StageKind::Pretrain
     }
@@ -33,9 +34,9 @@ impl Job {
 /// The number of micro-steps and updates of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
-    /// Micro-steps per epoch. An incomplete last batch is dropped.
+    /// Micro-steps per epoch. If the last batch of an epoch is incomplete, it is dropped.
     pub micro_steps: usize,
-    /// Optimizer updates per epoch. Micro-steps that do not fill an update are dropped.
+    /// Optimizer updates per epoch. If the last micro-steps of an epoch are too few for an update, they are dropped.
     pub updates_per_epoch: usize,
     /// Optimizer updates of the whole job.
     pub total: usize,
@@ -61,7 +62,9 @@ pub struct NeverUpdates {
 }
 
 impl Plan {
-    /// Returns the jobs in running order: pre-training, fine-tunings, probes. `from` gives the order within a stage.
+    /// Returns the jobs in running order: pre-training, fine-tunings, linear probes.
+    ///
+    /// Jobs of the same stage are in the order of `from`.
     pub fn jobs(&self) -> Vec<Job> {
         let pretrain =
             Job { stage: StageKind::Pretrain, from: None, dir: StageKind::Pretrain.to_string() };
@@ -75,9 +78,9 @@ impl Plan {
             .collect()
     }
 
-    /// Returns whether each device trains its own job if `jobs` independent jobs remain.
+    /// Returns whether each device trains its own job, if `jobs` independent jobs remain.
     ///
-    /// Otherwise all devices train one job together, one job after the other.
+    /// Otherwise all devices train one job together, and then the next job.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
         let devices = self.runtime.devices;
         devices > 1
@@ -142,7 +145,9 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
         .collect()
 }
 
-/// Returns a source as part of a folder name. If a file is named like `scratch` or an epoch, adds a fingerprint.
+/// Returns the name of a source, as a part of a folder name.
+///
+/// If a file has a name like `scratch` or like an epoch, adds a fingerprint to the name.
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),

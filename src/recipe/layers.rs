@@ -16,10 +16,10 @@ use super::near;
 use super::parse::{self, Parsed, SourcePosition};
 use super::schema::{self, DEFAULTS, KEYS, Recipe, STAGES};
 
-/// The place of each dotted key, including tables.
+/// For each dotted key, where the key is set. Tables are also keys.
 pub(super) type Origins = BTreeMap<String, Placed>;
 
-/// The merged layers.
+/// The values of all layers together.
 #[derive(Debug, Clone)]
 pub(super) struct Merged {
     pub(super) tree: Table,
@@ -30,10 +30,11 @@ pub(super) struct Merged {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) origin: Origin,
-    /// Rank of the layer; a higher rank overrides a lower one. All values of one file have the same rank. So do all
-    /// environment variables, and all `--set` arguments.
+    /// Rank of the layer; a higher rank overrides a lower one.
+    ///
+    /// All values of one file have the same rank. So do all environment variables, and all `--set` arguments.
     pub(super) rank: usize,
-    /// Sort key in the order of writing: (layer, byte in the file).
+    /// Sort key for error messages: number of the layer, then byte offset in the file.
     pub(super) order: (usize, usize),
 }
 
@@ -42,9 +43,9 @@ pub(super) struct Placed {
 pub enum BaseLayer<'a> {
     /// A recipe file, with the files that it extends.
     File(&'a Path),
-    /// Recipe text that is stored inside another file, such as `meta.json`, at this path.
+    /// A path, and recipe text from the file at this path, such as the recipe in `meta.json`.
     Text(&'a Path, &'a str),
-    /// Settings that follow from the content of another file, such as weights, at this path.
+    /// A path, and settings that follow from the content of the file at this path, such as weights.
     Settings(&'a Path, &'a Recipe),
 }
 
@@ -92,7 +93,7 @@ struct Layers {
     errors: Vec<RecipeError>,
 }
 
-/// A file whose `extends` is being followed: its path as written, and its canonical path.
+/// A recipe file whose `extends` is being followed: its path as written, and its canonical path.
 type Open = (PathBuf, PathBuf);
 
 impl Layers {
@@ -100,8 +101,9 @@ impl Layers {
         self.errors.push(RecipeError { key: key.to_owned(), origin, problem });
     }
 
-    /// Adds the files that the file extends, then the file itself. `named` is the `extends` key that names the file, if
-    /// any.
+    /// Adds the recipe files that `path` extends, then `path` itself.
+    ///
+    /// `named` is the place of the `extends` key that names `path`, if there is one.
     fn add_file(&mut self, path: &Path, named: Option<&Origin>, open: &mut Vec<Open>) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -158,7 +160,9 @@ impl Layers {
         self.layers.push(Layer { kind: LayerKind::File(path.to_owned()), content });
     }
 
-    /// Adds the value of an environment variable `MAE_<TABLE>__<KEY>`. Warns about any other variable that starts with
+    /// Adds the value of an environment variable `MAE_<TABLE>__<KEY>`.
+    ///
+    /// Warns if the variable starts with `MAE_`, but matches no recipe key. Ignores variables that do not start with
     /// `MAE_`.
     fn add_env(&mut self, var: &str, text: &str, warnings: &mut Vec<String>) {
         let Some(rest) = var.strip_prefix("MAE_") else { return };
@@ -240,7 +244,7 @@ impl Layers {
         Merged { tree, origins }
     }
 
-    /// Converts figment's tagged values to plain TOML values, and adds their places to `origins`.
+    /// Converts figment's tagged values to plain TOML values. Adds the place of each value to `origins`.
     fn untag(&self, prefix: &str, values: Dict, figment: &Figment, origins: &mut Origins) -> Table {
         let mut table = Table::new();
         for (key, value) in values {
@@ -257,8 +261,10 @@ impl Layers {
         table
     }
 
-    /// Returns the place of `key` in layer `index`. For a table, returns the place in the highest layer that has its
-    /// header.
+    /// Returns where `key` is set in the layer with the number `index`.
+    ///
+    /// If `key` is a table without a header in this layer, returns the place of its header in the highest layer that
+    /// has one.
     fn placed(&self, key: &str, index: usize) -> Placed {
         let names = |layer: &Layer| layer.content.places.contains_key(key);
         let index = match &self.layers[index] {
@@ -285,7 +291,7 @@ fn variable(key: &str) -> String {
     format!("MAE_{}", key.replace('.', "__").to_uppercase())
 }
 
-/// Returns the paths in `extends`. The error is the invalid value, as TOML.
+/// Returns the paths in `extends`. If the value is invalid, the error is the value as TOML.
 fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     match extends {
         None => Ok(Vec::new()),
@@ -297,7 +303,7 @@ fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     }
 }
 
-/// A layer in the form that figment reads. The metadata has the index of the layer.
+/// A layer, numbered so that figment's metadata shows which layer a value comes from.
 struct Numbered<'a> {
     index: usize,
     layer: &'a Layer,

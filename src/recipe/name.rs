@@ -12,7 +12,7 @@ use super::layers::{Merged, Placed};
 const UNFIT: &str = "<>:\"/\\|?*";
 const LONGEST: usize = 200;
 
-/// Uses the file name without its extension as the name, if the recipe has no `name`.
+/// If the recipe has no `name`, uses the file name without its extension.
 pub(super) fn default_to_file(merged: &mut Merged, path: &Path) {
     if merged.tree.contains_key("name") {
         return;
@@ -23,7 +23,7 @@ pub(super) fn default_to_file(merged: &mut Merged, path: &Path) {
     merged.origins.insert("name".to_owned(), Placed { origin, rank: 0, order: (0, 0) });
 }
 
-/// Adds a problem if the name is not a valid folder name.
+/// Adds a problem if the experiment's name is not a valid folder name.
 pub(super) fn check(name: &str, cx: &mut Context<'_>) {
     let why = if name.trim().is_empty() {
         "is empty"
@@ -54,7 +54,7 @@ pub(super) fn fitted(text: &str) -> String {
     text.chars().map(fit).collect::<String>().trim_matches(['.', '_']).to_owned()
 }
 
-/// Returns the text if it is a valid folder name. Otherwise returns the [`fitted`] text with a [`fingerprint`].
+/// Returns `text` if it is a valid folder name. Otherwise returns [`fitted`] text with a [`fingerprint`].
 pub(super) fn safe(text: &str) -> String {
     let fitted = fitted(text);
     if fitted == text && !text.is_empty() {

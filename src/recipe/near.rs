@@ -6,8 +6,8 @@ use super::schema::KEYS;
 
 /// Returns the valid dotted key that the user probably meant by `key`.
 ///
-/// First compares the last part of `key` with `siblings`, the keys of the same table, then `key` with all keys of a
-/// recipe.
+/// First compares the last part of `key` with `siblings`, the keys of the same table. If none is near, compares `key`
+/// with all keys of a recipe.
 pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
     let last = last_part(key);
     if let Some(sibling) = word(last, siblings.iter().copied()) {
@@ -34,7 +34,7 @@ pub fn word<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Op
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns the maximum edit distance at which a candidate counts as near.
+/// Returns the maximum edit distance at which a candidate counts as near `text`.
 fn slips(text: &str) -> usize {
     (text.chars().count() / 3).max(1)
 }

@@ -1,6 +1,6 @@
 //! Maps the keys of a recipe to the flags of the official PyTorch scripts.
 
-/// Keys with a different name than their flag: (key, flag).
+/// Recipe keys whose official flag has a different name: (key, flag).
 const RENAMED: [(&str, &str); 8] = [
     ("data.path", "--data_path"),
     ("data.workers", "--num_workers"),
@@ -11,9 +11,9 @@ const RENAMED: [(&str, &str); 8] = [
     ("linprobe.from", "--finetune"),
     ("finetune.augment.color_jitter", "--color_jitter"),
 ];
-/// Keys outside of the stages with the same name as their flag.
+/// Recipe keys outside of the stages whose official flag has the same name.
 const TOP: [&str; 3] = ["seed", "data.input_size", "runtime.device"];
-/// Keys of the stages with the same name as their flag.
+/// Recipe keys of the stages whose official flag has the same name.
 const STAGE: [&str; 26] = [
     "epochs",
     "warmup_epochs",
@@ -43,9 +43,9 @@ const STAGE: [&str; 26] = [
     "global_pool",
 ];
 
-/// Returns the flag of the official code for a dotted key: `--blr` for `pretrain.blr`.
+/// Returns the command-line flag of the official code for a dotted key: `--blr` for `pretrain.blr`.
 ///
-/// `None` if the official code has no such flag.
+/// Returns `None` if the official code has no such flag.
 pub fn official_flag(key: &str) -> Option<String> {
     if let Some((_, flag)) = RENAMED.iter().find(|(renamed, _)| *renamed == key) {
         return Some((*flag).to_owned());

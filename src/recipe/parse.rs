@@ -21,15 +21,15 @@ pub(super) struct Parsed {
     pub(super) places: BTreeMap<String, SourcePosition>,
 }
 
-/// Why a text is not valid TOML for a recipe.
+/// Why the text of a recipe is not valid TOML.
 pub(super) struct NotToml {
     pub(super) line: usize,
     pub(super) message: String,
 }
 
-/// Parses the text of a file.
+/// Parses the text of a recipe file.
 ///
-/// In `[sweep]`, nested tables (`pretrain.mask_ratio = […]`, without quotes) become dotted keys.
+/// Keys in `[sweep]` become dotted keys, even if the file writes them without quotes (`pretrain.mask_ratio = […]`).
 pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     let not_toml = |error: &toml::de::Error| {
         let line = line_of(text, error.span().map_or(0, |span| span.start));
@@ -45,7 +45,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     Ok(Parsed { table, places })
 }
 
-/// Returns the parts of a dotted key, `a.b` or `sweep."a.b"`.
+/// Splits a dotted key, `a.b` or `sweep."a.b"`, into its parts.
 pub(super) fn parse_key(key: &str) -> Option<Vec<String>> {
     let table: Table = format!("{key} = 0").parse().ok()?;
     let mut parts = Vec::new();
@@ -60,7 +60,7 @@ pub(super) fn parse_key(key: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Parses a value from an environment variable or `--set`. Text that is not valid TOML becomes a string.
+/// Parses the text of a value from an environment variable or `--set`. Text that is not valid TOML becomes a string.
 pub(super) fn parse_value(text: &str) -> Value {
     match format!("v = {text}").parse::<Table>() {
         Ok(mut table) if table.len() == 1 => table.remove("v"),
@@ -105,10 +105,10 @@ fn flatten(table: Table, prefix: &str, flat: &mut Table) {
     }
 }
 
-/// Adds the place of each key to `places`.
+/// Adds the line and byte of each key to `places`.
 ///
-/// Fails if `[sweep]` has a key both with and without quotes. For TOML these are different keys, so it reports no
-/// duplicate.
+/// Fails if `[sweep]` has the same key with and without quotes. The TOML parser does not report this, because it treats
+/// them as different keys.
 fn collect_places(
     text: &str,
     prefix: &str,
@@ -138,7 +138,9 @@ fn line_of(text: &str, byte: usize) -> usize {
     1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
 }
 
-/// Returns a suggestion for a line with invalid TOML, in parentheses; empty if there is none.
+/// Returns a hint for a line of invalid TOML, in parentheses. Returns an empty text if there is no hint.
+///
+/// `message` is the error of the TOML parser.
 fn meant(message: &str, line: &str) -> String {
     let Some((key, value)) = line.split_once('=') else { return String::new() };
     let (key, value) = (key.trim(), value.trim());
@@ -165,7 +167,7 @@ fn meant(message: &str, line: &str) -> String {
     }
 }
 
-/// Returns the parser's message as one line.
+/// Shortens the parser's message to one line.
 fn short(message: &str) -> String {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(160).collect()

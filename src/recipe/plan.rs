@@ -39,18 +39,20 @@ pub struct DataPlan {
     /// Height and width of the images that the model gets, in pixels.
     pub input_size: usize,
     pub in_chans: usize,
-    /// One value per channel, for pixel values from 0 to 1.
+    /// Mean of each channel, for pixel values from 0 to 1.
     pub mean: Vec<f32>,
-    /// One value per channel, for pixel values from 0 to 1; never zero.
+    /// Standard deviation of each channel, for pixel values from 0 to 1; never zero.
     pub std: Vec<f32>,
-    /// CSV or text file with one class name per line. `None`: the folder names are the class names.
+    /// CSV or text file with one class name per line. If it is `None`, the folder names are the class names.
     pub class_map: Option<PathBuf>,
     pub workers: Threads,
     /// How JPEG files are decoded for training. Evaluation always decodes exactly.
     pub decode: Decode,
     /// Largest fraction of training files that may be unreadable.
     pub max_bad_fraction: f64,
-    /// Counts in the recipe. `mae run` compares them with the data. `mae plan` uses them if the data is missing.
+    /// Numbers of classes and images that the recipe states.
+    ///
+    /// `mae run` compares them with the data. `mae plan` uses them if the data is missing.
     pub promised: Promised,
 }
 
@@ -66,7 +68,7 @@ pub enum Format {
     Synthetic,
 }
 
-/// Counts of classes and images in the recipe; `None` if the recipe does not have the key.
+/// Numbers of classes and images that the recipe states; `None` for a missing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Promised {
     pub num_classes: Option<usize>,
@@ -74,7 +76,7 @@ pub struct Promised {
     pub val_images: Option<usize>,
 }
 
-/// Counts of classes and images, from the data or from the recipe.
+/// Numbers of classes and images, from the data or from the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataFacts {
     pub num_classes: usize,
@@ -103,9 +105,9 @@ pub struct RuntimePlan {
     /// Number of devices of this process that train together.
     pub devices: usize,
     pub precision: Precision,
-    /// Compare a training step on the GPU with the CPU before each stage.
+    /// Before each stage, compare one training step on the GPU with the same step on the CPU.
     pub verify_device: bool,
-    /// Measure several GPU kernels for bf16 products and use the fastest.
+    /// Measure several GPU kernels for bf16 matrix products and use the fastest.
     pub autotune: bool,
     /// How several devices share the fine-tunings and probes.
     pub schedule: Schedule,
@@ -115,7 +117,7 @@ pub struct RuntimePlan {
 }
 
 impl RuntimePlan {
-    /// Returns the same plan without autotuning, for work that takes less time than autotuning.
+    /// Returns the same plan without autotuning. Useful for work that takes less time than autotuning.
     #[must_use]
     pub fn untuned(&self) -> Self {
         Self { autotune: false, ..self.clone() }
@@ -128,9 +130,9 @@ impl RuntimePlan {
 pub enum Schedule {
     /// Job-parallel if there are at least as many jobs as devices.
     Auto,
-    /// All devices train one job together, one job after the other.
+    /// All devices train each job together, one job after the other.
     DataParallel,
-    /// Each device trains its own job and accumulates gradients to the same effective batch size.
+    /// Each device trains its own job. Gradient accumulation keeps the effective batch size.
     JobParallel,
 }
 
@@ -159,9 +161,9 @@ pub struct TrainingPlan {
     /// Images per device in one micro-step.
     pub batch_size: usize,
     pub accum_iter: usize,
-    /// `batch_size * accum_iter * world_size`.
+    /// Images per optimizer update: `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
-    /// Effective batch size of the published result that the recipe reproduces; `None` if the recipe does not state it.
+    /// Images per update in the published result that the recipe reproduces; `None` if the recipe does not state it.
     pub published_batch_size: Option<usize>,
     /// Peak learning rate: `lr` of the recipe, or `blr * effective_batch_size / 256`.
     pub lr: f64,
@@ -200,12 +202,13 @@ pub struct PretrainPlan {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinetunePlan {
     pub training: TrainingPlan,
-    /// One job per entry. "checkpoints" and "last" are already resolved to epochs.
+    /// The weights to start from, with one job per entry. "checkpoints" and "last" are already resolved to epochs.
     pub from: Vec<Source>,
     /// Prefix of the network in the files of `from`.
     pub prefix: Option<String>,
     pub layer_decay: f64,
-    /// Number of blocks to train, counted from the last. If it is the depth of the model, everything is trained.
+    /// Number of encoder blocks to train, counted from the last. If all blocks are trained, the patch embedding is
+    /// trained too.
     pub trained_blocks: usize,
     pub drop_path: f64,
     /// Maximum norm of the whole gradient; `None` means no clipping.
@@ -233,7 +236,7 @@ pub struct LinprobePlan {
 pub enum Source {
     /// The random initialisation of the official code.
     Scratch,
-    /// A checkpoint of this run's own pre-training.
+    /// The checkpoint of this run's own pre-training after this epoch.
     Epoch(usize),
     /// A checkpoint file or folder.
     File(PathBuf),
@@ -250,21 +253,23 @@ impl fmt::Display for Source {
     }
 }
 
-/// Crop, flip and colour jitter.
+/// The random crop, flip and colour jitter of the training images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugmentPlan {
     pub crop: CropMode,
     /// Bounds of the crop's area as a fraction of the image, for [`CropMode::Resized`]. `[1, 1]` keeps the whole image.
     pub crop_scale: [f64; 2],
     pub hflip: bool,
-    /// Brightness, contrast and saturation are each multiplied by a factor in 1 ± this value; 0 disables it.
+    /// Strength of the colour jitter; 0 disables it.
+    ///
+    /// Brightness, contrast and saturation are each multiplied by a random factor in 1 ± this value.
     pub color_jitter: f64,
-    /// How many times an epoch uses each of its images; 1 uses every image of the data once.
+    /// How many times an epoch uses each of its images. With 1, an epoch uses every training image once.
     pub aug_repeats: usize,
 }
 
 impl DataPlan {
-    /// Returns a plan to evaluate single RGB images that are not part of a data set.
+    /// Returns a plan for evaluating single RGB images that are not part of a data set.
     pub fn of_pictures(input_size: usize, mean: [f32; 3], std: [f32; 3]) -> Self {
         Self {
             format: Format::ImageFolder,
@@ -288,7 +293,7 @@ impl DataPlan {
 pub enum Decode {
     /// Returns the same pixels as Pillow and torchvision.
     Exact,
-    /// Decodes at 1/8, 1/4 or 1/2 of the size if the crop is large enough, otherwise exactly.
+    /// Decodes at 1/8, 1/4 or 1/2 of the size if the crop is large enough. Otherwise decodes exactly.
     Fast,
 }
 
@@ -298,7 +303,7 @@ pub enum Decode {
 pub enum CropMode {
     /// RandomResizedCrop.
     Resized,
-    /// A random square of `input_size`, after the short side is resized as in evaluation.
+    /// Resize the short side as in evaluation, then crop a random square of `input_size` pixels.
     Fixed,
 }
 
@@ -337,10 +342,10 @@ pub struct ErasingPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EraseMode {
-    /// Zeros.
+    /// Fill the box with zeros.
     Const,
-    /// One normally distributed colour for the whole box.
+    /// Fill the box with one normally distributed colour.
     Rand,
-    /// A normally distributed value for each pixel and channel.
+    /// Fill the box with a normally distributed value for each pixel and channel.
     Pixel,
 }

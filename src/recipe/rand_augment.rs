@@ -8,15 +8,15 @@ const MAX_LAYERS: usize = 100;
 /// A RandAugment policy (arXiv 1909.13719), as in timm 0.3.2.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugmentPlan {
-    /// Mean of the random magnitudes. Magnitudes above 10 become 10.
+    /// Mean of the random magnitudes. Random magnitudes above 10 become 10.
     pub magnitude: f64,
-    /// Standard deviation of the magnitudes.
+    /// Standard deviation of the random magnitudes.
     pub std: f64,
     /// Number of operations per image. Each one is applied with probability 0.5.
     pub layers: usize,
     /// Use the variants of the operations whose effect grows with the magnitude.
     pub increasing: bool,
-    /// Choose operations by timm's weights, without replacement.
+    /// Choose operations with timm's probabilities, without replacement.
     pub weighted: bool,
 }
 
@@ -29,11 +29,12 @@ impl RandAugmentPlan {
     /// | `n2` | operations per image | 2 |
     /// | `mstd0.5` | standard deviation of the magnitude | 0 |
     /// | `inc1` | operations that get stronger with the magnitude | `inc0` |
-    /// | `w0` | timm's only set of weights | none |
+    /// | `w0` | timm's only set of probabilities of the operations | equal probabilities |
     ///
-    /// The error names the invalid section and says what is expected. There are two differences from timm 0.3.2. Unknown
-    /// and repeated sections are errors. `inc0` disables `inc`, as in later versions of timm, while 0.3.2 treats it as
-    /// `inc1`.
+    /// The error names the invalid section and says what is expected.
+    ///
+    /// There are two differences from timm 0.3.2. Unknown and repeated sections are errors. `inc0` disables `inc`, as
+    /// in later versions of timm. In timm 0.3.2, `inc0` has the same effect as `inc1`.
     pub fn parse(policy: &str) -> Result<Self, String> {
         let mut sections = policy.split('-');
         if sections.next() != Some("rand") {
@@ -62,7 +63,7 @@ impl RandAugmentPlan {
         Ok(parsed)
     }
 
-    /// Reads one section. The error is the description of a valid section.
+    /// Reads the value of one section. The error describes a valid section.
     fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
         match key {
             "m" => {

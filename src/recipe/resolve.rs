@@ -20,7 +20,7 @@ use super::{check, name, near, setup};
 /// What to do if files of the recipe are missing on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// Warn about an unset variable in `data.path` or a missing file in `from`. For planning.
+    /// Warn if a variable in `data.path` is not set, or if a file in `from` is missing. For planning.
     Warn,
     /// Fail.
     Refuse,
@@ -37,16 +37,16 @@ pub struct MissingFile {
     pub error: RecipeError,
 }
 
-/// Options of resolving that depend on this machine and the command.
+/// Options for resolving a recipe that depend on this machine and the command.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What to do about missing data.
+    /// What to do if an environment variable or a checkpoint file is missing.
     pub missing_data: Missing,
     /// Counts the GPUs for `devices = "all"`. If it returns 0, the plan has one device.
     pub gpus: fn(DeviceKind) -> usize,
 }
 
-/// A resolved recipe.
+/// A resolved recipe, with all runs of its sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
     /// The path of the recipe file, as the user wrote it.
@@ -55,19 +55,19 @@ pub struct Resolved {
     pub name: String,
     /// The swept keys, in the order of `[sweep]`; empty without a sweep.
     pub swept: Vec<String>,
-    /// The runs of the sweep; the first key changes slowest. Exactly one without a sweep.
+    /// The runs, in the order in which the first swept key changes slowest. Without a sweep, exactly one.
     pub points: Vec<ResolvedPoint>,
     /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
 impl Resolved {
-    /// Returns the first run, which is the only one without a sweep.
+    /// Returns the first run. Without a sweep, this is the only one.
     pub fn into_first(self) -> ResolvedPoint {
         self.points.into_iter().next().expect("a recipe has at least one point")
     }
 
-    /// Returns the earlier points (before `index`) that have the same `job` with the same settings.
+    /// Returns the points before `index` that have the same `job` with the same settings.
     pub fn same_job_before(&self, index: usize, job: &Job) -> impl Iterator<Item = &ResolvedPoint> {
         let own = &self.points[index].settings;
         let same = move |point: &&ResolvedPoint| {
@@ -82,9 +82,9 @@ impl Resolved {
 pub struct ResolvedPoint {
     /// The settings of the run.
     pub plan: Plan,
-    /// The recipe of this point with every default written out. Resolving it again returns the same plan.
+    /// The recipe of this point with every default written out. Resolving this recipe again returns the same plan.
     ///
-    /// In a sweep, its `[sweep]` has one value per swept key, so that the run keeps its folder.
+    /// In a sweep, `[sweep]` of this recipe has one value per swept key, so that the run keeps its folder.
     pub recipe: Recipe,
     /// The files that do not exist, with [`Missing::RefuseIfNeeded`].
     pub missing: Vec<MissingFile>,
@@ -94,8 +94,9 @@ pub struct ResolvedPoint {
 
 /// Resolves the recipe at `path` with the environment `env` and the `--set` arguments `set` (`key=value`).
 ///
-/// Reads recipe files, and checks that the files in `from` exist. These files and `data.path` are relative to the
-/// current directory. Fails with all problems at once. If a file cannot be read or parsed, this is the only problem.
+/// Reads recipe files, and checks that the files in `from` exist. The files in `from` and `data.path` are relative to
+/// the current directory. Reports all problems of a recipe at once. If a file cannot be read or parsed, reports only
+/// this problem.
 pub fn resolve(
     path: &Path,
     env: &[(String, String)],
@@ -105,7 +106,7 @@ pub fn resolve(
     resolve_layers(path, &[BaseLayer::File(path)], env, set, None, options)
 }
 
-/// Resolves recipe text like [`resolve`]. `path` names it in messages.
+/// Resolves recipe text in the same way as [`resolve`]. Error messages show `path` as the file of the text.
 pub fn resolve_text(
     path: &Path,
     text: &str,
@@ -116,10 +117,10 @@ pub fn resolve_text(
     resolve_layers(path, &[BaseLayer::Text(path, text)], env, set, None, options)
 }
 
-/// Resolves the settings of the checkpoint at `path`: `layers`, lowest first, then `set`.
+/// Resolves the settings of the checkpoint at `path`. `set` overrides `layers`, which start with the lowest layer.
 ///
-/// Also fails if a layer contradicts `stated`, the settings that follow from the checkpoint's weights. Each problem names
-/// the file or the `--set` argument of the value.
+/// Also fails if a value contradicts `stated`, the settings that follow from the checkpoint's weights. Each problem
+/// names the file or the `--set` argument that sets the value.
 pub fn resolve_checkpoint(
     path: &Path,
     layers: &[BaseLayer<'_>],
@@ -131,12 +132,12 @@ pub fn resolve_checkpoint(
     Ok(resolve_layers(path, layers, &[], set, Some(stated), options)?.into_first())
 }
 
-/// Returns the key of a `--set` argument, `key=value`.
+/// Returns the key in a `--set` argument, which has the form `key=value`.
 pub fn set_key(arg: &str) -> &str {
     arg.split('=').next().unwrap_or_default().trim()
 }
 
-/// Fails if an argument of `set` (`key=value`) has an unknown key. Call it for arguments that have no effect.
+/// Fails if an argument of `set` (`key=value`) has an unknown key. Meant for `--set` arguments that have no effect.
 pub fn check_keys(set: &[String]) -> Result<(), RecipeErrors> {
     let unknown = set.iter().filter_map(|arg| {
         let key = set_key(arg);
@@ -202,8 +203,9 @@ fn resolve_layers(
     Ok(Resolved { recipe_path: path.to_owned(), name, swept, points, warnings })
 }
 
-/// Replaces values that do not fit the schema by defaults, so the rest can be checked. Returns the problems and their
-/// keys.
+/// Replaces values that do not fit the schema by defaults, so that other checks can run.
+///
+/// Returns the problems and the keys of these values.
 fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     let refused = check::take_refused(&mut merged.tree);
     let faulty: Vec<_> = refused.iter().map(|(key, _)| key.clone()).collect();
@@ -222,7 +224,7 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     (refused.into_iter().map(located).collect(), faulty)
 }
 
-/// Adds missing defaults to the tables that exist.
+/// Adds the missing defaults to `table`. Does not add the table of a stage, because the stage would then run.
 fn fill(table: &mut Table, defaults: &Table) {
     for (key, default) in defaults {
         match (table.get_mut(key), default) {
@@ -246,7 +248,9 @@ fn default_of(key: &str) -> Option<&'static Value> {
     parts.try_fold(first, |value, part| value.get(part))
 }
 
-/// Returns the tree with the swept values of a point. They override all layers. Their origin is the line in `[sweep]`.
+/// Returns the values and origins of a sweep point.
+///
+/// The swept values override all layers. Their origin is the line in `[sweep]`.
 fn at_point(merged: &Merged, point: &Point<'_>) -> (Table, layers::Origins) {
     let Merged { mut tree, mut origins } = merged.clone();
     for (key, value) in point {

@@ -155,11 +155,11 @@ pub struct Runtime {
     /// Before each stage on a GPU, compare one training step of a one-block model with the same step on the CPU. Can
     /// change when a run continues.
     pub verify_device: Option<bool>,
-    /// Measure several GPU kernels for each shape of bf16 products and use the fastest. On a new GPU model this takes
-    /// minutes before the first step. If false, and for fp32, a fixed rule chooses a kernel for each shape. Can change
-    /// when a run continues.
+    /// Measure several GPU kernels for each shape of bf16 matrix products and use the fastest. On a new GPU model this
+    /// takes minutes before the first step. If false, and for fp32, a fixed rule chooses a kernel for each shape. Can
+    /// change when a run continues.
     pub autotune: Option<bool>,
-    /// How several devices share the fine-tunings and probes of a run. "data-parallel": all devices train one job
+    /// How several devices share the fine-tunings and probes of a run. "data-parallel": all devices train each job
     /// together. "job-parallel": each device trains its own job. "auto": "job-parallel" if there are at least as many
     /// jobs as devices. Can change when a run continues.
     pub schedule: Option<Schedule>,
@@ -199,21 +199,21 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema
 });
 
-/// The stages, in running order. The defaults of a stage apply only if the recipe has the table of this stage.
+/// The stages, in running order. A stage's defaults apply only if the recipe has the stage's table.
 pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
 /// The built-in defaults, the lowest layer.
 pub(super) static DEFAULTS: LazyLock<toml::Table> =
     LazyLock::new(|| include_str!("defaults.toml").parse().expect("defaults.toml is valid TOML"));
 
-/// All dotted keys of a recipe in the order of the schema, except tables and the keys in `[sweep]`.
+/// All dotted keys of a recipe in the order of the schema, without tables and without the keys in `[sweep]`.
 pub(super) static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut keys = Vec::new();
     collect_keys(&SCHEMA, "", &mut keys);
     keys
 });
 
-/// Returns the schema of a dotted key or table.
+/// Returns the schema of a dotted key or of a table.
 pub(super) fn at(key: &str) -> Option<&'static Value> {
     key.split('.').try_fold(&*SCHEMA, |schema, part| schema["properties"].get(part))
 }
@@ -229,7 +229,9 @@ fn collect_keys(table: &Value, prefix: &str, keys: &mut Vec<String>) {
     }
 }
 
-/// Removes parts of the generated schema that do not apply to TOML: nulls, integer widths, required keys, table defaults.
+/// Removes parts of the generated JSON Schema that do not apply to TOML.
+///
+/// These are nulls, integer widths, required keys and defaults of whole tables.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
@@ -283,7 +285,7 @@ fn add_defaults(schema: &mut Value, defaults: &toml::Table) {
     }
 }
 
-/// Adds the official flag of each key to its description, before the default.
+/// Adds the official flag of each key to the key's description.
 fn add_flags(table: &mut Value, prefix: &str) {
     let Some(properties) = table.get_mut("properties").and_then(Value::as_object_mut) else {
         return;

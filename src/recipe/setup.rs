@@ -57,7 +57,7 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     }
 }
 
-/// Returns the folder of the data set; empty if the format has no files, or if the folder is unknown.
+/// Returns the folder of the data set. Returns an empty path if the format has no files, or if the folder is unknown.
 fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
     if matches!(format, Format::Digits | Format::Synthetic) {
         data.path = None;
@@ -98,7 +98,7 @@ fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
     }
 }
 
-/// Replaces each `${VAR}` in `text`. Adds a problem if a variable is not set.
+/// Replaces each `${VAR}` in `text`, the value of `key`. Adds a problem if an environment variable is not set.
 pub(super) fn expanded(key: &str, text: &str, cx: &mut Context<'_>) -> Option<String> {
     vars::expand(text, cx.env).map_err(|var| cx.add(key, &[], Problem::UnsetVariable { var })).ok()
 }

@@ -13,8 +13,9 @@ use crate::shape::StageKind;
 
 const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
 
-/// Returns one source per job, in the order of `from`, without duplicates. Replaces `from` in the recipe by these
-/// sources.
+/// Returns one source per job, in the order of `from`, without duplicates.
+///
+/// In the recipe, replaces the value of `from` by these sources.
 pub(super) fn from(
     stage: StageKind,
     setting: &mut Option<OneOrMany<FromEntry>>,
@@ -63,7 +64,7 @@ fn spelled_out(
     }
 }
 
-/// Returns the epochs with a pre-training checkpoint. Adds a problem if the recipe has no `[pretrain]`.
+/// Returns the epochs with a pre-training checkpoint. Adds a problem if the recipe has no `[pretrain]` table.
 fn kept_or_refuse<'a>(
     key: &str,
     found: &str,
@@ -79,7 +80,7 @@ fn kept_or_refuse<'a>(
     kept
 }
 
-/// Returns the file in `pretrain.resume`. In the recipe, replaces the variables in its path.
+/// Returns the path in `pretrain.resume`. In the recipe, replaces the environment variables in this path.
 pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Option<PathBuf> {
     let text = setting.clone().filter(|text| !text.is_empty());
     let path = text.and_then(|text| match file("pretrain.resume", &text, cx) {
@@ -90,7 +91,7 @@ pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Opti
     path
 }
 
-/// Returns a checkpoint file or folder. Adds a problem if it is missing, because the text may be a misspelled word.
+/// Returns the checkpoint file or folder that `text` names. Adds a problem or a warning if the path does not exist.
 fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     let path = expanded(key, text, cx)?;
     if !Path::new(&path).exists() {
@@ -119,7 +120,7 @@ fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     Some(Source::File(PathBuf::from(path)))
 }
 
-/// Converts a source back to an entry of `from`.
+/// Converts a source to an entry of `from` in a recipe.
 fn entry(source: &Source) -> FromEntry {
     match source {
         Source::Scratch => FromEntry::Text("scratch".to_owned()),

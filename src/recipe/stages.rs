@@ -28,8 +28,8 @@ pub struct Pretrain {
     /// Micro-steps whose gradients are accumulated for one update.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
-    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
-    /// differs, the run warns and suggests settings that restore this number. No other effect.
+    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
+    /// a different number, the run warns and suggests settings that restore the published number. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -77,9 +77,9 @@ pub struct Pretrain {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
-    /// What fine-tuning starts from, one entry or a list: "checkpoints" (all of this run's), "last", an epoch,
-    /// "scratch", or a checkpoint file. Files are relative to the current directory; `${VAR}` is replaced by the
-    /// environment variable.
+    /// Starting weights, one entry or a list: "checkpoints" (all checkpoints of this run's pre-training), "last" (the
+    /// last of them), an epoch, "scratch", or a checkpoint file. Files are relative to the current directory; `${VAR}`
+    /// is replaced by the environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
     /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in
@@ -97,8 +97,8 @@ pub struct Finetune {
     /// Micro-steps whose gradients are accumulated for one update.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
-    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
-    /// differs, the run warns and suggests settings that restore this number. No other effect.
+    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
+    /// a different number, the run warns and suggests settings that restore the published number. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -176,9 +176,9 @@ pub struct Finetune {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Linprobe {
-    /// Which encoder is probed, one entry or a list: "checkpoints" (all of this run's), "last", an epoch, "scratch", or
-    /// a checkpoint file. Files are relative to the current directory; `${VAR}` is replaced by the environment
-    /// variable.
+    /// The encoder to probe, one entry or a list: "checkpoints" (all checkpoints of this run's pre-training), "last"
+    /// (the last of them), an epoch, "scratch", or a checkpoint file. Files are relative to the current directory;
+    /// `${VAR}` is replaced by the environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
     /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in
@@ -196,8 +196,8 @@ pub struct Linprobe {
     /// Micro-steps whose gradients are accumulated for one update.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
-    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
-    /// differs, the run warns and suggests settings that restore this number. No other effect.
+    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
+    /// a different number, the run warns and suggests settings that restore the published number. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -243,7 +243,7 @@ pub struct Augment {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub color_jitter: Option<f64>,
     /// Repeated augmentation: an epoch uses each of its images this many times in a row, with different augmentations.
-    /// The length of an epoch does not change, so it has fewer different images.
+    /// The length of an epoch does not change, so an epoch has fewer different images.
     #[schemars(range(min = 1, max = 1000))]
     pub aug_repeats: Option<usize>,
 }

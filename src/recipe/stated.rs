@@ -13,18 +13,18 @@ use super::sweep::{at, canonical};
 use super::write::{toml_table, toml_text};
 use crate::shape;
 
-/// The settings that a checkpoint file determines, as a recipe with only these keys.
+/// The settings that follow from the network in a checkpoint, as a recipe with only these keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stated<'a> {
-    /// The file, for messages.
+    /// Path of the checkpoint, for error messages.
     pub(super) path: &'a Path,
     pub(super) settings: &'a Recipe,
 }
 
 /// Returns one problem for each value in `tree` that contradicts `stated`.
 ///
-/// Values that describe the same network do not contradict: `4` and `4.0`, or two values of `mlp_ratio` with the same MLP
-/// width. Skips the keys in `faulty`, because they do not fit the schema and are already reported.
+/// Different values that describe the same network are no contradiction: `4` and `4.0`, or two values of `mlp_ratio`
+/// with the same MLP width. Skips the keys in `faulty`: they do not fit the schema, which is already reported.
 pub(super) fn contradictions(
     stated: Stated<'_>,
     tree: &Table,
@@ -52,7 +52,9 @@ pub(super) fn contradictions(
     problems
 }
 
-/// If `model.size` sets the dimension `key`, returns ("model.size", name of the size, value of the dimension).
+/// Returns the size in `model.size` and the value that it gives to the dimension `key`.
+///
+/// The result is ("model.size", name of the size, value of `key`). `None` if `model.size` does not set `key`.
 fn size_value<'a>(tree: &Table, key: &str) -> Option<(&'a str, Value, Value)> {
     let name = at(tree, "model.size")?;
     let size: ModelSize = name.clone().try_into().ok()?;

@@ -10,7 +10,7 @@ use super::name::{fingerprint, fitted, safe};
 use super::schema::{self, STAGES};
 use super::write::toml_text;
 
-/// Maximum number of points in a grid. A larger number is surely a mistake.
+/// Maximum number of points in a sweep. A larger number is surely a mistake.
 const MOST_POINTS: usize = 10_000;
 /// Maximum length of a point's folder name in bytes. File systems allow about 255.
 const LONGEST_NAME: usize = 200;
@@ -22,10 +22,10 @@ pub(super) struct Axis {
     pub(super) values: Vec<Value>,
 }
 
-/// One combination of values: (key, value) for each axis.
+/// One combination of swept values: (key, value) for each axis.
 pub(super) type Point<'a> = Vec<(&'a str, &'a Value)>;
 
-/// Removes `[sweep]` from the tree and returns its axes in the order of the file.
+/// Removes `[sweep]` from the recipe and returns its axes in the order of the file.
 ///
 /// The schema has already checked the keys and types.
 pub(super) fn take_axes(merged: &mut Merged, problems: &mut Vec<RecipeError>) -> Vec<Axis> {
@@ -75,7 +75,7 @@ fn axis(key: String, values: &Value) -> Option<Axis> {
     Some(Axis { key, values: distinct })
 }
 
-/// Converts the value to the type of its key: `1` becomes `1.0` if the key takes floats.
+/// Converts a value to the type of its key: `1` becomes `1.0` if the key takes floats.
 pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     if let Some(any) = schema["anyOf"].as_array() {
         return any
@@ -92,7 +92,7 @@ pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     }
 }
 
-/// Returns the reason why this key cannot be swept in this recipe, if there is one.
+/// Returns why the key of `axis` cannot be swept in this recipe; `None` if it can.
 fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     let refused =
         |why: String, hint: String| Some(Problem::Refused { found: String::new(), why, hint });
@@ -116,7 +116,7 @@ fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     None
 }
 
-/// Returns the value of a dotted key.
+/// Returns the value of a dotted key in a tree of tables.
 pub(super) fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
     match key.split_once('.') {
         None => tree.get(key),
@@ -124,7 +124,7 @@ pub(super) fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// Returns every combination of values; the first axis changes slowest. Without axes, returns one empty point.
+/// Returns every combination of values; the first axis changes slowest. Without axes, returns one empty combination.
 pub(super) fn grid(axes: &[Axis]) -> Vec<Point<'_>> {
     axes.iter().fold(vec![Vec::new()], |points, axis| {
         let each =
@@ -133,7 +133,7 @@ pub(super) fn grid(axes: &[Axis]) -> Vec<Point<'_>> {
     })
 }
 
-/// Sets the value of a dotted key.
+/// Sets the value of a dotted key in a tree of tables.
 pub(super) fn put(tree: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
@@ -150,8 +150,8 @@ pub(super) fn put(tree: &mut Table, key: &str, value: Value) {
 
 /// Returns the folder name of a point, `key=value,key=value`.
 ///
-/// The name depends only on the point's own values. So a point keeps its folder when it runs alone. Different points have
-/// different names, even if the file system ignores case.
+/// The name depends only on the values of this point, not on other points. So a point keeps its folder if it runs
+/// alone. Different points have different names, even if the file system ignores case.
 pub(super) fn folder(point: &Point<'_>) -> String {
     let parts: Vec<_> =
         point.iter().map(|(key, value)| format!("{key}={}", in_a_name(value))).collect();
@@ -163,10 +163,10 @@ pub(super) fn folder(point: &Point<'_>) -> String {
     format!("{start}-{}", fingerprint(&name))
 }
 
-/// Returns a value as part of a folder name. Numbers and plain words stay unchanged; lists of numbers are joined by `_`.
+/// Returns a swept value as part of a folder name.
 ///
-/// In other text, `_` replaces invalid characters, and a fingerprint is added, so that different values have different
-/// names.
+/// Numbers and plain words stay unchanged. Lists of numbers are joined by `_`. In other text, `_` replaces invalid
+/// characters, and a fingerprint is added, so that different values have different names.
 fn in_a_name(value: &Value) -> String {
     match value {
         Value::String(word)

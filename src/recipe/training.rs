@@ -12,14 +12,14 @@ use super::values::{All, Or};
 use super::write::toml_text;
 use crate::shape::{self, StageKind};
 
-/// The parts of the plan that are needed to derive a stage.
+/// The plans of data, model and devices, which the plan of a stage depends on.
 pub(super) struct Setup<'a> {
     pub(super) data: &'a DataPlan,
     pub(super) model: &'a ModelPlan,
     pub(super) runtime: &'a RuntimePlan,
 }
 
-/// The keys that all stages have.
+/// The settings that all stages have.
 struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,
@@ -166,7 +166,9 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
     plan
 }
 
-/// Returns a warning if the effective batch size differs from the published one, with settings that restore it.
+/// Returns a warning if the effective batch size differs from `published_batch_size`.
+///
+/// The warning suggests settings that restore the published size.
 fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<String> {
     let (effective, published) = (plan.effective_batch_size, plan.published_batch_size?);
     if effective == published {
@@ -212,7 +214,7 @@ fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut
     }
 }
 
-/// If `lr` and `blr` are both set, keeps the one in the higher layer. Adds a problem if the same layer sets both.
+/// If `lr` and `blr` are both set, removes the one from the lower layer. Adds a problem if the same layer sets both.
 fn keep_one_rate(
     stage: StageKind,
     lr: &mut Option<f64>,
@@ -237,8 +239,9 @@ fn rate_text(rate: f64) -> String {
     toml_text(&toml::Value::Float(rate))
 }
 
-/// Adds a problem if the encoder would see all patches or none. It sees `int(L * (1 - mask_ratio))`, as in the official
-/// code.
+/// Adds a problem if the encoder would see all patches or none.
+///
+/// The encoder sees `int(L * (1 - mask_ratio))` of `L` patches, as in the official code.
 fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
     let patches = (setup.data.input_size / setup.model.patch_size).pow(2);
     let len_keep = shape::len_keep(patches, mask_ratio);
@@ -253,10 +256,10 @@ fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
     }
 }
 
-/// Returns the epochs in ascending order, without duplicates, and with the last epoch.
+/// Returns the epochs to keep checkpoints of: ascending, without duplicates, and always with the last epoch.
 ///
-/// Adds a problem for an entry above `epochs`. If a higher layer sets `epochs`, such as `--set pretrain.epochs=2`,
-/// ignores the entry with a warning instead.
+/// Adds a problem if an entry of `given` is above `epochs`. It is only a warning if `epochs` comes from a higher layer
+/// than the entry, for example from `--set pretrain.epochs=2`.
 fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<'_>) -> Vec<usize> {
     let mut kept = given.unwrap_or_default();
     kept.sort_unstable();
@@ -318,7 +321,9 @@ fn color_jitter(stage: StageKind, jitter: f64, in_chans: usize, cx: &mut Context
     jitter
 }
 
-/// Returns the number of blocks to train, counted from the last. Adds a problem if the encoder has fewer.
+/// Returns the number of blocks to train, counted from the last block.
+///
+/// Adds a problem if this number is larger than `depth`, the number of blocks in the encoder.
 fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) -> usize {
     match *given {
         Or::Word(All::All) => depth,
@@ -334,7 +339,7 @@ fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) ->
     }
 }
 
-/// Parses the RandAugment policy; `""` disables RandAugment.
+/// Parses `aa`, the RandAugment policy. Returns `None` if it is empty, which disables RandAugment.
 fn rand_augment(aa: &str, in_chans: usize, cx: &mut Context<'_>) -> Option<RandAugmentPlan> {
     if aa.is_empty() {
         return None;

@@ -1,6 +1,8 @@
 //! Environment variables in paths: `${VAR}`.
 
-/// Replaces each `${VAR}` by its value, and `$${` by a plain `${`. The error is the name of the first unset variable.
+/// Replaces each `${VAR}` by the value of the environment variable, and `$${` by a plain `${`.
+///
+/// If a variable is not set, the error is its name.
 pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, String> {
     let mut done = String::new();
     let mut rest = text;

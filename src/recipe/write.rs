@@ -26,7 +26,7 @@ const NO_IDENTITY: [&str; 15] = [
     "data.workers",
     "data.max_bad_fraction",
 ];
-/// Keys that are not settings of a run. Swept values are compared under their own keys, so `sweep` is not needed.
+/// Keys that are not settings of a run. `sweep` is not a setting, because each swept value is under its own key.
 const NO_SETTING: [&str; 3] = ["name", "extends", "sweep"];
 
 /// Returns the recipe as a TOML file, with the keys in the order of the schema.
@@ -46,7 +46,7 @@ pub fn is_stage(key: &str) -> bool {
     STAGES.contains(&key)
 }
 
-/// Returns the settings that differ between two recipes, as (dotted key, value in `a`, value in `b`). See [`differing`].
+/// Returns the settings that differ between two recipes: (dotted key, value in `a`, value in `b`). See [`differing`].
 pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
     let rows = differing(&[a, b]).into_iter();
     rows.filter_map(|(key, values)| <[String; 2]>::try_from(values).ok().map(|[a, b]| (key, a, b)))
@@ -56,8 +56,8 @@ pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
 /// Returns the settings that differ between the recipes, as (dotted key, value in each recipe).
 ///
 /// Values are TOML text, or [`NOT_SET`]. If only some recipes have a stage, the stage itself is an entry with the value
-/// "set". Its keys are then compared only among the recipes that have the stage. Ignores names, and keys that can change
-/// when a run resumes (threads, workers).
+/// "set". The keys of this stage are then compared only among the recipes that have it. Compares only the keys that
+/// [`settings`] returns.
 pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Settings> = recipes.iter().map(|recipe| settings(recipe)).collect();
     let mut keys: Vec<&str> = Vec::new();
@@ -99,7 +99,7 @@ fn value(settings: &Settings, key: &str) -> String {
     found.map_or_else(|| NOT_SET.to_owned(), |(_, value)| value.clone())
 }
 
-/// Returns whether `job` has the same result under two recipes with these [`settings`].
+/// Returns whether `job` has the same result in two runs with the settings `a` and `b`.
 pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     let (own, before) = (job.stage.to_string(), StageKind::Pretrain.to_string());
     let from = format!("{own}.from");
@@ -132,12 +132,13 @@ fn float_text(float: f64) -> String {
     }
 }
 
-/// Returns the recipe as a TOML table, without the keys that it does not set.
+/// Returns the recipe as a TOML table. Leaves out the keys that the recipe does not set.
 pub(super) fn toml_table(recipe: &Recipe) -> toml::Table {
     toml::Table::try_from(recipe).expect("a recipe has string keys and finite numbers")
 }
 
-/// Returns the recipe as JSON without nulls, with the keys in the order of the schema.
+/// Returns the recipe as JSON, with the keys in the order of the schema. Leaves out the keys that the recipe does not
+/// set.
 fn tree(recipe: &Recipe) -> Map<String, Value> {
     let mut tree =
         serde_json::to_value(recipe).expect("a recipe has string keys and finite numbers");
@@ -178,7 +179,7 @@ fn write_table(text: &mut String, path: &str, table: &Map<String, Value>) {
 
 /// Returns the settings of a recipe as (dotted key, value as TOML text), in the order of the schema.
 ///
-/// Leaves out names, and keys that can change when a run resumes (threads, workers).
+/// Leaves out `name`, `extends` and `sweep`, and keys that can change when a run resumes (threads, workers).
 pub fn settings(recipe: &Recipe) -> Vec<(String, String)> {
     let mut tree = tree(recipe);
     tree.retain(|key, _| !NO_SETTING.contains(&key.as_str()));

@@ -11,7 +11,7 @@ use crate::text::{cell_text, csv_rows};
 use std::fs;
 use std::path::Path;
 
-/// The column names, in order. The columns of the swept keys come before them.
+/// The column names of `accuracy.csv`, in order. In the file, the columns of the swept keys come before these.
 pub(super) const COLUMNS: [&str; 12] = [
     "pretrain_epoch",
     "annealed",
@@ -27,13 +27,14 @@ pub(super) const COLUMNS: [&str; 12] = [
     "linprobe_run",
 ];
 
-/// One row as text cells. A cell is empty if there is no result yet.
+/// One row of `accuracy.csv`, as text. A cell is empty if there is no result yet.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AccuracyRow {
-    /// Values of the swept keys, in the order of the header.
+    /// Values of the swept keys, in the order of their columns.
     pub swept: Vec<String>,
     pub pretrain_epoch: String,
-    /// `1` if the pre-training schedule ended at this epoch, `0` if not; empty without pre-training.
+    /// Whether the pre-training schedule ended at `pretrain_epoch`: `1` for yes, `0` for no; empty without
+    /// pre-training.
     pub annealed: String,
     pub finetune: JobCells,
     pub linprobe: JobCells,
@@ -47,11 +48,11 @@ pub struct JobCells {
     pub top5: String,
     pub best_top1: String,
     pub best_epoch: String,
-    /// Folder of the job, relative to the folder of the table.
+    /// Folder of the fine-tuning or linear probe, relative to the folder of `accuracy.csv`.
     pub run: String,
 }
 
-/// Returns the rows of the run in `folder`, sorted by pre-training epoch.
+/// Returns the rows of `accuracy.csv` for the run in `folder`, sorted by pre-training epoch.
 ///
 /// A start has no row if all its jobs have failed. Jobs from scratch are in the row of epoch 0. Jobs from a checkpoint file are in the last rows. `prefix` is prepended to the
 /// paths of the jobs.
@@ -157,7 +158,7 @@ pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
     fs::read(path).is_ok_and(|text| text.starts_with(header.trim_ascii_end()))
 }
 
-/// Reads `accuracy.csv` in `folder`: the swept keys and the rows. Both are empty if there is no table.
+/// Reads `accuracy.csv` in `folder`. Returns the swept keys and the rows. Both are empty if the file is missing.
 pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyRow>), RunError> {
     let path = folder.join("accuracy.csv");
     if !path.is_file() {
@@ -189,7 +190,7 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     Ok((header[..keys].to_vec(), rows))
 }
 
-/// Describes a CSV error and names its line.
+/// Describes a CSV error in `text` and names the line of the error.
 pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -203,7 +204,7 @@ pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     }
 }
 
-/// Returns the line number of a record, from 1. The count of the `csv` crate is one too low if lines end in CR LF.
+/// Returns the line number of a CSV record, from 1. The `csv` crate counts one line too few if lines end in CR LF.
 pub(super) fn line_of(text: &str, position: &csv::Position) -> usize {
     let byte = position.byte() as usize;
     let before = text.get(..byte).unwrap_or(text).matches('\n').count();
@@ -212,7 +213,7 @@ pub(super) fn line_of(text: &str, position: &csv::Position) -> usize {
 }
 
 impl AccuracyRow {
-    /// Builds a row without swept keys; `cell` returns the text of a column.
+    /// Builds a row without swept keys. `cell` returns the text in the column with the given name.
     pub(super) fn from_cells(cell: impl Fn(&str) -> String) -> Self {
         let job = |stage: &str| JobCells {
             top1: cell(&format!("{stage}_top1")),

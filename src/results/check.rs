@@ -10,7 +10,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The result for the files of one run, or for the files directly in the folder of a sweep.
+/// Result of comparing files with their checksums.
+///
+/// Covers the files of one run, or the files of a sweep that are not in the folder of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunCheck {
     pub folder: PathBuf,
@@ -28,7 +30,7 @@ pub struct RunCheck {
 /// A file that is missing, damaged, unreadable or not listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileProblem {
-    /// Relative to the folder, with `/` between parts.
+    /// Path of the file relative to the folder, with `/` between the parts.
     pub file: String,
     pub kind: ProblemKind,
     pub problem: String,
@@ -47,6 +49,7 @@ pub enum ProblemKind {
 
 /// Compares every listed file of the run, or of all runs of the sweep, in `path` with its checksum.
 ///
+/// Returns one result for a run. For a sweep, returns one result for the sweep's folder and one for each of its runs.
 /// Fails if there is no manifest in `path`.
 pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
     let Some(manifest) = read_manifest(path)? else {
@@ -145,7 +148,9 @@ fn find_unlisted(folder: &Path, check: &mut RunCheck) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Verifies a file. If this fails while a run is in progress, tries once more: the run may be replacing the file.
+/// Compares a file with its checksum.
+///
+/// If the comparison fails while a run is in progress, tries once more, because the run may be replacing the file.
 fn verify(folder: &Path, file: &str) -> std::io::Result<Verdict> {
     let path = super::job_path(folder, file);
     match durable::verify(&path) {

@@ -13,18 +13,17 @@ use std::path::{Path, PathBuf};
 /// What a run folder holds before a run starts or continues.
 #[derive(Debug)]
 pub(super) enum Contents {
-    /// Nothing, or leftovers of a run that was killed before it wrote a manifest.
+    /// No files, or only leftovers of a run that was killed before it wrote a manifest.
     Nothing,
     /// A run with a manifest.
     Run(Manifest),
-    /// A run of an older version, which wrote no manifest. Holds the files that such a version writes.
+    /// A run of an older version of this program, which wrote no manifest. Holds the paths of its files.
     Older(Vec<String>),
 }
 
-/// Determines what the run folder `path` holds; `name` is the name in the recipe.
+/// Determines what the run folder `path` holds. `name` is the name in the recipe.
 ///
-/// Fails if the folder has files but is not the folder of a run: it has no manifest, and not the recipe and provenance of a run
-/// with this name.
+/// Fails if the folder has files, but neither a manifest nor a run with this name by an older version of this program.
 pub(super) fn contents(path: &Path, name: &str) -> Result<Contents, RunError> {
     if let Some(manifest) = read_manifest(path)? {
         return Ok(Contents::Run(manifest));
@@ -68,7 +67,7 @@ fn is_older_run(path: &Path, name: &str) -> bool {
 }
 
 impl Contents {
-    /// Returns the trash folder to which an interrupted `--fresh` was moving the run.
+    /// Returns the trash folder of an interrupted `--fresh`: the folder to which it was moving the files of the run.
     pub(super) fn moving_to(&self) -> Option<&str> {
         match self {
             Self::Run(manifest) => manifest.moving_to(),
@@ -76,7 +75,7 @@ impl Contents {
         }
     }
 
-    /// Fails if a file has a name that a run writes, but is not listed in the manifest.
+    /// Fails if the folder has a file that is not in the manifest, but has a name that a run would write.
     pub(super) fn refuse_foreign(&self, path: &Path) -> Result<(), RunError> {
         let Self::Run(manifest) = self else { return Ok(()) };
         match known(path)?.iter().find(|file| !manifest.lists(file)) {
@@ -85,7 +84,7 @@ impl Contents {
         }
     }
 
-    /// Returns the manifest; creates it in `path` if there is none.
+    /// Returns the manifest. Creates it in `path` if it does not exist.
     pub(super) fn into_manifest(self, path: &Path, name: &str) -> io::Result<Manifest> {
         match self {
             Self::Run(manifest) => Ok(manifest),
@@ -118,7 +117,7 @@ pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     Ok(files)
 }
 
-/// Collects the paths of files below `root` that have names of a run's files. Does not follow links.
+/// Collects the relative paths of the files below `root` whose names are like those of a run. Does not follow links.
 fn known_files(root: &Path, below: &Path, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;
@@ -181,7 +180,7 @@ fn is_job_file(parts: &[&str]) -> bool {
 
 /// Fails if the folder of the sweep `name` holds an `accuracy.csv` or `report.html` that this program did not write.
 ///
-/// Returns which of these two files an older version without manifests wrote.
+/// Returns which of these two files are from an older version of this program, which wrote no manifest.
 pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<String>, RunError> {
     let path = runs.join(name);
     let manifest = read_manifest(&path)?;
@@ -203,7 +202,8 @@ pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<Stri
     Ok(older)
 }
 
-/// Creates the folder of a sweep and its manifest, if they are missing. Fails as [`check_sweep`] does.
+/// Creates the folder of the sweep `name` and its manifest, if they are missing. Fails in the same cases as
+/// [`check_sweep`].
 pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunError> {
     let older = check_sweep(runs, name, swept)?;
     let path = runs.join(name);

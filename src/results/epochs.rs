@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
 
-/// One row of the table.
+/// One row of `epochs.csv`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EpochRow {
-    /// Counts from 1.
+    /// Number of the epoch, from 1.
     pub epoch: usize,
     /// Mean learning rate over the epoch's updates, as in the official logs.
     pub lr: f64,
-    /// Mean over the epoch's updates.
+    /// Mean training loss over the epoch's updates.
     pub train_loss: f64,
-    /// Mean global norm of the gradient over the epoch's updates, before clipping.
+    /// Mean norm of the whole gradient over the epoch's updates, before clipping.
     pub grad_norm: f64,
-    /// `None` in pre-training.
+    /// Results on the validation split; `None` in pre-training.
     pub validation: Option<Validation>,
     pub images_per_s: f64,
-    /// Duration of the epoch: training and validation.
+    /// Duration of the epoch in seconds, including validation.
     pub seconds: f64,
     /// Time the training loop waited for data, in seconds.
     pub data_wait_s: f64,
@@ -39,7 +39,7 @@ pub struct Validation {
     pub best_epoch: usize,
 }
 
-/// The columns of a pre-training job.
+/// The columns of `epochs.csv` in a pre-training.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct PretrainColumns {
     epoch: usize,
@@ -53,7 +53,7 @@ struct PretrainColumns {
     skipped_updates: Option<usize>,
 }
 
-/// The columns of a fine-tuning or linear probing job.
+/// The columns of `epochs.csv` in a fine-tuning or linear probe.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct ClassifierColumns {
     epoch: usize,
@@ -72,7 +72,7 @@ struct ClassifierColumns {
     skipped_updates: Option<usize>,
 }
 
-/// The table of a job, for reading.
+/// Reads the `epochs.csv` of a job.
 #[derive(Debug, Clone)]
 pub struct EpochsCsv {
     path: PathBuf,
@@ -83,7 +83,8 @@ impl EpochsCsv {
         Self { path: job.join("epochs.csv") }
     }
 
-    /// Reads the complete rows; none if the file is missing. Fails if the file differs from what the job wrote.
+    /// Reads all complete rows; returns none if the file is missing. Fails if the file has changed since the job wrote
+    /// it.
     pub fn read(&self) -> Result<Vec<EpochRow>, RunError> {
         Ok(self.parse(&self.text()?)?.into_iter().map(|(row, _)| row).collect())
     }
@@ -95,7 +96,7 @@ impl EpochsCsv {
         }
     }
 
-    /// Returns each row with the byte position of its end.
+    /// Parses the rows in `text`. Returns each row and the byte position of its end.
     fn parse(&self, text: &[u8]) -> Result<Vec<(EpochRow, usize)>, RunError> {
         let damaged = |e: &dyn std::fmt::Display| self.damaged(e.to_string());
         let mut reader = csv::Reader::from_reader(text);
@@ -128,7 +129,7 @@ impl EpochsCsv {
         RunError::Damaged { path, problem, way_on: Remedy::RemoveItsFolder }
     }
 
-    /// Fails if the rows do not reach `epoch`, which the job has finished.
+    /// Fails if the last row is before `epoch`, an epoch that the job has finished.
     pub fn check_reaches(&self, epoch: usize) -> Result<(), RunError> {
         let last = self.read()?.last().map_or(0, |row| row.epoch);
         if last >= epoch {
@@ -138,7 +139,9 @@ impl EpochsCsv {
             .damaged(format!("it ends with epoch {last}, but the job has finished epoch {epoch}")))
     }
 
-    /// Opens the table to append rows after `epoch`. Removes rows of later epochs, which an interrupted start wrote.
+    /// Opens the file to append rows after `epoch`.
+    ///
+    /// Removes rows of later epochs. They are from an interrupted process, and the job trains these epochs again.
     pub fn append_after(&self, epoch: usize) -> Result<EpochsWriter, RunError> {
         let mut text = self.text()?;
         let mut rows = self.parse(&text)?;
@@ -158,22 +161,22 @@ impl EpochsCsv {
     }
 }
 
-/// The table of a job that is training: a row is appended after each epoch.
+/// Writes the `epochs.csv` of a job that is training. It appends a row after each epoch.
 #[derive(Debug)]
 pub struct EpochsWriter {
     path: PathBuf,
-    /// `None` before the first row. The stage of that row decides which columns the file has.
+    /// The open file; `None` before the first row, because the columns depend on the stage of that row.
     file: Option<GrowingFile>,
     rows: Vec<EpochRow>,
 }
 
 impl EpochsWriter {
-    /// The rows so far.
+    /// Returns the rows so far.
     pub fn rows(&self) -> &[EpochRow] {
         &self.rows
     }
 
-    /// Appends a row and flushes it to the disk.
+    /// Appends a row to the file and flushes it to the disk.
     pub fn push(&mut self, row: EpochRow) -> Result<(), RunError> {
         let has_headers = self.file.is_none();
         let mut writer = csv::WriterBuilder::new().has_headers(has_headers).from_writer(Vec::new());

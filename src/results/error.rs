@@ -44,16 +44,16 @@ pub enum RunError {
     NoFolder { path: PathBuf, source: io::Error },
 }
 
-/// What the user can do about a damaged file, apart from restoring it and starting over.
+/// What the user can do about a damaged file. Restoring the file and starting over are always possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Nothing else.
+    /// Only restoring the file or starting over.
     None,
-    /// Remove the file; the run then repeats its job.
+    /// Remove the file. The run then repeats the job that wrote it.
     RemoveIt,
-    /// Remove the file; the run then writes it again.
+    /// Remove the file. The run then writes it again.
     WrittenAnew,
-    /// Remove the folder of the file; the run then repeats its job.
+    /// Remove the folder of the file. The run then repeats the job that wrote it.
     RemoveItsFolder,
 }
 

@@ -21,12 +21,13 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Opens and locks the folder of the run `name` below `runs`, and writes `recipe` into it. Creates a missing folder.
+    /// Opens and locks the folder of the run `name` below `runs`, and writes `recipe` into it. Creates a missing
+    /// folder.
     ///
-    /// With `fresh`, first moves the files of an earlier run into the trash and returns where they are now.
+    /// With `fresh`, first moves the files of an earlier run into the trash. Returns where these files are now.
     ///
-    /// Fails, and changes nothing, if another process uses the folder, if it holds a run with a different recipe (the error lists
-    /// the keys), or if the run would overwrite a file that it did not write.
+    /// Fails if another process uses the folder, if the folder holds a run with a different recipe (the error lists the
+    /// keys), or if the run would overwrite a file that it did not write. In these cases, nothing changes.
     pub fn open(
         runs: &Path,
         name: &str,
@@ -80,13 +81,13 @@ impl RunFolder {
     }
 }
 
-/// Checks that a run of `recipe` can use the folder `path`; changes nothing.
+/// Checks that a run of `recipe` can use the folder `path`. Changes nothing.
 ///
-/// Returns whether the run would continue a run in the folder. Returns false with `fresh`, and if an interrupted `--fresh` has to
-/// move the files away first.
+/// Returns whether the run would continue an earlier run in the folder. This is false with `fresh`. It is also false if
+/// an interrupted `--fresh` has to move the files away first.
 ///
-/// Fails if the run would overwrite a file that mae did not write, or if the folder holds a run of a different recipe (the error
-/// lists the keys that differ).
+/// Fails if the run would overwrite a file that mae did not write, or if the folder holds a run of a different recipe
+/// (the error lists the keys that differ).
 pub fn check_folder(path: &Path, recipe: &Recipe, fresh: bool) -> Result<bool, RunError> {
     let found = contents(path, recipe.name.as_deref().unwrap_or_default())?;
     if found.moving_to().is_some() {
@@ -100,7 +101,7 @@ pub fn check_folder(path: &Path, recipe: &Recipe, fresh: bool) -> Result<bool, R
     Ok(true)
 }
 
-/// Fails if `path` holds a run of a different recipe.
+/// Fails if the folder `path` holds a run of a different recipe than `recipe`.
 fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     let file = path.join("recipe.toml");
     let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
@@ -123,7 +124,8 @@ fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     Err(RunError::OtherRecipe { path: path.to_owned(), differences: listed })
 }
 
-/// Fails if the run in `path` started with data of a different `fingerprint`. Returns the run's provenance, if there is any.
+/// Fails if the run in `path` used data with a different fingerprint. Returns the provenance of this run, if it has
+/// one.
 pub fn refuse_other_data(path: &Path, fingerprint: &str) -> Result<Option<Provenance>, RunError> {
     let before = read_provenance(path)?;
     match &before {

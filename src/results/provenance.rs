@@ -22,7 +22,7 @@ pub struct Provenance {
     pub threads: usize,
     pub seed: u64,
     pub data_fingerprint: String,
-    /// Images in the validation split; `None` without such a split, and in runs of older versions.
+    /// Number of images in the validation split; `None` without a validation split, and in runs of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_images: Option<usize>,
     /// How the images were changed before training, for example resized; empty if this is unknown.
@@ -36,7 +36,7 @@ pub struct Provenance {
     pub failed_jobs: Vec<FailedJobNote>,
     /// Time of the last start, in seconds since 1970.
     pub started_unix_s: u64,
-    /// Time of the end, in seconds since 1970; `None` until the run ends.
+    /// Time at which the run finished, in seconds since 1970; `None` until then.
     pub finished_unix_s: Option<u64>,
 }
 

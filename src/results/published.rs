@@ -1,6 +1,8 @@
 //! Tables of published results, compiled into the program, to compare runs with.
 
-/// Names and CSV tables. The columns are `model`, `variant`, `value`, all columns of `accuracy.csv`, and `source`.
+/// Names and CSV texts of the published tables.
+///
+/// The columns are `model`, `variant`, `value`, all columns of `accuracy.csv`, and `source`.
 const TABLES: [(&str, &str); 4] = [
     ("mae-official", include_str!("../../experiments/published/mae-official.csv")),
     ("mae-paddle", include_str!("../../experiments/published/mae-paddle.csv")),

@@ -16,17 +16,17 @@ use std::path::{Path, PathBuf};
 pub struct Results {
     /// The run's folder.
     pub path: PathBuf,
-    /// Name of the recipe; for a point of a sweep also its folder: `mr/pretrain.mask_ratio=0.5`.
+    /// Name in the recipe. In a sweep also the folder of the point: `mr/pretrain.mask_ratio=0.5`.
     pub name: String,
     /// The resolved recipe.
     pub recipe: Recipe,
-    /// `None` if the run has not started.
+    /// Content of `provenance.json`; `None` if the run has not started.
     pub provenance: Option<Provenance>,
-    /// The swept keys of this point, in the order of its `accuracy.csv`.
+    /// The swept keys, in the order of the columns in `accuracy.csv`; empty without a sweep.
     pub swept: Vec<String>,
     /// Rows of `accuracy.csv`; empty without fine-tuning and linear probing.
     pub accuracy: Vec<AccuracyRow>,
-    /// The jobs that have started, pre-training first.
+    /// Results of the jobs that have started, pre-training first.
     pub jobs: Vec<JobResults>,
 }
 
@@ -42,7 +42,7 @@ pub struct JobResults {
 impl Results {
     /// Returns the number of images in the validation split, if it is known.
     ///
-    /// It comes from the recipe, from the provenance, or, for the built-in digits, from this program.
+    /// The number comes from the recipe, from the provenance, or, for the built-in digits, from this program.
     pub(super) fn val_images(&self) -> Option<usize> {
         const DIGITS: usize = 360;
         let digits = self.recipe.data.format == Some(Format::Digits);
@@ -50,7 +50,7 @@ impl Results {
         self.recipe.data.val_images.or_else(found).or_else(|| digits.then_some(DIGITS))
     }
 
-    /// Returns how many epochs the recipe trains a stage for.
+    /// Returns the number of epochs that the recipe sets for a stage.
     pub(super) fn epochs(&self, stage: StageKind) -> Option<usize> {
         match stage {
             StageKind::Pretrain => self.recipe.pretrain.as_ref()?.epochs,
@@ -105,12 +105,14 @@ fn has_recipe(folder: &Path) -> bool {
     folder.join("recipe.toml").is_file()
 }
 
-/// Returns whether a file name starts with a dot, as the name of the trash folder does.
+/// Returns whether the name of a file or folder starts with a dot, as the name of the trash folder does.
 pub(super) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
-/// Returns a sort key that puts `epochs=800` before `epochs=1600`: the text and the numbers of `name`.
+/// Returns a sort key that puts `epochs=800` before `epochs=1600`.
+///
+/// Numbers in `name` are compared by value, other text by its bytes.
 fn natural(name: &str) -> Vec<(String, u64)> {
     let parts = name.split_inclusive(['=', ',', '_']).map(|part| {
         let number = part.trim_end_matches([',', '_']).parse::<f64>();
@@ -147,7 +149,7 @@ fn name(path: &Path, recipe: &Recipe) -> String {
     }
 }
 
-/// Parses `text`, the content of a run folder's `recipe.toml`; `file` is its path for errors.
+/// Parses `text`, the content of a resolved `recipe.toml`. `file` is the path for error messages.
 pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunError> {
     toml::from_str(text).map_err(|e| RunError::Damaged {
         path: file.to_owned(),

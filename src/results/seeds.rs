@@ -2,7 +2,7 @@
 
 use crate::recipe::{self, Recipe};
 
-/// If a single run is compared, a difference up to this limit counts as noise. The unit is percentage points of top-1.
+/// Smallest limit of noise in a comparison with a single run, in percentage points of top-1.
 ///
 /// Fine-tunings of ViT-B on ImageNet vary by 0.05 to 0.08 points between seeds (four runs of the official code). Two
 /// standard deviations of a difference are 2 sqrt(2) times as much.
@@ -21,7 +21,7 @@ impl Identity {
         Self::new(recipe::settings(recipe))
     }
 
-    /// Splits `settings`. The seed is empty if they have none.
+    /// Splits `settings` into the seed and the rest. If there is no `seed` among them, the seed is empty text.
     pub(super) fn new(mut settings: Vec<(String, String)>) -> Self {
         let place = settings.iter().position(|(key, _)| key == "seed");
         let seed = place.map_or_else(String::new, |place| settings.remove(place).1);
@@ -29,10 +29,10 @@ impl Identity {
     }
 }
 
-/// Groups the runs that differ only in their seed. Returns indices of runs; groups are in the order of their first runs.
+/// Groups the runs that differ only in their seed. Returns the indices of the runs of each group.
 ///
-/// A run of unknown identity forms its own group. So does a second run with the same seed, because it must differ from
-/// the first in something else.
+/// The groups are in the order of their first runs. A run without an identity forms its own group. If a group already
+/// has a run with the same seed, a second one forms its own group: it must differ in something else.
 pub(super) fn over_seeds(runs: &[Option<Identity>]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (index, run) in runs.iter().enumerate() {
@@ -51,7 +51,7 @@ pub(super) fn over_seeds(runs: &[Option<Identity>]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Mean and spread of one metric over the runs of a group.
+/// Mean and standard deviation of one metric over the runs of a group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Measured {
     pub(super) mean: f64,
@@ -61,7 +61,7 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// Returns `None` if there are no values.
+    /// Computes mean and standard deviation of `values`. Returns `None` if there are no values.
     pub(super) fn of(values: &[f64]) -> Option<Self> {
         let runs = values.len();
         if runs == 0 {
@@ -74,15 +74,15 @@ impl Measured {
     }
 }
 
-/// Returns the largest difference, in points of accuracy, that may be chance. Every comparison uses this rule.
+/// Returns the limit of noise: the largest difference in percentage points that may be chance.
 ///
-/// It is the largest of:
+/// Every comparison uses this rule. The limit is the largest of:
 ///
-/// - two standard errors of the difference over seeds, `2 sqrt(s1² / n1 + s2² / n2)`. A single run has no spread, so it is
-///   assumed to vary as much as the other side;
+/// - two standard errors of the difference over seeds, `2 sqrt(s1² / n1 + s2² / n2)`. A single run has no standard
+///   deviation, so the one of the other side is used;
 /// - two standard errors of the difference on the validation images, if their number is known:
 ///   `2 sqrt(p1 (1 - p1) / (n1 val_images) + p2 (1 - p2) / (n2 val_images))`. On few images seeds can agree by chance;
-/// - [`SINGLE_RUN_FLOOR`], if a side is a single run.
+/// - [`SINGLE_RUN_FLOOR`], if `a` or `b` is a single run.
 pub(super) fn noise(a: &Measured, b: &Measured, val_images: Option<usize>) -> f64 {
     let variance = |of: &Measured, other: &Measured| {
         of.spread.or(other.spread).unwrap_or(0.0).powi(2) / of.runs as f64
@@ -98,7 +98,9 @@ pub(super) fn noise(a: &Measured, b: &Measured, val_images: Option<usize>) -> f6
     if a.runs > 1 && b.runs > 1 { noise } else { noise.max(SINGLE_RUN_FLOOR) }
 }
 
-/// Returns whether a difference may be chance. The tolerance absorbs rounding: 83.6 - 83.4 is slightly above 0.2.
+/// Returns whether a difference may be chance, because it is at most `noise`.
+///
+/// A tolerance absorbs rounding: 83.6 - 83.4 is slightly above 0.2.
 pub(super) fn is_inside(difference: f64, noise: f64) -> bool {
     difference.abs() <= noise + 1e-9
 }

@@ -14,12 +14,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Prefix of an event file's name. TensorBoard looks for it.
+/// Start of the name of an event file. TensorBoard looks for such names.
 const EVENTS: &str = "events.out.tfevents.";
-/// Units per epoch on the axis of updates. It is fixed, so that runs with different batch sizes share one axis.
+/// Length of an epoch on TensorBoard's horizontal axis. It is fixed, so that runs with different batch sizes can share
+/// an axis.
 const PER_EPOCH: f64 = 1000.0;
 
-/// How many steps an epoch has, to place updates on the axis.
+/// Numbers of steps, which determine the place of an update on TensorBoard's horizontal axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochSteps {
     /// Micro-steps per update.
@@ -28,13 +29,13 @@ pub struct EpochSteps {
     pub micro_steps: usize,
 }
 
-/// Writes the folder of one job.
+/// Writes the `tensorboard` folder of one job.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
     path: PathBuf,
     file: File,
-    /// `log.txt`; `None` until this start writes its first line.
+    /// The open `log.txt`; `None` until this process writes its first line.
     log: Option<File>,
     steps: EpochSteps,
     loss_tag: &'static str,
@@ -42,7 +43,9 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Opens the folder of the job in `job`. The job has done `updates` updates of `epoch`, which counts from 1.
+    /// Opens the folder `tensorboard` in the job folder `job`. Removes events after the given epoch and update.
+    ///
+    /// The job continues after update number `updates` of `epoch`, which counts from 1.
     pub fn open(
         job: &Path,
         stage: StageKind,
@@ -70,9 +73,10 @@ impl TensorBoard {
         Ok(Self { folder, path, file, log: None, steps, loss_tag, n_parameters })
     }
 
-    /// Adds the loss and learning rate of consecutive updates.
+    /// Writes the loss and the learning rate of consecutive updates of `epoch`.
     ///
-    /// `first` is the number of the first update within `epoch`. Both count from 1.
+    /// `updates` holds (loss, learning rate). `first` is the number of the first of them in the epoch. Epochs and
+    /// updates count from 1.
     pub fn updates(
         &mut self,
         epoch: usize,
@@ -92,7 +96,9 @@ impl TensorBoard {
         self.append(&bytes)
     }
 
-    /// Adds the validation results of the last row, and rewrites `log.txt` with all `rows`.
+    /// Writes the validation results of the last row, and adds the row to `log.txt`.
+    ///
+    /// The first call of a process rewrites `log.txt` with all `rows`.
     pub fn epoch(&mut self, rows: &[EpochRow]) -> Result<(), RunError> {
         if let Some((row, validation)) = rows.last().and_then(|row| Some((row, row.validation?))) {
             let perf = [
@@ -128,7 +134,7 @@ impl TensorBoard {
     }
 }
 
-/// Returns the line of an epoch in the official `log.txt`, which counts epochs from 0.
+/// Returns the line of `log.txt` for an epoch. As in the official code, the line counts epochs from 0.
 fn log_line(row: &EpochRow, n_parameters: usize) -> String {
     let mut line = serde_json::Map::new();
     let mut put = |key: &str, value: f64| line.insert(key.to_owned(), value.into());
@@ -144,7 +150,7 @@ fn log_line(row: &EpochRow, n_parameters: usize) -> String {
     serde_json::Value::Object(line).to_string()
 }
 
-/// Returns the path of the event file in a folder, or of a new file if there is none.
+/// Returns the path of the event file in a folder. If there is none, returns a path for a new file.
 fn event_file(folder: &Path) -> Result<PathBuf, RunError> {
     let entries = fs::read_dir(folder).map_err(RunError::io(folder))?;
     let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
@@ -154,7 +160,7 @@ fn event_file(folder: &Path) -> Result<PathBuf, RunError> {
     Ok(folder.join(old.pop().unwrap_or_else(new)))
 }
 
-/// Returns the part of `bytes` to keep: the complete records up to update `updates` of `epoch`.
+/// Returns the part of the event file `bytes` to keep: the complete records up to update `updates` of `epoch`.
 fn kept(bytes: &[u8], epoch: usize, updates: usize) -> &[u8] {
     let (done, begin) = (epoch as i64 - 1, (epoch as f64 - 1.0) * PER_EPOCH);
     let (mut end, mut of_this_epoch) = (0, 0);

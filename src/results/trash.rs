@@ -13,18 +13,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Name of the trash folder below `--runs`.
 pub const TRASH: &str = ".trash";
 
-/// Where `--fresh` moved an earlier run.
+/// Result of moving the files of an earlier run to the trash (`--fresh`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
     /// The trash folder that now holds the run's files.
     pub to: PathBuf,
-    /// Files and folders that this program did not write, relative to the run folder. They were not moved.
+    /// Files and folders that this program did not write, relative to the run folder. They stay in the run folder.
     pub stayed: Vec<PathBuf>,
 }
 
-/// Moves the listed files of the run in `run` to a new folder in the trash below `runs`. The manifest moves last.
+/// Moves the files of a run to a new folder in the trash below `runs`. Moves only files that are listed in the
+/// manifest.
 ///
-/// If the process is killed during the move, the manifest still names the target, and the next start finishes the move.
+/// The manifest moves last. If the process is killed before, the manifest names the new folder, and the next start
+/// finishes the move.
 pub(super) fn move_away(
     runs: &Path,
     name: &str,
@@ -51,7 +53,7 @@ pub(super) fn move_away(
     Ok(Moved { to, stayed })
 }
 
-/// Moves `run/file` to `to/file`. If part of the path is a link, moves the link itself and leaves its target alone.
+/// Moves `run/file` to `to/file`. If part of the path is a link, moves only the link.
 fn move_file(run: &Path, to: &Path, file: &str) -> io::Result<()> {
     let (mut from, mut target) = (run.to_path_buf(), to.to_path_buf());
     let mut parts = file.split('/').peekable();
@@ -71,7 +73,7 @@ fn move_file(run: &Path, to: &Path, file: &str) -> io::Result<()> {
     fs::rename(&from, &target)
 }
 
-/// Removes the folders that held listed files and are empty now.
+/// Removes the folders of the run's files that are empty now.
 fn remove_empty_folders(run: &Path, manifest: &Manifest) {
     let mut folders: Vec<&Path> =
         manifest.files().flat_map(|file| Path::new(file).ancestors().skip(1)).collect();
@@ -96,7 +98,7 @@ fn unused(trash: &Path, name: &str) -> PathBuf {
 /// A run in the trash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trashed {
-    /// Name of its folder in the trash.
+    /// Name of the run's folder in the trash, such as `quickstart-20261128T172334Z`.
     pub folder: String,
     pub path: PathBuf,
     /// Name of the run.
@@ -107,7 +109,7 @@ pub struct Trashed {
     pub age: Duration,
 }
 
-/// Returns the runs in the trash below `runs`, sorted by folder. Skips folders without a manifest: they are not runs.
+/// Returns the runs in the trash below `runs`, sorted by folder name. Skips folders without a manifest.
 pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
     let trash = runs.join(TRASH);
     let entries = match fs::read_dir(&trash) {
@@ -139,9 +141,9 @@ pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
     Ok(found)
 }
 
-/// Removes a run from the trash: its listed files, its manifest, and folders that are then empty.
+/// Removes a run from the trash: the files in its manifest, the manifest itself, and folders that are then empty.
 ///
-/// Returns whether files remain that this program did not write.
+/// Returns whether there are still files, because this program did not write them.
 pub fn remove_trashed(trashed: &Trashed) -> Result<bool, RunError> {
     let path = &trashed.path;
     let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? else { return Ok(true) };

@@ -1,12 +1,13 @@
 //! AdamW settings of the official code: betas, and parameters without weight decay.
 
-/// `beta_1` and `beta_2` of pre-training.
+/// AdamW's `beta_1` and `beta_2` in pre-training.
 pub const PRETRAIN_BETAS: [f64; 2] = [0.9, 0.95];
-/// `beta_1` and `beta_2` of fine-tuning.
+/// AdamW's `beta_1` and `beta_2` in fine-tuning.
 pub const FINETUNE_BETAS: [f64; 2] = [0.9, 0.999];
 
-/// Returns whether pre-training excludes a parameter from weight decay: biases and 1-D parameters, as in the official
-/// code.
+/// Returns whether pre-training excludes a parameter from weight decay, as in the official code.
+///
+/// Pre-training excludes biases and 1-D parameters.
 pub fn has_no_decay(name: &str, shape: &[usize]) -> bool {
     shape.len() == 1 || name.rsplit('.').next() == Some("bias")
 }

@@ -21,7 +21,7 @@ pub struct EncoderDims {
 }
 
 impl EncoderDims {
-    /// Returns the number of patches along a side of the image.
+    /// Returns the number of patches along one side of the image.
     pub fn grid(&self) -> usize {
         self.input_size / self.patch_size
     }
@@ -53,7 +53,7 @@ pub struct DecoderDims {
     pub mlp_dim: usize,
 }
 
-/// Returns the number of visible patches: `int(L * (1 - mask_ratio))` in f64, as in the official code.
+/// Returns the number of visible patches, as in the official code: `int(num_patches * (1 - mask_ratio))` in f64.
 pub fn len_keep(num_patches: usize, mask_ratio: f64) -> usize {
     (num_patches as f64 * (1.0 - mask_ratio)) as usize
 }

@@ -14,7 +14,7 @@ pub enum Precision {
 }
 
 impl fmt::Display for Precision {
-    /// Writes the name that recipes use.
+    /// Writes `fp32` or `bf16`, as in recipes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Fp32 => "fp32",

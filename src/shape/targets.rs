@@ -1,6 +1,8 @@
 //! Converts labels to target probabilities of a classifier, `[N, C]`.
 
-/// Returns one row of probabilities per label, `[N, C]`. Label smoothing spreads `smoothing` over all classes.
+/// Returns the class probabilities of each label, `[N, classes]`, with label smoothing.
+///
+/// Label smoothing spreads the probability `smoothing` evenly over all classes.
 pub fn soft_targets(labels: &[u32], classes: usize, smoothing: f64) -> Vec<f32> {
     let (on, off) = smoothed(classes, smoothing);
     let mut rows = vec![off as f32; labels.len() * classes];
@@ -10,9 +12,10 @@ pub fn soft_targets(labels: &[u32], classes: usize, smoothing: f64) -> Vec<f32> 
     rows
 }
 
-/// Returns the targets of mixup, `[N, C]`: row `i` mixes the label `i` with the label `N - 1 - i`.
+/// Returns the class probabilities after mixup, `[N, classes]`, with label smoothing.
 ///
-/// `shares[i]` is the weight of label `i`. Label smoothing spreads `smoothing` over all classes.
+/// Row `i` mixes `labels[i]` with `labels[N - 1 - i]`. `shares[i]` is the weight of `labels[i]`. Label smoothing
+/// spreads the probability `smoothing` evenly over all classes.
 pub fn mixed_targets(labels: &[u32], shares: &[f64], classes: usize, smoothing: f64) -> Vec<f32> {
     let (on, off) = smoothed(classes, smoothing);
     let mut rows = vec![off; labels.len() * classes];
@@ -26,7 +29,7 @@ pub fn mixed_targets(labels: &[u32], shares: &[f64], classes: usize, smoothing: 
     rows.into_iter().map(|p| p as f32).collect()
 }
 
-/// Returns the probability of the label, and the probability of every other class.
+/// Returns the smoothed probability of the correct class, and that of every other class.
 fn smoothed(classes: usize, smoothing: f64) -> (f64, f64) {
     let off = smoothing / classes as f64;
     (1.0 - smoothing + off, off)

@@ -18,19 +18,19 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
 
-/// Memory of an entry in the tables of [`Archive`] in bytes, without its name.
+/// Memory of an archive entry in the tables of [`Archive`], without its name. In bytes.
 const ROOM: usize = 128;
-/// Size of a read in bytes, when computing a CRC-32.
+/// Number of bytes in each read when computing a CRC-32.
 const CHUNK: usize = 64 * 1024;
 
 pub(super) struct Archive {
     pub(super) pickle: Range,
     storages: BTreeMap<Box<str>, Entry>,
-    /// Offsets of the storages whose CRC-32 was already compared, because several tensors may share a storage.
+    /// Offsets of the storages whose CRC-32 was already checked. Several tensors may share a storage.
     compared: RefCell<BTreeSet<u64>>,
-    /// `<name>/`, the beginning of all names.
+    /// Start of all names in the archive: `<name>/`.
     prefix: String,
-    /// Offset of the directory. The contents of all entries end before it.
+    /// Offset of the archive's central directory in the file. The contents of all entries end before it.
     end: u64,
 }
 
@@ -72,9 +72,9 @@ impl Archive {
         Ok(Self { pickle: content, storages, compared: RefCell::default(), prefix, end })
     }
 
-    /// Returns the range of the storage `key`, or `None` if the archive does not have it.
+    /// Returns the byte range of the storage `key`; `None` if the archive does not have this storage.
     ///
-    /// Fails if the CRC-32 of the bytes differs from the one in the archive's directory.
+    /// Fails if the CRC-32 of its bytes differs from the CRC-32 in the archive's directory.
     pub(super) fn storage(
         &self,
         key: &str,
@@ -92,7 +92,8 @@ impl Archive {
 }
 
 impl Entry {
-    /// Returns the range of an entry's content, which follows the entry's header of variable length.
+    /// Returns the byte range of an entry's content, which follows the entry's header. The header has a variable
+    /// length.
     fn content(self, source: &ByteSource, end: u64) -> Result<Range, String> {
         if !self.is_plain {
             return Err("an entry of the archive is compressed or encrypted; torch.save \
@@ -114,7 +115,7 @@ impl Entry {
 
     /// Fails if `content` is damaged: its CRC-32 differs from the one in the archive's directory.
     ///
-    /// 0 is not compared: PyTorch writes it if checksums are off (`torch.serialization.set_crc32_options`).
+    /// A CRC-32 of 0 is not compared. PyTorch writes 0 if checksums are off (`torch.serialization.set_crc32_options`).
     fn compare_crc32(
         self,
         name: &str,
@@ -148,7 +149,7 @@ impl Entry {
     }
 }
 
-/// Finds the entry `<name>/data.pkl`. Returns the prefix `<name>/` and the entry.
+/// Finds the entry `<name>/data.pkl` in the archive. Returns the prefix `<name>/` and the entry.
 fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry), String> {
     let mut found: Option<(String, Entry)> = None;
     let mut has_code = false;
@@ -182,7 +183,10 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
     }
 }
 
-/// Finds the directory. The end record, before an optional comment at the end of the file, contains its offset.
+/// Returns the byte range of the archive's central directory.
+///
+/// The archive's end record contains the offset of the directory. The end record is at the end of the file, or before a
+/// comment at the end.
 fn directory(source: &ByteSource) -> Result<Range, String> {
     let len = source.len.min((END_LEN + LOCATOR64_LEN + usize::from(u16::MAX)) as u64);
     let before = source.len - len;
@@ -218,7 +222,7 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
     if fits { Ok(Range { at, len }) } else { Err(cut_short()) }
 }
 
-/// Calls `f` for each entry of the directory.
+/// Calls `f` for each entry of the archive's directory.
 fn each_entry(
     source: &ByteSource,
     directory: Range,
@@ -247,7 +251,9 @@ fn each_entry(
     Ok(())
 }
 
-/// Reads the Zip64 extra field into `sizes`. It has only those of full size, packed size and offset that need 64 bits.
+/// Reads 64-bit sizes from the Zip64 extra field into `sizes`: full size, packed size, offset.
+///
+/// The field only has the sizes that do not fit 32 bits.
 fn sizes64(reader: &mut Reader<'_>, len: u16, sizes: &mut [u64; 3]) -> Result<(), String> {
     let mut extra = vec![0; len.into()];
     reader.fill(&mut extra)?;

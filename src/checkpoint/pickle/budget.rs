@@ -2,18 +2,18 @@
 
 const KIB: u64 = 1024;
 
-/// The remaining bytes that reading a file may use. A normal checkpoint needs far less.
+/// The number of bytes that reading a file may still use. A normal checkpoint needs far less.
 pub(super) struct Budget {
-    /// Bytes left for all objects and values in memory.
+    /// Bytes left for all objects and tensor values in memory.
     all: u64,
     values: u64,
-    /// Maximum bytes of one request.
+    /// Maximum number of bytes in one request for memory.
     once: u64,
     reads: u64,
 }
 
 impl Budget {
-    /// Returns the limits for a file of `len` bytes.
+    /// Returns the budget for reading a file of `len` bytes.
     ///
     /// Tensor values may take twice the size of the file, because half-precision weights become float32. Values and
     /// objects together may take three times the size plus 832 KiB. More bytes may be read, because each view of a
@@ -27,7 +27,7 @@ impl Budget {
         }
     }
 
-    /// Takes memory from the budget for an object: a name, a container, values, or a tree entry.
+    /// Takes the memory of an object from the budget: a name, a container, tensor values, or an entry of a tree.
     pub(super) fn object(&mut self, bytes: usize) -> Result<(), String> {
         let bytes = Some(bytes as u64).filter(|bytes| *bytes <= self.once);
         bytes.and_then(|bytes| take(&mut self.all, bytes)).ok_or_else(|| {
@@ -35,7 +35,7 @@ impl Budget {
         })
     }
 
-    /// Reserves room for `more` items in `items`, and takes the memory from the budget.
+    /// Reserves capacity for `more` items in `items`, and takes the memory from the budget.
     ///
     /// While the items move to a larger buffer, both buffers count.
     pub(super) fn grow<T>(&mut self, items: &mut Vec<T>, more: usize) -> Result<(), String> {
@@ -49,17 +49,19 @@ impl Budget {
         Ok(())
     }
 
-    /// Adds the memory of dropped objects to the budget again.
+    /// Returns the memory of dropped objects to the budget.
     pub(super) fn give_back(&mut self, bytes: usize) {
         self.all += bytes as u64;
     }
 
-    /// Checks the limit for tensor values; `None` if it is exceeded. [`Budget::object`] takes their memory.
+    /// Counts the memory of tensor values. Returns `None` if their limit is exceeded.
+    ///
+    /// [`Budget::object`] counts this memory again, as a part of all memory.
     pub(super) fn values(&mut self, bytes: u64) -> Option<()> {
         take(&mut self.values, bytes)
     }
 
-    /// Counts bytes that are read for tensors. Fails if the limit is exceeded.
+    /// Counts bytes that are read for tensors. Fails if the budget for reading is exceeded.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), String> {
         take(&mut self.reads, bytes as u64)
             .ok_or_else(|| "too many of its tensors share the same bytes".to_owned())

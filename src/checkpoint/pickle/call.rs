@@ -9,20 +9,20 @@ use super::numpy;
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// A path with more parts than this is not converted to text.
+/// Maximum number of parts of a path. A longer path is not converted to text.
 const PARTS: usize = 64;
 
-/// The result of a call.
+/// The result of a function call in a pickle.
 pub(super) enum Made {
     New(Node),
-    /// One of the arguments, unchanged.
+    /// One of the arguments of the call, unchanged.
     Same(Item),
-    /// A call of a function that is not on the list.
+    /// A call of a function that this program does not know. The pickle machine keeps a description of the call.
     Foreign,
 }
 
 impl Machine<'_, '_> {
-    /// Pushes the result of calling `callable` with `args`.
+    /// Pushes the result of calling `callable` with `args` onto the stack.
     pub(super) fn call(&mut self, callable: Item, args: Item) -> Result<(), String> {
         let items = self.graph.items(args).ok_or("a call has no arguments")?;
         if !matches!(callable, Item::Node(_)) {
@@ -62,7 +62,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Pushes an object that PyTorch stores outside of the pickle: a storage.
+    /// Pushes an object that PyTorch stores outside of the pickle onto the stack: a storage.
     pub(super) fn persistent(&mut self, id: Item) -> Result<(), String> {
         let items = self.graph.items(id).unwrap_or_default();
         let kind = items.first().and_then(|kind| self.graph.text(*kind));
@@ -82,7 +82,9 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Returns the node of a storage. `view` exists in files of old PyTorch versions: key, offset and size of a part.
+/// Returns the node of a storage.
+///
+/// Files of old PyTorch versions also have a `view`: the key, offset and size of a part of the storage.
 fn storage(
     graph: &Graph,
     class: Item,
@@ -147,9 +149,9 @@ fn builtin(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     })
 }
 
-/// Returns `array` from `eval('data', {'data': array})`. Paddle writes tensors of static graphs in this form.
+/// Returns `array` for the call `eval('data', {'data': array})`. Paddle writes tensors of static graphs in this form.
 ///
-/// Nothing is evaluated. Every other `eval` is only described.
+/// Nothing is evaluated. Every other call of `eval` is only kept as a description.
 fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     let [code, names] = args else { return Made::Foreign };
     match (graph.text(*code), graph.pairs(*names)) {
@@ -160,7 +162,7 @@ fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Handles `list(items)` and similar calls. The container of the items serves as the result.
+/// Returns the result of `list(items)` and similar calls: the container `items` itself.
 fn sequence(graph: &Graph, args: &[Item]) -> Made {
     match args {
         [] => Made::New(Node::List(Vec::new())),
@@ -169,7 +171,7 @@ fn sequence(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the dict of `dict(content)`. The content is empty, another dict, or a list of pairs.
+/// Returns the result of `dict(content)`. The content is missing, another dict, or a list of pairs.
 fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
     let Some(content) = content else { return Ok(Made::New(Node::Dict(Vec::new()))) };
     if graph.pairs(*content).is_some() {
@@ -186,7 +188,7 @@ fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
     Ok(Made::New(Node::Dict(pairs)))
 }
 
-/// Returns the bytes of `_codecs.encode(text, 'latin1')`, with which protocol 2 writes bytes.
+/// Returns the result of `_codecs.encode(text, 'latin1')`. Pickle protocol 2 writes bytes in this form.
 fn latin1(graph: &Graph, args: &[Item]) -> Made {
     let [text, encoding, ..] = args else { return Made::Foreign };
     let range = match graph.node(*text) {
@@ -202,7 +204,7 @@ fn latin1(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns `torch.device('cuda', 0)` as `cuda:0`.
+/// Returns the result of `torch.device('cuda', 0)` as the text `cuda:0`.
 fn device(graph: &Graph, args: &[Item]) -> Made {
     let Some(kind) = args.first().and_then(|kind| graph.text(*kind)) else { return Made::Foreign };
     let text = match args.get(1) {
@@ -212,7 +214,7 @@ fn device(graph: &Graph, args: &[Item]) -> Made {
     Made::New(Node::Text { at: 0, text: text.into() })
 }
 
-/// Returns `pathlib.PosixPath('/', 'a', 'b')` as `/a/b`.
+/// Returns the result of `pathlib.PosixPath('/', 'a', 'b')` as the text `/a/b`.
 fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     let parts: Option<Vec<&str>> = args.iter().take(PARTS).map(|part| graph.text(*part)).collect();
     match parts {
@@ -224,8 +226,10 @@ fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     }
 }
 
-/// Returns a tensor, which is a view of a storage. With `_rebuild_tensor_v3`, the type is an argument and the storage is
-/// in bytes.
+/// Returns the tensor that a `torch._utils._rebuild_tensor` function creates: a view of a storage.
+///
+/// With `_rebuild_tensor_v3`, `typed` is true: the element type is an argument, and the size of the storage is in
+/// bytes.
 fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
     let malformed = || "the description of a tensor is invalid".to_owned();
     let [storage, offset, shape, strides, rest @ ..] = args else { return Err(malformed()) };

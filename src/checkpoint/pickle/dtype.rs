@@ -2,7 +2,7 @@
 
 use burn::tensor::{bf16, f16};
 
-/// How the values of a type are decoded.
+/// How the elements of a type are decoded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum DtypeKind {
     Float,
@@ -10,17 +10,17 @@ pub(super) enum DtypeKind {
     Brain,
     Signed,
     Unsigned,
-    /// Not decoded.
+    /// The elements are not decoded.
     Other,
 }
 
 #[derive(Debug)]
 pub(super) struct Dtype {
-    /// The name in PyTorch and NumPy, as in `torch.float32`.
+    /// Name of the type in PyTorch and NumPy: `float32`.
     pub(super) name: &'static str,
-    /// The name of its storage class in PyTorch, such as `FloatStorage`; `-` if it has none.
+    /// Name of the storage class in PyTorch, such as `FloatStorage`; `-` if there is none.
     storage: &'static str,
-    /// The short name in NumPy, such as `f4`; `-` if it has none.
+    /// Short name of the type in NumPy, such as `f4`; `-` if there is none.
     code: &'static str,
     /// Bytes per element; 0 if unknown.
     pub(super) size: u64,
@@ -37,7 +37,7 @@ const fn dtype(
     Dtype { name, storage, code, size, kind }
 }
 
-/// A type that is not in the list.
+/// The type for elements of an unknown type.
 pub(super) static UNKNOWN: Dtype = dtype("unknown", "-", "-", 0, DtypeKind::Other);
 
 static DTYPES: [Dtype; 25] = [
@@ -69,19 +69,19 @@ static DTYPES: [Dtype; 25] = [
 ];
 
 impl Dtype {
-    /// Finds the type of `torch.FloatStorage` or `torch.cuda.FloatStorage`.
+    /// Returns the type of a storage class: `torch.FloatStorage` or `torch.cuda.FloatStorage` for float32.
     pub(super) fn of_storage(class: &str) -> &'static Self {
         let name = class.rsplit('.').next().unwrap_or(class);
         DTYPES.iter().find(|d| d.storage == name && name != "-").unwrap_or(&UNKNOWN)
     }
 
-    /// Finds `torch.float32`.
+    /// Returns the type with this PyTorch name, such as `torch.float32`.
     pub(super) fn of_torch(name: &str) -> &'static Self {
         let name = name.strip_prefix("torch.").unwrap_or(name);
         DTYPES.iter().find(|d| d.name == name).unwrap_or(&UNKNOWN)
     }
 
-    /// Finds the type of NumPy's `f4` or `<f4`.
+    /// Returns the type with this NumPy name, such as `f4` or `<f4`.
     pub(super) fn of_numpy(code: &str) -> &'static Self {
         let code = code.trim_start_matches(['<', '>', '=', '|']);
         DTYPES.iter().find(|d| d.code == code && code != "-").unwrap_or(&UNKNOWN)
@@ -95,7 +95,7 @@ impl Dtype {
         matches!(self.kind, DtypeKind::Signed | DtypeKind::Unsigned)
     }
 
-    /// Converts the `size` bytes of one element of a float type to float32.
+    /// Converts one element of a float type to float32. `bytes` are the `size` bytes of the element.
     pub(super) fn float(&self, bytes: &[u8], big_endian: bool) -> f32 {
         let bits = bits(bytes, big_endian);
         match (self.kind, self.size) {
@@ -106,7 +106,7 @@ impl Dtype {
         }
     }
 
-    /// Converts the bytes of one element of an integer type; `None` if it does not fit i64.
+    /// Converts one element of an integer type to i64. Returns `None` if the number does not fit.
     pub(super) fn integer(&self, bytes: &[u8], big_endian: bool) -> Option<i64> {
         let bits = bits(bytes, big_endian);
         if self.kind == DtypeKind::Unsigned {
@@ -117,7 +117,7 @@ impl Dtype {
     }
 }
 
-/// Reads up to 8 bytes as one number.
+/// Reads up to 8 bytes as one unsigned number.
 fn bits(bytes: &[u8], big_endian: bool) -> u64 {
     let join = |bits: u64, byte: &u8| bits << 8 | u64::from(*byte);
     if big_endian { bytes.iter().fold(0, join) } else { bytes.iter().rev().fold(0, join) }

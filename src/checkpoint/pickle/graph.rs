@@ -7,7 +7,7 @@ use super::dtype::Dtype;
 use super::source::Range;
 use super::view::View;
 
-/// An item on the stack or in a container.
+/// An item on the stack of the pickle or in a container: a small value, or a reference to a node.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Item {
     None,
@@ -17,7 +17,9 @@ pub(super) enum Item {
     Node(u32),
 }
 
-/// Bytes in the file. Protocol 2 writes them as UTF-8 text with one character per byte (`latin1`).
+/// A Python `bytes` object in the file.
+///
+/// Pickle protocol 2 writes bytes as UTF-8 text with one character per byte (`latin1`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes {
     pub(super) range: Range,
@@ -30,43 +32,43 @@ pub(super) struct Storage {
     /// The name of the storage, as a text node.
     pub(super) key: Item,
     pub(super) dtype: &'static Dtype,
-    /// The part of the storage that is used, in elements.
+    /// Index of the first used element. A tensor may use only a part of the storage.
     pub(super) start: u64,
     pub(super) numel: u64,
 }
 
-/// The description of an instance of a class, which is never constructed.
+/// The description of an instance of a Python class. The instance itself is never constructed.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) class: Item,
-    /// The arguments of the class.
+    /// The arguments of the constructor.
     pub(super) args: Item,
-    /// The list or dict of items that the pickle appends to the instance, if any.
+    /// The list or dict of items that the pickle adds to the instance, if there are any.
     pub(super) items: Option<Item>,
-    /// The state that `BUILD` sets.
+    /// The state of the instance, which the opcode `BUILD` sets.
     pub(super) state: Option<Item>,
 }
 
 #[derive(Debug)]
 pub(super) enum Node {
-    /// A text and its place in the file.
+    /// A text and its offset in the file.
     Text {
         at: u64,
         text: Box<str>,
     },
     LongText(Range),
     Bytes(Bytes),
-    /// An integer of more than 64 bits, little endian.
+    /// An integer of more than 64 bits, in little-endian bytes.
     Long(Box<[u8]>),
     /// Lists and sets.
     List(Vec<Item>),
     Tuple(Box<[Item]>),
     Dict(Vec<(Item, Item)>),
-    /// A class or a function: `module.name`.
+    /// The name of a class or a function: `module.name`.
     Global(Box<str>),
     Storage(Box<Storage>),
     View(Box<View>),
-    /// A NumPy array whose state is not set yet.
+    /// A NumPy array whose shape and content are not known yet, because the opcode `BUILD` sets them later.
     Array,
     NumpyType {
         dtype: &'static Dtype,
@@ -82,14 +84,14 @@ const DIMS: usize = 64;
 /// Nodes per block of memory. A full block never moves, so the graph grows without copying nodes.
 const BLOCK: usize = 1024;
 
-/// All nodes of a file.
+/// All nodes of a pickle file.
 #[derive(Default)]
 pub(super) struct Graph {
     blocks: Vec<Vec<Node>>,
 }
 
 impl Graph {
-    /// Adds a node and returns a reference to it.
+    /// Adds a node to the graph and returns a reference to it.
     pub(super) fn add(&mut self, node: Node, budget: &mut Budget) -> Result<Item, String> {
         budget.object(size_of::<Node>() + 1 + node.heap_size())?;
         if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
@@ -123,7 +125,7 @@ impl Graph {
         }
     }
 
-    /// Returns the name of a class or function.
+    /// Returns the name of a class or function; `None` for other items.
     pub(super) fn global(&self, item: Item) -> Option<&str> {
         match self.node(item)? {
             Node::Global(name) => Some(name),
@@ -131,7 +133,7 @@ impl Graph {
         }
     }
 
-    /// Returns the items of a tuple, list or set.
+    /// Returns the items of a tuple, list or set; `None` for other items.
     pub(super) fn items(&self, item: Item) -> Option<&[Item]> {
         match self.node(item)? {
             Node::List(items) => Some(items),
@@ -147,7 +149,9 @@ impl Graph {
         }
     }
 
-    /// Returns the values of a shape or of strides; `None` unless it is a short tuple of non-negative numbers.
+    /// Returns the numbers in a shape or in strides.
+    ///
+    /// Returns `None` unless `item` is a tuple of at most [`DIMS`] non-negative numbers.
     pub(super) fn sizes(&self, item: Item) -> Option<Box<[u64]>> {
         let items = self.items(item).filter(|items| items.len() <= DIMS)?;
         items.iter().map(|size| size.count()).collect()
@@ -155,7 +159,7 @@ impl Graph {
 }
 
 impl Item {
-    /// Returns the value if it is a non-negative number.
+    /// Returns the value of a non-negative integer; `None` for other items.
     pub(super) fn count(self) -> Option<u64> {
         match self {
             Self::Int(n) => u64::try_from(n).ok(),
@@ -165,7 +169,7 @@ impl Item {
 }
 
 impl Node {
-    /// Returns the bytes of a node on the heap.
+    /// Returns the heap memory of a node, in bytes.
     pub(super) fn heap_size(&self) -> usize {
         match self {
             Self::Text { text, .. } => text.len(),

@@ -4,7 +4,7 @@ use super::{HostTensor, Value};
 use crate::durable;
 use std::path::Path;
 
-/// Reads bytes as a file, on a thread with a small stack.
+/// Reads `bytes` as a pickle file, on a thread with a small stack.
 fn read(bytes: &[u8]) -> Result<Value, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.pth");
@@ -32,7 +32,7 @@ fn refused(bytes: &[u8], why: &str) {
     assert!(!error.contains('\n') && error.len() < 400, "{error}");
 }
 
-/// Returns a pickle of protocol 2, followed by `junk` zero bytes. A larger file may have more objects.
+/// Returns a pickle of protocol 2, followed by `junk` zero bytes. With more junk, the budget for objects is larger.
 fn pickle2(program: &[&[u8]], junk: usize) -> Vec<u8> {
     [b"\x80\x02", &program.concat()[..], b".", &vec![0; junk]].concat()
 }

@@ -14,12 +14,12 @@ pub(super) struct Machine<'a, 'file> {
     pub(super) graph: &'a mut Graph,
     pub(super) budget: &'a mut Budget,
     stack: Vec<Item>,
-    /// Height of the stack at each open `MARK`.
+    /// Height of the stack at each `MARK` that is still open.
     marks: Vec<usize>,
     memo: BTreeMap<u32, Item>,
 }
 
-/// Reads one pickle up to its `STOP` and returns the object in it.
+/// Reads one pickle up to its `STOP` opcode. Returns the object in the pickle.
 pub(super) fn run(
     reader: &mut Reader<'_>,
     graph: &mut Graph,
@@ -60,7 +60,7 @@ impl Machine<'_, '_> {
         }
     }
 
-    /// Returns the object in the pickle, and drops the stack and the memo.
+    /// Returns the object in the pickle. Drops the stack and the memo.
     fn stop(mut self) -> Result<Item, String> {
         let object = self.pop();
         let stack = self.stack.capacity() * size_of::<Item>();
@@ -84,7 +84,9 @@ impl Machine<'_, '_> {
         })
     }
 
-    /// Replaces the items above the mark, or the top one to three items, by a container of them.
+    /// Replaces items at the top of the stack by one container of these items.
+    ///
+    /// Depending on `op`, takes the items above the last mark, or the top one to three items.
     fn collect(&mut self, op: u8) -> Result<(), String> {
         let start = match op {
             0x85..=0x87 => self.above(usize::from(op - 0x84))?,
@@ -129,7 +131,10 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Returns the container below `start`. For an object, returns the container of its added items, by default `fresh`.
+    /// Returns the container that gets the items from `start` on: the stack item below `start`.
+    ///
+    /// If the item below `start` is an object, returns the object's container of added items. If the object has none
+    /// yet, adds `fresh` as this container.
     fn target(&mut self, start: usize, fresh: Node) -> Result<Item, String> {
         let floor = self.floor();
         let below = start.checked_sub(1).filter(|below| *below >= floor);
@@ -236,7 +241,7 @@ impl Machine<'_, '_> {
         self.add(object(class.ok_or("an object has no class")?, args))
     }
 
-    /// Adds a node and pushes it.
+    /// Adds a node to the graph and pushes it onto the stack.
     pub(super) fn add(&mut self, node: Node) -> Result<(), String> {
         let item = self.graph.add(node, self.budget)?;
         self.push(item)
@@ -257,7 +262,7 @@ impl Machine<'_, '_> {
         self.marks.pop().ok_or_else(|| "a mark is missing".to_owned())
     }
 
-    /// Returns the index of the lowest of the top `n` items. Fails if it is below the last mark.
+    /// Returns the stack index of the lowest of the top `n` items. Fails if this item is below the last mark.
     fn above(&self, n: usize) -> Result<usize, String> {
         let floor = self.floor();
         self.stack.len().checked_sub(n).filter(|start| *start >= floor).ok_or_else(underflow)
@@ -268,7 +273,7 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Returns the description of an instance.
+/// Returns a node that describes an instance of `class`.
 pub(super) fn object(class: Item, args: Item) -> Node {
     Node::Object(Object { class, args, items: None, state: None }.into())
 }

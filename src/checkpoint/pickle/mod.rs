@@ -63,15 +63,16 @@ pub(super) enum Value {
     List(Vec<Value>),
     /// A dict, `OrderedDict` or `defaultdict`, in the order of the file. A key that the file sets twice appears twice.
     Dict(Vec<(Value, Value)>),
-    /// The description of an instance of any other class, such as `argparse.Namespace`. `state` has its attributes as a
-    /// dict, or the arguments of its constructor.
+    /// The description of an instance of a class without its own variant, such as `argparse.Namespace`.
+    ///
+    /// `state` has the attributes of the instance as a dict, or the arguments of its constructor.
     Object {
         class: String,
         state: Box<Value>,
     },
     /// A tensor, NumPy array or NumPy number (shape `[]`) of floats.
     Tensor(HostTensor),
-    /// The description of an object whose content is not kept: a class, a function, bytes, `int64 tensor [3]`.
+    /// The description of an object whose content is not kept: a class, a function, bytes, or an integer tensor.
     Opaque(String),
 }
 
@@ -82,9 +83,10 @@ pub(super) fn recognises(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(ZIP) || matches!(first_bytes, [0x80, 2..=5, ..])
 }
 
-/// Reads a file. Float tensors become float32 in C order. Integer tensors with one element become numbers.
+/// Reads a pickle file or a zip archive with a pickle.
 ///
-/// The error says what is wrong with the file, without its path.
+/// Float tensors become float32 in C order. Integer tensors with one element become numbers. The error says what is
+/// wrong with the file, without its path.
 pub(super) fn read(path: &Path) -> Result<Value, String> {
     let source = ByteSource::open(path)?;
     let mut first = [0; 4];
@@ -104,7 +106,9 @@ pub(super) fn read(path: &Path) -> Result<Value, String> {
     Tree::new(&graph, &storages, &source, &mut budget).value(object)
 }
 
-/// Reads a file that is not an archive: PyTorch's legacy format, which starts with a magic number, or one pickle.
+/// Reads a file that is not a zip archive.
+///
+/// It is a single pickle, or a file in PyTorch's legacy format, which starts with a magic number.
 fn pickle(
     source: &ByteSource,
     graph: &mut Graph,

@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Text up to this length in bytes is kept in memory. Longer text stays in the file: protocol 2 writes arrays as text.
+/// Maximum length of text that is kept in memory, in bytes.
+///
+/// Longer text stays in the file, because pickle protocol 2 writes the content of arrays as text.
 pub(super) const SHORT_TEXT: u64 = 4096;
 
 const BUFFER: usize = 32 * 1024;
 
-/// A part of the file, in bytes.
+/// A part of the file: offset and length in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
     pub(super) at: u64,
@@ -32,7 +34,7 @@ impl ByteSource {
         Ok(Self { file, len: meta.len() })
     }
 
-    /// Fills `bytes` from the offset `at`.
+    /// Reads bytes from the offset `at` of the file until `bytes` is full.
     pub(super) fn read_at(&self, at: u64, bytes: &mut [u8]) -> Result<(), String> {
         if at.checked_add(bytes.len() as u64).is_none_or(|end| end > self.len) {
             return Err(cut_short());
@@ -43,7 +45,9 @@ impl ByteSource {
             .map_err(|e| e.to_string())
     }
 
-    /// Returns a reader of a part. The file has one position, so do not read elsewhere while the reader is in use.
+    /// Returns a reader of a part of the file.
+    ///
+    /// The file has only one position. Do not read anything else while the reader is in use.
     pub(super) fn reader(&self, range: Range) -> Result<Reader<'_>, String> {
         let end = range.at.checked_add(range.len).filter(|end| *end <= self.len);
         let end = end.ok_or_else(cut_short)?;
@@ -81,7 +85,7 @@ impl Reader<'_> {
         self.buffered.read_exact(bytes).map_err(|e| e.to_string())
     }
 
-    /// Skips `len` bytes and returns their range.
+    /// Skips `len` bytes and returns their range in the file.
     pub(super) fn skip(&mut self, len: u64) -> Result<Range, String> {
         let at = self.at;
         self.advance(len)?;
@@ -89,7 +93,7 @@ impl Reader<'_> {
         Ok(Range { at, len })
     }
 
-    /// Reads the rest of a line, without its end.
+    /// Reads the rest of a line, without the line break.
     pub(super) fn line(&mut self) -> Result<String, String> {
         let mut line = Vec::new();
         let most = SHORT_TEXT.min(self.end - self.at);
@@ -112,7 +116,7 @@ impl Reader<'_> {
     }
 }
 
-/// Shortens and escapes a name from the file, so it fits on one line of a message.
+/// Shortens and escapes a name from the file, so that it fits on one line of a message.
 pub(super) fn shown(name: &str) -> String {
     name.chars().take(40).flat_map(char::escape_default).collect()
 }

@@ -7,16 +7,16 @@ use super::source::{ByteSource, Range, shown};
 use std::collections::BTreeMap;
 
 pub(super) enum Storages {
-    /// Entries of a zip archive.
+    /// The storages are entries of a zip archive.
     Zip(Archive),
-    /// After the pickles of the legacy format.
+    /// The storages follow the pickles, in PyTorch's legacy format. The map has the byte range of each storage.
     Legacy(BTreeMap<Box<str>, Range>),
-    /// None: a pickle of NumPy arrays, such as a file of Paddle.
+    /// There are no storages, because the pickle contains NumPy arrays. Paddle writes such files.
     Absent,
 }
 
 impl Storages {
-    /// Returns the range of a storage. `key` is a text node with its name.
+    /// Returns the byte range of a storage. `key` is a text node with the name of the storage.
     pub(super) fn range(
         &self,
         graph: &Graph,

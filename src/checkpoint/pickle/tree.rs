@@ -7,7 +7,9 @@ use super::storages::Storages;
 use super::view::{View, ViewData};
 use super::{HostTensor, Value};
 
-/// Maximum depth of nested containers, because dropping and comparing a tree is recursive. Real files need about ten.
+/// Maximum depth of nested containers. Real files need about ten.
+///
+/// There is a limit because dropping and comparing a tree is recursive.
 const DEPTH: usize = 128;
 
 const VALUE: usize = size_of::<Value>();
@@ -17,10 +19,9 @@ pub(super) struct Tree<'a> {
     pub(super) storages: &'a Storages,
     pub(super) source: &'a ByteSource,
     pub(super) budget: &'a mut Budget,
-    /// The containers around the current item, to find cycles.
+    /// The containers around the current item, from the outermost. Used to find cycles.
     path: Vec<u32>,
-    /// How many of the containers in `path` are descriptions of foreign objects, whose class is not on the list of
-    /// `call`.
+    /// How many containers in `path` describe an instance of a class that this program does not know.
     foreign: usize,
 }
 
@@ -34,8 +35,9 @@ impl<'a> Tree<'a> {
         Self { graph, storages, source, budget, path: Vec::new(), foreign: 0 }
     }
 
-    /// Converts one item. Takes the memory of the content from the budget. The caller takes the memory of the `Value`
-    /// itself.
+    /// Converts one item to a [`Value`].
+    ///
+    /// Takes the memory of the content from the budget. The caller takes the memory of the `Value` itself.
     pub(super) fn value(&mut self, item: Item) -> Result<Value, String> {
         let id = match item {
             Item::None => return Ok(Value::None),
@@ -87,7 +89,9 @@ impl<'a> Tree<'a> {
         value
     }
 
-    /// Returns an error. Inside of a foreign object, returns a description instead, so a file with such objects stays
+    /// Returns an error that the file has `what`.
+    ///
+    /// Inside of an instance of an unknown class, returns a description instead, so a file with such objects stays
     /// readable.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {
         if self.foreign > 0 { self.opaque(what) } else { Err(format!("it has {what}")) }
@@ -111,7 +115,9 @@ impl<'a> Tree<'a> {
         Ok(Value::Dict(dict))
     }
 
-    /// Converts an object. Its state is the appended items, the attributes, or both; otherwise the constructor's
+    /// Converts the description of an instance.
+    ///
+    /// Its state is the added items, the attributes, or both. If there are neither, its state is the constructor's
     /// arguments.
     fn object(&mut self, object: &Object) -> Result<Value, String> {
         self.budget.object(VALUE)?;

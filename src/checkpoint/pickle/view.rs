@@ -9,11 +9,11 @@ use super::graph::{Bytes, Storage};
 use super::source::{ByteSource, Range, cut_short};
 use super::window::Window;
 
-/// The bytes in which a view finds its elements.
+/// Where the elements of a view are.
 #[derive(Debug)]
 pub(super) enum ViewData {
     Storage(Storage),
-    /// The whole content of an array.
+    /// The elements are in the content of a NumPy array.
     Bytes(Bytes),
 }
 
@@ -22,20 +22,20 @@ pub(super) struct View {
     pub(super) dtype: &'static Dtype,
     big_endian: bool,
     pub(super) data: ViewData,
-    /// Offset and strides are in elements.
+    /// Index of the first element. Offset and strides are in elements, not in bytes.
     offset: u64,
     pub(super) shape: Box<[u64]>,
     strides: Box<[u64]>,
 }
 
-/// A view whose elements are all inside of the available bytes.
+/// A view whose elements are all inside of its storage or content.
 pub(super) struct CheckedView<'a> {
     view: &'a View,
     bytes: Bytes,
-    /// Offset of the first available element in `bytes`, in bytes.
+    /// Byte offset of the element with the index 0 in `bytes`.
     base: u64,
     pub(super) numel: u64,
-    /// Index after the last element, as in a range.
+    /// Highest index of an element, plus 1.
     end: u64,
 }
 
@@ -63,7 +63,8 @@ impl View {
         })
     }
 
-    /// Fails if the view reaches beyond its bytes. `storage` is the range of its storage, if it has one.
+    /// Fails if an element of the view is outside of its storage or content. `storage` is the byte range of the
+    /// storage.
     pub(super) fn check(&self, storage: Range) -> Result<CheckedView<'_>, String> {
         let numel = self.numel()?;
         let size = self.dtype.size;
@@ -101,10 +102,9 @@ impl View {
     }
 }
 
-/// Returns the number of elements in an array's content.
+/// Returns `numel`, the number of elements in the content of an array.
 ///
-/// Fails if the length of the content does not match the shape. Content that is stored as text may be up to twice as
-/// long.
+/// Fails if the length of the content does not match. Content that is stored as text may be up to twice as long.
 fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     let len = bytes.range.len;
     let expected = numel.checked_mul(size);
@@ -122,7 +122,7 @@ fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
 }
 
 impl CheckedView<'_> {
-    /// Returns the only element of a view of integers.
+    /// Returns the value of a view that has one integer element.
     pub(super) fn integer(
         &self,
         source: &ByteSource,
@@ -135,7 +135,7 @@ impl CheckedView<'_> {
         Ok(self.view.dtype.integer(bytes, self.view.big_endian))
     }
 
-    /// Returns the elements of a view of floats, in C order.
+    /// Returns the elements of a view with a float type as float32, in C order.
     pub(super) fn floats(&self, source: &ByteSource, b: &mut Budget) -> Result<Vec<f32>, String> {
         let bytes = self.numel.saturating_mul(4).saturating_add(8 * self.view.shape.len() as u64);
         b.values(bytes).ok_or_else(|| self.too_much())?;
@@ -174,7 +174,7 @@ impl CheckedView<'_> {
         Ok(values)
     }
 
-    /// Reads the elements in the order of the file and puts each in its place.
+    /// Reads the elements in the order of the file. Stores each element at its place in C order.
     ///
     /// So a transposed matrix is read only once, from start to end.
     fn strided(
@@ -224,7 +224,7 @@ impl CheckedView<'_> {
 
 struct Dim {
     size: u64,
-    /// Distance between neighbouring elements: `stride` in the file, `to` in the values.
+    /// Distance between neighbouring elements in the file, in elements. `to` is the distance in the result.
     stride: u64,
     to: u64,
 }

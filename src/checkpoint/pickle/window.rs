@@ -6,16 +6,16 @@ use super::source::{ByteSource, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 
-/// Minimum number of bytes for which a read counts in the budget.
+/// Minimum cost of a read in the budget, in bytes. Smaller reads cost the same.
 const READ: usize = 512;
 
 pub(super) struct Window<'a> {
     source: &'a ByteSource,
     bytes: Bytes,
-    /// Offset of the buffer in the decoded content.
+    /// Offset of the buffer's first byte in the decoded content.
     start: u64,
     buffer: Vec<u8>,
-    /// For content that is stored as text: the bytes of text that are decoded so far.
+    /// Number of bytes of text that are decoded so far, for content that is stored as text.
     decoded: u64,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Window<'a> {
         self.source.read_at(range.at + at, &mut self.buffer)
     }
 
-    /// Decodes text until the buffer starts at `at` and has `least` bytes.
+    /// Decodes text until the buffer starts at `at` and has at least `least` bytes.
     ///
     /// Fails if `at` is before the buffer. This does not happen, because arrays are read in the order of the file.
     fn decode(&mut self, at: u64, least: u64, budget: &mut Budget) -> Result<(), String> {
@@ -77,7 +77,7 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Decodes UTF-8 to `latin1`, one byte per character. Returns the number of bytes of `text` that were decoded.
+/// Decodes UTF-8 text to one byte per character (`latin1`). Returns the number of bytes of `text` that were decoded.
 ///
 /// Stops before an incomplete character at the end. Fails if a character is above 255.
 fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Result<u64, String> {

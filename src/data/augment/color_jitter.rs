@@ -7,16 +7,18 @@ use crate::data::draw::{below, uniform};
 use super::rand_augment::blend::{brightness, color, contrast};
 use super::rand_augment::rgb::Rgb;
 
-/// The random parameters of one picture.
+/// The random colour jitter of one picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct DrawnJitter {
     /// Factors for brightness, contrast and saturation, in this order.
     factors: [f64; 3],
-    /// The order in which the factors are applied, as indices of `factors`.
+    /// Indices into `factors`, in the order of application.
     order: [usize; 3],
 }
 
-/// Changes brightness, contrast and saturation in random order, each by a factor in 1 ± `jitter`.
+/// Multiplies brightness, contrast and saturation by random factors, in random order.
+///
+/// The factors are uniform in `1 - jitter..1 + jitter`.
 pub(super) fn color_jitter(picture: Rgb, jitter: f64, rng: &mut impl Rng) -> Rgb {
     let DrawnJitter { factors, order } = draw(jitter, rng);
     order.into_iter().fold(picture, |picture, which| match which {

@@ -8,17 +8,20 @@ use crate::data::draw::{below, uniform};
 /// What to do if a drawn box does not fit into the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CropRule {
-    /// As in torchvision: draw up to ten boxes. If none fits, use the largest central box with an allowed aspect.
+    /// As in torchvision: draw up to ten boxes. If none fits, use the largest central box with an
+    /// aspect ratio in 3/4..4/3.
     TenTries,
-    /// As in the official linear probe: draw one box, and cut it to the size of the image.
+    /// As in the official linear probe: draw one box. If the box is wider or higher than the image, reduce it to fit.
     SingleTry,
 }
 
-/// Bounds of the aspect: width / height of the box.
+/// Smallest and largest aspect ratio (width / height) of a crop box.
 const ASPECT: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
-/// Draws a box. Its area is a fraction of the image within `scale`. Its aspect (width / height) is log-uniform in
-/// 3/4..4/3.
+/// Draws a random crop box inside an image of `width` x `height` pixels.
+///
+/// The area of the box is a fraction of the image area, uniform within `scale`. The aspect ratio (width / height) is
+/// log-uniform in 3/4..4/3. If such a box does not fit into the image, `rule` decides what to do.
 pub fn random_resized_crop(
     rule: CropRule,
     scale: [f64; 2],

@@ -13,14 +13,16 @@ use crate::recipe::{DataPlan, Format};
 
 use super::frame::Frame;
 
-/// Side of the centre crop / resized short side, up to an `input_size` of 224. Above 224, the ratio is 1.
+/// Ratio of the centre crop's side to the resized short side of the image, for an `input_size` of at most 224.
+///
+/// For a larger `input_size`, the ratio is 1.
 const CROP_PCT: f64 = 224.0 / 256.0;
 
-/// Prepares pictures for evaluation: resizes, crops the centre, normalizes.
+/// Prepares pictures for evaluation: resizes, crops the centre and normalizes.
 #[derive(Debug, Clone)]
 pub struct EvalTransform {
     pub(in crate::data) frame: Frame,
-    /// Length of the resized short side in pixels.
+    /// Length of the short side after resizing and before the crop, in pixels.
     short_side: usize,
 }
 
@@ -34,7 +36,7 @@ impl EvalTransform {
         self.short_side
     }
 
-    /// Returns the normalized image, `[C, H, W]`.
+    /// Resizes, crops and normalizes `picture`. Returns `[C, H, W]`.
     pub fn apply(&self, picture: &Picture) -> Vec<f32> {
         self.frame.normalize(&centre(picture, self.short_side, self.frame.input_size), false)
     }
@@ -54,14 +56,18 @@ impl EvalTransform {
     }
 }
 
-/// Returns the length to which evaluation resizes the short side, in pixels. CIFAR images are not cropped.
+/// Returns the length to which evaluation resizes the short side of an image, in pixels.
+///
+/// For CIFAR, this is `input_size`, so CIFAR images are not cropped.
 pub fn short_side(plan: &DataPlan) -> usize {
     let is_centre = matches!(plan.format, Format::Cifar10 | Format::Cifar100);
     let crop_pct = if plan.input_size > 224 || is_centre { 1.0 } else { CROP_PCT };
     (plan.input_size as f64 / crop_pct) as usize
 }
 
-/// Resizes the short side to `short_side` and returns the central square. Float pictures of `input_size` stay unchanged.
+/// Resizes the short side of `picture` to `short_side`, and returns the central square of side `input_size`.
+///
+/// Returns a float picture unchanged if both sides are already `input_size`.
 pub(super) fn centre(picture: &Picture, short_side: usize, input_size: usize) -> Cow<'_, Picture> {
     if let (Pixels::F32(_), true) =
         (&picture.pixels, picture.width == input_size && picture.height == input_size)

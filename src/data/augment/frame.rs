@@ -7,12 +7,12 @@ use crate::data::decode::picture::{Picture, Pixels};
 use crate::data::decode::simd::vectorized;
 use crate::recipe::DataPlan;
 
-/// The size and normalization of the images that the model expects.
+/// Size and normalization of the images that the model expects.
 #[derive(Debug, Clone)]
 pub(in crate::data) struct Frame {
     pub(in crate::data) input_size: usize,
     pub(super) scale: Arc<Normalization>,
-    /// Look-up table per channel: the normalized value of each of the 256 levels.
+    /// For each channel, the normalized value of each 8-bit pixel value.
     levels: Vec<[f32; 256]>,
 }
 
@@ -26,12 +26,14 @@ impl Frame {
         Self { input_size: plan.input_size, scale, levels }
     }
 
-    /// Returns the number of values of an image.
+    /// Returns the number of values in one image: channels * height * width.
     pub(super) fn len(&self) -> usize {
         self.scale.mean.len() * self.input_size * self.input_size
     }
 
-    /// Returns an empty list with capacity for `images` images: of levels if `levels`, otherwise of normalized values.
+    /// Returns empty [`Images`] with capacity for `images` images.
+    ///
+    /// If `levels` is true, the result holds 8-bit pixel values, otherwise normalized floats.
     pub(in crate::data) fn room(&self, images: usize, levels: bool) -> Images {
         let len = images * self.len();
         if levels {
@@ -41,9 +43,9 @@ impl Frame {
         }
     }
 
-    /// Appends a picture of `input_size` to `images` as `[C, H, W]`, mirrored if `hflip`.
+    /// Appends `picture`, a square of side `input_size`, to `images` as `[C, H, W]`.
     ///
-    /// If the picture has one channel, repeats it for every channel of the model.
+    /// Mirrors the picture if `hflip` is true. Repeats a single channel for every channel of the model.
     pub(super) fn push(&self, images: &mut Images, picture: &Picture, hflip: bool) {
         if let (Images::Levels(out, _), Pixels::U8(bytes), 3) =
             (&mut *images, &picture.pixels, picture.channels)
@@ -72,7 +74,7 @@ impl Frame {
         }
     }
 
-    /// Returns the normalized values of one picture, `[C, H, W]`.
+    /// Returns the normalized values of `picture`, `[C, H, W]`. Mirrors the picture if `hflip` is true.
     pub(super) fn normalize(&self, picture: &Picture, hflip: bool) -> Vec<f32> {
         let mut values = Images::Values(Vec::with_capacity(self.len()));
         self.push(&mut values, picture, hflip);
@@ -81,7 +83,9 @@ impl Frame {
     }
 }
 
-/// Appends the three channels of `[H, W, 3]` levels as planes. Faster than three calls of [`push_plane`].
+/// Converts 8-bit RGB pixels from `[H, W, 3]` to `[3, H, W]` and appends them to `out`.
+///
+/// This is faster than three calls of [`push_plane`].
 fn push_planes(out: &mut Vec<u8>, levels: &[u8], width: usize, hflip: bool) {
     let (start, area) = (out.len(), levels.len() / 3);
     out.resize(start + 3 * area, 0);
@@ -95,7 +99,7 @@ fn push_planes(out: &mut Vec<u8>, levels: &[u8], width: usize, hflip: bool) {
 }
 
 vectorized! {
-    /// Splits pixels into three planes.
+    /// Splits interleaved RGB pixels, `[H, W, 3]`, into one slice per channel.
     fn deinterleave(pixels: &[u8], red: &mut [u8], green: &mut [u8], blue: &mut [u8]) {
         let pixels = pixels.as_chunks::<3>().0;
         for (((pixel, red), green), blue) in pixels.iter().zip(red).zip(green).zip(blue) {
@@ -104,7 +108,7 @@ vectorized! {
     }
 }
 
-/// Appends one channel of `[H, W, C]` values as a plane.
+/// Appends one channel of a picture, `[H, W, C]`, to `out` as `[H, W]`.
 fn push_plane<T: Copy, U>(
     out: &mut Vec<U>,
     values: &[T],

@@ -14,29 +14,30 @@ use crate::random::{Key, Purpose};
 use crate::recipe::{MixupMode, MixupPlan};
 use crate::shape::mixed_targets;
 
-/// Applies mixup and CutMix to batches, and makes the targets soft.
+/// Applies mixup and CutMix to batches, and converts labels to soft targets.
 #[derive(Debug, Clone)]
 pub struct Mixup {
     pub plan: MixupPlan,
-    /// Label smoothing: the fraction of the target that is spread over all classes.
+    /// Label smoothing: the probability that is spread over all classes.
     pub smoothing: f64,
     pub num_classes: usize,
 }
 
-/// How an image is mixed with its partner.
+/// How an image is mixed with its partner, another image of the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mix {
     Keep,
-    /// Mixup: the weight of the image. Its partner has the weight 1 minus this.
+    /// Mixup. The number is the weight of the image, and 1 minus the number is the weight of its partner.
     Blend(f64),
     /// CutMix: the box that is filled with the partner's pixels.
     Paste(CropBox),
 }
 
 impl Mixup {
-    /// Mixes `batch` in place. `key` and `micro_step` determine the random parameters.
+    /// Mixes the images of `batch` in place, and converts the labels to soft targets.
     ///
-    /// Panics if the targets are already soft, or if a label is `num_classes` or more.
+    /// `key` and `micro_step` determine the random numbers. Panics if the targets are already soft, or if a label is
+    /// not below `num_classes`.
     pub(in crate::data) fn apply(
         &self,
         batch: &mut Batch,
@@ -49,7 +50,7 @@ impl Mixup {
         mix(batch, side, &mixes, self.num_classes, self.smoothing);
     }
 
-    /// Draws the mix of each of `n` images.
+    /// Draws how each of `n` images is mixed with its partner.
     fn draw(&self, n: usize, side: usize, rng: &mut impl Rng) -> Vec<Mix> {
         match self.plan.mixup_mode {
             MixupMode::Batch => vec![self.draw_one(side, rng); n],
@@ -82,9 +83,10 @@ impl Mixup {
     }
 }
 
-/// Mixes image `i` of `batch` with its partner as `mixes[i]` says, and makes the targets soft.
+/// Mixes the images of `batch` in place, and converts the labels to soft targets.
 ///
-/// Panics if the targets are already soft, or if a label is `num_classes` or more.
+/// `mixes[i]` is the way in which image `i` is mixed with its partner, image `N - 1 - i`. Panics if the targets are
+/// already soft, or if a label is not below `num_classes`.
 pub fn mix(batch: &mut Batch, side: usize, mixes: &[Mix], num_classes: usize, smoothing: f64) {
     let Images::Values(values) = &mut batch.images else { panic!("mixup needs normalized images") };
     mix_images(values, mixes, side);
@@ -94,7 +96,10 @@ pub fn mix(batch: &mut Batch, side: usize, mixes: &[Mix], num_classes: usize, sm
 }
 
 impl Mix {
-    /// Returns the weight of the image itself in its target. For CutMix, this is the fraction of pixels outside the box.
+    /// Returns the weight of an image's own label in the soft target. The label of the partner has the remaining
+    /// weight.
+    ///
+    /// For CutMix, this is the fraction of pixels outside the box. The image has `side` x `side` pixels.
     pub fn share(self, side: usize) -> f64 {
         match self {
             Mix::Keep => 1.0,
@@ -104,12 +109,14 @@ impl Mix {
     }
 }
 
-/// Draws from Beta(alpha, alpha).
+/// Draws from the beta distribution Beta(alpha, alpha).
 fn beta(alpha: f64, rng: &mut impl Rng) -> f64 {
     Beta::new(alpha, alpha).expect("mixup and cutmix are above 0").sample(rng)
 }
 
-/// Draws a square with the fraction `share` of the area and a uniform centre. Cuts it at the edges of the image.
+/// Draws a square box with a uniform random centre, and clips the box at the edges of the image.
+///
+/// Before clipping, the box covers the fraction `share` of the image, which has `side` x `side` pixels.
 fn box_of_area(share: f64, side: usize, rng: &mut impl Rng) -> CropBox {
     let half = (side as f64 * share.sqrt()) as usize / 2;
     let mut span = || {
@@ -120,7 +127,9 @@ fn box_of_area(share: f64, side: usize, rng: &mut impl Rng) -> CropBox {
     CropBox { top, left, height: bottom - top, width: right - left }
 }
 
-/// Draws a box inside the image. `bounds` are the limits of its sides, as fractions of the image's side.
+/// Draws a box inside an image of `side` x `side` pixels.
+///
+/// Width and height of the box are random, between `bounds[0] * side` and `bounds[1] * side` pixels.
 fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
     let [low, high] = bounds.map(|bound| (side as f64 * bound) as usize);
     let mut length = || low + below(rng, high.saturating_sub(low));
@@ -130,7 +139,7 @@ fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
     CropBox { top, left, height, width }
 }
 
-/// Mixes each image of `[N, C, side, side]` with the original, unmixed pixels of its partner.
+/// Mixes each image with the original, unmixed pixels of its partner. `images` has the shape `[N, C, side, side]`.
 fn mix_images(images: &mut [f32], mixes: &[Mix], side: usize) {
     let n = mixes.len();
     if n == 0 {
@@ -176,7 +185,9 @@ fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, side: usize) {
     }
 }
 
-/// Returns the index ranges of the rows of `area` in a `[C, side, side]` image of `len` values, channel by channel.
+/// Returns the index range of each row of `area` in an image of shape `[C, side, side]`, channel by channel.
+///
+/// `len` is the number of values in the image.
 fn rows(area: CropBox, side: usize, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let channels = (0..len).step_by(side * side);
     channels.flat_map(move |channel| {

@@ -26,10 +26,10 @@ pub struct TrainTransform {
     pub(in crate::data) frame: Frame,
     decode: Decode,
     crop: Crop,
-    /// Length to which evaluation would resize the short side, in pixels; [`Cut::At`] uses it.
+    /// Length to which evaluation resizes the short side, in pixels. [`Cut::At`] needs this length.
     eval_short_side: usize,
     hflip: bool,
-    /// How many times an epoch uses each of its images (repeated augmentation).
+    /// Number of augmented versions of each image in an epoch (repeated augmentation).
     pub(in crate::data) aug_repeats: usize,
     /// Strength of the colour jitter; 0 disables it.
     color_jitter: f64,
@@ -37,7 +37,7 @@ pub struct TrainTransform {
     erasing: Option<ErasingPlan>,
 }
 
-/// How the crop is chosen.
+/// How to choose the crop.
 #[derive(Debug, Clone, Copy)]
 enum Crop {
     Centre,
@@ -45,7 +45,7 @@ enum Crop {
     Fixed,
 }
 
-/// The random parameters of one image in one epoch.
+/// The random crop and flip of one image in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Augmentation {
     pub cut: Cut,
@@ -57,16 +57,19 @@ pub struct Augmentation {
 pub enum Cut {
     /// The central square, after the short side is resized to `input_size`.
     Centre,
-    /// This box, resized to `input_size`.
+    /// The part inside this box, resized to `input_size`.
     Box(CropBox),
-    /// A square of `input_size` at this row and column, after the short side is resized as in evaluation.
+    /// The square of side `input_size` with its top left corner at `[row, column]`.
+    ///
+    /// Before this cut, the short side is resized as in evaluation.
     At([usize; 2]),
 }
 
 impl TrainTransform {
-    /// Sets up crop, flip, colour jitter and normalization.
+    /// Creates a transform with crop, flip, colour jitter and normalization.
     ///
-    /// With `crop_scale = [1, 1]` there is no random crop: the short side is resized to `input_size` and the centre is used.
+    /// If `augment.crop_scale` is `[1, 1]`, the crop of [`CropMode::Resized`] is not random. The short side is resized
+    /// to `input_size`, and the central square is used.
     pub fn new(plan: &DataPlan, augment: &AugmentPlan, rule: CropRule) -> Self {
         let crops = augment.crop_scale.iter().any(|&scale| scale < 1.0);
         Self {
@@ -86,14 +89,14 @@ impl TrainTransform {
         }
     }
 
-    /// Adds RandAugment, which works on whole levels (0..255) after crop and flip.
+    /// Adds RandAugment, which runs on 8-bit pixel values after crop and flip.
     #[must_use]
     pub fn with_rand_augment(mut self, plan: RandAugmentPlan) -> Self {
         self.rand_augment = Some(RandAugment::new(plan, &self.frame.scale.mean));
         self
     }
 
-    /// Adds random erasing, which follows normalization.
+    /// Adds random erasing, which runs after normalization.
     #[must_use]
     pub fn with_erasing(mut self, erasing: ErasingPlan) -> Self {
         self.erasing = Some(erasing);
@@ -105,7 +108,7 @@ impl TrainTransform {
         self.erasing.is_none()
     }
 
-    /// Augments an opened picture and appends it to `images`. `key` and `sample` determine the random parameters.
+    /// Augments an image and appends it to `images`. `key` and `sample` determine the random numbers.
     pub(in crate::data) fn push(
         &self,
         images: &mut Images,
@@ -133,7 +136,7 @@ impl TrainTransform {
         Ok(())
     }
 
-    /// Decodes the pixels that `cut` needs. Returns these pixels, and `cut` relative to them.
+    /// Decodes the part of an image that `cut` needs. Returns this part, and the position of `cut` in this part.
     fn decoded(&self, opened: OpenedImage<'_>, cut: Cut) -> Result<(Picture, Cut), ImageError> {
         let Cut::Box(crop) = cut else { return Ok((opened.whole()?, cut)) };
         let (picture, crop) = match self.decode {
@@ -143,7 +146,7 @@ impl TrainTransform {
         Ok((picture, Cut::Box(crop)))
     }
 
-    /// Applies colour jitter and RandAugment, which work on levels in 0..255.
+    /// Applies colour jitter and RandAugment, which need 8-bit pixel values.
     fn recolored(&self, mut square: Rgb, key: &Key, sample: u64) -> Rgb {
         if self.color_jitter > 0.0 {
             let rng = &mut key.rng(sample, Purpose::ColorJitter);
@@ -172,12 +175,14 @@ impl TrainTransform {
         Augmentation { cut, hflip: self.hflip && unit(&mut rng) < 0.5 }
     }
 
-    /// Crops, flips and normalizes a picture as `drawn` says: `[C, H, W]`, without colour changes and erasing.
+    /// Crops, flips and normalizes `picture` as `drawn` says. Returns `[C, H, W]`.
+    ///
+    /// Does not change colours and does not erase boxes.
     pub fn render(&self, picture: &Picture, drawn: Augmentation) -> Vec<f32> {
         self.frame.normalize(&self.square(picture, drawn.cut), drawn.hflip)
     }
 
-    /// Returns the part `drawn` of a picture, resized to a square of `input_size`.
+    /// Cuts the part `drawn` out of `picture`, and returns a square of side `input_size`.
     fn square<'a>(&self, picture: &'a Picture, drawn: Cut) -> Cow<'a, Picture> {
         let side = self.frame.input_size;
         match drawn {

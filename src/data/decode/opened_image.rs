@@ -23,7 +23,7 @@ pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
     decode_file(path, Colour::Rgb)
 }
 
-/// Reads and decodes the image file at `path`. Its content decides the format, not its name.
+/// Reads and decodes the image file at `path`. Detects the format from the content, not from the name.
 pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Picture, DataError> {
     if path.is_dir() {
         let hint = "name the image files in the folder";
@@ -34,7 +34,9 @@ pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Pictur
     whole.map_err(|error| DataError::bad_image(path, &error))
 }
 
-/// An image whose size is known. A JPEG is decoded later, and only as far as needed.
+/// An open image whose size is known.
+///
+/// A JPEG file is decoded later, and only as far as needed. Other files are already decoded.
 pub(in crate::data) enum OpenedImage<'a> {
     Jpeg(Jpeg<'a>, Colour),
     Picture(Picture),
@@ -78,8 +80,9 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes the pixels inside `crop`. Returns a picture that contains them, and the position of `crop` in this
-    /// picture.
+    /// Decodes at least the part of the image inside `crop`.
+    ///
+    /// Returns the decoded picture, and the position of `crop` in that picture.
     pub(in crate::data) fn around(self, crop: CropBox) -> Result<(Picture, CropBox), ImageError> {
         match self {
             Self::Jpeg(jpeg, colour) => Ok(from_jpeg(jpeg.region(crop)?, colour)),
@@ -87,9 +90,9 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes like [`Self::around`], but a JPEG at 1/8, 1/4 or 1/2 of its size.
+    /// Decodes like [`Self::around`], but scales a JPEG file down to 1/8, 1/4 or 1/2 if possible.
     ///
-    /// Chooses the smallest size at which the crop still has at least `side` pixels in width and height.
+    /// Uses the smallest scale at which `crop` still has at least `side` pixels in width and height.
     pub(in crate::data) fn fast_around(
         self,
         crop: CropBox,
@@ -109,7 +112,7 @@ impl<'a> OpenedImage<'a> {
         Ok(self.whole_and_warning()?.0)
     }
 
-    /// Decodes the whole image. Also returns the decoder's first warning, if it repaired damaged data.
+    /// Decodes the whole image. Also returns the decoder's first warning about damaged data that it repaired.
     pub(in crate::data) fn whole_and_warning(
         self,
     ) -> Result<(Picture, Option<String>), ImageError> {
@@ -149,9 +152,10 @@ fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     reader.decode()
 }
 
-/// Converts to 8-bit levels in the same way as Pillow, which the official code uses.
+/// Converts a decoded image to 8-bit RGB or grey. The result equals Pillow's.
 ///
-/// Drops alpha without blending. 16-bit colours keep their high byte, but 16-bit grey above 255 becomes 255.
+/// Drops the alpha channel without blending. 16-bit grey values without alpha are clamped to 255. Other 16-bit values
+/// keep their high byte.
 fn convert(image: DynamicImage, colour: Colour) -> Picture {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let (channels, bytes) = match colour {
@@ -178,7 +182,9 @@ fn rgb(image: DynamicImage) -> Vec<u8> {
     }
 }
 
-/// Converts RGB to grey like Pillow, with 16-bit integer weights. They add up to 65,536, so grey pixels stay unchanged.
+/// Converts RGB pixels to grey like Pillow, with 16-bit integer weights.
+///
+/// The weights add up to 65,536, so grey pixels stay unchanged.
 fn luma(rgb: &[u8]) -> Vec<u8> {
     let level = |[r, g, b]: &[u8; 3]| {
         let weighted = u32::from(*r) * 19_595 + u32::from(*g) * 38_470 + u32::from(*b) * 7_471;
@@ -187,7 +193,7 @@ fn luma(rgb: &[u8]) -> Vec<u8> {
     rgb.as_chunks().0.iter().map(level).collect()
 }
 
-/// Keeps the first `kept` of every `channels` values.
+/// Keeps the first `kept` channels of each pixel. A pixel has `channels` values.
 fn keep(values: &[u8], channels: usize, kept: usize) -> Vec<u8> {
     values.chunks_exact(channels).flat_map(|pixel| &pixel[..kept]).copied().collect()
 }
@@ -196,7 +202,7 @@ fn high_bytes(values: &[u16]) -> Vec<u8> {
     values.iter().map(|value| (value >> 8) as u8).collect()
 }
 
-/// Returns whether a JPEG file stops before its end marker.
+/// Returns whether `bytes` is a JPEG file that stops before its end marker.
 ///
 /// libjpeg fills the missing part with grey and reports no error. Without this check, a run would train on partial
 /// downloads.

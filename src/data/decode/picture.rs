@@ -5,16 +5,16 @@ use crate::data::error::DataError;
 pub struct Picture {
     pub width: usize,
     pub height: usize,
-    /// Number of channels. A single channel is repeated if the model has more.
+    /// Number of channels. If the model has more channels, a single channel is repeated.
     pub channels: usize,
-    /// `[H, W, C]`.
+    /// Pixel values, `[H, W, C]`.
     pub pixels: Pixels,
 }
 
-/// The values of a [`Picture`].
+/// Pixel values of a [`Picture`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pixels {
-    /// Levels in 0..255, for pictures from image files.
+    /// 8-bit values (0..255), for pictures from image files.
     U8(Vec<u8>),
     /// Values in 0..1, for digits and some synthetic images, which already have the model's `input_size`.
     F32(Vec<f32>),
@@ -28,9 +28,9 @@ pub enum Colour {
     Rgb,
 }
 
-/// A picture in the form in which a split stores it.
+/// A picture as a split stores it: an image file, or decoded pixels.
 pub enum Stored<'a> {
-    /// The bytes of an image file, and the channels of the decoded picture.
+    /// The bytes of an image file. `colour` is the colour type to decode to.
     File {
         bytes: &'a [u8],
         colour: Colour,
@@ -55,7 +55,7 @@ impl Picture {
 }
 
 impl Colour {
-    /// Returns the kind of pictures for a model with `in_chans` channels. Fails unless `in_chans` is 1 or 3.
+    /// Returns the colour type for a model with `in_chans` channels: grey for 1, RGB for 3. Other numbers are errors.
     pub(in crate::data) fn of_channels(in_chans: usize) -> Result<Self, DataError> {
         match in_chans {
             1 => Ok(Self::Grey),

@@ -18,13 +18,13 @@ const PIXELS: usize = 3 * SIDE * SIDE;
 
 /// The file names and the record layout of CIFAR-10 or CIFAR-100.
 pub(in crate::data) struct CifarLayout {
-    /// The folder inside the downloaded archive.
+    /// Name of the folder inside the downloaded archive.
     folder: &'static str,
     train: &'static [&'static str],
     test: &'static [&'static str],
-    /// The file of class names, one per line.
+    /// Name of the file with the class names, one per line.
     names: &'static str,
-    /// Number of labels before the pixels. The last label is the class that is used.
+    /// Number of label bytes before the pixels of a record. The last of these bytes is the class.
     labels: usize,
     classes: usize,
     archive: &'static str,
@@ -56,7 +56,9 @@ pub(in crate::data) const CIFAR100: CifarLayout = CifarLayout {
     archive: "cifar-100-binary.tar.gz",
 };
 
-/// Reads all files into memory. They are in `data.path`, or in the folder of the archive inside it.
+/// Reads a CIFAR data set into memory.
+///
+/// The files are in `data.path`, or in its subfolder with the name of the unpacked archive.
 pub(in crate::data) fn find(plan: &DataPlan, layout: &CifarLayout) -> Result<Found, DataError> {
     if plan.in_chans != 3 {
         return Err(DataError::setting(
@@ -116,7 +118,7 @@ fn check(file: &Path, bytes: &[u8], layout: &CifarLayout, hint: &str) -> Result<
     }
 }
 
-/// Returns the class names in the folder, or numbers if the file of names is missing.
+/// Reads the class names from `folder`. Returns class numbers if the file of names is missing or incomplete.
 fn classes(folder: &Path, layout: &CifarLayout) -> Vec<String> {
     let text = fs::read_to_string(folder.join(layout.names)).unwrap_or_default();
     let names: Vec<String> =

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use crate::data::error::DataError;
 
-/// The classes of ImageNet-1k as CSV: index, `WordNet` id, names.
+/// The classes of ImageNet-1k as CSV with the columns index, `WordNet` id and names.
 const IMAGENET1K: &str = include_str!("imagenet1k_classes.csv");
-/// Valid headers for the column of class folders in a CSV class map.
+/// Valid headers of the column with class folders in a CSV class map.
 const FOLDER_HEADERS: [&str; 5] = ["wnid", "folder", "class", "id", "label"];
-/// Valid headers for the column of readable names in a CSV class map.
+/// Valid headers of the column with readable names in a CSV class map.
 const NAME_HEADERS: [&str; 2] = ["names", "name"];
 
-/// The readable names in a class map, the file `data.class_map`.
+/// Readable class names from the file `data.class_map`.
 enum ClassMap {
     ByFolder(HashMap<String, String>),
     /// One name per class, in the order of the classes.
@@ -33,10 +33,11 @@ fn imagenet1k() -> impl Iterator<Item = [String; 2]> {
     })
 }
 
-/// Returns the readable names of the classes.
+/// Returns a readable name for each class folder. Uses the first source that applies:
 ///
-/// They come from the class map, if there is one. Otherwise, if all folders have `WordNet` ids of ImageNet-1k, they are
-/// ImageNet's names. Otherwise they are the names of the folders.
+/// - the class map, if the recipe sets one
+/// - ImageNet's names, if every folder name is a `WordNet` id of ImageNet-1k
+/// - the names of the folders
 pub(in crate::data) fn readable_names(
     folders: &[String],
     class_map: Option<&Path>,
@@ -87,8 +88,10 @@ fn read_map(path: &Path, folders: &[String]) -> Result<ClassMap, DataError> {
     }
 }
 
-/// Reads a CSV class map. Takes the columns that the header names. Without a header, takes the last two columns, or the
-/// only one.
+/// Reads a class map in CSV format.
+///
+/// The header decides which columns hold the folders and the readable names. Without a header, the last two columns are
+/// folder and name. A single column holds the names in the order of the classes.
 fn parse_csv(text: &str) -> Result<ClassMap, csv::Error> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
     let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
@@ -107,8 +110,9 @@ fn parse_csv(text: &str) -> Result<ClassMap, csv::Error> {
     })
 }
 
-/// Reads a text class map. If every folder is the first word of a line, reads `folder name` lines, otherwise one name per
-/// line.
+/// Reads a class map in text format.
+///
+/// If every folder is the first word of a line, each line is `folder name`. Otherwise, each line is one name.
 fn parse_text(text: &str, folders: &[String]) -> ClassMap {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let pairs = lines.iter().filter_map(|line| line.split_once(char::is_whitespace));

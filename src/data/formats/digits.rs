@@ -15,11 +15,11 @@ use crate::recipe::DataPlan;
 use super::found::{Found, Integrity};
 use super::split::Split;
 
-/// The file of the digits. Its hash is the fingerprint of the data.
+/// The file with the digits. The hash of this file is the fingerprint of the data set.
 const BYTES: &[u8] = include_bytes!("digits/digits.safetensors");
 const SIDE: usize = 8;
 
-/// Returns both splits.
+/// Returns the digits data set: a training split and a validation split.
 pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     Found {
         train: Arc::new(Digits::new("train", plan.input_size)),
@@ -31,7 +31,9 @@ pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     }
 }
 
-/// Converts a grey image to the form of the digits: floats in 0..1, resized to `side` x `side` without antialiasing.
+/// Converts a grey image to floats in 0..1, and resizes it to `side` x `side` pixels, like the digits.
+///
+/// The resizing has no antialiasing.
 pub(in crate::data) fn like_a_digit(grey: &Picture, side: usize) -> Picture {
     let Pixels::U8(levels) = &grey.pixels else { unreachable!("image files have levels") };
     let pixels = Pixels::F32(resized(levels, grey.width, grey.height, side));
@@ -43,10 +45,10 @@ fn resized(levels: &[u8], width: usize, height: usize, side: usize) -> Vec<f32> 
     bilinear(&values, width, height, side)
 }
 
-/// A split of the digits. The images are resized to `input_size` only once, so an epoch only copies them.
+/// A split of the digits data set. The images are already resized to `input_size`.
 struct Digits {
     labels: Vec<u8>,
-    /// `[N, input_size, input_size]`, in 0..1.
+    /// Pixel values in 0..1, `[N, input_size, input_size]`.
     values: Vec<f32>,
     input_size: usize,
 }

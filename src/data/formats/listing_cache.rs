@@ -19,27 +19,27 @@ use crate::durable;
 
 use super::found::hex;
 
-/// Minimum number of images of a cached data set. Smaller data sets are listed quickly.
+/// Minimum number of images in a data set for writing the cache file. Listing fewer images is fast.
 const WORTH_KEEPING: usize = 10_000;
-/// Version of the cache file, and of the rule that decides what is an image.
+/// Version of the cache file. A new file format or a new rule for image names needs a new version.
 const VERSION: u32 = 2;
 /// Length of the hash at the beginning of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
-/// Minimum age of a folder or shard to be cached.
+/// Minimum time since the last modification of a folder or shard before its listing is cached.
 ///
-/// A more recent one could change again without a new modification time.
+/// A folder or shard that was modified more recently could change again without a new modification time.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Caches the listings of a data set's folders and shards.
 pub(in crate::data) struct ListingCache {
-    /// The path of the data set. Paths in the cache are relative to it.
+    /// Path of the data set. The paths in the cache are relative to this path.
     data: PathBuf,
-    /// The cache file; `None` if the system has no cache folder.
+    /// Path of the cache file; `None` if the system has no cache folder.
     file: Option<PathBuf>,
     before: HashMap<String, CachedListing>,
-    /// The listings of this process, whether read from the disk or taken from the cache.
+    /// All listings that this process has used, read from the disk or taken from the cache.
     now: Vec<CachedListing>,
-    /// Whether a folder or shard was read from the disk, so the cache file is outdated.
+    /// Whether the cache file is outdated, because a folder or shard was read from the disk.
     changed: bool,
 }
 
@@ -62,7 +62,7 @@ struct CachedListing {
     contents: Option<Contents>,
 }
 
-/// Modification time and size of a folder or shard. A different stamp means that it has changed.
+/// Modification time and size of a folder or shard. If either changes, the content may have changed.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Stamp {
     #[prost(uint64, tag = "1")]
@@ -95,13 +95,13 @@ pub(super) struct ListedImage {
     pub(super) offset: u64,
     #[prost(uint32, optional, tag = "4")]
     pub(super) label: Option<u32>,
-    /// The first bytes of the image's BLAKE3 hash, if `mae data pack` stored it.
+    /// The first bytes of the image's BLAKE3 hash; `None` if `mae data pack` stored no hash.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub(super) hash: Option<Vec<u8>>,
 }
 
 impl Stamp {
-    /// Returns the stamp. Returns `None` if the file is so new that it could change without a new stamp.
+    /// Returns the stamp of a folder or shard. Returns `None` if the last modification is less than [`SETTLED`] ago.
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
@@ -111,14 +111,14 @@ impl Stamp {
         Some(Self { modified_s: since.as_secs(), modified_ns: since.subsec_nanos(), size })
     }
 
-    /// Returns the current stamp of a folder or shard. Call it before reading the content.
+    /// Returns the current stamp of a folder or shard. Call this function before reading the content.
     pub(super) fn now(place: &Path) -> Option<Self> {
         Self::of(&fs::metadata(place).ok()?)
     }
 }
 
 impl ListingCache {
-    /// Reads the cache of the data set at `data`. An unreadable cache counts as empty.
+    /// Reads the cache file of the data set at `data`. Returns an empty cache if the file is missing or unusable.
     pub(super) fn of(data: &Path) -> Self {
         let file = file_of(data);
         let kept = file.as_deref().and_then(|file| fs::read(file).ok());
@@ -128,7 +128,7 @@ impl ListingCache {
         Self { data: data.to_owned(), file, before, now: Vec::new(), changed: false }
     }
 
-    /// Removes the cache of the data set at `data`, so all folders and shards are read again.
+    /// Removes the cache file of the data set at `data`, so all folders and shards are read again.
     pub(in crate::data) fn forget(data: &Path) {
         if let Some(file) = file_of(data)
             && let Err(error) = durable::remove(&file)
@@ -137,7 +137,7 @@ impl ListingCache {
         }
     }
 
-    /// Returns the cached listing of the folder or shard `place`; `None` if it has changed.
+    /// Returns the cached listing of the folder or shard `place`. Returns `None` if the listing is missing or outdated.
     pub(super) fn get(&mut self, place: &Path, stamp: Option<Stamp>) -> Option<&Contents> {
         let stamp = stamp?;
         let known = self.before.remove(&self.path_in_data(place)?)?;
@@ -148,7 +148,9 @@ impl ListingCache {
         self.now.last()?.contents.as_ref()
     }
 
-    /// Adds the listing of the folder or shard `place`. Take `stamp` before reading it.
+    /// Adds the listing of the folder or shard `place` to the cache.
+    ///
+    /// `stamp` must be the stamp from before `place` was read. If `stamp` is `None`, the listing is not cached.
     pub(super) fn add(&mut self, place: &Path, stamp: Option<Stamp>, contents: Contents) {
         self.changed = true;
         if let (Some(path), Some(_)) = (self.path_in_data(place), stamp) {
@@ -156,13 +158,16 @@ impl ListingCache {
         }
     }
 
-    /// Returns the path relative to the data set. Returns `None` if it is not UTF-8; then it is read at every start.
+    /// Returns the path of `place` relative to the data set.
+    ///
+    /// Returns `None` if the path is not UTF-8. Then `place` is not cached.
     fn path_in_data(&self, place: &Path) -> Option<String> {
         Some(place.strip_prefix(&self.data).ok()?.to_str()?.to_owned())
     }
 
-    /// Writes the cache file if the data set is large and its listing is new. If this fails, logs a message and
-    /// continues.
+    /// Writes the cache file if the data set is large and a listing has changed.
+    ///
+    /// If writing fails, logs a message and continues.
     pub(super) fn keep(self) {
         let images: usize =
             self.now.iter().filter_map(|p| p.contents.as_ref()).map(|c| c.images.len()).sum();
@@ -185,13 +190,13 @@ impl ListingCache {
     }
 }
 
-/// Returns the content of a cache file without its hash, or `None` if it is damaged.
+/// Checks the hash at the beginning of a cache file and returns the rest. Returns `None` if the file is damaged.
 fn intact(bytes: &[u8]) -> Option<&[u8]> {
     let (hash, content) = bytes.split_at_checked(HASH_BYTES)?;
     (blake3::hash(content).as_bytes() == hash).then_some(content)
 }
 
-/// Returns the cache file of the data set at `data`.
+/// Returns the path of the cache file of the data set at `data`.
 fn file_of(data: &Path) -> Option<PathBuf> {
     let data = fs::canonicalize(data).ok()?;
     let name = hex(Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes()));

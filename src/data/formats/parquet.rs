@@ -29,9 +29,11 @@ use super::shards::Shards;
 use super::split::Split;
 
 const EXTENSION: &str = "parquet";
-/// Possible names of the column of classes. The first one that exists is used.
+/// Possible names of the column with the classes. The first name that exists in the file is used.
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
-/// Number of row groups in memory. When reading in order, the workers need only the current group and the next.
+/// Maximum number of row groups in memory.
+///
+/// If images are read in order, the workers need only the current row group and the next row group.
 const CACHED_GROUPS: usize = 4;
 const HINT: &str = "put the parquet files of an image data set in data.path or its folder `data`, with `val` or `test` in the \
                     names of those for validation";
@@ -49,7 +51,7 @@ enum ParquetProblem {
 }
 
 impl ParquetProblem {
-    /// Adds the path to make a `DataError`.
+    /// Converts the problem to a `DataError` about the file `path`.
     fn at(self, path: &Path) -> DataError {
         match self {
             Self::Unreadable(error) => DataError::unreadable(path, error),
@@ -65,7 +67,7 @@ impl From<ParquetError> for ParquetProblem {
     }
 }
 
-/// Finds the parquet files of `plan` and reads their classes.
+/// Finds the parquet files of the data set `plan` and reads their classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let colour = Colour::of_channels(plan.in_chans)?;
     // On the hub, the files of a data set are in the folder `data`.
@@ -91,7 +93,9 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     })
 }
 
-/// Returns the class names in the files, or numbers if names are missing; empty if the images have no classes.
+/// Returns the class names in the files, or class numbers if the files have no names.
+///
+/// Returns an empty list if the images have no classes.
 fn classes(
     train: &ParquetSplit,
     val: Option<&ParquetSplit>,
@@ -141,27 +145,27 @@ struct ParquetSplit {
     labels: Vec<Option<u32>>,
     class_names: Vec<String>,
     colour: Colour,
-    /// The most recently used row groups, the latest at the end.
+    /// The most recently used row groups: (index in `groups`, images). The last entry is the most recent.
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
 
-/// The place of a row group.
+/// Position of a row group in its file and in the split.
 struct RowGroup {
     file: usize,
-    /// Index of the group in the file.
+    /// Index of the row group in its file.
     index: usize,
-    /// Index in the split of the first image of this group.
+    /// Index in the split of the row group's first image.
     first: usize,
-    /// Index in the file of the first image of this group.
+    /// Index in the file of the row group's first image.
     row: usize,
     bytes: i64,
 }
 
-/// The images of a row group, read by the first thread that needs them.
+/// The images of one row group. The first thread that needs them reads them.
 type CachedGroup = OnceLock<Result<Vec<Option<ByteArray>>, ParquetProblem>>;
 
 impl ParquetSplit {
-    /// Opens the files and reads everything except the images.
+    /// Opens parquet files. Reads the metadata and the classes, but not the images.
     fn open(files: Vec<PathBuf>, colour: Colour) -> Result<Self, DataError> {
         let (cache, class_names) = (Mutex::default(), Vec::new());
         let (groups, labels) = (Vec::new(), Vec::new());
@@ -201,7 +205,7 @@ impl ParquetSplit {
         Ok(())
     }
 
-    /// Adds the file and size of each row group, and the classes of all images, to the hash of the data.
+    /// Adds the file name and size of each row group, and the class of each image, to `hash`.
     fn hash_into(&self, hash: &mut Sha256) {
         for group in &self.groups {
             hash.update(self.files[group.file].file_name().unwrap_or_default().as_encoded_bytes());
@@ -213,14 +217,15 @@ impl ParquetSplit {
         }
     }
 
-    /// Returns the row group of an image, and the position of the image in it.
+    /// Returns the index of the row group that contains `image`, and the position of the image in this row group.
     fn place(&self, image: usize) -> (usize, usize) {
         let group = self.groups.partition_point(|group| group.first <= image) - 1;
         (group, image - self.groups[group].first)
     }
 
-    /// Returns the cache entry of a row group, and adds it if it is missing. The caller fills a new entry outside the
-    /// lock.
+    /// Returns the cache entry of a row group. Adds an empty entry if the row group is not cached.
+    ///
+    /// The caller fills an empty entry after this function has unlocked the cache.
     fn cached(&self, group: usize) -> Arc<CachedGroup> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let known = cache.iter().position(|(number, _)| *number == group);
@@ -271,10 +276,10 @@ impl Split for ParquetSplit {
     }
 }
 
-/// The columns of a file that are used.
+/// The columns of a parquet file that hold the images and the classes.
 struct ParquetColumns {
     schema: String,
-    /// The column group of the image, reduced to its field `bytes`.
+    /// The image column, which is a group of fields, reduced to the field `bytes`.
     image: TypePtr,
     label: Option<TypePtr>,
 }
@@ -307,7 +312,7 @@ impl ParquetColumns {
         Type::group_type_builder(&self.schema).with_fields(vec![field]).build().ok()
     }
 
-    /// Returns the class names in Hugging Face's metadata; empty if they are missing.
+    /// Returns the class names in the file's Hugging Face metadata; empty if the metadata has no names.
     fn class_names(&self, metadata: &ParquetMetaData) -> Vec<String> {
         let names = || {
             let pairs = metadata.file_metadata().key_value_metadata()?;
@@ -320,7 +325,7 @@ impl ParquetColumns {
     }
 }
 
-/// Returns the column group of an image, reduced to its field `bytes`; `None` if `field` is not an image.
+/// Reduces the column `field` to its inner field `bytes`. Returns `None` if `field` is not an image column.
 fn image_bytes(field: &TypePtr) -> Option<TypePtr> {
     if !field.is_group() {
         return None;
@@ -381,7 +386,7 @@ fn bytes(row: Row) -> Option<ByteArray> {
     }
 }
 
-/// Runs `work` and turns a panic into an error, because the library panics on some damaged files.
+/// Runs `work` and turns a panic into an error, because the parquet library panics on some damaged files.
 fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
     let panicked = |_| Err(ParquetProblem::Damaged("its reader panicked".to_owned()));
     panics::catch(work).unwrap_or_else(panicked)

@@ -7,7 +7,7 @@ use crate::data::error::DataError;
 
 use super::found::Labels;
 
-/// The files of a data set, sorted by name.
+/// The training and validation files of a data set, sorted by name.
 #[derive(Debug, PartialEq)]
 pub(super) struct Shards {
     pub(super) train: Vec<PathBuf>,
@@ -15,12 +15,15 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// Finds files that end in `extension` in `train/` and `val/` below `path`, or in `path` itself if `train/` is
-    /// missing.
+    /// Finds the files with the given extension in the subfolders `train/` and `val/` of `path`.
     ///
-    /// In `path` itself, files with `val` in their names are for validation. Files with `test` are unused, because most
-    /// have no classes. But if no file has `val` in its name, files with `test` are for validation. Errors end with
-    /// `hint`.
+    /// If `train/` is missing, uses the files in `path` itself. Their names decide the split:
+    ///
+    /// - `val` in the name: validation.
+    /// - `test` in the name: validation if no name has `val`, otherwise unused. Most test files have no classes.
+    /// - Other names: training.
+    ///
+    /// `hint` is the hint of error messages about missing files.
     pub(super) fn find(
         path: &Path,
         extension: &str,

@@ -20,17 +20,21 @@ use crate::recipe::DataPlan;
 use super::found::{Found, Integrity};
 use super::split::Split;
 
-/// A split. Its number replaces the epoch in random keys, so splits have different random numbers.
+/// A split of the synthetic data.
+///
+/// The number of the split replaces the epoch in random keys, so each split has its own random numbers.
 #[derive(Debug, Clone, Copy)]
 enum SyntheticPart {
     Train = 1,
     Val = 2,
 }
 
-/// Replaces the epoch in the random keys of the gratings; the splits have other numbers.
+/// The number that replaces the epoch in the random keys of classes. Images use a [`SyntheticPart`] instead.
 const CLASSES: usize = 0;
 
-/// Returns splits with the counts in the recipe; by default 1,024 and 256 images of 1,000 classes.
+/// Returns the synthetic data set, with the counts in the recipe.
+///
+/// By default, there are 1,024 training images, 256 validation images and 1,000 classes.
 pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     let num_classes = plan.promised.num_classes.unwrap_or(1000).max(1);
     let split = |part, images| {
@@ -58,9 +62,9 @@ struct Synthetic {
     in_chans: usize,
 }
 
-/// The pattern that all images of a class share.
+/// The striped pattern that all images of a class share.
 struct Grating {
-    /// Periods across the image, along x and y.
+    /// Number of periods across the image, along x and y.
     periods: [f32; 2],
     /// The amplitude of each channel.
     colour: Vec<f32>,
@@ -75,7 +79,9 @@ impl Synthetic {
     }
 }
 
-/// Returns the random generator of an image or a class, which does not depend on the recipe's seed.
+/// Returns the random generator of an image or a class. It does not depend on the seed of the recipe.
+///
+/// `part` is the number of a [`SyntheticPart`] for an image, and [`CLASSES`] for a class.
 fn rng(part: usize, index: u64) -> impl Rng {
     Key { seed: 0, stage: NO_STAGE, epoch: part }.rng(index, Purpose::Synthetic)
 }

@@ -19,13 +19,17 @@ pub struct BadFiles {
 }
 
 impl BadFiles {
-    /// Allows `max_bad_fraction` of `files` training files to be unusable. `table` is the CSV file to write.
+    /// Creates an empty list of unusable files. `table` is the path of the CSV file to write.
+    ///
+    /// At most `max_bad_fraction` of the `files` training files may be unusable.
     pub fn new(max_bad_fraction: f64, files: usize, table: PathBuf) -> Self {
         let allowed = (max_bad_fraction * files as f64) as usize;
         Self { allowed, files, max_bad_fraction, table, met: Mutex::default() }
     }
 
-    /// Records that `file` is unusable because of `error`. Fails if there are too many, or if the table cannot be written.
+    /// Records that `file` is unusable because of `error`.
+    ///
+    /// Fails if too many files are unusable, or if the CSV table cannot be written.
     pub(super) fn note(&self, file: &Path, error: &DataError) -> Result<(), DataError> {
         let (name, problem) = (file.display().to_string(), error.problem());
         let shown = error::shown(file);
@@ -55,7 +59,7 @@ impl BadFiles {
         self.write(&met)
     }
 
-    /// Writes the table. Keeps the rows of files that earlier starts found.
+    /// Writes the CSV table of unusable files. Keeps the rows from earlier starts of the run.
     fn write(&self, met: &Problems) -> Result<(), DataError> {
         let mut all = table::problems(&self.table);
         all.extend(met.clone());

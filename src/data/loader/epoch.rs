@@ -15,14 +15,15 @@ pub struct Epoch {
 }
 
 enum Making {
-    /// Makes each batch in the caller's thread, when the caller asks for it.
+    /// Without worker threads: `next` loads each batch in the caller's thread.
     Here,
     Prefetcher(Prefetcher),
 }
 
 impl Epoch {
-    /// Starts loading the batches `steps` of `epoch` on `workers` threads. If `workers` is 0, loads in the caller's
-    /// thread.
+    /// Starts loading the batches of the micro-steps `steps` on `workers` threads.
+    ///
+    /// If `workers` is 0, loads the batches in the caller's thread.
     pub(super) fn start(
         work: Arc<LoaderShared>,
         epoch: usize,

@@ -29,14 +29,15 @@ use pass::{LoaderShared, Share, Transform};
 #[derive(Clone)]
 pub struct Loader {
     work: Arc<LoaderShared>,
-    /// Number of worker threads. If 0, the caller's thread makes the batches.
+    /// Number of worker threads. If it is 0, the caller's thread loads the batches.
     workers: usize,
 }
 
 impl Loader {
     /// Returns a loader of shuffled, augmented batches of exactly `batch_size` images. Drops an incomplete last batch.
     ///
-    /// Takes seed and stage from `key`, and ignores its epoch. Fails if the split has fewer than `batch_size` images.
+    /// Uses the seed and the stage of `key`, and ignores `key.epoch`. Fails if the split has fewer than `batch_size`
+    /// images.
     pub fn train(
         split: Arc<dyn Split>,
         transform: TrainTransform,
@@ -57,7 +58,7 @@ impl Loader {
         Ok(Self::new(split, Transform::Train { transform, mixup, key }, batch_size, workers))
     }
 
-    /// Returns a loader for evaluation: all images once, in order. The last batch may be smaller.
+    /// Returns a loader for evaluation, which loads all images once, in order. The last batch may be smaller.
     pub fn eval(
         split: Arc<dyn Split>,
         transform: EvalTransform,
@@ -87,7 +88,7 @@ impl Loader {
         Self { work: Arc::new(work), workers }
     }
 
-    /// Replaces unusable files by other images, as long as `bad_files` allows it.
+    /// Makes the loader replace unusable files with other images, up to the limit of `bad_files`.
     #[must_use]
     pub fn skipping_bad_files(self, bad_files: Arc<BadFiles>) -> Self {
         let work = LoaderShared { bad_files: Some(bad_files), ..(*self.work).clone() };
@@ -104,10 +105,10 @@ impl Loader {
         self.workers
     }
 
-    /// Limits the loader to the batches `index`, `index + of`, `index + 2 * of`, … of each epoch, and divides its workers
-    /// by `of`.
+    /// Limits the loader to every `of`-th batch of each epoch, starting at batch `index`. Divides its workers by `of`.
     ///
-    /// Together, `of` such loaders make every batch once, identical to the batches of one loader.
+    /// Together, the loaders with `index` 0 to `of - 1` load each batch once. Their batches are identical to those of
+    /// one loader.
     #[must_use]
     pub fn share(self, index: usize, of: usize) -> Self {
         assert!(index < of, "the index is below the number of shares");
@@ -115,13 +116,13 @@ impl Loader {
         Self { work: Arc::new(work), workers: self.workers.div_ceil(of) }
     }
 
-    /// Divides the workers among this job and `others` jobs that run at the same time.
+    /// Divides the number of workers by `others + 1`, because `others` other jobs run at the same time.
     #[must_use]
     pub fn with_parallel_jobs(self, others: usize) -> Self {
         Self { workers: self.workers.div_ceil(1 + others), ..self }
     }
 
-    /// Returns the number of batches that this loader makes in an epoch.
+    /// Returns the number of batches that this loader loads in an epoch.
     pub fn micro_steps(&self) -> usize {
         let LoaderShared { split, transform, batch_size, share, .. } = &*self.work;
         let all = match transform {
@@ -133,8 +134,8 @@ impl Loader {
 
     /// Starts loading `epoch` (counted from 1) at `first_micro_step` (counted from 0). Does not read earlier batches.
     ///
-    /// The iterator ends after the first error. Dropping the iterator stops the workers, and waits until they finish
-    /// their current chunk.
+    /// The iterator ends after the first error. Dropping the iterator stops the workers, after each has loaded its
+    /// current images.
     pub fn epoch(&self, epoch: usize, first_micro_step: usize) -> Epoch {
         let steps = first_micro_step..self.micro_steps();
         Epoch::start(Arc::clone(&self.work), epoch, steps, self.workers)

@@ -17,7 +17,7 @@ use crate::random::{Key, NO_STAGE, Purpose};
 
 use super::bad_files::BadFiles;
 
-/// The lowest bit of the repeat number in a sample. The bits below are the index of the image.
+/// Position of the lowest bit of the repeat number in a sample number. Lower bits hold the index of the image.
 const REPEAT: u32 = 40;
 
 /// The parts of a loader that all its threads share.
@@ -27,15 +27,16 @@ pub(super) struct LoaderShared {
     pub(super) transform: Transform,
     pub(super) batch_size: usize,
     pub(super) share: Share,
-    /// Whether images stay in levels (0..255), because the device normalizes them.
+    /// Whether batches hold 8-bit pixel values, because the device normalizes the images.
     pub(super) levels: bool,
-    /// Allows and records unusable files. If `None`, an unusable file is an error.
+    /// Records unusable files and limits their number. If `None`, an unusable file is an error.
     pub(super) bad_files: Option<Arc<BadFiles>>,
     pub(super) times: LoadTimes,
 }
 
-/// The part of an epoch's batches that a loader makes: every `of`-th batch, starting at `index`. Each training device has
-/// a share.
+/// The batches of an epoch that one loader loads: every `of`-th batch, starting at batch `index`.
+///
+/// Each training device has its own share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
     pub(super) index: usize,
@@ -48,13 +49,13 @@ pub(super) enum Transform {
     Train {
         transform: TrainTransform,
         mixup: Option<Mixup>,
-        /// Seed and stage of the random key. Each pass replaces the epoch.
+        /// Seed and stage of the random key. Each [`EpochPass`] sets the epoch.
         key: Key,
     },
     Eval(EvalTransform),
 }
 
-/// One pass over a split.
+/// One epoch of a loader.
 pub(super) struct EpochPass {
     pub(super) work: Arc<LoaderShared>,
     key: Key,
@@ -77,19 +78,21 @@ impl EpochPass {
         }
     }
 
-    /// Returns the index of a batch of this share among the batches of all shares.
+    /// Converts the index of a batch in this share to its index among the batches of all shares.
     fn global(&self, micro_step: usize) -> usize {
         let Share { index, of } = self.work.share;
         micro_step * of + index
     }
 
-    /// Returns the positions of a batch's images in the order of the epoch.
+    /// Returns the range of positions in the epoch that the batch of `micro_step` covers.
     pub(super) fn places(&self, micro_step: usize) -> Range<usize> {
         let start = self.global(micro_step) * self.work.batch_size;
         start..(start + self.work.batch_size).min(self.work.split.len())
     }
 
-    /// Returns the sample at a position of the epoch (for its random key), and the index of its image in the split.
+    /// Returns the sample number and the image index at position `place` of the epoch.
+    ///
+    /// The sample number is part of the random key. The image index is the position in the split.
     fn sample(&self, place: usize) -> (u64, usize) {
         let Some(order) = &self.order else { return (place as u64, place) };
         let repeats = self.work.transform.repeats();
@@ -97,7 +100,7 @@ impl EpochPass {
         (index | ((place % repeats) as u64) << REPEAT, index as usize)
     }
 
-    /// Loads the images at these positions of the epoch, without mixup.
+    /// Loads the images at the positions `places` of the epoch. Does not apply mixup.
     pub(super) fn make(&self, places: Range<usize>) -> Result<Batch, DataError> {
         let mut batch = self.work.empty(places.len());
         let mut buffer = Vec::new();
@@ -108,7 +111,9 @@ impl EpochPass {
         Ok(batch)
     }
 
-    /// Adds image `index`. If its file is unusable and this is allowed, adds the next usable image instead.
+    /// Adds image `index` to `batch`.
+    ///
+    /// If the file is unusable and `bad_files` allows another unusable file, adds the next usable image instead.
     fn add(
         &self,
         batch: &mut Batch,
@@ -153,7 +158,9 @@ impl LoaderShared {
         }
     }
 
-    /// Augments picture `index` with the random numbers of `sample`, and adds it to an unmixed batch.
+    /// Loads and transforms image `index` with the random numbers of `sample`, and adds it to `batch`.
+    ///
+    /// The images of `batch` must not be mixed yet.
     fn add(
         &self,
         batch: &mut Batch,
@@ -197,7 +204,7 @@ impl Transform {
         }
     }
 
-    /// Returns how many times an epoch uses each of its images (repeated augmentation).
+    /// Returns the number of augmented versions of each image in an epoch (repeated augmentation).
     fn repeats(&self) -> usize {
         match self {
             Self::Train { transform, .. } => transform.aug_repeats,

@@ -11,12 +11,14 @@ use crate::data::error::DataError;
 use super::pass::EpochPass;
 use super::workers::{Workers, guarded};
 
-/// Number of images that a worker loads at a time. It is small, so all workers share a batch and stop quickly.
+/// Number of images that a worker loads at a time.
+///
+/// This number is small, so all workers load images of the same batch and stop quickly.
 const CHUNK: usize = 8;
 
-/// A thread that joins the workers' chunks to batches and applies mixup. It prepares one batch in advance.
+/// A thread that joins the workers' images to batches and applies mixup. It prepares one batch in advance.
 pub(super) struct Prefetcher {
-    /// The finished batches. `drop` sets it to `None`, which stops the thread.
+    /// Receiver of the finished batches. `drop` sets this field to `None`, which stops the thread.
     batches: Option<Receiver<Result<Batch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,7 +58,7 @@ impl Drop for Prefetcher {
     }
 }
 
-/// Joins the chunks of the workers to one batch per micro-step.
+/// Joins the images of the workers to one batch per micro-step.
 struct Gather {
     workers: Workers<Batch>,
 }
@@ -82,7 +84,9 @@ impl Gather {
     }
 }
 
-/// Returns the `index`-th chunk of a batch's positions. For a short last batch, this range may be empty.
+/// Returns the positions of chunk `index` of a batch. `places` are the positions of the whole batch.
+///
+/// If the last batch is short, the result may be empty.
 fn chunk(places: &Range<usize>, index: usize) -> Range<usize> {
     let start = (places.start + index * CHUNK).min(places.end);
     start..(start + CHUNK).min(places.end)

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use crate::data::error::DataError;
 use crate::recipe::Threads;
 
-/// A pool of threads. Dropping the pool waits until the threads finish their current jobs.
+/// A thread pool that runs numbered jobs. Dropping the pool waits until the threads finish their current jobs.
 pub(in crate::data) struct Workers<T> {
     shared: Arc<SharedQueue<T>>,
     threads: Vec<JoinHandle<()>>,
@@ -33,7 +33,7 @@ struct QueueState<T> {
     stopped: bool,
 }
 
-/// Converts `workers` or `threads` of a recipe to a number. "auto" means the number of CPU cores.
+/// Converts the setting `workers` or `threads` of a recipe to a number. "auto" means the number of CPU cores.
 pub(in crate::data) fn count(threads: Threads) -> usize {
     match threads {
         Threads::Count(count) => count,
@@ -42,8 +42,9 @@ pub(in crate::data) fn count(threads: Threads) -> usize {
 }
 
 impl<T: Send + 'static> Workers<T> {
-    /// Starts `jobs` on `threads` threads, at least one. At most `window` jobs are running or have results that are not
-    /// taken yet.
+    /// Starts running the jobs with the numbers `jobs` on `threads` threads. Uses at least one thread.
+    ///
+    /// `window` is the maximum number of jobs that are running or have a result that is not taken yet.
     pub(in crate::data) fn start(
         threads: usize,
         window: usize,
@@ -71,7 +72,7 @@ impl<T: Send + 'static> Workers<T> {
         Self { threads: (0..threads).map(spawn).collect(), shared }
     }
 
-    /// Waits for the result of the next job. Panics after the last job.
+    /// Waits for the result of the next job, in the order of job numbers. Panics if no job is left.
     pub(in crate::data) fn take(&mut self) -> Result<T, DataError> {
         let mut state = self.shared.lock();
         assert!(state.take < self.shared.end, "take() was called after the last job");
@@ -96,7 +97,7 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Waits until the window allows another job, and returns its number. Returns `None` if there are no more jobs.
+    /// Waits until the next job may start, and returns its number. Returns `None` if no job is left.
     fn next(&self) -> Option<usize> {
         let mut state = self.lock();
         while !state.stopped && state.begin < self.end {

@@ -45,10 +45,10 @@ pub struct PackOptions {
 pub struct Packing {
     pub images: usize,
     pub shards: usize,
-    /// Number of shards that an earlier start had already written.
+    /// Number of shards that an earlier start of `mae data pack` had already written.
     pub shards_there: usize,
     pub bytes: u64,
-    /// Unusable files, which were not packed: (file, problem). Includes those of earlier starts.
+    /// Unusable files, which were not packed: (file, problem). Includes the files that earlier starts found.
     pub left_out: Vec<(String, String)>,
 }
 
@@ -70,13 +70,14 @@ struct ShardBytes {
 /// What a worker returns for one image.
 enum Made {
     Member(Member),
-    /// An unusable file.
+    /// An unusable file, and the reason.
     LeftOut(PathBuf, ImageError),
 }
 
-/// Packs the data of `plan` into `out`. A later start continues where this one stopped.
+/// Packs the data set `plan` into tar shards in the folder `out`. After an interruption, a later call continues.
 ///
-/// Calls `progress` with the number of images done and the total. If it returns `false`, packing stops and returns `None`.
+/// Calls `progress` with the number of images done and the total. If `progress` returns `false`, packing stops and
+/// returns `None`.
 pub fn pack(
     plan: &DataPlan,
     out: &Path,
@@ -132,7 +133,7 @@ pub fn pack(
     Ok(Some(packing))
 }
 
-/// Finds the data. Also returns whether it has labels.
+/// Finds the data set `plan`. Also returns whether the images have classes.
 fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
     match dataset::find(plan, Labels::Needed) {
         Ok(found) => Ok((found, true)),
@@ -151,14 +152,15 @@ struct Packer<'a, F> {
     labelled: bool,
     left_out: Problems,
     packing: Packing,
-    /// Images done so far.
+    /// Number of images done so far.
     done: usize,
     total: usize,
     progress: F,
 }
 
 impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
-    /// Writes a shard, unless it already exists. Returns `false` if `progress` stops the work.
+    /// Writes shard number `shard` of a split, unless it already exists. Returns `false` if `progress` returned
+    /// `false`.
     fn add(&mut self, name: &str, split: &Arc<dyn Split>, shard: usize) -> Result<bool, DataError> {
         let first = shard * self.options.samples_per_shard;
         let samples = first..(first + self.options.samples_per_shard).min(split.len());
@@ -185,7 +187,7 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
         Ok(true)
     }
 
-    /// Returns the content of a shard and of its checksum file; `None` if `progress` stops the work.
+    /// Returns the content of a shard and of its checksum file. Returns `None` if `progress` returned `false`.
     fn tar(
         &mut self,
         split: &Arc<dyn Split>,
@@ -215,7 +217,9 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
     }
 }
 
-/// Returns whether packing writes a file with this path, which is relative to the folder and uses `/`.
+/// Returns whether `mae data pack` writes a file with this path.
+///
+/// `path` is relative to the output folder and uses `/`.
 fn is_packs(path: &str) -> bool {
     let is_shards = |end: &OsStr| end == "tar" || end == checksums::EXTENSION;
     let shard = |path: &str| {
@@ -225,7 +229,7 @@ fn is_packs(path: &str) -> bool {
     [PACK, CLASSES, LEFT_OUT].contains(&path) || shard(path)
 }
 
-/// Fails if the folder for the shards is inside the data.
+/// Fails if the output folder `out` is inside the data set.
 fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
     let (Ok(data), Ok(mut place)) = (fs::canonicalize(&plan.path), std::path::absolute(out)) else {
         return Ok(());
@@ -256,7 +260,7 @@ fn write_packed(out: &Path, packed: &Packed) -> Result<(), DataError> {
     durable::write(&path, &packed.to_json()).map_err(|e| DataError::unreadable(&path, e))
 }
 
-/// Writes `pack.json` and the class names. Fails if the folder already has other shards.
+/// Writes `pack.json` and the class names. Fails if the folder already has different shards.
 fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataError> {
     let path = out.join(PACK);
     if let Ok(bytes) = fs::read(&path) {
@@ -288,7 +292,7 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
     write_packed(out, packed)
 }
 
-/// Starts threads that make the samples of a shard. The results arrive in order.
+/// Starts threads that read and re-encode the images `samples` of a split. The results arrive in order.
 fn make(
     split: &Arc<dyn Split>,
     workers: Threads,
@@ -327,7 +331,7 @@ fn make(
     })
 }
 
-/// Re-encodes an image as a smaller JPEG. Returns `None` if the image is small enough.
+/// Re-encodes an image as a smaller JPEG. Returns `None` if the image is already small enough.
 fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> {
     let picture = OpenedImage::stored(Stored::File { bytes, colour: Colour::Rgb })?.whole()?;
     if picture.width.min(picture.height) <= how.short_side {
@@ -341,13 +345,15 @@ fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> 
     jpeg::encode(&levels, width, height, how.quality).map(Some)
 }
 
-/// Returns the name of a sample: its index, so that names are unique, and the name of its file without dots.
+/// Returns the name of a sample: its index, then the name of its file without dots. The index makes names unique.
 fn key(index: usize, name: &Path) -> String {
     let stem = name.file_stem().unwrap_or_default().to_string_lossy();
     format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
 }
 
-/// Returns the extension that fits the content of an image. If the content is unknown, decides by its name.
+/// Returns the file extension for the content of an image.
+///
+/// If the format of the content is unknown, returns `png` or `jpg`, depending on the extension of `name`.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => "jpg",

@@ -13,14 +13,14 @@ const MOST_SERIES: usize = 255;
 const WIDTH: u32 = 620;
 const HEIGHT: u32 = 360;
 
-/// A series of a chart: its name, and its first and last row in the sheet. Row 0 is the header.
+/// The rows of the sheet that a series of a chart shows, and the name of the series. Row 0 is the header.
 struct ChartRows {
     name: String,
     first: u32,
     last: u32,
 }
 
-/// Adds charts below the summary: mean accuracy of each group against the pre-training epoch.
+/// Adds charts below the summary sheet: mean accuracy of each group of runs against the pre-training epoch.
 pub(super) fn accuracy(
     page: &mut Worksheet,
     sheet: &Sheet,
@@ -52,7 +52,9 @@ pub(super) fn accuracy(
     Ok(())
 }
 
-/// Returns one series per group: the rows of its first run that have a pre-training epoch.
+/// Returns one series per group of runs: the rows of the group's first run that have a pre-training epoch.
+///
+/// The other runs of the group have the same mean in column `y`.
 fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<ChartRows> {
     let (Some(x), Some(y)) = (sheet.column("pretrain_epoch"), sheet.column(y)) else {
         return Vec::new();
@@ -76,7 +78,7 @@ fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<ChartRows> {
     series.collect()
 }
 
-/// Adds charts beside the epochs of a run: accuracy and losses, with one line per job.
+/// Adds charts beside the table of epochs: accuracy and losses against the epoch, with one line per job.
 pub(super) fn epochs(
     page: &mut Worksheet,
     name: &str,

@@ -7,27 +7,27 @@ use super::run::{Metric, Run, SettingKey};
 use crate::results::seeds::{self, Measured};
 use std::path::Path;
 
-/// Several runs, compared.
+/// Several runs, grouped and ready to be compared.
 #[derive(Debug)]
 pub struct Comparison {
     pub(super) runs: Vec<Run>,
     /// Groups of runs that differ only in their seed, as indices into `runs`.
     pub(super) groups: Vec<Vec<usize>>,
-    /// The settings that differ, swept keys first.
+    /// The settings that differ between the runs, swept keys first.
     pub(super) settings: Vec<Setting>,
-    /// The rows of the result tables, in order.
+    /// The keys of the rows in the result tables, in order.
     pub(super) keys: Vec<SettingKey>,
 }
 
-/// The difference between a group and the first group.
+/// The difference between the mean of a group of runs and the mean of the first group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Difference {
     pub(super) points: f64,
-    /// A difference up to this limit may be chance.
+    /// Limit of noise: a smaller or equal difference may be chance.
     pub(super) noise: f64,
 }
 
-/// The groups that the terminal shows, numbered from 1.
+/// The groups of runs that the terminal shows: (number from 1, indices of the runs).
 pub(super) type Shown<'a> = [(usize, &'a [usize])];
 
 impl Comparison {
@@ -89,7 +89,9 @@ impl Comparison {
         Measured::of(&values.collect::<Vec<_>>())
     }
 
-    /// Returns the difference to the first group; `None` for the first group itself, and if a value is missing.
+    /// Returns the difference between the metric of `group` and the metric of the first group.
+    ///
+    /// Returns `None` if `group` is the first group, or if one of the two has no value.
     pub(super) fn against_first(
         &self,
         group: &[usize],
@@ -106,7 +108,7 @@ impl Comparison {
         self.runs[*group.first()?].val_images
     }
 
-    /// Returns whether a value of the group comes from a job that has not finished.
+    /// Returns whether the value of `group` is preliminary, because a job that measures it has not finished.
     pub(super) fn is_open(&self, group: &[usize], key: &SettingKey, metric: Metric) -> bool {
         group.iter().any(|run| {
             let run = &self.runs[*run];

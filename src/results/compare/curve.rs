@@ -15,7 +15,7 @@ pub(super) struct Curve {
 /// One epoch. Values that the log does not have are `None`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct CurvePoint {
-    /// Counts from 1.
+    /// Number of the epoch, from 1.
     pub(super) epoch: usize,
     pub(super) lr: Option<f64>,
     pub(super) train_loss: Option<f64>,

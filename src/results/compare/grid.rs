@@ -30,9 +30,9 @@ impl Cell {
     }
 }
 
-/// Returns the indented lines of a table.
+/// Returns the indented lines of a table. A table wider than [`WIDTH`] is split into several parts.
 ///
-/// If the table is split, every part starts with the first `lead` columns, and leaves out rows that have no other cells.
+/// Every part starts with the first `lead` columns. A part leaves out rows that are empty in all other columns.
 pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
     let rendered: Vec<Vec<String>> = columns.iter().map(render).collect();
     let width = |column: &Vec<String>| column.first().map_or(0, |line| length(line)) + GAP.len();
@@ -64,7 +64,7 @@ pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
     lines
 }
 
-/// Returns the lines of a column, padded to the same length.
+/// Returns the heading and the cells of a column as lines of the same length.
 fn render(column: &Column) -> Vec<String> {
     let longest = |of: fn(&Cell) -> &String| column.cells.iter().map(|c| length(of(c))).max();
     let number = longest(|cell| &cell.number).unwrap_or(0);

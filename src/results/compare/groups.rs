@@ -12,7 +12,7 @@ pub(super) struct Setting {
     pub(super) values: Vec<Option<String>>,
 }
 
-/// Groups the runs that differ only in their seed.
+/// Groups the runs that differ only in their seed. Returns the indices of the runs of each group.
 pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {
     let identity = |run: &Run| match &run.recipe {
         Some(recipe) => Some(Identity::of(recipe)),
@@ -26,7 +26,7 @@ pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {
     seeds::over_seeds(&runs.iter().map(identity).collect::<Vec<_>>())
 }
 
-/// Returns the settings that differ between the runs, swept keys first.
+/// Returns the settings that differ between the runs. Swept keys come first.
 pub(super) fn settings(runs: &[Run]) -> Vec<Setting> {
     let recipes: Vec<&Recipe> = runs.iter().filter_map(|run| run.recipe.as_ref()).collect();
     let plain = |text: &str| text.trim_matches('"').to_owned();
@@ -53,7 +53,7 @@ pub(super) fn settings(runs: &[Run]) -> Vec<Setting> {
     settings
 }
 
-/// Returns the keys of all rows, sorted and without duplicates.
+/// Returns the keys of the rows of all runs, sorted and without duplicates.
 pub(super) fn keys(runs: &[Run]) -> Vec<SettingKey> {
     let mut keys: Vec<SettingKey> =
         runs.iter().flat_map(|run| &run.rows).map(|row| row.key.clone()).collect();

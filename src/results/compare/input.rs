@@ -67,7 +67,7 @@ fn read_argument(argument: &str) -> Result<Vec<Run>, CompareError> {
     Err(CompareError::NotThere { path: argument.to_owned(), hint })
 }
 
-/// Reads the runs that match a pattern.
+/// Reads the runs whose paths match a glob pattern.
 ///
 /// Skips folders without a run. Reads matching files only if no folder matches.
 fn read_pattern(pattern: &str) -> Result<Vec<Run>, CompareError> {
@@ -128,7 +128,9 @@ fn from_results(results: Results) -> Result<Run, CompareError> {
     Ok(run)
 }
 
-/// Returns the rows of a run without accuracies: the loss at each checkpoint and at the last epoch so far.
+/// Returns rows with pre-training losses, for a run without accuracies.
+///
+/// The rows are the epochs with a checkpoint, and the last epoch so far.
 fn losses(results: &Results) -> Vec<AccuracyRow> {
     let Some(pretrain) = &results.recipe.pretrain else { return Vec::new() };
     let Some(job) = results.jobs.first().filter(|job| job.dir == "pretrain") else {
@@ -161,7 +163,7 @@ fn read_file(path: &Path) -> Result<Vec<Run>, CompareError> {
     read_table(&name, &place, &text)
 }
 
-/// Returns the file name with its folder, because the name `accuracy.csv` alone does not identify a run.
+/// Returns the file name with the name of its folder. The name `accuracy.csv` alone would not identify a run.
 fn name_of(path: &Path) -> String {
     let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
     let file = path.file_name().map(text).unwrap_or_default();
@@ -169,7 +171,7 @@ fn name_of(path: &Path) -> String {
     folder.map_or(file.clone(), |folder| format!("{folder}/{file}"))
 }
 
-/// If several runs have the same name, names them by their paths.
+/// Replaces the name of each run by its path if another run has the same name.
 fn tell_apart(runs: &mut [Run]) {
     let names: Vec<(String, String)> =
         runs.iter().map(|run| (run.name.clone(), run.place.clone())).collect();
@@ -182,9 +184,10 @@ fn tell_apart(runs: &mut [Run]) {
     }
 }
 
-/// If only one row of the run starts from a checkpoint file, removes the file name from its key.
+/// Removes the file name from the key of the row that starts from a checkpoint file, if there is only one such row.
 ///
-/// The output can then show this row beside the row of another run, or of a log, which does not name its checkpoint.
+/// The output can then show this row beside the corresponding row of another run. A log, for example, does not name its
+/// checkpoint.
 fn one_file_has_no_name(run: &mut Run) {
     let mut files = run.rows.iter_mut().filter(|row| row.key.epoch.is_none());
     if let (Some(row), None) = (files.next(), files.next()) {

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 const HINT: &str = "use a log of the official code: one JSON object per line, with epoch and either test_acc1 or train_loss";
 
-/// Reads a log.
+/// Reads a `log.txt` of the official code as a run with one row.
 ///
-/// A log with accuracies is a fine-tuning, or a linear probe if its path contains `linprobe`. The result is the last and
-/// the best top-1. A log without accuracies is a pre-training. The result is its last epoch and loss. A log does not say
+/// A log with accuracies is a fine-tuning, or a linear probe if its path contains `linprobe`. Its row has the last and
+/// the best top-1. A log without accuracies is a pre-training. Its row has the last epoch and loss. A log does not say
 /// which checkpoint a fine-tuning started from, or whether the schedule of a pre-training ended.
 pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, CompareError> {
     let mut points: Vec<CurvePoint> = Vec::new();

@@ -40,7 +40,9 @@ impl Comparison {
         sheet::write_csv(path, &sheet::summary(self))
     }
 
-    /// Writes an Excel workbook: the same table, the settings that differ, the groups of seeds, every epoch, and charts.
+    /// Writes an Excel workbook with charts.
+    ///
+    /// The sheets are the table of [`Self::write_csv`], the settings that differ, the groups of seeds, and every epoch.
     pub fn write_xlsx(&self, path: &Path) -> Result<(), CompareError> {
         self.check_output(path)?;
         xlsx::write(path, self)

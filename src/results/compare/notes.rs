@@ -5,7 +5,7 @@ use super::run::{Metric, SettingKey};
 use crate::results::seeds::SINGLE_RUN_FLOOR;
 use std::fmt::Write as _;
 
-/// Returns the notes, one paragraph each.
+/// Returns the notes below the tables, one paragraph each.
 pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]]) -> Vec<String> {
     let mut notes: Vec<String> = noise(comparison, shown).into_iter().collect();
     let open = |metric| {
@@ -42,7 +42,7 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
     notes
 }
 
-/// Explains the mark `~`, with the parts of the rule that apply to this comparison and the largest limit.
+/// Explains the mark `~`: the rules of noise that apply to the shown groups, and the largest limit of noise.
 fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let (mut seeds, mut single, mut images) = (false, false, None);
     let (mut widest_of_seeds, mut widest_of_two) = (0.0_f64, 0.0_f64);
@@ -100,7 +100,9 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     Some(text)
 }
 
-/// Warns of epochs that are the end of one schedule and the middle of another.
+/// Warns if rows of the same pre-training epoch must not be compared.
+///
+/// This is the case if the epoch is the end of one schedule, but the middle of a longer schedule.
 fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let there = |epoch: usize, annealed: bool| {
         let mut runs = shown.iter().flat_map(|(_, group)| group.iter());
@@ -120,7 +122,7 @@ fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     })
 }
 
-/// Warns of runs on different data.
+/// Warns if groups of runs used different data.
 fn data(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let fingerprint = |group: &[usize]| comparison.runs[group[0]].data_fingerprint.as_deref();
     let (one, first) = shown.iter().find_map(|(one, group)| Some((one, fingerprint(group)?)))?;

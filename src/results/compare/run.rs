@@ -13,21 +13,23 @@ const PERCENT: f64 = 100.0;
 pub(super) struct Run {
     /// Name in the CSV file. All series of a published table have the same name.
     pub(super) name: String,
-    /// Name in the terminal. Differs between the series of a table.
+    /// Name in the terminal. Each series of a published table has its own label.
     pub(super) label: String,
-    /// Path or name of the source.
+    /// Where the run comes from: the path of its folder or file, or the name of its published table.
     pub(super) place: String,
     /// Whether the run is a series of a published table.
     pub(super) published: bool,
-    /// `None` for a table or a log.
+    /// The resolved recipe; `None` for a table or a log.
     pub(super) recipe: Option<Recipe>,
-    /// Dotted keys and values: all settings of a recipe (values as TOML), or the setting columns of a table (as written).
+    /// Dotted keys and values.
+    ///
+    /// With a recipe: all settings, as TOML. With a table: the columns of settings, as written.
     pub(super) settings: Vec<(String, String)>,
     pub(super) swept: Vec<String>,
     pub(super) origin: Option<RunOrigin>,
-    /// Whether the run has not finished.
+    /// Whether the run has not finished yet.
     pub(super) unfinished: bool,
-    /// Folders of the jobs that have started but not finished.
+    /// Folders of the jobs that have started but not finished, relative to the run folder.
     pub(super) open_jobs: Vec<String>,
     pub(super) data_fingerprint: Option<String>,
     /// Number of images in the validation split, if known.
@@ -36,7 +38,7 @@ pub(super) struct Run {
     pub(super) curves: Vec<Curve>,
 }
 
-/// What identifies a published result: its model, the varied setting, and the value of that setting.
+/// Where a published result belongs: its model, the varied setting, and the value of that setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunOrigin {
     pub(super) model: String,
@@ -44,7 +46,7 @@ pub(super) struct RunOrigin {
     pub(super) value: String,
 }
 
-/// One starting point of a run and the results from there.
+/// The results of a run from one pre-training epoch, from scratch, or from one checkpoint file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct ComparisonRow {
     pub(super) key: SettingKey,
@@ -55,13 +57,14 @@ pub(super) struct ComparisonRow {
     pub(super) source: String,
 }
 
-/// Key of a row. Results share a row only if their epoch is the same, and both or neither are from the end of a schedule.
+/// Identifies a row of a result table. Results of several runs are in the same row if their keys are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct SettingKey {
-    /// 0 for a start from scratch, `None` for a start from a file.
+    /// Pre-training epoch that fine-tuning and probing start from: 0 for scratch, `None` for a checkpoint file.
     pub(super) epoch: Option<usize>,
     pub(super) annealed: Option<bool>,
-    /// Name of the file that the row starts from, if the run has starts from several files; otherwise empty.
+    /// Name of the checkpoint file that fine-tuning and probing start from, if the run has several such files;
+    /// otherwise empty.
     pub(super) file: String,
 }
 
@@ -103,7 +106,10 @@ impl RunOrigin {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns whether both results belong to the same series. If pre-training epochs were varied, all values form one series.
+    /// Returns whether both results belong to the same series.
+    ///
+    /// They must have the same model, varied setting and value. If the pre-training epochs are varied, the values may
+    /// differ.
     pub(super) fn is_series_of(&self, other: &Self) -> bool {
         let value =
             |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };
@@ -112,7 +118,7 @@ impl RunOrigin {
 }
 
 impl ComparisonRow {
-    /// Parses the numbers in `cells`. The error names the column.
+    /// Parses the numbers in `cells`. If a number is invalid, the error names its column.
     pub(super) fn of(cells: AccuracyRow, source: String) -> Result<Self, String> {
         let refuse =
             |column: &str, text: &str, what: &str| format!("{column} `{text}` is not {what}");
@@ -172,7 +178,9 @@ impl ComparisonRow {
 }
 
 impl Ord for SettingKey {
-    /// Sorts by epoch, with starts from files last. In one epoch, checkpoints that are not annealed come first.
+    /// Orders keys by epoch. Keys without an epoch, which start from a file, come last.
+    ///
+    /// For the same epoch, a checkpoint from the middle of a schedule comes before one from the end of a schedule.
     fn cmp(&self, other: &Self) -> Ordering {
         let place = |key: &Self| {
             (key.epoch.unwrap_or(usize::MAX), key.annealed.map_or(2, u8::from), key.file.clone())

@@ -34,7 +34,7 @@ impl Sheet {
     }
 }
 
-/// Returns the main table, with one row for each run and starting point.
+/// Returns the main table, with one row for each [`ComparisonRow`] of each run.
 pub(super) fn summary(comparison: &Comparison) -> Sheet {
     let published = comparison.runs.iter().any(|run| run.origin.is_some());
     let mut header = vec!["run".to_owned()];
@@ -72,7 +72,9 @@ fn origin(run: &Run, row: &ComparisonRow) -> [String; 4] {
     [origin.model, origin.variant, origin.value, row.source.clone()]
 }
 
-/// Returns the differences to the first run, and the mean, spread and number of runs over seeds.
+/// Returns the cells that compare a row with other runs.
+///
+/// These are the differences to the first group of runs, then the mean, the standard deviation and the number of runs.
 fn measures(comparison: &Comparison, run: usize, row: &ComparisonRow) -> Vec<String> {
     let group = comparison.group_of(run);
     let metrics = [Metric::Finetune, Metric::Linprobe];
@@ -99,7 +101,7 @@ fn number(value: f64) -> String {
     format!("{}", (value * 1e4).round() / 1e4 + 0.0)
 }
 
-/// Returns the settings that differ, with one row per setting and one column per run.
+/// Returns the table of settings that differ, with one row per setting and one column per run.
 pub(super) fn differences(comparison: &Comparison) -> Sheet {
     let shown: Vec<usize> =
         (0..comparison.runs.len()).filter(|run| !comparison.runs[*run].published).collect();
@@ -112,7 +114,9 @@ pub(super) fn differences(comparison: &Comparison) -> Sheet {
     Sheet { rows: rows.collect(), header }
 }
 
-/// Returns one row for each group of seeds and starting point, with its limit of noise. `None` if no group has several seeds.
+/// Returns the table of means over seeds, with one row for each group of runs and starting point.
+///
+/// Returns `None` if no group has several seeds.
 pub(super) fn groups(comparison: &Comparison) -> Option<Sheet> {
     comparison.groups.iter().find(|group| group.len() > 1)?;
     let settings: Vec<_> = comparison.settings.iter().filter(|s| s.key != "seed").collect();

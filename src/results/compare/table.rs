@@ -7,15 +7,15 @@ use crate::results::AccuracyRow;
 use crate::results::accuracy::{COLUMNS, csv_problem, line_of};
 use crate::text::cell_text;
 
-/// The additional columns of a published table.
+/// The columns that only a published table has.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
 const HINT: &str =
     "use the columns of accuracy.csv: at least pretrain_epoch, and finetune_top1 or linprobe_top1";
 
-/// Reads a table. `place` is its path for errors, `name` its name in the output.
+/// Reads a CSV table. `place` is its path for error messages, `name` its name in the output.
 ///
 /// The columns in front of `pretrain_epoch` are settings, for example swept keys. Rows with the same settings, model,
-/// variant and value form a run. Two rows with the same starting point belong to different runs.
+/// variant and value form a run. A run has only one row for each starting point, so a second row starts another run.
 pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>, CompareError> {
     let refuse = |problem: String| {
         let place = place.to_owned();
@@ -104,7 +104,9 @@ fn one_row(
     run
 }
 
-/// Adds the row to its run. If that run is not in the list yet, adds `new` with this row.
+/// Adds `row` to the matching run in `runs`. If no run matches, adds `new` with this row.
+///
+/// A run matches if it has the same name and series as `new`, and has no row with the same key yet.
 fn add(runs: &mut Vec<Run>, new: Run, row: ComparisonRow) {
     let fits = |run: &&mut Run| {
         let same = run.name == new.name

@@ -6,13 +6,13 @@ use super::notes::notes;
 use super::run::{Metric, Run, SettingKey};
 use crate::recipe::{ModelSize, Recipe};
 
-/// With more runs than this, a table shows one run per row instead of per column.
+/// Maximum number of groups for one column per group. With more groups, a table has one row per group.
 const SIDE_BY_SIDE: usize = 4;
-/// Width of all columns of runs together, in characters.
+/// Maximum width of the columns of all groups together, in characters.
 const HEADINGS: usize = 94;
-/// Longest label of a row, in characters.
+/// Maximum length of a label of a group, in characters.
 const LABEL: usize = 60;
-/// Longest value of a setting, in characters.
+/// Maximum length of a setting's value, in characters.
 const VALUE: usize = 28;
 
 pub(super) fn text(comparison: &Comparison) -> String {
@@ -41,7 +41,7 @@ pub(super) fn text(comparison: &Comparison) -> String {
     parts.collect::<Vec<_>>().join("\n\n")
 }
 
-/// Returns the official model sizes of the runs; `None` if a run's recipe is unknown.
+/// Returns the official model sizes of the runs that are not published; `None` if the recipe of such a run is unknown.
 fn models(comparison: &Comparison) -> Option<Vec<&'static str>> {
     let runs = comparison.runs.iter().filter(|run| !run.published);
     let recipes: Option<Vec<&Recipe>> = runs.map(|run| run.recipe.as_ref()).collect();
@@ -71,7 +71,9 @@ fn legend(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     lines
 }
 
-/// Returns the name of a group: the label of its run, without the seed if it has several runs.
+/// Returns the name of a group of runs.
+///
+/// A single run has its own label. Several runs have a common label without `seed=`.
 pub(super) fn label(comparison: &Comparison, group: &[usize]) -> String {
     let labels: Vec<String> = group
         .iter()
@@ -120,7 +122,7 @@ fn place<'a>(comparison: &'a Comparison, group: &[usize]) -> &'a str {
     }
 }
 
-/// Returns the headings of the groups' columns: number and label, or the number alone if a label is too long.
+/// Returns the headings of the groups' columns: number and label. If a label is too long, returns only the numbers.
 fn heads(comparison: &Comparison, shown: &Shown, most: usize) -> Vec<String> {
     let labels: Vec<String> = shown.iter().map(|(_, group)| label(comparison, group)).collect();
     let fits = labels.iter().all(|label| grid::length(label) + 4 <= most);
@@ -173,7 +175,7 @@ fn settings(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     lines
 }
 
-/// Returns the values of a setting in a group, without duplicates. Only `seed` has several.
+/// Returns the values of a setting in a group of runs, separated by spaces. Only `seed` has several different values.
 fn value(values: &[Option<String>], group: &[usize]) -> String {
     let mut distinct: Vec<&str> = Vec::new();
     for run in group {
@@ -185,7 +187,7 @@ fn value(values: &[Option<String>], group: &[usize]) -> String {
     distinct.join(" ")
 }
 
-/// Returns the table of one metric; `None` if no run has it.
+/// Returns the lines of the table of one metric; `None` if no run has a value of this metric.
 fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec<String>> {
     let loss = metric == Metric::PretrainLoss;
     if loss && !shown.iter().any(|(_, group)| has_loss_alone(comparison, group)) {
@@ -254,7 +256,10 @@ fn epoch(key: &SettingKey) -> String {
     }
 }
 
-/// Returns a result cell, for example `97.50 ±0.28 (3) … +0.42 ~`.
+/// Returns a cell of a result table, for example `97.50 ±0.28 (3) … +0.42 ~`.
+///
+/// The parts are: mean, standard deviation, number of runs, `…` if a job has not finished, difference to the first
+/// group, and `~` if the difference may be noise.
 fn cell(comparison: &Comparison, group: &[usize], key: &SettingKey, metric: Metric) -> Cell {
     let Some(measured) = comparison.measured(group, key, metric) else { return Cell::default() };
     let digits = if metric == Metric::PretrainLoss { 5 } else { 2 };

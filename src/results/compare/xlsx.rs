@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Longest sheet name that Excel allows.
 const LONGEST_NAME: usize = 31;
-/// Largest column width, in pixels. Without it, the column `source` would be very wide.
+/// Maximum column width, in pixels. Without this limit, the column `source` would be very wide.
 const WIDEST: u32 = 320;
 
 /// Writes the workbook, atomically.
@@ -52,9 +52,9 @@ fn workbook(comparison: &Comparison) -> Result<Vec<u8>, XlsxError> {
     book.save_to_buffer()
 }
 
-/// Returns a sheet name that Excel allows, for example `2 jobs quickstart`. The number makes it unique.
+/// Returns a sheet name that Excel allows, for example `2 jobs quickstart`. `number` makes the name unique.
 ///
-/// Keeps the end of a long label, which differs more between runs.
+/// Shortens a long label by removing its start, because the ends of labels differ more.
 fn name(number: usize, kind: &str, label: &str) -> String {
     let start = format!("{number} {kind} ");
     let allowed = |c: char| if "[]:*?/\\'".contains(c) || c.is_control() { '_' } else { c };
@@ -69,7 +69,7 @@ fn name(number: usize, kind: &str, label: &str) -> String {
     format!("{start}{}", label[from..].iter().collect::<String>()).trim_end().to_owned()
 }
 
-/// Returns a table with every epoch of some jobs.
+/// Returns a table with one row for each epoch of each job.
 fn epochs(curves: &[&Curve]) -> Sheet {
     type Get = fn(&CurvePoint) -> Option<f64>;
     let columns: [(&str, Get); 11] = [
@@ -98,7 +98,7 @@ fn epochs(curves: &[&Curve]) -> Sheet {
     Sheet { rows: rows.collect(), header }
 }
 
-/// Adds a sheet with a table. The header and the first `columns` columns stay visible when scrolling.
+/// Adds a worksheet that shows `sheet`. When scrolling, its header and its first `columns` columns stay visible.
 fn add<'a>(
     book: &'a mut Workbook,
     name: &str,

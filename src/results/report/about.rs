@@ -10,7 +10,7 @@ use crate::results::Results;
 use crate::shape::StageKind;
 use std::fmt::Write as _;
 
-/// Returns the head of the page.
+/// Returns the head of the HTML page.
 pub(super) fn head(report: &Report<'_>) -> String {
     let mut html = format!("<header><h1>{}</h1>\n", escape(&report.name));
     let _ = writeln!(html, "<p>{}</p>", escape(&what(report)));
@@ -163,7 +163,9 @@ impl JobState {
     }
 }
 
-/// Returns all jobs of a run, including jobs that have not started. Their folders come from the accuracy table.
+/// Returns the progress of all jobs of a run, including jobs that have not started.
+///
+/// The folders of the jobs come from the accuracy table.
 pub(super) fn jobs(run: &Results) -> Vec<JobState> {
     let recipe = &run.recipe;
     let of = |stage: StageKind, dir: &str| JobState {

@@ -10,7 +10,7 @@ use crate::results::seeds::Measured;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-/// The columns of a stage: the common heading, then the heading and the cell of each column.
+/// The table columns of a stage: the common heading, then for each column its heading and its value.
 struct TableColumns {
     heading: &'static str,
     cells: &'static [(&'static str, Read)],
@@ -36,15 +36,15 @@ const STAGES: [TableColumns; 2] = [
     },
 ];
 
-/// One row of a run or of a point of a sweep.
+/// One row of the accuracy table.
 struct AccuracyTableRow<'a> {
     swept: Vec<String>,
     cells: &'a AccuracyRow,
-    /// Whether the fine-tuning and the linear probe have started but not finished.
+    /// Whether the fine-tuning and the linear probe of this row have started but not finished.
     open: [bool; 2],
 }
 
-/// Whether to mark the best values of a column.
+/// Whether the best values of a column get a mark.
 #[derive(Clone, Copy)]
 enum Marks {
     None,
@@ -159,7 +159,7 @@ fn head(keys: &[String], stages: &[(usize, &TableColumns)]) -> String {
     html
 }
 
-/// Returns the epoch that a row starts from, or the name of the file.
+/// Returns the pre-training epoch that the jobs of a row start from, or the name of their checkpoint file.
 fn start(row: &AccuracyRow) -> &str {
     let dirs = [&row.finetune.run, &row.linprobe.run];
     let file = || dirs.into_iter().find_map(|dir| dir.rsplit_once("from-"));
@@ -169,7 +169,9 @@ fn start(row: &AccuracyRow) -> &str {
     }
 }
 
-/// Returns the mark of a cell among comparable rows. A start from scratch is the baseline and gets no mark.
+/// Returns the mark of one cell: the best of the comparable rows, within the noise of the best, or no mark.
+///
+/// A row without pre-training is the baseline and gets no mark.
 fn mark(
     rows: &[AccuracyTableRow<'_>],
     row: &AccuracyRow,

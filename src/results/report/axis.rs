@@ -13,18 +13,18 @@ pub(super) struct PlotAxis {
     pub(super) end: f64,
     /// Positions and labels, ascending, within the range.
     pub(super) ticks: Vec<(f64, String)>,
-    /// The labels are in units of 10 to this power.
+    /// Exponent of the unit of the labels. If it is 3, the label `2` means 2000.
     pub(super) exponent: i32,
 }
 
 impl PlotAxis {
-    /// Returns an axis that covers `values` with a margin and has up to about `most` ticks at round numbers.
+    /// Returns an axis that covers `values` with a margin. It has at most about `most` ticks, at round numbers.
     pub(super) fn numbers(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.06);
         Self::cut(start, end, step(end - start, most))
     }
 
-    /// Same as [`PlotAxis::numbers`], but starts at 0.
+    /// Same as [`PlotAxis::numbers`], but the axis starts at 0.
     pub(super) fn from_zero(values: &[f64], most: usize) -> Self {
         let top = values.iter().copied().fold(0.0, f64::max);
         let end = if top > 0.0 { top * 1.06 } else { 1.0 };
@@ -41,7 +41,7 @@ impl PlotAxis {
         axis
     }
 
-    /// Returns an axis that covers epochs and has up to about `most` ticks at whole numbers.
+    /// Returns an axis for epochs that covers `values`. It has at most about `most` ticks, at whole numbers.
     pub(super) fn epochs(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.03);
         let step = step(end - start, most).max(1.0);
@@ -79,7 +79,7 @@ impl PlotAxis {
         Self { start, end, ticks, exponent: 0 }
     }
 
-    /// Returns an axis with `names` at 0, 1, 2 and so on. Shortens names that would touch.
+    /// Returns an axis for text, with the labels `names` at 0, 1, 2 and so on. Shortens labels that would touch.
     pub(super) fn names(names: &[String]) -> Self {
         let most = (1.0 / LETTER / names.len().max(1) as f64) as usize;
         let label = |name: &String| match name.chars().count() {
@@ -90,7 +90,9 @@ impl PlotAxis {
         Self { start: -0.5, end: names.len() as f64 - 0.5, ticks, exponent: 0 }
     }
 
-    /// Returns an axis with ticks at the multiples of `step`. Very large and very small numbers use a power of 10 as unit.
+    /// Returns an axis with ticks at the multiples of `step`.
+    ///
+    /// If the numbers are very large or very small, the labels are in units of a power of 10.
     fn cut(start: f64, end: f64, step: f64) -> Self {
         let first = (start / step - 1e-9).ceil() as i64;
         let last = (end / step + 1e-9).floor() as i64;
@@ -108,7 +110,7 @@ impl PlotAxis {
         Some(&tick.1)
     }
 
-    /// Adds the power of 10 to the name of the axis: `rate, ×10⁻³`.
+    /// Returns the name of the axis with the power of 10 of its labels: `rate, ×10⁻³`.
     pub(super) fn named(&self, name: &str) -> String {
         if self.exponent == 0 {
             return name.to_owned();
@@ -148,7 +150,7 @@ impl ValueFormatter<f64> for PlotAxis {
     }
 }
 
-/// Returns a range that covers the values, with a margin of `share` of its width on both sides. It is never empty.
+/// Returns a range that covers `values`, with a margin of `share` of its width on both sides. The range is never empty.
 fn padded(values: &[f64], share: f64) -> (f64, f64) {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -164,7 +166,9 @@ fn padded(values: &[f64], share: f64) -> (f64, f64) {
     (low - share * width, high + share * width)
 }
 
-/// Returns the smallest step of 1, 2 or 5 times a power of 10 that divides `width` into at most about `most` steps.
+/// Returns the smallest round step that divides `width` into at most about `most` parts.
+///
+/// A round step is 1, 2 or 5 times a power of 10.
 fn step(width: f64, most: usize) -> f64 {
     let rough = width / most.max(1) as f64;
     let decade = 10_f64.powf(rough.log10().floor());
@@ -172,13 +176,13 @@ fn step(width: f64, most: usize) -> f64 {
     factor.unwrap_or(10.0) * decade
 }
 
-/// Formats a number with as many decimals as `step` needs.
+/// Formats the label of a tick with as many decimals as `step` needs.
 fn label(tick: f64, step: f64) -> String {
     let digits = (-step.log10().floor()).max(0.0) as usize;
     format!("{tick:.digits$}")
 }
 
-/// Formats a number with all its digits.
+/// Formats a number with all its digits. Numbers below 0.001 have an exponent.
 fn plain(value: f64) -> String {
     if value != 0.0 && value.abs() < 1e-3 { format!("{value:e}") } else { format!("{value}") }
 }

@@ -11,11 +11,11 @@ pub(super) struct PublishedRow {
     pub(super) table: &'static str,
     /// Name of the official model size.
     pub(super) model: String,
-    /// The varied key, without its TOML table; empty if nothing was varied.
+    /// The setting that was varied, such as `mask_ratio`; empty if nothing was varied.
     pub(super) variant: String,
     pub(super) value: String,
     pub(super) pretrain_epoch: f64,
-    /// Whether the pre-training schedule ended at this epoch.
+    /// Whether the pre-training schedule ended at the epoch of this result.
     pub(super) annealed: bool,
     pub(super) finetune_top1: Option<f64>,
     pub(super) linprobe_top1: Option<f64>,
@@ -23,7 +23,7 @@ pub(super) struct PublishedRow {
 }
 
 impl PublishedRow {
-    /// Returns whether only the length of the pre-training was varied.
+    /// Returns whether only the number of pre-training epochs was varied.
     pub(super) fn is_plain(&self) -> bool {
         self.pretrain_epoch > 0.0 && ["", "mae", "epochs"].contains(&self.variant.as_str())
     }
@@ -35,7 +35,7 @@ impl PublishedRow {
 }
 
 impl PublishedRow {
-    /// Returns whether the result belongs to a study that varied the dotted `key`.
+    /// Returns whether this result belongs to a study that varied the recipe key `key`.
     pub(super) fn varies(&self, key: &str) -> bool {
         let table = match self.variant.as_str() {
             "decoder_depth" | "decoder_embed_dim" => "model",
@@ -49,8 +49,11 @@ impl PublishedRow {
 
 /// Returns the published results to show beside runs of `recipe`.
 ///
-/// If `asked` names tables: their rows of the same model, or all rows of a table without this model. If `asked` is empty:
-/// the rows of the same model in all tables, provided that the data is ImageNet-1k.
+/// If `asked` is empty, these are the results of the same model in all tables. If the data is not ImageNet-1k, there
+/// are none.
+///
+/// If `asked` names tables, these are the results of the same model in the named tables. A table without this model is
+/// shown completely.
 pub(super) fn beside(recipe: &Recipe, asked: &[String]) -> Vec<PublishedRow> {
     let model = model(recipe);
     let same = |row: &PublishedRow| Some(&row.model) == model.as_ref();
@@ -72,13 +75,13 @@ fn is_imagenet(recipe: &Recipe) -> bool {
         && matches!(data.format, Some(Format::ImageFolder | Format::WebDataset | Format::Parquet))
 }
 
-/// Returns the official name of the model size; `None` if a dimension differs from that size.
+/// Returns the official name of the model size in a resolved recipe; `None` if a dimension differs from that size.
 pub(super) fn model(recipe: &Recipe) -> Option<String> {
     let size = serde_json::to_value(recipe.model.size?).ok()?;
     size.as_str().map(str::to_owned)
 }
 
-/// Returns the rows of a published table that state the pre-training epoch.
+/// Returns the rows of a published table that have a pre-training epoch.
 fn rows(table: &'static str) -> Vec<PublishedRow> {
     let mut reader = csv::Reader::from_reader(published(table).unwrap_or_default().as_bytes());
     let header = reader.headers().cloned().unwrap_or_default();

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 pub(super) struct Cell {
     pub(super) text: String,
     pub(super) mark: Mark,
-    /// Whether the job has not finished.
+    /// Whether the job that measures this value has not finished.
     pub(super) open: bool,
 }
 
@@ -18,13 +18,13 @@ pub(super) struct Cell {
 pub(super) enum Mark {
     #[default]
     None,
-    /// The best of the comparable rows.
+    /// The best value among the comparable rows.
     Best,
-    /// The difference to the best is inside the noise.
+    /// The difference to the best value may be noise.
     Near,
 }
 
-/// A function that returns one cell of an accuracy row.
+/// A function that returns the text of one column in a row of `accuracy.csv`.
 pub(super) type Read = fn(&AccuracyRow) -> &str;
 
 /// Marks and words that appear in tables, with their explanation.
@@ -48,7 +48,7 @@ const ENDED: &str = "ended here";
 const MIDDLE: &str = "mid-schedule";
 
 impl Mark {
-    /// Returns the mark of `own` among the comparable `figures`.
+    /// Returns the mark of the value `own` among `figures`, the values of the comparable rows.
     pub(super) fn among(
         own: Measured,
         figures: impl Iterator<Item = Measured>,
@@ -79,7 +79,9 @@ impl Cell {
     }
 }
 
-/// Returns the cells for the start of a row and for its schedule. `start` is already escaped.
+/// Returns two HTML cells of a row: what the jobs start from, and whether the schedule ended there.
+///
+/// `start` is already escaped.
 pub(super) fn start_cells(start: &str, annealed: &str) -> String {
     let start = if start == "0" { "0 (scratch)" } else { start };
     let schedule = match annealed {
@@ -90,14 +92,14 @@ pub(super) fn start_cells(start: &str, annealed: &str) -> String {
     format!("<th scope=\"row\">{start}</th><td class=\"text\">{schedule}</td>")
 }
 
-/// Puts a table into a box that scrolls.
+/// Puts an HTML table into a box that scrolls.
 pub(super) fn boxed(name: &str, table: &str) -> String {
     format!(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\"><table>{table}</table></div>\n"
     )
 }
 
-/// Adds the explanations of the marks and words that appear in `table`.
+/// Appends the explanations of the marks and words that appear in `table`.
 pub(super) fn explained(table: String) -> String {
     let mut html = table;
     let notes: Vec<&str> =

@@ -12,7 +12,7 @@ use crate::shape::StageKind;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Most points of a line: about one per pixel of a chart.
+/// Maximum number of points in a line: about one per pixel of a chart.
 const MOST_POINTS: usize = 400;
 
 /// A chart of one column of `epochs.csv`.
@@ -76,13 +76,13 @@ const DATA_WAIT: CurveFigure = CurveFigure {
 const PRETRAIN: [CurveFigure; 4] = [TRAIN_LOSS, LR, THROUGHPUT, DATA_WAIT];
 const CLASSIFIER: [CurveFigure; 5] = [VAL_ACC1, VAL_LOSS, TRAIN_LOSS, THROUGHPUT, DATA_WAIT];
 
-/// A line in all charts of a block: one job, or the same job of several seeds.
+/// A line in all charts of a stage: one job, or the same job with several seeds.
 struct Line<'a> {
     name: String,
     jobs: Vec<&'a JobResults>,
 }
 
-/// Returns the curves of all stages.
+/// Returns the charts of all stages against the epoch, as HTML.
 pub(super) fn curves(report: &Report<'_>) -> String {
     let mut html = String::new();
     for (stage, title, figures) in [
@@ -98,7 +98,10 @@ pub(super) fn curves(report: &Report<'_>) -> String {
     html
 }
 
-/// Returns the curves of a stage: one block for a run, one per starting point for a sweep. The last block is unfolded.
+/// Returns the charts of a stage as HTML.
+///
+/// A run has one block of charts. A sweep has one block per starting point, such as `epoch 800`. Only the last block is
+/// open.
 fn blocks(report: &Report<'_>, stage: StageKind, figures: &[CurveFigure]) -> String {
     if !report.is_sweep {
         let jobs = report.points.iter().flat_map(|run| &run.jobs).filter(|job| job.stage == stage);
@@ -133,7 +136,7 @@ fn blocks(report: &Report<'_>, stage: StageKind, figures: &[CurveFigure]) -> Str
     html
 }
 
-/// Returns the starting point of a job, for example `epoch 800`.
+/// Returns the starting point in the folder name `dir` of a job, for example `epoch 800`.
 fn start(dir: &str) -> String {
     match dir.split_once("from-").map(|(_, start)| start) {
         None => String::new(),
@@ -144,7 +147,7 @@ fn start(dir: &str) -> String {
     }
 }
 
-/// Returns the charts of some lines, with one legend above them.
+/// Returns the charts for `lines` as HTML, one chart per figure, with a common legend above them.
 fn block(id: &str, lines: &[Line<'_>], figures: &[CurveFigure]) -> String {
     let charts: Vec<Chart> = figures.iter().filter_map(|figure| chart(id, lines, figure)).collect();
     let Some(first) = charts.first() else { return String::new() };
@@ -196,7 +199,7 @@ fn chart(id: &str, lines: &[Line<'_>], figure: &CurveFigure) -> Option<Chart> {
     })
 }
 
-/// Returns the mean and spread of `of` at each epoch, over the jobs that have reached the epoch.
+/// Returns one point per epoch: the mean and standard deviation of `of` over the jobs that have reached the epoch.
 fn points(jobs: &[&JobResults], of: fn(&EpochRow) -> Option<f64>) -> Vec<PlotPoint> {
     let mut by_epoch: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for row in jobs.iter().flat_map(|job| &job.epochs) {

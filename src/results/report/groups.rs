@@ -12,19 +12,19 @@ pub(super) struct RunGroup<'a> {
 }
 
 impl RunGroup<'_> {
-    /// Returns the label, for example `mask_ratio 0.5, blr 0.001`.
+    /// Returns the label of the group, for example `mask_ratio 0.5, blr 0.001`.
     pub(super) fn label(&self) -> String {
         let parts = self.values.iter().map(|(key, value)| format!("{} {value}", short(key)));
         parts.collect::<Vec<_>>().join(", ")
     }
 }
 
-/// Returns the last part of a dotted key.
+/// Returns the last part of a dotted key: `blr` for `pretrain.blr`.
 pub(super) fn short(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-/// Returns the swept keys of a sweep point and their values.
+/// Returns the swept keys of a sweep point, with the values of this point.
 pub(super) fn swept(results: &Results) -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(word) => word.clone(),

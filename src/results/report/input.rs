@@ -9,10 +9,10 @@ use std::path::Path;
 /// The input of every part of the page.
 pub(super) struct Report<'a> {
     pub(super) name: String,
-    /// The run, or the points of the sweep that have a folder.
+    /// The run, or all points of the sweep that have a folder.
     pub(super) points: &'a [Results],
     pub(super) is_sweep: bool,
-    /// Number of points of the sweep without a folder.
+    /// Number of points of the sweep that do not have a folder yet.
     pub(super) not_begun: usize,
     /// The sweep points, grouped if they differ only in their seed.
     pub(super) groups: Vec<RunGroup<'a>>,
@@ -21,14 +21,16 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Returns whether a group has several seeds.
+    /// Returns whether a group of sweep points has several seeds.
     pub(super) fn has_seeds(&self) -> bool {
         self.groups.iter().any(|group| group.runs.len() > 1)
     }
 }
 
 impl<'a> Report<'a> {
-    /// Collects what the page about the folder `run` shows. `points` are its runs, as [`read_points`] returns them.
+    /// Collects the input of the page for the folder `run`.
+    ///
+    /// `points` are the runs in this folder, as [`read_points`] returns them. `published` names published tables.
     pub(super) fn new(
         run: &Path,
         points: &'a [Results],
@@ -59,7 +61,8 @@ pub(super) fn read_points(run: &Path) -> Result<Vec<Results>, RunError> {
     if run.is_dir() { read_results(run) } else { Err(RunError::NoRun(run.to_owned())) }
 }
 
-/// Returns how many points in the table of a sweep have no folder yet. `begun` is the number of points with a folder.
+/// Returns how many points in a sweep's `accuracy.csv` have no folder yet. `begun` is the number of points with a
+/// folder.
 fn not_begun(sweep: &Path, begun: usize) -> Result<usize, RunError> {
     let (_, rows) = read_accuracy(sweep)?;
     let mut points: Vec<_> = rows.into_iter().map(|row| row.swept).collect();

@@ -15,18 +15,18 @@ struct MeanRow {
     epoch: String,
     annealed: String,
     runs: usize,
-    /// Fine-tuned top-1, linear probe top-1, pre-training loss.
+    /// Means of the fine-tuned top-1, the linear probe's top-1, and the pre-training loss.
     figures: [Option<Measured>; 3],
 }
 
-/// The columns of means: heading, cell, and the folder of the job that the value comes from.
+/// The columns with means: heading, value, and folder of the job that measures the value.
 const MEANS: [(&str, Read, Option<Read>); 3] = [
     ("fine-tuned top-1 %", |row| &row.finetune.top1, Some(|row| &row.finetune.run)),
     ("linear probe top-1 %", |row| &row.linprobe.top1, Some(|row| &row.linprobe.run)),
     ("pre-training loss", |row| &row.pretrain_loss, None),
 ];
 
-/// Returns the table of means and spreads, with one row for each group and starting point.
+/// Returns the table of means over seeds, with one row for each group of sweep points and starting point.
 pub(super) fn means(report: &Report<'_>) -> String {
     let rows = mean_rows(report);
     let val_images = report.points[0].val_images();

@@ -50,7 +50,7 @@ pub(super) fn is_report(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text.contains("· mae</title>"))
 }
 
-/// Writes the page about a run or a sweep to a path of the user's choice. `published` is as in [`write_report`].
+/// Writes the same page as [`write_report`] to the path `file`, which the user chose.
 pub fn write_report_to(run: &Path, file: &Path, published: &[String]) -> Result<(), RunError> {
     let html = html(run, published)?;
     durable::write_output(file, html.as_bytes()).map_err(RunError::io(file))

@@ -15,7 +15,9 @@ const UN_NORMALIZED: &str = "The model predicts patches that are normalized by t
      (<code>norm_pix_loss</code>). To show them, each patch uses the mean and variance of the original patch, \
      which leaks the answer's brightness and contrast.";
 
-/// Returns the pictures of each checkpoint; for a sweep only the last ones of each group. Empty if there are none.
+/// Returns the pictures of each checkpoint as HTML; empty if there are no pictures.
+///
+/// For a sweep, returns only the pictures of the last checkpoint of each group.
 pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     let mut figures = String::new();
     let mut un_normalized = false;
@@ -57,7 +59,7 @@ pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     ))
 }
 
-/// Returns the epochs of the pictures and their files, in order.
+/// Returns the epochs and the files of the pictures, in order of the epochs.
 fn pictures(run: &Results) -> Vec<(usize, PathBuf)> {
     let Ok(entries) = fs::read_dir(run.path.join("pretrain/reconstructions")) else {
         return Vec::new();

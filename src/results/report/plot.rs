@@ -14,9 +14,9 @@ use plotters::style::{Color, IntoFont, RGBColor, TRANSPARENT, TextStyle};
 
 use std::fmt::Write as _;
 
-/// Units of the drawing per pixel. Plotters uses whole numbers only, so one unit per pixel would be too coarse.
+/// Units of an SVG drawing per pixel. Plotters uses whole numbers, so one unit per pixel would be too coarse.
 const UNIT: u32 = 10;
-/// Size in pixels. On a phone that is 360 pixels wide, the text is still above 10 pixels.
+/// Width of a chart in pixels. On a phone that is 360 pixels wide, the text is still above 10 pixels.
 const WIDTH: u32 = 380;
 const HEIGHT: u32 = 260;
 const FONT: u32 = 14;
@@ -36,18 +36,18 @@ const HUES: [RGBColor; 7] = [
     RGBColor(0x22, 0x26, 0x2B),
     RGBColor(0x70, 0x77, 0x80),
 ];
-/// Number of hues that lines use in turn: all but the last.
+/// Number of hues that the lines of a chart use in turn: all hues except the last.
 const CYCLE: usize = HUES.len() - 1;
-/// The [`Series::slot`] of a start from scratch. Only this slot uses the last hue.
+/// The [`Series::slot`] of a line for training from scratch. Only this slot uses the last hue.
 pub(super) const SCRATCH: usize = usize::MAX;
-/// Dash patterns: solid, two for lines that share a hue, and the last for baselines.
+/// Dash patterns of lines: the first is solid. The next two are for lines that share a hue. The last is for baselines.
 const DASHES: [&str; 4] = ["none", "70 40", "20 35", "100 50"];
 const BASELINE: usize = 3;
 
 /// The content of a chart.
 #[derive(Debug, Clone)]
 pub(super) struct Chart {
-    /// Unique on the page.
+    /// HTML id of the chart, unique on the page.
     pub(super) id: String,
     pub(super) title: String,
     /// Name and unit of the horizontal axis.
@@ -98,7 +98,7 @@ pub(super) struct Baseline {
 }
 
 type Area<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<PlotAxis, PlotAxis>>;
-/// Why drawing cannot fail.
+/// Panic message for drawing errors, which cannot occur.
 const INTO_A_STRING: &str = "drawing into a string cannot fail";
 
 impl Chart {
@@ -193,14 +193,16 @@ impl Chart {
         root.present().expect(INTO_A_STRING);
     }
 
-    /// Returns the right margin. Half of the last label must fit into it.
+    /// Returns the right margin of the chart, which must have room for half of the last label.
     fn right_margin(&self) -> u32 {
         let Some((_, last)) = self.x.ticks.last() else { return 12 * UNIT };
         let half = last.chars().count() as f64 * DIGIT * f64::from(FONT * UNIT) / 2.0;
         (half as u32 + 2 * UNIT).max(12 * UNIT)
     }
 
-    /// Writes the values above the points, if there is only one line without spreads. Leaves out values that would touch.
+    /// Writes the value above each point. Does nothing if there are several lines, or if the points have spreads.
+    ///
+    /// Leaves out values that would touch.
     fn draw_values(&self, area: &mut Area<'_, '_>) {
         let [series] = &self.series[..] else { return };
         if series.shape != Shape::Marks || series.points.iter().any(|p| p.spread.is_some()) {
@@ -221,7 +223,7 @@ impl Chart {
 }
 
 impl Series {
-    /// Returns the entry for the legend.
+    /// Returns the HTML of this line in the legend.
     pub(super) fn key(&self) -> String {
         let sample = match self.shape {
             Shape::Crosses => {
@@ -276,13 +278,13 @@ impl Series {
 }
 
 impl Baseline {
-    /// Returns the entry for the legend.
+    /// Returns the HTML of this baseline in the legend.
     pub(super) fn key(&self) -> String {
         format!("<li>{}{}</li>", line_key(self.slot, BASELINE), escape(&self.name))
     }
 }
 
-/// Returns the legend; empty for a single line without a name.
+/// Returns the legend as HTML; empty for a single line without a name.
 pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
     if series.len() + baselines.len() < 2 && series.iter().all(|line| line.name.is_empty()) {
         return String::new();
@@ -291,7 +293,7 @@ pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
     format!("<ul class=\"legend\">{}</ul>\n", keys.collect::<String>())
 }
 
-/// Returns all values that the vertical axis must cover.
+/// Returns all y values of a chart, which the vertical axis must cover.
 pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
     let ends = |p: &PlotPoint| {
         let spread = p.spread.unwrap_or(0.0);
@@ -316,17 +318,19 @@ fn text_style(size: u32) -> TextStyle<'static> {
     TextStyle::from(("sans-serif", size).into_font()).color(&INK)
 }
 
-/// Returns the index of the dash pattern of a slot. Slots use all hues before the next pattern.
+/// Returns the index of a slot's dash pattern. The pattern changes when all hues have been used.
 fn dash(slot: usize) -> usize {
     if slot == SCRATCH { BASELINE } else { slot / CYCLE % BASELINE }
 }
 
-/// Returns the index of the hue of a slot.
+/// Returns the index of a slot's hue in [`HUES`].
 fn place(slot: usize) -> usize {
     if slot == SCRATCH { CYCLE } else { slot % CYCLE }
 }
 
-/// Returns the colour that encodes a hue and a dash pattern in the drawing. [`style_rules`] maps it to both.
+/// Returns the colour that stands for a hue and a dash pattern in the drawing.
+///
+/// On the page, [`style_rules`] replaces this colour by the hue and the pattern.
 fn hue(slot: usize, dash: usize) -> RGBColor {
     let RGBColor(r, g, b) = HUES[place(slot)];
     RGBColor(r, g, b + dash as u8)
@@ -343,7 +347,7 @@ fn hex(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
 }
 
-/// Returns the CSS rules that map the colours of the drawings to the colours and dash patterns of the page.
+/// Returns CSS rules that replace the fixed colours of the drawings by the page's colours and dash patterns.
 pub(super) fn style_rules() -> String {
     let mut css = format!(
         "svg [stroke=\"{}\"]{{stroke:var(--grid)}}svg [fill=\"{ink}\"]{{fill:var(--ink2)}}svg [stroke=\"{ink}\"]{{stroke:var(--line)}}svg [fill=\"{}\"]{{fill:var(--card)}}\n",

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 /// jobs that failed.
 const OPTIONAL: [&str; 3] = ["images", "start files", "failed jobs"];
 
-/// A row: its heading and its value.
+/// A row of the table: its heading, and a function that returns the value for a run.
 type Fact = (&'static str, fn(&Provenance) -> String);
 
 const FACTS: [Fact; 14] = [
@@ -31,7 +31,7 @@ const FACTS: [Fact; 14] = [
     ("end", |p| p.finished_unix_s.map_or_else(String::new, utc)),
 ];
 
-/// Returns the table, with one column per run.
+/// Returns the table about devices, versions and data as HTML, with one column per run.
 pub(super) fn provenance(report: &Report<'_>) -> String {
     let begun = report.points.iter().filter_map(|run| Some((run, run.provenance.as_ref()?)));
     let runs: Vec<_> = begun.collect();

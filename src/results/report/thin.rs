@@ -1,8 +1,9 @@
 //! Thins out the points of a line, to keep the page small.
 
-/// Returns at most `most` of the points, in order.
+/// Returns at most `most` of the points, in the same order.
 ///
-/// Keeps the first and the last point, and the lowest and highest of each stretch in between, so that spikes stay visible.
+/// Keeps the first and the last point. Of each group of points in between, keeps the lowest and the highest, so that
+/// spikes stay visible.
 pub(super) fn thin<T: Copy>(points: &[T], most: usize, y: impl Fn(&T) -> f64) -> Vec<T> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
     if points.len() <= most {

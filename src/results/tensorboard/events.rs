@@ -2,10 +2,10 @@
 
 use prost::Message;
 
-/// An entry of an event file, with the fields of TensorFlow's `event.proto` that scalars need.
+/// A record of a TensorBoard event file. Has only the fields of TensorFlow's `event.proto` that scalars need.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TfEvent {
-    /// Seconds since 1970.
+    /// Time of the event, in seconds since 1970.
     #[prost(double, tag = "1")]
     wall_time: f64,
     #[prost(int64, tag = "2")]
@@ -50,7 +50,8 @@ impl TfEvent {
         self.file_version.is_some()
     }
 
-    /// Returns whether the event belongs to an epoch rather than to an update.
+    /// Returns whether the event has results of an epoch, such as a validation accuracy. Other events have results of
+    /// an update.
     pub(super) fn is_of_an_epoch(&self) -> bool {
         let mut scalars = self.summary.iter().flat_map(|summary| &summary.value);
         scalars.any(|scalar| scalar.tag.starts_with("perf/"))
@@ -75,7 +76,8 @@ impl TfEvent {
     }
 }
 
-/// Returns the events of a file, each with the position of its end. Stops at the first incomplete or corrupt record.
+/// Returns the events of a file, each with the byte position of its end. Stops at the first incomplete or corrupt
+/// record.
 pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (TfEvent, usize)> {
     let mut begin = 0;
     std::iter::from_fn(move || {
@@ -85,7 +87,7 @@ pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (TfEvent, usize)> {
     })
 }
 
-/// Decodes the first record. Returns its event and its length in bytes.
+/// Decodes the first record in `bytes`. Returns its event and its length in bytes.
 fn first(bytes: &[u8]) -> Option<(TfEvent, usize)> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;

@@ -8,13 +8,13 @@ use super::rgb::Rgb;
 /// How to compute the colour at a position between pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interpolation {
-    /// Linear, from 2 × 2 pixels.
+    /// Linear interpolation of 2 × 2 pixels.
     Bilinear,
-    /// Cubic, from 4 × 4 pixels, with the parameter a = -1.
+    /// Cubic interpolation of 4 × 4 pixels, with the kernel parameter a = -1.
     Bicubic,
 }
 
-/// Rotates a picture around its centre by `degrees`, counter-clockwise.
+/// Rotates a picture counter-clockwise around its centre by `degrees`.
 pub(super) fn rotate(
     picture: &Rgb,
     degrees: f64,
@@ -37,10 +37,12 @@ fn to_15_decimals(value: f64) -> f64 {
     format!("{value:.15}").parse().expect("a formatted number is a number")
 }
 
-/// Fills the pixel at (x, y) with the colour at (ax + by + c, dx + ey + f), or with `fill` if this is outside the
-/// picture.
+/// Applies an affine transform to `picture`.
 ///
-/// `matrix` has the values a to f. The centre of the first pixel is at (0.5, 0.5).
+/// The pixel at (x, y) of the result has the colour of `picture` at (ax + by + c, dx + ey + f). If that position is
+/// outside the picture, the pixel has the colour `fill`.
+///
+/// `matrix` is `[a, b, c, d, e, f]`. The centre of the first pixel is at (0.5, 0.5).
 pub(super) fn transform(
     picture: &Rgb,
     matrix: [f64; 6],
@@ -72,10 +74,12 @@ pub(super) fn transform(
     picture.with_colours(colours)
 }
 
-/// The three channels of a pixel, and an unused fourth value that fills the vector register.
+/// The RGB values of a pixel, and an unused fourth value. Four values fill a vector register.
 type Pixel = [f64; 4];
 
-/// A picture with a border of two pixels, which repeats the outermost pixels. Bicubic interpolation reads this far.
+/// A picture with a border of two pixels on each side, because bicubic interpolation reads beyond the edge.
+///
+/// The border repeats the outermost pixels.
 struct Padded {
     stride: usize,
     pixels: Vec<[f32; 4]>,
@@ -83,11 +87,11 @@ struct Padded {
 
 /// A position between pixels, for interpolation.
 struct SubpixelPosition {
-    /// Index of the upper left of the 4 × 4 pixels around the position, in the padded picture.
+    /// Index in [`Padded::pixels`] of the top left pixel of the 4 × 4 pixels around the position.
     start: usize,
-    /// Horizontal distance from the second of these pixels towards the third, in 0..1.
+    /// Horizontal distance in pixels (0..1) from the second of the four pixel columns around the position.
     dx: f64,
-    /// Vertical distance from the second of these pixels towards the third, in 0..1.
+    /// Vertical distance in pixels (0..1) from the second of the four pixel rows around the position.
     dy: f64,
 }
 
@@ -146,7 +150,7 @@ fn linear(from: Pixel, to: Pixel, d: f64) -> Pixel {
     std::array::from_fn(|c| from[c] + (to[c] - from[c]) * d)
 }
 
-/// Interpolates between the second and the third of four pixels, at the fraction `d` of the distance.
+/// Interpolates between the second and the third of four pixels. `d` is the distance from the second pixel, in 0..1.
 fn cubic([v0, v1, v2, v3]: [Pixel; 4], d: f64) -> Pixel {
     if d == 0.0 {
         return v1;

@@ -6,9 +6,10 @@ use crate::data::draw::below;
 
 use super::op::Op;
 
-/// The operations of timm: (without `inc1`, with `inc1`, weight under `w0` in thousandths).
+/// timm's operations: (operation without `inc1`, operation with `inc1`, weight with `w0` in thousandths).
 ///
-/// timm lists weights only for the operations without `inc1`. It applies them by position to those with `inc1`, too.
+/// `inc1` and `w0` are options in timm's policy string. timm defines weights only for the operations without `inc1`,
+/// and applies them by position to the operations with `inc1`.
 const CHOICES: [(Op, Op, usize); 15] = [
     (Op::AutoContrast, Op::AutoContrast, 25),
     (Op::Equalize, Op::Equalize, 5),
@@ -27,7 +28,10 @@ const CHOICES: [(Op, Op, usize); 15] = [
     (Op::TranslateYRel, Op::TranslateYRel, 100),
 ];
 
-/// Chooses `n` operations: uniformly with replacement, or by weight without replacement.
+/// Chooses `n` operations.
+///
+/// If `weighted` is true, chooses by weight without replacement, otherwise uniformly with replacement. If `increasing`
+/// is true, chooses from the operations of timm's option `inc1`.
 pub(super) fn choose(n: usize, increasing: bool, weighted: bool, rng: &mut impl Rng) -> Vec<Op> {
     let mut weights = CHOICES.map(|(_, _, weight)| if weighted { weight } else { 1 });
     let mut one = || {

@@ -2,10 +2,10 @@
 
 use super::rgb::Rgb;
 
-/// The new level for each of the 256 levels.
+/// A look-up table: the new value of each 8-bit pixel value.
 pub(super) type Table = [u8; 256];
 
-/// Replaces each value by its entry in the table of its channel.
+/// Replaces each pixel value with the new value from the look-up table of the same channel.
 pub(super) fn look_up(picture: &Rgb, tables: &[Table; 3]) -> Rgb {
     let [red, green, blue] = tables;
     let look_up =
@@ -13,12 +13,12 @@ pub(super) fn look_up(picture: &Rgb, tables: &[Table; 3]) -> Rgb {
     picture.with_colours(picture.colours().iter().map(look_up).collect())
 }
 
-/// Builds a table from a function of the level. Results above 255 become 255.
+/// Builds a look-up table from a function of the pixel value. Results above 255 become 255.
 pub(super) fn table(new_level: impl Fn(u32) -> u32) -> Table {
     std::array::from_fn(|level| new_level(level as u32).min(255) as u8)
 }
 
-/// Stretches each channel linearly, so that its darkest level becomes 0 and its brightest 255.
+/// Stretches each channel linearly, so that its darkest pixel value becomes 0 and its brightest becomes 255.
 pub(super) fn auto_contrast(picture: &Rgb) -> Rgb {
     look_up(picture, &histograms(picture).map(|counts| stretched(&counts)))
 }
@@ -35,14 +35,15 @@ fn stretched(counts: &[u32; 256]) -> Table {
     table(|level| (f64::from(level) * scale + offset) as u32)
 }
 
-/// Equalizes the histogram of each channel: all levels become about equally frequent.
+/// Equalizes the histogram of each channel, so that all pixel values become about equally frequent.
 pub(super) fn equalize(picture: &Rgb) -> Rgb {
     look_up(picture, &histograms(picture).map(|counts| equalized(&counts)))
 }
 
-/// Maps a level to the number of darker pixels, divided by the average number of pixels per level.
+/// Returns the look-up table that equalizes a histogram. `counts` is the number of pixels with each value.
 ///
-/// The average leaves out the pixels of the brightest level, as in Pillow.
+/// The new value is the number of darker pixels, divided by the average number of pixels per value. As in Pillow, the
+/// average leaves out the pixels with the brightest value.
 fn equalized(counts: &[u32; 256]) -> Table {
     let brightest = counts.iter().rfind(|&&n| n > 0).copied().unwrap_or_default();
     let step = (counts.iter().sum::<u32>() - brightest) / 255;
@@ -61,18 +62,20 @@ pub(super) fn invert(picture: &Rgb) -> Rgb {
     look_up(picture, &[table(|level| 255 - level); 3])
 }
 
-/// Keeps the `bits` highest bits and clears the rest. Accepts 0, which newer versions of Pillow reject.
+/// Keeps the `bits` highest bits of each pixel value, and clears the other bits.
+///
+/// Accepts 0 bits, which newer versions of Pillow reject.
 pub(super) fn posterize(picture: &Rgb, bits: u32) -> Rgb {
     let cleared = 8u32.saturating_sub(bits);
     look_up(picture, &[table(|level| level >> cleared << cleared); 3])
 }
 
-/// Inverts the levels from `threshold` to 255.
+/// Inverts the pixel values from `threshold` to 255.
 pub(super) fn solarize(picture: &Rgb, threshold: u32) -> Rgb {
     look_up(picture, &[table(|level| if level < threshold { level } else { 255 - level }); 3])
 }
 
-/// Adds `add` to the levels below 128.
+/// Adds `add` to the pixel values below 128. Sums above 255 become 255.
 pub(super) fn solarize_add(picture: &Rgb, add: u32) -> Rgb {
     look_up(picture, &[table(|level| if level < 128 { level + add } else { level }); 3])
 }

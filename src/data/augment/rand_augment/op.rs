@@ -4,7 +4,9 @@ use super::affine::{self, Interpolation};
 use super::rgb::Rgb;
 use super::{blend, levels};
 
-/// An operation of timm's RandAugment. The effect of the `…Increasing` variants grows with the magnitude.
+/// An operation of timm's RandAugment.
+///
+/// The effect of a variant whose name ends in `Increasing` grows with the magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     AutoContrast,
@@ -30,7 +32,7 @@ pub enum Op {
     TranslateYRel,
 }
 
-/// The names of the operations in timm.
+/// timm's name of each operation.
 const NAMES: [(&str, Op); 21] = [
     ("AutoContrast", Op::AutoContrast),
     ("Equalize", Op::Equalize),
@@ -61,19 +63,20 @@ impl Op {
         NAMES.iter().find(|(known, _)| *known == name).map(|(_, op)| *op)
     }
 
-    /// Returns the name in timm.
+    /// Returns timm's name of the operation.
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(_, op)| *op == self).expect("every operation has a name").0
     }
 
-    /// Returns the arguments that timm passes to the operation: one number, or none if it ignores the magnitude.
+    /// Returns the arguments that timm passes to the operation: one number, or none if the magnitude has no effect.
     ///
-    /// `magnitude` is in 0..10.
+    /// `magnitude` is in 0..10. `negate` reverses the effect of operations that have a direction, such as rotation.
     pub fn level_args(self, magnitude: f64, negate: bool) -> Vec<f64> {
         self.argument(magnitude, negate).into_iter().collect()
     }
 
-    /// Applies the operation. Geometric operations fill positions from outside the picture with the colour `fill`.
+    /// Applies the operation to `picture`. Geometric operations use the colour `fill` for positions outside the
+    /// picture.
     pub fn apply(
         self,
         picture: &Rgb,

@@ -14,32 +14,33 @@ use super::rgb::Rgb;
 /// Probability that a chosen operation is applied.
 const PROB: f64 = 0.5;
 
-/// Maximum magnitude. Larger random magnitudes become this.
+/// Maximum magnitude. Larger random magnitudes are clamped to this value.
 const MAX_MAGNITUDE: f64 = 10.0;
 
-/// A policy with its fill colour and interpolation.
+/// Applies RandAugment with the settings of a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugment {
     plan: RandAugmentPlan,
-    /// The colour with which geometric operations fill positions from outside the picture.
+    /// The colour that geometric operations use for positions outside the picture.
     fill: [u8; 3],
     interpolation: Interpolation,
 }
 
-/// An operation with its random parameters.
+/// An operation of RandAugment with its random parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
     pub op: Op,
-    /// The magnitude, in 0..10.
+    /// Strength of the operation, in 0..10.
     pub magnitude: f64,
-    /// Whether to reverse the direction, for operations that have one.
+    /// Whether to reverse the effect of an operation that has a direction, such as rotation.
     pub negate: bool,
 }
 
 impl RandAugment {
-    /// Sets up a policy. The fill colour is `mean`, the mean that normalization subtracts.
+    /// Creates a policy from the settings of a recipe.
     ///
-    /// The interpolation is bicubic, as in the official fine-tuning.
+    /// Uses `mean`, the channel means of the normalization, as the fill colour. The interpolation is bicubic, as in the
+    /// official fine-tuning.
     pub fn new(plan: RandAugmentPlan, mean: &[f32]) -> Self {
         Self { plan, fill: fill_colour(mean), interpolation: Interpolation::Bicubic }
     }
@@ -49,13 +50,15 @@ impl RandAugment {
         self.render(picture, &self.draw(rng))
     }
 
-    /// Draws the operations for one picture, in order. There are at most `n` of them, the policy's number of operations.
+    /// Draws the operations for one picture, in the order of application.
+    ///
+    /// Chooses as many operations as the recipe says, and skips each of them with probability 0.5.
     pub fn draw(&self, rng: &mut impl Rng) -> Vec<Drawn> {
         let ops = choose(self.plan.layers, self.plan.increasing, self.plan.weighted, rng);
         ops.into_iter().filter_map(|op| self.draw_one(op, rng)).collect()
     }
 
-    /// Applies operations that [`Self::draw`] has returned.
+    /// Applies the operations `drawn` to `picture`, in order.
     pub fn render(&self, picture: &Rgb, drawn: &[Drawn]) -> Rgb {
         drawn.iter().fold(picture.clone(), |picture, one| {
             one.op.apply(&picture, one.magnitude, one.negate, self.fill, self.interpolation)
@@ -73,7 +76,9 @@ impl RandAugment {
     }
 }
 
-/// Rounds a mean colour to levels, like timm's `img_mean`. Repeats a mean of one channel.
+/// Converts the channel means (0..1) to an 8-bit RGB colour, like timm's `img_mean`.
+///
+/// If there is only one mean, uses it for all three channels.
 fn fill_colour(mean: &[f32]) -> [u8; 3] {
     std::array::from_fn(|channel| {
         let mean = mean.get(channel).or(mean.first()).copied().unwrap_or_default();

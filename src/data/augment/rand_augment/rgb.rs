@@ -2,12 +2,12 @@
 
 use crate::data::decode::picture::{Picture, Pixels};
 
-/// An 8-bit picture in three channels, at least one pixel wide and high.
+/// An 8-bit RGB picture, at least one pixel wide and high.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rgb {
     pub width: usize,
     pub height: usize,
-    /// `[H, W, 3]`.
+    /// Pixel values, `[H, W, 3]`.
     pub pixels: Vec<u8>,
 }
 
@@ -17,13 +17,13 @@ impl Rgb {
         self.pixels.as_chunks().0
     }
 
-    /// Returns a picture of the same size with these pixels.
+    /// Returns a picture of the same size with the pixels `colours`.
     pub(super) fn with_colours(&self, colours: Vec<[u8; 3]>) -> Self {
         Self { width: self.width, height: self.height, pixels: colours.into_flattened() }
     }
 }
 
-/// Rounds floats to levels in 0..255, and repeats a single channel three times.
+/// Converts floats in 0..1 to integers in 0..255, and repeats a single channel three times.
 impl From<&Picture> for Rgb {
     fn from(picture: &Picture) -> Self {
         let level = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;

@@ -14,18 +14,23 @@ use super::idct::{BlockGroup, LANES};
 /// Number of bits that index the table of single codes. Longer codes are rare and are found by a search.
 const LOOK: u32 = 10;
 
-/// Number of bits that index the table of pairs of codes. A larger table would take more time to build than it saves.
+/// Number of bits that index the look-up table of pairs of Huffman codes.
+///
+/// A larger table would take more time to build than it saves.
 const PAIR: u32 = 10;
 
-/// The step of an end-of-block code. It is large enough to skip all remaining coefficients.
+/// Marks the end of a block. This number is stored in place of the distance to the next coefficient.
+///
+/// It is larger than every real distance, so it leads past the last coefficient.
 const END: usize = 128;
 
-/// Number of zero bytes that must follow the data, because the reader loads bytes before it needs them.
+/// Number of zero bytes that must follow the coded data, because [`BitReader`] loads bytes in advance.
 pub(super) const PADDING: usize = 16;
 
-/// Zigzag order: the position in the block of each coefficient of the file.
+/// Zigzag order: maps the index of a coefficient in the file to its position in the 8 × 8 block.
 ///
-/// Indices above 63 belong to zeros that are written before the last coefficient, which overwrites them.
+/// Indices above 63 map to position 63. [`Pair::write`] may write a zero there, and then overwrites it with the last
+/// coefficient.
 const ZIGZAG: [u8; 2 * END] = zigzag();
 
 const fn zigzag() -> [u8; 2 * END] {
@@ -45,15 +50,19 @@ const fn zigzag() -> [u8; 2 * END] {
     order
 }
 
-/// A code with its meaning: a run of zeros, then a value. `size` bits of the value follow the code.
+/// A Huffman code with its meaning: a run of zero coefficients, then a coefficient with a value of `size` bits.
 ///
-/// Bits 0 to 7 are the length of code and value, bits 8 to 15 the length of the code, bits 16 to 23 `size`, and bits 24
-/// to 31 the step.
+/// The bits of the value follow the code. This number has the following bits:
+///
+/// - 0 to 7: length of code and value together, in bits
+/// - 8 to 15: length of the code, in bits
+/// - 16 to 23: `size`
+/// - 24 to 31: distance from the previous coefficient, or [`END`]
 #[derive(Clone, Copy)]
 struct Symbol(u32);
 
 impl Symbol {
-    /// Marks an invalid code, or a code of more than [`LOOK`] bits.
+    /// An entry for an invalid code, or for a code of more than [`LOOK`] bits.
     const NONE: Self = Self(0);
 
     fn new(byte: u8, code_bits: u32) -> Self {
@@ -68,7 +77,7 @@ impl Symbol {
         self.0 == 0
     }
 
-    /// Returns the length of code and value in bits, at most 31.
+    /// Returns the length of code and value together, in bits. The maximum is 31.
     fn bits(self) -> u32 {
         self.0 & 0xff
     }
@@ -78,7 +87,7 @@ impl Symbol {
         (self.0 >> 24) as usize
     }
 
-    /// Returns the value. `bits` must begin with the code.
+    /// Returns the value of the coefficient. `bits` must begin with the code and the value, at the highest bit.
     fn value(self, bits: u64) -> i32 {
         let (code_bits, size) = (self.0 >> 8 & 0xff, self.0 >> 16 & 0xff);
         let bits = bits << code_bits;
@@ -92,10 +101,11 @@ impl Symbol {
 /// One Huffman table.
 pub(super) struct Codes {
     look: Box<[Symbol; 1 << LOOK]>,
-    /// For each code length, an upper limit: the next 16 bits of the data are below it if they begin with a code of this
-    /// length or less.
+    /// For each code length, a limit on the next 16 bits of the data.
+    ///
+    /// If these bits are below the limit, they begin with a code of at most this length.
     above: [u32; 17],
-    /// For each code length, the index of a symbol minus its code.
+    /// For each code length, the difference between the index of a symbol in `symbols` and its code.
     offset: [i32; 17],
     symbols: Vec<u8>,
 }
@@ -150,16 +160,22 @@ impl Codes {
     }
 }
 
-/// One or two coefficients, from one look-up.
+/// One or two coefficients, which one look-up decodes.
 ///
-/// Bits 0 to 7 are the total length in bits, bits 8 to 15 the total step, bits 16 to 23 the step to the first
-/// coefficient, and bits 24 to 31 the step to the second. Bits 32 to 47 and 48 to 63 are the two values. If there is only
-/// one coefficient, the second value is a 0 right after it.
+/// If there is only one coefficient, a zero at the next index replaces the second one. This number has the following
+/// bits:
+///
+/// - 0 to 7: length of all codes and values together, in bits
+/// - 8 to 15: distance from the previous coefficient to the last coefficient of this entry
+/// - 16 to 23: distance from the previous coefficient to the first coefficient
+/// - 24 to 31: distance from the previous coefficient to the second coefficient
+/// - 32 to 47: value of the first coefficient
+/// - 48 to 63: value of the second coefficient
 #[derive(Clone, Copy)]
 struct Pair(u64);
 
 impl Pair {
-    /// Marks the end of a block, or a coefficient with more than [`PAIR`] bits.
+    /// An entry for the end of a block, or for a coefficient whose code and value have more than [`PAIR`] bits.
     const NONE: Self = Self((END << 8) as u64);
 
     fn new(codes: &Codes, bits: u64) -> Self {
@@ -191,7 +207,7 @@ impl Pair {
         (self.0 >> 8 & 0xff) as usize
     }
 
-    /// Writes the coefficients after coefficient `k` to `block`.
+    /// Writes the one or two coefficients that follow coefficient `k` to `block`.
     ///
     /// Writes the second before the first. If the first is the last of the block, the second is a 0 in the same place,
     /// and the first must overwrite it.
@@ -227,7 +243,7 @@ pub(super) fn natural_order(values: &[u16; 64]) -> [u16; 64] {
     ordered
 }
 
-/// The look-up tables of the AC coefficients.
+/// Look-up tables for the Huffman codes of AC coefficients.
 pub(super) struct AcCodes {
     codes: Codes,
     pairs: Box<[Pair; 1 << PAIR]>,
@@ -248,33 +264,33 @@ impl AcCodes {
 pub(super) struct BitPosition {
     /// Index of the next byte to load into `bits`.
     byte: usize,
-    /// The next bits of the data. The highest bit is the next.
+    /// The next bits of the data, starting at the highest bit.
     bits: u64,
     /// Number of valid bits in `bits`.
     count: u32,
 }
 
 impl BitPosition {
-    /// Returns the position at the start of a byte.
+    /// Returns the position at the start of byte number `byte`.
     pub(super) fn at(byte: usize) -> Self {
         Self { byte, bits: 0, count: 0 }
     }
 
-    /// Returns the position as a number of bits from the start.
+    /// Returns the number of bits before this position.
     pub(super) fn position(self) -> usize {
         8 * self.byte - self.count as usize
     }
 }
 
-/// Reads codes. The methods return `None` if the data are invalid.
+/// Reads Huffman codes from coded data. The methods return `None` if the data are invalid.
 pub(super) struct BitReader<'a> {
-    /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zeros.
+    /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zero bytes.
     pub(super) data: &'a [u8],
     pub(super) place: BitPosition,
 }
 
 impl BitReader<'_> {
-    /// Loads bits until there are at least 56.
+    /// Loads more bits of the data, so that at least 56 bits are available.
     #[inline(always)]
     fn fill(&mut self) -> Option<()> {
         let place = &mut self.place;
@@ -328,7 +344,9 @@ impl BitReader<'_> {
         Some(())
     }
 
-    /// Reads the next coefficient after coefficient `k`. Returns its index, or 64 at the end of the block.
+    /// Reads the coefficient after coefficient `k`.
+    ///
+    /// Returns the index of the coefficient that was read, or 64 at the end of the block.
     #[inline(always)]
     fn coefficient(
         &mut self,

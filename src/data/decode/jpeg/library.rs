@@ -11,15 +11,16 @@ use mozjpeg_sys::{jpeg_common_struct, jpeg_decompress_struct, jpeg_error_mgr};
 
 #[repr(C)]
 pub(super) struct DecoderState {
-    /// Must be the first field, so that a pointer to it is also a pointer to the whole state.
+    /// Must be the first field, so that a pointer to this field is also a pointer to the `DecoderState`.
     pub(super) errors: jpeg_error_mgr,
     pub(super) decompress: jpeg_decompress_struct,
-    /// The first warning.
+    /// libjpeg's first warning.
     pub(super) warning: Option<String>,
 }
 
-/// Runs `work` and returns libjpeg's error, if there is one. [`give_up`] raises it by unwinding, which runs no panic
-/// hook.
+/// Runs `work`. Returns the error message if libjpeg reports an error.
+///
+/// [`give_up`] raises such an error by unwinding, without calling the panic hook.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     panics::catch(work).map_err(|panic| {
         let text = panic.downcast::<String>().map(|text| *text);
@@ -32,7 +33,7 @@ pub(super) extern "C-unwind" fn give_up(common: &mut jpeg_common_struct) {
     resume_unwind(Box::new(message(common)));
 }
 
-/// Keeps the first warning. Only messages at a level below 0 are warnings.
+/// Stores libjpeg's first warning in [`DecoderState`]. Only messages at a level below 0 are warnings.
 pub(super) extern "C-unwind" fn note_warning(common: &mut jpeg_common_struct, level: c_int) {
     if level >= 0 {
         return;

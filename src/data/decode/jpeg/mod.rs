@@ -41,7 +41,7 @@ pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
 
-/// An opened JPEG file, whose header is read.
+/// An open JPEG file, whose header is already read.
 pub(in crate::data) struct Jpeg<'a> {
     /// Boxed, because the structures of libjpeg point to each other and must not move.
     state: Box<DecoderState>,
@@ -52,16 +52,16 @@ pub(in crate::data) struct Jpeg<'a> {
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
-    /// `[H, W, 3]`.
+    /// The pixels of the rectangle and the extra pixels, `[H, W, 3]`.
     pub(in crate::data) pixels: Vec<u8>,
     /// The position of the rectangle in `pixels`.
     pub(in crate::data) crop: CropBox,
-    /// libjpeg's first warning, if it repaired damaged data.
+    /// libjpeg's first warning about damaged data that it repaired.
     pub(in crate::data) warning: Option<String>,
 }
 
 impl<'a> Jpeg<'a> {
-    /// Reads the header.
+    /// Opens a JPEG file and reads its header.
     pub(in crate::data) fn open(bytes: &'a [u8]) -> Result<Self, ImageError> {
         // SAFETY: zero is a valid value of every field of libjpeg's structures.
         let state = unsafe {
@@ -91,12 +91,12 @@ impl<'a> Jpeg<'a> {
         (header.image_width as usize, header.image_height as usize)
     }
 
-    /// Decodes a rectangle of the picture.
+    /// Decodes the rectangle `crop` of the picture.
     pub(in crate::data) fn region(self, crop: CropBox) -> Result<Decoded, ImageError> {
         self.shrunk_region(crop, 1)
     }
 
-    /// Decodes a rectangle at 1/`shrink` of its size; `shrink` is 2, 4 or 8.
+    /// Decodes a rectangle of the picture at 1/`shrink` of its width and height. `shrink` is 2, 4 or 8.
     ///
     /// Uses only the low frequencies. Rounds the edges of the rectangle outwards to whole pixels of the small picture.
     pub(in crate::data) fn small_region(
@@ -147,7 +147,7 @@ impl Drop for Jpeg<'_> {
     }
 }
 
-/// Reads the rows of a rectangle, with a margin on its left and right. libjpeg may scale the output.
+/// Decodes the rows of a rectangle, with extra pixels on the left and right.
 ///
 /// The margin has whole blocks, because colours are interpolated between neighbouring pixels. Returns the pixels, the
 /// width of a row, and the column in the row at which the rectangle begins.
@@ -185,7 +185,7 @@ fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usi
     }
 }
 
-/// Converts inverted CMYK, as Adobe's programs write it, to RGB in the same way as Pillow.
+/// Converts a CMYK pixel to RGB like Pillow. The CMYK values are inverted, as Adobe's programs write them.
 fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     [c, m, y].map(|ink| {
         let product = u32::from(255 - ink) * u32::from(k) + 128;
@@ -193,7 +193,7 @@ fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     })
 }
 
-/// Encodes RGB levels, `[H, W, 3]`, as JPEG. `quality` is 1 to 100.
+/// Encodes RGB pixels (0..255), `[H, W, 3]`, as a JPEG file. `quality` is 1 to 100.
 pub(in crate::data) fn encode(
     levels: &[u8],
     width: usize,
@@ -280,8 +280,9 @@ mod tests {
         bytes
     }
 
-    /// Returns random files of up to `side` pixels, and a stored file with restart markers, which this encoder cannot
-    /// write.
+    /// Generates random JPEG files with sides below `side` pixels, and sometimes a stored file with restart markers.
+    ///
+    /// The encoder of the tests cannot write restart markers.
     fn files(side: usize) -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             1 => Just(include_bytes!("../../../../tests/golden/restarts.jpg").to_vec()),

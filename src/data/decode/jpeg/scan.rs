@@ -6,26 +6,26 @@ use super::headers::{Headers, HuffmanTables, JpegFrame, TableChoice};
 use super::huffman::{BitPosition, BitReader, BlockPlace, PADDING};
 use super::idct::{BlockGroup, Dequantizer, LANES};
 
-/// The coded data of a file, and the read position. A "unit" is a minimum coded unit.
+/// The coded data of a JPEG file, and the read position.
 pub(super) struct Scan {
     pub(super) frame: JpegFrame,
     /// The quantization steps of each colour.
     pub(super) dequantizers: Vec<Dequantizer>,
     /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zeros.
     data: Vec<u8>,
-    /// Bit positions of all restarts, then of the end of the data without the padding.
+    /// Bit positions in `data` of all restarts. The last entry is the end of `data` without the padding.
     ends: Vec<usize>,
-    /// Number of units between two restarts; 0 without restarts.
+    /// Restart interval in minimum coded units (MCUs); 0 if the file has no restarts.
     interval: usize,
     tables: HuffmanTables,
     /// The Huffman tables of each colour.
     choices: Vec<TableChoice>,
     place: BitPosition,
-    /// Number of restarts so far.
+    /// Number of restarts that have been read.
     restarts: usize,
-    /// Number of units since the last restart.
+    /// Number of minimum coded units (MCUs) since the last restart.
     units: usize,
-    /// The last DC coefficient of each colour.
+    /// The last DC coefficient of each colour component.
     last_dc: [i32; 4],
 }
 
@@ -69,7 +69,9 @@ impl UnitRow {
 }
 
 impl Scan {
-    /// Finds the scan of a file. Returns `None` if the file is not plain, so libjpeg must decode it.
+    /// Finds the coded data of a JPEG file.
+    ///
+    /// Returns `None` if the file needs libjpeg, because it is progressive or uses another rare feature.
     pub(super) fn of(file: &[u8]) -> Option<Self> {
         let mut headers = Headers::default();
         let mut at = 2;
@@ -119,7 +121,9 @@ impl Scan {
         Some(())
     }
 
-    /// If the restart interval is over, continues after the next restart marker (ITU T.81, F.2.1.3.1).
+    /// Continues after the next restart marker if the restart interval is over (ITU T.81, F.2.1.3.1).
+    ///
+    /// Returns `None` if the data are invalid.
     fn restart(&mut self) -> Option<()> {
         if self.interval > 0 && self.units == self.interval {
             let end = self.ends[self.restarts];
@@ -175,7 +179,8 @@ impl Scan {
 
 /// Copies the coded data up to the next marker. Removes stuffed zeros, and appends [`PADDING`] zeros.
 ///
-/// If `restarts`, continues past restart markers. Also returns the bit positions of the restarts and of the end.
+/// If `restarts` is true, leaves out restart markers and continues after them. Also returns the bit positions of the
+/// restarts and of the end of the data.
 fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut clean = Vec::with_capacity(data.len() + PADDING);
     let mut ends = Vec::new();

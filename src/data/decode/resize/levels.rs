@@ -6,27 +6,28 @@
 
 use crate::data::decode::simd::vectorized;
 
-/// Fraction bits of a weight, as in Pillow.
+/// Number of fraction bits of a fixed-point weight, as in Pillow.
 const FRACTION: u32 = 22;
-/// One half in fixed point. Added to a sum, it makes [`level`] round to the nearest level.
+/// 0.5 in fixed point. Each sum starts with this value, so that [`level`] rounds to the nearest integer.
 const HALF: i32 = 1 << (FRACTION - 1);
-/// Number of bytes that the kernel adds at a time: the size of an AVX2 register.
+/// Number of bytes that the resizing kernel processes at a time: the size of an AVX2 register.
 const BLOCK: usize = 32;
 
-/// An 8-bit picture with `C` channels. It can be a part of a wider picture.
+/// An 8-bit picture with `C` channels. It can be a part of a larger picture.
 #[derive(Clone, Copy)]
 pub(super) struct SourceImage<'a, const C: usize> {
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Distance between the starts of two rows, in bytes.
+    /// Distance in bytes from the start of a row to the start of the next row.
     pub(super) stride: usize,
-    /// The bytes from the first pixel of this picture on.
+    /// Pixel values, starting at the first pixel of this picture.
     pub(super) pixels: &'a [u8],
 }
 
 impl<'a, const C: usize> SourceImage<'a, C> {
-    /// Resizes the picture to a width and height, `[H, W, C]`. `LANE` is the number of bytes of a transposed pixel, at
-    /// least `C`.
+    /// Resizes the picture to `[width, height]`. Returns `[H, W, C]`.
+    ///
+    /// `LANE` is the number of bytes of a pixel in the transposed copy of the picture. It is at least `C`.
     pub(super) fn resize<const LANE: usize>(
         self,
         [width, height]: [usize; 2],
@@ -49,22 +50,23 @@ impl<'a, const C: usize> SourceImage<'a, C> {
     }
 }
 
-/// For each output position, the weights of its input positions.
+/// The weights for resizing one axis: for each output position, the weights of its input positions.
 struct Weights {
     spans: Vec<Span>,
     weights: Vec<i32>,
 }
 
-/// The input positions of one output position, which are consecutive.
+/// The consecutive input positions that contribute to one output position.
 struct Span {
-    /// The first input position.
+    /// Index of the first input position.
     start: usize,
-    /// Range of the weights of these positions in [`Weights::weights`].
+    /// The index range in [`Weights::weights`] with the weights of these input positions.
     weights: std::ops::Range<usize>,
 }
 
 impl Weights {
-    /// Computes the weights for resizing `size` positions to `to`. Adds and rounds in the same order as Pillow.
+    /// Computes the weights for resizing an axis from `size` to `to` pixels. Adds and rounds in the same order as
+    /// Pillow.
     fn new(size: usize, to: usize) -> Self {
         let scale = size as f64 / to as f64;
         let stretch = scale.max(1.0);
@@ -92,7 +94,7 @@ impl Weights {
     }
 }
 
-/// The cubic interpolation kernel of Keys with a = -0.5.
+/// Evaluates the cubic convolution kernel of Keys with a = -0.5 at the distance `x`.
 fn bicubic(x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();
@@ -105,14 +107,14 @@ fn bicubic(x: f64) -> f64 {
     }
 }
 
-/// Resizes a picture vertically. A row of the picture has `row` bytes.
+/// Resizes a picture vertically with the weights `rows`. Each row of the picture has `row` bytes.
 fn vertical(pixels: &[u8], row: usize, rows: &Weights) -> Vec<u8> {
     let mut out = vec![0; rows.spans.len() * row];
     add_up(pixels, row, rows, &mut out);
     out
 }
 
-/// Resizes a picture horizontally. A row of the picture has `width` pixels.
+/// Resizes a picture horizontally. Each row of the picture has `width` pixels before resizing.
 fn horizontal<'a, const C: usize, const LANE: usize>(
     mut rows: impl ExactSizeIterator<Item = &'a [u8]>,
     width: usize,
@@ -143,8 +145,9 @@ fn horizontal<'a, const C: usize, const LANE: usize>(
     out
 }
 
-/// Returns the first pixel of `row` in `LANE` bytes. Unused bytes belong to the next pixel, because clearing them would
-/// be slower.
+/// Returns the first `LANE` bytes of `row`. The first `C` of these bytes are a pixel.
+///
+/// The other bytes have no meaning. They are not cleared, because this would be slower.
 fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
     row.first_chunk().copied().unwrap_or_else(|| {
         let mut last = [0; LANE];
@@ -154,7 +157,7 @@ fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
 }
 
 vectorized! {
-    /// Computes each output row as a weighted sum of input rows. A row has `row` bytes.
+    /// Computes each output row as a weighted sum of input rows. Each row has `row` bytes.
     fn add_up(rows: &[u8], row: usize, weights: &Weights, out: &mut [u8]) {
         for (span, out) in weights.spans.iter().zip(out.chunks_exact_mut(row)) {
             let weights = &weights.weights[span.weights.clone()];
@@ -181,7 +184,7 @@ vectorized! {
     }
 }
 
-/// Computes the same as [`add_up`], for rows that are shorter than a block.
+/// Computes one output row like [`add_up`], for rows of less than [`BLOCK`] bytes.
 fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
     for (at, out) in out.iter_mut().enumerate() {
         let values = rows.chunks_exact(row).map(|row| i32::from(row[at]));
@@ -189,7 +192,7 @@ fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
     }
 }
 
-/// Converts a fixed-point sum to a level: drops the fraction, and limits the result to 0..=255.
+/// Converts a fixed-point sum to a pixel value: drops the fraction, and clamps the result to 0..=255.
 fn level(sum: i32) -> u8 {
     (sum >> FRACTION).clamp(0, 255) as u8
 }

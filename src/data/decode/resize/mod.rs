@@ -9,10 +9,10 @@ use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resize
 use super::picture::{CropBox, Picture, Pixels};
 use levels::SourceImage;
 
-/// Resizes the part of `picture` inside `crop` by antialiased bicubic interpolation.
+/// Resizes the part of `picture` inside `crop`, with antialiased bicubic interpolation.
 ///
-/// Pixels outside `crop` have no influence, as in torchvision, which crops first. 8-bit pictures equal Pillow's
-/// `resize(BICUBIC)` to the bit. For this, the first axis is rounded to whole levels before the second axis is resized.
+/// Pixels outside `crop` have no influence, as in torchvision, which crops first. For 8-bit pictures, the result is
+/// identical to Pillow's `resize(BICUBIC)`. As in Pillow, the values are rounded after the first axis.
 pub(in crate::data) fn bicubic(
     picture: &Picture,
     crop: CropBox,
@@ -27,7 +27,9 @@ pub(in crate::data) fn bicubic(
     Picture { width, height, channels, pixels }
 }
 
-/// Resizes like [`bicubic`], but with 16-bit weights for 8-bit pictures. This is faster, and may differ by a few levels.
+/// Resizes like [`bicubic`], but uses 16-bit weights for 8-bit pictures.
+///
+/// This is faster. Pixel values may differ from those of [`bicubic`] by a few units.
 pub(in crate::data) fn fast_bicubic(
     picture: &Picture,
     crop: CropBox,
@@ -88,7 +90,7 @@ fn resize_levels(levels: &[u8], picture: &Picture, crop: CropBox, to: [usize; 2]
     }
 }
 
-/// Resizes `[H, W, C]` floats.
+/// Resizes the part of a float picture inside `crop` to `to`, which is `[width, height]`. `values` is `[H, W, C]`.
 fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> Vec<f32> {
     let rows = rows(values, picture, crop);
     if picture.channels == 3 {
@@ -104,7 +106,9 @@ fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> V
     out
 }
 
-/// Resizes one channel. Its values are every `step`-th value of each row.
+/// Resizes the pixels in `rows` to `[width, height]`.
+///
+/// Uses only every `step`-th value of a row, so that the caller can select one channel.
 fn resize_pixels<'a, P: PixelTrait<Component = f32>>(
     rows: impl Iterator<Item = &'a [f32]>,
     step: usize,
@@ -142,7 +146,7 @@ fn convolve<P: PixelTrait<Component = f32>>(
 
 /// Returns whether Pillow 13 and later resize the vertical axis first.
 ///
-/// This is the case if the height shrinks by more than twice as many pixels as the width. The rule was found by trying
+/// They do so if the height shrinks by more than twice as many pixels as the width. This rule was found by trying
 /// sizes. Earlier versions of Pillow always resize the horizontal axis first.
 fn vertical_first([width, height]: [usize; 2], [to_width, to_height]: [usize; 2]) -> bool {
     height > to_height && height - to_height > 2 * width.saturating_sub(to_width)
@@ -171,7 +175,9 @@ pub(in crate::data) fn bilinear(
     out
 }
 
-/// Returns the two source positions around output position `i` of `size`, and the weight of the second one.
+/// Returns the two input positions around output position `i`, and the weight of the second input position.
+///
+/// The axis is resized from `source` to `size` pixels.
 fn taps(i: usize, size: usize, source: usize) -> (usize, usize, f32) {
     let at = ((i as f32 + 0.5) * (source as f32 / size as f32) - 0.5).max(0.0);
     let first = (at as usize).min(source - 1);

@@ -6,9 +6,9 @@ use crate::data::decode::image_name::is_image_name;
 
 use super::listing::{MAX_DEPTH, is_hidden};
 
-/// Counts the files that do not have an image extension, by extension, the most frequent first.
+/// Counts the files without an image extension in the image folder data set `data`. Skips hidden files.
 ///
-/// `data` is the path of an image folder data set. Skips hidden files.
+/// Returns (extension, number of files), with the most frequent extension first.
 pub(in crate::data) fn left_out(data: &Path) -> Vec<(String, usize)> {
     let mut counts = BTreeMap::new();
     let train = data.join("train");

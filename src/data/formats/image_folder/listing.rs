@@ -15,15 +15,15 @@ use crate::data::error::DataError;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use crate::data::formats::split::Split;
 
-/// Maximum depth of nested folders. In practice, only a link to a parent folder exceeds it.
+/// Maximum depth of nested folders. In practice, only a symbolic link to a parent folder exceeds this depth.
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// The classes and images below the folder of a split.
 pub(super) struct Listing {
     root: PathBuf,
-    /// Names of the first-level folders, sorted.
+    /// Names of the class folders, which are the first-level subfolders, sorted.
     pub(super) classes: Vec<String>,
-    /// Images in the root first, then the images of each folder in order.
+    /// The images directly in the root, then the images of each class folder, in the order of `classes`.
     files: Vec<Listed>,
 }
 
@@ -31,12 +31,12 @@ struct Listed {
     /// Path relative to the root of the split.
     path: PathBuf,
     size: u64,
-    /// Index of the first-level folder; `None` if the file is directly in the root.
+    /// Index of the class folder; `None` if the image is directly in the root.
     class: Option<u32>,
 }
 
 impl Listing {
-    /// Lists all images below `root`. Takes folders that have not changed from the cache.
+    /// Lists all images below `root`. Uses the cached listing of each folder that has not changed.
     pub(super) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
         let mut listing = Self { root: root.to_owned(), classes: Vec::new(), files: Vec::new() };
         let (folders, loose) = entries(root, cache)?;
@@ -106,7 +106,7 @@ impl Listing {
         }
     }
 
-    /// Makes a split of the files. If `labelled` is false, every label is 0.
+    /// Converts the listing to a split. If `labelled` is false, every label is 0.
     pub(super) fn into_split(self, labelled: bool, colour: Colour) -> ImageFolder {
         let label = |file: Listed| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
         ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), colour }
@@ -115,7 +115,9 @@ impl Listing {
 
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
-/// Returns the subfolders of `folder`, and its images with their sizes. Both are sorted by the bytes of their names.
+/// Returns the subfolders of `folder`, and its images with their sizes in bytes.
+///
+/// Both lists are sorted by the bytes of the names.
 fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError> {
     let stamp = Stamp::now(folder);
     if let Some(Contents { folders, images }) = cache.get(folder, stamp) {
@@ -129,7 +131,7 @@ fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError
     Ok(entries)
 }
 
-/// Converts the entries to the form of the cache. Returns `None` if a name is not UTF-8.
+/// Converts the entries of a folder to the type that the cache stores. Returns `None` if a name is not UTF-8.
 fn contents((folders, images): &Entries) -> Option<Contents> {
     let text = |path: &PathBuf| path.to_str().map(str::to_owned);
     let image = |(path, size): &(PathBuf, u64)| {
@@ -176,7 +178,7 @@ pub(super) fn is_hidden(name: &Path) -> bool {
 /// A split of image files. A file is read each time its image is used.
 pub(super) struct ImageFolder {
     root: PathBuf,
-    /// Paths relative to the root, with labels.
+    /// For each image, the path relative to the root, and the label.
     files: Vec<(PathBuf, u32)>,
     colour: Colour,
 }

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 
 use super::index::ShardIndex;
 
-/// The extension of a file of checksums.
+/// The extension of checksum files.
 pub(in crate::data) const EXTENSION: &str = "checksums";
-/// Number of bytes of an image's hash that are kept in memory. 16 bytes are enough to find damage, and save half the
-/// memory.
+/// Number of hash bytes per image that are kept in memory.
+///
+/// 16 bytes are enough to find damage, and need half the memory of the whole hash.
 const KEPT_BYTES: usize = 16;
 /// Maximum number of names in a message.
 const SHOWN: usize = 3;
@@ -23,7 +24,7 @@ const SHOWN: usize = 3;
 /// The first bytes of the BLAKE3 hash of an image.
 pub(super) type ImageHash = [u8; KEPT_BYTES];
 
-/// Hashes the bytes of an image.
+/// Returns the first bytes of the BLAKE3 hash of an image.
 pub(super) fn image_hash(bytes: &[u8]) -> ImageHash {
     *blake3::hash(bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
@@ -33,14 +34,14 @@ pub(in crate::data) fn path_of(shard: &Path) -> PathBuf {
     shard.with_extension(EXTENSION)
 }
 
-/// The checksums of a shard that is being written.
+/// Collects the checksums of a shard that is being written.
 #[derive(Default)]
 pub(in crate::data) struct ChecksumsWriter {
     rows: Vec<[String; 3]>,
 }
 
 impl ChecksumsWriter {
-    /// Adds an image.
+    /// Adds the name, class and checksum of an image.
     pub(in crate::data) fn add(&mut self, name: String, label: Option<u32>, bytes: &[u8]) {
         let class = label.map_or_else(String::new, |label| label.to_string());
         self.rows.push([name, class, blake3::hash(bytes).to_hex().to_string()]);
@@ -69,7 +70,7 @@ pub(super) struct Checksums {
 }
 
 impl Checksums {
-    /// Reads the checksum file of `shard`. Returns `None` if it does not exist. Fails if it is damaged.
+    /// Reads the checksum file of `shard`. Returns `None` if this file does not exist. Fails if it is damaged.
     pub(super) fn read(shard: &Path) -> io::Result<Option<Self>> {
         let bytes = match std::fs::read(path_of(shard)) {
             Ok(bytes) => bytes,
@@ -95,10 +96,11 @@ impl Checksums {
         (first == first_line(read, rows).as_bytes()).then_some(Self { images })
     }
 
-    /// Adds the hashes to the images of `shard`, and missing or additional images to its findings.
+    /// Compares the images of `shard` with the checksum file.
     ///
-    /// Fails if the class of an image differs, because training on a wrong class would do harm. The error is (name of the
-    /// image, reason).
+    /// Stores the hashes in `shard.images`. Reports missing and additional images in `shard.lost`. Fails if the class
+    /// of an image differs from the checksum file, because training on a wrong class would do harm. The error is (name
+    /// of the image, reason).
     pub(super) fn compare(mut self, shard: &mut ShardIndex) -> Result<(), (String, String)> {
         let (packed, found) = (self.images.len(), shard.images.len());
         let mut others = Vec::new();
@@ -138,7 +140,7 @@ impl Checksums {
     }
 }
 
-/// Lists the first names, and the number of the others.
+/// Returns the first few names, and the number of the remaining names.
 pub(super) fn list(names: &[impl AsRef<str>]) -> String {
     let shown: Vec<String> =
         names.iter().take(SHOWN).map(|name| name.as_ref().replace(char::is_control, "?")).collect();

@@ -18,7 +18,7 @@ use super::{AGAIN, label};
 
 /// The size of the blocks of a tar file, in bytes.
 const BLOCK: u64 = 512;
-/// Maximum number of zero bytes after the end marker that is normal: `tar` pads its last record, up to this size.
+/// Maximum number of zero bytes after the end marker of a normal tar file. `tar` pads its last record with zeros.
 const NORMAL_ZEROS: u64 = 1 << 20;
 const ONE_PICTURE: &str = "rename them: members belong to one sample if their names are the same up to the first dot; or pack an image \
                            folder with `mae data pack`";
@@ -27,13 +27,13 @@ const ONE_PICTURE: &str = "rename them: members belong to one sample if their na
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
-    /// Signs that samples may be missing. They do not stop a run.
+    /// Findings about samples that may be missing. A run continues despite these findings.
     pub(super) lost: Vec<String>,
 }
 
 type Indexed = Result<ShardIndex, DataError>;
 
-/// The tar members of one sample that were read so far.
+/// The image and the class of one sample, from the tar members that were read so far.
 #[derive(Default)]
 struct SampleGroup {
     key: String,
@@ -41,7 +41,7 @@ struct SampleGroup {
     label: Option<u32>,
 }
 
-/// Returns the index of each shard. Takes shards that have not changed from the cache.
+/// Returns the index of each shard. Uses the cached index of each shard that has not changed.
 ///
 /// `checksummed` says whether `mae data pack` wrote checksum files for all shards.
 pub(super) fn read_all(
@@ -96,7 +96,9 @@ fn read_on_all_cores(shards: &[&Path], checksummed: bool) -> Vec<Indexed> {
     all.into_iter().map(|(_, index)| index).collect()
 }
 
-/// Reads the headers of one shard, and the small members with the classes. Compares them with the shard's checksum file.
+/// Indexes one shard: reads the headers of the tar members, and the small members with the classes.
+///
+/// Then compares the index with the checksum file of the shard.
 fn read(path: &Path, checksummed: bool) -> Indexed {
     let mut index = read_members(path)?;
     if index.images.is_empty() {
@@ -174,7 +176,9 @@ fn read_members(path: &Path) -> Indexed {
     Ok(index)
 }
 
-/// Returns a finding if the bytes after the end marker are unusual. The caller has read the first block of the marker.
+/// Returns a finding if unusual bytes follow the end marker of a tar file.
+///
+/// The end marker has two blocks. The caller has read the first of them.
 fn after_end(mut file: File) -> io::Result<Option<String>> {
     let start = file.stream_position()?;
     let mut buffer = vec![0; 1 << 16];
@@ -212,10 +216,10 @@ fn kind_name(kind: EntryType) -> String {
 }
 
 impl SampleGroup {
-    /// Adds an image of the sample. Fails if the sample has another image with the same extension.
+    /// Adds an image to the sample. Fails if the sample already has an image with the same extension.
     ///
-    /// If a sample has two images with different extensions, such as a photo `a.jpg` and a mask `a.png`, uses the first
-    /// one.
+    /// A sample may have images with different extensions, such as a photo `a.jpg` and a mask `a.png`. Then only the
+    /// first image is used.
     fn add_image(&mut self, shard: &Path, image: ListedImage) -> Result<(), DataError> {
         let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
         let same = |other: &&ListedImage| extension(&other.name) == extension(&image.name);
@@ -238,7 +242,7 @@ fn damaged(path: &Path, error: &io::Error) -> DataError {
     DataError::layout(path, format!("the tar file is damaged: {error}"), AGAIN)
 }
 
-/// Splits the path of a member at the first dot of its file name. Converts the second part to lower case.
+/// Splits the path of a tar member at the first dot of the file name. Converts the second part to lower case.
 fn split_name(name: &str) -> (String, String) {
     let start = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[start..].find('.') {

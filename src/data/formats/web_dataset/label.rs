@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use crate::shape::MAX_CLASSES;
 
-/// Maximum size of a member with a class, in bytes. Larger members are ignored.
+/// Maximum size of a tar member with a class, in bytes. Larger members are ignored.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
-/// Keys of a `.json` file that can have the class.
+/// Keys that can hold the class in a `.json` file.
 const KEYS: [&str; 2] = ["label", "cls"];
 
-/// Why a member does not contain a class.
+/// Why the class in a tar member is invalid.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum LabelError {
     #[error("{0} is not a class: it must be a whole number")]
@@ -32,12 +32,14 @@ impl LabelError {
     }
 }
 
-/// Returns whether members with this extension may contain a class.
+/// Returns whether tar members with the extension `ending` may contain a class.
 pub(super) fn is_label(ending: &str) -> bool {
     matches!(ending, "cls" | "json")
 }
 
-/// Reads a class. Returns `None` if a `.json` file has no class, for example because it has only captions.
+/// Reads the class in a tar member with the extension `ending`.
+///
+/// Returns `None` if a `.json` file has no class, for example if it has only captions.
 pub(super) fn parse(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
     let label = parse_number(ending, bytes)?;
     match label {

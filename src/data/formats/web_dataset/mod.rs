@@ -33,12 +33,12 @@ use packed::{CLASSES, Packed, ShardCounts};
 
 /// The extension of shards.
 const EXTENSION: &str = "tar";
-/// The hint for a damaged shard.
+/// The hint of errors about a damaged shard.
 const AGAIN: &str = "download or pack the shard again, or delete it";
 const HINT: &str = "put tar shards in train/ and val/ under data.path, or directly in data.path with `val` in the names of \
                     those for validation";
 
-/// Finds the shards of `plan` and indexes them.
+/// Finds the tar shards of the data set `plan` and indexes them. Fails if a shard is damaged.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let (found, problems) = find_with(plan, labels)?;
     match problems.into_iter().next() {
@@ -47,7 +47,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     }
 }
 
-/// Finds shards like [`find`] without labels, but skips damaged shards. Also returns the problems of the skipped shards.
+/// Works like [`find`] with [`Labels::Unneeded`], but skips damaged shards. Also returns their errors.
 pub(in crate::data) fn find_past_damage(
     plan: &DataPlan,
 ) -> Result<(Found, Vec<DataError>), DataError> {
@@ -95,8 +95,9 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     Ok((Found { train: Arc::new(train), val, classes, hash, note, integrity }, problems))
 }
 
-/// Returns the class names that `mae data pack` wrote, or numbers if they are missing. `found` is the largest class plus
-/// one.
+/// Returns the class names from [`CLASSES`], the file that `mae data pack` wrote. Without it, returns class numbers.
+///
+/// `found` is the largest class in the data plus one.
 fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     let file = plan.path.join(CLASSES);
     let too_many = |known: usize, by: &str| {
@@ -116,11 +117,11 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     Ok((0..classes).map(|class| class.to_string()).collect())
 }
 
-/// Problems that indexing found in the shards.
+/// Problems that were found while indexing the shards.
 struct Findings {
-    /// Damage that stops a run.
+    /// Errors that stop a run.
     problems: Vec<DataError>,
-    /// Findings for [`Integrity::lost`].
+    /// The findings for [`Integrity::lost`].
     lost: Vec<String>,
 }
 
@@ -176,19 +177,19 @@ impl WebDataset {
         Self { shards, samples, colour }
     }
 
-    /// Returns the first image without a class.
+    /// Returns the path of the first image without a class.
     fn unlabelled(&self) -> Option<PathBuf> {
         let place = self.samples.iter().position(|sample| sample.label.is_none())?;
         Some(self.name(place))
     }
 
-    /// Returns the largest class plus one.
+    /// Returns the number of classes: the largest class plus one.
     fn classes(&self) -> usize {
         let largest = self.samples.iter().filter_map(|sample| sample.label).max();
         largest.map_or(0, |label| label as usize + 1)
     }
 
-    /// Adds names, sizes and classes of the samples to the hash of the data, in order.
+    /// Adds the name, size and class of each sample to `hash`, in order.
     fn hash_into(&self, hash: &mut Sha256) {
         for Sample { name, size, label, .. } in &self.samples {
             hash.update(name.as_bytes());

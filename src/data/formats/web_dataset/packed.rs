@@ -5,9 +5,9 @@ use std::{fmt, fs};
 
 use crate::data::error::DataError;
 
-/// Name of the file that describes the shards in its folder. Its content is a [`Packed`].
+/// Name of the file that describes the packed shards. Its content is a [`Packed`].
 pub(in crate::data) const PACK: &str = "pack.json";
-/// Name of the file of class names, one per line.
+/// Name of the file with the class names, one per line.
 pub(in crate::data) const CLASSES: &str = "classes.txt";
 const AGAIN: &str = "run the same `mae data pack` again; it writes the missing shards";
 
@@ -15,19 +15,19 @@ const AGAIN: &str = "run the same `mae data pack` again; it writes the missing s
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::data) struct Packed {
     pub(in crate::data) samples_per_shard: usize,
-    /// SHA-256 fingerprint of the data before packing, as in the provenance of a run on that data.
+    /// SHA-256 fingerprint of the data set before packing. A run on that data set records the same fingerprint.
     pub(in crate::data) source: String,
     pub(in crate::data) reencoded: Option<Reencoded>,
     /// Number of shards; `None` until all shards are written.
     #[serde(default)]
     pub(in crate::data) shards: Option<ShardCounts>,
-    /// Whether each shard has a checksum file, which older versions did not write.
+    /// Whether each shard has a checksum file. Older versions of `mae data pack` did not write checksum files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::data) checksums: bool,
-    /// BLAKE3 of the file [`CLASSES`], if it exists.
+    /// BLAKE3 hash of the file [`CLASSES`]; `None` if this file does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::data) classes: Option<String>,
-    /// BLAKE3 of this struct as compact JSON, without this field.
+    /// BLAKE3 hash of this struct as compact JSON, without this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blake3: Option<String>,
 }
@@ -39,7 +39,7 @@ pub(in crate::data) struct ShardCounts {
     pub(in crate::data) val: usize,
 }
 
-/// How large images were re-encoded at a smaller size.
+/// Settings for re-encoding large images at a smaller size.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Reencoded {
     /// Maximum length of the shorter side, in pixels.
@@ -56,7 +56,9 @@ impl fmt::Display for Reencoded {
 }
 
 impl Packed {
-    /// Describes shards that are not written yet. `source` is the fingerprint of the data.
+    /// Creates the content of `pack.json` for shards that are not written yet.
+    ///
+    /// `source` is the fingerprint of the data set to pack.
     pub(in crate::data) fn new(
         samples_per_shard: usize,
         source: String,
@@ -85,7 +87,9 @@ impl Packed {
         blake3::hash(&json).to_hex().to_string()
     }
 
-    /// Reads `pack.json` in `folder`. Returns `None` if it does not exist, because another program made the shards.
+    /// Reads `pack.json` in `folder`. Returns `None` if this file does not exist.
+    ///
+    /// Shards from other programs have no `pack.json`.
     pub(in crate::data) fn read(folder: &Path) -> Result<Option<Self>, DataError> {
         let file = folder.join(PACK);
         let Ok(bytes) = fs::read(&file) else { return Ok(None) };
@@ -103,7 +107,7 @@ impl Packed {
         }
     }
 
-    /// Returns a message if the file of class names has changed since packing.
+    /// Returns a message if the file of class names has changed since `mae data pack` wrote it.
     pub(super) fn changed_classes(&self, folder: &Path) -> Option<String> {
         let (file, packed) = (folder.join(CLASSES), self.classes.as_ref()?);
         let now = fs::read(&file).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
@@ -115,7 +119,9 @@ impl Packed {
         })
     }
 
-    /// Returns an error if `folder` does not have all packed shards.
+    /// Returns an error if `folder` does not have all shards that `mae data pack` wrote.
+    ///
+    /// `found` is the number of shards in `folder`.
     pub(super) fn problem(&self, folder: &Path, found: ShardCounts) -> Option<DataError> {
         let Some(all) = self.shards else {
             return Some(DataError::layout(

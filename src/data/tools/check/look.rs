@@ -22,11 +22,11 @@ pub(super) struct Image {
     pub(super) bytes: u64,
     pub(super) hash: [u8; 32],
     pub(super) warning: Option<String>,
-    /// For each channel, the mean of the values and the mean of their squares, on the 0..1 scale.
+    /// For each channel, the mean of the pixel values and the mean of the squared pixel values. Values are in 0..1.
     pub(super) moments: Vec<[f64; 2]>,
 }
 
-/// Reads and decodes image `index` of a split.
+/// Checks image `index` of a split: reads and decodes the image.
 pub(super) fn look_at(split: &dyn Split, index: usize, buffer: &mut Vec<u8>) -> Looked {
     let bad_image = |error: ImageError| DataError::bad_image(&split.name(index), &error);
     let result = split.read(index, buffer).and_then(|stored| image(stored).map_err(bad_image));

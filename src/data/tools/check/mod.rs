@@ -24,9 +24,10 @@ use sums::SplitSums;
 /// Number of images that a worker decodes before it returns results.
 const CHUNK: usize = 16;
 
-/// Decodes every image of `plan`, on `plan.workers` threads.
+/// Decodes every image of the data set `plan`, on `plan.workers` threads.
 ///
-/// Calls `progress` with the number of images done and the total. If it returns `false`, the check stops and returns `None`.
+/// Calls `progress` with the number of images done and the total. If `progress` returns `false`, the check stops and
+/// returns `None`.
 pub fn check(
     plan: &DataPlan,
     labels: Labels,

@@ -6,14 +6,16 @@ use crate::data::error::DataError;
 use crate::durable;
 use crate::text::csv_rows;
 
-/// The result of a check.
+/// The result of `mae data check`.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Checked {
-    /// `train`, and `val` if the data has one.
+    /// The training split, and the validation split if the data has one.
     pub splits: Vec<CheckedSplit>,
     /// Problems of the data set as a whole: missing classes, damaged shards, missing samples.
     pub problems: Vec<String>,
-    /// In an image folder: number of files that are not images, by extension ("" for none).
+    /// In an image folder, the number of files that are not images, by extension.
+    ///
+    /// The extension is "" for files without an extension.
     pub left_out: Vec<(String, usize)>,
     /// Number of images in tar shards without checksums; 0 for other formats.
     pub unchecked: usize,
@@ -25,13 +27,13 @@ pub struct Checked {
     pub std: Vec<f64>,
 }
 
-/// The result for one split.
+/// The result of `mae data check` for one split.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct CheckedSplit {
     pub name: &'static str,
     pub images: usize,
     pub bytes: u64,
-    /// Number of images of each class, by class name; empty without classes.
+    /// Number of images of each class, by class name; empty if the images have no classes.
     pub classes: Vec<(String, usize)>,
     /// Smallest, median and largest width in pixels.
     pub width: [usize; 3],
@@ -44,12 +46,14 @@ pub struct CheckedSplit {
 }
 
 impl Checked {
-    /// Returns whether a run on the data would stop or skip files.
+    /// Returns whether the check found a problem or an unusable file. If so, a run would stop or skip files.
     pub fn is_bad(&self) -> bool {
         !self.problems.is_empty() || self.splits.iter().any(|split| !split.bad.is_empty())
     }
 
-    /// Writes all bad, damaged and duplicate files as CSV, with the columns `finding,split,file,detail`.
+    /// Writes all problems, unusable files, damaged files and duplicate files as CSV.
+    ///
+    /// The columns are `finding,split,file,detail`.
     pub fn write_csv(&self, path: &Path) -> Result<(), DataError> {
         let row = |finding: &str, split: &str, file: &Path, detail: &str| {
             [finding, split, &file.display().to_string(), detail].map(str::to_owned)
