@@ -5,9 +5,9 @@ use crate::results::{self, count};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Compare every file of a run with the checksum that mae noted when it wrote the file
+/// Compare every file of a run with the checksum that mae recorded when it wrote the file
 ///
-/// Exits with 1 if a file is damaged, missing or unreadable, and lists it.
+/// Lists damaged, missing and unreadable files, and exits with 1 if there are any.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Folders of runs or sweeps, such as runs/quickstart

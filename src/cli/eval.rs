@@ -73,9 +73,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
 }
 
-/// Fails if a class name has a different index in the checkpoint than in the data: folders were renamed, added or reordered.
+/// Fails if a class has a different index in the checkpoint than in the data, because folders were renamed, added or
+/// reordered.
 ///
-/// `named` is true if the checkpoint stores the class names of its training data. Then this warns about a renamed class.
+/// `named` is true if the checkpoint stores the class names of its training data. If it is true, a renamed class only causes
+/// a warning.
 fn check_classes(
     checkpoint: &Path,
     known: &[String],

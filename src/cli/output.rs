@@ -24,12 +24,12 @@ pub(super) fn result(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes one JSON object on one line to stdout.
+/// Writes a value to stdout as JSON, on one line.
 pub(super) fn json(value: &impl serde::Serialize) -> io::Result<()> {
     result(&serde_json::to_string(value).expect("strings, numbers, lists"))
 }
 
-/// Escapes control characters, such as line breaks, in a name that a file chose.
+/// Escapes control characters, such as line breaks, in a name that was read from a file.
 pub(super) fn one_line(name: &str) -> String {
     let mut line = String::with_capacity(name.len());
     for character in name.chars() {
@@ -70,7 +70,7 @@ pub(super) fn start_log() {
         .try_init();
 }
 
-/// Stops the run if a device driver logs an error. Some drivers do not return it.
+/// A log layer that stops the run if a device driver logs an error. Some drivers only log errors and do not return them.
 struct Faults;
 
 impl<S: Subscriber> Layer<S> for Faults {
@@ -85,7 +85,8 @@ impl<S: Subscriber> Layer<S> for Faults {
     }
 }
 
-/// Returns whether a log record reports a failed computation. A failed autotuning measurement is harmless and does not count.
+/// Returns whether a log record reports a failed computation. Failed measurements of autotuning are harmless and do not
+/// count.
 fn is_fault(level: Level, target: &str) -> bool {
     let of = |names: &[&str]| names.iter().any(|name| target.starts_with(name));
     let measures = ["::tune", "profiler"].iter().any(|part| target.contains(part));
@@ -97,7 +98,7 @@ fn is_fault(level: Level, target: &str) -> bool {
     }
 }
 
-/// Message of a log event.
+/// The message of a log event, collected from its fields.
 struct Text(String);
 
 impl Visit for Text {

@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Err(CliError::Failed(list))
 }
 
-/// Writes the report of every run, and the report of the sweep. If a report cannot be written, the run still succeeds.
+/// Writes the report of every run, and the report of the sweep. A report that cannot be written only causes a warning.
 fn write_reports(runs: &Path, resolved: &Resolved) {
     let points = resolved.points.iter().map(|point| point.plan.name.as_str());
     let sweep = (!resolved.swept.is_empty()).then_some(resolved.name.as_str());

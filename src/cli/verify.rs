@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// Cases, or folders with cases below them, such as tests/golden
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Device that computes
+    /// Device to verify
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu, value_name = "D")]
     device: DeviceArg,
     /// Precision of the computation
@@ -68,7 +68,6 @@ impl Args {
     }
 }
 
-/// The outcome of all cases.
 struct Outcome {
     reports: Vec<CaseReport>,
     errors: Vec<VerifyError>,
@@ -107,7 +106,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 impl Outcome {
-    /// Returns the error, if any. If a number is outside its tolerance, unusable cases do not change the exit code.
+    /// Returns the error, if a comparison failed or a case cannot be used. If both happen, the exit code is that of the
+    /// failed comparison.
     fn verdict(self) -> Result<(), CliError> {
         let failed: Vec<_> = self.reports.iter().filter(|report| !report.passed()).collect();
         let mut errors = String::new();
@@ -205,7 +205,7 @@ impl Outcome {
     }
 }
 
-/// Formats a case as a table.
+/// Formats the results of one case as a text table.
 fn table(report: &CaseReport) -> String {
     let width = report.rows.iter().map(|row| row.tensor.len()).max().unwrap_or(0).max(6);
     let mut text = format!("{} ({})\n", report.path.display(), report.kind);

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     source: SourceArgs,
-    /// Write unreadable and damaged files and duplicates to a CSV file
+    /// Write all unreadable files, damaged files and duplicates to a CSV file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Print one JSON object on one line
@@ -22,7 +22,7 @@ pub(in crate::cli) struct Args {
     json: bool,
 }
 
-/// Maximum number of printed entries in a list. The file of `--csv` has all entries.
+/// Maximum number of list entries that are printed. The CSV file of `--csv` has all entries.
 const SHOWN: usize = 20;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Repeats the value of one channel for all channels of a recipe.
+/// Repeats a value for each of the `in_chans` channels if `values` has only one value.
 fn for_channels(values: &[f64], in_chans: usize) -> Vec<f64> {
     match values {
         [value] => vec![*value; in_chans],

@@ -11,11 +11,11 @@ use serde::Serialize;
 /// One run; a sweep has one for each point.
 pub(super) struct PlannedRun {
     pub jobs: Vec<PlannedJob>,
-    /// Seconds of the remaining jobs; `None` if any is unknown.
+    /// Time of the remaining jobs in seconds; `None` if the time of any job is unknown.
     pub wall_s: Option<f64>,
 }
 
-/// One job in numbers: an entry of `jobs` in the JSON.
+/// The steps, FLOPs, memory and time of one job: an entry of `jobs` in the JSON output.
 #[derive(Debug, Serialize)]
 pub(super) struct PlannedJob {
     /// The run's name; each point of a sweep has its own.
@@ -42,12 +42,12 @@ pub(super) struct PlannedJob {
     pub memory: Memory,
     /// `data-parallel` or `job-parallel`; `null` with one device.
     pub schedule: Option<&'static str>,
-    /// Seconds of the whole job on its devices; `null` if unknown.
+    /// Time of the whole job on its devices, in seconds; `null` if unknown.
     pub wall_s: Option<f64>,
 }
 
 impl PlannedRun {
-    /// Computes the numbers of a run from its plan and the result of its preflight.
+    /// Computes the numbers of a run from its plan, the result of its checks, and the speed of the device.
     pub(super) fn of(plan: &Plan, checked: &CheckedPoint, price: &Price) -> Result<Self, CliError> {
         let jobs = checked.jobs.iter().map(|job| planned(plan, checked, job, price));
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
@@ -104,7 +104,8 @@ fn planned(
     })
 }
 
-/// Returns whether each device trains its own job. This depends on the unfinished jobs or, in a finished run, on all jobs.
+/// Returns whether each device trains its own job. This depends on the number of unfinished jobs. For a finished run, all
+/// jobs count.
 pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     let all = || plan.jobs().iter().filter(|job| job.is_independent()).count();
     match checked.independent_jobs_left() {
@@ -113,7 +114,7 @@ pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     }
 }
 
-/// Returns the remaining seconds of a run. Its jobs run one after another, or in parallel.
+/// Returns the time of the remaining jobs in seconds. The jobs run one after another, or in parallel on several devices.
 fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     let left = |job: &PlannedJob| match &job.state {
         JobState::Done | JobState::Shared { .. } => Some(0.0),
@@ -130,7 +131,7 @@ fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     Some(together + longest.max(alone / plan.runtime.devices as f64))
 }
 
-/// Adds up seconds; `None` if one is unknown.
+/// Returns the sum of times in seconds; `None` if any of them is unknown.
 pub(super) fn sum(seconds: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     seconds.sum()
 }

@@ -8,7 +8,7 @@ use crate::run::JobState;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Returns the recipe of the first point of a sweep, and the jobs of all points.
+/// Returns the text that `mae plan` prints: the recipe of the first sweep point, and the jobs of all points.
 pub(super) fn text(
     resolved: &Resolved,
     runs: &[PlannedRun],
@@ -66,7 +66,7 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
     let _ = writeln!(text, "# time left: {left}\n");
 }
 
-/// Writes one line for each stage, with the numbers that all its jobs share.
+/// Writes one line for each stage, with the numbers that all jobs of the stage share.
 fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(
         text,
@@ -119,7 +119,7 @@ fn state(state: &JobState, folder: &Path) -> String {
     }
 }
 
-/// Says how several devices share the jobs of a run.
+/// Returns a sentence about how several devices share the jobs of a run.
 fn schedule(plan: &Plan, jobs: &[PlannedJob]) -> String {
     let is_job_parallel = jobs.iter().any(|job| job.schedule == Some("job-parallel"));
     match plan.runtime.devices {
