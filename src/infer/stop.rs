@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A flag that stops a run. Clones share it.
+/// A flag that asks a run to stop. All clones share the same flag.
 #[derive(Debug, Clone, Default)]
 pub struct StopFlag(Arc<AtomicBool>);
 
 impl StopFlag {
-    /// Sets the flag. Returns whether it was set before.
+    /// Sets the flag. Returns whether the flag was already set.
     pub fn request(&self) -> bool {
         self.0.swap(true, Ordering::SeqCst)
     }
