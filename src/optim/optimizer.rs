@@ -39,14 +39,14 @@ enum ParamState {
     Lars(Box<Tensor<1>>),
 }
 
-/// The running means of a parameter's gradient and of its square.
+/// The AdamW state of one parameter: the running means of its gradient and of its squared gradient.
 struct AdamWState {
-    /// Number of updates so far.
+    /// Number of updates of this parameter so far.
     time: usize,
     moments: [Tensor<1>; 2],
 }
 
-/// Updates the trained parameters of a module, by their index.
+/// Updates the trained parameters of a module. Parameters are identified by their index in the list of names.
 pub struct Optimizer {
     rule: Rule,
     names: Vec<String>,
@@ -55,14 +55,14 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Returns an optimizer without state. `names` and `groups` are in the order of the trained parameters.
+    /// Returns an optimizer without state. `names` and `groups` list the trained parameters in the same order.
     pub fn new(rule: Rule, names: Vec<String>, groups: Vec<ParamGroup>) -> Self {
         assert_eq!(names.len(), groups.len(), "one group for each trained parameter");
         let states = names.iter().map(|_| None).collect();
         Self { rule, names, groups, states }
     }
 
-    /// Returns the new values of trained parameter `index` after one update with the learning rate `lr`.
+    /// Returns the new values of the trained parameter with this `index`, after one update with the learning rate `lr`.
     pub fn step(&mut self, index: usize, param: Tensor<1>, grad: Tensor<1>, lr: f64) -> Tensor<1> {
         let group = self.groups[index];
         let lr = lr * group.lr_scale;
@@ -92,9 +92,9 @@ impl Optimizer {
         param
     }
 
-    /// Returns the state and the number of updates so far.
+    /// Returns the optimizer state and the number of updates so far.
     ///
-    /// The tensors have PyTorch's names: `exp_avg`, `exp_avg_sq` or `momentum_buffer`, then the parameter's name.
+    /// Each tensor name consists of PyTorch's name (`exp_avg`, `exp_avg_sq` or `momentum_buffer`) and the parameter's name.
     pub fn state(&self) -> (Vec<(String, Tensor<1>)>, usize) {
         let mut tensors = Vec::new();
         let mut updates = 0;
@@ -116,7 +116,8 @@ impl Optimizer {
         (tensors, updates)
     }
 
-    /// Loads a state from [`Optimizer::state`]. Fails if the state of a trained parameter is missing.
+    /// Loads tensors and the number of updates from [`Optimizer::state`]. Fails if the state of a trained parameter is
+    /// missing.
     pub fn load(
         &mut self,
         mut tensors: BTreeMap<String, Tensor<1>>,
