@@ -18,19 +18,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// From this number of validation images on, the runner announces that it reads them all.
+/// With at least this many validation images, a notice tells the user that all of them are being read.
 const MANY_IMAGES: usize = 5_000;
 
-/// What the command line says about a run.
+/// Command-line options of a run.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// The folder of all runs.
+    /// The folder that contains all runs.
     pub runs: PathBuf,
-    /// Start over, and move the files of an earlier run of the same name to the trash.
+    /// Whether to start over, and move the files of an earlier run of the same name to the trash.
     pub fresh: bool,
-    /// Run only the jobs of this stage.
+    /// Run only the jobs of this stage; `None` runs all jobs.
     pub only: Option<StageKind>,
-    /// For `provenance.json`.
+    /// Arguments of this process, for `provenance.json`.
     pub command_line: Vec<String>,
 }
 
@@ -41,30 +41,30 @@ pub struct Runner<'a> {
     pub observer: Observer,
 }
 
-/// A point of a sweep that failed.
+/// A sweep point that failed, and its error.
 pub struct FailedPoint {
-    /// The name of its run.
+    /// Name of the sweep point's run.
     pub name: String,
     pub error: PointError,
 }
 
-/// Why a sweep point did not run to its end.
+/// The error of a sweep point.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
-    /// The preflight found problems; nothing was created.
+    /// The checks before the run found problems. No files were created.
     #[error(transparent)]
     Refused(#[from] Problems),
     #[error(transparent)]
     Failed(#[from] TrainError),
 }
 
-/// A recipe that is running. Without `[sweep]`, it has one point.
+/// A running sweep. A recipe without `[sweep]` is a sweep with one point.
 pub(super) struct Sweep<'a> {
     pub resolved: &'a Resolved,
-    /// The result of the preflight.
+    /// The results of the checks before the run, one for each sweep point.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
-    /// Names of the sweep points whose folder this start opened.
+    /// Names of the sweep points whose folder this process has opened so far.
     pub opened: Vec<String>,
     pub failed: Vec<FailedPoint>,
 }
@@ -88,8 +88,11 @@ impl From<RunError> for PointError {
 impl Runner<'_> {
     /// Runs every sweep point.
     ///
-    /// If a point of a sweep fails, the others continue, and the result lists the failed ones. Without a sweep, the error is
-    /// the result. If the preflight refuses every sweep point, nothing is created, and the first point's problems are the error.
+    /// If a sweep point fails, the other points continue, and the result lists the failed points. If the recipe has no sweep,
+    /// the error is returned instead.
+    ///
+    /// If the checks before the run find problems at every point, no files are created, and the problems of the first point
+    /// are returned.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         if let Some(problems) = preflight.refusal() {
@@ -162,10 +165,10 @@ impl Runner<'_> {
         self.work(point, &work, &folder, sweep)
     }
 
-    /// Chooses the device of a sweep point and tests it on a small training step.
+    /// Chooses the devices of a sweep point, and compares a small training step on them with the CPU.
     ///
-    /// The preflight has chosen the device already. The choice is repeated here, because an earlier point may have changed the
-    /// setup of the device.
+    /// The checks before the run have already chosen the devices. They are chosen again, because an earlier sweep point may
+    /// have changed the device setup.
     fn check_device(
         &self,
         plan: &Plan,
@@ -190,7 +193,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Reads all validation images once, if a job needs them. Fails if one is unreadable.
+    /// Reads all validation images once, if a job needs them. Fails if an image is unreadable.
     fn read_validation(
         &self,
         plan: &Plan,
@@ -233,7 +236,7 @@ impl Runner<'_> {
         copied.iter().try_for_each(|job| self.copy_job(job, folder.path()))
     }
 
-    /// Trains the jobs that are left, and updates the tables and the provenance.
+    /// Trains the unfinished jobs of a sweep point. Updates its accuracy table and its provenance.
     fn work(
         &self,
         point: &CheckedPoint,
@@ -280,8 +283,9 @@ impl Runner<'_> {
         }
     }
 
-    /// Trains the jobs one after the other on all devices. With job-parallel scheduling, only pre-training uses all devices; then
-    /// each device trains its own job.
+    /// Trains jobs one after the other on all devices, or in parallel with one device each.
+    ///
+    /// With job-parallel scheduling, pre-training uses all devices, and the other jobs then run in parallel.
     fn all_jobs(
         &self,
         work: &RunContext,
@@ -307,7 +311,7 @@ impl Runner<'_> {
         schedule::side_by_side(work, side_by_side, &context, device_threads)
     }
 
-    /// Reports that all jobs were finished by an earlier start.
+    /// Reports that an earlier start has finished all jobs.
     fn skip_all(
         &self,
         work: &RunContext,
@@ -343,7 +347,7 @@ impl Runner<'_> {
 }
 
 impl Sweep<'_> {
-    /// Returns whether an earlier sweep point on the same data has read the validation images.
+    /// Returns whether the validation images were already read for an earlier sweep point with the same data.
     fn has_read_validation(&self, index: usize) -> bool {
         let points = &self.resolved.points;
         points[..index].iter().any(|other| {
@@ -353,7 +357,7 @@ impl Sweep<'_> {
     }
 }
 
-/// Returns a notice of where the files of an earlier run are now, and which files stayed.
+/// Returns a notice that says where the files of an earlier run were moved, and which files were not moved.
 fn moved_text(moved: &Moved) -> String {
     let mut text = format!("the files of the earlier run are in {}", moved.to.display());
     if !moved.stayed.is_empty() {
