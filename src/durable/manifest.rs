@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 pub const MANIFEST: &str = "mae-manifest.jsonl";
 
 const FORMAT: u32 = 1;
-/// Number of checksums that [`Manifest::compact`] keeps for each file.
+/// Maximum number of checksums per file that [`Manifest::compact`] keeps.
 const KEPT: usize = 2;
 
 /// The first line of the manifest.
@@ -53,30 +53,30 @@ impl Content {
     }
 }
 
-/// A line after the header. Paths are relative to the folder of the manifest and use `/`.
+/// A line of the manifest after the header. Paths are relative to the manifest's folder and use `/`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Entry {
-    /// A file is about to be written with this content.
+    /// A file with this content is about to be written.
     Wrote { path: String, bytes: u64, blake3: String },
-    /// The complete rows of a growing file. Bytes after them are an incomplete row.
+    /// A growing file has these complete rows. If the file is longer, it ends with an incomplete row.
     Grew { path: String, bytes: u64, blake3: String },
     /// A growing file without a checksum, because no command reads it back.
     Unchecked { path: String },
     /// A file was removed.
     Removed { path: String },
-    /// A folder is about to appear with all its files.
+    /// A folder and all its files are about to be created.
     Folder { path: String },
-    /// The listed files are being moved into the trash folder of this name.
+    /// The files in the manifest are being moved into the trash folder of this name.
     MovingTo { folder: String },
 }
 
-/// The state of one file, from its manifest entries.
+/// What the manifest says about one file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
-    /// All contents that are valid, newest last; empty if the content is not checked.
+    /// The valid contents of the file, newest last; empty if the file has no checksum.
     pub contents: Vec<Content>,
-    /// Whether rows are appended to it. Then only the newest content is valid, and bytes after it are ignored.
+    /// Whether rows are appended to the file. If so, only the newest content is valid, and later bytes are ignored.
     pub grows: bool,
 }
 
@@ -90,14 +90,16 @@ pub struct Manifest {
     moving_to: Option<String>,
     /// Number of lines after the header of the manifest.
     lines: usize,
-    /// Length of the file when it was read. If it differs now, another process has written to it.
+    /// Length of the manifest file when it was read. If the length has changed since then, another process has written to it.
     bytes: u64,
 }
 
-/// Manifests that this process has read, by folder.
+/// The manifests that this process has read, by their folder.
 static READ: Mutex<Option<HashMap<PathBuf, Manifest>>> = Mutex::new(None);
 
-/// Calls `with` with the nearest manifest above `path`, and with `path` relative to it; `None` without a manifest.
+/// Calls `with` with the manifest that applies to `path`, and with the path relative to the manifest's folder.
+///
+/// This is the manifest in the nearest parent folder. Returns `None` if no parent folder has a manifest.
 pub(super) fn with_manifest<T>(
     path: &Path,
     with: impl FnOnce(&mut Manifest, &str) -> io::Result<T>,
@@ -121,7 +123,7 @@ pub(super) fn with_manifest<T>(
 }
 
 impl Manifest {
-    /// Writes an empty manifest into `root`. Fails if there is a file of that name.
+    /// Writes an empty manifest into the folder `root`. Fails if the folder already has one.
     pub fn create(root: &Path, name: &str) -> io::Result<Self> {
         if root.join(MANIFEST).symlink_metadata().is_ok() {
             let problem =
@@ -141,9 +143,9 @@ impl Manifest {
         Self { root: root.to_owned(), name, files, folders, moving_to: None, lines: 0, bytes: 0 }
     }
 
-    /// Reads the manifest in `root`; `None` if there is no file of that name, or if another program wrote it.
+    /// Reads the manifest in the folder `root`; `None` if the file is missing, or if another program wrote it.
     ///
-    /// Fails if a line is damaged. Ignores a last line that a crash cut short, because its file was not written yet.
+    /// Fails if a line is damaged. If a crash cut off the last line, this line is ignored: its file had not been written yet.
     pub fn read(root: &Path) -> io::Result<Option<Self>> {
         let bytes = match fs::read(root.join(MANIFEST)) {
             Ok(bytes) => bytes,
@@ -209,12 +211,12 @@ impl Manifest {
         }
     }
 
-    /// Name of the run when the manifest was created.
+    /// Returns the name that the run had when the manifest was created.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether this program wrote `path`: a file, or a folder with at least one of its files.
+    /// Returns whether this program wrote `path`: a file, or a folder with at least one listed file.
     pub fn lists(&self, path: &str) -> bool {
         let below = format!("{path}/");
         let next = self.files.range(below.clone()..).next();
@@ -223,7 +225,7 @@ impl Manifest {
             || next.is_some_and(|(next, _)| next.starts_with(&below))
     }
 
-    /// Returns the listed files, sorted. Some may no longer exist.
+    /// Returns the relative paths of the listed files, sorted. Some files may no longer exist.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
@@ -232,38 +234,38 @@ impl Manifest {
         self.files.get(path)
     }
 
-    /// Name of the trash folder of an interrupted `--fresh`, which was moving the files there.
+    /// Returns the name of the trash folder if an interrupted `--fresh` was moving the files there.
     pub fn moving_to(&self) -> Option<&str> {
         self.moving_to.as_deref()
     }
 
-    /// Adds entries of files that are about to be written, with their new content.
+    /// Adds an entry for each file that is about to be written, with its new content.
     pub fn list(&mut self, files: impl IntoIterator<Item = (String, Content)>) -> io::Result<()> {
         let entries = files.into_iter().map(|(path, content)| Entry::of(path, content, false));
         self.append(entries.collect())
     }
 
-    /// Adds the entry of a folder that is about to appear.
+    /// Adds an entry for a folder that is about to be created.
     pub(super) fn list_folder(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Folder { path: path.to_owned() }])
     }
 
-    /// Adds an entry with the complete rows of a growing file.
+    /// Adds an entry for a growing file, with its complete rows.
     pub(super) fn grew(&mut self, path: &str, content: Content) -> io::Result<()> {
         self.append(vec![Entry::of(path.to_owned(), content, true)])
     }
 
-    /// Adds the entry of a file without a checksum.
+    /// Adds an entry for a file without a checksum.
     pub fn list_unchecked(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Unchecked { path: path.to_owned() }])
     }
 
-    /// Adds the entry of a removed file.
+    /// Adds an entry that says that a file was removed.
     pub(super) fn removed(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Removed { path: path.to_owned() }])
     }
 
-    /// Records that a move of the listed files to the trash folder `name` starts.
+    /// Adds an entry that says that the listed files are about to be moved into the trash folder `name`.
     pub fn begin_move(&mut self, name: &str) -> io::Result<()> {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
     }
@@ -287,7 +289,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Rewrites the manifest without outdated entries, if there are many of them.
+    /// Rewrites the manifest without outdated entries, if it has become much longer than necessary.
     pub fn compact(&mut self) -> io::Result<()> {
         let needed = self.files.len() * KEPT + self.folders.len() + 64;
         if self.lines > needed { self.rewrite() } else { Ok(()) }
@@ -332,7 +334,8 @@ fn line(value: &impl Serialize) -> String {
     text
 }
 
-/// Whether a relative path stays inside its folder. A manipulated manifest must not reach files outside.
+/// Returns whether a relative path stays inside its folder. Otherwise, a manipulated manifest could name files outside the
+/// folder.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
