@@ -6,7 +6,7 @@ use crate::infer::{DeviceError, InferError};
 use crate::recipe::NeverUpdates;
 use crate::results::RunError;
 
-/// The error of a failed job.
+/// Error of a job.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     #[error(transparent)]
@@ -19,7 +19,7 @@ pub enum TrainError {
         "{0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
     )]
     NeverUpdates(#[from] NeverUpdates),
-    /// The recipe needs something that this build or this machine does not have.
+    /// The recipe or the command needs something that is missing or does not fit.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(
@@ -43,7 +43,7 @@ pub enum TrainError {
         "cannot use the devices: one has failed, and another still waits for it\nhint: run the command again, it continues from the last saved state"
     )]
     Stuck,
-    /// Another device of the job failed. The run reports the error of that device instead of this one.
+    /// Another rank of the job failed. The run reports the error of that rank instead.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// Fails if the checkpoint file that a job starts from does not fit the plan. Returns warnings about the file.
 ///
-/// A run calls it before the first job trains.
+/// A run calls this function before the first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
     let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
     let opened = checkpoint::open(path)?;
@@ -48,9 +48,10 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
     ))
 }
 
-/// Fails if pre-training cannot resume from the file at `path`. Returns the number of epochs that the file was trained for.
+/// Fails if pre-training cannot resume from the checkpoint at `path`. Returns the number of epochs that the checkpoint was
+/// trained for.
 ///
-/// A run calls it before the first job trains.
+/// A run calls this function before the first job trains.
 pub fn check_resume(path: &Path, plan: &Plan) -> Result<usize, TrainError> {
     let opened = checkpoint::open(path)?;
     let (_, seen) = resumable(&opened, plan)?;
@@ -65,7 +66,7 @@ pub(super) fn zeros(plan: &Plan, device: &Device) -> Mae {
     Mae::zeros(&encoder, &plan.model.decoder_dims(), device)
 }
 
-/// Loads the weights, the optimizer state and the epoch of the file at `path` into a new state.
+/// Returns `state` with the weights, the optimizer state and the epoch of the checkpoint at `path`.
 pub(super) fn resume(
     state: TrainingState<Mae>,
     path: &Path,
@@ -85,7 +86,7 @@ pub(super) fn resume(
     })
 }
 
-/// Returns the error of a checkpoint that pre-training cannot resume from.
+/// Returns the error for a checkpoint that pre-training cannot resume from.
 fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
     TrainError::Setting {
         problem: format!("cannot resume from {}: {problem}", path.display()),
@@ -93,7 +94,7 @@ fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
     }
 }
 
-/// Loads the moments and the number of updates of a checkpoint into an optimizer.
+/// Loads the moments and the number of updates of a checkpoint into an optimizer without state.
 pub fn load_optimizer(
     optimizer: &mut Optimizer,
     state: &OptimizerState,
@@ -109,9 +110,9 @@ pub fn load_optimizer(
     optimizer.load(moments, state.updates)
 }
 
-/// Returns the optimizer state of a checkpoint, and the number of epochs that it was trained for.
+/// Returns the optimizer state of a checkpoint, and the number of epochs that the checkpoint was trained for.
 ///
-/// Fails if the pre-training of `plan` cannot resume from it.
+/// Fails if the pre-training of `plan` cannot resume from this checkpoint.
 fn resumable<'a>(
     opened: &'a Opened,
     plan: &Plan,

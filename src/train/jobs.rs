@@ -17,7 +17,7 @@ use burn::module::Module;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The values that all jobs of a run share. Each device's thread has a clone.
+/// Settings that all jobs of a run share. Each device thread has a copy.
 #[derive(Clone)]
 pub struct RunContext {
     pub plan: Arc<Plan>,
@@ -27,12 +27,12 @@ pub struct RunContext {
     /// The resolved recipe in TOML. Every checkpoint contains it.
     pub recipe: Arc<str>,
     pub stop: StopFlag,
-    /// Number of other jobs that run at the same time on other devices.
+    /// Number of other jobs that run on other devices at the same time.
     pub parallel_jobs: usize,
 }
 
 impl RunContext {
-    /// Returns the folder of a job.
+    /// Returns the folder and the metadata of a job.
     pub fn dir(&self, job: &Job) -> JobDir {
         let from = job.from.as_ref().map(Source::to_string).unwrap_or_default();
         JobDir {
@@ -49,7 +49,7 @@ impl RunContext {
         }
     }
 
-    /// Runs a job until it is done or the user stops it.
+    /// Runs a job until it is finished or the user stops it.
     pub fn run(&self, job: &Job, context: &JobContext) -> Result<JobEnd, TrainError> {
         let dir = self.dir(job);
         let stage_missing = "a job's stage is part of the plan";
@@ -163,9 +163,9 @@ impl RunContext {
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
-    /// Returns the initial classifier of a job.
+    /// Returns the classifier that a fine-tuning starts from: the encoder of a checkpoint and a random head.
     ///
-    /// It has a checkpoint's encoder and a random head. Without a checkpoint, all its weights are random, as in timm.
+    /// If the recipe does not start from a checkpoint, all weights are random, as in timm.
     fn classifier(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
@@ -179,9 +179,9 @@ impl RunContext {
         Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
     }
 
-    /// Returns the frozen encoder of a linear probe.
+    /// Returns the frozen encoder of a linear probe, from a checkpoint.
     ///
-    /// It comes from a checkpoint. For `scratch`, it is the random encoder that pre-training would start from.
+    /// If the recipe starts from `scratch`, this is the random encoder that pre-training would start from.
     fn frozen(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
         if source_file(&self.run, job).is_some() {
             return self.classifier(job, global_pool);
@@ -253,7 +253,8 @@ pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
     }
 }
 
-/// Builds an optimizer for the trained parameters of `module`. `group` maps a name and a shape to a parameter group.
+/// Creates an optimizer for the trained parameters of `module`. `group` maps the name and the shape of a parameter to its
+/// settings.
 pub fn optimizer<M: Module>(
     module: &M,
     rule: Rule,

@@ -8,7 +8,7 @@ use crate::infer::DeviceError;
 use crate::train::error::TrainError;
 use crate::train::events::Event;
 
-/// Writes the picture and the checkpoint of an epoch. An existing checkpoint and its picture stay as they are.
+/// Writes the reconstruction figure and the checkpoint of an epoch. If the checkpoint exists, this does nothing.
 pub(crate) fn publish<S: Stage>(
     stage: &S,
     model: &S::Model,
@@ -31,7 +31,7 @@ pub(crate) fn publish<S: Stage>(
     Ok(())
 }
 
-/// Draws the picture of an epoch. A panic becomes an error.
+/// Draws the reconstruction figure of an epoch. A panic becomes an error.
 fn show<S: Stage>(
     stage: &S,
     model: &S::Model,

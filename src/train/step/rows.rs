@@ -6,7 +6,7 @@ use crate::results::{EpochRow, Validation};
 use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
-/// Losses and gradient norms that are still on the device, and their learning rates.
+/// Losses and gradient norms that have not been read from the device yet, and the learning rates of their updates.
 #[derive(Default)]
 pub(crate) struct UnreadLosses {
     values: Vec<Tensor<1>>,
@@ -24,7 +24,8 @@ impl UnreadLosses {
         self.lrs.len()
     }
 
-    /// Reads all values from the device and adds them to the epoch's sums. Returns the loss and learning rate of each update.
+    /// Reads all losses and gradient norms from the device, and adds them to the epoch's sums. Returns the loss and learning
+    /// rate of each update.
     ///
     /// Fails if a value is NaN or infinite. The error names the update.
     pub(crate) fn read_into(
@@ -63,7 +64,7 @@ impl UnreadLosses {
     }
 }
 
-/// Returns the row of a finished epoch.
+/// Returns the row of a finished epoch for `epochs.csv`.
 pub(crate) fn row(
     progress: &Progress,
     measured: Evaluated,
@@ -105,7 +106,7 @@ pub(crate) fn row(
     }
 }
 
-/// Returns a warning if an epoch waited long for its data.
+/// Returns a warning if the training of an epoch spent much of its time waiting for data.
 pub(crate) fn waited(row: &EpochRow, train_s: f64) -> Option<String> {
     const SHARE: f64 = 0.05;
     let share = row.data_wait_s / train_s.max(1e-9);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// Sums over the updates of the current epoch. The epoch's row has their means.
+/// Sums over the finished updates of the current epoch, from which the row in `epochs.csv` is computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EpochSums {
     pub updates: usize,
@@ -24,34 +24,34 @@ pub(crate) struct EpochSums {
     pub data_wait_s: f64,
 }
 
-/// The state of a job in training.
+/// The state of a job that is being trained, which is saved to resume the job.
 pub(crate) struct TrainingState<M> {
     pub model: M,
     pub optimizer: Optimizer,
     pub progress: Progress,
 }
 
-/// The position of a job in its schedule.
+/// The epoch and the update that a job has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
-    /// Current epoch, from 1.
+    /// Current epoch, counted from 1.
     pub epoch: usize,
-    /// Finished updates of the current epoch.
+    /// Number of finished updates in the current epoch.
     pub update: usize,
-    /// Updates of the optimizer since the job started. Only `save` sets it.
+    /// Number of optimizer updates since the job started. Only `save` sets this field.
     pub optimizer_updates: usize,
     pub sums: EpochSums,
 }
 
 impl Progress {
-    /// Returns the progress of a new job.
+    /// Returns the progress of a job that has not started.
     pub(crate) fn start() -> Self {
         Self { epoch: 1, update: 0, optimizer_updates: 0, sums: EpochSums::default() }
     }
 }
 
 impl<M: Module> TrainingState<M> {
-    /// Returns the state of a new job.
+    /// Returns the state of a job that has not started.
     pub(crate) fn start(model: M, optimizer: Optimizer) -> Self {
         Self { model, optimizer, progress: Progress::start() }
     }
@@ -80,7 +80,7 @@ impl<M: Module> TrainingState<M> {
         norm
     }
 
-    /// Writes the state to `path`. Resuming from this file gives the same bits as an uninterrupted job.
+    /// Writes the state to `path`. A job that resumes from this file gives bit-identical results.
     pub(crate) fn save(&self, path: &Path) -> Result<(), TrainError> {
         let mut tensors = BTreeMap::new();
         for param in model::named(&self.model) {
@@ -96,7 +96,7 @@ impl<M: Module> TrainingState<M> {
         Ok(TensorFile { tensors, note }.write(path)?)
     }
 
-    /// Loads the state from `path`. Fails if a tensor is missing.
+    /// Returns the state that was saved to `path`. Fails if a tensor is missing.
     pub(crate) fn resume(self, path: &Path) -> Result<Self, TrainError> {
         let damaged = |problem: String| RunError::Damaged {
             path: path.into(),
@@ -130,7 +130,7 @@ impl<M: Module> TrainingState<M> {
     }
 }
 
-/// Reads parameters from the device, for a checkpoint. Fails if a value is NaN or infinite.
+/// Copies parameters from the device into the tensors of a checkpoint. Fails if a value is NaN or infinite.
 pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainError> {
     let mut file = TensorFile::default();
     for param in params {
@@ -140,7 +140,7 @@ pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainEr
     Ok(file)
 }
 
-/// Reads one parameter from the device. Fails if a value is NaN or infinite.
+/// Copies a parameter from the device. Fails if a value is NaN or infinite.
 fn host_finite(param: &NamedParam) -> Result<HostTensor, TrainError> {
     let tensor = host(&param.values, &param.shape)?;
     if tensor.values.iter().all(|value| value.is_finite()) {

@@ -28,7 +28,7 @@ pub(crate) struct FitPlan {
     pub stage: StageKind,
     pub epochs: usize,
     pub accum_iter: usize,
-    /// Images of one micro-step, on all devices together.
+    /// Number of images in one micro-batch of every device together.
     pub images_per_micro_step: usize,
     pub steps: Steps,
     pub schedule: LrSchedule,
@@ -36,9 +36,11 @@ pub(crate) struct FitPlan {
     pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
-    /// Selects the random numbers of the stage. The loop sets the key's `epoch`.
+    /// Key for the random numbers of the stage. The loop sets the key's `epoch`.
     pub key: Key,
-    /// Micro-batches of one rank in an update: `accum_iter`, or more if there are fewer ranks than `runtime.devices`.
+    /// Number of micro-batches of one rank in an update.
+    ///
+    /// This is `accum_iter`, or a multiple of it if fewer ranks than `runtime.devices` train the job.
     pub micro_batches: usize,
 }
 
@@ -51,12 +53,12 @@ impl FitPlan {
     }
 }
 
-/// Updates between two reads from the device. Reading every update would make the GPU wait.
+/// Number of updates after which losses are read from the device. Reading after every update would make the GPU wait.
 const READ_EVERY: usize = 20;
 
-/// Trains `stage` until its last epoch is done or the user stops the run.
+/// Trains `stage` until its last epoch is finished or the user stops the run.
 ///
-/// Training continues from `resume.safetensors` in `dir`. Without this file, it starts from `state`.
+/// Training resumes from `resume.safetensors` in the folder `dir`. If this file is missing, training starts from `state`.
 pub(crate) fn fit<S: Stage>(
     stage: &Arc<S>,
     state: TrainingState<S::Model>,
@@ -86,7 +88,7 @@ pub(crate) fn fit<S: Stage>(
     Ok(JobEnd::Done)
 }
 
-/// A job in training.
+/// The training loop of one job on one rank.
 struct TrainingLoop<'a, S: Stage> {
     stage: &'a Arc<S>,
     state: TrainingState<S::Model>,
@@ -94,11 +96,11 @@ struct TrainingLoop<'a, S: Stage> {
     plan: &'a FitPlan,
     dir: &'a JobDir,
     context: &'a JobContext,
-    /// The table of epochs. Only the first rank writes it.
+    /// Writer of `epochs.csv`; `None` except on rank 0.
     epochs_csv: Option<EpochsWriter>,
-    /// TensorBoard event files. Only the first rank writes them.
+    /// Writer of TensorBoard event files; `None` except on rank 0.
     board: Option<TensorBoard>,
-    /// Whether to report a slow loader. The first report clears this flag.
+    /// Whether to warn about a slow data loader. The first warning sets this to false.
     report_waiting: bool,
 }
 
@@ -182,7 +184,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(JobEnd::Done)
     }
 
-    /// Adds up the gradients of an update's micro-batches. Also returns the seconds spent waiting for data.
+    /// Computes the gradients of an update's micro-batches. Returns their sums, and the seconds spent waiting for data.
     fn backward(
         &mut self,
         batches: &mut Epoch,
@@ -211,7 +213,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok((sum, waited))
     }
 
-    /// Adds up the loss and the gradients of all ranks. Also returns whether any rank has been asked to stop.
+    /// Adds up the loss and the gradients of all ranks. Also returns whether any rank was asked to stop.
     fn reduce(&self, sum: GradientSum<'_>) -> Result<(Gradient, bool), TrainError> {
         let rank_context = &self.context.rank_context;
         let device = model::device(&self.state.model);
@@ -221,7 +223,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         })
     }
 
-    /// Reads losses and norms from the device, for the epoch's row and for TensorBoard.
+    /// Reads losses and gradient norms from the device. They go into the epoch's row and into TensorBoard.
     fn read(&mut self, unread: &mut UnreadLosses) -> Result<(), TrainError> {
         let progress = &mut self.state.progress;
         let first = progress.sums.updates + 1;
@@ -241,7 +243,8 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         })
     }
 
-    /// Writes the epoch's row, its checkpoint if it is kept, and the state of the next epoch.
+    /// Writes the row of the epoch to `epochs.csv`, saves a checkpoint if the epoch is kept, and saves the state for the next
+    /// epoch.
     fn finish_epoch(&mut self, measured: Evaluated, started: Instant) -> Result<(), TrainError> {
         let (plan, dir, context) = (self.plan, self.dir, self.context);
         let epoch = self.state.progress.epoch;
@@ -270,7 +273,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Saves the state, from which the next start continues. Only the first rank writes.
+    /// Saves the state, from which the next start resumes. Only rank 0 writes the file.
     fn save(&self) -> Result<(), TrainError> {
         if self.context.rank_context.rank.is_first() {
             self.dir.keep_previous_state()?;
@@ -297,7 +300,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
     }
 }
 
-/// Opens the TensorBoard folder of a job.
+/// Opens the TensorBoard event files of a job.
 fn tensorboard<M: Module>(
     state: &TrainingState<M>,
     plan: &FitPlan,
