@@ -169,8 +169,12 @@ fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
         return Ok(());
     }
     Err(TrainError::Setting {
-        problem: format!("cannot measure a step: an epoch has only {updates} update of {images} images"),
-        hint: "lower batch_size, or raise data.train_images: a step is measured between two updates of an epoch".to_owned(),
+        problem: format!(
+            "cannot measure a step: an epoch has fewer than two updates ({updates} x {images} images)"
+        ),
+        hint:
+            "lower batch_size or raise data.train_images, so that an epoch has at least two updates"
+                .to_owned(),
     })
 }
 
@@ -188,7 +192,7 @@ fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
 fn measured(plan: &Plan, stage: StageKind) -> Result<(TrainingPlan, DataSet), TrainError> {
     let training = plan.training(stage).cloned().ok_or_else(|| TrainError::Setting {
         problem: format!("cannot measure `--stage {stage}`: the recipe has no [{stage}]"),
-        hint: "choose a stage that the recipe has".to_owned(),
+        hint: "set `--stage` to a stage that the recipe has".to_owned(),
     })?;
     let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
     Ok((training, data::open(&plan.data, labels)?))
@@ -266,7 +270,7 @@ fn steps(
     if measured.seconds.is_empty() {
         return Err(TrainError::Setting {
             problem: "cannot measure a step: the benchmark stopped too early".to_owned(),
-            hint: "let it run longer".to_owned(),
+            hint: "set a longer `--seconds`".to_owned(),
         });
     }
     Ok(measured)

@@ -78,7 +78,7 @@ pub fn write_huggingface(
         (None, Head::Absent) => {
             return Err(no_form(
                 out,
-                "it is an encoder alone, neither a masked autoencoder nor a classifier",
+                "it contains only an encoder, not a masked autoencoder or a classifier",
             ));
         }
     };

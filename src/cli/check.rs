@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::Failed(format!(
-        "{} with problems\nhint: restore the files from a backup. If there is none, run `mae run`: it rewrites accuracy.csv and report.html. For any other file, first remove the folder of its job, and `mae run` repeats the job",
+        "{} with problems\nhint: restore the files from a backup. Without a backup, run `mae run`, which rewrites accuracy.csv and report.html. For any other file, first remove the folder of its job, so that `mae run` repeats the job",
         count(problems, "file")
     )))
 }

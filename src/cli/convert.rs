@@ -81,21 +81,21 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
     if out.symlink_metadata().is_ok() {
         return Err(CliError::Usage(format!(
-            "cannot write {}: it exists\nhint: choose another name, or remove it",
+            "cannot write {}: the path already exists\nhint: choose another name, or remove the old file or folder",
             out.display()
         )));
     }
     let problem = match (to, ending(out).as_deref()) {
         (To::Mae | To::Huggingface, Some("safetensors" | "pth" | "bin" | "pd" | "pdparams")) => {
-            "this format is a folder\nhint: remove the extension, or write one file with `--to official`"
+            "`--to mae` and `--to huggingface` write a folder\nhint: remove the extension, or write one file with `--to official`"
         }
         (To::Official, Some("safetensors" | "pth")) | (To::Timm, Some("safetensors")) => {
             return Ok(());
         }
         (To::Official, _) => {
-            "this format is one file\nhint: end OUT with .safetensors, or with .pth for `torch.load`"
+            "`--to official` writes one file\nhint: end OUT with .safetensors, or with .pth for `torch.load`"
         }
-        (To::Timm, _) => "this format is a safetensors file\nhint: end OUT with .safetensors",
+        (To::Timm, _) => "`--to timm` writes a safetensors file\nhint: end OUT with .safetensors",
         _ => return Ok(()),
     };
     Err(CliError::Usage(format!("cannot write {}: {problem}", out.display())))
@@ -112,21 +112,21 @@ fn unsaid(ready: &Ready) -> Vec<String> {
     let eps = plan.model.norm_eps;
     if (eps - 1e-6).abs() > 1e-12 {
         unsaid.push(format!(
-            "the format does not store the LayerNorm epsilon, {eps:e}: set it when you build the model"
+            "the file does not store the LayerNorm epsilon ({eps:e}): set it when you build the model"
         ));
     }
     let heads = plan.model.num_heads;
     let known = opened.facts.num_heads.is_some();
     if known && checkpoint::usual_heads(opened.facts.embed_dim) != Some(heads) {
         unsaid.push(format!(
-            "the format does not store the number of heads, {heads}: set it when you build the model"
+            "the file does not store the number of heads ({heads}): set it when you build the model"
         ));
     }
     let stated = opened.facts.settings.mean.as_ref().zip(opened.facts.settings.std.as_ref());
     let [usual_mean, usual_std] = recipe::IMAGENET_MEAN_STD;
     if let Some((mean, std)) = stated.filter(|of| of.0[..] != usual_mean || of.1[..] != usual_std) {
         unsaid.push(format!(
-            "the format does not store the normalization: normalize images by mean {mean:?} and std {std:?}"
+            "the file does not store the normalization: normalize images with mean {mean:?} and std {std:?}"
         ));
     }
     unsaid

@@ -41,7 +41,7 @@ impl SourceArgs {
     fn plan(&self) -> Result<(DataPlan, Labels), CliError> {
         if !self.source.exists() {
             return Err(CliError::Usage(format!(
-                "cannot read {}: no recipe or folder has this name\nhint: name a recipe, or the folder of a data set",
+                "cannot read {}: it does not exist\nhint: pass a recipe file, or the folder of a data set",
                 self.source.display()
             )));
         }

@@ -25,7 +25,7 @@ pub(super) enum CliError {
     /// Some points of a sweep, verification cases or files failed. The text has one line for each.
     #[error("{0}")]
     Failed(String),
-    #[error("interrupted; the state is saved, and the same command resumes")]
+    #[error("interrupted: the state is saved; run the same command again to resume")]
     Interrupted,
     #[error("interrupted before there was a result; nothing was written")]
     Stopped,

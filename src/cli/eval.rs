@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let device = train::choose(&plan.runtime.untuned())?;
     if opened.meta.is_none() && args.data.is_none() && plan.data.format == Format::Synthetic {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: the checkpoint does not name its data\nhint: set the data with --data RECIPE, or --set data.format=... \
+            "cannot measure {}: the checkpoint does not store which data it was trained on\nhint: set the data with --data RECIPE, or --set data.format=... \
              --set data.path=...",
             args.checkpoint.display()
         )));
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     // A checkpoint without a head gets a better error below.
     if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: it has {} classes, the data has {}\nhint: name the data that it was trained on, with --data or --set data.path=...",
+            "cannot measure {}: the checkpoint has {} classes, but the data has {}\nhint: pass the data that the checkpoint was trained on, with --data or --set data.path=...",
             args.checkpoint.display(),
             meta.num_classes,
             data.facts.num_classes
@@ -99,7 +99,7 @@ fn check_classes(
     }
     if let (true, Some((class, (name, other)))) = (named, differ.next()) {
         output::warning(&format!(
-            "class {class} is `{name}` in the checkpoint and `{other}` in the data: the accuracy is only right if both are the same"
+            "class {class} is `{name}` in the checkpoint and `{other}` in the data: the accuracy is correct only if both names mean the same class"
         ));
     }
     Ok(())

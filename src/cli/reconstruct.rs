@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if rows > MAX_ROWS {
         return Err(CliError::Usage(format!(
             "cannot draw {rows} rows, one for each checkpoint, image and mask ratio: the limit is {MAX_ROWS}\n\
-             hint: name fewer images"
+             hint: pass fewer images"
         )));
     }
     let mut groups = vec![Vec::new(); args.images.len()];
@@ -126,7 +126,7 @@ fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
     }
     let place = path.canonicalize().ok();
     if place.is_some() && images.iter().any(|image| image.canonicalize().ok() == place) {
-        return refuse("it is one of the images", "choose another name");
+        return refuse("it is one of the input images", "choose another name");
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if folder.is_some_and(|folder| !folder.is_dir()) {

@@ -175,8 +175,7 @@ impl Manifest {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         format!(
-                            "{path} is damaged in line {line}: {error}\nhint: restore it from a backup, or remove it; after a \
-                             removal, the next start of the run records the checksums of the files as they are then"
+                            "{path} is damaged in line {line}: {error}\nhint: restore it from a backup, or remove it. If you remove it, the next `mae run` records the checksums of the current files"
                         ),
                     ));
                 }

@@ -102,7 +102,7 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "\nhint: free some disk space and run the same command again; a run continues from its last save"
+            "\nhint: free some disk space and run the same command again; a run resumes from its last saved state"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "\nhint: choose another place; this account has no write permission there"

@@ -23,7 +23,7 @@ pub enum InferError {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     #[error(
-        "cannot compute: {0}\nhint: this is a bug in the program, not in your recipe. Report it with this message"
+        "cannot compute: {0}\nhint: report this message as a bug in mae; your recipe is not the cause"
     )]
     Crashed(String),
     #[error(

@@ -109,7 +109,7 @@ impl<'a> Inspector<'a> {
         Some(match self.options.only {
             Some(stage) => setting(
                 format!("cannot run --stage {stage}: the recipe has no [{stage}]"),
-                "leave --stage out, or add the table",
+                "remove `--stage`, or add this table to the recipe",
             ),
             None => setting(
                 "cannot run the recipe: it has no stage".to_owned(),
@@ -261,7 +261,7 @@ impl<'a> Inspector<'a> {
             } else {
                 format!("cannot start {}: {} does not exist", job.dir, file.display())
             };
-            problems.push(setting(problem, "run the pre-training first: leave --stage out"));
+            problems.push(setting(problem, "remove `--stage`, so that the run pre-trains first"));
         }
     }
 

@@ -363,7 +363,11 @@ fn moved_text(moved: &Moved) -> String {
     if !moved.stayed.is_empty() {
         let stayed: Vec<String> =
             moved.stayed.iter().map(|path| path.display().to_string()).collect();
-        let _ = write!(text, "; left in place, not written by mae: {}", stayed.join(", "));
+        let _ = write!(
+            text,
+            "; these files were not moved, because mae did not write them: {}",
+            stayed.join(", ")
+        );
     }
     text
 }

@@ -36,11 +36,11 @@ pub enum TrainError {
     )]
     BadWeights { name: String },
     #[error(
-        "cannot start: the pre-training, shared with {point}, has failed\nhint: see the error of {point}"
+        "cannot start: this run uses the pre-training of {point}, which has failed\nhint: see the error of {point}"
     )]
     SharedPretraining { point: String },
     #[error(
-        "cannot use the devices: one has failed, and another still waits for it\nhint: run the command again, it continues from the last saved state"
+        "cannot use the devices: one device has failed, and another one still waits for it\nhint: run the command again, which resumes from the last saved state"
     )]
     Stuck,
     /// Another rank of the job failed. The run reports the error of that rank instead.

@@ -42,8 +42,7 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
         return None;
     }
     Some(format!(
-        "its images were normalized by mean {mean:?} and std {std:?}, but this run normalizes by {:?} and {:?}. To normalize \
-         as the checkpoint does, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
+        "the checkpoint was trained on images normalized with mean {mean:?} and std {std:?}, but this run uses {:?} and {:?}. To normalize as in that training, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
         plan.data.mean, plan.data.std
     ))
 }
@@ -130,20 +129,24 @@ fn resumable<'a>(
         }
     };
     let Some(seen) = opened.facts.settings.epoch else {
-        return refuse("it does not say how many epochs it has seen", start_afresh);
+        return refuse(
+            "it does not store the number of epochs that it was trained for",
+            start_afresh,
+        );
     };
     let epochs = pretrain.training.epochs;
     if seen >= epochs {
-        let problem = format!("it has seen {seen} epochs, but pretrain.epochs is {epochs}");
+        let problem = format!("it was trained for {seen} epochs, but pretrain.epochs is {epochs}");
         return refuse(
             &problem,
-            "set pretrain.epochs to the total number of epochs, including those that are done",
+            "set pretrain.epochs to the total number of epochs, including those of the checkpoint",
         );
     }
     if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < seen) {
-        let problem =
-            format!("it has seen {seen} epochs, so pretrain.checkpoint_epochs cannot have {epoch}");
-        return refuse(&problem, "remove the earlier epochs from the list");
+        let problem = format!(
+            "it was trained for {seen} epochs, so pretrain.checkpoint_epochs cannot contain {epoch}"
+        );
+        return refuse(&problem, "remove the epochs before that from pretrain.checkpoint_epochs");
     }
     same_encoder(opened, &plan.model)?;
     let settings = &opened.facts.settings;

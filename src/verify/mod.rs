@@ -41,7 +41,7 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
     found.sort();
     if found.is_empty() {
         let problem = format!(
-            "no case here: neither this folder nor one below it has a {}",
+            "there is no case: neither this folder nor any folder below it contains {}",
             case::DESCRIPTION
         );
         return Err(VerifyError::new(path, problem));

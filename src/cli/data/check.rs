@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let files: usize = checked.splits.iter().map(|split| split.bad.len()).sum();
         let problems = checked.problems.len();
         let what = format!(
-            "the data set has {} and {} that concern the whole set",
+            "found {}, and {} of the whole data set",
             count(files, "bad file"),
             count(problems, "problem")
         );
@@ -85,7 +85,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
         let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", path.display());
         let CheckedSplit { name, bad, damaged, .. } = split;
         list(&mut text, &format!("bad files in {name}"), bad.iter().map(named));
-        let what = format!("damaged files in {name}, decoded in part");
+        let what = format!("damaged files in {name}, only partly decoded");
         list(&mut text, &what, damaged.iter().map(named));
     }
     let pair = |[train, val]: &[PathBuf; 2]| format!("{} = {}", train.display(), val.display());
