@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 /// Number of updates before the measurement starts. In these updates, kernels are compiled and tuned, and caches fill.
 const WARM_UP: usize = 3;
-/// Fraction of a GPU benchmark's time that measures whole steps. The remaining time measures the parts of a step.
+/// Fraction of a GPU benchmark's time for measuring whole steps. The remaining time is for measuring the parts of a step.
 const WHOLE: f64 = 0.8;
 /// Interval at which the benchmark checks whether its time is over.
 const POLL: Duration = Duration::from_millis(5);
@@ -224,8 +224,7 @@ impl Clock {
 
     /// Returns whether `seconds` have passed and at least one update has ended.
     ///
-    /// The training loop still completes the update in progress. So one update has ended before it, and one step can be
-    /// measured.
+    /// The update in progress is still completed, so at least one step can be measured.
     fn is_over(&self, seconds: f64) -> bool {
         let start = self.start.or_else(|| self.ends.get(WARM_UP - 1).map(|(_, end)| *end));
         !self.ends.is_empty() && start.is_some_and(|start| start.elapsed().as_secs_f64() >= seconds)

@@ -65,8 +65,7 @@ pub fn write_huggingface(
         (None, Head::Linear { global_pool: true, .. }) => {
             return Err(no_form(
                 out,
-                "its head uses the mean of the patches (global_pool), but the ViT of Hugging Face \
-                normalizes before it pools",
+                "its head uses the mean of the patches (global_pool), which the ViT of Hugging Face does not support",
             ));
         }
         (None, Head::Probe { .. }) => {

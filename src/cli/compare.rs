@@ -29,7 +29,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if args.csv.is_some() && args.csv == args.xlsx {
         return Err(CliError::Usage(
-            "cannot write --csv and --xlsx to the same file\nhint: name two files".to_owned(),
+            "cannot write --csv and --xlsx to the same file\nhint: use two different files"
+                .to_owned(),
         ));
     }
     let comparison = Comparison::read(&args.runs, &args.published)?;

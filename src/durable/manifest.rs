@@ -333,8 +333,7 @@ fn line(value: &impl Serialize) -> String {
     text
 }
 
-/// Returns whether a relative path stays inside its folder. Otherwise, a manipulated manifest could name files outside the
-/// folder.
+/// Returns whether a relative path stays inside its folder. A manipulated manifest may contain paths that do not.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))

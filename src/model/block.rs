@@ -78,8 +78,8 @@ impl Block {
     /// Runs [`Block::forward`] with stochastic depth: the attention and MLP branches of each sample are multiplied by
     /// factors.
     ///
-    /// The factors `attn` and `mlp` are `[N, 1, 1]`. A factor of 0 drops a branch. A kept branch has the factor `1 / (1 -
-    /// rate)`.
+    /// The factors `attn` and `mlp` are `[N, 1, 1]`. A factor of 0 drops a branch. A kept branch has the factor
+    /// `1 / (1 - rate)`.
     pub fn forward_drop_path(&self, x: Tensor<3>, attn: Tensor<3>, mlp: Tensor<3>) -> Tensor<3> {
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
         let x = self.attn.proj.forward_scaled(heads, x, attn);

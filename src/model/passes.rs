@@ -176,7 +176,7 @@ impl<M: Module + 'static> Chain<M> {
 
     /// Runs the forward pass without recording autodiff graphs. Returns the inputs of all links and of the head.
     ///
-    /// The tensors still have the autodiff type, because Burn uses other kernels without autodiff for some operations. They
+    /// The tensors still have the autodiff type. Without autodiff, Burn uses different kernels for some operations, which
     /// round differently.
     fn inputs(&self, module: &M) -> Vec<Tensor<3>> {
         let detached = module.clone().no_grad().train();

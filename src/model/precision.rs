@@ -51,8 +51,8 @@ impl Precision {
         ops::linear_residual(self.narrow(x), weight, self.narrow(bias), residual)
     }
 
-    /// Returns `residual + scale * linear` in fp32, where `linear` is the result of [`Precision::linear`]. `scale` is `[N, 1,
-    /// 1]`.
+    /// Returns `residual + scale * linear` in fp32, where `linear` is the result of [`Precision::linear`].
+    /// `scale` is `[N, 1, 1]`.
     pub(super) fn linear_scaled(
         self,
         x: Tensor<3>,

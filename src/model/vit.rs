@@ -70,8 +70,8 @@ impl Vit {
         self.head.forward(self.forward_features(imgs))
     }
 
-    /// Runs [`Vit::forward`] with stochastic depth: each residual branch is multiplied by a factor from `factors`, `[N, 2 *
-    /// depth]`.
+    /// Runs [`Vit::forward`] with stochastic depth: each residual branch is multiplied by a factor from `factors`,
+    /// `[N, 2 * depth]`.
     ///
     /// Columns `2 i` and `2 i + 1` are the factors of the attention and the MLP of block `i`.
     pub fn forward_drop_path(&self, imgs: Tensor<4>, factors: &Tensor<2>) -> Tensor<2> {

@@ -372,7 +372,7 @@ fn mixup(
         let side = |share: f64| (input_size as f64 * share) as usize;
         if side(low) >= side(high) {
             let why = format!(
-                "allows no CutMix box: its side is at least {} and below {} pixels",
+                "allows no CutMix box: the side of the box would be at least {} and less than {} pixels",
                 side(low),
                 side(high)
             );

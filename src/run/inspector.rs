@@ -232,8 +232,7 @@ impl<'a> Inspector<'a> {
         jobs
     }
 
-    /// Returns [`JobState::Shared`] if an earlier sweep point has or will have the result of this job before point `index`
-    /// starts.
+    /// Returns [`JobState::Shared`] if an earlier sweep point has the same job and finishes it before point `index` starts.
     fn shared(&self, index: usize, job: &Job) -> Option<JobState> {
         Preflight::with_same_job(&self.points, self.resolved, index, job)
             .find(|other| other.will_have(&job.dir))
@@ -331,7 +330,7 @@ impl<'a> Inspector<'a> {
     }
 }
 
-/// Returns whether this run will have its own pre-training, either by training or by copying from an earlier sweep point.
+/// Returns whether this run will pre-train, or copy a finished pre-training from an earlier sweep point.
 fn will_pretrain(jobs: &[CheckedJob]) -> bool {
     jobs.iter().filter(|job| job.job.stage == StageKind::Pretrain).any(
         |CheckedJob { state, is_asked, .. }| *is_asked || matches!(state, JobState::Shared { .. }),

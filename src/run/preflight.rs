@@ -114,9 +114,10 @@ pub fn preflight(resolved: &Resolved, options: &RunOptions, purpose: Purpose) ->
 }
 
 impl Preflight {
-    /// Returns the problems that stop the whole command.
+    /// Returns the problems that stop the whole command; `None` if at least one point can run.
     ///
-    /// These are the problem of the sweep's folder or, if every point has problems, the problems of the first point.
+    /// If the sweep's own folder has a problem, only that problem is returned. Otherwise, these are the problems of the first
+    /// point.
     pub(super) fn refusal(&self) -> Option<Problems> {
         if let Some(problem) = &self.sweep_problem {
             return Some(Problems(vec![Arc::clone(problem)]));
@@ -144,7 +145,7 @@ impl CheckedPoint {
         (!self.problems.is_empty()).then(|| Problems(self.problems.clone()))
     }
 
-    /// Returns whether any problem is that the data could not be opened.
+    /// Returns whether the data could not be opened.
     pub fn has_data_problem(&self) -> bool {
         self.problems.iter().any(|problem| matches!(**problem, TrainError::Data(_)))
     }

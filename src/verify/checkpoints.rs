@@ -140,8 +140,9 @@ fn refused(case: &Case, file: &str, error: &CheckpointError) -> VerifyError {
     case.error(format!("{file}: {error}"))
 }
 
-/// Returns the encoder dimensions of the case, with the LayerNorm epsilon of the file. Fails if the file has other dimensions
-/// or heads.
+/// Returns the encoder dimensions of the case, with the LayerNorm epsilon of the checkpoint file.
+///
+/// Fails if the file has different dimensions or a different number of heads.
 fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let settings = &opened.facts.settings;
     let dims = networks::encoder(case, precision)?;

@@ -71,7 +71,9 @@ fn erasings(item: &Fields, draws: usize, out: &mut TensorComparison) -> Result<(
     quantiles(&item.inner("aspect_h_over_w")?, &aspect, name, out)
 }
 
-/// Compares the distribution of `drawn` numbers with recorded quantiles: the share of numbers below each quantile.
+/// Compares the distribution of the `drawn` numbers with recorded quantiles.
+///
+/// For each quantile, compares the fraction of numbers below the quantile with the recorded fraction.
 ///
 /// The tolerance is 5 standard errors of the difference between two samples.
 fn quantiles(

@@ -338,7 +338,7 @@ fn unsupported_networks_are_refused_and_no_tensor_is_ignored() {
     assert!(add("dist_token", &[1, 1, 16]).contains("dist_token"));
     assert!(add("blocks.7.norm1.weight", &[16]).contains("blocks.2.norm1.weight is missing"));
     assert!(add("head.weight", &[1 << 40, 0]).contains("head."));
-    assert!(add("pos_embed", &[1, 7, 16]).contains("not a square grid"));
+    assert!(add("pos_embed", &[1, 7, 16]).contains("not belong to a square grid"));
     let error = refused(&|tensors| drop(tensors.remove("blocks.1.attn.qkv.bias")));
     assert!(error.contains("blocks.1.attn.qkv.bias is missing"), "{error}");
     let error = refused(&|tensors| tensors.get_mut("norm.bias").unwrap().values[3] = f32::NAN);

@@ -160,7 +160,10 @@ fn a_run_draws_every_kept_epoch_and_continues_if_drawing_fails() {
     let output = other.mae(&["run", "r.toml", "--stage", "pretrain"]);
     assert!(output.status.success());
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("cannot draw the picture of epoch 2, training continues"), "{told}");
+    assert!(
+        told.contains("cannot draw the reconstructions of epoch 2; training continues"),
+        "{told}"
+    );
     let table = "runs/tiny/accuracy.csv";
     assert_eq!(other.read(table), bench.read(table));
     let weights = "runs/tiny/pretrain/checkpoints/epoch-0003/model.safetensors";

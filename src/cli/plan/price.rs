@@ -10,11 +10,11 @@ use crate::{bench, train};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// The GPU that a plan assumes. Its peak speed is the dense FLOP/s of the SXM5 version (NVIDIA's data sheet). `MFU` is the
-/// model FLOPs utilization.
+/// The GPU that a plan assumes. The peak speeds below are dense FLOP/s of the SXM5 version (NVIDIA's data sheet).
 const DEVICE: &str = "H100";
 const PEAK_BF16: f64 = 989e12;
 const PEAK_FP32: f64 = 67e12;
+/// Assumed model FLOPs utilization (MFU), as a fraction of the peak speed.
 const MFU: f64 = 0.35;
 /// How long `mae plan --measure` measures each stage, in seconds.
 const SECONDS: f64 = 3.0;

@@ -11,8 +11,8 @@ use burn::backend::TensorMetadata;
 /// `gemm` is faster.
 const MOST_SMALL_SCORES: usize = 50_000;
 
-/// Returns the attention `[N, L, D]`, and the scores after softmax for the backward pass. The input holds q, k and v, `[N, L,
-/// 3 D]`.
+/// Returns the attention `[N, L, D]`, and the scores after softmax for the backward pass. The input holds q, k and v,
+/// `[N, L, 3 D]`.
 pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
     let qkv = in_order(qkv);
     let sizes = Sizes::of(&qkv, heads);
@@ -34,8 +34,8 @@ pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
 
 /// Returns the gradient of q, k and v, `[N, L, 3 D]`, from the output's gradient `grad` and the saved `scores`.
 ///
-/// For each head, with the scores `s` and the gradient `∂y`: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and `r
-/// = s (∂s - Σ s ∂s) / √head`.
+/// For each head, with the scores `s` and the gradient `∂y`: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and
+/// `r = s (∂s - Σ s ∂s) / √head`.
 pub(super) fn backward(qkv: Values, scores: Values, grad: Values, heads: usize) -> Values {
     let (qkv, grad) = (in_order(qkv), in_order(grad));
     let sizes = Sizes::of(&qkv, heads);

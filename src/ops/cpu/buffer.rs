@@ -51,7 +51,7 @@ const KEPT_FOR: Duration = Duration::from_secs(30);
 
 /// Buffers of dropped tensors that new tensors can reuse, by their number of values.
 ///
-/// Reuse saves time: otherwise, this program and then the kernel would clear the memory of all activations in every step.
+/// Without reuse, both this program and the kernel would clear the memory of all activations in every step.
 static SPARE: Mutex<BTreeMap<usize, Spare>> = Mutex::new(BTreeMap::new());
 
 /// Reusable buffers of one length.

@@ -153,8 +153,9 @@ impl Layer {
         y
     }
 
-    /// Returns the needed gradients of `x`, `w` and the bias. `grad` is the gradient of `x w + bias`. The caller has computed
-    /// the bias gradient.
+    /// Returns the gradients of `x`, `w` and the bias that `wanted` asks for.
+    ///
+    /// `grad` is the gradient of `x w + bias`, and `bias` is the bias gradient, which the caller has computed.
     fn gradients(
         &self,
         grad: &[f32],

@@ -42,7 +42,9 @@ pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Returns the sums of `f` over the values of rows of equal length. The order of additions depends only on the length.
+/// Calls `f` with one value of each row, for all positions in the rows, and returns the sums of its `M` results.
+///
+/// All rows have the same length. The order of additions depends only on this length.
 #[inline(always)]
 pub(super) fn sums<const N: usize, const M: usize>(
     rows: [&[f32]; N],
@@ -162,7 +164,7 @@ mod tests {
         assert_eq!(exp::<true>(0.0).to_bits(), 1.0f32.to_bits());
     }
 
-    /// Returns Φ(x), integrated from 0 to x with Simpson's rule.
+    /// Returns the cumulative normal distribution at `x`, computed with Simpson's rule.
     fn exact_cdf(x: f64) -> f64 {
         let phi = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
         let (steps, mut sum) = (2_000, 0.0);

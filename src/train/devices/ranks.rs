@@ -26,10 +26,11 @@ pub(crate) enum Link {
     Nccl(Vec<Device>),
     /// The host adds the gradients in its memory, after the backward pass.
     ///
-    /// During the backward pass, the device would be idle while the host waits for other ranks.
+    /// Adding them earlier would leave the device idle while the host waits for other ranks.
     Host,
-    /// The host adds the gradients, but in buckets as with NCCL. Tests use this on the CPU. The number is the bucket size in
-    /// values.
+    /// The host adds the gradients bucket by bucket. Tests use this to run the code for NCCL on the CPU.
+    ///
+    /// The number is the bucket size in gradient values.
     Simulated(usize),
 }
 

@@ -80,7 +80,7 @@ impl<'a> GradientSum<'a> {
         }
     }
 
-    /// Adds a micro-batch's loss `[1]`, multiplied by its weight.
+    /// Adds a micro-batch's loss `[1]`. The caller has multiplied the loss by the weight of the micro-batch.
     pub(crate) fn add_loss(&mut self, loss: Tensor<1>) {
         self.loss = Some(match self.loss.take() {
             Some(sum) => sum + loss,
@@ -88,7 +88,9 @@ impl<'a> GradientSum<'a> {
         });
     }
 
-    /// Adds gradients that are multiplied by the weight of their micro-batch. All ranks must add them in the same order.
+    /// Adds a micro-batch's gradients. The caller has multiplied them by the weight of the micro-batch.
+    ///
+    /// All ranks must add gradients in the same order.
     pub(crate) fn add(&mut self, grads: PartialGrads) {
         let places: Vec<usize> = grads.iter().map(|(place, _)| *place).collect();
         add_to(&mut self.grads, grads);

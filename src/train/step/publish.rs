@@ -23,7 +23,9 @@ pub(crate) fn publish<S: Stage>(
     let file = tensor_file(stage.export(model))?;
     // The picture comes first: the last checkpoint marks the job as done, and no later start would draw a missing picture.
     if let Err(error) = show(stage, model, dir, epoch) {
-        let text = format!("cannot draw the picture of epoch {epoch}, training continues: {error}");
+        let text = format!(
+            "cannot draw the reconstructions of epoch {epoch}; training continues: {error}"
+        );
         context.tell(Event::Warning { job: &dir.name, text: &text });
     }
     let meta = Meta { epoch, ..dir.meta.clone() };
