@@ -145,7 +145,7 @@ pub fn bench_train(
     })
 }
 
-/// Returns the measurements of whole steps and of the parts of a step. Only the second one needs `timer`.
+/// Measures whole steps, and then the parts of a step with `timer`. On the CPU, one measurement gives both.
 ///
 /// `measure` trains for the given number of seconds, in a folder of the given name.
 fn whole_and_parts(

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Convert a checkpoint: mae, PyTorch, Paddle, timm, Hugging Face
 ///
 /// The format of IN is recognized by its content. Weights are copied bit for bit. If the file lacks a setting that OUT needs,
-/// such as the number of heads or `norm_pix_loss`, the error names its key for `--set`.
+/// such as the number of heads or `norm_pix_loss`, the error names the key to pass with `--set`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Checkpoint folder, Hugging Face folder, or a .pth, .bin, .pd, .pdparams or .safetensors file

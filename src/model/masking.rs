@@ -56,7 +56,7 @@ impl Masks {
     }
 }
 
-/// Draws random numbers to sort the patches of each sample by, `[N, patches]`.
+/// Draws one random number for each patch of each sample, `[N, patches]`. Sorting by these numbers shuffles the patches.
 pub fn mask_noise(samples: &[u64], patches: usize, key: Key) -> Vec<f32> {
     let mut noise = Vec::with_capacity(samples.len() * patches);
     for &sample in samples {

@@ -55,7 +55,7 @@ pub struct CheckedPoint {
     pub(super) data: Option<Arc<DataSet>>,
     /// Provenance that an earlier start of the same run wrote.
     pub(super) before: Option<Provenance>,
-    /// Whether the run's folder has files of an earlier start that the run continues.
+    /// Whether the run continues an earlier start, whose files are in the run's folder.
     pub(super) continues: bool,
 }
 
@@ -150,8 +150,7 @@ impl CheckedPoint {
         self.problems.iter().any(|problem| matches!(**problem, TrainError::Data(_)))
     }
 
-    /// Returns the number of untrained jobs that do not depend on other jobs of this run. Several devices can train them at
-    /// the same time.
+    /// Returns the number of unfinished fine-tunings and linear probes. Several devices can train them at the same time.
     pub fn independent_jobs_left(&self) -> usize {
         let is_left = |state: &JobState| !matches!(state, JobState::Done | JobState::Shared { .. });
         self.asked().filter(|job| job.job.is_independent() && is_left(&job.state)).count()

@@ -35,7 +35,7 @@ pub(super) fn linear<const R: usize>(x: Tensor<R>, w: Tensor<2>, bias: Tensor<1>
     Tensor::from_dispatch(<Dispatch as Fused>::linear(x, w, bias))
 }
 
-/// Returns `gelu(x w + bias)`, with the shapes of [`linear`].
+/// Returns `gelu(x w + bias)`, with the shapes of [`linear()`].
 pub(super) fn linear_gelu<const R: usize>(
     x: Tensor<R>,
     w: Tensor<2>,
@@ -45,7 +45,7 @@ pub(super) fn linear_gelu<const R: usize>(
     Tensor::from_dispatch(<Dispatch as Fused>::linear_gelu(x, w, bias))
 }
 
-/// Returns `residual + x w + bias`, with the shapes of [`linear`].
+/// Returns `residual + x w + bias`, with the shapes of [`linear()`].
 pub(super) fn linear_residual<const R: usize>(
     x: Tensor<R>,
     w: Tensor<2>,
