@@ -153,7 +153,7 @@ impl Outcome {
             }
             shape::Precision::Bf16 => (
                 "bf16",
-                " of the sum of the learning rates, for the mean difference (for key biases, the whole sum)",
+                " times the sum of the learning rates, for the mean difference (for key biases, 1 times the sum)",
             ),
         };
         let _ = writeln!(

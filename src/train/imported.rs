@@ -146,7 +146,10 @@ fn resumable<'a>(
         let problem = format!(
             "it was trained for {seen} epochs, so pretrain.checkpoint_epochs cannot contain {epoch}"
         );
-        return refuse(&problem, "remove the epochs before that from pretrain.checkpoint_epochs");
+        return refuse(
+            &problem,
+            "remove the epochs that the checkpoint already has from pretrain.checkpoint_epochs",
+        );
     }
     same_encoder(opened, &plan.model)?;
     let settings = &opened.facts.settings;

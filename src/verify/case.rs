@@ -152,7 +152,7 @@ impl Case {
         match unread.len() {
             0 => Ok(()),
             n => Err(self.error(format!(
-                "tensors that no comparison of kind {:?} reads ({n}): {}",
+                "no comparison of kind {:?} reads these {n} tensors: {}",
                 self.kind,
                 unread[..n.min(4)].join(", ")
             ))),
