@@ -1,6 +1,6 @@
-//! The checkpoint folder: `model.safetensors` and `meta.json`.
+//! The checkpoint folder: `model.safetensors`, `meta.json` and, of a pre-training, `optimizer.safetensors`.
 
-use super::{CheckpointError, TensorFile};
+use super::{CheckpointError, OptimizerState, TensorFile};
 use crate::durable;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 /// The files of a checkpoint folder.
 pub(super) const MODEL: &str = "model.safetensors";
 const META: &str = "meta.json";
+/// The optimizer state of a pre-training. A checkpoint is complete without it.
+pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
 /// The content of `meta.json`, which has everything that `eval` and `predict` need besides the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,12 +37,21 @@ pub fn is_whole(folder: &Path) -> bool {
     [MODEL, META].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Writes a checkpoint folder atomically.
+/// Writes a checkpoint folder atomically, with the state of its optimizer if there is one.
 ///
-/// An existing folder does not change, except if one of its two files is missing: then both are written again.
-pub fn publish(folder: &Path, model: &TensorFile, meta: &Meta) -> Result<(), CheckpointError> {
+/// An existing folder does not change, except if the weights or `meta.json` are missing: then all files are written again.
+pub fn publish(
+    folder: &Path,
+    model: &TensorFile,
+    optimizer: Option<&OptimizerState>,
+    meta: &Meta,
+) -> Result<(), CheckpointError> {
+    let state = optimizer.map(|state| state.to_file(meta.epoch).to_bytes());
     let meta = serde_json::to_vec_pretty(meta).expect("strings and numbers");
     let fill = |folder: &Path| {
+        if let Some(state) = &state {
+            durable::write(&folder.join(OPTIMIZER), state)?;
+        }
         durable::write(&folder.join(MODEL), &model.to_bytes())?;
         durable::write(&folder.join(META), &meta)
     };

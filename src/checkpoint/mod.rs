@@ -2,8 +2,9 @@
 //!
 //! A checkpoint is a folder, such as `epoch-0800/`. Its `model.safetensors` has the official PyTorch names, so timm and
 //! the official code can read it. Its `meta.json` has the stage, the epoch, the classes and the whole recipe. A
-//! checkpoint never changes. The state of an unfinished job (weights, optimizer, position in the epoch) is one file,
-//! `resume.safetensors`. It is replaced after every epoch and removed at the end of the job.
+//! checkpoint never changes. Beside the weights of a pre-training, `optimizer.safetensors` keeps the state of AdamW. The
+//! state of an unfinished job (weights, optimizer, position in the epoch) is one file, `resume.safetensors`. It is replaced
+//! after every epoch and removed at the end of the job. `saved_state` reads both.
 //!
 //! A command uses a checkpoint in four steps:
 //!
@@ -33,6 +34,7 @@ mod optimizer;
 mod pickle;
 mod pickled;
 mod plan;
+mod saved_state;
 mod tensors;
 mod timm;
 mod to_recipe;
@@ -43,7 +45,7 @@ pub use export::{ExportSettings, write_huggingface, write_timm};
 pub use facts::{DecoderFacts, Facts, Head, Settings, usual_heads};
 pub use fit::{load_encoder, load_frozen, load_module};
 pub use folder::{Meta, epoch_folder, is_whole, publish};
-pub use open::{CheckpointFormat, Opened, open};
+pub use open::{CheckpointFormat, Opened, content_files, open};
 pub use optimizer::OptimizerState;
 pub use plan::{CheckpointPlan, Needs, PlanArgs};
 pub use tensors::{HostTensor, TensorFile};

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// patches. There is one row for each image, checkpoint and mask ratio, ordered by image. All checkpoints get the same mask
 /// for the same image.
 #[derive(clap::Args)]
+#[command(
+    override_usage = "mae reconstruct [OPTIONS] --images <IMAGE>... -o <PNG> <CHECKPOINT>..."
+)]
 pub(super) struct Args {
     /// Checkpoints with a decoder: folders as in runs/NAME/pretrain/checkpoints/epoch-0800, Hugging Face folders, .pth, .pd or
     /// .safetensors files

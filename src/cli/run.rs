@@ -36,7 +36,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
-    let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::Refuse)?;
+    let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::RefuseIfNeeded)?;
     let stop = StopFlag::default();
     stop_on_signals(&stop, "finishing the step and saving the state");
     let options = RunOptions {
@@ -66,6 +66,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     if failed.is_empty() {
         return Ok(());
+    }
+    if let ([point], true) = (&failed[..], resolved.swept.is_empty()) {
+        return Err(CliError::Failed(point.error.to_string()));
     }
     let mut list = format!("{} of {} points failed:", failed.len(), resolved.points.len());
     for point in &failed {

@@ -1,6 +1,8 @@
 //! Reads files of this program, verifies their checksums, and appends rows to growing files such as `epochs.csv`.
 
-use super::manifest::{Content, Listed, with_manifest};
+use super::manifest::Listed;
+use super::manifest_lines::Content;
+use super::read_manifests::with_manifest;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -103,6 +105,7 @@ impl GrowingFile {
 
     /// Appends rows and flushes them to the disk. If this fails, the file keeps its old content.
     pub fn append(&mut self, rows: &[u8]) -> io::Result<()> {
+        with_manifest(&self.path, |manifest, _| manifest.confirm_lock())?;
         let written = self.file.write_all(rows).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             // If this fails too, the next start removes the incomplete row.

@@ -5,73 +5,21 @@
 //! to the disk before the file itself, so a killed process leaves no unlisted file behind. The checksums of the old and
 //! the new content are both valid, since the process may die in between.
 
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use super::lock;
+use super::manifest_lines::{Content, Entry, Header, line};
+use super::read_manifests::forget;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "mae-manifest.jsonl";
 
-const FORMAT: u32 = 1;
-/// Maximum number of checksums per file that [`Manifest::compact`] keeps.
+/// Number of checksums that [`Manifest::compact`] keeps for each file.
 const KEPT: usize = 2;
 
-/// The first line of the manifest.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Header {
-    mae_manifest: u32,
-    name: String,
-}
-
-/// The content of a file: its length and its BLAKE3 hash in hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
-    pub bytes: u64,
-    pub blake3: String,
-}
-
-impl Entry {
-    fn of(path: String, Content { bytes, blake3 }: Content, grows: bool) -> Self {
-        if grows { Self::Grew { path, bytes, blake3 } } else { Self::Wrote { path, bytes, blake3 } }
-    }
-}
-
-impl Content {
-    /// Hashes bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() }
-    }
-
-    /// Hashes a file.
-    pub fn of_file(path: &Path) -> io::Result<Self> {
-        let mut hasher = blake3::Hasher::new();
-        let bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
-        Ok(Self { bytes, blake3: hasher.finalize().to_hex().to_string() })
-    }
-}
-
-/// A line of the manifest after the header. Paths are relative to the manifest's folder and use `/`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Entry {
-    /// A file with this content is about to be written.
-    Wrote { path: String, bytes: u64, blake3: String },
-    /// A growing file has these complete rows. If the file is longer, it ends with an incomplete row.
-    Grew { path: String, bytes: u64, blake3: String },
-    /// A growing file without a checksum, because no command reads it back.
-    Unchecked { path: String },
-    /// A file was removed.
-    Removed { path: String },
-    /// A folder and all its files are about to be created.
-    Folder { path: String },
-    /// The files in the manifest are being moved into the trash folder of this name.
-    MovingTo { folder: String },
-}
-
-/// What the manifest says about one file.
+/// The state of one file, from its manifest entries.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
     /// The valid contents of the file, newest last; empty if the file has no checksum.
@@ -94,47 +42,31 @@ pub struct Manifest {
     bytes: u64,
 }
 
-/// The manifests that this process has read, by their folder.
-static READ: Mutex<Option<HashMap<PathBuf, Manifest>>> = Mutex::new(None);
-
-/// Calls `with` with the manifest that applies to `path`, and with the path relative to the manifest's folder.
-///
-/// This is the manifest in the nearest parent folder. Returns `None` if no parent folder has a manifest.
-pub(super) fn with_manifest<T>(
-    path: &Path,
-    with: impl FnOnce(&mut Manifest, &str) -> io::Result<T>,
-) -> io::Result<Option<T>> {
-    let path = std::path::absolute(path)?;
-    for root in path.ancestors().skip(1) {
-        let Ok(found) = root.join(MANIFEST).metadata() else { continue };
-        let relative = path.strip_prefix(root).expect("an ancestor");
-        let parts: Option<Vec<&str>> = relative.iter().map(|part| part.to_str()).collect();
-        let Some(parts) = parts.filter(|_| found.is_file()) else { continue };
-        let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = read.get_or_insert_default();
-        if read.get(root).is_none_or(|manifest| manifest.bytes != found.len()) {
-            let Some(manifest) = Manifest::read(root)? else { continue };
-            read.insert(root.to_owned(), manifest);
-        }
-        let manifest = read.get_mut(root).expect("it was just read");
-        return with(manifest, &parts.join("/")).map(Some);
-    }
-    Ok(None)
-}
-
 impl Manifest {
     /// Writes an empty manifest into the folder `root`. Fails if the folder already has one.
     pub fn create(root: &Path, name: &str) -> io::Result<Self> {
+        Self::create_with(root, name, [])
+    }
+
+    /// Writes a manifest that lists `files` into `root`, at once. Files without a content are not checked.
+    pub fn create_with(
+        root: &Path,
+        name: &str,
+        files: impl IntoIterator<Item = (String, Option<Content>)>,
+    ) -> io::Result<Self> {
         if root.join(MANIFEST).symlink_metadata().is_ok() {
             let problem =
                 "its mae-manifest.jsonl was not written by mae\nhint: move this file away";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
         }
         let mut manifest = Self::empty(root, name.to_owned());
+        for (path, content) in files {
+            let contents = content.into_iter().collect();
+            manifest.files.insert(path, Listed { contents, grows: false });
+        }
         manifest.rewrite()?;
-        // `READ` may still hold an older manifest of this folder, whose files are now in the trash.
-        let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
-        read.get_or_insert_default().remove(&std::path::absolute(root)?);
+        // An older manifest of this folder may be cached, whose files are now in the trash.
+        forget(root)?;
         Ok(manifest)
     }
 
@@ -157,8 +89,9 @@ impl Manifest {
         };
         let text = String::from_utf8_lossy(&bytes);
         let mut lines = text.split_inclusive('\n');
-        let header = lines.next().and_then(|line| serde_json::from_str::<Header>(line).ok());
-        let Some(header) = header.filter(|header| header.mae_manifest == FORMAT) else {
+        let first = lines.next().unwrap_or_default();
+        let Some(header) = Header::parse(first).map_err(|problem| damaged(root, 1, &problem))?
+        else {
             return Ok(None);
         };
         let mut manifest = Self::empty(root, header.name);
@@ -169,16 +102,7 @@ impl Manifest {
                 Err(_) if !line.ends_with('\n') || line.trim().is_empty() => {}
                 // A crash cut this line short, and the next start appended the newline.
                 Err(error) if error.is_eof() => {}
-                Err(error) => {
-                    let path = root.join(MANIFEST);
-                    let (path, line) = (path.display(), number + 2);
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        format!(
-                            "{path} is damaged in line {line}: {error}\nhint: restore it from a backup, or remove it. If you remove it, the next `mae run` records the checksums of the current files"
-                        ),
-                    ));
-                }
+                Err(error) => return Err(damaged(root, number + 2, &error.to_string())),
             }
         }
         Ok(Some(manifest))
@@ -210,7 +134,12 @@ impl Manifest {
         }
     }
 
-    /// Returns the name that the run had when the manifest was created.
+    /// Length of the manifest on the disk, in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Name of the run when the manifest was created.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -269,10 +198,16 @@ impl Manifest {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
     }
 
+    /// Fails if this process has lost the lock of the folder: another process may write there.
+    pub(super) fn confirm_lock(&self) -> io::Result<()> {
+        lock::confirm(&self.root)
+    }
+
     fn append(&mut self, entries: Vec<Entry>) -> io::Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
+        self.confirm_lock()?;
         let mut text: String = entries.iter().map(line).collect();
         let mut file = File::options().read(true).append(true).open(self.root.join(MANIFEST))?;
         // If a crash cut the last line short, start a new line.
@@ -295,7 +230,7 @@ impl Manifest {
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
-        let header = Header { mae_manifest: FORMAT, name: self.name.clone() };
+        let header = Header::new(&self.name);
         let mut text = line(&header);
         for path in &self.folders {
             text += &line(&Entry::Folder { path: path.clone() });
@@ -319,6 +254,16 @@ impl Manifest {
     }
 }
 
+fn damaged(root: &Path, line: usize, problem: &str) -> io::Error {
+    let path = root.join(MANIFEST);
+    let text = format!(
+        "{} is damaged in line {line}: {problem}\nhint: restore it from a backup, or remove it; after a \
+         removal, the next start of the run records the checksums of the files as they are then",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
 fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     use std::io::{Read, Seek, SeekFrom};
     let mut last = [0];
@@ -327,13 +272,7 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-fn line(value: &impl Serialize) -> String {
-    let mut text = serde_json::to_string(value).expect("text and numbers always fit JSON");
-    text.push('\n');
-    text
-}
-
-/// Returns whether a relative path stays inside its folder. A manipulated manifest may contain paths that do not.
+/// Whether a relative path stays inside its folder. A manipulated manifest must not reach files outside.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))

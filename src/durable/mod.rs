@@ -7,12 +7,17 @@
 //! replaced.
 
 mod checked;
+mod lock;
 mod manifest;
+mod manifest_lines;
+mod read_manifests;
 
 pub use checked::{GrowingFile, Verdict, read, read_text, verify};
-pub use manifest::{Content, MANIFEST, Manifest};
+pub use lock::{Lock, SharedLock, is_held};
+pub use manifest::{MANIFEST, Manifest};
+pub use manifest_lines::Content;
 
-use manifest::with_manifest;
+use read_manifests::with_manifest;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -27,13 +32,18 @@ const LOCK: &str = ".lock";
 
 /// Writes an output file of a command atomically, to a path that the user chose.
 ///
-/// This does not use a manifest. If the path is a link, the target of the link is replaced. Pipes and devices such as
-/// `/dev/stdout` are written directly.
+/// Ignores manifests. Fails if the folder does not exist: the path may have a typo. If the path is a link, replaces the target
+/// of the link. Writes directly into a pipe or a device such as `/dev/stdout`.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
         Ok(_) => write_unlisted(&path.canonicalize()?, bytes),
-        Err(_) => write_unlisted(path, bytes),
+        Err(_) if folder_of(path).is_dir() => write_unlisted(path, bytes),
+        Err(_) => {
+            let problem =
+                "its folder does not exist\nhint: create the folder, or choose another name";
+            Err(io::Error::new(io::ErrorKind::NotFound, problem))
+        }
     }
 }
 
@@ -277,33 +287,6 @@ fn remove_temporaries_below(
     Ok(())
 }
 
-/// An exclusive lock on a folder. Dropping it releases the lock. If the process dies, the system releases the lock.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Locks `folder`. Returns `None` if another process holds the lock.
-    pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        // Do not truncate: another program may have written a file of this name.
-        let mut options = File::options();
-        let options = options.write(true).create(true).truncate(false);
-        let file = options.open(folder.join(LOCK))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
-    }
-}
-
-/// Returns whether any process holds the lock of `folder`.
-pub fn is_held(folder: &Path) -> bool {
-    let file = File::open(folder.join(LOCK));
-    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
-}
-
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -326,9 +309,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Lock, Manifest, is_held, publish_folder, remove, remove_temporaries, share_folder, write,
-    };
+    use super::{Manifest, publish_folder, remove, remove_temporaries, share_folder, write};
 
     #[test]
     fn a_folder_whose_writing_fails_never_appears() {
@@ -381,16 +362,5 @@ mod tests {
         remove_temporaries(dir.path(), &|name| name == "a").unwrap();
         assert!(kept.iter().all(|name| dir.path().join(name).exists()));
         assert!(!dir.path().join(".tmp-a-17-0").exists());
-    }
-
-    #[test]
-    fn a_second_lock_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Lock::take(dir.path()).unwrap();
-        assert!(first.is_some() && Lock::take(dir.path()).unwrap().is_none());
-        assert!(is_held(dir.path()));
-        drop(first);
-        assert!(!is_held(dir.path()));
-        assert!(Lock::take(dir.path()).unwrap().is_some());
     }
 }

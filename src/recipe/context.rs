@@ -2,9 +2,9 @@
 
 use std::fmt::Display;
 
-use super::Options;
 use super::error::{Origin, Other, Problem, RecipeError};
 use super::layers::Origins;
+use super::resolve::{MissingFile, Options};
 
 /// The context of one point of the sweep.
 pub(super) struct Context<'a> {
@@ -15,6 +15,7 @@ pub(super) struct Context<'a> {
     pub(super) options: &'a Options,
     pub(super) problems: Vec<RecipeError>,
     pub(super) warnings: Vec<String>,
+    pub(super) missing: Vec<MissingFile>,
 }
 
 impl Context<'_> {
@@ -35,10 +36,15 @@ impl Context<'_> {
     /// Adds a problem of `key`. Does nothing if `key` or one of `others` does not fit the schema, which is already
     /// reported.
     pub(super) fn add(&mut self, key: &str, others: &[&str], problem: Problem) {
-        let origin = self.origin(key);
+        let error = self.error(key, problem);
         if !others.iter().chain([&key]).any(|key| self.is_faulty(key)) {
-            self.problems.push(RecipeError { key: key.to_owned(), origin, problem });
+            self.problems.push(error);
         }
+    }
+
+    /// Returns the error of a key.
+    pub(super) fn error(&self, key: &str, problem: Problem) -> RecipeError {
+        RecipeError { key: key.to_owned(), origin: self.origin(key), problem }
     }
 
     /// Adds the problem that a value is invalid.

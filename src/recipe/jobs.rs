@@ -161,8 +161,10 @@ mod tests {
             accum_iter,
             effective_batch_size: batch_size * accum_iter * devices,
             lr: 1e-3,
+            rate: "blr",
             min_lr: 0.0,
             weight_decay: 0.0,
+            skip_limit: None,
         }
     }
 

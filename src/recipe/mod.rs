@@ -61,8 +61,8 @@ pub use official::official_flag;
 pub use plan::*;
 pub use rand_augment::RandAugmentPlan;
 pub use resolve::{
-    Missing, Options, Resolved, ResolvedPoint, check_keys, is_default, resolve, resolve_checkpoint,
-    resolve_text, set_key,
+    Missing, MissingFile, Options, Resolved, ResolvedPoint, check_keys, is_default, resolve,
+    resolve_checkpoint, resolve_text, set_key,
 };
 pub use schema::{Data, Model, Recipe, Runtime, schema};
 pub use setup::IMAGENET_MEAN_STD;

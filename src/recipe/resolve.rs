@@ -22,8 +22,19 @@ use super::{check, name, near, setup};
 pub enum Missing {
     /// Warn about an unset variable in `data.path` or a missing file in `from`. For planning.
     Warn,
-    /// Fail. For running.
+    /// Fail.
     Refuse,
+    /// Fail for an unset variable in `data.path`. List missing files in [`ResolvedPoint::missing`]: for running, because a finished
+    /// job does not need its file.
+    RefuseIfNeeded,
+}
+
+/// A file of `from` or `resume` that does not exist.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MissingFile {
+    pub path: PathBuf,
+    /// The error, if a job needs the file.
+    pub error: RecipeError,
 }
 
 /// Options of resolving that depend on this machine and the command.
@@ -75,6 +86,8 @@ pub struct ResolvedPoint {
     ///
     /// In a sweep, its `[sweep]` has one value per swept key, so that the run keeps its folder.
     pub recipe: Recipe,
+    /// The files that do not exist, with [`Missing::RefuseIfNeeded`].
+    pub missing: Vec<MissingFile>,
     /// The settings of `recipe` as text, computed once because comparing points needs them often.
     settings: Settings,
 }
@@ -172,12 +185,15 @@ fn resolve_layers(
             options,
             problems: Vec::new(),
             warnings: Vec::new(),
+            missing: Vec::new(),
         };
         points.push(resolve_point(tree, point, &mut cx));
         add_new(&mut problems, cx.problems);
         add_new(&mut warnings, cx.warnings);
     }
     if !problems.is_empty() {
+        let missing = points.iter().flat_map(|point| &point.missing);
+        add_new(&mut problems, missing.map(|missing| missing.error.clone()).collect());
         problems.sort_by(|a, b| a.origin.cmp(&b.origin));
         return Err(RecipeErrors(problems));
     }
@@ -275,7 +291,8 @@ fn resolve_point(tree: Table, point: &Point<'_>, cx: &mut Context<'_>) -> Resolv
         finetune,
         linprobe,
     };
-    ResolvedPoint { plan, settings: settings(&recipe), recipe }
+    let missing = std::mem::take(&mut cx.missing);
+    ResolvedPoint { plan, settings: settings(&recipe), recipe, missing }
 }
 
 fn add_new<T: PartialEq>(all: &mut Vec<T>, new: Vec<T>) {

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::context::{Context, given};
+use super::error::Problem;
 use super::plan::{PretrainPlan, Source};
+use super::resolve::{Missing, MissingFile};
 use super::setup::expanded;
 use super::values::{FromEntry, OneOrMany};
-use super::{Missing, near, vars};
+use super::{near, vars};
 use crate::shape::StageKind;
 
 const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
@@ -100,11 +102,18 @@ fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
             }
             None => "check the path: it is relative to the current directory".to_owned(),
         };
-        if cx.options.missing_data == Missing::Warn {
-            let origin = cx.origin(key);
-            cx.warnings.push(format!("`{key} = {found}` does not exist ({origin}); {hint}"));
-        } else {
-            cx.refuse(key, found, "does not exist", hint);
+        let why = "does not exist";
+        match cx.options.missing_data {
+            Missing::Warn => {
+                let origin = cx.origin(key);
+                cx.warnings.push(format!("`{key} = {found}` {why} ({origin}); {hint}"));
+            }
+            Missing::Refuse => cx.refuse(key, found, why, hint),
+            Missing::RefuseIfNeeded => {
+                let (found, why) = (found.to_string(), why.to_owned());
+                let error = cx.error(key, Problem::Refused { found, why, hint });
+                cx.missing.push(MissingFile { path: PathBuf::from(&path), error });
+            }
         }
     }
     Some(Source::File(PathBuf::from(path)))

@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{CropMode, EraseMode, MixupMode};
+use super::plan::{CropMode, EraseMode, MixupMode, OnNan};
 use super::values::{
     All, FromEntry, Off, OneOrMany, Or, all_or_blocks_schema, clip_grad_schema, from_schema,
     minmax_schema,
@@ -44,15 +44,25 @@ pub struct Pretrain {
     /// Weight decay of AdamW; biases and normalizations have none.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
+    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
+    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    pub on_nan: Option<OnNan>,
+    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
+    /// the stage fails. Can change when a run continues.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub on_nan_limit: Option<usize>,
     /// Fraction of the patches that is hidden from the encoder, above 0 and below 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub mask_ratio: Option<f64>,
     /// Let the decoder predict each patch normalized by its own mean and variance.
     pub norm_pix_loss: Option<bool>,
-    /// Checkpoint of another program to continue from, with its optimizer state and epoch: the official
-    /// `checkpoint-799.pth`, or a `.pd` file of the Paddle port. Relative to the current directory; `${VAR}` is
-    /// replaced by the environment variable.
+    /// Checkpoint to continue from, with its optimizer state and epoch: a kept checkpoint folder or a
+    /// `resume.safetensors` of another run, the official `checkpoint-799.pth`, or a `.pd` file of the Paddle port.
+    /// Relative to the current directory; `${VAR}` is replaced by the environment variable.
     pub resume: Option<String>,
+    /// Keep the optimizer state beside the weights of each kept checkpoint, so that `resume` can continue from it. It
+    /// takes twice the space of the weights; `mae plan` prints it. Can change when a run continues.
+    pub keep_optimizer: Option<bool>,
     /// Epochs after which a checkpoint is kept, counted from 1. The last epoch is always kept. Default: the last epoch.
     #[schemars(inner(range(min = 1, max = 1_000_000)))]
     pub checkpoint_epochs: Option<Vec<usize>>,
@@ -98,6 +108,13 @@ pub struct Finetune {
     /// Weight decay of AdamW; biases and normalizations have none.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
+    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
+    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    pub on_nan: Option<OnNan>,
+    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
+    /// the stage fails. Can change when a run continues.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub on_nan_limit: Option<usize>,
     /// Layer-wise learning rate decay: each block's learning rate is this factor times the rate of the block above; 1
     /// disables it.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
@@ -187,6 +204,13 @@ pub struct Linprobe {
     /// Weight decay of LARS.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
+    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
+    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    pub on_nan: Option<OnNan>,
+    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
+    /// the stage fails. Can change when a run continues.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub on_nan_limit: Option<usize>,
     /// Give the head the mean of the patch tokens instead of the class token.
     pub global_pool: Option<bool>,
     /// Augmentation of the training images.

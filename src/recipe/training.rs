@@ -3,7 +3,7 @@
 use super::context::{Context, given};
 use super::plan::{
     AugmentPlan, DataPlan, ErasingPlan, FinetunePlan, LinprobePlan, MixupMode, MixupPlan,
-    ModelPlan, PretrainPlan, RuntimePlan, TrainingPlan,
+    ModelPlan, OnNan, PretrainPlan, RuntimePlan, TrainingPlan,
 };
 use super::rand_augment::RandAugmentPlan;
 use super::sources;
@@ -31,6 +31,7 @@ struct SharedKeys<'a> {
     lr: &'a mut Option<f64>,
     min_lr: f64,
     weight_decay: f64,
+    skip_limit: Option<usize>,
 }
 
 macro_rules! shared {
@@ -46,6 +47,8 @@ macro_rules! shared {
             lr: &mut $table.lr,
             min_lr: given($table.min_lr.as_ref()),
             weight_decay: given($table.weight_decay.as_ref()),
+            skip_limit: (given($table.on_nan.as_ref()) == OnNan::Skip)
+                .then(|| given($table.on_nan_limit.as_ref())),
         }
     };
 }
@@ -65,6 +68,7 @@ pub(super) fn pretrain(
         mask_ratio,
         norm_pix_loss: given(table.norm_pix_loss.as_ref()),
         resume: sources::resume(&mut table.resume, cx),
+        keep_optimizer: given(table.keep_optimizer.as_ref()),
         checkpoint_epochs,
         augment: augment(StageKind::Pretrain, &table.augment, setup.data.in_chans, cx),
     }
@@ -141,8 +145,10 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
         effective_batch_size,
         published_batch_size: shared.published_batch_size,
         lr: lr.or(blr.map(per_256)).expect("defaults.toml has `blr`, and only `lr` replaces it"),
+        rate: if lr.is_some() { "lr" } else { "blr" },
         min_lr: shared.min_lr,
         weight_decay: shared.weight_decay,
+        skip_limit: shared.skip_limit,
     };
     check_rates(stage, &plan, *blr, cx);
     cx.warnings.extend(other_batch(stage, &plan, setup.runtime.devices));

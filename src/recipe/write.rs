@@ -9,7 +9,11 @@ use super::schema::{Recipe, STAGES};
 use crate::shape::StageKind;
 
 /// Keys that can change when a run resumes. They affect speed and memory, and change results only by rounding.
-const NO_IDENTITY: [&str; 10] = [
+const NO_IDENTITY: [&str; 14] = [
+    "pretrain.on_nan_limit",
+    "finetune.on_nan_limit",
+    "linprobe.on_nan_limit",
+    "pretrain.keep_optimizer",
     "pretrain.published_batch_size",
     "finetune.published_batch_size",
     "linprobe.published_batch_size",

@@ -1,13 +1,13 @@
 //! Decodes image files of any format.
 
 use std::io::Cursor;
-use std::panic::catch_unwind;
 use std::path::Path;
 use std::{fmt, fs};
 
 use image::{DynamicImage, ImageReader, Limits};
 
 use crate::data::error::DataError;
+use crate::data::panics;
 
 use super::error::ImageError;
 use super::jpeg::{self, Decoded, Jpeg};
@@ -66,7 +66,7 @@ impl<'a> OpenedImage<'a> {
         }
         // Some decoders panic on damaged files. Turn this into an error.
         let decoded =
-            catch_unwind(|| decode(bytes)).map_err(|_| undecodable("the decoder panicked"))?;
+            panics::catch(|| decode(bytes)).map_err(|_| undecodable("the decoder panicked"))?;
         Ok(Self::Picture(convert(decoded.map_err(undecodable)?, colour)))
     }
 

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -21,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::data::decode::picture::{Colour, Stored};
 use crate::data::error::DataError;
+use crate::data::panics;
 use crate::recipe::DataPlan;
 use crate::shape::MAX_CLASSES;
 
@@ -384,5 +384,5 @@ fn bytes(row: Row) -> Option<ByteArray> {
 /// Runs `work` and turns a panic into an error, because the library panics on some damaged files.
 fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
     let panicked = |_| Err(ParquetProblem::Damaged("its reader panicked".to_owned()));
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
+    panics::catch(work).unwrap_or_else(panicked)
 }

@@ -13,6 +13,7 @@ mod training_loop;
 pub use job::{JobContext, JobDir, JobEnd, RankContext, RowWritten};
 pub(super) use micro_batch::{MicroBatch, ShardLoss};
 pub(super) use publish::publish;
+pub(super) use rows::OnNanRule;
 pub(super) use stage::Stage;
 pub(super) use state::{Progress, TrainingState, tensor_file};
 pub use step_timer::{StepPart, StepTimer};

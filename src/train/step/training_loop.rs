@@ -4,7 +4,7 @@ use super::gradient::{Gradient, GradientSum};
 use super::job::{JobContext, JobDir, JobEnd};
 use super::micro_batch::MicroBatch;
 use super::publish::publish;
-use super::rows::{self, UnreadLosses};
+use super::rows::{self, OnNanRule, UnreadLosses};
 use super::stage::Stage;
 use super::state::{Progress, TrainingState};
 use super::step_timer::StepPart;
@@ -33,10 +33,13 @@ pub(crate) struct FitPlan {
     pub steps: Steps,
     pub schedule: LrSchedule,
     pub clip_grad: Option<f64>,
+    pub on_nan: OnNanRule,
     pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
-    /// Key for the random numbers of the stage. The loop sets the key's `epoch`.
+    /// Keep the optimizer state beside the weights of these checkpoints.
+    pub keep_optimizer: bool,
+    /// Selects the random numbers of the stage. The loop sets the key's `epoch`.
     pub key: Key,
     /// Number of micro-batches of one rank in an update.
     ///
@@ -151,13 +154,19 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let mut clock = Instant::now();
         while self.state.progress.update < plan.steps.updates_per_epoch {
             let lr = plan.lr(&self.state.progress);
+            let before = plan.on_nan.skip_limit.map(|_| self.state.model.clone());
             let (sum, waited) = self.backward(&mut batches, send_early)?;
             let (Gradient { loss, grads }, stop) = self.reduce(sum)?;
             let timer = &self.context.rank_context.timer;
             let norm = timer.time(StepPart::Optimizer, &loss.device(), || {
                 let state = &mut self.state;
                 let is_large = is_large(state.model.num_params());
-                let update = || state.update(grads, lr, plan.clip_grad);
+                let update = || match &before {
+                    Some(before) => {
+                        state.update_if_finite(before, &loss, grads, lr, plan.clip_grad)
+                    }
+                    None => state.update(grads, lr, plan.clip_grad),
+                };
                 if is_large {
                     self.context.rank_context.replicas.inside(update)
                 } else {
@@ -227,7 +236,12 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
     fn read(&mut self, unread: &mut UnreadLosses) -> Result<(), TrainError> {
         let progress = &mut self.state.progress;
         let first = progress.sums.updates + 1;
-        let updates = unread.read_into(progress, &self.dir.name)?;
+        let (updates, skipped) = unread.read_into(progress, &self.dir.name, self.plan.on_nan)?;
+        self.state.optimizer.settle(skipped);
+        if skipped > 0 {
+            let text = rows::skipped_text(skipped, progress, self.plan.on_nan);
+            self.context.tell(Event::Warning { job: &self.dir.name, text: &text });
+        }
         if let Some(board) = &mut self.board {
             board.updates(progress.epoch, first, &updates)?;
         }
@@ -252,15 +266,16 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let progress = std::mem::replace(&mut self.state.progress, next);
         let Some(epochs_csv) = &mut self.epochs_csv else { return Ok(()) };
         let evaluation_s = started.elapsed().as_secs_f64();
-        let row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
-        rows::check_metrics(&row, &dir.name)?;
+        let mut row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
+        row.skipped_updates = plan.on_nan.skip_limit.map(|_| progress.sums.skipped);
+        rows::check_metrics(&row, &dir.name, plan.on_nan)?;
         epochs_csv.push(row.clone())?;
         if let Some(board) = &mut self.board {
             board.epoch(epochs_csv.rows())?;
         }
         let is_kept = plan.keep.contains(&epoch);
         if is_kept {
-            publish(&**self.stage, &self.state.model, dir, epoch, context)?;
+            publish(&**self.stage, &self.state, dir, (epoch, plan.keep_optimizer), context)?;
         }
         if epoch < plan.epochs {
             self.save()?;

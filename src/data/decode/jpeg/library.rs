@@ -4,8 +4,9 @@
 
 use std::ffi::c_int;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 
+use crate::data::panics;
 use mozjpeg_sys::{jpeg_common_struct, jpeg_decompress_struct, jpeg_error_mgr};
 
 #[repr(C)]
@@ -20,7 +21,7 @@ pub(super) struct DecoderState {
 /// Runs `work` and returns libjpeg's error, if there is one. [`give_up`] raises it by unwinding, which runs no panic
 /// hook.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+    panics::catch(work).map_err(|panic| {
         let text = panic.downcast::<String>().map(|text| *text);
         text.unwrap_or_else(|_| "the decoder panicked".to_owned())
     })

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::data::error::DataError;
-use crate::data::table;
 use crate::durable;
+use crate::text::csv_rows;
 
 /// The result of a check.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
@@ -66,7 +66,7 @@ impl Checked {
                 .iter()
                 .map(|[train, val]| row("in both", "train", train, &val.display().to_string())),
         );
-        let bytes = table::csv(rows);
+        let bytes = csv_rows(rows, csv::Terminator::Any(b'\n'));
         durable::write_output(path, &bytes).map_err(|e| DataError::unwritable(path, e))
     }
 }
