@@ -13,14 +13,14 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Writes a result to stdout. A pipe that is closed early (`| head`) is not an error.
+/// Writes a result to stdout. If the reader closes the pipe early (`| head`), this is not an error.
 ///
-/// Control characters other than line breaks and tabs are escaped: they come from names of files and classes.
+/// Control characters except line breaks and tabs are escaped, because they come from names of files and classes.
 pub(super) fn result(text: &str) -> io::Result<()> {
     line(&printable(text))
 }
 
-/// Writes one JSON object on one line to stdout.
+/// Writes a value to stdout as JSON, on one line.
 pub(super) fn json(value: &impl serde::Serialize) -> io::Result<()> {
     line(&serde_json::to_string(value).expect("strings, numbers, lists"))
 }
@@ -37,7 +37,7 @@ fn line(text: &str) -> io::Result<()> {
     }
 }
 
-/// Warns once about runs that have no checksums: damage in their files goes unnoticed.
+/// Prints one warning that lists all runs without checksums, because damage in their files goes unnoticed.
 pub(super) fn warn_without_checksums<P: AsRef<Path>>(runs: &[P]) {
     let runs: Vec<_> =
         runs.iter().flat_map(|run| results::without_checksums(run.as_ref())).collect();

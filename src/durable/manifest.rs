@@ -16,10 +16,10 @@ use std::path::{Component, Path, PathBuf};
 /// The manifest's file name.
 pub const MANIFEST: &str = "mae-manifest.jsonl";
 
-/// Number of checksums that [`Manifest::compact`] keeps for each file.
+/// Maximum number of checksums per file that [`Manifest::compact`] keeps.
 const KEPT: usize = 2;
 
-/// The state of one file, from its manifest entries.
+/// What the manifest says about one file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
     /// The valid contents of the file, newest last; empty if the file has no checksum.
@@ -48,7 +48,8 @@ impl Manifest {
         Self::create_with(root, name, [])
     }
 
-    /// Writes a manifest that lists `files` into `root`, at once. Files without a content are not checked.
+    /// Writes a manifest that lists `files` into the folder `root`, in a single write. Files without a content have no
+    /// checksum.
     pub fn create_with(
         root: &Path,
         name: &str,
@@ -134,12 +135,12 @@ impl Manifest {
         }
     }
 
-    /// Length of the manifest on the disk, in bytes.
+    /// Returns the length of the manifest on the disk, in bytes.
     pub(super) fn length(&self) -> u64 {
         self.bytes
     }
 
-    /// Name of the run when the manifest was created.
+    /// Returns the name that the run had when the manifest was created.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -198,7 +199,7 @@ impl Manifest {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
     }
 
-    /// Fails if this process has lost the lock of the folder: another process may write there.
+    /// Fails if this process has lost the lock of the manifest's folder, because another process may write there now.
     pub(super) fn confirm_lock(&self) -> io::Result<()> {
         lock::confirm(&self.root)
     }
@@ -272,7 +273,7 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Whether a relative path stays inside its folder. A manipulated manifest must not reach files outside.
+/// Returns whether a relative path stays inside its folder. A manipulated manifest may contain paths that do not.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))

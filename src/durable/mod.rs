@@ -32,8 +32,8 @@ const LOCK: &str = ".lock";
 
 /// Writes an output file of a command atomically, to a path that the user chose.
 ///
-/// Ignores manifests. Fails if the folder does not exist: the path may have a typo. If the path is a link, replaces the target
-/// of the link. Writes directly into a pipe or a device such as `/dev/stdout`.
+/// This does not use a manifest. It fails if the folder does not exist, because the path may have a typo. If the path is a
+/// link, the target of the link is replaced. Pipes and devices such as `/dev/stdout` are written directly.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),

@@ -53,7 +53,7 @@ pub struct Optimizer {
     names: Vec<String>,
     groups: Vec<ParamGroup>,
     states: Vec<Option<ParamState>>,
-    /// `None` if the host knows how many updates were made.
+    /// Counts skipped updates on the device. `None` if the host knows the number of updates.
     skips: Option<SkipCount>,
 }
 
@@ -98,7 +98,8 @@ impl Optimizer {
         param
     }
 
-    /// Starts an update that is skipped if `finite`, `[1]`, is false. [`Optimizer::settle`] must follow within a few updates.
+    /// Starts an update. If `finite` `[1]` is false, the update is skipped. A call of [`Optimizer::settle`] must follow
+    /// within a few updates.
     pub fn gate(&mut self, finite: Tensor<1, Bool>) -> Gate {
         let betas = match self.rule {
             Rule::AdamW { beta_1, beta_2 } => [beta_1, beta_2],
@@ -108,7 +109,7 @@ impl Optimizer {
         SkipCount::gate(&mut self.skips, finite, updates, betas)
     }
 
-    /// Returns the new values like [`Optimizer::step`], or the old ones if the update is skipped.
+    /// Returns the new values as [`Optimizer::step`] does. If the update is skipped, returns the old values.
     pub fn step_gated(
         &mut self,
         index: usize,
@@ -146,7 +147,7 @@ impl Optimizer {
         gate.choose(new, param)
     }
 
-    /// Counts the updates since the last call, of which `skipped` were skipped.
+    /// Tells the optimizer how many updates since the last call were skipped.
     pub fn settle(&mut self, skipped: usize) {
         let Some(SkipCount { attempts, .. }) = self.skips.take() else { return };
         for state in self.states.iter_mut().flatten() {
@@ -164,7 +165,7 @@ impl Optimizer {
         })
     }
 
-    /// Returns the state and the number of updates so far.
+    /// Returns the optimizer state and the number of updates so far.
     ///
     /// Each tensor name consists of PyTorch's name (`exp_avg`, `exp_avg_sq` or `momentum_buffer`) and the parameter's name.
     pub fn state(&self) -> (Vec<(String, Tensor<1>)>, usize) {
@@ -241,7 +242,7 @@ mod tests {
         tensor([0.3, -0.7, 1e-3]) * (update as f32).sin()
     }
 
-    /// Everything that a saved state has.
+    /// Returns the bits of everything that a saved state contains.
     fn bits(param: &Tensor<1>, optimizer: &Optimizer) -> (Vec<u32>, usize) {
         let (state, updates) = optimizer.state();
         let tensors = state.into_iter().map(|(_, tensor)| tensor).chain([param.clone()]);

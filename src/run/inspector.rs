@@ -26,7 +26,7 @@ pub(super) struct Inspector<'a> {
     /// Results of checked source files. Each has the names of the sweep point and of the job that start from the file.
     sources: Vec<(String, String, CheckedSource)>,
     hashes: FileHashes,
-    /// The sweep points that are checked so far.
+    /// The results of the sweep points that have been checked so far.
     pub(super) points: Vec<CheckedPoint>,
 }
 
@@ -284,7 +284,9 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Checks the file from which a job starts. Returns `None` if there is no such file, or if the job no longer needs it.
+    /// Checks the file that a job starts from.
+    ///
+    /// Returns `None` if the job does not start from a file, if the file does not exist, or if the job no longer needs it.
     fn source(
         &mut self,
         index: usize,

@@ -51,9 +51,9 @@ pub struct CheckedPoint {
     pub notes: Vec<(String, String)>,
     /// Number of images and classes: from the data, or from the recipe if the data was not opened.
     pub counts: DataCounts,
-    /// The files that jobs start from, with their content.
+    /// The files that jobs start from, with the length and the hash of each file.
     pub(super) start_files: Vec<StartFile>,
-    /// The data, if it was opened.
+    /// The data set; `None` if it was not opened.
     pub(super) data: Option<Arc<DataSet>>,
     /// Provenance that an earlier start of the same run wrote.
     pub(super) before: Option<Provenance>,
@@ -183,7 +183,7 @@ impl CheckedPoint {
         self.continues && self.before.is_some()
     }
 
-    /// Returns the jobs that failed in an earlier start and that this start does not try.
+    /// Returns the jobs that failed in an earlier start and that this start does not run again.
     pub(super) fn failed_before(&self) -> Vec<FailedJobNote> {
         let before = self.before.iter().flat_map(|before| &before.failed_jobs);
         before.filter(|note| self.asked().all(|job| job.job.dir != note.job)).cloned().collect()

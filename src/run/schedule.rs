@@ -69,8 +69,8 @@ pub(super) fn together(
 
 /// Trains jobs in parallel, each on one device. When a device is free, it takes the next job.
 ///
-/// If a job fails, its error is reported and the others continue. Errors that say nothing about the other jobs are part of the
-/// result. Of the others, the first is the error.
+/// If a job fails, its error is reported and the other jobs continue. In the end, errors that affect only one job are part of
+/// the result. If there are other errors, the first one is returned.
 pub(super) fn side_by_side(
     work: &RunContext,
     jobs: Vec<Job>,

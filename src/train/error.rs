@@ -15,7 +15,7 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The recipe names a file that a job needs, but it is missing.
+    /// The recipe names a file that a job needs, but the file is missing.
     #[error(transparent)]
     Recipe(#[from] RecipeErrors),
     #[error(
@@ -38,9 +38,9 @@ pub enum TrainError {
         epoch: usize,
         update: usize,
         lr: f64,
-        /// The key that sets the learning rate: `lr` or `blr`.
+        /// The recipe key that sets the learning rate: `lr` or `blr`.
         rate: &'static str,
-        /// Updates of the epoch that were skipped before, with `on_nan = "skip"`.
+        /// Number of updates that were skipped in this epoch before the error, because of `on_nan = "skip"`.
         skipped: usize,
     },
     #[error(transparent)]
@@ -54,7 +54,7 @@ pub enum TrainError {
         "cannot start: this run uses the pre-training of {point}, which has failed\nhint: see the error of {point}"
     )]
     SharedPretraining { point: String },
-    /// The job needs a checkpoint that the failed pre-training did not write.
+    /// The job needs a checkpoint that the pre-training did not write, because the pre-training failed.
     #[error("not started: the pre-training failed before it wrote the checkpoint of epoch {epoch}")]
     NotStarted { epoch: String },
     #[error(
@@ -66,7 +66,7 @@ pub enum TrainError {
     OtherRank,
 }
 
-/// Says what to change in a recipe whose training diverges. A run keeps its settings, so the changed one needs a new name.
+/// Returns a hint for a job whose training diverges. A run keeps its settings, so changed settings need a new run name.
 fn against_divergence(job: &str, rate: &str) -> String {
     let stage = job.split('/').next().unwrap_or(job);
     let lower =
@@ -89,7 +89,7 @@ fn after_skipped(skipped: usize) -> String {
 }
 
 impl TrainError {
-    /// Returns whether the error says nothing about the other jobs of a run, so that they can continue.
+    /// Returns whether the error affects only one job, so that the other jobs of the run can continue.
     pub fn is_of_one_job(&self) -> bool {
         matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. })
     }

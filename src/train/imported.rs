@@ -47,9 +47,10 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
     ))
 }
 
-/// Fails if pre-training cannot resume from the file at `path`. Returns the number of epochs that the file was trained for, and warnings.
+/// Fails if pre-training cannot resume from the checkpoint at `path`.
 ///
-/// A run calls it before the first job trains.
+/// Returns the number of epochs that the checkpoint was trained for, and warnings. A run calls this function before the first
+/// job trains.
 pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), TrainError> {
     let opened = checkpoint::open(path)?;
     let from = resumable(&opened, plan)?;
@@ -88,9 +89,9 @@ pub(super) fn resume(
     Ok(TrainingState { model, optimizer, progress })
 }
 
-/// Where a checkpoint continues.
+/// The optimizer state of a checkpoint, and its position in the schedule.
 struct ResumePoint {
-    /// `None` if a checkpoint of this program was kept without it.
+    /// The optimizer state; `None` if the checkpoint was kept without one.
     optimizer: Option<OptimizerState>,
     progress: Progress,
 }
@@ -119,7 +120,7 @@ pub fn load_optimizer(
     optimizer.load(moments, state.updates)
 }
 
-/// Returns where a checkpoint continues. Fails if the pre-training of `plan` cannot resume from it.
+/// Returns the state of a checkpoint to resume from. Fails if the pre-training of `plan` cannot resume from it.
 fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     let path = &opened.path;
     let refuse = |problem: &str, hint: &str| Err(cannot_resume(path, problem, hint));
@@ -155,9 +156,13 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     // In the middle of an epoch, the weights are no longer those of the epoch before.
     let first = seen + usize::from(progress.update > 0);
     if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < first) {
-        let problem =
-            format!("it has seen {seen} epochs, so pretrain.checkpoint_epochs cannot have {epoch}");
-        return refuse(&problem, "remove the earlier epochs from the list");
+        let problem = format!(
+            "it was trained for {seen} epochs, so pretrain.checkpoint_epochs cannot contain {epoch}"
+        );
+        return refuse(
+            &problem,
+            "remove the epochs that the checkpoint already has from pretrain.checkpoint_epochs",
+        );
     }
     same_encoder(opened, &plan.model)?;
     let settings = &opened.facts.settings;
@@ -180,8 +185,8 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
 
 /// Returns the position of a checkpoint in its schedule.
 ///
-/// The state of a job may lie within an epoch. Fails then if the updates of this recipe have a different number of images: the rest
-/// of the epoch would not be the images that the job has not seen.
+/// A saved state may be from the middle of an epoch. If so, this fails unless an update has as many images as in this recipe.
+/// With a different number, some images of the epoch would be repeated or left out.
 fn progress(opened: &Opened, seen: usize, training: &TrainingPlan) -> Result<Progress, TrainError> {
     let Some(note) = &opened.progress else {
         return Ok(Progress { epoch: seen + 1, ..Progress::start() });

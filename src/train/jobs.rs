@@ -27,12 +27,12 @@ pub struct RunContext {
     pub data: Arc<DataSet>,
     pub device: ChosenDevice,
     pub run: PathBuf,
-    /// Returns the resolved recipe, in TOML, that the checkpoints of a job contain.
+    /// Returns the resolved recipe of a job in TOML, which the job's checkpoints contain.
     pub recipe_of: Arc<dyn Fn(&Job) -> String + Send + Sync>,
     pub stop: StopFlag,
     /// Number of other jobs that run on other devices at the same time.
     pub parallel_jobs: usize,
-    /// The files that jobs start from, with the content that the run found in them.
+    /// The files that jobs start from, with the length and the hash of each file at the start of the run.
     pub start_files: Arc<[StartFile]>,
 }
 
@@ -175,7 +175,7 @@ impl RunContext {
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
-    /// Fails if a file that a job starts from has changed since the start of the run.
+    /// Fails if the file at `path`, which a job starts from, has changed since the start of the run.
     fn check_unchanged(&self, path: &Path, resumes: bool) -> Result<(), TrainError> {
         for file in checkpoint::content_files(path, resumes)? {
             let Some(known) = self.start_files.iter().find(|known| known.path == file) else {
@@ -188,9 +188,9 @@ impl RunContext {
         Ok(())
     }
 
-    /// Returns an initial classifier.
+    /// Returns the classifier that a job starts from: the encoder of the checkpoint `file` and a random head.
     ///
-    /// It has the encoder of the checkpoint `file` and a random head. Without a checkpoint, all its weights are random, as in timm.
+    /// If `file` is `None`, all weights are random, as in timm.
     fn classifier(&self, file: Option<PathBuf>, global_pool: bool) -> Result<Vit, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;

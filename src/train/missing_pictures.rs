@@ -12,7 +12,8 @@ use crate::train::error::TrainError;
 use std::path::Path;
 
 impl RunContext {
-    /// Draws the missing reconstructions of a pre-training from its kept checkpoints. A failure is a warning.
+    /// Draws missing reconstruction figures of a pre-training from its kept checkpoints. If this fails, only a warning is
+    /// reported.
     pub(crate) fn draw_missing_pictures(
         &self,
         job: &Job,

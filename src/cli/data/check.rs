@@ -125,7 +125,7 @@ fn summary(split: &CheckedSplit) -> String {
     text
 }
 
-/// Returns a path on one line.
+/// Returns a path as text on one line.
 fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }

@@ -40,9 +40,9 @@ pub(super) struct PlannedJob {
     pub memory_bytes: f64,
     /// The parts of `memory_bytes`.
     pub memory: Memory,
-    /// Bytes of the checkpoints that the job keeps, on the disk.
+    /// Disk space of the checkpoints that the job keeps, in bytes.
     pub disk_bytes: f64,
-    /// The part of `disk_bytes` that is optimizer state.
+    /// The part of `disk_bytes` that is for optimizer state, in bytes.
     pub disk_optimizer_bytes: f64,
     /// `data-parallel` or `job-parallel`; `null` with one device.
     pub schedule: Option<&'static str>,
@@ -111,7 +111,8 @@ fn planned(
     })
 }
 
-/// Returns the bytes of a job's kept checkpoints: weights and optimizer state, both in fp32 like in memory.
+/// Returns the disk space of a job's kept checkpoints, and the part for optimizer state, in bytes. All values are stored as
+/// fp32.
 fn disk(plan: &Plan, stage: StageKind, memory: Memory) -> (f64, f64) {
     match (stage, &plan.pretrain) {
         (StageKind::Pretrain, Some(pretrain)) => {
@@ -123,7 +124,8 @@ fn disk(plan: &Plan, stage: StageKind, memory: Memory) -> (f64, f64) {
     }
 }
 
-/// Returns whether each device trains its own job. This depends on the unfinished jobs or, in a finished run, on all jobs.
+/// Returns whether each device trains its own job. This depends on the number of unfinished jobs. For a finished run, all
+/// jobs count.
 pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     let all = || plan.jobs().iter().filter(|job| job.is_independent()).count();
     match checked.independent_jobs_left() {

@@ -103,7 +103,7 @@ fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     }
 }
 
-/// Writes the disk space of the checkpoints that the jobs keep.
+/// Writes a line with the disk space of all checkpoints that the jobs keep.
 fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
     let sum = |bytes: fn(&PlannedJob) -> f64| jobs.iter().map(bytes).sum::<f64>();
     let (all, optimizer) = (sum(|job| job.disk_bytes), sum(|job| job.disk_optimizer_bytes));
@@ -115,7 +115,7 @@ fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(text, "# disk: {} of checkpoints{of_it}", size(all));
 }
 
-/// Formats bytes as MiB or GiB.
+/// Formats a number of bytes as MiB or GiB.
 fn size(bytes: f64) -> String {
     let mib = bytes / f64::from(1u32 << 20);
     if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }

@@ -40,7 +40,7 @@ impl Gallery {
         }
     }
 
-    /// Draws the reconstructions of an epoch and writes them to `reconstructions/epoch-0800.png` in the job's folder.
+    /// Draws the reconstructions at an epoch, and writes the figure to `reconstructions/epoch-0800.png` in the job's folder.
     pub(crate) fn show(
         &self,
         autoencoder: &Autoencoder,
@@ -71,7 +71,7 @@ impl Gallery {
         Ok(())
     }
 
-    /// Returns the path of the picture of an epoch.
+    /// Returns the path of the reconstruction figure of an epoch.
     pub(crate) fn path(job_folder: &Path, epoch: usize) -> PathBuf {
         job_folder.join("reconstructions").join(format!("epoch-{epoch:04}.png"))
     }

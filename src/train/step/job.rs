@@ -70,7 +70,7 @@ impl JobDir {
         }
     }
 
-    /// Whether there is a state to resume from.
+    /// Returns whether a saved state exists that the job can resume from.
     pub(crate) fn has_state(&self) -> bool {
         self.resume_file().exists() || self.previous_state().exists()
     }

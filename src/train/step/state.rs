@@ -16,7 +16,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EpochSums {
     pub updates: usize,
-    /// Updates that were skipped, because their loss or gradient was NaN or infinite.
+    /// Number of updates that were skipped, because their loss or gradient was NaN or infinite.
     #[serde(default)]
     pub skipped: usize,
     pub loss: f64,
@@ -77,8 +77,9 @@ impl<M: Module> TrainingState<M> {
         norm
     }
 
-    /// Updates like [`TrainingState::update`], but returns to `before`, the model before the update, if the loss or the norm is NaN
-    /// or infinite. The device decides.
+    /// Updates as [`TrainingState::update`] does. If the loss or the gradient norm is NaN or infinite, the update is skipped.
+    ///
+    /// `before` is the model before the update. The device decides, so the host does not wait.
     pub(crate) fn update_if_finite(
         &mut self,
         before: &M,
@@ -103,7 +104,7 @@ impl<M: Module> TrainingState<M> {
         norm
     }
 
-    /// Writes the state to `path`. Resuming from this file gives the same bits as an uninterrupted job.
+    /// Writes the state to `path`. A job that resumes from this file gives bit-identical results.
     pub(crate) fn save(&self, path: &Path) -> Result<(), TrainError> {
         let mut tensors = BTreeMap::new();
         for param in model::named(&self.model) {
@@ -119,7 +120,7 @@ impl<M: Module> TrainingState<M> {
         Ok(TensorFile { tensors, note }.write(path)?)
     }
 
-    /// Reads the moments of AdamW from the device, for a checkpoint.
+    /// Copies the moments of AdamW from the device, for a checkpoint.
     pub(crate) fn optimizer_state(&self) -> Result<OptimizerState, TrainError> {
         let (tensors, updates) = self.optimizer.state();
         let mut tensors: HashMap<String, Tensor<1>> = tensors.into_iter().collect();
@@ -134,7 +135,7 @@ impl<M: Module> TrainingState<M> {
         Ok(OptimizerState { updates, moments })
     }
 
-    /// Loads the state from `path`. Fails if a tensor is missing.
+    /// Returns the state that was saved to `path`. Fails if a tensor is missing.
     pub(crate) fn resume(self, path: &Path) -> Result<Self, TrainError> {
         let damaged = |problem: String| RunError::Damaged {
             path: path.into(),
@@ -168,7 +169,7 @@ impl<M: Module> TrainingState<M> {
     }
 }
 
-/// Returns the norm of the gradients before clipping, `[1]`, and the clipped gradients by the index of their parameter.
+/// Returns the gradient norm before clipping, `[1]`, and the clipped gradients by parameter index.
 fn clipped(grads: PartialGrads, clip_grad: Option<f64>) -> (Tensor<1>, HashMap<usize, Tensor<1>>) {
     let (places, grads): (Vec<_>, Vec<_>) = grads.into_iter().unzip();
     let norm = optim::global_norm(&grads);
@@ -179,7 +180,7 @@ fn clipped(grads: PartialGrads, clip_grad: Option<f64>) -> (Tensor<1>, HashMap<u
     (norm, places.into_iter().zip(grads).collect())
 }
 
-/// Reads parameters from the device, for a checkpoint. Fails if a value is NaN or infinite.
+/// Copies parameters from the device into the tensors of a checkpoint. Fails if a value is NaN or infinite.
 pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainError> {
     let mut file = TensorFile::default();
     for param in params {

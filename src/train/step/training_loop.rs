@@ -37,9 +37,9 @@ pub(crate) struct FitPlan {
     pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
-    /// Keep the optimizer state beside the weights of these checkpoints.
+    /// Whether kept checkpoints contain the optimizer state, too.
     pub keep_optimizer: bool,
-    /// Selects the random numbers of the stage. The loop sets the key's `epoch`.
+    /// Key for the random numbers of the stage. The loop sets the key's `epoch`.
     pub key: Key,
     /// Number of micro-batches of one rank in an update.
     ///
