@@ -118,7 +118,7 @@ pub(super) fn confirm(folder: &Path) -> io::Result<()> {
     }
     let problem = format!(
         "another process may work in {}: its lock file was replaced\nhint: run the same command again when no other process \
-         works in this run; it continues from the last save",
+         works in this run; the run resumes from its last saved state",
         folder.display()
     );
     Err(io::Error::other(problem))
