@@ -7,9 +7,9 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 /// The number of updates, and of skipped updates, since the host last read the losses from the device.
 pub(super) struct SkipCount {
-    /// Number of updates since then, including skipped updates.
+    /// Number of updates since the host last read the losses, including skipped updates.
     pub attempts: usize,
-    /// Number of skipped updates since then, `[1]`, on the device.
+    /// Number of skipped updates since the host last read the losses, `[1]`, on the device.
     skipped: Tensor<1, Int>,
 }
 

@@ -14,8 +14,7 @@ pub(crate) struct FlatBucket {
 /// A running all-reduce. The GPUs can compute something else at the same time.
 ///
 /// Dropping this value waits for the all-reduce, because an abandoned all-reduce would block the next job. If another GPU
-/// never sends its values, the thread waits forever, and `DeviceThreads` stops waiting for the
-/// thread.
+/// never sends its values, the thread waits forever. `DeviceThreads` then no longer waits for this thread.
 pub(crate) struct PendingAllReduce {
     values: Option<CollectiveTensor<1>>,
     lens: Vec<usize>,
