@@ -11,10 +11,10 @@ fn main() -> ExitCode {
     mae::cli::main()
 }
 
-/// Keeps freed memory in the process. mimalloc returns it after 10 ms by default.
+/// Keeps freed memory in the process, whereas mimalloc by default returns it to the system after 10 ms.
 ///
-/// Training steps free their activations and need them again in the next step. For large models, the kernel would clear
-/// gigabytes of pages in every step.
+/// Training steps free their activations and need the same amount of memory again in the next step. For large models, the
+/// kernel would clear gigabytes of pages in every step.
 fn keep_freed_memory() {
     /// `mi_option_purge_delay` in `mimalloc.h`. The crate has no name for it.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;

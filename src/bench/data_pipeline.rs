@@ -8,7 +8,7 @@ use crate::train::{self, TrainError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Time before the measurement starts. Threads start, and the system caches files.
+/// Warm-up time before the measurement starts. In this time, the threads start and the system caches the files.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Results of the data benchmark.
@@ -24,11 +24,11 @@ pub struct DataBench {
     pub images_per_s_per_worker: f64,
     pub images: usize,
     pub ms_per_image: LoadSplit,
-    /// Memory of the process at the start and at the end of the measurement.
+    /// Resident memory of this process in bytes, at the start and at the end of the measurement. `None` except on Linux.
     pub memory_bytes: [Option<u64>; 2],
 }
 
-/// Time of a worker for each image, in milliseconds.
+/// Time that a loader thread spends on each part of loading one image, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct LoadSplit {
     pub read: f64,
@@ -37,9 +37,10 @@ pub struct LoadSplit {
     pub augment: f64,
 }
 
-/// Loads batches for `seconds` as `stage` of a recipe does, and discards them. Starts a new epoch as often as needed.
+/// Measures how fast the data pipeline loads the training batches of `stage`, for `seconds`.
 ///
-/// `scratch` is a folder for `bad_files.csv`. Fails if the user stops the benchmark before the first measured batch.
+/// After the last batch of an epoch, the next epoch starts. Unreadable files are listed in `bad_files.csv` in the folder
+/// `scratch`. Fails if the user stops the benchmark before the first measured batch.
 pub fn bench_data(
     point: &ResolvedPoint,
     stage: StageKind,

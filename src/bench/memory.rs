@@ -3,7 +3,8 @@
 use crate::train::{ChosenDevice, DeviceBackend};
 use std::fs;
 
-/// Returns the peak memory in bytes: of the first GPU, or of this process. `None` if it is unknown.
+/// Returns the peak memory in bytes. This is the memory of the first GPU or, on the CPU, of this process. `None` if it is
+/// unknown.
 pub(super) fn peak(device: &ChosenDevice) -> Option<u64> {
     if device.backend == DeviceBackend::Cpu {
         return status("VmHWM:");
@@ -14,12 +15,12 @@ pub(super) fn peak(device: &ChosenDevice) -> Option<u64> {
     Some(dynamic.max(reserved))
 }
 
-/// Returns the memory of this process now, in bytes.
+/// Returns the current resident memory of this process, in bytes. `None` except on Linux.
 pub(super) fn of_process() -> Option<u64> {
     status("VmRSS:")
 }
 
-/// Reads a value in kB from `/proc/self/status` (Linux). Returns bytes.
+/// Reads the entry `name` of `/proc/self/status` (Linux) and converts it from kB to bytes.
 fn status(name: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

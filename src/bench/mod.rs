@@ -20,11 +20,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Updates before the measurement starts, if there is time for them. Kernels are compiled and tuned, and caches fill.
+/// Number of updates before the measurement starts. In these updates, kernels are compiled and tuned, and caches fill.
 const WARM_UP: usize = 3;
-/// Share of the time of a GPU's benchmark that measures whole steps. The rest measures the parts of a step.
+/// Fraction of a GPU benchmark's time for measuring whole steps. The remaining time is for measuring the parts of a step.
 const WHOLE: f64 = 0.8;
-/// How often the benchmark looks whether its time is over.
+/// Interval at which the benchmark checks whether its time is over.
 const POLL: Duration = Duration::from_millis(5);
 
 /// Results of the training benchmark.
@@ -36,33 +36,36 @@ pub struct TrainBench {
     pub devices: usize,
     pub threads: usize,
     pub gradient_checkpointing: bool,
-    /// Whether a GPU tunes its bf16 products (`runtime.autotune`).
+    /// Whether bf16 matrix products are autotuned on a GPU (`runtime.autotune`).
     pub autotune: bool,
     pub effective_batch_size: usize,
     pub images_per_s: f64,
-    /// Median over the measured updates. On a GPU the mean, since it works asynchronously.
+    /// Time of one update, in milliseconds: the median on the CPU, the mean on a GPU.
+    ///
+    /// A GPU works asynchronously, so the end time of a single update is not known.
     pub ms_per_step: f64,
     /// Number of measured updates.
     pub steps: usize,
-    /// Number of updates before and between the measured ones: warm-up, and the first update of each epoch.
+    /// Number of updates that were not measured: the warm-up, and the first update of each epoch.
     pub uncounted_steps: usize,
-    /// Time per part of a step. On a GPU from a second measurement, which waits for the device after each part.
+    /// Time of each part of a step. On a GPU, a second measurement waits for the device after each part.
     pub ms: StepMs,
-    /// Trillions of floating-point operations of the network per second, on all devices together.
+    /// Speed of the network in TFLOP/s, summed over all devices.
     ///
-    /// A backward pass counts as two forward passes. Recomputation does not count.
+    /// The backward pass counts as twice the FLOPs of the forward pass. Recomputation by gradient checkpointing does not
+    /// count.
     pub tflops: f64,
-    /// The same for large matrix products in the same precision.
+    /// Speed of large matrix products in the same precision, in TFLOP/s, summed over all devices.
     pub peak_tflops: Option<f64>,
-    /// `tflops` as a share of `peak_tflops`.
+    /// Model FLOPs utilization: `tflops` divided by `peak_tflops`.
     pub mfu: Option<f64>,
-    /// Peak memory of the first GPU; on the CPU, of this process.
+    /// Peak memory in bytes: of the first GPU or, on the CPU, of this process.
     pub peak_memory_bytes: Option<u64>,
 }
 
 /// Time of each part of a step, in milliseconds.
 ///
-/// On the CPU, forward and backward are the sum over all threads, divided by the number of threads.
+/// On the CPU, `forward` and `backward` are summed over all threads and divided by the number of threads.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct StepMs {
     pub data: f64,
@@ -74,9 +77,11 @@ pub struct StepMs {
 
 /// Trains `stage` of a recipe for `seconds` in the folder `scratch`, and measures its steps.
 ///
-/// This is the loop of `mae run`, with data and augmentation. Fine-tuning and linear probing start from scratch. At least two
-/// updates are made, so training takes at most `seconds` and two updates; on a GPU, the time starts after the warm-up. Fails if
-/// an epoch has a single update, or if the benchmark stops before the first measured step.
+/// This is the training loop of `mae run`, with data loading and augmentation. Fine-tuning and linear probing start from
+/// random weights. On a GPU, `seconds` starts after the warm-up. The benchmark makes at least two updates and can end two
+/// updates late.
+///
+/// Fails if an epoch has only one update, or if the benchmark stops before the first measured step.
 pub fn bench_train(
     point: &ResolvedPoint,
     stage: StageKind,
@@ -144,7 +149,9 @@ pub fn bench_train(
     })
 }
 
-/// Measures whole steps, and the parts of steps with `timer`. `measure` trains for some seconds in a folder of the given name.
+/// Measures whole steps, and then the parts of a step with `timer`. On the CPU, one measurement gives both.
+///
+/// `measure` trains for the given number of seconds, in a folder of the given name.
 fn whole_and_parts(
     device: &ChosenDevice,
     seconds: f64,
@@ -160,18 +167,24 @@ fn whole_and_parts(
     Ok((whole, measure("parts", seconds * (1.0 - WHOLE), timer.clone())?))
 }
 
-/// Fails if an epoch has fewer than two updates. The time of a step is measured from one update to the next.
+/// Fails if an epoch has fewer than two updates. A step is measured from the end of one update to the end of the next.
 fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
     if updates >= 2 {
         return Ok(());
     }
     Err(TrainError::Setting {
-        problem: format!("cannot measure a step: an epoch has only {updates} update of {images} images"),
-        hint: "lower batch_size, or raise data.train_images: a step is measured between two updates of an epoch".to_owned(),
+        problem: format!(
+            "cannot measure a step: an epoch has fewer than two updates ({updates} x {images} images)"
+        ),
+        hint:
+            "lower batch_size or raise data.train_images, so that an epoch has at least two updates"
+                .to_owned(),
     })
 }
 
-/// Returns the median of the steps on the CPU. On a GPU, steps are read together, so only their mean means something.
+/// Returns the time of a step in milliseconds: the median on the CPU, the mean on a GPU.
+///
+/// A GPU reports several steps at once, so its single times are not meaningful.
 fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
     1e3 * match device.backend {
         DeviceBackend::Cpu => median(seconds),
@@ -179,34 +192,33 @@ fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
     }
 }
 
-/// Returns the settings and the data of a stage. Fails if the plan has no such stage, or if its data cannot be opened.
+/// Returns the settings and the data of a stage. Fails if the recipe has no such stage, or if its data cannot be opened.
 fn measured(plan: &Plan, stage: StageKind) -> Result<(TrainingPlan, DataSet), TrainError> {
     let training = plan.training(stage).cloned().ok_or_else(|| TrainError::Setting {
         problem: format!("cannot measure `--stage {stage}`: the recipe has no [{stage}]"),
-        hint: "choose a stage that the recipe has".to_owned(),
+        hint: "set `--stage` to a stage that the recipe has".to_owned(),
     })?;
     let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
     Ok((training, data::open(&plan.data, labels)?))
 }
 
-/// The steps of a measurement.
 #[derive(Clone)]
 struct MeasuredSteps {
     /// Time of each measured step, in seconds.
     seconds: Vec<f64>,
-    /// Number of updates, measured or not.
+    /// Number of updates, including those that were not measured.
     updates: usize,
 }
 
-/// End times of the updates, with their epoch. Time between epochs (evaluation, saving) does not count.
+/// The epoch and the end time of each update. Time between two epochs (evaluation, saving) does not count.
 struct Clock {
-    /// When the time of the benchmark starts; `None` if it starts after the warm-up.
+    /// When the benchmark's time starts. If `None`, it starts at the end of the warm-up.
     start: Option<Instant>,
     ends: Vec<(usize, Instant)>,
 }
 
 impl Clock {
-    /// Returns the times of the steps after the warm-up. If the benchmark was too short for one, the warm-up is shorter.
+    /// Returns the times of the steps after the warm-up, in seconds. If no step would remain, the warm-up is shortened.
     fn steps_s(&self) -> Vec<f64> {
         let pairs = self.ends.windows(2).filter(|pair| pair[0].0 == pair[1].0);
         let all: Vec<_> = pairs.map(|pair| (pair[1].1 - pair[0].1).as_secs_f64()).collect();
@@ -214,14 +226,18 @@ impl Clock {
         all[skipped..].to_vec()
     }
 
-    /// Whether the time is over. The update in progress is still completed, so one that ended is enough for a measured step.
+    /// Returns whether `seconds` have passed and at least one update has ended.
+    ///
+    /// The update in progress is still completed, so at least one step can be measured.
     fn is_over(&self, seconds: f64) -> bool {
         let start = self.start.or_else(|| self.ends.get(WARM_UP - 1).map(|(_, end)| *end));
         !self.ends.is_empty() && start.is_some_and(|start| start.elapsed().as_secs_f64() >= seconds)
     }
 }
 
-/// Trains `job` for `seconds`, and for at least two updates. Stops during an evaluation, too.
+/// Trains `job` for `seconds`, but for at least two updates, and returns the times of its steps.
+///
+/// If the user stops the benchmark, a running evaluation stops, too.
 fn steps(
     bench: &BenchDevices,
     work: &RunContext,
@@ -257,7 +273,7 @@ fn steps(
     if measured.seconds.is_empty() {
         return Err(TrainError::Setting {
             problem: "cannot measure a step: the benchmark stopped too early".to_owned(),
-            hint: "let it run longer".to_owned(),
+            hint: "set a longer `--seconds`".to_owned(),
         });
     }
     Ok(measured)
@@ -288,7 +304,7 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Makes every stage train until it is stopped, without checkpoints.
+/// Changes a plan so that each stage trains until the benchmark stops it, and keeps no checkpoints.
 fn repeat_epochs(plan: &mut Plan) {
     const MANY: usize = 1_000_000;
     if let Some(pretrain) = &mut plan.pretrain {

@@ -7,12 +7,12 @@ use crate::train::{ChosenDevice, DeviceBackend, TrainError};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use std::time::{Duration, Instant};
 
-/// How long products are repeated. The result is the fastest measurement.
+/// How long the matrix product is repeated. The fastest measurement counts.
 const TIME: Duration = Duration::from_millis(500);
-/// Products per measurement, enough to keep the queue of a GPU filled.
+/// Number of matrix products in one measurement. They keep the GPU's queue filled.
 const AT_ONCE: usize = 4;
 
-/// Measures the peak on all threads and devices together, in TFLOP/s.
+/// Measures the speed of large matrix products, summed over all threads and devices, in TFLOP/s.
 pub(super) fn tflops(
     device: &ChosenDevice,
     precision: Precision,

@@ -24,12 +24,12 @@ pub enum CheckpointError {
     NoSuchForm { path: PathBuf, problem: String, hint: String },
     /// The command needs a setting that the checkpoint file does not contain.
     #[error(
-        "{} does not say {what}\nhint: set `{key}` with --set {key}=..., or pass the recipe of the training with --recipe",
+        "cannot use {}: it does not store {what}\nhint: set `{key}` with --set {key}=..., or pass the training recipe with --recipe",
         path.display()
     )]
     Unstated { path: PathBuf, key: &'static str, what: String },
     #[error(
-        "{}: {what} cannot reconstruct, because it has no decoder\n\
+        "cannot reconstruct with {}: it is {what} without a decoder\n\
          hint: use a checkpoint of a pre-training, such as runs/NAME/pretrain/checkpoints/epoch-0800; of the official files, \
          mae_visualize_* and mae_pretrain_*_full have a decoder",
         path.display()

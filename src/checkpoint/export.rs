@@ -65,8 +65,7 @@ pub fn write_huggingface(
         (None, Head::Linear { global_pool: true, .. }) => {
             return Err(no_form(
                 out,
-                "its head uses the mean of the patches (global_pool), but the ViT of Hugging Face \
-                normalizes before it pools",
+                "its head uses the mean of the patches (global_pool), which the ViT of Hugging Face does not support",
             ));
         }
         (None, Head::Probe { .. }) => {
@@ -78,7 +77,7 @@ pub fn write_huggingface(
         (None, Head::Absent) => {
             return Err(no_form(
                 out,
-                "it is an encoder alone, neither a masked autoencoder nor a classifier",
+                "it contains only an encoder, not a masked autoencoder or a classifier",
             ));
         }
     };

@@ -54,7 +54,7 @@ impl Inventory {
         let grid = facts
             .input_size
             .map(|size| size / p)
-            .ok_or("pos_embed is not a square grid of patches")?;
+            .ok_or("pos_embed does not belong to a square grid of patches")?;
         let tokens = 1 + grid * grid;
         let mut all = Self::default();
         all.add("cls_token", &[1, 1, d]);

@@ -167,7 +167,7 @@ fn same_shape(tensor: HostTensor, weight: &Weight) -> Result<HostTensor, String>
         return Ok(tensor);
     }
     Err(format!(
-        "the optimizer state of {} has the shape {:?}, but the parameter {:?}",
+        "the optimizer state of {} has the shape {:?}, but the parameter has {:?}",
         weight.name, tensor.shape, weight.shape
     ))
 }

@@ -240,13 +240,19 @@ fn require(
     let key = "model.num_heads";
     if missing(Needs::Heads, key, |recipe| recipe.model.num_heads.is_some()) {
         let width = facts.embed_dim;
-        return unstated(key, format!("how many attention heads its encoder of width {width} has"));
+        return unstated(
+            key,
+            format!("the number of attention heads of its encoder (width {width})"),
+        );
     }
     let Some(decoder) = &facts.decoder else { return Ok(()) };
     let key = "model.decoder_num_heads";
     if missing(Needs::Everything, key, |recipe| recipe.model.decoder_num_heads.is_some()) {
         let width = decoder.embed_dim;
-        return unstated(key, format!("how many attention heads its decoder of width {width} has"));
+        return unstated(
+            key,
+            format!("the number of attention heads of its decoder (width {width})"),
+        );
     }
     let key = "pretrain.norm_pix_loss";
     let has = |recipe: &Recipe| recipe.pretrain.as_ref().is_some_and(|p| p.norm_pix_loss.is_some());
@@ -274,7 +280,7 @@ fn require_decoder(opened: &Opened) -> Result<(), CheckpointError> {
         return Ok(());
     }
     let what = match opened.facts.head {
-        Head::Absent => "an encoder alone",
+        Head::Absent => "an encoder",
         Head::Linear { .. } => "a fine-tuned classifier",
         Head::Probe { .. } => "a linear probe",
     };

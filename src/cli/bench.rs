@@ -31,8 +31,8 @@ pub(super) struct Args {
     /// Device to measure; short for `--set runtime.device="D"`
     #[arg(long, value_name = "D")]
     device: Option<String>,
-    /// Time to measure, in seconds; an epoch that ends earlier is repeated. `bench train` ends after this time and at most two
-    /// steps more. On a GPU, its time starts after three steps, which compile kernels
+    /// Time to measure, in seconds; an epoch that ends earlier is repeated. `bench train` can take up to two steps longer. On
+    /// a GPU, the time starts after three warm-up steps, which compile kernels
     #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = seconds)]
     seconds: f64,
     /// Print one JSON object on one line

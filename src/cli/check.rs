@@ -6,9 +6,9 @@ use crate::text::one_line;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Compare every file of a run with the checksum that mae noted when it wrote the file
+/// Compare every file of a run with the checksum that mae recorded when it wrote the file
 ///
-/// Exits with 1 if a file is damaged, missing or unreadable, and lists it.
+/// Lists damaged, missing and unreadable files, and exits with 1 if there are any.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Folders of runs or sweeps, such as runs/quickstart
@@ -69,7 +69,7 @@ fn describe(check: &RunCheck, text: &mut String) {
     }
 }
 
-/// Returns a hint for each kind of problem.
+/// Returns the hints for the problems that were found, one for each kind of problem.
 fn hints(checks: &[RunCheck]) -> String {
     let has = |kind| checks.iter().flat_map(|check| &check.problems).any(|p| p.kind == kind);
     [

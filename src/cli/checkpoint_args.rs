@@ -7,14 +7,14 @@ use crate::recipe::Plan;
 use crate::{data, train};
 use std::path::Path;
 
-/// An opened checkpoint, and the plan to use it with.
+/// An opened checkpoint, and the plan that it is used with.
 pub(super) struct Ready {
     pub(super) opened: Opened,
     pub(super) meta: Meta,
     pub(super) plan: Plan,
 }
 
-/// Opens a checkpoint, resolves the plan to use it with, and prints all warnings.
+/// Opens a checkpoint, resolves its plan, and prints all warnings.
 ///
 /// The file at `recipe` provides `[data]`, `[runtime]`, and settings that the checkpoint does not store. `prefix` chooses one
 /// of several networks.

@@ -12,16 +12,16 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Folder of a run or a sweep; a pattern ('runs/mr*'); a table with the columns of accuracy.csv; or a log.txt of the
-    /// official code (a path with `linprobe` means a linear probe)
+    /// official code (a path that contains `linprobe` means a linear probe)
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<String>,
     /// Add published figures: mae-official, mae-paddle, mae-paper or mmpretrain
     #[arg(long, value_name = "NAME")]
     published: Vec<String>,
-    /// Write a tidy CSV table: one row for each run and pre-training epoch, differences of the means over seeds
+    /// Write a tidy CSV table: one row for each run and pre-training epoch; differences are between means over seeds
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write an Excel workbook: this table, every epoch of every job, and charts
+    /// Write an Excel workbook: the comparison table, every epoch of every job, and charts
     #[arg(long, value_name = "FILE")]
     xlsx: Option<PathBuf>,
 }
@@ -29,7 +29,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if args.csv.is_some() && args.csv == args.xlsx {
         return Err(CliError::Usage(
-            "cannot write --csv and --xlsx to the same file\nhint: name two files".to_owned(),
+            "cannot write --csv and --xlsx to the same file\nhint: use two different files"
+                .to_owned(),
         ));
     }
     let comparison = Comparison::read(&args.runs, &args.published)?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Convert a checkpoint: mae, PyTorch, Paddle, timm, Hugging Face
 ///
 /// The format of IN is recognized by its content. Weights are copied bit for bit. If the file lacks a setting that OUT needs,
-/// such as the number of heads or `norm_pix_loss`, the error names its key for `--set`.
+/// such as the number of heads or `norm_pix_loss`, the error names the key to pass with `--set`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Checkpoint folder, Hugging Face folder, or a .pth, .bin, .pd, .pdparams or .safetensors file
@@ -81,25 +81,25 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&summary(&ready, out))?)
 }
 
-/// Fails if OUT exists, even as a broken link, or if its extension contradicts the format.
+/// Fails if the output path exists, even as a broken link, or if its extension does not fit the format.
 fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
     if out.symlink_metadata().is_ok() {
         return Err(CliError::Usage(format!(
-            "cannot write {}: it exists\nhint: choose another name, or remove it",
+            "cannot write {}: the path already exists\nhint: choose another name, or remove the old file or folder",
             out.display()
         )));
     }
     let problem = match (to, ending(out).as_deref()) {
         (To::Mae | To::Huggingface, Some("safetensors" | "pth" | "bin" | "pd" | "pdparams")) => {
-            "this format is a folder\nhint: remove the extension, or write one file with `--to official`"
+            "`--to mae` and `--to huggingface` write a folder\nhint: remove the extension, or write one file with `--to official`"
         }
         (To::Official, Some("safetensors" | "pth")) | (To::Timm, Some("safetensors")) => {
             return Ok(());
         }
         (To::Official, _) => {
-            "this format is one file\nhint: end OUT with .safetensors, or with .pth for `torch.load`"
+            "`--to official` writes one file\nhint: end OUT with .safetensors, or with .pth for `torch.load`"
         }
-        (To::Timm, _) => "this format is a safetensors file\nhint: end OUT with .safetensors",
+        (To::Timm, _) => "`--to timm` writes a safetensors file\nhint: end OUT with .safetensors",
         _ => return Ok(()),
     };
     Err(CliError::Usage(format!("cannot write {}: {problem}", out.display())))
@@ -109,28 +109,28 @@ fn ending(out: &Path) -> Option<String> {
     out.extension().map(|ending| ending.to_string_lossy().to_lowercase())
 }
 
-/// Returns unusual settings that a file of tensors cannot store, a sentence each.
+/// Returns one sentence for each unusual setting that a file with only tensors cannot store.
 fn unsaid(ready: &Ready) -> Vec<String> {
     let Ready { opened, plan, .. } = ready;
     let mut unsaid = Vec::new();
     let eps = plan.model.norm_eps;
     if (eps - 1e-6).abs() > 1e-12 {
         unsaid.push(format!(
-            "the format does not store the LayerNorm epsilon, {eps:e}: set it when you build the model"
+            "the file does not store the LayerNorm epsilon ({eps:e}): set it when you build the model"
         ));
     }
     let heads = plan.model.num_heads;
     let known = opened.facts.num_heads.is_some();
     if known && checkpoint::usual_heads(opened.facts.embed_dim) != Some(heads) {
         unsaid.push(format!(
-            "the format does not store the number of heads, {heads}: set it when you build the model"
+            "the file does not store the number of heads ({heads}): set it when you build the model"
         ));
     }
     let stated = opened.facts.settings.mean.as_ref().zip(opened.facts.settings.std.as_ref());
     let [usual_mean, usual_std] = recipe::IMAGENET_MEAN_STD;
     if let Some((mean, std)) = stated.filter(|of| of.0[..] != usual_mean || of.1[..] != usual_std) {
         unsaid.push(format!(
-            "the format does not store the normalization: normalize images by mean {mean:?} and std {std:?}"
+            "the file does not store the normalization: normalize images with mean {mean:?} and std {std:?}"
         ));
     }
     unsaid

@@ -38,11 +38,11 @@ pub(super) fn run(data: &Data) -> Result<(), CliError> {
 }
 
 impl SourceArgs {
-    /// Returns the resolved `[data]` settings, and whether the images need labels.
+    /// Returns the resolved `[data]` settings, and whether the command needs labels.
     fn plan(&self) -> Result<(DataPlan, Labels), CliError> {
         if !self.source.exists() {
             return Err(CliError::Usage(format!(
-                "cannot read {}: no recipe or folder has this name\nhint: name a recipe, or the folder of a data set",
+                "cannot read {}: it does not exist\nhint: pass a recipe file, or the folder of a data set",
                 self.source.display()
             )));
         }
@@ -105,7 +105,7 @@ fn format_of(folder: &Path) -> &'static str {
     }
 }
 
-/// Shows the progress of a pass over images, and stops it on Ctrl-C.
+/// Shows the progress while a command reads all images. Ctrl-C stops the command.
 struct CheckPass {
     bar: ProgressBar,
     stop: StopFlag,

@@ -17,15 +17,15 @@ pub(super) enum CliError {
     Recipe(#[from] RecipeErrors),
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// The preflight found problems.
+    /// The checks before the run found problems.
     #[error(transparent)]
     Refused(#[from] Problems),
     #[error("{0}")]
     Usage(String),
-    /// Some points of a sweep, cases or files failed. The text has one line for each.
+    /// Some points of a sweep, verification cases or files failed. The text has one line for each.
     #[error("{0}")]
     Failed(String),
-    #[error("interrupted; the state is saved, and the same command resumes")]
+    #[error("interrupted: the state is saved; run the same command again to resume")]
     Interrupted,
     #[error("interrupted before there was a result; nothing was written")]
     Stopped,

@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let device = train::choose(&plan.runtime.untuned())?;
     if opened.meta.is_none() && args.data.is_none() && plan.data.format == Format::Synthetic {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: the checkpoint does not name its data\nhint: set the data with --data RECIPE, or --set data.format=... \
+            "cannot measure {}: the checkpoint does not store which data it was trained on\nhint: set the data with --data RECIPE, or --set data.format=... \
              --set data.path=...",
             args.checkpoint.display()
         )));
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     // A checkpoint without a head gets a better error below.
     if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: it has {} classes, the data has {}\nhint: name the data that it was trained on, with --data or --set data.path=...",
+            "cannot measure {}: the checkpoint has {} classes, but the data has {}\nhint: pass the data that the checkpoint was trained on, with --data or --set data.path=...",
             args.checkpoint.display(),
             meta.num_classes,
             data.facts.num_classes
@@ -82,9 +82,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
 }
 
-/// Fails if a class name has a different index in the checkpoint than in the data: folders were renamed, added or reordered.
+/// Fails if a class has a different index in the checkpoint than in the data, because folders were renamed, added or
+/// reordered.
 ///
-/// `named` is true if the checkpoint stores the class names of its training data. Then this warns about a renamed class.
+/// `named` is true if the checkpoint stores the class names of its training data. If it is true, a renamed class only causes
+/// a warning.
 fn check_classes(
     checkpoint: &Path,
     known: &[String],

@@ -74,7 +74,7 @@ enum Command {
     Man(man::Args),
 }
 
-/// Returns the version, the commit and the devices that this build supports: what a bug report needs.
+/// Returns the version, the commit and the devices that this build supports, as needed in a bug report.
 fn version() -> String {
     let devices: Vec<&str> = DeviceBackend::built().map(DeviceBackend::word).collect();
     let commit = match env!("BUILT_FROM_COMMIT") {
@@ -90,7 +90,7 @@ pub fn command() -> clap::Command {
     Args::command()
 }
 
-/// Moves the details of every command below its options, so that `--help` is as short as `-h`.
+/// Moves the long description of every command below its options, so that `--help` starts like `-h`.
 fn compact(command: clap::Command) -> clap::Command {
     let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
     let details = about.split_once("\n\n").map(|(_, details)| details.to_owned());
@@ -101,7 +101,7 @@ fn compact(command: clap::Command) -> clap::Command {
     command.mut_subcommands(compact)
 }
 
-/// Runs the command that the process was started with.
+/// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
     let matches = compact(command()).get_matches();

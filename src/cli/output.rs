@@ -13,14 +13,14 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Writes a result to stdout. A pipe that is closed early (`| head`) is not an error.
+/// Writes a result to stdout. If the reader closes the pipe early (`| head`), this is not an error.
 ///
-/// Control characters other than line breaks and tabs are escaped: they come from names of files and classes.
+/// Control characters except line breaks and tabs are escaped, because they come from names of files and classes.
 pub(super) fn result(text: &str) -> io::Result<()> {
     line(&printable(text))
 }
 
-/// Writes one JSON object on one line to stdout.
+/// Writes a value to stdout as JSON, on one line.
 pub(super) fn json(value: &impl serde::Serialize) -> io::Result<()> {
     line(&serde_json::to_string(value).expect("strings, numbers, lists"))
 }
@@ -37,7 +37,7 @@ fn line(text: &str) -> io::Result<()> {
     }
 }
 
-/// Warns once about runs that have no checksums: damage in their files goes unnoticed.
+/// Prints one warning that lists all runs without checksums, because damage in their files goes unnoticed.
 pub(super) fn warn_without_checksums<P: AsRef<Path>>(runs: &[P]) {
     let runs: Vec<_> =
         runs.iter().flat_map(|run| results::without_checksums(run.as_ref())).collect();
@@ -80,7 +80,7 @@ pub(super) fn start_log() {
         .try_init();
 }
 
-/// Stops the run if a device driver logs an error. Some drivers do not return it.
+/// A log layer that stops the run if a device driver logs an error. Some drivers only log errors and do not return them.
 struct Faults;
 
 impl<S: Subscriber> Layer<S> for Faults {
@@ -95,7 +95,8 @@ impl<S: Subscriber> Layer<S> for Faults {
     }
 }
 
-/// Returns whether a log record reports a failed computation. A failed autotuning measurement is harmless and does not count.
+/// Returns whether a log record reports a failed computation. Failed measurements of autotuning are harmless and do not
+/// count.
 fn is_fault(level: Level, target: &str) -> bool {
     let of = |names: &[&str]| names.iter().any(|name| target.starts_with(name));
     let measures = ["::tune", "profiler"].iter().any(|part| target.contains(part));
@@ -107,7 +108,7 @@ fn is_fault(level: Level, target: &str) -> bool {
     }
 }
 
-/// Message of a log event.
+/// The message of a log event, collected from its fields.
 struct Text(String);
 
 impl Visit for Text {

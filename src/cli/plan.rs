@@ -15,16 +15,16 @@ use std::path::PathBuf;
 
 /// Show jobs, steps, parameters, FLOPs, memory and time of a recipe
 ///
-/// Prints the resolved recipe and its jobs, and trains nothing. Whatever would make `mae run` fail is a warning here. Without
-/// the data, the plan uses `data.train_images`, `data.val_images` and `data.num_classes` of the recipe.
+/// Prints the resolved recipe and its jobs, and trains nothing. Every problem that would make `mae run` fail is a warning
+/// here. If the data is missing, the plan uses `data.train_images`, `data.val_images` and `data.num_classes` of the recipe.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Time each stage here for 3 seconds instead of assuming a speed; needs the data
+    /// Measure the speed of each stage on this machine for 3 seconds instead of assuming a speed; needs the data
     #[arg(long)]
     measure: bool,
-    /// Folder of all runs; the plan shows which jobs are done there
+    /// Folder of all runs; the plan shows which of its jobs are already finished
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
     /// Print one JSON object on one line
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&text::text(&resolved, &runs, price, &args.runs))?)
 }
 
-/// Warns about every problem that `mae run` would have, each once, and about unknown counts.
+/// Prints each problem that would make `mae run` fail as a warning, and warns about unknown image counts.
 fn warn(resolved: &Resolved, checked: &Preflight) {
     let problems = checked.points.iter().flat_map(|point| &point.problems);
     let mut texts: Vec<String> = Vec::new();
@@ -80,7 +80,7 @@ fn warn(resolved: &Resolved, checked: &Preflight) {
     }
 }
 
-/// Returns a warning about the plan's assumptions if the data could not be opened.
+/// Returns a warning about the assumed counts if the data could not be opened.
 fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
     if !checked.has_data_problem() {
         return None;
@@ -96,7 +96,9 @@ fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
     Some(format!("the data could not be opened: {steps}{classes}"))
 }
 
-/// Fails if the plan would have no numbers: a job would never update, or the data to measure with is missing.
+/// Fails if the plan could not show any numbers.
+///
+/// This is the case if a job would make no update, or if `measure` is true and the data is missing.
 fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliError> {
     let is_fatal = |problem: &Problem| match &**problem {
         TrainError::NeverUpdates(_) => true,
@@ -110,7 +112,7 @@ fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliE
     }
 }
 
-/// The speed of each point of a sweep. Points with the same data and runtime settings share an entry.
+/// The training speed at each point of a sweep. Points with the same data and runtime settings share an entry.
 #[derive(Default)]
 struct Prices<'a>(Vec<(&'a Plan, Price)>);
 

@@ -9,19 +9,19 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Shows the events of a run. Any thread may send them.
+/// Shows the progress of a run as a bar or as log lines. Any thread may report events.
 pub(super) struct ProgressBar {
     bar: Option<indicatif::ProgressBar>,
     state: Mutex<BarState>,
 }
 
-/// Progress of the whole recipe. Work is measured in training FLOPs, because stages differ in cost.
+/// Progress of the whole recipe. Work is measured in training FLOPs, because a step costs more in some stages than in others.
 struct BarState {
     /// Jobs that are not finished, in running order.
     ahead: Vec<JobWork>,
-    /// Jobs in training; several devices may each have one.
+    /// Jobs that are being trained; several devices may each train one.
     active: Vec<ActiveJob>,
-    /// Work done by this process.
+    /// Training FLOPs that this process has done.
     done: f64,
     /// When the first job of this process started.
     since: Option<Instant>,
@@ -161,7 +161,7 @@ impl BarState {
         }
     }
 
-    /// Removes a finished job. If several points of a sweep have a job of this name, only the first is removed.
+    /// Removes a finished job. If several sweep points have a job of this name, this removes only the first.
     fn leave(&mut self, job: &str) {
         self.active.retain(|active| active.dir != job);
         if let Some(at) = self.ahead.iter().position(|ahead| ahead.dir == job) {
@@ -169,7 +169,8 @@ impl BarState {
         }
     }
 
-    /// Sets the bar to the total steps of all jobs in training. `now`, the latest update, is shown only if there is one job.
+    /// Updates the bar with the steps of all jobs that are being trained. `now` describes the latest update, and is shown
+    /// only if there is a single job.
     fn show(&self, bar: &indicatif::ProgressBar, now: &str) {
         let sum =
             |part: fn(&ActiveJob) -> usize| self.active.iter().map(part).sum::<usize>() as u64;
@@ -215,7 +216,7 @@ impl BarState {
 struct Remaining {
     /// Images per second of all jobs in training, including time for evaluation and saving.
     images_per_s: String,
-    /// Time left for the jobs in training, and for the whole recipe.
+    /// Remaining time of the jobs in training, and of the whole recipe.
     left: String,
 }
 

@@ -17,7 +17,7 @@ pub(super) struct RecipeArgs {
     pub(super) set: Vec<String>,
 }
 
-/// The names of the stages on the command line.
+/// A stage, as named on the command line.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum StageArg {
     Pretrain,
@@ -35,7 +35,7 @@ impl From<StageArg> for StageKind {
     }
 }
 
-/// Resolves a recipe with the environment of this process, and prints the warnings.
+/// Resolves a recipe, with the environment variables of this process, and prints the warnings.
 pub(super) fn resolve(
     path: &Path,
     set: &[String],
@@ -71,7 +71,7 @@ pub(super) fn resolve_text(path: &Path, text: &str, set: &[String]) -> Result<Re
     Ok(recipe::resolve_text(path, text, &[], set, &options)?)
 }
 
-/// Returns the environment, without the variable that sets the log level.
+/// Returns the environment variables of this process, except the one that sets the log level.
 pub(super) fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

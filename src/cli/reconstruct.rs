@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 /// Draw what a masked autoencoder reconstructs
 ///
-/// The figure shows the original, the masked image, the reconstruction, and the reconstruction with the visible patches. It has
-/// a row for each image, checkpoint and mask ratio, ordered by image. All checkpoints see the same mask of an image.
+/// Each row of the figure shows the original, the masked image, the reconstruction, and the reconstruction with the visible
+/// patches. There is one row for each image, checkpoint and mask ratio, ordered by image. All checkpoints get the same mask
+/// for the same image.
 #[derive(clap::Args)]
 #[command(
     override_usage = "mae reconstruct [OPTIONS] --images <IMAGE>... -o <PNG> <CHECKPOINT>..."
@@ -32,7 +33,8 @@ pub(super) struct Args {
     /// Seed of the masks
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Recipe with [data], [runtime] and settings that the file lacks; by default the recipe that trained the checkpoint
+    /// Recipe with [data], [runtime] and settings that the checkpoint lacks; by default the recipe that trained the
+    /// checkpoint
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
     /// Prefix of the network, if the file has several: `teacher.backbone`
@@ -60,7 +62,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if rows > MAX_ROWS {
         return Err(CliError::Usage(format!(
             "cannot draw {rows} rows, one for each checkpoint, image and mask ratio: the limit is {MAX_ROWS}\n\
-             hint: name fewer images"
+             hint: pass fewer images"
         )));
     }
     let mut groups = vec![Vec::new(); args.images.len()];
@@ -74,7 +76,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&format!("{}: {}", out.display(), count(rows, "row")))?)
 }
 
-/// Adds the rows of a checkpoint to the group of each image. Returns whether it was trained with `norm_pix_loss`.
+/// Adds a checkpoint's rows to the group of each image. Returns whether the checkpoint was trained with `norm_pix_loss`.
 fn add_rows(
     groups: &mut [Vec<FigureRow>],
     checkpoint: &Path,
@@ -106,7 +108,7 @@ fn add_rows(
     Ok(autoencoder.norm_pix_loss())
 }
 
-/// Returns the label of a checkpoint: its run or file and, if known, its epoch.
+/// Returns the label of a checkpoint in the figure: its run or file name and, if known, its epoch.
 fn name(ready: &Ready) -> Vec<String> {
     let own = ready.opened.meta.is_some() && ready.meta.from.is_empty();
     let name = if own { ready.plan.name.clone() } else { last_part(Path::new(&ready.meta.from)) };
@@ -118,7 +120,7 @@ fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Fails if the figure cannot be written to `path`. Called before anything is computed.
+/// Fails if the figure cannot be written to `path`. The check comes before the computation, so that no work is lost.
 fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
     let refuse = |problem: &str, hint: &str| {
         Err(CliError::Usage(format!("cannot write {}: {problem}\nhint: {hint}", path.display())))
@@ -131,7 +133,7 @@ fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
     }
     let place = path.canonicalize().ok();
     if place.is_some() && images.iter().any(|image| image.canonicalize().ok() == place) {
-        return refuse("it is one of the images", "choose another name");
+        return refuse("it is one of the input images", "choose another name");
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if folder.is_some_and(|folder| !folder.is_dir()) {

@@ -3,7 +3,7 @@
 use crate::infer::StopFlag;
 use std::time::{Duration, Instant};
 
-/// A second signal within this time is ignored, unless both are Ctrl-C.
+/// Time after the first signal in which a second signal is ignored, unless both are Ctrl-C.
 ///
 /// `timeout`, `kill` and a closed terminal often send two signals.
 const TOGETHER: Duration = Duration::from_secs(1);
@@ -17,17 +17,17 @@ struct Received {
     first: Option<(Instant, bool)>,
 }
 
-/// What a signal asks for.
+/// What the program does when it receives a signal.
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Stop,
-    /// Repeats the first request, so it is ignored.
+    /// The signal repeats the first request, so it is ignored.
     Nothing,
     EndAtOnce,
 }
 
 impl Received {
-    /// Returns the request of a signal. `is_ctrl_c` is true if the user pressed Ctrl-C at a terminal.
+    /// Returns what the program does after a signal. `is_ctrl_c` is true if the user pressed Ctrl-C at a terminal.
     fn take(&mut self, now: Instant, is_ctrl_c: bool) -> Request {
         let Some((first, was_ctrl_c)) = self.first else {
             self.first = Some((now, is_ctrl_c));
@@ -41,10 +41,10 @@ impl Received {
     }
 }
 
-/// At the first signal, asks the running work to stop. At the second signal, exits immediately.
+/// Requests a stop at the first signal, and exits immediately at the second signal.
 ///
-/// A second signal within [`TOGETHER`] exits only if both are Ctrl-C at a terminal. The log line of the first signal contains
-/// `doing`, which describes how the work stops.
+/// A second signal within [`TOGETHER`] exits only if both are Ctrl-C at a terminal. `doing` describes how the work stops, for
+/// the log line of the first signal.
 pub(super) fn stop_on_signals(stop: &StopFlag, doing: &'static str) {
     stop_on_signals_or_late(stop, doing, || {});
 }
@@ -102,7 +102,7 @@ fn listen(mut handle: impl FnMut(&str, bool) + Send + 'static) -> std::io::Resul
     Ok(())
 }
 
-/// Returns whether the parent process set `signal` to be ignored in this process. Always false except on Linux.
+/// Returns whether this process ignores `signal` because its parent process set it so. Always false except on Linux.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

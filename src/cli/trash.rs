@@ -87,7 +87,9 @@ fn empty(args: &Empty) -> Result<(), CliError> {
     for run in chosen {
         if results::remove_trashed(run)? {
             let path = run.path.display();
-            output::warning(&format!("{path} has files that mae did not write, so they stay"));
+            output::warning(&format!(
+                "{path} contains files that mae did not write; they were not deleted"
+            ));
         }
         (removed, bytes) = (removed + 1, bytes + run.bytes);
     }

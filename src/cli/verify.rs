@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// Cases, or folders with cases below them, such as tests/golden
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Device that computes
+    /// Device to verify
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu, value_name = "D")]
     device: DeviceArg,
     /// Precision of the computation
@@ -69,7 +69,6 @@ impl Args {
     }
 }
 
-/// The outcome of all cases.
 struct Outcome {
     reports: Vec<CaseReport>,
     errors: Vec<VerifyError>,
@@ -114,7 +113,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 impl Outcome {
-    /// Returns the error, if any. If a number is outside its tolerance, unusable cases do not change the exit code.
+    /// Returns the error, if a comparison failed or a case cannot be used. If both happen, the exit code is that of the
+    /// failed comparison.
     fn verdict(self) -> Result<(), CliError> {
         let failed: Vec<_> = self.reports.iter().filter(|report| !report.passed()).collect();
         let mut errors = String::new();
@@ -160,7 +160,7 @@ impl Outcome {
             }
             shape::Precision::Bf16 => (
                 "bf16",
-                " of the sum of the learning rates, for the mean difference (for key biases, the whole sum)",
+                " times the sum of the learning rates, for the mean difference (for key biases, 1 times the sum)",
             ),
         };
         let _ = writeln!(
@@ -212,7 +212,7 @@ impl Outcome {
     }
 }
 
-/// Formats a case as a table.
+/// Formats the results of one case as a text table.
 fn table(report: &CaseReport) -> String {
     let width = report.rows.iter().map(|row| row.tensor.len()).max().unwrap_or(0).max(6);
     let mut text = format!("{} ({})\n", report.path.display(), report.kind);

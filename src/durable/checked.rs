@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 /// The result of comparing a file with its manifest entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The content matches the checksum in the manifest.
+    /// The file's checksum is equal to the checksum in the manifest.
     Verified,
-    /// No manifest has a checksum of the file.
+    /// The file was not checked, because no manifest contains its checksum.
     Unchecked,
 }
 
-/// Reads a file. If a manifest has its checksum, compares the content with it.
+/// Reads a file, and verifies its checksum if a manifest contains one.
 ///
-/// Leaves out an incomplete row at the end of a growing file. Fails with `InvalidData` if the checksum differs.
+/// If a growing file ends with an incomplete row, the row is left out. Fails with `InvalidData` if the checksum differs.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = fs::read(path)?;
     if let Some(listed) = listed(path)? {
@@ -28,12 +28,12 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a text file as [`read()`] does.
+/// Reads a text file, and verifies its checksum as [`read()`] does.
 pub fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
-/// Compares a file with its checksum, as [`read()`] does, without holding it in memory.
+/// Compares a file with its checksum as [`read()`] does, but does not load the whole file into memory.
 pub fn verify(path: &Path) -> io::Result<Verdict> {
     let Some(listed) = listed(path)? else { return Ok(Verdict::Unchecked) };
     if listed.grows {
@@ -51,7 +51,7 @@ fn listed(path: &Path) -> io::Result<Option<Listed>> {
     Ok(found.flatten().filter(|listed| !listed.contents.is_empty()))
 }
 
-/// Returns the number of bytes that the checksum covers; `None` if the checksum differs.
+/// Returns the number of bytes that the checksum covers; `None` if the checksum of these bytes differs.
 fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
     if !listed.grows {
         return listed.contents.contains(&Content::of(bytes)).then_some(bytes.len());
@@ -71,7 +71,8 @@ fn damaged(listed: &Listed, found: usize) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-/// A file to which rows are appended. Each row is complete when the row and the new checksum are on the disk.
+/// A file that grows by appended rows, such as `epochs.csv`. A row is complete once the row and the new checksum are on the
+/// disk.
 #[derive(Debug)]
 pub struct GrowingFile {
     path: PathBuf,
@@ -87,8 +88,8 @@ impl GrowingFile {
         Self::open(path, head)
     }
 
-    /// Opens the file and cuts off everything after `keep`: the bytes that [`read()`] returned, or the first part of
-    /// them.
+    /// Opens the file and removes all bytes after `keep`. `keep` holds the file's first bytes, as returned by [`read()`] or
+    /// fewer.
     pub fn open(path: &Path, keep: &[u8]) -> io::Result<Self> {
         let file = File::options().append(true).open(path)?;
         let mut hasher = blake3::Hasher::new();

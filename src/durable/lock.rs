@@ -12,12 +12,12 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How often a lock is tried.
+/// Number of attempts to take a lock.
 const TRIES: usize = 10;
-/// Time between two tries.
+/// Time between two attempts to take a lock.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The locks of this process.
+/// The locks that this process holds.
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ struct Held {
     file: File,
 }
 
-/// A lock on a folder, held until it is dropped. The system releases it if the process dies.
+/// An exclusive lock on a folder. Dropping it releases the lock. If the process dies, the system releases the lock.
 #[derive(Debug)]
 pub struct Lock {
     folder: PathBuf,
@@ -35,7 +35,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Locks `folder`; `None` if another process holds it. The error is `Unsupported` if the file system has no locks.
+    /// Locks `folder`. Returns `None` if another process holds the lock, and the error `Unsupported` if the file system has
+    /// no locks.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
         // A child process that another thread starts has a copy of a released lock until it runs its program.
         for _ in 1..TRIES {
@@ -76,7 +77,7 @@ pub struct SharedLock {
 }
 
 impl SharedLock {
-    /// Joins the processes that work in `folder`. First calls `if_alone`, if there are no others.
+    /// Takes a shared lock on `folder`. If no other process holds this lock, first calls `if_alone`.
     pub fn join(folder: &Path, if_alone: impl FnOnce() -> io::Result<()>) -> io::Result<Self> {
         let file = open(folder)?;
         if try_lock(&file)? {
@@ -88,7 +89,7 @@ impl SharedLock {
     }
 }
 
-/// Whether a process holds the lock of `folder`.
+/// Returns whether any process holds the lock of `folder`.
 pub fn is_held(folder: &Path) -> bool {
     [folder.join(LOCK), folder.to_owned()].iter().any(|path| {
         let refusal = File::open(path).ok().and_then(|opened| opened.try_lock_shared().err());
@@ -96,9 +97,9 @@ pub fn is_held(folder: &Path) -> bool {
     })
 }
 
-/// Fails if this process had the lock of `folder`, but another process may work there now: the lock file was replaced.
+/// Fails if this process locked `folder`, but the lock file was replaced since then. Another process may work there now.
 ///
-/// A lock file that was removed is made again.
+/// If the lock file was only removed, this creates it again.
 pub(super) fn confirm(folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     let mut held = held();
@@ -117,7 +118,7 @@ pub(super) fn confirm(folder: &Path) -> io::Result<()> {
     }
     let problem = format!(
         "another process may work in {}: its lock file was replaced\nhint: run the same command again when no other process \
-         works in this run; it continues from the last save",
+         works in this run; the run resumes from its last saved state",
         folder.display()
     );
     Err(io::Error::other(problem))
@@ -132,7 +133,7 @@ fn open(folder: &Path) -> io::Result<File> {
     File::options().write(true).create(true).truncate(false).open(folder.join(LOCK))
 }
 
-/// Locks a file; false if another process holds its lock.
+/// Locks a file. Returns false if another process holds the lock.
 fn try_lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
@@ -155,7 +156,7 @@ fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// An open file cannot be replaced here.
+/// Always returns true, because this system does not allow to replace an open file.
 #[cfg(not(unix))]
 fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
     true

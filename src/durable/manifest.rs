@@ -16,15 +16,15 @@ use std::path::{Component, Path, PathBuf};
 /// The manifest's file name.
 pub const MANIFEST: &str = "mae-manifest.jsonl";
 
-/// Number of checksums that [`Manifest::compact`] keeps for each file.
+/// Maximum number of checksums per file that [`Manifest::compact`] keeps.
 const KEPT: usize = 2;
 
-/// The state of one file, from its manifest entries.
+/// What the manifest says about one file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
-    /// All contents that are valid, newest last; empty if the content is not checked.
+    /// The valid contents of the file, newest last; empty if the file has no checksum.
     pub contents: Vec<Content>,
-    /// Whether rows are appended to it. Then only the newest content is valid, and bytes after it are ignored.
+    /// Whether rows are appended to the file. If so, only the newest content is valid, and later bytes are ignored.
     pub grows: bool,
 }
 
@@ -38,17 +38,18 @@ pub struct Manifest {
     moving_to: Option<String>,
     /// Number of lines after the header of the manifest.
     lines: usize,
-    /// Length of the file when it was read. If it differs now, another process has written to it.
+    /// Length of the manifest file when it was read. If the length has changed since then, another process has written to it.
     bytes: u64,
 }
 
 impl Manifest {
-    /// Writes an empty manifest into `root`. Fails if there is a file of that name.
+    /// Writes an empty manifest into the folder `root`. Fails if the folder already has one.
     pub fn create(root: &Path, name: &str) -> io::Result<Self> {
         Self::create_with(root, name, [])
     }
 
-    /// Writes a manifest that lists `files` into `root`, at once. Files without a content are not checked.
+    /// Writes a manifest that lists `files` into the folder `root`, in a single write. Files without a content have no
+    /// checksum.
     pub fn create_with(
         root: &Path,
         name: &str,
@@ -75,9 +76,9 @@ impl Manifest {
         Self { root: root.to_owned(), name, files, folders, moving_to: None, lines: 0, bytes: 0 }
     }
 
-    /// Reads the manifest in `root`; `None` if there is no file of that name, or if another program wrote it.
+    /// Reads the manifest in the folder `root`; `None` if the file is missing, or if another program wrote it.
     ///
-    /// Fails if a line is damaged. Ignores a last line that a crash cut short, because its file was not written yet.
+    /// Fails if a line is damaged. If a crash cut off the last line, this line is ignored: its file had not been written yet.
     pub fn read(root: &Path) -> io::Result<Option<Self>> {
         let bytes = match fs::read(root.join(MANIFEST)) {
             Ok(bytes) => bytes,
@@ -134,17 +135,17 @@ impl Manifest {
         }
     }
 
-    /// Length of the manifest on the disk, in bytes.
+    /// Returns the length of the manifest on the disk, in bytes.
     pub(super) fn length(&self) -> u64 {
         self.bytes
     }
 
-    /// Name of the run when the manifest was created.
+    /// Returns the name that the run had when the manifest was created.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether this program wrote `path`: a file, or a folder with at least one of its files.
+    /// Returns whether this program wrote `path`: a file, or a folder with at least one listed file.
     pub fn lists(&self, path: &str) -> bool {
         let below = format!("{path}/");
         let next = self.files.range(below.clone()..).next();
@@ -153,7 +154,7 @@ impl Manifest {
             || next.is_some_and(|(next, _)| next.starts_with(&below))
     }
 
-    /// Returns the listed files, sorted. Some may no longer exist.
+    /// Returns the relative paths of the listed files, sorted. Some files may no longer exist.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
@@ -162,43 +163,43 @@ impl Manifest {
         self.files.get(path)
     }
 
-    /// Name of the trash folder of an interrupted `--fresh`, which was moving the files there.
+    /// Returns the name of the trash folder if an interrupted `--fresh` was moving the files there.
     pub fn moving_to(&self) -> Option<&str> {
         self.moving_to.as_deref()
     }
 
-    /// Adds entries of files that are about to be written, with their new content.
+    /// Adds an entry for each file that is about to be written, with its new content.
     pub fn list(&mut self, files: impl IntoIterator<Item = (String, Content)>) -> io::Result<()> {
         let entries = files.into_iter().map(|(path, content)| Entry::of(path, content, false));
         self.append(entries.collect())
     }
 
-    /// Adds the entry of a folder that is about to appear.
+    /// Adds an entry for a folder that is about to be created.
     pub(super) fn list_folder(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Folder { path: path.to_owned() }])
     }
 
-    /// Adds an entry with the complete rows of a growing file.
+    /// Adds an entry for a growing file, with its complete rows.
     pub(super) fn grew(&mut self, path: &str, content: Content) -> io::Result<()> {
         self.append(vec![Entry::of(path.to_owned(), content, true)])
     }
 
-    /// Adds the entry of a file without a checksum.
+    /// Adds an entry for a file without a checksum.
     pub fn list_unchecked(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Unchecked { path: path.to_owned() }])
     }
 
-    /// Adds the entry of a removed file.
+    /// Adds an entry that says that a file was removed.
     pub(super) fn removed(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Removed { path: path.to_owned() }])
     }
 
-    /// Records that a move of the listed files to the trash folder `name` starts.
+    /// Adds an entry that says that the listed files are about to be moved into the trash folder `name`.
     pub fn begin_move(&mut self, name: &str) -> io::Result<()> {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
     }
 
-    /// Fails if this process has lost the lock of the folder: another process may write there.
+    /// Fails if this process has lost the lock of the manifest's folder, because another process may write there now.
     pub(super) fn confirm_lock(&self) -> io::Result<()> {
         lock::confirm(&self.root)
     }
@@ -222,7 +223,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Rewrites the manifest without outdated entries, if there are many of them.
+    /// Rewrites the manifest without outdated entries, if it has become much longer than necessary.
     pub fn compact(&mut self) -> io::Result<()> {
         let needed = self.files.len() * KEPT + self.folders.len() + 64;
         if self.lines > needed { self.rewrite() } else { Ok(()) }
@@ -271,7 +272,7 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Whether a relative path stays inside its folder. A manipulated manifest must not reach files outside.
+/// Returns whether a relative path stays inside its folder. A manipulated manifest may contain paths that do not.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))

@@ -19,7 +19,8 @@ impl Header {
         Self { mae_manifest: FORMAT, name: name.to_owned() }
     }
 
-    /// Parses the first line; `None` if another program wrote it. Fails if mae wrote it, but it is damaged.
+    /// Parses the first line of a manifest. Returns `None` if another program wrote the line, and fails if the line is
+    /// damaged.
     pub(super) fn parse(line: &str) -> Result<Option<Self>, String> {
         const START: &str = "{\"mae_manifest\":";
         match serde_json::from_str::<Self>(line) {
@@ -56,21 +57,21 @@ impl Content {
     }
 }
 
-/// A line after the header. Paths are relative to the folder of the manifest and use `/`.
+/// A line of the manifest after the header. Paths are relative to the manifest's folder and use `/`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Entry {
-    /// A file is about to be written with this content.
+    /// A file with this content is about to be written.
     Wrote { path: String, bytes: u64, blake3: String },
-    /// The complete rows of a growing file. Bytes after them are an incomplete row.
+    /// A growing file has these complete rows. If the file is longer, it ends with an incomplete row.
     Grew { path: String, bytes: u64, blake3: String },
     /// A growing file without a checksum, because no command reads it back.
     Unchecked { path: String },
     /// A file was removed.
     Removed { path: String },
-    /// A folder is about to appear with all its files.
+    /// A folder and all its files are about to be created.
     Folder { path: String },
-    /// The listed files are being moved into the trash folder of this name.
+    /// The files in the manifest are being moved into the trash folder of this name.
     MovingTo { folder: String },
 }
 

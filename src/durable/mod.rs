@@ -28,15 +28,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Prefix of the names of incomplete files and folders.
+/// Prefix of temporary file and folder names, used until their content is complete.
 const TEMPORARY: &str = ".tmp-";
 /// Name of the lock file in a folder.
 const LOCK: &str = ".lock";
 
-/// Writes a file to a path that the user chose, atomically.
+/// Writes an output file of a command atomically, to a path that the user chose.
 ///
-/// Ignores manifests. Fails if the folder does not exist: the path may have a typo. If the path is a link, replaces the target
-/// of the link. Writes directly into a pipe or a device such as `/dev/stdout`.
+/// This does not use a manifest. It fails if the folder does not exist, because the path may have a typo. If the path is a
+/// link, the target of the link is replaced. Pipes and devices such as `/dev/stdout` are written directly.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
@@ -52,7 +52,8 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Replaces the file at `path` with `bytes`, atomically. Creates its folder if it is missing.
 ///
-/// In a folder with a [`Manifest`], first adds the path to it. Fails if `path` exists but is not in the manifest.
+/// Below a folder with a [`Manifest`], first adds an entry for the file. Fails if the file exists but the manifest does not
+/// list it.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
@@ -65,7 +66,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Replaces a file as [`write()`] does, but without a checksum. For growing files that no command reads back.
+/// Replaces a file as [`write()`] does, but without a checksum. Use this for growing files that no command reads.
 pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -74,7 +75,7 @@ pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Fails if `path` exists but is not in the manifest.
+/// Fails if the file at `path` exists but the manifest does not list it.
 fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Result<()> {
     if manifest.lists(relative) || path.symlink_metadata().is_err() {
         return Ok(());
@@ -85,12 +86,12 @@ fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Resul
     ))
 }
 
-/// Whether a path is a temporary one, or inside of a temporary folder.
+/// Returns whether a relative path is a temporary file, or is inside a temporary folder.
 fn is_temporary(relative: &str) -> bool {
     relative.split('/').any(|part| part.starts_with(TEMPORARY))
 }
 
-/// Replaces a file as [`write()`] does, but does not use a manifest.
+/// Replaces a file as [`write()`] does, but without a manifest.
 fn write_unlisted(path: &Path, bytes: &[u8]) -> io::Result<()> {
     patiently(path, bytes.len(), || write_once(path, bytes))
 }
@@ -150,7 +151,7 @@ pub fn create_folders(path: &Path) -> io::Result<()> {
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "\nhint: free some disk space and run the same command again; a run continues from its last save"
+            "\nhint: free some disk space and run the same command again; a run resumes from its last saved state"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "\nhint: choose another place; this account has no write permission there"
@@ -159,10 +160,11 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Creates the folder `path` with its content, atomically. `fill` receives a temporary folder and writes the files there.
+/// Creates the folder `path` with its content, atomically. `fill` writes the files into a temporary folder, which is then
+/// renamed.
 ///
-/// Leaves an existing folder unchanged, since a checkpoint never changes. In a folder with a [`Manifest`], first adds the
-/// files to it. Fails if `path` exists but is not in the manifest.
+/// If the folder exists, it is not changed, because checkpoints never change. Below a folder with a [`Manifest`], first adds
+/// entries for the files. Fails if the folder exists but the manifest does not list it.
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -187,7 +189,7 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     sync_folder(parent)
 }
 
-/// Adds the files of the temporary folder `filled` to the manifest, under the final name `path`.
+/// Adds manifest entries for the files in the temporary folder `filled`. The entries use the final folder `path`.
 fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         let mut names = Vec::new();
@@ -201,7 +203,7 @@ fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Appends the files below `folder` to `files`, as `prefix/relative/path`.
+/// Appends the relative paths of all files below `folder` to `files`, each starting with `prefix`.
 fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -215,9 +217,9 @@ fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Resu
     Ok(())
 }
 
-/// Creates the folder `to` with the files of `from`, atomically. Uses hard links if possible, and copies otherwise.
+/// Creates the folder `to` with the files of `from`, atomically. Uses hard links if possible, otherwise copies.
 ///
-/// Use it only for finished folders: with hard links, a file that is changed in place changes in both.
+/// Use this only for finished folders. A hard-linked file that is changed in place changes in both folders.
 pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
     publish_folder(to, |unfinished| share_files(from, unfinished))
 }
@@ -244,7 +246,8 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Renames a file of this program. Replaces `to` if this program wrote it. Does nothing if `from` is missing.
+/// Renames a file of this program. If `to` exists, it is replaced if this program wrote it. Does nothing if `from` is
+/// missing.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());
@@ -263,7 +266,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(folder_of(to))
 }
 
-/// Removes a file if it exists. In a folder with a [`Manifest`], fails if the file is not listed there.
+/// Removes a file if it exists. Below a folder with a [`Manifest`], fails if the manifest does not list the file.
 pub fn remove(path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {
@@ -278,12 +281,12 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file of this name is a lock file or a temporary file of this program.
+/// Returns whether a file of this name is a lock file or a temporary file of this program.
 pub fn is_own(name: &OsStr) -> bool {
     name == LOCK || temporary_of(name).is_some()
 }
 
-/// Returns the final name of a temporary file; `None` if the name is not that of a temporary file.
+/// Returns the final name of a temporary file; `None` if `name` does not belong to a temporary file.
 fn temporary_of(name: &OsStr) -> Option<&str> {
     let name = name.to_str()?.strip_prefix(TEMPORARY)?;
     let mut parts = name.rsplitn(3, '-');
@@ -292,10 +295,10 @@ fn temporary_of(name: &OsStr) -> Option<&str> {
     numbers.iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())).then_some(target)
 }
 
-/// Removes the temporary files and folders of killed processes below `folder`.
+/// Removes temporary files and folders that killed processes left below `folder`.
 ///
-/// Removes a temporary file only if `is_ours` returns true. `is_ours` receives the file's final path, relative to
-/// `folder`.
+/// `is_ours` receives the final path of each temporary file, relative to `folder`. The file is removed only if `is_ours`
+/// returns true.
 pub fn remove_temporaries(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
     remove_temporaries_below(folder, "", is_ours)
 }
@@ -333,7 +336,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Returns a temporary path that no other process and no other write of this process uses.
+/// Returns an unused temporary path for writing `path`: it differs between processes, and between writes of the same process.
 fn temporary(path: &Path) -> PathBuf {
     static WRITES: AtomicUsize = AtomicUsize::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();

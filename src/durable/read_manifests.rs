@@ -6,10 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Manifests that this process has read, by folder.
+/// The manifests that this process has read, by their folder.
 static READ: Mutex<Option<HashMap<PathBuf, Manifest>>> = Mutex::new(None);
 
-/// Calls `with` with the nearest manifest above `path`, and with `path` relative to it; `None` without a manifest.
+/// Calls `with` with the manifest that applies to `path`, and with the path relative to the manifest's folder.
+///
+/// This is the manifest in the nearest parent folder. Returns `None` if no parent folder has a manifest.
 pub(super) fn with_manifest<T>(
     path: &Path,
     with: impl FnOnce(&mut Manifest, &str) -> io::Result<T>,
@@ -32,7 +34,7 @@ pub(super) fn with_manifest<T>(
     Ok(None)
 }
 
-/// Forgets the manifest of `root`, because the folder gets another one.
+/// Forgets the manifest of the folder `root`, because it is about to be replaced.
 pub(super) fn forget(root: &Path) -> io::Result<()> {
     let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
     read.get_or_insert_default().remove(&std::path::absolute(root)?);

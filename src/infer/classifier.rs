@@ -28,7 +28,8 @@ enum Network {
 }
 
 impl Classifier {
-    /// Loads the classifier of a checkpoint. `plan` provides the settings that tensor shapes do not show, such as the number of heads.
+    /// Loads the classifier of a checkpoint. `plan` provides settings that tensor shapes do not show, such as the number of
+    /// heads.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
         let encoder = plan.encoder_dims();
         let (file, path) = (&opened.file, &opened.path);
@@ -63,7 +64,9 @@ impl Classifier {
         Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
-    /// Counts the correct predictions on one share of the validation split. `share` is its index and the number of shares.
+    /// Counts the correct predictions on one share of the validation split.
+    ///
+    /// `share` holds the index of the share, from 0, and the number of shares.
     pub fn count(
         &self,
         plan: &Plan,
@@ -104,7 +107,7 @@ impl Classifier {
         }
     }
 
-    /// Returns the class probabilities of an image `[C, H, W]` from `data::transform_picture`.
+    /// Returns the probability of each class for an image `[C, H, W]` from `data::transform_picture`.
     pub fn probabilities(&self, picture: Vec<f32>) -> Result<Vec<f64>, InferError> {
         let EncoderDims { in_chans, input_size, .. } = self.encoder;
         let picture = TensorData::new(picture, [1, in_chans, input_size, input_size]);

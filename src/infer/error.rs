@@ -5,7 +5,7 @@ use crate::data::DataError;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The error of a failed inference.
+/// Error of loading or running a model.
 #[derive(Debug, thiserror::Error)]
 pub enum InferError {
     #[error(transparent)]
@@ -19,11 +19,11 @@ pub enum InferError {
     Device(#[from] DeviceError),
 }
 
-/// The failure of a device.
+/// Error of a device or its driver.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     #[error(
-        "cannot compute: {0}\nhint: this is a bug in the program, not in your recipe. Report it with this message"
+        "cannot compute: {0}\nhint: report this message as a bug in mae; your recipe is not the cause"
     )]
     Crashed(String),
     #[error(
@@ -35,7 +35,7 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
-    /// Runs `work`. A panic becomes an error.
+    /// Runs `work` and returns its result. A panic becomes a [`DeviceError`].
     pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Self> {
         catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Self::from_panic(&*panic))
     }

@@ -12,7 +12,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use std::sync::Arc;
 
-/// The validation split and the device to evaluate on.
+/// The validation images and the device to evaluate a classifier on.
 pub struct Evaluation {
     pub loader: Loader,
     pub encoder: EncoderDims,
@@ -20,7 +20,7 @@ pub struct Evaluation {
     pub stop: StopFlag,
 }
 
-/// Loads every image of a validation split once, so that an unreadable file stops a run before its training.
+/// Loads every image of a validation split once. An unreadable image then fails before the training, not after it.
 ///
 /// Returns early if the user stops the run.
 pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &StopFlag) -> Result<(), InferError> {
@@ -37,7 +37,7 @@ pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &StopFlag) -> Result
 /// The outcome of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Evaluated {
-    /// The stage has no accuracy.
+    /// The stage does not measure an accuracy (pre-training).
     Nothing,
     Metrics(Metrics),
     /// The user stopped the evaluation.
@@ -54,7 +54,7 @@ pub struct Metrics {
     pub images: usize,
 }
 
-/// Sums over images.
+/// Sums of the loss, the correct predictions and the number of images.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Counts {
     loss: f64,
@@ -64,7 +64,8 @@ struct Counts {
 }
 
 impl Evaluation {
-    /// Prepares an evaluation of the validation split in batches. Fails if `data` has no validation split.
+    /// Prepares an evaluation of the validation split with batches of `batch_size` images. Fails if `data` has no validation
+    /// split.
     pub fn new(
         plan: &Plan,
         data: &DataSet,
@@ -90,7 +91,7 @@ impl Evaluation {
         })
     }
 
-    /// Counts the correct predictions of a model on share `index` of `world` of the images.
+    /// Counts the correct predictions of `model` on one share of the validation images: share `index` of `world` shares.
     ///
     /// `forward` returns the model's logits `[N, C]`. Returns early if the user stops the run.
     pub fn count<M, F>(
@@ -135,7 +136,7 @@ impl Evaluation {
     }
 }
 
-/// The counts of an evaluation on one share of the images.
+/// The sums of an evaluation over one share of the images.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ShareCounts {
     counts: Counts,
@@ -143,7 +144,8 @@ pub struct ShareCounts {
 }
 
 impl Evaluated {
-    /// Adds up the counts of all shares and returns the metrics.
+    /// Adds up the sums of all shares and returns the metrics. Returns `Stopped` if the user stopped the evaluation of any
+    /// share.
     pub fn from_shares(shares: Vec<ShareCounts>) -> Self {
         let (mut all, mut stopped) = (Counts::default(), false);
         for share in shares {
@@ -173,12 +175,12 @@ impl Counts {
     }
 }
 
-/// Returns the metrics of logits `[N, C]` and labels, each below `classes`.
+/// Returns the metrics of logits `[N, C]` and their labels. `C` is `classes`, and each label is less than `C`.
 pub fn score(logits: &[f32], labels: &[u32], classes: usize) -> Metrics {
     count(logits, labels, classes).metrics()
 }
 
-/// Counts the correct predictions of logits `[N, C]`. If other classes have the same logit as the label, the label ranks first.
+/// Counts the correct predictions of logits `[N, C]`. A class with the same logit as the label's class ranks after it.
 fn count(logits: &[f32], labels: &[u32], classes: usize) -> Counts {
     let mut counts = Counts { images: labels.len(), ..Counts::default() };
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {

@@ -12,14 +12,14 @@ pub fn report_fault(text: String) {
     FAULT.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
 }
 
-/// Clears the message, before the next point of a sweep.
+/// Clears the recorded error message, before the next point of a sweep starts.
 ///
-/// Jobs that run at the same time share the message, because the log does not name the job.
+/// Jobs that run at the same time share one message, because a log message does not name its job.
 pub fn forget_faults() {
     FAULT.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// Fails if a driver has reported an error message.
+/// Fails if [`report_fault`] has recorded an error message.
 pub fn check_faults() -> Result<(), DeviceError> {
     match &*FAULT.lock().unwrap_or_else(PoisonError::into_inner) {
         None => Ok(()),

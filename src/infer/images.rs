@@ -4,7 +4,7 @@ use crate::data::{ImagesSlice, Normalization, Shard};
 use crate::shape::EncoderDims;
 use burn::tensor::{DType, Device, FloatDType, Int, IntDType, Tensor, TensorData};
 
-/// Copies the images of a shard to the device, normalized, `[N, C, H, W]`.
+/// Copies the images of a shard to the device and normalizes them. Returns `[N, C, H, W]`.
 pub fn images(shard: &Shard<'_>, encoder: &EncoderDims, device: &Device) -> Tensor<4> {
     let side = encoder.input_size;
     let shape = [shard.samples.len(), encoder.in_chans, side, side];
@@ -16,7 +16,8 @@ pub fn images(shard: &Shard<'_>, encoder: &EncoderDims, device: &Device) -> Tens
     }
 }
 
-/// Normalizes bytes on the device. If the device does not support bytes, the host converts them to floats first.
+/// Normalizes 8-bit pixels on the device. If the device does not support 8-bit integers, the host converts the pixels to
+/// floats first.
 fn normalized(
     levels: &[u8],
     scale: &Normalization,

@@ -11,7 +11,7 @@ use crate::recipe::{DataPlan, Plan};
 use crate::shape::{self, EncoderDims};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Grey level of removed patches, as in the paper.
+/// Grey level that the figure shows for removed patches, as in the paper.
 const HIDDEN: u8 = 128;
 
 /// A masked autoencoder, loaded from a checkpoint or in training.
@@ -20,22 +20,22 @@ pub struct Autoencoder {
     pub(crate) encoder: EncoderDims,
     pub(crate) norm_pix_loss: bool,
     pub(crate) device: Device,
-    /// Name for error messages.
+    /// Name of the model in error messages.
     pub(crate) name: String,
 }
 
-/// An image to mask and reconstruct.
+/// An image that a masked autoencoder masks and reconstructs.
 pub struct ReconstructionInput {
-    /// `[C, H, W]`, normalized, at the network's `input_size`.
+    /// Normalized pixels, `[C, H, W]`. Height and width are the network's `input_size`.
     pub values: Vec<f32>,
-    /// Index of the image in the figure. It selects the random mask.
+    /// Index of the image in the figure. The index selects the random mask of the image.
     pub place: u64,
 }
 
-/// How to mask an image.
+/// The mask ratio and the seed of the masks.
 ///
-/// The mask depends only on the seed and on the image's place. So networks with the same number of patches get the same mask. A
-/// smaller ratio removes a subset of the patches that a larger ratio removes.
+/// A mask depends only on the seed, the ratio and the index of the image. So networks with the same number of patches get the
+/// same mask. The patches that a smaller ratio removes are a subset of the patches that a larger ratio removes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MaskSettings {
     pub mask_ratio: f64,
@@ -43,7 +43,8 @@ pub struct MaskSettings {
 }
 
 impl Autoencoder {
-    /// Loads the masked autoencoder of a checkpoint. `plan` provides the settings that tensor shapes do not show, such as `norm_pix_loss`.
+    /// Loads the masked autoencoder of a checkpoint. `plan` provides settings that tensor shapes do not show, such as
+    /// `norm_pix_loss`.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
         same_encoder(opened, &plan.model)?;
         let zeros = Mae::zeros(&plan.encoder_dims(), &plan.model.decoder_dims(), device);
@@ -57,7 +58,8 @@ impl Autoencoder {
         })
     }
 
-    /// Returns whether reconstructed patches get the mean and variance of the original patches.
+    /// Returns whether the model was trained with `norm_pix_loss`. If so, figures give each reconstructed patch the mean and
+    /// variance of the original patch.
     pub fn norm_pix_loss(&self) -> bool {
         self.norm_pix_loss
     }
@@ -116,7 +118,7 @@ impl Autoencoder {
     }
 }
 
-/// Returns `under` with the pixels of `over` at each row and column for which `visible` returns true.
+/// Returns `under` with some pixels replaced by the pixels of `over`: those for which `visible(row, column)` is true.
 fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -> Tile {
     let side = over.side;
     let pixels = over.rgb.chunks_exact(3).zip(under.rgb.chunks_exact(3)).enumerate();
@@ -127,9 +129,9 @@ fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -
     Tile { side, rgb: rgb.collect() }
 }
 
-/// Returns the picture of normalized pixels `[C, H, W]`.
+/// Converts normalized pixels `[C, H, W]` to an RGB picture.
 ///
-/// The last channel is repeated if there are fewer than three. Channels after the third are left out.
+/// If there are fewer than three channels, the last channel is repeated. Channels after the third are left out.
 fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
     let plane = side * side;
     let level = |pixel: usize, channel: usize| {
@@ -142,7 +144,7 @@ fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
     Tile { side, rgb: rgb.collect() }
 }
 
-/// Returns a figure of rows from [`Autoencoder::tiles`]. Its footer says how to read the reconstructions.
+/// Returns a figure of rows from [`Autoencoder::tiles`]. A footer explains how to interpret the pictures.
 pub fn reconstructions(groups: Vec<Vec<FigureRow>>, norm_pix_loss: bool) -> Figure {
     let mut footer = vec!["the loss ignores visible patches, so their reconstruction is untrained"];
     if norm_pix_loss {
@@ -200,7 +202,7 @@ mod tests {
         ReconstructionInput { values, place: 5 }
     }
 
-    /// Returns the pixels that differ from the original.
+    /// Returns the indices of the pixels that differ from the original image.
     fn changed(tile: &Tile) -> Vec<usize> {
         let pixels = tile.rgb.chunks_exact(3).enumerate();
         pixels.filter(|(_, rgb)| *rgb != LEVELS).map(|(i, _)| i).collect()

@@ -13,28 +13,29 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 
-/// Number of images in a shard on the CPU. A different size changes the rounding, and so the results of a run.
+/// Number of images in a shard on the CPU. Changing this number changes the rounding of sums, and so the results of a run.
 pub const SHARD_IMAGES: usize = 16;
 
-/// Number of parameter values from which a model is large.
+/// A model with at least this many parameter values is large.
 const LARGE_MODEL: usize = 8_000_000;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed set of worker threads. Without workers, the calling thread does the work.
+/// A fixed set of worker threads that run the shards of a micro-batch. On a GPU there are no workers, and the calling thread
+/// does the work.
 ///
 /// Dropping this value ends the threads.
 pub struct Replicas {
     queue: Option<mpsc::Sender<Job>>,
     workers: Vec<thread::JoinHandle<()>>,
-    /// The threads that share the work inside an operation. They start when they are needed first.
+    /// Threads that share the work inside one operation. They start on the first use.
     pool: OnceLock<rayon_core::ThreadPool>,
     /// Maximum number of images in a shard.
     shard_images: usize,
 }
 
 impl Replicas {
-    /// Starts `threads` workers, at least one.
+    /// Starts `threads` worker threads, but at least one.
     pub fn start(threads: usize) -> Self {
         let (queue, jobs) = mpsc::channel::<Job>();
         let jobs = Arc::new(Mutex::new(jobs));
@@ -59,18 +60,18 @@ impl Replicas {
         }
     }
 
-    /// Returns a single replica for a GPU. It runs a micro-batch as one shard, on the calling thread.
+    /// Returns replicas without worker threads, for a GPU. A micro-batch is one shard, and runs on the calling thread.
     pub fn whole() -> Self {
         Self { workers: Vec::new(), pool: OnceLock::new(), queue: None, shard_images: usize::MAX }
     }
 
-    /// Returns the shards of `n` images.
+    /// Returns the range of images of each shard, for a batch of `n` images.
     pub fn shards(&self, n: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let size = self.shard_images.min(n.max(1));
         (0..n).step_by(size).map(move |start| start..(start + size).min(n))
     }
 
-    /// Returns whether a micro-batch is one shard on the calling thread, as on a GPU.
+    /// Returns whether a micro-batch runs as one shard on the calling thread, as on a GPU.
     pub fn is_whole(&self) -> bool {
         self.workers.is_empty()
     }
@@ -79,12 +80,15 @@ impl Replicas {
         self.workers.len().max(1)
     }
 
-    /// Returns whether the shards of `n` images run one after the other, for a model of `params` values.
+    /// Returns whether the shards of `n` images run one after the other, with all threads sharing the work inside each
+    /// operation.
+    ///
+    /// This is the case for a large model and for a single shard. `params` is the number of parameter values of the model.
     pub fn share_operations(&self, params: usize, n: usize) -> bool {
         !self.is_whole() && (is_large(params) || n <= self.shard_images)
     }
 
-    /// Runs `work` with all threads sharing the work inside each operation. On a GPU, the calling thread does it.
+    /// Runs `work` so that all threads share the work inside each operation. On a GPU, the calling thread runs `work` alone.
     ///
     /// A panic becomes [`DeviceError::Crashed`].
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, DeviceError> {
@@ -98,7 +102,7 @@ impl Replicas {
         pool.install(|| DeviceError::catch(work))
     }
 
-    /// Runs `work` on every input and returns the results in input order. The next free worker takes the next input.
+    /// Runs `work` on every input and returns the results in input order. Each input goes to the next free worker.
     ///
     /// A panic becomes [`DeviceError::Crashed`].
     pub fn map<I, T, F>(
@@ -139,7 +143,8 @@ impl Replicas {
     }
 }
 
-/// Returns whether a model is so large that threads share the work inside each operation.
+/// Returns whether a model with `params` parameter values is large. For a large model, threads share the work inside each
+/// operation.
 pub fn is_large(params: usize) -> bool {
     params >= LARGE_MODEL
 }

@@ -5,24 +5,30 @@ use crate::checkpoint::Opened;
 use crate::recipe::ModelPlan;
 use std::path::Path;
 
-/// Epsilons that differ by less than this give the same results, for example 1e-6 and Hugging Face's 1e-12.
+/// LayerNorm epsilons that differ by less than this give the same results, for example 1e-6 and Hugging Face's 1e-12.
 const SAME_EPSILON: f64 = 1e-5;
 
-/// Fails if the checkpoint states a number of heads or a LayerNorm epsilon that differs from the recipe.
+/// Fails if the checkpoint and the recipe have a different number of heads or a different LayerNorm epsilon.
+///
+/// A value that the checkpoint does not store is not compared.
 pub fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), InferError> {
     let settings = &opened.facts.settings;
     same_heads(opened, "model.num_heads", settings.num_heads, model.num_heads)?;
     match settings.norm_eps {
         Some(eps) if (eps - model.norm_eps).abs() > SAME_EPSILON => Err(setting(
             &opened.path,
-            &format!("it has model.norm_eps = {eps:e}, but the recipe has {:e}", model.norm_eps),
+            &format!(
+                "the checkpoint has model.norm_eps = {eps:e}, but the recipe has {:e}",
+                model.norm_eps
+            ),
             &format!("add --set model.norm_eps={eps:e}"),
         )),
         _ => Ok(()),
     }
 }
 
-/// Fails if the checkpoint states a number of heads that differs from the recipe's. `key` is the recipe key.
+/// Fails if the checkpoint stores a number of heads that differs from the recipe's number. `key` is the recipe key, for the
+/// error.
 pub(crate) fn same_heads(
     opened: &Opened,
     key: &str,
@@ -33,7 +39,7 @@ pub(crate) fn same_heads(
         Some(stated) if stated != planned => Err(setting(
             &opened.path,
             &format!(
-                "it has {key} = {stated}, but the recipe has {planned}. The shapes fit, but the results would be wrong"
+                "the checkpoint has {key} = {stated}, but the recipe has {planned}. The shapes fit, but the results would be wrong"
             ),
             &format!("add --set {key}={stated}"),
         )),
@@ -41,7 +47,7 @@ pub(crate) fn same_heads(
     }
 }
 
-/// Returns the error of a checkpoint at `path` that does not fit the recipe.
+/// Returns the error for the checkpoint at `path` if one of its settings does not fit the recipe.
 fn setting(path: &Path, problem: &str, hint: &str) -> InferError {
     InferError::Setting {
         problem: format!("cannot use {}: {problem}", path.display()),

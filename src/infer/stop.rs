@@ -23,7 +23,7 @@ struct Shared {
 }
 
 impl StopFlag {
-    /// Sets the flag. Returns whether it was set before.
+    /// Sets the flag. Returns whether the flag was already set.
     pub fn request(&self) -> bool {
         self.0.requested.swap(true, Ordering::SeqCst)
     }

@@ -24,17 +24,17 @@ impl Linear {
         }
     }
 
-    /// Maps `[.., in]` to fp32 `[.., out]`.
+    /// Maps `[.., in]` to `[.., out]`. The output is fp32 in every precision.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.wide(self.forward_narrow(x))
     }
 
-    /// Maps `[.., in]` to `[.., out]`. With bf16, the result stays bf16, for the next matrix product.
+    /// Maps `[.., in]` to `[.., out]`. In bf16 precision, the output stays bf16 for the next matrix product.
     pub(super) fn forward_narrow<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.linear(x, self.weight.val(), self.bias.val())
     }
 
-    /// Runs [`Linear::forward_narrow`], then GELU.
+    /// Runs [`Linear::forward_narrow`] and applies GELU to the result.
     pub(super) fn forward_gelu<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.linear_gelu(x, self.weight.val(), self.bias.val())
     }
@@ -60,7 +60,7 @@ impl Linear {
     }
 }
 
-/// Layer normalization over the last axis in fp32, with the biased variance.
+/// Layer normalization over the last axis, computed in fp32 with the biased variance.
 #[derive(Module, Debug)]
 pub struct LayerNorm {
     pub weight: Param<Tensor<1>>,
@@ -79,7 +79,7 @@ impl LayerNorm {
         }
     }
 
-    /// Normalizes each row of `[.., D]`.
+    /// Normalizes each row of a tensor `[.., D]`, then applies weight and bias.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         ops::layer_norm(x, self.weight.val(), self.bias.val(), self.eps)
     }

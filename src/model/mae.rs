@@ -9,11 +9,11 @@ use crate::shape::{DecoderDims, EncoderDims};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// A masked autoencoder. The encoder takes the kept patches, and a small decoder reconstructs all patches.
+/// A masked autoencoder. The encoder sees only the kept patches. A small decoder reconstructs all patches.
 #[derive(Module, Debug)]
 pub struct Mae {
     pub cls_token: Param<Tensor<3>>,
-    /// Fixed sin-cos table, `[1, 1 + L, D]`. It is saved but not trained.
+    /// Fixed sin-cos position embeddings, `[1, 1 + L, D]`. They are saved but not trained.
     pub pos_embed: Param<Tensor<3>>,
     pub mask_token: Param<Tensor<3>>,
     pub decoder_pos_embed: Param<Tensor<3>>,
@@ -28,16 +28,18 @@ pub struct Mae {
     patch_size: usize,
 }
 
-/// The indices of [`Masks`] on the device. A row is a token of a batch that is flattened to `[N * tokens, D]`.
+/// The indices of [`Masks`] as tensors on the device.
+///
+/// A row index counts the patches of the whole batch, which is flattened from `[N, L, D]` to `[N * L, D]`.
 #[derive(Clone)]
 pub(super) struct MaskRows {
-    /// `[N * K]`: row of each kept patch in the batch of all patches.
+    /// Row index of each kept patch in the batch, `[N * K]`.
     keep: Tensor<1, Int>,
-    /// `[N * K]`: index of each kept patch in its image, 0..L.
+    /// Index of each kept patch within its image (0 to L - 1), `[N * K]`.
     keep_in_image: Tensor<1, Int>,
-    /// `[N * L]`: row of each patch in the shuffled batch of all patches.
+    /// Row index of each patch in the shuffled batch, `[N * L]`.
     restore: Tensor<1, Int>,
-    /// `[N, L]`: 1 for a removed patch, otherwise 0.
+    /// 1 for a removed patch, 0 for a kept patch, `[N, L]`.
     removed: Tensor<2>,
 }
 
@@ -61,7 +63,7 @@ impl MaskRows {
     }
 }
 
-/// The result of a forward pass.
+/// The result of [`Mae::forward`].
 pub struct MaeOutput {
     /// Mean squared error over the removed patches, `[1]`.
     pub loss: Tensor<1>,
@@ -113,10 +115,10 @@ impl Mae {
         MaeOutput { loss: self.score(pred.clone(), imgs, &rows, norm_pix_loss), pred }
     }
 
-    /// Returns images `[N, C, H, W]` in which the decoder predicts every patch from the kept patches.
+    /// Returns images `[N, C, H, W]` in which every patch is the decoder's prediction from the kept patches.
     ///
-    /// With `norm_pix_loss`, the decoder predicts normalized patches. This gives them the mean and variance of the original patches.
-    /// So the images contain information about removed patches that the network did not have.
+    /// With `norm_pix_loss`, the decoder predicts normalized patches. This function then gives each patch the mean and
+    /// variance of the original patch. So the images contain information about removed patches that the network did not have.
     pub fn reconstruct(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Tensor<4> {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
@@ -126,7 +128,7 @@ impl Mae {
         unpatchify(painted, self.patch_size)
     }
 
-    /// Returns the encoded class token and kept patches, `[N, 1 + K, D]`, after the last norm.
+    /// Runs the encoder, including its last LayerNorm. Returns the class token and the kept patches, `[N, 1 + K, D]`.
     pub fn forward_encoder(&self, imgs: Tensor<4>, masks: &Masks) -> Tensor<3> {
         let rows = MaskRows::new(masks, &imgs.device());
         self.encode_rows(imgs, &rows)
@@ -138,10 +140,10 @@ impl Mae {
         self.norm.forward(x)
     }
 
-    /// Returns the input of the encoder's first block, `[N, 1 + K, D]`.
+    /// Returns the input of the encoder's first block: the class token and the kept patches, `[N, 1 + K, D]`.
     ///
-    /// Only kept patches are embedded. Masking after the embedding would give the same results, because each patch is embedded
-    /// separately.
+    /// Only kept patches are embedded. Embedding all patches and masking afterwards would give the same tokens, because the
+    /// embedding treats each patch separately.
     pub(super) fn encoder_tokens(&self, imgs: Tensor<4>, rows: &MaskRows) -> Tensor<3> {
         let patches = self.patch_embed.cut(imgs);
         let [n, l, values] = patches.dims();
@@ -156,7 +158,9 @@ impl Mae {
         Tensor::cat(vec![cls.expand([n, 1, d]), x], 1)
     }
 
-    /// Decodes a latent `[N, 1 + K, D]` into predictions `[N, 1 + L, P]`. The first one is for the class token and has no meaning.
+    /// Decodes the encoder's output `[N, 1 + K, D]`. Returns a prediction for each token, `[N, 1 + L, P]`.
+    ///
+    /// The prediction for the class token, at index 0, has no meaning.
     pub fn forward_decoder(&self, latent: Tensor<3>, masks: &Masks) -> Tensor<3> {
         let rows = MaskRows::new(masks, &latent.device());
         self.decode_rows(latent, &rows)
@@ -168,7 +172,7 @@ impl Mae {
         self.predict(x)
     }
 
-    /// Returns the input of the decoder's first block, `[N, 1 + L, D]`, from a latent `[N, 1 + K, D]`.
+    /// Returns the input of the decoder's first block, `[N, 1 + L, D]`, from the encoder's output `[N, 1 + K, D]`.
     pub(super) fn decoder_tokens(&self, latent: Tensor<3>, rows: &MaskRows) -> Tensor<3> {
         let x = self.decoder_embed.forward(latent);
         let [n, tokens, d] = x.dims();
@@ -186,7 +190,7 @@ impl Mae {
         self.decoder_pred.forward(self.decoder_norm.forward(x))
     }
 
-    /// Returns the loss `[1]` of predictions `[N, L, P]` for images `[N, C, H, W]`.
+    /// Returns the loss `[1]` of predicted patches `[N, L, P]` for images `[N, C, H, W]`.
     pub(super) fn score(
         &self,
         pred: Tensor<3>,
@@ -204,10 +208,10 @@ pub(super) fn without_class_token(tokens: Tensor<3>) -> Tensor<3> {
     tokens.slice([0..n, 1..all])
 }
 
-/// Returns the target pixels of patches, `[N, L, P]`.
+/// Returns the pixels that the decoder should predict for each patch, `[N, L, P]`.
 ///
-/// With `norm_pix_loss`, each patch is normalized by its own mean and variance (paper §3, "Reconstruction target"). The variance is
-/// unbiased, plus 1e-6, as in the official code.
+/// With `norm_pix_loss`, each patch is normalized by its own mean and variance (paper §3, "Reconstruction target"). As in the
+/// official code, the variance is unbiased and 1e-6 is added to it.
 fn target(patches: Tensor<3>, norm_pix_loss: bool) -> Tensor<3> {
     if !norm_pix_loss {
         return patches;
@@ -216,7 +220,7 @@ fn target(patches: Tensor<3>, norm_pix_loss: bool) -> Tensor<3> {
     centred / spread
 }
 
-/// Undoes the normalization of [`target`], with the means and variances of `patches`.
+/// Undoes the normalization of [`target`]: gives predicted patches the means and variances of the original `patches`.
 fn denormalized(pred: Tensor<3>, patches: Tensor<3>) -> Tensor<3> {
     let (mean, _, spread) = moments(patches);
     pred * spread + mean
@@ -231,7 +235,7 @@ fn moments(patches: Tensor<3>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
     (mean, centred, (variance + 1e-6).sqrt())
 }
 
-/// Returns the mean squared error over the removed patches, `[1]`.
+/// Returns the mean squared error `[1]` between prediction and target, over the removed patches.
 fn loss(pred: Tensor<3>, target: Tensor<3>, removed: Tensor<2>) -> Tensor<1> {
     let per_patch = (pred - target).square().mean_dim(2).squeeze_dim::<2>(2);
     (per_patch * removed.clone()).sum() / removed.sum()

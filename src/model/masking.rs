@@ -4,21 +4,22 @@ use crate::random::{Key, Purpose};
 use crate::shape::len_keep;
 use rand::RngExt;
 
-/// The masks of a batch.
+/// Which patches of a batch are kept and removed, for `N` images with `L` patches each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Masks {
-    /// Number of kept patches in each image, `K`.
+    /// Number of kept patches in each image, called `K` in shapes.
     pub len_keep: usize,
-    /// Indices of the kept patches, in shuffled order, `[N, K]`.
+    /// Index of each kept patch in its image, `[N, K]`, in the order of increasing noise.
     pub ids_keep: Vec<i32>,
-    /// Position of each patch in the shuffled order, `[N, L]`: a permutation per image.
+    /// Rank of each patch when the patches of its image are sorted by noise, `[N, L]`.
     pub ids_restore: Vec<i32>,
     /// 0 for a kept patch and 1 for a removed patch, `[N, L]`.
     pub mask: Vec<f32>,
 }
 
 impl Masks {
-    /// Keeps the patches with the smallest noise in each image (paper §3). `noise` is `[N, L]` and finite.
+    /// Returns masks that keep the patches with the smallest noise in each image (paper §3). `noise` is `[N, L]` without NaN
+    /// or infinity.
     pub fn from_noise(noise: &[f32], num_patches: usize, mask_ratio: f64) -> Self {
         let len_keep = len_keep(num_patches, mask_ratio);
         let mut masks = Self {
@@ -55,7 +56,7 @@ impl Masks {
     }
 }
 
-/// Draws the mask noise of each sample, `[N, patches]`.
+/// Draws one random number for each patch of each sample, `[N, patches]`. Sorting by these numbers shuffles the patches.
 pub fn mask_noise(samples: &[u64], patches: usize, key: Key) -> Vec<f32> {
     let mut noise = Vec::with_capacity(samples.len() * patches);
     for &sample in samples {

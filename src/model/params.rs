@@ -3,16 +3,16 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 
-/// Flattened gradients of some parameters, each with the parameter's index in [`trainable_names`].
+/// Flattened gradients of some of the trained parameters. Each has its parameter's index in [`trainable_names`].
 pub type PartialGrads = Vec<(usize, Tensor<1>)>;
 
 /// A parameter of a network.
 #[derive(Debug, Clone)]
 pub struct NamedParam {
-    /// The official name, which is the path in the module tree: `blocks.0.attn.qkv.weight`.
+    /// The official name, which is also the path in the module tree, such as `blocks.0.attn.qkv.weight`.
     pub name: String,
     pub shape: Vec<usize>,
-    /// The flattened values, which share the parameter's memory.
+    /// The flattened values. They share memory with the parameter.
     pub values: Tensor<1>,
     /// Whether training changes the parameter.
     pub trained: bool,
@@ -35,31 +35,31 @@ pub fn trainable_names<M: Module>(module: &M) -> Vec<String> {
     named(module).into_iter().filter(|p| p.trained).map(|p| p.name).collect()
 }
 
-/// Takes the flattened gradients of all trained parameters, in the order of [`trainable_names`].
+/// Moves the flattened gradients of all trained parameters out of `grads`, in the order of [`trainable_names`].
 ///
-/// If the loss does not depend on a parameter, its gradient is zero.
+/// If the loss does not depend on a parameter, the gradient of this parameter is zero.
 pub fn grads<M: Module>(replica: &M, grads: &mut Gradients) -> Vec<Tensor<1>> {
     let mut visitor = TakeGrads { grads, zeros: true, taken: Vec::new() };
     replica.visit(&mut visitor);
     visitor.taken.into_iter().flatten().collect()
 }
 
-/// Takes the flattened gradients of the trained parameters that the loss depends on.
+/// Moves the flattened gradients out of `grads`, for the trained parameters that the loss depends on.
 pub(super) fn found_grads<M: Module>(replica: &M, grads: &mut Gradients) -> PartialGrads {
     let mut visitor = TakeGrads { grads, zeros: false, taken: Vec::new() };
     replica.visit(&mut visitor);
     present(visitor.taken)
 }
 
-/// Returns the gradients that exist, each with its index.
+/// Returns the gradients that are not `None`, each with its index in the input.
 pub fn present(grads: Vec<Option<Tensor<1>>>) -> PartialGrads {
     let grads = grads.into_iter().enumerate();
     grads.filter_map(|(place, grad)| Some((place, grad?))).collect()
 }
 
-/// Replaces parameters by the result of `f`, which receives a parameter's name, shape and flattened values.
+/// Returns the module with new parameter values. `f` receives the name, the shape and the flattened values of each parameter.
 ///
-/// `f` returns new flattened values on the same device, or `None` to keep the parameter.
+/// `f` returns new flattened values on the same device, or `None` to keep the old values.
 pub fn apply<M, F>(module: M, f: F) -> M
 where
     M: Module,
@@ -68,7 +68,9 @@ where
     module.map(&mut Replace { path: Vec::new(), f })
 }
 
-/// Replaces each trained parameter by the result of `f`, which receives its index in [`trainable_names`] and its flattened values.
+/// Returns the module with new values of the trained parameters. `f` returns the new flattened values of a parameter.
+///
+/// `f` receives the parameter's index in [`trainable_names`] and its flattened values.
 pub fn update<M, F>(module: M, mut f: F) -> M
 where
     M: Module,
@@ -111,14 +113,14 @@ impl ModuleVisitor for Collect {
     }
 }
 
-/// Returns whether a parameter is trained. Works on a replica and on a module without autodiff.
+/// Returns whether training changes a parameter. The module may be with or without autodiff.
 fn trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     param.clone().train().val().is_require_grad()
 }
 
 struct TakeGrads<'a> {
     grads: &'a mut Gradients,
-    /// Whether a missing gradient becomes zeros.
+    /// Whether a missing gradient is replaced by zeros.
     zeros: bool,
     taken: Vec<Option<Tensor<1>>>,
 }

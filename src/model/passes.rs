@@ -17,31 +17,33 @@ use burn::tensor::{Gradients, Tensor};
 /// How a backward pass runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackwardMode {
-    /// In one pass. All gradients are ready at its end.
+    /// Runs in one pass. All gradients become available at the end.
     Whole,
-    /// In sections of at least this many parameter values. The first section of the network may be smaller.
+    /// Runs in sections of at least this many parameter values, so that gradients become available early.
+    ///
+    /// The section next to the network's input may be smaller.
     Sections(usize),
-    /// With gradient checkpointing: each block recomputes its activations, so memory holds those of one block at a time.
+    /// Runs with gradient checkpointing: the backward pass recomputes the activations, one block at a time, to save memory.
     Recomputed,
 }
 
 type Link<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<3>>;
 type Head<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<1>>;
 
-/// A forward pass from a batch of images to its loss, as a chain of links. A link is usually a transformer block.
+/// A forward pass, from images to a loss, as a chain of links. Most links are transformer blocks.
 pub struct Chain<M> {
-    /// From the images to the first link's input.
+    /// Computes the first link's input from the images.
     stem: Box<dyn Fn(&M) -> Tensor<3>>,
     links: Vec<Link<M>>,
     /// Number of parameter values of each link.
     values: Vec<usize>,
-    /// Number of frozen links at the start. If it is above 0, the stem is frozen, too.
+    /// Number of frozen links at the start of the chain. If it is above 0, the stem is frozen, too.
     frozen: usize,
-    /// From the last link's output to the loss, `[1]`.
+    /// Computes the loss `[1]` from the last link's output.
     head: Head<M>,
 }
 
-/// Returns [`Mae::forward`] as a chain, for images `[N, C, H, W]`.
+/// Returns the chain that computes the loss of [`Mae::forward`], for images `[N, C, H, W]`.
 pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Chain<Mae> {
     let rows = MaskRows::new(masks, &imgs.device());
     let (stem_rows, bridge_rows, stem_imgs) = (rows.clone(), rows.clone(), imgs.clone());
@@ -68,9 +70,9 @@ pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool)
     }
 }
 
-/// Returns [`Vit::forward`] as a chain, for images `[N, C, H, W]`. `loss` maps the logits to a loss `[1]`.
+/// Returns the chain that computes the logits of [`Vit::forward`] and then their `loss`, `[1]`. Images are `[N, C, H, W]`.
 ///
-/// With `factors`, it is [`Vit::forward_drop_path`].
+/// If `factors` are given, the chain computes [`Vit::forward_drop_path`] instead.
 pub fn vit_chain(
     vit: &Vit,
     imgs: Tensor<4>,
@@ -100,28 +102,30 @@ pub struct Forward<M> {
 }
 
 enum Kept<M> {
-    /// The autodiff graphs of all sections. The last graph ends with the loss. A seam connects two graphs.
+    /// The loss and the autodiff graphs of all sections. A [`Seam`] connects the graphs of two adjacent sections.
     Recorded { loss: Box<Tensor<1>>, seams: Vec<Seam> },
-    /// For gradient checkpointing: the chain, and the inputs of its links and its head. The backward pass runs the links again.
+    /// The chain, and the inputs of all links and of the head. For gradient checkpointing, which runs each link again in the
+    /// backward pass.
     Inputs { chain: Chain<M>, inputs: Vec<Tensor<3>> },
 }
 
-/// The boundary between two sections. The output of one and the input of the next have the same values.
+/// The boundary between two sections. The output of the first section and the input of the second section have the same
+/// values.
 struct Seam {
     output: Tensor<3>,
-    /// A leaf of the autodiff graph.
+    /// The input of the second section, as a leaf of its autodiff graph.
     input: Tensor<3>,
 }
 
 impl<M: Module + 'static> Chain<M> {
-    /// Multiplies the loss by `weight`.
+    /// Returns the chain with its loss multiplied by `weight`.
     #[must_use]
     pub fn weighted(self, weight: f64) -> Self {
         let head = self.head;
         Self { head: Box::new(move |module, x| head(module, x) * weight), ..self }
     }
 
-    /// Runs the forward pass on a replica of `module`. `module` itself has no autodiff.
+    /// Runs the forward pass on a copy of `module` with autodiff. `module` itself must be without autodiff.
     pub fn forward(self, module: &M, mode: BackwardMode) -> Forward<M> {
         let replica = module.clone().train();
         let kept = match mode {
@@ -132,7 +136,7 @@ impl<M: Module + 'static> Chain<M> {
         Forward { replica, kept }
     }
 
-    /// Runs forward and records the autodiff graphs. Frees the images of the chain.
+    /// Runs the forward pass and records an autodiff graph for each section. Frees the images.
     fn record(self, replica: &M, section: usize) -> Kept<M> {
         let seams_before = self.seams_before(section);
         let mut x = (self.stem)(replica);
@@ -149,9 +153,10 @@ impl<M: Module + 'static> Chain<M> {
         Kept::Recorded { loss: Box::new((self.head)(replica, x)), seams }
     }
 
-    /// Returns for each link whether a section starts there.
+    /// Returns for each link whether a section starts at it. `section` is the minimum number of parameter values in a
+    /// section.
     ///
-    /// Sections are filled from the loss backward, so the first section of the network may be short.
+    /// Sections are filled from the loss towards the images, so the section next to the images may be smaller.
     fn seams_before(&self, section: usize) -> Vec<bool> {
         let mut values = 0;
         let mut seams: Vec<bool> = (0..self.links.len())
@@ -169,9 +174,10 @@ impl<M: Module + 'static> Chain<M> {
         seams
     }
 
-    /// Runs forward without recording. Returns the inputs of all links and of the head.
+    /// Runs the forward pass without recording autodiff graphs. Returns the inputs of all links and of the head.
     ///
-    /// It still uses autodiff tensors. Without autodiff, Burn uses other kernels for some operations, which round differently.
+    /// The tensors still have the autodiff type. Without autodiff, Burn uses different kernels for some operations, which
+    /// round differently.
     fn inputs(&self, module: &M) -> Vec<Tensor<3>> {
         let detached = module.clone().no_grad().train();
         let mut inputs = vec![(self.stem)(&detached).inner()];
@@ -184,10 +190,10 @@ impl<M: Module + 'static> Chain<M> {
 }
 
 impl<M: Module> Forward<M> {
-    /// Runs backward and returns the loss `[1]`, without autodiff.
+    /// Runs the backward pass and returns the loss `[1]`, without autodiff.
     ///
-    /// `take` receives the gradients of each section, from the last section to the first. The gradient of a parameter arrives once, or
-    /// never if the loss does not depend on the parameter.
+    /// `take` is called with the gradients of each section, from the loss towards the images. It receives the gradient of
+    /// each parameter once, or never if the loss does not depend on the parameter.
     pub fn backward(self, mut take: impl FnMut(PartialGrads)) -> Tensor<1> {
         let Self { replica, kept } = self;
         let mut back = |scalar: Tensor<1>| {
@@ -262,7 +268,7 @@ mod tests {
         }
     }
 
-    /// Returns numbers between -1 and 1 without a pattern.
+    /// Returns irregular numbers between -1 and 1.
     fn numbers(count: usize) -> Vec<f32> {
         (0..count).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect()
     }
@@ -271,7 +277,7 @@ mod tests {
         Tensor::from_data(TensorData::new(numbers(N * 3 * 8 * 8), [N, 3, 8, 8]), device)
     }
 
-    /// Returns the number of gradient values of each section, the loss, and the gradients.
+    /// Runs a chain. Returns the number of gradient values of each section, the loss, and the gradients.
     fn results<M: Module + 'static>(
         module: &M,
         chain: Chain<M>,
@@ -293,9 +299,9 @@ mod tests {
         )
     }
 
-    /// Asserts that the chain gives the same bits in every mode as `loss`, which computes the loss without a chain.
+    /// Asserts that the chain gives bit-identical results in every mode, and the same as `loss`, which does not use a chain.
     ///
-    /// With one section per block, the chain has `sections` sections.
+    /// `sections` is the expected number of sections if each block is its own section.
     fn assert_same<M: Module + 'static>(
         module: &M,
         loss: impl FnOnce(&M) -> Tensor<1>,

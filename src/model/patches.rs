@@ -4,9 +4,10 @@ use crate::shape::{EncoderDims, Precision};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// Cuts images `[N, C, H, W]` into patches `[N, L, P]`. The values of a patch are in the order row, column, channel.
+/// Cuts images `[N, C, H, W]` into patches `[N, L, P]`. The values of a patch are ordered by row, then column, then channel.
 ///
-/// The decoder's output and the loss have this order. Panics unless `H` equals `W` and is a multiple of `patch_size`.
+/// The decoder's output and the target patches have this order, too. Panics unless `H` equals `W` and is a multiple of
+/// `patch_size`.
 pub fn patchify(imgs: Tensor<4>, patch_size: usize) -> Tensor<3> {
     let (x, [n, grid, p, c]) = split(imgs, patch_size);
     // [N, C, gh, p, gw, q] -> [N, gh, gw, p, q, C]
@@ -64,14 +65,16 @@ impl PatchEmbed {
         }
     }
 
-    /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`. A patch has the weight's order: channel, row, column.
+    /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`. The values of a patch are ordered like the weight: by channel,
+    /// then row, then column.
     pub fn cut(&self, imgs: Tensor<4>) -> Tensor<3> {
         let patch_size = self.proj.weight.dims()[2];
         let (x, [n, grid, p, c]) = split(imgs, patch_size);
         x.permute([0, 2, 4, 1, 3, 5]).reshape([n, grid * grid, c * p * p])
     }
 
-    /// Embeds patches `[N, K, P]` from [`PatchEmbed::cut`] as fp32 `[N, K, D]`. `K` may be less than `L`.
+    /// Embeds patches `[N, K, P]` from [`PatchEmbed::cut`]. Returns fp32 `[N, K, D]`. `K` may be less than the number of
+    /// patches `L`.
     pub fn forward(&self, patches: Tensor<3>) -> Tensor<3> {
         let weight = self.proj.weight.val();
         let [d, c, p, q] = weight.dims();

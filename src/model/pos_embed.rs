@@ -1,10 +1,11 @@
 //! Position embeddings: the fixed 2-D sin-cos table, and resizing of trained tables.
 
-/// Returns the fixed 2-D sin-cos table of `grid` x `grid` patches, `[1 + grid², dim]`. The class token is first and zero.
+/// Returns fixed 2-D sin-cos position embeddings for `grid` x `grid` patches, `[1 + grid², dim]`. Row 0, for the class token,
+/// is zero.
 ///
-/// The first half of an embedding encodes the patch's column, the second half its row. Each half has `dim / 4` sines, then
-/// `dim / 4` cosines, of frequencies 10000^(-i / (dim / 4)). The table is computed in f64, as in the official code. `dim` is a
-/// multiple of 4.
+/// The first half of an embedding encodes the patch's column, the second half its row. Each half has `dim / 4` sines and then
+/// `dim / 4` cosines, of frequencies 10000^(-i / (dim / 4)). The embeddings are computed in f64, as in the official code.
+/// `dim` must be a multiple of 4.
 pub fn sincos_pos_embed(dim: usize, grid: usize) -> Vec<f32> {
     let quarter = dim / 4;
     let omega: Vec<f64> =
@@ -21,10 +22,10 @@ pub fn sincos_pos_embed(dim: usize, grid: usize) -> Vec<f32> {
     table
 }
 
-/// Resizes trained position embeddings from `[1 + from², dim]` to `[1 + to², dim]`, for a different `input_size`.
+/// Resizes trained position embeddings to a different `input_size`: from `[1 + from², dim]` to `[1 + to², dim]`.
 ///
-/// The class token's embedding stays. The others are resized like the official fine-tuning does: bicubic with a = -0.75, without
-/// aligned corners and without antialiasing.
+/// The class token's embedding does not change. As in official fine-tuning, the patch embeddings are resized with bicubic
+/// interpolation (a = -0.75, no aligned corners, no antialiasing).
 pub fn resize_pos_embed(table: &[f32], dim: usize, to: usize) -> Vec<f32> {
     let from = (table.len() / dim - 1).isqrt();
     if from == to {
@@ -49,7 +50,10 @@ pub fn resize_pos_embed(table: &[f32], dim: usize, to: usize) -> Vec<f32> {
     out
 }
 
-/// Returns the four source positions and their weights for each of `to` positions. Positions are clamped to the edge.
+/// Returns the weights of bicubic interpolation along one axis: for each of `to` positions, four source positions and their
+/// weights.
+///
+/// Source positions outside the image are clamped to its edge.
 fn bicubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
     let scale = from as f64 / to as f64;
     (0..to)
@@ -68,7 +72,7 @@ fn bicubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
         .collect()
 }
 
-/// Returns the cubic convolution kernel with a = -0.75 at a distance `x` of 0 to 2.
+/// Returns the value of the cubic convolution kernel (a = -0.75) at a distance `x` from 0 to 2.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.75;
     if x <= 1.0 {

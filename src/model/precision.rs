@@ -11,7 +11,7 @@ use crate::shape::Precision;
 use burn::tensor::{FloatDType, Tensor};
 
 impl Precision {
-    /// Casts the input of a matrix product.
+    /// Casts the input of a matrix product to this precision.
     pub(super) fn narrow<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {
             Self::Fp32 => x,
@@ -19,7 +19,7 @@ impl Precision {
         }
     }
 
-    /// Returns `x wᵀ + bias` in the precision of products, for `x` `[.., in]` and `w` `[out, in]`.
+    /// Returns `x wᵀ + bias` for `x` `[.., in]` and `w` `[out, in]`. The result has this precision.
     pub(super) fn linear<const R: usize>(
         self,
         x: Tensor<R>,
@@ -29,7 +29,7 @@ impl Precision {
         ops::linear(self.narrow(x), self.narrow(weight).transpose(), self.narrow(bias))
     }
 
-    /// Returns the GELU of [`Precision::linear`], in the same precision.
+    /// Returns the GELU of [`Precision::linear`]. The result has this precision.
     pub(super) fn linear_gelu<const R: usize>(
         self,
         x: Tensor<R>,
@@ -51,7 +51,8 @@ impl Precision {
         ops::linear_residual(self.narrow(x), weight, self.narrow(bias), residual)
     }
 
-    /// Returns the sum of `residual` and of [`Precision::linear`] times `scale`, `[N, 1, 1]`, in fp32.
+    /// Returns `residual + scale * linear` in fp32, where `linear` is the result of [`Precision::linear`].
+    /// `scale` is `[N, 1, 1]`.
     pub(super) fn linear_scaled(
         self,
         x: Tensor<3>,
@@ -64,7 +65,7 @@ impl Precision {
         ops::linear_scaled(self.narrow(x), weight, self.narrow(bias), residual, scale)
     }
 
-    /// Casts to fp32, for everything except products.
+    /// Casts a tensor to fp32, the type of all operations except matrix products.
     pub(super) fn wide<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {
             Self::Fp32 => x,

@@ -5,14 +5,14 @@ use crate::shape::Precision;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// Epsilon of the probe's `BatchNorm`, as in the official code.
+/// Epsilon of the probe's `BatchNorm`, from the official code.
 pub const BN_EPS: f64 = 1e-6;
-/// Weight of a new batch in the running statistics (PyTorch's default).
+/// Weight of a new batch when the running statistics are updated (PyTorch's default).
 pub const BN_MOMENTUM: f64 = 0.1;
 
-/// The head of a linear probe: `head(batch_norm(features))`. The frozen encoder is not part of it.
+/// The head of a linear probe: `BatchNorm` and a linear layer on the features of a frozen encoder.
 ///
-/// The running statistics are saved, but have no gradient.
+/// The running statistics of `BatchNorm` are saved, but have no gradient.
 #[derive(Module, Debug)]
 pub struct ProbeHead {
     pub running_mean: Param<Tensor<1>>,
@@ -54,7 +54,7 @@ impl ProbeHead {
         [mean.squeeze_dim(0), unbiased.squeeze_dim(0)]
     }
 
-    /// Updates the running statistics with the [`ProbeHead::statistics`] of a training micro-batch.
+    /// Updates the running statistics with the mean and variance of a training micro-batch, from [`ProbeHead::statistics`].
     #[must_use]
     pub fn observe(mut self, [mean, var]: [Tensor<1>; 2]) -> Self {
         let step = |old: Tensor<1>, new| old * (1.0 - BN_MOMENTUM) + new * BN_MOMENTUM;
@@ -64,14 +64,14 @@ impl ProbeHead {
     }
 }
 
-/// Returns the mean and the biased variance of each feature, `[1, D]` each.
+/// Returns the mean and the biased variance of each feature over the batch, `[1, D]` each.
 fn batch_statistics(features: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let mean = features.clone().mean_dim(0);
     let var = (features - mean.clone()).square().mean_dim(0);
     (mean, var)
 }
 
-/// The names of the head's tensors in [`ProbeHead`] and in the official code, whose head is `Sequential(BatchNorm1d, Linear)`.
+/// Pairs of tensor names: in [`ProbeHead`], and in the official code, where the head is `Sequential(BatchNorm1d, Linear)`.
 const OFFICIAL_NAMES: [(&str, &str); 4] = [
     ("running_mean", "head.0.running_mean"),
     ("running_var", "head.0.running_var"),

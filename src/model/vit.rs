@@ -8,10 +8,10 @@ use crate::shape::EncoderDims;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation};
 
-/// A ViT with a linear head on the class token, or on the mean of the patch tokens (global pooling).
+/// A ViT classifier with a linear head on the class token, or on the mean of the patch tokens (global pooling).
 ///
-/// As in the official fine-tuning, global pooling has `fc_norm` after the mean and no `norm`. The class token has `norm` and no
-/// `fc_norm`.
+/// As in official fine-tuning, global pooling applies the LayerNorm `fc_norm` to the mean. Without global pooling, the
+/// LayerNorm `norm` is applied to the tokens.
 #[derive(Module, Debug)]
 pub struct Vit {
     pub cls_token: Param<Tensor<3>>,
@@ -43,9 +43,9 @@ impl Vit {
         }
     }
 
-    /// Freezes everything below the last `trained_blocks` blocks (paper §4.3, "partial fine-tuning").
+    /// Freezes all blocks except the last `trained_blocks` (paper §4.3, "partial fine-tuning").
     ///
-    /// If `trained_blocks` is the depth of the network, nothing is frozen. Otherwise the embeddings are frozen, too.
+    /// If any block is frozen, the patch, position and class embeddings are frozen, too.
     #[must_use]
     pub fn freeze_below(mut self, trained_blocks: usize) -> Self {
         let frozen = self.blocks.len().saturating_sub(trained_blocks);
@@ -60,7 +60,7 @@ impl Vit {
         self
     }
 
-    /// Returns the number of frozen blocks at the start. If it is above 0, the embeddings are frozen, too.
+    /// Returns the number of frozen blocks, counted from the input. If it is above 0, the embeddings are frozen, too.
     pub(super) fn frozen_blocks(&self) -> usize {
         self.blocks.iter().take_while(|block| trainable_names(*block).is_empty()).count()
     }
@@ -70,7 +70,8 @@ impl Vit {
         self.head.forward(self.forward_features(imgs))
     }
 
-    /// Runs [`Vit::forward`] with the residual branches multiplied by `factors`, `[N, 2 * depth]`.
+    /// Runs [`Vit::forward`] with stochastic depth: each residual branch is multiplied by a factor from `factors`,
+    /// `[N, 2 * depth]`.
     ///
     /// Columns `2 i` and `2 i + 1` are the factors of the attention and the MLP of block `i`.
     pub fn forward_drop_path(&self, imgs: Tensor<4>, factors: &Tensor<2>) -> Tensor<2> {
@@ -94,7 +95,7 @@ impl Vit {
         self.pool(x)
     }
 
-    /// Returns the class token and the embedded patches, `[N, 1 + L, D]`.
+    /// Returns the input of the first block: the class token and the embedded patches, `[N, 1 + L, D]`.
     pub(super) fn tokens(&self, imgs: Tensor<4>) -> Tensor<3> {
         let x = self.patch_embed.forward(self.patch_embed.cut(imgs));
         let [n, _, d] = x.dims();
@@ -116,7 +117,7 @@ impl Vit {
     }
 }
 
-/// Returns the mean cross-entropy `[1]` of logits `[N, C]` and class probabilities `[N, C]`.
+/// Returns the mean cross-entropy `[1]` between logits `[N, C]` and target probabilities `[N, C]`.
 pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     let n = logits.dims()[0] as f64;
     -(activation::log_softmax(logits, 1) * targets).sum() / n

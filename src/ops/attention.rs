@@ -18,14 +18,15 @@ use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extensi
 use burn::tensor::activation;
 use burn::tensor::{Shape, Slice, Tensor};
 
-/// Returns `softmax(q kᵀ / √head) v`, `[N, L, D]`, of `[N, L, 3 D]`, which holds q, k and v. `D` is `heads * head`.
+/// Returns the multi-head attention `softmax(q kᵀ / √head) v`, `[N, L, D]`. The input `qkv` is `[N, L, 3 D]`, and `D` is
+/// `heads * head`.
 ///
-/// The softmax is in fp32.
+/// The softmax is computed in fp32.
 pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     if is_cpu_fp32(&qkv) { cpu::attention(qkv, heads) } else { own(qkv, heads) }
 }
 
-/// Computes attention with Burn's operations, for comparison.
+/// Computes attention with Burn's operations, as a reference for tests.
 #[cfg(test)]
 pub(super) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [n, l, width] = qkv.dims();
@@ -37,7 +38,7 @@ pub(super) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     scores.matmul(part(2)).swap_dims(1, 2).reshape([n, l, width / 3])
 }
 
-/// Computes attention with our own backward pass.
+/// Computes attention with this module's own backward pass.
 pub(super) fn own(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Attention>::attended(qkv.into_dispatch(), heads))
 }
@@ -46,10 +47,10 @@ fn scale(head: usize) -> f64 {
     (head as f64).powf(-0.5)
 }
 
-/// A backend that has attention as one operation.
+/// A backend that computes attention as one operation.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Attention: Product {
-    /// Returns the attention `[N, L, D]` of `[N, L, 3 D]`.
+    /// Returns the attention `[N, L, D]` for q, k and v in `[N, L, 3 D]`.
     #[fusion(default)]
     fn attended(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
         let sizes = Sizes::of(&qkv.shape(), heads);
@@ -100,7 +101,7 @@ impl<B: Attention> Backward<B, 1> for Heads {
     }
 }
 
-/// The sizes of an attention. Its matrix products have the shape `[N * heads, .., ..]`.
+/// The sizes of an attention operation. Heads are part of the batch axis: the matrix products are `[N * heads, .., ..]`.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
     n: usize,
@@ -114,12 +115,12 @@ impl Sizes {
         Self { n: qkv[0], tokens: qkv[1], heads, head: qkv[2] / 3 / heads }
     }
 
-    /// Returns the shape of q, k and v, split into heads.
+    /// Returns the shape of q, of k and of v after the split into heads: `[N * heads, L, head]`.
     fn of_heads(self) -> Shape {
         Shape::from([self.n * self.heads, self.tokens, self.head])
     }
 
-    /// Splits `[N, L, 3 D]` into q, k and v, `[N * heads, L, head]` each.
+    /// Splits q, k and v in `[N, L, 3 D]` into three tensors `[N * heads, L, head]`.
     fn parts<B: Backend>(self, qkv: FloatTensor<B>) -> [FloatTensor<B>; 3] {
         let Self { n, tokens, heads, head } = self;
         let qkv = B::float_reshape(qkv, Shape::from([n, tokens, 3, heads, head]));
@@ -130,7 +131,7 @@ impl Sizes {
         })
     }
 
-    /// Returns the result `[N, L, D]` and the scores `[N * heads, L, L]`, both in the precision of q.
+    /// Returns the attention `[N, L, D]` and the scores after softmax `[N * heads, L, L]`, both with the type of q.
     fn attend<B: Product>(
         self,
         [q, k, v]: [FloatTensor<B>; 3],
@@ -148,13 +149,13 @@ impl Sizes {
         (B::float_reshape(B::float_swap_dims(y, 1, 2), width), scores)
     }
 
-    /// Splits `[N, L, D]` into heads, `[N * heads, L, head]`.
+    /// Splits a tensor `[N, L, D]` into heads, `[N * heads, L, head]`.
     fn by_heads<B: Backend>(self, x: FloatTensor<B>) -> FloatTensor<B> {
         let x = B::float_reshape(x, Shape::from([self.n, self.tokens, self.heads, self.head]));
         B::float_reshape(B::float_swap_dims(x, 1, 2), self.of_heads())
     }
 
-    /// Returns the gradient of `q kᵀ` from the scores and their gradient.
+    /// Returns the gradient of `q kᵀ` from the scores after softmax and the gradient of these scores.
     fn before_softmax<B: Backend>(
         self,
         scores: FloatTensor<B>,
@@ -167,7 +168,7 @@ impl Sizes {
         narrow_as::<B>(B::float_mul_scalar(to_scaled, scale(self.head).into()), dtype)
     }
 
-    /// Joins three tensors `[N * heads, L, head]` into `[N, L, 3 D]`.
+    /// Joins three tensors `[N * heads, L, head]` into one tensor `[N, L, 3 D]`.
     fn side_by_side<B: Backend>(self, parts: Vec<FloatTensor<B>>) -> FloatTensor<B> {
         let Self { n, tokens, heads, head } = self;
         let all =

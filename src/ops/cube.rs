@@ -34,8 +34,8 @@ impl Product for CubeBackend {
 
 /// Returns the kernels to try, best first: tensor cores, compute units, and a simple kernel for all shapes.
 ///
-/// fp32 does not use tensor cores, because they round to TF32. If a kernel does not fit the shapes or the GPU, its launch fails and
-/// the next kernel is tried. An error that the driver reports later stops the run.
+/// fp32 products do not use tensor cores, which round to TF32. If a kernel cannot be launched for the shapes or the GPU, the
+/// next kernel is tried. If the driver reports an error after the launch, the run stops.
 fn kernels(factors: DType) -> impl Iterator<Item = Strategy> {
     let tensor_cores = multi_level::Strategy::SimpleCyclicCmma(BlueprintStrategy::default());
     let units = multi_level::Strategy::SimpleUnit(BlueprintStrategy::default());

@@ -9,12 +9,12 @@ pub(super) fn is_cpu_fp32<const R: usize>(x: &Tensor<R>) -> bool {
     x.dtype() == DType::F32 && x.device() == Device::flex()
 }
 
-/// Casts to fp32.
+/// Casts a tensor to fp32.
 pub(super) fn wide<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     if x.dtype() == DType::F32 { x } else { B::float_cast(x, FloatDType::F32) }
 }
 
-/// Casts fp32 to `dtype`.
+/// Casts an fp32 tensor to `dtype`.
 pub(super) fn narrow_as<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
     if dtype == DType::F32 { x } else { B::float_cast(x, dtype.into()) }
 }

@@ -12,15 +12,14 @@ use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extensi
 use burn::tensor::Tensor;
 use std::f64::consts::FRAC_1_SQRT_2;
 
-/// 1 / √(2π).
 const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
 
-/// Returns `x Φ(x)` in the precision of `x`, computed in fp32. Φ is the cumulative normal distribution.
+/// Returns `x Φ(x)` with the type of `x`, computed in fp32. Φ is the cumulative normal distribution.
 pub(super) fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     Tensor::from_dispatch(<Dispatch as Gelu>::gelu_by_erf(x.into_dispatch()))
 }
 
-/// A backend that has GELU as one operation.
+/// A backend that computes GELU as one operation.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Gelu: Backend {
     /// Returns the GELU of each value.

@@ -10,9 +10,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
-/// Normalizes each row of `x` `[.., D]` by its mean and biased variance, then multiplies by `gamma` and adds `beta`, `[D]` each.
+/// Normalizes each row of `x` `[.., D]` by the row's mean and biased variance, then multiplies by `gamma` `[D]` and adds
+/// `beta` `[D]`.
 ///
-/// Everything is fp32.
+/// All tensors are fp32.
 pub fn layer_norm<const R: usize>(
     x: Tensor<R>,
     gamma: Tensor<1>,
@@ -25,7 +26,7 @@ pub fn layer_norm<const R: usize>(
     own(x, gamma, beta, eps)
 }
 
-/// Computes layer normalization with our own backward pass.
+/// Computes layer normalization with this module's own backward pass.
 pub(super) fn own<const R: usize>(
     x: Tensor<R>,
     gamma: Tensor<1>,
@@ -36,10 +37,10 @@ pub(super) fn own<const R: usize>(
     Tensor::from_dispatch(<Dispatch as LayerNorm>::normalized_rows(x, gamma, beta, eps))
 }
 
-/// A backend that has layer normalization as one operation.
+/// A backend that computes layer normalization as one operation.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait LayerNorm: Backend {
-    /// Normalizes over the last axis.
+    /// Normalizes each row of `x`, multiplies by `gamma` and adds `beta`.
     #[fusion(default)]
     fn normalized_rows(
         x: FloatTensor<Self>,
@@ -110,7 +111,7 @@ impl<B: LayerNorm> Backward<B, 3> for Rows {
     }
 }
 
-/// Returns the sum `[D]` of `[.., D]` over all axes except the last.
+/// Returns the sum `[D]` of a tensor `[.., D]` over all axes except the last.
 fn sum_of_rows<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let shape = x.shape();
     let width = shape[shape.num_dims() - 1];

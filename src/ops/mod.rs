@@ -30,7 +30,7 @@ mod tests {
         Tensor::from_data(data, &Device::flex().autodiff()).require_grad()
     }
 
-    /// Returns the values of `f`, and the gradients of their weighted sum with respect to its arguments.
+    /// Returns the output of `f`, and the gradients of a weighted sum of this output with respect to the inputs of `f`.
     fn results(
         shape: [usize; 3],
         f: impl Fn(Tensor<3>, [Tensor<1>; 2]) -> Tensor<3>,

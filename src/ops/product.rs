@@ -24,19 +24,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static AUTOTUNE: AtomicBool = AtomicBool::new(false);
 
-/// Sets whether Burn autotunes bf16 products on GPUs in this process. The default is false.
+/// Sets whether Burn autotunes bf16 matrix products on GPUs, for this whole process. The default is false.
 pub fn autotune(on: bool) {
     AUTOTUNE.store(on, Ordering::Relaxed);
 }
 
-/// Returns whether Burn autotunes products of this type.
+/// Returns whether Burn autotunes matrix products of factors with this type.
 fn is_tuned(factors: DType) -> bool {
     factors == DType::BF16 && AUTOTUNE.load(Ordering::Relaxed)
 }
 
-/// Returns the product `[.., m, n]` of `[.., m, k]` and `[.., k, n]`. The other axes must be equal.
+/// Returns the matrix product `[.., m, n]` of `[.., m, k]` and `[.., k, n]`. The leading axes of both factors must be equal.
 ///
-/// Both factors are fp32 or both are bf16. The sums are in fp32.
+/// Both factors are fp32 or both are bf16. Sums are accumulated in fp32.
 pub fn product<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
     if is_burns(&a) { a.matmul(b) } else { own(a, b) }
 }
@@ -66,7 +66,7 @@ pub fn linear_gelu<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor
     gelu(linear(x, weight, bias))
 }
 
-/// Returns the sum of [`linear`] and the fp32 `residual`.
+/// Returns `residual` plus the result of [`linear`]. `residual` is fp32.
 pub fn linear_residual<const R: usize>(
     x: Tensor<R>,
     weight: Tensor<2>,
@@ -79,9 +79,9 @@ pub fn linear_residual<const R: usize>(
     residual + wide_tensor(linear(x, weight, bias))
 }
 
-/// Returns the sum of the fp32 `residual` and of [`linear`], multiplied by one factor for each image.
+/// Returns `residual + scale * linear`, where `linear` is the result of [`linear`]. `residual` is fp32.
 ///
-/// `x` is `[N, L, in]` and `scale` is `[N, 1, 1]`. `scale` gets no gradient.
+/// `x` is `[N, L, in]`. `scale` is `[N, 1, 1]` with one factor for each image, and no gradient.
 pub fn linear_scaled(
     x: Tensor<3>,
     weight: Tensor<2>,
@@ -99,12 +99,12 @@ fn wide_tensor<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     if x.dtype() == DType::F32 { x } else { x.cast(FloatDType::F32) }
 }
 
-/// Returns whether Burn's `matmul` computes the product of this factor.
+/// Returns whether Burn's own `matmul` computes products with this factor.
 fn is_burns<const R: usize>(factor: &Tensor<R>) -> bool {
     is_tuned(factor.dtype()) || factor.device() == Device::flex()
 }
 
-/// Computes a product without autotuning and without TF32.
+/// Computes a matrix product without autotuning and without TF32.
 pub(super) fn own<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
     assert_eq!(a.dtype(), b.dtype(), "both factors have the same type");
     assert_eq!(a.dims()[..R - 2], b.dims()[..R - 2], "factors agree in all axes but the last two");
@@ -112,15 +112,15 @@ pub(super) fn own<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
     Tensor::from_dispatch(y)
 }
 
-/// Returns the [`product`] of a backend's tensors, for the other operations of this module.
+/// Returns the [`product`] of two tensors of backend `B`, for the other operations of this module.
 pub(super) fn multiplied<B: Product>(lhs: FloatTensor<B>, rhs: FloatTensor<B>) -> FloatTensor<B> {
     if is_tuned(lhs.dtype()) { B::float_matmul(lhs, rhs) } else { B::product(lhs, rhs) }
 }
 
-/// A backend with a product without autotuning.
+/// A backend that computes matrix products without autotuning.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Product: Backend {
-    /// Returns `lhs rhs`, of `[.., m, k]` and `[.., k, n]`.
+    /// Returns the matrix product of `lhs` `[.., m, k]` and `rhs` `[.., k, n]`.
     #[fusion(dtype = lhs, shape = shape_of(lhs, rhs))]
     fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
 }

@@ -5,7 +5,7 @@ use super::dtype::is_cpu_fp32;
 use burn::optim::{AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer};
 use burn::tensor::Tensor;
 
-/// A step of AdamW with decoupled weight decay.
+/// The settings of an AdamW step. Weight decay is decoupled from the gradient.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWStep {
     pub beta_1: f32,
@@ -13,11 +13,11 @@ pub struct AdamWStep {
     pub epsilon: f32,
     pub weight_decay: f64,
     pub lr: f64,
-    /// Number of this step, from 1.
+    /// Number of this step, counted from 1.
     pub time: usize,
 }
 
-/// Returns a parameter and its two moments after a step of AdamW.
+/// Returns the new values of a parameter and of its two moments after a step of AdamW.
 pub fn adamw(
     param: Tensor<1>,
     grad: Tensor<1>,
@@ -30,7 +30,7 @@ pub fn adamw(
     composed(param, grad, [m, v], step)
 }
 
-/// Computes a step with Burn's optimizer.
+/// Computes a step of AdamW with Burn's optimizer.
 fn composed(
     param: Tensor<1>,
     grad: Tensor<1>,

@@ -3,15 +3,16 @@
 use crate::ops;
 use burn::tensor::Tensor;
 
-/// Returns the 2-norm over all gradients together, `[1]`, on the device.
+/// Returns the 2-norm of all gradients together, `[1]`, on the device.
 ///
-/// Panics if `grads` is empty. Every stage has trained parameters.
+/// Panics if `grads` is empty.
 pub fn global_norm(grads: &[Tensor<1>]) -> Tensor<1> {
     let squares: Vec<Tensor<1>> = grads.iter().map(|g| ops::sum_of_squares(g.clone())).collect();
     Tensor::cat(squares, 0).sum().sqrt()
 }
 
-/// Scales the gradients so that their global `norm` is at most `max_norm` (PyTorch's `clip_grad_norm_`).
+/// Scales the gradients so that their 2-norm is at most `max_norm` (PyTorch's `clip_grad_norm_`). `norm` is their
+/// [`global_norm`].
 pub fn clip_by_global_norm(
     grads: Vec<Tensor<1>>,
     norm: &Tensor<1>,

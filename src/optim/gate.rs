@@ -8,22 +8,24 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 /// Counts skipped updates on the device, since the host last read the losses.
 #[derive(Clone)]
 pub(super) struct SkipCount {
-    /// Updates since then, skipped ones included.
+    /// Number of updates since the host last read the losses, including skipped updates.
     pub attempts: usize,
-    /// How many of them were skipped, `[1]`.
+    /// Number of skipped updates since the host last read the losses, `[1]`, on the device.
     skipped: Tensor<1, Int>,
 }
 
-/// Whether an update counts, and the bias corrections of AdamW if it does.
+/// Whether the current update is skipped, and the bias corrections of AdamW.
 pub struct Gate {
-    /// `[1]`.
+    /// True if the update is skipped, `[1]`.
     skip: Tensor<1, Bool>,
-    /// `1 - beta^t` for both betas, `[1]` each.
+    /// The bias corrections `1 - beta^t` for the two betas, `[1]` each.
     corrections: [Tensor<1>; 2],
 }
 
 impl SkipCount {
-    /// Starts an update after `updates` updates that the host knows. `finite` says whether it counts, `[1]`.
+    /// Starts an update and returns its gate. If `finite` `[1]` is false, the update is skipped.
+    ///
+    /// `updates` is the number of updates that were made before the host last read the losses.
     pub(super) fn gate(
         count: &mut Option<Self>,
         finite: Tensor<1, Bool>,
@@ -47,7 +49,7 @@ impl SkipCount {
         Gate { skip, corrections }
     }
 
-    /// Reads from the device how many updates were made.
+    /// Returns the number of updates that were not skipped. Reads it from the device.
     pub(super) fn made(&self) -> usize {
         let skipped: i64 = self.skipped.clone().into_scalar();
         self.attempts - usize::try_from(skipped).expect("a count is not negative")
@@ -55,16 +57,16 @@ impl SkipCount {
 }
 
 impl Gate {
-    /// Returns `new`, or `old` if the update is skipped.
+    /// Returns `new` or, if the update is skipped, `old`.
     pub fn choose(&self, new: Tensor<1>, old: Tensor<1>) -> Tensor<1> {
         let skip = self.skip.clone().expand(new.dims());
         new.mask_where(skip, old)
     }
 
-    /// Returns AdamW's step for a learning rate of 1, and the moments after an update with `grad`.
+    /// Returns the step of AdamW for a learning rate of 1, and the new moments.
     ///
-    /// The operations are those of [`crate::ops::adamw`] in the same order, so an update that is not skipped gives the same bits on
-    /// the CPU.
+    /// The operations have the same order as in [`crate::ops::adamw`]. So an update that is not skipped gives bit-identical
+    /// results on the CPU.
     pub(super) fn adamw(
         &self,
         [beta_1, beta_2]: [f32; 2],

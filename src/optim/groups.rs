@@ -2,19 +2,19 @@
 
 use crate::shape;
 
-/// The settings of one parameter.
+/// The optimizer settings of one parameter: weight decay and learning rate scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ParamGroup {
-    /// Factor of the schedule's learning rate.
+    /// Factor by which the learning rate of the schedule is multiplied.
     pub lr_scale: f64,
     pub weight_decay: f64,
-    /// Whether the parameter has more than one axis. LARS scales only the updates of such parameters.
+    /// Whether the parameter has more than one axis. LARS adapts the learning rate only for such parameters.
     pub matrix: bool,
 }
 
-/// Returns the group of a parameter in pre-training.
+/// Returns the optimizer settings of a parameter in pre-training.
 ///
-/// 1-D parameters and biases have no weight decay. `cls_token` and `mask_token` have it (official code, observed).
+/// 1-D parameters and biases have no weight decay. `cls_token` and `mask_token` have weight decay (official code, observed).
 pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGroup {
     let no_decay = shape::has_no_decay(name, shape);
     ParamGroup {
@@ -24,10 +24,10 @@ pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGr
     }
 }
 
-/// Returns the group of a parameter in fine-tuning.
+/// Returns the optimizer settings of a parameter in fine-tuning.
 ///
-/// Each layer's learning rate is `layer_decay` times that of the next layer. The head has the full rate. 1-D parameters, `cls_token`
-/// and `pos_embed` have no weight decay (paper Table 9; official code, observed).
+/// The head has the full learning rate. Each layer before it has `layer_decay` times the learning rate of the next layer. 1-D
+/// parameters, `cls_token` and `pos_embed` have no weight decay (paper Table 9; official code, observed).
 pub fn finetune_group(
     name: &str,
     shape: &[usize],
@@ -44,12 +44,14 @@ pub fn finetune_group(
     }
 }
 
-/// Returns the group of a parameter in linear probing. All parameters have the same learning rate and weight decay.
+/// Returns the optimizer settings of a parameter in linear probing. All parameters have the same learning rate and weight
+/// decay.
 pub fn probe_group(shape: &[usize], weight_decay: f64) -> ParamGroup {
     ParamGroup { lr_scale: 1.0, weight_decay, matrix: shape.len() > 1 }
 }
 
-/// Returns the layer of a classifier's parameter: 0 for the embeddings, `i + 1` for block `i`, `depth + 1` for the rest.
+/// Returns the layer number of a classifier's parameter: 0 for the embeddings, `i + 1` for block `i`, `depth + 1` for the
+/// head and the last norm.
 pub fn layer_id(name: &str, depth: usize) -> usize {
     if name == "cls_token" || name == "pos_embed" || name.starts_with("patch_embed") {
         return 0;

@@ -3,13 +3,13 @@
 use super::groups::ParamGroup;
 use burn::tensor::Tensor;
 
-/// Trust coefficient of the official code.
+/// Trust coefficient of LARS, from the official code.
 pub const TRUST_COEFFICIENT: f64 = 0.001;
 
-/// Returns the new value and the new momentum of a flattened parameter.
+/// Returns the new values and the new momentum of a flattened parameter after one LARS update.
 ///
-/// A matrix has weight decay, and its learning rate is multiplied by `0.001 |p| / |update|`, or by 1 if one of the norms is zero. A
-/// 1-D parameter has neither.
+/// A matrix has weight decay, and its learning rate is multiplied by `0.001 |p| / |update|`, or by 1 if one of the norms is
+/// zero. A 1-D parameter has neither weight decay nor this factor.
 pub(super) fn step(
     lr: f64,
     momentum: f64,

@@ -44,7 +44,7 @@ enum ParamState {
 /// The running means of a parameter's gradient and of its square.
 #[derive(Clone)]
 struct AdamWState {
-    /// Number of updates so far.
+    /// Number of updates of this parameter so far.
     time: usize,
     moments: [Tensor<1>; 2],
 }
@@ -58,7 +58,7 @@ pub struct Optimizer {
     names: Vec<String>,
     groups: Vec<ParamGroup>,
     states: Vec<Option<ParamState>>,
-    /// `None` if the host knows how many updates were made.
+    /// Counts skipped updates on the device. `None` if the host knows the number of updates.
     skips: Option<SkipCount>,
 }
 
@@ -66,14 +66,14 @@ pub struct Optimizer {
 pub(super) const EPSILON: f32 = 1e-8;
 
 impl Optimizer {
-    /// Returns an optimizer without state. `names` and `groups` are in the order of the trained parameters.
+    /// Returns an optimizer without state. `names` and `groups` list the trained parameters in the same order.
     pub fn new(rule: Rule, names: Vec<String>, groups: Vec<ParamGroup>) -> Self {
         assert_eq!(names.len(), groups.len(), "one group for each trained parameter");
         let states = names.iter().map(|_| None).collect();
         Self { rule, names, groups, states, skips: None }
     }
 
-    /// Returns the new values of trained parameter `index` after one update with the learning rate `lr`.
+    /// Returns the new values of the trained parameter with this `index`, after one update with the learning rate `lr`.
     pub fn step(&mut self, index: usize, param: Tensor<1>, grad: Tensor<1>, lr: f64) -> Tensor<1> {
         let group = self.groups[index];
         let lr = lr * group.lr_scale;
@@ -103,7 +103,8 @@ impl Optimizer {
         param
     }
 
-    /// Starts an update that is skipped if `finite`, `[1]`, is false. [`Optimizer::settle`] must follow within a few updates.
+    /// Starts an update. If `finite` `[1]` is false, the update is skipped. A call of [`Optimizer::settle`] must follow
+    /// within a few updates.
     pub fn gate(&mut self, finite: Tensor<1, Bool>) -> Gate {
         let betas = match self.rule {
             Rule::AdamW { beta_1, beta_2 } => [beta_1, beta_2],
@@ -113,7 +114,7 @@ impl Optimizer {
         SkipCount::gate(&mut self.skips, finite, updates, betas)
     }
 
-    /// Returns the new values like [`Optimizer::step`], or the old ones if the update is skipped.
+    /// Returns the new values as [`Optimizer::step`] does. If the update is skipped, returns the old values.
     pub fn step_gated(
         &mut self,
         index: usize,
@@ -151,7 +152,7 @@ impl Optimizer {
         gate.choose(new, param)
     }
 
-    /// Counts the updates since the last call, of which `skipped` were skipped.
+    /// Tells the optimizer how many updates since the last call were skipped.
     pub fn settle(&mut self, skipped: usize) {
         let Some(SkipCount { attempts, .. }) = self.skips.take() else { return };
         for state in self.states.iter_mut().flatten() {
@@ -169,9 +170,9 @@ impl Optimizer {
         })
     }
 
-    /// Returns the state and the number of updates so far.
+    /// Returns the optimizer state and the number of updates so far.
     ///
-    /// The tensors have PyTorch's names: `exp_avg`, `exp_avg_sq` or `momentum_buffer`, then the parameter's name.
+    /// Each tensor name consists of PyTorch's name (`exp_avg`, `exp_avg_sq` or `momentum_buffer`) and the parameter's name.
     pub fn state(&self) -> (Vec<(String, Tensor<1>)>, usize) {
         let mut tensors = Vec::new();
         let mut updates = 0;
@@ -193,7 +194,8 @@ impl Optimizer {
         (tensors, updates + self.skips.as_ref().map_or(0, SkipCount::made))
     }
 
-    /// Loads a state from [`Optimizer::state`]. Fails if the state of a trained parameter is missing.
+    /// Loads tensors and the number of updates from [`Optimizer::state`]. Fails if the state of a trained parameter is
+    /// missing.
     pub fn load(
         &mut self,
         mut tensors: BTreeMap<String, Tensor<1>>,
@@ -245,7 +247,7 @@ mod tests {
         tensor([0.3, -0.7, 1e-3]) * (update as f32).sin()
     }
 
-    /// Everything that a saved state has.
+    /// Returns the bits of everything that a saved state contains.
     fn bits(param: &Tensor<1>, optimizer: &Optimizer) -> (Vec<u32>, usize) {
         let (state, updates) = optimizer.state();
         let tensors = state.into_iter().map(|(_, tensor)| tensor).chain([param.clone()]);

@@ -176,14 +176,14 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<
     }
     let on_devices = plan.batch_size * devices;
     let way_out = if published % on_devices == 0 {
-        format!("--set {stage}.accum_iter={} restores this", published / on_devices)
+        format!("--set {stage}.accum_iter={} restores the published number", published / on_devices)
     } else if published % devices == 0 {
         let on_device = published / devices;
         let fits = |batch_size: &usize| on_device.is_multiple_of(*batch_size);
         // At most the recipe's batch_size, because a larger one may not fit into the device memory.
         let batch_size = (1..=plan.batch_size).rev().find(fits).unwrap_or(1);
         format!(
-            "--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={} restores this",
+            "--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={} restores the published number",
             on_device / batch_size
         )
     } else {
@@ -386,7 +386,7 @@ fn mixup(
         let side = |share: f64| (input_size as f64 * share) as usize;
         if side(low) >= side(high) {
             let why = format!(
-                "allows no CutMix box: its side is at least {} and below {} pixels",
+                "allows no CutMix box: the side of the box would be at least {} and less than {} pixels",
                 side(low),
                 side(high)
             );

@@ -5,19 +5,19 @@ use crate::results::{self, RunError};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Writes the table of a run, and the combined table of its sweep.
+/// Writes the accuracy table of a run, and the combined accuracy table of its sweep.
 pub(super) struct AccuracyTables {
-    /// The folder of all runs.
+    /// The folder that contains all runs.
     pub runs: PathBuf,
     pub plan: Arc<Plan>,
     pub run: PathBuf,
     pub all: Arc<Resolved>,
-    /// Held while writing: jobs in parallel write one after the other.
+    /// Held while the tables are written, so that parallel jobs write them one after the other.
     pub writing: Mutex<()>,
 }
 
 impl AccuracyTables {
-    /// Writes both tables from the results so far; nothing without a fine-tuning or a probe.
+    /// Writes both tables from the results so far. Does nothing if the recipe has neither fine-tuning nor linear probing.
     pub(super) fn write(&self) -> Result<(), RunError> {
         let Self { plan, all, run, .. } = self;
         if plan.finetune.is_none() && plan.linprobe.is_none() {

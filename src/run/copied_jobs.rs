@@ -15,15 +15,17 @@ use crate::shape::StageKind;
 use crate::train::{Event, TrainError};
 use std::path::{Path, PathBuf};
 
-/// A finished job of an earlier sweep point.
+/// A finished job of an earlier sweep point, whose result a later point copies.
 pub(super) struct CopiedJob {
     dir: String,
-    /// The job's folder in the run of that sweep point.
+    /// The job's folder in the run of the earlier sweep point.
     folder: PathBuf,
 }
 
 impl Sweep<'_> {
-    /// Returns the jobs that the sweep point `index` can copy now. A shared job is not among them if its training failed.
+    /// Returns the finished jobs that sweep point `index` can copy from earlier points.
+    ///
+    /// A job is left out if its training failed at the earlier points.
     pub(super) fn copied_jobs(&self, index: usize) -> Vec<CopiedJob> {
         let shared = |state: &JobState| matches!(state, JobState::Shared { .. });
         let jobs = self.points[index].jobs.iter().filter(|job| shared(&job.state));
@@ -36,7 +38,7 @@ impl Sweep<'_> {
         .collect()
     }
 
-    /// Returns the earlier sweep point that shares the pre-training of point `index`, if this pre-training has failed there.
+    /// Returns the name of an earlier sweep point whose pre-training failed, if point `index` needs the same pre-training.
     pub(super) fn failed_pretraining(&self, index: usize) -> Option<String> {
         let jobs = &self.points[index].jobs;
         let pretraining = jobs.iter().find(|job| job.job.stage == StageKind::Pretrain)?;
@@ -57,7 +59,8 @@ impl Sweep<'_> {
         Preflight::with_same_job(&self.points, self.resolved, index, job)
     }
 
-    /// Returns whether a sweep point has finished a job, in this start or in an earlier start with the same recipe and data.
+    /// Returns whether sweep point `other` has finished a job: in this start, or in an earlier start with the same recipe and
+    /// data.
     fn has_finished(&self, other: &CheckedPoint, job: &Job) -> bool {
         (self.opened.contains(&other.name) || other.had(&job.dir)) && self.is_finished(other, job)
     }
@@ -70,12 +73,12 @@ impl Sweep<'_> {
 }
 
 impl Runner<'_> {
-    /// Copies a finished job of an earlier sweep point into the folder `run`.
+    /// Copies the folder of a finished job into the folder `run` of a later sweep point.
     pub(super) fn copy_job(&self, copied: &CopiedJob, run: &Path) -> Result<(), TrainError> {
         let CopiedJob { dir, folder } = copied;
         let own = job_path(run, dir);
         durable::share_folder(folder, &own).map_err(|source| RunError::Io { path: own, source })?;
-        let text = format!("copied from {}: the same job", folder.display());
+        let text = format!("copied from {}, which has the same job", folder.display());
         (self.observer)(Event::Notice { job: dir, text: &text });
         Ok(())
     }

@@ -14,35 +14,35 @@ use std::sync::Arc;
 /// A job that failed.
 #[derive(Debug)]
 pub struct FailedJob {
-    /// Its folder in the run folder.
+    /// The job's folder, relative to the run's folder.
     pub job: String,
     pub error: TrainError,
 }
 
-/// The failed jobs of a run, at least one.
+/// The failed jobs of a run. There is at least one.
 #[derive(Debug)]
 pub struct FailedJobs {
     pub failed: Vec<FailedJob>,
-    /// Number of all jobs that the command asked for.
+    /// Number of all jobs that the command includes.
     jobs: usize,
 }
 
-/// A point of a sweep that failed.
+/// A sweep point that failed, and its error.
 pub struct FailedPoint {
-    /// The name of its run.
+    /// Name of the sweep point's run.
     pub name: String,
     pub error: PointError,
 }
 
-/// Why a sweep point did not run to its end.
+/// The error of a sweep point.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
-    /// The preflight found problems; nothing was created.
+    /// The checks before the run found problems. No files were created.
     #[error(transparent)]
     Refused(#[from] Problems),
     #[error(transparent)]
     Failed(#[from] TrainError),
-    /// Some jobs failed, and the others continued.
+    /// Some jobs failed. The other jobs continued.
     #[error("{0}")]
     Jobs(FailedJobs),
 }
@@ -64,7 +64,7 @@ impl From<RunError> for PointError {
     }
 }
 
-/// Collects the failed jobs of a run, and records each in `provenance.json` and in the tables.
+/// Collects the failed jobs of a run. Each one is recorded in `provenance.json` and in the accuracy tables.
 pub(super) struct Failures<'a> {
     pub folder: &'a RunFolder,
     pub tables: &'a Arc<AccuracyTables>,
@@ -83,7 +83,8 @@ impl Failures<'_> {
         Ok(self.tables.write()?)
     }
 
-    /// Returns why a job cannot start: it needs a checkpoint that the pre-training did not write, because it failed.
+    /// Returns an error if a job cannot start, because the pre-training failed before it wrote the checkpoint that the job
+    /// needs.
     pub(super) fn prevents(&self, work: &RunContext, job: &Job) -> Option<FailedJob> {
         let source = source_file(&work.run, job).filter(|_| job.is_after_pretraining())?;
         let pretrain = StageKind::Pretrain.to_string();
@@ -95,7 +96,7 @@ impl Failures<'_> {
         Some(FailedJob { job: job.dir.clone(), error: TrainError::NotStarted { epoch: from } })
     }
 
-    /// Returns the failed jobs, if there are any. The command asked for `jobs` jobs.
+    /// Returns the failed jobs; `None` if no job failed. `jobs` is the number of all jobs that the command includes.
     pub(super) fn into_failed(self, jobs: usize) -> Option<FailedJobs> {
         (!self.failed.is_empty()).then_some(FailedJobs { failed: self.failed, jobs })
     }

@@ -8,9 +8,11 @@ use crate::train::{
     ChosenDevice, DeviceCheck, DeviceThreads, TrainError, check_device, on_every_rank,
 };
 
-/// Loads a classifier from an opened checkpoint. `plan` provides settings that tensor shapes do not show, such as heads.
+/// Loads a classifier from an opened checkpoint. `plan` provides settings that tensor shapes do not show, such as the number
+/// of heads.
 ///
-/// Fails if the device computes a batch of `images` images incorrectly; `runtime.verify_device = false` skips this test.
+/// First compares a batch of `images` images on the device with the CPU, and fails if the results differ.
+/// `runtime.verify_device = false` skips this check.
 pub fn load_classifier(
     opened: &Opened,
     plan: &Plan,
@@ -26,9 +28,11 @@ pub fn load_classifier(
     Ok(Classifier::load(opened, plan, &device.device)?)
 }
 
-/// Loads a masked autoencoder from an opened checkpoint. `plan` provides settings that tensor shapes do not show.
+/// Loads a masked autoencoder from an opened checkpoint. `plan` provides settings that tensor shapes do not show, such as the
+/// number of heads.
 ///
-/// Fails if the device computes an image incorrectly; `runtime.verify_device = false` skips this test.
+/// First compares one image on the device with the CPU, and fails if the results differ. `runtime.verify_device = false`
+/// skips this check.
 pub fn load_autoencoder(
     opened: &Opened,
     plan: &Plan,
@@ -38,7 +42,7 @@ pub fn load_autoencoder(
     Ok(Autoencoder::load(opened, plan, &device.device)?)
 }
 
-/// Measures a classifier on the validation split of `data`, on all devices of `device`.
+/// Loads a classifier and measures it on the validation split of `data`. All devices of `device` share the images.
 pub fn evaluate(
     opened: Opened,
     plan: Plan,

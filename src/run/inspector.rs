@@ -16,21 +16,21 @@ use crate::train::{self, TrainError, source_file};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Checks the points of a sweep in order. Points that share data, devices or source files share the result of their checks.
+/// Checks the points of a sweep in order. Points with the same data, devices or source files are checked once.
 pub(super) struct Inspector<'a> {
     resolved: &'a Resolved,
     options: &'a RunOptions,
     purpose: Purpose,
     devices: Vec<(&'a RuntimePlan, Option<Problem>)>,
     data: Vec<(&'a DataPlan, OpenedData)>,
-    /// Results of checked source files, each with the sweep point and the job that start from the file.
+    /// Results of checked source files. Each has the names of the sweep point and of the job that start from the file.
     sources: Vec<(String, String, CheckedSource)>,
     hashes: FileHashes,
-    /// The sweep points that are checked so far.
+    /// The results of the sweep points that have been checked so far.
     pub(super) points: Vec<CheckedPoint>,
 }
 
-/// What is known about the data of a sweep point.
+/// The result of opening the data of a sweep point.
 #[derive(Clone)]
 struct OpenedData {
     counts: DataCounts,
@@ -38,16 +38,16 @@ struct OpenedData {
     problem: Option<Problem>,
 }
 
-/// What is known about the file that a job starts from.
+/// The result of checking the file that a job starts from.
 #[derive(Clone)]
 struct CheckedSource {
     problem: Option<Problem>,
     notes: Vec<String>,
-    /// Number of epochs that the file of `pretrain.resume` was trained for.
+    /// Number of epochs that the checkpoint in `pretrain.resume` was trained for; `None` for other files.
     seen: Option<usize>,
 }
 
-/// What a run finds in its folder.
+/// The result of checking the folder of a run.
 struct FoundFolder {
     continues: bool,
     before: Option<Provenance>,
@@ -61,7 +61,7 @@ impl<'a> Inspector<'a> {
         Self { resolved, options, purpose, devices, data, sources, hashes, points }
     }
 
-    /// Checks point `index` of the sweep. All points before it have been checked.
+    /// Checks point `index` of the sweep. The points before `index` must have been checked already.
     pub(super) fn check(&mut self, index: usize) {
         let point = &self.resolved.points[index];
         let plan = &point.plan;
@@ -129,7 +129,7 @@ impl<'a> Inspector<'a> {
         Some(match self.options.only {
             Some(stage) => setting(
                 format!("cannot run --stage {stage}: the recipe has no [{stage}]"),
-                "leave --stage out, or add the table",
+                "remove `--stage`, or add this table to the recipe",
             ),
             None => setting(
                 "cannot run the recipe: it has no stage".to_owned(),
@@ -183,8 +183,9 @@ impl<'a> Inspector<'a> {
             .collect()
     }
 
-    /// Reports stages that need more memory than this machine has. Call it only if the data is here: without the data, the plan is
-    /// for a different machine.
+    /// Returns a problem if a stage needs more memory than this machine has.
+    ///
+    /// Only call this if the data could be opened. If the data is missing, the run is planned for a different machine.
     fn too_little_memory(&self, plan: &Plan, counts: DataCounts) -> Option<Problem> {
         let device = train::choose(&plan.runtime).ok()?;
         let stages = [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe];
@@ -220,8 +221,9 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Returns the jobs of a point with their states. Includes the pre-training even if `--stage` excludes it, because other jobs
-    /// may start from it.
+    /// Returns the jobs of a sweep point with their states.
+    ///
+    /// Includes the pre-training even if `--stage` excludes it, because other jobs may start from its checkpoints.
     fn jobs(
         &self,
         index: usize,
@@ -250,16 +252,16 @@ impl<'a> Inspector<'a> {
         jobs
     }
 
-    /// Returns [`JobState::Shared`] if an earlier sweep point will have finished the job before point `index` runs.
+    /// Returns [`JobState::Shared`] if an earlier sweep point has the same job and finishes it before point `index` starts.
     fn shared(&self, index: usize, job: &Job) -> Option<JobState> {
         Preflight::with_same_job(&self.points, self.resolved, index, job)
             .find(|other| other.will_have(&job.dir))
             .map(|other| JobState::Shared { with: other.name.clone() })
     }
 
-    /// Reports jobs that start from a missing pre-training checkpoint of this run, if the run will not write it.
+    /// Adds a problem for each job that starts from a missing pre-training checkpoint, if this run will not pre-train.
     ///
-    /// A checkpoint that `--fresh` would move counts as missing.
+    /// A checkpoint that `--fresh` would move to the trash counts as missing.
     fn check_own_epochs(&self, run: &Path, jobs: &[CheckedJob], problems: &mut Vec<Problem>) {
         if will_pretrain(jobs) {
             return;
@@ -278,11 +280,13 @@ impl<'a> Inspector<'a> {
             } else {
                 format!("cannot start {}: {} does not exist", job.dir, file.display())
             };
-            problems.push(setting(problem, "run the pre-training first: leave --stage out"));
+            problems.push(setting(problem, "remove `--stage`, so that the run pre-trains first"));
         }
     }
 
-    /// Checks the file from which a job starts. Returns `None` if there is no such file, or if the job no longer needs it.
+    /// Checks the file that a job starts from.
+    ///
+    /// Returns `None` if the job does not start from a file, if the file does not exist, or if the job no longer needs it.
     fn source(
         &mut self,
         index: usize,
@@ -321,7 +325,7 @@ impl<'a> Inspector<'a> {
         Some(source)
     }
 
-    /// Returns the result of this check for an earlier sweep point with the same job.
+    /// Returns the result of checking the same file for the same job of an earlier sweep point.
     fn known_source(&self, index: usize, job: &Job) -> Option<CheckedSource> {
         let of = |other: &CheckedPoint| {
             let mut known = self.sources.iter();
@@ -332,7 +336,7 @@ impl<'a> Inspector<'a> {
             .map(|(_, _, source)| source.clone())
     }
 
-    /// Reports a source file that `--fresh` would move.
+    /// Returns a problem if `--fresh` would move a file to the trash that a job starts from.
     fn would_be_moved(&self, run: &Path, file: &Path) -> Option<Problem> {
         let inside = |(run, file): (PathBuf, PathBuf)| file.starts_with(run);
         let is_moved = self.options.fresh
@@ -349,14 +353,14 @@ impl<'a> Inspector<'a> {
     }
 }
 
-/// Returns whether the run will train its pre-training, or copy it from an earlier sweep point.
+/// Returns whether this run will pre-train, or copy a finished pre-training from an earlier sweep point.
 fn will_pretrain(jobs: &[CheckedJob]) -> bool {
     jobs.iter().filter(|job| job.job.stage == StageKind::Pretrain).any(
         |CheckedJob { state, is_asked, .. }| *is_asked || matches!(state, JobState::Shared { .. }),
     )
 }
 
-/// Returns the state of a job in its own folder; `None` if it has not started there.
+/// Returns the state of a job from the files in its own folder; `None` if the job has not started there.
 fn own_state(run: &Path, plan: &Plan, job: &Job) -> Result<Option<JobState>, RunError> {
     let folder = job_path(run, &job.dir);
     let table = EpochsCsv::in_job(&folder);
@@ -376,7 +380,7 @@ fn own_state(run: &Path, plan: &Plan, job: &Job) -> Result<Option<JobState>, Run
     Ok(Some(JobState::Begun { epochs }))
 }
 
-/// Returns an error if a parent of `path` is a file, not a folder.
+/// Returns an error if a parent of `path` is a file instead of a folder.
 fn below_a_file(path: &Path) -> Option<RunError> {
     let there = path.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir())?;
     let kind = std::io::ErrorKind::NotADirectory;
@@ -384,7 +388,7 @@ fn below_a_file(path: &Path) -> Option<RunError> {
     Some(RunError::NoFolder { path: path.to_owned(), source })
 }
 
-/// Returns whether the stages of the plan need labels. Pre-training alone does not.
+/// Returns whether any stage of the plan needs labels. Pre-training needs none.
 fn labels(plan: &Plan) -> Labels {
     if plan.finetune.is_none() && plan.linprobe.is_none() {
         Labels::Unneeded

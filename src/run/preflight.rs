@@ -17,89 +17,91 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A reason why a run would fail. Sweep points with the same data, device or source file share it.
+/// A reason why a run would fail. Sweep points with the same data, device or source file share one problem.
 pub type Problem = Arc<TrainError>;
 
-/// What the result of a preflight is for.
+/// Whether the checks are for a run or only for a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The data must exist.
+    /// For `mae run`: the data must exist.
     Run,
-    /// Does not open the data if the recipe states all its counts.
+    /// For `mae plan`: the data is not opened if the recipe states all counts of the data.
     Plan,
 }
 
-/// What a run of a recipe would do.
+/// The result of all checks before a run.
 pub struct Preflight {
-    /// Problem of the folder that all points of a sweep share.
+    /// A problem with the sweep's own folder, which contains the runs of all points.
     pub sweep_problem: Option<Problem>,
-    /// One for each point of the sweep, in order.
+    /// The result for each point of the sweep, in order.
     pub points: Vec<CheckedPoint>,
 }
 
-/// What a run would do at one point of a sweep.
+/// The result of the checks for one point of a sweep.
 pub struct CheckedPoint {
-    /// The run's name, which is its path below the folder of all runs.
+    /// The run's name, which is the path of its folder below the folder of all runs.
     pub name: String,
     /// The run's folder.
     pub path: PathBuf,
-    /// The jobs in running order.
+    /// The jobs in the order in which they run.
     pub jobs: Vec<CheckedJob>,
-    /// Everything that keeps this sweep point from running; empty if it can run.
+    /// All problems that prevent this sweep point from running; empty if it can run.
     pub problems: Vec<Problem>,
-    /// Facts about source files that the user should know: the job, and a sentence.
+    /// Notes about source files for the user. Each has the job that starts from the file, and a sentence.
     pub notes: Vec<(String, String)>,
-    /// Counts of the data: read from the data, or stated by the recipe.
+    /// Number of images and classes: from the data, or from the recipe if the data was not opened.
     pub counts: DataCounts,
-    /// The files that jobs start from, with their content.
+    /// The files that jobs start from, with the length and the hash of each file.
     pub(super) start_files: Vec<StartFile>,
-    /// The data, if it was opened.
+    /// The data set; `None` if it was not opened.
     pub(super) data: Option<Arc<DataSet>>,
-    /// The provenance that an earlier start of this run wrote.
+    /// Provenance that an earlier start of the same run wrote.
     pub(super) before: Option<Provenance>,
-    /// Whether the run resumes from the contents of its folder.
+    /// Whether the run continues an earlier start, whose files are in the run's folder.
     pub(super) continues: bool,
 }
 
-/// A job and its state.
+/// A job, and what the run will do with it.
 #[derive(Debug, Clone)]
 pub struct CheckedJob {
     pub job: Job,
     pub state: JobState,
-    /// Whether the command asked for this job; with `--stage`, only jobs of that stage are.
+    /// Whether the command includes this job. `--stage` limits a command to the jobs of one stage.
     pub(super) is_asked: bool,
 }
 
-/// The state of a job. It decides what the run does with the job.
+/// The state of a job, which decides what the run does with the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// The run trains it from its first epoch.
+    /// The job has not started. The run trains it from its first epoch.
     ToDo,
-    /// The run resumes it after this number of complete epochs.
+    /// The job is incomplete. The run resumes it after this number of complete epochs.
     Begun { epochs: usize },
-    /// The run starts it from the checkpoint `pretrain.resume`, which was trained for this number of epochs.
+    /// The job has not started. The run starts it from the checkpoint in `pretrain.resume`, which was trained for this number
+    /// of epochs.
     GoesOn { epochs: usize },
-    /// The run skips it.
+    /// The job is finished. The run skips it.
     Done,
-    /// An earlier point of the sweep, named here, has the same job; the run copies the result.
+    /// Another sweep point, which runs earlier, has the same job. The run copies the result of that point, whose name is
+    /// `with`.
     Shared { with: String },
 }
 
-/// Counts of images and classes. If the data was not opened, they are those that the recipe states.
+/// Number of images and classes in the data set. If the data was not opened, the numbers are those in the recipe.
 #[derive(Debug, Clone, Copy)]
 pub struct DataCounts {
     pub train_images: Option<usize>,
     pub val_images: Option<usize>,
-    /// 1000 if unknown.
+    /// Number of classes; 1000 if neither the data nor the recipe provides it.
     pub num_classes: usize,
 }
 
-/// All problems of a sweep point, at least one.
+/// All problems of a sweep point. There is at least one.
 #[derive(Debug, Clone)]
 pub struct Problems(Vec<Problem>);
 
-/// Checks every point of a sweep. Creates and changes nothing.
+/// Checks every point of a sweep. Does not create or change any files.
 pub fn preflight(resolved: &Resolved, options: &RunOptions, purpose: Purpose) -> Preflight {
     let sweep = || results::check_sweep(&options.runs, &resolved.name, &resolved.swept);
     let sweep_problem = if resolved.swept.is_empty() { None } else { sweep().err() };
@@ -114,7 +116,10 @@ pub fn preflight(resolved: &Resolved, options: &RunOptions, purpose: Purpose) ->
 }
 
 impl Preflight {
-    /// Returns the problem of the sweep's folder or, if no point can run, the problems of the first point.
+    /// Returns the problems that stop the whole command; `None` if at least one point can run.
+    ///
+    /// If the sweep's own folder has a problem, only that problem is returned. Otherwise, these are the problems of the first
+    /// point.
     pub(super) fn refusal(&self) -> Option<Problems> {
         if let Some(problem) = &self.sweep_problem {
             return Some(Problems(vec![Arc::clone(problem)]));
@@ -123,7 +128,7 @@ impl Preflight {
         self.points.first().filter(|_| all_refused).and_then(CheckedPoint::refusal)
     }
 
-    /// Returns the sweep points before `index` that have the same job with the same settings, in order.
+    /// Returns the sweep points before point `index` that have the same job with the same settings, in sweep order.
     pub(super) fn with_same_job<'a>(
         points: &'a [CheckedPoint],
         resolved: &'a Resolved,
@@ -147,18 +152,18 @@ impl CheckedPoint {
         self.problems.iter().any(|problem| matches!(**problem, TrainError::Data(_)))
     }
 
-    /// Returns the number of independent jobs that are left to train: they can run at the same time on several devices.
+    /// Returns the number of unfinished fine-tunings and linear probes. Several devices can train them at the same time.
     pub fn independent_jobs_left(&self) -> usize {
         let is_left = |state: &JobState| !matches!(state, JobState::Done | JobState::Shared { .. });
         self.asked().filter(|job| job.job.is_independent() && is_left(&job.state)).count()
     }
 
-    /// Returns the jobs that the command asked for.
+    /// Returns the jobs that the command includes.
     pub(super) fn asked(&self) -> impl Iterator<Item = &CheckedJob> {
         self.jobs.iter().filter(|job| job.is_asked)
     }
 
-    /// Returns whether this sweep point's run will have finished the job in folder `dir` when it ends, unless training fails.
+    /// Returns whether the run of this sweep point will end with a finished job in folder `dir`, unless training fails.
     pub(super) fn will_have(&self, dir: &str) -> bool {
         let Some(CheckedJob { state, is_asked, .. }) = self.job(dir) else { return false };
         match state {
@@ -169,7 +174,7 @@ impl CheckedPoint {
         }
     }
 
-    /// Returns whether an earlier start with the same recipe and data finished the job in folder `dir`.
+    /// Returns whether an earlier start with the same recipe and data has finished the job in folder `dir`.
     pub(super) fn had(&self, dir: &str) -> bool {
         self.is_same_run() && self.job(dir).is_some_and(|job| job.state == JobState::Done)
     }
@@ -178,7 +183,7 @@ impl CheckedPoint {
         self.continues && self.before.is_some()
     }
 
-    /// Returns the jobs that failed in an earlier start and that this start does not try.
+    /// Returns the jobs that failed in an earlier start and that this start does not run again.
     pub(super) fn failed_before(&self) -> Vec<FailedJobNote> {
         let before = self.before.iter().flat_map(|before| &before.failed_jobs);
         before.filter(|note| self.asked().all(|job| job.job.dir != note.job)).cloned().collect()
@@ -190,7 +195,7 @@ impl CheckedPoint {
 }
 
 impl Problems {
-    /// Returns whether the user's input caused the problem.
+    /// Returns whether the user's input caused any of the problems.
     pub fn is_input(&self) -> bool {
         self.0.iter().any(|problem| problem.is_input())
     }
@@ -215,7 +220,7 @@ impl From<DataFacts> for DataCounts {
 }
 
 impl DataCounts {
-    /// Returns the counts that the recipe states.
+    /// Returns the numbers of images and classes that the recipe states.
     pub(super) fn promised(plan: &Plan) -> Self {
         let promised = plan.data.promised;
         Self {
@@ -226,12 +231,12 @@ impl DataCounts {
     }
 }
 
-/// Returns the folder of a sweep point's run. `runs` is the folder of all runs.
+/// Returns the folder of a sweep point's run. `runs` is the folder that contains all runs.
 pub(super) fn run_path(runs: &Path, point: &ResolvedPoint) -> PathBuf {
     job_path(runs, &point.plan.name)
 }
 
-/// Returns whether the run in the folder `run` has the last checkpoint of a job.
+/// Returns whether the last checkpoint of a job exists in the folder `run`.
 pub(super) fn is_finished(run: &Path, plan: &Plan, job: &Job) -> bool {
     let epochs = epochs(plan, job.stage);
     checkpoint::is_whole(&checkpoint::epoch_folder(&job_path(run, &job.dir), epochs))

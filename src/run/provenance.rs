@@ -5,7 +5,7 @@ use crate::results::Provenance;
 use crate::train::RunContext;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Returns the provenance of a start of the run `work`.
+/// Returns the provenance for one start of a run.
 pub(super) fn of(point: &CheckedPoint, work: &RunContext, command_line: &[String]) -> Provenance {
     let RunContext { plan, data, device, .. } = work;
     Provenance {
@@ -27,7 +27,7 @@ pub(super) fn of(point: &CheckedPoint, work: &RunContext, command_line: &[String
     }
 }
 
-/// Returns the time in seconds since 1970; 0 if the clock is before 1970, which means that it is not set.
+/// Returns the time in seconds since 1970. Returns 0 if the clock shows an earlier time, because then it is not set.
 pub(super) fn now_unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -20,19 +20,19 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-/// From this number of validation images on, the runner announces that it reads them all.
+/// With at least this many validation images, a notice tells the user that all of them are being read.
 const MANY_IMAGES: usize = 5_000;
 
-/// What the command line says about a run.
+/// Command-line options of a run.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// The folder of all runs.
+    /// The folder that contains all runs.
     pub runs: PathBuf,
-    /// Start over, and move the files of an earlier run of the same name to the trash.
+    /// Whether to start over, and move the files of an earlier run of the same name to the trash.
     pub fresh: bool,
-    /// Run only the jobs of this stage.
+    /// Run only the jobs of this stage; `None` runs all jobs.
     pub only: Option<StageKind>,
-    /// For `provenance.json`.
+    /// Arguments of this process, for `provenance.json`.
     pub command_line: Vec<String>,
 }
 
@@ -43,15 +43,15 @@ pub struct Runner<'a> {
     pub observer: Observer,
 }
 
-/// A recipe that is running. Without `[sweep]`, it has one point.
+/// A running sweep. A recipe without `[sweep]` is a sweep with one point.
 pub(super) struct Sweep<'a> {
     pub resolved: &'a Resolved,
-    /// The result of the preflight.
+    /// The results of the checks before the run, one for each sweep point.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
-    /// Says to other processes that this one works in the sweep. `None` before the first point has started.
+    /// Shows other processes that this process works in the sweep. `None` until the first point has started.
     pub folder: Option<SharedLock>,
-    /// Names of the sweep points whose folder this start opened.
+    /// Names of the sweep points whose folder this process has opened so far.
     pub opened: Vec<String>,
     pub failed: Vec<FailedPoint>,
 }
@@ -59,9 +59,11 @@ pub(super) struct Sweep<'a> {
 impl Runner<'_> {
     /// Runs every sweep point.
     ///
-    /// If a point of a sweep fails, the others continue, and the result lists the failed ones. Without a sweep, the error is
-    /// the result, except for failed jobs: then the only point is listed. If the preflight refuses every sweep point, nothing is
-    /// created, and the first point's problems are the error.
+    /// If a sweep point fails, the other points continue, and the result lists the failed points. Without a sweep, an error
+    /// is returned instead. There is one exception: if only some jobs of the run failed, the result lists the run.
+    ///
+    /// If the checks before the run find problems at every point, no files are created, and the problems of the first point
+    /// are returned.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         if let Some(problems) = preflight.refusal() {
@@ -150,10 +152,10 @@ impl Runner<'_> {
         self.work(point, &work, &folder, sweep, has_failed)
     }
 
-    /// Chooses the device of a sweep point and tests it on a small training step.
+    /// Chooses the devices of a sweep point, and compares a small training step on them with the CPU.
     ///
-    /// The preflight has chosen the device already. The choice is repeated here, because an earlier point may have changed the
-    /// setup of the device.
+    /// The checks before the run have already chosen the devices. They are chosen again, because an earlier sweep point may
+    /// have changed the device setup.
     fn check_device(
         &self,
         plan: &Plan,
@@ -178,7 +180,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Reads all validation images once, if a job needs them. Fails if one is unreadable.
+    /// Reads all validation images once, if a job needs them. Fails if an image is unreadable.
     fn read_validation(
         &self,
         plan: &Plan,
@@ -226,9 +228,10 @@ impl Runner<'_> {
         copied.iter().try_for_each(|job| self.copy_job(job, folder.path()))
     }
 
-    /// Trains the jobs that are left, and updates the tables and the provenance.
+    /// Trains the unfinished jobs of a sweep point. Updates its accuracy table and its provenance.
     ///
-    /// `shared_failure` is the error of a pre-training that an earlier point shares: this point does not try it again.
+    /// `shared_failure` is the error of a pre-training that an earlier sweep point shares with this one. This point does not
+    /// repeat it.
     fn work(
         &self,
         point: &CheckedPoint,
@@ -288,10 +291,10 @@ impl Runner<'_> {
         }
     }
 
-    /// Trains the jobs one after the other on all devices. With job-parallel scheduling, only pre-training uses all devices; then
-    /// each device trains its own job.
+    /// Trains jobs one after the other on all devices, or in parallel with one device each.
     ///
-    /// If a job fails for a reason that does not concern the others, they continue.
+    /// With job-parallel scheduling, pre-training uses all devices, and the other jobs then run in parallel. If the error of
+    /// a failed job does not affect the other jobs, they continue.
     fn all_jobs(
         &self,
         work: &RunContext,
@@ -331,7 +334,7 @@ impl Runner<'_> {
         Ok(end)
     }
 
-    /// Reports that all jobs were finished by an earlier start.
+    /// Reports that an earlier start has finished all jobs.
     fn skip_all(
         &self,
         work: &RunContext,
@@ -348,7 +351,7 @@ impl Runner<'_> {
 }
 
 impl Sweep<'_> {
-    /// Returns whether an earlier sweep point on the same data has read the validation images.
+    /// Returns whether the validation images were already read for an earlier sweep point with the same data.
     fn has_read_validation(&self, index: usize) -> bool {
         let points = &self.resolved.points;
         points[..index].iter().any(|other| {
@@ -358,7 +361,8 @@ impl Sweep<'_> {
     }
 }
 
-/// Returns a function that gives the recipe for the checkpoints of a job: that of the first point with the same job.
+/// Returns a function that maps a job to the recipe for its checkpoints: the recipe of the first sweep point with the same
+/// job.
 ///
 /// So a shared job has the same bytes, no matter which point or which process trained it.
 fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
@@ -369,13 +373,17 @@ fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + 
     })
 }
 
-/// Returns a notice of where the files of an earlier run are now, and which files stayed.
+/// Returns a notice that says where the files of an earlier run were moved, and which files were not moved.
 fn moved_text(moved: &Moved) -> String {
     let mut text = format!("the files of the earlier run are in {}", moved.to.display());
     if !moved.stayed.is_empty() {
         let stayed: Vec<String> =
             moved.stayed.iter().map(|path| path.display().to_string()).collect();
-        let _ = write!(text, "; left in place, not written by mae: {}", stayed.join(", "));
+        let _ = write!(
+            text,
+            "; these files were not moved, because mae did not write them: {}",
+            stayed.join(", ")
+        );
     }
     text
 }

@@ -11,7 +11,7 @@ use crate::train::{
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Makes the context of the training loop in each thread.
+/// Makes a [`JobContext`] in each device thread.
 #[derive(Clone)]
 pub(super) struct JobContextMaker {
     pub observer: Observer,
@@ -38,12 +38,13 @@ pub(super) fn is_done(work: &RunContext, job: &Job) -> bool {
     is_finished(&work.run, &work.plan, job)
 }
 
-/// Finishes a job that has its last checkpoint. An earlier start may have been killed just after it saved this checkpoint.
+/// Cleans up after a job whose last checkpoint exists. The process may have been killed between saving this checkpoint and
+/// the cleanup.
 pub(super) fn finish_done(work: &RunContext, job: &Job) -> Result<(), TrainError> {
     work.dir(job).finish(epochs(&work.plan, job.stage))
 }
 
-/// Trains a job on all devices of the run; each device is a rank.
+/// Trains a job on all devices of the run. Each device is one rank.
 pub(super) fn together(
     work: &RunContext,
     job: Job,
@@ -66,10 +67,10 @@ pub(super) fn together(
     end
 }
 
-/// Trains jobs in parallel, each on one device; a free device takes the next job.
+/// Trains jobs in parallel, each on one device. When a device is free, it takes the next job.
 ///
-/// If a job fails, its error is reported and the others continue. Errors that say nothing about the other jobs are part of the
-/// result. Of the others, the first is the error.
+/// If a job fails, its error is reported and the other jobs continue. In the end, errors that affect only one job are part of
+/// the result. If there are other errors, the first one is returned.
 pub(super) fn side_by_side(
     work: &RunContext,
     jobs: Vec<Job>,
@@ -120,7 +121,8 @@ pub(super) fn side_by_side(
     Ok((if is_interrupted { JobEnd::Interrupted } else { JobEnd::Done }, failed))
 }
 
-/// Returns how a job ends without training: it is finished, or a stop was requested. `None` if it has to be trained.
+/// Returns the end of a job that is not trained, because it is finished or the user stops the run. `None` if it must be
+/// trained.
 fn not_to_run(
     work: &RunContext,
     job: &Job,
@@ -134,7 +136,7 @@ fn not_to_run(
     Ok(work.stop.requested().then_some(JobEnd::Interrupted))
 }
 
-/// The devices of a benchmark, without a run.
+/// The threads of the devices that a benchmark uses.
 pub struct BenchDevices {
     device_threads: DeviceThreads,
 }
@@ -144,7 +146,7 @@ impl BenchDevices {
         Self { device_threads: DeviceThreads::start(device.devices.len()) }
     }
 
-    /// Trains a job on all devices until `work.stop` is requested.
+    /// Trains a job on all devices until the flag `work.stop` is set.
     pub fn run(
         &self,
         work: &RunContext,
@@ -156,7 +158,8 @@ impl BenchDevices {
         together(work, job, &context, &self.device_threads)
     }
 
-    /// Does `work` on the thread of the first device or, if `workers` is more than 1, on that many worker threads.
+    /// Runs `work` on the thread of the first device. If `workers` is more than 1, runs `work` once on each of that many
+    /// worker threads instead.
     pub fn on_first<T: Send + 'static>(
         &self,
         workers: usize,

@@ -10,7 +10,7 @@ use crate::train::TrainError;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Hashes files, each once.
+/// Hashes of files. Each file is hashed once.
 #[derive(Default)]
 pub(super) struct FileHashes(HashMap<PathBuf, Content>);
 
@@ -25,7 +25,7 @@ impl FileHashes {
         Ok(content)
     }
 
-    /// Fails if a file that the run in `run` started from has changed. A file that was removed has not.
+    /// Fails if a file that the run in the folder `run` started from has changed. Removed files are ignored.
     pub(super) fn check_unchanged(
         &mut self,
         run: &Path,
@@ -35,10 +35,11 @@ impl FileHashes {
         there.into_iter().try_for_each(|file| file.check_unchanged(run, &self.of(&file.path)?))
     }
 
-    /// Returns the files that the `jobs` of a point start from, with their content.
+    /// Returns the files that the `jobs` of a sweep point start from, with the length and the hash of each file.
     ///
-    /// `seen` is the number of epochs that the file of `pretrain.resume` has seen. The content of a file that no longer exists comes from `before`, the files of an earlier start, or from an earlier point
-    /// that has the same job. `before` also has the files of jobs that this start does not run.
+    /// `seen` is the number of epochs that the checkpoint in `pretrain.resume` was trained for. `before` lists the files of
+    /// an earlier start, including those of jobs that this start does not run. If a file no longer exists, its entry comes
+    /// from `before` or from an earlier sweep point with the same job.
     pub(super) fn of_jobs(
         &mut self,
         plan: &Plan,
@@ -77,7 +78,7 @@ impl FileHashes {
     }
 }
 
-/// Returns the file or folder that the recipe names for a job to start from.
+/// Returns the file or folder that a job starts from, if the recipe names one.
 pub(super) fn named_file<'a>(plan: &'a Plan, job: &'a Job) -> Option<&'a Path> {
     match (&job.from, &plan.pretrain) {
         (Some(Source::File(file)), _) => Some(file),
@@ -86,10 +87,10 @@ pub(super) fn named_file<'a>(plan: &'a Plan, job: &'a Job) -> Option<&'a Path> {
     }
 }
 
-/// Whether a job in this state still reads the file that it starts from.
+/// Returns whether a job in this state still reads the file that it starts from.
 ///
-/// A job that has a saved state resumes from the state. A linear probe does not save its frozen encoder, so it needs the file
-/// until it is finished.
+/// A job with a saved state resumes from this state instead. But a linear probe does not save its frozen encoder, so it needs
+/// the file until it is finished.
 pub(super) fn needs_file(job: &Job, state: &JobState) -> bool {
     match state {
         JobState::ToDo | JobState::GoesOn { .. } => true,

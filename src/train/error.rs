@@ -6,7 +6,7 @@ use crate::infer::{DeviceError, InferError};
 use crate::recipe::{NeverUpdates, RecipeErrors};
 use crate::results::RunError;
 
-/// The error of a failed job.
+/// Error of a job.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     #[error(transparent)]
@@ -15,14 +15,14 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The recipe names a file that a job needs, but it is missing.
+    /// The recipe names a file that a job needs, but the file is missing.
     #[error(transparent)]
     Recipe(#[from] RecipeErrors),
     #[error(
         "{0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
     )]
     NeverUpdates(#[from] NeverUpdates),
-    /// The recipe needs something that this build or this machine does not have.
+    /// The recipe or the command needs something that is missing or does not fit.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(
@@ -38,9 +38,9 @@ pub enum TrainError {
         epoch: usize,
         update: usize,
         lr: f64,
-        /// The key that sets the learning rate: `lr` or `blr`.
+        /// The recipe key that sets the learning rate: `lr` or `blr`.
         rate: &'static str,
-        /// Updates of the epoch that were skipped before, with `on_nan = "skip"`.
+        /// Number of updates that were skipped in this epoch before the error, because of `on_nan = "skip"`.
         skipped: usize,
     },
     #[error(transparent)]
@@ -51,22 +51,22 @@ pub enum TrainError {
     )]
     BadWeights { name: String },
     #[error(
-        "cannot start: the pre-training, shared with {point}, has failed\nhint: see the error of {point}"
+        "cannot start: this run uses the pre-training of {point}, which has failed\nhint: see the error of {point}"
     )]
     SharedPretraining { point: String },
-    /// The job needs a checkpoint that the failed pre-training did not write.
+    /// The job needs a checkpoint that the pre-training did not write, because the pre-training failed.
     #[error("not started: the pre-training failed before it wrote the checkpoint of epoch {epoch}")]
     NotStarted { epoch: String },
     #[error(
-        "cannot use the devices: one has failed, and another still waits for it\nhint: run the command again, it continues from the last saved state"
+        "cannot use the devices: one device has failed, and another one still waits for it\nhint: run the command again, which resumes from the last saved state"
     )]
     Stuck,
-    /// Another device of the job failed. The run reports the error of that device instead of this one.
+    /// Another rank of the job failed. The run reports the error of that rank instead.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
 }
 
-/// Says what to change in a recipe whose training diverges. A run keeps its settings, so the changed one needs a new name.
+/// Returns a hint for a job whose training diverges. A run keeps its settings, so changed settings need a new run name.
 fn against_divergence(job: &str, rate: &str) -> String {
     let stage = job.split('/').next().unwrap_or(job);
     let lower =
@@ -89,7 +89,7 @@ fn after_skipped(skipped: usize) -> String {
 }
 
 impl TrainError {
-    /// Returns whether the error says nothing about the other jobs of a run, so that they can continue.
+    /// Returns whether the error affects only one job, so that the other jobs of the run can continue.
     pub fn is_of_one_job(&self) -> bool {
         matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. })
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// An event of a run.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
-    /// A job starts or resumes at `epoch`, counted from 1. It has made `steps_before` of its `steps` updates.
+    /// A job starts or resumes in `epoch`, counted from 1. It has already made `steps_before` of its `steps` updates.
     JobStarted {
         job: &'a str,
         epoch: usize,
@@ -15,7 +15,10 @@ pub enum Event<'a> {
         steps_before: usize,
         steps: usize,
     },
-    /// The job made an update. `loss` is the mean over the epoch's updates that were read from the device so far.
+    /// The job made an update.
+    ///
+    /// `loss` is the mean over the updates of this epoch whose loss has been read from the device; `None` before the first
+    /// read.
     Updated {
         job: &'a str,
         epoch: usize,
@@ -31,16 +34,16 @@ pub enum Event<'a> {
     JobDone {
         job: &'a str,
     },
-    /// The job failed. `error` is set if other jobs continue. Otherwise, the run returns the error.
+    /// The job failed. `error` is set if other jobs continue. If it is `None`, the run ends and returns the error.
     JobFailed {
         job: &'a str,
         error: Option<&'a TrainError>,
     },
-    /// An earlier start had finished the job.
+    /// The job was skipped, because an earlier start has finished it.
     JobSkipped {
         job: &'a str,
     },
-    /// Something is wrong that does not stop the run.
+    /// A problem that does not stop the run.
     Warning {
         job: &'a str,
         text: &'a str,
@@ -52,5 +55,5 @@ pub enum Event<'a> {
     },
 }
 
-/// Receives the events, on the thread of the job.
+/// A function that receives the events of a run. It is called on the thread of the job.
 pub type Observer = Arc<dyn Fn(Event<'_>) + Send + Sync>;

@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// Fails if the checkpoint file that a job starts from does not fit the plan. Returns warnings about the file.
 ///
-/// A run calls it before the first job trains.
+/// A run calls this function before the first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
     let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
     let opened = checkpoint::open(path, plan.prefix(job.stage))?;
@@ -42,15 +42,15 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
         return None;
     }
     Some(format!(
-        "its images were normalized by mean {mean:?} and std {std:?}, but this run normalizes by {:?} and {:?}. To normalize \
-         as the checkpoint does, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
+        "the checkpoint was trained on images normalized with mean {mean:?} and std {std:?}, but this run uses {:?} and {:?}. To normalize as in that training, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
         plan.data.mean, plan.data.std
     ))
 }
 
-/// Fails if pre-training cannot resume from the file at `path`. Returns the number of epochs that the file was trained for, and warnings.
+/// Fails if pre-training cannot resume from the checkpoint at `path`.
 ///
-/// A run calls it before the first job trains.
+/// Returns the number of epochs that the checkpoint was trained for, and warnings. A run calls this function before the first
+/// job trains.
 pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), TrainError> {
     let opened = checkpoint::open(path, plan.prefix(StageKind::Pretrain))?;
     let from = resumable(&opened, plan)?;
@@ -74,7 +74,7 @@ pub(super) fn zeros(plan: &Plan, device: &Device) -> Mae {
     Mae::zeros(&encoder, &plan.model.decoder_dims(), device)
 }
 
-/// Loads the weights, the optimizer state and the epoch of the file at `path` into a new state.
+/// Returns `state` with the weights, the optimizer state and the epoch of the checkpoint at `path`.
 pub(super) fn resume(
     state: TrainingState<Mae>,
     path: &Path,
@@ -92,14 +92,14 @@ pub(super) fn resume(
     Ok(TrainingState { model, optimizer, progress })
 }
 
-/// Where a checkpoint continues.
+/// The optimizer state of a checkpoint, and its position in the schedule.
 struct ResumePoint {
-    /// `None` if a checkpoint of this program was kept without it.
+    /// The optimizer state; `None` if the checkpoint was kept without one.
     optimizer: Option<OptimizerState>,
     progress: Progress,
 }
 
-/// Returns the error of a checkpoint that pre-training cannot resume from.
+/// Returns the error for a checkpoint that pre-training cannot resume from.
 fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
     TrainError::Setting {
         problem: format!("cannot resume from {}: {problem}", path.display()),
@@ -107,7 +107,7 @@ fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
     }
 }
 
-/// Loads the moments and the number of updates of a checkpoint into an optimizer.
+/// Loads the moments and the number of updates of a checkpoint into an optimizer without state.
 pub fn load_optimizer(
     optimizer: &mut Optimizer,
     state: &OptimizerState,
@@ -123,7 +123,7 @@ pub fn load_optimizer(
     optimizer.load(moments, state.updates)
 }
 
-/// Returns where a checkpoint continues. Fails if the pre-training of `plan` cannot resume from it.
+/// Returns the state of a checkpoint to resume from. Fails if the pre-training of `plan` cannot resume from it.
 fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     let path = &opened.path;
     let refuse = |problem: &str, hint: &str| Err(cannot_resume(path, problem, hint));
@@ -139,7 +139,10 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
         }
     };
     let Some(seen) = opened.facts.settings.epoch else {
-        return refuse("it does not say how many epochs it has seen", start_afresh);
+        return refuse(
+            "it does not store the number of epochs that it was trained for",
+            start_afresh,
+        );
     };
     if opened.facts.decoder.is_none() {
         return refuse("it has no decoder, so it is not a pre-training", start_afresh);
@@ -147,18 +150,22 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     let progress = progress(opened, seen, &pretrain.training)?;
     let epochs = pretrain.training.epochs;
     if seen >= epochs {
-        let problem = format!("it has seen {seen} epochs, but pretrain.epochs is {epochs}");
+        let problem = format!("it was trained for {seen} epochs, but pretrain.epochs is {epochs}");
         return refuse(
             &problem,
-            "set pretrain.epochs to the total number of epochs, including those that are done",
+            "set pretrain.epochs to the total number of epochs, including those of the checkpoint",
         );
     }
     // In the middle of an epoch, the weights are no longer those of the epoch before.
     let first = seen + usize::from(progress.update > 0);
     if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < first) {
-        let problem =
-            format!("it has seen {seen} epochs, so pretrain.checkpoint_epochs cannot have {epoch}");
-        return refuse(&problem, "remove the earlier epochs from the list");
+        let problem = format!(
+            "it was trained for {seen} epochs, so pretrain.checkpoint_epochs cannot contain {epoch}"
+        );
+        return refuse(
+            &problem,
+            "remove the epochs that the checkpoint already has from pretrain.checkpoint_epochs",
+        );
     }
     same_encoder(opened, &plan.model)?;
     let settings = &opened.facts.settings;
@@ -181,8 +188,8 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
 
 /// Returns the position of a checkpoint in its schedule.
 ///
-/// The state of a job may lie within an epoch. Fails then if the updates of this recipe have a different number of images: the rest
-/// of the epoch would not be the images that the job has not seen.
+/// A saved state may be from the middle of an epoch. If so, this fails unless an update has as many images as in this recipe.
+/// With a different number, some images of the epoch would be repeated or left out.
 fn progress(opened: &Opened, seen: usize, training: &TrainingPlan) -> Result<Progress, TrainError> {
     let Some(note) = &opened.progress else {
         return Ok(Progress { epoch: seen + 1, ..Progress::start() });

@@ -20,24 +20,24 @@ use burn::module::Module;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The values that all jobs of a run share. Each device's thread has a clone.
+/// Settings that all jobs of a run share. Each device thread has a copy.
 #[derive(Clone)]
 pub struct RunContext {
     pub plan: Arc<Plan>,
     pub data: Arc<DataSet>,
     pub device: ChosenDevice,
     pub run: PathBuf,
-    /// Returns the resolved recipe, in TOML, that the checkpoints of a job contain.
+    /// Returns the resolved recipe of a job in TOML, which the job's checkpoints contain.
     pub recipe_of: Arc<dyn Fn(&Job) -> String + Send + Sync>,
     pub stop: StopFlag,
-    /// Number of other jobs that run at the same time on other devices.
+    /// Number of other jobs that run on other devices at the same time.
     pub parallel_jobs: usize,
-    /// The files that jobs start from, with the content that the run found in them.
+    /// The files that jobs start from, with the length and the hash of each file at the start of the run.
     pub start_files: Arc<[StartFile]>,
 }
 
 impl RunContext {
-    /// Returns the folder of a job.
+    /// Returns the folder and the metadata of a job.
     pub fn dir(&self, job: &Job) -> JobDir {
         let from = job.from.as_ref().map(Source::to_string).unwrap_or_default();
         JobDir {
@@ -54,7 +54,7 @@ impl RunContext {
         }
     }
 
-    /// Runs a job until it is done or the user stops it.
+    /// Runs a job until it is finished or the user stops it.
     pub fn run(&self, job: &Job, context: &JobContext) -> Result<JobEnd, TrainError> {
         let dir = self.dir(job);
         let stage_missing = "a job's stage is part of the plan";
@@ -175,7 +175,7 @@ impl RunContext {
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
-    /// Fails if a file that a job starts from has changed since the start of the run.
+    /// Fails if the file at `path`, which a job starts from, has changed since the start of the run.
     fn check_unchanged(&self, path: &Path, resumes: bool) -> Result<(), TrainError> {
         for file in checkpoint::content_files(path, resumes)? {
             let Some(known) = self.start_files.iter().find(|known| known.path == file) else {
@@ -214,9 +214,9 @@ impl RunContext {
         Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
     }
 
-    /// Returns the frozen encoder of a linear probe.
+    /// Returns the frozen encoder of a linear probe, from a checkpoint.
     ///
-    /// It comes from a checkpoint. For `scratch`, it is the random encoder that pre-training would start from.
+    /// If the recipe starts from `scratch`, this is the random encoder that pre-training would start from.
     fn frozen(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
         if let Some(file) = source_file(&self.run, job) {
             return self.classifier(Some(file), job, global_pool);
@@ -297,7 +297,8 @@ pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
     }
 }
 
-/// Builds an optimizer for the trained parameters of `module`. `group` maps a name and a shape to a parameter group.
+/// Creates an optimizer for the trained parameters of `module`. `group` maps the name and the shape of a parameter to its
+/// settings.
 pub fn optimizer<M: Module>(
     module: &M,
     rule: Rule,

@@ -8,7 +8,7 @@ use crate::shape::StageKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Returns the training loader of a stage. It lists unreadable files in the table `bad_files`.
+/// Returns the loader of a stage's training images. It records unreadable files in the CSV file `bad_files`.
 ///
 /// Panics if the plan does not have this stage.
 pub fn train_loader(
@@ -64,7 +64,7 @@ fn finetuning(
     (transform, mixup)
 }
 
-/// Returns the key of a stage's random numbers. The caller sets its `epoch`.
+/// Returns the key for the random numbers of a stage. The caller sets the key's `epoch`.
 pub(super) fn key(plan: &Plan, stage: StageKind) -> Key {
     Key { seed: plan.seed, stage: stage as u8, epoch: 0 }
 }

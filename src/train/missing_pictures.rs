@@ -12,7 +12,8 @@ use crate::train::error::TrainError;
 use std::path::Path;
 
 impl RunContext {
-    /// Draws the missing reconstructions of a pre-training from its kept checkpoints. A failure is a warning.
+    /// Draws missing reconstruction figures of a pre-training from its kept checkpoints. If this fails, only a warning is
+    /// reported.
     pub(crate) fn draw_missing_pictures(
         &self,
         job: &Job,
@@ -34,7 +35,7 @@ impl RunContext {
             let drawn = device_threads.first(move || work.draw(&plan, &folder, &job_folder, epoch));
             let text = match &drawn {
                 Ok(()) => format!("drew the missing picture {}", picture.display()),
-                Err(error) => format!("cannot draw the picture of epoch {epoch}: {error}"),
+                Err(error) => format!("cannot draw the reconstructions of epoch {epoch}: {error}"),
             };
             observer(match drawn {
                 Ok(()) => Event::Notice { job: &dir.name, text: &text },

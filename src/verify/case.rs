@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) const DESCRIPTION: &str = "case.json";
 
-/// Why a case cannot be used. Such a case never passes.
+/// Error of a case that cannot be used. Such a case counts as failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot verify {}: {problem}", path.display())]
 pub struct VerifyError {
@@ -24,22 +24,22 @@ impl VerifyError {
     }
 }
 
-/// An object of `case.json`.
+/// A JSON object in `case.json`.
 #[derive(Clone)]
 pub(super) struct Fields {
     value: Value,
-    /// Prefix of the object's keys in messages: empty, or for example `items[2].`.
+    /// Prefix of the object's keys in messages, such as `items[2].`; empty for the outermost object.
     at: String,
     path: PathBuf,
 }
 
-/// A case: the content of `case.json`, and the tensors.
+/// A verification case: the content of `case.json` and of `tensors.safetensors`.
 pub(super) struct Case {
     pub kind: String,
     pub folder: PathBuf,
     fields: Fields,
     tensors: BTreeMap<String, StoredTensor>,
-    /// Names of the tensors that were read.
+    /// Names of the tensors that a comparison has read so far.
     read: RefCell<BTreeSet<String>>,
 }
 
@@ -112,7 +112,7 @@ impl Case {
         Ok(self.stored(name, Dtype::U8)?.bytes.clone())
     }
 
-    /// Reads labels. Fails if a label is not below `classes`.
+    /// Reads class labels. Fails unless each label is less than `classes`.
     pub(super) fn labels(&self, name: &str, classes: usize) -> Result<Vec<u32>, VerifyError> {
         let label = |value: i64| {
             u32::try_from(value).ok().filter(|label| (*label as usize) < classes).ok_or_else(|| {
@@ -122,7 +122,7 @@ impl Case {
         self.ints(name)?.into_iter().map(label).collect()
     }
 
-    /// Returns the shape of a tensor. Fails if it does not have `N` axes.
+    /// Returns the shape of a tensor. Fails unless the tensor has `N` axes.
     pub(super) fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N], VerifyError> {
         let stored = self.tensor(name)?;
         <[usize; N]>::try_from(&stored.shape[..]).map_err(|_| {
@@ -130,7 +130,7 @@ impl Case {
         })
     }
 
-    /// Returns the number of values in all tensors.
+    /// Returns the number of values in all tensors together.
     pub(super) fn elements(&self) -> usize {
         self.tensors.values().map(|stored| stored.shape.iter().product::<usize>()).sum()
     }
@@ -139,7 +139,7 @@ impl Case {
         self.tensors.get(name).is_some_and(|stored| stored.shape == shape)
     }
 
-    /// Fails if the case has a tensor that no comparison read. Otherwise, a wrong tensor could pass.
+    /// Fails if the case has a tensor that was not read by any comparison. An unread tensor could be wrong and still pass.
     pub(super) fn all_read(&self) -> Result<(), VerifyError> {
         let read = self.read.borrow();
         // A case whose numbers are all in `case.json` has one dummy tensor, called `none`.
@@ -152,7 +152,7 @@ impl Case {
         match unread.len() {
             0 => Ok(()),
             n => Err(self.error(format!(
-                "tensors that no comparison of kind {:?} reads ({n}): {}",
+                "no comparison of kind {:?} reads these {n} tensors: {}",
                 self.kind,
                 unread[..n.min(4)].join(", ")
             ))),
@@ -184,13 +184,13 @@ impl Fields {
         self.wanted(key, "a number", Value::as_f64)
     }
 
-    /// Reads a tolerance of the case. Fails if it is above `most`, since almost anything would pass then.
+    /// Reads a tolerance. Fails if it is above `most`, because then almost any result would pass.
     pub(super) fn tolerance(&self, key: &str, most: f64) -> Result<f64, VerifyError> {
         let what = format!("a number from 0 to {most}");
         self.wanted(key, &what, |value| value.as_f64().filter(|t| (0.0..=most).contains(t)))
     }
 
-    /// Reads a whole number, at most one million.
+    /// Reads a whole number from 0 to 1,000,000.
     pub(super) fn count(&self, key: &str) -> Result<usize, VerifyError> {
         self.wanted(key, "a whole number up to a million", |value| {
             value.as_u64().filter(|n| *n <= 1_000_000).map(|n| n as usize)
@@ -223,7 +223,7 @@ impl Fields {
         })
     }
 
-    /// Reads numbers by name, for example `{"blocks.0.norm1.bias": 0.0}`.
+    /// Reads a JSON object whose values are numbers, such as `{"blocks.0.norm1.bias": 0.0}`.
     pub(super) fn by_name(&self, key: &str) -> Result<BTreeMap<String, f64>, VerifyError> {
         self.wanted(key, "an object of numbers", |value| {
             value.as_object()?.iter().map(|(k, v)| Some((k.clone(), v.as_f64()?))).collect()
@@ -236,7 +236,7 @@ impl Fields {
         Ok(Self { value, at: format!("{}{key}.", self.at), path: self.path.clone() })
     }
 
-    /// Reads a list of objects.
+    /// Reads a list of JSON objects.
     pub(super) fn items(&self, key: &str) -> Result<Vec<Self>, VerifyError> {
         let items = self.wanted(key, "a list", Value::as_array)?;
         let inner = |(i, value): (usize, &Value)| Self {

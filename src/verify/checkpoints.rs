@@ -56,7 +56,8 @@ pub(super) fn mae(
     Ok(())
 }
 
-/// Kind `resume_step`: loads the optimizer state of another program's checkpoint and compares the next update.
+/// Verifies a case of kind `resume_step`: loads the optimizer state from another program's checkpoint and compares the next
+/// update.
 pub(super) fn resume_step(
     case: &Case,
     device: &Device,
@@ -118,10 +119,11 @@ pub(super) fn vit(
     Ok(())
 }
 
-/// Returns whether Paddle wrote the recorded prediction wrongly: it is a slice, and Paddle ignored its strides.
+/// Returns whether the recorded prediction was saved wrongly by Paddle, which ignores the strides of a slice.
 ///
-/// The decoder's output is `[N, 1 + L, P]`. For the slice `[:, 1:]`, Paddle 3.3.1 writes the raw buffer from the second row on.
-/// This includes the class token rows of later images. All values can still be compared, at shifted positions.
+/// The decoder's output is `[N, 1 + L, P]`, and the prediction is the slice `[:, 1:]`. Paddle 3.3.1 saves the raw buffer from
+/// the second token on, including the class tokens of later images. So all values can still be compared, but at shifted
+/// positions.
 fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: usize) -> bool {
     let distance = |got: &[f32]| -> f64 {
         got.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)
@@ -138,7 +140,9 @@ fn refused(case: &Case, file: &str, error: &CheckpointError) -> VerifyError {
     case.error(format!("{file}: {error}"))
 }
 
-/// Returns the dimensions of the case, with the epsilon of the file. Fails if the file's dimensions or heads differ.
+/// Returns the encoder dimensions of the case, with the LayerNorm epsilon of the checkpoint file.
+///
+/// Fails if the file has different dimensions or a different number of heads.
 fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let settings = &opened.facts.settings;
     let dims = networks::encoder(case, precision)?;
@@ -159,10 +163,11 @@ fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDim
     }
 }
 
-/// Compares the tensors of a file with `weights.*` of the case, if it has them. They must be equal to the bit.
+/// Compares the tensors of a checkpoint file with the tensors `weights.*` of the case, if the case has them. All bits must be
+/// equal.
 ///
-/// Returns the tolerance for the outputs of the file. It is the case's `half_tolerance` if the weights are rounded to half
-/// precision.
+/// Returns the tolerance for the outputs of the model. This is the case's `half_tolerance` if the file's weights are rounded
+/// to half precision.
 fn weights(
     case: &Case,
     file: &str,
@@ -195,7 +200,7 @@ fn weights(
     if half { case.tolerance("half_tolerance", 0.1) } else { Ok(tolerances.forward) }
 }
 
-/// Returns a weight of the case as `[out, in]`. Cases of Paddle have linear weights as `[in, out]`.
+/// Returns a weight of the case. Linear weights have the layout `[out, in]`, although cases from Paddle store `[in, out]`.
 fn case_weight(case: &Case, name: &str) -> Result<Vec<f32>, VerifyError> {
     let full = format!("weights.{name}");
     let values = case.floats(&full)?;

@@ -46,7 +46,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Returns the images of a case with a single step, `[N, C, H, W]`, and their masks.
+/// Returns the images `[N, C, H, W]` and the masks of a case that has only one step.
 pub(super) fn inputs(
     case: &Case,
     encoder: &EncoderDims,
@@ -57,7 +57,7 @@ pub(super) fn inputs(
     Ok((imgs, masks))
 }
 
-/// Returns masks from `noise`, `[N, L]`, with the mask ratio of the case.
+/// Returns the masks for the recorded `noise` `[N, L]` and the mask ratio of the case.
 pub(super) fn masks(
     case: &Case,
     noise: &[f32],

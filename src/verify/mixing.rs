@@ -5,9 +5,9 @@ use super::report::TensorComparison;
 use crate::data::{Batch, CropBox, Images, Mix, Targets, mix};
 use crate::infer;
 
-/// Tolerance for a few roundings of float32. Pixels and probabilities are about 1.
+/// Tolerance for float32 rounding errors in pixels and probabilities, which are about 1.
 const ROUNDING: f64 = 1e-6;
-/// Tolerance for metrics: percentages, and losses below 10.
+/// Tolerance for percentages, and for losses below 10.
 const METRICS: f64 = 1e-5;
 
 pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
@@ -45,7 +45,7 @@ pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), Verif
     Ok(())
 }
 
-/// Returns the recorded mix: a lambda (mixup), or the box that is pasted (CutMix).
+/// Returns the recorded mix of two images: a lambda (mixup), or the box that is pasted (CutMix).
 fn given(item: &Fields, side: usize) -> Result<Mix, VerifyError> {
     if !item.flag("cutmix")? {
         return Ok(Mix::Blend(item.number("lam")?));

@@ -30,7 +30,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Returns the case folders at or below `path`, sorted. Fails if there are none.
+/// Returns all folders with a case at or below `path`, sorted. Fails if there are none.
 pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
     if path.join(case::DESCRIPTION).is_file() {
         return Ok(vec![path.to_owned()]);
@@ -41,7 +41,7 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
     found.sort();
     if found.is_empty() {
         let problem = format!(
-            "no case here: neither this folder nor one below it has a {}",
+            "there is no case: neither this folder nor any folder below it contains {}",
             case::DESCRIPTION
         );
         return Err(VerifyError::new(path, problem));
@@ -63,7 +63,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs the case in `folder` on `device` and compares all its numbers.
+/// Runs the case in `folder` on `device`, and compares all computed numbers with the recorded numbers.
 pub fn run(
     folder: &Path,
     device: &Device,

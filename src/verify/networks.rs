@@ -8,7 +8,7 @@ use crate::shape::{self, DecoderDims, EncoderDims, Precision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Reads the dimensions of the encoder from the case, and the number of channels from its images.
+/// Returns the encoder dimensions of a case. The number of channels comes from the images of the case.
 pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = EncoderDims {
@@ -36,7 +36,7 @@ pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, 
     Ok(dims)
 }
 
-/// Reads the dimensions of the decoder.
+/// Returns the decoder dimensions of a case.
 pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = DecoderDims {
@@ -53,7 +53,7 @@ pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
     Ok(dims)
 }
 
-/// Returns `[C, H, W]` of `imgs`. The tensor may have a step axis before the batch axis.
+/// Returns the size `[C, H, W]` of the tensor `imgs`, which is `[N, C, H, W]` or `[steps, N, C, H, W]`.
 fn image_shape(case: &Case) -> Result<[usize; 3], VerifyError> {
     match (case.shape::<4>("imgs"), case.shape::<5>("imgs")) {
         (Ok([_, c, h, w]), _) | (_, Ok([_, _, c, h, w])) => Ok([c, h, w]),
@@ -61,16 +61,17 @@ fn image_shape(case: &Case) -> Result<[usize; 3], VerifyError> {
     }
 }
 
-/// Returns the name of a parameter's tensor in most cases.
+/// Returns the tensor name of a parameter, as used in most cases: `weights.` and the parameter's name.
 #[expect(clippy::unnecessary_wraps, reason = "`weighted` takes it as `name_of`")]
 pub(super) fn weights(name: &str) -> Option<String> {
     Some(format!("weights.{name}"))
 }
 
-/// Loads the weights of the case into a module.
+/// Returns the module with the weights of the case. `name_of` maps a parameter to its tensor name, or to `None` to keep the
+/// old values.
 ///
-/// `name_of` returns the tensor name of a parameter, or `None` to leave the parameter unchanged. Fails if a tensor is missing
-/// or has a different shape. Fixed position embeddings are optional. If present, they are used, after a comparison with ours.
+/// Fails if a tensor is missing or has a different shape. The tensors of fixed position embeddings are optional. If the case
+/// has them, they are compared with our position embeddings and then used.
 pub(super) fn weighted<M: Module>(
     case: &Case,
     module: M,
@@ -100,7 +101,9 @@ pub(super) fn weighted<M: Module>(
     }))
 }
 
-/// Returns batch `index` of `imgs`, which is `[N, C, H, W]` or `[steps, N, C, H, W]`. Fails unless its size fits `dims`.
+/// Returns batch `index` of the tensor `imgs`, `[N, C, H, W]`. Fails if the image size differs from `dims`.
+///
+/// `imgs` may also have several batches: `[steps, N, C, H, W]`.
 pub(super) fn images(
     case: &Case,
     dims: &EncoderDims,
@@ -124,12 +127,12 @@ pub(super) fn images(
     Ok(Tensor::from_data(TensorData::new(one, [n, c, h, w]), device))
 }
 
-/// Reads a tensor back, flattened.
+/// Copies a tensor from the device, flattened.
 pub(super) fn vector<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().expect("floats are read back as f32")
 }
 
-/// Reads a single number back.
+/// Copies a single number from the device.
 pub(super) fn scalar(tensor: Tensor<1>) -> f64 {
     vector(tensor).first().map_or(f64::NAN, |v| f64::from(*v))
 }

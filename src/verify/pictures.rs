@@ -72,7 +72,7 @@ fn cropped(case: &Case, picture: &Picture, item: &Fields) -> Result<Vec<f32>, Ve
     Ok(transform.render(picture, Augmentation { cut: Cut::Box(crop), hflip: item.flag("hflip")? }))
 }
 
-/// Returns a data plan for photographs of `input_size`, with the mean and deviation of the case.
+/// Returns data settings for photographs of `input_size` pixels, with the mean and standard deviation of the case.
 fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
     let floats = |key: &str| -> Result<[f32; 3], VerifyError> {
         let values: Vec<f32> = case.numbers(key)?.into_iter().map(|v| v as f32).collect();
@@ -84,7 +84,8 @@ fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
     Ok(DataPlan::of_pictures(input_size, floats("mean")?, floats("std")?))
 }
 
-/// Kind `augment_ops`: each operation of RandAugment at a given magnitude and sign. Levels must be equal.
+/// Verifies a case of kind `augment_ops`: the RandAugment operations, each at a given magnitude and sign. All pixels must be
+/// equal.
 pub(super) fn augment_ops(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
     if channels != 3 || height == 0 || width == 0 {
@@ -118,7 +119,7 @@ pub(super) fn augment_ops(case: &Case, out: &mut TensorComparison) -> Result<(),
     Ok(())
 }
 
-/// Converts normalized values, `[3, H, W]`, to levels, `[H, W, 3]`.
+/// Converts normalized values `[3, H, W]` to 8-bit pixels `[H, W, 3]`.
 fn levels(values: &[f32], mean: &[f64], std: &[f64]) -> Vec<u8> {
     let plane = values.len() / 3;
     let level = |i: usize, c: usize| f64::from(values[c * plane + i]) * std[c] + mean[c];
@@ -154,7 +155,7 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
     Ok(())
 }
 
-/// Returns the mean of `distance` over all values; infinity if the lengths differ.
+/// Returns the mean of `distance` over all pairs of values; infinity if the lengths differ.
 fn share_of(got: &[u8], expected: &[u8], distance: impl Fn(u8, u8) -> f64) -> f64 {
     if got.len() != expected.len() {
         return f64::INFINITY;

@@ -71,7 +71,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Compares the constants that a case states with ours.
+/// Compares our `BatchNorm` and LARS constants with those that the case contains.
 fn same_constants(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let ours = [
         ("bn_eps", model::BN_EPS),
@@ -86,7 +86,7 @@ fn same_constants(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyE
     Ok(())
 }
 
-/// Compares the tensors of the head after `steps` updates.
+/// Compares the parameters and the running statistics of the head with the case, after `steps` updates.
 fn same_parameters(
     case: &Case,
     head: &ProbeHead,

@@ -2,23 +2,23 @@
 
 use std::path::PathBuf;
 
-/// How a difference is measured.
+/// Whether a difference is relative or absolute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
-    /// As a share of the largest expected entry of the tensor.
+    /// The difference divided by the largest expected value of the tensor.
     Relative,
-    /// In the unit of the values.
+    /// The difference itself, in the unit of the values.
     Absolute,
 }
 
-/// One compared tensor.
+/// The result of comparing one tensor.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ReportRow {
     pub tensor: String,
-    /// Largest difference; infinite if the lengths differ or a value is NaN.
+    /// Largest absolute difference; infinite if the lengths differ or a value is NaN.
     pub max_abs: f64,
-    /// Largest difference, as a share of the largest expected entry.
+    /// Largest absolute difference, divided by the largest expected value of the tensor.
     pub max_rel: f64,
     /// Whether `max_abs` or `max_rel` is compared with `tolerance`.
     pub measure: Measure,
@@ -27,7 +27,7 @@ pub struct ReportRow {
 }
 
 impl ReportRow {
-    /// Returns the difference divided by the tolerance. Above 1 the comparison fails.
+    /// Returns the difference divided by the tolerance. The comparison fails if this is above 1.
     pub fn excess(&self) -> f64 {
         let found = match self.measure {
             Measure::Relative => self.max_rel,
@@ -54,20 +54,20 @@ impl CaseReport {
         self.rows.iter().all(|row| row.passed)
     }
 
-    /// Returns the row with the largest difference relative to its tolerance.
+    /// Returns the tensor whose difference is largest relative to its tolerance.
     pub fn worst(&self) -> Option<&ReportRow> {
         self.rows.iter().max_by(|a, b| a.excess().total_cmp(&b.excess()))
     }
 }
 
-/// Collects the rows of a case.
+/// Collects the comparisons of a case.
 #[derive(Default)]
 pub(super) struct TensorComparison {
     pub rows: Vec<ReportRow>,
 }
 
 impl TensorComparison {
-    /// Compares `got` with `expected`, relative to the largest expected entry.
+    /// Compares `got` with `expected`. The tolerance is a fraction of the largest expected value.
     pub(super) fn relative(
         &mut self,
         tensor: impl Into<String>,
@@ -78,7 +78,7 @@ impl TensorComparison {
         self.add(tensor.into(), got, expected, Measure::Relative, tolerance);
     }
 
-    /// Compares `got` with `expected` in their own unit.
+    /// Compares `got` with `expected`. The tolerance is in the unit of the values.
     pub(super) fn absolute(
         &mut self,
         tensor: impl Into<String>,

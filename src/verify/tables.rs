@@ -36,7 +36,7 @@ pub(super) fn schedule(
     Ok(())
 }
 
-/// Reads pairs of fractional epoch and learning rate.
+/// Returns pairs of a fractional epoch and the learning rate at this epoch.
 fn points(curve: &Fields) -> Result<Vec<(f64, f64)>, VerifyError> {
     let list = curve.get("points").and_then(serde_json::Value::as_array);
     let pairs = list.and_then(|points| {

@@ -4,31 +4,32 @@ use crate::shape::Precision;
 
 /// The tolerances for a kind of device and a precision.
 ///
-/// The expected numbers were computed in float64. The official code in float32 differs from them by 1.3e-6 in forward
-/// passes and losses, 1e-6 in gradients (1.5e-5 for flat patches) and 3e-7 in parameters after five updates.
+/// The expected numbers were computed in float64. The official code in float32 differs from them by 1.3e-6 in forward passes
+/// and losses, by 1e-6 in gradients (1.5e-5 if all pixels of a patch are equal), and by 3e-7 in parameters after five
+/// updates.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Tolerances {
     /// The precision of the networks.
     pub precision: Precision,
-    /// Forward passes, relative to the tensor's largest entry.
+    /// Tolerance of network outputs, relative to the tensor's largest expected value.
     pub forward: f64,
-    /// Losses, relative.
+    /// Relative tolerance of losses.
     pub loss: f64,
-    /// Gradients, relative to the tensor's largest entry.
+    /// Tolerance of gradients, relative to the tensor's largest expected value.
     pub gradient: f64,
-    /// Parameters after a few updates, absolute.
+    /// Absolute tolerance of parameters after a few updates.
     ///
-    /// Key biases may differ by the sum of the learning rates so far. Softmax ignores them, so their gradient is rounding
-    /// noise, and Adam scales it up to a full step.
+    /// The tolerance of key biases is larger by the sum of the learning rates so far. Softmax ignores key biases, so their
+    /// gradient is only rounding noise, but Adam scales it up to a full step.
     pub parameter: f64,
-    /// Learning rates, relative.
+    /// Relative tolerance of learning rates.
     pub schedule: f64,
-    /// Position embeddings, absolute.
+    /// Absolute tolerance of position embeddings.
     pub pos_embed: f64,
 }
 
 impl Tolerances {
-    /// float32 on the CPU.
+    /// Tolerances for float32 on the CPU.
     pub const CPU: Self = Self {
         precision: Precision::Fp32,
         forward: 1e-5,
@@ -39,9 +40,10 @@ impl Tolerances {
         pos_embed: 1e-6,
     };
 
-    /// float32 on a GPU with full float32 products: ten times the tolerances of the CPU.
+    /// Tolerances for float32 on a GPU, without TF32: ten times the tolerances of the CPU.
     ///
-    /// A GPU adds in a different order, so it rounds differently. Values computed on the host keep their tolerance.
+    /// A GPU adds numbers in a different order, so it rounds differently. Values that are computed on the host have the
+    /// tolerances of the CPU.
     pub const GPU: Self = Self {
         forward: 10.0 * Self::CPU.forward,
         loss: 10.0 * Self::CPU.loss,
@@ -50,11 +52,12 @@ impl Tolerances {
         ..Self::CPU
     };
 
-    /// bf16 on any device, with 8 significant bits.
+    /// Tolerances for bf16 on any device. bf16 has 8 significant bits.
     ///
-    /// On the CPU, forward passes differed by up to 2.3e-2, losses by 9e-4 and gradients by 2.9e-2. For parameters the limit
-    /// is on the mean difference, as a share of the sum of the learning rates so far. Adam's first updates move a parameter
-    /// by the full learning rate in the direction of its gradient, and the sign of a gradient near 0 is noise.
+    /// On the CPU, forward passes differed by up to 2.3e-2, losses by up to 9e-4 and gradients by up to 2.9e-2. For
+    /// parameters, the mean difference is limited, relative to the sum of the learning rates so far. Adam's first updates
+    /// move a parameter by the full learning rate in the direction of its gradient, and the sign of a gradient near 0 is
+    /// noise.
     pub const BF16: Self = Self {
         precision: Precision::Bf16,
         forward: 3e-2,

@@ -14,7 +14,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// The numbers of all steps, compared at the end.
+/// Learning rates, losses and gradient norms of all steps. They are compared after the last step.
 #[derive(Default)]
 struct UpdateSteps {
     lrs: Vec<f64>,
@@ -150,7 +150,7 @@ pub(super) fn finetune(
     Ok(())
 }
 
-/// Returns the targets of step `i`, `[N, C]`: recorded soft targets, or labels with or without smoothing.
+/// Returns the target probabilities of step `i`, `[N, C]`: recorded probabilities, or labels with optional smoothing.
 fn targets(
     case: &Case,
     i: usize,
@@ -186,7 +186,8 @@ pub(super) fn adamw(case: &Case) -> Result<Rule, VerifyError> {
     }
 }
 
-/// Compares the peak learning rate with `blr * batch_size * accum_iter * world_size / 256`, if the case has `blr`.
+/// Compares the peak learning rate with `blr * batch_size * accum_iter * world_size / 256`. Does nothing if the case has no
+/// `blr`.
 fn lr_law(
     case: &Case,
     tolerances: &Tolerances,
@@ -227,7 +228,9 @@ pub(super) fn step<M: Module>(
     })
 }
 
-/// Compares `value` of each trained parameter with a table of the case. Parameters missing on either side fail.
+/// Compares a setting of each trained parameter with a table of the case. `value` returns our setting.
+///
+/// A parameter that is missing in the table or in our model fails the comparison.
 fn same_groups<M: Module>(
     case: &Case,
     table: &str,
@@ -283,7 +286,7 @@ pub(super) fn same_parameters<M: Module>(
     Ok(())
 }
 
-/// Splits a parameter into parts with different tolerances. Returns the suffix and range of each part.
+/// Splits a flattened parameter into parts that have different tolerances. Returns the suffix and the range of each part.
 fn parts(name: &str, len: usize) -> Vec<(&'static str, Range<usize>)> {
     let third = len / 3;
     if !name.ends_with("qkv.bias") {
@@ -292,7 +295,7 @@ fn parts(name: &str, len: usize) -> Vec<(&'static str, Range<usize>)> {
     vec![(" (query)", 0..third), (" (key)", third..2 * third), (" (value)", 2 * third..len)]
 }
 
-/// Returns the mean absolute difference; NaN if the lengths differ.
+/// Returns the mean absolute difference between two slices; NaN if their lengths differ.
 fn mean_distance(got: &[f32], expected: &[f32]) -> f64 {
     if got.len() != expected.len() {
         return f64::NAN;

@@ -72,7 +72,7 @@ fn a_branch_from_a_kept_checkpoint_continues_with_its_optimizer() {
     for (set, expected) in [
         ("pretrain.mask_ratio=0.5", "--set pretrain.mask_ratio=0.75"),
         ("model.decoder_num_heads=1", "model.decoder_num_heads = 2"),
-        ("pretrain.epochs=2", "it has seen 2 epochs, but pretrain.epochs is 2"),
+        ("pretrain.epochs=2", "it was trained for 2 epochs, but pretrain.epochs is 2"),
     ] {
         let refused = bench.refused(&args(&pretrain("d", &[&resume, set])), 2);
         assert!(refused.contains(expected), "{set}: {refused}");

@@ -108,7 +108,9 @@ fn missing_settings_are_asked_for_and_contradictions_are_refused() {
     let agreeing = ["--set", "model.depth=2", "--set", "finetune.drop_path=0.2"];
     bench.done(&[&["convert", &mae, "out", "--recipe", "r.toml"][..], &agreeing].concat());
     assert!(
-        bench.refused(&["convert", &mae, "out", "--recipe", "r.toml"], 2).contains("it exists")
+        bench
+            .refused(&["convert", &mae, "out", "--recipe", "r.toml"], 2)
+            .contains("already exists")
     );
     let huggingface = golden("huggingface-vit");
     let error = bench.refused(&["convert", &huggingface, "hf", "--set", "model.num_heads=4"], 2);
@@ -125,7 +127,7 @@ fn a_format_that_cannot_represent_a_checkpoint_says_why() {
         bench.refused(&args, 2)
     };
     assert!(to(&average, "huggingface").contains("mean of the patches"));
-    assert!(to(&golden("torch-mae/encoder-only.pth"), "huggingface").contains("encoder alone"));
+    assert!(to(&golden("torch-mae/encoder-only.pth"), "huggingface").contains("only an encoder"));
     bench.done(&["run", "r.toml"]);
     let probe = "runs/tiny/linprobe/from-0003/checkpoints/epoch-0002";
     assert!(to(probe, "timm").contains("BatchNorm"));
@@ -176,7 +178,7 @@ fn eval_and_predict_use_classifiers_of_other_programs() {
     let error = bench.refused(&[&["eval", &timm][..], &heads].concat(), 2);
     assert!(error.contains("--data"), "{error}");
     let error = bench.refused(&[&["eval", &timm, "--data", "r.toml"][..], &heads].concat(), 2);
-    assert!(error.contains("it has 5 classes, the data has 10"), "{error}");
+    assert!(error.contains("the checkpoint has 5 classes, but the data has 10"), "{error}");
     let error = bench.refused(
         &["predict", &golden("torch-mae/encoder-only.pth"), "a.png", "--set", "model.num_heads=2"],
         2,
@@ -274,11 +276,11 @@ fn pre_training_continues_from_other_programs_with_their_optimizer_state() {
         |runs: &str| bits(bench.path(&format!("{runs}/tiny/pretrain/checkpoints/epoch-0005")));
     assert!(last("pth") == last("pd"));
     for (set, name, expected) in [
-        ("pretrain.epochs=3", "torch-mae/checkpoint-2.pth", "it has seen 3 epochs"),
+        ("pretrain.epochs=3", "torch-mae/checkpoint-2.pth", "it was trained for 3 epochs"),
         (
             "pretrain.checkpoint_epochs=[1]",
             "torch-mae/checkpoint-2.pth",
-            "checkpoint_epochs cannot have 1",
+            "checkpoint_epochs cannot contain 1",
         ),
         (
             "pretrain.norm_pix_loss=false",
@@ -337,7 +339,7 @@ fn unsupported_networks_are_refused_and_no_tensor_is_ignored() {
     assert!(add("dist_token", &[1, 1, 16]).contains("dist_token"));
     assert!(add("blocks.7.norm1.weight", &[16]).contains("blocks.2.norm1.weight is missing"));
     assert!(add("head.weight", &[1 << 40, 0]).contains("head."));
-    assert!(add("pos_embed", &[1, 7, 16]).contains("not a square grid"));
+    assert!(add("pos_embed", &[1, 7, 16]).contains("not belong to a square grid"));
     let error = refused(&|tensors| drop(tensors.remove("blocks.1.attn.qkv.bias")));
     assert!(error.contains("blocks.1.attn.qkv.bias is missing"), "{error}");
     let error = refused(&|tensors| tensors.get_mut("norm.bias").unwrap().values[3] = f32::NAN);

@@ -393,7 +393,10 @@ fn packed_files_make_the_same_batches() {
     let other = pack(&["--short-side", "8"]);
     assert_eq!(other.status.code(), Some(2));
     let said = String::from_utf8(other.stderr).unwrap();
-    assert!(said.contains("pack.json: the folder has shards of different files"), "{said}");
+    assert!(
+        said.contains("pack.json: the folder has shards that were packed from different files"),
+        "{said}"
+    );
 }
 
 #[test]

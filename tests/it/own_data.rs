@@ -114,12 +114,20 @@ fn a_run_from_an_own_checkpoint_is_compared_with_its_recipe() {
     let from = "linprobe.from=runs/tiny/pretrain/checkpoints/epoch-0003";
     let probe = ["run", "r.toml", "--stage", "linprobe", "--set", "name=probe", "--set", from];
     let error = bench.refused(&[&probe[..], &["--set", "model.num_heads=4"]].concat(), 2);
-    assert!(error.contains("it has model.num_heads = 2, but the recipe has 4"), "{error}");
+    assert!(
+        error.contains("the checkpoint has model.num_heads = 2, but the recipe has 4"),
+        "{error}"
+    );
     let other = ["--set", "data.mean=[0.1, 0.2, 0.3]"];
     let output = bench.mae(&[&probe[..], &other].concat());
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{log}");
-    assert!(log.contains("its images were normalized by mean [0.485, 0.456, 0.406]"), "{log}");
+    assert!(
+        log.contains(
+            "the checkpoint was trained on images normalized with mean [0.485, 0.456, 0.406]"
+        ),
+        "{log}"
+    );
     assert!(
         !String::from_utf8(bench.mae(&[&probe[..], &["--runs", "b"]].concat()).stderr)
             .unwrap()

@@ -420,7 +420,7 @@ fn impossible_mixing_settings_are_refused() {
           --> DIR/r.toml:9 (`finetune.batch_size`)
           --> the built-in defaults (`finetune.mixup_mode`)
           hint: use --set finetune.batch_size=32
-        error: `finetune.cutmix_minmax = [0.8, 0.2]` allows no CutMix box: its side is at least 12 and below 3 pixels
+        error: `finetune.cutmix_minmax = [0.8, 0.2]` allows no CutMix box: the side of the box would be at least 12 and less than 3 pixels
           --> DIR/r.toml:10
           hint: write [low, high] with low < high, such as [0.2, 0.8], or "none"
         "#);

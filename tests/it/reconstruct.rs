@@ -114,9 +114,9 @@ fn what_cannot_be_reconstructed_or_written_is_refused_with_a_hint() {
     let (encoder, classifier) = (golden("torch-mae/encoder-only.pth"), golden("huggingface-vit"));
     let many = vec!["0.5"; 101].join(",");
     for (checkpoint, image, out, more, expected) in [
-        (tuned, "a.png", "x.png", &[][..], "a fine-tuned classifier cannot reconstruct"),
-        (probe, "a.png", "x.png", &[], "a linear probe cannot reconstruct"),
-        (&encoder, "a.png", "x.png", &[], "an encoder alone cannot reconstruct"),
+        (tuned, "a.png", "x.png", &[][..], "it is a fine-tuned classifier without a decoder"),
+        (probe, "a.png", "x.png", &[], "it is a linear probe without a decoder"),
+        (&encoder, "a.png", "x.png", &[], "it is an encoder without a decoder"),
         (&classifier, "a.png", "x.png", &[], "pretrain/checkpoints/epoch-0800"),
         ("nowhere", "a.png", "x.png", &[], "nowhere"),
         (mae, "gone.png", "x.png", &[], "gone.png"),
@@ -127,7 +127,7 @@ fn what_cannot_be_reconstructed_or_written_is_refused_with_a_hint() {
         (mae, "a.png", "x.png", &["--mask-ratio", "0"], "expected ratios between 0 and 1"),
         (mae, "a.png", "x.png", &["--mask-ratio", "0.5,0.99"], "keeps none of the 16 patches"),
         (mae, "a.png", "x.png", &["--mask-ratio", "1e-17"], "removes none of the 16 patches"),
-        (mae, "a.png", "x.png", &["--mask-ratio", &many], "name fewer images"),
+        (mae, "a.png", "x.png", &["--mask-ratio", &many], "pass fewer images"),
         (mae, "a.png", "x.png", &["--device", "abacus"], "abacus"),
         (mae, "a.png", "x.jpg", &[], "x.jpg: the figure is a PNG file"),
         (mae, "a.png", "no/x.png", &[], "its folder does not exist"),
@@ -160,7 +160,10 @@ fn a_run_draws_every_kept_epoch_and_continues_if_drawing_fails() {
     let output = other.mae(&["run", "r.toml", "--stage", "pretrain"]);
     assert!(output.status.success());
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("cannot draw the picture of epoch 2, training continues"), "{told}");
+    assert!(
+        told.contains("cannot draw the reconstructions of epoch 2; training continues"),
+        "{told}"
+    );
     let table = "runs/tiny/accuracy.csv";
     assert_eq!(other.read(table), bench.read(table));
     let weights = "runs/tiny/pretrain/checkpoints/epoch-0003/model.safetensors";

@@ -77,7 +77,8 @@ fn a_shared_pre_training_that_diverges_is_tried_once() {
     assert_eq!(output.status.code(), Some(1), "{log}");
     // Once when it happens, and once in the list at the end.
     assert_eq!(log.matches("the training has diverged").count(), 2, "{log}");
-    let second = "the pre-training, shared with tiny/finetune.trained_blocks=1, has failed";
+    let second =
+        "this run uses the pre-training of tiny/finetune.trained_blocks=1, which has failed";
     assert!(log.contains(second), "{log}");
     let second = "runs/tiny/finetune.trained_blocks=2";
     assert!(!bench.path(&format!("{second}/pretrain/epochs.csv")).exists());
@@ -159,10 +160,14 @@ fn a_warning_names_the_settings_that_restore_the_published_effective_batch() {
     let published = "pretrain.published_batch_size=384";
     let output = bench.mae(&["plan", "r.toml", "--set", published]);
     let warning = String::from_utf8(output.stderr).unwrap();
-    assert!(warning.contains("--set pretrain.accum_iter=4 restores this"), "{warning}");
+    assert!(
+        warning.contains("--set pretrain.accum_iter=4 restores the published number"),
+        "{warning}"
+    );
     let odd = ["plan", "r.toml", "--set", published, "--set", "pretrain.batch_size=100"];
     let warning = String::from_utf8(bench.mae(&odd).stderr).unwrap();
-    let way = "--set pretrain.batch_size=96 --set pretrain.accum_iter=4 restores this";
+    let way =
+        "--set pretrain.batch_size=96 --set pretrain.accum_iter=4 restores the published number";
     assert!(warning.contains(way), "{warning}");
     let restored = ["plan", "r.toml", "--set", published, "--set", "pretrain.accum_iter=4"];
     assert_eq!(String::from_utf8(bench.mae(&restored).stderr).unwrap(), "");

@@ -26,7 +26,7 @@ impl Machine<'_, '_> {
     pub(super) fn call(&mut self, callable: Item, args: Item) -> Result<(), String> {
         let items = self.graph.items(args).ok_or("a call has no arguments")?;
         if !matches!(callable, Item::Node(_)) {
-            return Err("it calls an object that is not a function".to_owned());
+            return Err("the pickle calls an object that is not a function".to_owned());
         }
         let made = match self.graph.global(callable) {
             Some(name) => made(self.graph, name, items)?,
@@ -42,7 +42,7 @@ impl Machine<'_, '_> {
     /// Handles the opcode `BUILD`, which sets the state of an object that was just created.
     pub(super) fn build(&mut self, target: Item, state: Item) -> Result<(), String> {
         let array = match self.graph.node(target) {
-            None => return Err("it sets the state of a number".to_owned()),
+            None => return Err("the pickle sets the state of a number".to_owned()),
             Some(Node::Array) => Some(numpy::array(self.graph, state)?),
             Some(Node::NumpyType { dtype, .. }) => {
                 let big_endian = numpy::is_big_endian(self.graph, state);

@@ -111,7 +111,7 @@ impl Machine<'_, '_> {
                 self.budget.grow(list, self.stack.len() - start)?;
                 list.extend(self.stack.drain(start..));
             }
-            _ => return Err("it appends to something that is not a list".to_owned()),
+            _ => return Err("the pickle appends to an object that is not a list".to_owned()),
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Machine<'_, '_> {
                 self.budget.grow(dict, pairs.len())?;
                 dict.extend(pairs);
             }
-            _ => return Err("it sets a key of something that is not a dict".to_owned()),
+            _ => return Err("the pickle sets a key of an object that is not a dict".to_owned()),
         }
         self.stack.truncate(start);
         Ok(())
@@ -181,7 +181,8 @@ impl Machine<'_, '_> {
             _ => self.memo.len() as u32,
         };
         if matches!(op, b'h' | b'j') {
-            let item = self.memo.get(&index).ok_or("it reads a memo entry that was never set")?;
+            let item =
+                self.memo.get(&index).ok_or("the pickle reads a memo entry that was never set")?;
             return self.push(*item);
         }
         let top = self.stack[self.above(1)?];

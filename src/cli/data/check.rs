@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     source: SourceArgs,
-    /// Write unreadable and damaged files and duplicates to a CSV file
+    /// Write all unreadable files, damaged files and duplicates to a CSV file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Print one JSON object on one line
@@ -23,7 +23,7 @@ pub(in crate::cli) struct Args {
     json: bool,
 }
 
-/// Maximum number of printed entries in a list. The file of `--csv` has all entries.
+/// Maximum number of list entries that are printed. The CSV file of `--csv` has all entries.
 const SHOWN: usize = 20;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let files: usize = checked.splits.iter().map(|split| split.bad.len()).sum();
         let problems = checked.problems.len();
         let what = format!(
-            "the data set has {} and {} that concern the whole set",
+            "found {}, and {} of the whole data set",
             count(files, "bad file"),
             count(problems, "problem")
         );
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Repeats the value of one channel for all channels of a recipe.
+/// Repeats a value for each of the `in_chans` channels if `values` has only one value.
 fn for_channels(values: &[f64], in_chans: usize) -> Vec<f64> {
     match values {
         [value] => vec![*value; in_chans],
@@ -86,7 +86,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
         let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", shown(path));
         let CheckedSplit { name, bad, damaged, .. } = split;
         list(&mut text, &format!("bad files in {name}"), bad.iter().map(named));
-        let what = format!("damaged files in {name}, decoded in part");
+        let what = format!("damaged files in {name}, only partly decoded");
         list(&mut text, &what, damaged.iter().map(named));
     }
     let pair = |[train, val]: &[PathBuf; 2]| format!("{} = {}", shown(train), shown(val));
@@ -125,7 +125,7 @@ fn summary(split: &CheckedSplit) -> String {
     text
 }
 
-/// Returns a path on one line.
+/// Returns a path as text on one line.
 fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }

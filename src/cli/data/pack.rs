@@ -16,7 +16,8 @@ pub(in crate::cli) struct Args {
     source: SourceArgs,
     /// Folder to write: train/, val/, classes.txt, pack.json, checksums, and a table of unreadable files
     out: PathBuf,
-    /// Shrink images to a shorter side of at most this many pixels; crops then differ from the official pipeline, and runs warn
+    /// Shrink each image so that its shorter side has at most this many pixels; crops then differ from the official pipeline,
+    /// and runs print a warning
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     short_side: Option<u32>,
     /// JPEG quality of resized images

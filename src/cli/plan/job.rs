@@ -11,11 +11,11 @@ use serde::Serialize;
 /// One run; a sweep has one for each point.
 pub(super) struct PlannedRun {
     pub jobs: Vec<PlannedJob>,
-    /// Seconds of the remaining jobs; `None` if any is unknown.
+    /// Time of the remaining jobs in seconds; `None` if the time of any job is unknown.
     pub wall_s: Option<f64>,
 }
 
-/// One job in numbers: an entry of `jobs` in the JSON.
+/// The steps, FLOPs, memory and time of one job: an entry of `jobs` in the JSON output.
 #[derive(Debug, Serialize)]
 pub(super) struct PlannedJob {
     /// The run's name; each point of a sweep has its own.
@@ -40,18 +40,18 @@ pub(super) struct PlannedJob {
     pub memory_bytes: f64,
     /// The parts of `memory_bytes`.
     pub memory: Memory,
-    /// Bytes of the checkpoints that the job keeps, on the disk.
+    /// Disk space of the checkpoints that the job keeps, in bytes.
     pub disk_bytes: f64,
-    /// The part of `disk_bytes` that is optimizer state.
+    /// The part of `disk_bytes` that is for optimizer state, in bytes.
     pub disk_optimizer_bytes: f64,
     /// `data-parallel` or `job-parallel`; `null` with one device.
     pub schedule: Option<&'static str>,
-    /// Seconds of the whole job on its devices; `null` if unknown.
+    /// Time of the whole job on its devices, in seconds; `null` if unknown.
     pub wall_s: Option<f64>,
 }
 
 impl PlannedRun {
-    /// Computes the numbers of a run from its plan and the result of its preflight.
+    /// Computes the numbers of a run from its plan, the result of its checks, and the speed of the device.
     pub(super) fn of(plan: &Plan, checked: &CheckedPoint, price: &Price) -> Result<Self, CliError> {
         let jobs = checked.jobs.iter().map(|job| planned(plan, checked, job, price));
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
@@ -111,7 +111,8 @@ fn planned(
     })
 }
 
-/// Returns the bytes of a job's kept checkpoints: weights and optimizer state, both in fp32 like in memory.
+/// Returns the disk space of a job's kept checkpoints, and the part for optimizer state, in bytes. All values are stored as
+/// fp32.
 fn disk(plan: &Plan, stage: StageKind, memory: Memory) -> (f64, f64) {
     match (stage, &plan.pretrain) {
         (StageKind::Pretrain, Some(pretrain)) => {
@@ -123,7 +124,8 @@ fn disk(plan: &Plan, stage: StageKind, memory: Memory) -> (f64, f64) {
     }
 }
 
-/// Returns whether each device trains its own job. This depends on the unfinished jobs or, in a finished run, on all jobs.
+/// Returns whether each device trains its own job. This depends on the number of unfinished jobs. For a finished run, all
+/// jobs count.
 pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     let all = || plan.jobs().iter().filter(|job| job.is_independent()).count();
     match checked.independent_jobs_left() {
@@ -132,7 +134,7 @@ pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     }
 }
 
-/// Returns the remaining seconds of a run. Its jobs run one after another, or in parallel.
+/// Returns the time of the remaining jobs in seconds. The jobs run one after another, or in parallel on several devices.
 fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     let left = |job: &PlannedJob| match &job.state {
         JobState::Done | JobState::Shared { .. } => Some(0.0),
@@ -149,7 +151,7 @@ fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     Some(together + longest.max(alone / plan.runtime.devices as f64))
 }
 
-/// Adds up seconds; `None` if one is unknown.
+/// Returns the sum of times in seconds; `None` if any of them is unknown.
 pub(super) fn sum(seconds: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     seconds.sum()
 }

@@ -10,26 +10,27 @@ use crate::{bench, train};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// The assumed device. Peaks are dense FLOP/s of the SXM5 version (NVIDIA's data sheet); `MFU` is the model FLOPs utilization.
+/// The GPU that a plan assumes. The peak speeds below are dense FLOP/s of the SXM5 version (NVIDIA's data sheet).
 const DEVICE: &str = "H100";
 const PEAK_BF16: f64 = 989e12;
 const PEAK_FP32: f64 = 67e12;
+/// Assumed model FLOPs utilization (MFU), as a fraction of the peak speed.
 const MFU: f64 = 0.35;
-/// Seconds for which each stage is measured.
+/// How long `mae plan --measure` measures each stage, in seconds.
 const SECONDS: f64 = 3.0;
 
-/// The speed of one device.
+/// The training speed that time estimates are based on.
 pub(super) enum Price {
-    /// Training FLOP/s of one device, and a description.
+    /// Assumed training FLOP/s of one device, and a description for the user.
     Assumed(f64, String),
-    /// Training FLOP/s of each stage on all devices together, the number of devices, and a description.
+    /// Measured training FLOP/s of each stage on all devices together, the number of devices, and a description for the user.
     Measured { flops: HashMap<StageKind, f64>, devices: usize, words: String },
-    /// A CPU: there is no assumed speed.
+    /// No speed. A plan does not assume a speed for the CPU.
     Unknown,
 }
 
 impl Price {
-    /// Returns the speed that a plan assumes without a measurement.
+    /// Returns the speed that a plan assumes if `--measure` is not given.
     pub(super) fn assumed(plan: &Plan) -> Self {
         let runtime = &plan.runtime;
         // If this machine has the data, the recipe will probably run here.
@@ -83,7 +84,7 @@ impl Price {
         Ok(Self::Measured { flops, devices, words: words.trim_end_matches(',').to_owned() })
     }
 
-    /// Returns the seconds that `devices` devices take to train on and evaluate the given numbers of images.
+    /// Returns the time in seconds to train on and evaluate the given numbers of images with `devices` devices.
     pub(super) fn wall_s(
         &self,
         stage: StageKind,
@@ -100,7 +101,7 @@ impl Price {
         Some(work / (one * devices as f64))
     }
 
-    /// Describes what the time estimates are based on.
+    /// Returns a description of the speed that the time estimates are based on.
     pub(super) fn words(&self) -> &str {
         match self {
             Self::Assumed(_, words) | Self::Measured { words, .. } => words,
@@ -109,7 +110,7 @@ impl Price {
     }
 }
 
-/// FLOPs of training on one image, including the recomputation of gradient checkpointing.
+/// Returns the FLOPs of training on one image. They include the recomputation of gradient checkpointing.
 fn all(cost: &Cost) -> f64 {
     cost.train_flops_per_image + cost.recomputed_flops_per_image
 }

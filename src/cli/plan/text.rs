@@ -8,7 +8,7 @@ use crate::run::JobState;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Returns the recipe of the first point of a sweep, and the jobs of all points.
+/// Returns the text that `mae plan` prints: the recipe of the first sweep point, and the jobs of all points.
 pub(super) fn text(
     resolved: &Resolved,
     runs: &[PlannedRun],
@@ -67,7 +67,7 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
     let _ = writeln!(text, "# time left: {left}\n");
 }
 
-/// Writes one line for each stage, with the numbers that all its jobs share.
+/// Writes one line for each stage, with the numbers that all jobs of the stage share.
 fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(
         text,
@@ -103,7 +103,7 @@ fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     }
 }
 
-/// Writes the disk space of the checkpoints that the jobs keep.
+/// Writes a line with the disk space of all checkpoints that the jobs keep.
 fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
     let sum = |bytes: fn(&PlannedJob) -> f64| jobs.iter().map(bytes).sum::<f64>();
     let (all, optimizer) = (sum(|job| job.disk_bytes), sum(|job| job.disk_optimizer_bytes));
@@ -115,7 +115,7 @@ fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(text, "# disk: {} of checkpoints{of_it}", size(all));
 }
 
-/// Formats bytes as MiB or GiB.
+/// Formats a number of bytes as MiB or GiB.
 fn size(bytes: f64) -> String {
     let mib = bytes / f64::from(1u32 << 20);
     if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
@@ -133,12 +133,12 @@ fn state(state: &JobState, folder: &Path) -> String {
         JobState::GoesOn { epochs } => format!("to do from epoch {}", epochs + 1),
         JobState::Done => "done".to_owned(),
         JobState::Shared { with } => {
-            format!("copied from {}: the same job", folder.join(with).display())
+            format!("copied from {}, which has the same job", folder.join(with).display())
         }
     }
 }
 
-/// Says how several devices share the jobs of a run.
+/// Returns a sentence about how several devices share the jobs of a run.
 fn schedule(plan: &Plan, jobs: &[PlannedJob]) -> String {
     let is_job_parallel = jobs.iter().any(|job| job.schedule == Some("job-parallel"));
     match plan.runtime.devices {

@@ -109,7 +109,7 @@ fn classes(
     if let Some(image) = unlabelled {
         let problem =
             format!("the image has no class: none of the columns {} has one", LABELS.join(", "));
-        let hint = "add a column of classes, whole numbers from 0";
+        let hint = "add a column with the class of each image, a whole number from 0";
         return match labels {
             Labels::Needed => Err(DataError::layout(&image, problem, hint)),
             Labels::Unneeded => Ok(Vec::new()),

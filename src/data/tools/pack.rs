@@ -268,7 +268,8 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
         if there.is_ok_and(|there| there.is_of_the_same_images(packed)) {
             return Ok(());
         }
-        let problem = "the folder has shards of different files or with different options";
+        let problem =
+            "the folder has shards that were packed from different files or with different options";
         return Err(DataError::layout(&path, problem, "choose another folder, or remove this one"));
     }
     let others = ["train", "val"].into_iter().any(|name| out.join(name).exists());

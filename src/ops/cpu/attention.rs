@@ -7,10 +7,12 @@ use super::simd::{self, Kernel, exp, mul_add};
 use super::small::{Left, SmallProduct, WIDTH};
 use burn::backend::TensorMetadata;
 
-/// Heads whose scores are larger than this many values use `gemm`. They do not fit into a usual L2 cache.
+/// Largest number of scores of a head for which products use our own kernel. More scores do not fit into a usual L2 cache, so
+/// `gemm` is faster.
 const MOST_SMALL_SCORES: usize = 50_000;
 
-/// Returns the attention `[N, L, D]` of q, k and v in `[N, L, 3 D]`, and the scores after softmax for the backward pass.
+/// Returns the attention `[N, L, D]`, and the scores after softmax for the backward pass. The input holds q, k and v,
+/// `[N, L, 3 D]`.
 pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
     let qkv = in_order(qkv);
     let sizes = Sizes::of(&qkv, heads);
@@ -30,7 +32,7 @@ pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
     (tensor(y, shape), tensor(scores, [count]))
 }
 
-/// Returns the gradient of q, k and v, `[N, L, 3 D]`.
+/// Returns the gradient of q, k and v, `[N, L, 3 D]`, from the output's gradient `grad` and the saved `scores`.
 ///
 /// For each head, with the scores `s` and the gradient `∂y`: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and
 /// `r = s (∂s - Σ s ∂s) / √head`.
@@ -57,14 +59,14 @@ pub(super) fn backward(qkv: Values, scores: Values, grad: Values, heads: usize) 
     to_qkv
 }
 
-/// The sizes of an attention.
+/// The sizes of an attention operation.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
     images: usize,
     tokens: usize,
     heads: usize,
     head: usize,
-    /// Number of queries with padding, a multiple of [`WIDTH`].
+    /// Number of queries, rounded up to a multiple of [`WIDTH`].
     padded: usize,
 }
 
@@ -79,12 +81,12 @@ impl Sizes {
         self.heads * self.head
     }
 
-    /// Number of values of an image's q, k and v.
+    /// Returns the number of values in q, k and v of one image.
     fn qkv(self) -> usize {
         self.tokens * 3 * self.width()
     }
 
-    /// Number of scores of a head.
+    /// Returns the number of scores of one head, with padding.
     fn scores(self) -> usize {
         self.tokens * self.padded
     }
@@ -93,7 +95,9 @@ impl Sizes {
         (self.head as f32).powf(-0.5)
     }
 
-    /// Computes one head of an image. `turned` is `[head, padded]` and has zeros in its padding.
+    /// Computes the attention of one head of an image.
+    ///
+    /// `turned` is a buffer `[head, padded]` for the transposed queries. Its padding must be zero.
     fn forward(
         self,
         head: usize,
@@ -111,7 +115,7 @@ impl Sizes {
         self.values_of(Left::Columns(scores, self.padded), (v, stride), y);
     }
 
-    /// Writes the gradients of one head of an image into `to_qkv`, from its rows of `(qkv, grad, scores)`.
+    /// Writes the gradients of q, k and v of one head into `to_qkv`. `qkv`, `grad` and `scores` belong to one image.
     fn backward(
         self,
         head: usize,
@@ -134,27 +138,27 @@ impl Sizes {
         self.values_of(by_key, (q, stride), (&mut to_qkv[to(1)..], stride));
     }
 
-    /// Returns where q, k and v of a head start.
+    /// Returns three slices that start at the first q, k and v of a head.
     fn parts(self, head: usize, qkv: &[f32]) -> [&[f32]; 3] {
         [0, 1, 2].map(|part| &qkv[part * self.width() + head * self.head..])
     }
 
-    /// Whether products use our own kernel.
+    /// Returns whether the products of a head use our own kernel instead of `gemm`.
     fn is_small(self) -> bool {
         self.head.is_multiple_of(WIDTH) && self.scores() <= MOST_SMALL_SCORES
     }
 
-    /// Multiplies `[key, head]` by `turned` `[head, query]` into scores.
+    /// Multiplies `left` `[key, head]` by the transposed queries `turned` `[head, query]`. Writes the product into `scores`.
     fn scores_of(self, left: Left<'_>, turned: &[f32], scores: &mut [f32]) {
         self.product(self.padded, self.head, left, (turned, self.padded), (scores, self.padded));
     }
 
-    /// Multiplies `[L, L]` by rows of a head.
+    /// Multiplies `left` `[L, L]` by the `rows` of q, k, v or a gradient, `[L, head]`. Writes the product into `output`.
     fn values_of(self, left: Left<'_>, rows: (&[f32], usize), output: (&mut [f32], usize)) {
         self.product(self.head, self.tokens, left, rows, output);
     }
 
-    /// Multiplies `[L, k]` and `[k, n]`.
+    /// Multiplies `a` `[L, k]` by `b` `[k, n]`. Writes the product into `c`.
     fn product(self, n: usize, k: usize, a: Left<'_>, b: (&[f32], usize), c: (&mut [f32], usize)) {
         let m = self.tokens;
         if self.is_small() {
@@ -167,7 +171,7 @@ impl Sizes {
         multiply(c.0, c.1, a, Matrix::strided(b.0, [k, n], [b.1, 1]), Write::Overwrite);
     }
 
-    /// Transposes rows of a head, multiplied by `scale`, into `turned` `[head, padded]`.
+    /// Writes the transpose of `rows` `[L, head]`, multiplied by `scale`, into `turned` `[head, padded]`.
     fn turn(self, (rows, stride): (&[f32], usize), scale: f32, turned: &mut [f32]) {
         simd::run(Turn { rows, stride, scale, turned, sizes: self });
     }
@@ -182,7 +186,7 @@ struct Turn<'a> {
 }
 
 impl Kernel for Turn<'_> {
-    /// Transposes blocks in registers, then what is left.
+    /// Transposes square blocks in registers, and then the remaining values one by one.
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         let Self { rows, stride, scale, turned, sizes } = self;
@@ -211,7 +215,7 @@ impl Kernel for Turn<'_> {
     }
 }
 
-/// Applies softmax to each column of `scores`, which has rows of `padded` values.
+/// Applies softmax to each column of `scores`. Each row has `padded` values.
 struct Softmax<'a> {
     scores: &'a mut [f32],
     padded: usize,
@@ -249,7 +253,8 @@ impl Kernel for Softmax<'_> {
     }
 }
 
-/// Replaces the gradient of the scores after softmax by the gradient before it, times `scale`.
+/// Replaces `grad`, the gradient of the scores after softmax, by the gradient of the scores before softmax, multiplied by
+/// `scale`.
 struct BeforeSoftmax<'a> {
     scores: &'a [f32],
     grad: &'a mut [f32],

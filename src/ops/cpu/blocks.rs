@@ -5,16 +5,16 @@
 
 use std::ops::Range;
 
-/// Number of values in a block of rows. A block fits into the L2 cache.
+/// Number of values in a block of rows. Such a block fits into the L2 cache.
 const BLOCK_VALUES: usize = 65_536;
-/// Number of multiplications in a block of a matrix product.
+/// A matrix product is cut into blocks of about this many multiplications.
 const BLOCK_PRODUCTS: usize = 1 << 24;
-/// Largest number of blocks of a matrix product.
+/// Maximum number of blocks of a matrix product.
 const MOST_BLOCKS: usize = 16;
-/// The width of a block of a matrix product is a multiple of this.
+/// Each block of a matrix product has a multiple of this many columns, except the last.
 const COLUMNS: usize = 16;
 
-/// Runs `work` on every item, on the threads of the current pool.
+/// Runs `work` on every item. Inside a rayon pool, the pool's threads share the items.
 pub(super) fn each<T: Send>(items: impl ExactSizeIterator<Item = T>, work: impl Fn(T) + Sync) {
     if items.len() < 2 || rayon_core::current_thread_index().is_none() {
         return items.for_each(work);
@@ -27,12 +27,14 @@ pub(super) fn each<T: Send>(items: impl ExactSizeIterator<Item = T>, work: impl 
     });
 }
 
-/// Returns the number of rows of `width` values in a block.
+/// Returns the number of rows in a block if a row has `width` values.
 pub(super) fn block_rows(width: usize) -> usize {
     (BLOCK_VALUES / width.max(1)).max(1)
 }
 
-/// Cuts the `n` columns of a product of `[m, k]` and `[k, n]` into blocks. Blocks of rows would pack the right factor once for each block.
+/// Returns blocks of the `n` columns of a product of `[m, k]` and `[k, n]`.
+///
+/// Blocks of rows would be slower, because each block would pack the whole right factor again.
 pub(super) fn column_blocks([m, k, n]: [usize; 3]) -> impl ExactSizeIterator<Item = Range<usize>> {
     let blocks = (m * n * k / BLOCK_PRODUCTS).clamp(1, MOST_BLOCKS);
     let blocks = if blocks.is_power_of_two() { blocks } else { blocks.next_power_of_two() / 2 };
@@ -40,10 +42,10 @@ pub(super) fn column_blocks([m, k, n]: [usize; 3]) -> impl ExactSizeIterator<Ite
     (0..n.div_ceil(width)).map(move |i| i * width..((i + 1) * width).min(n))
 }
 
-/// Returns the sums over all rows of several columns. `work` adds the sums of the rows of one block, and the sums of the blocks are
-/// added in order.
+/// Returns the sum over all rows, for each of `columns` columns.
 ///
-/// An item is the part of the tensors that belongs to a block.
+/// `work` adds up the rows of one block. The sums of the blocks are then added in block order. An item is the tensor data of
+/// a block.
 pub(super) fn summed<T: Send>(
     items: impl ExactSizeIterator<Item = T>,
     columns: usize,

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 /// A tensor of the CPU backend.
 pub(super) type Values = FloatTensor<Flex>;
 
-/// Copies a tensor unless its values are already in order.
+/// Returns a contiguous tensor. Copies only if `x` is not contiguous.
 pub(super) fn in_order(x: Values) -> Values {
     if x.is_contiguous() { x } else { x.to_contiguous() }
 }
 
-/// Returns the values of a tensor from [`in_order`].
+/// Returns the values of a contiguous fp32 tensor, as returned by [`in_order`].
 pub(super) fn values(x: &Values) -> &[f32] {
     x.as_slice().expect("the values are fp32 and in order")
 }
@@ -26,43 +26,43 @@ pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Values {
     Values::from_data(TensorData::new(values, shape.into()))
 }
 
-/// Returns the size of the last axis.
+/// Returns the length of the last axis of a tensor.
 pub(super) fn width(x: &Values) -> usize {
     let shape = x.shape();
     shape[shape.num_dims() - 1]
 }
 
-/// Returns a matrix that may be transposed. [`matrix`] reads it without a copy.
+/// Returns a tensor that [`matrix`] can read. Transposed matrices are not copied.
 pub(super) fn any_order(w: Values) -> Values {
     if w.layout().has_positive_strides() { w } else { w.to_contiguous() }
 }
 
-/// Views a tensor of two axes from [`any_order`].
+/// Returns a view of a 2-D tensor from [`any_order`].
 pub(super) fn matrix(w: &Values) -> Matrix<'_> {
     let (shape, strides) = (w.shape(), w.layout().strides());
     let strides = [strides[0], strides[1]].map(isize::unsigned_abs);
     Matrix::strided(&w.storage::<f32>()[w.layout().start_offset()..], [shape[0], shape[1]], strides)
 }
 
-/// Number of values from which a buffer is kept. The allocator is fast for smaller ones.
+/// Minimum number of values of a buffer to keep it for reuse. For smaller buffers, the allocator is fast enough.
 const LEAST_KEPT: usize = 4096;
-/// A buffer is freed if its size was not used for this long.
+/// A kept buffer is freed if no buffer of its length was requested for this long.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
-/// Buffers of tensors that are no longer used, by length.
+/// Buffers of dropped tensors that new tensors can reuse, by their number of values.
 ///
-/// Without them, every step would clear the memory of all activations, and the kernel would clear its pages once more.
+/// Without reuse, both this program and the kernel would clear the memory of all activations in every step.
 static SPARE: Mutex<BTreeMap<usize, Spare>> = Mutex::new(BTreeMap::new());
 
-/// Unused buffers of one length.
+/// Reusable buffers of one length.
 struct Spare {
     buffers: Vec<Vec<f32>>,
-    /// Number of buffers of this length that were allocated. No more are kept.
+    /// Number of buffers of this length that were allocated. This is also the maximum number of kept buffers.
     allocated: usize,
     used: Instant,
 }
 
-/// Returns `count` values to write. They may have any value, so all of them must be written.
+/// Returns a buffer of `count` values with arbitrary content. The caller must write every value.
 pub(super) fn unwritten(count: usize) -> Vec<f32> {
     if cfg!(test) {
         return vec![f32::NAN; count];
@@ -87,7 +87,7 @@ pub(super) fn unwritten(count: usize) -> Vec<f32> {
     vec![0.0; count]
 }
 
-/// Keeps the memory of a tensor for [`unwritten`], unless something else uses it.
+/// Keeps the memory of a tensor for reuse by [`unwritten`], unless another tensor shares the memory.
 pub(super) fn recycle(x: Values) {
     let count = x.shape().num_elements();
     let is_whole = x.is_contiguous() && x.bytes().len() == count * size_of::<f32>();
@@ -98,7 +98,7 @@ pub(super) fn recycle(x: Values) {
     keep(buffer);
 }
 
-/// Keeps a buffer for [`unwritten`].
+/// Keeps a buffer for reuse by [`unwritten`].
 pub(super) fn keep(buffer: Vec<f32>) {
     let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(of_length) = spare.get_mut(&buffer.len())

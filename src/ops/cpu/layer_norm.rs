@@ -5,10 +5,10 @@ use super::buffer::{Values, in_order, recycle, tensor, unwritten, values, width}
 use super::simd::{self, Kernel, mul_add, sums};
 use burn::backend::TensorMetadata;
 
-/// The mean of a row and the inverse of its standard deviation.
+/// The mean of a row, and the inverse of the row's standard deviation.
 pub(super) type Moments = [f32; 2];
 
-/// Normalizes each row of `x` `[.., D]`, multiplies by `gamma` and adds `beta`. Also returns the moments of each row.
+/// Normalizes each row of `x` `[.., D]`, multiplies it by `gamma` and adds `beta`. Also returns the moments of each row.
 pub(super) fn layer_norm(
     x: Values,
     gamma: Values,

@@ -17,7 +17,7 @@ pub(super) fn linear(x: Values, w: Values, bias: Values) -> Values {
     tensor(y, layer.output_shape())
 }
 
-/// Returns `residual + x w + bias`.
+/// Returns `residual + x w + bias`, with the shapes of [`linear`].
 pub(super) fn linear_residual(x: Values, w: Values, bias: Values, residual: Values) -> Values {
     let layer = Layer::of(x, w);
     let (bias, residual) = (in_order(bias), in_order(residual));
@@ -30,7 +30,7 @@ pub(super) fn linear_residual(x: Values, w: Values, bias: Values, residual: Valu
     tensor(layer.added_to(y), layer.output_shape())
 }
 
-/// Returns `residual + scale (x w + bias)`, with one factor for each image. `x` is `[N, .., in]` and `scale` has `N` values.
+/// Returns `residual + scale (x w + bias)`. `x` is `[N, .., in]`, and `scale` has one value for each of the `N` images.
 pub(super) fn linear_scaled(
     x: Values,
     w: Values,
@@ -47,7 +47,7 @@ pub(super) fn linear_scaled(
     tensor(y, layer.output_shape())
 }
 
-/// Returns the gradient of `z` from that of `residual + scale z`.
+/// Returns the gradient of `z` from `grad`, the gradient of `residual + scale z`.
 pub(super) fn through_scale(grad: &Values, scale: Values) -> Values {
     let (grad, scale) = (in_order(grad.clone()), in_order(scale));
     let mut to_z = unwritten(values(&grad).len());
@@ -57,7 +57,7 @@ pub(super) fn through_scale(grad: &Values, scale: Values) -> Values {
     tensor(to_z, grad.shape())
 }
 
-/// Returns `y = gelu(x w + bias)`.
+/// Returns `gelu(x w + bias)`, with the shapes of [`linear`].
 pub(super) fn linear_gelu(x: Values, w: Values, bias: Values) -> Values {
     let layer = Layer::of(x, w);
     let bias = in_order(bias);
@@ -66,7 +66,7 @@ pub(super) fn linear_gelu(x: Values, w: Values, bias: Values) -> Values {
     tensor(y, layer.output_shape())
 }
 
-/// Returns `y = gelu(z)` and the slope `gelu'(z)` for the backward pass, where `z = x w + bias`.
+/// Returns `gelu(z)`, and the slope `gelu'(z)` for the backward pass, where `z = x w + bias`.
 pub(super) fn linear_gelu_with_slope(x: Values, w: Values, bias: Values) -> [Values; 2] {
     let layer = Layer::of(x, w);
     let bias = in_order(bias);
@@ -78,10 +78,10 @@ pub(super) fn linear_gelu_with_slope(x: Values, w: Values, bias: Values) -> [Val
     [tensor(y, shape.clone()), tensor(slope, shape)]
 }
 
-/// Which gradients of a layer the loss needs: those of `x`, `w` and the bias.
+/// Whether the gradients of `x`, `w` and the bias of a linear layer are needed, in this order.
 pub(super) type Wanted = [bool; 3];
 
-/// Returns the wanted gradients of `x`, `w` and the bias from `grad`, the gradient of `x w + bias`.
+/// Returns the needed gradients of `x`, `w` and the bias from `grad`, the gradient of `x w + bias`.
 pub(super) fn backward(x: Values, w: Values, grad: Values, wanted: Wanted) -> [Option<Values>; 3] {
     let grad = in_order(grad);
     let layer = Layer::of(x, w);
@@ -96,7 +96,7 @@ pub(super) fn backward(x: Values, w: Values, grad: Values, wanted: Wanted) -> [O
     found
 }
 
-/// Returns what [`backward`] returns, from the gradient of `gelu(x w + bias)`.
+/// Returns the needed gradients of `x`, `w` and the bias from `grad`, the gradient of `gelu(x w + bias)`.
 pub(super) fn backward_gelu(
     x: Values,
     w: Values,
@@ -121,7 +121,7 @@ pub(super) fn backward_gelu(
     found
 }
 
-/// The factors of a linear layer.
+/// The input `x` and the weight `w` of a linear layer.
 struct Layer {
     x: Values,
     w: Values,
@@ -147,13 +147,15 @@ impl Layer {
         Matrix::of(values(&self.x), width(&self.x))
     }
 
-    /// Adds `x w` to `y`.
+    /// Returns `y + x w`.
     fn added_to(&self, mut y: Vec<f32>) -> Vec<f32> {
         multiply(&mut y, width(&self.w), self.inputs(), matrix(&self.w), Write::Add);
         y
     }
 
-    /// Returns the wanted gradients from the gradient of `x w + bias` and that of the bias.
+    /// Returns the gradients of `x`, `w` and the bias that `wanted` asks for.
+    ///
+    /// `grad` is the gradient of `x w + bias`, and `bias` is the bias gradient, which the caller has computed.
     fn gradients(
         &self,
         grad: &[f32],
@@ -185,7 +187,7 @@ fn rows_of(row: &[f32], count: usize) -> Vec<f32> {
     rows
 }
 
-/// Writes the sums of `bias` and each row of `x` into `y`.
+/// Writes each row of `x` plus `bias` into `y`.
 struct AddBias<'a> {
     x: &'a [f32],
     bias: &'a [f32],
@@ -236,7 +238,7 @@ impl Kernel for Scale<'_> {
     }
 }
 
-/// Adds the sum over the rows of `x` to `sums`.
+/// Adds the sum over all rows of `x` to `sums`.
 struct AddRows<'a> {
     x: &'a [f32],
     sums: &'a mut [f32],
@@ -253,7 +255,7 @@ impl Kernel for AddRows<'_> {
     }
 }
 
-/// Replaces each value by its GELU.
+/// Replaces each value of the slice by its GELU.
 struct Gelu<'a>(&'a mut [f32]);
 
 impl Kernel for Gelu<'_> {
@@ -282,7 +284,7 @@ impl Kernel for GeluWithSlope<'_> {
     }
 }
 
-/// Writes the products of `grad` and `slope` into `to_z`, and adds the sum over their rows to `sums`.
+/// Writes the products of `grad` and `slope` into `to_z`. Adds the sum over the rows of `to_z` to `sums`.
 struct ThroughSlope<'a> {
     grad: &'a [f32],
     slope: &'a [f32],

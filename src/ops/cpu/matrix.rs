@@ -3,7 +3,7 @@
 use super::blocks::{column_blocks, each};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A matrix in a slice. Entry `(i, j)` is at `i * row + j * column`.
+/// A view of a slice as a matrix. Entry `(i, j)` is at index `i * row + j * column` of the slice.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Matrix<'a> {
     values: &'a [f32],
@@ -14,7 +14,7 @@ pub(super) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Panics if an entry would be outside the slice.
+    /// Returns a view with the given size and strides. Panics if an entry would be outside the slice.
     pub(super) fn strided(
         values: &'a [f32],
         [rows, columns]: [usize; 2],
@@ -25,7 +25,7 @@ impl<'a> Matrix<'a> {
         Self { values, rows, columns, row, column }
     }
 
-    /// Views a slice as rows of `columns` values.
+    /// Returns a view of a slice as a matrix with rows of `columns` values.
     pub(super) fn of(values: &'a [f32], columns: usize) -> Self {
         Self::strided(values, [values.len() / columns.max(1), columns], [columns, 1])
     }
@@ -36,16 +36,18 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// What a product does with the values that are in its output.
+/// What a matrix product does with the old values of its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Write {
-    /// Overwrites them.
+    /// Replaces the old values.
     Overwrite,
-    /// Adds to them.
+    /// Adds the product to the old values.
     Add,
 }
 
-/// Writes `a b` into `y`, or adds it to `y`. `y` has rows of `stride` values, of which the product uses the first ones.
+/// Writes `a b` into `y`, or adds it to `y`.
+///
+/// Each row of `y` has `stride` values. If the product has fewer columns, it uses the first values of each row.
 pub(super) fn multiply(y: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_>, write: Write) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "the inner sizes agree");

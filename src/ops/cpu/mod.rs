@@ -35,7 +35,7 @@ pub(super) fn linear<const R: usize>(x: Tensor<R>, w: Tensor<2>, bias: Tensor<1>
     Tensor::from_dispatch(<Dispatch as Fused>::linear(x, w, bias))
 }
 
-/// Returns `gelu(x w + bias)`.
+/// Returns `gelu(x w + bias)`, with the shapes of [`linear()`].
 pub(super) fn linear_gelu<const R: usize>(
     x: Tensor<R>,
     w: Tensor<2>,
@@ -45,7 +45,7 @@ pub(super) fn linear_gelu<const R: usize>(
     Tensor::from_dispatch(<Dispatch as Fused>::linear_gelu(x, w, bias))
 }
 
-/// Returns `residual + x w + bias`.
+/// Returns `residual + x w + bias`, with the shapes of [`linear()`].
 pub(super) fn linear_residual<const R: usize>(
     x: Tensor<R>,
     w: Tensor<2>,
@@ -61,7 +61,7 @@ pub(super) fn linear_residual<const R: usize>(
     ))
 }
 
-/// Returns `residual + scale (x w + bias)`. `scale` has one factor for each image and gets no gradient.
+/// Returns `residual + scale (x w + bias)`. `scale` has one factor for each image, and no gradient.
 pub(super) fn linear_scaled(
     x: Tensor<3>,
     w: Tensor<2>,
@@ -74,7 +74,7 @@ pub(super) fn linear_scaled(
     Tensor::from_dispatch(<Dispatch as Fused>::linear_scaled(x, w, bias, residual, scale))
 }
 
-/// Normalizes each row of `x` `[.., D]`, multiplies by `gamma` and adds `beta`.
+/// Normalizes each row of `x` `[.., D]`, multiplies it by `gamma` and adds `beta`.
 pub(super) fn layer_norm<const R: usize>(
     x: Tensor<R>,
     gamma: Tensor<1>,
@@ -85,12 +85,12 @@ pub(super) fn layer_norm<const R: usize>(
     Tensor::from_dispatch(<Dispatch as Fused>::normalize(x, gamma, beta, eps))
 }
 
-/// Returns `softmax(q kᵀ / √head) v`, `[N, L, D]`, of `[N, L, 3 D]`.
+/// Returns the multi-head attention `softmax(q kᵀ / √head) v`, `[N, L, D]`. The input `qkv` is `[N, L, 3 D]`.
 pub(super) fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Fused>::attend(qkv.into_dispatch(), heads))
 }
 
-/// Returns a parameter and its two moments after a step of AdamW.
+/// Returns the new values of a parameter and of its two moments after a step of AdamW.
 pub(super) fn adamw(
     param: Tensor<1>,
     grad: Tensor<1>,
@@ -108,7 +108,7 @@ pub(super) fn sum_of_squares(x: Tensor<1>) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as Updates>::sum_of_squares(x.into_dispatch()))
 }
 
-/// The operations of optimizers. They have no backward pass.
+/// Operations of optimizers. They have no backward pass.
 #[backend_extension(Flex)]
 trait Updates: Backend {
     fn adamw(
@@ -138,7 +138,7 @@ impl Updates for Flex {
     }
 }
 
-/// The CPU backend, with and without autodiff.
+/// Operations of the model on the CPU backend. Each has a version with and a version without autodiff.
 #[backend_extension(Flex, Autodiff)]
 trait Fused: Backend {
     fn linear(

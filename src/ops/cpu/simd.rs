@@ -2,17 +2,18 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Number of partial sums of a row. It is fixed, so that the order of additions does not depend on the processor.
+/// Number of partial sums per row. The number is fixed, so that the order of additions does not depend on the processor.
 const LANES: usize = 16;
 
-/// Partial sums of a row.
+/// The partial sums of a row.
 type Lanes = [f32; LANES];
 
-/// A loop over slices.
+/// A loop that [`run`] compiles once for each instruction set.
 ///
-/// `run` and what it calls must be inlined, so that they are compiled once for each instruction set.
+/// `run` and all functions that it calls must be inlined.
 pub(super) trait Kernel {
-    /// `FMA` is false on a processor without fused multiply-add. There it would be a slow function call.
+    /// Runs the loop. `FMA` is true if the processor has fused multiply-add. On other processors, fused multiply-add is a
+    /// slow function call.
     fn run<const FMA: bool>(self);
 }
 
@@ -35,13 +36,15 @@ impl<K: Kernel> WithSimd for Vectorized<K> {
     }
 }
 
-/// Returns `a * b + c`, rounded once if `FMA`.
+/// Returns `a * b + c`. With `FMA`, the result is rounded only once.
 #[inline(always)]
 pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Returns the sums of the values of `f` over rows of equal length. The order of additions depends only on the length.
+/// Calls `f` with one value of each row, for all positions in the rows, and returns the sums of its `M` results.
+///
+/// All rows have the same length. The order of additions depends only on this length.
 #[inline(always)]
 pub(super) fn sums<const N: usize, const M: usize>(
     rows: [&[f32]; N],
@@ -97,12 +100,12 @@ fn fold(lanes: Lanes) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
-/// Returns e^x, to 1.2e-7 of its value. `x` is limited to -87..=88. NaN stays NaN.
+/// Returns e^x with a relative error of at most 1.2e-7. `x` is clamped to -87..=88, and NaN stays NaN.
 ///
-/// Method of the Cephes library: `x = k ln 2 + r`, and a polynomial of `r`.
+/// Uses the method of the Cephes library: `x = k ln 2 + r`, and a polynomial of `r`.
 #[inline(always)]
 pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
-    /// Adding this number rounds to an integer, which is then in the lowest bits.
+    /// Adding this number to a float rounds the float to an integer. The integer is then in the lowest bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     const COEFFICIENTS: [f32; 5] =
@@ -118,14 +121,13 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     f32::from_bits(y.to_bits().wrapping_add(rounded.to_bits() << 23))
 }
 
-/// Returns Φ(x), the cumulative normal distribution, and its density φ(x).
+/// Returns the cumulative normal distribution Φ(x) and its density φ(x).
 ///
-/// Φ(-a) = e^(-a²/2) P(1 / (1 + a/4)) for a ≥ 0, where the polynomial P is fitted to 1e-8. So one exponential serves both.
+/// For a ≥ 0, Φ(-a) = e^(-a²/2) P(1 / (1 + a/4)) with a fitted polynomial P (error 1e-8). So Φ and φ share one exponential.
 #[inline(always)]
 pub(super) fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
-    /// 1 / √(2π).
     const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
-    /// From the highest power to the constant.
+    /// Polynomial coefficients, from the second highest power to the constant.
     const COEFFICIENTS: [f32; 9] = [
         -2.007_930_6e-1,
         4.058_290_7e-1,
@@ -162,7 +164,7 @@ mod tests {
         assert_eq!(exp::<true>(0.0).to_bits(), 1.0f32.to_bits());
     }
 
-    /// Integrates the density with Simpson's rule, from 0 to x.
+    /// Returns the cumulative normal distribution at `x`, computed with Simpson's rule.
     fn exact_cdf(x: f64) -> f64 {
         let phi = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
         let (steps, mut sum) = (2_000, 0.0);

@@ -2,28 +2,28 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// The number of columns of a product is a multiple of this.
+/// The number of columns of the right factor and of the product must be a multiple of this.
 pub(super) const WIDTH: usize = 16;
 
-/// The left factor of a product, `[m, k]`. The number is the distance between two rows of the slice.
+/// The left factor `[m, k]` of a product: a slice, and the distance between two of its rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Left<'a> {
-    /// A row of the slice is a row of the matrix.
+    /// Each row of the slice is a row of the matrix.
     Rows(&'a [f32], usize),
-    /// A row of the slice is a column of the matrix.
+    /// Each row of the slice is a column of the matrix.
     Columns(&'a [f32], usize),
 }
 
-/// A product `c = a b` of `[m, k]` and `[k, n]`. It overwrites `c`. `n` is a multiple of [`WIDTH`].
+/// A product `c = a b` of `[m, k]` and `[k, n]`, where `n` is a multiple of [`WIDTH`]. The old values of `c` are overwritten.
 #[derive(Debug)]
 pub(super) struct SmallProduct<'a> {
     pub m: usize,
     pub k: usize,
     pub n: usize,
     pub a: Left<'a>,
-    /// The rows of `b`, and the distance between two of them.
+    /// The slice that holds `b`, and the distance between two rows.
     pub b: (&'a [f32], usize),
-    /// The rows of `c`, and the distance between two of them.
+    /// The slice that holds `c`, and the distance between two rows.
     pub c: (&'a mut [f32], usize),
 }
 
@@ -34,7 +34,8 @@ impl SmallProduct<'_> {
     }
 }
 
-/// Cuts `0..m` into pieces of at most `$most` rows of nearly equal size, and runs a tile of `$vectors` vectors on each.
+/// Computes `$vectors` vectors of columns for all rows. The rows are cut into pieces of nearly equal size, with at most
+/// `$most` rows each.
 macro_rules! strip {
     ($S:ident, $simd:ident, $product:ident, $column:ident, $vectors:literal, $most:literal: $($rows:literal)*) => {{
         let (mut row, mut pieces) = (0, $product.m.div_ceil($most));
@@ -54,7 +55,7 @@ macro_rules! strip {
 impl WithSimd for SmallProduct<'_> {
     type Output = ();
 
-    /// Takes as many rows and columns at a time as there are registers for their sums.
+    /// Computes the product in tiles that are as large as the registers allow.
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let mut column = 0;
@@ -79,7 +80,7 @@ impl WithSimd for SmallProduct<'_> {
     }
 }
 
-/// Computes `ROWS` rows of `VECTORS` vectors of a product.
+/// Computes a tile of the product: `ROWS` rows and `VECTORS` vectors of columns.
 #[inline(always)]
 fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
@@ -115,7 +116,7 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// Adds the products of a value of `a` for each row and the vectors of `b`.
+/// Adds `a(i) * b` to row `i` of `sums`, for each of `ROWS` rows.
 #[inline(always)]
 fn add_products<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,

@@ -7,7 +7,7 @@ use crate::ops::AdamWStep;
 use burn::backend::TensorMetadata;
 use burn::tensor::DType;
 
-/// Returns the new parameter and the new moments.
+/// Returns the new values of a parameter and of its two moments after a step of AdamW.
 pub(super) fn adamw(
     param: Values,
     grad: Values,
@@ -31,7 +31,7 @@ pub(super) fn adamw(
     [updated, m, v]
 }
 
-/// Returns the sum of the squares, `[1]`.
+/// Returns the sum of the squares of `x`, `[1]`.
 pub(super) fn sum_of_squares(x: Values) -> Values {
     let x = in_order(x);
     let blocks = values(&x).chunks(block_rows(1));
@@ -39,7 +39,7 @@ pub(super) fn sum_of_squares(x: Values) -> Values {
     tensor(total, [1])
 }
 
-/// Returns a tensor that has its memory for itself, or a copy.
+/// Returns the tensor, or a copy if its memory is part of a larger buffer.
 fn whole(x: Values) -> Values {
     assert_eq!(x.dtype(), DType::F32, "moments are fp32");
     let x = in_order(x);
@@ -49,7 +49,7 @@ fn whole(x: Values) -> Values {
     tensor(values(&x).to_vec(), x.shape())
 }
 
-/// In the order of operations of Burn's `AdamW`.
+/// Updates one block of a parameter, with the same order of operations as Burn's `AdamW`.
 struct Update<'a> {
     param: &'a [f32],
     grad: &'a [f32],

@@ -11,13 +11,13 @@ pub(crate) fn driver() -> bool {
     unsafe { cudarc::driver::sys::is_culib_present() }
 }
 
-/// Returns whether NVRTC (`libnvrtc`) is installed. It compiles kernels.
+/// Returns whether NVRTC (`libnvrtc`), the compiler for GPU kernels, is installed.
 pub(crate) fn nvrtc() -> bool {
     // SAFETY: as above.
     unsafe { cudarc::nvrtc::sys::is_culib_present() }
 }
 
-/// Returns whether NCCL (`libnccl`) is installed. It reduces gradients over GPUs.
+/// Returns whether NCCL (`libnccl`), which all-reduces gradients over GPUs, is installed.
 pub(crate) fn nccl() -> bool {
     // SAFETY: as above.
     unsafe { cudarc::nccl::sys::is_culib_present() }

@@ -14,16 +14,16 @@ use std::thread;
 /// The devices of a run.
 #[derive(Debug, Clone)]
 pub struct ChosenDevice {
-    /// The first device.
+    /// The first of the devices.
     pub device: Device,
     /// The devices that train together, one per rank. On the CPU, all entries are the same device.
     pub devices: Vec<Device>,
     /// Description of the devices, for messages and `provenance.json`.
     pub name: String,
     pub backend: Backend,
-    /// Number of compute threads of all devices together. A GPU has one.
+    /// Total number of compute threads of all devices. A GPU counts as one thread.
     pub threads: usize,
-    /// Remarks on the choice, for the log.
+    /// Notes for the log on why these devices were chosen.
     pub notes: Vec<String>,
 }
 
@@ -37,9 +37,10 @@ pub enum Backend {
 }
 
 impl ChosenDevice {
-    /// Starts the replicas of one device.
+    /// Starts the [`Replicas`] of one device: worker threads on the CPU, none on a GPU.
     ///
-    /// On the CPU, worker threads run the shards of a micro-batch. A GPU runs it whole, on the calling thread.
+    /// On the CPU, the worker threads run the shards of a micro-batch. A GPU runs the whole micro-batch on the calling
+    /// thread.
     pub fn replicas(&self) -> Replicas {
         match self.backend {
             Backend::Cpu => Replicas::start(self.threads.div_ceil(self.devices.len())),
@@ -47,7 +48,7 @@ impl ChosenDevice {
         }
     }
 
-    /// Returns a copy in which `device` is the device of rank `index`.
+    /// Returns a copy of this value whose `device` is the device of rank `index`.
     pub(crate) fn of(&self, index: usize) -> Self {
         Self { device: self.devices[index].clone(), ..self.clone() }
     }
@@ -63,7 +64,7 @@ impl ChosenDevice {
 }
 
 impl Backend {
-    /// Returns the backend's name in a recipe, which is also its cargo feature.
+    /// Returns the backend's name in recipes. The name of its cargo feature is the same.
     pub fn word(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -73,7 +74,7 @@ impl Backend {
         }
     }
 
-    /// Returns the devices of the backend, GPUs before software adapters. Fails if there are none.
+    /// Returns the devices of this backend, with GPUs before software adapters. Fails if there are none.
     fn find(self) -> Result<Vec<FoundDevice>, NotFound> {
         #[cfg(feature = "gpu")]
         if self != Self::Cpu {
@@ -99,11 +100,11 @@ impl Backend {
     }
 }
 
-/// A device of this machine.
+/// A device of this machine, such as a GPU.
 struct FoundDevice {
     device: Device,
     name: String,
-    /// Whether it is a GPU. A software adapter runs on the CPU.
+    /// Whether the device is a GPU. Otherwise, it is a software adapter, which runs on the CPU.
     hardware: bool,
 }
 
@@ -177,12 +178,11 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevic
     Ok(found)
 }
 
-/// Returns the devices that a recipe's `[runtime]` asks for.
+/// Returns the devices that a recipe's `[runtime]` selects. Fails if the recipe names a missing device.
 ///
-/// `auto` prefers CUDA, then Vulkan, then wgpu, then the CPU. It ignores software adapters. If the recipe names a missing device, this
-/// fails.
+/// `auto` prefers CUDA, then Vulkan, then wgpu, then the CPU. It ignores software adapters.
 ///
-/// This also sets whether the process tunes bf16 matrix products.
+/// This also switches the autotuning of bf16 matrix products on or off for the whole process.
 pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     ops::autotune(runtime.autotune);
     let mut notes = Vec::new();
@@ -253,9 +253,9 @@ fn named(kind: DeviceKind) -> Option<Backend> {
     }
 }
 
-/// Returns as many devices as the recipe asks for.
+/// Returns as many devices as the recipe asks for. Fails if there are fewer.
 ///
-/// The CPU can simulate any number of devices with the same results, but only if the recipe says `device = "cpu"`.
+/// The CPU can simulate any number of devices with the same results, but only if the recipe contains `device = "cpu"`.
 fn together(
     runtime: &RuntimePlan,
     backend: Backend,
@@ -301,7 +301,7 @@ fn because(notes: &[String]) -> String {
     if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
 }
 
-/// Fails if the recipe asks for bf16 and the device does not support it.
+/// Fails if the recipe asks for bf16 but the device does not support bf16.
 fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Result<(), TrainError> {
     if runtime.precision == Precision::Fp32 || device.supports_dtype(FloatDType::BF16) {
         return Ok(());
@@ -312,7 +312,7 @@ fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Resul
     })
 }
 
-/// Returns the best backend that works on this machine. Adds a note for each backend of this build that does not work.
+/// Returns the best backend that works on this machine, and its devices. Adds a note for each backend that does not work.
 fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), TrainError> {
     for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu] {
         if !backend.is_built() {
@@ -336,7 +336,7 @@ fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), Tra
 }
 
 impl Backend {
-    /// Returns the backends of this build.
+    /// Returns the backends that this build includes.
     pub fn built() -> impl Iterator<Item = Self> {
         [Self::Cpu, Self::Cuda, Self::Vulkan, Self::Wgpu].into_iter().filter(|of| of.is_built())
     }

@@ -13,21 +13,21 @@ use std::time::{Duration, Instant};
 type Task = Box<dyn FnOnce() + Send>;
 type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
 
-/// One thread for each device, in the order of the devices. A single device uses the calling thread.
+/// One thread for each device, in the order of the devices. With a single device, the calling thread is used instead.
 ///
 /// Dropping this value ends the threads.
 pub(crate) struct DeviceThreads {
     members: Vec<Member>,
-    /// Number of running tasks. If a task waits forever for its GPU, the number never returns to 0.
+    /// Number of running tasks. It stays above 0 if a task waits forever for its GPU.
     running: Arc<AtomicUsize>,
-    /// How long to wait for the other ranks of a job after one has failed.
+    /// After one rank of a job has failed, how long to wait for the other ranks.
     patience: Duration,
 }
 
-/// Whether the tasks of the threads depend on each other.
+/// Whether the tasks on different device threads wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TaskCoupling {
-    /// The tasks are the ranks of one job, and wait for each other.
+    /// The tasks are the ranks of one job. They wait for each other.
     Joined,
     Independent,
 }
@@ -57,9 +57,11 @@ impl DeviceThreads {
 
     /// Runs `work` on the first `devices` devices at the same time. Returns one result per device.
     ///
-    /// `work` receives the index of its device. A panic becomes [`DeviceError::Crashed`]. If one of the `Joined` tasks fails, the
-    /// others have a minute to end; after that, their result is [`TrainError::OtherRank`]. While such a task is still running, the
-    /// next call fails with [`TrainError::Stuck`].
+    /// `work` receives the index of its device. A panic becomes [`DeviceError::Crashed`].
+    ///
+    /// If one of several `Joined` tasks fails, the other tasks have one minute to end. After that, their result is
+    /// [`TrainError::OtherRank`]. If such a task is still running at the next call, that call fails with
+    /// [`TrainError::Stuck`].
     pub(crate) fn all<T: Send + 'static>(
         &self,
         devices: usize,

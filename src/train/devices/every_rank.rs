@@ -6,7 +6,7 @@ use super::ranks::Rank;
 use crate::train::error::TrainError;
 use std::sync::{Mutex, PoisonError};
 
-/// Runs `work` on every device, each as one rank. Returns the result of the first rank.
+/// Runs `work` on every device, each as one rank. Returns the result of rank 0.
 pub(crate) fn on_every_rank<T: Send + 'static>(
     device: &ChosenDevice,
     device_threads: &DeviceThreads,
@@ -23,9 +23,9 @@ pub(crate) fn on_every_rank<T: Send + 'static>(
     first_error(ends).map(|mut ends| ends.remove(0))
 }
 
-/// Returns all results, or the error to report.
+/// Returns all results or, if a rank failed, one error.
 ///
-/// [`TrainError::OtherRank`] is reported only if no rank has another error.
+/// [`TrainError::OtherRank`] is returned only if all failed ranks have this error.
 pub(crate) fn first_error<T>(ends: Vec<Result<T, TrainError>>) -> Result<Vec<T>, TrainError> {
     let (mut all, mut failed) = (Vec::new(), None);
     for end in ends {

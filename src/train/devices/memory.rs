@@ -9,9 +9,10 @@ use std::path::Path;
 
 const HINT: &str = "choose a smaller model (`model.size`, `model.embed_dim`, `model.depth`), or a machine with more memory";
 
-/// Fails if a stage cannot fit into the memory of this machine. GPUs are not checked: their drivers return errors.
+/// Fails if one of `stages` needs more memory than this machine has. GPUs are not checked, because their drivers return
+/// errors.
 ///
-/// `stages` are the stages that will run. Without this check, the process would abort at a failed allocation.
+/// Without this check, the process would abort when an allocation fails.
 pub(crate) fn check_memory(
     device: &ChosenDevice,
     plan: &Plan,
@@ -24,7 +25,7 @@ pub(crate) fn check_memory(
     }
 }
 
-/// Fails if a stage cannot fit into the memory of this machine.
+/// Fails if a stage needs more memory than this process may use on the CPU.
 fn check_cpu_memory(plan: &Plan, stages: &[StageKind], classes: usize) -> Result<(), TrainError> {
     let Some((limit, source)) = limit() else { return Ok(()) };
     for stage in stages {
@@ -57,10 +58,11 @@ fn gib(bytes: f64) -> String {
     format!("{:.1} GiB", bytes / f64::from(1u32 << 30))
 }
 
-/// Returns the memory that this process may use, in bytes, and words for an error message, to which the number is appended.
+/// Returns the memory limit of this process in bytes, and the start of a sentence that names the limit. `None` except on
+/// Linux.
 ///
-/// On Linux, it is the smallest of three numbers: the machine's memory, the limits of the control groups, and the limit of the
-/// address space. Returns `None` on other systems.
+/// The limit is the smallest of three numbers: the machine's memory, the memory limits of the control groups, and the
+/// address-space limit.
 fn limit() -> Option<(u64, &'static str)> {
     let machine = memory_total(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -74,22 +76,22 @@ fn limit() -> Option<(u64, &'static str)> {
     all.into_iter().filter_map(|(bytes, source)| Some((bytes?, source))).min_by_key(|all| all.0)
 }
 
-/// Reads `MemTotal` of `/proc/meminfo`, in bytes.
+/// Returns `MemTotal` from the content of `/proc/meminfo`, in bytes.
 fn memory_total(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kib * 1024)
 }
 
-/// Reads the soft limit of the address space of `/proc/self/limits`, in bytes; `None` if it is unlimited.
+/// Returns the soft address-space limit from the content of `/proc/self/limits`, in bytes; `None` if unlimited.
 fn address_space(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Returns the smallest memory limit of a process's control groups and of their parent groups.
+/// Returns the smallest memory limit of this process's control groups and their parent groups, in bytes.
 ///
-/// `groups` is the content of `/proc/self/cgroup`; `root` is where version 1 or 2 is mounted.
+/// `groups` is the content of `/proc/self/cgroup`. `root` is the folder where control groups (version 1 or 2) are mounted.
 fn group_limit(groups: &str, root: &Path) -> Option<u64> {
     let mut least = None;
     for line in groups.lines() {

@@ -5,16 +5,16 @@ use crate::train::error::TrainError;
 use burn::tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
 use burn::tensor::{Device, Tensor};
 
-/// The gradients of a bucket, copied into one tensor, and their lengths. The copy doubles their memory.
+/// The gradients of a bucket, copied into one flat tensor, and the length of each gradient. The copy doubles their memory.
 pub(crate) struct FlatBucket {
     values: Tensor<1>,
     lens: Vec<usize>,
 }
 
-/// A running all-reduce. Meanwhile, the GPUs can compute something else.
+/// A running all-reduce. The GPUs can compute something else at the same time.
 ///
-/// Dropping it waits until it has finished, because an abandoned all-reduce would block the next job. If another GPU never sends its
-/// part, this thread waits forever. `DeviceThreads` then gives up on it.
+/// Dropping this value waits for the all-reduce, because an abandoned all-reduce would block the next job. If another GPU
+/// never sends its values, the thread waits forever. `DeviceThreads` then no longer waits for this thread.
 pub(crate) struct PendingAllReduce {
     values: Option<CollectiveTensor<1>>,
     lens: Vec<usize>,
@@ -26,13 +26,14 @@ impl FlatBucket {
         Self { values: Tensor::cat(tensors, 0), lens }
     }
 
-    /// Waits until the device has computed the values. Fails if the device reports an error.
+    /// Waits until the device has computed the gradients. Fails if the device reports an error.
     pub(crate) fn check(&self) -> Result<(), TrainError> {
         host(&self.values.clone().narrow(0, 0, 1), &[])?;
         Ok(())
     }
 
-    /// Starts the all-reduce over `devices`. It begins when the device has computed the values.
+    /// Starts the all-reduce of this bucket over `devices`. The GPUs exchange the gradients as soon as they have computed
+    /// them.
     ///
     /// Every rank must send the same number of values. Otherwise, the GPUs wait for each other forever.
     pub(crate) fn start_reduce(self, devices: &[Device]) -> PendingAllReduce {
@@ -42,7 +43,7 @@ impl FlatBucket {
 }
 
 impl PendingAllReduce {
-    /// Returns the sums. The device waits for them before its next work.
+    /// Returns the sums. The device waits for the all-reduce before it starts its next work.
     pub(crate) fn finish(mut self) -> Vec<Tensor<1>> {
         let values = self.values.take().expect("`finish` consumes the all-reduce").resolve();
         let mut start = 0;

@@ -21,16 +21,20 @@ pub struct Rank {
 /// How the ranks exchange gradients.
 #[derive(Debug, Clone)]
 pub(crate) enum Link {
-    /// With NCCL, from GPU to GPU.
+    /// NCCL sends the gradients directly from GPU to GPU.
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only CUDA has NCCL"))]
     Nccl(Vec<Device>),
-    /// Through host memory, after the backward pass. During it, the device would be idle while the host waits for other ranks.
+    /// The host adds the gradients in its memory, after the backward pass.
+    ///
+    /// Adding them earlier would leave the device idle while the host waits for other ranks.
     Host,
-    /// Through host memory, to test NCCL's code path on the CPU. The number is the bucket size in values.
+    /// The host adds the gradients bucket by bucket. Tests use this to run the code for NCCL on the CPU.
+    ///
+    /// The number is the bucket size in gradient values.
     Simulated(usize),
 }
 
-/// Bucket size in values. Buckets of this size use the full bandwidth between GPUs.
+/// Bucket size for NCCL, in gradient values. Smaller buckets would not use the full bandwidth between GPUs.
 const NCCL_BUCKET: usize = 1 << 24;
 
 /// Gradients that are all-reduced together.
@@ -41,10 +45,10 @@ pub(crate) enum Bucket {
 }
 
 impl Bucket {
-    /// Fails if the device could not compute the gradients.
+    /// Fails if the device could not compute the gradients in this bucket.
     ///
-    /// A GPU reports an error only when its memory is read. Without this check, NCCL would make the other ranks wait forever for
-    /// the failed rank. Buckets in host memory need no check, because they have been read already.
+    /// A GPU reports an error only when its memory is read. Without this check, the other ranks would wait forever in NCCL
+    /// for the failed rank. Buckets in host memory need no check, because their values have already been read.
     #[cfg_attr(
         not(feature = "cuda"),
         expect(clippy::unnecessary_wraps, reason = "only NCCL buckets are checked")
@@ -66,7 +70,8 @@ pub(crate) enum PendingReduce {
 }
 
 impl PendingReduce {
-    /// Returns the sums, bit-identical on all ranks. The device waits for them before its next work.
+    /// Returns the sums, which are bit-identical on all ranks. With NCCL, the device waits for the sums before it starts its
+    /// next work.
     pub(crate) fn finish(self) -> Vec<Tensor<1>> {
         match self {
             Self::Done(sums) => sums,
@@ -76,7 +81,7 @@ impl PendingReduce {
     }
 }
 
-/// The state that the ranks of a job share.
+/// State that all ranks of a job share.
 struct RankGroup {
     world: usize,
     link: Link,
@@ -84,18 +89,19 @@ struct RankGroup {
     changed: Condvar,
 }
 
-/// An exchange: each rank brings a value, then each rank takes all values. Only then can the next exchange start.
+/// One exchange of values: each rank stores its value, and then each rank takes all values. The next exchange starts after
+/// that.
 #[derive(Default)]
 struct ExchangeRound {
     brought: Vec<Option<Box<dyn Any + Send>>>,
     arrived: usize,
     leaving: usize,
-    /// A rank has ended. The others must stop waiting.
+    /// Whether a rank has ended. If so, the other ranks must stop waiting.
     broken: bool,
 }
 
 impl Rank {
-    /// Returns the ranks of a job.
+    /// Creates the ranks of a job on `world` devices.
     pub(crate) fn group(world: usize, link: Link) -> Vec<Self> {
         let brought = (0..world).map(|_| None).collect();
         let round = Mutex::new(ExchangeRound { brought, ..ExchangeRound::default() });
@@ -103,12 +109,12 @@ impl Rank {
         (0..world).map(|index| Self { index, group: Arc::clone(&group) }).collect()
     }
 
-    /// Returns the rank of a job on one device.
+    /// Creates the only rank of a job on a single device.
     pub(crate) fn alone() -> Self {
         Self::group(1, Link::Host).remove(0)
     }
 
-    /// Returns the rank's index, from 0.
+    /// Returns the index of this rank, from 0.
     pub fn index(&self) -> usize {
         self.index
     }
@@ -118,19 +124,17 @@ impl Rank {
         self.group.world
     }
 
-    /// Returns the rank's index and the number of ranks.
+    /// Returns the index of this rank and the number of ranks.
     pub fn share(&self) -> (usize, usize) {
         (self.index, self.world())
     }
 
-    /// Returns whether this rank writes files and reports events.
+    /// Returns whether this is rank 0, which writes files and reports events.
     pub fn is_first(&self) -> bool {
         self.index == 0
     }
 
-    /// Exchanges one value per rank. Every rank receives all values, in rank order.
-    ///
-    /// Fails if another rank has failed.
+    /// Sends `mine` to all ranks. Returns the values of all ranks, in rank order. Fails if another rank has failed.
     pub fn exchange<T: Clone + Send + 'static>(&self, mine: T) -> Result<Vec<T>, TrainError> {
         if self.world() == 1 {
             return Ok(vec![mine]);
@@ -156,7 +160,7 @@ impl Rank {
         Ok(all)
     }
 
-    /// Returns whether `yes` is true on any rank. All ranks get the same answer.
+    /// Returns whether `yes` is true on any rank. All ranks get the same result.
     pub fn any(&self, yes: bool) -> Result<bool, TrainError> {
         Ok(self.exchange(yes)?.contains(&true))
     }
@@ -174,7 +178,7 @@ impl Rank {
 
     /// Starts the all-reduce of a bucket.
     ///
-    /// Every rank must start buckets of the same lengths in the same order.
+    /// Every rank must start its buckets in the same order, and the buckets must have the same lengths on all ranks.
     pub(crate) fn start_reduce(&self, bucket: Bucket) -> Result<PendingReduce, TrainError> {
         match bucket {
             #[cfg(feature = "cuda")]
@@ -191,7 +195,8 @@ impl Rank {
         }
     }
 
-    /// Returns the bucket size in values; `None` reduces after the whole backward pass.
+    /// Returns the number of gradient values in a bucket. If `None`, all gradients are reduced together after the backward
+    /// pass.
     pub(crate) fn bucket_size(&self) -> Option<usize> {
         match self.group.link {
             _ if self.world() == 1 => None,
@@ -218,7 +223,7 @@ impl Rank {
         Ok(sums.collect())
     }
 
-    /// Waits while `not_yet` returns true. Fails if another rank has ended.
+    /// Waits while `not_yet` returns true. Fails if another rank ends meanwhile.
     fn wait<'a>(
         &self,
         round: MutexGuard<'a, ExchangeRound>,
@@ -237,7 +242,7 @@ impl Rank {
 }
 
 impl Drop for Rank {
-    /// Tells the other ranks to stop waiting: this rank has finished or failed.
+    /// Makes the other ranks stop waiting, because this rank has finished or failed.
     fn drop(&mut self) {
         self.lock().broken = true;
         self.group.changed.notify_all();

@@ -16,25 +16,25 @@ use crate::train::error::TrainError;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Returns the largest accepted difference, relative to a tensor's largest entry.
+/// Returns the largest accepted difference, relative to the largest value of the tensor.
 ///
-/// Wrong products differ by about 1, and correct bf16 gradients by up to 2.9e-2. Correct fp32 gradients differ by up to 1e-3: a sum
-/// over thousands of equal images repeats the same rounding error.
+/// Wrong products differ by about 1, and correct bf16 gradients by up to 2.9e-2. Correct fp32 gradients differ by up to 1e-3:
+/// a sum over thousands of equal images repeats the same rounding error.
 fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 => 5e-3,
         Precision::Bf16 => 0.1,
     }
 }
-/// Number of different images in a batch. The other images are copies.
+/// Number of different images in a test batch. The remaining images are copies of these.
 const IMAGES: usize = 2;
 
-/// A training or inference step to compare with the CPU. The model is the model of the run, cut to one block.
+/// A step that a device computes and the CPU repeats. Its model is the model of the run with only one block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DeviceCheck {
-    /// The loss and the gradients of a masked autoencoder.
+    /// Compares the loss and the gradients of a masked autoencoder.
     Autoencoder { images: usize },
-    /// The loss of a classifier, and its gradients if the whole classifier is `trained`.
+    /// Compares the loss of a classifier. If `trained` is true, also compares the gradients of the whole classifier.
     Classifier { images: usize, classes: usize, global_pool: bool, trained: bool },
 }
 
@@ -59,7 +59,7 @@ fn of_stages(plan: &Plan, classes: usize) -> Vec<DeviceCheck> {
     [pretrain, finetune, linprobe].into_iter().flatten().collect()
 }
 
-/// Compares a step of each stage of `plan` on each device with the CPU. Fails if they differ.
+/// Compares one step of each stage of `plan` with the CPU, on each device. Fails if the results differ.
 ///
 /// Each device is checked on its own thread.
 pub(crate) fn check_stages(
@@ -78,7 +78,7 @@ pub(crate) fn check_stages(
     checked.into_iter().collect()
 }
 
-/// Compares one step on `device` with the CPU. Fails if they differ.
+/// Compares one step on `device` with the same step on the CPU. Fails if the results differ.
 ///
 /// Does nothing if `device` is the CPU or `runtime.verify_device` is false.
 pub(crate) fn check(
@@ -109,7 +109,8 @@ pub(crate) fn check(
 
 type Named = Vec<(String, Vec<f32>)>;
 
-/// Returns the tensor with the largest difference, and this difference relative to the tensor's largest entry.
+/// Returns the name of the tensor with the largest difference, and this difference divided by the tensor's largest expected
+/// value.
 fn largest_difference<'a>(expected: &'a Named, got: &Named) -> Option<(&'a str, f64)> {
     let shares = expected.iter().zip(got).map(|((name, expected), (_, got))| {
         let largest = expected.iter().fold(1e-12f64, |m, v| m.max(f64::from(v.abs())));
@@ -129,17 +130,17 @@ impl DeviceCheck {
         }
     }
 
-    /// Returns the number of different images.
+    /// Returns the number of different images in the test batch.
     fn distinct(self) -> usize {
         self.images().min(IMAGES)
     }
 
-    /// Returns the number of copies of each image.
+    /// Returns how often each image appears in the test batch.
     fn copies(self) -> usize {
         self.images() / self.distinct()
     }
 
-    /// Computes the loss and the gradients of a batch with `copies` of each image.
+    /// Computes the loss and the gradients of a test batch with `copies` copies of each image.
     fn results(self, plan: &Plan, device: &Device, copies: usize) -> Result<Named, TrainError> {
         let encoder = EncoderDims { depth: 1, ..plan.encoder_dims() };
         let imgs = self.pixels(&encoder, copies, device);
@@ -181,7 +182,7 @@ impl DeviceCheck {
     }
 }
 
-/// Reads a loss from the device, and the gradients of `module` if `gradients` is true.
+/// Copies a loss from the device. If `gradients` is true, also copies the gradients of `module`.
 fn read<M: Module>(module: &M, loss: &Tensor<1>, gradients: bool) -> Result<Named, TrainError> {
     let values = |tensor: Tensor<1>| -> Result<Vec<f32>, TrainError> {
         Ok(tensor.try_into_vec_as().map_err(|e| DeviceError::from_driver(format!("{e:?}")))?)

@@ -16,16 +16,16 @@ use std::sync::Arc;
 pub(crate) struct FinetuneStage {
     pub encoder: EncoderDims,
     pub num_classes: usize,
-    /// Label smoothing. Mixed batches do not use it: mixup has smoothed their targets already.
+    /// Label smoothing. It is not applied to batches with mixup or CutMix, whose targets are already smoothed.
     pub smoothing: f64,
-    /// Drop-path rate of each block.
+    /// Drop-path rate of each transformer block.
     pub drop_path_rates: Vec<f64>,
     pub device: Device,
     pub evaluation: Evaluation,
 }
 
 impl ShardLoss<Vit> for FinetuneStage {
-    /// Classifies the images with stochastic depth. The loss is the cross-entropy with their soft targets.
+    /// Returns the forward pass with stochastic depth. The loss is the cross-entropy with soft targets.
     fn loss(&self, vit: &Vit, shard: &Shard<'_>, key: Key) -> Chain<Vit> {
         let targets = targets(shard, self.num_classes, self.smoothing, &self.device);
         let imgs = images(shard, &self.encoder, &self.device);
@@ -57,7 +57,7 @@ impl Stage for FinetuneStage {
 }
 
 impl FinetuneStage {
-    /// Draws the drop-path factors of the samples, `[N, 2 * depth]`. Returns `None` if no block drops its branches.
+    /// Draws the drop-path factors of the samples, `[N, 2 * depth]`. Returns `None` if all drop-path rates are 0.
     fn drop_path(&self, samples: &[u64], key: Key) -> Option<Tensor<2>> {
         let rates = &self.drop_path_rates;
         rates.iter().any(|rate| *rate > 0.0).then(|| {
@@ -68,7 +68,8 @@ impl FinetuneStage {
     }
 }
 
-/// Draws each sample's residual factors, `[N, 2 * depth]`: 0 drops a branch, 1 / (1 - rate) keeps it.
+/// Draws the factors of each sample's residual branches, `[N, 2 * depth]`. A factor of 0 drops a branch. A kept branch has 1
+/// / (1 - rate).
 fn drop_path_factors(samples: &[u64], rates: &[f64], key: Key) -> Vec<f32> {
     let mut factors = Vec::with_capacity(samples.len() * 2 * rates.len());
     for &sample in samples {

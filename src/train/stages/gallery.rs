@@ -10,13 +10,13 @@ use crate::train::error::TrainError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Number of images in the picture of an epoch.
+/// Number of images in a reconstruction figure.
 const IMAGES: usize = 6;
 
-/// A few images with fixed masks, the same at every epoch.
+/// A few images for the reconstruction figures of a job. The images and their masks are the same at every epoch.
 ///
-/// They are spread evenly over the validation split, because the first images of an image folder have the same class. Without
-/// a validation split, they come from the training split.
+/// The images are spread evenly over the validation split, because adjacent images often have the same class. Without a
+/// validation split, they come from the training split.
 pub(crate) struct Gallery {
     split: Arc<dyn Split>,
     split_name: &'static str,
@@ -40,7 +40,7 @@ impl Gallery {
         }
     }
 
-    /// Draws the reconstructions of an epoch and writes them to `reconstructions/epoch-0800.png` in the job's folder.
+    /// Draws the reconstructions at an epoch, and writes the figure to `reconstructions/epoch-0800.png` in the job's folder.
     pub(crate) fn show(
         &self,
         autoencoder: &Autoencoder,
@@ -71,7 +71,7 @@ impl Gallery {
         Ok(())
     }
 
-    /// Returns the path of the picture of an epoch.
+    /// Returns the path of the reconstruction figure of an epoch.
     pub(crate) fn path(job_folder: &Path, epoch: usize) -> PathBuf {
         job_folder.join("reconstructions").join(format!("epoch-{epoch:04}.png"))
     }

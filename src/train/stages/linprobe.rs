@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// The training of a linear classifier on frozen features.
 pub(crate) struct LinprobeStage {
-    /// The encoder. The probe does not use its head.
+    /// The frozen encoder. The probe does not use the classifier head of this network.
     pub frozen: Vit,
     pub encoder: EncoderDims,
     pub num_classes: usize,
@@ -23,7 +23,9 @@ pub(crate) struct LinprobeStage {
 impl Stage for LinprobeStage {
     type Model = ProbeHead;
 
-    /// Runs the frozen encoder shard by shard, then the head on the whole micro-batch, whose statistics `BatchNorm` needs.
+    /// Runs the frozen encoder on each shard, and then the head on the whole micro-batch.
+    ///
+    /// The head's `BatchNorm` needs the mean and variance of the whole micro-batch.
     fn backward(
         self: &Arc<Self>,
         head: &mut ProbeHead,
@@ -74,9 +76,9 @@ impl LinprobeStage {
     }
 }
 
-/// Updates the running statistics with the micro-batch of each rank, in rank order.
+/// Updates the running statistics of `BatchNorm` with the micro-batch of each rank, in rank order.
 ///
-/// The result is the same as if one rank had processed all these micro-batches in turn.
+/// The result is the same as if a single rank had processed these micro-batches one after the other.
 fn observe(
     mut head: ProbeHead,
     features: &Tensor<2>,

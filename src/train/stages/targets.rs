@@ -3,9 +3,9 @@
 use crate::data::Shard;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Returns the class probabilities that a shard's images are trained on, `[N, C]`.
+/// Returns the target probabilities of a shard's images, `[N, C]`.
 ///
-/// The targets of mixup are smoothed already. Plain labels are smoothed here.
+/// Label smoothing is applied here only to plain labels. The targets of mixup are already smoothed.
 pub(super) fn targets(
     shard: &Shard<'_>,
     num_classes: usize,

@@ -10,29 +10,29 @@ use crate::train::devices::{Bucket, PendingReduce, Rank};
 use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
-/// The sums of gradients and losses over the micro-batches of an update.
+/// The sums of losses and gradients over the micro-batches of one update.
 pub(crate) struct GradientSum<'a> {
     rank: &'a Rank,
-    /// Bucket size in values; `None` reduces after the whole backward pass.
+    /// Number of gradient values in a bucket. If `None`, all gradients are reduced together after the backward pass.
     bucket_size: Option<usize>,
     /// Whether the all-reduce of a bucket starts as soon as the bucket is full.
     early: bool,
-    /// Whether the current micro-batch is the last of the update.
+    /// Whether the current micro-batch is the last one of the update.
     is_last: bool,
     loss: Option<Tensor<1>>,
     /// Gradient sums by their index in [`crate::model::trainable_names`].
     grads: Vec<Option<Tensor<1>>>,
-    /// Indices of final gradients that are in no bucket yet.
+    /// Indices of gradients that are complete but not yet in a bucket.
     unbucketed: Vec<usize>,
     /// Full buckets, each with the indices of its gradients.
     buckets: Vec<(Vec<usize>, Bucket)>,
-    /// Running all-reduces, each with the indices of its gradients.
+    /// All-reduces that have started, each with the indices of its gradients.
     pub(super) pending: Vec<(Vec<usize>, PendingReduce)>,
     /// The error of an early all-reduce. [`GradientSum::finish`] returns it.
     failed: Option<TrainError>,
 }
 
-/// The gradient of an update.
+/// The loss and the gradients of an update, summed over all ranks.
 pub(crate) struct Gradient {
     /// Mean loss of the update, `[1]`.
     pub loss: Tensor<1>,
@@ -41,10 +41,10 @@ pub(crate) struct Gradient {
 }
 
 impl<'a> GradientSum<'a> {
-    /// Calls `run` for each micro-batch of an update. `run` adds the loss and the gradients of the micro-batch.
+    /// Calls `run` for each micro-batch of an update. `run` must add the micro-batch's loss and gradients to the sum.
     ///
-    /// If `early` is true, the all-reduce of a bucket starts as soon as the bucket is full. A running `timer` disables this, because
-    /// it measures computation and communication separately.
+    /// If `early` is true, the all-reduce of a bucket starts as soon as the bucket is full. If `timer` is running, `early` is
+    /// ignored, because the timer measures computation and communication separately.
     pub(crate) fn of_update(
         rank: &'a Rank,
         timer: &StepTimer,
@@ -71,7 +71,7 @@ impl<'a> GradientSum<'a> {
         Ok(sum)
     }
 
-    /// Returns how to run the backward pass of the current micro-batch.
+    /// Returns the mode of the backward pass for the current micro-batch.
     pub(super) fn backward_mode(&self, gradient_checkpointing: bool) -> BackwardMode {
         match self.bucket_size {
             _ if gradient_checkpointing => BackwardMode::Recomputed,
@@ -80,7 +80,7 @@ impl<'a> GradientSum<'a> {
         }
     }
 
-    /// Adds a weighted loss, `[1]`.
+    /// Adds a micro-batch's loss `[1]`. The caller has multiplied the loss by the weight of the micro-batch.
     pub(crate) fn add_loss(&mut self, loss: Tensor<1>) {
         self.loss = Some(match self.loss.take() {
             Some(sum) => sum + loss,
@@ -88,7 +88,9 @@ impl<'a> GradientSum<'a> {
         });
     }
 
-    /// Adds weighted gradients. All ranks must add them in the same order.
+    /// Adds a micro-batch's gradients. The caller has multiplied them by the weight of the micro-batch.
+    ///
+    /// All ranks must add gradients in the same order.
     pub(crate) fn add(&mut self, grads: PartialGrads) {
         let places: Vec<usize> = grads.iter().map(|(place, _)| *place).collect();
         add_to(&mut self.grads, grads);
@@ -109,7 +111,7 @@ impl<'a> GradientSum<'a> {
         }
     }
 
-    /// Returns the sums over all ranks.
+    /// Waits for all all-reduces and returns the sums over all ranks.
     pub(crate) fn finish(mut self) -> Result<Gradient, TrainError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -141,7 +143,7 @@ impl<'a> GradientSum<'a> {
     }
 }
 
-/// Adds gradients to the sums with the same index.
+/// Adds each gradient to the sum with the same index.
 pub(crate) fn add_to(
     sums: &mut Vec<Option<Tensor<1>>>,
     grads: impl IntoIterator<Item = (usize, Tensor<1>)>,
@@ -169,13 +171,13 @@ mod tests {
         Tensor::from_data(values, &Device::flex())
     }
 
-    /// Returns a micro-batch's gradients of parameters 2 and 0, in the order of a backward pass. The loss ignores parameter 1.
+    /// Returns the gradients of parameters 2 and 0, in the order of a backward pass. The loss does not depend on parameter 1.
     fn grads(micro_batch: usize) -> [PartialGrads; 2] {
         let value = micro_batch as f32;
         [vec![(2, tensor([value, 1.0]))], vec![(0, tensor([-value, 2.0]))]]
     }
 
-    /// Computes an update of four micro-batches. The ranks take them in turn.
+    /// Computes an update of four micro-batches, which are distributed over the ranks.
     fn update(rank: &Rank, timer: &StepTimer, early: bool) -> Gradient {
         let mut turns = (rank.index()..4).step_by(rank.world());
         let sum = GradientSum::of_update(rank, timer, early, 4 / rank.world(), |sum| {
@@ -209,7 +211,8 @@ mod tests {
         }
     }
 
-    /// Returns, for each micro-batch, its backward mode, and the numbers of full buckets and of started all-reduces after it.
+    /// Runs an update. Returns three values after each micro-batch: the backward mode, the number of full buckets, and the
+    /// number of started all-reduces.
     fn buckets_of(
         link: &Link,
         early: bool,

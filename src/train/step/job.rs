@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobEnd {
     Done,
-    /// The user stopped the job. Its state is saved, and the next start resumes it.
+    /// The user stopped the job. Its state is saved, and the next start resumes from it.
     Interrupted,
 }
 
@@ -26,12 +26,12 @@ pub struct JobDir {
     /// Path relative to the run's folder, for example `finetune/from-0800`.
     pub name: String,
     pub path: PathBuf,
-    /// The metadata of the job's checkpoints. `epoch` is set for each checkpoint.
+    /// Metadata of the job's checkpoints. `epoch` is filled in when a checkpoint is saved.
     pub meta: Meta,
 }
 
 impl JobDir {
-    /// Removes the resume state of a finished job. Fails if the job's `epochs.csv` lacks an epoch.
+    /// Removes the saved state of a finished job. Fails if an epoch is missing in the job's `epochs.csv`.
     pub(crate) fn finish(&self, epochs: usize) -> Result<(), TrainError> {
         EpochsCsv::in_job(&self.path).check_reaches(epochs)?;
         for path in [self.resume_file(), self.previous_state()] {
@@ -40,13 +40,13 @@ impl JobDir {
         Ok(())
     }
 
-    /// Renames the newest saved state to `previous-resume.safetensors`, before the next state is saved.
+    /// Renames the saved state to `previous-resume.safetensors`, before a newer state is saved.
     pub(crate) fn keep_previous_state(&self) -> Result<(), RunError> {
         let (newest, previous) = (self.resume_file(), self.previous_state());
         durable::rename(&newest, &previous).map_err(|source| RunError::Io { path: newest, source })
     }
 
-    /// Finds the state to resume from: the newest state, or the previous state if the newest is missing or damaged.
+    /// Returns the saved state to resume from: the newest one or, if it is missing or damaged, the previous one.
     pub(crate) fn saved_state(&self) -> Result<Option<SavedState>, RunError> {
         let (newest, previous) = (self.resume_file(), self.previous_state());
         if !newest.exists() {
@@ -71,7 +71,7 @@ impl JobDir {
         }
     }
 
-    /// Whether there is a state to resume from.
+    /// Returns whether a saved state exists that the job can resume from.
     pub(crate) fn has_state(&self) -> bool {
         self.resume_file().exists() || self.previous_state().exists()
     }
@@ -85,33 +85,33 @@ impl JobDir {
     }
 }
 
-/// A rank, the replicas that run its shards, and the timer of its steps.
+/// A rank, the worker threads that run its shards, and the timer of its steps.
 pub struct RankContext {
     pub rank: Rank,
     pub replicas: Replicas,
     pub timer: StepTimer,
 }
 
-/// A state to resume from, and what the user should know about it.
+/// A saved state to resume from, and a note about it for the user.
 pub(crate) struct SavedState {
     pub path: PathBuf,
     pub warning: Option<String>,
 }
 
-/// The connection of a training loop to the run: rank, stop flag and callbacks.
+/// What a training loop needs from the run: its rank, the stop flag and the callbacks.
 pub struct JobContext {
     pub rank_context: RankContext,
     pub stop: StopFlag,
     pub observer: Observer,
-    /// Called after each epoch's row is written.
+    /// Called after each row of `epochs.csv` is written.
     pub row_written: RowWritten,
 }
 
-/// Updates the tables of the run.
+/// A function that updates the accuracy tables of the run.
 pub type RowWritten = Arc<dyn Fn() -> Result<(), RunError> + Send + Sync>;
 
 impl JobContext {
-    /// Reports an event. Only the first rank reports.
+    /// Reports an event. Ranks other than rank 0 do nothing.
     pub(crate) fn tell(&self, event: Event<'_>) {
         if self.rank_context.rank.is_first() {
             (self.observer)(event);

@@ -13,18 +13,18 @@ use burn::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A stage whose loss is a mean over images. Each shard can therefore be computed separately.
+/// A stage whose loss is a mean over images. Shards of a micro-batch can therefore be computed separately.
 pub(crate) trait ShardLoss<M>: Send + Sync + 'static {
     /// Returns the forward pass from a shard's images to their mean loss. `key` selects the random numbers of the epoch.
     fn loss(&self, model: &M, shard: &Shard<'_>, key: Key) -> Chain<M>;
 }
 
-/// A micro-batch of one rank, and the gradient sums that it adds to.
+/// A micro-batch of one rank, and the sums to which its loss and gradients are added.
 pub(crate) struct MicroBatch<'a, 'r> {
     pub(super) batch: Arc<Batch>,
     /// Selects the random numbers of the epoch.
     pub(super) key: Key,
-    /// Weight of the micro-batch's mean loss in the loss of the update.
+    /// Factor of the micro-batch's mean loss in the loss of the whole update.
     pub(super) weight: f64,
     pub(super) gradient_checkpointing: bool,
     pub(crate) rank_context: &'r RankContext,
@@ -37,7 +37,7 @@ impl MicroBatch<'_, '_> {
         self.batch.shard(0..self.batch.len())
     }
 
-    /// Runs `work`, a forward pass, on each shard and returns the results in shard order.
+    /// Runs the forward pass `work` on each shard. Returns the results in shard order.
     pub(crate) fn map_shards<T: Send + 'static>(
         &self,
         work: impl Fn(&Shard<'_>) -> T + Send + Sync + 'static,
@@ -48,10 +48,10 @@ impl MicroBatch<'_, '_> {
         Ok(self.rank_context.replicas.map(ranges, work)?)
     }
 
-    /// Computes the gradients in shards, each on its own replica of `model`.
+    /// Computes the loss and the gradients in shards, and adds them to `sum` in shard order.
     ///
-    /// A shard's weight is its number of images. Losses and gradients are added in shard order. On a GPU, the only shard runs on
-    /// the calling thread, and `sum` receives the gradients of each section during the backward pass.
+    /// Each shard has its own copy of `model` with autodiff. Shards are weighted by their number of images. On a GPU there is
+    /// one shard, and `sum` receives gradients already during the backward pass.
     pub(crate) fn in_shards<M: Module + Sync + 'static>(
         self,
         stage: &Arc<impl ShardLoss<M>>,
@@ -94,7 +94,8 @@ impl MicroBatch<'_, '_> {
         Ok(())
     }
 
-    /// Computes the gradients of the whole micro-batch on one replica of `model`. `loss` returns its mean loss, `[1]`.
+    /// Computes the loss and the gradients of the whole micro-batch at once, and adds them to `sum`. `loss` returns the mean
+    /// loss, `[1]`.
     pub(crate) fn at_once<M: Module>(self, model: &M, loss: impl FnOnce(&M) -> Tensor<1>) {
         let timer = &self.rank_context.timer;
         let device = model::device(model);
@@ -107,7 +108,7 @@ impl MicroBatch<'_, '_> {
     }
 }
 
-/// The forward and backward pass of a micro-batch's shards.
+/// Runs the forward and backward passes of a micro-batch's shards.
 struct ShardPass<S> {
     stage: Arc<S>,
     batch: Arc<Batch>,
@@ -117,7 +118,9 @@ struct ShardPass<S> {
 }
 
 impl<S> ShardPass<S> {
-    /// Runs the images of `range` on a replica of `model`. `take` receives the gradients. Returns the loss times `weight`, `[1]`.
+    /// Runs the forward and backward pass of the images in `range`. `take` receives the gradients.
+    ///
+    /// Loss and gradients are multiplied by `weight`. Returns the loss `[1]`.
     fn run<M: Module + 'static>(
         &self,
         model: &M,
@@ -165,7 +168,7 @@ mod tests {
         precision: Precision::Fp32,
     };
 
-    /// A stage whose loss is a function of the logits.
+    /// A test stage whose loss is a function of the logits.
     struct LogitLoss(fn(Tensor<2>) -> Tensor<1>);
 
     impl ShardLoss<Vit> for LogitLoss {
@@ -174,7 +177,8 @@ mod tests {
         }
     }
 
-    /// Computes an update of one micro-batch of two images. Also returns how many all-reduces started during its backward pass.
+    /// Computes an update with one micro-batch of two images. Also returns how many all-reduces started during the backward
+    /// pass.
     fn update(
         rank_context: &RankContext,
         loss: fn(Tensor<2>) -> Tensor<1>,

@@ -8,7 +8,7 @@ use crate::infer::DeviceError;
 use crate::train::error::TrainError;
 use crate::train::events::Event;
 
-/// Writes the picture and the checkpoint of an epoch. An existing checkpoint and its picture stay as they are.
+/// Writes the reconstruction figure and the checkpoint of an epoch. If the checkpoint exists, this does nothing.
 pub(crate) fn publish<S: Stage>(
     stage: &S,
     state: &TrainingState<S::Model>,
@@ -24,7 +24,9 @@ pub(crate) fn publish<S: Stage>(
     let file = tensor_file(stage.export(model))?;
     // The picture comes first: the last checkpoint marks the job as done, and no later start would draw a missing picture.
     if let Err(error) = show(stage, model, dir, epoch) {
-        let text = format!("cannot draw the picture of epoch {epoch}, training continues: {error}");
+        let text = format!(
+            "cannot draw the reconstructions of epoch {epoch}; training continues: {error}"
+        );
         context.tell(Event::Warning { job: &dir.name, text: &text });
     }
     let meta = Meta { epoch, ..dir.meta.clone() };
@@ -33,7 +35,7 @@ pub(crate) fn publish<S: Stage>(
     Ok(())
 }
 
-/// Draws the picture of an epoch. A panic becomes an error.
+/// Draws the reconstruction figure of an epoch. A panic becomes an error.
 fn show<S: Stage>(
     stage: &S,
     model: &S::Model,

@@ -6,18 +6,18 @@ use crate::results::{EpochRow, Validation};
 use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
-/// What a NaN or infinite loss or gradient does in a job.
+/// What a job does if a loss or a gradient is NaN or infinite.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnNanRule {
-    /// Updates that an epoch may skip; `None` stops at the first one.
+    /// Number of updates that may be skipped in each epoch. With `None`, the first one stops the job.
     pub skip_limit: Option<usize>,
     pub updates_per_epoch: usize,
-    /// The key that sets the learning rate, for the hint.
+    /// The recipe key that sets the learning rate, for the error's hint.
     pub rate: &'static str,
 }
 
 impl OnNanRule {
-    /// Returns how many updates an epoch may skip. An epoch without a single update would have no loss.
+    /// Returns how many updates of an epoch may be skipped. At least one update must remain, because the epoch needs a loss.
     fn limit(self) -> usize {
         self.skip_limit.unwrap_or(0).min(self.updates_per_epoch.saturating_sub(1))
     }
@@ -41,10 +41,10 @@ impl UnreadLosses {
         self.lrs.len()
     }
 
-    /// Reads all values from the device and adds them to the epoch's sums.
+    /// Reads all losses and gradient norms from the device and adds them to the epoch's sums.
     ///
-    /// Returns the loss and learning rate of each update, and how many were skipped because a value is NaN or infinite. Fails if
-    /// the epoch has skipped more than the rule allows. The error names the update.
+    /// Returns the loss and the learning rate of each update, and the number of updates that were skipped because a value is
+    /// NaN or infinite. Fails if too many updates of the epoch were skipped. The error names the update.
     pub(crate) fn read_into(
         &mut self,
         progress: &mut Progress,
@@ -89,7 +89,7 @@ impl UnreadLosses {
     }
 }
 
-/// Returns the row of a finished epoch.
+/// Returns the row of a finished epoch for `epochs.csv`.
 pub(crate) fn row(
     progress: &Progress,
     measured: Evaluated,
@@ -132,7 +132,7 @@ pub(crate) fn row(
     }
 }
 
-/// Returns a warning about updates that were skipped since the last read.
+/// Returns a warning about the updates that were skipped since losses were last read from the device.
 pub(crate) fn skipped_text(skipped: usize, progress: &Progress, rule: OnNanRule) -> String {
     let updates = if skipped == 1 { "update" } else { "updates" };
     format!(
@@ -143,7 +143,7 @@ pub(crate) fn skipped_text(skipped: usize, progress: &Progress, rule: OnNanRule)
     )
 }
 
-/// Returns a warning if an epoch waited long for its data.
+/// Returns a warning if the training of an epoch spent much of its time waiting for data.
 pub(crate) fn waited(row: &EpochRow, train_s: f64) -> Option<String> {
     const SHARE: f64 = 0.05;
     let share = row.data_wait_s / train_s.max(1e-9);

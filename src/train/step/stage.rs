@@ -8,12 +8,12 @@ use crate::train::error::TrainError;
 use burn::module::Module;
 use std::sync::Arc;
 
-/// Pre-training, fine-tuning or linear probing.
+/// The part of training that differs between pre-training, fine-tuning and linear probing.
 pub(crate) trait Stage: Send + Sync + 'static {
-    /// The trained model, without autodiff. Each replica is a copy of it with autodiff.
+    /// The trained model, without autodiff. Replicas are copies of the model with autodiff.
     type Model: Module + Sync + 'static;
 
-    /// Computes the gradients of a micro-batch and adds them to the sums of the update.
+    /// Computes the loss and the gradients of a micro-batch, and adds them to the sums of the update.
     ///
     /// A stage may change the running statistics of the model's `BatchNorm`, but not its trained parameters.
     fn backward(
@@ -22,9 +22,9 @@ pub(crate) trait Stage: Send + Sync + 'static {
         micro_batch: MicroBatch<'_, '_>,
     ) -> Result<(), TrainError>;
 
-    /// Counts the model's correct predictions on this rank's share of the validation split.
+    /// Counts the model's correct predictions on this rank's share of the validation images.
     ///
-    /// Returns `None` if the stage has no accuracy.
+    /// Returns `None` if the stage does not measure an accuracy.
     fn evaluate(
         &self,
         _model: &Self::Model,
@@ -33,17 +33,17 @@ pub(crate) trait Stage: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Returns the tensors of a checkpoint under their official names.
+    /// Returns the tensors to save in a checkpoint, under their official names.
     fn export(&self, model: &Self::Model) -> Vec<NamedParam> {
         model::named(model)
     }
 
-    /// Writes a picture of the model's output into the job's folder.
+    /// Draws a figure of the model's output into the job's folder. By default, does nothing.
     fn show(&self, _model: &Self::Model, _dir: &JobDir, _epoch: usize) -> Result<(), TrainError> {
         Ok(())
     }
 
-    /// Returns an explanation of an epoch's training loss if people are likely to misread the loss.
+    /// Returns a notice if users are likely to misread the training loss of an epoch.
     fn notice(&self, _epoch: usize, _train_loss: f64) -> Option<String> {
         None
     }

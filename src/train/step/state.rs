@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// Sums over the updates of the current epoch. The epoch's row has their means.
+/// Sums over the finished updates of the current epoch, from which the row in `epochs.csv` is computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EpochSums {
     pub updates: usize,
-    /// Updates that were skipped, because their loss or gradient was NaN or infinite.
+    /// Number of updates that were skipped, because their loss or gradient was NaN or infinite.
     #[serde(default)]
     pub skipped: usize,
     pub loss: f64,
@@ -35,12 +35,12 @@ pub(crate) struct TrainingState<M> {
     pub progress: Progress,
 }
 
-/// The position of a job in its schedule.
+/// The epoch and the update that a job has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
-    /// Current epoch, from 1.
+    /// Current epoch, counted from 1.
     pub epoch: usize,
-    /// Finished updates of the current epoch.
+    /// Number of finished updates in the current epoch.
     pub update: usize,
     /// Updates of the optimizer since the job started. Only `to_host` sets it.
     pub optimizer_updates: usize,
@@ -48,14 +48,14 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Returns the progress of a new job.
+    /// Returns the progress of a job that has not started.
     pub(crate) fn start() -> Self {
         Self { epoch: 1, update: 0, optimizer_updates: 0, sums: EpochSums::default() }
     }
 }
 
 impl<M: Module> TrainingState<M> {
-    /// Returns the state of a new job.
+    /// Returns the state of a job that has not started.
     pub(crate) fn start(model: M, optimizer: Optimizer) -> Self {
         Self { model, optimizer, progress: Progress::start() }
     }
@@ -78,8 +78,9 @@ impl<M: Module> TrainingState<M> {
         norm
     }
 
-    /// Updates like [`TrainingState::update`], but returns to `before`, the model before the update, if the loss or the norm is NaN
-    /// or infinite. The device decides.
+    /// Updates as [`TrainingState::update`] does. If the loss or the gradient norm is NaN or infinite, the update is skipped.
+    ///
+    /// `before` is the model before the update. The device decides, so the host does not wait.
     pub(crate) fn update_if_finite(
         &mut self,
         before: &M,
@@ -122,7 +123,7 @@ impl<M: Module> TrainingState<M> {
         Ok(TensorFile { tensors, note })
     }
 
-    /// Reads the moments of AdamW from the device, for a checkpoint.
+    /// Copies the moments of AdamW from the device, for a checkpoint.
     pub(crate) fn optimizer_state(&self) -> Result<OptimizerState, TrainError> {
         let (tensors, updates) = self.optimizer.state();
         let mut tensors: HashMap<String, Tensor<1>> = tensors.into_iter().collect();
@@ -137,7 +138,7 @@ impl<M: Module> TrainingState<M> {
         Ok(OptimizerState { updates, moments })
     }
 
-    /// Loads the state from `path`. Fails if a tensor is missing.
+    /// Returns the state that was saved to `path`. Fails if a tensor is missing.
     pub(crate) fn resume(self, path: &Path) -> Result<Self, TrainError> {
         let damaged = |problem: String| RunError::Damaged {
             path: path.into(),
@@ -171,7 +172,7 @@ impl<M: Module> TrainingState<M> {
     }
 }
 
-/// Returns the norm of the gradients before clipping, `[1]`, and the clipped gradients by the index of their parameter.
+/// Returns the gradient norm before clipping, `[1]`, and the clipped gradients by parameter index.
 fn clipped(grads: PartialGrads, clip_grad: Option<f64>) -> (Tensor<1>, HashMap<usize, Tensor<1>>) {
     let (places, grads): (Vec<_>, Vec<_>) = grads.into_iter().unzip();
     let norm = optim::global_norm(&grads);
@@ -182,7 +183,7 @@ fn clipped(grads: PartialGrads, clip_grad: Option<f64>) -> (Tensor<1>, HashMap<u
     (norm, places.into_iter().zip(grads).collect())
 }
 
-/// Reads parameters from the device, for a checkpoint. Fails if a value is NaN or infinite.
+/// Copies parameters from the device into the tensors of a checkpoint. Fails if a value is NaN or infinite.
 pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainError> {
     let mut file = TensorFile::default();
     for param in params {
@@ -192,7 +193,7 @@ pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainEr
     Ok(file)
 }
 
-/// Reads one parameter from the device. Fails if a value is NaN or infinite.
+/// Copies a parameter from the device. Fails if a value is NaN or infinite.
 fn host_finite(param: &NamedParam) -> Result<HostTensor, TrainError> {
     let tensor = host(&param.values, &param.shape)?;
     if tensor.values.iter().all(|value| value.is_finite()) {

@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 /// A part of a training step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepPart {
-    /// Waiting for the loader.
+    /// Waiting for the data loader.
     Data,
     Forward,
-    /// Includes the recomputation of gradient checkpointing.
+    /// The backward pass, including the recomputation of gradient checkpointing.
     Backward,
     Communication,
-    /// Includes gradient clipping.
+    /// The optimizer update, including gradient clipping.
     Optimizer,
 }
 
-/// Number of [`StepPart`]s.
+/// Number of parts of a training step.
 const PARTS: usize = 5;
 
-/// Adds up the time of each part over all threads. Clones share the sums. The default timer is off.
+/// Adds up the time of each part of a step over all threads. Clones share the sums. The default timer does not measure.
 #[derive(Debug, Clone, Default)]
 pub struct StepTimer(Option<Arc<[AtomicU64; PARTS]>>);
 
 impl StepTimer {
-    /// Returns a running timer. It waits for the device after each part, so steps are slower than in a run.
+    /// Returns a timer that measures. It waits for the device after each part, so steps are slower than in a normal run.
     pub fn running() -> Self {
         Self(Some(Arc::default()))
     }
@@ -35,7 +35,7 @@ impl StepTimer {
         self.0.is_some()
     }
 
-    /// Runs `work` and adds its time on the host and on the device to `part`.
+    /// Runs `work` and adds its time to `part`. The time ends when the device has finished.
     pub(crate) fn time<T>(&self, part: StepPart, device: &Device, work: impl FnOnce() -> T) -> T {
         let Some(sums) = &self.0 else { return work() };
         let started = Instant::now();
@@ -46,14 +46,14 @@ impl StepTimer {
         result
     }
 
-    /// Adds a time to `part`.
+    /// Adds a measured time to `part`.
     pub(crate) fn add(&self, part: StepPart, time: Duration) {
         if let Some(sums) = &self.0 {
             sums[part as usize].fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
         }
     }
 
-    /// Returns the time of `part` and resets it to zero.
+    /// Returns the time of `part` so far and resets it to zero.
     pub fn take(&self, part: StepPart) -> Duration {
         let sum = self.0.as_ref().map_or(0, |sums| sums[part as usize].swap(0, Ordering::Relaxed));
         Duration::from_nanos(sum)

@@ -28,9 +28,9 @@ const READ_EVERY: usize = 20;
 /// Most work that is queued on the device, since a stop has to wait for it.
 const QUEUE: Duration = Duration::from_secs(3);
 
-/// Trains `stage` until its last epoch is done or the user stops the run.
+/// Trains `stage` until its last epoch is finished or the user stops the run.
 ///
-/// Training continues from `resume.safetensors` in `dir`. Without this file, it starts from `state`.
+/// Training resumes from `resume.safetensors` in the folder `dir`. If this file is missing, training starts from `state`.
 pub(crate) fn fit<S: Stage>(
     stage: &Arc<S>,
     state: TrainingState<S::Model>,
@@ -64,7 +64,7 @@ pub(crate) fn fit<S: Stage>(
     Ok(JobEnd::Done)
 }
 
-/// A job in training.
+/// The training loop of one job on one rank.
 struct TrainingLoop<'a, S: Stage> {
     stage: &'a Arc<S>,
     state: TrainingState<S::Model>,
@@ -72,7 +72,7 @@ struct TrainingLoop<'a, S: Stage> {
     plan: &'a FitPlan,
     dir: &'a JobDir,
     context: &'a JobContext,
-    /// The table of epochs. Only the first rank writes it.
+    /// Writer of `epochs.csv`; `None` except on rank 0.
     epochs_csv: Option<EpochsWriter>,
     /// Saved states and TensorBoard events. Only the first rank writes them.
     saves: Option<Saves<S::Model>>,
@@ -198,7 +198,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(JobEnd::Done)
     }
 
-    /// Adds up the gradients of an update's micro-batches. Also returns the seconds spent waiting for data.
+    /// Computes the gradients of an update's micro-batches. Returns their sums, and the seconds spent waiting for data.
     fn backward(
         &mut self,
         batches: &mut Epoch,
@@ -243,7 +243,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         })
     }
 
-    /// Reads losses and norms from the device, for the epoch's row and for TensorBoard.
+    /// Reads losses and gradient norms from the device. They go into the epoch's row and into TensorBoard.
     fn read(&mut self, unread: &mut UnreadLosses) -> Result<(), TrainError> {
         let progress = &mut self.state.progress;
         let first = progress.sums.updates + 1;
@@ -274,7 +274,8 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         })
     }
 
-    /// Writes the epoch's row, its checkpoint if it is kept, and the state of the next epoch.
+    /// Writes the row of the epoch to `epochs.csv`, saves a checkpoint if the epoch is kept, and saves the state for the next
+    /// epoch.
     fn finish_epoch(&mut self, measured: Evaluated, started: Instant) -> Result<(), TrainError> {
         let (plan, dir, context) = (self.plan, self.dir, self.context);
         let epoch = self.state.progress.epoch;
@@ -356,7 +357,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
     }
 }
 
-/// Opens the TensorBoard folder of a job.
+/// Opens the TensorBoard event files of a job.
 fn tensorboard<M: Module>(
     state: &TrainingState<M>,
     plan: &FitPlan,

@@ -115,8 +115,7 @@ fn check_same_classes(path: &Path, train: &Listing, val: &Listing) -> Result<(),
         return Ok(());
     }
     let problem = format!("train/ and val/ have different classes; {}", differences.join("; "));
-    let hint =
-        "make the class folders the same: a label is the position of a class in sorted order";
+    let hint = "give train/ and val/ the same class folders: a label is the index of a class in sorted order";
     Err(DataError::layout(path, problem, hint))
 }
 

@@ -80,7 +80,7 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     let both = || std::iter::once(&train).chain(&val);
     let unlabelled = both().find_map(WebDataset::unlabelled);
     if let (Labels::Needed, Some(image)) = (labels, &unlabelled) {
-        let hint = "add the class, a whole number: in a .cls file of the same name, or as `label` in a .json file";
+        let hint = "add the class as a whole number: in a .cls file of the same name, or as `label` in a .json file";
         return Err(DataError::layout(image, "the image has no class", hint));
     }
     let number = both().map(WebDataset::classes).max().unwrap_or(0);
@@ -103,7 +103,11 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     let too_many = |known: usize, by: &str| {
         let problem =
             format!("an image has class {}, but there are {known} classes ({by})", found - 1);
-        DataError::layout(&plan.path, problem, "correct one of them; classes are numbered from 0")
+        DataError::layout(
+            &plan.path,
+            problem,
+            "correct the class or the number of classes; classes are numbered from 0",
+        )
     };
     if file.is_file() {
         let text = fs::read_to_string(&file).map_err(|e| DataError::unreadable(&file, e))?;
