@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Compares `mae bench data` with torchvision's loader on the same JPEG files. They run in turn, so that machine load affects both.
 
-    scripts/bench_data_peer.py PEER_DIR [--binary target/release/mae] [--images DIR] [--rounds 5] [--seconds 10] [--workers 2]
+    scripts/bench_data_peer.py [--binary target/release/mae] [--images DIR] [--rounds 5] [--seconds 10] [--workers 2]
 
-PEER_DIR holds torchvision_loader.py, which prints one JSON object with `images_per_s`. Run this script with a Python that has
-torch, torchvision, timm, numpy and Pillow. DIR is an image folder with train/ and val/. Without it, the script makes 1,000 photograph-like
-images of 500x375 px and about 72 KB (ImageNet's mean) in a temporary folder.
+The peer is benches/peers/image_loader.py. Run this script with a Python that has torch, torchvision, timm, numpy and Pillow; the
+virtual environment of scripts/bench_cpu.sh has them. DIR is an image folder with train/ and val/. Without it, the script makes
+1,000 photograph-like images of 500x375 px and about 72 KB (ImageNet's mean) in a temporary folder. With several binaries,
+separated by commas, it measures each of them.
 
 Prints the median images/s of each program over the rounds, the ratio to the peer, and the speed-up over one worker.
 """
@@ -35,6 +36,8 @@ epochs = 1
 warmup_epochs = 0
 from = "scratch"
 """
+PEER = Path(__file__).resolve().parent.parent / "benches/peers/image_loader.py"
+ALONE = "pretrain exact, 1 worker"
 WIDTH, HEIGHT, BYTES = 500, 375, 72_000
 COUNT, CLASSES = 1000, 10
 
@@ -81,24 +84,27 @@ def call(arguments):
         sys.exit(f"error: cannot measure {arguments[0]}: it printed no images_per_s (exit code {done.returncode})")
 
 
-def ours(options, images, scratch, stage, decode, workers):
+def ours(options, images, scratch, binary, stage, decode, workers):
     recipe = scratch / "recipe.toml"
     recipe.write_text(RECIPE.format(path=images, workers=workers, decode=decode))
-    return call([options.binary, "bench", "data", recipe, "--stage", stage, "--seconds", options.seconds, "--json"])
+    return call([binary, "bench", "data", recipe, "--stage", stage, "--seconds", options.seconds, "--json"])
 
 
 def peer(options, images, stage, workers):
-    return call([sys.executable, Path(options.peers) / "torchvision_loader.py", "--images", images / "train",
-                 "--workers", workers, "--seconds", options.seconds, "--recipe", stage])
+    return call([sys.executable, PEER, "--images", images / "train", "--workers", workers, "--seconds", options.seconds,
+                 "--stage", stage])
 
 
 def measure(options, images, scratch):
-    all_, found = options.workers, {}
-    racers = {f"mae pretrain {decode}": lambda d=decode: ours(options, images, scratch, "pretrain", d, all_)
-              for decode in ("exact", "fast")}
-    racers["mae pretrain exact, 1 worker"] = lambda: ours(options, images, scratch, "pretrain", "exact", 1)
+    all_, found, racers = options.workers, {}, {}
+    for binary in options.binary.split(","):
+        def add(name, *settings, binary=binary):
+            racers[f"{binary} {name}"] = lambda: ours(options, images, scratch, binary, *settings)
+        add("pretrain exact", "pretrain", "exact", all_)
+        add("pretrain fast", "pretrain", "fast", all_)
+        add(ALONE, "pretrain", "exact", 1)
+        add("finetune exact", "finetune", "exact", all_)
     racers["peer pretrain"] = lambda: peer(options, images, "pretrain", all_)
-    racers["mae finetune exact"] = lambda: ours(options, images, scratch, "finetune", "exact", all_)
     racers["peer finetune"] = lambda: peer(options, images, "finetune", all_)
     for round_ in range(1, options.rounds + 1):
         for name, run in racers.items():
@@ -109,7 +115,6 @@ def measure(options, images, scratch):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peers")
     parser.add_argument("--binary", default="target/release/mae")
     parser.add_argument("--images", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
@@ -128,9 +133,11 @@ def main():
     middle = {name: statistics.median(rates) for name, rates in found.items()}
     for name, rate in middle.items():
         stage = name.split()[1]
-        over = f", {rate / middle[f'peer {stage}']:.2f} times the peer" if name.startswith("mae") and "1 worker" not in name else ""
-        print(f"{name}: {rate:.0f} images/s{over}")
-    print(f"{options.workers} workers compared with 1: {middle['mae pretrain exact'] / middle['mae pretrain exact, 1 worker']:.2f} times")
+        over = f", {rate / middle[f'peer {stage}']:.2f} times the peer" if not name.startswith("peer") and ALONE not in name else ""
+        print(f"{name}: {rate:.0f} images/s ({min(found[name]):.0f} to {max(found[name]):.0f}){over}")
+    for binary in options.binary.split(","):
+        speed_up = middle[f"{binary} pretrain exact"] / middle[f"{binary} {ALONE}"]
+        print(f"{binary}: {options.workers} workers are {speed_up:.2f} times as fast as 1")
 
 
 if __name__ == "__main__":

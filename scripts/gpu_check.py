@@ -21,7 +21,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECIPE = REPOSITORY / "experiments/bench_vit_base.toml"
 QUICKSTART = REPOSITORY / "experiments/quickstart.toml"
-PEER_SCRIPTS = {"pretrain": "torch_mae_pretrain.py", "finetune": "torch_vit_finetune.py"}
+PEER_SCRIPTS = {"pretrain": "mae_pretrain.py", "finetune": "vit_finetune.py"}
 LEAST_S = 10  # with less time before the deadline, no step starts
 LEAST_TUNED_S = 60  # the same for steps that tune kernels first
 RESUME_TOLERANCE = 1e-3
@@ -243,7 +243,7 @@ def peers(binary):
     """Returns the folder of the peer scripts: PEERS if it is set, otherwise the first default folder that has them."""
     named, inputs = os.environ.get("PEERS"), os.environ.get("INPUTS")
     folders = [Path(inputs) / "peers"] if inputs else []
-    folders += [REPOSITORY.parent / "shared/peers", binary.parent / "peers"]
+    folders += [REPOSITORY / "benches/peers", binary.parent / "peers"]
     folders = [Path(named)] if named else folders
     whole = (f.resolve() for f in folders if all((f / script).is_file() for script in PEER_SCRIPTS.values()))
     return next(whole, None)
@@ -277,8 +277,7 @@ def said(machine, arguments):
 
 
 def facts(machine, data):
-    versions = ("import torch, timm, transformers as t; "
-                "print('torch', torch.__version__ + ', timm', timm.__version__ + ', transformers', t.__version__)")
+    versions = "import torch; print('torch', torch.__version__)"
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     kit = toolkit()
     nvcc = kit / "bin/nvcc" if kit else "nvcc"

@@ -10,12 +10,12 @@
 #   PYTHON=venv/bin/python OUT=/tmp/checked scripts/gpu_check.sh target/release/mae
 #   DEVICE=cpu scripts/gpu_check.sh target/release/mae    # dry run: small shapes, only fp32
 #
-# PEERS      folder of the PyTorch scripts torch_mae_pretrain.py and torch_vit_finetune.py (default: $INPUTS/peers,
-#            ../shared/peers next to the repository, or peers next to BINARY; the first that has both scripts)
+# PEERS      folder of the PyTorch scripts mae_pretrain.py, vit_finetune.py and vit.py (default: $INPUTS/peers, benches/peers of
+#            the repository, or peers next to BINARY; the first that has the scripts)
 # REFERENCE  cases for `mae verify` (default: tests/golden)
 # OUT        output folder (default: ./gpu_check_out). gpu_check.json and gpu_check.md are rewritten after every step;
 #            failures.log has the stderr of failed programs
-# PYTHON     a Python with torch, timm and transformers (default: python3)
+# PYTHON     a Python with torch (default: python3)
 # DEVICE     cuda, or cpu for a dry run (default: cuda)
 # DEADLINE   seconds for all steps (default: 520); the report lists the steps that were not reached
 # ROUNDS     rounds of each bf16 speed measurement, `mae` and PyTorch in turn (default: 2; dry run: 1, in fp32)
@@ -32,7 +32,7 @@ fi
 python=${PYTHON:-python3}
 if ! command -v "$python" >/dev/null; then
     echo "error: cannot run the check: $python is missing" >&2
-    echo "  hint: set PYTHON to a Python with torch, timm and transformers" >&2
+    echo "  hint: set PYTHON to a Python with torch" >&2
     exit 2
 fi
 exec "$python" "$(dirname "$0")/gpu_check.py" "$1"

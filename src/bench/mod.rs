@@ -15,11 +15,17 @@ use crate::train::{
     self, ChosenDevice, DeviceBackend, Event, RunContext, StepPart, StepTimer, TrainError,
 };
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-/// Updates before the measurement starts. Kernels are compiled and tuned, and caches fill.
+/// Updates before the measurement starts, if there is time for them. Kernels are compiled and tuned, and caches fill.
 const WARM_UP: usize = 3;
+/// Share of the time of a GPU's benchmark that measures whole steps. The rest measures the parts of a step.
+const WHOLE: f64 = 0.8;
+/// How often the benchmark looks whether its time is over.
+const POLL: Duration = Duration::from_millis(5);
 
 /// Results of the training benchmark.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -38,7 +44,9 @@ pub struct TrainBench {
     pub ms_per_step: f64,
     /// Number of measured updates.
     pub steps: usize,
-    /// Time per part of a step, from a second measurement that waits for the device after each part.
+    /// Number of updates before and between the measured ones: warm-up, and the first update of each epoch.
+    pub uncounted_steps: usize,
+    /// Time per part of a step. On a GPU from a second measurement, which waits for the device after each part.
     pub ms: StepMs,
     /// Trillions of floating-point operations of the network per second, on all devices together.
     ///
@@ -66,8 +74,9 @@ pub struct StepMs {
 
 /// Trains `stage` of a recipe for `seconds` in the folder `scratch`, and measures its steps.
 ///
-/// This is the loop of `mae run`, with data and augmentation. Fine-tuning and linear probing start from scratch. Fails if an
-/// epoch has a single update, or if the benchmark stops before the first measured step.
+/// This is the loop of `mae run`, with data and augmentation. Fine-tuning and linear probing start from scratch. At least two
+/// updates are made, so training takes at most `seconds` and two updates; on a GPU, the time starts after the warm-up. Fails if
+/// an epoch has a single update, or if the benchmark stops before the first measured step.
 pub fn bench_train(
     point: &ResolvedPoint,
     stage: StageKind,
@@ -102,10 +111,10 @@ pub fn bench_train(
         let job = Job { stage, from, dir: name.to_owned() };
         steps(&bench, &work, job, seconds, timer)
     };
-    let (whole, _) = measure("whole", seconds, StepTimer::default())?;
-    let memory = memory::peak(&device);
     let timer = StepTimer::running();
-    let (_, updates) = measure("parts", seconds / 4.0, timer.clone())?;
+    let (whole, parts) = whole_and_parts(&device, seconds, &timer, measure)?;
+    let memory = memory::peak(&device);
+    let MeasuredSteps { seconds: whole, updates } = whole;
     let effective_batch_size = training.effective_batch_size;
     let images_per_s = (whole.len() * effective_batch_size) as f64 / whole.iter().sum::<f64>();
     let tflops = images_per_s * flops / 1e12;
@@ -121,13 +130,30 @@ pub fn bench_train(
         images_per_s,
         ms_per_step: ms_per_step(&whole, &device),
         steps: whole.len(),
-        ms: split(&timer, updates, &device),
+        uncounted_steps: updates - whole.len(),
+        ms: split(&timer, parts.updates, &device),
         tflops,
         peak_tflops: Some(peak_tflops),
         mfu: (peak_tflops > 0.0).then(|| tflops / peak_tflops),
         peak_memory_bytes: memory,
         device: device.name,
     })
+}
+
+/// Measures whole steps, and the parts of steps with `timer`. `measure` trains for some seconds in a folder of the given name.
+fn whole_and_parts(
+    device: &ChosenDevice,
+    seconds: f64,
+    timer: &StepTimer,
+    measure: impl Fn(&str, f64, StepTimer) -> Result<MeasuredSteps, TrainError>,
+) -> Result<(MeasuredSteps, MeasuredSteps), TrainError> {
+    if device.backend == DeviceBackend::Cpu {
+        // A CPU computes each part at once, so the timer costs nothing.
+        let whole = measure("whole", seconds, timer.clone())?;
+        return Ok((whole.clone(), whole));
+    }
+    let whole = measure("whole", seconds * WHOLE, StepTimer::default())?;
+    Ok((whole, measure("parts", seconds * (1.0 - WHOLE), timer.clone())?))
 }
 
 /// Fails if an epoch has fewer than two updates. The time of a step is measured from one update to the next.
@@ -159,60 +185,82 @@ fn measured(plan: &Plan, stage: StageKind) -> Result<(TrainingPlan, DataSet), Tr
     Ok((training, data::open(&plan.data, labels)?))
 }
 
+/// The steps of a measurement.
+#[derive(Clone)]
+struct MeasuredSteps {
+    /// Time of each measured step, in seconds.
+    seconds: Vec<f64>,
+    /// Number of updates, measured or not.
+    updates: usize,
+}
+
 /// End times of the updates, with their epoch. Time between epochs (evaluation, saving) does not count.
-#[derive(Default)]
 struct Clock {
+    /// When the time of the benchmark starts; `None` if it starts after the warm-up.
+    start: Option<Instant>,
     ends: Vec<(usize, Instant)>,
 }
 
 impl Clock {
+    /// Returns the times of the steps after the warm-up. If the benchmark was too short for one, the warm-up is shorter.
     fn steps_s(&self) -> Vec<f64> {
-        let counted = self.ends.get(WARM_UP - 1..).unwrap_or_default();
-        counted
-            .windows(2)
-            .filter(|pair| pair[0].0 == pair[1].0)
-            .map(|pair| (pair[1].1 - pair[0].1).as_secs_f64())
-            .collect()
+        let pairs = self.ends.windows(2).filter(|pair| pair[0].0 == pair[1].0);
+        let all: Vec<_> = pairs.map(|pair| (pair[1].1 - pair[0].1).as_secs_f64()).collect();
+        let skipped = (WARM_UP - 1).min(all.len().saturating_sub(1));
+        all[skipped..].to_vec()
+    }
+
+    /// Whether the time is over. The update in progress is still completed, so one that ended is enough for a measured step.
+    fn is_over(&self, seconds: f64) -> bool {
+        let start = self.start.or_else(|| self.ends.get(WARM_UP - 1).map(|(_, end)| *end));
+        !self.ends.is_empty() && start.is_some_and(|start| start.elapsed().as_secs_f64() >= seconds)
     }
 }
 
-/// Trains `job` for `seconds`, and for at least [`WARM_UP`] measured steps.
-///
-/// Returns the seconds of each measured step, and the number of all updates.
+/// Trains `job` for `seconds`, and for at least two updates. Stops during an evaluation, too.
 fn steps(
     bench: &BenchDevices,
     work: &RunContext,
     job: Job,
     seconds: f64,
     timer: StepTimer,
-) -> Result<(Vec<f64>, usize), TrainError> {
-    let clock = Arc::new(Mutex::new(Clock::default()));
-    let stop = StopFlag::default();
-    let (asked, enough) = (work.stop.clone(), stop.clone());
+) -> Result<MeasuredSteps, TrainError> {
+    // A GPU compiles and tunes kernels in its first steps, which would use up the time.
+    let start = (work.device.backend == DeviceBackend::Cpu).then(Instant::now);
+    let clock = Arc::new(Mutex::new(Clock { start, ends: Vec::new() }));
     let seen = Arc::clone(&clock);
     let observer = move |event: Event<'_>| {
         if let Event::Updated { epoch, .. } = event {
-            let mut clock = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            clock.ends.push((epoch, Instant::now()));
-            // The time starts after the warm-up, so that compiling and tuning kernels does not use it up.
-            let started = clock.ends.get(WARM_UP - 1).map(|(_, end)| end.elapsed());
-            let long = started.is_some_and(|time| time > Duration::from_secs_f64(seconds));
-            if asked.requested() || long && clock.steps_s().len() >= WARM_UP {
+            locked(&seen).ends.push((epoch, Instant::now()));
+        }
+    };
+    let stop = StopFlag::default();
+    let (asked, watched, enough) = (work.stop.clone(), Arc::clone(&clock), stop.clone());
+    let (running, ended) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || {
+        while ended.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
+            if asked.requested() || locked(&watched).is_over(seconds) {
                 enough.request();
             }
         }
-    };
-    let work = RunContext { stop, ..work.clone() };
-    bench.run(&work, job, Arc::new(observer), timer)?;
-    let clock = clock.lock().unwrap_or_else(PoisonError::into_inner);
-    let steps = clock.steps_s();
-    if steps.is_empty() {
+    });
+    let trained = bench.run(&RunContext { stop, ..work.clone() }, job, Arc::new(observer), timer);
+    drop(running);
+    watch.join().expect("the watch does not panic");
+    trained?;
+    let clock = locked(&clock);
+    let measured = MeasuredSteps { seconds: clock.steps_s(), updates: clock.ends.len() };
+    if measured.seconds.is_empty() {
         return Err(TrainError::Setting {
             problem: "cannot measure a step: the benchmark stopped too early".to_owned(),
             hint: "let it run longer".to_owned(),
         });
     }
-    Ok((steps, clock.ends.len()))
+    Ok(measured)
+}
+
+fn locked(clock: &Mutex<Clock>) -> MutexGuard<'_, Clock> {
+    clock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn split(timer: &StepTimer, steps: usize, device: &ChosenDevice) -> StepMs {

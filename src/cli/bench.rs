@@ -31,7 +31,8 @@ pub(super) struct Args {
     /// Device to measure; short for `--set runtime.device="D"`
     #[arg(long, value_name = "D")]
     device: Option<String>,
-    /// Time to measure, in seconds; an epoch that ends earlier is repeated
+    /// Time to measure, in seconds; an epoch that ends earlier is repeated. `bench train` ends after this time and at most two
+    /// steps more. On a GPU, its time starts after three steps, which compile kernels
     #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = seconds)]
     seconds: f64,
     /// Print one JSON object on one line
@@ -81,15 +82,17 @@ fn measure<T: serde::Serialize>(
 fn text(measured: &TrainBench) -> String {
     let TrainBench { stage, device, precision, devices, threads, ms, .. } = measured;
     let many = if *devices > 1 { format!(", {devices} devices") } else { String::new() };
+    let steps = if measured.steps == 1 { "step" } else { "steps" };
     let mut text = format!(
-        "{stage}: {:.1} images/s, {:.1} ms per step of {} images ({} steps; {device}, {precision}, {threads} \
-         threads{many})\n\
+        "{stage}: {:.1} images/s, {:.1} ms per step of {} images ({} {steps} after {} uncounted; {device}, {precision}, \
+         {threads} threads{many})\n\
          a step, measured part by part: data {:.1} ms, forward {:.1}, backward {:.1}, optimizer {:.1}, communication {:.1}\n\
          {:.3} TFLOP/s",
         measured.images_per_s,
         measured.ms_per_step,
         measured.effective_batch_size,
         measured.steps,
+        measured.uncounted_steps,
         ms.data,
         ms.forward,
         ms.backward,

@@ -1,6 +1,7 @@
 //! Tests of what users can see. Each module tests one promise.
 
 mod bad_files;
+mod bench;
 mod checkpoints;
 mod checksums;
 mod compare;

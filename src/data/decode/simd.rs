@@ -2,16 +2,16 @@
 
 /// Defines a function that is compiled twice, with and without AVX2. Each call picks the version for the processor.
 macro_rules! vectorized {
-    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$meta])*
-        fn $name($($arg: $type),*) {
+        $vis fn $name($($arg: $type),*) $(-> $out)? {
             #[inline(always)]
-            fn here($($arg: $type),*) $body
+            fn here($($arg: $type),*) $(-> $out)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2")]
-            fn with_avx2($($arg: $type),*) {
-                here($($arg),*);
+            fn with_avx2($($arg: $type),*) $(-> $out)? {
+                here($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
@@ -20,7 +20,7 @@ macro_rules! vectorized {
                 // SAFETY: the processor has AVX2.
                 return unsafe { with_avx2($($arg),*) };
             }
-            here($($arg),*);
+            here($($arg),*)
         }
     };
 }

@@ -9,8 +9,8 @@
 //! | `webdataset` | tar shards |
 //! | `parquet` | parquet files, as on Hugging Face's hub |
 //!
-//! Photographs are stored as bytes at their own size. Digits and synthetic images are floats at `input_size`, so without a
-//! crop they are only normalized. A new format is a file here, with a type that implements `Split`, and an arm of the `match`
+//! Photographs are stored as bytes at their own size. Digits are floats at `input_size`, and synthetic images bytes at
+//! `input_size`, so without a crop they are only normalized. A new format is a file here, with a type that implements `Split`, and an arm of the `match`
 //! in `dataset.rs`. Formats do not know that file: what they share is in `found.rs` and `split.rs`.
 
 pub(super) mod cifar;

@@ -1,7 +1,7 @@
 //! Synthetic images, for tests and for measurements without a data set.
 //!
 //! Each class is a coloured grating with its own frequency and angle. An image is the grating of its class at a random phase,
-//! with noise.
+//! with noise. Grey and RGB images are whole levels, as photographs are. Images with other numbers of channels are floats.
 
 use std::f32::consts::TAU;
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     };
     let (train, val) =
         (plan.promised.train_images.unwrap_or(1024), plan.promised.val_images.unwrap_or(256));
-    let identity = format!("synthetic {num_classes} {train} {val}");
+    let identity = format!("synthetic levels {num_classes} {train} {val}");
     Found {
         train: split(SyntheticPart::Train, train),
         val: Some(split(SyntheticPart::Val, val)),
@@ -93,16 +93,25 @@ impl Split for Synthetic {
         let mut rng = rng(self.part as usize, index as u64);
         let phase = unit(&mut rng) as f32;
         let side = self.input_size;
+        let turn = |turns: f32| (turns * TAU).sin_cos();
+        let columns: Vec<_> =
+            (0..side).map(|x| turn(periods[0] * x as f32 / side as f32)).collect();
+        let mut noise = vec![0; side * side];
+        rng.fill_bytes(&mut noise);
         let mut values = Vec::with_capacity(side * side * self.in_chans);
-        for y in 0..side {
-            for x in 0..side {
-                let turns = (periods[0] * x as f32 + periods[1] * y as f32) / side as f32 + phase;
-                let swing = (turns * TAU).sin();
-                let noise = rng.next_u32() as f32 / u32::MAX as f32 - 0.5;
+        for (y, noise) in noise.chunks_exact(side).enumerate() {
+            let (sin_y, cos_y) = turn(periods[1] * y as f32 / side as f32 + phase);
+            for ((sin_x, cos_x), noise) in columns.iter().zip(noise) {
+                let swing = sin_x * cos_y + cos_x * sin_y;
+                let noise = f32::from(*noise) / 255.0 - 0.5;
                 values.extend(colour.iter().map(|c| 0.5 + c * swing + 0.2 * noise));
             }
         }
-        let pixels = Pixels::F32(values);
+        let pixels = if self.holds_levels() {
+            Pixels::U8(values.iter().map(|value| (value * 255.0).round() as u8).collect())
+        } else {
+            Pixels::F32(values)
+        };
         let picture = Picture { width: side, height: side, channels: self.in_chans, pixels };
         Ok(Stored::Picture(picture))
     }
@@ -112,6 +121,6 @@ impl Split for Synthetic {
     }
 
     fn holds_levels(&self) -> bool {
-        false
+        matches!(self.in_chans, 1 | 3)
     }
 }

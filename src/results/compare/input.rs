@@ -29,7 +29,7 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
             seen.push(place);
         }
     }
-    // Fail if the arguments name only one run. A sweep with only one finished point is accepted.
+    // Fail if the arguments name only one run. A sweep of which only one point has started is accepted.
     let itself =
         |argument: &String| Path::new(argument).canonicalize().ok().as_ref() == seen.first();
     if runs.len() == 1 && names.is_empty() && arguments.first().is_none_or(itself) {

@@ -1,4 +1,4 @@
-//! Writes the picture and the checkpoint of an epoch in `checkpoint_epochs`.
+//! Writes the picture and the checkpoint of an epoch whose checkpoint is kept.
 
 use super::job::{JobContext, JobDir};
 use super::stage::Stage;

@@ -9,6 +9,8 @@
     reason = "calls in the loop over coefficients are too slow, and skipped blocks need a separate copy of the loop"
 )]
 
+use super::idct::{BlockGroup, LANES};
+
 /// Number of bits that index the table of codes. Longer codes are rare; a search finds them.
 const LOOK: u32 = 10;
 
@@ -96,7 +98,8 @@ pub(super) struct Codes {
 }
 
 impl Codes {
-    /// Builds the codes (T.81, annex C); `counts` are the numbers of codes with 1 to 16 bits. `None` if they are invalid.
+    /// Builds the codes (T.81, annex C); `counts` are the numbers of codes with 1 to 16 bits. `None` if the library would
+    /// refuse them: if codes are too long, or have ones only.
     pub(super) fn new(counts: &[u8], symbols: &[u8]) -> Option<Self> {
         let mut look = Box::new([Symbol::NONE; 1 << LOOK]);
         let (mut above, mut offset) = ([0; 17], [0; 17]);
@@ -111,11 +114,19 @@ impl Codes {
                 }
                 code += 1;
             }
+            if code >= 1 << length {
+                return None;
+            }
             at += count;
             above[length as usize] = u32::try_from(code << (16 - length)).ok()?;
             code *= 2;
         }
         Some(Self { look, above, offset, symbols: symbols.to_vec() })
+    }
+
+    /// Whether all symbols are sizes of a DC difference.
+    pub(super) fn are_dc(&self) -> bool {
+        self.symbols.iter().all(|symbol| *symbol < 16)
     }
 
     #[inline(always)]
@@ -179,16 +190,36 @@ impl Pair {
     /// Writes the coefficients that follow coefficient `k`.
     ///
     /// The second is written before the first: if the first is the last of the block, the second is a 0 in the same place.
-    fn write(self, block: &mut [i16; 64], k: usize) {
+    #[inline(always)]
+    fn write(self, block: &mut BlockPlace<'_>, k: usize) {
         let steps = [(self.0 >> 24, self.0 >> 48), (self.0 >> 16, self.0 >> 32)];
         for (step, level) in steps {
-            put(block, k + (step & 0xff) as usize, level as i16);
+            block.put(k + (step & 0xff) as usize, level as i16);
         }
     }
 }
 
-fn put(block: &mut [i16; 64], k: usize, level: i16) {
-    block[usize::from(ZIGZAG[k % (2 * END)] % 64)] = level;
+/// Where the coefficients of a block are written. They must be zeros before.
+pub(super) struct BlockPlace<'a> {
+    pub(super) group: &'a mut BlockGroup,
+    pub(super) lane: usize,
+}
+
+impl BlockPlace<'_> {
+    /// Writes the coefficient that is `k`-th in the order of the file.
+    #[inline(always)]
+    pub(super) fn put(&mut self, k: usize, level: i16) {
+        self.group[usize::from(ZIGZAG[k % (2 * END)] % 64)][self.lane % LANES] = level;
+    }
+}
+
+/// Returns values in natural order, given in the order of the file.
+pub(super) fn natural_order(values: &[u16; 64]) -> [u16; 64] {
+    let mut ordered = [0; 64];
+    for (value, at) in values.iter().zip(ZIGZAG) {
+        ordered[usize::from(at)] = *value;
+    }
+    ordered
 }
 
 /// A table of AC codes.
@@ -265,12 +296,12 @@ impl BitReader<'_> {
         (!symbol.is_none()).then_some(value)
     }
 
-    /// Reads the AC coefficients of a block. Writes them to `block`, if given, which must be all zeros.
+    /// Reads the AC coefficients of a block. Writes them to `block`, if given.
     #[inline(always)]
     pub(super) fn coefficients(
         &mut self,
         codes: &AcCodes,
-        mut block: Option<&mut [i16; 64]>,
+        mut block: Option<&mut BlockPlace<'_>>,
     ) -> Option<()> {
         let mut k = 0;
         while k < 64 {
@@ -297,7 +328,7 @@ impl BitReader<'_> {
     fn coefficient(
         &mut self,
         codes: &Codes,
-        block: Option<&mut [i16; 64]>,
+        block: Option<&mut BlockPlace<'_>>,
         k: usize,
     ) -> Option<usize> {
         if k == 63 {
@@ -311,7 +342,7 @@ impl BitReader<'_> {
         match k {
             0..64 => {
                 if let Some(block) = block {
-                    put(block, k, symbol.value(bits) as i16);
+                    block.put(k, symbol.value(bits) as i16);
                 }
                 (!symbol.is_none()).then_some(k)
             }

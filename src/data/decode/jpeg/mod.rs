@@ -1,20 +1,24 @@
 //! JPEG files, decoded by libjpeg-turbo: the same pixels, to the bit, as Pillow and torchvision return.
 //!
 //! A rectangle is decoded without the rest of the picture. Blocks above and beside it are read but not computed; those below
-//! it are not read. Its pixels are those of the whole picture, to the bit. For this it is decoded with a margin of whole blocks,
-//! because colours are interpolated from their neighbours.
+//! it are not read. Its pixels are those of the whole picture, to the bit.
 //!
-//! Reading coefficients is the slowest part of the library. For plain files, [`Scan`] does it instead, two coefficients at a time
-//! (see `scan.rs`). If a file turns out not to be plain, the library alone decodes it again and reports its own errors.
+//! Plain files are decoded here (see `plain.rs`): most photographs are baseline files in `YCbCr` or grey. The library reads the
+//! header of every file and decodes all others, and also plain files that turn out to be damaged. Then it reports the errors.
 
 #![expect(
     unsafe_code,
     reason = "libjpeg is a C library, and its safe wrapper only decodes whole pictures"
 )]
 
-mod feed;
+mod colour;
+mod headers;
 mod huffman;
+mod idct;
 mod library;
+mod plain;
+#[cfg(test)]
+mod random_files;
 mod scan;
 
 use std::ffi::c_ulong;
@@ -43,7 +47,7 @@ pub(in crate::data) struct Jpeg<'a> {
     bytes: &'a [u8],
 }
 
-/// A decoded rectangle in RGB, with a margin on its left and right.
+/// A decoded rectangle in RGB. It may have a margin on its left and right.
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
@@ -88,8 +92,7 @@ impl<'a> Jpeg<'a> {
 
     /// Decodes a rectangle of the picture.
     pub(in crate::data) fn region(self, crop: CropBox) -> Result<Decoded, ImageError> {
-        let scan = Scan::of(self.bytes);
-        self.shrunk_region(crop, 1, scan)
+        self.shrunk_region(crop, 1)
     }
 
     /// Decodes a rectangle at 1/`shrink` of its size; `shrink` is 2, 4 or 8.
@@ -103,27 +106,33 @@ impl<'a> Jpeg<'a> {
         let (top, left) = (crop.top / shrink, crop.left / shrink);
         let height = (crop.top + crop.height).div_ceil(shrink) - top;
         let width = (crop.left + crop.width).div_ceil(shrink) - left;
-        let scan = Scan::of(self.bytes);
-        self.shrunk_region(CropBox { top, left, height, width }, shrink, scan)
+        self.shrunk_region(CropBox { top, left, height, width }, shrink)
     }
 
     /// Decodes the rectangle `crop` of the picture at 1/`shrink` of its size.
-    ///
-    /// `scan` reads the coefficients of a plain file. Without it, or if it finds an error, the library reads them.
-    fn shrunk_region(
-        mut self,
-        crop: CropBox,
-        shrink: usize,
-        mut scan: Option<Scan>,
-    ) -> Result<Decoded, ImageError> {
+    fn shrunk_region(mut self, crop: CropBox, shrink: usize) -> Result<Decoded, ImageError> {
+        let Some(pixels) = self.plain_scan().and_then(|scan| plain::decode(scan, crop, shrink))
+        else {
+            return self.by_library(crop, shrink);
+        };
+        let CropBox { width, height, .. } = crop;
+        let crop = CropBox { top: 0, left: 0, height, width };
+        Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
+    }
+
+    /// Finds the coded data of a plain file.
+    fn plain_scan(&self) -> Option<Scan> {
+        let colours = self.state.decompress.jpeg_color_space;
+        let known = matches!(colours, J_COLOR_SPACE::JCS_YCbCr | J_COLOR_SPACE::JCS_GRAYSCALE);
+        if known { Scan::of(self.bytes) } else { None }
+    }
+
+    fn by_library(mut self, crop: CropBox, shrink: usize) -> Result<Decoded, ImageError> {
         let state = &mut *self.state;
         state.decompress.scale_num = 1;
         state.decompress.scale_denom = shrink as u32;
-        let (pixels, width, left) = caught(|| read(&mut state.decompress, crop, scan.as_mut()))
-            .map_err(ImageError::Undecodable)?;
-        if scan.is_some_and(|scan| !scan.is_sound()) {
-            return Self::open(self.bytes)?.shrunk_region(crop, shrink, None);
-        }
+        let (pixels, width, left) =
+            caught(|| read(&mut state.decompress, crop)).map_err(ImageError::Undecodable)?;
         let CropBox { height, .. } = crop;
         let crop = CropBox { top: 0, left, ..crop };
         Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
@@ -139,12 +148,9 @@ impl Drop for Jpeg<'_> {
 
 /// Reads the rows of a rectangle of the output, with a margin left and right. The output may be scaled.
 ///
-/// Returns the pixels, the width of a row, and the column at which the rectangle begins.
-fn read(
-    decompress: &mut jpeg_decompress_struct,
-    crop: CropBox,
-    scan: Option<&mut Scan>,
-) -> (Vec<u8>, usize, usize) {
+/// The margin holds whole blocks, because colours are interpolated from their neighbours. Returns the pixels, the width of a
+/// row, and the column at which the rectangle begins.
+fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usize, usize) {
     let inks =
         matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);
     decompress.out_color_space =
@@ -160,10 +166,6 @@ fn read(
         let mut width = (end + margin).min(all) as u32 - first;
         jpeg_crop_scanline(decompress, &mut first, &mut width);
         let width = decompress.output_width as usize;
-        if let Some(scan) = scan {
-            scan.keep(first as usize, width, decompress.scale_denom as usize);
-            feed::take_coefficients_from(decompress, scan);
-        }
         if crop.top > 0 {
             jpeg_skip_scanlines(decompress, crop.top as u32);
         }
@@ -308,18 +310,18 @@ mod tests {
                 width: 1 + part(width - left - 1, w),
             };
             let all = CropBox { top: 0, left: 0, height, width };
-            let whole = Jpeg::open(&bytes).unwrap().shrunk_region(all, 1, None).unwrap();
+            let whole = Jpeg::open(&bytes).unwrap().by_library(all, 1).unwrap();
             let rows = whole.pixels.chunks_exact(width * 3).skip(top).take(crop.height);
             let expected: Vec<u8> =
                 rows.flat_map(|row| &row[left * 3..(left + crop.width) * 3]).copied().collect();
             let found = Jpeg::open(&bytes).unwrap().region(crop).unwrap();
             prop_assert!(pixels(&found) == expected, "{crop:?}");
             let progressive = bytes.windows(2).any(|at| at == [0xff, 0xc2]);
-            prop_assert_eq!(Scan::of(&bytes).is_some(), !progressive);
+            prop_assert_eq!(Jpeg::open(&bytes).unwrap().plain_scan().is_some(), !progressive);
             for shrink in [2, 4, 8] {
                 let small = Jpeg::open(&bytes).unwrap().small_region(crop, shrink).unwrap();
                 let rectangle = CropBox { top: crop.top / shrink, left: crop.left / shrink, ..small.crop };
-                let library = Jpeg::open(&bytes).unwrap().shrunk_region(rectangle, shrink, None);
+                let library = Jpeg::open(&bytes).unwrap().by_library(rectangle, shrink);
                 prop_assert!(pixels(&small) == pixels(&library.unwrap()), "{crop:?} / {shrink}");
                 prop_assert!(small.crop.width >= crop.width / shrink);
                 prop_assert!(small.crop.width <= crop.width / shrink + 2);
@@ -340,16 +342,17 @@ mod tests {
                     _ => bytes.truncate(place.max(1)),
                 }
             }
-            let decoded = |scan: Option<Scan>| {
+            let decoded = |by_library: bool| {
                 let jpeg = Jpeg::open(&bytes)?;
                 let (width, height) = jpeg.size();
                 if width * height > 1 << 20 {
                     return Err(ImageError::Undecodable("too large".to_owned()));
                 }
-                let decoded = jpeg.shrunk_region(CropBox { top: 0, left: 0, width, height }, 1, scan)?;
+                let all = CropBox { top: 0, left: 0, width, height };
+                let decoded = if by_library { jpeg.by_library(all, 1) } else { jpeg.region(all) }?;
                 Ok((decoded.pixels, decoded.warning))
             };
-            prop_assert!(decoded(Scan::of(&bytes)) == decoded(None));
+            prop_assert!(decoded(false) == decoded(true));
         }
     }
 

@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
-use super::huffman::{AcCodes, BitPosition, BitReader, Codes, PADDING};
-
-/// Maximum number of blocks in a minimum coded unit (ITU T.81, B.2.3).
-const MOST_BLOCKS: usize = 10;
+use super::headers::{Headers, HuffmanTables, JpegFrame, TableChoice};
+use super::huffman::{BitPosition, BitReader, BlockPlace, PADDING};
+use super::idct::{BlockGroup, Dequantizer, LANES};
 
 /// The coded data of a file, and the read position. A unit is a minimum coded unit.
 pub(super) struct Scan {
+    pub(super) frame: JpegFrame,
+    /// The quantization steps of each colour.
+    pub(super) dequantizers: Vec<Dequantizer>,
     /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zeros.
     data: Vec<u8>,
     /// Bit positions of the restarts, then of the end of the data without the padding.
@@ -16,16 +18,8 @@ pub(super) struct Scan {
     /// Units between two restarts; 0 without restarts.
     interval: usize,
     tables: HuffmanTables,
-    /// The blocks of a unit.
-    blocks: Vec<CoefficientBlock>,
-    /// Width of a unit in pixels.
-    unit_width: usize,
-    /// Units in a row.
-    columns: usize,
-    /// Columns of units whose coefficients are needed.
-    kept: Range<usize>,
-    /// Column of the next unit.
-    column: usize,
+    /// The tables of each colour.
+    choices: Vec<TableChoice>,
     place: BitPosition,
     /// Number of restarts so far.
     restarts: usize,
@@ -33,133 +27,95 @@ pub(super) struct Scan {
     units: usize,
     /// The last DC coefficient of each colour.
     last_dc: [i32; 4],
-    /// Whether no error has been found so far.
-    sound: bool,
 }
 
-#[derive(Default)]
-struct HuffmanTables {
-    dc: [Option<Codes>; 4],
-    ac: [Option<AcCodes>; 4],
+/// The coefficients of a row of units, for the columns of units that are needed.
+pub(super) struct UnitRow {
+    /// Columns of units whose coefficients are kept.
+    kept: Range<usize>,
+    /// The groups of each row of blocks: all rows of the first colour, then of the next.
+    pub(super) groups: Vec<BlockGroup>,
+    blocks: Vec<UnitBlock>,
 }
 
-/// The tables and the colour of a block.
-struct CoefficientBlock {
-    dc: usize,
-    ac: usize,
+/// A block of a unit.
+struct UnitBlock {
     colour: usize,
+    /// The first group of its row of blocks.
+    groups: usize,
+    /// Number of blocks of its colour in a unit, across, and which of these it is.
+    across: usize,
+    column: usize,
 }
 
-/// The header of a frame.
-struct JpegFrame {
-    width: usize,
-    colours: Vec<ColourComponent>,
-}
-
-struct ColourComponent {
-    id: u8,
-    /// Blocks in a unit, across and down.
-    blocks: (usize, usize),
+impl UnitRow {
+    /// Makes room for the columns `kept` of a frame, filled with zeros.
+    pub(super) fn new(frame: &JpegFrame, kept: Range<usize>) -> Self {
+        let (mut blocks, mut groups) = (Vec::new(), 0);
+        for (colour, component) in frame.colours.iter().enumerate() {
+            let [across, down] = component.blocks;
+            for _ in 0..down {
+                blocks.extend((0..across).map(|column| UnitBlock {
+                    colour,
+                    groups,
+                    across,
+                    column,
+                }));
+                groups += (kept.len() * across).div_ceil(LANES);
+            }
+        }
+        Self { kept, groups: vec![[[0; LANES]; 64]; groups], blocks }
+    }
 }
 
 impl Scan {
     /// Finds the scan of a file. Returns `None` if the file is not plain.
     pub(super) fn of(file: &[u8]) -> Option<Self> {
-        let mut tables = HuffmanTables::default();
-        let (mut frame, mut interval) = (None, 0);
+        let mut headers = Headers::default();
         let mut at = 2;
         loop {
             let [0xff, marker, high, low] = *file.get(at..)?.first_chunk()? else { return None };
             let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
             let segment = file.get(at + 4..end)?;
             at = end;
-            match marker {
-                // SOF0, baseline, and SOF1, extended sequential.
-                0xc0 | 0xc1 if frame.is_none() => frame = Some(JpegFrame::of(segment)?),
-                // DHT.
-                0xc4 => tables.read(segment)?,
-                // DRI.
-                0xdd => interval = usize::from(u16::from_be_bytes(segment.try_into().ok()?)),
-                // SOS.
-                0xda => return Self::new(&frame?, segment, tables, interval, file.get(end..)?),
-                // DQT, APPn and COM.
-                0xdb | 0xe0..=0xef | 0xfe => {}
-                _ => return None,
+            // SOS.
+            if marker == 0xda {
+                return Self::new(headers, segment, file.get(end..)?);
             }
+            headers.read(marker, segment)?;
         }
     }
 
-    fn new(
-        frame: &JpegFrame,
-        header: &[u8],
-        tables: HuffmanTables,
-        interval: usize,
-        data: &[u8],
-    ) -> Option<Self> {
-        let [count, selectors @ .., 0, 63, 0] = header else { return None };
-        let colours = &frame.colours;
-        if usize::from(*count) != colours.len() || selectors.len() != 2 * colours.len() {
-            return None;
-        }
-        let mut blocks = Vec::new();
-        for (index, (colour, selector)) in colours.iter().zip(selectors.as_chunks().0).enumerate() {
-            let [id, table] = *selector;
-            let (dc, ac) = (usize::from(table >> 4), usize::from(table & 15));
-            tables.dc.get(dc)?.as_ref()?;
-            tables.ac.get(ac)?.as_ref()?;
-            let count = colour.blocks.0 * colour.blocks.1;
-            if id != colour.id || blocks.len() + count > MOST_BLOCKS {
-                return None;
-            }
-            blocks.extend((0..count).map(|_| CoefficientBlock { dc, ac, colour: index }));
-        }
-        let unit_width = 8 * colours.iter().map(|colour| colour.blocks.0).max()?;
-        if unit_width == 0 {
-            return None;
-        }
-        let columns = frame.width.div_ceil(unit_width);
-        let (data, ends) = unstuffed(data, interval > 0)?;
+    fn new(headers: Headers, scan_header: &[u8], data: &[u8]) -> Option<Self> {
+        let choices = headers.choices(scan_header)?;
+        let dequantizers = headers.dequantizers()?;
+        let (data, ends) = unstuffed(data, headers.interval > 0)?;
         Some(Self {
+            frame: headers.frame?,
+            dequantizers,
             data,
             ends,
-            interval,
-            tables,
-            blocks,
-            unit_width,
-            columns,
-            kept: 0..columns,
-            column: 0,
+            interval: headers.interval,
+            tables: headers.huffman,
+            choices,
             place: BitPosition::default(),
             restarts: 0,
             units: 0,
             last_dc: [0; 4],
-            sound: true,
         })
     }
 
-    /// Limits the needed units to `width` pixels from the column `left`, in a picture at 1/`shrink` of its size.
-    pub(super) fn keep(&mut self, left: usize, width: usize, shrink: usize) {
-        self.kept =
-            left * shrink / self.unit_width..((left + width) * shrink).div_ceil(self.unit_width);
-    }
-
-    /// Whether no error has been found in the data so far.
-    pub(super) fn is_sound(&self) -> bool {
-        self.sound
-    }
-
-    /// Reads the next unit. After an error it reads nothing.
-    ///
-    /// `block` returns the memory for each block of the unit, filled with zeros. Without `block`, or if the column is not needed,
-    /// the coefficients are skipped.
-    pub(super) fn read_unit<'a>(&mut self, block: Option<impl Fn(usize) -> &'a mut [i16; 64]>) {
-        let block = block.filter(|_| self.kept.contains(&self.column));
-        self.column += 1;
-        if self.column == self.columns {
-            self.column = 0;
+    /// Reads a row of `columns` units. Without `row`, the coefficients are skipped. Returns `None` after an error.
+    pub(super) fn read_row(&mut self, columns: usize, mut row: Option<&mut UnitRow>) -> Option<()> {
+        let colours: Vec<_> = self.frame.colours.iter().map(|colour| colour.blocks).collect();
+        for column in 0..columns {
+            self.restart()?;
+            match row.as_deref_mut().filter(|row| row.kept.contains(&column)) {
+                Some(row) => self.keep_unit(column - row.kept.start, row)?,
+                None => self.skip_unit(&colours)?,
+            }
         }
-        self.sound = self.sound && self.restart().is_some();
-        self.sound = self.sound && self.blocks_of_unit(block.as_ref()).is_some();
+        Some(())
     }
 
     /// Continues after the next restart marker if the interval is over (ITU T.81, F.2.1.3.1).
@@ -179,71 +135,41 @@ impl Scan {
         Some(())
     }
 
-    fn blocks_of_unit<'a>(
-        &mut self,
-        block: Option<&impl Fn(usize) -> &'a mut [i16; 64]>,
-    ) -> Option<()> {
+    /// Reads a unit into the kept column `column` of `row`.
+    fn keep_unit(&mut self, column: usize, row: &mut UnitRow) -> Option<()> {
         let mut reader = BitReader { data: &self.data, place: self.place };
-        for (index, &CoefficientBlock { dc, ac, colour }) in self.blocks.iter().enumerate() {
-            let dc = self.tables.dc[dc].as_ref()?;
-            let ac = self.tables.ac[ac].as_ref()?;
-            let last = &mut self.last_dc[colour];
-            *last = last.wrapping_add(reader.difference(dc)?);
-            if let Some(block) = block {
-                let block = block(index);
-                block[0] = *last as i16;
-                reader.coefficients(ac, Some(block))?;
-            } else {
-                reader.coefficients(ac, None)?;
+        for block in &row.blocks {
+            let at = column * block.across + block.column;
+            let group = &mut row.groups[block.groups + at / LANES];
+            let mut place = BlockPlace { group, lane: at % LANES };
+            let TableChoice { dc, ac } = self.choices[block.colour];
+            let last = &mut self.last_dc[block.colour];
+            *last = last.wrapping_add(reader.difference(self.tables.dc[dc].as_ref()?)?);
+            place.put(0, *last as i16);
+            reader.coefficients(self.tables.ac[ac].as_ref()?, Some(&mut place))?;
+        }
+        self.end_unit(reader.place)
+    }
+
+    /// Reads a unit and drops its AC coefficients. `colours` are the blocks of each colour, across and down.
+    fn skip_unit(&mut self, colours: &[[usize; 2]]) -> Option<()> {
+        let mut reader = BitReader { data: &self.data, place: self.place };
+        for (colour, [across, down]) in colours.iter().enumerate() {
+            let TableChoice { dc, ac } = self.choices[colour];
+            for _ in 0..across * down {
+                let last = &mut self.last_dc[colour];
+                *last = last.wrapping_add(reader.difference(self.tables.dc[dc].as_ref()?)?);
+                reader.coefficients(self.tables.ac[ac].as_ref()?, None)?;
             }
         }
-        self.place = reader.place;
-        (self.place.position() <= self.ends[self.restarts]).then_some(())
+        self.end_unit(reader.place)
     }
-}
 
-impl JpegFrame {
-    fn of(header: &[u8]) -> Option<Self> {
-        let [8, _, _, high, low, count, parts @ ..] = header else { return None };
-        let colours: Vec<_> = parts
-            .as_chunks()
-            .0
-            .iter()
-            .map(|[id, sampling, _]| {
-                let blocks = (usize::from(sampling >> 4), usize::from(sampling & 15));
-                // In a scan of one colour, a unit is one block, for any sampling (A.2.2).
-                ColourComponent { id: *id, blocks: if *count == 1 { (1, 1) } else { blocks } }
-            })
-            .collect();
-        let width = usize::from(u16::from_be_bytes([*high, *low]));
-        let complete = parts.len() == 3 * usize::from(*count) && colours.len() <= 4;
-        complete.then_some(Self { width, colours })
+    /// Moves on to `place`, unless it is after the end of the data.
+    fn end_unit(&mut self, place: BitPosition) -> Option<()> {
+        self.place = place;
+        (place.position() <= self.ends[self.restarts]).then_some(())
     }
-}
-
-impl HuffmanTables {
-    /// Reads a segment of tables. Returns `None` if a table replaces an earlier one: a file could contain any number of these.
-    fn read(&mut self, mut segment: &[u8]) -> Option<()> {
-        while let [which, rest @ ..] = segment {
-            let (counts, rest) = rest.split_first_chunk::<16>()?;
-            let count = counts.iter().map(|count| usize::from(*count)).sum();
-            let (symbols, rest) = rest.split_at_checked(count)?;
-            let codes = Codes::new(counts, symbols)?;
-            let place = usize::from(which & 15);
-            match which >> 4 {
-                0 => fill(self.dc.get_mut(place)?, codes)?,
-                1 => fill(self.ac.get_mut(place)?, AcCodes::new(codes))?,
-                _ => return None,
-            }
-            segment = rest;
-        }
-        Some(())
-    }
-}
-
-/// Stores a value. Returns `None` if a value is already stored.
-fn fill<T>(place: &mut Option<T>, value: T) -> Option<()> {
-    place.is_none().then(|| *place = Some(value))
 }
 
 /// Copies the coded data up to the next marker, without stuffed zeros and followed by [`PADDING`] zeros.

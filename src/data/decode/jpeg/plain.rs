@@ -1,0 +1,241 @@
+//! Decodes rectangles of plain JPEG files: the same pixels, to the bit, as libjpeg-turbo's islow transform and fancy upsampling.
+//!
+//! Rows of units are read one after another. Blocks above and beside the rectangle are read but not transformed; those below it
+//! are not read. A row of units becomes pixels at once, while its samples are in the cache. Colour differences have half the width or height of the luma in most files. They are interpolated between their
+//! nearest samples. At the edges of the picture, the last sample is its own neighbour.
+
+use std::ops::Range;
+
+use super::colour::{blend, copy, grey_to_rgb, round, widen, ycc_to_rgb};
+use super::headers::JpegFrame;
+use super::idct::{BlockGroup, Dequantizer, LANES, transform};
+use super::scan::{Scan, UnitRow};
+use crate::data::decode::picture::CropBox;
+
+/// Pixels around a rectangle that colours are interpolated from.
+const MARGIN: usize = 2;
+
+/// Decodes the rectangle `crop` of the picture at 1/`shrink` of its size to RGB.
+///
+/// Returns `None` if the file is damaged, or if its colours are sampled in an unusual way.
+pub(super) fn decode(mut scan: Scan, crop: CropBox, shrink: usize) -> Option<Vec<u8>> {
+    let layout = Layout::new(&scan.frame, shrink)?;
+    let columns = layout.units(0, crop.left..crop.left + crop.width);
+    let rows = layout.units(1, crop.top..crop.top + crop.height);
+    for _ in 0..rows.start {
+        scan.read_row(layout.all_units[0], None)?;
+    }
+    let mut coefficients = UnitRow::new(&scan.frame, columns.clone());
+    let mut planes: Vec<_> =
+        layout.colours.iter().map(|colour| Plane::new(colour, &columns)).collect();
+    let mut scratch = Default::default();
+    let mut pixels = vec![0; crop.height * crop.width * 3];
+    let mut out = (crop.top..).zip(pixels.chunks_exact_mut(crop.width * 3));
+    let mut done = crop.top;
+    for row in rows.clone() {
+        scan.read_row(layout.all_units[0], Some(&mut coefficients))?;
+        let mut groups = coefficients.groups.iter_mut();
+        for (plane, dequantizer) in planes.iter_mut().zip(&scan.dequantizers) {
+            plane.read(row, &mut groups, dequantizer)?;
+        }
+        // The last row of pixels may need the next row of units.
+        let end = if row + 1 == rows.end { usize::MAX } else { (row + 1) * layout.unit[1] - 1 };
+        for (y, out) in out.by_ref().take(end.saturating_sub(done)) {
+            convert(&planes, y, crop.left..crop.left + crop.width, &mut scratch, out);
+        }
+        done = done.max(end);
+    }
+    Some(pixels)
+}
+
+/// Computes the pixels `columns` of row `y` in RGB.
+fn convert(
+    planes: &[Plane<'_>],
+    y: usize,
+    columns: Range<usize>,
+    [cb_scratch, cr_scratch]: &mut [RowScratch; 2],
+    out: &mut [u8],
+) {
+    match planes {
+        [luma, cb, cr] => {
+            let cb = cb.row(y, columns.clone(), cb_scratch);
+            let cr = cr.row(y, columns.clone(), cr_scratch);
+            ycc_to_rgb(luma.samples(y, columns), cb, cr, out);
+        }
+        [luma, ..] => grey_to_rgb(luma.samples(y, columns), out),
+        [] => unreachable!("a frame has a colour"),
+    }
+}
+
+/// The layout of a picture at some size. Axis 0 is across, axis 1 is down.
+struct Layout {
+    /// Pixels of a unit on each axis.
+    unit: [usize; 2],
+    /// Number of units on each axis.
+    all_units: [usize; 2],
+    colours: Vec<ColourLayout>,
+}
+
+/// The layout of a colour.
+struct ColourLayout {
+    /// Samples of a transformed block on each axis.
+    size: usize,
+    /// Blocks in a unit on each axis.
+    blocks: [usize; 2],
+    /// Samples of the whole picture on each axis.
+    samples: [usize; 2],
+    /// Whether a sample covers two pixels on each axis, or one.
+    doubled: [bool; 2],
+}
+
+impl Layout {
+    /// Chooses the sizes of blocks and samples as libjpeg does. `None` if that is not implemented here.
+    fn new(frame: &JpegFrame, shrink: usize) -> Option<Self> {
+        let most = frame.most_blocks();
+        let picture = [frame.width, frame.height];
+        // The size of a block of the luma.
+        let size = 8 / shrink;
+        let colours = frame.colours.iter().map(|colour| {
+            let blocks = colour.blocks;
+            let mut own = size;
+            // A larger transform replaces interpolation if it can.
+            while own < 8
+                && (0..2).all(|axis| (most[axis] * size).is_multiple_of(blocks[axis] * own * 2))
+            {
+                own *= 2;
+            }
+            let samples =
+                [0, 1].map(|axis| (picture[axis] * blocks[axis] * own).div_ceil(most[axis] * 8));
+            let whole = [0, 1].map(|axis| most[axis] * size == blocks[axis] * own);
+            let doubled = [0, 1].map(|axis| most[axis] * size == 2 * blocks[axis] * own);
+            let known = (0..2).all(|axis| whole[axis] || doubled[axis]);
+            // libjpeg repeats the samples of tiny pictures, and of those at 1/8 of their size.
+            let repeats = doubled[0] && samples[0] <= 2 || doubled.contains(&true) && size == 1;
+            (known && !repeats).then_some(ColourLayout { size: own, blocks, samples, doubled })
+        });
+        let colours: Vec<_> = colours.collect::<Option<_>>()?;
+        if colours[0].doubled.contains(&true) {
+            return None;
+        }
+        Some(Self {
+            unit: most.map(|blocks| blocks * size),
+            all_units: [0, 1].map(|axis| picture[axis].div_ceil(8 * most[axis])),
+            colours,
+        })
+    }
+
+    /// Returns the units that a range of pixels and its margin are in.
+    fn units(&self, axis: usize, pixels: Range<usize>) -> Range<usize> {
+        let end = (pixels.end + MARGIN).div_ceil(self.unit[axis]);
+        pixels.start.saturating_sub(MARGIN) / self.unit[axis]..end.min(self.all_units[axis])
+    }
+}
+
+/// The samples of a colour in a row of units, after the last row of samples of the units above.
+struct Plane<'a> {
+    layout: &'a ColourLayout,
+    /// The picture's column of the first sample.
+    left: usize,
+    /// The picture's row of the first row of the units.
+    top: usize,
+    /// Distance of two rows.
+    stride: usize,
+    samples: Vec<u8>,
+}
+
+/// Memory for a row of interpolated samples.
+#[derive(Default)]
+struct RowScratch {
+    sums: Vec<u16>,
+    row: Vec<u8>,
+}
+
+impl<'a> Plane<'a> {
+    fn new(layout: &'a ColourLayout, columns: &Range<usize>) -> Self {
+        let [across, down] = layout.blocks;
+        let stride = (columns.len() * across).next_multiple_of(LANES) * layout.size;
+        Self {
+            layout,
+            left: columns.start * across * layout.size,
+            top: 0,
+            stride,
+            samples: vec![0; (1 + down * layout.size) * stride],
+        }
+    }
+
+    /// Transforms the blocks of the row `row` of units, and clears their coefficients. `None` if numbers are too large.
+    fn read<'b>(
+        &mut self,
+        row: usize,
+        groups: &mut impl Iterator<Item = &'b mut BlockGroup>,
+        dequantizer: &Dequantizer,
+    ) -> Option<()> {
+        let ColourLayout { size, blocks: [_, down], .. } = *self.layout;
+        self.top = row * down * size;
+        let last = self.samples.len() - self.stride;
+        self.samples.copy_within(last.., 0);
+        for out in self.samples[self.stride..].chunks_exact_mut(self.stride * size) {
+            for (start, group) in (0..self.stride).step_by(LANES * size).zip(&mut *groups) {
+                if !transform(group, dequantizer, size, &mut out[start..], self.stride) {
+                    return None;
+                }
+                *group = [[0; LANES]; 64];
+            }
+        }
+        Some(())
+    }
+
+    /// Returns a part of a row of samples.
+    fn samples(&self, row: usize, columns: Range<usize>) -> &[u8] {
+        let row = &self.samples[(1 + row - self.top) * self.stride..][..self.stride];
+        &row[columns.start - self.left..columns.end - self.left]
+    }
+
+    /// Returns the samples for the pixels `columns` of row `y`, interpolated if they cover more than one pixel.
+    fn row<'b>(&'b self, y: usize, columns: Range<usize>, scratch: &'b mut RowScratch) -> &'b [u8] {
+        let ColourLayout { samples: [width, height], doubled: [wide, high], .. } = *self.layout;
+        // The needed samples, and with interpolation their neighbours.
+        let first = if wide { columns.start / 2 } else { columns.start };
+        let end = if wide { columns.end.div_ceil(2) } else { columns.end };
+        let with_neighbours = first.saturating_sub(1)..(end + 1).min(width);
+        let needed = if wide { with_neighbours } else { first..end };
+        let RowScratch { sums, row } = scratch;
+        if !high && !wide {
+            return self.samples(y, columns);
+        }
+        sums.resize(end - first + 2, 0);
+        // Without a neighbour on the left, its place stays free.
+        let place = if wide { needed.start + 1 - first } else { 0 };
+        let sums_of_needed = &mut sums[place..][..needed.len()];
+        if high {
+            let near = y / 2;
+            let far = if y.is_multiple_of(2) {
+                near.saturating_sub(1)
+            } else {
+                (near + 1).min(height - 1)
+            };
+            blend(
+                self.samples(near, needed.clone()),
+                self.samples(far, needed.clone()),
+                sums_of_needed,
+            );
+        } else {
+            copy(self.samples(y, needed.clone()), sums_of_needed);
+        }
+        if !wide {
+            row.resize(needed.len(), 0);
+            round(&sums[..needed.len()], if y.is_multiple_of(2) { 1 } else { 2 }, 2, row);
+            return row;
+        }
+        if needed.start == first {
+            sums[0] = sums[1];
+        }
+        if needed.end == end {
+            sums[end - first + 1] = sums[end - first];
+        }
+        row.resize(2 * (end - first), 0);
+        let (biases, bits) = if high { ([8, 7], 4) } else { ([1, 2], 2) };
+        widen(&sums[..end - first + 2], biases, bits, row);
+        &row[columns.start % 2..][..columns.len()]
+    }
+}
