@@ -10,14 +10,15 @@
 //! | [`shape`] | dimensions, precision, stages, rules of the official code | nothing |
 //! | [`random`] | counter-based random numbers | nothing |
 //! | [`durable`] | atomic writes, locks, manifest of a run folder | nothing |
+//! | [`text`] | names on one line, CSV cells that spreadsheets do not run | nothing |
 //! | [`figure`] | rows of pictures with labels, as PNG | `durable` |
 //! | [`ops`] | custom operations with their own backward pass | nothing |
 //! | [`recipe`] | schema, layers, validation, sweep grid, resolved `Plan` | `shape` |
 //! | [`model`] | patch embedding, blocks, MAE, ViT | `shape`, `random`, `ops` |
-//! | [`optim`] | learning rate schedule, parameter groups, AdamW, LARS, clipping | `shape` |
-//! | [`data`] | formats, decoding, transforms, mixup, loader | `shape`, `recipe`, `random`, `durable` |
+//! | [`optim`] | learning rate schedule, parameter groups, AdamW, LARS, clipping | `shape`, `ops` |
+//! | [`data`] | formats, decoding, transforms, mixup, loader | `shape`, `recipe`, `random`, `durable`, `text` |
 //! | [`checkpoint`] | save, resume, import, export | `shape`, `model`, `recipe`, `durable` |
-//! | [`results`] | run folder, CSV tables, provenance, reports, comparisons | `shape`, `recipe`, `durable`, `figure` |
+//! | [`results`] | run folder, CSV tables, provenance, reports, comparisons | `shape`, `recipe`, `durable`, `text`, `figure` |
 //! | [`infer`] | evaluation, prediction, reconstruction | `shape`, `random`, `durable`, `figure`, `ops`, `recipe`, `model`, `data`, `checkpoint` |
 //! | [`train`] | training loop, stages, devices, ranks | `infer`, all that `infer` may use, `optim`, `results` |
 //! | [`run`] | order of jobs, sweeps, accuracy tables | `shape`, `durable`, `recipe`, `data`, `checkpoint`, `results`, `infer`, `train` |
@@ -47,5 +48,6 @@ pub mod recipe;
 pub mod results;
 pub mod run;
 pub mod shape;
+pub mod text;
 pub mod train;
 pub mod verify;

@@ -99,9 +99,13 @@ pub fn bench_train(
         data: Arc::new(data),
         device: device.clone(),
         run: scratch.to_owned(),
-        recipe: recipe::recipe_toml(&point.recipe).into(),
+        recipe_of: {
+            let text = recipe::recipe_toml(&point.recipe);
+            Arc::new(move |_| text.clone())
+        },
         stop: stop.clone(),
         parallel_jobs: 0,
+        start_files: Arc::default(),
     };
     let per_epoch = training.steps(stage, work.data.facts.train_images)?.updates_per_epoch;
     refuse_short_epoch(per_epoch, training.effective_batch_size)?;

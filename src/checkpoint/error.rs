@@ -5,7 +5,7 @@ use crate::recipe::RecipeErrors;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A checkpoint that cannot be read, does not fit, or cannot be written.
+/// Reasons why a checkpoint cannot be read, used or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     #[error("cannot open {}: {problem}\nhint: {hint}", path.display())]
@@ -19,9 +19,9 @@ pub enum CheckpointError {
     /// The format cannot represent the checkpoint.
     #[error("cannot write {}: {problem}\nhint: {hint}", path.display())]
     NoSuchForm { path: PathBuf, problem: String, hint: String },
-    /// The file does not say a setting that the command needs.
+    /// The command needs a setting that the file does not contain.
     #[error(
-        "{} does not say {what}\nhint: set `{key}` with --set {key}=..., or pass the recipe that the model was trained with",
+        "{} does not say {what}\nhint: set `{key}` with --set {key}=..., or pass the recipe of the training with --recipe",
         path.display()
     )]
     Unstated { path: PathBuf, key: &'static str, what: String },
@@ -40,12 +40,13 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Returns whether the input is wrong. Otherwise the work failed.
+    /// Returns whether the user's input is at fault (exit code 2). Otherwise the work itself failed (exit code 1).
     pub fn is_input(&self) -> bool {
         !matches!(self, Self::Write { .. })
     }
 
-    /// Tells content that is not what was written from a file that cannot be read now.
+    /// Converts a read error: `InvalidData` (wrong checksum) means a damaged file, others mean that the file is
+    /// unreadable.
     pub(super) fn unread(path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::InvalidData => Self::damaged(path, source.to_string()),

@@ -28,12 +28,12 @@ pub struct ExportSettings {
 
 /// Writes one safetensors file with the names of timm: the encoder, and its linear head if there is one.
 ///
-/// Returns the number of tensors left out, because timm has no decoder. Refuses a linear probe: timm has no such head.
+/// Returns the number of decoder tensors, which are left out. Fails for a linear probe, because timm has no such head.
 pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize, CheckpointError> {
     if let Head::Probe { .. } = facts.head {
         return Err(no_form(
             out,
-            "timm models have no BatchNorm before the head, but a linear probe has one",
+            "a linear probe has a BatchNorm before its head, but timm models do not",
         ));
     }
     let is_decoder = |name: &str| name.starts_with("decoder_") || name == "mask_token";
@@ -50,7 +50,7 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
 
 /// Writes a folder for `ViTMAEForPreTraining.from_pretrained` or `ViTForImageClassification.from_pretrained`.
 ///
-/// Refuses what these classes do not have: average pooling, the `BatchNorm` of a probe, an encoder alone.
+/// Fails for networks that these classes cannot represent: average pooling, linear probes, and encoders without a head.
 pub fn write_huggingface(
     file: &TensorFile,
     facts: &Facts,
@@ -72,7 +72,7 @@ pub fn write_huggingface(
         (None, Head::Probe { .. }) => {
             return Err(no_form(
                 out,
-                "the ViT of Hugging Face has no BatchNorm before the head, but a linear probe has one",
+                "a linear probe has a BatchNorm before its head, but the ViT of Hugging Face does not",
             ));
         }
         (None, Head::Absent) => {
@@ -86,7 +86,7 @@ pub fn write_huggingface(
         TensorFile { tensors: huggingface::from_official(&file.tensors), note: String::new() };
     let text = |value: &Value| serde_json::to_vec_pretty(value).expect("strings and numbers");
     durable::publish_folder(out, |folder| {
-        // transformers requires this word in the header.
+        // transformers requires `format: pt` in the header.
         durable::write(&folder.join("model.safetensors"), &weights.to_bytes_as("format", "pt"))?;
         durable::write(&folder.join("config.json"), &text(&config))?;
         durable::write(&folder.join("preprocessor_config.json"), &text(&preprocessor(settings)))
@@ -145,7 +145,7 @@ fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -
     };
     let labels = (0..classes).map(|i| (i.to_string(), json!(name(i))));
     config["id2label"] = Value::Object(labels.collect());
-    // Two classes may share a name. This direction keeps the first.
+    // Two classes may have the same name. Then `label2id` has the first one.
     let mut ids = serde_json::Map::new();
     for i in 0..classes {
         ids.entry(name(i)).or_insert(json!(i));
@@ -157,7 +157,7 @@ fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -
     config
 }
 
-/// Returns the shortest decimals: 0.485, not 0.48500001430511475.
+/// Converts to f64 by the shortest decimal: 0.485, not 0.48500001430511475.
 fn shortest(values: &[f32]) -> Vec<f64> {
     values.iter().filter_map(|value| value.to_string().parse().ok()).collect()
 }

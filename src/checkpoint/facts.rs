@@ -1,9 +1,9 @@
-//! What a checkpoint says about its network: the shapes of its tensors, and the settings beside them.
+//! Facts about the network in a checkpoint, from the shapes of its tensors and from the settings beside them.
 
 use super::{HostTensor, TensorFile, inventory};
 use std::collections::BTreeMap;
 
-/// The network that the tensors of a checkpoint fit. `None` means that the file does not say.
+/// The network in a checkpoint. A field is `None` if the file does not contain this information.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
     /// In pixels; `None` if the position embeddings are not a square grid.
@@ -14,7 +14,7 @@ pub struct Facts {
     pub depth: usize,
     /// Hidden width of the MLPs.
     pub mlp_dim: usize,
-    /// Known only from a recipe or a `config.json`: shapes do not depend on it.
+    /// From a recipe or a `config.json`; the shapes of tensors do not show it.
     pub num_heads: Option<usize>,
     pub decoder: Option<DecoderFacts>,
     pub head: Head,
@@ -45,7 +45,7 @@ pub enum Head {
     },
 }
 
-/// What a file or folder says besides its tensors.
+/// The settings that a file or folder contains besides its tensors.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     pub num_heads: Option<usize>,
@@ -58,12 +58,12 @@ pub struct Settings {
     pub std: Option<Vec<f64>>,
     /// Readable names in the order of the labels; empty if unknown.
     pub class_names: Vec<String>,
-    /// Epochs that it was trained for.
+    /// Number of epochs of training so far.
     pub epoch: Option<usize>,
 }
 
 impl Facts {
-    /// Returns the facts of tensors with the official names. The error says what is missing or wrong, without the path.
+    /// Returns the facts of tensors with the official names. The error text does not include the path.
     pub(super) fn of(file: &TensorFile, settings: Settings) -> Result<Self, String> {
         let tensors = &file.tensors;
         let projection = "patch_embed.proj.weight";
@@ -94,7 +94,7 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Returns the stage that writes such a checkpoint, or `encoder` for an encoder alone.
+    /// Returns the stage that produces such a checkpoint, or `encoder` for an encoder without decoder and head.
     pub fn stage(&self) -> &'static str {
         match (&self.decoder, self.head) {
             (Some(_), _) => "pretrain",
@@ -116,7 +116,7 @@ impl Facts {
         self.mlp_dim as f64 / self.embed_dim as f64
     }
 
-    /// Returns the recipe keys and values that fit the checkpoint.
+    /// Returns the recipe keys that describe the network, with their values.
     pub fn keys(&self) -> Vec<(&'static str, String)> {
         let mut keys = vec![
             ("model.patch_size", self.patch_size.to_string()),
@@ -148,7 +148,7 @@ fn shape<const N: usize>(
         .map_err(|_| format!("{name} has the shape {:?}, expected {N} dimensions", tensor.shape))
 }
 
-/// Returns the number of blocks with this prefix, from the highest index.
+/// Returns the number of blocks with this prefix: the highest index plus 1.
 fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
     let index = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
     tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
@@ -190,13 +190,13 @@ fn head(tensors: &BTreeMap<String, HostTensor>) -> Result<Head, String> {
     })
 }
 
-/// Returns the heads of the usual encoder of this width (ViT-Ti, S, B, L, H); `None` for other widths.
+/// Returns the number of attention heads of ViT-Ti, S, B, L or H, whichever has this width; `None` for other widths.
 pub fn usual_heads(embed_dim: usize) -> Option<usize> {
     let usual = [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16)];
     usual.iter().find(|(width, _)| *width == embed_dim).map(|(_, heads)| *heads)
 }
 
-/// Returns the heads of the official decoder if the width is the same; `None` for other widths.
+/// Returns the number of attention heads of the official decoder; `None` if the width is not 512.
 pub(super) fn usual_decoder_heads(embed_dim: usize) -> Option<usize> {
     (embed_dim == 512).then_some(16)
 }

@@ -7,10 +7,10 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
 
-/// A message lists at most this many names.
+/// Maximum number of tensor names in a message.
 const LISTED: usize = 4;
 
-/// Returns `module` with the parameters of `file`, which must have exactly the names of the module.
+/// Loads `file` into `module`. Both must have exactly the same names and shapes.
 pub fn load_module<M: Module>(
     module: M,
     file: &TensorFile,
@@ -33,10 +33,10 @@ pub fn load_module<M: Module>(
     load_named(module, file, path, |_| true, |_, tensor, _| tensor.values.clone())
 }
 
-/// Returns `vit` with the encoder of a pre-training or of another classifier.
+/// Loads the encoder of a pre-training or of a classifier into `vit`.
 ///
-/// The head and `fc_norm` of `vit` do not change, and a decoder in the file is ignored. Position embeddings of a different
-/// grid are resized with bicubic interpolation, as in the official code.
+/// Does not change the head and `fc_norm` of `vit`, and ignores a decoder in the file. If the grid of patches differs,
+/// resizes the position embeddings with bicubic interpolation, as in the official code.
 pub fn load_encoder(
     vit: model::Vit,
     file: &TensorFile,
@@ -52,7 +52,7 @@ pub fn load_encoder(
     })
 }
 
-/// Returns `vit` with the encoder of a linear probe, including `fc_norm`. The head of `vit` does not change.
+/// Loads the encoder of a linear probe into `vit`, including `fc_norm`. Does not change the head of `vit`.
 pub fn load_frozen(
     vit: model::Vit,
     file: &TensorFile,
@@ -68,7 +68,7 @@ fn is_grid(shape: &[usize], width: usize) -> bool {
         && (tokens - 1).isqrt().pow(2) == tokens - 1)
 }
 
-/// Replaces the parameters that `wanted` selects. `values` converts the tensors of the file.
+/// Replaces the parameters whose names `wanted` accepts. `values` converts the tensors of the file.
 fn load_named<M: Module>(
     module: M,
     file: &TensorFile,
@@ -124,7 +124,7 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// Returns the error, with the settings that the file fits if its tensors say them.
+/// Returns the error with a hint: the recipe keys that fit the file, if its tensors show them.
 fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointError {
     let hint = match Facts::of(file, Settings::default()) {
         Ok(facts) => {
@@ -132,7 +132,7 @@ fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointErro
                 facts.keys().into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
             format!("set {} to fit the file", keys.join(", "))
         }
-        Err(_) => "set [model], data.input_size and data.in_chans as in the training of the file"
+        Err(_) => "set [model], data.input_size and data.in_chans to the values that the file was trained with"
             .to_owned(),
     };
     CheckpointError::DoesNotFit { path: path.into(), problem: problem.to_owned(), hint }

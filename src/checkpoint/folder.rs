@@ -1,6 +1,6 @@
-//! The checkpoint folder: `model.safetensors` and `meta.json`.
+//! The checkpoint folder: `model.safetensors`, `meta.json` and, of a pre-training, `optimizer.safetensors`.
 
-use super::{CheckpointError, TensorFile};
+use super::{CheckpointError, OptimizerState, TensorFile};
 use crate::durable;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 /// The files of a checkpoint folder.
 pub(super) const MODEL: &str = "model.safetensors";
 const META: &str = "meta.json";
+/// The optimizer state of a pre-training. A checkpoint is complete without it.
+pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
-/// The content of `meta.json`: all that `eval` and `predict` need besides the weights.
+/// The content of `meta.json`, which has everything that `eval` and `predict` need besides the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
-    /// `pretrain`, `finetune`, `linprobe`, or `encoder` for an encoder alone.
+    /// `pretrain`, `finetune`, `linprobe`, or `encoder` for an encoder without decoder and head.
     pub stage: String,
-    /// Epochs that it was trained for.
+    /// Number of epochs of training so far.
     pub epoch: usize,
-    /// What it started from: `scratch`, an epoch of the pre-training, or a file; empty for a pre-training.
+    /// The source of the initial weights: `scratch`, an epoch of the pre-training, or a file; empty for a pre-training.
     pub from: String,
     pub num_classes: usize,
     pub class_names: Vec<String>,
@@ -25,22 +27,31 @@ pub struct Meta {
     pub recipe: String,
 }
 
-/// Returns the folder of the checkpoint after `epoch` epochs in the folder of a job.
+/// Returns `job/checkpoints/epoch-NNNN`, the checkpoint folder of a job after `epoch` epochs.
 pub fn epoch_folder(job: &Path, epoch: usize) -> PathBuf {
     job.join("checkpoints").join(format!("epoch-{epoch:04}"))
 }
 
-/// Returns whether a checkpoint exists with all its files.
+/// Returns whether a checkpoint folder exists and has both of its files.
 pub fn is_whole(folder: &Path) -> bool {
     [MODEL, META].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Writes a checkpoint folder atomically.
+/// Writes a checkpoint folder atomically, with the state of its optimizer if there is one.
 ///
-/// An existing folder does not change, except if one of its two files is missing: then both are written again.
-pub fn publish(folder: &Path, model: &TensorFile, meta: &Meta) -> Result<(), CheckpointError> {
+/// An existing folder does not change, except if the weights or `meta.json` are missing: then all files are written again.
+pub fn publish(
+    folder: &Path,
+    model: &TensorFile,
+    optimizer: Option<&OptimizerState>,
+    meta: &Meta,
+) -> Result<(), CheckpointError> {
+    let state = optimizer.map(|state| state.to_file(meta.epoch).to_bytes());
     let meta = serde_json::to_vec_pretty(meta).expect("strings and numbers");
     let fill = |folder: &Path| {
+        if let Some(state) = &state {
+            durable::write(&folder.join(OPTIMIZER), state)?;
+        }
         durable::write(&folder.join(MODEL), &model.to_bytes())?;
         durable::write(&folder.join(META), &meta)
     };
@@ -52,7 +63,7 @@ pub fn publish(folder: &Path, model: &TensorFile, meta: &Meta) -> Result<(), Che
     written.map_err(|source| CheckpointError::Write { path: folder.into(), source })
 }
 
-/// Reads the `meta.json` beside a file of weights, if there is one.
+/// Reads the `meta.json` beside a weights file; `None` if it does not exist.
 pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointError> {
     let path = weights.with_file_name(META);
     if !path.is_file() || weights.file_name().is_none_or(|name| name != MODEL) {

@@ -7,7 +7,7 @@ use super::facts::Settings;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Hugging Face's and official names outside of the blocks. The prefix `vit.` of the encoder is optional.
+/// Tensor names outside of the blocks: (Hugging Face, official). The prefix `vit.` of the encoder is optional.
 const OUTER: [(&str, &str); 11] = [
     ("vit.embeddings.cls_token", "cls_token"),
     ("vit.embeddings.position_embeddings", "pos_embed"),
@@ -19,24 +19,24 @@ const OUTER: [(&str, &str); 11] = [
     ("decoder.decoder_embed", "decoder_embed"),
     ("decoder.decoder_norm", "decoder_norm"),
     ("decoder.decoder_pred", "decoder_pred"),
-    // Only some Hugging Face classes have it. It is not used for classification, so it is left out.
+    // Some Hugging Face classes have a pooler. Classification does not use it, so it is left out.
     ("vit.pooler.dense", ""),
 ];
 
-/// Hugging Face's and official names inside of a block.
+/// Tensor names inside of a block: (Hugging Face, official).
 const INNER: [(&str, &str); 8] = [
     ("layernorm_before", "norm1"),
     ("layernorm_after", "norm2"),
     ("attention.output.dense", "attn.proj"),
     ("intermediate.dense", "mlp.fc1"),
     ("output.dense", "mlp.fc2"),
-    // Names of transformers 5 in memory. Its files use the names above.
+    // The next names exist in memory in transformers 5. Files that it saves have the names above.
     ("attention.o_proj", "attn.proj"),
     ("mlp.fc1", "mlp.fc1"),
     ("mlp.fc2", "mlp.fc2"),
 ];
 
-/// Hugging Face's and official names of the lists of blocks. Every version of transformers loads the first two.
+/// Prefixes of the blocks: (Hugging Face, official). Export uses the first two, which all versions of transformers load.
 const BLOCKS: [(&str, &str); 4] = [
     ("vit.encoder.layer.", "blocks."),
     ("decoder.decoder_layers.", "decoder_blocks."),
@@ -46,15 +46,15 @@ const BLOCKS: [(&str, &str); 4] = [
 
 const PARTS: [&str; 3] =
     ["attention.attention.query", "attention.attention.key", "attention.attention.value"];
-/// Names of transformers 5 in memory.
+/// The names of query, key and value of transformers 5 in memory.
 const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
-/// Returns whether the names are those of Hugging Face.
+/// Returns whether the tensors have names of Hugging Face.
 pub(super) fn recognises(tensors: &BTreeMap<String, HostTensor>) -> bool {
     tensors.keys().any(|name| full(name).starts_with("vit.embeddings."))
 }
 
-/// Returns a name with the optional prefix `vit.`.
+/// Adds the prefix `vit.` to a name of the encoder that lacks it.
 fn full(name: &str) -> String {
     let bare = ["embeddings.", "encoder.layer.", "layers.", "layernorm.", "pooler."];
     if bare.iter().any(|start| name.starts_with(start)) {
@@ -94,7 +94,7 @@ pub(super) fn to_official(
 
 enum Named {
     As(String),
-    /// One of the three parts of a tensor.
+    /// Query, key or value: part 0, 1 or 2 of this official `qkv` tensor.
     Part(String, usize),
     LeftOut,
 }
@@ -122,10 +122,10 @@ fn official_name(name: &str) -> Named {
             None => {}
         }
     }
-    Named::As(name.to_owned()) // unknown: the inventory refuses it
+    Named::As(name.to_owned()) // unknown: `inventory` rejects it
 }
 
-/// Renames tensors of a masked autoencoder or a classifier from the official names.
+/// Renames tensors of a masked autoencoder or a classifier from the official names to those of Hugging Face.
 pub(super) fn from_official(
     tensors: &BTreeMap<String, HostTensor>,
 ) -> BTreeMap<String, HostTensor> {
@@ -174,7 +174,7 @@ fn their_name(name: &str) -> String {
     name.to_owned()
 }
 
-/// Reads the settings of `config.json` and `preprocessor_config.json`, which may be `Value::Null`.
+/// Reads the settings in `config.json` and `preprocessor_config.json`. `Value::Null` stands for a missing file.
 pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings, String> {
     let count = |key: &str| config[key].as_u64().map(|n| n as usize);
     let act = config["hidden_act"].as_str().unwrap_or("gelu");
@@ -187,7 +187,7 @@ pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings,
         preprocessor[key].as_array()?.iter().map(Value::as_f64).collect()
     };
     let mae = config["model_type"] == "vit_mae";
-    // transformers always writes this value, but a hand-written file may not have it.
+    // transformers always writes this value, but it may be missing in a hand-written file.
     let norm_eps = config["layer_norm_eps"].as_f64().unwrap_or(1e-12);
     Ok(Settings {
         num_heads: count("num_attention_heads"),
@@ -202,7 +202,7 @@ pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings,
     })
 }
 
-/// Returns the names in the order of the labels; empty if they are only `LABEL_0`, `LABEL_1`.
+/// Returns the class names in the order of the labels; empty if they are only placeholders such as `LABEL_0`.
 fn class_names(config: &Value) -> Vec<String> {
     let Some(labels) = config["id2label"].as_object() else { return Vec::new() };
     let name = |i: usize| labels.get(&i.to_string())?.as_str().map(str::to_owned);

@@ -1,19 +1,20 @@
 //! The names and shapes of all tensors in a network.
 //!
-//! When a file is opened, its tensors must be exactly these. Missing tensors, wrong shapes and additional tensors are
-//! errors before a network is built. So a network is never larger than its file, and no tensor is ignored.
+//! Opening a file fails if a tensor is missing, has a wrong shape, or does not belong to the network. So a network is
+//! never larger than its file, and no tensor is ignored.
 //!
-//! The facts are checked here, against types that `facts` defines, so the two files use each other.
+//! This file and `facts` use each other: `facts` calls [`check`], and `check` takes the types of `facts`.
 
 use super::facts::Head;
 use super::{Facts, HostTensor};
 use crate::shape;
 use std::collections::BTreeMap;
 
-/// A message lists at most this many names.
+/// Maximum number of tensor names in a message.
 const LISTED: usize = 4;
 
-/// Fails if `tensors` are not those of the network that `facts` describe. The error has no path.
+/// Fails if `tensors` are not exactly those of the network that `facts` describe. The error text does not include the
+/// path.
 pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<(), String> {
     let shapes = Inventory::of(facts, tensors)?.shapes;
     for (name, shape) in &shapes {
@@ -107,7 +108,7 @@ impl Inventory {
         self.add(&format!("{name}.bias"), &[width]);
     }
 
-    /// Fails at the first missing block, because a name may contain any index.
+    /// Stops at the first missing block, because a name in a malicious file may contain a huge index.
     fn blocks(
         &mut self,
         list: &str,

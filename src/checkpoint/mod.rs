@@ -1,25 +1,26 @@
 //! Checkpoints of this and other programs: reads them, writes them, and plans their use.
 //!
-//! A checkpoint is a folder, `epoch-0800/`. Its `model.safetensors` has the official PyTorch names, so timm and the
-//! official code read it. Its `meta.json` has the stage, epoch, classes and the whole recipe. A checkpoint never changes.
-//! The state of an unfinished job (weights, optimizer, position in the epoch) is one file, `resume.safetensors`. It is
-//! replaced after every epoch and during long epochs, and removed at the end of the job.
+//! A checkpoint is a folder, such as `epoch-0800/`. Its `model.safetensors` has the official PyTorch names, so timm and
+//! the official code can read it. Its `meta.json` has the stage, the epoch, the classes and the whole recipe. A
+//! checkpoint never changes. Beside the weights of a pre-training, `optimizer.safetensors` keeps the state of AdamW. The
+//! state of an unfinished job (weights, optimizer, position in the epoch) is one file, `resume.safetensors`. It is replaced
+//! after every epoch and during long epochs, and removed at the end of the job. `saved_state` reads both.
 //!
-//! A checkpoint is used in four steps:
+//! A command uses a checkpoint in four steps:
 //!
 //! 1. [`open`] reads any format: the pickles of PyTorch and Paddle (`pickle` parses them without running code, `pickled`
 //!    and `optimizer` interpret them), Hugging Face folders (`huggingface`), safetensors (`tensors`, `timm`). The tensors
 //!    get the official names.
-//! 2. [`Facts`] describe the network: shapes, and the settings beside the weights. `inventory` checks that the file has
-//!    exactly the tensors of this network.
+//! 2. [`Facts`] describe the network, from the shapes and the settings beside the weights. `inventory` checks that the
+//!    file has exactly the tensors of this network.
 //! 3. [`Opened::plan`] turns the facts into layers of a recipe (`to_recipe`) and resolves them with `--recipe` and `--set`.
 //! 4. [`load_module`] and [`load_encoder`] load the weights into a module (`fit`).
 //!
 //! `export` and `torch_file` write the formats of other programs.
 //!
-//! Files are not trusted: names and shapes are compared before weights are loaded, and memory is limited by the size of
-//! the file. The functions that read content return errors as text without a path; [`open`] adds the path once and returns
-//! a [`CheckpointError`].
+//! A file may be malicious. So names and shapes are compared before weights are loaded, and the size of the file limits
+//! the memory. The functions that read content return errors as text without a path. [`open`] adds the path and returns a
+//! [`CheckpointError`].
 
 mod error;
 mod export;
@@ -33,6 +34,7 @@ mod optimizer;
 mod pickle;
 mod pickled;
 mod plan;
+mod saved_state;
 mod tensors;
 mod timm;
 mod to_recipe;
@@ -43,7 +45,7 @@ pub use export::{ExportSettings, write_huggingface, write_timm};
 pub use facts::{DecoderFacts, Facts, Head, Settings, usual_heads};
 pub use fit::{load_encoder, load_frozen, load_module};
 pub use folder::{Meta, epoch_folder, is_whole, publish};
-pub use open::{CheckpointFormat, Opened, open};
+pub use open::{CheckpointFormat, Opened, content_files, open};
 pub use optimizer::OptimizerState;
 pub use plan::{CheckpointPlan, Needs, PlanArgs};
 pub use tensors::{HostTensor, TensorFile};

@@ -1,10 +1,10 @@
-//! Opens checkpoints of any format. The content decides the format, not the name.
+//! Opens checkpoints of any format. The content of a file decides its format, not its name.
 
 use super::facts::Settings;
 use super::optimizer::OptimizerState;
 use super::{
     CheckpointError, Facts, HostTensor, Meta, TensorFile, folder, huggingface, pickle, pickled,
-    timm,
+    saved_state, timm,
 };
 use crate::durable;
 use serde_json::Value;
@@ -22,23 +22,28 @@ pub enum CheckpointFormat {
     Pickle,
     /// A file with the names of Hugging Face.
     HuggingFace,
-    /// A safetensors file with the official names, which timm uses, too.
+    /// A safetensors file with the official names; timm uses the same names.
     Safetensors,
+    /// A `resume.safetensors` of this program: the state of an unfinished job.
+    State,
 }
 
 /// An opened checkpoint. Its tensors have the official names.
 #[derive(Debug)]
 pub struct Opened {
-    /// As given.
+    /// The path as the user wrote it.
     pub path: PathBuf,
     pub format: CheckpointFormat,
     pub file: TensorFile,
     pub facts: Facts,
-    /// Only checkpoints of this program have it.
+    /// The `meta.json`, which only checkpoints of this program have.
     pub meta: Option<Meta>,
-    /// The optimizer state, or the reason why there is none.
+    /// The optimizer state, or the reason why there is none. That of a checkpoint folder of this program is read by
+    /// [`Opened::own_optimizer`].
     pub optimizer: Result<OptimizerState, String>,
-    /// A warning about how the file was read.
+    /// The position in its schedule, as JSON. Only the state of an unfinished job has it.
+    pub progress: Option<String>,
+    /// A warning about how the file was read, such as which of several sets of weights.
     pub note: Option<String>,
 }
 
@@ -52,17 +57,22 @@ pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
     refuse_stand_in(&file, &first)?;
     let meta = folder::meta_beside(&file)?;
     let none = "it has no optimizer state".to_owned();
-    let mut note = None;
+    let (mut note, mut progress) = (None, None);
     let (format, tensors, settings, optimizer) = if let Some(meta) = &meta {
-        (CheckpointFormat::Mae, TensorFile::read(&file)?.tensors, own_settings(meta), Err(none))
+        (CheckpointFormat::Mae, TensorFile::read(&file)?.tensors, settings_of(meta), Err(none))
     } else if pickle::recognises(&first) {
         let read = pickle::read(&file).and_then(pickled::from_tree);
         let read = read.map_err(|problem| CheckpointError::damaged(&file, problem))?;
         note = read.note;
         (CheckpointFormat::Pickle, read.tensors, read.settings, read.optimizer)
     } else {
-        let tensors = TensorFile::read(&file)?.tensors;
-        (CheckpointFormat::Safetensors, tensors, Settings::default(), Err(none))
+        let read = TensorFile::read(&file)?;
+        if let Some(state) = saved_state::of(&file, &read) {
+            progress = Some(read.note.clone());
+            (CheckpointFormat::State, state.tensors, state.settings, Ok(state.optimizer))
+        } else {
+            (CheckpointFormat::Safetensors, read.tensors, Settings::default(), Err(none))
+        }
     };
     let (format, tensors, settings) = if huggingface::recognises(&tensors) {
         let (tensors, settings) = from_huggingface(&file, tensors)?;
@@ -80,21 +90,40 @@ pub fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let tensors = TensorFile { tensors, note: String::new() };
     let facts = Facts::of(&tensors, settings)
         .map_err(|problem| CheckpointError::damaged(&file, problem))?;
-    Ok(Opened { path: path.to_owned(), format, file: tensors, facts, meta, optimizer, note })
+    let path = path.to_owned();
+    Ok(Opened { path, format, file: tensors, facts, meta, optimizer, progress, note })
 }
 
-/// Returns what the recipe of a checkpoint of this program says about its encoder.
+impl Opened {
+    /// Reads the optimizer state beside the weights of a checkpoint folder of this program; `None` if it was not kept.
+    pub fn own_optimizer(&self) -> Result<Option<OptimizerState>, CheckpointError> {
+        let path = weights_file(&self.path)?.with_file_name(folder::OPTIMIZER);
+        let Some(meta) = self.meta.as_ref().filter(|_| path.is_file()) else { return Ok(None) };
+        let read = TensorFile::read(&path)?;
+        let state = OptimizerState::of_file(read, meta.epoch);
+        state.map(Some).map_err(|problem| CheckpointError::damaged(&path, problem))
+    }
+}
+
+fn settings_of(meta: &Meta) -> Settings {
+    Settings { epoch: Some(meta.epoch), ..own_settings(&meta.recipe) }
+}
+
+/// Returns the settings of the network from `recipe`, the recipe of a checkpoint of this program.
 ///
-/// Settings that an older version wrote differently are left out.
-fn own_settings(meta: &Meta) -> Settings {
-    let recipe: toml::Table = meta.recipe.parse().unwrap_or_default();
+/// Leaves out settings that an older version of this program wrote in a different form.
+pub(super) fn own_settings(recipe: &str) -> Settings {
+    let recipe: toml::Table = recipe.parse().unwrap_or_default();
     let value = |table: &str, key: &str| recipe.get(table)?.get(key);
     let floats = |key: &str| -> Option<Vec<f64>> {
         value("data", key)?.as_array()?.iter().map(toml::Value::as_float).collect()
     };
-    let num_heads = value("model", "num_heads").and_then(toml::Value::as_integer);
+    let heads = |key: &str| usize::try_from(value("model", key)?.as_integer()?).ok();
     Settings {
-        num_heads: num_heads.and_then(|heads| usize::try_from(heads).ok()),
+        num_heads: heads("num_heads"),
+        decoder_num_heads: heads("decoder_num_heads"),
+        norm_pix_loss: value("pretrain", "norm_pix_loss").and_then(toml::Value::as_bool),
+        mask_ratio: value("pretrain", "mask_ratio").and_then(toml::Value::as_float),
         norm_eps: value("model", "norm_eps").and_then(toml::Value::as_float),
         mean: floats("mean"),
         std: floats("std"),
@@ -102,10 +131,39 @@ fn own_settings(meta: &Meta) -> Settings {
     }
 }
 
-/// Returns the file of the weights: `path` itself, or a file in the folder.
+/// Returns the files whose content decides what a job computes if it starts from the checkpoint at `path`.
+///
+/// `resumes` says whether the job also takes the optimizer state.
+pub fn content_files(path: &Path, resumes: bool) -> Result<Vec<PathBuf>, CheckpointError> {
+    let weights = weights_file(path)?;
+    let is_own = weights.file_name().is_some_and(|name| name == folder::MODEL);
+    let optimizer = weights.with_file_name(folder::OPTIMIZER);
+    let has_optimizer = resumes && is_own && optimizer.is_file();
+    Ok([weights].into_iter().chain(has_optimizer.then_some(optimizer)).collect())
+}
+
+/// The error of a missing checkpoint. Names the checkpoints that are in the same folder.
+fn missing(path: &Path) -> CheckpointError {
+    let entries = path.parent().and_then(|folder| folder.read_dir().ok());
+    let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut there: Vec<PathBuf> = entries.filter(|entry| folder::is_whole(entry)).collect();
+    there.sort();
+    if there.is_empty() {
+        return CheckpointError::not_one(path, "it does not exist");
+    }
+    let names = there.iter().filter_map(|entry| entry.file_name());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+    CheckpointError::NotACheckpoint {
+        path: path.to_owned(),
+        problem: "it does not exist".to_owned(),
+        hint: format!("use a checkpoint that exists in this folder: {}", names.join(", ")),
+    }
+}
+
+/// Returns the weights file: `path` itself, or a file in the folder `path`.
 fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if !path.exists() {
-        return Err(CheckpointError::not_one(path, "it does not exist"));
+        return Err(missing(path));
     }
     if path.is_file() {
         return Ok(path.to_owned());
@@ -138,12 +196,12 @@ fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     Ok(first)
 }
 
-/// Fails for files that people often download instead of weights, with a hint for each.
+/// Fails for files that people often download instead of weights: Git LFS pointers and web pages.
 fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     let first = first.trim_ascii_start().to_ascii_lowercase();
     let (problem, hint) = if first.starts_with(b"version https://git-lfs") {
         (
-            "it is a Git LFS pointer, not the weights",
+            "it is a Git LFS pointer, not a checkpoint",
             "run `git lfs pull` in the clone, or download the file itself",
         )
     } else if first.starts_with(b"<!doctype") || first.starts_with(b"<html") {

@@ -1,10 +1,10 @@
-//! Reads the AdamW state of other programs and assigns it to the official parameter names.
+//! Reads the AdamW state in checkpoints of other programs and assigns it to the official parameter names.
 //!
-//! PyTorch numbers the trained parameters in the order of its groups: first those without weight decay, then the others,
-//! both in the order of the model. Paddle uses its internal parameter names, and stores powers of the betas instead of the
-//! number of updates.
+//! PyTorch identifies parameters by number. It counts first the parameters without weight decay, then the others, both in
+//! the order of the model. Paddle uses its internal parameter names. Instead of the number of updates, it stores powers
+//! of the betas.
 //!
-//! The state is one part of a pickled checkpoint and is read with its functions, so this file and `pickled` use each other.
+//! This file and `pickled` use each other: `pickled` finds the state in the file, and this file uses its functions.
 
 use super::HostTensor;
 use super::pickle::Value;
@@ -21,9 +21,9 @@ pub struct OptimizerState {
     pub moments: BTreeMap<String, [HostTensor; 2]>,
 }
 
-/// After so many updates the powers of the betas are 0 in float32, and the bias correction is 1.
+/// Number of updates if Paddle's power of `beta_2` has reached 0 in float32. The bias correction is then 1.
 const MANY: usize = 1_000_000;
-/// The AdamW of the official pre-training. The power of `beta_2` reaches 0 later than that of `beta_1`.
+/// Settings of AdamW in the official pre-training.
 const BETA_1: f64 = PRETRAIN_BETAS[0];
 const BETA_2: f64 = PRETRAIN_BETAS[1];
 const EPSILON: f64 = 1e-8;
@@ -96,7 +96,7 @@ fn torch(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Fails if a group has different AdamW settings than the official pre-training, because its moments then differ, too.
+/// Fails if a group has different AdamW settings than the official pre-training: its moments would not fit.
 fn official_rule(groups: &[Value]) -> Result<(), String> {
     for group in groups {
         let Value::Dict(group) = group else { continue };
@@ -112,7 +112,7 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
             };
             if other {
                 return Err(format!(
-                    "its optimizer has a different `{key}` than pre-training: betas ({BETA_1}, {BETA_2}), eps {EPSILON:e}, no amsgrad"
+                    "its optimizer has a different `{key}` than pre-training, which uses betas ({BETA_1}, {BETA_2}), eps {EPSILON:e}, no amsgrad"
                 ));
             }
         }
@@ -120,7 +120,7 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the numbers of the parameters, in the order of the groups.
+/// Returns the parameter numbers of all groups, in order.
 fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     let mut ids = Vec::new();
     for group in groups {
@@ -141,7 +141,7 @@ fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     Ok(ids)
 }
 
-/// Returns a number of updates: a number, or a tensor with one number.
+/// Returns the number of updates in `value`, which is a number or a tensor with one element.
 fn step_count(value: Value) -> Option<usize> {
     match value {
         Value::Int(step) => usize::try_from(step).ok(),

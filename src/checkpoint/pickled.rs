@@ -1,8 +1,8 @@
 //! Converts the tree of a pickle to weights with the official names, settings, and the optimizer state.
 //!
-//! Supported are files of the official code (`model`, `optimizer`, `epoch`, `args`), plain state dicts (`DeiT`, timm,
-//! encoders), and files of the Paddle port. Tensors of Paddle have an internal name, and its linear weights are
-//! `[in, out]`.
+//! Supports files of the official code (`model`, `optimizer`, `epoch`, `args`), plain state dicts (`DeiT`, timm,
+//! encoders), and files of the Paddle port. Paddle gives each tensor a second, internal name, and stores linear weights
+//! as `[in, out]`.
 
 use super::HostTensor;
 use super::facts::Settings;
@@ -22,7 +22,7 @@ pub(super) struct Pickled {
     pub settings: Settings,
     /// The optimizer state, or the reason why there is none.
     pub optimizer: Result<OptimizerState, String>,
-    /// Says which weights are used if the file has several.
+    /// A sentence that says which weights are used, if the file has several sets.
     pub note: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn from_tree(tree: Value) -> Result<Pickled, String> {
     let note = taken.as_ref().and_then(|(taken, _)| {
         let other = others.first()?;
         Some(format!(
-            "it contains several sets of weights; `{taken}` is used, not `{other}` (to use that one, save it alone)"
+            "it contains several sets of weights; `{taken}` is used, not `{other}` (to use `{other}`, save it alone)"
         ))
     });
     let dict = taken.map_or(top, |(_, dict)| dict);
@@ -83,7 +83,7 @@ fn key_text(key: &Value) -> String {
     }
 }
 
-/// Removes an entry from a dict and returns its value.
+/// Removes the entry `key` from a dict and returns its value.
 pub(super) fn take(dict: &mut Vec<(Value, Value)>, key: &str) -> Option<Value> {
     let at = dict.iter().position(|(k, _)| matches!(k, Value::Text(text) if text == key))?;
     Some(dict.swap_remove(at).1)
@@ -101,7 +101,7 @@ fn weights(dict: Vec<(Value, Value)>) -> (Vec<Weight>, BTreeMap<String, HostTens
     (order, tensors)
 }
 
-/// Returns a tensor. Paddle may store it as `(internal name, array)`.
+/// Returns the tensor in `value`, and its internal name if Paddle stored it as `(internal name, array)`.
 pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
     match value {
         Value::Tensor(tensor) => Some((None, tensor)),
@@ -124,7 +124,8 @@ fn official_name(key: &str) -> String {
     }
 }
 
-/// Returns whether linear weights are `[in, out]`. The shape of `qkv` shows it: `out` is three times `in`.
+/// Returns whether linear weights are `[in, out]`. The shape of a `qkv` weight shows this, because `out` is three times
+/// `in`.
 fn is_transposed(tensors: &BTreeMap<String, HostTensor>) -> bool {
     let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
     matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3))
@@ -138,7 +139,8 @@ pub(super) fn transpose(tensor: &mut HostTensor) {
     *tensor = HostTensor { shape: vec![columns, rows], values };
 }
 
-/// Returns the settings in `args`, an `argparse.Namespace`, and `epoch`, the last finished one counted from 0.
+/// Returns the settings of the official code. `args` is an `argparse.Namespace`; `epoch` is the last epoch, counted from
+/// 0.
 fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings {
     let args = match args {
         Some(Value::Object { state, .. }) => &**state,

@@ -1,7 +1,7 @@
-//! From an opened checkpoint to the plan that it is used with.
+//! Turns an opened checkpoint into a `Plan` with which a command uses it.
 //!
-//! A checkpoint of this program contains its whole recipe. The recipe of any other one is built from layers
-//! (`to_recipe`): what is usual, what `--recipe` adds, what the file says, then `--set`.
+//! A checkpoint of this program contains its whole recipe. For a checkpoint of another program, `to_recipe` builds a
+//! recipe from layers: usual values, then `--recipe`, then the content of the file, then `--set`.
 
 use super::{CheckpointError, Facts, Head, Meta, Opened, to_recipe};
 use crate::recipe::{
@@ -9,7 +9,7 @@ use crate::recipe::{
 };
 use std::path::Path;
 
-/// What a command needs to know about a checkpoint. Each variant includes the ones before it.
+/// What a command needs to know about a checkpoint. Each variant also needs everything above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Needs {
     /// The tensors.
@@ -25,23 +25,23 @@ pub enum Needs {
 /// The arguments of a command that uses a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanArgs<'a> {
-    /// A recipe that supplies `[data]`, `[runtime]`, and settings that the file does not contain.
+    /// The recipe of `--recipe`. It supplies `[data]`, `[runtime]`, and settings that the file does not contain.
     pub recipe: Option<&'a Path>,
     /// The `--set` arguments, `key=value`.
     pub set: &'a [String],
-    /// The environment variables that `recipe` sees.
+    /// The environment variables that may set keys of `recipe`.
     pub env: &'a [(String, String)],
-    /// Counts the GPUs of a kind, for `recipe`.
+    /// Counts the GPUs of a kind, to resolve `recipe`.
     pub gpus: fn(DeviceKind) -> usize,
 }
 
-/// How a checkpoint is used.
+/// A checkpoint's plan, metadata and warnings, ready for use.
 #[derive(Debug)]
 pub struct CheckpointPlan {
     pub plan: Plan,
-    /// The checkpoint's own, or made from its facts.
+    /// The `meta.json` of the checkpoint, or one made from its facts.
     pub meta: Meta,
-    /// One sentence each.
+    /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -49,10 +49,10 @@ pub struct CheckpointPlan {
 const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 
 impl Opened {
-    /// Makes the plan for `args`.
+    /// Resolves the recipe of the checkpoint together with `args`.
     ///
-    /// With `args.recipe`, `[data]` and `[runtime]` are that recipe's, except `input_size`. Fails if the file does not say
-    /// what the command needs, or if `args` contradict the file.
+    /// If `args.recipe` is set, `[data]` (except `input_size`) and `[runtime]` come from it. Fails if a setting that the
+    /// command needs is unknown, or if `args` contradict the file.
     pub fn plan(
         &self,
         needs: Needs,
@@ -84,9 +84,9 @@ impl Opened {
         Ok(CheckpointPlan { plan, meta, warnings })
     }
 
-    /// Returns the recipe's `[data]` at the checkpoint's `input_size`.
+    /// Returns `[data]` of `--recipe` with the `input_size` of the checkpoint.
     ///
-    /// Images are normalized as for the training of the checkpoint if this is known and `--set` does not change it.
+    /// Keeps the checkpoint's `mean` and `std` if they are known, unless `--set` changes them.
     fn data(
         &self,
         own: &DataPlan,
@@ -112,13 +112,14 @@ impl Opened {
     }
 }
 
-/// The `--set` arguments by what they are for.
+/// The `--set` arguments, grouped by the recipe that they change.
 struct SetArgs {
-    /// For `[data]` and `[runtime]` of the recipe in [`PlanArgs`].
+    /// Change `[data]` and `[runtime]` of [`PlanArgs::recipe`].
     of_data: Vec<String>,
-    /// For the recipe of the checkpoint.
+    /// Change the recipe of the checkpoint.
     of_model: Vec<String>,
-    /// About a part that the checkpoint does not have, such as `finetune.drop_path` for a pre-training.
+    /// Concern a part that the checkpoint does not have, such as `finetune.drop_path` for a pre-training. Only their keys
+    /// are checked.
     unused: Vec<String>,
 }
 
@@ -151,7 +152,7 @@ fn has_key(set: &[String], key: &str) -> bool {
     set.iter().any(|set| recipe::set_key(set) == key)
 }
 
-/// Resolves the recipe that a checkpoint of this program contains. `set` may not change its network.
+/// Resolves the recipe in a checkpoint of this program. Fails if `set` changes its network.
 fn own_point(
     opened: &Opened,
     meta: &Meta,
@@ -184,7 +185,7 @@ fn described_point(
     let added = supplied.map(|(path, plan)| (*path, to_recipe::from_recipe(facts, plan)));
     let known = [Some(&assumed), added.as_ref().map(|(_, added)| added), Some(&stated)];
     require(opened, needs, &known.into_iter().flatten().collect::<Vec<_>>(), set)?;
-    // Heads that are still unknown are not needed. One head divides every width.
+    // If `num_heads` is still unknown, the command does not need it. 1 is valid for every width.
     assumed.model.num_heads.get_or_insert(1);
     if facts.decoder.is_some() {
         assumed.model.decoder_num_heads.get_or_insert(1);
@@ -195,7 +196,7 @@ fn described_point(
     Ok(recipe::resolve_checkpoint(path, &layers, &stated, set, &OPTIONS)?)
 }
 
-/// Fails if a setting that the command needs is neither in `known` nor in `set`.
+/// Fails if the command needs a setting that is neither in `known` nor in `set`.
 fn require(
     opened: &Opened,
     needs: Needs,

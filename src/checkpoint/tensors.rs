@@ -1,4 +1,4 @@
-//! Reads and writes safetensors files of named float32 tensors, with one JSON note.
+//! Reads and writes safetensors files of float32 tensors, with one JSON note in the header.
 
 use super::CheckpointError;
 use crate::durable;
@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The key of the note in the header. With a single key, the bytes do not depend on the order of a map.
+/// The key of the note in the header. There is only one key, so the bytes do not depend on the order of a map.
 const NOTE: &str = "mae";
 
-/// A tensor on the host.
+/// A float32 tensor in host memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostTensor {
     pub shape: Vec<usize>,
@@ -49,7 +49,8 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads a file. Converts half, bfloat16 and double values to float32, and leaves out int64 tensors, which are counters.
+    /// Reads a file. Converts float16, bfloat16 and float64 to float32. Skips int64 tensors, because they are only
+    /// counters.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
         let bytes = durable::read(path).map_err(|e| CheckpointError::unread(path, e))?;
@@ -73,12 +74,12 @@ impl TensorFile {
         Ok(Self { tensors, note: note.unwrap_or_default() })
     }
 
-    /// Returns the bytes of the file. The same tensors and note always result in the same bytes.
+    /// Returns the content of the file. The same tensors and note always result in the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_as(NOTE, &self.note)
     }
 
-    /// Returns the bytes of the file with `word` under `key` in the header, or without it if `word` is empty.
+    /// Returns the content of the file, with the entry `key: word` in the header unless `word` is empty.
     pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
         let note = (!word.is_empty()).then(|| HashMap::from([(key.to_owned(), word.to_owned())]));
         safetensors::serialize(&self.tensors, note).expect("names and shapes are plain")

@@ -8,7 +8,7 @@ pub(super) fn recognises(config: &Value) -> bool {
     config["architecture"].is_string()
 }
 
-/// Reads the settings that affect predictions. `fc_norm` is whether the file has a norm after the pooling.
+/// Reads the settings that affect predictions. `fc_norm` says whether the file has a norm after the pooling.
 pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String> {
     let args = &config["model_args"];
     let floats = |key: &str| -> Option<Vec<f64>> {

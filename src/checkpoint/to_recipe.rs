@@ -1,7 +1,7 @@
-//! The facts of a checkpoint as settings of a recipe.
+//! Converts the facts of a checkpoint to layers of a recipe.
 //!
-//! Three layers describe a checkpoint of another program, lowest first: [`assumed`], [`from_recipe`] and [`preferred`].
-//! Above them is [`stated`], which `--set` may repeat but not change.
+//! Layers of a checkpoint of another program, lowest first: [`assumed`], [`from_recipe`], [`preferred`], [`stated`].
+//! `--set` may change the first three. It may repeat a value of [`stated`], but not change it.
 
 use super::facts::{usual_decoder_heads, usual_heads};
 use super::{Facts, Head};
@@ -9,7 +9,7 @@ use crate::recipe::{
     Data, Finetune, Format, FromEntry, Linprobe, Model, OneOrMany, Plan, Pretrain, Recipe,
 };
 
-/// Returns the settings that the weights or `config.json` decide.
+/// Returns the settings that follow from the weights or `config.json`, so they cannot be changed.
 pub(super) fn stated(facts: &Facts) -> Recipe {
     let decoder = facts.decoder.as_ref();
     let mut recipe = Recipe {
@@ -50,7 +50,7 @@ pub(super) fn stated(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns what the file says about its training, which `--set` may change: normalization, `norm_eps` and `mask_ratio`.
+/// Returns settings in the file that `--set` may change: normalization, `norm_eps` and `mask_ratio`.
 pub(super) fn preferred(facts: &Facts) -> Recipe {
     let settings = &facts.settings;
     let per_channel =
@@ -66,7 +66,8 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns what a recipe adds to the file: the heads of networks of the same width, `norm_pix_loss` and `mask_ratio`.
+/// Returns settings from `--recipe` that the file may lack: `norm_pix_loss`, `mask_ratio`, and `num_heads` for equal
+/// widths.
 pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     let mut recipe = Recipe::default();
     let model = &plan.model;
@@ -85,7 +86,7 @@ pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     recipe
 }
 
-/// Returns the assumptions: the usual heads for these widths, no data set, and stages from scratch without RandAugment.
+/// Returns assumed values: the usual `num_heads`, no data set, and stages that start from scratch without RandAugment.
 pub(super) fn assumed(facts: &Facts) -> Recipe {
     let mut recipe = Recipe { name: Some("imported".to_owned()), ..Recipe::default() };
     recipe.data.format = Some(Format::Synthetic);

@@ -1,7 +1,6 @@
 //! Writes files for `torch.load`: an uncompressed zip file with one pickle and the bytes of each tensor.
 //!
-//! The pickle is `{"model": {name: tensor}}`, which the official scripts load. It uses only names that `weights_only`
-//! allows.
+//! The pickle is `{"model": {name: tensor}}`, which the official scripts load. It also loads with `weights_only=True`.
 
 use super::{CheckpointError, HostTensor, TensorFile};
 use crate::durable;
@@ -60,7 +59,7 @@ fn pickle(file: &TensorFile) -> Vec<u8> {
     pickle.0
 }
 
-// Opcodes of Python's `pickletools`.
+// Opcodes of a pickle. Python's `pickletools` documents them.
 const PROTO: u8 = 0x80;
 const EMPTY_DICT: u8 = b'}';
 const MARK: u8 = b'(';
@@ -75,7 +74,7 @@ const LONG: u8 = 0x8a;
 const FALSE: u8 = 0x89;
 const STOP: u8 = b'.';
 
-/// A program for Python's pickle machine. Each function appends opcodes that push one value.
+/// The opcodes of a pickle. Each method appends opcodes that push one value on the stack.
 struct Pickle(Vec<u8>);
 
 impl Pickle {
@@ -137,7 +136,7 @@ impl Pickle {
     }
 }
 
-/// Returns the distance between neighbours along each axis, row-major.
+/// Returns the strides of a row-major tensor, in elements.
 fn strides(shape: &[usize]) -> Vec<usize> {
     (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect()
 }

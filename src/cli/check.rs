@@ -1,7 +1,8 @@
 //! `mae check`: compares the files of a run with their checksums.
 
 use super::{CliError, output};
-use crate::results::{self, count};
+use crate::results::{self, ProblemKind, RunCheck, count};
+use crate::text::one_line;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -30,19 +31,65 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     } else {
         let mut text = String::new();
         for check in &checks {
-            let verified = count(check.verified, "file");
-            let _ = writeln!(text, "{}: {verified} verified", check.folder.display());
-            for problem in &check.problems {
-                let _ = writeln!(text, "  {}: {}", problem.file, problem.problem);
-            }
+            describe(check, &mut text);
         }
         output::result(text.trim_end())?;
     }
     if problems == 0 {
         return Ok(());
     }
-    Err(CliError::Failed(format!(
-        "{} with problems\nhint: restore the files from a backup. If there is none, run `mae run`: it rewrites accuracy.csv and report.html. For any other file, first remove the folder of its job, and `mae run` repeats the job",
-        count(problems, "file")
-    )))
+    Err(CliError::Failed(format!("{} with problems{}", count(problems, "file"), hints(&checks))))
+}
+
+fn describe(check: &RunCheck, text: &mut String) {
+    let folder = check.folder.display();
+    if !check.has_checksums {
+        let _ = writeln!(text, "{folder}: not checked, an older version of mae wrote no checksums");
+        return;
+    }
+    let _ = write!(text, "{folder}: {} verified", count(check.verified, "file"));
+    let unchecked = [
+        (check.unchecked.len(), "file", " of TensorBoard"),
+        (check.foreign.len(), "other file or folder", " that mae did not write"),
+    ];
+    let unchecked: Vec<String> = unchecked
+        .into_iter()
+        .filter(|(number, ..)| *number > 0)
+        .map(|(number, what, whose)| match (number, what) {
+            (2.., "other file or folder") => format!("{number} other files or folders{whose}"),
+            _ => format!("{}{whose}", count(number, what)),
+        })
+        .collect();
+    if !unchecked.is_empty() {
+        let _ = write!(text, "; not checked: {}", unchecked.join(", "));
+    }
+    text.push('\n');
+    for problem in &check.problems {
+        let _ = writeln!(text, "  {}: {}", one_line(&problem.file), problem.problem);
+    }
+}
+
+/// Returns a hint for each kind of problem.
+fn hints(checks: &[RunCheck]) -> String {
+    let has = |kind| checks.iter().flat_map(|check| &check.problems).any(|p| p.kind == kind);
+    [
+        (
+            ProblemKind::Unreadable,
+            "make the unreadable files readable, then check again: they may be whole",
+        ),
+        (
+            ProblemKind::Damaged,
+            "restore the files from a backup. If there is none, run `mae run`: it rewrites accuracy.csv and report.html. For any \
+             other file, first remove the folder of its job, and `mae run` repeats the job",
+        ),
+        (
+            ProblemKind::Unlisted,
+            "move files that mae did not write away. If mae wrote them, mae-manifest.jsonl is cut short: restore it from a \
+             backup, or remove it, and the next start of the run lists all files again",
+        ),
+    ]
+    .into_iter()
+    .filter(|(kind, _)| has(*kind))
+    .flat_map(|(_, hint)| ["\nhint: ", hint])
+    .collect()
 }

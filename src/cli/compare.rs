@@ -33,6 +33,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         ));
     }
     let comparison = Comparison::read(&args.runs, &args.published)?;
+    output::warn_without_checksums(&args.runs);
     for file in args.csv.iter().chain(&args.xlsx) {
         comparison.check_output(file)?;
     }

@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let facts = &ready.opened.facts;
     let mut left_out = 0;
     match args.to {
-        To::Mae => checkpoint::publish(out, &ready.opened.file, &ready.meta)?,
+        To::Mae => checkpoint::publish(out, &ready.opened.file, None, &ready.meta)?,
         To::Official if ending(out).as_deref() == Some("pth") => {
             checkpoint::write_torch(&ready.opened.file, out)?;
         }
@@ -154,6 +154,7 @@ fn summary(ready: &Ready, out: &Path) -> String {
         CheckpointFormat::Pickle => "a pickle",
         CheckpointFormat::HuggingFace => "Hugging Face's",
         CheckpointFormat::Safetensors => "safetensors",
+        CheckpointFormat::State => "a saved state of mae",
     };
     let facts = &ready.opened.facts;
     let what = match facts.stage() {

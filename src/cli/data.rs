@@ -5,9 +5,10 @@ mod pack;
 
 use super::signals::stop_on_signals;
 use super::{CliError, recipe_args};
-use crate::data::Labels;
+use crate::data::{self, Labels};
 use crate::infer::StopFlag;
 use crate::recipe::{DataPlan, Format, Missing};
+use crate::results;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,19 @@ impl SourceArgs {
         if !self.source.exists() {
             return Err(CliError::Usage(format!(
                 "cannot read {}: no recipe or folder has this name\nhint: name a recipe, or the folder of a data set",
+                self.source.display()
+            )));
+        }
+        if results::is_run(&self.source) {
+            let run = self.source.display();
+            return Err(CliError::Usage(format!(
+                "cannot check {run} as a data set: it is the folder of a run\nhint: run `mae check {run}` to check the run, or \
+                 `mae data check {run}/recipe.toml` to check its data"
+            )));
+        }
+        if self.source.is_file() && data::is_image_name(&self.source) {
+            return Err(CliError::Usage(format!(
+                "cannot check {} as a data set: it is one image\nhint: name the folder of the data set",
                 self.source.display()
             )));
         }

@@ -50,6 +50,7 @@ impl From<PointError> for CliError {
         match error {
             PointError::Refused(problems) => Self::Refused(problems),
             PointError::Failed(error) => Self::Train(error),
+            PointError::Jobs(failed) => Self::Failed(failed.to_string()),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::checkpoint::Needs;
 use crate::data::{self, Labels};
 use crate::infer::{Evaluated, StopFlag};
 use crate::recipe::{self, Format};
+use crate::text::one_line;
 use crate::{run, train};
 use std::path::{Path, PathBuf};
 
@@ -89,15 +90,18 @@ fn check_classes(
         (known.get(other) != Some(name)).then_some((class, name, other))
     });
     if let Some((class, name, other)) = moved {
+        let shown = one_line(name);
         return Err(CliError::Usage(format!(
-            "cannot measure {}: its class {class} is `{name}`, but in the data `{name}` is class {other}\nhint: use the classes of \
+            "cannot measure {}: its class {class} is `{shown}`, but in the data `{shown}` is class {other}\nhint: use the classes of \
              the training data in the same order. In an image folder, the order is that of the sorted folder names",
             checkpoint.display()
         )));
     }
     if let (true, Some((class, (name, other)))) = (named, differ.next()) {
         output::warning(&format!(
-            "class {class} is `{name}` in the checkpoint and `{other}` in the data: the accuracy is only right if both are the same"
+            "class {class} is `{}` in the checkpoint and `{}` in the data: the accuracy is only right if both are the same",
+            one_line(name),
+            one_line(other)
         ));
     }
     Ok(())

@@ -17,11 +17,20 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let folder = args.folder.as_path();
+    if folder.exists() && !folder.is_dir() {
+        return Err(CliError::Failed(format!(
+            "cannot write manual pages to {}: it is not a folder\nhint: name a folder; mae creates it",
+            folder.display()
+        )));
+    }
+    let created = std::fs::create_dir_all(folder);
+    created.map_err(|source| RunError::Io { path: folder.to_owned(), source })?;
     let mut root = command();
     // Gives every command its full name.
     root.build();
-    let pages = write_pages(&root, &args.folder)?;
-    let (pages, folder) = (count(pages, "page"), args.folder.display());
+    let pages = write_pages(&root, folder)?;
+    let (pages, folder) = (count(pages, "page"), folder.display());
     Ok(output::result(&format!("{pages} in {folder}"))?)
 }
 

@@ -1,8 +1,10 @@
 //! All output to stdout and stderr.
 
-use crate::infer;
+use crate::text::printable;
+use crate::{infer, results};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_log::NormalizeEvent;
@@ -12,7 +14,18 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Writes a result to stdout. A pipe that is closed early (`| head`) is not an error.
+///
+/// Control characters other than line breaks and tabs are escaped: they come from names of files and classes.
 pub(super) fn result(text: &str) -> io::Result<()> {
+    line(&printable(text))
+}
+
+/// Writes one JSON object on one line to stdout.
+pub(super) fn json(value: &impl serde::Serialize) -> io::Result<()> {
+    line(&serde_json::to_string(value).expect("strings, numbers, lists"))
+}
+
+fn line(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out
         .write_all(text.as_bytes())
@@ -24,22 +37,19 @@ pub(super) fn result(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes one JSON object on one line to stdout.
-pub(super) fn json(value: &impl serde::Serialize) -> io::Result<()> {
-    result(&serde_json::to_string(value).expect("strings, numbers, lists"))
-}
-
-/// Escapes control characters, such as line breaks, in a name that a file chose.
-pub(super) fn one_line(name: &str) -> String {
-    let mut line = String::with_capacity(name.len());
-    for character in name.chars() {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line
+/// Warns once about runs that have no checksums: damage in their files goes unnoticed.
+pub(super) fn warn_without_checksums<P: AsRef<Path>>(runs: &[P]) {
+    let runs: Vec<_> =
+        runs.iter().flat_map(|run| results::without_checksums(run.as_ref())).collect();
+    let Some(first) = runs.first() else { return };
+    let more = match runs.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    warning(&format!(
+        "{}{more}: an older version of mae wrote no checksums, so damage in these files is not found",
+        first.display()
+    ));
 }
 
 /// Writes a warning to stderr.
@@ -110,7 +120,7 @@ impl Visit for Text {
 
 fn stderr(text: &str) {
     // If stderr is closed, there is nowhere to report the failed write.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
 }
 
 #[cfg(test)]

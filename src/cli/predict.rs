@@ -3,6 +3,7 @@
 use super::checkpoint_args::{Ready, ready};
 use super::{CliError, output};
 use crate::checkpoint::Needs;
+use crate::text::one_line;
 use crate::{data, run, train};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -62,9 +63,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             let classes: Vec<_> = ranked.iter().map(class).collect();
             found.push(json!({ "image": image.display().to_string(), "classes": classes }));
         } else {
-            let mut text = output::one_line(&image.display().to_string());
+            let mut text = one_line(&image.display().to_string()).into_owned();
             for (class, probability) in ranked {
-                let _ = write!(text, "\n  {probability:.4}  {}", output::one_line(&name(class)));
+                let _ = write!(text, "\n  {probability:.4}  {}", one_line(&name(class)));
             }
             output::result(&text)?;
         }

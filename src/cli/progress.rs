@@ -102,19 +102,13 @@ impl ProgressBar {
             Event::JobDone { job } | Event::JobFailed { job, error: None } => state.leave(job),
             Event::JobFailed { job, error: Some(error) } => {
                 state.leave(job);
-                self.say(&format!("{job} failed, and the other jobs continue: {error}"));
+                self.warn(&format!("{job} failed, and the other jobs continue: {error}"));
             }
             Event::JobSkipped { job } => {
                 state.leave(job);
                 self.say(&format!("{job}: already finished"));
             }
-            Event::Warning { job, text } => {
-                if let Some(bar) = &self.bar {
-                    bar.println(format!("warning: {job}: {text}"));
-                } else {
-                    tracing::warn!("{job}: {text}");
-                }
-            }
+            Event::Warning { job, text } => self.warn(&format!("{job}: {text}")),
             Event::Notice { job, text } => self.say(&format!("{job}: {text}")),
         }
     }
@@ -123,6 +117,14 @@ impl ProgressBar {
     pub(super) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+    }
+
+    fn warn(&self, line: &str) {
+        if let Some(bar) = &self.bar {
+            bar.println(format!("warning: {line}"));
+        } else {
+            tracing::warn!("{line}");
         }
     }
 

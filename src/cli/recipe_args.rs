@@ -41,6 +41,18 @@ pub(super) fn resolve(
     set: &[String],
     missing_data: Missing,
 ) -> Result<Resolved, CliError> {
+    if path.is_dir() {
+        let inside = path.join("recipe.toml");
+        let hint = if inside.is_file() {
+            format!("name its recipe, {}", inside.display())
+        } else {
+            "name a TOML file, such as experiments/quickstart.toml".to_owned()
+        };
+        return Err(CliError::Usage(format!(
+            "cannot read the recipe {}: it is a folder\nhint: {hint}",
+            path.display()
+        )));
+    }
     let resolved = recipe::resolve(
         path,
         &environment(),

@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// The figure shows the original, the masked image, the reconstruction, and the reconstruction with the visible patches. It has
 /// a row for each image, checkpoint and mask ratio, ordered by image. All checkpoints see the same mask of an image.
 #[derive(clap::Args)]
+#[command(
+    override_usage = "mae reconstruct [OPTIONS] --images <IMAGE>... -o <PNG> <CHECKPOINT>..."
+)]
 pub(super) struct Args {
     /// Checkpoints with a decoder: folders as in runs/NAME/pretrain/checkpoints/epoch-0800, Hugging Face folders, .pth, .pd or
     /// .safetensors files

@@ -20,6 +20,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    output::warn_without_checksums(&[&args.run]);
     let Some(file) = &args.output else {
         let file = results::write_report(&args.run, &args.published)?;
         return Ok(output::result(&file.display().to_string())?);

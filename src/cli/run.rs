@@ -38,7 +38,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
-    let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::Refuse)?;
+    let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::RefuseIfNeeded)?;
     let stop = StopFlag::default();
     let options = RunOptions {
         runs: args.runs.clone(),
@@ -71,6 +71,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     if failed.is_empty() {
         return Ok(());
+    }
+    if let ([point], true) = (&failed[..], resolved.swept.is_empty()) {
+        return Err(CliError::Failed(point.error.to_string()));
     }
     let mut list = format!("{} of {} points failed:", failed.len(), resolved.points.len());
     for point in &failed {

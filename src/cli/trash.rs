@@ -41,8 +41,19 @@ pub(super) fn run(args: &Trash) -> Result<(), CliError> {
     }
 }
 
+/// Returns the runs in the trash. Fails if the folder of all runs does not exist.
+fn trashed(place: &TrashFolder) -> Result<Vec<results::Trashed>, CliError> {
+    if !place.runs.is_dir() {
+        return Err(CliError::Usage(format!(
+            "cannot find the trash of {}: there is no such folder\nhint: set `--runs DIR` to the folder of all runs",
+            place.runs.display()
+        )));
+    }
+    Ok(results::trashed(&place.runs)?)
+}
+
 fn list(place: &TrashFolder) -> Result<(), CliError> {
-    let trashed = results::trashed(&place.runs)?;
+    let trashed = trashed(place)?;
     if trashed.is_empty() {
         return Ok(output::result("the trash is empty")?);
     }
@@ -57,7 +68,7 @@ fn list(place: &TrashFolder) -> Result<(), CliError> {
 }
 
 fn empty(args: &Empty) -> Result<(), CliError> {
-    let trashed = results::trashed(&args.place.runs)?;
+    let trashed = trashed(&args.place)?;
     for name in &args.names {
         if !trashed.iter().any(|run| run.folder == *name) {
             let trash = args.place.runs.join(results::TRASH);

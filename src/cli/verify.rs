@@ -2,6 +2,7 @@
 
 use super::{CliError, output};
 use crate::recipe::{DeviceKind, RuntimePlan, Schedule, Threads};
+use crate::results;
 use crate::shape::{self, Precision};
 use crate::train::{self, DeviceBackend};
 use crate::verify::{self, CaseReport, Measure, Tolerances, VerifyError};
@@ -84,6 +85,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     };
     let mut folders = Vec::new();
     for path in &args.paths {
+        if results::is_run(path) {
+            let run = path.display();
+            return Err(CliError::Usage(format!(
+                "cannot verify {run}: it is the folder of a run, not of reference cases\nhint: run `mae check {run}` to check the run"
+            )));
+        }
         folders.extend(verify::find(path)?);
     }
     let mut outcome = Outcome { reports: Vec::new(), errors: Vec::new() };

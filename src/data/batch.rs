@@ -3,25 +3,26 @@ use std::sync::Arc;
 
 use crate::shape::soft_targets;
 
-/// Images and targets of one micro-step, on the host.
+/// Images and targets of one micro-step, in host memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     pub images: Images,
     pub targets: Targets,
-    /// Selects the random numbers of each image: its index in the split and, in the upper bits, the number of its repeat.
+    /// The key of each image's random numbers: its index in the split. With repeated augmentation, the upper bits count
+    /// the repeats.
     pub samples: Vec<u64>,
 }
 
 /// The pixels of a batch, `[N, C, H, W]`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Images {
-    /// Levels in 0..255, which the device normalizes: they take a quarter of the bytes of floats.
+    /// Levels in 0..255, which the device normalizes. Transferring them takes a quarter of the bytes of floats.
     Levels(Vec<u8>, Arc<Normalization>),
     /// Normalized values.
     Values(Vec<f32>),
 }
 
-/// The mean and standard deviation of each channel, on the 0..1 scale, that normalize images.
+/// The mean and standard deviation per channel that normalize images, for pixel values in 0..1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalization {
     pub mean: Vec<f32>,
@@ -37,7 +38,7 @@ pub enum Targets {
     Soft(Vec<f32>),
 }
 
-/// Consecutive images of a batch, borrowed.
+/// A range of images of a batch with their targets, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shard<'a> {
     pub images: ImagesSlice<'a>,
@@ -69,7 +70,7 @@ impl Batch {
         self.samples.is_empty()
     }
 
-    /// Returns the images of `range` without copying. Panics if `range` is outside the batch.
+    /// Borrows the images and targets of `range`. Panics if `range` is outside the batch.
     pub fn shard(&self, range: Range<usize>) -> Shard<'_> {
         let n = self.len().max(1);
         let part = |total: usize| range.start * (total / n)..range.end * (total / n);
@@ -93,7 +94,7 @@ impl Batch {
         match (&mut self.images, &other.images) {
             (Images::Levels(all, _), Images::Levels(more, _)) => all.extend_from_slice(more),
             (Images::Values(all), Images::Values(more)) => all.extend_from_slice(more),
-            _ => unreachable!("a loader makes one kind of pixels"),
+            _ => unreachable!("all batches of a loader have the same kind of pixels"),
         }
         match (&mut self.targets, &other.targets) {
             (Targets::Hard(all), Targets::Hard(more)) => all.extend_from_slice(more),
@@ -118,7 +119,7 @@ impl Images {
 }
 
 impl TargetsSlice<'_> {
-    /// Returns target probabilities, `[N, C]`. Classes are smoothed by `smoothing`; soft targets stay unchanged.
+    /// Returns target probabilities, `[N, C]`. Converts classes with label smoothing. Soft targets stay unchanged.
     pub fn soft(&self, classes: usize, smoothing: f64) -> Vec<f32> {
         match self {
             Self::Soft(rows) => rows.to_vec(),
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_cut_images_and_targets_at_the_same_place() {
+    fn a_shard_has_the_targets_of_its_images() {
         let images = Images::Values((0u8..12).map(f32::from).collect());
         let targets = Targets::Soft(vec![0.0, 1.0, 0.5, 0.5, 1.0, 0.0]);
         let batch = Batch { images, targets, samples: vec![7, 8, 9] };

@@ -1,4 +1,4 @@
-//! Opens the data of a recipe: chooses the format, and checks the counts that the recipe promises.
+//! Opens the data of a recipe: chooses the format, and checks the counts that the recipe states.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,27 +14,27 @@ use super::formats::found::{Found, Integrity, Labels, hex};
 use super::formats::split::Split;
 use super::formats::{cifar, digits, image_folder, synthetic, web_dataset};
 
-/// The splits of a data set and what is known about it.
+/// A data set: its splits, class names and fingerprint.
 #[derive(Clone)]
 pub struct DataSet {
     pub train: Arc<dyn Split>,
-    /// `None` only with [`Labels::Unneeded`].
+    /// The validation split; `None` only if labels are not needed and the data has none.
     pub val: Option<Arc<dyn Split>>,
     /// Readable names by label; empty if the images have no classes.
     pub class_names: Vec<String>,
     pub facts: DataFacts,
-    /// SHA-256 in hexadecimal of what identifies the data: file names and sizes, or the bytes themselves.
+    /// SHA-256 in hexadecimal, computed from file names and sizes, or from the bytes themselves.
     pub fingerprint: String,
-    /// How `data pack` changed the images, if it did.
+    /// How `mae data pack` re-encoded the images, if it did.
     pub note: Option<String>,
-    /// Lost samples and missing checksums of tar shards.
+    /// Findings about missing samples and checksums in tar shards.
     pub integrity: Integrity,
 }
 
-/// Findings that a warning lists; `data check` lists all.
+/// Maximum number of findings in a warning. `mae data check` lists all.
 const SHOWN: usize = 5;
 
-/// Finds the data of `plan` and compares it with the counts that the recipe promises. Decodes no images.
+/// Finds the data of `plan` and compares it with the counts in the recipe. Does not decode images.
 ///
 /// Logs a warning if samples of tar shards may be missing.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
@@ -51,7 +51,8 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     Ok(data)
 }
 
-/// Opens the data like [`open`], but leaves out what is damaged or missing, if anything remains, and returns the problems.
+/// Opens the data like [`open`], but skips damaged or missing parts. Also returns their problems. Fails if nothing
+/// remains.
 pub(super) fn open_past_damage(
     plan: &DataPlan,
     labels: Labels,
@@ -72,7 +73,7 @@ pub(super) fn open_past_damage(
     }
 }
 
-/// Finds the data of `plan`, and checks that it has the layout of its format.
+/// Finds the data of `plan`, and fails if the files do not have the layout of the format.
 pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     match plan.format {
         Format::Digits => Ok(digits::find(plan)),
@@ -104,9 +105,9 @@ fn data_set(plan: &DataPlan, found: Found) -> Result<DataSet, DataError> {
     })
 }
 
-/// Returns the image file at `path` as evaluation passes it to a model of `plan`, `[C, H, W]`.
+/// Reads and transforms the image file at `path` as in evaluation. Returns `[C, H, W]`.
 ///
-/// For a model of the digits, the image becomes grey and is resized like the digits.
+/// If `plan` is for the digits, converts the image to grey and resizes it like the digits.
 pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataError> {
     let transform = EvalTransform::new(plan);
     if plan.format == Format::Digits {
@@ -116,10 +117,10 @@ pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataE
     Ok(transform.apply(&decode_file(path, Colour::of_channels(plan.in_chans)?)?))
 }
 
-/// Returns the counts found. Fails if the recipe promises different ones.
+/// Returns the counts in the data. Fails if the recipe states different counts.
 fn check_promises(plan: &DataPlan, found: &Found) -> Result<DataFacts, DataError> {
     let promised = plan.promised;
-    // Images without classes do not contradict the promised number of classes.
+    // Data without classes, as for pre-training, does not contradict the recipe's number of classes.
     let num_classes = match found.classes.len() {
         0 => promised.num_classes.unwrap_or(0),
         classes => classes,

@@ -1,15 +1,15 @@
-//! Uniform random numbers that depend only on the stream of the generator, not on the version of `rand`.
+//! Uniform random numbers that depend only on the bits of the generator, so a new version of `rand` does not change them.
 
 use std::ops::Range;
 
 use rand::Rng;
 
-/// Draws a number in `[0, 1)`, a multiple of 2⁻⁵³.
+/// Draws a multiple of 2⁻⁵³ in `[0, 1)`.
 pub(super) fn unit(rng: &mut impl Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * (-53f64).exp2()
 }
 
-/// Draws a number in `range`. Returns its start if the range is empty.
+/// Draws a number in `range`. Returns the start of the range if it is empty.
 pub(super) fn uniform(rng: &mut impl Rng, range: Range<f64>) -> f64 {
     range.start + (range.end - range.start) * unit(rng)
 }

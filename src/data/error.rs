@@ -2,30 +2,36 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use crate::durable;
+use crate::text::one_line;
 
-/// What is wrong with the data. There is one variant for each thing that the reader can do about it.
+/// What is wrong with the data. The doc comment of each variant says what the user can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Change the recipe: a key has a value that is unsupported or contradicts the data.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     /// Repair the folder of the data set.
-    #[error("cannot use {}: {problem}\nhint: {hint}", .path.display())]
+    #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
     Layout { path: PathBuf, problem: String, hint: String },
     /// Download this image again, or delete it.
-    #[error("cannot read {}: {problem}\nhint: download the file again or delete it", .path.display())]
+    #[error("cannot read {}: {problem}\nhint: download the file again or delete it", shown(.path))]
     BadImage { path: PathBuf, problem: String },
     /// Check permissions, mounts and cables.
-    #[error("cannot read {}: {source}", .path.display())]
+    #[error("cannot read {}: {source}", shown(.path))]
     Unreadable { path: PathBuf, source: io::Error },
     /// Free space, or change permissions.
-    #[error("cannot write {}: {source}{}", .path.display(), durable::hint(source))]
+    #[error("cannot write {}: {source}{}", shown(.path), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
     /// Report a bug: a loader thread panicked.
     #[error(
         "a data loader thread panicked: {message}\nhint: this is a bug in mae; please report it"
     )]
     Panicked { message: String },
+}
+
+/// Returns a path on one line: a data set may have line breaks in its file names.
+pub(super) fn shown(path: &Path) -> String {
+    one_line(&path.display().to_string()).into_owned()
 }
 
 impl DataError {
@@ -57,7 +63,7 @@ impl DataError {
         }
     }
 
-    /// Returns what is wrong, without the place and the hint.
+    /// Returns only the problem, without the path and the hint.
     pub(super) fn problem(&self) -> String {
         match self {
             Self::Setting { problem, .. }

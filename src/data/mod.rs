@@ -1,12 +1,12 @@
 //! Data on the host: reads data sets, decodes and augments images, and loads batches.
 //!
 //! [`open`] finds the data of a recipe and returns a [`DataSet`]: splits of labelled pictures, class names, counts and a
-//! fingerprint. A [`Loader`] reads a [`Split`], prepares each picture with a [`TrainTransform`] or an [`EvalTransform`], joins them
-//! to a [`Batch`] and, in fine-tuning, applies [`Mixup`].
+//! fingerprint. A [`Loader`] reads a [`Split`] and prepares each picture with a [`TrainTransform`] or an
+//! [`EvalTransform`]. It joins the pictures to a [`Batch`] and, in fine-tuning, applies [`Mixup`].
 //!
 //! | folder or file | holds | may use |
 //! | --- | --- | --- |
-//! | `error`, `table`, `draw`, `times`, `batch` | errors, CSV tables, random numbers, timers, the [`Batch`] | |
+//! | `error`, `table`, `draw`, `times`, `panics`, `batch` | errors, CSV tables, random numbers, timers, panics of libraries, the [`Batch`] | |
 //! | `decode/` | image files to pixels; resizing | the first row |
 //! | `formats/` | one file per format, each with a type that implements [`Split`] | `decode/` |
 //! | `augment/` | crop, flip, colours, normalization, erasing, mixup | `decode/` |
@@ -22,6 +22,7 @@ mod draw;
 mod error;
 mod formats;
 mod loader;
+mod panics;
 mod table;
 mod times;
 mod tools;
@@ -37,6 +38,7 @@ pub use augment::rand_augment::rgb::Rgb;
 pub use augment::transform::{Augmentation, Cut, TrainTransform};
 pub use batch::{Batch, Images, ImagesSlice, Normalization, Shard, Targets, TargetsSlice};
 pub use dataset::{DataSet, open, transform_picture};
+pub use decode::image_name::is_image_name;
 pub use decode::opened_image::read_picture;
 pub use decode::picture::{Colour, CropBox, Picture, Pixels, Stored};
 pub use error::DataError;

@@ -1,35 +1,28 @@
-//! Small CSV tables for people.
+//! Reads and writes small CSV tables, such as `bad_files.csv`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::durable;
+use crate::text::{cell_text, csv_rows};
 
 use super::error::DataError;
 
-/// The problem of each unusable file, by file name.
+/// Maps the name of each unusable file to its problem.
 pub(super) type Problems = BTreeMap<String, String>;
 
-/// Reads a table of unusable files. Skips damaged rows; a missing table is empty.
+/// Reads a table of unusable files. Skips damaged rows. Returns an empty table if the file is missing.
 pub(super) fn problems(path: &Path) -> Problems {
     let Ok(reader) = csv::Reader::from_path(path) else { return Problems::new() };
     let rows = reader.into_records().filter_map(Result::ok);
-    rows.filter_map(|row| Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()))).collect()
+    let cell = |row: &csv::StringRecord, column| Some(cell_text(row.get(column)?).to_owned());
+    rows.filter_map(|row| Some((cell(&row, 0)?, cell(&row, 1)?))).collect()
 }
 
 /// Writes a table of unusable files.
 pub(super) fn write_problems(path: &Path, problems: &Problems) -> Result<(), DataError> {
-    let header = ["file", "problem"].map(str::to_owned);
-    let rows = problems.iter().map(|(name, problem)| [name.clone(), problem.clone()]);
-    let bytes = csv(std::iter::once(header).chain(rows));
+    let rows = problems.iter().map(|(name, problem)| [name.as_str(), problem]);
+    let rows = std::iter::once(["file", "problem"]).chain(rows);
+    let bytes = csv_rows(rows, csv::Terminator::Any(b'\n'));
     durable::write(path, &bytes).map_err(|e| DataError::unwritable(path, e))
-}
-
-/// Returns rows as CSV (RFC 4180).
-pub(super) fn csv<const N: usize>(rows: impl IntoIterator<Item = [String; N]>) -> Vec<u8> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.write_record(row).expect("a vector takes every row");
-    }
-    writer.into_inner().expect("a vector takes every byte")
 }

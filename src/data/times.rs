@@ -1,4 +1,4 @@
-//! Measures the parts of loading.
+//! Measures the time of each part of loading.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +11,11 @@ pub enum LoadPart {
     Read,
     Decode,
     Resize,
-    /// Colours, flip, erasing, and normalization on the host.
+    /// Colours, flip, erasing, and normalization if it runs on the host.
     Augment,
 }
 
-/// The time of each part, summed over all threads. Clones share the sums.
+/// The time of each part, summed over all threads. Clones share the same sums.
 #[derive(Debug, Clone, Default)]
 pub struct LoadTimes(Arc<[AtomicU64; 4]>);
 
@@ -28,7 +28,7 @@ impl LoadTimes {
         result
     }
 
-    /// Returns the time of a part so far.
+    /// Returns the time spent in a part so far.
     pub fn of(&self, part: LoadPart) -> Duration {
         Duration::from_nanos(self.0[part as usize].load(Ordering::Relaxed))
     }

@@ -1,22 +1,24 @@
-//! Reading back what this program wrote, and files that grow by rows.
+//! Reads files of this program, verifies their checksums, and appends rows to growing files such as `epochs.csv`.
 
-use super::manifest::{Content, Listed, with_manifest};
+use super::manifest::Listed;
+use super::manifest_lines::Content;
+use super::read_manifests::with_manifest;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a manifest says of a file.
+/// The result of comparing a file with its manifest entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The content is the one that this program wrote.
+    /// The content matches the checksum in the manifest.
     Verified,
-    /// No manifest lists the file.
+    /// No manifest has a checksum of the file.
     Unchecked,
 }
 
-/// Reads a file and compares it with its checksum, if it lies in a folder whose manifest lists it.
+/// Reads a file. If a manifest has its checksum, compares the content with it.
 ///
-/// Of a file that grows, only complete rows are returned. Fails with `InvalidData` if the content is not what was written.
+/// Leaves out an incomplete row at the end of a growing file. Fails with `InvalidData` if the checksum differs.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = fs::read(path)?;
     if let Some(listed) = listed(path)? {
@@ -49,7 +51,7 @@ fn listed(path: &Path) -> io::Result<Option<Listed>> {
     Ok(found.flatten().filter(|listed| !listed.contents.is_empty()))
 }
 
-/// How many of the bytes are complete; `None` if they are not what was written.
+/// Returns the number of bytes that the checksum covers; `None` if the checksum differs.
 fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
     if !listed.grows {
         return listed.contents.contains(&Content::of(bytes)).then_some(bytes.len());
@@ -64,12 +66,12 @@ fn damaged(listed: &Listed, found: usize) -> io::Error {
     let problem = if expected == found as u64 || listed.grows && expected < found as u64 {
         "its checksum differs from the one in mae-manifest.jsonl".to_owned()
     } else {
-        format!("it has {found} bytes, mae wrote {expected}")
+        format!("it has {found} bytes, but mae wrote {expected}")
     };
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-/// A file that grows by whole rows. A row counts once it and its checksum are on the disk.
+/// A file to which rows are appended. Each row is complete when the row and the new checksum are on the disk.
 #[derive(Debug)]
 pub struct GrowingFile {
     path: PathBuf,
@@ -79,27 +81,30 @@ pub struct GrowingFile {
 }
 
 impl GrowingFile {
-    /// Starts a file with `head`; replaces an older one of ours.
+    /// Creates the file with the content `head`. Replaces an older file of this program.
     pub fn create(path: &Path, head: &[u8]) -> io::Result<Self> {
         super::write(path, head)?;
         Self::open(path, head)
     }
 
-    /// Opens a file whose complete rows are `keep`, as [`read()`] returned them or a part of it. What follows is cut off.
+    /// Opens the file and cuts off everything after `keep`: the bytes that [`read()`] returned, or the first part of
+    /// them.
     pub fn open(path: &Path, keep: &[u8]) -> io::Result<Self> {
         let file = File::options().append(true).open(path)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(keep);
         let mut growing = Self { path: path.to_owned(), file, bytes: keep.len() as u64, hasher };
-        // The shorter content is noted first: until the rest is cut off, it counts as an incomplete row.
+        // Update the manifest first. If the process dies before `set_len`, the rest of the file counts as an incomplete
+        // row.
         growing.note()?;
         growing.file.set_len(growing.bytes)?;
         growing.file.sync_data()?;
         Ok(growing)
     }
 
-    /// Appends rows and flushes them to the disk. A write that fails leaves the file as it was.
+    /// Appends rows and flushes them to the disk. If this fails, the file keeps its old content.
     pub fn append(&mut self, rows: &[u8]) -> io::Result<()> {
+        with_manifest(&self.path, |manifest, _| manifest.confirm_lock())?;
         super::append_synced(&mut self.file, &self.path, rows)?;
         self.bytes += rows.len() as u64;
         self.hasher.update(rows);
@@ -141,7 +146,7 @@ mod tests {
             assert!(read(&path).is_err() && verify(&path).is_err());
         }
         write_unlisted(&path, b"weigh").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("it has 5 bytes, mae wrote 7"));
+        assert!(read(&path).unwrap_err().to_string().contains("it has 5 bytes, but mae wrote 7"));
     }
 
     #[test]

@@ -1,51 +1,218 @@
-//! Locks on folders.
+//! Locks on folders: at most one process works in a run.
+//!
+//! A lock is taken on the file `.lock` in the folder and, where the system can, on the folder itself. So a second process is
+//! refused even if somebody removed the lock file. Network file systems often lock files alone. There, the process that holds
+//! the lock notices a replaced lock file before it writes.
 
-use std::fs::{self, File};
+use super::LOCK;
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-/// Name of the lock file in a folder.
-pub(super) const LOCK: &str = ".lock";
+/// How often a lock is tried.
+const TRIES: usize = 10;
+/// Time between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The locks of this process.
+static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
+
+#[derive(Debug)]
+struct Held {
+    /// Absolute path of the folder.
+    folder: PathBuf,
+    file: File,
+}
 
 /// A lock on a folder, held until it is dropped. The system releases it if the process dies.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    folder: PathBuf,
+    _on_folder: Option<File>,
 }
 
 impl Lock {
-    /// Locks `folder`; `None` if another process holds it.
+    /// Locks `folder`; `None` if another process holds it. The error is `Unsupported` if the file system has no locks.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        // Do not truncate: the file may be somebody else's.
-        let mut options = File::options();
-        let options = options.write(true).create(true).truncate(false);
-        let file = options.open(folder.join(LOCK))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error),
+        // A child process that another thread starts has a copy of a released lock until it runs its program.
+        for _ in 1..TRIES {
+            if let Some(lock) = Self::try_take(folder)? {
+                return Ok(Some(lock));
+            }
+            thread::sleep(PAUSE);
         }
+        Self::try_take(folder)
+    }
+
+    fn try_take(folder: &Path) -> io::Result<Option<Self>> {
+        let on_folder = File::open(folder).ok();
+        let refusal = on_folder.as_ref().and_then(|opened| opened.try_lock().err());
+        if matches!(refusal, Some(TryLockError::WouldBlock)) {
+            return Ok(None);
+        }
+        let file = open(folder)?;
+        if !try_lock(&file)? {
+            return Ok(None);
+        }
+        let folder = std::path::absolute(folder)?;
+        held().push(Held { folder: folder.clone(), file });
+        Ok(Some(Self { folder, _on_folder: on_folder }))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        held().retain(|held| held.folder != self.folder);
+    }
+}
+
+/// A lock on a folder that several processes may hold at the same time.
+#[derive(Debug)]
+pub struct SharedLock {
+    _file: File,
+}
+
+impl SharedLock {
+    /// Joins the processes that work in `folder`. First calls `if_alone`, if there are no others.
+    pub fn join(folder: &Path, if_alone: impl FnOnce() -> io::Result<()>) -> io::Result<Self> {
+        let file = open(folder)?;
+        if try_lock(&file)? {
+            if_alone()?;
+        }
+        // Waits while another process that came first is alone.
+        file.lock_shared().map_err(|error| unsupported(&error))?;
+        Ok(Self { _file: file })
     }
 }
 
 /// Whether a process holds the lock of `folder`.
 pub fn is_held(folder: &Path) -> bool {
-    let file = File::open(folder.join(LOCK));
-    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+    [folder.join(LOCK), folder.to_owned()].iter().any(|path| {
+        let refusal = File::open(path).ok().and_then(|opened| opened.try_lock_shared().err());
+        matches!(refusal, Some(TryLockError::WouldBlock))
+    })
+}
+
+/// Fails if this process had the lock of `folder`, but another process may work there now: the lock file was replaced.
+///
+/// A lock file that was removed is made again.
+pub(super) fn confirm(folder: &Path) -> io::Result<()> {
+    let folder = std::path::absolute(folder)?;
+    let mut held = held();
+    let Some(own) = held.iter_mut().find(|held| held.folder == folder) else { return Ok(()) };
+    match fs::metadata(folder.join(LOCK)) {
+        Ok(found) if is_same(&own.file.metadata()?, &found) => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = open(&folder)?;
+            if try_lock(&file)? {
+                own.file = file;
+                return Ok(());
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    let problem = format!(
+        "another process may work in {}: its lock file was replaced\nhint: run the same command again when no other process \
+         works in this run; it continues from the last save",
+        folder.display()
+    );
+    Err(io::Error::other(problem))
+}
+
+fn held() -> std::sync::MutexGuard<'static, Vec<Held>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open(folder: &Path) -> io::Result<File> {
+    // Do not truncate: another program may have written a file of this name.
+    File::options().write(true).create(true).truncate(false).open(folder.join(LOCK))
+}
+
+/// Locks a file; false if another process holds its lock.
+fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(unsupported(&error)),
+    }
+}
+
+fn unsupported(error: &io::Error) -> io::Error {
+    let problem = format!(
+        "its file system refuses locks ({error})\nhint: choose a folder on a local disk, as with `--runs DIR`; or mount the file \
+         system with locks (Lustre: `-o flock`, NFS: without `nolock`)"
+    );
+    io::Error::new(io::ErrorKind::Unsupported, problem)
+}
+
+#[cfg(unix)]
+fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// An open file cannot be replaced here.
+#[cfg(not(unix))]
+fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
+    true
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Lock, is_held};
+    use super::{LOCK, Lock, SharedLock, is_held};
+    use crate::durable::{Manifest, write};
+    use std::cell::Cell;
+    use std::fs::{self, File};
 
     #[test]
-    fn a_second_lock_is_refused() {
+    fn a_lock_is_exclusive_until_it_is_dropped_even_without_its_file() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Lock::take(dir.path()).unwrap();
-        assert!(first.is_some() && Lock::take(dir.path()).unwrap().is_none());
-        assert!(is_held(dir.path()));
-        drop(first);
-        assert!(!is_held(dir.path()));
-        assert!(Lock::take(dir.path()).unwrap().is_some());
+        let lock = Lock::take(dir.path()).unwrap();
+        assert!(lock.is_some() && is_held(dir.path()));
+        assert!(Lock::take(dir.path()).unwrap().is_none());
+        fs::remove_file(dir.path().join(LOCK)).unwrap();
+        assert!(Lock::take(dir.path()).unwrap().is_none() && is_held(dir.path()));
+        drop(lock);
+        assert!(!is_held(dir.path()) && Lock::take(dir.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn nothing_is_written_after_another_process_replaced_the_lock_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, path) = (dir.path().join(LOCK), dir.path().join("a.csv"));
+        Manifest::create(dir.path(), "run").unwrap();
+        let lock = Lock::take(dir.path()).unwrap().unwrap();
+        fs::remove_file(&file).unwrap();
+        write(&path, b"1").unwrap();
+        assert!(file.is_file(), "a removed lock file is made again");
+        fs::remove_file(&file).unwrap();
+        File::create(&file).unwrap();
+        let error = write(&path, b"2").unwrap_err().to_string();
+        assert!(error.contains("its lock file was replaced\nhint: "), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"1");
+        drop(lock);
+        write(&path, b"3").unwrap();
+    }
+
+    #[test]
+    fn only_the_first_of_several_processes_is_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let alone = Cell::new(0);
+        let join = || {
+            SharedLock::join(dir.path(), || {
+                alone.set(alone.get() + 1);
+                Ok(())
+            })
+            .unwrap()
+        };
+        let both = (join(), join());
+        assert_eq!(alone.get(), 1);
+        drop(both);
+        drop(join());
+        assert_eq!(alone.get(), 2);
     }
 }

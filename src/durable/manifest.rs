@@ -1,82 +1,30 @@
 //! The manifest of a run folder: the files that this program wrote there, with their checksums.
 //!
-//! Only listed files may be replaced, moved or removed. A file that somebody else put into the folder is never touched.
-//! The manifest is a file of JSON lines: a header, then entries that are only ever appended. The entry of a file that is
-//! replaced is on the disk before the file, so a killed process leaves no unlisted file behind. Both the old and the new
-//! content are valid in between.
+//! Only files in the manifest may be replaced, moved or removed. Other files in the folder stay untouched. The manifest
+//! is a file of JSON lines: a header, then one entry per line. New entries are appended. The entry of a file is flushed
+//! to the disk before the file itself, so a killed process leaves no unlisted file behind. The checksums of the old and
+//! the new content are both valid, since the process may die in between.
 
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use super::lock;
+use super::manifest_lines::{Content, Entry, Header, line};
+use super::read_manifests::forget;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "mae-manifest.jsonl";
 
-const FORMAT: u32 = 1;
-/// Entries that are kept for each path when the manifest is compacted.
+/// Number of checksums that [`Manifest::compact`] keeps for each file.
 const KEPT: usize = 2;
 
-/// The first line.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Header {
-    mae_manifest: u32,
-    name: String,
-}
-
-/// The content of a file: its length and its BLAKE3 hash in hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
-    pub bytes: u64,
-    pub blake3: String,
-}
-
-impl Entry {
-    fn of(path: String, Content { bytes, blake3 }: Content, grows: bool) -> Self {
-        if grows { Self::Grew { path, bytes, blake3 } } else { Self::Wrote { path, bytes, blake3 } }
-    }
-}
-
-impl Content {
-    /// Hashes bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() }
-    }
-
-    /// Hashes a file.
-    pub fn of_file(path: &Path) -> io::Result<Self> {
-        let mut hasher = blake3::Hasher::new();
-        let bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
-        Ok(Self { bytes, blake3: hasher.finalize().to_hex().to_string() })
-    }
-}
-
-/// Every line but the first. Paths are below the folder, with `/` between parts.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Entry {
-    /// A file gets this content.
-    Wrote { path: String, bytes: u64, blake3: String },
-    /// A file that grows by rows has this content; rows after it are not complete.
-    Grew { path: String, bytes: u64, blake3: String },
-    /// A file is written that grows without checksums, because nothing reads it back.
-    Unchecked { path: String },
-    /// A file is removed.
-    Removed { path: String },
-    /// A folder appears as a whole.
-    Folder { path: String },
-    /// The listed files are being moved into the trash folder of this name.
-    MovingTo { folder: String },
-}
-
-/// What is known of one listed file.
+/// The state of one file, from its manifest entries.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
-    /// The contents it may have, newest last; empty if its content is not checked.
+    /// All contents that are valid, newest last; empty if the content is not checked.
     pub contents: Vec<Content>,
-    /// Whether it grows: then only its newest content counts, and what follows it is ignored.
+    /// Whether rows are appended to it. Then only the newest content is valid, and bytes after it are ignored.
     pub grows: bool,
 }
 
@@ -88,50 +36,37 @@ pub struct Manifest {
     files: BTreeMap<String, Listed>,
     folders: Vec<String>,
     moving_to: Option<String>,
-    /// Number of lines after the header, and length of the file. If the length differs, another process may have written to it.
+    /// Number of lines after the header of the manifest.
     lines: usize,
+    /// Length of the file when it was read. If it differs now, another process has written to it.
     bytes: u64,
-}
-
-/// Manifests that this process has read, by folder.
-static READ: Mutex<Option<HashMap<PathBuf, Manifest>>> = Mutex::new(None);
-
-/// Calls `with` with the manifest that `path` falls under and the path relative to it; `None` without a manifest.
-pub(super) fn with_manifest<T>(
-    path: &Path,
-    with: impl FnOnce(&mut Manifest, &str) -> io::Result<T>,
-) -> io::Result<Option<T>> {
-    let path = std::path::absolute(path)?;
-    for root in path.ancestors().skip(1) {
-        let Ok(found) = root.join(MANIFEST).metadata() else { continue };
-        let relative = path.strip_prefix(root).expect("an ancestor");
-        let parts: Option<Vec<&str>> = relative.iter().map(|part| part.to_str()).collect();
-        let Some(parts) = parts.filter(|_| found.is_file()) else { continue };
-        let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = read.get_or_insert_default();
-        if read.get(root).is_none_or(|manifest| manifest.bytes != found.len()) {
-            let Some(manifest) = Manifest::read(root)? else { continue };
-            read.insert(root.to_owned(), manifest);
-        }
-        let manifest = read.get_mut(root).expect("it was just read");
-        return with(manifest, &parts.join("/")).map(Some);
-    }
-    Ok(None)
 }
 
 impl Manifest {
     /// Writes an empty manifest into `root`. Fails if there is a file of that name.
     pub fn create(root: &Path, name: &str) -> io::Result<Self> {
+        Self::create_with(root, name, [])
+    }
+
+    /// Writes a manifest that lists `files` into `root`, at once. Files without a content are not checked.
+    pub fn create_with(
+        root: &Path,
+        name: &str,
+        files: impl IntoIterator<Item = (String, Option<Content>)>,
+    ) -> io::Result<Self> {
         if root.join(MANIFEST).symlink_metadata().is_ok() {
             let problem =
                 "its mae-manifest.jsonl was not written by mae\nhint: move this file away";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
         }
         let mut manifest = Self::empty(root, name.to_owned());
+        for (path, content) in files {
+            let contents = content.into_iter().collect();
+            manifest.files.insert(path, Listed { contents, grows: false });
+        }
         manifest.rewrite()?;
-        // The folder may have had another manifest before it was moved to the trash.
-        let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
-        read.get_or_insert_default().remove(&std::path::absolute(root)?);
+        // An older manifest of this folder may be cached, whose files are now in the trash.
+        forget(root)?;
         Ok(manifest)
     }
 
@@ -142,7 +77,7 @@ impl Manifest {
 
     /// Reads the manifest in `root`; `None` if there is no file of that name, or if another program wrote it.
     ///
-    /// Fails if a line is damaged. A last line that a crash cut short lists nothing: its file was not written yet.
+    /// Fails if a line is damaged. Ignores a last line that a crash cut short, because its file was not written yet.
     pub fn read(root: &Path) -> io::Result<Option<Self>> {
         let bytes = match fs::read(root.join(MANIFEST)) {
             Ok(bytes) => bytes,
@@ -154,8 +89,9 @@ impl Manifest {
         };
         let text = String::from_utf8_lossy(&bytes);
         let mut lines = text.split_inclusive('\n');
-        let header = lines.next().and_then(|line| serde_json::from_str::<Header>(line).ok());
-        let Some(header) = header.filter(|header| header.mae_manifest == FORMAT) else {
+        let first = lines.next().unwrap_or_default();
+        let Some(header) = Header::parse(first).map_err(|problem| damaged(root, 1, &problem))?
+        else {
             return Ok(None);
         };
         let mut manifest = Self::empty(root, header.name);
@@ -164,19 +100,9 @@ impl Manifest {
             match serde_json::from_str(line.trim_end()) {
                 Ok(entry) => manifest.take(entry),
                 Err(_) if !line.ends_with('\n') || line.trim().is_empty() => {}
-                // A line that was cut short, and ended by the next start.
+                // A crash cut this line short, and the next start appended the newline.
                 Err(error) if error.is_eof() => {}
-                Err(error) => {
-                    let path = root.join(MANIFEST);
-                    let (path, line) = (path.display(), number + 2);
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        format!(
-                            "{path} is damaged in line {line}: {error}\nhint: restore it from a backup; or remove it, and the next start of \
-                             the run lists its files again, with the content that they have then"
-                        ),
-                    ));
-                }
+                Err(error) => return Err(damaged(root, number + 2, &error.to_string())),
             }
         }
         Ok(Some(manifest))
@@ -208,12 +134,17 @@ impl Manifest {
         }
     }
 
+    /// Length of the manifest on the disk, in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.bytes
+    }
+
     /// Name of the run when the manifest was created.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether this program wrote the file `path`, or a file below the folder `path`.
+    /// Whether this program wrote `path`: a file, or a folder with at least one of its files.
     pub fn lists(&self, path: &str) -> bool {
         let below = format!("{path}/");
         let next = self.files.range(below.clone()..).next();
@@ -231,33 +162,33 @@ impl Manifest {
         self.files.get(path)
     }
 
-    /// Name of the trash folder that an interrupted `--fresh` was moving the files to.
+    /// Name of the trash folder of an interrupted `--fresh`, which was moving the files there.
     pub fn moving_to(&self) -> Option<&str> {
         self.moving_to.as_deref()
     }
 
-    /// Lists files with the content that they get, before they are written.
+    /// Adds entries of files that are about to be written, with their new content.
     pub fn list(&mut self, files: impl IntoIterator<Item = (String, Content)>) -> io::Result<()> {
         let entries = files.into_iter().map(|(path, content)| Entry::of(path, content, false));
         self.append(entries.collect())
     }
 
-    /// Lists a folder that is about to appear.
+    /// Adds the entry of a folder that is about to appear.
     pub(super) fn list_folder(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Folder { path: path.to_owned() }])
     }
 
-    /// Notes the content of a file that grows.
+    /// Adds an entry with the complete rows of a growing file.
     pub(super) fn grew(&mut self, path: &str, content: Content) -> io::Result<()> {
         self.append(vec![Entry::of(path.to_owned(), content, true)])
     }
 
-    /// Lists a file whose content is not checked.
+    /// Adds the entry of a file without a checksum.
     pub fn list_unchecked(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Unchecked { path: path.to_owned() }])
     }
 
-    /// Notes that a file has been removed.
+    /// Adds the entry of a removed file.
     pub(super) fn removed(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Removed { path: path.to_owned() }])
     }
@@ -267,13 +198,19 @@ impl Manifest {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
     }
 
+    /// Fails if this process has lost the lock of the folder: another process may write there.
+    pub(super) fn confirm_lock(&self) -> io::Result<()> {
+        lock::confirm(&self.root)
+    }
+
     fn append(&mut self, entries: Vec<Entry>) -> io::Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
+        self.confirm_lock()?;
         let mut text: String = entries.iter().map(line).collect();
         let mut file = File::options().read(true).append(true).open(self.root.join(MANIFEST))?;
-        // A last line that was cut short must not swallow the next one.
+        // If a crash cut the last line short, start a new line.
         if !ends_with_newline(&mut file)? {
             text.insert(0, '\n');
         }
@@ -285,14 +222,14 @@ impl Manifest {
         Ok(())
     }
 
-    /// Writes the manifest anew if most of its entries are outdated.
+    /// Rewrites the manifest without outdated entries, if there are many of them.
     pub fn compact(&mut self) -> io::Result<()> {
         let needed = self.files.len() * KEPT + self.folders.len() + 64;
         if self.lines > needed { self.rewrite() } else { Ok(()) }
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
-        let header = Header { mae_manifest: FORMAT, name: self.name.clone() };
+        let header = Header::new(&self.name);
         let mut text = line(&header);
         for path in &self.folders {
             text += &line(&Entry::Folder { path: path.clone() });
@@ -316,6 +253,16 @@ impl Manifest {
     }
 }
 
+fn damaged(root: &Path, line: usize, problem: &str) -> io::Error {
+    let path = root.join(MANIFEST);
+    let text = format!(
+        "{} is damaged in line {line}: {problem}\nhint: restore it from a backup, or remove it; after a \
+         removal, the next start of the run records the checksums of the files as they are then",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
 fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     use std::io::{Read, Seek, SeekFrom};
     let mut last = [0];
@@ -324,13 +271,7 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-fn line(value: &impl Serialize) -> String {
-    let mut text = serde_json::to_string(value).expect("text and numbers always fit JSON");
-    text.push('\n');
-    text
-}
-
-/// Whether a relative path stays below its folder. An edited manifest must not reach files outside.
+/// Whether a relative path stays inside its folder. A manipulated manifest must not reach files outside.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))
@@ -360,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_grows_no_further_than_its_files_need() {
+    fn compacting_removes_outdated_entries() {
         let dir = tempfile::tempdir().unwrap();
         let mut manifest = Manifest::create(dir.path(), "tiny").unwrap();
         for i in 0..500u32 {
@@ -376,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_manifest_never_reaches_files_outside_its_folder() {
+    fn a_manipulated_manifest_never_reaches_files_outside_its_folder() {
         let dir = tempfile::tempdir().unwrap();
         let manifest = dir.path().join(MANIFEST);
         let text = ["../up", "/etc/passwd", "a/../../b", ""].map(|path| {

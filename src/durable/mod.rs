@@ -3,21 +3,24 @@
 //! A file or a checkpoint folder is written under a temporary name (`.tmp-…`) in the same folder, flushed to the disk and
 //! then renamed. So it is complete or missing, even if the process or the machine stops at any time.
 //!
-//! Below a folder with a [`Manifest`], every path is listed before it is written, and unlisted files are never replaced.
+//! In a folder with a [`Manifest`], a path is added to the manifest before it is written. Unlisted files are never
+//! replaced.
 
 mod checked;
 mod lock;
 mod manifest;
+mod manifest_lines;
 mod pause;
+mod read_manifests;
 
 pub use checked::{GrowingFile, Verdict, read, read_text, verify};
-pub use lock::{Lock, is_held};
-pub use manifest::{Content, MANIFEST, Manifest};
+pub use lock::{Lock, SharedLock, is_held};
+pub use manifest::{MANIFEST, Manifest};
+pub use manifest_lines::Content;
 pub use pause::{DiskPause, wait_on_full_disks};
 
-use lock::LOCK;
-use manifest::with_manifest;
 use pause::patiently;
+use read_manifests::with_manifest;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -27,26 +30,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Prefix of the names of incomplete files and folders.
 const TEMPORARY: &str = ".tmp-";
+/// Name of the lock file in a folder.
+const LOCK: &str = ".lock";
 
 /// Writes a file to a path that the user chose, atomically.
 ///
-/// Looks at no manifest. If the path is a link, replaces the target of the link. Writes directly into a pipe or a device such
-/// as `/dev/stdout`.
+/// Ignores manifests. Fails if the folder does not exist: the path may have a typo. If the path is a link, replaces the target
+/// of the link. Writes directly into a pipe or a device such as `/dev/stdout`.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
         Ok(_) => write_unlisted(&path.canonicalize()?, bytes),
-        Err(_) => write_unlisted(path, bytes),
+        Err(_) if folder_of(path).is_dir() => write_unlisted(path, bytes),
+        Err(_) => {
+            let problem =
+                "its folder does not exist\nhint: create the folder, or choose another name";
+            Err(io::Error::new(io::ErrorKind::NotFound, problem))
+        }
     }
 }
 
 /// Replaces the file at `path` with `bytes`, atomically. Creates its folder if it is missing.
 ///
-/// Below a folder with a [`Manifest`], first lists the path there; fails if an unlisted file of this name exists.
+/// In a folder with a [`Manifest`], first adds the path to it. Fails if `path` exists but is not in the manifest.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
-            // A folder's files are listed when the folder gets its name.
+            // `publish_folder` adds the files of a temporary folder when it renames the folder.
             return Ok(());
         }
         refuse_foreign(manifest, path, relative)?;
@@ -55,7 +65,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Replaces a file as [`write()`] does, without a checksum: for files that grow and that no command reads back.
+/// Replaces a file as [`write()`] does, but without a checksum. For growing files that no command reads back.
 pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -64,7 +74,7 @@ pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Fails if a file or folder of somebody else is at `path`.
+/// Fails if `path` exists but is not in the manifest.
 fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Result<()> {
     if manifest.lists(relative) || path.symlink_metadata().is_err() {
         return Ok(());
@@ -75,12 +85,12 @@ fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Resul
     ))
 }
 
-/// Whether a path is below a folder that has not got its name yet.
+/// Whether a path is a temporary one, or inside of a temporary folder.
 fn is_temporary(relative: &str) -> bool {
     relative.split('/').any(|part| part.starts_with(TEMPORARY))
 }
 
-/// Replaces a file as [`write()`] does, without a manifest.
+/// Replaces a file as [`write()`] does, but does not use a manifest.
 fn write_unlisted(path: &Path, bytes: &[u8]) -> io::Result<()> {
     patiently(path, bytes.len(), || write_once(path, bytes))
 }
@@ -91,7 +101,7 @@ fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary(path);
     let written = write_through(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // Free the space, since the disk may be full. If this fails, the next start removes the file.
+        // The disk may be full, so free the space. If this fails, the next start removes the file.
         let _ = fs::remove_file(&temporary);
     }
     written?;
@@ -149,10 +159,10 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Creates the folder `path` with its content, atomically. `fill` writes the content into the folder that it receives.
+/// Creates the folder `path` with its content, atomically. `fill` receives a temporary folder and writes the files there.
 ///
-/// Leaves an existing folder unchanged, since a checkpoint never changes. Below a folder with a [`Manifest`], lists the files
-/// first; fails if an unlisted folder of this name exists.
+/// Leaves an existing folder unchanged, since a checkpoint never changes. In a folder with a [`Manifest`], first adds the
+/// files to it. Fails if `path` exists but is not in the manifest.
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -177,7 +187,7 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     sync_folder(parent)
 }
 
-/// Lists the files of the temporary folder `filled` under its final name `path`.
+/// Adds the files of the temporary folder `filled` to the manifest, under the final name `path`.
 fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         let mut names = Vec::new();
@@ -191,7 +201,7 @@ fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Collects the files below `folder`, as paths that start with `prefix` and have `/` between parts.
+/// Appends the files below `folder` to `files`, as `prefix/relative/path`.
 fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -207,7 +217,7 @@ fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Resu
 
 /// Creates the folder `to` with the files of `from`, atomically. Uses hard links if possible, and copies otherwise.
 ///
-/// Use it only for finished folders: a file that is changed in place would change in both.
+/// Use it only for finished folders: with hard links, a file that is changed in place changes in both.
 pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
     publish_folder(to, |unfinished| share_files(from, unfinished))
 }
@@ -234,7 +244,7 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Gives a file of ours another name; a file of ours that has that name is replaced. Does nothing if the file is missing.
+/// Renames a file of this program. Replaces `to` if this program wrote it. Does nothing if `from` is missing.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());
@@ -244,7 +254,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
         .map_or(Ok(()), |listed| {
             with_manifest(to, |manifest, relative| {
                 refuse_foreign(manifest, to, relative)?;
-                // All that it may be: the newest may not have reached the disk.
+                // Keep all valid contents: the newest may not have reached the disk.
                 manifest.list(listed.contents.iter().cloned().map(|c| (relative.to_owned(), c)))
             })
             .map(drop)
@@ -253,14 +263,14 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(folder_of(to))
 }
 
-/// Removes a file of ours if it is there. Below a [`Manifest`] a file that is not listed stays, and that is an error.
+/// Removes a file if it exists. In a folder with a [`Manifest`], fails if the file is not listed there.
 pub fn remove(path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Also if a killed process removed the file and could not note it.
+    // The file may already be missing: a killed process removed it, but did not record this in the manifest.
     with_manifest(path, |manifest, relative| match manifest.listed(relative) {
         Some(_) => manifest.removed(relative),
         None => Ok(()),
@@ -268,7 +278,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the name is that of a lock file or of a temporary file of this program.
+/// Whether a file of this name is a lock file or a temporary file of this program.
 pub fn is_own(name: &OsStr) -> bool {
     name == LOCK || temporary_of(name).is_some()
 }
@@ -284,7 +294,8 @@ fn temporary_of(name: &OsStr) -> Option<&str> {
 
 /// Removes the temporary files and folders of killed processes below `folder`.
 ///
-/// Removes one only if `is_ours` returns true for its final path, relative to `folder` and with `/` between parts.
+/// Removes a temporary file only if `is_ours` returns true. `is_ours` receives the file's final path, relative to
+/// `folder`.
 pub fn remove_temporaries(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
     remove_temporaries_below(folder, "", is_ours)
 }
@@ -304,7 +315,7 @@ fn remove_temporaries_below(
             (None, true) => {
                 let prefix = format!("{prefix}{}/", name.to_string_lossy());
                 match remove_temporaries_below(&entry.path(), &prefix, is_ours) {
-                    // A folder that this user cannot open has no files of this program.
+                    // This program cannot have written into a folder that this user cannot open.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                     done => done?,
                 }
@@ -381,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn only_temporary_files_of_ours_are_removed() {
+    fn only_temporary_files_of_this_program_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let kept = [".tmp-", ".tmp-notes", ".tmp-a-1-x", ".tmp-theirs-1-2", "a-1-2"];
         for name in [&kept[..], &[".tmp-a-17-0"]].concat() {

@@ -126,7 +126,7 @@ impl FullDisk {
             if (self.pause.stop)() {
                 return false;
             }
-            let step = CHECK.min(end - waited);
+            let step = CHECK.min(end.saturating_sub(waited));
             sleep(step);
             waited += step;
             // Several threads may wait at the same time.

@@ -16,9 +16,9 @@ const MARGIN: usize = 16;
 const GAP: usize = 8;
 /// Space between two groups of rows, in pixels.
 const GROUP_GAP: usize = 24;
-/// Smallest side of a shown picture, in pixels. Smaller pictures are enlarged.
+/// Minimum side of a picture in the figure, in pixels. Smaller pictures are enlarged.
 const SMALLEST: usize = 112;
-/// Longest label, in characters. A longer one is shown without its middle.
+/// Maximum length of a label, in characters. `..` replaces the middle of a longer label.
 const LABEL_CHARS: usize = 32;
 
 /// A square picture.
@@ -93,7 +93,7 @@ struct Layout {
     height: usize,
     /// Left edge and width of each column.
     columns: Vec<(usize, usize)>,
-    /// Top of the first row.
+    /// Top edge of the first row.
     below_heads: usize,
 }
 
@@ -145,12 +145,12 @@ fn height(row: &FigureRow) -> usize {
     row.tiles.iter().map(shown).fold(row.label.len() * LINE, usize::max)
 }
 
-/// Returns the side of a picture as shown: its own side, times the smallest factor that reaches [`SMALLEST`].
+/// Returns the side of an enlarged picture: its own side, times the smallest whole factor that reaches [`SMALLEST`].
 fn shown(tile: &Tile) -> usize {
     tile.side * SMALLEST.div_ceil(tile.side)
 }
 
-/// Shortens a long label by leaving out its middle, since file names differ at their ends.
+/// Replaces the middle of a long label by `..`. Both ends stay, because file names differ there.
 fn shortened(line: &str) -> String {
     let chars: Vec<char> = line.chars().collect();
     if chars.len() <= LABEL_CHARS {
@@ -192,7 +192,7 @@ mod tests {
         let canvas = figure.draw();
         let png = image::load_from_memory(&canvas.png().unwrap()).unwrap().into_rgb8();
         let count = |rgb| png.pixels().filter(|p| p.0 == rgb).count();
-        // All pixels of all pictures are visible, so nothing overlaps and nothing is cut off.
+        // The figure has every pixel of every picture, so nothing overlaps and nothing is cut off.
         let expected = 112 * 112 + 224 * 224 + 120 * 120;
         assert_eq!((count([200, 0, 0]), count([0, 0, 200])), (expected, expected));
         assert_eq!(png.get_pixel(0, 0).0, [255; 3]);

@@ -1,16 +1,23 @@
 //! Worker threads that run the shards of a micro-batch, each on its own replica of the model.
 //!
+//! Shards of a large model run one after the other, and the threads share the work inside each operation. Otherwise every thread would
+//! hold the activations and gradients of a large model, and a micro-batch of one shard would use one thread. Both ways compute the same
+//! bits, because operations are cut into blocks by the shapes of their tensors only.
+//!
 //! A replica shares the parameter values of the model, but has its own autodiff leaves: two threads with the same leaves deadlock
 //! in Burn. One thread computes one shard. The results come back in shard order, so sums over shards do not depend on the number
 //! of workers.
 
 use super::error::DeviceError;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 
 /// Number of images in a shard on the CPU. A different size changes the rounding, and so the results of a run.
 pub const SHARD_IMAGES: usize = 16;
+
+/// Number of parameter values from which a model is large.
+const LARGE_MODEL: usize = 8_000_000;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -20,6 +27,8 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct Replicas {
     queue: Option<mpsc::Sender<Job>>,
     workers: Vec<thread::JoinHandle<()>>,
+    /// The threads that share the work inside an operation. They start when they are needed first.
+    pool: OnceLock<rayon_core::ThreadPool>,
     /// Maximum number of images in a shard.
     shard_images: usize,
 }
@@ -42,12 +51,17 @@ impl Replicas {
                 }
             })
         });
-        Self { workers: workers.collect(), queue: Some(queue), shard_images: SHARD_IMAGES }
+        Self {
+            workers: workers.collect(),
+            pool: OnceLock::new(),
+            queue: Some(queue),
+            shard_images: SHARD_IMAGES,
+        }
     }
 
     /// Returns a single replica for a GPU. It runs a micro-batch as one shard, on the calling thread.
     pub fn whole() -> Self {
-        Self { workers: Vec::new(), queue: None, shard_images: usize::MAX }
+        Self { workers: Vec::new(), pool: OnceLock::new(), queue: None, shard_images: usize::MAX }
     }
 
     /// Returns the shards of `n` images.
@@ -56,8 +70,32 @@ impl Replicas {
         (0..n).step_by(size).map(move |start| start..(start + size).min(n))
     }
 
+    /// Returns whether a micro-batch is one shard on the calling thread, as on a GPU.
+    pub fn is_whole(&self) -> bool {
+        self.workers.is_empty()
+    }
+
     pub fn threads(&self) -> usize {
         self.workers.len().max(1)
+    }
+
+    /// Returns whether the shards of `n` images run one after the other, for a model of `params` values.
+    pub fn share_operations(&self, params: usize, n: usize) -> bool {
+        !self.is_whole() && (is_large(params) || n <= self.shard_images)
+    }
+
+    /// Runs `work` with all threads sharing the work inside each operation. On a GPU, the calling thread does it.
+    ///
+    /// A panic becomes [`DeviceError::Crashed`].
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, DeviceError> {
+        if self.is_whole() {
+            return DeviceError::catch(work);
+        }
+        let pool = self.pool.get_or_init(|| {
+            let threads = rayon_core::ThreadPoolBuilder::new().num_threads(self.threads());
+            threads.build().expect("the system starts threads")
+        });
+        pool.install(|| DeviceError::catch(work))
     }
 
     /// Runs `work` on every input and returns the results in input order. The next free worker takes the next input.
@@ -99,6 +137,11 @@ impl Replicas {
         }
         Ok(slots.into_iter().map(|slot| slot.expect("every job reports once")).collect())
     }
+}
+
+/// Returns whether a model is so large that threads share the work inside each operation.
+pub fn is_large(params: usize) -> bool {
+    params >= LARGE_MODEL
 }
 
 impl Drop for Replicas {

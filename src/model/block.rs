@@ -24,9 +24,9 @@ impl Attention {
         }
     }
 
-    /// Maps `[N, L, D]` to the same shape.
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.proj.forward(ops::attention(self.qkv.forward_narrow(x), self.num_heads))
+    /// Maps `[N, L, D]` to the input of `proj`, with the same shape.
+    fn heads(&self, x: Tensor<3>) -> Tensor<3> {
+        ops::attention(self.qkv.forward_narrow(x), self.num_heads)
     }
 }
 
@@ -35,12 +35,6 @@ impl Attention {
 pub struct Mlp {
     pub fc1: Linear,
     pub fc2: Linear,
-}
-
-impl Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(ops::gelu(self.fc1.forward_narrow(x)))
-    }
 }
 
 /// One transformer block.
@@ -75,16 +69,20 @@ impl Block {
 
     /// Maps `[N, L, D]` to the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.norm1.forward(x));
-        x.clone() + self.mlp.forward(self.norm2.forward(x))
+        let heads = self.attn.heads(self.norm1.forward(x.clone()));
+        let x = self.attn.proj.forward_residual(heads, x);
+        let hidden = self.mlp.fc1.forward_gelu(self.norm2.forward(x.clone()));
+        self.mlp.fc2.forward_residual(hidden, x)
     }
 
     /// Runs [`Block::forward`] with each sample's two residual branches multiplied by factors.
     ///
     /// `attn` and `mlp` are `[N, 1, 1]`. A factor of 0 drops a branch, and `1 / (1 - rate)` keeps it.
     pub fn forward_drop_path(&self, x: Tensor<3>, attn: Tensor<3>, mlp: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.norm1.forward(x)) * attn;
-        x.clone() + self.mlp.forward(self.norm2.forward(x)) * mlp
+        let heads = self.attn.heads(self.norm1.forward(x.clone()));
+        let x = self.attn.proj.forward_scaled(heads, x, attn);
+        let hidden = self.mlp.fc1.forward_gelu(self.norm2.forward(x.clone()));
+        self.mlp.fc2.forward_scaled(hidden, x, mlp)
     }
 }
 

@@ -33,6 +33,31 @@ impl Linear {
     pub(super) fn forward_narrow<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.linear(x, self.weight.val(), self.bias.val())
     }
+
+    /// Runs [`Linear::forward_narrow`], then GELU.
+    pub(super) fn forward_gelu<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
+        self.precision.linear_gelu(x, self.weight.val(), self.bias.val())
+    }
+
+    /// Runs [`Linear::forward`] and adds the result to `residual`.
+    pub(super) fn forward_residual<const R: usize>(
+        &self,
+        x: Tensor<R>,
+        residual: Tensor<R>,
+    ) -> Tensor<R> {
+        self.precision.linear_residual(x, self.weight.val(), self.bias.val(), residual)
+    }
+
+    /// Runs [`Linear::forward`], multiplies by `scale` `[N, 1, 1]` and adds the result to `residual`.
+    pub(super) fn forward_scaled(
+        &self,
+        x: Tensor<3>,
+        residual: Tensor<3>,
+        scale: Tensor<3>,
+    ) -> Tensor<3> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        self.precision.linear_scaled(x, weight, bias, residual, scale)
+    }
 }
 
 /// Layer normalization over the last axis in fp32, with the biased variance.

@@ -171,8 +171,7 @@ impl<M: Module + 'static> Chain<M> {
 
     /// Runs forward without recording. Returns the inputs of all links and of the head.
     ///
-    /// It still uses autodiff tensors. Without autodiff, the CPU has other kernels for softmax and layer norm, which round
-    /// differently.
+    /// It still uses autodiff tensors. Without autodiff, Burn uses other kernels for some operations, which round differently.
     fn inputs(&self, module: &M) -> Vec<Tensor<3>> {
         let detached = module.clone().no_grad().train();
         let mut inputs = vec![(self.stem)(&detached).inner()];

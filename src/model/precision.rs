@@ -29,6 +29,41 @@ impl Precision {
         ops::linear(self.narrow(x), self.narrow(weight).transpose(), self.narrow(bias))
     }
 
+    /// Returns the GELU of [`Precision::linear`], in the same precision.
+    pub(super) fn linear_gelu<const R: usize>(
+        self,
+        x: Tensor<R>,
+        weight: Tensor<2>,
+        bias: Tensor<1>,
+    ) -> Tensor<R> {
+        ops::linear_gelu(self.narrow(x), self.narrow(weight).transpose(), self.narrow(bias))
+    }
+
+    /// Returns the sum of [`Precision::linear`] and `residual`, in fp32.
+    pub(super) fn linear_residual<const R: usize>(
+        self,
+        x: Tensor<R>,
+        weight: Tensor<2>,
+        bias: Tensor<1>,
+        residual: Tensor<R>,
+    ) -> Tensor<R> {
+        let weight = self.narrow(weight).transpose();
+        ops::linear_residual(self.narrow(x), weight, self.narrow(bias), residual)
+    }
+
+    /// Returns the sum of `residual` and of [`Precision::linear`] times `scale`, `[N, 1, 1]`, in fp32.
+    pub(super) fn linear_scaled(
+        self,
+        x: Tensor<3>,
+        weight: Tensor<2>,
+        bias: Tensor<1>,
+        residual: Tensor<3>,
+        scale: Tensor<3>,
+    ) -> Tensor<3> {
+        let weight = self.narrow(weight).transpose();
+        ops::linear_scaled(self.narrow(x), weight, self.narrow(bias), residual, scale)
+    }
+
     /// Casts to fp32, for everything except products.
     pub(super) fn wide<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {

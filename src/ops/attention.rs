@@ -5,6 +5,7 @@
 //! the size of the whole tensor, and Burn adds the three gradients. Also, Burn's softmax keeps its result in fp32 for the backward
 //! pass, although the next product keeps the same values in bf16.
 
+use super::cpu;
 use super::dtype::{is_cpu_fp32, narrow_as, wide};
 use super::product::{Product, multiplied};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -13,16 +14,19 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
-use burn::tensor::{Shape, Slice, Tensor, activation};
+#[cfg(test)]
+use burn::tensor::activation;
+use burn::tensor::{Shape, Slice, Tensor};
 
 /// Returns `softmax(q kᵀ / √head) v`, `[N, L, D]`, of `[N, L, 3 D]`, which holds q, k and v. `D` is `heads * head`.
 ///
 /// The softmax is in fp32.
 pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
-    if is_cpu_fp32(&qkv) { composed(qkv, heads) } else { own(qkv, heads) }
+    if is_cpu_fp32(&qkv) { cpu::attention(qkv, heads) } else { own(qkv, heads) }
 }
 
-/// Computes attention with Burn's operations. This scales `q`, which has fewer values than the scores. [`own`] scales the scores.
+/// Computes attention with Burn's operations, for comparison.
+#[cfg(test)]
 pub(super) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [n, l, width] = qkv.dims();
     let head = width / 3 / heads;

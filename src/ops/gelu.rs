@@ -2,29 +2,21 @@
 //!
 //! On GPUs, Burn uses the derivative of the tanh approximation, which differs from the official gradients by 5e-4.
 
-use super::dtype::{is_cpu_fp32, narrow_as, wide};
+use super::dtype::{narrow_as, wide};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 use std::f64::consts::FRAC_1_SQRT_2;
 
 /// 1 / √(2π).
 const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
 
 /// Returns `x Φ(x)` in the precision of `x`, computed in fp32. Φ is the cumulative normal distribution.
-pub fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
-    if is_cpu_fp32(&x) {
-        return activation::gelu(x);
-    }
-    own(x)
-}
-
-/// Computes GELU with our own backward pass.
-pub(super) fn own<const R: usize>(x: Tensor<R>) -> Tensor<R> {
+pub(super) fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     Tensor::from_dispatch(<Dispatch as Gelu>::gelu_by_erf(x.into_dispatch()))
 }
 

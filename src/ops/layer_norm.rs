@@ -1,5 +1,6 @@
 //! Layer normalization. It keeps its input for the backward pass, where Burn would keep two tensors of this size.
 
+use super::cpu;
 use super::dtype::is_cpu_fp32;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -7,7 +8,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
-use burn::tensor::{Shape, Tensor, module};
+use burn::tensor::{Shape, Tensor};
 
 /// Normalizes each row of `x` `[.., D]` by its mean and biased variance, then multiplies by `gamma` and adds `beta`, `[D]` each.
 ///
@@ -19,7 +20,7 @@ pub fn layer_norm<const R: usize>(
     eps: f64,
 ) -> Tensor<R> {
     if is_cpu_fp32(&x) {
-        return module::layer_norm(x, gamma, Some(beta), eps);
+        return cpu::layer_norm(x, gamma, beta, eps);
     }
     own(x, gamma, beta, eps)
 }

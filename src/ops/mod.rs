@@ -1,19 +1,22 @@
 //! Operations with their own backward pass. Tests compare each one with Burn's operations.
 //!
-//! GPUs use all of them. The CPU uses attention and GELU in bf16, and Burn's operations for the rest.
+//! GPUs use the operations in these files. The CPU uses those in `cpu` for fp32. For bf16 it uses attention and GELU from these files,
+//! and Burn's operations for the rest.
 
 mod attention;
+mod cpu;
 #[cfg(feature = "gpu")]
 mod cube;
 mod dtype;
 mod gelu;
 mod layer_norm;
 mod product;
+mod update;
 
 pub use attention::attention;
-pub use gelu::gelu;
 pub use layer_norm::layer_norm;
-pub use product::{autotune, linear, product};
+pub use product::{autotune, linear, linear_gelu, linear_residual, linear_scaled, product};
+pub use update::{AdamWStep, adamw, sum_of_squares};
 
 #[cfg(test)]
 mod tests {
@@ -72,7 +75,7 @@ mod tests {
     #[test]
     fn gelu_and_its_gradient_match_burns() {
         let plain = results([2, 3, 7], |x, _| activation::gelu(x));
-        same(&results([2, 3, 7], |x, _| gelu::own(x)), &plain, 1);
+        same(&results([2, 3, 7], |x, _| gelu::gelu(x)), &plain, 1);
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! Burn's product also tries up to fourteen kernels for every new shape, and compiles each of them for a second or more. This is
 //! worthwhile only for long runs in bf16.
 
+use super::cpu;
+use super::dtype::is_cpu_fp32;
+use super::gelu::gelu;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -16,7 +19,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 #[cfg(feature = "gpu")]
 use burn::tensor::Shape;
-use burn::tensor::{DType, Device, Tensor, module};
+use burn::tensor::{DType, Device, FloatDType, Tensor, module};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static AUTOTUNE: AtomicBool = AtomicBool::new(false);
@@ -40,6 +43,9 @@ pub fn product<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
 
 /// Returns `x w + bias`, `[.., out]`, of `x` `[.., in]` and `w` `[in, out]`, with the precision of [`product`].
 pub fn linear<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<R> {
+    if is_cpu_fp32(&x) {
+        return cpu::linear(x, weight, bias);
+    }
     if is_burns(&x) {
         return module::linear(x, weight, Some(bias));
     }
@@ -50,6 +56,47 @@ pub fn linear<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor<1>) 
     let y: Tensor<2> = own(x.reshape([rows, from]), weight);
     // After the reshape, the addition is fused with the next operation.
     y.reshape(shape) + bias.unsqueeze()
+}
+
+/// Returns the GELU of [`linear`].
+pub fn linear_gelu<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<R> {
+    if is_cpu_fp32(&x) {
+        return cpu::linear_gelu(x, weight, bias);
+    }
+    gelu(linear(x, weight, bias))
+}
+
+/// Returns the sum of [`linear`] and the fp32 `residual`.
+pub fn linear_residual<const R: usize>(
+    x: Tensor<R>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    residual: Tensor<R>,
+) -> Tensor<R> {
+    if is_cpu_fp32(&x) {
+        return cpu::linear_residual(x, weight, bias, residual);
+    }
+    residual + wide_tensor(linear(x, weight, bias))
+}
+
+/// Returns the sum of the fp32 `residual` and of [`linear`], multiplied by one factor for each image.
+///
+/// `x` is `[N, L, in]` and `scale` is `[N, 1, 1]`. `scale` gets no gradient.
+pub fn linear_scaled(
+    x: Tensor<3>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    residual: Tensor<3>,
+    scale: Tensor<3>,
+) -> Tensor<3> {
+    if is_cpu_fp32(&x) {
+        return cpu::linear_scaled(x, weight, bias, residual, scale);
+    }
+    residual + wide_tensor(linear(x, weight, bias)) * scale
+}
+
+fn wide_tensor<const R: usize>(x: Tensor<R>) -> Tensor<R> {
+    if x.dtype() == DType::F32 { x } else { x.cast(FloatDType::F32) }
 }
 
 /// Returns whether Burn's `matmul` computes the product of this factor.

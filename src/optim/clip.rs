@@ -1,12 +1,13 @@
 //! The global gradient norm, and clipping by it. Burn's own clipping uses the norm of each tensor.
 
+use crate::ops;
 use burn::tensor::Tensor;
 
 /// Returns the 2-norm over all gradients together, `[1]`, on the device.
 ///
 /// Panics if `grads` is empty. Every stage has trained parameters.
 pub fn global_norm(grads: &[Tensor<1>]) -> Tensor<1> {
-    let squares: Vec<Tensor<1>> = grads.iter().map(|g| g.clone().square().sum()).collect();
+    let squares: Vec<Tensor<1>> = grads.iter().map(|g| ops::sum_of_squares(g.clone())).collect();
     Tensor::cat(squares, 0).sum().sqrt()
 }
 

@@ -4,12 +4,14 @@
 //! this module stores its state under parameter names. Burn would store it under random ids and silently reset a missing state.
 
 mod clip;
+mod gate;
 mod groups;
 mod lars;
 mod optimizer;
 mod schedule;
 
 pub use clip::{clip_by_global_norm, global_norm};
+pub use gate::Gate;
 pub use groups::{ParamGroup, finetune_group, layer_id, pretrain_group, probe_group};
 pub use lars::TRUST_COEFFICIENT;
 pub use optimizer::{Optimizer, Rule, StateError};

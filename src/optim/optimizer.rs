@@ -1,9 +1,10 @@
 //! The optimizer of a stage.
 
+use super::gate::{Gate, SkipCount};
 use super::groups::ParamGroup;
 use super::lars;
-use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
-use burn::tensor::Tensor;
+use crate::ops::{self, AdamWStep};
+use burn::tensor::{Bool, Tensor};
 use std::collections::BTreeMap;
 
 /// The optimization algorithm.
@@ -36,25 +37,40 @@ pub struct StateError {
 
 #[derive(Clone)]
 enum ParamState {
-    AdamW(Box<AdamWState<1>>),
+    AdamW(Box<AdamWState>),
     Lars(Box<Tensor<1>>),
 }
 
-/// Updates the trained parameters of a module, by their index. Clones share the memory of their states.
+/// The running means of a parameter's gradient and of its square.
+#[derive(Clone)]
+struct AdamWState {
+    /// Number of updates so far.
+    time: usize,
+    moments: [Tensor<1>; 2],
+}
+
+/// Updates the trained parameters of a module, by their index.
+///
+/// Clones share the memory of their states.
 #[derive(Clone)]
 pub struct Optimizer {
     rule: Rule,
     names: Vec<String>,
     groups: Vec<ParamGroup>,
     states: Vec<Option<ParamState>>,
+    /// `None` if the host knows how many updates were made.
+    skips: Option<SkipCount>,
 }
+
+/// Epsilon of AdamW.
+pub(super) const EPSILON: f32 = 1e-8;
 
 impl Optimizer {
     /// Returns an optimizer without state. `names` and `groups` are in the order of the trained parameters.
     pub fn new(rule: Rule, names: Vec<String>, groups: Vec<ParamGroup>) -> Self {
         assert_eq!(names.len(), groups.len(), "one group for each trained parameter");
         let states = names.iter().map(|_| None).collect();
-        Self { rule, names, groups, states }
+        Self { rule, names, groups, states, skips: None }
     }
 
     /// Returns the new values of trained parameter `index` after one update with the learning rate `lr`.
@@ -65,12 +81,14 @@ impl Optimizer {
         let (param, state) = match (self.rule, state) {
             (Rule::AdamW { beta_1, beta_2 }, state) => {
                 let state = match state {
-                    Some(ParamState::AdamW(state)) => Some(*state),
-                    _ => None,
+                    Some(ParamState::AdamW(state)) => *state,
+                    _ => AdamWState { time: 0, moments: [0, 1].map(|_| grad.zeros_like()) },
                 };
-                let rule = adamw(beta_1, beta_2, group.weight_decay);
-                let (param, state) = rule.step(lr, param, grad, state);
-                (param, state.map(|state| ParamState::AdamW(Box::new(state))))
+                let time = state.time + 1;
+                let weight_decay = group.weight_decay;
+                let step = AdamWStep { beta_1, beta_2, epsilon: EPSILON, weight_decay, lr, time };
+                let [param, m, v] = ops::adamw(param, grad, state.moments, step);
+                (param, Some(ParamState::AdamW(Box::new(AdamWState { time, moments: [m, v] }))))
             }
             (Rule::Lars { momentum }, state) => {
                 let state = match state {
@@ -85,6 +103,72 @@ impl Optimizer {
         param
     }
 
+    /// Starts an update that is skipped if `finite`, `[1]`, is false. [`Optimizer::settle`] must follow within a few updates.
+    pub fn gate(&mut self, finite: Tensor<1, Bool>) -> Gate {
+        let betas = match self.rule {
+            Rule::AdamW { beta_1, beta_2 } => [beta_1, beta_2],
+            Rule::Lars { .. } => [0.0; 2],
+        };
+        let updates = self.settled_updates();
+        SkipCount::gate(&mut self.skips, finite, updates, betas)
+    }
+
+    /// Returns the new values like [`Optimizer::step`], or the old ones if the update is skipped.
+    pub fn step_gated(
+        &mut self,
+        index: usize,
+        param: Tensor<1>,
+        grad: Tensor<1>,
+        lr: f64,
+        gate: &Gate,
+    ) -> Tensor<1> {
+        let group = self.groups[index];
+        let lr = lr * group.lr_scale;
+        let state = self.states[index].take();
+        let (new, state) = match (self.rule, state) {
+            (Rule::AdamW { beta_1, beta_2 }, state) => {
+                let state = match state {
+                    Some(ParamState::AdamW(state)) => *state,
+                    _ => AdamWState { time: 0, moments: [0, 1].map(|_| grad.zeros_like()) },
+                };
+                let AdamWState { time, moments } = state;
+                let (delta, moments) = gate.adamw([beta_1, beta_2], &grad, moments);
+                let decayed = param.clone().mul_scalar(1.0 - lr * group.weight_decay);
+                let state = ParamState::AdamW(Box::new(AdamWState { time, moments }));
+                (decayed - delta.mul_scalar(lr), state)
+            }
+            (Rule::Lars { momentum }, state) => {
+                let state = match state {
+                    Some(ParamState::Lars(velocity)) => Some(*velocity),
+                    _ => None,
+                };
+                let old = state.clone().unwrap_or_else(|| param.zeros_like());
+                let (new, velocity) = lars::step(lr, momentum, group, param.clone(), grad, state);
+                (new, ParamState::Lars(Box::new(gate.choose(velocity, old))))
+            }
+        };
+        self.states[index] = Some(state);
+        gate.choose(new, param)
+    }
+
+    /// Counts the updates since the last call, of which `skipped` were skipped.
+    pub fn settle(&mut self, skipped: usize) {
+        let Some(SkipCount { attempts, .. }) = self.skips.take() else { return };
+        for state in self.states.iter_mut().flatten() {
+            if let ParamState::AdamW(state) = state {
+                state.time += attempts - skipped;
+            }
+        }
+    }
+
+    fn settled_updates(&self) -> usize {
+        let first = self.states.iter().flatten().next();
+        first.map_or(0, |state| match state {
+            ParamState::AdamW(state) => state.time,
+            ParamState::Lars(_) => 1,
+        })
+    }
+
     /// Returns the state and the number of updates so far.
     ///
     /// The tensors have PyTorch's names: `exp_avg`, `exp_avg_sq` or `momentum_buffer`, then the parameter's name.
@@ -95,9 +179,10 @@ impl Optimizer {
             match state {
                 None => {}
                 Some(ParamState::AdamW(state)) => {
-                    updates = state.momentum.time;
-                    tensors.push((format!("exp_avg.{name}"), state.momentum.moment_1.clone()));
-                    tensors.push((format!("exp_avg_sq.{name}"), state.momentum.moment_2.clone()));
+                    let [m, v] = state.moments.clone();
+                    updates = state.time;
+                    tensors.push((format!("exp_avg.{name}"), m));
+                    tensors.push((format!("exp_avg_sq.{name}"), v));
                 }
                 Some(ParamState::Lars(velocity)) => {
                     updates = updates.max(1);
@@ -105,7 +190,7 @@ impl Optimizer {
                 }
             }
         }
-        (tensors, updates)
+        (tensors, updates + self.skips.as_ref().map_or(0, SkipCount::made))
     }
 
     /// Loads a state from [`Optimizer::state`]. Fails if the state of a trained parameter is missing.
@@ -125,9 +210,8 @@ impl Optimizer {
             };
             *slot = Some(match self.rule {
                 Rule::AdamW { .. } => {
-                    let (first, second) = (take("exp_avg")?, take("exp_avg_sq")?);
-                    let moments = AdaptiveMomentumState::new(updates, first, second);
-                    ParamState::AdamW(Box::new(AdamWState::new(moments)))
+                    let moments = [take("exp_avg")?, take("exp_avg_sq")?];
+                    ParamState::AdamW(Box::new(AdamWState { time: updates, moments }))
                 }
                 Rule::Lars { .. } => ParamState::Lars(Box::new(take("momentum_buffer")?)),
             });
@@ -140,12 +224,65 @@ impl Optimizer {
         }
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::{Optimizer, ParamGroup, Rule};
+    use burn::tensor::{Device, Tensor};
 
-fn adamw(beta_1: f32, beta_2: f32, weight_decay: f64) -> AdamW {
-    AdamWConfig::new()
-        .with_beta_1(beta_1)
-        .with_beta_2(beta_2)
-        .with_epsilon(1e-8)
-        .with_weight_decay(weight_decay as f32)
-        .build()
+    const RULES: [Rule; 2] =
+        [Rule::AdamW { beta_1: 0.9, beta_2: 0.95 }, Rule::Lars { momentum: 0.9 }];
+
+    fn optimizer(rule: Rule) -> Optimizer {
+        let group = ParamGroup { lr_scale: 0.5, weight_decay: 0.05, matrix: true };
+        Optimizer::new(rule, vec!["w".to_owned()], vec![group])
+    }
+
+    fn tensor(values: [f32; 3]) -> Tensor<1> {
+        Tensor::from_data(values, &Device::flex())
+    }
+
+    fn grad(update: usize) -> Tensor<1> {
+        tensor([0.3, -0.7, 1e-3]) * (update as f32).sin()
+    }
+
+    /// Everything that a saved state has.
+    fn bits(param: &Tensor<1>, optimizer: &Optimizer) -> (Vec<u32>, usize) {
+        let (state, updates) = optimizer.state();
+        let tensors = state.into_iter().map(|(_, tensor)| tensor).chain([param.clone()]);
+        let values = tensors.flat_map(|tensor| tensor.into_data().try_to_vec::<f32>().unwrap());
+        (values.map(f32::to_bits).collect(), updates)
+    }
+
+    #[test]
+    fn a_skipped_update_changes_nothing_and_the_others_have_the_bits_of_a_plain_update() {
+        for rule in RULES {
+            let (mut plain, mut gated) = (optimizer(rule), optimizer(rule));
+            let mut expected = tensor([1.0, -2.0, 0.5]);
+            let mut found = expected.clone();
+            let mut skipped = 0;
+            for update in 1..=40 {
+                // The first update is among the skipped ones.
+                let is_skipped = update % 7 == 1 || update == 9;
+                skipped += usize::from(is_skipped);
+                let (grad, lr) = (grad(update), 1e-2 * update as f64);
+                if !is_skipped {
+                    expected = plain.step(0, expected, grad.clone(), lr);
+                }
+                let grad = if is_skipped { grad * f32::NAN } else { grad };
+                let gate = gated.gate(grad.clone().sum().is_finite());
+                found = gated.step_gated(0, found, grad, lr, &gate);
+                if update % 11 == 0 {
+                    gated.settle(std::mem::take(&mut skipped));
+                }
+                if update > 1 {
+                    assert_eq!(bits(&found, &gated).0, bits(&expected, &plain).0, "{update}");
+                }
+            }
+            if let Rule::AdamW { .. } = rule {
+                assert_eq!(bits(&found, &gated).1, bits(&expected, &plain).1);
+                gated.settle(skipped);
+                assert_eq!(bits(&found, &gated).1, bits(&expected, &plain).1);
+            }
+        }
+    }
 }

@@ -1,13 +1,13 @@
 //! Counter-based random numbers: a draw depends only on its key, not on earlier draws.
 //!
-//! A key is (seed, stage, epoch, sample, purpose). So there is no generator state to save, results do not depend on the
+//! A key is (seed, stage, epoch, sample, purpose). There is no generator state to save. Results do not depend on the
 //! number of workers, and a resumed run draws the same numbers as an uninterrupted one. The generator is `ChaCha8` of
 //! `rand_chacha`, seeded with the 32 bytes of the key. Its output is specified, so it stays the same in later versions.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// The purpose of a draw. Different purposes use different streams.
+/// The purpose of a draw. Each purpose has its own stream of random numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
@@ -19,7 +19,7 @@ pub enum Purpose {
     Erase = 3,
     /// Mixup and `CutMix` of a micro-batch (`sample` is the number of the micro-step).
     Mixup = 4,
-    /// The noise that is sorted to choose the masked patches of a sample.
+    /// The noise of `random_masking`, which is sorted to choose the masked patches of a sample.
     Mask = 5,
     /// Which residual branches a sample drops.
     DropPath = 6,
@@ -33,16 +33,16 @@ pub enum Purpose {
     ColorJitter = 10,
 }
 
-/// The stage of a [`Key`] outside the stages, for example in evaluation.
+/// The value of [`Key::stage`] for draws outside of a training stage, such as evaluation.
 pub const NO_STAGE: u8 = 0;
 
-/// The part of a key that all samples of an epoch share.
+/// The part of a key that is the same for all samples of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub seed: u64,
     /// The number of the stage, or [`NO_STAGE`].
     pub stage: u8,
-    /// Counts from 1; 0 outside epochs.
+    /// The epoch, counted from 1; 0 for draws outside of an epoch.
     pub epoch: usize,
 }
 

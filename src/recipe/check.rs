@@ -8,10 +8,10 @@ use super::near;
 use super::schema::SCHEMA;
 use super::write::toml_text;
 
-/// A message lists at most this many words, then "…".
+/// Maximum number of valid words in a message. `…` replaces the rest.
 const MOST_WORDS: usize = 8;
 
-/// Removes from `tree` what the schema refuses, and returns it as (dotted key, problem).
+/// Removes the values that do not fit the schema from `tree`. Returns them as (dotted key, problem).
 pub(super) fn take_refused(tree: &mut Table) -> Vec<(String, Problem)> {
     let mut refused = Vec::new();
     take(tree, &SCHEMA, "", &mut refused);
@@ -63,7 +63,7 @@ fn wrong(value: &Value, schema: &Schema) -> Problem {
 
 /// Returns whether the schema accepts the value.
 ///
-/// NaN and infinity never fit. An integer fits a key that takes floats.
+/// Rejects NaN and infinity. Accepts an integer if the key takes floats.
 pub(super) fn fits(value: &Value, schema: &Schema) -> bool {
     if let Some(choices) = choices(schema) {
         return value.as_str().is_some_and(|word| choices.contains(&word));
@@ -93,7 +93,7 @@ fn in_range(number: f64, schema: &Schema) -> bool {
         && bound("exclusiveMaximum").is_none_or(|above| number < above)
 }
 
-/// Returns the words if the schema is a closed set of words.
+/// Returns the valid words if the schema allows only certain words, such as `"auto"`.
 fn choices(schema: &Schema) -> Option<Vec<&str>> {
     let words =
         schema["enum"].as_array().map(|words| words.iter().filter_map(Schema::as_str).collect());
@@ -104,7 +104,7 @@ fn choices(schema: &Schema) -> Option<Vec<&str>> {
     })
 }
 
-/// Describes the values that the schema accepts.
+/// Describes the values that the schema accepts, for an error message.
 fn expected(schema: &Schema) -> String {
     if let Some(choices) = choices(schema) {
         let quoted: Vec<_> =
@@ -137,7 +137,7 @@ fn expected(schema: &Schema) -> String {
     }
 }
 
-/// Describes the bounds. Leaves out a bound that comes from the integer type.
+/// Describes the minimum and maximum. Leaves out bounds that only come from the integer type, such as 0 for `u32`.
 fn range(schema: &Schema) -> String {
     let bound = |name: &str| schema[name].as_f64().filter(|bound| bound.abs() < 1e15);
     if let (Some(least), Some(most)) = (bound("minimum"), bound("maximum")) {
@@ -170,7 +170,7 @@ fn near_value(value: &Value, schema: &Schema) -> Option<String> {
     }
     let words = |schema| choices(schema).unwrap_or_default();
     if text.eq_ignore_ascii_case("gpu") && words(schema).contains(&"cuda") {
-        return Some("\"cuda\"".to_owned()); // "cpu" has a smaller edit distance
+        return Some("\"cuda\"".to_owned()); // the edit distance would suggest "cpu"
     }
     let any = schema["anyOf"].as_array().into_iter().flatten().flat_map(words);
     near::word(&text, words(schema).into_iter().chain(any)).map(|word| format!("\"{word}\""))

@@ -1,24 +1,25 @@
-//! The context of deriving a plan: where values come from, and the problems found so far.
+//! The context for deriving a plan: where each value comes from, and the problems found so far.
 
 use std::fmt::Display;
 
-use super::Options;
 use super::error::{Origin, Other, Problem, RecipeError};
 use super::layers::Origins;
+use super::resolve::{MissingFile, Options};
 
 /// The context of one point of the sweep.
 pub(super) struct Context<'a> {
     pub(super) origins: &'a Origins,
-    /// Keys that the schema has refused. Problems that follow from them are not reported.
+    /// Keys whose values do not fit the schema. Further problems with these keys are not reported.
     pub(super) faulty: &'a [String],
     pub(super) env: &'a [(String, String)],
     pub(super) options: &'a Options,
     pub(super) problems: Vec<RecipeError>,
     pub(super) warnings: Vec<String>,
+    pub(super) missing: Vec<MissingFile>,
 }
 
 impl Context<'_> {
-    /// Returns where the value of a key comes from. The origin of a missing dimension is that of `model.size`.
+    /// Returns where the value of a key comes from. If `model.size` sets a dimension, returns the origin of `model.size`.
     pub(super) fn origin(&self, key: &str) -> Origin {
         let by_size = || self.origins.get("model.size").filter(|_| key.starts_with("model."));
         self.origins
@@ -27,20 +28,26 @@ impl Context<'_> {
             .map_or(Origin::Default, |placed| placed.origin.clone())
     }
 
-    /// Returns the rank of the layer that sets a key; 0 for a default.
+    /// Returns the rank of the layer that sets a key (higher layers win); 0 for a default.
     pub(super) fn rank(&self, key: &str) -> usize {
         self.origins.get(key).map_or(0, |placed| placed.rank)
     }
 
-    /// Adds a problem of `key` and `others`, unless the schema has refused one of these keys.
+    /// Adds a problem of `key`. Does nothing if `key` or one of `others` does not fit the schema, which is already
+    /// reported.
     pub(super) fn add(&mut self, key: &str, others: &[&str], problem: Problem) {
-        let origin = self.origin(key);
+        let error = self.error(key, problem);
         if !others.iter().chain([&key]).any(|key| self.is_faulty(key)) {
-            self.problems.push(RecipeError { key: key.to_owned(), origin, problem });
+            self.problems.push(error);
         }
     }
 
-    /// Refuses an invalid value.
+    /// Returns the error of a key.
+    pub(super) fn error(&self, key: &str, problem: Problem) -> RecipeError {
+        RecipeError { key: key.to_owned(), origin: self.origin(key), problem }
+    }
+
+    /// Adds the problem that a value is invalid.
     pub(super) fn refuse(
         &mut self,
         key: &str,
@@ -51,7 +58,7 @@ impl Context<'_> {
         self.refuse_with(key, &[], found, why, hint);
     }
 
-    /// Refuses a value that is invalid together with the values of `others`.
+    /// Adds the problem that a value is invalid in combination with the values of `others`.
     pub(super) fn refuse_with(
         &mut self,
         key: &str,
@@ -65,7 +72,7 @@ impl Context<'_> {
         self.add(key, others, problem);
     }
 
-    /// Refuses two values that are valid alone but not together.
+    /// Adds the problem that two values are valid alone but not together.
     pub(super) fn conflict(
         &mut self,
         (key, value): (&str, impl Display),

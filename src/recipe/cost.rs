@@ -1,4 +1,4 @@
-//! The cost of a stage from its dimensions: parameters, FLOPs, memory.
+//! Estimates the cost of a stage from its dimensions: parameters, FLOPs, memory.
 //!
 //! `D` is a width, `L` the number of patches, `P` the values in a patch (`patch_size² * in_chans`), `H` the hidden width
 //! of an MLP, `n` the tokens of a block.
@@ -15,9 +15,9 @@ pub struct Cost {
     pub flops_per_image: f64,
     /// FLOPs of training on one image: the forward pass, plus twice the forward FLOPs of the trained part.
     ///
-    /// Without the optimizer and without what gradient checkpointing recomputes.
+    /// Does not include the optimizer, and the forward pass that gradient checkpointing repeats.
     pub train_flops_per_image: f64,
-    /// FLOPs per image that gradient checkpointing adds.
+    /// Additional FLOPs per image of gradient checkpointing.
     pub recomputed_flops_per_image: f64,
     /// Memory of a training step on each device.
     pub memory: Memory,
@@ -26,13 +26,13 @@ pub struct Cost {
 /// Estimated memory of a training step, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Memory {
-    /// In fp32.
+    /// Parameters in fp32.
     pub params: f64,
-    /// Of the trained parameters, in fp32.
+    /// Gradients of the trained parameters, in fp32.
     pub gradients: f64,
-    /// The two moments of AdamW or the one of LARS, in fp32.
+    /// The two moments of AdamW, or the momentum of LARS, in fp32.
     pub optimizer: f64,
-    /// What the blocks keep for the backward pass of a micro-batch, plus the values of the block that is being computed.
+    /// Values of a micro-batch that the blocks keep for the backward pass, plus temporary values of one block.
     pub activations: f64,
 }
 
@@ -50,16 +50,16 @@ struct Trained {
     flops: f64,
     /// Bytes of the activations of one image, as in [`Memory`].
     activations: f64,
-    /// Values that the optimizer keeps per trained parameter.
+    /// Number of values that the optimizer keeps per trained parameter.
     moments: f64,
 }
 
-/// The dimensions that the costs depend on.
+/// The dimensions from which the costs are computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dims<'a> {
     /// Widths, depths, heads.
     pub model: &'a ModelPlan,
-    /// Side of an image.
+    /// Side of the square input image, in pixels.
     pub input_size: usize,
     /// Channels of an image.
     pub in_chans: usize,
@@ -76,9 +76,9 @@ struct Stack {
 impl Plan {
     /// Returns the cost of a stage; `None` if the recipe does not have this stage.
     ///
-    /// The estimate is for a GPU. Activations are those of all trained blocks, plus the values of one block in fp32. With
-    /// `gradient_checkpointing` they are the inputs of all blocks, plus the activations of one block. The CPU keeps about
-    /// a quarter more in fp32, but only for the shards that it computes at the same time.
+    /// The estimate is for a GPU. It counts the activations of all trained blocks, plus temporary values of one block in
+    /// fp32. With `gradient_checkpointing`, it counts the inputs of all blocks, plus the activations of one block. In
+    /// fp32, the CPU keeps about a quarter more per image, but only for the shards that it computes at the same time.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
         let dims = Dims::of(&self.model, &self.data);
         let batch = self.training(stage)?.batch_size as f64;
@@ -147,7 +147,7 @@ impl Plan {
         self.pretrain.as_ref().map_or(0.0, |pretrain| pretrain.mask_ratio)
     }
 
-    /// Returns whether the backward pass of the stage recomputes the forward pass.
+    /// Returns whether gradient checkpointing has an effect: the backward pass repeats the forward pass.
     fn recomputes(&self, stage: StageKind) -> bool {
         self.runtime.gradient_checkpointing && stage != StageKind::Linprobe
     }
@@ -173,7 +173,8 @@ impl<'a> Dims<'a> {
         shape::mlp_dim(width, self.model.mlp_ratio)
     }
 
-    /// Returns the parameters of the masked autoencoder, including both position embeddings, which are not trained.
+    /// Returns the number of parameters of the masked autoencoder, including both position embeddings, which are not
+    /// trained.
     pub fn mae_params(&self) -> u64 {
         let ModelPlan { decoder_embed_dim: width, decoder_depth, .. } = *self.model;
         let decoder = linear(self.model.embed_dim, width)
@@ -185,9 +186,10 @@ impl<'a> Dims<'a> {
         self.encoder_params() + decoder
     }
 
-    /// Returns the parameters of the classifier.
+    /// Returns the number of parameters of the classifier.
     ///
-    /// With average pooling, `fc_norm` replaces `norm`, so the number is the same. The BatchNorm of a probe has none.
+    /// Average pooling does not change the number, because `fc_norm` replaces `norm`. The BatchNorm of a probe has no
+    /// parameters.
     pub fn classifier_params(&self, num_classes: usize) -> u64 {
         self.encoder_params() + self.head_params(num_classes)
     }
@@ -196,7 +198,7 @@ impl<'a> Dims<'a> {
         linear(self.model.embed_dim, num_classes)
     }
 
-    /// `patch_embed`, `cls_token`, `pos_embed`, `blocks`, `norm`.
+    /// Counts `patch_embed`, `cls_token`, `pos_embed`, `blocks` and `norm`.
     fn encoder_params(&self) -> u64 {
         let width = self.model.embed_dim;
         linear(self.patch_values(), width)
@@ -208,9 +210,9 @@ impl<'a> Dims<'a> {
 
     /// Returns the forward FLOPs of the masked autoencoder for one image.
     ///
-    /// Only matrix products count; a multiply-add is 2 FLOPs. A block is `n * (8 D² + 4 D H) + 4 n² D`. Encoder blocks see
-    /// the kept patches and the class token, decoder blocks see all patches and the class token. Besides the blocks there
-    /// are the embedding of all `L` patches (`2 L P D`) and the two projections of the decoder.
+    /// Counts only matrix products; a multiply-add is 2 FLOPs. A block has `n * (8 D² + 4 D H) + 4 n² D` FLOPs. In the
+    /// encoder, `n` is the number of visible patches plus the class token. In the decoder, it is all patches plus the
+    /// class token. The embedding of all `L` patches (`2 L P D`) and the two projections of the decoder are added.
     pub fn mae_flops(&self, mask_ratio: f64) -> f64 {
         let (seen, all) = (shape::len_keep(self.patches(), mask_ratio) + 1, self.patches() + 1);
         let width = self.model.decoder_embed_dim;
@@ -223,7 +225,7 @@ impl<'a> Dims<'a> {
 
     /// Returns the forward FLOPs of the classifier for one image, counted as in [`Self::mae_flops`].
     ///
-    /// The head is `2 D * classes`.
+    /// The head has `2 D * classes` FLOPs.
     pub fn classifier_flops(&self, num_classes: usize) -> f64 {
         self.encoder_flops(self.patches() + 1) + product(1, self.model.embed_dim, num_classes)
     }
@@ -241,7 +243,7 @@ impl<'a> Dims<'a> {
             + 2.0 * product(tokens, width, self.hidden(width))
     }
 
-    /// Returns the encoder blocks for this many patches and the class token.
+    /// Returns the encoder's blocks. Their tokens are this many patches and the class token.
     fn encoder_stack(&self, patches: usize) -> Stack {
         let ModelPlan { embed_dim: width, depth, num_heads: heads, .. } = *self.model;
         Stack { depth, tokens: patches + 1, width, heads }
@@ -254,8 +256,8 @@ impl<'a> Dims<'a> {
 
     /// Returns the bytes of the activations of one image.
     ///
-    /// These are what all blocks keep for the backward pass, plus the values of one block in fp32. With `recompute`, they
-    /// are the inputs of all blocks, what the largest block keeps, and the values of one block in fp32.
+    /// Counts the values that all blocks keep for the backward pass, plus temporary values of one block in fp32. With
+    /// `recompute`, counts the inputs of all blocks, the values that the largest block keeps, and the temporary values.
     fn activations(&self, stacks: &[Stack], recompute: bool, precision: Precision) -> f64 {
         let most = |precision| {
             stacks.iter().map(|stack| self.block_keeps(stack, precision)).fold(0.0, f64::max)
@@ -296,7 +298,7 @@ fn norm(width: usize) -> u64 {
     2 * width as u64
 }
 
-/// Parameters of the position embedding: patches and class token.
+/// Number of values in the position embedding of the patches and the class token.
 fn position(patches: usize, width: usize) -> u64 {
     (patches as u64 + 1) * width as u64
 }
@@ -353,7 +355,8 @@ mod tests {
     fn flops_match_published_figures() {
         let model = model(ModelSize::Base);
         let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
-        // 12 blocks with 50 tokens, 8 with 197, the patch embedding, and the two projections of the decoder.
+        // 12 encoder blocks with 50 tokens, 8 decoder blocks with 197, the patch embedding, and the decoder's two
+        // projections.
         let encoder =
             12.0 * (24.0 * 50.0 * 589_824.0 + 4.0 * 2_500.0 * 768.0) + 2.0 * 196.0 * 589_824.0;
         let decoder = 8.0 * (24.0 * 197.0 * 262_144.0 + 4.0 * 38_809.0 * 512.0)
@@ -365,12 +368,13 @@ mod tests {
     }
 
     #[test]
-    fn recomputing_keeps_the_inputs_of_all_blocks_and_one_block() {
+    fn with_recomputing_only_one_block_keeps_more_than_its_input() {
         let model = model(ModelSize::Base);
         let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
         let stacks = [dims.encoder_stack(49), dims.decoder_stack()];
         let bytes = |recompute, precision| dims.activations(&stacks, recompute, precision);
-        // Per block: 2 D in fp32, 14 D in bf16 (2 H = 8 D), and the maps. Decoder blocks are the largest.
+        // Per token of a block: 2 D values in fp32 and 14 D in bf16 (2 H = 8 D). Then the attention maps. Decoder blocks
+        // are larger.
         let encoder = 50.0 * (4.0 * 2.0 + 2.0 * 14.0) * 768.0 + 2.0 * 12.0 * 2_500.0;
         let decoder = 197.0 * (4.0 * 2.0 + 2.0 * 14.0) * 512.0 + 2.0 * 16.0 * 38_809.0;
         let in_fp32 = 197.0 * 4.0 * 16.0 * 512.0 + 4.0 * 16.0 * 38_809.0;

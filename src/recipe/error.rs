@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// All problems of a recipe, in the order of its layers and lines.
 ///
-/// `Display` writes `error: ` before each problem except the first. The command line writes it before the first.
+/// `Display` writes `error: ` before each problem except the first, because the command line writes the first `error: `.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecipeErrors(pub Vec<RecipeError>);
 
@@ -14,7 +14,7 @@ pub struct RecipeErrors(pub Vec<RecipeError>);
 pub struct RecipeError {
     /// The dotted key; empty for a problem of a whole file.
     pub key: String,
-    /// Where the value comes from.
+    /// The layer that sets the value.
     pub origin: Origin,
     /// What is wrong.
     pub problem: Problem,
@@ -23,11 +23,11 @@ pub struct RecipeError {
 /// The layer a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// A recipe file, or a checkpoint that states the value.
+    /// A recipe file, or a checkpoint whose network determines the value.
     File {
-        /// The path as given, or as found through `extends`.
+        /// The path as the user or `extends` wrote it.
         path: PathBuf,
-        /// Counted from 1; 0 is the whole file.
+        /// Line number, counted from 1; 0 means the whole file.
         line: usize,
     },
     /// An environment variable.
@@ -44,7 +44,7 @@ pub enum Origin {
     Default,
 }
 
-/// What is wrong, grouped by how to fix it.
+/// What is wrong with a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Problem {
     /// The file cannot be read.
@@ -57,9 +57,9 @@ pub enum Problem {
         /// The parser's reason.
         message: String,
     },
-    /// A recipe extends itself.
+    /// A recipe extends itself, directly or through other recipes.
     Cycle {
-        /// From the file to itself.
+        /// The files of the cycle. The first and the last are the same file.
         chain: Vec<PathBuf>,
     },
     /// A recipe has no key with this name.
@@ -76,7 +76,7 @@ pub enum Problem {
         /// The value that was probably intended, as TOML.
         near: Option<String>,
     },
-    /// A path contains `${VAR}`, but the variable is not set.
+    /// A path contains `${VAR}`, but the environment variable is not set.
     UnsetVariable {
         /// Its name.
         var: String,
@@ -85,7 +85,7 @@ pub enum Problem {
     Conflict {
         /// The value, as TOML.
         value: String,
-        /// The words between the two keys: "is more than".
+        /// The words between the two keys in the message, such as "is more than".
         relation: String,
         /// The other key.
         with: Box<Other>,
@@ -96,7 +96,7 @@ pub enum Problem {
     Refused {
         /// The value, as TOML; empty if there is none.
         found: String,
-        /// The reason; the message puts the key and the value before it.
+        /// The reason. It continues the sentence that begins with key and value, such as "is too large".
         why: String,
         /// How to fix it.
         hint: String,

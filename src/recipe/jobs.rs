@@ -1,4 +1,4 @@
-//! The jobs of a plan in running order, and the number of steps of a training.
+//! The jobs of a plan in running order, and the number of steps in a job.
 
 use std::path::Path;
 
@@ -9,21 +9,22 @@ use crate::shape::StageKind;
 /// One training of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// What is trained.
+    /// The stage that the job trains.
     pub stage: StageKind,
-    /// What it starts from; `None` for a pre-training.
+    /// The weights that the job starts from; `None` for a pre-training.
     pub from: Option<Source>,
-    /// Its folder in the run folder, with `/` as separator: `finetune/from-0800`.
+    /// The job's folder inside the run folder, such as `finetune/from-0800`.
     pub dir: String,
 }
 
 impl Job {
-    /// Returns whether it can run at the same time as other jobs. A pre-training cannot, because the others start from it.
+    /// Returns whether the job can run at the same time as other jobs. A pre-training cannot, because others start from
+    /// it.
     pub fn is_independent(&self) -> bool {
         self.stage != StageKind::Pretrain
     }
 
-    /// Returns whether it starts from an epoch of the run's own pre-training.
+    /// Returns whether the job starts from an epoch of the run's own pre-training.
     pub fn is_after_pretraining(&self) -> bool {
         matches!(self.from, Some(Source::Epoch(_)))
     }
@@ -32,11 +33,11 @@ impl Job {
 /// The number of micro-steps and updates of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
-    /// Micro-steps of an epoch; an incomplete last batch is dropped.
+    /// Micro-steps per epoch. An incomplete last batch is dropped.
     pub micro_steps: usize,
-    /// Updates of an epoch; a remainder of micro-steps is dropped.
+    /// Optimizer updates per epoch. Micro-steps that do not fill an update are dropped.
     pub updates_per_epoch: usize,
-    /// Updates of the whole training.
+    /// Optimizer updates of the whole job.
     pub total: usize,
 }
 
@@ -47,7 +48,7 @@ pub struct Steps {
      (batch_size {batch_size}, accum_iter {accum_iter}, all devices), but an epoch has {train_images}"
 )]
 pub struct NeverUpdates {
-    /// The stage whose table has the keys.
+    /// The stage with these settings.
     pub stage: StageKind,
     /// `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
@@ -55,12 +56,12 @@ pub struct NeverUpdates {
     pub batch_size: usize,
     /// `accum_iter` of the stage.
     pub accum_iter: usize,
-    /// Images of an epoch.
+    /// Training images per epoch.
     pub train_images: usize,
 }
 
 impl Plan {
-    /// Returns the jobs in running order: pre-training, fine-tunings, probes, both in the order of their `from`.
+    /// Returns the jobs in running order: pre-training, fine-tunings, probes. `from` gives the order within a stage.
     pub fn jobs(&self) -> Vec<Job> {
         let pretrain =
             Job { stage: StageKind::Pretrain, from: None, dir: StageKind::Pretrain.to_string() };
@@ -98,7 +99,7 @@ impl Plan {
 }
 
 impl TrainingPlan {
-    /// Returns the steps of a training on `train_images` images.
+    /// Returns the number of steps when an epoch has `train_images` images.
     ///
     /// A micro-step uses `batch_size` images on every device. Fails if an epoch has fewer images than one update needs.
     pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
@@ -132,7 +133,7 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
         .collect()
 }
 
-/// Returns a source as part of a folder name. A file named `scratch` or like an epoch gets a fingerprint.
+/// Returns a source as part of a folder name. If a file is named like `scratch` or an epoch, adds a fingerprint.
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),
@@ -160,8 +161,10 @@ mod tests {
             accum_iter,
             effective_batch_size: batch_size * accum_iter * devices,
             lr: 1e-3,
+            rate: "blr",
             min_lr: 0.0,
             weight_decay: 0.0,
+            skip_limit: None,
         }
     }
 

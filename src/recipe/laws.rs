@@ -1,4 +1,4 @@
-//! Properties of the whole module: resolving a resolved recipe returns the same plan; later layers override earlier ones.
+//! Tests of the whole module: resolving a resolved recipe returns the same plan; later layers override earlier ones.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::*;
 
 const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 4 };
 
-/// Writes a file into a temporary folder and returns both.
+/// Writes a file into a new temporary folder. Returns the folder and the file's path.
 fn written(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -95,7 +95,10 @@ fn a_size_has_three_names_and_explicit_keys_override_it() {
     assert_eq!(base.recipe.model.size, Some(ModelSize::Base));
     let shallow = model(&["model.size=vit_base_patch16", "model.depth=4"]);
     assert_eq!((shallow.plan.model.embed_dim, shallow.plan.model.depth), (768, 4));
-    assert_eq!(shallow.recipe.model.size, None, "the size has 12 blocks");
+    assert_eq!(
+        shallow.recipe.model.size, None,
+        "vit_base_patch16 has 12 blocks, so the size is no longer true"
+    );
 }
 
 #[test]
@@ -187,7 +190,7 @@ fn a_sweep_overrides_both_learning_rates() {
 }
 
 #[test]
-fn differences_are_settings_not_names_or_threads() {
+fn differences_ignore_names_and_keys_that_can_change_on_resume() {
     let a = only(ALL_STAGES, &["name=a", "data.workers=3", "runtime.gradient_checkpointing=true"])
         .recipe;
     let b = only(

@@ -1,8 +1,8 @@
 //! The layers of a recipe, lowest first: defaults, `extends`, the file, the environment, `--set`.
 //!
-//! Figment merges them and remembers which layer set each value. It merges tables key by key and replaces other values.
-//! A file in `extends` is merged with all that it extends itself, before the next entry of `extends`. So the later entry
-//! overrides everything that the earlier one brings.
+//! The crate `figment` merges them and remembers which layer set each value. It merges tables key by key and replaces
+//! other values. Entries of `extends` are merged one after the other, each together with the files that it extends
+//! itself. So a later entry overrides everything in an earlier one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use super::near;
 use super::parse::{self, Parsed, SourcePosition};
 use super::schema::{self, DEFAULTS, KEYS, Recipe, STAGES};
 
-/// Where each dotted key comes from, including tables.
+/// The place of each dotted key, including tables.
 pub(super) type Origins = BTreeMap<String, Placed>;
 
 /// The merged layers.
@@ -26,29 +26,29 @@ pub(super) struct Merged {
     pub(super) origins: Origins,
 }
 
-/// The source of a value, and the order of its layer.
+/// Where a value is set, and which layers override it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) origin: Origin,
-    /// Higher layers have higher ranks. All values of one file share a rank. So do all environment variables, and all `--set`
-    /// arguments.
+    /// Rank of the layer; a higher rank overrides a lower one. All values of one file have the same rank. So do all
+    /// environment variables, and all `--set` arguments.
     pub(super) rank: usize,
-    /// The order in which values are written: layer, then byte.
+    /// Sort key in the order of writing: (layer, byte in the file).
     pub(super) order: (usize, usize),
 }
 
-/// A layer below the environment and `--set`.
+/// A layer that the environment and `--set` can override.
 #[derive(Debug, Clone, Copy)]
 pub enum BaseLayer<'a> {
     /// A recipe file, with the files that it extends.
     File(&'a Path),
-    /// Recipe text that is part of the file at this path.
+    /// Recipe text that is stored inside another file, such as `meta.json`, at this path.
     Text(&'a Path, &'a str),
-    /// Settings that were read from the file at this path. The file is not a recipe.
+    /// Settings that follow from the content of another file, such as weights, at this path.
     Settings(&'a Path, &'a Recipe),
 }
 
-/// Reads and merges the layers, `base` lowest first. Adds warnings to `warnings`.
+/// Reads and merges the layers: `base` (lowest first), `env`, `set`. Adds warnings to `warnings`.
 pub(super) fn merge(
     base: &[BaseLayer<'_>],
     env: &[(String, String)],
@@ -92,7 +92,7 @@ struct Layers {
     errors: Vec<RecipeError>,
 }
 
-/// An open file of the `extends` chain: its path as written, and its canonical path.
+/// A file whose `extends` is being followed: its path as written, and its canonical path.
 type Open = (PathBuf, PathBuf);
 
 impl Layers {
@@ -100,7 +100,8 @@ impl Layers {
         self.errors.push(RecipeError { key: key.to_owned(), origin, problem });
     }
 
-    /// Adds the files that a file extends, then the file. `named` is where an `extends` names the file.
+    /// Adds the files that the file extends, then the file itself. `named` is the `extends` key that names the file, if
+    /// any.
     fn add_file(&mut self, path: &Path, named: Option<&Origin>, open: &mut Vec<Open>) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -157,7 +158,8 @@ impl Layers {
         self.layers.push(Layer { kind: LayerKind::File(path.to_owned()), content });
     }
 
-    /// Adds `MAE_<TABLE>__<KEY>`. Warns about any other `MAE_` variable.
+    /// Adds the value of an environment variable `MAE_<TABLE>__<KEY>`. Warns about any other variable that starts with
+    /// `MAE_`.
     fn add_env(&mut self, var: &str, text: &str, warnings: &mut Vec<String>) {
         let Some(rest) = var.strip_prefix("MAE_") else { return };
         let key = rest.to_lowercase().replace("__", ".");
@@ -238,7 +240,7 @@ impl Layers {
         Merged { tree, origins }
     }
 
-    /// Converts figment's tagged values to plain ones, and adds their origins to `origins`.
+    /// Converts figment's tagged values to plain TOML values, and adds their places to `origins`.
     fn untag(&self, prefix: &str, values: Dict, figment: &Figment, origins: &mut Origins) -> Table {
         let mut table = Table::new();
         for (key, value) in values {
@@ -255,7 +257,8 @@ impl Layers {
         table
     }
 
-    /// Returns the place of `key` in layer `index`. For a table, this is the highest layer that has its header.
+    /// Returns the place of `key` in layer `index`. For a table, returns the place in the highest layer that has its
+    /// header.
     fn placed(&self, key: &str, index: usize) -> Placed {
         let names = |layer: &Layer| layer.content.places.contains_key(key);
         let index = match &self.layers[index] {
@@ -282,7 +285,7 @@ fn variable(key: &str) -> String {
     format!("MAE_{}", key.replace('.', "__").to_uppercase())
 }
 
-/// Returns the entries of `extends`. The error is the invalid value, as TOML.
+/// Returns the paths in `extends`. The error is the invalid value, as TOML.
 fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     match extends {
         None => Ok(Vec::new()),
@@ -294,7 +297,7 @@ fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     }
 }
 
-/// A layer for figment; its metadata is its index.
+/// A layer in the form that figment reads. The metadata has the index of the layer.
 struct Numbered<'a> {
     index: usize,
     layer: &'a Layer,
@@ -324,7 +327,7 @@ fn tagged(value: &Value) -> Tagged {
         Value::Integer(number) => Tagged::from(*number),
         Value::Float(number) => Tagged::from(*number),
         Value::Boolean(yes) => Tagged::from(*yes),
-        // No key takes a date. As text, a date is refused by every key with a closed set of values.
+        // Recipes have no dates, so a date becomes text.
         Value::Datetime(date) => Tagged::from(date.to_string()),
         Value::Array(items) => Tagged::from(items.iter().map(tagged).collect::<Vec<_>>()),
         Value::Table(table) => {

@@ -1,25 +1,27 @@
 //! The recipe: one TOML file is one experiment.
 //!
-//! [`resolve`] turns a file into what will run, in five steps:
+//! [`resolve`] turns a file into plans, in five steps:
 //!
 //! 1. `layers` (with `parse`) reads the defaults (`defaults.toml`), the recipes in `extends`, the file, the environment
-//!    and `--set`, and merges them in this order. Each value keeps its layer, and each key of a file its line.
+//!    and `--set`, and merges them in this order. It remembers the layer of each value, and the line of each key in a
+//!    file.
 //! 2. `check` compares the merged tree with the JSON Schema of `schema`, `stages` and `values`: unknown keys (`near`
 //!    suggests the intended one), types, closed sets, ranges.
-//! 3. `sweep` removes the grid from the tree and names its points.
-//! 4. For each point, `name`, `setup`, `training` and `sources` derive the other values and refuse combinations that are
-//!    not possible. `context` collects the problems.
+//! 3. `sweep` removes `[sweep]` from the tree and names the points of the grid, one per run.
+//! 4. For each point, `name`, `setup`, `training` and `sources` derive the other values and reject impossible
+//!    combinations. `context` collects the problems.
 //! 5. The result is a [`Plan`], which the program runs, and a [`Recipe`] with every value written out (`write`), which
 //!    reproduces the run.
 //!
-//! A checkpoint has settings, too: [`resolve_checkpoint`] takes them as layers, and `stated` refuses other layers that
-//! contradict them.
+//! A checkpoint has settings, too. [`resolve_checkpoint`] takes them as layers. `stated` rejects other layers that
+//! contradict the checkpoint.
 //!
-//! A setting has two forms. [`Recipe`] is what a file says: optional fields with their TOML names. [`Plan`] is what will
-//! run: nothing is optional. Only `resolve` converts one to the other, so nobody else asks "was this set?".
+//! A setting has two forms. [`Recipe`] has what the file says: optional fields with their TOML names. [`Plan`] has what
+//! will run, and nothing in it is optional. Only `resolve` converts a recipe to a plan. So no other code asks whether a
+//! key was set.
 //!
-//! `jobs` and `cost` compute jobs, steps, parameters, FLOPs and memory from a plan. `official` names the flags of the
-//! official code. This module does not use tensors, devices or data files, does not print, and does not read the
+//! `jobs` and `cost` compute jobs, steps, parameters, FLOPs and memory from a plan. `official` maps keys to flags of the
+//! official code. This module does not use tensors, devices or data files. It does not print, and does not read the
 //! environment of the process.
 
 mod check;
@@ -59,8 +61,8 @@ pub use official::official_flag;
 pub use plan::*;
 pub use rand_augment::RandAugmentPlan;
 pub use resolve::{
-    Missing, Options, Resolved, ResolvedPoint, check_keys, is_default, resolve, resolve_checkpoint,
-    resolve_text, set_key,
+    Missing, MissingFile, Options, Resolved, ResolvedPoint, check_keys, is_default, resolve,
+    resolve_checkpoint, resolve_text, set_key,
 };
 pub use schema::{Data, Model, Recipe, Runtime, schema};
 pub use setup::IMAGENET_MEAN_STD;

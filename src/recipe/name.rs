@@ -12,7 +12,7 @@ use super::layers::{Merged, Placed};
 const UNFIT: &str = "<>:\"/\\|?*";
 const LONGEST: usize = 200;
 
-/// Names a recipe after its file if it has no name.
+/// Uses the file name without its extension as the name, if the recipe has no `name`.
 pub(super) fn default_to_file(merged: &mut Merged, path: &Path) {
     if merged.tree.contains_key("name") {
         return;
@@ -23,7 +23,7 @@ pub(super) fn default_to_file(merged: &mut Merged, path: &Path) {
     merged.origins.insert("name".to_owned(), Placed { origin, rank: 0, order: (0, 0) });
 }
 
-/// Refuses a name that is not a valid folder name.
+/// Adds a problem if the name is not a valid folder name.
 pub(super) fn check(name: &str, cx: &mut Context<'_>) {
     let why = if name.trim().is_empty() {
         "is empty"
@@ -48,13 +48,13 @@ fn refuse(name: &str, why: &str, cx: &mut Context<'_>) {
     cx.refuse("name", Value::String(name.to_owned()), why, hint);
 }
 
-/// Replaces every character that a folder name may not contain.
+/// Replaces every character that is invalid in a folder name by `_`.
 pub(super) fn fitted(text: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
     text.chars().map(fit).collect::<String>().trim_matches(['.', '_']).to_owned()
 }
 
-/// Returns the text if it is a valid folder name, else [`fitted`] text with a fingerprint.
+/// Returns the text if it is a valid folder name. Otherwise returns the [`fitted`] text with a [`fingerprint`].
 pub(super) fn safe(text: &str) -> String {
     let fitted = fitted(text);
     if fitted == text && !text.is_empty() {
@@ -64,7 +64,7 @@ pub(super) fn safe(text: &str) -> String {
     }
 }
 
-/// Returns eight hexadecimal digits, the same on every machine (FNV-1a).
+/// Returns the FNV-1a hash of the text as eight hexadecimal digits, which is the same on every machine.
 pub(super) fn fingerprint(text: &str) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,12 +1,13 @@
-//! Finds the nearest key or word, for "did you mean".
+//! Finds the nearest valid key or word, for hints such as "did you mean".
 
 use strsim::damerau_levenshtein;
 
 use super::schema::KEYS;
 
-/// Returns the key that was probably intended by the dotted `key`.
+/// Returns the valid dotted key that the user probably meant by `key`.
 ///
-/// Compares the name with its siblings first, then the dotted name with all keys of a recipe.
+/// First compares the last part of `key` with `siblings`, the keys of the same table, then `key` with all keys of a
+/// recipe.
 pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
     let last = last_part(key);
     if let Some(sibling) = word(last, siblings.iter().copied()) {
@@ -23,7 +24,7 @@ pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
         .map(|(_, _, candidate)| candidate.clone())
 }
 
-/// Returns the candidate that was probably intended by `text`.
+/// Returns the candidate that the user probably meant by `text`.
 pub fn word<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
@@ -33,7 +34,7 @@ pub fn word<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Op
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns the edit distance up to which a word is recognisable.
+/// Returns the maximum edit distance at which a candidate counts as near.
 fn slips(text: &str) -> usize {
     (text.chars().count() / 3).max(1)
 }

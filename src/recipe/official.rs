@@ -1,6 +1,6 @@
-//! The flags of the official PyTorch scripts that the keys of a recipe stand for.
+//! Maps the keys of a recipe to the flags of the official PyTorch scripts.
 
-/// Keys with a different name than their flag.
+/// Keys with a different name than their flag: (key, flag).
 const RENAMED: [(&str, &str); 8] = [
     ("data.path", "--data_path"),
     ("data.workers", "--num_workers"),
@@ -11,9 +11,9 @@ const RENAMED: [(&str, &str); 8] = [
     ("linprobe.from", "--finetune"),
     ("finetune.augment.color_jitter", "--color_jitter"),
 ];
-/// Keys with the name of their flag, outside of the stages.
+/// Keys outside of the stages with the same name as their flag.
 const TOP: [&str; 3] = ["seed", "data.input_size", "runtime.device"];
-/// Keys of a stage with the name of their flag.
+/// Keys of the stages with the same name as their flag.
 const STAGE: [&str; 26] = [
     "epochs",
     "warmup_epochs",
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_our_own_have_no_flag() {
+    fn keys_that_the_official_code_lacks_have_no_flag() {
         assert_eq!(official_flag("pretrain.blr").as_deref(), Some("--blr"));
         assert_eq!(official_flag("finetune.trained_blocks"), None);
         assert_eq!(official_flag("pretrain.augment.color_jitter"), None);

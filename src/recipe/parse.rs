@@ -1,4 +1,4 @@
-//! Parses TOML text to a table and the lines of its keys, and flattens `[sweep]`.
+//! Parses TOML text into a table and the line of each key, and flattens `[sweep]`.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use toml::{Table, Value};
 /// Where a key is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SourcePosition {
-    /// Byte in the text.
+    /// Byte offset in the text.
     pub(super) byte: usize,
-    /// Counted from 1.
+    /// Line number, counted from 1.
     pub(super) line: usize,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn parse_key(key: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Parses a value of the environment or of `--set`. Text that is not valid TOML becomes a string.
+/// Parses a value from an environment variable or `--set`. Text that is not valid TOML becomes a string.
 pub(super) fn parse_value(text: &str) -> Value {
     match format!("v = {text}").parse::<Table>() {
         Ok(mut table) if table.len() == 1 => table.remove("v"),
@@ -69,7 +69,7 @@ pub(super) fn parse_value(text: &str) -> Value {
     .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-/// Returns nested tables with `value` at the dotted key `parts`.
+/// Returns nested tables with one value: `{"a": {"b": value}}` for the parts `a` and `b`.
 pub(super) fn nest(parts: &[String], value: Value) -> Table {
     let value = parts[1..]
         .iter()
@@ -86,7 +86,7 @@ fn flatten_sweep(table: &mut Table) {
     }
 }
 
-/// Returns a table without inner tables: `{"a.b": 1}` of `{"a": {"b": 1}}`.
+/// Flattens nested tables: `{"a": {"b": 1}}` becomes `{"a.b": 1}`.
 pub(super) fn flat(table: Table) -> Table {
     let mut flat = Table::new();
     flatten(table, "", &mut flat);
@@ -107,7 +107,8 @@ fn flatten(table: Table, prefix: &str, flat: &mut Table) {
 
 /// Adds the place of each key to `places`.
 ///
-/// Fails if `[sweep]` has a key both with and without quotes. These are different keys in TOML, so only one would count.
+/// Fails if `[sweep]` has a key both with and without quotes. For TOML these are different keys, so it reports no
+/// duplicate.
 fn collect_places(
     text: &str,
     prefix: &str,
@@ -137,7 +138,7 @@ fn line_of(text: &str, byte: usize) -> usize {
     1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
 }
 
-/// Suggests how to fix a line with invalid TOML; returns an empty text without a suggestion.
+/// Returns a suggestion for a line with invalid TOML, in parentheses; empty if there is none.
 fn meant(message: &str, line: &str) -> String {
     let Some((key, value)) = line.split_once('=') else { return String::new() };
     let (key, value) = (key.trim(), value.trim());
@@ -204,7 +205,7 @@ mod tests {
         let twice = parse(both).err().unwrap();
         assert_eq!(twice.line, 3);
         assert_eq!(twice.message, "`sweep.pretrain.mask_ratio` is already set in line 2");
-        // Two keys with a common prefix are different keys.
+        // Two keys with a common prefix are not duplicates.
         let apart = "[sweep]\n\"pretrain.mask_ratio\" = [0.5]\npretrain.epochs = [1]";
         assert!(parse(apart).is_ok());
     }

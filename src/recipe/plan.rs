@@ -1,6 +1,6 @@
-//! What will run: every value is set, everything is derived. Only [`super::resolve`] makes a [`Plan`].
+//! The [`Plan`]: all settings of a run, with no value left open. Only [`super::resolve`] makes one.
 //!
-//! Lower modules get the few numbers that they use, not the whole plan.
+//! Modules below `recipe` receive only the numbers that they use, not the whole plan.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,9 +15,9 @@ use crate::shape::Precision;
 /// One run: one point of a sweep, or the whole recipe without a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Folder in `runs/`. For a point of a sweep it is `<name>/<key>=<value>,…` with full dotted keys.
+    /// Folder in `runs/`. In a sweep, each run has the folder `<name>/<key>=<value>,…` with full dotted keys.
     pub name: String,
-    /// The swept keys of this point and their values as TOML text, in the order of `[sweep]`.
+    /// The swept keys and their values in this run, as TOML text, in the order of `[sweep]`.
     pub swept: Vec<(String, String)>,
     pub seed: u64,
     pub data: DataPlan,
@@ -30,27 +30,27 @@ pub struct Plan {
     pub linprobe: Option<LinprobePlan>,
 }
 
-/// The data set, and what images look like when the model gets them.
+/// The data set, and the size and normalization of its images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataPlan {
     pub format: Format,
-    /// Folder of the data set, with `${VAR}` replaced; empty for formats that need none.
+    /// Folder of the data set, with `${VAR}` replaced; empty for formats without files.
     pub path: PathBuf,
     /// Height and width of the images that the model gets, in pixels.
     pub input_size: usize,
     pub in_chans: usize,
-    /// Per channel, for pixel values from 0 to 1; `in_chans` long.
+    /// One value per channel, for pixel values from 0 to 1.
     pub mean: Vec<f32>,
-    /// Per channel, for pixel values from 0 to 1; `in_chans` long, never zero.
+    /// One value per channel, for pixel values from 0 to 1; never zero.
     pub std: Vec<f32>,
-    /// CSV or text file with one class name per line; `None` takes the folder names.
+    /// CSV or text file with one class name per line. `None`: the folder names are the class names.
     pub class_map: Option<PathBuf>,
     pub workers: Threads,
-    /// For training. Evaluation always decodes exactly.
+    /// How JPEG files are decoded for training. Evaluation always decodes exactly.
     pub decode: Decode,
     /// Largest fraction of training files that may be unreadable.
     pub max_bad_fraction: f64,
-    /// Counts that the recipe states. `run` checks them; `plan` uses them if the data is missing.
+    /// Counts in the recipe. `mae run` compares them with the data. `mae plan` uses them if the data is missing.
     pub promised: Promised,
 }
 
@@ -66,7 +66,7 @@ pub enum Format {
     Synthetic,
 }
 
-/// Counts that a recipe states; `None` is not stated.
+/// Counts of classes and images in the recipe; `None` if the recipe does not have the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Promised {
     pub num_classes: Option<usize>,
@@ -74,7 +74,7 @@ pub struct Promised {
     pub val_images: Option<usize>,
 }
 
-/// Counts of the data that a run uses: found in the data, or stated by the recipe.
+/// Counts of classes and images, from the data or from the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataFacts {
     pub num_classes: usize,
@@ -100,22 +100,22 @@ pub struct ModelPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimePlan {
     pub device: DeviceKind,
-    /// Devices of this process that train together.
+    /// Number of devices of this process that train together.
     pub devices: usize,
     pub precision: Precision,
-    /// Compare a GPU with the CPU before a run.
+    /// Compare a training step on the GPU with the CPU before each stage.
     pub verify_device: bool,
     /// Measure several GPU kernels for bf16 products and use the fastest.
     pub autotune: bool,
-    /// How several devices share several jobs.
+    /// How several devices share the fine-tunings and probes.
     pub schedule: Schedule,
-    /// Recompute the activations of the blocks in the backward pass.
+    /// Recompute the activations of the blocks in the backward pass, instead of keeping them.
     pub gradient_checkpointing: bool,
     pub threads: Threads,
 }
 
 impl RuntimePlan {
-    /// Returns the same plan without autotuning, for short work.
+    /// Returns the same plan without autotuning, for work that takes less time than autotuning.
     #[must_use]
     pub fn untuned(&self) -> Self {
         Self { autotune: false, ..self.clone() }
@@ -144,7 +144,7 @@ pub enum DeviceKind {
     Wgpu,
 }
 
-/// A number of threads. It can change when a run continues.
+/// A number of threads. It can change when a run resumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     Auto,
@@ -161,12 +161,24 @@ pub struct TrainingPlan {
     pub accum_iter: usize,
     /// `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
-    /// Effective batch size of the published result that the recipe reproduces; `None` if it does not say.
+    /// Effective batch size of the published result that the recipe reproduces; `None` if the recipe does not state it.
     pub published_batch_size: Option<usize>,
-    /// Peak learning rate: as given, or `blr * effective_batch_size / 256`.
+    /// Peak learning rate: `lr` of the recipe, or `blr * effective_batch_size / 256`.
     pub lr: f64,
+    /// The key that sets it: `lr` or `blr`.
+    pub rate: &'static str,
     pub min_lr: f64,
     pub weight_decay: f64,
+    /// Updates with a NaN or infinite loss or gradient that an epoch may skip; `None` stops at the first one.
+    pub skip_limit: Option<usize>,
+}
+
+/// What a NaN or infinite loss or gradient does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNan {
+    Stop,
+    Skip,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -174,9 +186,11 @@ pub struct PretrainPlan {
     pub training: TrainingPlan,
     pub mask_ratio: f64,
     pub norm_pix_loss: bool,
-    /// Checkpoint of another program to continue from, with its optimizer state.
+    /// Checkpoint to continue from, with its optimizer state.
     pub resume: Option<PathBuf>,
-    /// Ascending, without duplicates; the last one is `training.epochs`.
+    /// Keep the optimizer state beside the weights of each kept checkpoint.
+    pub keep_optimizer: bool,
+    /// Epochs with a checkpoint, ascending, without duplicates. The last one is `training.epochs`.
     pub checkpoint_epochs: Vec<usize>,
     pub augment: AugmentPlan,
 }
@@ -187,10 +201,10 @@ pub struct FinetunePlan {
     /// One job per entry. "checkpoints" and "last" are already resolved to epochs.
     pub from: Vec<Source>,
     pub layer_decay: f64,
-    /// Number of last blocks to train. The depth of the model trains everything, including embeddings.
+    /// Number of blocks to train, counted from the last. If it is the depth of the model, everything is trained.
     pub trained_blocks: usize,
     pub drop_path: f64,
-    /// Maximum norm of the whole gradient; `None` does not clip.
+    /// Maximum norm of the whole gradient; `None` means no clipping.
     pub clip_grad: Option<f64>,
     pub smoothing: f64,
     pub mixup: Option<MixupPlan>,
@@ -208,7 +222,7 @@ pub struct LinprobePlan {
     pub augment: AugmentPlan,
 }
 
-/// What a fine-tuning or a probe starts from.
+/// The weights that a fine-tuning or a probe starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The random initialisation of the official code.
@@ -220,7 +234,7 @@ pub enum Source {
 }
 
 impl fmt::Display for Source {
-    /// Writes it as in `from`.
+    /// Writes the source as an entry of `from`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scratch => f.write_str("scratch"),
@@ -234,7 +248,7 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugmentPlan {
     pub crop: CropMode,
-    /// For [`CropMode::Resized`]; `[1, 1]` keeps the whole image.
+    /// Bounds of the crop's area as a fraction of the image, for [`CropMode::Resized`]. `[1, 1]` keeps the whole image.
     pub crop_scale: [f64; 2],
     pub hflip: bool,
     /// Brightness, contrast and saturation are each multiplied by a factor in 1 ± this value; 0 disables it.
@@ -244,7 +258,7 @@ pub struct AugmentPlan {
 }
 
 impl DataPlan {
-    /// Returns the plan for images with three channels that are not part of a data set.
+    /// Returns a plan to evaluate single RGB images that are not part of a data set.
     pub fn of_pictures(input_size: usize, mean: [f32; 3], std: [f32; 3]) -> Self {
         Self {
             format: Format::ImageFolder,
@@ -266,9 +280,9 @@ impl DataPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Decode {
-    /// To the same pixels as Pillow and torchvision.
+    /// Returns the same pixels as Pillow and torchvision.
     Exact,
-    /// At 1/8, 1/4 or 1/2 of the size if the crop is large enough, otherwise exactly.
+    /// Decodes at 1/8, 1/4 or 1/2 of the size if the crop is large enough, otherwise exactly.
     Fast,
 }
 
@@ -278,7 +292,7 @@ pub enum Decode {
 pub enum CropMode {
     /// RandomResizedCrop.
     Resized,
-    /// A random square at the scale of evaluation.
+    /// A random square of `input_size`, after the short side is resized as in evaluation.
     Fixed,
 }
 

@@ -1,22 +1,22 @@
 //! timm's notation for a RandAugment policy, `rand-m9-mstd0.5-inc1`.
 
-/// With timm's weights, operations are chosen without replacement from this many.
+/// Number of operations with a weight above 0 in timm. `w0` chooses among them without replacement.
 const MAX_WEIGHTED: usize = 13;
-/// More operations than this on one image are a mistake.
+/// Maximum number of operations per image. A larger number is surely a mistake.
 const MAX_LAYERS: usize = 100;
 
 /// A RandAugment policy (arXiv 1909.13719), as in timm 0.3.2.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugmentPlan {
-    /// Mean of the magnitudes. A drawn magnitude above 10 becomes 10.
+    /// Mean of the random magnitudes. Magnitudes above 10 become 10.
     pub magnitude: f64,
     /// Standard deviation of the magnitudes.
     pub std: f64,
-    /// Operations chosen per image; each is applied with probability 0.5.
+    /// Number of operations per image. Each one is applied with probability 0.5.
     pub layers: usize,
-    /// Uses the variants of the operations that get stronger with the magnitude.
+    /// Use the variants of the operations whose effect grows with the magnitude.
     pub increasing: bool,
-    /// Chooses operations by timm's weights, without replacement.
+    /// Choose operations by timm's weights, without replacement.
     pub weighted: bool,
 }
 
@@ -31,8 +31,9 @@ impl RandAugmentPlan {
     /// | `inc1` | operations that get stronger with the magnitude | `inc0` |
     /// | `w0` | timm's only set of weights | none |
     ///
-    /// Fails with the invalid section and what is expected. timm 0.3.2 accepts unknown and repeated sections; here they
-    /// are errors. `inc0` disables `inc`, as in later versions of timm; 0.3.2 takes every number after `inc` for 1.
+    /// The error names the invalid section and says what is expected. There are two differences from timm 0.3.2. Unknown
+    /// and repeated sections are errors. `inc0` disables `inc`, as in later versions of timm, while 0.3.2 treats it as
+    /// `inc1`.
     pub fn parse(policy: &str) -> Result<Self, String> {
         let mut sections = policy.split('-');
         if sections.next() != Some("rand") {
@@ -61,7 +62,7 @@ impl RandAugmentPlan {
         Ok(parsed)
     }
 
-    /// Reads one section. The error says what is expected.
+    /// Reads one section. The error is the description of a valid section.
     fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
         match key {
             "m" => {

@@ -1,4 +1,4 @@
-//! Turns the layers into one plan per point of the grid, or into the list of all problems.
+//! Turns the layers into one plan per point of the sweep's grid, or returns all problems.
 
 use std::path::{Path, PathBuf};
 
@@ -17,46 +17,57 @@ use super::training::{self, Setup};
 use super::write::{Settings, same_job, settings, toml_text};
 use super::{check, name, near, setup};
 
-/// What to do if this machine does not have the data.
+/// What to do if files of the recipe are missing on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// Warn about an unset variable in `data.path` or a missing file in `from`: for planning.
+    /// Warn about an unset variable in `data.path` or a missing file in `from`. For planning.
     Warn,
-    /// Fail: for running.
+    /// Fail.
     Refuse,
+    /// Fail for an unset variable in `data.path`. List missing files in [`ResolvedPoint::missing`]: for running, because a finished
+    /// job does not need its file.
+    RefuseIfNeeded,
 }
 
-/// What resolving needs to know about this machine and the command.
+/// A file of `from` or `resume` that does not exist.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MissingFile {
+    pub path: PathBuf,
+    /// The error, if a job needs the file.
+    pub error: RecipeError,
+}
+
+/// Options of resolving that depend on this machine and the command.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// What to do about missing data.
     pub missing_data: Missing,
-    /// Counts the GPUs that `devices = "all"` uses; 0 counts as one device.
+    /// Counts the GPUs for `devices = "all"`. If it returns 0, the plan has one device.
     pub gpus: fn(DeviceKind) -> usize,
 }
 
 /// A resolved recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
-    /// The recipe file, as given.
+    /// The path of the recipe file, as the user wrote it.
     pub recipe_path: PathBuf,
     /// Folder of the experiment in `runs/`. The points of a sweep are folders in it.
     pub name: String,
     /// The swept keys, in the order of `[sweep]`; empty without a sweep.
     pub swept: Vec<String>,
-    /// One per point of the grid; the first key changes slowest. Exactly one without a sweep.
+    /// The runs of the sweep; the first key changes slowest. Exactly one without a sweep.
     pub points: Vec<ResolvedPoint>,
     /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
 impl Resolved {
-    /// Returns the first point: the whole recipe if it has no sweep.
+    /// Returns the first run, which is the only one without a sweep.
     pub fn into_first(self) -> ResolvedPoint {
-        self.points.into_iter().next().expect("a recipe has a point")
+        self.points.into_iter().next().expect("a recipe has at least one point")
     }
 
-    /// Returns the points before `index` that have the same `job` with the same settings, in order.
+    /// Returns the earlier points (before `index`) that have the same `job` with the same settings.
     pub fn same_job_before(&self, index: usize, job: &Job) -> impl Iterator<Item = &ResolvedPoint> {
         let own = &self.points[index].settings;
         let same = move |point: &&ResolvedPoint| {
@@ -66,16 +77,18 @@ impl Resolved {
     }
 }
 
-/// One run.
+/// One run: a point of the sweep, or the whole recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResolvedPoint {
-    /// What will run.
+    /// The settings of the run.
     pub plan: Plan,
     /// The recipe of this point with every default written out. Resolving it again returns the same plan.
     ///
-    /// For a sweep it keeps one value per swept key, so the point keeps its folder.
+    /// In a sweep, its `[sweep]` has one value per swept key, so that the run keeps its folder.
     pub recipe: Recipe,
-    /// The settings of the recipe. Comparing the points of a sweep uses them often.
+    /// The files that do not exist, with [`Missing::RefuseIfNeeded`].
+    pub missing: Vec<MissingFile>,
+    /// The settings of `recipe` as text, computed once because comparing points needs them often.
     settings: Settings,
 }
 
@@ -105,8 +118,8 @@ pub fn resolve_text(
 
 /// Resolves the settings of the checkpoint at `path`: `layers`, lowest first, then `set`.
 ///
-/// Also fails if a layer contradicts `stated`, the settings that the checkpoint's weights decide. Every problem names the
-/// file or the `--set` argument that the value comes from.
+/// Also fails if a layer contradicts `stated`, the settings that follow from the checkpoint's weights. Each problem names
+/// the file or the `--set` argument of the value.
 pub fn resolve_checkpoint(
     path: &Path,
     layers: &[BaseLayer<'_>],
@@ -123,7 +136,7 @@ pub fn set_key(arg: &str) -> &str {
     arg.split('=').next().unwrap_or_default().trim()
 }
 
-/// Fails if an argument of `set` (`key=value`) has an unknown key: for arguments that are accepted but not used.
+/// Fails if an argument of `set` (`key=value`) has an unknown key. Call it for arguments that have no effect.
 pub fn check_keys(set: &[String]) -> Result<(), RecipeErrors> {
     let unknown = set.iter().filter_map(|arg| {
         let key = set_key(arg);
@@ -150,7 +163,7 @@ fn resolve_layers(
     name::default_to_file(&mut merged, path);
     let (mut problems, faulty) = check_schema(&mut merged);
     if faulty.iter().any(|key| key == "name") {
-        // Every other key that resolving needs has a default.
+        // Without a valid name nothing else can be resolved. All other keys have a default.
         return Err(RecipeErrors(problems));
     }
     let axes = sweep::take_axes(&mut merged, &mut problems);
@@ -172,12 +185,15 @@ fn resolve_layers(
             options,
             problems: Vec::new(),
             warnings: Vec::new(),
+            missing: Vec::new(),
         };
         points.push(resolve_point(tree, point, &mut cx));
         add_new(&mut problems, cx.problems);
         add_new(&mut warnings, cx.warnings);
     }
     if !problems.is_empty() {
+        let missing = points.iter().flat_map(|point| &point.missing);
+        add_new(&mut problems, missing.map(|missing| missing.error.clone()).collect());
         problems.sort_by(|a, b| a.origin.cmp(&b.origin));
         return Err(RecipeErrors(problems));
     }
@@ -186,7 +202,8 @@ fn resolve_layers(
     Ok(Resolved { recipe_path: path.to_owned(), name, swept, points, warnings })
 }
 
-/// Replaces what the schema refuses by defaults, so that the rest can be checked. Returns the problems and their keys.
+/// Replaces values that do not fit the schema by defaults, so the rest can be checked. Returns the problems and their
+/// keys.
 fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     let refused = check::take_refused(&mut merged.tree);
     let faulty: Vec<_> = refused.iter().map(|(key, _)| key.clone()).collect();
@@ -195,7 +212,7 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
             sweep::put(&mut merged.tree, key, default.clone());
         }
     }
-    // A layer that set a table to another value took the defaults with it.
+    // If a layer set a table to a plain value, the merge also removed the defaults of this table.
     fill(&mut merged.tree, &DEFAULTS);
     let located = |(key, problem)| {
         let origin =
@@ -205,7 +222,7 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     (refused.into_iter().map(located).collect(), faulty)
 }
 
-/// Adds the defaults that are missing in the tables that are there.
+/// Adds missing defaults to the tables that exist.
 fn fill(table: &mut Table, defaults: &Table) {
     for (key, default) in defaults {
         match (table.get_mut(key), default) {
@@ -229,7 +246,7 @@ fn default_of(key: &str) -> Option<&'static Value> {
     parts.try_fold(first, |value, part| value.get(part))
 }
 
-/// Returns the tree with the values of a point. They override all layers, and their origin is the line in `[sweep]`.
+/// Returns the tree with the swept values of a point. They override all layers. Their origin is the line in `[sweep]`.
 fn at_point(merged: &Merged, point: &Point<'_>) -> (Table, layers::Origins) {
     let Merged { mut tree, mut origins } = merged.clone();
     for (key, value) in point {
@@ -243,7 +260,7 @@ fn at_point(merged: &Merged, point: &Point<'_>) -> (Table, layers::Origins) {
 }
 
 fn resolve_point(tree: Table, point: &Point<'_>, cx: &mut Context<'_>) -> ResolvedPoint {
-    let mut recipe: Recipe = tree.try_into().expect("the tree has what the schema takes");
+    let mut recipe: Recipe = tree.try_into().expect("the tree fits the schema");
     let name = given(recipe.name.as_ref());
     name::check(&name, cx);
     let data = setup::data(&mut recipe.data, cx);
@@ -275,7 +292,8 @@ fn resolve_point(tree: Table, point: &Point<'_>, cx: &mut Context<'_>) -> Resolv
         finetune,
         linprobe,
     };
-    ResolvedPoint { plan, settings: settings(&recipe), recipe }
+    let missing = std::mem::take(&mut cx.missing);
+    ResolvedPoint { plan, settings: settings(&recipe), recipe, missing }
 }
 
 fn add_new<T: PartialEq>(all: &mut Vec<T>, new: Vec<T>) {

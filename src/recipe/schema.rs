@@ -1,9 +1,9 @@
 //! What a recipe file may contain: [`Recipe`], and its JSON Schema.
 //!
-//! The doc comments of the fields are the descriptions in the schema. `check` uses the schema, too, so an editor and the
-//! program refuse the same keys, types and ranges.
+//! The doc comments of the fields become the descriptions in the schema. `check` uses the schema, too, so an editor and
+//! the program reject the same keys, types and ranges.
 //!
-//! `sizes` and `write` use these types, and this module uses their words: a schema lists what is defined elsewhere.
+//! This file uses `sizes` and `write`, and they use the types of this file.
 
 use std::sync::LazyLock;
 
@@ -22,7 +22,7 @@ use super::values::{
 };
 use crate::shape::Precision;
 
-/// One TOML file is one experiment. Its stages run in order; a stage without a table does not run.
+/// A recipe: one TOML file describes one experiment. Its stages run in order. A stage without a table does not run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -35,7 +35,7 @@ pub struct Recipe {
     /// Seed of all random numbers.
     #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub seed: Option<u64>,
-    /// The data set, and what images look like when the model gets them.
+    /// The data set, and the size and normalization of its images.
     #[serde(default)]
     pub data: Data,
     /// Dimensions of the encoder and the decoder. Explicit dimensions override `size`.
@@ -58,7 +58,7 @@ pub struct Recipe {
     pub sweep: Option<Map<String, Value>>,
 }
 
-/// The data set, and what images look like when the model gets them.
+/// The data set, and the size and normalization of its images.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
@@ -70,7 +70,7 @@ pub struct Data {
     /// Height and width of the images that the model gets, in pixels.
     #[schemars(range(min = 1, max = 16_384))]
     pub input_size: Option<usize>,
-    /// Channels of an image.
+    /// Number of channels of an image.
     #[schemars(range(min = 1, max = 1024))]
     pub in_chans: Option<usize>,
     /// Mean of each channel, for pixel values from 0 to 1. Default: ImageNet's for 3 channels; 0.5 for `digits` and for
@@ -83,7 +83,7 @@ pub struct Data {
     /// CSV or text file with one class name per line. Relative to the current directory; `${VAR}` is replaced by the
     /// environment variable. Default: the names of the class folders.
     pub class_map: Option<String>,
-    /// Threads of the data loader. Can change when a run continues.
+    /// Number of threads of the data loader. Can change when a run continues.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub workers: Option<Or<Auto, usize>>,
     /// How JPEG files are decoded for training. "exact" gives the same pixels as Pillow and torchvision. "fast" decodes
@@ -94,7 +94,7 @@ pub struct Data {
     /// `bad_files.csv` lists it. Above this fraction the run stops. Can change when a run continues.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_bad_fraction: Option<f64>,
-    /// Number of classes, where the recipe states it; checked against the data.
+    /// Number of classes. Optional; checked against the data.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub num_classes: Option<usize>,
     /// Number of training images. Optional; checked against the data.
@@ -118,10 +118,10 @@ pub struct Model {
     /// Width of the encoder; a multiple of 4 and of `num_heads`. Default: from `size`.
     #[schemars(range(min = 1, max = 65_536))]
     pub embed_dim: Option<usize>,
-    /// Blocks of the encoder. Default: from `size`.
+    /// Number of blocks of the encoder. Default: from `size`.
     #[schemars(range(min = 1, max = 1024))]
     pub depth: Option<usize>,
-    /// Attention heads of the encoder. Default: from `size`.
+    /// Number of attention heads of the encoder. Default: from `size`.
     #[schemars(range(min = 1, max = 65_536))]
     pub num_heads: Option<usize>,
     /// Hidden width of an MLP, as a multiple of the width of its block.
@@ -133,10 +133,10 @@ pub struct Model {
     /// Width of the decoder; a multiple of 4 and of `decoder_num_heads`.
     #[schemars(range(min = 1, max = 65_536))]
     pub decoder_embed_dim: Option<usize>,
-    /// Blocks of the decoder.
+    /// Number of blocks of the decoder.
     #[schemars(range(min = 1, max = 1024))]
     pub decoder_depth: Option<usize>,
-    /// Attention heads of the decoder.
+    /// Number of attention heads of the decoder.
     #[schemars(range(min = 1, max = 65_536))]
     pub decoder_num_heads: Option<usize>,
 }
@@ -152,11 +152,12 @@ pub struct Runtime {
     pub devices: Option<Or<All, usize>>,
     /// Precision of the model's arithmetic. With "bf16", the master weights and the optimizer stay in fp32.
     pub precision: Option<Precision>,
-    /// Compare one training step of a one-block model with the CPU before each stage trains on a GPU. Can change when a
-    /// run continues.
+    /// Before each stage on a GPU, compare one training step of a one-block model with the same step on the CPU. Can
+    /// change when a run continues.
     pub verify_device: Option<bool>,
     /// Measure several GPU kernels for each shape of bf16 products and use the fastest. On a new GPU model this takes
-    /// minutes before the first step. If false, and for fp32, the shape decides. Can change when a run continues.
+    /// minutes before the first step. If false, and for fp32, a fixed rule chooses a kernel for each shape. Can change
+    /// when a run continues.
     pub autotune: Option<bool>,
     /// How several devices share the fine-tunings and probes of a run. "data-parallel": all devices train one job
     /// together. "job-parallel": each device trains its own job. "auto": "job-parallel" if there are at least as many
@@ -166,7 +167,7 @@ pub struct Runtime {
     /// the same numbers. Linear probing ignores it, because its frozen encoder keeps no activations. Can change when a
     /// run continues.
     pub gradient_checkpointing: Option<bool>,
-    /// CPU threads for computing. Can change when a run continues.
+    /// Number of CPU threads for computing. Can change when a run continues.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub threads: Option<Or<Auto, usize>>,
 }
@@ -198,17 +199,14 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema
 });
 
-/// The stages, in running order. The defaults of a stage apply only if another layer has its table.
+/// The stages, in running order. The defaults of a stage apply only if the recipe has the table of this stage.
 pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
 /// The built-in defaults, the lowest layer.
-pub(super) static DEFAULTS: LazyLock<toml::Table> = LazyLock::new(|| {
-    include_str!("defaults.toml")
-        .parse()
-        .expect("defaults.toml is held by every test that resolves")
-});
+pub(super) static DEFAULTS: LazyLock<toml::Table> =
+    LazyLock::new(|| include_str!("defaults.toml").parse().expect("defaults.toml is valid TOML"));
 
-/// The dotted keys that a layer may set, in the order of the schema, without tables and without the keys of `sweep`.
+/// All dotted keys of a recipe in the order of the schema, except tables and the keys in `[sweep]`.
 pub(super) static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut keys = Vec::new();
     collect_keys(&SCHEMA, "", &mut keys);
@@ -231,7 +229,7 @@ fn collect_keys(table: &Value, prefix: &str, keys: &mut Vec<String>) {
     }
 }
 
-/// Removes what TOML does not have: nulls, widths of numbers, required keys, defaults of tables.
+/// Removes parts of the generated schema that do not apply to TOML: nulls, integer widths, required keys, table defaults.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
@@ -285,7 +283,7 @@ fn add_defaults(schema: &mut Value, defaults: &toml::Table) {
     }
 }
 
-/// Names the official flag of each key in its description, before the default.
+/// Adds the official flag of each key to its description, before the default.
 fn add_flags(table: &mut Value, prefix: &str) {
     let Some(properties) = table.get_mut("properties").and_then(Value::as_object_mut) else {
         return;
@@ -304,7 +302,7 @@ fn add_flags(table: &mut Value, prefix: &str) {
     }
 }
 
-/// Returns the schema of `[sweep]`: every key that can be swept, with a list of values.
+/// Returns the schema of `[sweep]`, which has a list of values for every key that can be swept.
 fn sweep_schema(schema: &Value) -> Value {
     let mut keys = Vec::new();
     collect_keys(schema, "", &mut keys);
@@ -359,7 +357,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_key_has_a_description_and_a_default_or_a_rule() {
+    fn every_key_has_a_description_and_a_default_unless_it_is_derived() {
         for key in KEYS.iter().filter(|key| *key != "sweep") {
             let schema = at(key).unwrap();
             assert!(schema["description"].as_str().is_some_and(|text| text.len() > 10), "{key}");

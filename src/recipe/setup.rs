@@ -57,7 +57,7 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     }
 }
 
-/// Returns the folder of the data set; empty for a format that needs none, and if it is missing.
+/// Returns the folder of the data set; empty if the format has no files, or if the folder is unknown.
 fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
     if matches!(format, Format::Digits | Format::Synthetic) {
         data.path = None;
@@ -98,7 +98,7 @@ fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
     }
 }
 
-/// Replaces the variables in `text`. Adds a problem if one is not set.
+/// Replaces each `${VAR}` in `text`. Adds a problem if a variable is not set.
 pub(super) fn expanded(key: &str, text: &str, cx: &mut Context<'_>) -> Option<String> {
     vars::expand(text, cx.env).map_err(|var| cx.add(key, &[], Problem::UnsetVariable { var })).ok()
 }
@@ -153,7 +153,7 @@ pub(super) fn model(model: &mut Model, input_size: usize, cx: &mut Context<'_>) 
     let same = (plan.patch_size, plan.embed_dim, plan.depth, plan.num_heads)
         == (size.patch_size, size.embed_dim, size.depth, size.num_heads);
     if !same {
-        model.size = None; // the name is no longer true
+        model.size = None; // an explicit dimension differs from this size
     }
 
     if !input_size.is_multiple_of(plan.patch_size) {

@@ -40,7 +40,7 @@ pub(super) struct Encoder {
 }
 
 impl ModelSize {
-    /// Returns the name of the official size with the dimensions of a resolved recipe: `vit_base_patch16`.
+    /// Returns the name of the official size that has the dimensions of `model`, such as `vit_base_patch16`.
     pub fn named(model: &Model) -> Option<&'static str> {
         let encoder = Encoder {
             patch_size: model.patch_size?,
@@ -58,7 +58,7 @@ impl ModelSize {
         named.into_iter().find(|(size, _)| size.encoder() == encoder).map(|(_, name)| name)
     }
 
-    /// Returns the encoder of this size. Sources: paper §4 and its appendix; `DeiT` for the two small ones.
+    /// Returns the dimensions of the encoder. Sources: paper §4 and its appendix; `DeiT` for the two small sizes.
     pub(super) fn encoder(self) -> Encoder {
         let (patch_size, embed_dim, depth, num_heads) = match self {
             Self::Tiny => (16, 192, 12, 3),

@@ -1,17 +1,20 @@
-//! What fine-tunings and probes start from: resolves `from` to epochs, files and scratch.
+//! Resolves `from`, the weights that fine-tunings and probes start from, to epochs, files and scratch.
 
 use std::path::{Path, PathBuf};
 
 use super::context::{Context, given};
+use super::error::Problem;
 use super::plan::{PretrainPlan, Source};
+use super::resolve::{Missing, MissingFile};
 use super::setup::expanded;
 use super::values::{FromEntry, OneOrMany};
-use super::{Missing, near, vars};
+use super::{near, vars};
 use crate::shape::StageKind;
 
 const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
 
-/// Returns one source per job, in the order of `from` without duplicates, and writes them back to the recipe.
+/// Returns one source per job, in the order of `from`, without duplicates. Replaces `from` in the recipe by these
+/// sources.
 pub(super) fn from(
     stage: StageKind,
     setting: &mut Option<OneOrMany<FromEntry>>,
@@ -60,7 +63,7 @@ fn spelled_out(
     }
 }
 
-/// Returns the epochs that pre-training keeps. Adds a problem if the recipe has no pre-training.
+/// Returns the epochs with a pre-training checkpoint. Adds a problem if the recipe has no `[pretrain]`.
 fn kept_or_refuse<'a>(
     key: &str,
     found: &str,
@@ -76,7 +79,7 @@ fn kept_or_refuse<'a>(
     kept
 }
 
-/// Returns the file that a pre-training continues from, and writes it back with its variables replaced.
+/// Returns the file in `pretrain.resume`. In the recipe, replaces the variables in its path.
 pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Option<PathBuf> {
     let text = setting.clone().filter(|text| !text.is_empty());
     let path = text.and_then(|text| match file("pretrain.resume", &text, cx) {
@@ -87,7 +90,7 @@ pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Opti
     path
 }
 
-/// Returns a checkpoint file or folder. It must exist, so that a misspelled word is not taken for a path.
+/// Returns a checkpoint file or folder. Adds a problem if it is missing, because the text may be a misspelled word.
 fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     let path = expanded(key, text, cx)?;
     if !Path::new(&path).exists() {
@@ -99,17 +102,24 @@ fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
             }
             None => "check the path: it is relative to the current directory".to_owned(),
         };
-        if cx.options.missing_data == Missing::Warn {
-            let origin = cx.origin(key);
-            cx.warnings.push(format!("`{key} = {found}` does not exist ({origin}); {hint}"));
-        } else {
-            cx.refuse(key, found, "does not exist", hint);
+        let why = "does not exist";
+        match cx.options.missing_data {
+            Missing::Warn => {
+                let origin = cx.origin(key);
+                cx.warnings.push(format!("`{key} = {found}` {why} ({origin}); {hint}"));
+            }
+            Missing::Refuse => cx.refuse(key, found, why, hint),
+            Missing::RefuseIfNeeded => {
+                let (found, why) = (found.to_string(), why.to_owned());
+                let error = cx.error(key, Problem::Refused { found, why, hint });
+                cx.missing.push(MissingFile { path: PathBuf::from(&path), error });
+            }
         }
     }
     Some(Source::File(PathBuf::from(path)))
 }
 
-/// Returns the entry of `from` that resolves to this source.
+/// Converts a source back to an entry of `from`.
 fn entry(source: &Source) -> FromEntry {
     match source {
         Source::Scratch => FromEntry::Text("scratch".to_owned()),

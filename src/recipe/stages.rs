@@ -1,12 +1,12 @@
 //! The tables `[pretrain]`, `[finetune]` and `[linprobe]` of a recipe.
 //!
-//! The doc comment and the `range` of a field become its JSON Schema. The defaults are in `defaults.toml`. Shared keys are
-//! repeated in each struct, because `serde(flatten)` loses the line of a wrong key.
+//! The doc comment and the `range` of a field become its JSON Schema. The defaults are in `defaults.toml`. Keys that
+//! several stages have are repeated in each struct, because `serde(flatten)` would lose the line of an invalid key.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{CropMode, EraseMode, MixupMode};
+use super::plan::{CropMode, EraseMode, MixupMode, OnNan};
 use super::values::{
     All, FromEntry, Off, OneOrMany, Or, all_or_blocks_schema, clip_grad_schema, from_schema,
     minmax_schema,
@@ -16,7 +16,7 @@ use super::values::{
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pretrain {
-    /// Passes over the training images.
+    /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
     /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
@@ -29,7 +29,7 @@ pub struct Pretrain {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
-    /// differs, the run warns and says how to restore it. No other effect.
+    /// differs, the run warns and suggests settings that restore this number. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -44,15 +44,25 @@ pub struct Pretrain {
     /// Weight decay of AdamW; biases and normalizations have none.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
+    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
+    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    pub on_nan: Option<OnNan>,
+    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
+    /// the stage fails. Can change when a run continues.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub on_nan_limit: Option<usize>,
     /// Fraction of the patches that is hidden from the encoder, above 0 and below 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub mask_ratio: Option<f64>,
     /// Let the decoder predict each patch normalized by its own mean and variance.
     pub norm_pix_loss: Option<bool>,
-    /// Checkpoint of another program to continue from, with its optimizer state and epoch: the official
-    /// `checkpoint-799.pth`, or a `.pd` file of the Paddle port. Relative to the current directory; `${VAR}` is
-    /// replaced by the environment variable.
+    /// Checkpoint to continue from, with its optimizer state and epoch: a kept checkpoint folder or a
+    /// `resume.safetensors` of another run, the official `checkpoint-799.pth`, or a `.pd` file of the Paddle port.
+    /// Relative to the current directory; `${VAR}` is replaced by the environment variable.
     pub resume: Option<String>,
+    /// Keep the optimizer state beside the weights of each kept checkpoint, so that `resume` can continue from it. It
+    /// takes twice the space of the weights; `mae plan` prints it. Can change when a run continues.
+    pub keep_optimizer: Option<bool>,
     /// Epochs after which a checkpoint is kept, counted from 1. The last epoch is always kept. Default: the last epoch.
     #[schemars(inner(range(min = 1, max = 1_000_000)))]
     pub checkpoint_epochs: Option<Vec<usize>>,
@@ -70,7 +80,7 @@ pub struct Finetune {
     /// environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
-    /// Passes over the training images.
+    /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
     /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
@@ -83,7 +93,7 @@ pub struct Finetune {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
-    /// differs, the run warns and says how to restore it. No other effect.
+    /// differs, the run warns and suggests settings that restore this number. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -98,11 +108,19 @@ pub struct Finetune {
     /// Weight decay of AdamW; biases and normalizations have none.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
-    /// Factor of the learning rate from each block to the block below; 1 is the same rate for all.
+    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
+    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    pub on_nan: Option<OnNan>,
+    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
+    /// the stage fails. Can change when a run continues.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub on_nan_limit: Option<usize>,
+    /// Layer-wise learning rate decay: each block's learning rate is this factor times the rate of the block above; 1
+    /// disables it.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub layer_decay: Option<f64>,
-    /// Number of last blocks to train, besides the last normalization and the head. The blocks below keep the weights
-    /// of the checkpoint. "all", or the depth of the model, trains everything.
+    /// Number of blocks to train, counted from the last. The last normalization and the head are always trained. The
+    /// other blocks keep the weights of the checkpoint. "all", or the depth of the model, trains everything.
     #[schemars(schema_with = "all_or_blocks_schema")]
     pub trained_blocks: Option<Or<All, usize>>,
     /// Stochastic depth: the probability that the branches of the last block are skipped. It rises linearly from 0 at
@@ -158,7 +176,7 @@ pub struct Linprobe {
     /// variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
-    /// Passes over the training images.
+    /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
     /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
@@ -171,7 +189,7 @@ pub struct Linprobe {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices`
-    /// differs, the run warns and says how to restore it. No other effect.
+    /// differs, the run warns and suggests settings that restore this number. No other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -186,6 +204,13 @@ pub struct Linprobe {
     /// Weight decay of LARS.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
+    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
+    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    pub on_nan: Option<OnNan>,
+    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
+    /// the stage fails. Can change when a run continues.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub on_nan_limit: Option<usize>,
     /// Give the head the mean of the patch tokens instead of the class token.
     pub global_pool: Option<bool>,
     /// Augmentation of the training images.
@@ -210,7 +235,7 @@ pub struct Augment {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub color_jitter: Option<f64>,
     /// Repeated augmentation: an epoch uses each of its images this many times in a row, with different augmentations.
-    /// It keeps its number of images, so it sees fewer different ones.
+    /// The length of an epoch does not change, so it has fewer different images.
     #[schemars(range(min = 1, max = 1000))]
     pub aug_repeats: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! The settings that a checkpoint states about its network. Other layers may repeat them but not change them.
+//! Settings that follow from the network in a checkpoint. Other layers may repeat them, but not change them.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::sweep::{at, canonical};
 use super::write::{toml_table, toml_text};
 use crate::shape;
 
-/// Settings that a file states, as a recipe with only these keys.
+/// The settings that a checkpoint file determines, as a recipe with only these keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stated<'a> {
     /// The file, for messages.
@@ -23,8 +23,8 @@ pub(super) struct Stated<'a> {
 
 /// Returns one problem for each value in `tree` that contradicts `stated`.
 ///
-/// A value agrees if it describes the same network: `4` and `4.0`, or two values of `mlp_ratio` with the same MLP width.
-/// Skips keys in `faulty`: the schema already refused them.
+/// Values that describe the same network do not contradict: `4` and `4.0`, or two values of `mlp_ratio` with the same MLP
+/// width. Skips the keys in `faulty`, because they do not fit the schema and are already reported.
 pub(super) fn contradictions(
     stated: Stated<'_>,
     tree: &Table,
@@ -52,7 +52,7 @@ pub(super) fn contradictions(
     problems
 }
 
-/// Returns the value that `model.size` implies for `key`, as ("model.size", the size's name, value).
+/// If `model.size` sets the dimension `key`, returns ("model.size", name of the size, value of the dimension).
 fn size_value<'a>(tree: &Table, key: &str) -> Option<(&'a str, Value, Value)> {
     let name = at(tree, "model.size")?;
     let size: ModelSize = name.clone().try_into().ok()?;
@@ -89,7 +89,7 @@ fn contradiction(
             format!("remove it, or write --set {key}={stated}")
         }
         Origin::Set { .. } => "remove it".to_owned(),
-        _ => "the weights and the recipe are not of one checkpoint: copy its whole folder again"
+        _ => "copy the whole checkpoint folder again: its weights and its recipe do not fit each other"
             .to_owned(),
     };
     let with = Other {

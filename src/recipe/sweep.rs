@@ -10,19 +10,19 @@ use super::name::{fingerprint, fitted, safe};
 use super::schema::{self, STAGES};
 use super::write::toml_text;
 
-/// Maximum number of points in a grid; more is a mistake.
+/// Maximum number of points in a grid. A larger number is surely a mistake.
 const MOST_POINTS: usize = 10_000;
-/// Maximum length of a point's folder name, below the limit of file systems.
+/// Maximum length of a point's folder name in bytes. File systems allow about 255.
 const LONGEST_NAME: usize = 200;
 
-/// A swept key and its values, without duplicates.
+/// A swept key and its values, which are all different.
 #[derive(Debug)]
 pub(super) struct Axis {
     pub(super) key: String,
     pub(super) values: Vec<Value>,
 }
 
-/// One combination: one value per axis.
+/// One combination of values: (key, value) for each axis.
 pub(super) type Point<'a> = Vec<(&'a str, &'a Value)>;
 
 /// Removes `[sweep]` from the tree and returns its axes in the order of the file.
@@ -75,7 +75,7 @@ fn axis(key: String, values: &Value) -> Option<Axis> {
     Some(Axis { key, values: distinct })
 }
 
-/// Returns the value with the type of its key: `1` becomes `1.0` for a float.
+/// Converts the value to the type of its key: `1` becomes `1.0` if the key takes floats.
 pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     if let Some(any) = schema["anyOf"].as_array() {
         return any
@@ -92,7 +92,7 @@ pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     }
 }
 
-/// Returns the reason why this key cannot be swept in this recipe.
+/// Returns the reason why this key cannot be swept in this recipe, if there is one.
 fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     let refused =
         |why: String, hint: String| Some(Problem::Refused { found: String::new(), why, hint });
@@ -124,7 +124,7 @@ pub(super) fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// Returns every combination; the first axis changes slowest. Without a sweep this is one point without values.
+/// Returns every combination of values; the first axis changes slowest. Without axes, returns one empty point.
 pub(super) fn grid(axes: &[Axis]) -> Vec<Point<'_>> {
     axes.iter().fold(vec![Vec::new()], |points, axis| {
         let each =
@@ -150,8 +150,8 @@ pub(super) fn put(tree: &mut Table, key: &str, value: Value) {
 
 /// Returns the folder name of a point, `key=value,key=value`.
 ///
-/// It depends only on the point, so a point that runs alone keeps it. Different points have different names, even if the
-/// file system ignores case.
+/// The name depends only on the point's own values. So a point keeps its folder when it runs alone. Different points have
+/// different names, even if the file system ignores case.
 pub(super) fn folder(point: &Point<'_>) -> String {
     let parts: Vec<_> =
         point.iter().map(|(key, value)| format!("{key}={}", in_a_name(value))).collect();
@@ -159,13 +159,14 @@ pub(super) fn folder(point: &Point<'_>) -> String {
     if name.len() <= LONGEST_NAME {
         return name;
     }
-    let start: String = name.chars().take(LONGEST_NAME).collect(); // one byte each
+    let start: String = name.chars().take(LONGEST_NAME).collect(); // all characters are ASCII
     format!("{start}-{}", fingerprint(&name))
 }
 
-/// Returns a value as part of a folder name: numbers and plain words unchanged, lists of numbers joined by `_`.
+/// Returns a value as part of a folder name. Numbers and plain words stay unchanged; lists of numbers are joined by `_`.
 ///
-/// Other text gets a fingerprint, so that different values stay different.
+/// In other text, `_` replaces invalid characters, and a fingerprint is added, so that different values have different
+/// names.
 fn in_a_name(value: &Value) -> String {
     match value {
         Value::String(word)

@@ -3,7 +3,7 @@
 use super::context::{Context, given};
 use super::plan::{
     AugmentPlan, DataPlan, ErasingPlan, FinetunePlan, LinprobePlan, MixupMode, MixupPlan,
-    ModelPlan, PretrainPlan, RuntimePlan, TrainingPlan,
+    ModelPlan, OnNan, PretrainPlan, RuntimePlan, TrainingPlan,
 };
 use super::rand_augment::RandAugmentPlan;
 use super::sources;
@@ -12,7 +12,7 @@ use super::values::{All, Or};
 use super::write::toml_text;
 use crate::shape::{self, StageKind};
 
-/// The parts of the plan that a stage depends on.
+/// The parts of the plan that are needed to derive a stage.
 pub(super) struct Setup<'a> {
     pub(super) data: &'a DataPlan,
     pub(super) model: &'a ModelPlan,
@@ -31,6 +31,7 @@ struct SharedKeys<'a> {
     lr: &'a mut Option<f64>,
     min_lr: f64,
     weight_decay: f64,
+    skip_limit: Option<usize>,
 }
 
 macro_rules! shared {
@@ -46,6 +47,8 @@ macro_rules! shared {
             lr: &mut $table.lr,
             min_lr: given($table.min_lr.as_ref()),
             weight_decay: given($table.weight_decay.as_ref()),
+            skip_limit: (given($table.on_nan.as_ref()) == OnNan::Skip)
+                .then(|| given($table.on_nan_limit.as_ref())),
         }
     };
 }
@@ -65,6 +68,7 @@ pub(super) fn pretrain(
         mask_ratio,
         norm_pix_loss: given(table.norm_pix_loss.as_ref()),
         resume: sources::resume(&mut table.resume, cx),
+        keep_optimizer: given(table.keep_optimizer.as_ref()),
         checkpoint_epochs,
         augment: augment(StageKind::Pretrain, &table.augment, setup.data.in_chans, cx),
     }
@@ -140,11 +144,11 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
         accum_iter,
         effective_batch_size,
         published_batch_size: shared.published_batch_size,
-        lr: lr
-            .or(blr.map(per_256))
-            .expect("defaults.toml has `blr`, and only `lr` takes its place"),
+        lr: lr.or(blr.map(per_256)).expect("defaults.toml has `blr`, and only `lr` replaces it"),
+        rate: if lr.is_some() { "lr" } else { "blr" },
         min_lr: shared.min_lr,
         weight_decay: shared.weight_decay,
+        skip_limit: shared.skip_limit,
     };
     check_rates(stage, &plan, *blr, cx);
     cx.warnings.extend(other_batch(stage, &plan, setup.runtime.devices));
@@ -159,7 +163,7 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
     plan
 }
 
-/// Returns a warning if the effective batch is not the published one, with the settings that restore it.
+/// Returns a warning if the effective batch size differs from the published one, with settings that restore it.
 fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<String> {
     let (effective, published) = (plan.effective_batch_size, plan.published_batch_size?);
     if effective == published {
@@ -171,14 +175,14 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<
     } else if published % devices == 0 {
         let on_device = published / devices;
         let fits = |batch_size: &usize| on_device.is_multiple_of(*batch_size);
-        // Not more than the recipe's batch_size: the device may have no memory for more.
+        // At most the recipe's batch_size, because a larger one may not fit into the device memory.
         let batch_size = (1..=plan.batch_size).rev().find(fits).unwrap_or(1);
         format!(
             "--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={} restores this",
             on_device / batch_size
         )
     } else {
-        format!("{devices} devices cannot share it equally")
+        format!("{devices} devices cannot share {published} images equally")
     };
     Some(format!(
         "{stage}: one update uses {effective} images (batch_size {} x accum_iter {} x devices {devices}), but the \
@@ -205,7 +209,7 @@ fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut
     }
 }
 
-/// Keeps the one of `lr` and `blr` that the higher layer sets. Refuses both in one layer.
+/// If `lr` and `blr` are both set, keeps the one in the higher layer. Adds a problem if the same layer sets both.
 fn keep_one_rate(
     stage: StageKind,
     lr: &mut Option<f64>,
@@ -230,7 +234,8 @@ fn rate_text(rate: f64) -> String {
     toml_text(&toml::Value::Float(rate))
 }
 
-/// Refuses a ratio that keeps all patches or none. `int(L * (1 - mask_ratio))` patches are kept, as in the official code.
+/// Adds a problem if the encoder would see all patches or none. It sees `int(L * (1 - mask_ratio))`, as in the official
+/// code.
 fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
     let patches = (setup.data.input_size / setup.model.patch_size).pow(2);
     let len_keep = shape::len_keep(patches, mask_ratio);
@@ -240,15 +245,15 @@ fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
         let why = format!("hides all {patches} patches of an image");
         cx.refuse_with("pretrain.mask_ratio", &others, rate_text(mask_ratio), &why, hint);
     } else if len_keep >= patches {
-        let why = format!("hides no patch: an image has {patches}");
+        let why = format!("hides no patch of an image (number of patches: {patches})");
         cx.refuse_with("pretrain.mask_ratio", &others, rate_text(mask_ratio), &why, hint);
     }
 }
 
 /// Returns the epochs in ascending order, without duplicates, and with the last epoch.
 ///
-/// Refuses an entry above `epochs`. If `epochs` comes from a higher layer, such as `--set` on a longer recipe, the entry
-/// is ignored with a warning.
+/// Adds a problem for an entry above `epochs`. If a higher layer sets `epochs`, such as `--set pretrain.epochs=2`,
+/// ignores the entry with a warning instead.
 fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<'_>) -> Vec<usize> {
     let mut kept = given.unwrap_or_default();
     kept.sort_unstable();
@@ -310,7 +315,7 @@ fn color_jitter(stage: StageKind, jitter: f64, in_chans: usize, cx: &mut Context
     jitter
 }
 
-/// Returns the number of last blocks to train. Refuses more than the encoder has.
+/// Returns the number of blocks to train, counted from the last. Adds a problem if the encoder has fewer.
 fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) -> usize {
     match *given {
         Or::Word(All::All) => depth,
@@ -326,7 +331,7 @@ fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) ->
     }
 }
 
-/// Parses the RandAugment policy; `""` is none.
+/// Parses the RandAugment policy; `""` disables RandAugment.
 fn rand_augment(aa: &str, in_chans: usize, cx: &mut Context<'_>) -> Option<RandAugmentPlan> {
     if aa.is_empty() {
         return None;
@@ -372,8 +377,11 @@ fn mixup(
     if let Some([low, high]) = plan.cutmix_minmax {
         let side = |share: f64| (input_size as f64 * share) as usize;
         if side(low) >= side(high) {
-            let why =
-                format!("leaves CutMix no box between {} and {} pixels", side(low), side(high));
+            let why = format!(
+                "allows no CutMix box: its side is at least {} and below {} pixels",
+                side(low),
+                side(high)
+            );
             let found = format!("{:?}", [low, high]);
             let hint = "write [low, high] with low < high, such as [0.2, 0.8], or \"none\"";
             cx.refuse_with("finetune.cutmix_minmax", &["data.input_size"], found, &why, hint);

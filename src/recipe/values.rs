@@ -1,9 +1,9 @@
-//! The value types of a recipe with alternatives, such as "auto" or a number, one entry or a list.
+//! Types of recipe values that have two forms, such as "auto" or a number, and one entry or a list.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// A word, or a value of another type.
+/// A special word, such as "auto", or a value of the type `T`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Or<W, T> {
@@ -17,7 +17,7 @@ pub enum Or<W, T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Auto {
-    /// The program chooses.
+    /// The program chooses the value.
     Auto,
 }
 
@@ -25,11 +25,11 @@ pub enum Auto {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum All {
-    /// As many as available.
+    /// All that are available.
     All,
 }
 
-/// The word "none". TOML has no empty value, but a resolved recipe writes every default out.
+/// The word "none". A resolved recipe writes every default out, and TOML has no null for a disabled setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Off {
@@ -41,9 +41,9 @@ pub enum Off {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
-    /// Written without brackets.
+    /// One entry, written without brackets.
     One(T),
-    /// Written as a list.
+    /// A list of entries in brackets.
     Many(Vec<T>),
 }
 
@@ -61,7 +61,7 @@ impl<T> OneOrMany<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum FromEntry {
-    /// A checkpoint of this run's pre-training.
+    /// The checkpoint of this run's pre-training after this epoch.
     Epoch(usize),
     /// "checkpoints", "last", "scratch", or a file.
     Text(String),

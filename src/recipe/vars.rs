@@ -1,6 +1,6 @@
 //! Environment variables in paths: `${VAR}`.
 
-/// Replaces each `${VAR}` by its value, and `$${` by a plain `${`. The error is the first variable that is not set.
+/// Replaces each `${VAR}` by its value, and `$${` by a plain `${`. The error is the name of the first unset variable.
 pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, String> {
     let mut done = String::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! Writes recipes as text: a TOML file, a value in a message, the differences between recipes.
+//! Writes recipes and values as TOML text, and compares recipes.
 
 use std::fmt::Write;
 
@@ -9,7 +9,11 @@ use super::schema::{Recipe, STAGES};
 use crate::shape::StageKind;
 
 /// Keys that can change when a run resumes. They affect speed and memory, and change results only by rounding.
-const NO_IDENTITY: [&str; 11] = [
+const NO_IDENTITY: [&str; 15] = [
+    "pretrain.on_nan_limit",
+    "finetune.on_nan_limit",
+    "linprobe.on_nan_limit",
+    "pretrain.keep_optimizer",
     "pretrain.published_batch_size",
     "finetune.published_batch_size",
     "linprobe.published_batch_size",
@@ -22,7 +26,7 @@ const NO_IDENTITY: [&str; 11] = [
     "data.workers",
     "data.max_bad_fraction",
 ];
-/// Keys that do not describe what a run computes. The value of a swept key is compared under the key itself.
+/// Keys that are not settings of a run. Swept values are compared under their own keys, so `sweep` is not needed.
 const NO_SETTING: [&str; 3] = ["name", "extends", "sweep"];
 
 /// Returns the recipe as a TOML file, with the keys in the order of the schema.
@@ -34,26 +38,26 @@ pub fn recipe_toml(recipe: &Recipe) -> String {
     text
 }
 
-/// The value in [`differences`] of a key that a recipe does not have.
+/// The text in [`differences`] for a key that a recipe does not set.
 pub const NOT_SET: &str = "not set";
 
-/// Returns whether a key is the table of a stage.
+/// Returns whether a key is the name of a stage's table, such as `pretrain`.
 pub fn is_stage(key: &str) -> bool {
     STAGES.contains(&key)
 }
 
-/// Returns the different settings of `a` and `b`, as (dotted key, value in `a`, value in `b`), like [`differing`].
+/// Returns the settings that differ between two recipes, as (dotted key, value in `a`, value in `b`). See [`differing`].
 pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
     let rows = differing(&[a, b]).into_iter();
     rows.filter_map(|(key, values)| <[String; 2]>::try_from(values).ok().map(|[a, b]| (key, a, b)))
         .collect()
 }
 
-/// Returns the settings that are not the same in all recipes, as (dotted key, value in each recipe).
+/// Returns the settings that differ between the recipes, as (dotted key, value in each recipe).
 ///
-/// Values are TOML text, or [`NOT_SET`]. If only some recipes have a stage, the stage itself is an entry with the value "set",
-/// and its keys are compared only among the recipes that have it. Names are left out. So are keys that can change when a run
-/// resumes (threads, workers).
+/// Values are TOML text, or [`NOT_SET`]. If only some recipes have a stage, the stage itself is an entry with the value
+/// "set". Its keys are then compared only among the recipes that have the stage. Ignores names, and keys that can change
+/// when a run resumes (threads, workers).
 pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Settings> = recipes.iter().map(|recipe| settings(recipe)).collect();
     let mut keys: Vec<&str> = Vec::new();
@@ -95,7 +99,7 @@ fn value(settings: &Settings, key: &str) -> String {
     found.map_or_else(|| NOT_SET.to_owned(), |(_, value)| value.clone())
 }
 
-/// Whether `job` has the same result under two recipes with these [`settings`]: no difference affects it.
+/// Returns whether `job` has the same result under two recipes with these [`settings`].
 pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     let (own, before) = (job.stage.to_string(), StageKind::Pretrain.to_string());
     let from = format!("{own}.from");
@@ -108,7 +112,7 @@ pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     a.iter().filter(sees).eq(b.iter().filter(sees))
 }
 
-/// Returns a value as TOML, with the shortest floats that are read back unchanged: `0.75`, `1.5e-4`, `1.0`.
+/// Returns a value as TOML. Floats are as short as possible without losing precision: `0.75`, `1.5e-4`, `1.0`.
 pub(super) fn toml_text(value: &toml::Value) -> String {
     match value {
         toml::Value::Float(float) => float_text(*float),
@@ -152,7 +156,7 @@ fn drop_nulls(value: &mut Value) {
 }
 
 fn json_text(value: &Value) -> String {
-    toml_text(&toml::Value::try_from(value).expect("nulls were dropped, numbers fit TOML's"))
+    toml_text(&toml::Value::try_from(value).expect("nulls were removed, and the numbers fit TOML"))
 }
 
 fn write_table(text: &mut String, path: &str, table: &Map<String, Value>) {
@@ -174,7 +178,7 @@ fn write_table(text: &mut String, path: &str, table: &Map<String, Value>) {
 
 /// Returns the settings of a recipe as (dotted key, value as TOML text), in the order of the schema.
 ///
-/// Names are left out. So are keys that can change when a run resumes (threads, workers).
+/// Leaves out names, and keys that can change when a run resumes (threads, workers).
 pub fn settings(recipe: &Recipe) -> Vec<(String, String)> {
     let mut tree = tree(recipe);
     tree.retain(|key, _| !NO_SETTING.contains(&key.as_str()));
@@ -199,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_of_some_recipes_is_one_row_and_is_compared_among_them() {
+    fn a_stage_that_only_some_recipes_have_is_one_row() {
         let recipe = |text: &str| toml::from_str::<Recipe>(text).unwrap();
         let (a, b, c) = (
             recipe("seed = 1\n[pretrain]\nepochs = 8\n[finetune]\nepochs = 5\nmixup = 0.5"),

@@ -1,10 +1,13 @@
 //! `accuracy.csv`, the main result: one row per pre-training epoch.
 
 use super::epochs::{EpochRow, EpochsCsv};
-use super::error::RunError;
+use super::error::{Remedy, RunError};
+use super::read_back::read_provenance;
+use super::read_checked::read_checked;
 use crate::durable;
 use crate::recipe::{Job, Plan, Source};
 use crate::shape::StageKind;
+use crate::text::{cell_text, csv_rows};
 use std::fs;
 use std::path::Path;
 
@@ -50,10 +53,12 @@ pub struct JobCells {
 
 /// Returns the rows of the run in `folder`, sorted by pre-training epoch.
 ///
-/// Jobs from scratch are in the row of epoch 0. Jobs from a checkpoint file are in the last rows. `prefix` is prepended to the
+/// A start has no row if all its jobs have failed. Jobs from scratch are in the row of epoch 0. Jobs from a checkpoint file are in the last rows. `prefix` is prepended to the
 /// paths of the jobs.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
-    let jobs = plan.jobs();
+    let failed = read_provenance(folder)?.map(|run| run.failed_jobs).unwrap_or_default();
+    let mut jobs = plan.jobs();
+    jobs.retain(|job| failed.iter().all(|failed| failed.job != job.dir));
     let mut sources: Vec<&Source> = Vec::new();
     for source in jobs.iter().filter_map(|job| job.from.as_ref()) {
         if !sources.contains(&source) {
@@ -131,27 +136,24 @@ pub fn write_accuracy(
     rows: &[AccuracyRow],
 ) -> Result<(), RunError> {
     let path = folder.join("accuracy.csv");
-    let mut writer =
-        csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    let header = swept.iter().map(String::as_str).chain(COLUMNS);
-    writer.write_record(header).expect("writing to a vector cannot fail");
-    for row in rows {
-        let cells = row.swept.iter().map(String::as_str).chain(row.cells());
-        writer.write_record(cells).expect("every row has the header's columns");
-    }
-    let bytes = writer.into_inner().expect("writing to a vector cannot fail");
+    let rows = rows.iter().map(|row| {
+        let swept = row.swept.iter().map(String::as_str);
+        swept.chain(row.cells()).collect::<Vec<_>>()
+    });
+    let bytes = csv_rows(std::iter::once(header(swept)).chain(rows), csv::Terminator::CRLF);
     if std::fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
     durable::write(&path, &bytes).map_err(RunError::io(&path))
 }
 
+fn header(swept: &[String]) -> Vec<&str> {
+    swept.iter().map(String::as_str).chain(COLUMNS).collect()
+}
+
 /// Returns whether the file at `path` has the header that [`write_accuracy`] writes for these swept keys.
 pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
-    let header = swept.iter().map(String::as_str).chain(COLUMNS);
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header).expect("writing to a vector cannot fail");
-    let header = writer.into_inner().expect("writing to a vector cannot fail");
+    let header = csv_rows([header(swept)], csv::Terminator::CRLF);
     fs::read(path).is_ok_and(|text| text.starts_with(header.trim_ascii_end()))
 }
 
@@ -161,16 +163,12 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     if !path.is_file() {
         return Ok(Default::default());
     }
-    let damaged = |problem: String| RunError::Table { path: path.clone(), problem };
-    let text = match durable::read_text(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            return Err(damaged(error.to_string()));
-        }
-        read => read.map_err(|source| RunError::Unreadable { path: path.clone(), source })?,
-    };
+    let damaged = |problem: String| RunError::broken_table(path.clone(), problem);
+    let text = String::from_utf8(read_checked(&path, Remedy::WrittenAnew)?)
+        .map_err(|_| damaged("it is not a text file".to_owned()))?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header: Vec<String> = match reader.headers() {
-        Ok(header) => header.iter().map(str::to_owned).collect(),
+        Ok(header) => header.iter().map(|head| cell_text(head).to_owned()).collect(),
         Err(e) => return Err(damaged(csv_problem(&text, &e))),
     };
     let keys = header.len().saturating_sub(COLUMNS.len());
@@ -181,9 +179,9 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
         let record = record?;
         let cell = |column: &str| {
             let place = COLUMNS.iter().position(|name| *name == column).expect("a column");
-            record[keys + place].to_owned()
+            cell_text(&record[keys + place]).to_owned()
         };
-        let swept = record.iter().take(keys).map(str::to_owned).collect();
+        let swept = record.iter().take(keys).map(|cell| cell_text(cell).to_owned()).collect();
         Ok(AccuracyRow { swept, ..AccuracyRow::from_cells(cell) })
     });
     let rows =

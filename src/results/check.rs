@@ -1,9 +1,11 @@
 //! Compares the files of a run with their checksums.
 
 use super::RunError;
+use super::contents::{foreign, known};
+use super::read_back::run_folders;
+use super::read_checked::read_manifest;
 use crate::durable::{self, Manifest, Verdict};
 use serde::Serialize;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,67 +14,135 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunCheck {
     pub folder: PathBuf,
+    /// Whether mae wrote checksums in this folder. An older version did not.
+    pub has_checksums: bool,
     /// Number of files that match their checksum.
     pub verified: usize,
+    /// Files of TensorBoard, which have no checksum.
+    pub unchecked: Vec<String>,
+    /// Files and folders that mae did not write.
+    pub foreign: Vec<PathBuf>,
     pub problems: Vec<FileProblem>,
 }
 
-/// A listed file that is missing, damaged or unreadable.
+/// A file that is missing, damaged, unreadable or not listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileProblem {
     /// Relative to the folder, with `/` between parts.
     pub file: String,
+    pub kind: ProblemKind,
     pub problem: String,
+}
+
+/// What is wrong with a file. There is one kind for each thing that the user can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// It is missing, or its content is not what was written.
+    Damaged,
+    Unreadable,
+    /// It has a name that a run writes, but the manifest does not list it.
+    Unlisted,
 }
 
 /// Compares every listed file of the run, or of all runs of the sweep, in `path` with its checksum.
 ///
 /// Fails if there is no manifest in `path`.
 pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
-    let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? else {
+    let Some(manifest) = read_manifest(path)? else {
         return Err(if path.join("recipe.toml").is_file() {
             RunError::NoChecksums(path.to_owned())
         } else {
             RunError::NoRun(path.to_owned())
         });
     };
-    let mut checks = vec![check_files(path, &manifest)];
-    if !path.join("recipe.toml").is_file() {
-        let entries = fs::read_dir(path).map_err(RunError::io(path))?;
-        let mut points: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        points.sort();
-        for point in points {
-            if let Some(manifest) = Manifest::read(&point).map_err(RunError::io(&point))? {
-                checks.push(check_files(&point, &manifest));
-            }
-        }
+    let points: Vec<PathBuf> = match run_folders(path) {
+        Err(RunError::NoRun(_)) => Vec::new(),
+        found => found?.into_iter().filter(|point| point != path).collect(),
+    };
+    let mut checks = vec![check_files(path, &manifest)?];
+    checks[0].foreign.retain(|entry| !points.contains(&path.join(entry)));
+    for point in points {
+        checks.push(match read_manifest(&point)? {
+            Some(manifest) => check_files(&point, &manifest)?,
+            None => RunCheck::new(&point, false),
+        });
     }
     Ok(checks)
 }
 
-fn check_files(folder: &Path, manifest: &Manifest) -> RunCheck {
-    let (mut verified, mut problems) = (0, Vec::new());
+/// Returns the runs in `path` that an older version wrote, without checksums.
+pub fn without_checksums(path: &Path) -> Vec<PathBuf> {
+    let mut runs = run_folders(path).unwrap_or_default();
+    runs.retain(|run| matches!(read_manifest(run), Ok(None)));
+    runs
+}
+
+impl RunCheck {
+    fn new(folder: &Path, has_checksums: bool) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            has_checksums,
+            verified: 0,
+            unchecked: Vec::new(),
+            foreign: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+}
+
+fn check_files(folder: &Path, manifest: &Manifest) -> Result<RunCheck, RunError> {
+    let mut check = RunCheck::new(folder, true);
     for file in manifest.files() {
-        let problem = match verify(folder, file) {
-            Ok(Verdict::Verified) => None,
+        let (kind, problem) = match verify(folder, file) {
+            Ok(Verdict::Verified) => {
+                check.verified += 1;
+                continue;
+            }
             // The file has no checksum, or the run has removed it since the manifest was read.
-            Ok(Verdict::Unchecked) => continue,
+            Ok(Verdict::Unchecked) => {
+                if super::job_path(folder, file).is_file() {
+                    check.unchecked.push(file.to_owned());
+                }
+                continue;
+            }
             // A run in progress adds a file to the manifest just before it writes the file.
             Err(error) if error.kind() == ErrorKind::NotFound && durable::is_held(folder) => {
                 continue;
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Some("missing".to_owned()),
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                Some(format!("damaged: {error}"))
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                (ProblemKind::Damaged, "missing".to_owned())
             }
-            Err(error) => Some(format!("cannot be read: {error}")),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                (ProblemKind::Damaged, format!("damaged: {error}"))
+            }
+            Err(error) => (ProblemKind::Unreadable, format!("cannot be read: {error}")),
         };
-        match problem {
-            Some(problem) => problems.push(FileProblem { file: file.to_owned(), problem }),
-            None => verified += 1,
-        }
+        check.problems.push(FileProblem { file: file.to_owned(), kind, problem });
     }
-    RunCheck { folder: folder.to_owned(), verified, problems }
+    find_unlisted(folder, &mut check)?;
+    Ok(check)
+}
+
+/// Adds the files that the manifest does not list: those with names of a run's files are problems.
+fn find_unlisted(folder: &Path, check: &mut RunCheck) -> Result<(), RunError> {
+    let named = known(folder)?;
+    // Read after the files were found: a run in progress lists a file before it writes it.
+    let Some(manifest) = read_manifest(folder)? else { return Ok(()) };
+    check.foreign = foreign(folder, &manifest).map_err(|e| RunError::unreadable(folder, e))?;
+    if !check.foreign.is_empty() && durable::is_held(folder) {
+        let Some(newer) = read_manifest(folder)? else { return Ok(()) };
+        check.foreign.retain(|entry| entry.to_str().is_none_or(|entry| !newer.lists(entry)));
+    }
+    let unlisted: Vec<String> = named.into_iter().filter(|file| !manifest.lists(file)).collect();
+    let is_named = |entry: &PathBuf| unlisted.iter().any(|file| Path::new(file).starts_with(entry));
+    check.foreign.retain(|entry| !is_named(entry));
+    check.problems.extend(unlisted.into_iter().map(|file| FileProblem {
+        file,
+        kind: ProblemKind::Unlisted,
+        problem: "not listed in mae-manifest.jsonl".to_owned(),
+    }));
+    Ok(())
 }
 
 /// Verifies a file. If this fails while a run is in progress, tries once more: the run may be replacing the file.

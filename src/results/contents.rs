@@ -3,7 +3,8 @@
 use super::error::RunError;
 use super::paths::job_path;
 use super::read_back::read_provenance;
-use crate::durable::{self, Content, Manifest};
+use super::read_checked::read_manifest;
+use crate::durable::{self, Content, MANIFEST, Manifest, SharedLock};
 use crate::recipe::Recipe;
 use std::fs;
 use std::io;
@@ -25,7 +26,7 @@ pub(super) enum Contents {
 /// Fails if the folder has files but is not the folder of a run: it has no manifest, and not the recipe and provenance of a run
 /// with this name.
 pub(super) fn contents(path: &Path, name: &str) -> Result<Contents, RunError> {
-    if let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? {
+    if let Some(manifest) = read_manifest(path)? {
         return Ok(Contents::Run(manifest));
     }
     let entries = match fs::read_dir(path) {
@@ -46,12 +47,16 @@ pub(super) fn contents(path: &Path, name: &str) -> Result<Contents, RunError> {
     if is_empty {
         Ok(Contents::Nothing)
     } else if is_older_run(path, name) {
-        let mut files = Vec::new();
-        known_files(path, Path::new(""), &mut files).map_err(RunError::io(path))?;
-        Ok(Contents::Older(files))
+        Ok(Contents::Older(known(path)?))
     } else {
         Err(RunError::Foreign(path.to_owned()))
     }
+}
+
+/// Returns whether `path` is the folder of a run or a sweep.
+pub fn is_run(path: &Path) -> bool {
+    path.join(MANIFEST).is_file()
+        || path.join("recipe.toml").is_file() && path.join("provenance.json").is_file()
 }
 
 /// Returns whether an older version without manifests wrote the folder: it has a provenance, and a recipe of this name.
@@ -74,12 +79,8 @@ impl Contents {
     /// Fails if a file has a name that a run writes, but is not listed in the manifest.
     pub(super) fn refuse_foreign(&self, path: &Path) -> Result<(), RunError> {
         let Self::Run(manifest) = self else { return Ok(()) };
-        let mut files = Vec::new();
-        if path.is_dir() {
-            known_files(path, Path::new(""), &mut files).map_err(RunError::io(path))?;
-        }
-        match files.into_iter().find(|file| !manifest.lists(file)) {
-            Some(file) => Err(RunError::ForeignFile(job_path(path, &file))),
+        match known(path)?.iter().find(|file| !manifest.lists(file)) {
+            Some(file) => Err(RunError::ForeignFile(job_path(path, file))),
             None => Ok(()),
         }
     }
@@ -89,29 +90,32 @@ impl Contents {
         match self {
             Self::Run(manifest) => Ok(manifest),
             Self::Nothing => Manifest::create(path, name),
-            Self::Older(files) => {
-                let mut manifest = Manifest::create(path, name)?;
-                list_as_they_are(&mut manifest, path, files)?;
-                Ok(manifest)
-            }
+            Self::Older(files) => list_as_they_are(path, name, files),
         }
     }
 }
 
-/// Adds files of an older version to the manifest. Computes their checksums, because that version stored none.
+/// Writes a manifest that lists files with the content that they have now: an older version left no checksums.
 ///
-/// TensorBoard's files get no checksum, because they may still grow.
-fn list_as_they_are(manifest: &mut Manifest, folder: &Path, files: Vec<String>) -> io::Result<()> {
-    let (growing, fixed): (Vec<String>, Vec<String>) =
-        files.into_iter().partition(|file| file.contains("/tensorboard/"));
-    for file in growing {
-        manifest.list_unchecked(&file)?;
+/// TensorBoard's files may still grow, so they are not checked.
+fn list_as_they_are(folder: &Path, name: &str, files: Vec<String>) -> io::Result<Manifest> {
+    let content = |file: &str| {
+        let grows = file.contains("/tensorboard/");
+        if grows { Ok(None) } else { Content::of_file(&job_path(folder, file)).map(Some) }
+    };
+    let listed = files.into_iter().map(|file| Ok((content(&file)?, file)));
+    let listed = listed.collect::<io::Result<Vec<_>>>()?;
+    Manifest::create_with(folder, name, listed.into_iter().map(|(content, file)| (file, content)))
+}
+
+/// Returns the files in the folder of a run that have a name that a run writes.
+pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
+    let mut files = Vec::new();
+    if folder.is_dir() {
+        known_files(folder, Path::new(""), &mut files)
+            .map_err(|error| RunError::unreadable(folder, error))?;
     }
-    let fixed = fixed.into_iter().map(|file| {
-        let content = Content::of_file(&job_path(folder, &file))?;
-        Ok((file, content))
-    });
-    manifest.list(fixed.collect::<io::Result<Vec<_>>>()?)
+    Ok(files)
 }
 
 /// Collects the paths of files below `root` that have names of a run's files. Does not follow links.
@@ -168,7 +172,9 @@ fn is_job_file(parts: &[&str]) -> bool {
             name.starts_with("epoch-")
                 && Path::new(name).extension().is_some_and(|end| end == "png")
         }
-        ["checkpoints", epoch, "model.safetensors" | "meta.json"] => epoch.starts_with("epoch-"),
+        ["checkpoints", epoch, "model.safetensors" | "optimizer.safetensors" | "meta.json"] => {
+            epoch.starts_with("epoch-")
+        }
         _ => false,
     }
 }
@@ -178,7 +184,7 @@ fn is_job_file(parts: &[&str]) -> bool {
 /// Returns which of these two files an older version without manifests wrote.
 pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<String>, RunError> {
     let path = runs.join(name);
-    let manifest = Manifest::read(&path).map_err(RunError::io(&path))?;
+    let manifest = read_manifest(&path)?;
     let is_listed = |file: &str| manifest.as_ref().is_some_and(|manifest| manifest.lists(file));
     let (table, report) = (path.join("accuracy.csv"), path.join("report.html"));
     let mut older = Vec::new();
@@ -201,14 +207,25 @@ pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<Stri
 pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunError> {
     let older = check_sweep(runs, name, swept)?;
     let path = runs.join(name);
-    if Manifest::read(&path).map_err(RunError::io(&path))?.is_some() {
+    if read_manifest(&path)?.is_some() {
         return Ok(());
     }
     let made = fs::create_dir_all(&path);
     made.map_err(|source| RunError::NoFolder { path: path.clone(), source })?;
-    let listed = Manifest::create(&path, name)
-        .and_then(|mut manifest| list_as_they_are(&mut manifest, &path, older));
-    listed.map_err(RunError::io(&path))
+    list_as_they_are(&path, name, older).map(drop).map_err(RunError::io(&path))
+}
+
+/// Joins the processes that work in the sweep `name`. The first of them removes the unfinished files of killed processes.
+pub fn join_sweep(runs: &Path, name: &str) -> Result<SharedLock, RunError> {
+    let path = runs.join(name);
+    let made = fs::create_dir_all(&path);
+    made.map_err(|source| RunError::NoFolder { path: path.clone(), source })?;
+    let clean = || {
+        let manifest = Manifest::read(&path)?;
+        let lists = |file: &str| manifest.as_ref().is_some_and(|manifest| manifest.lists(file));
+        durable::remove_temporaries(&path, &|file| file == MANIFEST || lists(file))
+    };
+    SharedLock::join(&path, clean).map_err(RunError::io(&path))
 }
 
 /// Returns the files and folders in `folder` that the manifest does not list, relative to `folder`.

@@ -25,6 +25,8 @@ pub struct EpochRow {
     pub seconds: f64,
     /// Time the training loop waited for data, in seconds.
     pub data_wait_s: f64,
+    /// Updates that were skipped because of NaN or infinity; `None` without `on_nan = "skip"`.
+    pub skipped_updates: Option<usize>,
 }
 
 /// Results on the validation split after an epoch, and the best epoch so far. Accuracies are in percent.
@@ -47,6 +49,8 @@ struct PretrainColumns {
     images_per_s: f64,
     seconds: f64,
     data_wait_s: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    skipped_updates: Option<usize>,
 }
 
 /// The columns of a fine-tuning or linear probing job.
@@ -64,6 +68,8 @@ struct ClassifierColumns {
     seconds: f64,
     grad_norm: f64,
     data_wait_s: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    skipped_updates: Option<usize>,
 }
 
 /// The table of a job, for reading.
@@ -196,6 +202,7 @@ fn pretrain_columns(row: &EpochRow) -> PretrainColumns {
         images_per_s: thousandths(row.images_per_s),
         seconds: thousandths(row.seconds),
         data_wait_s: thousandths(row.data_wait_s),
+        skipped_updates: row.skipped_updates,
     }
 }
 
@@ -213,6 +220,7 @@ fn classifier_columns(row: &EpochRow, validation: Validation) -> ClassifierColum
         seconds: thousandths(row.seconds),
         grad_norm: row.grad_norm,
         data_wait_s: thousandths(row.data_wait_s),
+        skipped_updates: row.skipped_updates,
     }
 }
 
@@ -226,6 +234,7 @@ fn from_pretrain(c: PretrainColumns) -> EpochRow {
         images_per_s: c.images_per_s,
         seconds: c.seconds,
         data_wait_s: c.data_wait_s,
+        skipped_updates: c.skipped_updates,
     }
 }
 
@@ -245,6 +254,7 @@ fn from_classifier(c: ClassifierColumns) -> EpochRow {
         images_per_s: c.images_per_s,
         seconds: c.seconds,
         data_wait_s: c.data_wait_s,
+        skipped_updates: c.skipped_updates,
     }
 }
 
@@ -267,6 +277,7 @@ mod tests {
             images_per_s: 10.0,
             seconds: 1.5,
             data_wait_s: 0.0,
+            skipped_updates: None,
         }
     }
 

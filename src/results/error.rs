@@ -20,20 +20,24 @@ pub enum RunError {
     #[error("cannot use {} as a run folder: it holds files, but no mae-manifest.jsonl of a run\nhint: choose another name (`--set name=...`) or another \
              folder (`--runs DIR`), or move the files away", .0.display())]
     Foreign(PathBuf),
-    #[error("cannot write {}: a file that mae did not write is already there\nhint: move the file away, or choose another name (`--set name=...`)", .0.display())]
+    #[error("cannot write {}: a file that mae did not write is already there\nhint: move the file away, or choose another name (`--set name=...`). If mae \
+             wrote the file, the list of its files is cut short: restore it from a backup, or remove mae-manifest.jsonl, and the next start lists all files again", .0.display())]
     ForeignFile(PathBuf),
     #[error("cannot move the files of {} to {}: {source}\nhint: run the same command again to finish the move; mae removed nothing", path.display(), to.display())]
     NoTrash { path: PathBuf, to: PathBuf, source: io::Error },
     #[error("cannot use {}: the data has changed since this run started (fingerprint {began}, now {now})\nhint: restore the data, choose another name \
              (`--set name=...`), or start over with `--fresh`; under another name, finetune.from can use this run's checkpoints", path.display())]
     OtherData { path: PathBuf, began: String, now: String },
-    #[error("cannot read the accuracy table {}: {problem}\nhint: start `mae run` with the recipe.toml in the same folder: it writes the table again", path.display())]
-    Table { path: PathBuf, problem: String },
+    #[error("cannot use {}: {} has changed since this run started (BLAKE3 hash {began}..., now {now}...)\nhint: restore the file, choose another name \
+             (`--set name=...`), or start over with `--fresh`", path.display(), file.display())]
+    OtherStartFile { path: PathBuf, file: PathBuf, began: String, now: String },
     #[error("cannot check {}: an older version of mae wrote it, without checksums\nhint: start `mae run` with its recipe.toml: it adds checksums for \
              the content that the files have at that time", .0.display())]
     NoChecksums(PathBuf),
     #[error("cannot read {}: {source}\nhint: make it readable, then run the same command again", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
+    #[error("cannot use the run: {0}")]
+    BadManifest(io::Error),
     #[error("cannot use {}: {source}{}", path.display(), durable::hint(source))]
     Io { path: PathBuf, source: io::Error },
     #[error("cannot create the run folder {}: {source}\nhint: choose another place with `--runs DIR`", path.display())]
@@ -71,8 +75,17 @@ impl RunError {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
+    /// An `accuracy.csv` that is not what a run writes.
+    pub(super) fn broken_table(path: PathBuf, problem: String) -> Self {
+        Self::Damaged { path, problem, way_on: Remedy::WrittenAnew }
+    }
+
+    pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
+        Self::Unreadable { path: path.to_owned(), source }
+    }
+
     /// Returns whether the user's input caused the error.
     pub fn is_input(&self) -> bool {
-        !matches!(self, Self::Io { .. } | Self::NoTrash { .. })
+        !matches!(self, Self::Io { .. } | Self::NoTrash { .. } | Self::BadManifest(_))
     }
 }

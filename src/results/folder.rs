@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub struct RunFolder {
     path: PathBuf,
     _lock: Lock,
+    lacked_checksums: bool,
 }
 
 impl RunFolder {
@@ -42,6 +43,7 @@ impl RunFolder {
         // Another process may have changed the folder before this one had the lock.
         let found = contents(path, in_recipe)?;
         let unfinished = found.moving_to().is_some();
+        let lacked_checksums = matches!(found, Contents::Older(_));
         let mut manifest = found.into_manifest(path, name).map_err(RunError::io(path))?;
         let mut moved = None;
         if unfinished || fresh && manifest.files().next().is_some() {
@@ -57,11 +59,16 @@ impl RunFolder {
         if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
             durable::write(&file, text.as_bytes()).map_err(RunError::io(&file))?;
         }
-        Ok((Self { path: path.to_owned(), _lock: lock }, moved))
+        Ok((Self { path: path.to_owned(), _lock: lock, lacked_checksums }, moved))
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether an older version wrote the run without checksums. From now on it has them.
+    pub fn lacked_checksums(&self) -> bool {
+        self.lacked_checksums
     }
 
     /// Replaces `provenance.json`.

@@ -30,14 +30,14 @@ mod tensorboard;
 mod trash;
 
 pub use accuracy::{AccuracyRow, JobCells, accuracy, write_accuracy};
-pub use check::{FileProblem, RunCheck, check_run};
+pub use check::{FileProblem, ProblemKind, RunCheck, check_run, without_checksums};
 pub use compare::{CompareError, Comparison};
-pub use contents::{check_sweep, open_sweep};
+pub use contents::{check_sweep, is_run, join_sweep, open_sweep};
 pub use epochs::{EpochRow, EpochsCsv, EpochsWriter, Validation};
 pub use error::{Remedy, RunError};
 pub use folder::{RunFolder, check_folder, refuse_other_data};
 pub use paths::job_path;
-pub use provenance::Provenance;
+pub use provenance::{FailedJobNote, Provenance, StartFile};
 pub use published::published_names;
 pub use read_back::{JobResults, Results, read_provenance, read_results};
 pub use report::{count, write_report, write_report_to};

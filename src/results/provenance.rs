@@ -1,6 +1,9 @@
 //! `provenance.json`: program version, device, data and settings behind a run's numbers.
 
+use super::error::RunError;
+use crate::durable::Content;
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
 /// Content of `provenance.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,8 +28,53 @@ pub struct Provenance {
     /// How the images were changed before training, for example resized; empty if this is unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_note: String,
+    /// The files of `finetune.from`, `linprobe.from` and `pretrain.resume`; empty in runs of older versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start_files: Vec<StartFile>,
+    /// Jobs that failed in the last start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_jobs: Vec<FailedJobNote>,
     /// Time of the last start, in seconds since 1970.
     pub started_unix_s: u64,
     /// Time of the end, in seconds since 1970; `None` until the run ends.
     pub finished_unix_s: Option<u64>,
+}
+
+/// A job that failed, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedJobNote {
+    /// Folder of the job, relative to the run folder: `finetune/from-0800`.
+    pub job: String,
+    pub reason: String,
+}
+
+/// A file that a job starts from, with the content that it had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFile {
+    /// Folder of the job, relative to the run folder: `finetune/from-vit.pth`.
+    pub job: String,
+    /// As in the recipe; of a checkpoint folder, the file in it.
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// BLAKE3 hash in hexadecimal.
+    pub blake3: String,
+    /// Epochs that the file of `pretrain.resume` has seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<usize>,
+}
+
+impl StartFile {
+    /// Fails if `now`, the content that the file has now, is different. `run` is the run's folder.
+    pub fn check_unchanged(&self, run: &Path, now: &Content) -> Result<(), RunError> {
+        if now.blake3 == self.blake3 {
+            return Ok(());
+        }
+        let short = |hash: &str| hash.get(..16).unwrap_or(hash).to_owned();
+        Err(RunError::OtherStartFile {
+            path: run.to_owned(),
+            file: self.path.clone(),
+            began: short(&self.blake3),
+            now: short(&now.blake3),
+        })
+    }
 }

@@ -5,6 +5,7 @@ use super::epochs::{EpochRow, EpochsCsv};
 use super::error::{Remedy, RunError};
 use super::provenance::Provenance;
 use super::read_checked::read_checked;
+use crate::durable::MANIFEST;
 use crate::recipe::{Format, Recipe};
 use crate::shape::StageKind;
 use std::fs;
@@ -72,21 +73,36 @@ impl Results {
 /// Points are sorted by name; numbers in the names are compared by value. Fails if there is neither a run nor a sweep, or
 /// if a file of a run cannot be read.
 pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
-    if path.join("recipe.toml").is_file() {
-        return Ok(vec![read_run(path)?]);
+    let mut runs = run_folders(path)?;
+    // A run that was killed in its first moments has no recipe yet.
+    runs.retain(|run| has_recipe(run));
+    if runs.is_empty() {
+        return Err(RunError::NoRun(path.to_owned()));
     }
-    let entries = fs::read_dir(path).map_err(RunError::io(path))?;
+    runs.iter().map(|run| read_run(run)).collect()
+}
+
+/// Returns `path` if it is a run, or else the points of the sweep in `path`, sorted as for [`read_results`].
+pub(super) fn run_folders(path: &Path) -> Result<Vec<PathBuf>, RunError> {
+    if has_recipe(path) {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path).map_err(|error| RunError::unreadable(path, error))?;
     let mut points: Vec<PathBuf> = entries
         .filter_map(Result::ok)
-        .filter(|entry| !is_hidden(&entry.path()))
         .map(|entry| entry.path())
-        .filter(|path| path.join("recipe.toml").is_file())
+        .filter(|point| !is_hidden(point))
+        .filter(|point| has_recipe(point) || point.join(MANIFEST).is_file())
         .collect();
     points.sort_by_cached_key(|point| natural(&point.to_string_lossy()));
     if points.is_empty() {
         return Err(RunError::NoRun(path.to_owned()));
     }
-    points.iter().map(|point| read_run(point)).collect()
+    Ok(points)
+}
+
+fn has_recipe(folder: &Path) -> bool {
+    folder.join("recipe.toml").is_file()
 }
 
 /// Returns whether a file name starts with a dot, as the name of the trash folder does.

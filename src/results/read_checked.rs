@@ -1,7 +1,7 @@
 //! Reads a file of a run and compares it with its checksum.
 
 use super::error::{Remedy, RunError};
-use crate::durable;
+use crate::durable::{self, MANIFEST, Manifest};
 use std::path::Path;
 
 /// Reads a file and compares it with its checksum.
@@ -13,6 +13,15 @@ pub(super) fn read_checked(file: &Path, way_on: Remedy) -> Result<Vec<u8>, RunEr
         std::io::ErrorKind::InvalidData => {
             RunError::Damaged { path: file.to_owned(), problem: error.to_string(), way_on }
         }
-        _ => RunError::Unreadable { path: file.to_owned(), source: error },
+        _ => RunError::unreadable(file, error),
+    })
+}
+
+/// Reads the manifest in `folder`; `None` if there is none.
+pub(super) fn read_manifest(folder: &Path) -> Result<Option<Manifest>, RunError> {
+    Manifest::read(folder).map_err(|error| match error.kind() {
+        // The message names the line and the way out.
+        std::io::ErrorKind::InvalidData => RunError::BadManifest(error),
+        _ => RunError::unreadable(&folder.join(MANIFEST), error),
     })
 }

@@ -80,7 +80,9 @@ impl TensorBoard {
         updates: &[(f64, f64)],
     ) -> Result<(), RunError> {
         let EpochSteps { accum_iter, micro_steps } = self.steps;
-        let events = updates.iter().zip(first..).map(|((loss, lr), update)| {
+        // A skipped update has no loss.
+        let finite = updates.iter().zip(first..).filter(|((loss, _), _)| loss.is_finite());
+        let events = finite.map(|((loss, lr), update)| {
             // The micro-step that ends with this update, counted from 0 as in the official loop.
             let micro_step = update * accum_iter - 1;
             let x = (micro_step as f64 / micro_steps as f64 + (epoch - 1) as f64) * PER_EPOCH;
@@ -202,6 +204,7 @@ mod tests {
             images_per_s: 1.0,
             seconds: 1.0,
             data_wait_s: 0.0,
+            skipped_updates: None,
         }
     }
 

@@ -5,8 +5,9 @@
 //!
 //! The methods are part of [`Runner`], so this file and `runner` use each other.
 
+use super::failed_jobs::FailedPoint;
 use super::preflight::{CheckedPoint, JobState, Preflight, is_finished};
-use super::runner::{FailedPoint, Runner, Sweep};
+use super::runner::{Runner, Sweep};
 use crate::durable;
 use crate::recipe::Job;
 use crate::results::{RunError, job_path};

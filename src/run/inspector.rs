@@ -7,8 +7,9 @@ use super::preflight::{
     CheckedJob, CheckedPoint, DataCounts, JobState, Preflight, Problem, Purpose, epochs,
     is_finished, run_path,
 };
+use super::start_files::{FileHashes, named_file, needs_file};
 use crate::data::{self, DataSet, Labels};
-use crate::recipe::{DataPlan, Job, Plan, Resolved, RuntimePlan, Source};
+use crate::recipe::{DataPlan, Job, Plan, RecipeErrors, Resolved, RuntimePlan};
 use crate::results::{self, EpochsCsv, Provenance, RunError, job_path};
 use crate::shape::StageKind;
 use crate::train::{self, TrainError, source_file};
@@ -24,6 +25,7 @@ pub(super) struct Inspector<'a> {
     data: Vec<(&'a DataPlan, OpenedData)>,
     /// Results of checked source files, each with the sweep point and the job that start from the file.
     sources: Vec<(String, String, CheckedSource)>,
+    hashes: FileHashes,
     /// The sweep points that are checked so far.
     pub(super) points: Vec<CheckedPoint>,
 }
@@ -55,7 +57,8 @@ struct FoundFolder {
 impl<'a> Inspector<'a> {
     pub(super) fn new(resolved: &'a Resolved, options: &'a RunOptions, purpose: Purpose) -> Self {
         let (devices, data, sources, points) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { resolved, options, purpose, devices, data, sources, points }
+        let hashes = FileHashes::default();
+        Self { resolved, options, purpose, devices, data, sources, hashes, points }
     }
 
     /// Checks point `index` of the sweep. All points before it have been checked.
@@ -72,19 +75,35 @@ impl<'a> Inspector<'a> {
         if data.is_some() {
             problems.extend(self.too_little_memory(plan, counts));
         }
-        let folder = self.folder(index, &path, data.as_deref());
-        problems.extend(folder.problem);
+        let mut folder = self.folder(index, &path, data.as_deref());
+        problems.extend(folder.problem.take());
+        let started_from = folder.before.as_ref().map_or(&[][..], |before| &before.start_files);
+        if let Err(error) = self.hashes.check_unchanged(&path, started_from) {
+            // Points that follow cannot share jobs that started from another content.
+            folder.before = None;
+            problems.push(Arc::new(error.into()));
+        }
         let mut jobs = self.jobs(index, &path, folder.continues, &mut problems);
-        let mut notes = Vec::new();
+        let (mut notes, mut seen) = (Vec::new(), None);
         self.check_own_epochs(&path, &jobs, &mut problems);
         for job in &mut jobs {
             let Some(source) = self.source(index, &path, job, counts.num_classes) else { continue };
             problems.extend(source.problem);
             notes.extend(source.notes.into_iter().map(|note| (job.job.dir.clone(), note)));
+            seen = seen.or(source.seen);
             if let (JobState::ToDo, Some(epochs)) = (&job.state, source.seen) {
                 job.state = JobState::GoesOn { epochs };
             }
         }
+        let started_from = folder.before.as_ref().map_or(&[][..], |before| &before.start_files);
+        let start_files = self.hashes.of_jobs(plan, (&jobs, seen), started_from, &self.points);
+        let start_files = start_files.unwrap_or_else(|error| {
+            // The check of the file has found the same problem, unless the job is finished.
+            if problems.is_empty() {
+                problems.push(Arc::new(error));
+            }
+            Vec::new()
+        });
         self.points.push(CheckedPoint {
             name: plan.name.clone(),
             path,
@@ -92,6 +111,7 @@ impl<'a> Inspector<'a> {
             problems,
             notes,
             counts,
+            start_files,
             data,
             before: folder.before,
             continues: folder.continues,
@@ -262,8 +282,7 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Checks the file from which a job starts. Returns `None` if the job starts from no file, or if the file is missing, which
-    /// resolving the recipe reports.
+    /// Checks the file from which a job starts. Returns `None` if there is no such file, or if the job no longer needs it.
     fn source(
         &mut self,
         index: usize,
@@ -271,25 +290,29 @@ impl<'a> Inspector<'a> {
         CheckedJob { job, state, is_asked }: &CheckedJob,
         num_classes: usize,
     ) -> Option<CheckedSource> {
-        let plan = &self.resolved.points[index].plan;
+        let point = &self.resolved.points[index];
+        let plan = &point.plan;
         let is_needed = *is_asked || matches!(state, JobState::Shared { .. });
-        let (file, resumes) = match (&job.from, &plan.pretrain) {
-            (Some(Source::File(file)), _) => (file, false),
-            (None, Some(pretrain)) => (pretrain.resume.as_ref()?, true),
-            _ => return None,
-        };
-        if !is_needed || !file.exists() {
-            return None;
-        }
+        let file = named_file(plan, job).filter(|_| is_needed)?;
         let mut source = CheckedSource { problem: None, notes: vec![], seen: None };
+        if !file.exists() {
+            let stage = job.stage.to_string();
+            let is_of_stage = |key: &str| key.split('.').next() == Some(&stage);
+            let mut missing = point.missing.iter();
+            let missing = missing.find(|m| m.path == file && is_of_stage(&m.error.key));
+            let error = missing.filter(|_| needs_file(job, state))?.error.clone();
+            source.problem = Some(Arc::new(RecipeErrors(vec![error]).into()));
+            return Some(source);
+        }
         if let Some(problem) = self.would_be_moved(run, file) {
             return Some(CheckedSource { problem: Some(problem), ..source });
         }
         if let Some(known) = self.known_source(index, job) {
             return Some(known);
         }
-        let checked = if resumes {
-            train::check_resume(file, plan).map(|seen| source.seen = Some(seen))
+        let checked = if job.from.is_none() {
+            train::check_resume(file, plan)
+                .map(|(seen, notes)| (source.seen, source.notes) = (Some(seen), notes))
         } else {
             train::check_source(job, plan, num_classes).map(|notes| source.notes = notes)
         };

@@ -6,16 +6,20 @@
 
 mod accuracy_tables;
 mod copied_jobs;
+mod failed_jobs;
 mod inference;
 mod inspector;
 mod preflight;
+mod provenance;
 mod runner;
 mod schedule;
+mod start_files;
 
+pub use failed_jobs::{FailedJob, FailedJobs, FailedPoint, PointError};
 pub use inference::{evaluate, load_autoencoder, load_classifier};
 pub use preflight::{
     CheckedJob, CheckedPoint, DataCounts, JobState, Preflight, Problem, Problems, Purpose,
     preflight,
 };
-pub use runner::{FailedPoint, PointError, RunOptions, Runner};
+pub use runner::{RunOptions, Runner};
 pub use schedule::BenchDevices;

@@ -8,7 +8,7 @@ use super::RunOptions;
 use super::inspector::Inspector;
 use crate::data::DataSet;
 use crate::recipe::{Job, Plan, Resolved, ResolvedPoint};
-use crate::results::{self, Provenance, job_path};
+use crate::results::{self, FailedJobNote, Provenance, StartFile, job_path};
 use crate::shape::StageKind;
 use crate::train::TrainError;
 use crate::{checkpoint, recipe::DataFacts};
@@ -51,6 +51,8 @@ pub struct CheckedPoint {
     pub notes: Vec<(String, String)>,
     /// Counts of the data: read from the data, or stated by the recipe.
     pub counts: DataCounts,
+    /// The files that jobs start from, with their content.
+    pub(super) start_files: Vec<StartFile>,
     /// The data, if it was opened.
     pub(super) data: Option<Arc<DataSet>>,
     /// The provenance that an earlier start of this run wrote.
@@ -174,6 +176,12 @@ impl CheckedPoint {
 
     fn is_same_run(&self) -> bool {
         self.continues && self.before.is_some()
+    }
+
+    /// Returns the jobs that failed in an earlier start and that this start does not try.
+    pub(super) fn failed_before(&self) -> Vec<FailedJobNote> {
+        let before = self.before.iter().flat_map(|before| &before.failed_jobs);
+        before.filter(|note| self.asked().all(|job| job.job.dir != note.job)).cloned().collect()
     }
 
     pub(super) fn job(&self, dir: &str) -> Option<&CheckedJob> {

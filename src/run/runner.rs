@@ -2,12 +2,15 @@
 
 use super::accuracy_tables::AccuracyTables;
 use super::copied_jobs::CopiedJob;
-use super::preflight::{CheckedPoint, Problems, Purpose, preflight};
+use super::failed_jobs::{FailedJob, FailedPoint, Failures, PointError};
+use super::preflight::{CheckedJob, CheckedPoint, Purpose, preflight};
+use super::provenance::{self, now_unix_s};
 use super::schedule::{self, JobContextMaker, is_done};
 use crate::data::DataSet;
+use crate::durable::SharedLock;
 use crate::infer::{StopFlag, forget_faults, look_through};
 use crate::recipe::{self, Job, Plan, Resolved};
-use crate::results::{Moved, Provenance, RunError, RunFolder};
+use crate::results::{self, Moved, RunError, RunFolder};
 use crate::shape::StageKind;
 use crate::train::{
     self, ChosenDevice, DeviceThreads, Event, JobEnd, Observer, RunContext, StepTimer, TrainError,
@@ -16,7 +19,6 @@ use crate::train::{
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// From this number of validation images on, the runner announces that it reads them all.
 const MANY_IMAGES: usize = 5_000;
@@ -41,55 +43,25 @@ pub struct Runner<'a> {
     pub observer: Observer,
 }
 
-/// A point of a sweep that failed.
-pub struct FailedPoint {
-    /// The name of its run.
-    pub name: String,
-    pub error: PointError,
-}
-
-/// Why a sweep point did not run to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum PointError {
-    /// The preflight found problems; nothing was created.
-    #[error(transparent)]
-    Refused(#[from] Problems),
-    #[error(transparent)]
-    Failed(#[from] TrainError),
-}
-
 /// A recipe that is running. Without `[sweep]`, it has one point.
 pub(super) struct Sweep<'a> {
     pub resolved: &'a Resolved,
     /// The result of the preflight.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
+    /// Says to other processes that this one works in the sweep. `None` before the first point has started.
+    pub folder: Option<SharedLock>,
     /// Names of the sweep points whose folder this start opened.
     pub opened: Vec<String>,
     pub failed: Vec<FailedPoint>,
-}
-
-impl PointError {
-    /// Returns whether the user's input caused the error.
-    pub fn is_input(&self) -> bool {
-        match self {
-            Self::Refused(problems) => problems.is_input(),
-            Self::Failed(error) => error.is_input(),
-        }
-    }
-}
-
-impl From<RunError> for PointError {
-    fn from(error: RunError) -> Self {
-        Self::Failed(error.into())
-    }
 }
 
 impl Runner<'_> {
     /// Runs every sweep point.
     ///
     /// If a point of a sweep fails, the others continue, and the result lists the failed ones. Without a sweep, the error is
-    /// the result. If the preflight refuses every sweep point, nothing is created, and the first point's problems are the error.
+    /// the result, except for failed jobs: then the only point is listed. If the preflight refuses every sweep point, nothing is
+    /// created, and the first point's problems are the error.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         if let Some(problems) = preflight.refusal() {
@@ -100,6 +72,7 @@ impl Runner<'_> {
             resolved,
             device_threads: DeviceThreads::start(devices.max().unwrap_or(1)),
             points: preflight.points,
+            folder: None,
             opened: Vec::new(),
             failed: Vec::new(),
         };
@@ -107,7 +80,11 @@ impl Runner<'_> {
             match self.run_point(index, &mut sweep) {
                 Ok(JobEnd::Done) => {}
                 Ok(JobEnd::Interrupted) => return Ok((JobEnd::Interrupted, sweep.failed)),
-                Err(error) if resolved.swept.is_empty() => return Err(error),
+                Err(error @ (PointError::Refused(_) | PointError::Failed(_)))
+                    if resolved.swept.is_empty() =>
+                {
+                    return Err(error);
+                }
                 Err(error) => {
                     let name = sweep.points[index].name.clone();
                     sweep.failed.push(FailedPoint { name, error });
@@ -130,9 +107,15 @@ impl Runner<'_> {
         if let Some(problems) = point.refusal() {
             return Err(problems.into());
         }
-        if let Some(point) = sweep.failed_pretraining(index) {
-            return Err(TrainError::SharedPretraining { point }.into());
-        }
+        let has_failed = sweep.failed_pretraining(index);
+        let has_failed = has_failed.map(|point| TrainError::SharedPretraining { point });
+        let needs_none = |job: &CheckedJob| {
+            job.job.stage != StageKind::Pretrain && !job.job.is_after_pretraining()
+        };
+        let has_failed = match has_failed {
+            Some(error) if !point.asked().any(needs_none) => return Err(error.into()),
+            other => other,
+        };
         let plan = &sweep.resolved.points[index].plan;
         let data = point.data.clone().expect("the preflight opens the data of a point");
         let device = self.check_device(plan, &data, &sweep.device_threads)?;
@@ -146,6 +129,10 @@ impl Runner<'_> {
             }
         }
         let copied = sweep.copied_jobs(index);
+        if sweep.folder.is_none() && !sweep.resolved.swept.is_empty() {
+            let name = &sweep.resolved.name;
+            sweep.folder = Some(results::join_sweep(&self.options.runs, name)?);
+        }
         let folder = self.open_folder(sweep.resolved, index)?;
         sweep.opened.push(plan.name.clone());
         let point = &sweep.points[index];
@@ -154,12 +141,13 @@ impl Runner<'_> {
             data,
             device,
             run: folder.path().to_owned(),
-            recipe: recipe::recipe_toml(&sweep.resolved.points[index].recipe).into(),
+            recipe_of: recipe_of(sweep.resolved, index),
             stop: self.stop.clone(),
             parallel_jobs: 0,
+            start_files: point.start_files.clone().into(),
         };
         self.copy_jobs(&copied, point, &work, &folder)?;
-        self.work(point, &work, &folder, sweep)
+        self.work(point, &work, &folder, sweep, has_failed)
     }
 
     /// Chooses the device of a sweep point and tests it on a small training step.
@@ -186,7 +174,7 @@ impl Runner<'_> {
             (self.observer)(Event::Notice { job: "data", text: note });
         }
         for (job, text) in &point.notes {
-            (self.observer)(Event::Notice { job, text });
+            (self.observer)(Event::Warning { job, text });
         }
     }
 
@@ -216,6 +204,11 @@ impl Runner<'_> {
         if let Some(moved) = moved {
             (self.observer)(Event::Notice { job: "run", text: &moved_text(&moved) });
         }
+        if folder.lacked_checksums() {
+            let text = "an older version of mae wrote this run without checksums; mae adds them now, but does not find \
+                        earlier damage";
+            (self.observer)(Event::Notice { job: "run", text });
+        }
         Ok(folder)
     }
 
@@ -228,20 +221,27 @@ impl Runner<'_> {
     ) -> Result<(), TrainError> {
         if point.before.is_none() && !copied.is_empty() {
             // Write the fingerprint of the data before any job starts. Otherwise, a later start cannot check the data.
-            folder.write_provenance(&self.provenance(work))?;
+            folder.write_provenance(&provenance::of(point, work, &self.options.command_line))?;
         }
         copied.iter().try_for_each(|job| self.copy_job(job, folder.path()))
     }
 
     /// Trains the jobs that are left, and updates the tables and the provenance.
+    ///
+    /// `shared_failure` is the error of a pre-training that an earlier point shares: this point does not try it again.
     fn work(
         &self,
         point: &CheckedPoint,
         work: &RunContext,
         folder: &RunFolder,
         sweep: &Sweep<'_>,
+        shared_failure: Option<TrainError>,
     ) -> Result<JobEnd, PointError> {
-        let jobs: Vec<Job> = point.asked().map(|job| job.job.clone()).collect();
+        let mut jobs: Vec<Job> = point.asked().map(|job| job.job.clone()).collect();
+        let count = jobs.len();
+        for job in &jobs {
+            work.draw_missing_pictures(job, &sweep.device_threads, &self.observer);
+        }
         let tables = Arc::new(self.tables(work, sweep.resolved));
         let all_done = jobs.iter().all(|job| is_done(work, job));
         let mut provenance = match &point.before {
@@ -251,14 +251,22 @@ impl Runner<'_> {
                 before.clone()
             }
             _ => {
-                let provenance = self.provenance(work);
+                let provenance = provenance::of(point, work, &self.options.command_line);
                 folder.write_provenance(&provenance)?;
                 tables.write()?;
-                let end = self.all_jobs(work, jobs, &tables, &sweep.device_threads)?;
-                if end == JobEnd::Interrupted {
-                    return Ok(end);
+                let mut failures =
+                    Failures { folder, tables: &tables, provenance, failed: Vec::new() };
+                if let Some(error) = shared_failure {
+                    jobs.retain(|job| job.stage != StageKind::Pretrain);
+                    failures.add(FailedJob { job: StageKind::Pretrain.to_string(), error })?;
                 }
-                provenance
+                let end = self.all_jobs(work, jobs, &mut failures, &sweep.device_threads)?;
+                let provenance = failures.provenance.clone();
+                match failures.into_failed(count) {
+                    _ if end == JobEnd::Interrupted => return Ok(end),
+                    Some(failed) => return Err(PointError::Jobs(failed)),
+                    None => provenance,
+                }
             }
         };
         // Several starts with `--stage` may finish a run together.
@@ -282,14 +290,16 @@ impl Runner<'_> {
 
     /// Trains the jobs one after the other on all devices. With job-parallel scheduling, only pre-training uses all devices; then
     /// each device trains its own job.
+    ///
+    /// If a job fails for a reason that does not concern the others, they continue.
     fn all_jobs(
         &self,
         work: &RunContext,
         jobs: Vec<Job>,
-        tables: &Arc<AccuracyTables>,
+        failures: &mut Failures<'_>,
         device_threads: &DeviceThreads,
     ) -> Result<JobEnd, TrainError> {
-        let tables = Arc::clone(tables);
+        let tables = Arc::clone(failures.tables);
         let context = JobContextMaker {
             observer: Arc::clone(&self.observer),
             row_written: Arc::new(move || tables.write()),
@@ -297,14 +307,28 @@ impl Runner<'_> {
         };
         let left = jobs.iter().filter(|job| job.is_independent() && !is_done(work, job)).count();
         let apart = work.plan.is_job_parallel(left);
-        let (side_by_side, together): (Vec<Job>, Vec<Job>) =
-            jobs.into_iter().partition(|job| apart && job.is_independent());
-        for job in together {
-            if schedule::together(work, job, &context, device_threads)? == JobEnd::Interrupted {
-                return Ok(JobEnd::Interrupted);
+        let mut side_by_side = Vec::new();
+        for job in jobs {
+            if let Some(failed) = failures.prevents(work, &job) {
+                let FailedJob { job, error } = &failed;
+                (self.observer)(Event::JobFailed { job, error: Some(error) });
+                failures.add(failed)?;
+            } else if apart && job.is_independent() {
+                side_by_side.push(job);
+            } else {
+                let dir = job.dir.clone();
+                match schedule::together(work, job, &context, device_threads) {
+                    Ok(JobEnd::Done) => {}
+                    Err(error) if error.is_of_one_job() => {
+                        failures.add(FailedJob { job: dir, error })?;
+                    }
+                    end => return end,
+                }
             }
         }
-        schedule::side_by_side(work, side_by_side, &context, device_threads)
+        let (end, failed) = schedule::side_by_side(work, side_by_side, &context, device_threads)?;
+        failed.into_iter().try_for_each(|failed| failures.add(failed))?;
+        Ok(end)
     }
 
     /// Reports that all jobs were finished by an earlier start.
@@ -321,25 +345,6 @@ impl Runner<'_> {
         tables.write()?;
         Ok(())
     }
-
-    fn provenance(&self, work: &RunContext) -> Provenance {
-        let RunContext { plan, data, device, .. } = work;
-        Provenance {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: env!("BUILT_FROM_COMMIT").to_owned(),
-            command_line: self.options.command_line.clone(),
-            device: device.name.clone(),
-            devices: plan.runtime.devices,
-            precision: plan.runtime.precision.to_string(),
-            threads: device.threads,
-            seed: plan.seed,
-            data_fingerprint: data.fingerprint.clone(),
-            val_images: data.val.as_ref().map(|val| val.len()),
-            data_note: data.note.clone().unwrap_or_default(),
-            started_unix_s: now_unix_s(),
-            finished_unix_s: None,
-        }
-    }
 }
 
 impl Sweep<'_> {
@@ -353,6 +358,17 @@ impl Sweep<'_> {
     }
 }
 
+/// Returns a function that gives the recipe for the checkpoints of a job: that of the first point with the same job.
+///
+/// So a shared job has the same bytes, no matter which point or which process trained it.
+fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
+    let resolved = resolved.clone();
+    Arc::new(move |job| {
+        let first = resolved.same_job_before(index, job).next();
+        recipe::recipe_toml(&first.unwrap_or(&resolved.points[index]).recipe)
+    })
+}
+
 /// Returns a notice of where the files of an earlier run are now, and which files stayed.
 fn moved_text(moved: &Moved) -> String {
     let mut text = format!("the files of the earlier run are in {}", moved.to.display());
@@ -362,9 +378,4 @@ fn moved_text(moved: &Moved) -> String {
         let _ = write!(text, "; left in place, not written by mae: {}", stayed.join(", "));
     }
     text
-}
-
-fn now_unix_s() -> u64 {
-    // 0 if the clock is before 1970, which means that it is not set.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

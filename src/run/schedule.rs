@@ -1,5 +1,6 @@
 //! Assigns jobs to devices: all devices train one job together, or each device trains its own job.
 
+use super::failed_jobs::FailedJob;
 use super::preflight::{epochs, is_finished};
 use crate::infer::Replicas;
 use crate::recipe::Job;
@@ -58,25 +59,29 @@ pub(super) fn together(
         let work = RunContext { device, ..own.clone() };
         work.run(&job, &context.context(rank, &work))
     });
-    if end.is_err() {
-        observer(Event::JobFailed { job: &dir, error: None });
+    if let Err(error) = &end {
+        let error = Some(error).filter(|error| error.is_of_one_job());
+        observer(Event::JobFailed { job: &dir, error });
     }
     end
 }
 
 /// Trains jobs in parallel, each on one device; a free device takes the next job.
 ///
-/// If a job fails, its error is reported and the others continue. The first error is the result.
+/// If a job fails, its error is reported and the others continue. Errors that say nothing about the other jobs are part of the
+/// result. Of the others, the first is the error.
 pub(super) fn side_by_side(
     work: &RunContext,
     jobs: Vec<Job>,
     context: &JobContextMaker,
     device_threads: &DeviceThreads,
-) -> Result<JobEnd, TrainError> {
+) -> Result<(JobEnd, Vec<FailedJob>), TrainError> {
     let devices = work.device.devices.len().min(jobs.len());
     if devices == 0 {
-        return Ok(JobEnd::Done);
+        return Ok((JobEnd::Done, Vec::new()));
     }
+    let failed = Arc::new(Mutex::new(Vec::new()));
+    let failures = Arc::clone(&failed);
     let jobs = Mutex::new(VecDeque::from(jobs));
     let (work, context) = (work.clone(), context.clone());
     let ends = device_threads.all(devices, TaskCoupling::Independent, move |index| {
@@ -99,13 +104,20 @@ pub(super) fn side_by_side(
                 Ok(JobEnd::Interrupted) => return outcome.and(Ok(JobEnd::Interrupted)),
                 Err(error) => {
                     (context.observer)(Event::JobFailed { job: &job.dir, error: Some(&error) });
-                    outcome = outcome.and(Err(error));
+                    if error.is_of_one_job() {
+                        let failed = FailedJob { job: job.dir, error };
+                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(failed);
+                    } else {
+                        outcome = outcome.and(Err(error));
+                    }
                 }
             }
         }
     });
     let ends = first_error(ends)?;
-    Ok(if ends.contains(&JobEnd::Interrupted) { JobEnd::Interrupted } else { JobEnd::Done })
+    let is_interrupted = ends.contains(&JobEnd::Interrupted);
+    let failed = std::mem::take(&mut *failed.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((if is_interrupted { JobEnd::Interrupted } else { JobEnd::Done }, failed))
 }
 
 /// Returns how a job ends without training: it is finished, or a stop was requested. `None` if it has to be trained.

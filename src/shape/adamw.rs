@@ -5,7 +5,8 @@ pub const PRETRAIN_BETAS: [f64; 2] = [0.9, 0.95];
 /// `beta_1` and `beta_2` of fine-tuning.
 pub const FINETUNE_BETAS: [f64; 2] = [0.9, 0.999];
 
-/// Whether pre-training applies no weight decay to a parameter: biases and parameters with one axis, as the official code.
+/// Returns whether pre-training excludes a parameter from weight decay: biases and 1-D parameters, as in the official
+/// code.
 pub fn has_no_decay(name: &str, shape: &[usize]) -> bool {
     shape.len() == 1 || name.rsplit('.').next() == Some("bias")
 }
@@ -19,7 +20,7 @@ mod tests {
     }
 
     #[test]
-    fn betas_in_single_precision_are_the_nearest_to_their_decimals() {
+    fn betas_round_to_the_nearest_f32() {
         assert_eq!(bits(PRETRAIN_BETAS), [0.9f32, 0.95].map(f32::to_bits));
         assert_eq!(bits(FINETUNE_BETAS), [0.9f32, 0.999].map(f32::to_bits));
     }

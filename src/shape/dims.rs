@@ -5,7 +5,7 @@ use super::Precision;
 /// Dimensions of the encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncoderDims {
-    /// Side of the square image, in pixels.
+    /// Side of the square input image, in pixels.
     pub input_size: usize,
     pub patch_size: usize,
     pub in_chans: usize,
@@ -39,7 +39,7 @@ impl EncoderDims {
 
 /// Returns the width of an MLP's hidden layer: `int(width * mlp_ratio)`, as in the official code.
 ///
-/// Corrects rounding, so that the ratio 120 / 44 of the width 44 returns 120.
+/// Corrects rounding errors of the product: width 44 with the ratio 120 / 44 returns 120, not 119.
 pub fn mlp_dim(width: usize, mlp_ratio: f64) -> usize {
     (width as f64 * mlp_ratio + 1e-6) as usize
 }

@@ -1,4 +1,4 @@
-//! Types that recipe, model, optimizer and checkpoint share: dimensions, precision, stages, and rules of the official code.
+//! Types and rules that several modules share: dimensions, precision, stages, and rules of the official code.
 //!
 //! This module depends on no other.
 
@@ -8,9 +8,9 @@ mod precision;
 mod stage;
 mod targets;
 
-/// The most classes that a data set or a recipe may have. ImageNet-21k has 21,841.
+/// Maximum number of classes of a data set or a recipe. ImageNet-21k has 21,841.
 ///
-/// One absurd class number would otherwise ask for a list of class names, and a head, of that size.
+/// Without this limit, one invalid label in a data set could allocate a huge classification head.
 pub const MAX_CLASSES: usize = 1_000_000;
 
 pub use adamw::{FINETUNE_BETAS, PRETRAIN_BETAS, has_no_decay};

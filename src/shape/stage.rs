@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A stage of an experiment.
 ///
-/// Its number is part of the key of every random draw. 0 is reserved for draws outside the stages.
+/// Its number is part of the key of every random draw. 0 is reserved for draws outside of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum StageKind {
@@ -17,7 +17,8 @@ pub enum StageKind {
 }
 
 impl fmt::Display for StageKind {
-    /// Writes the name of the stage's table in a recipe, which is also its folder in a run folder.
+    /// Writes `pretrain`, `finetune` or `linprobe`: the name of the table in a recipe and of the subfolder in a run
+    /// folder.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pretrain => "pretrain",

@@ -1,6 +1,6 @@
-//! Target probabilities of a classifier, `[N, C]`, from labels.
+//! Converts labels to target probabilities of a classifier, `[N, C]`.
 
-/// Returns one row of probabilities per label, `[N, C]`. `smoothing` is spread over all classes.
+/// Returns one row of probabilities per label, `[N, C]`. Label smoothing spreads `smoothing` over all classes.
 pub fn soft_targets(labels: &[u32], classes: usize, smoothing: f64) -> Vec<f32> {
     let (on, off) = smoothed(classes, smoothing);
     let mut rows = vec![off as f32; labels.len() * classes];
@@ -10,9 +10,9 @@ pub fn soft_targets(labels: &[u32], classes: usize, smoothing: f64) -> Vec<f32> 
     rows
 }
 
-/// Returns one row of probabilities per label, `[N, C]`, mixed with that of the label at the mirrored index.
+/// Returns the targets of mixup, `[N, C]`: row `i` mixes the label `i` with the label `N - 1 - i`.
 ///
-/// `shares` holds the weight of each image's own label. `smoothing` is spread over all classes.
+/// `shares[i]` is the weight of label `i`. Label smoothing spreads `smoothing` over all classes.
 pub fn mixed_targets(labels: &[u32], shares: &[f64], classes: usize, smoothing: f64) -> Vec<f32> {
     let (on, off) = smoothed(classes, smoothing);
     let mut rows = vec![off; labels.len() * classes];
@@ -26,7 +26,7 @@ pub fn mixed_targets(labels: &[u32], shares: &[f64], classes: usize, smoothing: 
     rows.into_iter().map(|p| p as f32).collect()
 }
 
-/// Returns the probability of the label and that of each other class.
+/// Returns the probability of the label, and the probability of every other class.
 fn smoothed(classes: usize, smoothing: f64) -> (f64, f64) {
     let off = smoothing / classes as f64;
     (1.0 - smoothing + off, off)

@@ -3,7 +3,7 @@
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::infer::{DeviceError, InferError};
-use crate::recipe::NeverUpdates;
+use crate::recipe::{NeverUpdates, RecipeErrors};
 use crate::results::RunError;
 
 /// The error of a failed job.
@@ -15,6 +15,9 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The recipe names a file that a job needs, but it is missing.
+    #[error(transparent)]
+    Recipe(#[from] RecipeErrors),
     #[error(
         "{0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
     )]
@@ -23,22 +26,37 @@ pub enum TrainError {
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(
-        "cannot continue {job}: {what} is {value} in epoch {epoch}, update {update} (lr {lr:.3e}): the training has diverged\n\
-         hint: lower `blr` or raise `warmup_epochs`{}. The checkpoints written so far are valid",
-        if job.starts_with("finetune") { ", or set `clip_grad`" } else { "" }
+        "cannot continue {job}: {what} is {value} in epoch {epoch}, update {update} (lr {lr:.3e}){}: the training has diverged\n\
+         hint: {}. The checkpoints written so far are valid",
+        after_skipped(*skipped),
+        against_divergence(job, rate)
     )]
-    NotFinite { what: &'static str, value: f64, job: String, epoch: usize, update: usize, lr: f64 },
+    NotFinite {
+        what: &'static str,
+        value: f64,
+        job: String,
+        epoch: usize,
+        update: usize,
+        lr: f64,
+        /// The key that sets the learning rate: `lr` or `blr`.
+        rate: &'static str,
+        /// Updates of the epoch that were skipped before, with `on_nan = "skip"`.
+        skipped: usize,
+    },
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(
         "cannot write a checkpoint: {name} contains NaN or infinity. The training has diverged, or the device is faulty\n\
-         hint: lower `blr`, or set another runtime.device. The checkpoints written so far are valid"
+         hint: lower the learning rate under a new `name`, or set another runtime.device. The checkpoints written so far are valid"
     )]
     BadWeights { name: String },
     #[error(
         "cannot start: the pre-training, shared with {point}, has failed\nhint: see the error of {point}"
     )]
     SharedPretraining { point: String },
+    /// The job needs a checkpoint that the failed pre-training did not write.
+    #[error("not started: the pre-training failed before it wrote the checkpoint of epoch {epoch}")]
+    NotStarted { epoch: String },
     #[error(
         "cannot use the devices: one has failed, and another still waits for it\nhint: run the command again, it continues from the last saved state"
     )]
@@ -48,16 +66,44 @@ pub enum TrainError {
     OtherRank,
 }
 
+/// Says what to change in a recipe whose training diverges. A run keeps its settings, so the changed one needs a new name.
+fn against_divergence(job: &str, rate: &str) -> String {
+    let stage = job.split('/').next().unwrap_or(job);
+    let lower =
+        format!("under a new `name`, lower `{stage}.{rate}` or raise `{stage}.warmup_epochs`");
+    match stage {
+        "pretrain" => {
+            format!("{lower}; `pretrain.resume` can continue from a kept checkpoint of this run")
+        }
+        "finetune" => format!("{lower}, or set `finetune.clip_grad`"),
+        _ => lower,
+    }
+}
+
+fn after_skipped(skipped: usize) -> String {
+    match skipped {
+        0 => String::new(),
+        1 => ", after 1 skipped update of this epoch".to_owned(),
+        n => format!(", after {n} skipped updates of this epoch"),
+    }
+}
+
 impl TrainError {
+    /// Returns whether the error says nothing about the other jobs of a run, so that they can continue.
+    pub fn is_of_one_job(&self) -> bool {
+        matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. })
+    }
+
     /// Returns whether the user's input caused the error.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Data(_) | Self::NeverUpdates(_) | Self::Setting { .. } => true,
+            Self::Data(_) | Self::Recipe(_) | Self::NeverUpdates(_) | Self::Setting { .. } => true,
             Self::Checkpoint(error) => error.is_input(),
             Self::Run(error) => error.is_input(),
             Self::NotFinite { .. }
             | Self::BadWeights { .. }
             | Self::SharedPretraining { .. }
+            | Self::NotStarted { .. }
             | Self::Device(_)
             | Self::Stuck
             | Self::OtherRank => false,

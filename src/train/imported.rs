@@ -6,7 +6,7 @@ use crate::checkpoint::{self, Opened, OptimizerState, load_module};
 use crate::infer::{same_encoder, same_heads};
 use crate::model::{self, Mae, Vit};
 use crate::optim::{Optimizer, StateError};
-use crate::recipe::{Job, Plan, Source};
+use crate::recipe::{Job, Plan, Source, TrainingPlan};
 use crate::shape::StageKind;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
@@ -48,15 +48,21 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
     ))
 }
 
-/// Fails if pre-training cannot resume from the file at `path`. Returns the number of epochs that the file was trained for.
+/// Fails if pre-training cannot resume from the file at `path`. Returns the number of epochs that the file was trained for, and warnings.
 ///
 /// A run calls it before the first job trains.
-pub fn check_resume(path: &Path, plan: &Plan) -> Result<usize, TrainError> {
+pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), TrainError> {
     let opened = checkpoint::open(path)?;
-    let (_, seen) = resumable(&opened, plan)?;
+    let from = resumable(&opened, plan)?;
     let zeros = zeros(plan, &Device::flex());
     load_module(zeros, &opened.file, path)?;
-    Ok(seen)
+    let fresh = from.optimizer.is_none().then(|| {
+        let path = path.display();
+        format!(
+            "{path} has no optimizer.safetensors: training continues with its weights and a new optimizer state"
+        )
+    });
+    Ok((from.progress.epoch - 1, fresh.into_iter().collect()))
 }
 
 /// Allocates the masked autoencoder of a plan with zero weights.
@@ -72,17 +78,22 @@ pub(super) fn resume(
     plan: &Plan,
 ) -> Result<TrainingState<Mae>, TrainError> {
     let opened = checkpoint::open(path)?;
-    let (optimizer_state, seen) = resumable(&opened, plan)?;
+    let ResumePoint { optimizer: optimizer_state, progress } = resumable(&opened, plan)?;
     let model = load_module(state.model, &opened.file, path)?;
     let mut optimizer = state.optimizer;
-    let device = model::device(&model);
-    load_optimizer(&mut optimizer, optimizer_state, &device)
-        .map_err(|error| cannot_resume(path, &error.to_string(), "use another checkpoint"))?;
-    Ok(TrainingState {
-        model,
-        optimizer,
-        progress: Progress { epoch: seen + 1, ..Progress::start() },
-    })
+    if let Some(optimizer_state) = optimizer_state {
+        let device = model::device(&model);
+        load_optimizer(&mut optimizer, &optimizer_state, &device)
+            .map_err(|error| cannot_resume(path, &error.to_string(), "use another checkpoint"))?;
+    }
+    Ok(TrainingState { model, optimizer, progress })
+}
+
+/// Where a checkpoint continues.
+struct ResumePoint {
+    /// `None` if a checkpoint of this program was kept without it.
+    optimizer: Option<OptimizerState>,
+    progress: Progress,
 }
 
 /// Returns the error of a checkpoint that pre-training cannot resume from.
@@ -109,21 +120,17 @@ pub fn load_optimizer(
     optimizer.load(moments, state.updates)
 }
 
-/// Returns the optimizer state of a checkpoint, and the number of epochs that it was trained for.
-///
-/// Fails if the pre-training of `plan` cannot resume from it.
-fn resumable<'a>(
-    opened: &'a Opened,
-    plan: &Plan,
-) -> Result<(&'a OptimizerState, usize), TrainError> {
+/// Returns where a checkpoint continues. Fails if the pre-training of `plan` cannot resume from it.
+fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     let path = &opened.path;
     let refuse = |problem: &str, hint: &str| Err(cannot_resume(path, problem, hint));
     let Some(pretrain) = &plan.pretrain else {
         return refuse("the recipe has no [pretrain]", "add [pretrain]");
     };
     let start_afresh = "to use only its weights, set finetune.from or linprobe.from to this file";
-    let state = match &opened.optimizer {
-        Ok(state) => state,
+    let optimizer = match &opened.optimizer {
+        Ok(state) => Some(state.clone()),
+        Err(_) if opened.meta.is_some() => opened.own_optimizer()?,
         Err(why) => {
             return refuse(why, start_afresh);
         }
@@ -131,6 +138,10 @@ fn resumable<'a>(
     let Some(seen) = opened.facts.settings.epoch else {
         return refuse("it does not say how many epochs it has seen", start_afresh);
     };
+    if opened.facts.decoder.is_none() {
+        return refuse("it has no decoder, so it is not a pre-training", start_afresh);
+    }
+    let progress = progress(opened, seen, &pretrain.training)?;
     let epochs = pretrain.training.epochs;
     if seen >= epochs {
         let problem = format!("it has seen {seen} epochs, but pretrain.epochs is {epochs}");
@@ -139,7 +150,9 @@ fn resumable<'a>(
             "set pretrain.epochs to the total number of epochs, including those that are done",
         );
     }
-    if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < seen) {
+    // In the middle of an epoch, the weights are no longer those of the epoch before.
+    let first = seen + usize::from(progress.update > 0);
+    if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < first) {
         let problem =
             format!("it has seen {seen} epochs, so pretrain.checkpoint_epochs cannot have {epoch}");
         return refuse(&problem, "remove the earlier epochs from the list");
@@ -160,5 +173,30 @@ fn resumable<'a>(
             return refuse(&problem, &format!("add --set pretrain.{key}={stated}"));
         }
     }
-    Ok((state, seen))
+    Ok(ResumePoint { optimizer, progress })
+}
+
+/// Returns the position of a checkpoint in its schedule.
+///
+/// The state of a job may lie within an epoch. Fails then if the updates of this recipe have a different number of images: the rest
+/// of the epoch would not be the images that the job has not seen.
+fn progress(opened: &Opened, seen: usize, training: &TrainingPlan) -> Result<Progress, TrainError> {
+    let Some(note) = &opened.progress else {
+        return Ok(Progress { epoch: seen + 1, ..Progress::start() });
+    };
+    let progress: Progress = serde_json::from_str(note).map_err(|error| {
+        let problem = format!("its position in the epoch is invalid: {error}");
+        cannot_resume(&opened.path, &problem, "use a kept checkpoint")
+    })?;
+    let (planned, images) = (training.effective_batch_size, progress.sums.images);
+    if images != progress.update * planned {
+        let own = images / progress.update.max(1);
+        let problem = format!(
+            "it is in the middle of epoch {}, with {own} images in an update, but this recipe has {planned}",
+            progress.epoch
+        );
+        let hint = "keep batch_size, accum_iter and devices, or use a kept checkpoint";
+        return Err(cannot_resume(&opened.path, &problem, hint));
+    }
+    Ok(progress)
 }

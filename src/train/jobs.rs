@@ -3,15 +3,18 @@
 use super::devices::ChosenDevice;
 use super::error::TrainError;
 use super::stages::{FinetuneStage, Gallery, LinprobeStage, PretrainStage};
-use super::step::{FitPlan, JobContext, JobDir, JobEnd, TrainingState, fit, publish, tensor_file};
+use super::step::{
+    FitPlan, JobContext, JobDir, JobEnd, OnNanRule, TrainingState, fit, publish, tensor_file,
+};
 use super::{imported, loaders};
 use crate::checkpoint::{self, Meta};
 use crate::data::{DataSet, Loader};
+use crate::durable::Content;
 use crate::infer::{Evaluation, StopFlag, same_encoder};
 use crate::model::{self, Mae, NamedParam, ProbeHead, Vit, drop_path_rates};
 use crate::optim::{self, LrSchedule, Optimizer, ParamGroup, Rule};
 use crate::recipe::{FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, TrainingPlan};
-use crate::results::job_path;
+use crate::results::{RunError, StartFile, job_path};
 use crate::shape::{FINETUNE_BETAS, PRETRAIN_BETAS, StageKind};
 use burn::module::Module;
 use std::path::{Path, PathBuf};
@@ -24,11 +27,13 @@ pub struct RunContext {
     pub data: Arc<DataSet>,
     pub device: ChosenDevice,
     pub run: PathBuf,
-    /// The resolved recipe in TOML. Every checkpoint contains it.
-    pub recipe: Arc<str>,
+    /// Returns the resolved recipe, in TOML, that the checkpoints of a job contain.
+    pub recipe_of: Arc<dyn Fn(&Job) -> String + Send + Sync>,
     pub stop: StopFlag,
     /// Number of other jobs that run at the same time on other devices.
     pub parallel_jobs: usize,
+    /// The files that jobs start from, with the content that the run found in them.
+    pub start_files: Arc<[StartFile]>,
 }
 
 impl RunContext {
@@ -44,7 +49,7 @@ impl RunContext {
                 from,
                 num_classes: self.data.facts.num_classes,
                 class_names: self.data.class_names.clone(),
-                recipe: self.recipe.to_string(),
+                recipe: (self.recipe_of)(job),
             },
         }
     }
@@ -92,11 +97,16 @@ impl RunContext {
         let loader = self.loader(StageKind::Pretrain, dir)?;
         let keep = plan.checkpoint_epochs.clone();
         let mut state = TrainingState::start(mae, optimizer);
-        if let Some(path) = &plan.resume {
+        if plan.resume.as_ref().is_some_and(|path| !path.exists()) && dir.has_state() {
+            // The saved state, which is loaded later, is past these epochs.
+            let file = self.start_files.iter().find(|file| file.job == dir.name);
+            state.progress.epoch += file.and_then(|file| file.epoch).unwrap_or(0);
+        } else if let Some(path) = &plan.resume {
+            self.check_unchanged(path, true)?;
             state = imported::resume(state, path, &self.plan)?;
             let seen = state.progress.epoch - 1;
             if keep.contains(&seen) && context.rank_context.rank.is_first() {
-                publish(&stage, &state.model, dir, seen, context)?;
+                publish(&stage, &state, dir, (seen, plan.keep_optimizer), context)?;
             }
         }
         let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None, context)?;
@@ -112,7 +122,9 @@ impl RunContext {
     ) -> Result<JobEnd, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
-        let vit = self.classifier(job, plan.global_pool)?.freeze_below(plan.trained_blocks);
+        // The saved state has all weights, so a job that resumes does not need its file.
+        let file = source_file(&self.run, job).filter(|file| file.exists() || !dir.has_state());
+        let vit = self.classifier(file, plan.global_pool)?.freeze_below(plan.trained_blocks);
         let depth = encoder.depth;
         let rule = Rule::adamw(FINETUNE_BETAS);
         let (layer_decay, weight_decay) = (plan.layer_decay, plan.training.weight_decay);
@@ -163,16 +175,30 @@ impl RunContext {
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
-    /// Returns the initial classifier of a job.
+    /// Fails if a file that a job starts from has changed since the start of the run.
+    fn check_unchanged(&self, path: &Path, resumes: bool) -> Result<(), TrainError> {
+        for file in checkpoint::content_files(path, resumes)? {
+            let Some(known) = self.start_files.iter().find(|known| known.path == file) else {
+                continue;
+            };
+            let now = Content::of_file(&file)
+                .map_err(|source| RunError::Unreadable { path: file, source })?;
+            known.check_unchanged(&self.run, &now)?;
+        }
+        Ok(())
+    }
+
+    /// Returns an initial classifier.
     ///
-    /// It has a checkpoint's encoder and a random head. Without a checkpoint, all its weights are random, as in timm.
-    fn classifier(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
+    /// It has the encoder of the checkpoint `file` and a random head. Without a checkpoint, all its weights are random, as in timm.
+    fn classifier(&self, file: Option<PathBuf>, global_pool: bool) -> Result<Vit, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
         let vit = Vit::zeros(&encoder, num_classes, global_pool, &self.device.device);
-        let Some(path) = source_file(&self.run, job) else {
+        let Some(path) = file else {
             return Ok(model::init_vit(vit, self.plan.seed));
         };
+        self.check_unchanged(&path, false)?;
         let opened = checkpoint::open(&path)?;
         same_encoder(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
@@ -183,8 +209,8 @@ impl RunContext {
     ///
     /// It comes from a checkpoint. For `scratch`, it is the random encoder that pre-training would start from.
     fn frozen(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
-        if source_file(&self.run, job).is_some() {
-            return self.classifier(job, global_pool);
+        if let Some(file) = source_file(&self.run, job) {
+            return self.classifier(Some(file), global_pool);
         }
         let file = tensor_file(model::named(&self.random_mae()))?;
         let (encoder, num_classes) = (self.plan.encoder_dims(), self.data.facts.num_classes);
@@ -222,6 +248,7 @@ impl RunContext {
         clip_grad: Option<f64>,
         context: &JobContext,
     ) -> Result<FitPlan, TrainError> {
+        let steps = training.steps(stage, self.data.facts.train_images)?;
         Ok(FitPlan {
             stage,
             epochs: training.epochs,
@@ -229,7 +256,7 @@ impl RunContext {
             images_per_micro_step: training.effective_batch_size / training.accum_iter,
             micro_batches: training.accum_iter * self.plan.runtime.devices
                 / context.rank_context.rank.world(),
-            steps: training.steps(stage, self.data.facts.train_images)?,
+            steps,
             schedule: LrSchedule {
                 lr: training.lr,
                 min_lr: training.min_lr,
@@ -237,8 +264,15 @@ impl RunContext {
                 epochs: training.epochs as f64,
             },
             clip_grad,
+            on_nan: OnNanRule {
+                skip_limit: training.skip_limit,
+                updates_per_epoch: steps.updates_per_epoch,
+                rate: training.rate,
+            },
             gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
             keep,
+            keep_optimizer: stage == StageKind::Pretrain
+                && self.plan.pretrain.as_ref().is_some_and(|plan| plan.keep_optimizer),
             save_every: self.plan.save_every,
             key: loaders::key(&self.plan, stage),
         })

@@ -15,6 +15,7 @@ mod events;
 mod imported;
 mod jobs;
 mod loaders;
+mod missing_pictures;
 mod stages;
 mod step;
 

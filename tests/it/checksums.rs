@@ -99,6 +99,23 @@ fn a_damaged_manifest_is_named_with_its_line() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && error.contains("is damaged in line 2"), "{error}");
     }
+    for cut in [0, 8, 20] {
+        fs::write(&manifest, &text[..cut]).unwrap();
+        for command in [&["run", "r.toml", "--stage", "pretrain"][..], &["check", "runs/tiny"]] {
+            let error = String::from_utf8(bench.mae(command).stderr).unwrap();
+            let expected = "mae-manifest.jsonl is damaged in line 1";
+            assert!(error.contains(expected) && error.contains("hint: restore it"), "{error}");
+        }
+    }
+    // Cut at the end of a line: the files that followed are not listed.
+    let lines: Vec<&str> = text.split_inclusive('\n').take(3).collect();
+    fs::write(&manifest, lines.concat()).unwrap();
+    let check = bench.mae(&["check", "runs/tiny"]);
+    let found = String::from_utf8(check.stdout).unwrap();
+    assert_eq!(check.status.code(), Some(1));
+    assert!(found.contains("pretrain/epochs.csv: not listed in mae-manifest.jsonl"), "{found}");
+    let error = bench.refused(&["run", "r.toml", "--stage", "pretrain"], 2);
+    assert!(error.contains("or remove mae-manifest.jsonl"), "{error}");
     // Remove the manifest, as the hint says.
     fs::remove_file(&manifest).unwrap();
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);

@@ -236,6 +236,25 @@ fn parquet_files_of_the_hub_are_read_and_packed() {
     assert!(picture(&*shards.train, 6).unwrap() == picture(&*data.train, 6).unwrap());
 }
 
+/// The parquet library panics on these files, and prints why.
+#[cfg(feature = "parquet")]
+#[test]
+fn a_panic_of_the_parquet_library_is_a_bad_file_and_prints_nothing() {
+    let bench = Bench::new("");
+    fs::create_dir(bench.path("data")).unwrap();
+    for (at, code) in [(2022, 1), (2506, 2)] {
+        let mut bytes = include_bytes!("../parquet/train-00000-of-00002.parquet").to_vec();
+        bytes[at] ^= 0x55;
+        fs::write(bench.path("data/train.parquet"), bytes).unwrap();
+        let check = bench.mae(&["data", "check", "data"]);
+        let text =
+            [check.stdout, check.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        assert_eq!(check.status.code(), Some(code), "{text}");
+        assert!(text.contains("damaged: its reader panicked"), "{text}");
+        assert!(!text.contains("panicked at"), "{text}");
+    }
+}
+
 #[cfg(feature = "parquet")]
 #[test]
 fn a_damaged_parquet_file_does_not_panic() {
@@ -374,7 +393,7 @@ fn packed_files_make_the_same_batches() {
     let other = pack(&["--short-side", "8"]);
     assert_eq!(other.status.code(), Some(2));
     let said = String::from_utf8(other.stderr).unwrap();
-    assert!(said.contains("pack.json: the folder holds shards of different files"), "{said}");
+    assert!(said.contains("pack.json: the folder has shards of different files"), "{said}");
 }
 
 #[test]

@@ -56,7 +56,8 @@ fn a_training_that_diverges_names_its_step_and_keeps_the_last_good_checkpoint() 
             .replace("checkpoint_epochs = [2]\n", ""),
     );
     let error = bench.refused(&["run", "r.toml"], 1);
-    for expected in ["cannot continue pretrain", "in epoch", "update", "lr", "lower `blr`"] {
+    for expected in ["cannot continue pretrain", "in epoch", "update", "lr", "lower `pretrain.blr`"]
+    {
         assert!(error.contains(expected), "{expected}: {error}");
     }
 }

@@ -6,18 +6,19 @@ use std::fs;
 use std::path::Path;
 
 /// Each module and the modules that it may use, lowest first. A module may always use itself.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     ("shape", &[]),
     ("random", &[]),
     ("durable", &[]),
+    ("text", &[]),
     ("figure", &["durable"]),
     ("ops", &[]),
     ("recipe", &["shape"]),
     ("model", &["shape", "random", "ops"]),
-    ("optim", &["shape"]),
-    ("data", &["shape", "recipe", "random", "durable"]),
+    ("optim", &["shape", "ops"]),
+    ("data", &["shape", "recipe", "random", "durable", "text"]),
     ("checkpoint", &["shape", "model", "recipe", "durable"]),
-    ("results", &["shape", "recipe", "durable", "figure"]),
+    ("results", &["shape", "recipe", "durable", "text", "figure"]),
     ("infer", INFER),
     ("train", TRAIN),
     ("run", &["shape", "durable", "recipe", "data", "checkpoint", "results", "infer", "train"]),
@@ -28,8 +29,8 @@ const MAY_USE: [(&str, &[&str]); 17] = [
 
 /// The folders of `src/data`, and the parts of `data` that each may use (itself always), lowest first.
 const DATA_MAY_USE: [(&str, &[&str]); 5] = [
-    ("decode", &["error"]),
-    ("formats", &["error", "draw", "decode"]),
+    ("decode", &["error", "panics"]),
+    ("formats", &["error", "draw", "panics", "decode"]),
     ("augment", &["batch", "draw", "times", "decode"]),
     ("loader", &["error", "table", "batch", "draw", "times", "decode", "formats", "augment"]),
     ("tools", &["error", "table", "dataset", "decode", "formats", "augment", "loader"]),
@@ -74,6 +75,7 @@ const BELOW_CLI: &[&str] = &[
     "shape",
     "random",
     "durable",
+    "text",
     "figure",
     "ops",
     "recipe",

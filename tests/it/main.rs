@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod bench;
+mod branch;
 mod checkpoints;
 mod checksums;
 mod compare;
@@ -12,12 +13,15 @@ mod devices;
 mod docs;
 mod docs_reference;
 mod exit_codes;
+mod failed_jobs;
 mod fresh;
 mod golden;
 // A build with `vulkan` refuses software adapters.
 #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
 mod gpu;
+mod hints;
 mod layers;
+mod on_nan;
 mod own_data;
 mod preflight;
 mod program;
@@ -28,5 +32,7 @@ mod reconstruct;
 mod report;
 mod resume;
 mod run_folder;
+mod safe_text;
 mod shards;
+mod start_files;
 mod sweep;

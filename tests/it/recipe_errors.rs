@@ -271,7 +271,7 @@ fn a_mask_that_keeps_or_hides_nothing_is_refused() {
           hint: lower patch_size or raise input_size: an image then has more patches
         "#);
     insta::assert_snapshot!(errors_with(FINE, &["model.patch_size=16", "pretrain.mask_ratio=1e-20"]), @r#"
-        error: `pretrain.mask_ratio = 1e-20` hides no patch: an image has 1
+        error: `pretrain.mask_ratio = 1e-20` hides no patch of an image (number of patches: 1)
           --> --set pretrain.mask_ratio=1e-20
           hint: lower patch_size or raise input_size: an image then has more patches
         "#);
@@ -420,7 +420,7 @@ fn impossible_mixing_settings_are_refused() {
           --> DIR/r.toml:9 (`finetune.batch_size`)
           --> the built-in defaults (`finetune.mixup_mode`)
           hint: use --set finetune.batch_size=32
-        error: `finetune.cutmix_minmax = [0.8, 0.2]` leaves CutMix no box between 12 and 3 pixels
+        error: `finetune.cutmix_minmax = [0.8, 0.2]` allows no CutMix box: its side is at least 12 and below 3 pixels
           --> DIR/r.toml:10
           hint: write [low, high] with low < high, such as [0.2, 0.8], or "none"
         "#);

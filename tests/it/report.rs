@@ -130,6 +130,7 @@ fn a_report_has_every_value_of_the_table_and_loads_nothing() {
     }
     // Rows from the middle of a schedule have their own best value.
     assert!(page.contains("<span>★</span>93.89"), "the best row from the middle is not marked");
+    fs::create_dir(bench.path("elsewhere")).unwrap();
     bench.done(&["report", "runs/digits", "-o", "elsewhere/page.html"]);
     assert_eq!(bench.read("elsewhere/page.html"), page);
 }

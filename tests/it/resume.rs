@@ -97,7 +97,7 @@ fn a_stop_can_save_the_last_whole_update_while_the_next_one_is_computed() {
 /// Starts a long run, waits for its first epoch, sends it the `signals` in a row, and checks that it saved its state.
 #[cfg(unix)]
 fn saves_on(signals: &[&str], pause: Duration) {
-    let bench = Bench::new(&TINY.replace("epochs = 3", "epochs = 300"));
+    let bench = Bench::new(&TINY.replace("epochs = 3", "epochs = 5000"));
     let mut child = bench.command(&["run", "r.toml"]).spawn().unwrap();
     while !bench.path("runs/tiny/pretrain/epochs.csv").exists() {
         assert!(child.try_wait().unwrap().is_none(), "the program ended before its first epoch");

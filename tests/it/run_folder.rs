@@ -211,6 +211,25 @@ fn two_programs_do_not_work_in_one_run() {
     let _held = mae::durable::Lock::take(&bench.path("runs/tiny")).unwrap();
     let refused = bench.refused(&["run", "r.toml"], 2);
     assert!(refused.contains("another process is working in this run"), "{refused}");
+    // Windows does not lock folders, but there an open file cannot be removed either.
+    if cfg!(unix) {
+        fs::remove_file(bench.path("runs/tiny/.lock")).unwrap();
+        let refused = bench.refused(&["run", "r.toml"], 2);
+        assert!(refused.contains("another process is working in this run"), "{refused}");
+    }
+}
+
+#[test]
+fn a_picture_that_an_earlier_start_could_not_write_is_drawn_by_the_next_one() {
+    let bench = Bench::new(TINY);
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    let picture = bench.path("runs/tiny/pretrain/reconstructions/epoch-0002.png");
+    let before = fs::read(&picture).unwrap();
+    fs::remove_file(&picture).unwrap();
+    let log =
+        String::from_utf8(bench.mae(&["run", "r.toml", "--stage", "pretrain"]).stderr).unwrap();
+    assert!(log.contains("drew the missing picture"), "{log}");
+    assert_eq!(fs::read(&picture).unwrap(), before);
 }
 
 #[test]

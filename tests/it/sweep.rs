@@ -1,5 +1,7 @@
 //! Sweeps: points share equal jobs, a failing point does not stop the others. Partial fine-tuning keeps frozen weights.
 
+#![expect(clippy::disallowed_methods, reason = "a test writes files of others")]
+
 use super::program::{Bench, TINY, results};
 use std::fs;
 
@@ -73,10 +75,21 @@ fn a_shared_pre_training_that_diverges_is_tried_once() {
     let output = bench.mae(&["run", "r.toml", "--set", "pretrain.blr=1e30"]);
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
-    assert_eq!(log.matches("the training has diverged").count(), 1, "{log}");
+    // Once when it happens, and once in the list at the end.
+    assert_eq!(log.matches("the training has diverged").count(), 2, "{log}");
     let second = "the pre-training, shared with tiny/finetune.trained_blocks=1, has failed";
     assert!(log.contains(second), "{log}");
-    assert!(!bench.path("runs/tiny/finetune.trained_blocks=2").exists());
+    let second = "runs/tiny/finetune.trained_blocks=2";
+    assert!(!bench.path(&format!("{second}/pretrain/epochs.csv")).exists());
+    // Its jobs without pre-training are done.
+    let table = bench.read(&format!("{second}/accuracy.csv"));
+    assert!(table.lines().count() == 2 && table.contains("finetune/from-scratch"), "{table}");
+    // A point without such jobs is not created.
+    let set = ["pretrain.blr=1e30", "finetune.from=last", "linprobe.from=last"];
+    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
+    let output = bench.mae(&[&["run", "r.toml", "--runs", "other"][..], &set].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!bench.path("other/tiny/finetune.trained_blocks=2").exists());
 }
 
 #[test]
@@ -153,4 +166,35 @@ fn a_warning_names_the_settings_that_restore_the_published_effective_batch() {
     assert!(warning.contains(way), "{warning}");
     let restored = ["plan", "r.toml", "--set", published, "--set", "pretrain.accum_iter=4"];
     assert_eq!(String::from_utf8(bench.mae(&restored).stderr).unwrap(), "");
+}
+
+#[test]
+fn a_sweep_removes_only_unfinished_files_of_its_own() {
+    let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    let [ours, theirs] = [".tmp-accuracy.csv-1-2", ".tmp-thesis.tex-1-2"]
+        .map(|name| bench.path("runs/tiny").join(name));
+    fs::write(&ours, "half").unwrap();
+    fs::write(&theirs, "mine").unwrap();
+    bench.done(&["run", "r.toml", "--stage", "pretrain"]);
+    assert!(!ours.exists() && theirs.exists());
+}
+
+/// Both points share their pre-training. Here each of two processes trains it.
+#[test]
+fn a_shared_job_has_the_same_bytes_whichever_process_trains_it() {
+    let bench = Bench::new(&format!("{TINY}{BLOCKS}"));
+    let points = [1, 2].map(|n| bench.path(&format!("runs/tiny/finetune.trained_blocks={n}")));
+    fs::create_dir_all(&points[0]).unwrap();
+    let held = mae::durable::Lock::take(&points[0]).unwrap();
+    let args = ["run", "r.toml", "--stage", "pretrain"];
+    let log = String::from_utf8(bench.mae(&args).stderr).unwrap();
+    assert!(log.contains("1 of 2 points failed") && !log.contains("copied from"), "{log}");
+    drop(held);
+    let log = String::from_utf8(bench.mae(&args).stderr).unwrap();
+    assert!(!log.contains("copied from"), "{log}");
+    let meta = |point: &std::path::PathBuf| {
+        fs::read(point.join("pretrain/checkpoints/epoch-0003/meta.json")).unwrap()
+    };
+    assert!(meta(&points[0]) == meta(&points[1]));
 }

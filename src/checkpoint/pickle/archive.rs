@@ -1,8 +1,8 @@
 //! The zip archive of `torch.save`: `<name>/data.pkl`, and one uncompressed storage per `<name>/data/<key>`.
 //!
-//! A checkpoint is not compressed, so an archive is a table of byte ranges. This reader checks each range against the size
-//! of the file. General zip libraries need several times the memory of the directory, and a malicious file can make the
-//! directory almost as large as itself.
+//! `torch.save` does not compress, so the archive's directory is a table of byte ranges. This reader checks each range
+//! against the size of the file. A zip library would need several times the memory of the directory. In a malicious file,
+//! the directory can be almost as large as the file.
 
 use super::budget::Budget;
 use super::source::{ByteSource, Range, Reader, cut_short, shown};
@@ -18,25 +18,25 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
 
-/// Bytes that an entry takes in the tables, without its name.
+/// Memory of an entry in the tables of [`Archive`] in bytes, without its name.
 const ROOM: usize = 128;
-/// Bytes that are read at a time to compute a CRC-32.
+/// Size of a read in bytes, when computing a CRC-32.
 const CHUNK: usize = 64 * 1024;
 
 pub(super) struct Archive {
     pub(super) pickle: Range,
     storages: BTreeMap<Box<str>, Entry>,
-    /// The places of the storages whose CRC-32 was compared: several tensors may share a storage.
+    /// Offsets of the storages whose CRC-32 was already compared, because several tensors may share a storage.
     compared: RefCell<BTreeSet<u64>>,
     /// `<name>/`, the beginning of all names.
     prefix: String,
-    /// Where the directory begins and the entries' contents must have ended.
+    /// Offset of the directory. The contents of all entries end before it.
     end: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Offset of the header.
+    /// Offset of the entry's header in the file.
     at: u64,
     len: u64,
     crc32: u32,
@@ -72,9 +72,9 @@ impl Archive {
         Ok(Self { pickle: content, storages, compared: RefCell::default(), prefix, end })
     }
 
-    /// Returns the place of the storage `key`, or `None` if the archive does not have it.
+    /// Returns the range of the storage `key`, or `None` if the archive does not have it.
     ///
-    /// Fails if the storage's bytes do not have the CRC-32 of the archive's directory.
+    /// Fails if the CRC-32 of the bytes differs from the one in the archive's directory.
     pub(super) fn storage(
         &self,
         key: &str,
@@ -92,19 +92,17 @@ impl Archive {
 }
 
 impl Entry {
-    /// Returns the range of an entry's content. The length of the header is in the header itself.
+    /// Returns the range of an entry's content, which follows the entry's header of variable length.
     fn content(self, source: &ByteSource, end: u64) -> Result<Range, String> {
         if !self.is_plain {
-            return Err(
-                "an entry of the archive is compressed or encrypted, which PyTorch's never \
-                 are"
-                .to_owned(),
-            );
+            return Err("an entry of the archive is compressed or encrypted; torch.save \
+                 never does this"
+                .to_owned());
         }
         let mut header = [0; LOCAL_LEN];
         source.read_at(self.at, &mut header)?;
         if !header.starts_with(LOCAL) {
-            return Err("the archive's directory points to a place without an entry".to_owned());
+            return Err("the archive's directory points to an offset without an entry".to_owned());
         }
         let at = self.at
             + LOCAL_LEN as u64
@@ -116,7 +114,7 @@ impl Entry {
 
     /// Fails if `content` is damaged: its CRC-32 differs from the one in the archive's directory.
     ///
-    /// PyTorch writes 0 if it was told not to compute checksums (`torch.serialization.set_crc32_options`), so 0 is not compared.
+    /// 0 is not compared: PyTorch writes it if checksums are off (`torch.serialization.set_crc32_options`).
     fn compare_crc32(
         self,
         name: &str,
@@ -150,7 +148,7 @@ impl Entry {
     }
 }
 
-/// Finds `<name>/data.pkl` and returns `<name>/`.
+/// Finds the entry `<name>/data.pkl`. Returns the prefix `<name>/` and the entry.
 fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry), String> {
     let mut found: Option<(String, Entry)> = None;
     let mut has_code = false;
@@ -184,7 +182,7 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
     }
 }
 
-/// Finds the directory. Its offset is in the record at the end of the file, before an optional comment.
+/// Finds the directory. The end record, before an optional comment at the end of the file, contains its offset.
 fn directory(source: &ByteSource) -> Result<Range, String> {
     let len = source.len.min((END_LEN + LOCATOR64_LEN + usize::from(u16::MAX)) as u64);
     let before = source.len - len;
@@ -220,7 +218,7 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
     if fits { Ok(Range { at, len }) } else { Err(cut_short()) }
 }
 
-/// Reads the entries of the directory.
+/// Calls `f` for each entry of the directory.
 fn each_entry(
     source: &ByteSource,
     directory: Range,
@@ -241,7 +239,7 @@ fn each_entry(
         let [packed, len, at] = sizes;
         let crc32 = u32_at(&header, 16);
         let is_plain = u16_at(&header, 10) == 0 && u16_at(&header, 8) & 1 == 0 && packed == len;
-        // The names that PyTorch writes are valid text, so an entry with another name is not a storage.
+        // PyTorch writes names in UTF-8. So an entry whose name is not UTF-8 is not a storage.
         if let Ok(name) = str::from_utf8(&name) {
             f(name, Entry { at, len, crc32, is_plain })?;
         }
@@ -249,7 +247,7 @@ fn each_entry(
     Ok(())
 }
 
-/// Reads the extra field. It contains only the values that need more than 32 bits: full size, packed size, offset.
+/// Reads the Zip64 extra field into `sizes`. It has only those of full size, packed size and offset that need 64 bits.
 fn sizes64(reader: &mut Reader<'_>, len: u16, sizes: &mut [u64; 3]) -> Result<(), String> {
     let mut extra = vec![0; len.into()];
     reader.fill(&mut extra)?;

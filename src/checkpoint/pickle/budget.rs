@@ -1,13 +1,13 @@
-//! The memory limit for reading a file: a multiple of its size, so a small file cannot fill the memory.
+//! Limits the memory for reading a file to a multiple of its size, so a small file cannot fill the memory.
 
 const KIB: u64 = 1024;
 
-/// The remaining bytes. A normal checkpoint needs far less.
+/// The remaining bytes that reading a file may use. A normal checkpoint needs far less.
 pub(super) struct Budget {
     /// Bytes left for all objects and values in memory.
     all: u64,
     values: u64,
-    /// Bytes allowed in a single request.
+    /// Maximum bytes of one request.
     once: u64,
     reads: u64,
 }
@@ -15,9 +15,9 @@ pub(super) struct Budget {
 impl Budget {
     /// Returns the limits for a file of `len` bytes.
     ///
-    /// Values may take twice the size of the file, because half-precision weights are widened. Values and objects together
-    /// may take three times the size, plus most of a MiB for small models; the rest of the MiB is for buffers. More bytes
-    /// may be read, because each view of a storage is read separately.
+    /// Tensor values may take twice the size of the file, because half-precision weights become float32. Values and
+    /// objects together may take three times the size plus 832 KiB. More bytes may be read, because each view of a
+    /// storage is read separately.
     pub(super) fn of_file(len: u64) -> Self {
         Self {
             all: len.saturating_mul(3).saturating_add(832 * KIB),
@@ -27,7 +27,7 @@ impl Budget {
         }
     }
 
-    /// Takes memory for an object: a name, a container, values, or a tree entry.
+    /// Takes memory from the budget for an object: a name, a container, values, or a tree entry.
     pub(super) fn object(&mut self, bytes: usize) -> Result<(), String> {
         let bytes = Some(bytes as u64).filter(|bytes| *bytes <= self.once);
         bytes.and_then(|bytes| take(&mut self.all, bytes)).ok_or_else(|| {
@@ -35,9 +35,9 @@ impl Budget {
         })
     }
 
-    /// Reserves room for `more` items, and takes their memory from the budget.
+    /// Reserves room for `more` items in `items`, and takes the memory from the budget.
     ///
-    /// While the items move to a larger buffer, the old buffer counts too.
+    /// While the items move to a larger buffer, both buffers count.
     pub(super) fn grow<T>(&mut self, items: &mut Vec<T>, more: usize) -> Result<(), String> {
         let (needed, before) = (items.len() + more, items.capacity());
         if needed > before {
@@ -54,15 +54,15 @@ impl Budget {
         self.all += bytes as u64;
     }
 
-    /// Counts the values of a tensor; `None` if there are too many. [`Budget::object`] takes their memory.
+    /// Checks the limit for tensor values; `None` if it is exceeded. [`Budget::object`] takes their memory.
     pub(super) fn values(&mut self, bytes: u64) -> Option<()> {
         take(&mut self.values, bytes)
     }
 
-    /// Counts bytes that are read for tensors.
+    /// Counts bytes that are read for tensors. Fails if the limit is exceeded.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), String> {
         take(&mut self.reads, bytes as u64)
-            .ok_or_else(|| "its tensors read the same bytes over and over".to_owned())
+            .ok_or_else(|| "too many of its tensors share the same bytes".to_owned())
     }
 }
 

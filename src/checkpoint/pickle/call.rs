@@ -1,4 +1,4 @@
-//! What the calls in a pickle return. A closed list of functions has a meaning; all other calls become descriptions.
+//! Function calls in a pickle. Only the functions on a fixed list have a meaning. All other calls become descriptions.
 //!
 //! A class or function is only a name. Nothing is looked up, imported or run.
 
@@ -26,7 +26,7 @@ impl Machine<'_, '_> {
     pub(super) fn call(&mut self, callable: Item, args: Item) -> Result<(), String> {
         let items = self.graph.items(args).ok_or("a call has no arguments")?;
         if !matches!(callable, Item::Node(_)) {
-            return Err("it calls something that is not a function".to_owned());
+            return Err("it calls an object that is not a function".to_owned());
         }
         let made = match self.graph.global(callable) {
             Some(name) => made(self.graph, name, items)?,
@@ -39,7 +39,7 @@ impl Machine<'_, '_> {
         }
     }
 
-    /// Sets the state of an object that was just created.
+    /// Handles the opcode `BUILD`, which sets the state of an object that was just created.
     pub(super) fn build(&mut self, target: Item, state: Item) -> Result<(), String> {
         let array = match self.graph.node(target) {
             None => return Err("it sets the state of a number".to_owned()),
@@ -56,7 +56,7 @@ impl Machine<'_, '_> {
                 *node = array;
             }
             (Some(Node::Object(object)), None) => object.state = Some(state),
-            // Attributes of an `OrderedDict` (PyTorch's `_metadata`) or of a parameter.
+            // Ignored: attributes of an `OrderedDict` (PyTorch's `_metadata`) or of a parameter.
             _ => {}
         }
         Ok(())
@@ -72,7 +72,7 @@ impl Machine<'_, '_> {
                 let node = storage(self.graph, *class, *key, *numel, view);
                 self.add(node.ok_or("the description of a storage is invalid")?)
             }
-            // A class with its source code, in the legacy format.
+            // The legacy format stores some classes with their source code.
             (Some("module"), [_, class, ..]) => {
                 let class = *class;
                 self.push(class)
@@ -82,7 +82,7 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Reads the `view` of old PyTorch versions: key, offset and size of a part. The key only identifies it.
+/// Returns the node of a storage. `view` exists in files of old PyTorch versions: key, offset and size of a part.
 fn storage(
     graph: &Graph,
     class: Item,
@@ -147,7 +147,7 @@ fn builtin(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     })
 }
 
-/// Returns the array of `eval('data', {'data': array})`, which is how Paddle writes a tensor of a static graph.
+/// Returns `array` from `eval('data', {'data': array})`. Paddle writes tensors of static graphs in this form.
 ///
 /// Nothing is evaluated. Every other `eval` is only described.
 fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
@@ -160,7 +160,7 @@ fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the items of `list(items)` and similar calls: the container of the items serves as result.
+/// Handles `list(items)` and similar calls. The container of the items serves as the result.
 fn sequence(graph: &Graph, args: &[Item]) -> Made {
     match args {
         [] => Made::New(Node::List(Vec::new())),
@@ -181,12 +181,12 @@ fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
         _ => None,
     };
     let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
-    // An error, because repeated descriptions of a long list would take time but no budget.
+    // This is an error, not a description: repeated descriptions of a long list would take time but no budget.
     let pairs = pairs.ok_or("a dict is built from items that are not pairs")?;
     Ok(Made::New(Node::Dict(pairs)))
 }
 
-/// Returns the bytes that protocol 2 writes as text.
+/// Returns the bytes of `_codecs.encode(text, 'latin1')`, with which protocol 2 writes bytes.
 fn latin1(graph: &Graph, args: &[Item]) -> Made {
     let [text, encoding, ..] = args else { return Made::Foreign };
     let range = match graph.node(*text) {
@@ -224,7 +224,8 @@ fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     }
 }
 
-/// Returns a tensor, which is a view of a storage. From version 3 on, the type is an argument and the storage is in bytes.
+/// Returns a tensor, which is a view of a storage. With `_rebuild_tensor_v3`, the type is an argument and the storage is
+/// in bytes.
 fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
     let malformed = || "the description of a tensor is invalid".to_owned();
     let [storage, offset, shape, strides, rest @ ..] = args else { return Err(malformed()) };

@@ -18,9 +18,9 @@ pub(super) enum DtypeKind {
 pub(super) struct Dtype {
     /// The name in PyTorch and NumPy, as in `torch.float32`.
     pub(super) name: &'static str,
-    /// The name of its storage class in PyTorch; `-` if it has none.
+    /// The name of its storage class in PyTorch, such as `FloatStorage`; `-` if it has none.
     storage: &'static str,
-    /// The short name in NumPy; `-` if it has none.
+    /// The short name in NumPy, such as `f4`; `-` if it has none.
     code: &'static str,
     /// Bytes per element; 0 if unknown.
     pub(super) size: u64,
@@ -95,7 +95,7 @@ impl Dtype {
         matches!(self.kind, DtypeKind::Signed | DtypeKind::Unsigned)
     }
 
-    /// Converts one element of a float type, `size` bytes, to float32.
+    /// Converts the `size` bytes of one element of a float type to float32.
     pub(super) fn float(&self, bytes: &[u8], big_endian: bool) -> f32 {
         let bits = bits(bytes, big_endian);
         match (self.kind, self.size) {
@@ -106,7 +106,7 @@ impl Dtype {
         }
     }
 
-    /// Returns one element of an integer type; `None` if it is too large.
+    /// Converts the bytes of one element of an integer type; `None` if it does not fit i64.
     pub(super) fn integer(&self, bytes: &[u8], big_endian: bool) -> Option<i64> {
         let bits = bits(bytes, big_endian);
         if self.kind == DtypeKind::Unsigned {

@@ -1,6 +1,6 @@
 //! The objects of a pickle before they become a tree: nodes that refer to each other by number.
 //!
-//! With numbers, shared nodes and cycles are harmless, and dropping a million nested lists does not recurse.
+//! Because of the numbers, shared nodes and cycles are harmless. Dropping a million nested lists does not recurse.
 
 use super::budget::Budget;
 use super::dtype::Dtype;
@@ -27,7 +27,7 @@ pub(super) struct Bytes {
 /// The storage of a PyTorch tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage {
-    /// Its name, a text node.
+    /// The name of the storage, as a text node.
     pub(super) key: Item,
     pub(super) dtype: &'static Dtype,
     /// The part of the storage that is used, in elements.
@@ -35,13 +35,13 @@ pub(super) struct Storage {
     pub(super) numel: u64,
 }
 
-/// The description of an instance of a class.
+/// The description of an instance of a class, which is never constructed.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) class: Item,
     /// The arguments of the class.
     pub(super) args: Item,
-    /// The list or dict of added items, if any.
+    /// The list or dict of items that the pickle appends to the instance, if any.
     pub(super) items: Option<Item>,
     /// The state that `BUILD` sets.
     pub(super) state: Option<Item>,
@@ -79,7 +79,7 @@ pub(super) enum Node {
 /// Maximum number of dimensions, as in PyTorch and NumPy.
 const DIMS: usize = 64;
 
-/// Nodes per block. Blocks never move, so growing does not copy nodes.
+/// Nodes per block of memory. A full block never moves, so the graph grows without copying nodes.
 const BLOCK: usize = 1024;
 
 /// All nodes of a file.
@@ -147,7 +147,7 @@ impl Graph {
         }
     }
 
-    /// Returns the sizes or strides of a shape: a short tuple of non-negative numbers.
+    /// Returns the values of a shape or of strides; `None` unless it is a short tuple of non-negative numbers.
     pub(super) fn sizes(&self, item: Item) -> Option<Box<[u64]>> {
         let items = self.items(item).filter(|items| items.len() <= DIMS)?;
         items.iter().map(|size| size.count()).collect()
@@ -155,7 +155,7 @@ impl Graph {
 }
 
 impl Item {
-    /// Returns a non-negative number.
+    /// Returns the value if it is a non-negative number.
     pub(super) fn count(self) -> Option<u64> {
         match self {
             Self::Int(n) => u64::try_from(n).ok(),
@@ -165,7 +165,7 @@ impl Item {
 }
 
 impl Node {
-    /// Returns the bytes that a node takes outside of its own struct.
+    /// Returns the bytes of a node on the heap.
     pub(super) fn heap_size(&self) -> usize {
         match self {
             Self::Text { text, .. } => text.len(),

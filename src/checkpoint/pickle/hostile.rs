@@ -1,4 +1,4 @@
-//! Malicious files, made to break the reader.
+//! Tests with malicious files, which try to crash the reader or fill the memory.
 
 use super::{HostTensor, Value};
 use crate::durable;
@@ -32,7 +32,7 @@ fn refused(bytes: &[u8], why: &str) {
     assert!(!error.contains('\n') && error.len() < 400, "{error}");
 }
 
-/// A pickle of protocol 2 with room: junk behind it allows more objects.
+/// Returns a pickle of protocol 2, followed by `junk` zero bytes. A larger file may have more objects.
 fn pickle2(program: &[&[u8]], junk: usize) -> Vec<u8> {
     [b"\x80\x02", &program.concat()[..], b".", &vec![0; junk]].concat()
 }
@@ -49,7 +49,7 @@ fn ints(numbers: &[i64]) -> Vec<u8> {
     [b"(", &numbers.iter().flat_map(|n| int(*n)).collect::<Vec<_>>()[..], b"t"].concat()
 }
 
-/// A view of storage `s` of `numel` values.
+/// Returns the opcodes of a tensor that is a view of storage `s`, which has `numel` values.
 fn view(class: &str, numel: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
     [
         b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
@@ -67,7 +67,7 @@ fn view(class: &str, numel: i64, offset: i64, shape: &[i64], strides: &[i64]) ->
     .concat()
 }
 
-/// A legacy file with one storage `s`.
+/// Returns a file in the legacy format with one storage `s`.
 fn legacy(object: &[u8], numel: u64, raw: &[u8]) -> Vec<u8> {
     let magic = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
     [
@@ -98,11 +98,11 @@ fn a_view_returns_only_its_own_values() {
         read(&file(&[0, 1 << 40, 1 << 40], &[1, 1, 1], 0)),
         tensor(&[0, 1 << 40, 1 << 40], &[])
     );
-    refused(&file(&[1 << 40], &[1], 0), "a view of 4 values claims 1099511627776");
-    refused(&file(&[1 << 40], &[0], 0), "a view of 4 values claims 1099511627776");
+    refused(&file(&[1 << 40], &[1], 0), "claims 1099511627776 values");
+    refused(&file(&[1 << 40], &[0], 0), "claims 1099511627776 values");
     refused(&file(&[1 << 62, 1 << 62], &[0, 0], 0), "claims the shape");
-    refused(&file(&[1 << 62], &[0], 0), "claims 4611686018427387904");
-    refused(&file(&[2], &[4], 0), "a view of 4 values reaches to value 5");
+    refused(&file(&[1 << 62], &[0], 0), "claims 4611686018427387904 values");
+    refused(&file(&[2], &[4], 0), "needs 5 values, but its storage has 4");
     refused(&file(&[2], &[i64::MAX], 3), "");
     refused(&file(&[2], &[1], i64::MAX), "");
     refused(&file(&[2], &[1, 1], 0), "has 2 strides");
@@ -110,7 +110,7 @@ fn a_view_returns_only_its_own_values() {
     refused(&file(&[2], &[-1], 0), "description of a tensor is invalid");
     refused(
         &legacy(&view("FloatStorage", 5, 0, &[5], &[1]), 4, &FOUR),
-        "a storage of 16 bytes claims 20",
+        "a storage claims 20 bytes",
     );
     refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), 5, &FOUR), "truncated");
     refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), u64::MAX, &FOUR), "truncated");
@@ -125,7 +125,7 @@ fn reads_of_a_shared_storage_are_limited_by_its_size() {
     let one = view("FloatStorage", 100_000, 0, &[100_000], &[1]);
     let times = |n: usize| legacy(&[b"(", &one.repeat(n)[..], b"t"].concat(), 100_000, &raw);
     assert!(read(&times(2)).is_ok());
-    refused(&times(200), "a view of 100000 values claims 100000");
+    refused(&times(200), "one of them claims 100000 values");
     let overlapping = view("FloatStorage", 100_000, 0, &[50_000, 2], &[1, 50_000]);
     assert!(matches!(read(&legacy(&overlapping, 100_000, &raw)), Ok(Value::Tensor(_))));
     let zigzag = view("FloatStorage", 100_000, 0, &[20_000, 2], &[30_001, 30_000]);
@@ -133,7 +133,7 @@ fn reads_of_a_shared_storage_are_limited_by_its_size() {
     let raw = vec![0; 4_000_000];
     let zigzag = view("FloatStorage", 1_000_000, 0, &[30, 1000, 2], &[1, 901, 900]);
     let many = [b"(", &zigzag.repeat(30)[..], b"t"].concat();
-    refused(&legacy(&many, 1_000_000, &raw), "over and over");
+    refused(&legacy(&many, 1_000_000, &raw), "share the same bytes");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn depth_is_limited_and_dropping_does_not_recurse() {
         let foreign = [b"ca\nB\n)\x81", &nested(1000)[..], b"b"].concat();
         assert!(matches!(read(&pickle2(&[&foreign], 0)), Ok(Value::Object { .. })));
     }
-    // Objects within objects that are lists, too: the deepest tree there is.
+    // Nested objects that are lists at the same time: they result in the deepest tree.
     let object: &[u8] = b"ca\nB\n)\x81K\x01a";
     let chain = [object.repeat(500), vec![b'b'; 499]].concat();
     assert!(matches!(read(&pickle2(&[&chain], 1_000_000)), Ok(Value::Object { .. })));
@@ -161,7 +161,7 @@ fn cycles_and_nested_sharing_are_refused() {
     refused(b"\x80\x02}q\x00K\x01h\x00s.", "contains itself");
     refused(b"\x80\x02]q\x00h\x00\x85q\x01a.", "contains itself");
     assert!(matches!(read(b"\x80\x02ca\nB\n)\x81q\x00h\x00b."), Ok(Value::Object { .. })));
-    // A list of two of the list before, 60 times over.
+    // Each of 60 lists contains the previous list twice.
     let laughs: Vec<u8> =
         (0..60).flat_map(|i| [b']', b'q', i + 1, b'(', b'h', i, b'h', i, b'e']).collect();
     refused(&pickle2(&[b"]q\x00", &laughs], 0), "more objects");
@@ -291,7 +291,7 @@ fn inconsistent_archives_are_refused() {
     refused(&patched(order, b"big   "), "`pytorch_model/byteorder` have the CRC-32");
     let mut big = patched(order, b"big   ");
     let crc32 = find(b"pytorch_model/byteorder") - 46 + 16;
-    big[crc32..crc32 + 4].fill(0); // not computed
+    big[crc32..crc32 + 4].fill(0); // 0: PyTorch computed no CRC-32
     refused(&big, "big-endian");
     let entry = find(b"pytorch_model/data/3PK") - 46;
     assert_eq!(&good[entry..entry + 4], b"PK\x01\x02");

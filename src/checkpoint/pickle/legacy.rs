@@ -12,7 +12,7 @@ const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0
 
 const PROTOCOL: i64 = 1001;
 
-/// Bytes of a storage in the table, without its name.
+/// Memory of a storage in the table in bytes, without its name.
 const ENTRY: usize = 96;
 
 pub(super) fn is_magic(graph: &Graph, item: Item) -> bool {
@@ -28,7 +28,7 @@ pub(super) struct LegacyHeader {
     pub(super) at: u64,
 }
 
-/// Reads what follows the magic number: protocol, machine, the object and the names of the storages.
+/// Reads the pickles after the magic number: protocol, machine, the saved object, and the names of the storages.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     graph: &mut Graph,
@@ -50,7 +50,7 @@ pub(super) fn read(
     Ok(LegacyHeader { object, storages, at: reader.at() })
 }
 
-/// Returns the storages in the order of the file, with their element sizes, which the file itself does not contain.
+/// Returns the storages in the order of the file. The file lacks their element sizes, so these come from the tensors.
 fn in_order(
     graph: &Graph,
     budget: &mut Budget,
@@ -62,7 +62,7 @@ fn in_order(
             && let Some(key) = graph.text(storage.key)
         {
             budget.object(ENTRY / 2)?;
-            // The first storage with a name counts, as in PyTorch.
+            // If storages have the same name, the first one counts, as in PyTorch.
             sizes.entry(key).or_insert(storage.dtype.size);
         }
     }
@@ -84,7 +84,7 @@ fn in_order(
     Ok(storages)
 }
 
-/// Finds the storages after the pickles: each is the number of elements in 8 bytes, then the elements.
+/// Finds the storages after the pickles. Each has 8 bytes with the number of elements, then the elements.
 pub(super) fn storages(
     source: &ByteSource,
     budget: &mut Budget,

@@ -1,10 +1,10 @@
-//! Numbers, text and bytes in a pickle. Long ones stay in the file.
+//! Numbers, text and bytes in a pickle. Long text and long bytes stay in the file until they are needed.
 
 use super::graph::{Bytes, Item, Node};
 use super::machine::Machine;
 use super::source::{Range, SHORT_TEXT};
 
-/// Integers up to this many bytes are kept. The magic number of the legacy format has 10.
+/// Maximum length of an integer that is kept, in bytes. The magic number of the legacy format has 10.
 const LONG: u64 = 16;
 
 impl Machine<'_, '_> {
@@ -47,7 +47,7 @@ impl Machine<'_, '_> {
         self.reader.fill(&mut bytes)?;
         match String::from_utf8(bytes) {
             Ok(text) => self.add(Node::Text { at: range.at, text: text.into() }),
-            // Python 2 has one type for text and bytes.
+            // Python 2 has one type for text and bytes, so this may be bytes.
             Err(_) if matches!(op, b'U' | b'T') => {
                 self.add(Node::Bytes(Bytes { range, latin1: false }))
             }
@@ -61,7 +61,7 @@ impl Machine<'_, '_> {
         self.add(Node::Bytes(Bytes { range, latin1: false }))
     }
 
-    /// Reads a length of one, four or eight bytes.
+    /// Reads a length that is stored in one, four or eight bytes.
     fn length(&mut self, one: bool, eight: bool) -> Result<u64, String> {
         Ok(if one {
             self.reader.byte()?.into()

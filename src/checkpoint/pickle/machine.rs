@@ -1,4 +1,4 @@
-//! The stack machine: runs the opcodes of pickle protocols 2 to 5 and builds a graph. It calls no functions.
+//! The stack machine: runs the opcodes of pickle protocols 2 to 5 and builds a graph. It calls no Python functions.
 
 use super::budget::Budget;
 use super::graph::{Graph, Item, Node, Object};
@@ -6,7 +6,7 @@ use super::source::Reader;
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
-/// Bytes of a memo entry, including half-filled leaves of the B-tree.
+/// Memory of a memo entry in bytes, including the unused half of a B-tree leaf.
 const MEMO: usize = 48;
 
 pub(super) struct Machine<'a, 'file> {
@@ -14,7 +14,7 @@ pub(super) struct Machine<'a, 'file> {
     pub(super) graph: &'a mut Graph,
     pub(super) budget: &'a mut Budget,
     stack: Vec<Item>,
-    /// Heights of the stack at each open `MARK`.
+    /// Height of the stack at each open `MARK`.
     marks: Vec<usize>,
     memo: BTreeMap<u32, Item>,
 }
@@ -84,7 +84,7 @@ impl Machine<'_, '_> {
         })
     }
 
-    /// Makes a container of the items above the mark, or of one to three items.
+    /// Replaces the items above the mark, or the top one to three items, by a container of them.
     fn collect(&mut self, op: u8) -> Result<(), String> {
         let start = match op {
             0x85..=0x87 => self.above(usize::from(op - 0x84))?,
@@ -129,13 +129,13 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Finds the container below `start`. An object that is a list or dict itself gets a container for its items.
+    /// Returns the container below `start`. For an object, returns the container of its added items, by default `fresh`.
     fn target(&mut self, start: usize, fresh: Node) -> Result<Item, String> {
         let floor = self.floor();
         let below = start.checked_sub(1).filter(|below| *below >= floor);
         let target = self.stack[below.ok_or_else(underflow)?];
         let Some(Node::Object(object)) = self.graph.node(target) else { return Ok(target) };
-        // An object that is both keeps the last container. No real file has one.
+        // An object with list items and dict items keeps only the last container. Real files do not have such objects.
         let is_same = |node: &Node| discriminant(node) == discriminant(&fresh);
         if let Some(items) =
             object.items.filter(|items| self.graph.node(*items).is_some_and(is_same))
@@ -204,7 +204,7 @@ impl Machine<'_, '_> {
         Ok(format!("{}.{}", self.reader.line()?, self.reader.line()?))
     }
 
-    /// Runs an opcode that creates or changes an object in Python. Here it adds a description.
+    /// Runs an opcode that creates or changes a Python object. Adds only a description of the object.
     fn object(&mut self, op: u8) -> Result<(), String> {
         match op {
             b'b' => {
@@ -223,7 +223,7 @@ impl Machine<'_, '_> {
                 let args = self.pop()?;
                 return self.add(object(class, args));
             }
-            0x92 => drop(self.pop()?), // NEWOBJ_EX: arguments by name are left out
+            0x92 => drop(self.pop()?), // NEWOBJ_EX: keyword arguments are dropped
             b'o' => self.collect(b't')?,
             _ => {}
         }
@@ -257,7 +257,7 @@ impl Machine<'_, '_> {
         self.marks.pop().ok_or_else(|| "a mark is missing".to_owned())
     }
 
-    /// Returns where the top `n` items begin. They must not reach below the last mark.
+    /// Returns the index of the lowest of the top `n` items. Fails if it is below the last mark.
     fn above(&self, n: usize) -> Result<usize, String> {
         let floor = self.floor();
         self.stack.len().checked_sub(n).filter(|start| *start >= floor).ok_or_else(underflow)

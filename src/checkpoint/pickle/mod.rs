@@ -1,9 +1,9 @@
 //! Reads pickles without running code: checkpoints of PyTorch (`.pth`, `.bin`) and Paddle (`.pd`, `.pdparams`).
 //!
-//! A pickle is a program for a stack machine that may call any Python function, so Python runs code from the file when it
-//! loads a checkpoint. Here a class or function is only a name. Only a closed list of calls has a meaning (`call`,
-//! `numpy`): those that describe tensors and plain containers. All other objects become descriptions, so the weights
-//! beside them can still be read.
+//! A pickle is a program for a stack machine that may call any Python function. So Python runs code from the file when it
+//! loads a checkpoint. This reader treats a class or function only as a name. Only a fixed list of calls has a meaning
+//! (`call`, `numpy`): calls that create tensors and plain containers. All other objects become descriptions, so the
+//! weights beside them can still be read.
 //!
 //! ```text
 //! source ── archive, legacy ── machine ── graph ── tree ── Value
@@ -11,18 +11,19 @@
 //!                                         nodes       tensors, decoded from the file one by one
 //! ```
 //!
-//! The content of the file is not trusted. Large parts stay on the disk as ranges. All memory comes from a `budget` that
-//! grows with the size of the file: at most about three times this size, including the result. So a shape with 10^12
-//! elements, or a list that is shared a million times, cannot fill the memory. Recursion is limited to 128 containers.
+//! The file may be malicious. Large parts stay on the disk as ranges. A `budget` limits the memory to about three times
+//! the size of the file, including the result. So a shape with 10^12 elements, or a list that is shared a million times,
+//! cannot fill the memory. Containers may be nested 128 deep.
 //!
-//! These files are refused with an error:
+//! Reading fails for these files:
 //!
 //! - TorchScript archives, compressed archives, files of big-endian machines, pickle protocols 0 and 1;
 //! - objects that contain themselves;
-//! - weights that take more than twice the file size as float32, because many names share them;
-//! - about 2000 objects more than fit into three times the file size: the training state of a model of a few kB.
+//! - files whose weights, as float32, take more than twice the file size, because many names share them;
+//! - files of a few kB with thousands of objects, such as the training state of a tiny model, because they exceed the
+//!   budget.
 //!
-//! The CRC-32 of everything that is read from an archive is compared. PyTorch does not compare it.
+//! The CRC-32 of every part that is read from an archive is compared, which PyTorch does not do.
 
 mod archive;
 mod budget;
@@ -60,17 +61,17 @@ pub(super) enum Value {
     Text(String),
     /// A list, tuple, set or `torch.Size`.
     List(Vec<Value>),
-    /// A dict, `OrderedDict` or `defaultdict`, in its order. A key that the file sets twice appears twice.
+    /// A dict, `OrderedDict` or `defaultdict`, in the order of the file. A key that the file sets twice appears twice.
     Dict(Vec<(Value, Value)>),
-    /// The description of an instance of any other class, such as `argparse.Namespace`: its attributes as a dict, or the
-    /// arguments of its class. It is never constructed.
+    /// The description of an instance of any other class, such as `argparse.Namespace`. `state` has its attributes as a
+    /// dict, or the arguments of its constructor.
     Object {
         class: String,
         state: Box<Value>,
     },
     /// A tensor, NumPy array or NumPy number (shape `[]`) of floats.
     Tensor(HostTensor),
-    /// The description of an object that is not kept: a class, a function, bytes, `int64 tensor [3]`.
+    /// The description of an object whose content is not kept: a class, a function, bytes, `int64 tensor [3]`.
     Opaque(String),
 }
 
@@ -81,7 +82,7 @@ pub(super) fn recognises(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(ZIP) || matches!(first_bytes, [0x80, 2..=5, ..])
 }
 
-/// Reads a file. Floats become float32 in C order; integer tensors with one element become numbers.
+/// Reads a file. Float tensors become float32 in C order. Integer tensors with one element become numbers.
 ///
 /// The error says what is wrong with the file, without its path.
 pub(super) fn read(path: &Path) -> Result<Value, String> {
@@ -103,7 +104,7 @@ pub(super) fn read(path: &Path) -> Result<Value, String> {
     Tree::new(&graph, &storages, &source, &mut budget).value(object)
 }
 
-/// Reads a pickle that is not in an archive: PyTorch's legacy format, which starts with a magic number, or one object.
+/// Reads a file that is not an archive: PyTorch's legacy format, which starts with a magic number, or one pickle.
 fn pickle(
     source: &ByteSource,
     graph: &mut Graph,

@@ -1,6 +1,6 @@
 //! NumPy arrays and numbers in a pickle.
 //!
-//! `call` sends calls of NumPy here, and the results are of its type, so the two files use each other.
+//! This file and `call` use each other: `call` passes calls of NumPy functions on, and the results have its type `Made`.
 
 use super::call::Made;
 use super::dtype::Dtype;
@@ -8,7 +8,7 @@ use super::graph::{Bytes, Graph, Item, Node};
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// Returns the result of a NumPy function. Version 2 of NumPy renamed the modules.
+/// Returns the result of a NumPy function. NumPy 2 renamed `numpy.core` to `numpy._core`.
 pub(super) fn call(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     let name = name.strip_prefix("numpy._core.").or_else(|| name.strip_prefix("numpy.core."));
     Ok(match name {
@@ -36,14 +36,14 @@ fn made(node: Option<Node>) -> Made {
     node.map_or(Made::Foreign, Made::New)
 }
 
-/// Reads `numpy.dtype('f4', False, True)`. Its byte order follows as its state.
+/// Returns the node of `numpy.dtype('f4', False, True)`. The pickle sets its byte order later, as its state.
 pub(super) fn dtype(graph: &Graph, args: &[Item]) -> Made {
     let Some(code) = args.first().and_then(|code| graph.text(*code)) else { return Made::Foreign };
     let dtype = Dtype::of_numpy(code);
     Made::New(Node::NumpyType { dtype, big_endian: code.starts_with('>') })
 }
 
-/// Returns whether the state of a type, `(3, '>', …)`, is big endian.
+/// Returns whether `(3, '>', …)`, the state of a `numpy.dtype`, means big endian.
 pub(super) fn is_big_endian(graph: &Graph, state: Item) -> bool {
     let order = graph.items(state).and_then(|items| items.get(1).copied());
     order.and_then(|order| graph.text(order)) == Some(">")
@@ -60,7 +60,7 @@ pub(super) fn array(graph: &Graph, state: Item) -> Result<Node, String> {
     Ok(node.unwrap_or(Node::Opaque("a NumPy array without plain numbers")))
 }
 
-/// Returns the view of an array's content, whose length must match the shape.
+/// Returns the view of an array's content. Fails if the length does not match the shape.
 fn view(
     graph: &Graph,
     dtype: Item,
@@ -71,7 +71,7 @@ fn view(
     let Some(Node::NumpyType { dtype, big_endian }) = graph.node(dtype) else { return Ok(None) };
     let bytes = match graph.node(content) {
         Some(Node::Bytes(bytes)) => *bytes,
-        // Python 2 writes bytes as text.
+        // Python 2 writes the content as text, with one character per byte.
         Some(Node::Text { at, text }) => {
             Bytes { range: Range { at: *at, len: text.len() as u64 }, latin1: false }
         }
@@ -96,6 +96,6 @@ fn strides(shape: &[u64], is_fortran: bool) -> Result<Box<[u64]>, String> {
     } else {
         (0..shape.len()).rev().try_for_each(&mut set)
     };
-    all.ok_or_else(|| format!("an array claims the shape {shape:?}"))?;
+    all.ok_or_else(|| format!("an array claims the shape {shape:?}, which is too large"))?;
     Ok(strides.into())
 }

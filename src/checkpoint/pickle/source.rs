@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Text up to this length is kept in memory. Longer text is the content of an array, as protocol 2 writes it.
+/// Text up to this length in bytes is kept in memory. Longer text stays in the file: protocol 2 writes arrays as text.
 pub(super) const SHORT_TEXT: u64 = 4096;
 
 const BUFFER: usize = 32 * 1024;
@@ -43,7 +43,7 @@ impl ByteSource {
             .map_err(|e| e.to_string())
     }
 
-    /// Returns a reader of a part. The file has one position, so nothing else may read while it is in use.
+    /// Returns a reader of a part. The file has one position, so do not read elsewhere while the reader is in use.
     pub(super) fn reader(&self, range: Range) -> Result<Reader<'_>, String> {
         let end = range.at.checked_add(range.len).filter(|end| *end <= self.len);
         let end = end.ok_or_else(cut_short)?;
@@ -112,7 +112,7 @@ impl Reader<'_> {
     }
 }
 
-/// Returns a name from the file for a message: short, on one line, escaped.
+/// Shortens and escapes a name from the file, so it fits on one line of a message.
 pub(super) fn shown(name: &str) -> String {
     name.chars().take(40).flat_map(char::escape_default).collect()
 }

@@ -11,12 +11,12 @@ pub(super) enum Storages {
     Zip(Archive),
     /// After the pickles of the legacy format.
     Legacy(BTreeMap<Box<str>, Range>),
-    /// A pickle of NumPy arrays, such as Paddle's, has no storages.
+    /// None: a pickle of NumPy arrays, such as a file of Paddle.
     Absent,
 }
 
 impl Storages {
-    /// Finds the storage with the name in the text node `key`.
+    /// Returns the range of a storage. `key` is a text node with its name.
     pub(super) fn range(
         &self,
         graph: &Graph,

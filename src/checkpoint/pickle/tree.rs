@@ -1,4 +1,4 @@
-//! Converts the graph to a tree. Shared objects are copied each time, within the budget.
+//! Converts the graph to a tree. Each use of a shared object becomes a copy, within the budget.
 
 use super::budget::Budget;
 use super::graph::{Graph, Item, Node, Object};
@@ -7,7 +7,7 @@ use super::storages::Storages;
 use super::view::{View, ViewData};
 use super::{HostTensor, Value};
 
-/// Maximum depth of nested containers. Real files have about ten. Dropping, comparing and printing a tree are recursive.
+/// Maximum depth of nested containers, because dropping and comparing a tree is recursive. Real files need about ten.
 const DEPTH: usize = 128;
 
 const VALUE: usize = size_of::<Value>();
@@ -17,9 +17,10 @@ pub(super) struct Tree<'a> {
     pub(super) storages: &'a Storages,
     pub(super) source: &'a ByteSource,
     pub(super) budget: &'a mut Budget,
-    /// The containers around the current item.
+    /// The containers around the current item, to find cycles.
     path: Vec<u32>,
-    /// How many of these are descriptions of foreign objects.
+    /// How many of the containers in `path` are descriptions of foreign objects, whose class is not on the list of
+    /// `call`.
     foreign: usize,
 }
 
@@ -33,7 +34,8 @@ impl<'a> Tree<'a> {
         Self { graph, storages, source, budget, path: Vec::new(), foreign: 0 }
     }
 
-    /// Converts one item. The caller takes the memory of the value itself, this function that of its content.
+    /// Converts one item. Takes the memory of the content from the budget. The caller takes the memory of the `Value`
+    /// itself.
     pub(super) fn value(&mut self, item: Item) -> Result<Value, String> {
         let id = match item {
             Item::None => return Ok(Value::None),
@@ -85,7 +87,8 @@ impl<'a> Tree<'a> {
         value
     }
 
-    /// Fails, or inside of a foreign object returns a description, so that the weights beside it can be read.
+    /// Returns an error. Inside of a foreign object, returns a description instead, so a file with such objects stays
+    /// readable.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {
         if self.foreign > 0 { self.opaque(what) } else { Err(format!("it has {what}")) }
     }
@@ -108,14 +111,15 @@ impl<'a> Tree<'a> {
         Ok(Value::Dict(dict))
     }
 
-    /// Converts an object to its state, or to its arguments if it has none. The items of a list or dict come first.
+    /// Converts an object. Its state is the appended items, the attributes, or both; otherwise the constructor's
+    /// arguments.
     fn object(&mut self, object: &Object) -> Result<Value, String> {
         self.budget.object(VALUE)?;
         let class = match self.graph.node(object.class) {
             Some(Node::Global(name)) => self.text(name)?,
             Some(Node::Object(of)) => {
                 let name = self.graph.global(of.class).unwrap_or("an object");
-                self.text(&format!("what {name} gives"))?
+                self.text(&format!("the result of {name}"))?
             }
             _ => self.text("an unnamed class")?,
         };

@@ -1,6 +1,7 @@
-//! Tensors as views: which bytes of the file they contain, and in which order. They are decoded last, one by one.
+//! Tensors as views: which bytes of the file they contain, and in which order. The bytes are decoded at the end.
 //!
-//! A graph holds views, and a view reads bytes of the graph through a window, so the three files use each other.
+//! This file, `graph` and `window` use each other: a graph holds views, and a view reads bytes of the graph through a
+//! window.
 
 use super::budget::Budget;
 use super::dtype::Dtype;
@@ -8,7 +9,7 @@ use super::graph::{Bytes, Storage};
 use super::source::{ByteSource, Range, cut_short};
 use super::window::Window;
 
-/// Where the elements of a view are.
+/// The bytes in which a view finds its elements.
 #[derive(Debug)]
 pub(super) enum ViewData {
     Storage(Storage),
@@ -31,10 +32,10 @@ pub(super) struct View {
 pub(super) struct CheckedView<'a> {
     view: &'a View,
     bytes: Bytes,
-    /// Offset of element 0 in the content, in bytes.
+    /// Offset of the first available element in `bytes`, in bytes.
     base: u64,
     pub(super) numel: u64,
-    /// Index after the last element.
+    /// Index after the last element, as in a range.
     end: u64,
 }
 
@@ -50,17 +51,19 @@ impl View {
         if shape.len() == strides.len() {
             Ok(Self { dtype, big_endian, data, offset, shape, strides })
         } else {
-            Err(format!("a tensor {shape:?} has {} strides", strides.len()))
+            Err(format!("a tensor of shape {shape:?} has {} strides", strides.len()))
         }
     }
 
     /// Returns the number of elements.
     pub(super) fn numel(&self) -> Result<u64, String> {
         let numel = self.shape.iter().try_fold(1_u64, |n, size| n.checked_mul(*size));
-        numel.ok_or_else(|| format!("a tensor claims the shape {:?}", self.shape))
+        numel.ok_or_else(|| {
+            format!("a tensor claims the shape {:?}, which is too large", self.shape)
+        })
     }
 
-    /// Checks the view against its bytes. `storage` is the range of its storage, if it has one.
+    /// Fails if the view reaches beyond its bytes. `storage` is the range of its storage, if it has one.
     pub(super) fn check(&self, storage: Range) -> Result<CheckedView<'_>, String> {
         let numel = self.numel()?;
         let size = self.dtype.size;
@@ -69,7 +72,10 @@ impl View {
                 let bytes = |n: u64| n.checked_mul(part.dtype.size);
                 let (base, len) = bytes(part.start).zip(bytes(part.numel)).ok_or_else(cut_short)?;
                 if base.checked_add(len).is_none_or(|end| end > storage.len) {
-                    return Err(format!("a storage of {} bytes claims {len}", storage.len));
+                    return Err(format!(
+                        "a storage claims {len} bytes, but has only {}",
+                        storage.len
+                    ));
                 }
                 (Bytes { range: storage, latin1: false }, base, len / size)
             }
@@ -78,11 +84,11 @@ impl View {
         let end = if numel == 0 { 0 } else { self.end().ok_or_else(cut_short)? };
         if end > available {
             let problem = if numel > available {
-                format!("claims {numel}")
+                format!("claims {numel} values")
             } else {
-                format!("reaches to value {end}")
+                format!("needs {end} values")
             };
-            return Err(format!("a view of {available} values {problem}"));
+            return Err(format!("a tensor {problem}, but its storage has {available}"));
         }
         Ok(CheckedView { view: self, bytes, base, numel, end })
     }
@@ -97,7 +103,8 @@ impl View {
 
 /// Returns the number of elements in an array's content.
 ///
-/// The length of the content must match the shape. As text it may be up to twice as long.
+/// Fails if the length of the content does not match the shape. Content that is stored as text may be up to twice as
+/// long.
 fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     let len = bytes.range.len;
     let expected = numel.checked_mul(size);
@@ -107,7 +114,11 @@ fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     } else {
         expected == Some(len)
     };
-    if fits { Ok(numel) } else { Err(format!("an array of {len} bytes claims {numel} values")) }
+    if fits {
+        Ok(numel)
+    } else {
+        Err(format!("an array claims {numel} values, but has only {len} bytes"))
+    }
 }
 
 impl CheckedView<'_> {
@@ -144,7 +155,7 @@ impl CheckedView<'_> {
     fn too_much(&self) -> String {
         let available = self.bytes.range.len / self.view.dtype.size;
         format!(
-            "its tensors claim more than twice the file's size; a view of {available} values claims {}",
+            "its tensors claim more than twice the file's size; one of them claims {} values of a storage with {available}",
             self.numel
         )
     }
@@ -165,7 +176,7 @@ impl CheckedView<'_> {
 
     /// Reads the elements in the order of the file and puts each in its place.
     ///
-    /// A transposed matrix is thus read once from start to end.
+    /// So a transposed matrix is read only once, from start to end.
     fn strided(
         &self,
         dims: &[Dim],
@@ -213,7 +224,7 @@ impl CheckedView<'_> {
 
 struct Dim {
     size: u64,
-    /// The distance between neighbours: in the file, and in the values.
+    /// Distance between neighbouring elements: `stride` in the file, `to` in the values.
     stride: u64,
     to: u64,
 }

@@ -1,4 +1,4 @@
-//! A buffer that moves over bytes in the file: few reads for small pieces, little memory for large ones.
+//! A buffer that moves over a part of the file, to read small pieces with few reads and large parts with little memory.
 
 use super::budget::Budget;
 use super::graph::Bytes;
@@ -6,16 +6,16 @@ use super::source::{ByteSource, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 
-/// Each read counts as at least this many bytes.
+/// Minimum number of bytes for which a read counts in the budget.
 const READ: usize = 512;
 
 pub(super) struct Window<'a> {
     source: &'a ByteSource,
     bytes: Bytes,
-    /// Offset of the buffer in the content.
+    /// Offset of the buffer in the decoded content.
     start: u64,
     buffer: Vec<u8>,
-    /// For text: how much is decoded.
+    /// For content that is stored as text: the bytes of text that are decoded so far.
     decoded: u64,
 }
 
@@ -24,7 +24,7 @@ impl<'a> Window<'a> {
         Self { source, bytes, start: 0, buffer: Vec::new(), decoded: 0 }
     }
 
-    /// Returns content from the offset `at` on, at least `least` and at most `most` bytes.
+    /// Returns between `least` and `most` bytes of the content, from the offset `at`.
     pub(super) fn get(
         &mut self,
         at: u64,
@@ -57,7 +57,7 @@ impl<'a> Window<'a> {
 
     /// Decodes text until the buffer starts at `at` and has `least` bytes.
     ///
-    /// It only moves forward, because arrays are read in the order of the file.
+    /// Fails if `at` is before the buffer. This does not happen, because arrays are read in the order of the file.
     fn decode(&mut self, at: u64, least: u64, budget: &mut Budget) -> Result<(), String> {
         loop {
             let passed = at.checked_sub(self.start).ok_or_else(cut_short)?;
@@ -77,9 +77,9 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Decodes UTF-8 with characters up to 255 to one byte each. Returns the length of the used text.
+/// Decodes UTF-8 to `latin1`, one byte per character. Returns the number of bytes of `text` that were decoded.
 ///
-/// An incomplete character at the end is not used.
+/// Stops before an incomplete character at the end. Fails if a character is above 255.
 fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Result<u64, String> {
     let mut used = 0;
     loop {

@@ -4,8 +4,9 @@ use super::{CheckPass, SourceArgs};
 use crate::cli::{CliError, output};
 use crate::data::{self, Checked, CheckedSplit};
 use crate::results::count;
+use crate::text::one_line;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Decode every image, and report unreadable files, classes, sizes, duplicates, mean and std
 ///
@@ -68,7 +69,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     if !checked.left_out.is_empty() {
         let named = |(ending, count): &(String, usize)| match ending.as_str() {
             "" => format!("{count} without an extension"),
-            ending => format!("{count} .{ending}"),
+            ending => format!("{count} .{}", one_line(ending)),
         };
         let endings: Vec<String> = checked.left_out.iter().map(named).collect();
         let _ = writeln!(text, "files without an image extension: {}", endings.join(", "));
@@ -82,13 +83,13 @@ fn text(checked: &Checked, in_chans: usize) -> String {
         );
     }
     for split in &checked.splits {
-        let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", path.display());
+        let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", shown(path));
         let CheckedSplit { name, bad, damaged, .. } = split;
         list(&mut text, &format!("bad files in {name}"), bad.iter().map(named));
         let what = format!("damaged files in {name}, decoded in part");
         list(&mut text, &what, damaged.iter().map(named));
     }
-    let pair = |[train, val]: &[PathBuf; 2]| format!("{} = {}", train.display(), val.display());
+    let pair = |[train, val]: &[PathBuf; 2]| format!("{} = {}", shown(train), shown(val));
     list(
         &mut text,
         "images with the same bytes in train and val",
@@ -122,6 +123,11 @@ fn summary(split: &CheckedSplit) -> String {
         width[0], width[2], width[1], height[0], height[2], height[1]
     );
     text
+}
+
+/// Returns a path on one line.
+fn shown(path: &Path) -> String {
+    one_line(&path.display().to_string()).into_owned()
 }
 
 fn list(text: &mut String, what: &str, entries: impl Iterator<Item = String>) {

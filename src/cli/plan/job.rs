@@ -40,6 +40,10 @@ pub(super) struct PlannedJob {
     pub memory_bytes: f64,
     /// The parts of `memory_bytes`.
     pub memory: Memory,
+    /// Bytes of the checkpoints that the job keeps, on the disk.
+    pub disk_bytes: f64,
+    /// The part of `disk_bytes` that is optimizer state.
+    pub disk_optimizer_bytes: f64,
     /// `data-parallel` or `job-parallel`; `null` with one device.
     pub schedule: Option<&'static str>,
     /// Seconds of the whole job on its devices; `null` if unknown.
@@ -79,6 +83,7 @@ fn planned(
         let trained = steps * training.effective_batch_size;
         price.wall_s(job.stage, &cost, (trained, evaluated), devices)
     });
+    let (weights, optimizer) = disk(plan, job.stage, cost.memory);
     Ok(PlannedJob {
         run: plan.name.clone(),
         stage: job.stage.to_string(),
@@ -95,6 +100,8 @@ fn planned(
         train_flops_per_image: cost.train_flops_per_image,
         memory_bytes: cost.memory.total(),
         memory: cost.memory,
+        disk_bytes: weights + optimizer,
+        disk_optimizer_bytes: optimizer,
         schedule: (plan.runtime.devices > 1).then_some(if alone {
             "job-parallel"
         } else {
@@ -102,6 +109,18 @@ fn planned(
         }),
         wall_s,
     })
+}
+
+/// Returns the bytes of a job's kept checkpoints: weights and optimizer state, both in fp32 like in memory.
+fn disk(plan: &Plan, stage: StageKind, memory: Memory) -> (f64, f64) {
+    match (stage, &plan.pretrain) {
+        (StageKind::Pretrain, Some(pretrain)) => {
+            let kept = pretrain.checkpoint_epochs.len() as f64;
+            let optimizer = if pretrain.keep_optimizer { memory.optimizer } else { 0.0 };
+            (kept * memory.params, kept * optimizer)
+        }
+        _ => (memory.params, 0.0),
+    }
 }
 
 /// Returns whether each device trains its own job. This depends on the unfinished jobs or, in a finished run, on all jobs.

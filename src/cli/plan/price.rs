@@ -46,8 +46,9 @@ impl Price {
             Precision::Fp32 => PEAK_FP32,
             Precision::Bf16 => PEAK_BF16,
         };
+        let elsewhere = if no_gpu() { ", because mae finds no GPU here" } else { "" };
         let words = format!(
-            "assumed: each device is an {DEVICE} at {:.0} % of its {:.0} TFLOP/s in {}",
+            "assumed: each device is an {DEVICE} at {:.0} % of its {:.0} TFLOP/s in {}{elsewhere}",
             100.0 * MFU,
             peak / 1e12,
             runtime.precision

@@ -62,6 +62,7 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
         );
     }
     of_stages(text, &run.jobs);
+    of_disk(text, &run.jobs);
     let left = run.wall_s.map_or_else(|| "unknown".to_owned(), duration);
     let _ = writeln!(text, "# time left: {left}\n");
 }
@@ -100,6 +101,24 @@ fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
             )
         );
     }
+}
+
+/// Writes the disk space of the checkpoints that the jobs keep.
+fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
+    let sum = |bytes: fn(&PlannedJob) -> f64| jobs.iter().map(bytes).sum::<f64>();
+    let (all, optimizer) = (sum(|job| job.disk_bytes), sum(|job| job.disk_optimizer_bytes));
+    let of_it = if optimizer > 0.0 {
+        format!(", {} of it optimizer state (pretrain.keep_optimizer)", size(optimizer))
+    } else {
+        String::new()
+    };
+    let _ = writeln!(text, "# disk: {} of checkpoints{of_it}", size(all));
+}
+
+/// Formats bytes as MiB or GiB.
+fn size(bytes: f64) -> String {
+    let mib = bytes / f64::from(1u32 << 20);
+    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
 }
 
 fn giga(flops: f64) -> String {

@@ -7,12 +7,12 @@ use crate::data::draw::{below, uniform};
 use super::rand_augment::blend::{brightness, color, contrast};
 use super::rand_augment::rgb::Rgb;
 
-/// The parameters drawn for one picture.
+/// The random parameters of one picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct DrawnJitter {
-    /// Factors of brightness, contrast and saturation.
+    /// Factors for brightness, contrast and saturation, in this order.
     factors: [f64; 3],
-    /// The order in which they are applied, as indices of `factors`.
+    /// The order in which the factors are applied, as indices of `factors`.
     order: [usize; 3],
 }
 

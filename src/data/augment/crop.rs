@@ -1,4 +1,4 @@
-//! Draws the boxes of RandomResizedCrop.
+//! Draws the random boxes of torchvision's `RandomResizedCrop`.
 
 use rand::Rng;
 
@@ -8,16 +8,17 @@ use crate::data::draw::{below, uniform};
 /// What to do if a drawn box does not fit into the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CropRule {
-    /// As in torchvision: up to ten draws. If none fits, the central part with the nearest allowed aspect is used.
+    /// As in torchvision: draw up to ten boxes. If none fits, use the largest central box with an allowed aspect.
     TenTries,
-    /// As in the official linear probe: one draw, limited to the size of the image.
+    /// As in the official linear probe: draw one box, and cut it to the size of the image.
     SingleTry,
 }
 
-/// Bounds of the aspect, width over height.
+/// Bounds of the aspect: width / height of the box.
 const ASPECT: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
-/// Draws a box. Its share of the area is within `scale`; its aspect (width over height) is log-uniform in 3/4..4/3.
+/// Draws a box. Its area is a fraction of the image within `scale`. Its aspect (width / height) is log-uniform in
+/// 3/4..4/3.
 pub fn random_resized_crop(
     rule: CropRule,
     scale: [f64; 2],
@@ -37,7 +38,7 @@ pub fn random_resized_crop(
         }
         CropRule::SingleTry => {
             let (w, h) = sides(scale, width, height, rng);
-            // A side of zero is an error in torch. Here it becomes one pixel.
+            // Torch fails if a side is zero. Use one pixel instead.
             place(w.clamp(1, width), h.clamp(1, height), width, height, rng)
         }
     }
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_too_thin_for_any_box_gives_its_central_part() {
+    fn an_image_that_is_too_thin_for_any_box_returns_its_centre() {
         let expected = CropBox { top: 193, left: 0, height: 13, width: 10 };
         assert_eq!(draw(CropRule::TenTries, [1.0, 1.0], [10, 400], 0), expected);
         let expected = CropBox { top: 0, left: 193, height: 10, width: 13 };

@@ -1,4 +1,4 @@
-//! Random erasing as in timm 0.3.2: boxes of a normalized image become noise.
+//! Random erasing as in timm 0.3.2: fills boxes of a normalized image with zeros, a colour or noise.
 
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -7,9 +7,9 @@ use crate::data::decode::picture::CropBox;
 use crate::data::draw::{below, uniform, unit};
 use crate::recipe::{EraseMode, ErasingPlan};
 
-/// Bounds of the share of the image's area that all boxes erase together.
+/// Bounds of the total area of all boxes, as a fraction of the image.
 const AREA: [f64; 2] = [0.02, 1.0 / 3.0];
-/// Bounds of the height of a box over its width.
+/// Bounds of the aspect: height / width of a box.
 const ASPECT: [f64; 2] = [0.3, 1.0 / 0.3];
 
 /// Erases 1 to `recount` boxes of `image`, `[C, side, side]`, with probability `reprob`.
@@ -19,7 +19,7 @@ pub(super) fn erase(image: &mut [f32], side: usize, plan: &ErasingPlan, rng: &mu
     }
 }
 
-/// Draws the boxes to erase in one image: 1 to `recount` with probability `reprob`, or else none.
+/// Draws the boxes to erase in one image: 1 to `recount` boxes with probability `reprob`, otherwise none.
 pub fn erasing_boxes(side: usize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec<CropBox> {
     if unit(rng) >= plan.reprob {
         return Vec::new();
@@ -28,7 +28,7 @@ pub fn erasing_boxes(side: usize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec
     (0..count).filter_map(|_| draw_box(side, count, rng)).collect()
 }
 
-/// Draws a box that is smaller than the image on both axes. Returns `None` after ten boxes that were not.
+/// Draws a box that is smaller than the image on both axes. Returns `None` if ten draws fail.
 fn draw_box(side: usize, count: usize, rng: &mut impl Rng) -> Option<CropBox> {
     (0..10).find_map(|_| {
         let area = uniform(rng, AREA[0]..AREA[1]) * (side * side) as f64 / count as f64;

@@ -1,4 +1,4 @@
-//! Prepares a picture for evaluation as the official code does, without random parameters.
+//! Prepares a picture for evaluation, without random parameters, as in the official code.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -13,10 +13,10 @@ use crate::recipe::{DataPlan, Format};
 
 use super::frame::Frame;
 
-/// The official share of a resized picture that evaluation keeps. Above an `input_size` of 224 it keeps all.
+/// Side of the centre crop / resized short side, up to an `input_size` of 224. Above 224, the ratio is 1.
 const CROP_PCT: f64 = 224.0 / 256.0;
 
-/// Prepares pictures for evaluation: resizes, takes the centre, normalizes.
+/// Prepares pictures for evaluation: resizes, crops the centre, normalizes.
 #[derive(Debug, Clone)]
 pub struct EvalTransform {
     pub(in crate::data) frame: Frame,
@@ -29,7 +29,7 @@ impl EvalTransform {
         Self { frame: Frame::new(plan), short_side: short_side(plan) }
     }
 
-    /// Returns the length of the resized short side in pixels, before the centre is taken.
+    /// Returns the length of the short side after resizing and before the crop, in pixels.
     pub fn short_side(&self) -> usize {
         self.short_side
     }
@@ -39,7 +39,7 @@ impl EvalTransform {
         self.frame.normalize(&centre(picture, self.short_side, self.frame.input_size), false)
     }
 
-    /// Appends an opened picture to `images`.
+    /// Decodes and transforms a picture, and appends it to `images`.
     pub(in crate::data) fn push(
         &self,
         images: &mut Images,
@@ -54,14 +54,14 @@ impl EvalTransform {
     }
 }
 
-/// Returns the length to which evaluation resizes the short side, in pixels. CIFAR images keep their borders.
+/// Returns the length to which evaluation resizes the short side, in pixels. CIFAR images are not cropped.
 pub fn short_side(plan: &DataPlan) -> usize {
     let is_centre = matches!(plan.format, Format::Cifar10 | Format::Cifar100);
     let crop_pct = if plan.input_size > 224 || is_centre { 1.0 } else { CROP_PCT };
     (plan.input_size as f64 / crop_pct) as usize
 }
 
-/// Resizes the short side to `short_side` and returns the central square. Float pictures of the right size stay unchanged.
+/// Resizes the short side to `short_side` and returns the central square. Float pictures of `input_size` stay unchanged.
 pub(super) fn centre(picture: &Picture, short_side: usize, input_size: usize) -> Cow<'_, Picture> {
     if let (Pixels::F32(_), true) =
         (&picture.pixels, picture.width == input_size && picture.height == input_size)
@@ -70,14 +70,14 @@ pub(super) fn centre(picture: &Picture, short_side: usize, input_size: usize) ->
     }
     let (width, height) = resized(picture.width, picture.height, short_side);
     let whole = bicubic(picture, picture.whole(), width, height);
-    // Rounds halves to even, like Python's `round` in torchvision.
+    // Rounds 0.5 to even, like Python's `round` in torchvision.
     let offset = |side: usize| ((side - input_size) as f64 / 2.0).round_ties_even() as usize;
     let crop =
         CropBox { top: offset(height), left: offset(width), height: input_size, width: input_size };
     Cow::Owned(cut(&whole, crop))
 }
 
-/// Returns the width and height at which the shorter side is `short_side`. The longer side is rounded down.
+/// Returns width and height after resizing the shorter side to `short_side`. Rounds the longer side down.
 pub(in crate::data) fn resized(width: usize, height: usize, short_side: usize) -> (usize, usize) {
     if width <= height {
         (short_side, short_side * height / width)

@@ -1,4 +1,4 @@
-//! Writes square pictures into a batch, in the layout and scale that the model expects.
+//! Writes square pictures into a batch as `[C, H, W]`, either as levels (0..255) or normalized.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use crate::data::decode::picture::{Picture, Pixels};
 use crate::data::decode::simd::vectorized;
 use crate::recipe::DataPlan;
 
-/// The size and normalization of a model's images.
+/// The size and normalization of the images that the model expects.
 #[derive(Debug, Clone)]
 pub(in crate::data) struct Frame {
     pub(in crate::data) input_size: usize,
     pub(super) scale: Arc<Normalization>,
-    /// The normalized value of each of the 256 levels, for each channel.
+    /// Look-up table per channel: the normalized value of each of the 256 levels.
     levels: Vec<[f32; 256]>,
 }
 
@@ -31,7 +31,7 @@ impl Frame {
         self.scale.mean.len() * self.input_size * self.input_size
     }
 
-    /// Returns an empty list with capacity for `images` images, as levels or as normalized values.
+    /// Returns an empty list with capacity for `images` images: of levels if `levels`, otherwise of normalized values.
     pub(in crate::data) fn room(&self, images: usize, levels: bool) -> Images {
         let len = images * self.len();
         if levels {
@@ -41,9 +41,9 @@ impl Frame {
         }
     }
 
-    /// Appends a picture of `input_size` to `images`, `[C, H, W]`, mirrored if `hflip`.
+    /// Appends a picture of `input_size` to `images` as `[C, H, W]`, mirrored if `hflip`.
     ///
-    /// The channel of a one-channel picture is repeated for every channel of the model.
+    /// If the picture has one channel, repeats it for every channel of the model.
     pub(super) fn push(&self, images: &mut Images, picture: &Picture, hflip: bool) {
         if let (Images::Levels(out, _), Pixels::U8(bytes), 3) =
             (&mut *images, &picture.pixels, picture.channels)
@@ -66,7 +66,7 @@ impl Frame {
                     push_plane(out, values, picture, from, hflip, |value| (value - mean) / std);
                 }
                 (Images::Levels(..), Pixels::F32(_)) => {
-                    unreachable!("a split of levels contains no floats")
+                    unreachable!("a split with holds_levels() contains no floats")
                 }
             }
         }
@@ -81,7 +81,7 @@ impl Frame {
     }
 }
 
-/// Appends the planes of `[H, W, 3]` levels. Equals three calls of [`push_plane`], but is faster.
+/// Appends the three channels of `[H, W, 3]` levels as planes. Faster than three calls of [`push_plane`].
 fn push_planes(out: &mut Vec<u8>, levels: &[u8], width: usize, hflip: bool) {
     let (start, area) = (out.len(), levels.len() / 3);
     out.resize(start + 3 * area, 0);
@@ -104,7 +104,7 @@ vectorized! {
     }
 }
 
-/// Appends one channel of `[H, W, C]` values.
+/// Appends one channel of `[H, W, C]` values as a plane.
 fn push_plane<T: Copy, U>(
     out: &mut Vec<U>,
     values: &[T],

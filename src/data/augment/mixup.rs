@@ -1,8 +1,8 @@
 //! Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899) of a micro-batch, as in timm 0.3.2.
 //!
-//! Image `i` is mixed with image `n - 1 - i`. The mode decides how many [`Mix`] parameters are drawn: one for the batch
-//! (`batch`), one for each pair (`pair`) or one for each image (`elem`). Unlike in timm, a batch may have an odd number of
-//! images; the middle one is mixed with itself.
+//! Image `i` is mixed with its partner, image `n - 1 - i`. `mixup_mode` says whether one [`Mix`] is drawn for the batch
+//! (`batch`), for each pair (`pair`) or for each image (`elem`). Unlike in timm, a batch may have an odd number of
+//! images. The middle image is then mixed with itself.
 
 use rand::Rng;
 use rand_distr::{Beta, Distribution};
@@ -14,11 +14,11 @@ use crate::random::{Key, Purpose};
 use crate::recipe::{MixupMode, MixupPlan};
 use crate::shape::mixed_targets;
 
-/// Mixes batches and makes their targets soft.
+/// Applies mixup and CutMix to batches, and makes the targets soft.
 #[derive(Debug, Clone)]
 pub struct Mixup {
     pub plan: MixupPlan,
-    /// Label smoothing: the probability that is spread over all classes.
+    /// Label smoothing: the fraction of the target that is spread over all classes.
     pub smoothing: f64,
     pub num_classes: usize,
 }
@@ -27,16 +27,16 @@ pub struct Mixup {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mix {
     Keep,
-    /// Adds the image with this weight and its partner with the rest.
+    /// Mixup: the weight of the image. Its partner has the weight 1 minus this.
     Blend(f64),
-    /// Replaces this box by the partner's pixels.
+    /// CutMix: the box that is filled with the partner's pixels.
     Paste(CropBox),
 }
 
 impl Mixup {
-    /// Mixes `batch` in place, with parameters drawn for `micro_step` of the epoch of `key`.
+    /// Mixes `batch` in place. `key` and `micro_step` determine the random parameters.
     ///
-    /// Panics if the targets are soft already or a label is not below `num_classes`.
+    /// Panics if the targets are already soft, or if a label is `num_classes` or more.
     pub(in crate::data) fn apply(
         &self,
         batch: &mut Batch,
@@ -66,7 +66,7 @@ impl Mixup {
 
     fn draw_one(&self, side: usize, rng: &mut impl Rng) -> Mix {
         let plan = &self.plan;
-        // With `cutmix_minmax`, CutMix is on and ignores its own parameter.
+        // `cutmix_minmax` enables CutMix, and then the value of `cutmix` has no effect.
         let cutmix = if plan.cutmix_minmax.is_some() { 1.0 } else { plan.cutmix };
         if unit(rng) >= plan.mixup_prob || (plan.mixup <= 0.0 && cutmix <= 0.0) {
             return Mix::Keep;
@@ -82,19 +82,19 @@ impl Mixup {
     }
 }
 
-/// Mixes each image of `batch` with its partner by the image's [`Mix`], and makes the targets soft.
+/// Mixes image `i` of `batch` with its partner as `mixes[i]` says, and makes the targets soft.
 ///
-/// Panics if the targets are soft already or a label is not below `num_classes`.
+/// Panics if the targets are already soft, or if a label is `num_classes` or more.
 pub fn mix(batch: &mut Batch, side: usize, mixes: &[Mix], num_classes: usize, smoothing: f64) {
     let Images::Values(values) = &mut batch.images else { panic!("mixup needs normalized images") };
     mix_images(values, mixes, side);
-    let Targets::Hard(labels) = &batch.targets else { panic!("a batch is mixed once") };
+    let Targets::Hard(labels) = &batch.targets else { panic!("a batch is mixed only once") };
     let shares: Vec<f64> = mixes.iter().map(|mix| mix.share(side)).collect();
     batch.targets = Targets::Soft(mixed_targets(labels, &shares, num_classes, smoothing));
 }
 
 impl Mix {
-    /// Returns the share of the image itself in the result. For a box, it is the share of the pixels outside the box.
+    /// Returns the weight of the image itself in its target. For CutMix, this is the fraction of pixels outside the box.
     pub fn share(self, side: usize) -> f64 {
         match self {
             Mix::Keep => 1.0,
@@ -109,7 +109,7 @@ fn beta(alpha: f64, rng: &mut impl Rng) -> f64 {
     Beta::new(alpha, alpha).expect("mixup and cutmix are above 0").sample(rng)
 }
 
-/// Draws a square with `share` of the area and a uniform centre, cut at the edges of the image.
+/// Draws a square with the fraction `share` of the area and a uniform centre. Cuts it at the edges of the image.
 fn box_of_area(share: f64, side: usize, rng: &mut impl Rng) -> CropBox {
     let half = (side as f64 * share.sqrt()) as usize / 2;
     let mut span = || {
@@ -120,7 +120,7 @@ fn box_of_area(share: f64, side: usize, rng: &mut impl Rng) -> CropBox {
     CropBox { top, left, height: bottom - top, width: right - left }
 }
 
-/// Draws a box inside the image. Its sides are within `bounds`, as shares of the image's side.
+/// Draws a box inside the image. `bounds` are the limits of its sides, as fractions of the image's side.
 fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
     let [low, high] = bounds.map(|bound| (side as f64 * bound) as usize);
     let mut length = || low + below(rng, high.saturating_sub(low));
@@ -130,7 +130,7 @@ fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
     CropBox { top, left, height, width }
 }
 
-/// Mixes each image of `[N, C, side, side]` with its partner. Partners count as they were before mixing.
+/// Mixes each image of `[N, C, side, side]` with the original, unmixed pixels of its partner.
 fn mix_images(images: &mut [f32], mixes: &[Mix], side: usize) {
     let n = mixes.len();
     if n == 0 {
@@ -176,7 +176,7 @@ fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, side: usize) {
     }
 }
 
-/// Returns the ranges of the rows of `area` in an image of `len` values, channel by channel.
+/// Returns the index ranges of the rows of `area` in a `[C, side, side]` image of `len` values, channel by channel.
 fn rows(area: CropBox, side: usize, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let channels = (0..len).step_by(side * side);
     channels.flat_map(move |channel| {

@@ -1,11 +1,11 @@
-//! From decoded pictures to the values a model gets: crop, resize, colours, normalization, erasing, mixup.
+//! Turns decoded pictures into the input of the model: crop, resize, colours, normalization, erasing, mixup.
 //!
-//! Pictures are resized as in Pillow, to whole levels, before normalization. Evaluation resizes the short side to `input_size`
-//! · 256 / 224, or to `input_size` if that is above 224, and takes the centre. Training without a crop
-//! (`crop_scale = [1, 1]`) resizes the short side to `input_size` and takes the centre. RandAugment works on whole levels, after
-//! crop and flip.
+//! Pictures are resized as in Pillow, to whole levels (0..255), before normalization. Evaluation resizes the short side
+//! to `input_size` · 256 / 224 and crops the centre. If `input_size` is above 224, it resizes the short side to
+//! `input_size` instead. Training without a random crop (`crop_scale = [1, 1]`) also resizes the short side to
+//! `input_size` and crops the centre. RandAugment works on whole levels, after crop and flip.
 //!
-//! All parameters are drawn separately from the pixels, so they can be tested and compared without pictures.
+//! Drawing the random parameters does not need the pixels, so tests can compare the parameters without pictures.
 
 mod color_jitter;
 pub(super) mod crop;

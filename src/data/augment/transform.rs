@@ -26,12 +26,12 @@ pub struct TrainTransform {
     pub(in crate::data) frame: Frame,
     decode: Decode,
     crop: Crop,
-    /// Length to which evaluation resizes the short side, in pixels.
+    /// Length to which evaluation would resize the short side, in pixels; [`Cut::At`] uses it.
     eval_short_side: usize,
     hflip: bool,
-    /// How often an epoch uses each of its images.
+    /// How many times an epoch uses each of its images (repeated augmentation).
     pub(in crate::data) aug_repeats: usize,
-    /// 0 means off.
+    /// Strength of the colour jitter; 0 disables it.
     color_jitter: f64,
     rand_augment: Option<RandAugment>,
     erasing: Option<ErasingPlan>,
@@ -45,14 +45,14 @@ enum Crop {
     Fixed,
 }
 
-/// The parameters drawn for one image in one epoch.
+/// The random parameters of one image in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Augmentation {
     pub cut: Cut,
     pub hflip: bool,
 }
 
-/// The part of a picture that becomes the image.
+/// The part of a picture that becomes the model's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cut {
     /// The central square, after the short side is resized to `input_size`.
@@ -86,26 +86,26 @@ impl TrainTransform {
         }
     }
 
-    /// Adds RandAugment, after crop and flip, on whole levels.
+    /// Adds RandAugment, which works on whole levels (0..255) after crop and flip.
     #[must_use]
     pub fn with_rand_augment(mut self, plan: RandAugmentPlan) -> Self {
         self.rand_augment = Some(RandAugment::new(plan, &self.frame.scale.mean));
         self
     }
 
-    /// Adds random erasing, after normalization.
+    /// Adds random erasing, which follows normalization.
     #[must_use]
     pub fn with_erasing(mut self, erasing: ErasingPlan) -> Self {
         self.erasing = Some(erasing);
         self
     }
 
-    /// Tells whether normalization is the last step, so that it can run on the device.
+    /// Returns whether normalization is the last step, so it can run on the device.
     pub(in crate::data) fn ends_in_levels(&self) -> bool {
         self.erasing.is_none()
     }
 
-    /// Appends an opened picture to `images`, augmented as drawn for `sample` in the epoch of `key`.
+    /// Augments an opened picture and appends it to `images`. `key` and `sample` determine the random parameters.
     pub(in crate::data) fn push(
         &self,
         images: &mut Images,
@@ -133,7 +133,7 @@ impl TrainTransform {
         Ok(())
     }
 
-    /// Decodes the pixels that `cut` needs. Returns them, and the cut relative to them.
+    /// Decodes the pixels that `cut` needs. Returns these pixels, and `cut` relative to them.
     fn decoded(&self, opened: OpenedImage<'_>, cut: Cut) -> Result<(Picture, Cut), ImageError> {
         let Cut::Box(crop) = cut else { return Ok((opened.whole()?, cut)) };
         let (picture, crop) = match self.decode {
@@ -143,7 +143,7 @@ impl TrainTransform {
         Ok((picture, Cut::Box(crop)))
     }
 
-    /// Applies colour jitter and RandAugment, which work on whole levels.
+    /// Applies colour jitter and RandAugment, which work on levels in 0..255.
     fn recolored(&self, mut square: Rgb, key: &Key, sample: u64) -> Rgb {
         if self.color_jitter > 0.0 {
             let rng = &mut key.rng(sample, Purpose::ColorJitter);
@@ -172,12 +172,12 @@ impl TrainTransform {
         Augmentation { cut, hflip: self.hflip && unit(&mut rng) < 0.5 }
     }
 
-    /// Returns the image as drawn, `[C, H, W]`, without colour changes and erasing.
+    /// Crops, flips and normalizes a picture as `drawn` says: `[C, H, W]`, without colour changes and erasing.
     pub fn render(&self, picture: &Picture, drawn: Augmentation) -> Vec<f32> {
         self.frame.normalize(&self.square(picture, drawn.cut), drawn.hflip)
     }
 
-    /// Returns the part `drawn` of a picture, as a square of `input_size`.
+    /// Returns the part `drawn` of a picture, resized to a square of `input_size`.
     fn square<'a>(&self, picture: &'a Picture, drawn: Cut) -> Cow<'a, Picture> {
         let side = self.frame.input_size;
         match drawn {

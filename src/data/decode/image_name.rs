@@ -1,11 +1,11 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// The extensions of torchvision's `ImageFolder`.
+/// The image extensions of torchvision's `ImageFolder`.
 const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
 
-/// Tells whether a file has the extension of an image format that can be decoded.
-pub(in crate::data) fn is_image_name(path: &Path) -> bool {
+/// Returns whether a file has the extension of a supported image format.
+pub fn is_image_name(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }

@@ -1,11 +1,11 @@
-//! Image files to pixels, and pixels to other sizes, as Pillow and torchvision do it.
+//! Decodes image files and resizes pictures, with the same results as Pillow and torchvision.
 //!
-//! Files are decoded as by Pillow's `convert("RGB")`, or `convert("L")` if `in_chans` is 1. Grey is repeated, palettes are
-//! looked up, alpha is dropped without blending, CMYK is converted, and orientation tags are ignored. The content decides
-//! the file format, not the name. 16-bit grey above 255 becomes 255, as in Pillow. Of an animation or a file of several pages,
-//! the first picture is decoded. A truncated file is an error; it never becomes a partly grey picture.
+//! Pixels equal those of Pillow's `convert("RGB")`, or `convert("L")` if `in_chans` is 1. Grey is repeated for all
+//! channels. Palettes and CMYK are converted. Alpha is dropped without blending, and orientation tags are ignored. 16-bit
+//! grey above 255 becomes 255, as in Pillow. If a file has several pages or frames, the first one is decoded. The content
+//! of a file decides its format, not its name. A truncated file is an error; it never becomes a partly grey picture.
 //!
-//! `opened_image` decodes any file, `jpeg` decodes rectangles of JPEG files, `resize` resizes.
+//! `opened_image` decodes files of any format, `jpeg` decodes rectangles of JPEG files, and `resize` changes the size.
 
 pub(super) mod error;
 pub(super) mod image_name;

@@ -1,21 +1,21 @@
-//! Image files of any format to pixels.
+//! Decodes image files of any format.
 
 use std::io::Cursor;
-use std::panic::catch_unwind;
 use std::path::Path;
 use std::{fmt, fs};
 
 use image::{DynamicImage, ImageReader, Limits};
 
 use crate::data::error::DataError;
+use crate::data::panics;
 
 use super::error::ImageError;
 use super::jpeg::{self, Decoded, Jpeg};
 use super::picture::{Colour, CropBox, Picture, Pixels, Stored};
 
-/// The longest side of a picture in pixels, as in libjpeg.
+/// Maximum side of a picture in pixels, the limit of libjpeg.
 const MAX_SIDE: u32 = 65_500;
-/// The most bytes of a decoded picture: about 179 million RGB pixels, the limit of Pillow.
+/// Maximum size of a decoded picture in bytes: about 179 million RGB pixels, the limit of Pillow.
 const MAX_BYTES: u64 = 512 << 20;
 
 /// Reads and decodes the image file at `path` to RGB, as training does.
@@ -26,7 +26,7 @@ pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
 /// Reads and decodes the image file at `path`. Its content decides the format, not its name.
 pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Picture, DataError> {
     if path.is_dir() {
-        let hint = "give the names of the images in it";
+        let hint = "name the image files in the folder";
         return Err(DataError::layout(path, "it is a folder, not an image", hint));
     }
     let bytes = fs::read(path).map_err(|e| DataError::unreadable(path, e))?;
@@ -41,7 +41,7 @@ pub(in crate::data) enum OpenedImage<'a> {
 }
 
 impl<'a> OpenedImage<'a> {
-    /// Opens a picture of a split.
+    /// Opens a picture that a split returned.
     pub(in crate::data) fn stored(stored: Stored<'a>) -> Result<Self, ImageError> {
         match stored {
             Stored::File { bytes, colour } => Self::file(bytes, colour),
@@ -64,9 +64,9 @@ impl<'a> OpenedImage<'a> {
             }
             return Ok(Self::Jpeg(jpeg, colour));
         }
-        // Some decoders panic on damaged files.
+        // Some decoders panic on damaged files. Turn this into an error.
         let decoded =
-            catch_unwind(|| decode(bytes)).map_err(|_| undecodable("the decoder panicked"))?;
+            panics::catch(|| decode(bytes)).map_err(|_| undecodable("the decoder panicked"))?;
         Ok(Self::Picture(convert(decoded.map_err(undecodable)?, colour)))
     }
 
@@ -78,7 +78,8 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes the pixels inside `crop`. Returns a picture that contains them, and their position in it.
+    /// Decodes the pixels inside `crop`. Returns a picture that contains them, and the position of `crop` in this
+    /// picture.
     pub(in crate::data) fn around(self, crop: CropBox) -> Result<(Picture, CropBox), ImageError> {
         match self {
             Self::Jpeg(jpeg, colour) => Ok(from_jpeg(jpeg.region(crop)?, colour)),
@@ -88,7 +89,7 @@ impl<'a> OpenedImage<'a> {
 
     /// Decodes like [`Self::around`], but a JPEG at 1/8, 1/4 or 1/2 of its size.
     ///
-    /// The size is the smallest at which the crop has at least `side` pixels in width and height.
+    /// Chooses the smallest size at which the crop still has at least `side` pixels in width and height.
     pub(in crate::data) fn fast_around(
         self,
         crop: CropBox,
@@ -148,9 +149,9 @@ fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     reader.decode()
 }
 
-/// Converts to 8-bit levels as Pillow does, and therefore the official code.
+/// Converts to 8-bit levels in the same way as Pillow, which the official code uses.
 ///
-/// Alpha is dropped, not blended. 16-bit colours keep their high byte, but 16-bit grey above 255 becomes 255.
+/// Drops alpha without blending. 16-bit colours keep their high byte, but 16-bit grey above 255 becomes 255.
 fn convert(image: DynamicImage, colour: Colour) -> Picture {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let (channels, bytes) = match colour {
@@ -177,7 +178,7 @@ fn rgb(image: DynamicImage) -> Vec<u8> {
     }
 }
 
-/// Returns Pillow's luma: 16-bit integer weights that add up to 65,536, so grey stays unchanged.
+/// Converts RGB to grey like Pillow, with 16-bit integer weights. They add up to 65,536, so grey pixels stay unchanged.
 fn luma(rgb: &[u8]) -> Vec<u8> {
     let level = |[r, g, b]: &[u8; 3]| {
         let weighted = u32::from(*r) * 19_595 + u32::from(*g) * 38_470 + u32::from(*b) * 7_471;
@@ -195,9 +196,10 @@ fn high_bytes(values: &[u16]) -> Vec<u8> {
     values.iter().map(|value| (value >> 8) as u8).collect()
 }
 
-/// Tells whether a JPEG file stops before its end marker.
+/// Returns whether a JPEG file stops before its end marker.
 ///
-/// The decoder fills the missing part with grey without an error. A partial download would then be trained on.
+/// libjpeg fills the missing part with grey and reports no error. Without this check, a run would train on partial
+/// downloads.
 fn is_truncated(bytes: &[u8]) -> bool {
     const SOI: [u8; 2] = [0xff, 0xd8];
     if !bytes.starts_with(&SOI) {
@@ -205,7 +207,7 @@ fn is_truncated(bytes: &[u8]) -> bool {
     }
     let mut rest = &bytes[2..];
     loop {
-        // Skips to the next marker. This works between segments and inside a scan.
+        // Skip to the next marker, between segments or inside a scan.
         let Some(at) = memchr::memchr(0xff, rest) else { return true };
         let Some(marker) = rest.get(at + 1).copied() else { return true };
         rest = &rest[at + if marker == 0xff { 1 } else { 2 }..];
@@ -234,10 +236,10 @@ mod tests {
         let thumbnail = [0xff, 0xe1, 0x00, 0x06, 0xff, 0xd8, 0xff, 0xd9];
         let scan = [0xff, 0xda, 0x00, 0x02, 0x12, 0xff, 0x00, 0xff, 0xd0, 0x34];
         let cut = [&[0xff, 0xd8][..], &thumbnail, &scan].concat();
-        assert!(is_truncated(&cut), "the end marker inside a thumbnail is not the file's");
+        assert!(is_truncated(&cut), "the end marker inside a thumbnail is not the end of the file");
         assert!(!is_truncated(&[&cut[..], &[0xff, 0xd9]].concat()));
         assert!((2..cut.len()).all(|length| is_truncated(&cut[..length])));
-        assert!(!is_truncated(b"\x89PNG"), "other formats notice by themselves");
+        assert!(!is_truncated(b"\x89PNG"), "decoders of other formats report truncated files");
     }
 
     #[test]

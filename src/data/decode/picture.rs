@@ -1,11 +1,11 @@
 use crate::data::error::DataError;
 
-/// An image at the size its format has it, before any crop.
+/// A decoded picture at its original size, before any crop.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
     pub width: usize,
     pub height: usize,
-    /// 1 or more. A model with more channels gets a single channel repeated.
+    /// Number of channels. A single channel is repeated if the model has more.
     pub channels: usize,
     /// `[H, W, C]`.
     pub pixels: Pixels,
@@ -14,23 +14,23 @@ pub struct Picture {
 /// The values of a [`Picture`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pixels {
-    /// Levels of a photograph, 0..255.
+    /// Levels in 0..255, for pictures from image files.
     U8(Vec<u8>),
-    /// Values in 0..1, of formats whose pictures have the model's `input_size` already.
+    /// Values in 0..1, for digits and some synthetic images, which already have the model's `input_size`.
     F32(Vec<f32>),
 }
 
-/// The channels that photographs are decoded to.
+/// Whether image files are decoded to grey or to RGB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
-    /// Luma by ITU-R 601.
+    /// One channel: luma by ITU-R 601.
     Grey,
     Rgb,
 }
 
-/// A picture as its split stores it.
+/// A picture in the form in which a split stores it.
 pub enum Stored<'a> {
-    /// The bytes of an image file, and the channels to decode them to.
+    /// The bytes of an image file, and the channels of the decoded picture.
     File {
         bytes: &'a [u8],
         colour: Colour,
@@ -55,7 +55,7 @@ impl Picture {
 }
 
 impl Colour {
-    /// Returns the colour for a model with `data.in_chans` channels. Fails unless that is 1 or 3.
+    /// Returns the kind of pictures for a model with `in_chans` channels. Fails unless `in_chans` is 1 or 3.
     pub(in crate::data) fn of_channels(in_chans: usize) -> Result<Self, DataError> {
         match in_chans {
             1 => Ok(Self::Grey),

@@ -1,6 +1,6 @@
-//! Loops over bytes that use AVX2 if the processor has it.
+//! Compiles functions for AVX2, and uses that version if the processor has AVX2.
 
-/// Defines a function that is compiled twice, with and without AVX2. Each call picks the version for the processor.
+/// Defines a function that is compiled with and without AVX2. Each call uses the version that fits the processor.
 macro_rules! vectorized {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$meta])*

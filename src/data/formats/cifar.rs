@@ -1,4 +1,4 @@
-//! CIFAR-10 and CIFAR-100 in their binary version. A record is one or two labels and three planes of 32 x 32 pixels.
+//! CIFAR-10 and CIFAR-100 in the binary version. A record has one or two labels, then three planes of 32 x 32 pixels.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use super::split::Split;
 const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 
-/// The files and records of one of the two data sets.
+/// The file names and the record layout of CIFAR-10 or CIFAR-100.
 pub(in crate::data) struct CifarLayout {
     /// The folder inside the downloaded archive.
     folder: &'static str,
@@ -24,7 +24,7 @@ pub(in crate::data) struct CifarLayout {
     test: &'static [&'static str],
     /// The file of class names, one per line.
     names: &'static str,
-    /// Number of labels before the pixels. The last label is the class.
+    /// Number of labels before the pixels. The last label is the class that is used.
     labels: usize,
     classes: usize,
     archive: &'static str,
@@ -56,7 +56,7 @@ pub(in crate::data) const CIFAR100: CifarLayout = CifarLayout {
     archive: "cifar-100-binary.tar.gz",
 };
 
-/// Reads all files into memory, from `data.path` or from the archive's folder in it.
+/// Reads all files into memory. They are in `data.path`, or in the folder of the archive inside it.
 pub(in crate::data) fn find(plan: &DataPlan, layout: &CifarLayout) -> Result<Found, DataError> {
     if plan.in_chans != 3 {
         return Err(DataError::setting(
@@ -116,7 +116,7 @@ fn check(file: &Path, bytes: &[u8], layout: &CifarLayout, hint: &str) -> Result<
     }
 }
 
-/// Returns the class names in the folder, or numbers if they are missing.
+/// Returns the class names in the folder, or numbers if the file of names is missing.
 fn classes(folder: &Path, layout: &CifarLayout) -> Vec<String> {
     let text = fs::read_to_string(folder.join(layout.names)).unwrap_or_default();
     let names: Vec<String> =

@@ -1,4 +1,4 @@
-//! Readable names of classes.
+//! Finds readable names of the classes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use crate::data::error::DataError;
 
-/// Index, `WordNet` id and names of the classes of ImageNet-1k.
+/// The classes of ImageNet-1k as CSV: index, `WordNet` id, names.
 const IMAGENET1K: &str = include_str!("imagenet1k_classes.csv");
-/// Headers of a CSV column of class folders.
+/// Valid headers for the column of class folders in a CSV class map.
 const FOLDER_HEADERS: [&str; 5] = ["wnid", "folder", "class", "id", "label"];
-/// Headers of a CSV column of readable names.
+/// Valid headers for the column of readable names in a CSV class map.
 const NAME_HEADERS: [&str; 2] = ["names", "name"];
 
-/// The readable names in a class map.
+/// The readable names in a class map, the file `data.class_map`.
 enum ClassMap {
     ByFolder(HashMap<String, String>),
     /// One name per class, in the order of the classes.
@@ -35,8 +35,8 @@ fn imagenet1k() -> impl Iterator<Item = [String; 2]> {
 
 /// Returns the readable names of the classes.
 ///
-/// They come from the class map. Without one, they are ImageNet's names if all folders are its `WordNet` ids, or else the
-/// names of the folders.
+/// They come from the class map, if there is one. Otherwise, if all folders have `WordNet` ids of ImageNet-1k, they are
+/// ImageNet's names. Otherwise they are the names of the folders.
 pub(in crate::data) fn readable_names(
     folders: &[String],
     class_map: Option<&Path>,
@@ -87,7 +87,8 @@ fn read_map(path: &Path, folders: &[String]) -> Result<ClassMap, DataError> {
     }
 }
 
-/// Reads a CSV file. A header may name both columns; without one, the last two columns count, or the only one.
+/// Reads a CSV class map. Takes the columns that the header names. Without a header, takes the last two columns, or the
+/// only one.
 fn parse_csv(text: &str) -> Result<ClassMap, csv::Error> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
     let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
@@ -106,7 +107,8 @@ fn parse_csv(text: &str) -> Result<ClassMap, csv::Error> {
     })
 }
 
-/// Reads `folder name` lines if every folder starts a line, or else one name per line.
+/// Reads a text class map. If every folder is the first word of a line, reads `folder name` lines, otherwise one name per
+/// line.
 fn parse_text(text: &str, folders: &[String]) -> ClassMap {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let pairs = lines.iter().filter_map(|line| line.split_once(char::is_whitespace));

@@ -1,4 +1,5 @@
-//! The handwritten digits inside the program: 8x8 pixels, one channel, 1,437 + 360 images. See `digits/README.md`.
+//! The handwritten digits that are part of the program: 8x8 pixels, one channel, 1,437 + 360 images. See
+//! `digits/README.md`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::recipe::DataPlan;
 use super::found::{Found, Integrity};
 use super::split::Split;
 
-/// The file of the digits. Its bytes identify the data.
+/// The file of the digits. Its hash is the fingerprint of the data.
 const BYTES: &[u8] = include_bytes!("digits/digits.safetensors");
 const SIDE: usize = 8;
 
@@ -30,9 +31,9 @@ pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     }
 }
 
-/// Returns a grey image as a digit: floats in 0..1, resized to `side` x `side` without antialiasing.
+/// Converts a grey image to the form of the digits: floats in 0..1, resized to `side` x `side` without antialiasing.
 pub(in crate::data) fn like_a_digit(grey: &Picture, side: usize) -> Picture {
-    let Pixels::U8(levels) = &grey.pixels else { unreachable!("files hold levels") };
+    let Pixels::U8(levels) = &grey.pixels else { unreachable!("image files have levels") };
     let pixels = Pixels::F32(resized(levels, grey.width, grey.height, side));
     Picture { width: side, height: side, channels: 1, pixels }
 }
@@ -42,7 +43,7 @@ fn resized(levels: &[u8], width: usize, height: usize, side: usize) -> Vec<f32> 
     bilinear(&values, width, height, side)
 }
 
-/// A split of the digits, resized once to `input_size`, so that an epoch only copies.
+/// A split of the digits. The images are resized to `input_size` only once, so an epoch only copies them.
 struct Digits {
     labels: Vec<u8>,
     /// `[N, input_size, input_size]`, in 0..1.

@@ -1,4 +1,4 @@
-//! The result of a format's `find`, and the option that it takes.
+//! The argument and the result of `find`, which every format has.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -7,32 +7,32 @@ use sha2::{Digest, Sha256};
 
 use super::split::Split;
 
-/// Whether a stage uses the classes of the images.
+/// Whether the caller uses the classes of the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Labels {
-    /// For fine-tuning, probing and evaluation: `train/` and `val/` have the same class folders.
+    /// For fine-tuning, probing and evaluation: `train/` and `val/` must have the same classes.
     Needed,
-    /// For pre-training alone: any folder of images, with or without `train/`.
+    /// For pre-training only: images need no classes, and a folder may have any structure.
     Unneeded,
 }
 
-/// A data set as its format found it, not yet compared with the recipe.
+/// The data set that a format has found, not yet compared with the recipe.
 pub(in crate::data) struct Found {
     pub(in crate::data) train: Arc<dyn Split>,
     pub(in crate::data) val: Option<Arc<dyn Split>>,
-    /// The names that the data has for its classes, by label; empty without classes.
+    /// The names of the classes in the data, by label; empty without classes.
     pub(in crate::data) classes: Vec<String>,
-    /// Hash of what identifies the data: file names and sizes, or the bytes themselves.
+    /// Fingerprint of the data, from file names and sizes or from the bytes themselves.
     pub(in crate::data) hash: Sha256,
-    /// How `data pack` changed the images, if it did.
+    /// How `mae data pack` re-encoded the images, if it did.
     pub(in crate::data) note: Option<String>,
     pub(in crate::data) integrity: Integrity,
 }
 
-/// What opening tar shards showed about lost samples and checksums; empty for other formats.
+/// Findings about missing samples and checksums in tar shards; empty for other formats.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Integrity {
-    /// Findings that mean that samples may be missing or unverified, each with its file. A run only warns about them.
+    /// Signs that samples may be missing or unverified, each with its file. A run only warns about them.
     pub lost: Vec<String>,
     /// Number of images in shards without checksums.
     pub unchecked: usize,

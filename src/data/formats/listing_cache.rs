@@ -1,9 +1,11 @@
-//! Listings of the folders and shards of large data sets, kept in the user's cache folder between starts.
+//! Caches the listings of the folders and shards of large data sets, in the user's cache folder.
 //!
-//! A folder or shard is read again if its modification time or its size has changed. Overwriting a file in place changes
-//! neither for its folder. Decoding notices such a file, and so does `data check`, which ignores the cache.
+//! A folder is read again if its modification time has changed, a shard also if its size has changed. Overwriting an
+//! image in place does not change its folder, so the cache does not notice it. But decoding reads the new file, and `mae
+//! data check` ignores the cache.
 //!
-//! The cache file begins with the BLAKE3 hash of the rest, so a damaged cache is dropped: it holds labels and offsets.
+//! The cache file has labels and offsets, so damage would be harmful. It begins with the BLAKE3 hash of the rest, and a
+//! damaged cache is ignored.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -17,15 +19,15 @@ use crate::durable;
 
 use super::found::hex;
 
-/// Minimum number of images to cache. Smaller data sets are listed quickly.
+/// Minimum number of images of a cached data set. Smaller data sets are listed quickly.
 const WORTH_KEEPING: usize = 10_000;
 /// Version of the cache file, and of the rule that decides what is an image.
 const VERSION: u32 = 2;
 /// Length of the hash at the beginning of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
-/// Folders and shards modified more recently than this are not cached.
+/// Minimum age of a folder or shard to be cached.
 ///
-/// They could change again without a new modification time.
+/// A more recent one could change again without a new modification time.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Caches the listings of a data set's folders and shards.
@@ -35,9 +37,9 @@ pub(in crate::data) struct ListingCache {
     /// The cache file; `None` if the system has no cache folder.
     file: Option<PathBuf>,
     before: HashMap<String, CachedListing>,
-    /// Listings that this process uses, read or taken from the cache.
+    /// The listings of this process, whether read from the disk or taken from the cache.
     now: Vec<CachedListing>,
-    /// Whether any folder or shard had to be read.
+    /// Whether a folder or shard was read from the disk, so the cache file is outdated.
     changed: bool,
 }
 
@@ -88,28 +90,28 @@ pub(super) struct ListedImage {
     pub(super) name: String,
     #[prost(uint64, tag = "2")]
     pub(super) size: u64,
-    /// Position of its bytes in a shard; 0 in a folder.
+    /// Offset of the image's bytes in the shard; 0 for a file in a folder.
     #[prost(uint64, tag = "3")]
     pub(super) offset: u64,
     #[prost(uint32, optional, tag = "4")]
     pub(super) label: Option<u32>,
-    /// The beginning of the image's BLAKE3 hash, if `data pack` stored one.
+    /// The first bytes of the image's BLAKE3 hash, if `mae data pack` stored it.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub(super) hash: Option<Vec<u8>>,
 }
 
 impl Stamp {
-    /// Returns a stamp, or `None` if the next change might not change the stamp.
+    /// Returns the stamp. Returns `None` if the file is so new that it could change without a new stamp.
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
         let since = modified.duration_since(UNIX_EPOCH).ok()?;
-        // The size of a folder does not change with its contents.
+        // The size of a folder says nothing about its content.
         let size = if metadata.is_dir() { 0 } else { metadata.len() };
         Some(Self { modified_s: since.as_secs(), modified_ns: since.subsec_nanos(), size })
     }
 
-    /// Returns the current stamp of `place`. Take it before reading the place.
+    /// Returns the current stamp of a folder or shard. Call it before reading the content.
     pub(super) fn now(place: &Path) -> Option<Self> {
         Self::of(&fs::metadata(place).ok()?)
     }
@@ -126,7 +128,7 @@ impl ListingCache {
         Self { data: data.to_owned(), file, before, now: Vec::new(), changed: false }
     }
 
-    /// Removes the cache of the data set at `data`, so that everything is listed again.
+    /// Removes the cache of the data set at `data`, so all folders and shards are read again.
     pub(in crate::data) fn forget(data: &Path) {
         if let Some(file) = file_of(data)
             && let Err(error) = durable::remove(&file)
@@ -135,7 +137,7 @@ impl ListingCache {
         }
     }
 
-    /// Returns the cached listing of `place`, unless the place has changed.
+    /// Returns the cached listing of the folder or shard `place`; `None` if it has changed.
     pub(super) fn get(&mut self, place: &Path, stamp: Option<Stamp>) -> Option<&Contents> {
         let stamp = stamp?;
         let known = self.before.remove(&self.path_in_data(place)?)?;
@@ -146,7 +148,7 @@ impl ListingCache {
         self.now.last()?.contents.as_ref()
     }
 
-    /// Adds the contents of `place`. `stamp` must be taken before reading.
+    /// Adds the listing of the folder or shard `place`. Take `stamp` before reading it.
     pub(super) fn add(&mut self, place: &Path, stamp: Option<Stamp>, contents: Contents) {
         self.changed = true;
         if let (Some(path), Some(_)) = (self.path_in_data(place), stamp) {
@@ -154,12 +156,13 @@ impl ListingCache {
         }
     }
 
-    /// Returns the path in the data set, or `None` if it is not UTF-8. Such a place is read at every start.
+    /// Returns the path relative to the data set. Returns `None` if it is not UTF-8; then it is read at every start.
     fn path_in_data(&self, place: &Path) -> Option<String> {
         Some(place.strip_prefix(&self.data).ok()?.to_str()?.to_owned())
     }
 
-    /// Writes the cache file if the data set is large and its listing is new. If this fails, the next start lists it again.
+    /// Writes the cache file if the data set is large and its listing is new. If this fails, logs a message and
+    /// continues.
     pub(super) fn keep(self) {
         let images: usize =
             self.now.iter().filter_map(|p| p.contents.as_ref()).map(|c| c.images.len()).sum();

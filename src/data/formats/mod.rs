@@ -1,4 +1,5 @@
-//! The formats of data sets. Each has a `find`, which looks for its files and returns their `Found` splits.
+//! The formats of data sets. Each format has a function `find`, which finds the files and returns the splits as a
+//! `Found`.
 //!
 //! | format | where the images are |
 //! | --- | --- |
@@ -9,9 +10,10 @@
 //! | `webdataset` | tar shards |
 //! | `parquet` | parquet files, as on Hugging Face's hub |
 //!
-//! Photographs are stored as bytes at their own size. Digits are floats at `input_size`, and synthetic images bytes at
-//! `input_size`, so without a crop they are only normalized. A new format is a file here, with a type that implements `Split`, and an arm of the `match`
-//! in `dataset.rs`. Formats do not know that file: what they share is in `found.rs` and `split.rs`.
+//! Images from files are 8-bit pictures of any size. Digits are floats at `input_size`, and synthetic images are 8-bit
+//! pictures at `input_size`, so without a random crop they are only normalized. To add a format, write a file here with a
+//! type that implements `Split`, and add an arm to the `match` in `dataset.rs`. Formats do not use `dataset.rs`; the
+//! types that they share are in `found.rs` and `split.rs`.
 
 pub(super) mod cifar;
 pub(super) mod class_names;

@@ -1,12 +1,11 @@
-//! Image data sets of Hugging Face's hub: parquet files with a column of image files and a column of classes.
+//! Image data sets in the format of the Hugging Face hub: parquet files with a column of images and a column of classes.
 //!
-//! Images are in row groups of 100 or 1,000 rows, and a group can only be read as a whole. Reading in order (`data pack`,
-//! `data check`, evaluation) reads each group once. A shuffled epoch reads a group for almost every image: for training,
-//! pack such data first.
+//! A file has row groups of usually 100 or 1,000 rows, and a group can only be read as a whole. Reading in order (`mae
+//! data pack`, `mae data check`, evaluation) reads each group once. A shuffled epoch reads a whole group for almost every
+//! image, so pack such data into shards before training.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -21,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::data::decode::picture::{Colour, Stored};
 use crate::data::error::DataError;
+use crate::data::panics;
 use crate::recipe::DataPlan;
 use crate::shape::MAX_CLASSES;
 
@@ -29,9 +29,9 @@ use super::shards::Shards;
 use super::split::Split;
 
 const EXTENSION: &str = "parquet";
-/// Possible names of the column of classes, the preferred one first.
+/// Possible names of the column of classes. The first one that exists is used.
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
-/// Number of row groups in memory. Workers read almost in order, so they need the current group and the next.
+/// Number of row groups in memory. When reading in order, the workers need only the current group and the next.
 const CACHED_GROUPS: usize = 4;
 const HINT: &str = "put the parquet files of an image data set in data.path or its folder `data`, with `val` or `test` in the \
                     names of those for validation";
@@ -49,7 +49,7 @@ enum ParquetProblem {
 }
 
 impl ParquetProblem {
-    /// Adds the name of the file.
+    /// Adds the path to make a `DataError`.
     fn at(self, path: &Path) -> DataError {
         match self {
             Self::Unreadable(error) => DataError::unreadable(path, error),
@@ -68,7 +68,7 @@ impl From<ParquetError> for ParquetProblem {
 /// Finds the parquet files of `plan` and reads their classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let colour = Colour::of_channels(plan.in_chans)?;
-    // The hub keeps the files of a data set in a folder `data`.
+    // On the hub, the files of a data set are in the folder `data`.
     let inside = plan.path.join("data");
     let shards = match Shards::find(&plan.path, EXTENSION, labels, HINT) {
         Err(_) if inside.is_dir() => Shards::find(&inside, EXTENSION, labels, HINT)?,
@@ -91,7 +91,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     })
 }
 
-/// Returns the class names in the files, or numbers; empty if the images have no classes.
+/// Returns the class names in the files, or numbers if names are missing; empty if the images have no classes.
 fn classes(
     train: &ParquetSplit,
     val: Option<&ParquetSplit>,
@@ -134,34 +134,34 @@ fn classes(
     Ok(names)
 }
 
-/// The images of a split, from all its files.
+/// A split: the images of one or more parquet files.
 struct ParquetSplit {
     files: Vec<PathBuf>,
     groups: Vec<RowGroup>,
     labels: Vec<Option<u32>>,
     class_names: Vec<String>,
     colour: Colour,
-    /// The row groups used last, the latest at the end.
+    /// The most recently used row groups, the latest at the end.
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
 
-/// Where a row group is.
+/// The place of a row group.
 struct RowGroup {
     file: usize,
     /// Index of the group in the file.
     index: usize,
-    /// Index of its first image in the split.
+    /// Index in the split of the first image of this group.
     first: usize,
-    /// Index of its first image in the file.
+    /// Index in the file of the first image of this group.
     row: usize,
     bytes: i64,
 }
 
-/// The images of a row group. The first thread that needs them reads them.
+/// The images of a row group, read by the first thread that needs them.
 type CachedGroup = OnceLock<Result<Vec<Option<ByteArray>>, ParquetProblem>>;
 
 impl ParquetSplit {
-    /// Reads everything in the files except the images.
+    /// Opens the files and reads everything except the images.
     fn open(files: Vec<PathBuf>, colour: Colour) -> Result<Self, DataError> {
         let (cache, class_names) = (Mutex::default(), Vec::new());
         let (groups, labels) = (Vec::new(), Vec::new());
@@ -201,7 +201,7 @@ impl ParquetSplit {
         Ok(())
     }
 
-    /// Adds the file and size of each row group and the classes of all images to a hash.
+    /// Adds the file and size of each row group, and the classes of all images, to the hash of the data.
     fn hash_into(&self, hash: &mut Sha256) {
         for group in &self.groups {
             hash.update(self.files[group.file].file_name().unwrap_or_default().as_encoded_bytes());
@@ -219,7 +219,8 @@ impl ParquetSplit {
         (group, image - self.groups[group].first)
     }
 
-    /// Returns a row group from the cache, or a new entry. The caller fills a new entry, outside the lock.
+    /// Returns the cache entry of a row group, and adds it if it is missing. The caller fills a new entry outside the
+    /// lock.
     fn cached(&self, group: usize) -> Arc<CachedGroup> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let known = cache.iter().position(|(number, _)| *number == group);
@@ -270,10 +271,10 @@ impl Split for ParquetSplit {
     }
 }
 
-/// The columns of a file that matter here.
+/// The columns of a file that are used.
 struct ParquetColumns {
     schema: String,
-    /// The group of the image, reduced to its bytes.
+    /// The column group of the image, reduced to its field `bytes`.
     image: TypePtr,
     label: Option<TypePtr>,
 }
@@ -306,7 +307,7 @@ impl ParquetColumns {
         Type::group_type_builder(&self.schema).with_fields(vec![field]).build().ok()
     }
 
-    /// Returns the class names, which Hugging Face keeps in the metadata; empty if they are missing.
+    /// Returns the class names in Hugging Face's metadata; empty if they are missing.
     fn class_names(&self, metadata: &ParquetMetaData) -> Vec<String> {
         let names = || {
             let pairs = metadata.file_metadata().key_value_metadata()?;
@@ -319,7 +320,7 @@ impl ParquetColumns {
     }
 }
 
-/// Returns the group of an image reduced to its field `bytes`, or `None` if `field` is something else.
+/// Returns the column group of an image, reduced to its field `bytes`; `None` if `field` is not an image.
 fn image_bytes(field: &TypePtr) -> Option<TypePtr> {
     if !field.is_group() {
         return None;
@@ -380,8 +381,8 @@ fn bytes(row: Row) -> Option<ByteArray> {
     }
 }
 
-/// Runs `work` and turns a panic into an error: the library panics on some damaged files.
+/// Runs `work` and turns a panic into an error, because the library panics on some damaged files.
 fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
     let panicked = |_| Err(ParquetProblem::Damaged("its reader panicked".to_owned()));
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
+    panics::catch(work).unwrap_or_else(panicked)
 }

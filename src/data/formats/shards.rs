@@ -1,4 +1,4 @@
-//! Data sets of a few large files: finds those for training and those for validation.
+//! Finds the training and validation files of formats with a few large files (tar shards, parquet).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,12 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// Finds files that end in `extension` in `train/` and `val/` below `path`, or in `path` itself if it has no `train/`.
+    /// Finds files that end in `extension` in `train/` and `val/` below `path`, or in `path` itself if `train/` is
+    /// missing.
     ///
-    /// In `path` itself, files with `val` in their names are for validation, and files with `test` are unused: most have no
-    /// classes. If no file has `val` in its name, those with `test` are for validation. `hint` goes into errors.
+    /// In `path` itself, files with `val` in their names are for validation. Files with `test` are unused, because most
+    /// have no classes. But if no file has `val` in its name, files with `test` are for validation. Errors end with
+    /// `hint`.
     pub(super) fn find(
         path: &Path,
         extension: &str,

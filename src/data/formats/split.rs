@@ -16,18 +16,18 @@ pub trait Split: Send + Sync {
     /// Returns the class of picture `index`, or 0 if the data has no classes.
     fn label(&self, index: usize) -> u32;
 
-    /// Returns picture `index`, the same in every call. The bytes of a file are read into `buffer`.
+    /// Returns picture `index`, which is the same in every call. If it is in a file, reads the bytes into `buffer`.
     fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError>;
 
-    /// Returns where people find picture `index`: its file, or its shard followed by its name in the shard.
+    /// Returns a path for messages about picture `index`: its file, or its shard followed by its name in the shard.
     fn name(&self, index: usize) -> PathBuf;
 
-    /// Tells whether pictures are photographs in levels of 0..255, not floats at the model's `input_size`.
+    /// Returns whether pictures have levels in 0..255. Otherwise they are floats at the model's `input_size`.
     fn holds_levels(&self) -> bool {
         true
     }
 
-    /// Tells whether reading only copies memory, so that loader threads would not help.
+    /// Returns whether reading only copies memory, so loader threads would not help.
     fn is_cheap(&self) -> bool {
         false
     }

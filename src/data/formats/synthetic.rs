@@ -1,7 +1,8 @@
-//! Synthetic images, for tests and for measurements without a data set.
+//! Computes synthetic images, for tests and for measurements without a data set.
 //!
-//! Each class is a coloured grating with its own frequency and angle. An image is the grating of its class at a random phase,
-//! with noise. Grey and RGB images are whole levels, as photographs are. Images with other numbers of channels are floats.
+//! Each class has a coloured grating with its own frequency and angle. An image is the grating of its class with a random
+//! phase and noise. Grey and RGB images have levels in 0..255, like image files. Images with other numbers of channels
+//! are floats.
 
 use std::f32::consts::TAU;
 use std::path::PathBuf;
@@ -19,17 +20,17 @@ use crate::recipe::DataPlan;
 use super::found::{Found, Integrity};
 use super::split::Split;
 
-/// A split, by its number. The number replaces the epoch in random keys, so classes and splits draw from different streams.
+/// A split. Its number replaces the epoch in random keys, so splits have different random numbers.
 #[derive(Debug, Clone, Copy)]
 enum SyntheticPart {
     Train = 1,
     Val = 2,
 }
 
-/// Replaces the epoch in the random keys of gratings.
+/// Replaces the epoch in the random keys of the gratings; the splits have other numbers.
 const CLASSES: usize = 0;
 
-/// Returns splits with the promised counts; by default 1,024 and 256 images of 1,000 classes.
+/// Returns splits with the counts in the recipe; by default 1,024 and 256 images of 1,000 classes.
 pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     let num_classes = plan.promised.num_classes.unwrap_or(1000).max(1);
     let split = |part, images| {
@@ -74,7 +75,7 @@ impl Synthetic {
     }
 }
 
-/// Returns the generator of an image or a class. It does not depend on the recipe's seed.
+/// Returns the random generator of an image or a class, which does not depend on the recipe's seed.
 fn rng(part: usize, index: u64) -> impl Rng {
     Key { seed: 0, stage: NO_STAGE, epoch: part }.rng(index, Purpose::Synthetic)
 }

@@ -1,19 +1,19 @@
-//! Lets training skip unusable files as long as there are few, and lists them in a table.
+//! Lets training skip unusable files, up to a limit, and lists them in a table.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::data::error::DataError;
+use crate::data::error::{self, DataError};
 use crate::data::table::{self, Problems};
 
-/// The unusable files that a job has found. Its loaders share them.
+/// The unusable files that a job has found. All loaders of the job share this object.
 #[derive(Debug)]
 pub struct BadFiles {
-    /// How many training files may be unusable.
+    /// Maximum number of unusable training files.
     allowed: usize,
     files: usize,
     max_bad_fraction: f64,
-    /// Path of the CSV table.
+    /// Path of the CSV table, `bad_files.csv`.
     table: PathBuf,
     met: Mutex<Problems>,
 }
@@ -28,6 +28,7 @@ impl BadFiles {
     /// Records that `file` is unusable because of `error`. Fails if there are too many, or if the table cannot be written.
     pub(super) fn note(&self, file: &Path, error: &DataError) -> Result<(), DataError> {
         let (name, problem) = (file.display().to_string(), error.problem());
+        let shown = error::shown(file);
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         if met.contains_key(&name) {
             return Ok(());
@@ -36,7 +37,7 @@ impl BadFiles {
         if met.len() > self.allowed {
             return Err(DataError::setting(
                 format!(
-                    "cannot read {name}: {problem}\n{} of {} training files are unusable, but data.max_bad_fraction = {} allows {}",
+                    "cannot read {shown}: {problem}\n{} of {} training files are unusable, but data.max_bad_fraction = {} allows {}",
                     met.len(),
                     self.files,
                     self.max_bad_fraction,
@@ -46,7 +47,7 @@ impl BadFiles {
             ));
         }
         tracing::warn!(
-            "cannot read {name}: {problem}; another image replaces it ({} of {} files are unusable; see {})",
+            "cannot read {shown}: {problem}; another image replaces it ({} of {} files are unusable; see {})",
             met.len(),
             self.files,
             self.table.display()
@@ -54,7 +55,7 @@ impl BadFiles {
         self.write(&met)
     }
 
-    /// Writes the table. It keeps the files that earlier starts found.
+    /// Writes the table. Keeps the rows of files that earlier starts found.
     fn write(&self, met: &Problems) -> Result<(), DataError> {
         let mut all = table::problems(&self.table);
         all.extend(met.clone());

@@ -15,13 +15,14 @@ pub struct Epoch {
 }
 
 enum Making {
-    /// Makes each batch when the caller asks for it.
+    /// Makes each batch in the caller's thread, when the caller asks for it.
     Here,
     Prefetcher(Prefetcher),
 }
 
 impl Epoch {
-    /// Starts the batches `steps` of `epoch`, on `workers` threads or, for 0, on the caller's.
+    /// Starts loading the batches `steps` of `epoch` on `workers` threads. If `workers` is 0, loads in the caller's
+    /// thread.
     pub(super) fn start(
         work: Arc<LoaderShared>,
         epoch: usize,

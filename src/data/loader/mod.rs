@@ -1,8 +1,8 @@
-//! Batches of an epoch. Their order and content depend only on the key of the epoch.
+//! Loads the batches of an epoch. Their order and content depend only on the random key of the epoch.
 //!
-//! Files and classes are sorted, so every image has an index, its *sample*. The order of an epoch is a permutation drawn for
-//! (seed, stage, epoch). Crop, flip and erasing are drawn for (seed, stage, epoch, sample), and mixup for (seed, stage, epoch,
-//! micro-step). So neither the number of workers nor an interruption changes a batch.
+//! Files and classes are sorted, so every image has a fixed index, called its *sample*. (seed, stage, epoch) determine
+//! the shuffled order of an epoch. (seed, stage, epoch, sample) determine crop, flip and erasing, and (seed, stage,
+//! epoch, micro-step) determine mixup. So neither the number of workers nor an interruption changes a batch.
 
 pub(super) mod bad_files;
 pub(super) mod epoch;
@@ -25,18 +25,18 @@ use bad_files::BadFiles;
 use epoch::Epoch;
 use pass::{LoaderShared, Share, Transform};
 
-/// Loads the batches of any epoch, from any micro-step on.
+/// Loads the batches of any epoch, starting at any micro-step.
 #[derive(Clone)]
 pub struct Loader {
     work: Arc<LoaderShared>,
-    /// Number of threads; 0 makes batches in the caller's thread.
+    /// Number of worker threads. If 0, the caller's thread makes the batches.
     workers: usize,
 }
 
 impl Loader {
-    /// Loads shuffled, augmented batches of exactly `batch_size` images, and drops the rest of an epoch.
+    /// Returns a loader of shuffled, augmented batches of exactly `batch_size` images. Drops an incomplete last batch.
     ///
-    /// `key` holds seed and stage; its epoch is ignored. Fails if the split has fewer than `batch_size` images.
+    /// Takes seed and stage from `key`, and ignores its epoch. Fails if the split has fewer than `batch_size` images.
     pub fn train(
         split: Arc<dyn Split>,
         transform: TrainTransform,
@@ -57,7 +57,7 @@ impl Loader {
         Ok(Self::new(split, Transform::Train { transform, mixup, key }, batch_size, workers))
     }
 
-    /// Loads all images once, in order, for evaluation. The last batch may be smaller.
+    /// Returns a loader for evaluation: all images once, in order. The last batch may be smaller.
     pub fn eval(
         split: Arc<dyn Split>,
         transform: EvalTransform,
@@ -73,7 +73,7 @@ impl Loader {
         batch_size: usize,
         workers: Threads,
     ) -> Self {
-        assert!(batch_size > 0, "recipe::resolve has refused a batch_size of 0");
+        assert!(batch_size > 0, "recipe::resolve rejects a batch_size of 0");
         let workers = if split.is_cheap() { 0 } else { workers::count(workers) };
         let work = LoaderShared {
             levels: split.holds_levels() && transform.ends_in_levels(),
@@ -87,26 +87,27 @@ impl Loader {
         Self { work: Arc::new(work), workers }
     }
 
-    /// Uses other images in place of unusable files, as long as `bad_files` allows it.
+    /// Replaces unusable files by other images, as long as `bad_files` allows it.
     #[must_use]
     pub fn skipping_bad_files(self, bad_files: Arc<BadFiles>) -> Self {
         let work = LoaderShared { bad_files: Some(bad_files), ..(*self.work).clone() };
         Self { work: Arc::new(work), ..self }
     }
 
-    /// Returns the times of all workers so far.
+    /// Returns the time that all workers have spent in each part of loading.
     pub fn times(&self) -> &LoadTimes {
         &self.work.times
     }
 
-    /// Returns the number of threads that make batches, without the caller's.
+    /// Returns the number of worker threads. The caller's thread does not count.
     pub fn workers(&self) -> usize {
         self.workers
     }
 
-    /// Limits the loader to the batches `index`, `index + of`, `index + 2 of`, … of each epoch, and to its share of workers.
+    /// Limits the loader to the batches `index`, `index + of`, `index + 2 * of`, … of each epoch, and divides its workers
+    /// by `of`.
     ///
-    /// Together, `of` such loaders make every batch once, the same as one loader would.
+    /// Together, `of` such loaders make every batch once, identical to the batches of one loader.
     #[must_use]
     pub fn share(self, index: usize, of: usize) -> Self {
         assert!(index < of, "the index is below the number of shares");
@@ -114,7 +115,7 @@ impl Loader {
         Self { work: Arc::new(work), workers: self.workers.div_ceil(of) }
     }
 
-    /// Limits the workers for `others` jobs that run at the same time.
+    /// Divides the workers among this job and `others` jobs that run at the same time.
     #[must_use]
     pub fn with_parallel_jobs(self, others: usize) -> Self {
         Self { workers: self.workers.div_ceil(1 + others), ..self }
@@ -130,9 +131,10 @@ impl Loader {
         all.saturating_sub(share.index).div_ceil(share.of)
     }
 
-    /// Starts loading `epoch` (from 1) at `first_micro_step` (from 0). Earlier batches are not read.
+    /// Starts loading `epoch` (counted from 1) at `first_micro_step` (counted from 0). Does not read earlier batches.
     ///
-    /// The iterator ends after the first error. Dropping it stops the workers and waits for their current jobs.
+    /// The iterator ends after the first error. Dropping the iterator stops the workers, and waits until they finish
+    /// their current chunk.
     pub fn epoch(&self, epoch: usize, first_micro_step: usize) -> Epoch {
         let steps = first_micro_step..self.micro_steps();
         Epoch::start(Arc::clone(&self.work), epoch, steps, self.workers)

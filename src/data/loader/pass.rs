@@ -1,4 +1,4 @@
-//! One pass over a split: which samples make a batch, and how they are read.
+//! One pass over a split: chooses the samples of each batch, reads and transforms them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,24 +17,25 @@ use crate::random::{Key, NO_STAGE, Purpose};
 
 use super::bad_files::BadFiles;
 
-/// Position of the repeat in the bits of a sample, above any index.
+/// The lowest bit of the repeat number in a sample. The bits below are the index of the image.
 const REPEAT: u32 = 40;
 
-/// The parts of a loader that its threads share.
+/// The parts of a loader that all its threads share.
 #[derive(Clone)]
 pub(super) struct LoaderShared {
     pub(super) split: Arc<dyn Split>,
     pub(super) transform: Transform,
     pub(super) batch_size: usize,
     pub(super) share: Share,
-    /// Whether images stay in whole levels.
+    /// Whether images stay in levels (0..255), because the device normalizes them.
     pub(super) levels: bool,
-    /// Allows and records unusable files; `None` makes them errors.
+    /// Allows and records unusable files. If `None`, an unusable file is an error.
     pub(super) bad_files: Option<Arc<BadFiles>>,
     pub(super) times: LoadTimes,
 }
 
-/// The batches of an epoch that a loader makes: every `of`-th from `index` on. Each training device has a share.
+/// The part of an epoch's batches that a loader makes: every `of`-th batch, starting at `index`. Each training device has
+/// a share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
     pub(super) index: usize,
@@ -47,7 +48,7 @@ pub(super) enum Transform {
     Train {
         transform: TrainTransform,
         mixup: Option<Mixup>,
-        /// Holds seed and stage; each pass replaces the epoch.
+        /// Seed and stage of the random key. Each pass replaces the epoch.
         key: Key,
     },
     Eval(EvalTransform),
@@ -57,7 +58,7 @@ pub(super) enum Transform {
 pub(super) struct EpochPass {
     pub(super) work: Arc<LoaderShared>,
     key: Key,
-    /// The shuffled indices; `None` in evaluation, where images are in order.
+    /// The shuffled indices of the images; `None` in evaluation, which reads images in order.
     order: Option<Vec<u64>>,
 }
 
@@ -76,19 +77,19 @@ impl EpochPass {
         }
     }
 
-    /// Returns the index of a batch among those of all shares.
+    /// Returns the index of a batch of this share among the batches of all shares.
     fn global(&self, micro_step: usize) -> usize {
         let Share { index, of } = self.work.share;
         micro_step * of + index
     }
 
-    /// Returns the range of positions in the epoch that a batch covers.
+    /// Returns the positions of a batch's images in the order of the epoch.
     pub(super) fn places(&self, micro_step: usize) -> Range<usize> {
         let start = self.global(micro_step) * self.work.batch_size;
         start..(start + self.work.batch_size).min(self.work.split.len())
     }
 
-    /// Returns the sample at a position, which selects its random numbers, and its index in the split.
+    /// Returns the sample at a position of the epoch (for its random key), and the index of its image in the split.
     fn sample(&self, place: usize) -> (u64, usize) {
         let Some(order) = &self.order else { return (place as u64, place) };
         let repeats = self.work.transform.repeats();
@@ -96,7 +97,7 @@ impl EpochPass {
         (index | ((place % repeats) as u64) << REPEAT, index as usize)
     }
 
-    /// Loads the images at `places`, without mixup.
+    /// Loads the images at these positions of the epoch, without mixup.
     pub(super) fn make(&self, places: Range<usize>) -> Result<Batch, DataError> {
         let mut batch = self.work.empty(places.len());
         let mut buffer = Vec::new();
@@ -107,7 +108,7 @@ impl EpochPass {
         Ok(batch)
     }
 
-    /// Adds image `index`, or the next usable image if its file is unusable and that is allowed.
+    /// Adds image `index`. If its file is unusable and this is allowed, adds the next usable image instead.
     fn add(
         &self,
         batch: &mut Batch,
@@ -127,7 +128,7 @@ impl EpochPass {
             bad_files.note(file, &error)?;
             last = Some(error);
         }
-        Err(last.expect("a split with a batch has images"))
+        Err(last.expect("a split with a batch has at least one image"))
     }
 
     pub(super) fn mix(&self, batch: &mut Batch, micro_step: usize) {
@@ -152,7 +153,7 @@ impl LoaderShared {
         }
     }
 
-    /// Adds picture `index` to an unmixed batch, augmented with the random numbers of `sample`.
+    /// Augments picture `index` with the random numbers of `sample`, and adds it to an unmixed batch.
     fn add(
         &self,
         batch: &mut Batch,
@@ -196,7 +197,7 @@ impl Transform {
         }
     }
 
-    /// Returns how often an epoch uses each of its images.
+    /// Returns how many times an epoch uses each of its images (repeated augmentation).
     fn repeats(&self) -> usize {
         match self {
             Self::Train { transform, .. } => transform.aug_repeats,

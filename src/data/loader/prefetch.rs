@@ -1,4 +1,4 @@
-//! Makes batches ahead of the caller: workers load chunks, and a thread joins them.
+//! Makes batches before the caller needs them: workers load chunks, and another thread joins the chunks.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::data::error::DataError;
 use super::pass::EpochPass;
 use super::workers::{Workers, guarded};
 
-/// Images that a worker loads at a time: few, to spread a batch over all workers and to stop quickly.
+/// Number of images that a worker loads at a time. It is small, so all workers share a batch and stop quickly.
 const CHUNK: usize = 8;
 
-/// A thread that joins the workers' chunks into batches and applies mixup, one batch ahead of the caller.
+/// A thread that joins the workers' chunks to batches and applies mixup. It prepares one batch in advance.
 pub(super) struct Prefetcher {
-    /// `None` after dropping, which stops the thread.
+    /// The finished batches. `drop` sets it to `None`, which stops the thread.
     batches: Option<Receiver<Result<Batch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -50,13 +50,13 @@ impl Drop for Prefetcher {
     fn drop(&mut self) {
         self.batches = None;
         if let Some(thread) = self.thread.take() {
-            // `guarded` has turned its panics into errors.
+            // The thread does not panic, because `guarded` turns panics into errors.
             drop(thread.join());
         }
     }
 }
 
-/// Joins the chunks of consecutive micro-steps.
+/// Joins the chunks of the workers to one batch per micro-step.
 struct Gather {
     workers: Workers<Batch>,
 }
@@ -64,7 +64,7 @@ struct Gather {
 impl Gather {
     fn start(workers: usize, pass: &Arc<EpochPass>, steps: Range<usize>) -> Self {
         let chunks = pass.work.batch_size.div_ceil(CHUNK);
-        // Two batches, but enough chunks to keep every worker busy.
+        // At most two batches in memory, or more if the workers would otherwise wait.
         let window = (2 * chunks).max(2 * workers);
         let pass = Arc::clone(pass);
         let jobs = steps.start * chunks..steps.end.max(steps.start) * chunks;
@@ -82,7 +82,7 @@ impl Gather {
     }
 }
 
-/// Returns the `index`-th chunk of the positions of a batch, or an empty range past the end of a short batch.
+/// Returns the `index`-th chunk of a batch's positions. For a short last batch, this range may be empty.
 fn chunk(places: &Range<usize>, index: usize) -> Range<usize> {
     let start = (places.start + index * CHUNK).min(places.end);
     start..(start + CHUNK).min(places.end)

@@ -1,4 +1,4 @@
-//! Threads that do numbered jobs ahead of a consumer, which takes the results in order.
+//! A thread pool that runs numbered jobs in advance. The consumer takes the results in order.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use crate::data::error::DataError;
 use crate::recipe::Threads;
 
-/// A pool of threads. Dropping it waits until they finish their current jobs.
+/// A pool of threads. Dropping the pool waits until the threads finish their current jobs.
 pub(in crate::data) struct Workers<T> {
     shared: Arc<SharedQueue<T>>,
     threads: Vec<JoinHandle<()>>,
@@ -19,21 +19,21 @@ pub(in crate::data) struct Workers<T> {
 struct SharedQueue<T> {
     state: Mutex<QueueState<T>>,
     changed: Condvar,
-    /// Maximum number of started jobs whose results are not taken yet.
+    /// Maximum number of started jobs whose results the consumer has not taken yet.
     window: usize,
     end: usize,
 }
 
 struct QueueState<T> {
-    /// The next job to start.
+    /// Number of the next job to start.
     begin: usize,
-    /// The next job to take.
+    /// Number of the next job whose result the consumer takes.
     take: usize,
     done: BTreeMap<usize, Result<T, DataError>>,
     stopped: bool,
 }
 
-/// Returns the number of threads of a recipe. "auto" means the number of cores.
+/// Converts `workers` or `threads` of a recipe to a number. "auto" means the number of CPU cores.
 pub(in crate::data) fn count(threads: Threads) -> usize {
     match threads {
         Threads::Count(count) => count,
@@ -42,7 +42,8 @@ pub(in crate::data) fn count(threads: Threads) -> usize {
 }
 
 impl<T: Send + 'static> Workers<T> {
-    /// Starts `jobs` on `threads` threads, at least one. At most `window` jobs run or wait to be taken.
+    /// Starts `jobs` on `threads` threads, at least one. At most `window` jobs are running or have results that are not
+    /// taken yet.
     pub(in crate::data) fn start(
         threads: usize,
         window: usize,
@@ -73,7 +74,7 @@ impl<T: Send + 'static> Workers<T> {
     /// Waits for the result of the next job. Panics after the last job.
     pub(in crate::data) fn take(&mut self) -> Result<T, DataError> {
         let mut state = self.shared.lock();
-        assert!(state.take < self.shared.end, "there is a job to take");
+        assert!(state.take < self.shared.end, "take() was called after the last job");
         loop {
             let job = state.take;
             if let Some(result) = state.done.remove(&job) {
@@ -95,7 +96,7 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Waits until the window allows another job. Returns `None` if there are no more jobs.
+    /// Waits until the window allows another job, and returns its number. Returns `None` if there are no more jobs.
     fn next(&self) -> Option<usize> {
         let mut state = self.lock();
         while !state.stopped && state.begin < self.end {
@@ -108,7 +109,7 @@ impl<T> SharedQueue<T> {
         None
     }
 
-    /// Locks the state. Jobs panic outside the lock, so the state is valid even after a panic.
+    /// Locks the state. Jobs run outside the lock, so the state stays valid even if a job panics.
     fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,7 +124,7 @@ impl<T> Drop for Workers<T> {
         self.shared.lock().stopped = true;
         self.shared.changed.notify_all();
         for thread in self.threads.drain(..) {
-            // `guarded` has turned the panics of jobs into results.
+            // The thread does not panic, because `guarded` turns panics of jobs into errors.
             drop(thread.join());
         }
     }
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_error_of_its_job_only() {
+    fn a_panic_becomes_an_error_of_this_job_only() {
         let mut workers = Workers::start(2, 4, 0..3, |job| {
             assert!(job != 1, "job {job} is bad");
             Ok(job)

@@ -1,4 +1,4 @@
-//! `mae data check` and `mae data pack`.
+//! The commands `mae data check` and `mae data pack`.
 
 pub(super) mod check;
 pub(super) mod pack;

@@ -1,7 +1,7 @@
-//! Packs a data set into `WebDataset` shards. It can make large images smaller.
+//! `mae data pack`: packs a data set into `WebDataset` shards, and optionally makes large images smaller.
 //!
-//! Samples keep their order. So if the files are not re-encoded, a run on the shards has the same numbers as a run on the files.
-//! A shard appears when it is complete. Complete shards are not written again.
+//! Samples keep their order. So if no file is re-encoded, a run on the shards has the same numbers as a run on the files.
+//! A shard appears only when it is complete. A later start does not write complete shards again.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -29,14 +29,14 @@ use crate::data::table::{self, Problems};
 use crate::durable;
 use crate::recipe::{DataPlan, Threads};
 
-/// The table of files that were not packed.
+/// Name of the table of files that were not packed.
 const LEFT_OUT: &str = "left_out.csv";
 
 /// How to pack a data set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PackOptions {
     pub samples_per_shard: usize,
-    /// Re-encodes images that are larger than this; `None` keeps every file unchanged.
+    /// How to re-encode large images; `None` keeps every file unchanged.
     pub reencode: Option<Reencoded>,
 }
 
@@ -45,29 +45,29 @@ pub struct PackOptions {
 pub struct Packing {
     pub images: usize,
     pub shards: usize,
-    /// Shards that an earlier start had written.
+    /// Number of shards that an earlier start had already written.
     pub shards_there: usize,
     pub bytes: u64,
-    /// Unusable files, which are in no shard, and their problems. Includes those of earlier starts.
+    /// Unusable files, which were not packed: (file, problem). Includes those of earlier starts.
     pub left_out: Vec<(String, String)>,
 }
 
-/// A sample ready for writing.
+/// A sample that is ready to be written into a shard.
 struct Member {
-    /// Name without extension.
+    /// Name of the sample without extension.
     key: String,
     extension: &'static str,
     bytes: Vec<u8>,
     label: Option<u32>,
 }
 
-/// The content of a shard and of its file of checksums.
+/// The content of a shard and of its checksum file.
 struct ShardBytes {
     tar: Vec<u8>,
     checksums: Vec<u8>,
 }
 
-/// The result of a worker for one image.
+/// What a worker returns for one image.
 enum Made {
     Member(Member),
     /// An unusable file.
@@ -89,7 +89,7 @@ pub fn pack(
     fs::create_dir_all(out).map_err(unwritable)?;
     let lock = durable::Lock::take(out).map_err(unwritable)?;
     if lock.is_none() {
-        let hint = "wait for it, or choose another folder";
+        let hint = "wait for the other process, or choose another folder";
         return Err(DataError::layout(out, "another process is packing into this folder", hint));
     }
     let mut packed = Packed::new(options.samples_per_shard, hex(found.hash), options.reencode);
@@ -132,7 +132,7 @@ pub fn pack(
     Ok(Some(packing))
 }
 
-/// Finds the data, with labels if it has any.
+/// Finds the data. Also returns whether it has labels.
 fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
     match dataset::find(plan, Labels::Needed) {
         Ok(found) => Ok((found, true)),
@@ -143,7 +143,7 @@ fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
     }
 }
 
-/// Writes shards and counts what it does.
+/// Writes shards, and counts images and shards.
 struct Packer<'a, F> {
     out: &'a Path,
     options: PackOptions,
@@ -158,7 +158,7 @@ struct Packer<'a, F> {
 }
 
 impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
-    /// Writes a shard unless it is there already. Returns `false` if `progress` stops the work.
+    /// Writes a shard, unless it already exists. Returns `false` if `progress` stops the work.
     fn add(&mut self, name: &str, split: &Arc<dyn Split>, shard: usize) -> Result<bool, DataError> {
         let first = shard * self.options.samples_per_shard;
         let samples = first..(first + self.options.samples_per_shard).min(split.len());
@@ -171,7 +171,8 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
         } else {
             let known = self.left_out.len();
             let Some(shard) = self.tar(split, samples)? else { return Ok(false) };
-            // The tables are written before the shard: a later start does not read the files of a finished shard again.
+            // Write the table before the shard: a later start skips finished shards, so it would not find their unusable
+            // files.
             if self.left_out.len() > known {
                 table::write_problems(&self.out.join(LEFT_OUT), &self.left_out)?;
             }
@@ -184,7 +185,7 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
         Ok(true)
     }
 
-    /// Makes the bytes of a shard and of its checksums. Returns `None` if `progress` stops the work.
+    /// Returns the content of a shard and of its checksum file; `None` if `progress` stops the work.
     fn tar(
         &mut self,
         split: &Arc<dyn Split>,
@@ -214,7 +215,7 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
     }
 }
 
-/// Tells whether packing writes a file with this path. The path is relative to the folder, with `/` as separator.
+/// Returns whether packing writes a file with this path, which is relative to the folder and uses `/`.
 fn is_packs(path: &str) -> bool {
     let is_shards = |end: &OsStr| end == "tar" || end == checksums::EXTENSION;
     let shard = |path: &str| {
@@ -229,7 +230,7 @@ fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
     let (Ok(data), Ok(mut place)) = (fs::canonicalize(&plan.path), std::path::absolute(out)) else {
         return Ok(());
     };
-    // A folder that does not exist yet will be in its nearest existing parent.
+    // `out` may not exist yet, so check its nearest existing parent.
     while !place.exists() && place.pop() {}
     match fs::canonicalize(&place) {
         Ok(place) if place.starts_with(&data) => {
@@ -240,7 +241,7 @@ fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
     }
 }
 
-/// Tells whether a shard exists and is complete: it ends in two blocks of zeros.
+/// Returns whether a shard exists and is complete: a complete tar file ends in two blocks of zeros.
 fn is_whole_tar(path: &Path) -> bool {
     let mut end = [1; 1024];
     let read = fs::File::open(path).and_then(|mut file| {
@@ -255,7 +256,7 @@ fn write_packed(out: &Path, packed: &Packed) -> Result<(), DataError> {
     durable::write(&path, &packed.to_json()).map_err(|e| DataError::unreadable(&path, e))
 }
 
-/// Writes the files beside the shards. Fails if the folder holds different shards.
+/// Writes `pack.json` and the class names. Fails if the folder already has other shards.
 fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataError> {
     let path = out.join(PACK);
     if let Ok(bytes) = fs::read(&path) {
@@ -263,7 +264,7 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
         if there.is_ok_and(|there| there.is_of_the_same_images(packed)) {
             return Ok(());
         }
-        let problem = "the folder holds shards of different files or with different options";
+        let problem = "the folder has shards of different files or with different options";
         return Err(DataError::layout(&path, problem, "choose another folder, or remove this one"));
     }
     let others = ["train", "val"].into_iter().any(|name| out.join(name).exists());
@@ -287,7 +288,7 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
     write_packed(out, packed)
 }
 
-/// Starts threads that make the samples of a shard, in order.
+/// Starts threads that make the samples of a shard. The results arrive in order.
 fn make(
     split: &Arc<dyn Split>,
     workers: Threads,
@@ -309,7 +310,7 @@ fn make(
         let Stored::File { bytes, colour } = stored else {
             return Err(DataError::setting(
                 "cannot pack this format: its images are not files",
-                "choose an imagefolder, a webdataset or parquet files",
+                "set data.format to \"imagefolder\", \"webdataset\" or \"parquet\"",
             ));
         };
         let small = match options.reencode {
@@ -326,7 +327,7 @@ fn make(
     })
 }
 
-/// Returns an image as a smaller JPEG, or `None` if it is small enough.
+/// Re-encodes an image as a smaller JPEG. Returns `None` if the image is small enough.
 fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> {
     let picture = OpenedImage::stored(Stored::File { bytes, colour: Colour::Rgb })?.whole()?;
     if picture.width.min(picture.height) <= how.short_side {
@@ -335,18 +336,18 @@ fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> 
     let (width, height) = resized(picture.width, picture.height, how.short_side);
     let small = bicubic(&picture, picture.whole(), width, height);
     let Picture { width, height, pixels: Pixels::U8(levels), .. } = small else {
-        unreachable!("files hold levels")
+        unreachable!("image files have levels")
     };
     jpeg::encode(&levels, width, height, how.quality).map(Some)
 }
 
-/// Returns the name of a sample: its index, which makes it unique, and the name of its file without dots.
+/// Returns the name of a sample: its index, so that names are unique, and the name of its file without dots.
 fn key(index: usize, name: &Path) -> String {
     let stem = name.file_stem().unwrap_or_default().to_string_lossy();
     format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
 }
 
-/// Returns the extension for the content of an image, or for its name if the content is unknown.
+/// Returns the extension that fits the content of an image. If the content is unknown, decides by its name.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => "jpg",

@@ -1,5 +1,7 @@
 //! Tables for the terminal. A table that is too wide is split into several.
 
+use crate::text::one_line;
+
 /// Largest width of a table, in characters.
 pub(super) const WIDTH: usize = 120;
 const GAP: &str = "  ";
@@ -20,7 +22,7 @@ pub(super) struct Cell {
 
 impl Cell {
     pub(super) fn text(text: &str) -> Self {
-        Self { number: String::new(), text: text.to_owned() }
+        Self { number: String::new(), text: one_line(text).into_owned() }
     }
 
     pub(super) fn number(number: &str) -> Self {

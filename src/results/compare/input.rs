@@ -106,7 +106,7 @@ fn from_results(results: Results) -> Result<Run, CompareError> {
     let rows = rows.into_iter().enumerate().map(|(index, cells)| {
         let path = results.path.join("accuracy.csv");
         let refuse =
-            |problem| RunError::Table { path, problem: format!("line {}: {problem}", index + 2) };
+            |problem| RunError::broken_table(path, format!("line {}: {problem}", index + 2));
         ComparisonRow::of(cells, String::new()).map_err(|problem| refuse(problem).into())
     });
     let mut run = Run {

@@ -8,6 +8,7 @@ use crate::durable;
 use crate::recipe::NOT_SET;
 use crate::results::accuracy::COLUMNS;
 use crate::results::seeds::Measured;
+use crate::text::csv_rows;
 use std::path::Path;
 
 /// Columns that are always text, even if a cell looks like a number.
@@ -146,12 +147,8 @@ pub(super) fn groups(comparison: &Comparison) -> Option<Sheet> {
 
 /// Writes a table as CSV (RFC 4180), atomically.
 pub(super) fn write_csv(path: &Path, sheet: &Sheet) -> Result<(), CompareError> {
-    let mut writer =
-        csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    for row in std::iter::once(&sheet.header).chain(&sheet.rows) {
-        writer.write_record(row).expect("every row has the header's columns");
-    }
-    let bytes = writer.into_inner().expect("writing to a vector cannot fail");
+    let rows = std::iter::once(&sheet.header).chain(&sheet.rows);
+    let bytes = csv_rows(rows, csv::Terminator::CRLF);
     durable::write_output(path, &bytes)
         .map_err(|source| CompareError::Io { path: path.into(), source })
 }

@@ -5,6 +5,7 @@ use super::run::{ComparisonRow, Run, RunOrigin};
 use crate::recipe;
 use crate::results::AccuracyRow;
 use crate::results::accuracy::{COLUMNS, csv_problem, line_of};
+use crate::text::cell_text;
 
 /// The additional columns of a published table.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
@@ -23,14 +24,15 @@ pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>
     let text = text.trim_start_matches('\u{feff}');
     let broken = |e: csv::Error| refuse(csv_problem(text, &e));
     let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let header = reader.headers().map_err(broken)?.clone();
+    let header = reader.headers().map_err(broken)?;
+    let header: csv::StringRecord = header.iter().map(cell_text).collect();
     let settings = check_header(&header).map_err(refuse)?;
     let mut runs: Vec<Run> = Vec::new();
     for record in reader.records() {
         let record = record.map_err(broken)?;
         let cell = |column: &str| {
             let place = header.iter().position(|head| head == column);
-            place.map_or_else(String::new, |place| record[place].trim().to_owned())
+            place.map_or_else(String::new, |place| cell_text(record[place].trim()).to_owned())
         };
         let row = ComparisonRow::of(AccuracyRow::from_cells(cell), cell("source")).map_err(
             |problem| {

@@ -7,13 +7,14 @@ use super::text::{escape, utc};
 use crate::results::Provenance;
 use std::fmt::Write as _;
 
-/// Heading of the row about changes to the images. The row is left out if nothing is known.
-const IMAGES: &str = "images";
+/// Headings of rows that are left out if they are empty in all runs: changes to the images, files that jobs started from,
+/// jobs that failed.
+const OPTIONAL: [&str; 3] = ["images", "start files", "failed jobs"];
 
 /// A row: its heading and its value.
 type Fact = (&'static str, fn(&Provenance) -> String);
 
-const FACTS: [Fact; 12] = [
+const FACTS: [Fact; 14] = [
     ("version", |p| p.version.clone()),
     ("commit", |p| p.commit.clone()),
     ("command line", |p| p.command_line.join(" ")),
@@ -23,7 +24,9 @@ const FACTS: [Fact; 12] = [
     ("CPU threads", |p| p.threads.to_string()),
     ("seed", |p| p.seed.to_string()),
     ("data fingerprint", |p| p.data_fingerprint.clone()),
-    (IMAGES, |p| p.data_note.clone()),
+    (OPTIONAL[0], |p| p.data_note.clone()),
+    (OPTIONAL[1], start_files),
+    (OPTIONAL[2], failed_jobs),
     ("last start", |p| utc(p.started_unix_s)),
     ("end", |p| p.finished_unix_s.map_or_else(String::new, utc)),
 ];
@@ -46,13 +49,32 @@ pub(super) fn provenance(report: &Report<'_>) -> String {
     html.push_str("<tbody>");
     for (name, fact) in FACTS {
         let values: Vec<String> = runs.iter().map(|(_, provenance)| fact(provenance)).collect();
-        if name == IMAGES && values.iter().all(String::is_empty) {
+        if OPTIONAL.contains(&name) && values.iter().all(String::is_empty) {
             continue;
         }
         let _ = writeln!(html, "<tr><th scope=\"row\">{name}</th>{}</tr>", cells(&values));
     }
     html.push_str("</tbody>");
     boxed("Provenance", &html)
+}
+
+/// Names each file once, with its BLAKE3 hash and the epochs that it had seen.
+fn start_files(provenance: &Provenance) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for file in &provenance.start_files {
+        let epoch = file.epoch.map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
+        let text = format!("{}{epoch} (BLAKE3 {})", file.path.display(), file.blake3);
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts.join("; ")
+}
+
+/// Names each failed job with its reason.
+fn failed_jobs(provenance: &Provenance) -> String {
+    let failed = provenance.failed_jobs.iter();
+    failed.map(|failed| format!("{}: {}", failed.job, failed.reason)).collect::<Vec<_>>().join("; ")
 }
 
 /// Returns the cells of a row. A value that all runs share spans all columns.

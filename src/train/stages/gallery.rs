@@ -7,7 +7,7 @@ use crate::infer::{Autoencoder, MaskSettings, ReconstructionInput, reconstructio
 use crate::recipe::{DataPlan, Plan};
 use crate::results::RunError;
 use crate::train::error::TrainError;
-use crate::train::step::JobDir;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Number of images in the picture of an epoch.
@@ -41,11 +41,11 @@ impl Gallery {
     }
 
     /// Draws the reconstructions of an epoch and writes them to `reconstructions/epoch-0800.png` in the job's folder.
-    pub(super) fn show(
+    pub(crate) fn show(
         &self,
         autoencoder: &Autoencoder,
         mask_ratio: f64,
-        dir: &JobDir,
+        job_folder: &Path,
         epoch: usize,
     ) -> Result<(), TrainError> {
         let masking = MaskSettings { mask_ratio, seed: self.seed };
@@ -64,11 +64,16 @@ impl Gallery {
                 tiles: autoencoder.tiles(&subject, masking, &self.data)?,
             }]);
         }
-        let path = dir.path.join("reconstructions").join(format!("epoch-{epoch:04}.png"));
+        let path = Self::path(job_folder, epoch);
         let figure = reconstructions(groups, autoencoder.norm_pix_loss());
         let written = figure.png().and_then(|png| durable::write(&path, &png));
         written.map_err(|source| RunError::Io { path, source })?;
         Ok(())
+    }
+
+    /// Returns the path of the picture of an epoch.
+    pub(crate) fn path(job_folder: &Path, epoch: usize) -> PathBuf {
+        job_folder.join("reconstructions").join(format!("epoch-{epoch:04}.png"))
     }
 
     fn indices(&self) -> impl Iterator<Item = usize> {

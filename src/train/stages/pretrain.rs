@@ -51,7 +51,7 @@ impl Stage for PretrainStage {
             device: self.device.clone(),
             name: format!("epoch {epoch}"),
         };
-        self.gallery.show(&autoencoder, self.mask_ratio, dir, epoch)
+        self.gallery.show(&autoencoder, self.mask_ratio, &dir.path, epoch)
     }
 
     fn notice(&self, epoch: usize, train_loss: f64) -> Option<String> {

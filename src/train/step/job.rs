@@ -71,6 +71,11 @@ impl JobDir {
         }
     }
 
+    /// Whether there is a state to resume from.
+    pub(crate) fn has_state(&self) -> bool {
+        self.resume_file().exists() || self.previous_state().exists()
+    }
+
     fn previous_state(&self) -> PathBuf {
         self.path.join("previous-resume.safetensors")
     }

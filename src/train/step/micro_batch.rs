@@ -50,8 +50,8 @@ impl MicroBatch<'_, '_> {
 
     /// Computes the gradients in shards, each on its own replica of `model`.
     ///
-    /// A shard's weight is its number of images. Losses and gradients are added in shard order. If there is only one shard, it
-    /// runs on the calling thread, and `sum` receives the gradients of each section during the backward pass.
+    /// A shard's weight is its number of images. Losses and gradients are added in shard order. On a GPU, the only shard runs on
+    /// the calling thread, and `sum` receives the gradients of each section during the backward pass.
     pub(crate) fn in_shards<M: Module + Sync + 'static>(
         self,
         stage: &Arc<impl ShardLoss<M>>,
@@ -63,25 +63,31 @@ impl MicroBatch<'_, '_> {
         let (stage, timer) = (Arc::clone(stage), timer.clone());
         let mode = sum.backward_mode(gradient_checkpointing);
         let pass = ShardPass { stage, batch, key, mode, timer };
-        let shards: Vec<_> = replicas.shards(n).collect();
-        if shards.len() == 1 {
+        if replicas.is_whole() {
             let loss =
                 DeviceError::catch(|| pass.run(model, 0..n, weight, |grads| sum.add(grads)))?;
             sum.add_loss(loss);
             return Ok(());
         }
-        let inputs: Vec<_> = shards.into_iter().map(|range| (model.clone(), range)).collect();
-        let results = replicas.map(inputs, move |(model, range)| {
+        let of_shard = move |model: &M, range: Range<usize>| {
             let weight = weight * range.len() as f64 / n as f64;
             let mut grads = PartialGrads::new();
-            let loss = pass.run(&model, range, weight, |section| grads.extend(section));
+            let loss = pass.run(model, range, weight, |section| grads.extend(section));
             (loss, grads)
-        })?;
-        let mut grads = Vec::new();
-        let mut losses = Vec::new();
-        for (loss, shard) in results {
+        };
+        let (mut losses, mut grads) = (Vec::new(), Vec::new());
+        let mut add = |(loss, shard)| {
             losses.push(loss);
             add_to(&mut grads, shard);
+        };
+        if replicas.share_operations(model.num_params(), n) {
+            for range in replicas.shards(n) {
+                add(replicas.inside(|| of_shard(model, range))?);
+            }
+        } else {
+            let inputs = replicas.shards(n).map(|range| (model.clone(), range));
+            let results = replicas.map(inputs, move |(model, range)| of_shard(&model, range))?;
+            results.into_iter().for_each(add);
         }
         sum.add_loss(losses.into_iter().reduce(|a, b| a + b).expect("a batch is never empty"));
         sum.add(model::present(grads));

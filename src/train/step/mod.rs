@@ -1,5 +1,6 @@
 //! The training loop and the parts of a step: micro-batches, gradients, resume state, timer.
 
+mod fit_plan;
 mod gradient;
 mod job;
 mod micro_batch;
@@ -12,10 +13,12 @@ mod state_writer;
 mod step_timer;
 mod training_loop;
 
+pub(super) use fit_plan::FitPlan;
 pub use job::{JobContext, JobDir, JobEnd, RankContext, RowWritten};
 pub(super) use micro_batch::{MicroBatch, ShardLoss};
 pub(super) use publish::publish;
+pub(super) use rows::OnNanRule;
 pub(super) use stage::Stage;
 pub(super) use state::{Progress, TrainingState, tensor_file};
 pub use step_timer::{StepPart, StepTimer};
-pub(super) use training_loop::{FitPlan, fit};
+pub(super) use training_loop::fit;

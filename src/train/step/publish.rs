@@ -2,7 +2,7 @@
 
 use super::job::{JobContext, JobDir};
 use super::stage::Stage;
-use super::state::tensor_file;
+use super::state::{TrainingState, tensor_file};
 use crate::checkpoint::{self, Meta};
 use crate::infer::DeviceError;
 use crate::train::error::TrainError;
@@ -11,11 +11,12 @@ use crate::train::events::Event;
 /// Writes the picture and the checkpoint of an epoch. An existing checkpoint and its picture stay as they are.
 pub(crate) fn publish<S: Stage>(
     stage: &S,
-    model: &S::Model,
+    state: &TrainingState<S::Model>,
     dir: &JobDir,
-    epoch: usize,
+    (epoch, keep_optimizer): (usize, bool),
     context: &JobContext,
 ) -> Result<(), TrainError> {
+    let model = &state.model;
     let folder = checkpoint::epoch_folder(&dir.path, epoch);
     if checkpoint::is_whole(&folder) {
         return Ok(());
@@ -27,7 +28,8 @@ pub(crate) fn publish<S: Stage>(
         context.tell(Event::Warning { job: &dir.name, text: &text });
     }
     let meta = Meta { epoch, ..dir.meta.clone() };
-    checkpoint::publish(&folder, &file, &meta)?;
+    let optimizer = if keep_optimizer { Some(state.optimizer_state()?) } else { None };
+    checkpoint::publish(&folder, &file, optimizer.as_ref(), &meta)?;
     Ok(())
 }
 

@@ -6,6 +6,23 @@ use crate::results::{EpochRow, Validation};
 use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
+/// What a NaN or infinite loss or gradient does in a job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OnNanRule {
+    /// Updates that an epoch may skip; `None` stops at the first one.
+    pub skip_limit: Option<usize>,
+    pub updates_per_epoch: usize,
+    /// The key that sets the learning rate, for the hint.
+    pub rate: &'static str,
+}
+
+impl OnNanRule {
+    /// Returns how many updates an epoch may skip. An epoch without a single update would have no loss.
+    fn limit(self) -> usize {
+        self.skip_limit.unwrap_or(0).min(self.updates_per_epoch.saturating_sub(1))
+    }
+}
+
 /// Losses and gradient norms that are still on the device, and their learning rates.
 #[derive(Clone, Default)]
 pub(crate) struct UnreadLosses {
@@ -24,17 +41,19 @@ impl UnreadLosses {
         self.lrs.len()
     }
 
-    /// Reads all values from the device and adds them to the epoch's sums. Returns the loss and learning rate of each update.
+    /// Reads all values from the device and adds them to the epoch's sums.
     ///
-    /// Fails if a value is NaN or infinite. The error names the update.
+    /// Returns the loss and learning rate of each update, and how many were skipped because a value is NaN or infinite. Fails if
+    /// the epoch has skipped more than the rule allows. The error names the update.
     pub(crate) fn read_into(
         &mut self,
         progress: &mut Progress,
         job: &str,
-    ) -> Result<Vec<(f64, f64)>, TrainError> {
-        let mut updates = Vec::new();
+        rule: OnNanRule,
+    ) -> Result<(Vec<(f64, f64)>, usize), TrainError> {
+        let (mut updates, mut skipped) = (Vec::new(), 0);
         if self.lrs.is_empty() {
-            return Ok(updates);
+            return Ok((updates, skipped));
         }
         let count = self.values.len();
         let all = Tensor::cat(std::mem::take(&mut self.values), 0);
@@ -42,24 +61,31 @@ impl UnreadLosses {
         for (pair, lr) in read.chunks_exact(2).zip(std::mem::take(&mut self.lrs)) {
             let sums = &mut progress.sums;
             sums.updates += 1;
-            for (what, value) in [("the loss", pair[0]), ("the gradient norm", pair[1])] {
-                if !value.is_finite() {
-                    return Err(TrainError::NotFinite {
-                        what,
-                        value: f64::from(value),
-                        job: job.to_owned(),
-                        epoch: progress.epoch,
-                        update: sums.updates,
-                        lr,
-                    });
-                }
-            }
-            sums.loss += f64::from(pair[0]);
-            sums.grad_norm += f64::from(pair[1]);
             sums.lr += lr;
             updates.push((f64::from(pair[0]), lr));
+            let named = [("the loss", pair[0]), ("the gradient norm", pair[1])];
+            let Some((what, value)) = named.into_iter().find(|(_, value)| !value.is_finite())
+            else {
+                sums.loss += f64::from(pair[0]);
+                sums.grad_norm += f64::from(pair[1]);
+                continue;
+            };
+            if sums.skipped >= rule.limit() {
+                return Err(TrainError::NotFinite {
+                    what,
+                    value: f64::from(value),
+                    job: job.to_owned(),
+                    epoch: progress.epoch,
+                    update: sums.updates,
+                    lr,
+                    rate: rule.rate,
+                    skipped: sums.skipped,
+                });
+            }
+            sums.skipped += 1;
+            skipped += 1;
         }
-        Ok(updates)
+        Ok((updates, skipped))
     }
 }
 
@@ -71,7 +97,7 @@ pub(crate) fn row(
     earlier: &[EpochRow],
 ) -> EpochRow {
     let Progress { epoch, sums, .. } = *progress;
-    let EpochSums { updates, images, train_s, data_wait_s, .. } = sums;
+    let EpochSums { updates, skipped, images, train_s, data_wait_s, .. } = sums;
     let validation = match measured {
         Evaluated::Metrics(metrics) => {
             let mut best = (metrics.top1, epoch);
@@ -92,17 +118,29 @@ pub(crate) fn row(
         }
         Evaluated::Nothing | Evaluated::Stopped => None,
     };
-    let mean = |sum: f64| sum / updates as f64;
+    let mean = |sum: f64| sum / (updates - skipped) as f64;
     EpochRow {
         epoch,
-        lr: mean(sums.lr),
+        lr: sums.lr / updates as f64,
         train_loss: mean(sums.loss),
         grad_norm: mean(sums.grad_norm),
         validation,
         images_per_s: images as f64 / train_s.max(1e-9),
         seconds: train_s + evaluation_s,
         data_wait_s,
+        skipped_updates: None,
     }
+}
+
+/// Returns a warning about updates that were skipped since the last read.
+pub(crate) fn skipped_text(skipped: usize, progress: &Progress, rule: OnNanRule) -> String {
+    let updates = if skipped == 1 { "update" } else { "updates" };
+    format!(
+        "skipped {skipped} {updates} in epoch {}, because the loss or the gradient was NaN or infinite ({} of at most {} in this epoch)",
+        progress.epoch,
+        progress.sums.skipped,
+        rule.limit()
+    )
 }
 
 /// Returns a warning if an epoch waited long for its data.
@@ -120,7 +158,7 @@ pub(crate) fn waited(row: &EpochRow, train_s: f64) -> Option<String> {
 }
 
 /// Fails if the validation loss is NaN or infinite.
-pub(crate) fn check_metrics(row: &EpochRow, job: &str) -> Result<(), TrainError> {
+pub(crate) fn check_metrics(row: &EpochRow, job: &str, rule: OnNanRule) -> Result<(), TrainError> {
     match row.validation {
         Some(validation) if !validation.loss.is_finite() => Err(TrainError::NotFinite {
             what: "the validation loss",
@@ -129,6 +167,8 @@ pub(crate) fn check_metrics(row: &EpochRow, job: &str) -> Result<(), TrainError>
             epoch: row.epoch,
             update: 0,
             lr: row.lr,
+            rate: rule.rate,
+            skipped: 0,
         }),
         _ => Ok(()),
     }

@@ -4,7 +4,7 @@
 //! update takes too long. Cloned tensors share their memory, so this costs no copy: [`Saves::begin_update`] drops the clone
 //! before the optimizer replaces the values.
 
-use super::rows::UnreadLosses;
+use super::rows::{OnNanRule, UnreadLosses};
 use super::state::{Progress, TrainingState};
 use super::state_writer::StateWriter;
 use crate::infer::{DeviceError, LastUpdate, StopFlag};
@@ -43,6 +43,7 @@ struct Shared<M> {
     job: String,
     writer: StateWriter,
     board: TensorBoard,
+    on_nan: OnNanRule,
     /// `None` while the optimizer or the end of an epoch replaces the state.
     last: Option<WholeUpdate<M>>,
     phase: Phase,
@@ -60,9 +61,16 @@ pub(super) struct Saves<M>(Arc<Inner<M>>);
 
 impl<M: Module + 'static> Saves<M> {
     /// `stop` can save the last whole update from now on.
-    pub(super) fn new(job: &str, writer: StateWriter, board: TensorBoard, stop: &StopFlag) -> Self {
+    pub(super) fn new(
+        job: &str,
+        writer: StateWriter,
+        board: TensorBoard,
+        on_nan: OnNanRule,
+        stop: &StopFlag,
+    ) -> Self {
         let (job, phase) = (job.to_owned(), Phase::Training);
-        let shared = Mutex::new(Shared { job, writer, board, last: None, phase, failed: None });
+        let (last, failed) = (None, None);
+        let shared = Mutex::new(Shared { job, writer, board, on_nan, last, phase, failed });
         let inner = Arc::new(Inner { shared, changed: Condvar::new() });
         let weak = Arc::downgrade(&inner);
         stop.register(weak);
@@ -154,7 +162,8 @@ impl<M: Module> Shared<M> {
         WholeUpdate { mut state, mut unread }: WholeUpdate<M>,
     ) -> Result<(), TrainError> {
         let Progress { epoch, sums, .. } = state.progress;
-        let updates = unread.read_into(&mut state.progress, &self.job)?;
+        let (updates, skipped) = unread.read_into(&mut state.progress, &self.job, self.on_nan)?;
+        state.optimizer.settle(skipped);
         self.board.updates(epoch, sums.updates + 1, &updates)?;
         self.start(&state)?;
         self.writer.wait()
@@ -190,7 +199,7 @@ impl<M: Module + 'static> LastUpdate for Inner<M> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Saves, StateWriter, TrainingState, UnreadLosses};
+    use super::{OnNanRule, Saves, StateWriter, TrainingState, UnreadLosses};
     use crate::infer::StopFlag;
     use crate::model::ProbeHead;
     use crate::optim::{Optimizer, Rule};
@@ -206,7 +215,8 @@ mod tests {
         let optimizer = Optimizer::new(Rule::Lars { momentum: 0.9 }, Vec::new(), Vec::new());
         let steps = EpochSteps { accum_iter: 1, micro_steps: 1 };
         let board = TensorBoard::open(path, StageKind::Linprobe, 0, steps, (1, 0)).unwrap();
-        let saves = Saves::new("linprobe", StateWriter::new(job(path), None), board, stop);
+        let rule = OnNanRule { skip_limit: None, updates_per_epoch: 9, rate: "blr" };
+        let saves = Saves::new("linprobe", StateWriter::new(job(path), None), board, rule, stop);
         saves.end_update(&TrainingState::start(head, optimizer), &UnreadLosses::default());
         saves
     }

@@ -1,6 +1,6 @@
 //! The state of a job: model, optimizer and progress. `resume.safetensors` contains it.
 
-use crate::checkpoint::{CheckpointError, HostTensor, TensorFile, load_module};
+use crate::checkpoint::{CheckpointError, HostTensor, OptimizerState, TensorFile, load_module};
 use crate::infer::host;
 use crate::model::{self, NamedParam, PartialGrads};
 use crate::optim::{self, Optimizer};
@@ -16,6 +16,9 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EpochSums {
     pub updates: usize,
+    /// Updates that were skipped, because their loss or gradient was NaN or infinite.
+    #[serde(default)]
+    pub skipped: usize,
     pub loss: f64,
     pub grad_norm: f64,
     pub lr: f64,
@@ -66,17 +69,37 @@ impl<M: Module> TrainingState<M> {
         lr: f64,
         clip_grad: Option<f64>,
     ) -> Tensor<1> {
-        let (places, grads): (Vec<_>, Vec<_>) = grads.into_iter().unzip();
-        let norm = optim::global_norm(&grads);
-        let grads = match clip_grad {
-            Some(max_norm) => optim::clip_by_global_norm(grads, &norm, max_norm),
-            None => grads,
-        };
-        let mut grads: HashMap<_, _> = places.into_iter().zip(grads).collect();
+        let (norm, mut grads) = clipped(grads, clip_grad);
         let optimizer = &mut self.optimizer;
         self.model = model::update(self.model.clone(), |place, param| {
             let grad = grads.remove(&place).unwrap_or_else(|| param.zeros_like());
             optimizer.step(place, param, grad, lr)
+        });
+        norm
+    }
+
+    /// Updates like [`TrainingState::update`], but returns to `before`, the model before the update, if the loss or the norm is NaN
+    /// or infinite. The device decides.
+    pub(crate) fn update_if_finite(
+        &mut self,
+        before: &M,
+        loss: &Tensor<1>,
+        grads: PartialGrads,
+        lr: f64,
+        clip_grad: Option<f64>,
+    ) -> Tensor<1> {
+        let (norm, mut grads) = clipped(grads, clip_grad);
+        let optimizer = &mut self.optimizer;
+        let gate = optimizer.gate(loss.clone().is_finite().bool_and(norm.clone().is_finite()));
+        let model = model::update(self.model.clone(), |place, param| {
+            let grad = grads.remove(&place).unwrap_or_else(|| param.zeros_like());
+            optimizer.step_gated(place, param, grad, lr, &gate)
+        });
+        // Also what the forward pass changes: the statistics of a BatchNorm.
+        let mut before = model::named(before).into_iter();
+        self.model = model::apply(model, |_, _, new| {
+            let old = before.next().expect("the same network");
+            Some(if old.trained { new } else { gate.choose(new, old.values) })
         });
         norm
     }
@@ -97,6 +120,21 @@ impl<M: Module> TrainingState<M> {
         let progress = Progress { optimizer_updates, ..self.progress };
         let note = serde_json::to_string(&progress).expect("numbers are valid JSON");
         Ok(TensorFile { tensors, note })
+    }
+
+    /// Reads the moments of AdamW from the device, for a checkpoint.
+    pub(crate) fn optimizer_state(&self) -> Result<OptimizerState, TrainError> {
+        let (tensors, updates) = self.optimizer.state();
+        let mut tensors: HashMap<String, Tensor<1>> = tensors.into_iter().collect();
+        let mut moments = BTreeMap::new();
+        for param in model::named(&self.model) {
+            let mut take = |kind: &str| tensors.remove(&format!("{kind}.{}", param.name));
+            if let (Some(first), Some(second)) = (take("exp_avg"), take("exp_avg_sq")) {
+                let both = [host(&first, &param.shape)?, host(&second, &param.shape)?];
+                moments.insert(param.name, both);
+            }
+        }
+        Ok(OptimizerState { updates, moments })
     }
 
     /// Loads the state from `path`. Fails if a tensor is missing.
@@ -133,6 +171,17 @@ impl<M: Module> TrainingState<M> {
     }
 }
 
+/// Returns the norm of the gradients before clipping, `[1]`, and the clipped gradients by the index of their parameter.
+fn clipped(grads: PartialGrads, clip_grad: Option<f64>) -> (Tensor<1>, HashMap<usize, Tensor<1>>) {
+    let (places, grads): (Vec<_>, Vec<_>) = grads.into_iter().unzip();
+    let norm = optim::global_norm(&grads);
+    let grads = match clip_grad {
+        Some(max_norm) => optim::clip_by_global_norm(grads, &norm, max_norm),
+        None => grads,
+    };
+    (norm, places.into_iter().zip(grads).collect())
+}
+
 /// Reads parameters from the device, for a checkpoint. Fails if a value is NaN or infinite.
 pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainError> {
     let mut file = TensorFile::default();
@@ -154,10 +203,34 @@ fn host_finite(param: &NamedParam) -> Result<HostTensor, TrainError> {
 
 #[cfg(test)]
 mod tests {
-    use super::host_finite;
-    use crate::model::NamedParam;
+    use super::{TrainingState, host_finite};
+    use crate::model::{self, NamedParam, ProbeHead};
+    use crate::optim::{Optimizer, Rule, probe_group};
+    use crate::shape::Precision;
     use crate::train::error::TrainError;
     use burn::tensor::{Device, Tensor};
+
+    #[test]
+    fn a_skipped_update_also_restores_the_statistics_of_a_batch_norm() {
+        let device = Device::flex();
+        let before = model::init_probe_head(ProbeHead::zeros(3, 2, Precision::Fp32, &device), 1);
+        let values = |head: &ProbeHead| -> Vec<_> {
+            model::named(head).into_iter().map(|param| param.values.into_data()).collect()
+        };
+        for bad in [f32::NAN, f32::INFINITY, 1.0] {
+            let statistics = || Tensor::from_data([bad; 3], &device);
+            let head = before.clone().observe([statistics(), statistics()]);
+            let trained = model::named(&head).into_iter().filter(|param| param.trained);
+            let (names, groups): (Vec<_>, Vec<_>) =
+                trained.map(|param| (param.name, probe_group(&param.shape, 0.0))).unzip();
+            let grads = vec![(0, Tensor::from_data([bad; 6], &device))];
+            let optimizer = Optimizer::new(Rule::Lars { momentum: 0.9 }, names, groups);
+            let mut state = TrainingState::start(head, optimizer);
+            let loss = Tensor::from_data([0.5f32], &device);
+            state.update_if_finite(&before, &loss, grads, 0.1, None);
+            assert_eq!(values(&state.model) == values(&before), !bad.is_finite(), "{bad}");
+        }
+    }
 
     #[test]
     fn weights_with_nan_or_infinity_are_never_written() {

@@ -1,5 +1,6 @@
 //! The training loop of every stage.
 
+use super::fit_plan::FitPlan;
 use super::gradient::{Gradient, GradientSum};
 use super::job::{JobContext, JobDir, JobEnd};
 use super::micro_batch::MicroBatch;
@@ -11,11 +12,9 @@ use super::state::{Progress, TrainingState};
 use super::state_writer::StateWriter;
 use super::step_timer::StepPart;
 use crate::data::{Epoch, Loader};
-use crate::infer::Evaluated;
+use crate::infer::{Evaluated, is_large};
 use crate::model;
-use crate::optim::LrSchedule;
 use crate::random::Key;
-use crate::recipe::Steps;
 use crate::results::{EpochRow, EpochSteps, EpochsCsv, EpochsWriter, TensorBoard};
 use crate::shape::StageKind;
 use crate::train::error::TrainError;
@@ -23,37 +22,6 @@ use crate::train::events::Event;
 use burn::module::Module;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The settings of a job's training loop.
-#[derive(Debug, Clone)]
-pub(crate) struct FitPlan {
-    pub stage: StageKind,
-    pub epochs: usize,
-    pub accum_iter: usize,
-    /// Images of one micro-step, on all devices together.
-    pub images_per_micro_step: usize,
-    pub steps: Steps,
-    pub schedule: LrSchedule,
-    pub clip_grad: Option<f64>,
-    pub gradient_checkpointing: bool,
-    /// Epochs whose checkpoints are kept.
-    pub keep: Vec<usize>,
-    /// Time between two saves within an epoch; `None` saves only after epochs.
-    pub save_every: Option<Duration>,
-    /// Selects the random numbers of the stage. The loop sets the key's `epoch`.
-    pub key: Key,
-    /// Micro-batches of one rank in an update: `accum_iter`, or more if there are fewer ranks than `runtime.devices`.
-    pub micro_batches: usize,
-}
-
-impl FitPlan {
-    /// Returns the learning rate of the next update.
-    fn lr(&self, progress: &Progress) -> f64 {
-        let first_micro_step = progress.update * self.accum_iter;
-        let done = first_micro_step as f64 / self.steps.micro_steps as f64; // of this epoch
-        self.schedule.at((progress.epoch - 1) as f64 + done)
-    }
-}
 
 /// Most updates between two reads from the device. Reading every update would make the GPU wait.
 const READ_EVERY: usize = 20;
@@ -145,7 +113,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             epochs_csv = Some(table.append_after(state.progress.epoch - 1)?);
             let board = tensorboard(&state, plan, dir)?;
             let writer = StateWriter::new(dir.clone(), plan.save_every);
-            saves = Some(Saves::new(&dir.name, writer, board, &context.stop));
+            saves = Some(Saves::new(&dir.name, writer, board, plan.on_nan, &context.stop));
         }
         let report_waiting = loader.workers() > 0;
         let loader = loader.clone().share(rank.index(), rank.world());
@@ -178,6 +146,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         self.last_read = clock;
         while self.state.progress.update < plan.steps.updates_per_epoch {
             let lr = plan.lr(&self.state.progress);
+            let before = plan.on_nan.skip_limit.map(|_| self.state.model.clone());
             let (sum, waited) = self.backward(&mut batches, send_early)?;
             let (Gradient { loss, grads }, stop) = self.reduce(sum)?;
             if stop == StopRequest::SavedLate {
@@ -186,8 +155,20 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             let stop = stop == StopRequest::AfterUpdate;
             let timer = &self.context.rank_context.timer;
             let norm = timer.time(StepPart::Optimizer, &loss.device(), || {
-                self.state.update(grads, lr, plan.clip_grad)
-            });
+                let state = &mut self.state;
+                let is_large = is_large(state.model.num_params());
+                let update = || match &before {
+                    Some(before) => {
+                        state.update_if_finite(before, &loss, grads, lr, plan.clip_grad)
+                    }
+                    None => state.update(grads, lr, plan.clip_grad),
+                };
+                if is_large {
+                    self.context.rank_context.replicas.inside(update)
+                } else {
+                    Ok(update())
+                }
+            })?;
             send_early = true;
             self.state.progress.update += 1;
             let sums = &mut self.state.progress.sums;
@@ -266,7 +247,12 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
     fn read(&mut self, unread: &mut UnreadLosses) -> Result<(), TrainError> {
         let progress = &mut self.state.progress;
         let first = progress.sums.updates + 1;
-        let updates = unread.read_into(progress, &self.dir.name)?;
+        let (updates, skipped) = unread.read_into(progress, &self.dir.name, self.plan.on_nan)?;
+        self.state.optimizer.settle(skipped);
+        if skipped > 0 {
+            let text = rows::skipped_text(skipped, progress, self.plan.on_nan);
+            self.context.tell(Event::Warning { job: &self.dir.name, text: &text });
+        }
         if let Some(saves) = &self.saves {
             saves.board_updates(progress.epoch, first, &updates)?;
         }
@@ -296,15 +282,16 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let progress = std::mem::replace(&mut self.state.progress, next);
         let Some(epochs_csv) = &mut self.epochs_csv else { return Ok(()) };
         let evaluation_s = started.elapsed().as_secs_f64();
-        let row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
-        rows::check_metrics(&row, &dir.name)?;
+        let mut row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
+        row.skipped_updates = plan.on_nan.skip_limit.map(|_| progress.sums.skipped);
+        rows::check_metrics(&row, &dir.name, plan.on_nan)?;
         epochs_csv.push(row.clone())?;
         if let Some(saves) = &self.saves {
             saves.board_epoch(epochs_csv.rows())?;
         }
         let is_kept = plan.keep.contains(&epoch);
         if is_kept {
-            publish(&**self.stage, &self.state.model, dir, epoch, context)?;
+            publish(&**self.stage, &self.state, dir, (epoch, plan.keep_optimizer), context)?;
         }
         if epoch < plan.epochs {
             self.save()?;

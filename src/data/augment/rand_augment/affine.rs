@@ -1,16 +1,16 @@
-//! Operations that move pixels, by Pillow's affine transform.
+//! Geometric operations: rotation, shear and translation by Pillow's affine transform.
 //!
-//! Pillow computes in double precision, cuts to 0..255 and does not round. The order of its additions is kept here, so
+//! Pillow computes in double precision, clamps to 0..255 and drops the fraction. This code adds in the same order, so
 //! results are equal to the bit.
 
 use super::rgb::Rgb;
 
-/// How to compute the colour between pixels.
+/// How to compute the colour at a position between pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interpolation {
-    /// From 2 × 2 pixels.
+    /// Linear, from 2 × 2 pixels.
     Bilinear,
-    /// From 4 × 4 pixels, by cubic splines with a = -1, twice the slope of Catmull-Rom.
+    /// Cubic, from 4 × 4 pixels, with the parameter a = -1.
     Bicubic,
 }
 
@@ -37,9 +37,10 @@ fn to_15_decimals(value: f64) -> f64 {
     format!("{value:.15}").parse().expect("a formatted number is a number")
 }
 
-/// Takes the pixel at (x, y) from (ax + by + c, dx + ey + f). Positions outside the picture get the colour `fill`.
+/// Fills the pixel at (x, y) with the colour at (ax + by + c, dx + ey + f), or with `fill` if this is outside the
+/// picture.
 ///
-/// `matrix` is a..f. The centre of the first pixel is at (0.5, 0.5).
+/// `matrix` has the values a to f. The centre of the first pixel is at (0.5, 0.5).
 pub(super) fn transform(
     picture: &Rgb,
     matrix: [f64; 6],
@@ -50,7 +51,7 @@ pub(super) fn transform(
     let (width, height) = (picture.width as f64, picture.height as f64);
     let [a, b, c, d, e, f] = matrix;
     let outside = widen(fill).map(f64::from);
-    // One row at a time, as floats: the compiler vectorizes this form.
+    // Compute one row at a time in floats, because the compiler can vectorize this form.
     let mut moved = vec![outside; picture.width];
     let mut colours = Vec::with_capacity(picture.width * picture.height);
     for y in 0..picture.height {
@@ -65,28 +66,28 @@ pub(super) fn transform(
                 Interpolation::Bicubic => source.bicubic(from_x, from_y),
             };
         }
-        // Cut to 0..255, without the fraction.
+        // `as u8` clamps to 0..255 and drops the fraction.
         colours.extend(moved.iter().map(|&[r, g, b, _]| [r as u8, g as u8, b as u8]));
     }
     picture.with_colours(colours)
 }
 
-/// The three channels of a pixel, and a fourth to fill a vector register.
+/// The three channels of a pixel, and an unused fourth value that fills the vector register.
 type Pixel = [f64; 4];
 
-/// A picture with its outermost pixels repeated twice on every side, as far as bicubic interpolation reaches.
+/// A picture with a border of two pixels, which repeats the outermost pixels. Bicubic interpolation reads this far.
 struct Padded {
     stride: usize,
     pixels: Vec<[f32; 4]>,
 }
 
-/// A point between four pixels.
+/// A position between pixels, for interpolation.
 struct SubpixelPosition {
-    /// Index of the upper left of 4 × 4 pixels in the padded picture.
+    /// Index of the upper left of the 4 × 4 pixels around the position, in the padded picture.
     start: usize,
-    /// Horizontal distance from the second pixel towards the third, in 0..1.
+    /// Horizontal distance from the second of these pixels towards the third, in 0..1.
     dx: f64,
-    /// Vertical distance from the second pixel towards the third, in 0..1.
+    /// Vertical distance from the second of these pixels towards the third, in 0..1.
     dy: f64,
 }
 
@@ -107,7 +108,8 @@ impl Padded {
 
     fn place(&self, x: f64, y: f64) -> SubpixelPosition {
         let (x, y) = (x - 0.5, y - 0.5);
-        // Rounds down: numbers are -0.5 or more. Padding moves pixels by two, and the first of four is one before (left, top).
+        // Rounds down, since x and y are at least -0.5. The first of the 4 × 4 pixels is at (left - 1, top - 1), and the
+        // border adds 2 to both.
         let (left, top) = (x as i32 - i32::from(x < 0.0), y as i32 - i32::from(y < 0.0));
         let start = (top + 1) as usize * self.stride + (left + 1) as usize;
         SubpixelPosition { start, dx: x - f64::from(left), dy: y - f64::from(top) }
@@ -125,7 +127,7 @@ impl Padded {
     fn bicubic(&self, x: f64, y: f64) -> Pixel {
         let SubpixelPosition { start, dx, dy } = self.place(x, y);
         let row = |y: usize| cubic(self.four(start + y * self.stride), dx);
-        // Moves along x, and shears along x, need one row only.
+        // Translations and shears along x need only one row.
         if dy == 0.0 { row(1) } else { cubic([row(0), row(1), row(2), row(3)], dy) }
     }
 
@@ -144,13 +146,13 @@ fn linear(from: Pixel, to: Pixel, d: f64) -> Pixel {
     std::array::from_fn(|c| from[c] + (to[c] - from[c]) * d)
 }
 
-/// Returns the value of the spline between the second and the third of four pixels, at `d` between them.
+/// Interpolates between the second and the third of four pixels, at the fraction `d` of the distance.
 fn cubic([v0, v1, v2, v3]: [Pixel; 4], d: f64) -> Pixel {
     if d == 0.0 {
         return v1;
     }
     std::array::from_fn(|c| {
-        // Equals Pillow's sums to the bit, because a difference and its negative round alike.
+        // Equals Pillow's sums to the bit, because `a - b` and `b - a` round in the same way.
         let step = v0[c] - v1[c];
         let p1 = v2[c] - v0[c];
         let p2 = 2.0 * step + v2[c] - v3[c];
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_by_whole_pixels_copies_and_fills() {
+    fn a_translation_by_whole_pixels_copies_pixels_and_fills_the_rest() {
         let before = picture(4, 2);
         for interpolation in BOTH {
             let matrix = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0];

@@ -1,11 +1,11 @@
-//! Operations that blend a picture with a reduced version of it: grey, flat, black or smooth.
+//! Operations that blend a picture with a reduced version of itself: grey, one flat colour, black, or smoothed.
 //!
-//! `share` is the weight of the picture itself. Above 1, the difference to the reduced version grows.
+//! `share` is the weight of the picture itself. A value above 1 increases the difference from the reduced version.
 
 use super::levels::{look_up, table};
 use super::rgb::Rgb;
 
-/// Blends with the grey picture.
+/// Changes the saturation: blends with the grey version of the picture.
 pub(in crate::data::augment) fn color(picture: &Rgb, share: f64) -> Rgb {
     let blend = Blend::new(share);
     let colours = picture.colours().iter();
@@ -16,7 +16,7 @@ pub(in crate::data::augment) fn color(picture: &Rgb, share: f64) -> Rgb {
     picture.with_colours(blended.collect())
 }
 
-/// Blends with the mean of the grey picture.
+/// Changes the contrast: blends with the mean grey level of the picture.
 pub(in crate::data::augment) fn contrast(picture: &Rgb, share: f64) -> Rgb {
     let colours = picture.colours();
     let sum: u64 = colours.iter().map(|&colour| u64::from(luma(colour))).sum();
@@ -24,7 +24,7 @@ pub(in crate::data::augment) fn contrast(picture: &Rgb, share: f64) -> Rgb {
     with_flat(picture, mean, share)
 }
 
-/// Blends with black.
+/// Changes the brightness: blends with black.
 pub(in crate::data::augment) fn brightness(picture: &Rgb, share: f64) -> Rgb {
     with_flat(picture, 0, share)
 }
@@ -34,7 +34,7 @@ fn with_flat(picture: &Rgb, flat: u8, share: f64) -> Rgb {
     look_up(picture, &[table(|level| u32::from(blend.level(flat, level as u8))); 3])
 }
 
-/// Blends with a picture smoothed over 3 × 3 pixels; the outermost pixels are not smoothed.
+/// Changes the sharpness: blends with a version smoothed over 3 × 3 pixels. The outermost pixels are not smoothed.
 pub(super) fn sharpness(picture: &Rgb, share: f64) -> Rgb {
     let mut out = picture.clone();
     if picture.width < 3 || picture.height < 3 {
@@ -49,7 +49,7 @@ pub(super) fn sharpness(picture: &Rgb, share: f64) -> Rgb {
         for (i, sum) in columns.iter_mut().enumerate() {
             *sum = rows.iter().map(|row| u32::from(row[i])).sum();
         }
-        // The same channel of the next pixel is three values further.
+        // The same channel of the next pixel is three values later.
         let places = out[3..len - 3].iter_mut().zip(&rows[1][3..len - 3]);
         for ((place, &level), near) in places.zip(columns.windows(7)) {
             *place = blend.level(smooth(near[0] + near[3] + near[6], level), level);
@@ -58,9 +58,10 @@ pub(super) fn sharpness(picture: &Rgb, share: f64) -> Rgb {
     out
 }
 
-/// Returns the mean of nine levels, rounded. The centre has five times the weight of the others.
+/// Returns the rounded mean of 3 × 3 levels. The centre has five times the weight of each other level.
 ///
-/// Pillow computes it in floats. Integers give the same result, because thirteenths are never halfway between levels.
+/// Pillow uses floats. Integers have the same result: the weights add up to 13, so a mean is never exactly between two
+/// levels.
 fn smooth(sum_of_nine: u32, centre: u8) -> u8 {
     let sum = sum_of_nine + 4 * u32::from(centre);
     ((2 * sum + 13) / 26) as u8
@@ -72,7 +73,7 @@ fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((sum + 0x8000) >> 16) as u8
 }
 
-/// Pillow's blend of two levels, in single precision, cut to 0..255 and not rounded.
+/// Pillow's blend of two levels, in single precision, clamped to 0..255 and not rounded.
 #[derive(Clone, Copy)]
 struct Blend {
     share: f32,
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn blends_are_cut_and_not_rounded() {
+    fn blends_are_clamped_and_not_rounded() {
         let blend = Blend::new(1.9);
         assert_eq!([(0, 200), (200, 0), (0, 1)].map(|(a, b)| blend.level(a, b)), [255, 0, 1]);
         assert_eq!(Blend::new(0.5).level(10, 13), 11);

@@ -1,4 +1,4 @@
-//! The operations of a policy, and how it chooses them.
+//! The operations of a policy, and the random choice among them.
 
 use rand::Rng;
 
@@ -6,9 +6,9 @@ use crate::data::draw::below;
 
 use super::op::Op;
 
-/// Each operation without and with `inc1`, and its weight under `w0` in thousandths.
+/// The operations of timm: (without `inc1`, with `inc1`, weight under `w0` in thousandths).
 ///
-/// timm lists the weights for the names without `inc1`, and uses the same positions for both.
+/// timm lists weights only for the operations without `inc1`. It applies them by position to those with `inc1`, too.
 const CHOICES: [(Op, Op, usize); 15] = [
     (Op::AutoContrast, Op::AutoContrast, 25),
     (Op::Equalize, Op::Equalize, 5),

@@ -1,11 +1,11 @@
-//! Operations that replace each level by a look-up table.
+//! Operations that replace each level (0..255) by its entry in a look-up table.
 
 use super::rgb::Rgb;
 
 /// The new level for each of the 256 levels.
 pub(super) type Table = [u8; 256];
 
-/// Replaces each value by the table of its channel.
+/// Replaces each value by its entry in the table of its channel.
 pub(super) fn look_up(picture: &Rgb, tables: &[Table; 3]) -> Rgb {
     let [red, green, blue] = tables;
     let look_up =
@@ -13,12 +13,12 @@ pub(super) fn look_up(picture: &Rgb, tables: &[Table; 3]) -> Rgb {
     picture.with_colours(picture.colours().iter().map(look_up).collect())
 }
 
-/// Returns the table of a function of the level. Results above 255 become 255.
+/// Builds a table from a function of the level. Results above 255 become 255.
 pub(super) fn table(new_level: impl Fn(u32) -> u32) -> Table {
     std::array::from_fn(|level| new_level(level as u32).min(255) as u8)
 }
 
-/// Stretches each channel from its darkest to its brightest level.
+/// Stretches each channel linearly, so that its darkest level becomes 0 and its brightest 255.
 pub(super) fn auto_contrast(picture: &Rgb) -> Rgb {
     look_up(picture, &histograms(picture).map(|counts| stretched(&counts)))
 }
@@ -29,20 +29,20 @@ fn stretched(counts: &[u32; 256]) -> Table {
     if high <= low {
         return table(|level| level);
     }
-    // Pillow's order of operations: it decides the rounding if the exact value is a whole number.
+    // Keep Pillow's order of operations. It decides the rounding if the exact value is a whole number.
     let scale = 255.0 / (high - low) as f64;
     let offset = -(low as f64) * scale;
     table(|level| (f64::from(level) * scale + offset) as u32)
 }
 
-/// Makes each channel's levels about equally frequent.
+/// Equalizes the histogram of each channel: all levels become about equally frequent.
 pub(super) fn equalize(picture: &Rgb) -> Rgb {
     look_up(picture, &histograms(picture).map(|counts| equalized(&counts)))
 }
 
-/// Maps a level to the number of darker pixels, in steps of the average number of pixels per level.
+/// Maps a level to the number of darker pixels, divided by the average number of pixels per level.
 ///
-/// The brightest level does not count for the average.
+/// The average leaves out the pixels of the brightest level, as in Pillow.
 fn equalized(counts: &[u32; 256]) -> Table {
     let brightest = counts.iter().rfind(|&&n| n > 0).copied().unwrap_or_default();
     let step = (counts.iter().sum::<u32>() - brightest) / 255;
@@ -61,18 +61,18 @@ pub(super) fn invert(picture: &Rgb) -> Rgb {
     look_up(picture, &[table(|level| 255 - level); 3])
 }
 
-/// Clears all but the `bits` highest bits. 0 is allowed and clears all, although newer versions of Pillow reject it.
+/// Keeps the `bits` highest bits and clears the rest. Accepts 0, which newer versions of Pillow reject.
 pub(super) fn posterize(picture: &Rgb, bits: u32) -> Rgb {
     let cleared = 8u32.saturating_sub(bits);
     look_up(picture, &[table(|level| level >> cleared << cleared); 3])
 }
 
-/// Inverts the levels from `threshold` up.
+/// Inverts the levels from `threshold` to 255.
 pub(super) fn solarize(picture: &Rgb, threshold: u32) -> Rgb {
     look_up(picture, &[table(|level| if level < threshold { level } else { 255 - level }); 3])
 }
 
-/// Adds to the lower half of the levels.
+/// Adds `add` to the levels below 128.
 pub(super) fn solarize_add(picture: &Rgb, add: u32) -> Rgb {
     look_up(picture, &[table(|level| if level < 128 { level + add } else { level }); 3])
 }
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn one_level_alone_is_neither_stretched_nor_equalized() {
+    fn a_channel_with_one_level_is_neither_stretched_nor_equalized() {
         let flat = grey(&[77; 300]);
         assert_eq!(auto_contrast(&flat), flat);
         assert_eq!(equalize(&flat), flat);
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn equalizing_is_cut_at_255() {
-        // 509 pixels below the brightest level: a step is one pixel, and the brightest would be level 509.
+        // 509 pixels are darker than the brightest level. One pixel is a step, so the brightest level would become 509.
         let mut levels = vec![3; 509];
         levels.push(200);
         assert_eq!(equalize(&grey(&levels)).pixels[3 * 509], 255);

@@ -1,10 +1,10 @@
-//! The operations: their names, and the argument and the function of each.
+//! The operations of RandAugment, with their names, arguments and functions.
 
 use super::affine::{self, Interpolation};
 use super::rgb::Rgb;
 use super::{blend, levels};
 
-/// An operation of timm's RandAugment. The `…Increasing` forms get stronger with the magnitude.
+/// An operation of timm's RandAugment. The effect of the `…Increasing` variants grows with the magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     AutoContrast,
@@ -30,7 +30,7 @@ pub enum Op {
     TranslateYRel,
 }
 
-/// The names in timm.
+/// The names of the operations in timm.
 const NAMES: [(&str, Op); 21] = [
     ("AutoContrast", Op::AutoContrast),
     ("Equalize", Op::Equalize),
@@ -66,14 +66,14 @@ impl Op {
         NAMES.iter().find(|(_, op)| *op == self).expect("every operation has a name").0
     }
 
-    /// Returns the arguments that timm passes to the operation: one number, or none if the magnitude has no effect.
+    /// Returns the arguments that timm passes to the operation: one number, or none if it ignores the magnitude.
     ///
     /// `magnitude` is in 0..10.
     pub fn level_args(self, magnitude: f64, negate: bool) -> Vec<f64> {
         self.argument(magnitude, negate).into_iter().collect()
     }
 
-    /// Applies the operation. Geometric ones take the colour `fill` from outside the picture.
+    /// Applies the operation. Geometric operations fill positions from outside the picture with the colour `fill`.
     pub fn apply(
         self,
         picture: &Rgb,
@@ -110,13 +110,13 @@ impl Op {
             Op::AutoContrast | Op::Equalize | Op::Invert => return None,
             // Degrees, counter-clockwise.
             Op::Rotate => signed(level * 30.0),
-            // Number of high bits to keep.
+            // Number of high bits that are kept.
             Op::Posterize => (level * 4.0).trunc(),
             Op::PosterizeIncreasing => 4.0 - (level * 4.0).trunc(),
             // The lowest level that is inverted.
             Op::Solarize => (level * 256.0).trunc(),
             Op::SolarizeIncreasing => 256.0 - (level * 256.0).trunc(),
-            // Levels to add.
+            // Number of levels that are added.
             Op::SolarizeAdd => (level * 110.0).trunc(),
             // Weight of the picture itself; 1 changes nothing.
             Op::Color | Op::Contrast | Op::Brightness | Op::Sharpness => level * 1.8 + 0.1,
@@ -124,9 +124,9 @@ impl Op {
             | Op::ContrastIncreasing
             | Op::BrightnessIncreasing
             | Op::SharpnessIncreasing => 1.0 + signed(level * 0.9),
-            // Pixels per row or column.
+            // Shift in pixels per row or column.
             Op::ShearX | Op::ShearY => signed(level * 0.3),
-            // Fraction of the side.
+            // Shift as a fraction of the side.
             Op::TranslateXRel | Op::TranslateYRel => signed(level * 0.45),
         })
     }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn increasing_forms_change_nothing_at_magnitude_zero() {
+    fn increasing_variants_change_nothing_at_magnitude_zero() {
         let picture =
             Rgb { width: 4, height: 3, pixels: (0..36).map(|i| (i * 71 % 256) as u8).collect() };
         for name in [

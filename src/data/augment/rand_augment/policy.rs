@@ -11,51 +11,51 @@ use super::choice::choose;
 use super::op::Op;
 use super::rgb::Rgb;
 
-/// The share of the chosen operations that are applied.
+/// Probability that a chosen operation is applied.
 const PROB: f64 = 0.5;
 
-/// The largest magnitude. Larger draws are cut to it.
+/// Maximum magnitude. Larger random magnitudes become this.
 const MAX_MAGNITUDE: f64 = 10.0;
 
 /// A policy with its fill colour and interpolation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugment {
     plan: RandAugmentPlan,
-    /// The colour of pixels that a geometric operation takes from outside the picture.
+    /// The colour with which geometric operations fill positions from outside the picture.
     fill: [u8; 3],
     interpolation: Interpolation,
 }
 
-/// A drawn operation.
+/// An operation with its random parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
     pub op: Op,
-    /// In 0..10.
+    /// The magnitude, in 0..10.
     pub magnitude: f64,
     /// Whether to reverse the direction, for operations that have one.
     pub negate: bool,
 }
 
 impl RandAugment {
-    /// Sets up a policy. The fill colour is `mean`, the mean of the normalization.
+    /// Sets up a policy. The fill colour is `mean`, the mean that normalization subtracts.
     ///
     /// The interpolation is bicubic, as in the official fine-tuning.
     pub fn new(plan: RandAugmentPlan, mean: &[f32]) -> Self {
         Self { plan, fill: fill_colour(mean), interpolation: Interpolation::Bicubic }
     }
 
-    /// Draws operations and applies them.
+    /// Draws operations and applies them to `picture`.
     pub fn apply(&self, picture: &Rgb, rng: &mut impl Rng) -> Rgb {
         self.render(picture, &self.draw(rng))
     }
 
-    /// Draws the operations for one picture, in order: at most as many as the policy's `n`.
+    /// Draws the operations for one picture, in order. There are at most `n` of them, the policy's number of operations.
     pub fn draw(&self, rng: &mut impl Rng) -> Vec<Drawn> {
         let ops = choose(self.plan.layers, self.plan.increasing, self.plan.weighted, rng);
         ops.into_iter().filter_map(|op| self.draw_one(op, rng)).collect()
     }
 
-    /// Applies drawn operations.
+    /// Applies operations that [`Self::draw`] has returned.
     pub fn render(&self, picture: &Rgb, drawn: &[Drawn]) -> Rgb {
         drawn.iter().fold(picture.clone(), |picture, one| {
             one.op.apply(&picture, one.magnitude, one.negate, self.fill, self.interpolation)
@@ -73,7 +73,7 @@ impl RandAugment {
     }
 }
 
-/// Returns the nearest levels of a mean colour, like timm's `img_mean`. A one-channel mean is repeated.
+/// Rounds a mean colour to levels, like timm's `img_mean`. Repeats a mean of one channel.
 fn fill_colour(mean: &[f32]) -> [u8; 3] {
     std::array::from_fn(|channel| {
         let mean = mean.get(channel).or(mean.first()).copied().unwrap_or_default();
@@ -137,17 +137,17 @@ mod tests {
         let twice = |text| {
             draws(text, 5_000).iter().filter(|ops| ops.len() == 2 && ops[0].op == ops[1].op).count()
         };
-        // A quarter of the draws apply two operations. In 1/15 of these, both are the same.
+        // A quarter of the draws apply two operations. In 1/15 of these draws, both operations are the same.
         assert!((50..120).contains(&twice("rand-inc1")), "{}", twice("rand-inc1"));
         assert_eq!(twice("rand-inc1-w0"), 0);
     }
 
     #[test]
-    fn magnitudes_are_normal_and_cut_at_ten() {
+    fn magnitudes_are_normal_and_limited_to_ten() {
         let all = draws("rand-m9-mstd0.5-inc1", 30_000).concat();
         let n = all.len() as f64;
         let below = |bound: f64| all.iter().filter(|d| d.magnitude < bound).count() as f64 / n;
-        // The normal distribution function at -2, -1, 0, 1 and just below 2 deviations.
+        // The normal distribution function at -2, -1, 0, 1 and just below 2 standard deviations.
         for (bound, share) in
             [(8.0, 0.0228), (8.5, 0.1587), (9.0, 0.5), (9.5, 0.8413), (10.0, 0.9772)]
         {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_deviation_the_magnitude_is_the_given_one_and_at_most_ten() {
+    fn without_mstd_the_magnitude_is_that_of_the_policy_and_at_most_ten() {
         let all_are = |text: &str, magnitude: f64| {
             draws(text, 100)
                 .concat()
@@ -169,14 +169,14 @@ mod tests {
         assert!(all_are("rand-m7", 7.0));
         assert!(all_are("rand", 10.0));
         assert!(all_are("rand-m14", 10.0));
-        // Draws are normal around 14, and then cut.
+        // Magnitudes are normal around 14, then limited to 10.
         let all = draws("rand-m14-mstd4", 20_000).concat();
         let cut = all.iter().filter(|d| d.magnitude >= 10.0).count() as f64 / all.len() as f64;
         assert!((cut - 0.8413).abs() < 0.015, "{cut}");
     }
 
     #[test]
-    fn pixels_depend_on_the_generator_alone() {
+    fn the_drawn_operations_depend_only_on_the_generator() {
         let picture = Rgb {
             width: 9,
             height: 7,
@@ -185,7 +185,7 @@ mod tests {
         let policy = policy("rand-m9-mstd0.5-inc1");
         let apply = |seed| policy.apply(&picture, &mut test_rng(seed));
         let first: Vec<Rgb> = (0..50).map(apply).collect();
-        // Drawing in reverse order gives the same pictures.
+        // Drawing in reverse order results in the same pictures.
         for seed in (0..50).rev() {
             assert_eq!(apply(seed), first[seed as usize]);
         }

@@ -1,8 +1,8 @@
-//! The pictures that colour jitter and RandAugment work on.
+//! The picture type of colour jitter and RandAugment: 8-bit RGB.
 
 use crate::data::decode::picture::{Picture, Pixels};
 
-/// A picture of bytes in three channels, at least one pixel wide and high.
+/// An 8-bit picture in three channels, at least one pixel wide and high.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rgb {
     pub width: usize,
@@ -23,7 +23,7 @@ impl Rgb {
     }
 }
 
-/// Rounds floats to whole levels, and repeats a single channel.
+/// Rounds floats to levels in 0..255, and repeats a single channel three times.
 impl From<&Picture> for Rgb {
     fn from(picture: &Picture) -> Self {
         let level = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;

@@ -1,4 +1,5 @@
-//! Upsampling of colours and conversion to RGB: the same numbers as libjpeg-turbo's fancy upsampling and `ycc_rgb_convert`.
+//! Upsamples colours and converts them to RGB, with the same results as libjpeg-turbo's fancy upsampling and
+//! `ycc_rgb_convert`.
 
 #![expect(clippy::inline_always, reason = "the functions are compiled for several processors")]
 
@@ -8,7 +9,7 @@ use crate::data::decode::simd::vectorized;
 const BLOCK: usize = 32;
 
 vectorized! {
-    /// Computes `3 * near + far` for each sample of two rows: interpolation between rows, times 4.
+    /// Interpolates between two rows: computes `3 * near + far`, which is 4 times the interpolated sample.
     pub(super) fn blend(near: &[u8], far: &[u8], out: &mut [u16]) {
         for ((near, far), out) in near.iter().zip(far).zip(out) {
             *out = 3 * u16::from(*near) + u16::from(*far);
@@ -17,7 +18,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Copies samples, to [`widen`] them without interpolation between rows.
+    /// Converts samples to 16 bits, so that [`widen`] can use them without interpolation between rows.
     pub(super) fn copy(samples: &[u8], out: &mut [u16]) {
         for (sample, out) in samples.iter().zip(out) {
             *out = u16::from(*sample);
@@ -26,7 +27,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Adds `bias` and drops `bits` fraction bits.
+    /// Adds `bias` to each sum and drops `bits` fraction bits.
     pub(super) fn round(sums: &[u16], bias: u16, bits: u32, out: &mut [u8]) {
         for (sum, out) in sums.iter().zip(out) {
             *out = ((sum + bias) >> bits) as u8;
@@ -35,9 +36,9 @@ vectorized! {
 }
 
 vectorized! {
-    /// Doubles the width by interpolation, and drops `bits` fraction bits.
+    /// Doubles the width of a row by interpolation, and drops `bits` fraction bits.
     ///
-    /// `sums` begins and ends with a neighbour of the samples. `biases` are added to every first and every second pixel.
+    /// `sums` has one additional neighbour at each end. `biases` has the rounding of even and of odd pixels.
     pub(super) fn widen(sums: &[u16], biases: [u16; 2], bits: u32, out: &mut [u8]) {
         let (left, right) = (sums, &sums[2..]);
         let pairs = out.as_chunks_mut::<2>().0.iter_mut();
@@ -78,11 +79,11 @@ fn convert(y: &[u8; BLOCK], cb: &[u8; BLOCK], cr: &[u8; BLOCK], out: &mut [u8; 3
     }
 }
 
-/// Converts a pixel. Constants have 16 fraction bits and are split, so that factors have 16 bits.
+/// Converts a pixel. The constants have 16 fraction bits. They are split, so that each factor fits into 16 bits.
 #[inline(always)]
 fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (i16::from(y), i16::from(cb) - 128, i16::from(cr) - 128);
-    // Twice the product, of which the upper half has one fraction bit.
+    // The upper half of twice the product has one fraction bit, which is rounded.
     let rounded = |value: i16, constant: i16| {
         let twice = (i32::from(2 * value) * i32::from(constant)) >> 16;
         (twice as i16 + 1) >> 1
@@ -94,7 +95,7 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     [red, green, blue].map(|level| level.clamp(0, 255) as u8)
 }
 
-/// Repeats grey as red, green and blue.
+/// Converts grey to RGB by repeating each value.
 pub(super) fn grey_to_rgb(y: &[u8], out: &mut [u8]) {
     for (pixel, y) in out.as_chunks_mut::<3>().0.iter_mut().zip(y) {
         *pixel = [*y; 3];
@@ -105,7 +106,7 @@ pub(super) fn grey_to_rgb(y: &[u8], out: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// libjpeg's tables, one pixel at a time.
+    /// Converts one pixel with libjpeg's formula.
     fn expected(y: i32, cb: i32, cr: i32) -> [u8; 3] {
         let fix = |x: f64| (x * 65536.0 + 0.5) as i32;
         let (cb, cr) = (cb - 128, cr - 128);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn all_colours_are_libjpegs() {
+    fn all_colours_equal_those_of_libjpeg() {
         for cb in 0..=255u8 {
             for cr in 0..=255u8 {
                 let found = rgb(77, cb, cr);

@@ -1,9 +1,10 @@
-//! The headers of plain JPEG files (ITU T.81, annex B). Everything unusual makes a file not plain.
+//! Reads the headers of plain JPEG files (ITU T.81, annex B). A file with any unusual header is not plain, so libjpeg
+//! decodes it.
 
 use super::huffman::{AcCodes, Codes, natural_order};
 use super::idct::Dequantizer;
 
-/// Maximum number of blocks in a minimum coded unit (ITU T.81, B.2.3).
+/// Maximum number of blocks in a minimum coded unit (MCU; ITU T.81, B.2.3).
 const MOST_BLOCKS: usize = 10;
 
 /// The headers of a file.
@@ -12,11 +13,11 @@ pub(super) struct Headers {
     pub(super) frame: Option<JpegFrame>,
     pub(super) huffman: HuffmanTables,
     quantization: [Option<[u16; 64]>; 4],
-    /// Units between two restarts; 0 without restarts.
+    /// Number of units between two restarts; 0 without restarts.
     pub(super) interval: usize,
 }
 
-/// The header of a frame.
+/// The frame header of a JPEG file.
 pub(super) struct JpegFrame {
     pub(super) width: usize,
     pub(super) height: usize,
@@ -26,7 +27,7 @@ pub(super) struct JpegFrame {
 /// A colour: luma, or a colour difference.
 pub(super) struct ColourComponent {
     id: u8,
-    /// Blocks in a unit, across and down.
+    /// Number of blocks in a unit, across and down.
     pub(super) blocks: [usize; 2],
     /// Index of the quantization table.
     quantization: usize,
@@ -38,7 +39,7 @@ pub(super) struct HuffmanTables {
     pub(super) ac: [Option<AcCodes>; 4],
 }
 
-/// The tables of a colour.
+/// Which Huffman tables a colour uses.
 #[derive(Clone, Copy)]
 pub(super) struct TableChoice {
     pub(super) dc: usize,
@@ -85,7 +86,8 @@ impl Headers {
         Some(())
     }
 
-    /// Returns the tables of each colour, by the header of a scan. `None` if the scan has not all colours and coefficients.
+    /// Returns the Huffman tables of each colour, from the header of the scan. Returns `None` if the scan lacks colours
+    /// or coefficients.
     pub(super) fn choices(&self, scan_header: &[u8]) -> Option<Vec<TableChoice>> {
         let [count, selectors @ .., 0, 63, 0] = scan_header else { return None };
         let colours = &self.frame.as_ref()?.colours;
@@ -122,7 +124,7 @@ impl JpegFrame {
             .iter()
             .map(|[id, sampling, quantization]| {
                 let blocks = [usize::from(sampling >> 4), usize::from(sampling & 15)];
-                // In a scan of one colour, a unit is one block, for any sampling (A.2.2).
+                // In a scan of one colour, a unit is one block, whatever the sampling factors are (A.2.2).
                 let blocks = if *count == 1 { [1, 1] } else { blocks };
                 ColourComponent { id: *id, blocks, quantization: usize::from(*quantization) }
             })
@@ -136,14 +138,15 @@ impl JpegFrame {
         complete.then_some(Self { width: size(w1, w0), height: size(h1, h0), colours })
     }
 
-    /// Returns the blocks of the colour with most blocks, across and down.
+    /// Returns the largest number of blocks that a colour has in a unit, across and down.
     pub(super) fn most_blocks(&self) -> [usize; 2] {
         [0, 1].map(|axis| self.colours.iter().map(|colour| colour.blocks[axis]).max().unwrap_or(1))
     }
 }
 
 impl HuffmanTables {
-    /// Reads a segment of tables. Returns `None` if a table replaces an earlier one: a file could contain any number of these.
+    /// Reads a segment of Huffman tables. Returns `None` if a table replaces an earlier one. So a malicious file cannot
+    /// make it build many tables.
     fn read(&mut self, mut segment: &[u8]) -> Option<()> {
         while let [which, rest @ ..] = segment {
             let (counts, rest) = rest.split_first_chunk::<16>()?;

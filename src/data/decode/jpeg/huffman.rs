@@ -1,31 +1,31 @@
-//! JPEG's Huffman codes (ITU T.81, F.2.2), decoded two coefficients at a time.
+//! Decodes JPEG's Huffman codes (ITU T.81, F.2.2), two coefficients at a time.
 //!
-//! Decoding them takes half the time of a training picture. Most of it is latency: the start of a code is known only after the
-//! code before it. So a table is indexed with more bits than most codes have. If two whole codes are in them, one look-up
-//! returns two coefficients.
+//! Decoding them takes half the time of decoding a training picture. Most of this is latency, because a code's start is
+//! known only after the previous code is decoded. So each look-up takes more bits than most codes have. If these bits
+//! contain two whole codes, one look-up returns two coefficients.
 
 #![expect(
     clippy::inline_always,
-    reason = "calls in the loop over coefficients are too slow, and skipped blocks need a separate copy of the loop"
+    reason = "function calls in the loop over coefficients are too slow, and skipped blocks need their own copy of the loop"
 )]
 
 use super::idct::{BlockGroup, LANES};
 
-/// Number of bits that index the table of codes. Longer codes are rare; a search finds them.
+/// Number of bits that index the table of single codes. Longer codes are rare and are found by a search.
 const LOOK: u32 = 10;
 
-/// Number of bits that index the table of pairs. With more bits, building the table costs more time than it saves.
+/// Number of bits that index the table of pairs of codes. A larger table would take more time to build than it saves.
 const PAIR: u32 = 10;
 
-/// The step of an end-of-block code: it skips all remaining coefficients.
+/// The step of an end-of-block code. It is large enough to skip all remaining coefficients.
 const END: usize = 128;
 
-/// Number of zero bytes that must follow the data, because the reader looks ahead.
+/// Number of zero bytes that must follow the data, because the reader loads bytes before it needs them.
 pub(super) const PADDING: usize = 16;
 
-/// Position in a block for each coefficient, in the order of the file.
+/// Zigzag order: the position in the block of each coefficient of the file.
 ///
-/// Only zeros have indices above 63, and they are written before the last coefficient.
+/// Indices above 63 belong to zeros that are written before the last coefficient, which overwrites them.
 const ZIGZAG: [u8; 2 * END] = zigzag();
 
 const fn zigzag() -> [u8; 2 * END] {
@@ -45,19 +45,21 @@ const fn zigzag() -> [u8; 2 * END] {
     order
 }
 
-/// A code with its meaning: a run of zeros, then a value of `size` bits, which follow the code.
+/// A code with its meaning: a run of zeros, then a value. `size` bits of the value follow the code.
 ///
-/// Bits 0 to 7 are the length of code and value, 8 to 15 the length of the code, 16 to 23 the size, 24 to 31 the step.
+/// Bits 0 to 7 are the length of code and value, bits 8 to 15 the length of the code, bits 16 to 23 `size`, and bits 24
+/// to 31 the step.
 #[derive(Clone, Copy)]
 struct Symbol(u32);
 
 impl Symbol {
-    /// Marks an invalid code, or one longer than [`LOOK`].
+    /// Marks an invalid code, or a code of more than [`LOOK`] bits.
     const NONE: Self = Self(0);
 
     fn new(byte: u8, code_bits: u32) -> Self {
         let (run, size) = (u32::from(byte >> 4), u32::from(byte & 15));
-        // A code without a value means 16 zeros or the end. The standard defines no other runs; the library treats them as the end.
+        // Without a value, run 15 means 16 zeros, and run 0 the end of the block. libjpeg treats all other runs as the
+        // end, too.
         let step = if size == 0 && run < 15 { END as u32 } else { run + 1 };
         Self((code_bits + size) | code_bits << 8 | size << 16 | step << 24)
     }
@@ -66,7 +68,7 @@ impl Symbol {
         self.0 == 0
     }
 
-    /// Returns the length of code and value, at most 31.
+    /// Returns the length of code and value in bits, at most 31.
     fn bits(self) -> u32 {
         self.0 & 0xff
     }
@@ -76,7 +78,7 @@ impl Symbol {
         (self.0 >> 24) as usize
     }
 
-    /// Returns the value; `bits` begin with the code.
+    /// Returns the value. `bits` must begin with the code.
     fn value(self, bits: u64) -> i32 {
         let (code_bits, size) = (self.0 >> 8 & 0xff, self.0 >> 16 & 0xff);
         let bits = bits << code_bits;
@@ -87,19 +89,20 @@ impl Symbol {
     }
 }
 
-/// The codes of a table.
+/// One Huffman table.
 pub(super) struct Codes {
     look: Box<[Symbol; 1 << LOOK]>,
-    /// For each length, the smallest 16-bit prefix of the data that is greater than all its codes.
+    /// For each code length, an upper limit: the next 16 bits of the data are below it if they begin with a code of this
+    /// length or less.
     above: [u32; 17],
-    /// For each length, the difference between the index of a symbol and its code.
+    /// For each code length, the index of a symbol minus its code.
     offset: [i32; 17],
     symbols: Vec<u8>,
 }
 
 impl Codes {
-    /// Builds the codes (T.81, annex C); `counts` are the numbers of codes with 1 to 16 bits. `None` if the library would
-    /// refuse them: if codes are too long, or have ones only.
+    /// Builds the table (T.81, annex C). `counts` are the numbers of codes with 1 to 16 bits. Returns `None` if libjpeg
+    /// would reject the table, because a code is too long or has only ones.
     pub(super) fn new(counts: &[u8], symbols: &[u8]) -> Option<Self> {
         let mut look = Box::new([Symbol::NONE; 1 << LOOK]);
         let (mut above, mut offset) = ([0; 17], [0; 17]);
@@ -124,7 +127,7 @@ impl Codes {
         Some(Self { look, above, offset, symbols: symbols.to_vec() })
     }
 
-    /// Whether all symbols are sizes of a DC difference.
+    /// Returns whether all symbols are valid sizes of a DC difference.
     pub(super) fn are_dc(&self) -> bool {
         self.symbols.iter().all(|symbol| *symbol < 16)
     }
@@ -147,15 +150,16 @@ impl Codes {
     }
 }
 
-/// One or two coefficients.
+/// One or two coefficients, from one look-up.
 ///
-/// Bits 0 to 7 are the length in bits, 8 to 15 the total step, 16 to 23 the step to the first coefficient, and 24 to 31 the
-/// step to the second. Bits 32 to 47 and 48 to 63 are their values. With one coefficient, the second is a 0 right after it.
+/// Bits 0 to 7 are the total length in bits, bits 8 to 15 the total step, bits 16 to 23 the step to the first
+/// coefficient, and bits 24 to 31 the step to the second. Bits 32 to 47 and 48 to 63 are the two values. If there is only
+/// one coefficient, the second value is a 0 right after it.
 #[derive(Clone, Copy)]
 struct Pair(u64);
 
 impl Pair {
-    /// Marks the end of a block, or that [`PAIR`] bits do not hold a whole coefficient.
+    /// Marks the end of a block, or a coefficient with more than [`PAIR`] bits.
     const NONE: Self = Self((END << 8) as u64);
 
     fn new(codes: &Codes, bits: u64) -> Self {
@@ -187,9 +191,10 @@ impl Pair {
         (self.0 >> 8 & 0xff) as usize
     }
 
-    /// Writes the coefficients that follow coefficient `k`.
+    /// Writes the coefficients after coefficient `k` to `block`.
     ///
-    /// The second is written before the first: if the first is the last of the block, the second is a 0 in the same place.
+    /// Writes the second before the first. If the first is the last of the block, the second is a 0 in the same place,
+    /// and the first must overwrite it.
     #[inline(always)]
     fn write(self, block: &mut BlockPlace<'_>, k: usize) {
         let steps = [(self.0 >> 24, self.0 >> 48), (self.0 >> 16, self.0 >> 32)];
@@ -199,21 +204,21 @@ impl Pair {
     }
 }
 
-/// Where the coefficients of a block are written. They must be zeros before.
+/// The place of a block in a group, for its coefficients. It must be all zeros at first.
 pub(super) struct BlockPlace<'a> {
     pub(super) group: &'a mut BlockGroup,
     pub(super) lane: usize,
 }
 
 impl BlockPlace<'_> {
-    /// Writes the coefficient that is `k`-th in the order of the file.
+    /// Writes a coefficient. `k` is its index in the order of the file (zigzag).
     #[inline(always)]
     pub(super) fn put(&mut self, k: usize, level: i16) {
         self.group[usize::from(ZIGZAG[k % (2 * END)] % 64)][self.lane % LANES] = level;
     }
 }
 
-/// Returns values in natural order, given in the order of the file.
+/// Reorders values from the order of the file (zigzag) to natural order, row by row.
 pub(super) fn natural_order(values: &[u16; 64]) -> [u16; 64] {
     let mut ordered = [0; 64];
     for (value, at) in values.iter().zip(ZIGZAG) {
@@ -222,7 +227,7 @@ pub(super) fn natural_order(values: &[u16; 64]) -> [u16; 64] {
     ordered
 }
 
-/// A table of AC codes.
+/// The look-up tables of the AC coefficients.
 pub(super) struct AcCodes {
     codes: Codes,
     pairs: Box<[Pair; 1 << PAIR]>,
@@ -238,14 +243,14 @@ impl AcCodes {
     }
 }
 
-/// A position in the coded data.
+/// A position in the coded data, with the next bits loaded.
 #[derive(Default, Clone, Copy)]
 pub(super) struct BitPosition {
     /// Index of the next byte to load into `bits`.
     byte: usize,
-    /// The next bits, from the highest one on.
+    /// The next bits of the data. The highest bit is the next.
     bits: u64,
-    /// How many of `bits` are loaded.
+    /// Number of valid bits in `bits`.
     count: u32,
 }
 
@@ -255,7 +260,7 @@ impl BitPosition {
         Self { byte, bits: 0, count: 0 }
     }
 
-    /// Returns the number of bits before this position.
+    /// Returns the position as a number of bits from the start.
     pub(super) fn position(self) -> usize {
         8 * self.byte - self.count as usize
     }
@@ -276,7 +281,7 @@ impl BitReader<'_> {
         let next = self.data.get(place.byte..)?.first_chunk()?;
         place.bits |= u64::from_be_bytes(*next) >> place.count;
         place.byte += ((63 - place.count) / 8) as usize;
-        // With the new bytes, the count is 56 to 63.
+        // After loading, the count is 56 to 63.
         place.count |= 0b11_1000;
         Some(())
     }
@@ -287,7 +292,7 @@ impl BitReader<'_> {
         self.place.count -= bits;
     }
 
-    /// Reads the difference between the DC coefficients of a block and the block before.
+    /// Reads the difference between the DC coefficients of this block and the previous block.
     pub(super) fn difference(&mut self, codes: &Codes) -> Option<i32> {
         self.fill()?;
         let symbol = codes.symbol(self.place.bits);
@@ -296,7 +301,7 @@ impl BitReader<'_> {
         (!symbol.is_none()).then_some(value)
     }
 
-    /// Reads the AC coefficients of a block. Writes them to `block`, if given.
+    /// Reads the AC coefficients of a block. If `block` is given, writes them to it.
     #[inline(always)]
     pub(super) fn coefficients(
         &mut self,
@@ -306,7 +311,7 @@ impl BitReader<'_> {
         let mut k = 0;
         while k < 64 {
             self.fill()?;
-            // Four pairs take 40 of the 56 bits.
+            // Four pairs take at most 40 bits, and at least 56 are loaded.
             for _ in 0..4 {
                 let pair = codes.pairs[(self.place.bits >> (64 - PAIR)) as usize];
                 if k + pair.advance() > 63 {
@@ -323,7 +328,7 @@ impl BitReader<'_> {
         Some(())
     }
 
-    /// Reads the coefficient after coefficient `k`. Returns its index, or 64 at the end of the block.
+    /// Reads the next coefficient after coefficient `k`. Returns its index, or 64 at the end of the block.
     #[inline(always)]
     fn coefficient(
         &mut self,

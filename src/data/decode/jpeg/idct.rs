@@ -1,8 +1,9 @@
-//! The inverse DCT, 16 blocks at a time: the same numbers as libjpeg-turbo's `jpeg_idct_islow`, `4x4`, `2x2` and `1x1`.
+//! Computes the inverse DCT of 16 blocks at a time. Results equal libjpeg-turbo's `jpeg_idct_islow`, `4x4`, `2x2` and
+//! `1x1`.
 //!
-//! A lane of a vector holds a block, so both passes work without transposing. libjpeg computes in 32 or 64 bits. Here, factors
-//! have 16 bits, which vector units multiply much faster. [`transform`] tells if a number was too large for that. This never
-//! happens for the output of an encoder, only for damaged files.
+//! Each lane of a vector has one block, so neither pass needs to transpose. libjpeg computes in 32 or 64 bits. This code
+//! uses 16-bit factors, which vector units multiply much faster. [`transform`] reports numbers that are too large for 16
+//! bits. They occur only in damaged files, never in the output of an encoder.
 
 #![expect(clippy::inline_always, reason = "the functions are compiled for several processors")]
 
@@ -14,23 +15,23 @@ pub(super) const LANES: usize = 16;
 /// The coefficients of [`LANES`] blocks, in natural order.
 pub(super) type BlockGroup = [[i16; LANES]; 64];
 
-/// The largest absolute value of a number of 16 bits of which four can be added.
+/// Maximum absolute value of a number, so that the sum of four such numbers fits into 16 bits.
 const LARGEST: u16 = 8191;
 
 /// Fraction bits of the constants.
 const CONST_BITS: u32 = 13;
-/// Additional fraction bits of the numbers between the passes.
+/// Additional fraction bits of the values between the two passes.
 const PASS1_BITS: u32 = 2;
 
-/// The quantization steps of a component, in natural order.
+/// The quantization steps of a colour, in natural order.
 pub(super) struct Dequantizer {
     steps: [i16; 64],
-    /// The largest absolute value of each coefficient that can be transformed.
+    /// Maximum absolute value of each coefficient that [`transform`] can handle.
     limits: [u16; 64],
 }
 
 impl Dequantizer {
-    /// Returns `None` if a step has more than 15 bits.
+    /// Prepares the steps. Returns `None` if a step has more than 15 bits.
     pub(super) fn new(steps: &[u16; 64]) -> Option<Self> {
         if steps.iter().any(|step| i16::try_from(*step).is_err()) {
             return None;
@@ -45,7 +46,8 @@ impl Dequantizer {
 vectorized! {
     /// Transforms a group of blocks to `size` x `size` pixels each; `size` is 8, 4, 2 or 1.
     ///
-    /// Writes them side by side into rows of `stride` bytes. Returns whether all numbers were small enough.
+    /// Writes the blocks side by side into rows of `stride` bytes. Returns whether all numbers were small enough to equal
+    /// libjpeg's.
     pub(super) fn transform(
         group: &BlockGroup,
         dequantizer: &Dequantizer,
@@ -80,7 +82,7 @@ fn sized<const N: usize>(
     sound
 }
 
-/// Returns the coefficients of `N` rows after the first pass, and which lanes had a number that is too large.
+/// Returns the values of `N` rows after the first pass, and which lanes had a number that is too large.
 #[inline(always)]
 fn columns<const N: usize>(
     group: &BlockGroup,
@@ -106,7 +108,7 @@ fn columns<const N: usize>(
     (between, over)
 }
 
-/// Computes a row of pixels of each block. Returns whether all numbers were small enough.
+/// Computes one row of pixels in each block. Returns whether all numbers were small enough to equal libjpeg's.
 #[inline(always)]
 fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES]; N]) -> bool {
     let (mut over, mut outside) = ([0u16; LANES], [0u16; LANES]);
@@ -120,7 +122,7 @@ fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES];
         for column in 0..N {
             let shift = CONST_BITS + PASS1_BITS + 3 + extra_bits::<N>();
             let level = to_i16(descale(sums[column], shift));
-            // libjpeg drops all but 10 bits.
+            // libjpeg keeps only the low 10 bits of a level, so larger levels would differ.
             outside[lane] |= level.wrapping_add(512) as u16 & !1023;
             pixels[column][lane] = level.saturating_add(128).clamp(0, 255) as u8;
         }
@@ -128,7 +130,7 @@ fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES];
     over.iter().chain(&outside).all(|bits| *bits == 0)
 }
 
-/// Whether a transform to `N` pixels uses a coefficient of this row or column.
+/// Returns whether a transform to `N` pixels uses the coefficients with this row or column index.
 #[inline(always)]
 fn is_used<const N: usize>(index: usize) -> bool {
     match N {
@@ -149,7 +151,7 @@ fn extra_bits<const N: usize>() -> u32 {
     }
 }
 
-/// Transforms 8 coefficients to `N` values, times √8.
+/// Transforms 8 coefficients to `N` values, multiplied by √8.
 #[inline(always)]
 fn one_dimension<const N: usize>(v: [i16; 8]) -> [i32; 8] {
     match N {
@@ -160,7 +162,7 @@ fn one_dimension<const N: usize>(v: [i16; 8]) -> [i32; 8] {
     }
 }
 
-/// The algorithm of Loeffler, Ligtenberg and Moschytz, with libjpeg's constants in 13 bits.
+/// Uses the algorithm of Loeffler, Ligtenberg and Moschytz, with libjpeg's 13-bit constants.
 #[inline(always)]
 fn eight(v: [i16; 8]) -> [i32; 8] {
     let common = times(v[2].wrapping_add(v[6]), 4433);
@@ -222,13 +224,13 @@ fn to_i16(value: i32) -> i16 {
     value.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
 }
 
-/// Writes the pixels of all blocks side by side: first the `N` pixels of the first block.
+/// Writes the pixels of all blocks side by side, beginning with the `N` pixels of the first block.
 #[inline(always)]
 fn interleave<const N: usize>(pixels: &[[u8; LANES]; N], out: &mut [u8]) {
     let mut from = [0; 8 * LANES];
     from[..N * LANES].copy_from_slice(pixels.as_flattened());
     let (mut lists, mut len) = (N, LANES);
-    // Each round merges a list of the first half with its counterpart in the second half.
+    // Each round interleaves every list of the first half with its counterpart in the second half.
     while lists > 1 {
         lists /= 2;
         let mut to = [0; 8 * LANES];

@@ -1,36 +1,38 @@
-//! The state of libjpeg, and how its errors arrive.
+//! The state of libjpeg, and its error handling.
 
 #![expect(unsafe_code, reason = "libjpeg is a C library")]
 
 use std::ffi::c_int;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 
+use crate::data::panics;
 use mozjpeg_sys::{jpeg_common_struct, jpeg_decompress_struct, jpeg_error_mgr};
 
 #[repr(C)]
 pub(super) struct DecoderState {
-    /// The first field, so that a pointer to it is also a pointer to the whole state.
+    /// Must be the first field, so that a pointer to it is also a pointer to the whole state.
     pub(super) errors: jpeg_error_mgr,
     pub(super) decompress: jpeg_decompress_struct,
     /// The first warning.
     pub(super) warning: Option<String>,
 }
 
-/// Runs `work` and returns the library's error, if there is one. It arrives as an unwinding, which runs no panic hook.
+/// Runs `work` and returns libjpeg's error, if there is one. [`give_up`] raises it by unwinding, which runs no panic
+/// hook.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+    panics::catch(work).map_err(|panic| {
         let text = panic.downcast::<String>().map(|text| *text);
         text.unwrap_or_else(|_| "the decoder panicked".to_owned())
     })
 }
 
-/// Ends the work after an error, by unwinding: the library expects that this function does not return.
+/// Handles an error of libjpeg by unwinding, because libjpeg expects that this function does not return.
 pub(super) extern "C-unwind" fn give_up(common: &mut jpeg_common_struct) {
     resume_unwind(Box::new(message(common)));
 }
 
-/// Keeps the first warning. Messages at level 0 and above are not warnings.
+/// Keeps the first warning. Only messages at a level below 0 are warnings.
 pub(super) extern "C-unwind" fn note_warning(common: &mut jpeg_common_struct, level: c_int) {
     if level >= 0 {
         return;
@@ -43,8 +45,8 @@ pub(super) extern "C-unwind" fn note_warning(common: &mut jpeg_common_struct, le
 
 fn message(common: &mut jpeg_common_struct) -> String {
     let mut text = [0u8; 80];
-    // SAFETY: the library's function writes a string of at most 80 bytes, including its end. The binding declares the buffer
-    // as read-only, which is wrong.
+    // SAFETY: libjpeg writes a string of at most 80 bytes, including its end. The buffer is mutable, although the binding
+    // declares it as read-only.
     unsafe {
         type Format = unsafe extern "C-unwind" fn(&mut jpeg_common_struct, &[u8; 80]);
         type Writing = unsafe extern "C-unwind" fn(&mut jpeg_common_struct, &mut [u8; 80]);

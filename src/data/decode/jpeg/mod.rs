@@ -1,14 +1,15 @@
-//! JPEG files, decoded by libjpeg-turbo: the same pixels, to the bit, as Pillow and torchvision return.
+//! Decodes JPEG files. The pixels equal those of Pillow and torchvision to the bit.
 //!
-//! A rectangle is decoded without the rest of the picture. Blocks above and beside it are read but not computed; those below
-//! it are not read. Its pixels are those of the whole picture, to the bit.
+//! A rectangle can be decoded without the rest of the picture. Blocks above and beside it are read but not computed.
+//! Blocks below it are not read. The pixels are the same, to the bit, as in the whole picture.
 //!
-//! Plain files are decoded here (see `plain.rs`): most photographs are baseline files in `YCbCr` or grey. The library reads the
-//! header of every file and decodes all others, and also plain files that turn out to be damaged. Then it reports the errors.
+//! Most photographs are plain files: baseline files in `YCbCr` or grey. `plain.rs` decodes them, because it is faster
+//! than libjpeg-turbo. libjpeg-turbo reads the header of every file. It decodes all other files, and damaged plain files,
+//! and reports their errors.
 
 #![expect(
     unsafe_code,
-    reason = "libjpeg is a C library, and its safe wrapper only decodes whole pictures"
+    reason = "libjpeg is a C library, and its safe wrapper decodes only whole pictures"
 )]
 
 mod colour;
@@ -35,19 +36,19 @@ use super::picture::CropBox;
 use library::{DecoderState, caught, give_up, note_warning};
 use scan::Scan;
 
-/// Whether a file is a JPEG, by its first bytes.
+/// Returns whether the first bytes are those of a JPEG file.
 pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
 
-/// A JPEG file with its header read.
+/// An opened JPEG file, whose header is read.
 pub(in crate::data) struct Jpeg<'a> {
-    /// Boxed, because the library's structures point to each other.
+    /// Boxed, because the structures of libjpeg point to each other and must not move.
     state: Box<DecoderState>,
     bytes: &'a [u8],
 }
 
-/// A decoded rectangle in RGB. It may have a margin on its left and right.
+/// A decoded rectangle in RGB. `pixels` may also contain a margin on its left and right.
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
@@ -55,14 +56,14 @@ pub(in crate::data) struct Decoded {
     pub(in crate::data) pixels: Vec<u8>,
     /// The position of the rectangle in `pixels`.
     pub(in crate::data) crop: CropBox,
-    /// The library's first warning, if it repaired damaged data.
+    /// libjpeg's first warning, if it repaired damaged data.
     pub(in crate::data) warning: Option<String>,
 }
 
 impl<'a> Jpeg<'a> {
     /// Reads the header.
     pub(in crate::data) fn open(bytes: &'a [u8]) -> Result<Self, ImageError> {
-        // SAFETY: zero is a valid value of every field of the library's structures.
+        // SAFETY: zero is a valid value of every field of libjpeg's structures.
         let state = unsafe {
             DecoderState { errors: mem::zeroed(), decompress: mem::zeroed(), warning: None }
         };
@@ -70,7 +71,7 @@ impl<'a> Jpeg<'a> {
         let state = &mut *jpeg.state;
         let too_long = |_| ImageError::Undecodable("the file is too long".to_owned());
         let length = c_ulong::try_from(bytes.len()).map_err(too_long)?;
-        // SAFETY: the box lives as long as the library uses the parts, and `bytes` lives longer.
+        // SAFETY: the box lives as long as libjpeg uses its content, and `bytes` lives longer.
         caught(|| unsafe {
             jpeg_std_error(&mut state.errors);
             state.errors.error_exit = Some(give_up);
@@ -97,7 +98,7 @@ impl<'a> Jpeg<'a> {
 
     /// Decodes a rectangle at 1/`shrink` of its size; `shrink` is 2, 4 or 8.
     ///
-    /// Uses only the lower frequencies. The edges of the rectangle move outwards to whole pixels.
+    /// Uses only the low frequencies. Rounds the edges of the rectangle outwards to whole pixels of the small picture.
     pub(in crate::data) fn small_region(
         self,
         crop: CropBox,
@@ -120,7 +121,7 @@ impl<'a> Jpeg<'a> {
         Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
     }
 
-    /// Finds the coded data of a plain file.
+    /// Finds the coded data of the file. Returns `None` if the file is not plain.
     fn plain_scan(&self) -> Option<Scan> {
         let colours = self.state.decompress.jpeg_color_space;
         let known = matches!(colours, J_COLOR_SPACE::JCS_YCbCr | J_COLOR_SPACE::JCS_GRAYSCALE);
@@ -141,15 +142,15 @@ impl<'a> Jpeg<'a> {
 
 impl Drop for Jpeg<'_> {
     fn drop(&mut self) {
-        // SAFETY: the state is zeroed or created, and the library can destroy both.
+        // SAFETY: the state is zeroed or created, and libjpeg can destroy both.
         unsafe { jpeg_destroy_decompress(&mut self.state.decompress) }
     }
 }
 
-/// Reads the rows of a rectangle of the output, with a margin left and right. The output may be scaled.
+/// Reads the rows of a rectangle, with a margin on its left and right. libjpeg may scale the output.
 ///
-/// The margin holds whole blocks, because colours are interpolated from their neighbours. Returns the pixels, the width of a
-/// row, and the column at which the rectangle begins.
+/// The margin has whole blocks, because colours are interpolated between neighbouring pixels. Returns the pixels, the
+/// width of a row, and the column in the row at which the rectangle begins.
 fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usize, usize) {
     let inks =
         matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);
@@ -184,7 +185,7 @@ fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usi
     }
 }
 
-/// Converts the inverted CMYK of Adobe's programs to RGB, as Pillow does.
+/// Converts inverted CMYK, as Adobe's programs write it, to RGB in the same way as Pillow.
 fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     [c, m, y].map(|ink| {
         let product = u32::from(255 - ink) * u32::from(k) + 128;
@@ -247,7 +248,7 @@ mod tests {
         }
     }
 
-    /// Encodes a picture with many frequencies.
+    /// Encodes a test picture that has many frequencies.
     fn encoded(width: usize, height: usize, kind: CodingKind) -> Vec<u8> {
         let (space, channels) = if kind.grey {
             (mozjpeg::ColorSpace::JCS_GRAYSCALE, 1)
@@ -272,14 +273,15 @@ mod tests {
         jpeg.write_scanlines(&pixels).unwrap();
         let mut bytes = jpeg.finish().unwrap();
         if kind.grey {
-            // The sampling means nothing for one colour, but such files exist.
+            // With one colour, the sampling factors have no effect, but files with unusual factors exist.
             let header = bytes.windows(2).position(|at| matches!(at, [0xff, 0xc0..=0xc2]));
             bytes[header.unwrap() + 11] = kind.sampling.0 << 4 | kind.sampling.1;
         }
         bytes
     }
 
-    /// Files of up to `side` pixels, and one with restart markers, which this encoder cannot write.
+    /// Returns random files of up to `side` pixels, and a stored file with restart markers, which this encoder cannot
+    /// write.
     fn files(side: usize) -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             1 => Just(include_bytes!("../../../../tests/golden/restarts.jpg").to_vec()),
@@ -296,7 +298,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
         #[test]
-        fn a_rectangle_has_the_pixels_of_the_whole(
+        fn a_rectangle_has_the_pixels_of_the_whole_picture(
             bytes in files(150),
             (x, y, w, h) in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0),
         ) {
@@ -329,7 +331,7 @@ mod tests {
         }
 
         #[test]
-        fn a_damaged_file_is_decoded_as_by_the_library_alone(
+        fn a_damaged_file_is_decoded_like_by_libjpeg_alone(
             mut bytes in files(100),
             changes in prop::collection::vec((0.0..1.0, any::<u8>(), 0..4), 1..6),
         ) {
@@ -357,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_and_warnings_are_the_librarys() {
+    fn errors_and_warnings_are_those_of_libjpeg() {
         let bytes = encoded(64, 64, USUAL);
         let error = Jpeg::open(&bytes[..20]).err().unwrap();
         assert!(matches!(error, ImageError::Undecodable(text) if !text.is_empty()));

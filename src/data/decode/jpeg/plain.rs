@@ -1,8 +1,10 @@
-//! Decodes rectangles of plain JPEG files: the same pixels, to the bit, as libjpeg-turbo's islow transform and fancy upsampling.
+//! Decodes rectangles of plain JPEG files. Pixels equal those of libjpeg-turbo (islow transform, fancy upsampling) to the
+//! bit.
 //!
-//! Rows of units are read one after another. Blocks above and beside the rectangle are read but not transformed; those below it
-//! are not read. A row of units becomes pixels at once, while its samples are in the cache. Colour differences have half the width or height of the luma in most files. They are interpolated between their
-//! nearest samples. At the edges of the picture, the last sample is its own neighbour.
+//! Rows of units are read one after another. Blocks above and beside the rectangle are read but not transformed. Blocks
+//! below it are not read. Each row of units becomes pixels immediately, while its samples are in the processor's cache.
+//! In most files, the colour differences have half the width or height of the luma. Their values are interpolated between
+//! the nearest samples. At an edge of the picture, the outermost sample is also its own neighbour.
 
 use std::ops::Range;
 
@@ -12,12 +14,12 @@ use super::idct::{BlockGroup, Dequantizer, LANES, transform};
 use super::scan::{Scan, UnitRow};
 use crate::data::decode::picture::CropBox;
 
-/// Pixels around a rectangle that colours are interpolated from.
+/// Number of pixels around a rectangle that are needed to interpolate its colours.
 const MARGIN: usize = 2;
 
 /// Decodes the rectangle `crop` of the picture at 1/`shrink` of its size to RGB.
 ///
-/// Returns `None` if the file is damaged, or if its colours are sampled in an unusual way.
+/// Returns `None` if the file is damaged, or if the sampling of its colours is unusual.
 pub(super) fn decode(mut scan: Scan, crop: CropBox, shrink: usize) -> Option<Vec<u8>> {
     let layout = Layout::new(&scan.frame, shrink)?;
     let columns = layout.units(0, crop.left..crop.left + crop.width);
@@ -67,9 +69,9 @@ fn convert(
     }
 }
 
-/// The layout of a picture at some size. Axis 0 is across, axis 1 is down.
+/// The layout of a picture at 1/`shrink` of its size. Axis 0 is across, axis 1 is down.
 struct Layout {
-    /// Pixels of a unit on each axis.
+    /// Number of pixels of a unit on each axis.
     unit: [usize; 2],
     /// Number of units on each axis.
     all_units: [usize; 2],
@@ -78,27 +80,27 @@ struct Layout {
 
 /// The layout of a colour.
 struct ColourLayout {
-    /// Samples of a transformed block on each axis.
+    /// Side of a transformed block, in samples.
     size: usize,
-    /// Blocks in a unit on each axis.
+    /// Number of blocks in a unit on each axis.
     blocks: [usize; 2],
-    /// Samples of the whole picture on each axis.
+    /// Number of samples of the whole picture on each axis.
     samples: [usize; 2],
-    /// Whether a sample covers two pixels on each axis, or one.
+    /// Whether a sample covers two pixels instead of one, on each axis.
     doubled: [bool; 2],
 }
 
 impl Layout {
-    /// Chooses the sizes of blocks and samples as libjpeg does. `None` if that is not implemented here.
+    /// Chooses the same sizes of blocks and samples as libjpeg. Returns `None` if this file does not support them.
     fn new(frame: &JpegFrame, shrink: usize) -> Option<Self> {
         let most = frame.most_blocks();
         let picture = [frame.width, frame.height];
-        // The size of a block of the luma.
+        // The side of a transformed luma block.
         let size = 8 / shrink;
         let colours = frame.colours.iter().map(|colour| {
             let blocks = colour.blocks;
             let mut own = size;
-            // A larger transform replaces interpolation if it can.
+            // If possible, libjpeg transforms to a larger block instead of interpolating.
             while own < 8
                 && (0..2).all(|axis| (most[axis] * size).is_multiple_of(blocks[axis] * own * 2))
             {
@@ -109,7 +111,7 @@ impl Layout {
             let whole = [0, 1].map(|axis| most[axis] * size == blocks[axis] * own);
             let doubled = [0, 1].map(|axis| most[axis] * size == 2 * blocks[axis] * own);
             let known = (0..2).all(|axis| whole[axis] || doubled[axis]);
-            // libjpeg repeats the samples of tiny pictures, and of those at 1/8 of their size.
+            // libjpeg repeats samples, instead of interpolating, in tiny pictures and at 1/8 of the size.
             let repeats = doubled[0] && samples[0] <= 2 || doubled.contains(&true) && size == 1;
             (known && !repeats).then_some(ColourLayout { size: own, blocks, samples, doubled })
         });
@@ -124,26 +126,26 @@ impl Layout {
         })
     }
 
-    /// Returns the units that a range of pixels and its margin are in.
+    /// Returns the range of units that contain these pixels and their margin.
     fn units(&self, axis: usize, pixels: Range<usize>) -> Range<usize> {
         let end = (pixels.end + MARGIN).div_ceil(self.unit[axis]);
         pixels.start.saturating_sub(MARGIN) / self.unit[axis]..end.min(self.all_units[axis])
     }
 }
 
-/// The samples of a colour in a row of units, after the last row of samples of the units above.
+/// The samples of a colour in one row of units. Its first row repeats the last row of samples of the units above.
 struct Plane<'a> {
     layout: &'a ColourLayout,
-    /// The picture's column of the first sample.
+    /// Column of the first sample in the picture.
     left: usize,
-    /// The picture's row of the first row of the units.
+    /// Row in the picture of the first row of samples of the units.
     top: usize,
-    /// Distance of two rows.
+    /// Distance between the starts of two rows.
     stride: usize,
     samples: Vec<u8>,
 }
 
-/// Memory for a row of interpolated samples.
+/// Reusable memory for a row of interpolated samples.
 #[derive(Default)]
 struct RowScratch {
     sums: Vec<u16>,
@@ -163,7 +165,7 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Transforms the blocks of the row `row` of units, and clears their coefficients. `None` if numbers are too large.
+    /// Transforms the blocks of a row of units, and clears their coefficients. Returns `None` if a number is too large.
     fn read<'b>(
         &mut self,
         row: usize,
@@ -185,16 +187,16 @@ impl<'a> Plane<'a> {
         Some(())
     }
 
-    /// Returns a part of a row of samples.
+    /// Returns the samples of a row in these columns.
     fn samples(&self, row: usize, columns: Range<usize>) -> &[u8] {
         let row = &self.samples[(1 + row - self.top) * self.stride..][..self.stride];
         &row[columns.start - self.left..columns.end - self.left]
     }
 
-    /// Returns the samples for the pixels `columns` of row `y`, interpolated if they cover more than one pixel.
+    /// Returns one sample for each of the pixels `columns` in row `y`. Interpolates if a sample covers two pixels.
     fn row<'b>(&'b self, y: usize, columns: Range<usize>, scratch: &'b mut RowScratch) -> &'b [u8] {
         let ColourLayout { samples: [width, height], doubled: [wide, high], .. } = *self.layout;
-        // The needed samples, and with interpolation their neighbours.
+        // The samples that are needed, including neighbours for interpolation.
         let first = if wide { columns.start / 2 } else { columns.start };
         let end = if wide { columns.end.div_ceil(2) } else { columns.end };
         let with_neighbours = first.saturating_sub(1)..(end + 1).min(width);
@@ -204,7 +206,7 @@ impl<'a> Plane<'a> {
             return self.samples(y, columns);
         }
         sums.resize(end - first + 2, 0);
-        // Without a neighbour on the left, its place stays free.
+        // If there is no left neighbour, its place stays free.
         let place = if wide { needed.start + 1 - first } else { 0 };
         let sums_of_needed = &mut sums[place..][..needed.len()];
         if high {

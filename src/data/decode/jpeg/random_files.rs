@@ -1,28 +1,28 @@
-//! Compares plain decoding with the library on files of random coefficients, samplings, tables, sizes and restarts.
+//! Compares plain decoding with libjpeg. The files have random coefficients, samplings, tables, sizes and restarts.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A file to write.
+/// The random properties of a test file.
 #[derive(Debug, Clone)]
 struct RandomFile {
     width: usize,
     height: usize,
-    /// Blocks of each colour in a unit, across and down.
+    /// Number of blocks of each colour in a unit, across and down.
     sampling: Vec<(usize, usize)>,
-    /// Units between two restarts; 0 without restarts.
+    /// Number of units between two restarts; 0 without restarts.
     interval: usize,
-    /// Largest quantization step.
+    /// Maximum quantization step.
     step: u16,
-    /// Largest coefficient of a frequency, before the quantization.
+    /// Maximum coefficient before the multiplication by the quantization step.
     level: i32,
     /// Number of coefficients of a block that may differ from zero.
     frequencies: usize,
     seed: u64,
 }
 
-/// Samplings of which each is decoded by plain decoding at its full size, if the picture is not tiny.
+/// Samplings that plain decoding supports at full size, unless the picture is tiny.
 const PLAIN: [&[(usize, usize)]; 5] = [
     &[(1, 1)],
     &[(1, 1), (1, 1), (1, 1)],
@@ -93,7 +93,7 @@ fn size(value: i32) -> u32 {
 }
 
 impl RandomFile {
-    /// Writes the file. DC codes have 5 bits, and AC codes 9 bits: any symbol has a code.
+    /// Returns the bytes of the file. DC codes have 5 bits and AC codes 9 bits, so every symbol has a code.
     fn bytes(&self) -> Vec<u8> {
         let mut random = self.seed | 1;
         let mut next = move |below: i32| {
@@ -183,7 +183,7 @@ impl RandomFile {
     }
 }
 
-/// Decodes a rectangle, and returns its pixels alone.
+/// Returns the pixels of the rectangle without the margin, and the warning.
 fn cut(decoded: Result<Decoded, ImageError>) -> Result<(Vec<u8>, Option<String>), ImageError> {
     let Decoded { width, pixels, crop: CropBox { top, left, height, width: w }, warning, .. } =
         decoded?;
@@ -216,7 +216,7 @@ proptest! {
             cut(Ok(Decoded { crop, ..all }))
         });
         prop_assert!(found == expected, "{file:?} {crop:?} / {shrink}");
-        // Sums of larger coefficients can leave the range that is decoded here.
+        // With larger coefficients, sums can be too large for plain decoding.
         let usual = file.level <= 30 && file.width.min(file.height) > 4 && shrink == 1;
         if usual && PLAIN.contains(&&file.sampling[..]) {
             let plain = jpeg().plain_scan().and_then(|scan| plain::decode(scan, crop, 1));

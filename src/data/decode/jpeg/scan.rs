@@ -1,4 +1,4 @@
-//! Reads the coefficients of plain JPEG files: one baseline scan of all colours, without errors. The library decodes all others.
+//! Reads the coefficients of plain JPEG files: files with one baseline scan of all colours and no errors.
 
 use std::ops::Range;
 
@@ -6,34 +6,34 @@ use super::headers::{Headers, HuffmanTables, JpegFrame, TableChoice};
 use super::huffman::{BitPosition, BitReader, BlockPlace, PADDING};
 use super::idct::{BlockGroup, Dequantizer, LANES};
 
-/// The coded data of a file, and the read position. A unit is a minimum coded unit.
+/// The coded data of a file, and the read position. A "unit" is a minimum coded unit.
 pub(super) struct Scan {
     pub(super) frame: JpegFrame,
     /// The quantization steps of each colour.
     pub(super) dequantizers: Vec<Dequantizer>,
     /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zeros.
     data: Vec<u8>,
-    /// Bit positions of the restarts, then of the end of the data without the padding.
+    /// Bit positions of all restarts, then of the end of the data without the padding.
     ends: Vec<usize>,
-    /// Units between two restarts; 0 without restarts.
+    /// Number of units between two restarts; 0 without restarts.
     interval: usize,
     tables: HuffmanTables,
-    /// The tables of each colour.
+    /// The Huffman tables of each colour.
     choices: Vec<TableChoice>,
     place: BitPosition,
     /// Number of restarts so far.
     restarts: usize,
-    /// Units since the last restart.
+    /// Number of units since the last restart.
     units: usize,
     /// The last DC coefficient of each colour.
     last_dc: [i32; 4],
 }
 
-/// The coefficients of a row of units, for the columns of units that are needed.
+/// The coefficients of a row of units, only for the columns of units that are needed.
 pub(super) struct UnitRow {
     /// Columns of units whose coefficients are kept.
     kept: Range<usize>,
-    /// The groups of each row of blocks: all rows of the first colour, then of the next.
+    /// The block groups: all rows of blocks of the first colour, then of the next colour.
     pub(super) groups: Vec<BlockGroup>,
     blocks: Vec<UnitBlock>,
 }
@@ -41,15 +41,15 @@ pub(super) struct UnitRow {
 /// A block of a unit.
 struct UnitBlock {
     colour: usize,
-    /// The first group of its row of blocks.
+    /// Index of the first group in this block's row of blocks.
     groups: usize,
-    /// Number of blocks of its colour in a unit, across, and which of these it is.
+    /// Number of blocks of this colour in a unit, across, and the column of this block among them.
     across: usize,
     column: usize,
 }
 
 impl UnitRow {
-    /// Makes room for the columns `kept` of a frame, filled with zeros.
+    /// Allocates zeroed coefficients for the columns `kept` of units.
     pub(super) fn new(frame: &JpegFrame, kept: Range<usize>) -> Self {
         let (mut blocks, mut groups) = (Vec::new(), 0);
         for (colour, component) in frame.colours.iter().enumerate() {
@@ -69,7 +69,7 @@ impl UnitRow {
 }
 
 impl Scan {
-    /// Finds the scan of a file. Returns `None` if the file is not plain.
+    /// Finds the scan of a file. Returns `None` if the file is not plain, so libjpeg must decode it.
     pub(super) fn of(file: &[u8]) -> Option<Self> {
         let mut headers = Headers::default();
         let mut at = 2;
@@ -105,7 +105,8 @@ impl Scan {
         })
     }
 
-    /// Reads a row of `columns` units. Without `row`, the coefficients are skipped. Returns `None` after an error.
+    /// Reads a row of `columns` units into `row`. Skips the coefficients if `row` is `None`. Returns `None` if the data
+    /// are invalid.
     pub(super) fn read_row(&mut self, columns: usize, mut row: Option<&mut UnitRow>) -> Option<()> {
         let colours: Vec<_> = self.frame.colours.iter().map(|colour| colour.blocks).collect();
         for column in 0..columns {
@@ -118,7 +119,7 @@ impl Scan {
         Some(())
     }
 
-    /// Continues after the next restart marker if the interval is over (ITU T.81, F.2.1.3.1).
+    /// If the restart interval is over, continues after the next restart marker (ITU T.81, F.2.1.3.1).
     fn restart(&mut self) -> Option<()> {
         if self.interval > 0 && self.units == self.interval {
             let end = self.ends[self.restarts];
@@ -135,7 +136,7 @@ impl Scan {
         Some(())
     }
 
-    /// Reads a unit into the kept column `column` of `row`.
+    /// Reads a unit into `row`. `column` counts the kept columns.
     fn keep_unit(&mut self, column: usize, row: &mut UnitRow) -> Option<()> {
         let mut reader = BitReader { data: &self.data, place: self.place };
         for block in &row.blocks {
@@ -151,7 +152,7 @@ impl Scan {
         self.end_unit(reader.place)
     }
 
-    /// Reads a unit and drops its AC coefficients. `colours` are the blocks of each colour, across and down.
+    /// Reads a unit without keeping its coefficients. `colours` has the number of blocks of each colour, across and down.
     fn skip_unit(&mut self, colours: &[[usize; 2]]) -> Option<()> {
         let mut reader = BitReader { data: &self.data, place: self.place };
         for (colour, [across, down]) in colours.iter().enumerate() {
@@ -165,16 +166,16 @@ impl Scan {
         self.end_unit(reader.place)
     }
 
-    /// Moves on to `place`, unless it is after the end of the data.
+    /// Continues at `place`. Returns `None` if it is after the end of the data.
     fn end_unit(&mut self, place: BitPosition) -> Option<()> {
         self.place = place;
         (place.position() <= self.ends[self.restarts]).then_some(())
     }
 }
 
-/// Copies the coded data up to the next marker, without stuffed zeros and followed by [`PADDING`] zeros.
+/// Copies the coded data up to the next marker. Removes stuffed zeros, and appends [`PADDING`] zeros.
 ///
-/// With `restarts`, restart markers do not end the data. Also returns the bit positions of the restarts and of the end.
+/// If `restarts`, continues past restart markers. Also returns the bit positions of the restarts and of the end.
 fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut clean = Vec::with_capacity(data.len() + PADDING);
     let mut ends = Vec::new();
@@ -182,11 +183,11 @@ fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     loop {
         let at = memchr::memchr(0xff, rest)?;
         let marker = *rest.get(at + 1)?;
-        // A 0xff with a stuffed zero is data.
+        // 0xff with a stuffed zero is a data byte, so keep the 0xff.
         clean.extend_from_slice(&rest[..at + usize::from(marker == 0)]);
         match marker {
             0 => {}
-            // Fill bytes.
+            // Fill bytes before a marker: leave the file to libjpeg.
             0xff => return None,
             0xd0..=0xd7 if restarts => {
                 if usize::from(marker & 7) != ends.len() % 8 {

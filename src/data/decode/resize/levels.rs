@@ -1,8 +1,8 @@
-//! Pillow's antialiased bicubic resizing of bytes, to the bit.
+//! Antialiased bicubic resizing of 8-bit pictures, equal to Pillow's to the bit.
 //!
-//! Weights are in 22-bit fixed point. The result of the first axis is rounded to whole levels before the second axis is resized.
-//! Both axes use one kernel, which adds weighted rows. For the horizontal axis, a few rows at a time are transposed, so that a
-//! column of pixels becomes a row of bytes.
+//! Weights are in 22-bit fixed point. The result of the first axis is rounded to whole levels before the second axis is
+//! resized. Both axes use the same kernel, which adds weighted rows. For the horizontal axis, a few rows at a time are
+//! transposed, so that columns become rows.
 
 use crate::data::decode::simd::vectorized;
 
@@ -13,19 +13,20 @@ const HALF: i32 = 1 << (FRACTION - 1);
 /// Number of bytes that the kernel adds at a time: the size of an AVX2 register.
 const BLOCK: usize = 32;
 
-/// A picture with `C` channels of one byte. It can be a part of a wider picture.
+/// An 8-bit picture with `C` channels. It can be a part of a wider picture.
 #[derive(Clone, Copy)]
 pub(super) struct SourceImage<'a, const C: usize> {
     pub(super) width: usize,
     pub(super) height: usize,
     /// Distance between the starts of two rows, in bytes.
     pub(super) stride: usize,
-    /// All bytes, starting with the first pixel.
+    /// The bytes from the first pixel of this picture on.
     pub(super) pixels: &'a [u8],
 }
 
 impl<'a, const C: usize> SourceImage<'a, C> {
-    /// Returns the picture resized to a width and height, `[H, W, C]`. A transposed pixel takes `LANE` bytes, at least `C`.
+    /// Resizes the picture to a width and height, `[H, W, C]`. `LANE` is the number of bytes of a transposed pixel, at
+    /// least `C`.
     pub(super) fn resize<const LANE: usize>(
         self,
         [width, height]: [usize; 2],
@@ -48,22 +49,22 @@ impl<'a, const C: usize> SourceImage<'a, C> {
     }
 }
 
-/// The weights of the input positions, for each output position.
+/// For each output position, the weights of its input positions.
 struct Weights {
     spans: Vec<Span>,
     weights: Vec<i32>,
 }
 
-/// The consecutive input positions of one output position.
+/// The input positions of one output position, which are consecutive.
 struct Span {
     /// The first input position.
     start: usize,
-    /// Range of their weights in [`Weights::weights`].
+    /// Range of the weights of these positions in [`Weights::weights`].
     weights: std::ops::Range<usize>,
 }
 
 impl Weights {
-    /// Computes the weights that resize `size` positions to `to`. Sums and rounds in the same order as Pillow.
+    /// Computes the weights for resizing `size` positions to `to`. Adds and rounds in the same order as Pillow.
     fn new(size: usize, to: usize) -> Self {
         let scale = size as f64 / to as f64;
         let stretch = scale.max(1.0);
@@ -91,7 +92,7 @@ impl Weights {
     }
 }
 
-/// The cubic kernel of Keys with a = -0.5.
+/// The cubic interpolation kernel of Keys with a = -0.5.
 fn bicubic(x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();
@@ -104,14 +105,14 @@ fn bicubic(x: f64) -> f64 {
     }
 }
 
-/// Resizes a picture vertically. Each of its rows has `row` bytes.
+/// Resizes a picture vertically. A row of the picture has `row` bytes.
 fn vertical(pixels: &[u8], row: usize, rows: &Weights) -> Vec<u8> {
     let mut out = vec![0; rows.spans.len() * row];
     add_up(pixels, row, rows, &mut out);
     out
 }
 
-/// Resizes a picture horizontally. Each of its rows has `width` pixels.
+/// Resizes a picture horizontally. A row of the picture has `width` pixels.
 fn horizontal<'a, const C: usize, const LANE: usize>(
     mut rows: impl ExactSizeIterator<Item = &'a [u8]>,
     width: usize,
@@ -142,7 +143,8 @@ fn horizontal<'a, const C: usize, const LANE: usize>(
     out
 }
 
-/// Returns the first pixel of `row`. The rest of the lane holds bytes of the next pixel, because clearing it would be slower.
+/// Returns the first pixel of `row` in `LANE` bytes. Unused bytes belong to the next pixel, because clearing them would
+/// be slower.
 fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
     row.first_chunk().copied().unwrap_or_else(|| {
         let mut last = [0; LANE];
@@ -161,7 +163,7 @@ vectorized! {
                 add_up_narrow(rows, row, weights, out);
                 continue;
             };
-            // The last block of a row may overlap the one before it.
+            // The last block of a row may overlap the previous block.
             for start in (0..row).step_by(BLOCK).map(|start| start.min(last)) {
                 let mut sums = [HALF; BLOCK];
                 for (values, weight) in rows.chunks_exact(row).zip(weights) {
@@ -179,7 +181,7 @@ vectorized! {
     }
 }
 
-/// Same as [`add_up`], for rows shorter than a block.
+/// Computes the same as [`add_up`], for rows that are shorter than a block.
 fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
     for (at, out) in out.iter_mut().enumerate() {
         let values = rows.chunks_exact(row).map(|row| i32::from(row[at]));
@@ -198,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    /// Computes the expected result, one value at a time.
+    /// Computes the expected result of [`add_up`] one value at a time.
     fn slow(rows: &[u8], row: usize, weights: &Weights) -> Vec<u8> {
         let value = |span: &Span, x: usize| {
             let weights = &weights.weights[span.weights.clone()];

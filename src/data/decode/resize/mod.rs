@@ -1,4 +1,4 @@
-//! Resizing: bicubic as in Pillow, bilinear as in torch's `interpolate`.
+//! Resizes pictures: bicubic as in Pillow, and bilinear as in torch's `interpolate`.
 
 mod levels;
 
@@ -9,10 +9,10 @@ use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resize
 use super::picture::{CropBox, Picture, Pixels};
 use levels::SourceImage;
 
-/// Returns the part of `picture` inside `crop`, resized to `width` x `height` by antialiased bicubic interpolation.
+/// Resizes the part of `picture` inside `crop` by antialiased bicubic interpolation.
 ///
-/// Pixels outside `crop` have no influence, as in torchvision, which crops first. Photographs equal Pillow's
-/// `resize(BICUBIC)` to the bit: one axis is resized and rounded to whole levels, then the other.
+/// Pixels outside `crop` have no influence, as in torchvision, which crops first. 8-bit pictures equal Pillow's
+/// `resize(BICUBIC)` to the bit. For this, the first axis is rounded to whole levels before the second axis is resized.
 pub(in crate::data) fn bicubic(
     picture: &Picture,
     crop: CropBox,
@@ -27,7 +27,7 @@ pub(in crate::data) fn bicubic(
     Picture { width, height, channels, pixels }
 }
 
-/// Same as [`bicubic`], but uses 16-bit weights for photographs. This is faster; the result may be off by a few levels.
+/// Resizes like [`bicubic`], but with 16-bit weights for 8-bit pictures. This is faster, and may differ by a few levels.
 pub(in crate::data) fn fast_bicubic(
     picture: &Picture,
     crop: CropBox,
@@ -84,7 +84,7 @@ fn resize_levels(levels: &[u8], picture: &Picture, crop: CropBox, to: [usize; 2]
     match picture.channels {
         1 => SourceImage::<1> { width, height, stride, pixels }.resize::<1>(to, vertical_first),
         3 => SourceImage::<3> { width, height, stride, pixels }.resize::<4>(to, vertical_first),
-        _ => unreachable!("photographs are grey or RGB"),
+        _ => unreachable!("8-bit pictures are grey or RGB"),
     }
 }
 
@@ -104,7 +104,7 @@ fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> V
     out
 }
 
-/// Resizes the image that is stored in every `step`-th value of each row.
+/// Resizes one channel. Its values are every `step`-th value of each row.
 fn resize_pixels<'a, P: PixelTrait<Component = f32>>(
     rows: impl Iterator<Item = &'a [f32]>,
     step: usize,
@@ -140,15 +140,15 @@ fn convolve<P: PixelTrait<Component = f32>>(
     out
 }
 
-/// Whether to resize the vertical axis first, as Pillow 13 and later do.
+/// Returns whether Pillow 13 and later resize the vertical axis first.
 ///
-/// Pillow does so if the height shrinks by more than twice as many pixels as the width. The rule comes from trying sizes.
-/// Earlier versions always resize the horizontal axis first.
+/// This is the case if the height shrinks by more than twice as many pixels as the width. The rule was found by trying
+/// sizes. Earlier versions of Pillow always resize the horizontal axis first.
 fn vertical_first([width, height]: [usize; 2], [to_width, to_height]: [usize; 2]) -> bool {
     height > to_height && height - to_height > 2 * width.saturating_sub(to_width)
 }
 
-/// Returns a one-channel picture resized to `size` x `size` by bilinear interpolation without antialiasing.
+/// Resizes a one-channel picture to `size` x `size` by bilinear interpolation without antialiasing.
 ///
 /// Equals torch's `interpolate(mode="bilinear", align_corners=False)`.
 pub(in crate::data) fn bilinear(
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn bilinear_is_torchs_with_align_corners_false() {
-        // interpolate([[0, 1], [2, 3]], size=4): edges repeat, the inside is at quarters.
+        // The result of interpolate([[0, 1], [2, 3]], size=4): edges are repeated, inner positions are at quarters.
         let row = [0.0, 0.25, 0.75, 1.0];
         let expected: Vec<f32> =
             row.iter().flat_map(|y| row.iter().map(move |x| 2.0 * y + x)).collect();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_sees_nothing_outside_itself() {
+    fn pixels_outside_a_crop_have_no_influence() {
         let mut bytes = vec![200u8; 8 * 8];
         for y in 2..6 {
             bytes[y * 8 + 2..y * 8 + 6].fill(10);

@@ -6,9 +6,9 @@ use crate::data::decode::image_name::is_image_name;
 
 use super::listing::{MAX_DEPTH, is_hidden};
 
-/// Counts the files below `data` without an image extension, by extension, the most frequent first.
+/// Counts the files that do not have an image extension, by extension, the most frequent first.
 ///
-/// `data` is the path of an image folder. Hidden files are not counted.
+/// `data` is the path of an image folder data set. Skips hidden files.
 pub(in crate::data) fn left_out(data: &Path) -> Vec<(String, usize)> {
     let mut counts = BTreeMap::new();
     let train = data.join("train");
@@ -24,7 +24,7 @@ pub(in crate::data) fn left_out(data: &Path) -> Vec<(String, usize)> {
 }
 
 fn count_others(folder: &Path, depth: usize, counts: &mut BTreeMap<String, usize>) {
-    // `Listing::read` reports folders that cannot be read.
+    // Ignores unreadable folders, because `Listing::read` reports them.
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let (name, path) = (PathBuf::from(entry.file_name()), entry.path());
         if is_hidden(&name) || is_image_name(&name) {

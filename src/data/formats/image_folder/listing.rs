@@ -1,7 +1,7 @@
-//! The files of one split of an image folder.
+//! Lists the files of one split of an image folder.
 //!
-//! Classes are in byte order of their names. So are the files of a folder, which come before those of its subfolders. Hidden
-//! files and files without an image extension are skipped; links are followed.
+//! Classes are sorted by the bytes of their names. So are the files of a folder. They come before the files of its
+//! subfolders. Hidden files and files without an image extension are skipped. Links are followed.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -15,7 +15,7 @@ use crate::data::error::DataError;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use crate::data::formats::split::Split;
 
-/// Maximum depth of nested folders. Only a link to a parent folder exceeds it.
+/// Maximum depth of nested folders. In practice, only a link to a parent folder exceeds it.
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// The classes and images below the folder of a split.
@@ -28,15 +28,15 @@ pub(super) struct Listing {
 }
 
 struct Listed {
-    /// Relative to the root.
+    /// Path relative to the root of the split.
     path: PathBuf,
     size: u64,
-    /// Index of its first-level folder; `None` if it is directly in the root.
+    /// Index of the first-level folder; `None` if the file is directly in the root.
     class: Option<u32>,
 }
 
 impl Listing {
-    /// Lists all images below `root`. Folders in the cache are not read again unless they changed.
+    /// Lists all images below `root`. Takes folders that have not changed from the cache.
     pub(super) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
         let mut listing = Self { root: root.to_owned(), classes: Vec::new(), files: Vec::new() };
         let (folders, loose) = entries(root, cache)?;
@@ -84,7 +84,7 @@ impl Listing {
         self.files.len()
     }
 
-    /// Whether there are images, and all of them are in class folders.
+    /// Returns whether there are images, and all of them are in class folders.
     pub(super) fn is_labelled(&self) -> bool {
         !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
     }
@@ -106,7 +106,7 @@ impl Listing {
         }
     }
 
-    /// Makes a split of the files. If not `labelled`, every label is 0.
+    /// Makes a split of the files. If `labelled` is false, every label is 0.
     pub(super) fn into_split(self, labelled: bool, colour: Colour) -> ImageFolder {
         let label = |file: Listed| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
         ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), colour }
@@ -115,7 +115,7 @@ impl Listing {
 
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
-/// Returns the subfolders of `folder`, and its images with their sizes. Both are sorted by name, bytewise.
+/// Returns the subfolders of `folder`, and its images with their sizes. Both are sorted by the bytes of their names.
 fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError> {
     let stamp = Stamp::now(folder);
     if let Some(Contents { folders, images }) = cache.get(folder, stamp) {
@@ -129,7 +129,7 @@ fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError
     Ok(entries)
 }
 
-/// Returns the entries as the cache keeps them, or `None` if a name is not UTF-8.
+/// Converts the entries to the form of the cache. Returns `None` if a name is not UTF-8.
 fn contents((folders, images): &Entries) -> Option<Contents> {
     let text = |path: &PathBuf| path.to_str().map(str::to_owned);
     let image = |(path, size): &(PathBuf, u64)| {
@@ -150,7 +150,8 @@ fn read_entries(folder: &Path) -> Result<Entries, DataError> {
             continue;
         }
         let path = folder.join(&name);
-        // Follows links. A broken link with an image extension counts as a bad file. Any other could be a class folder.
+        // Follows links. A broken link with an image extension counts as an unusable file. Another broken link is an
+        // error, because it could be a class folder.
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => folders.push(name),
             Ok(metadata) if is_image_name(&name) => files.push((name, metadata.len())),
@@ -172,7 +173,7 @@ pub(super) fn is_hidden(name: &Path) -> bool {
     bytes(name).starts_with(b".")
 }
 
-/// A split of image files. Each use of an image reads its file again.
+/// A split of image files. A file is read each time its image is used.
 pub(super) struct ImageFolder {
     root: PathBuf,
     /// Paths relative to the root, with labels.
@@ -193,7 +194,7 @@ impl Split for ImageFolder {
         let path = self.name(index);
         buffer.clear();
         let unreadable = |e| DataError::unreadable(&path, e);
-        // Reading a pipe would block.
+        // Do not read pipes, because this would block.
         if !fs::metadata(&path).map_err(unreadable)?.is_file() {
             return Err(DataError::bad_image(&path, "not a regular file"));
         }

@@ -19,7 +19,7 @@ use super::split::Split;
 pub(in crate::data) use left_out::left_out;
 use listing::Listing;
 
-/// Lists the images of `plan`, and checks that `train/` and `val/` have the same classes if labels are needed.
+/// Lists the images of `plan`. If labels are needed, fails unless `train/` and `val/` have the same classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let colour = Colour::of_channels(plan.in_chans)?;
     if !plan.path.is_dir() {
@@ -118,7 +118,7 @@ fn check_same_classes(path: &Path, train: &Listing, val: &Listing) -> Result<(),
     Err(DataError::layout(path, problem, hint))
 }
 
-/// Quotes the first few of many names.
+/// Lists the first few names in quotes, and the number of the others.
 fn some_of(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let mut text: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();

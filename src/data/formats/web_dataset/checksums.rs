@@ -1,9 +1,10 @@
-//! The checksums that `data pack` writes beside each shard: `train-000000.checksums` for `train-000000.tar`.
+//! The checksum files that `mae data pack` writes beside the shards: `train-000000.checksums` for `train-000000.tar`.
 //!
-//! The first line holds the number of images and the BLAKE3 hash of the lines after it. Those are CSV with the columns
-//! `image,class,blake3`, one row for each image of the shard.
+//! The first line has the number of images and the BLAKE3 hash of the other lines. The other lines are CSV with the
+//! columns `image,class,blake3`, one row for each image of the shard.
 //!
-//! The index of a shard holds its checksums, and checksums are compared with an index, so the two files use each other.
+//! This file and `index` use each other: an index has hashes of this file's type, and this file compares checksums with
+//! an index.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,12 +14,13 @@ use super::index::ShardIndex;
 
 /// The extension of a file of checksums.
 pub(in crate::data) const EXTENSION: &str = "checksums";
-/// Bytes of an image's hash that are kept in memory. 16 bytes find all damage, with half the memory of the whole hash.
+/// Number of bytes of an image's hash that are kept in memory. 16 bytes are enough to find damage, and save half the
+/// memory.
 const KEPT_BYTES: usize = 16;
 /// Maximum number of names in a message.
 const SHOWN: usize = 3;
 
-/// The beginning of the BLAKE3 hash of an image.
+/// The first bytes of the BLAKE3 hash of an image.
 pub(super) type ImageHash = [u8; KEPT_BYTES];
 
 /// Hashes the bytes of an image.
@@ -26,7 +28,7 @@ pub(super) fn image_hash(bytes: &[u8]) -> ImageHash {
     *blake3::hash(bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
 
-/// Returns the path of the checksums of a shard.
+/// Returns the path of the checksum file of a shard.
 pub(in crate::data) fn path_of(shard: &Path) -> PathBuf {
     shard.with_extension(EXTENSION)
 }
@@ -44,7 +46,7 @@ impl ChecksumsWriter {
         self.rows.push([name, class, blake3::hash(bytes).to_hex().to_string()]);
     }
 
-    /// Returns the bytes of the file.
+    /// Returns the content of the checksum file.
     pub(in crate::data) fn finish(self) -> Vec<u8> {
         let images = self.rows.len();
         let header = ["image", "class", "blake3"].map(str::to_owned);
@@ -61,13 +63,13 @@ fn first_line(images: usize, rows: &[u8]) -> String {
     format!("mae-checksums 1 images={images} blake3={}\n", blake3::hash(rows).to_hex())
 }
 
-/// What `data pack` wrote into a shard: class and hash of each image, by name.
+/// The checksum file of a shard: class and hash of each image, by name.
 pub(super) struct Checksums {
     images: HashMap<String, (Option<u32>, ImageHash)>,
 }
 
 impl Checksums {
-    /// Reads the checksums of `shard`. Returns `None` if there is no such file, and an error if it is damaged.
+    /// Reads the checksum file of `shard`. Returns `None` if it does not exist. Fails if it is damaged.
     pub(super) fn read(shard: &Path) -> io::Result<Option<Self>> {
         let bytes = match std::fs::read(path_of(shard)) {
             Ok(bytes) => bytes,
@@ -93,9 +95,10 @@ impl Checksums {
         (first == first_line(read, rows).as_bytes()).then_some(Self { images })
     }
 
-    /// Adds the hashes to the images of a shard, and the differences to its findings.
+    /// Adds the hashes to the images of `shard`, and missing or additional images to its findings.
     ///
-    /// Fails with the image's name and the reason if a class differs: the image must not be used with a wrong class.
+    /// Fails if the class of an image differs, because training on a wrong class would do harm. The error is (name of the
+    /// image, reason).
     pub(super) fn compare(mut self, shard: &mut ShardIndex) -> Result<(), (String, String)> {
         let (packed, found) = (self.images.len(), shard.images.len());
         let mut others = Vec::new();
@@ -135,7 +138,7 @@ impl Checksums {
     }
 }
 
-/// Lists the first names and the number of omitted names.
+/// Lists the first names, and the number of the others.
 pub(super) fn list(names: &[impl AsRef<str>]) -> String {
     let shown: Vec<String> =
         names.iter().take(SHOWN).map(|name| name.as_ref().replace(char::is_control, "?")).collect();
@@ -150,7 +153,7 @@ mod tests {
     use super::{Checksums, ChecksumsWriter};
 
     #[test]
-    fn no_flipped_bit_of_a_file_of_checksums_is_accepted() {
+    fn a_checksum_file_with_a_flipped_bit_is_rejected() {
         let mut writer = ChecksumsWriter::default();
         writer.add("a, \"b\"\n.jpg".to_owned(), Some(3), b"x");
         writer.add("c.jpg".to_owned(), None, b"");

@@ -1,4 +1,4 @@
-//! Indexes shards: where each image is, and its class.
+//! Indexes shards: the position and the class of each image.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -18,22 +18,22 @@ use super::{AGAIN, label};
 
 /// The size of the blocks of a tar file, in bytes.
 const BLOCK: u64 = 512;
-/// Normal number of zero bytes after the end marker: `tar` fills its last record, which can be as large as this.
+/// Maximum number of zero bytes after the end marker that is normal: `tar` pads its last record, up to this size.
 const NORMAL_ZEROS: u64 = 1 << 20;
 const ONE_PICTURE: &str = "rename them: members belong to one sample if their names are the same up to the first dot; or pack an image \
                            folder with `mae data pack`";
 
-/// The images of a shard, and the findings about missing or unread samples.
+/// The images of a shard, and findings about missing or unread samples.
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
-    /// Findings that do not stop a run, but mean that samples may be missing.
+    /// Signs that samples may be missing. They do not stop a run.
     pub(super) lost: Vec<String>,
 }
 
 type Indexed = Result<ShardIndex, DataError>;
 
-/// The members of one sample that were read so far.
+/// The tar members of one sample that were read so far.
 #[derive(Default)]
 struct SampleGroup {
     key: String,
@@ -41,9 +41,9 @@ struct SampleGroup {
     label: Option<u32>,
 }
 
-/// Returns the index of each shard. Shards in the cache are not read again unless they changed.
+/// Returns the index of each shard. Takes shards that have not changed from the cache.
 ///
-/// `checksummed` tells whether `data pack` wrote checksums for all shards.
+/// `checksummed` says whether `mae data pack` wrote checksum files for all shards.
 pub(super) fn read_all(
     shards: &[PathBuf],
     checksummed: bool,
@@ -65,7 +65,7 @@ pub(super) fn read_all(
     for ((place, shard, stamp), index) in
         unknown.into_iter().zip(read_on_all_cores(&paths, checksummed))
     {
-        // A shard with findings is read again at every start, so that every start reports them.
+        // A shard with findings is not cached, so every start reads it again and reports them.
         if let Ok(ShardIndex { images, lost }) = &index {
             let contents = Contents { folders: Vec::new(), images: images.clone() };
             cache.add(shard, stamp.filter(|_| lost.is_empty()), contents);
@@ -96,7 +96,7 @@ fn read_on_all_cores(shards: &[&Path], checksummed: bool) -> Vec<Indexed> {
     all.into_iter().map(|(_, index)| index).collect()
 }
 
-/// Reads the headers of one shard and the small members that hold classes, and compares them with the shard's checksums.
+/// Reads the headers of one shard, and the small members with the classes. Compares them with the shard's checksum file.
 fn read(path: &Path, checksummed: bool) -> Indexed {
     let mut index = read_members(path)?;
     if index.images.is_empty() {
@@ -174,7 +174,7 @@ fn read_members(path: &Path) -> Indexed {
     Ok(index)
 }
 
-/// Returns what is wrong with the bytes after the end marker. The first block of the marker has been read.
+/// Returns a finding if the bytes after the end marker are unusual. The caller has read the first block of the marker.
 fn after_end(mut file: File) -> io::Result<Option<String>> {
     let start = file.stream_position()?;
     let mut buffer = vec![0; 1 << 16];
@@ -214,7 +214,8 @@ fn kind_name(kind: EntryType) -> String {
 impl SampleGroup {
     /// Adds an image of the sample. Fails if the sample has another image with the same extension.
     ///
-    /// If a sample has an image and a mask, such as `a.jpg` and `a.png`, the first one is used.
+    /// If a sample has two images with different extensions, such as a photo `a.jpg` and a mask `a.png`, uses the first
+    /// one.
     fn add_image(&mut self, shard: &Path, image: ListedImage) -> Result<(), DataError> {
         let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
         let same = |other: &&ListedImage| extension(&other.name) == extension(&image.name);
@@ -237,7 +238,7 @@ fn damaged(path: &Path, error: &io::Error) -> DataError {
     DataError::layout(path, format!("the tar file is damaged: {error}"), AGAIN)
 }
 
-/// Splits a member's name at the first dot after its folders. The second part is in lower case.
+/// Splits the path of a member at the first dot of its file name. Converts the second part to lower case.
 fn split_name(name: &str) -> (String, String) {
     let start = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[start..].find('.') {

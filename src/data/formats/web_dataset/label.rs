@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::shape::MAX_CLASSES;
 
-/// Maximum size of a class member, in bytes. Larger members are not read as classes.
+/// Maximum size of a member with a class, in bytes. Larger members are ignored.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
-/// Keys of a `.json` file that hold a class.
+/// Keys of a `.json` file that can have the class.
 const KEYS: [&str; 2] = ["label", "cls"];
 
 /// Why a member does not contain a class.
@@ -21,7 +21,7 @@ pub(super) enum LabelError {
 }
 
 impl LabelError {
-    /// Returns what the reader can do about it.
+    /// Returns the hint: what the user can do about the error.
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::TooLarge(_) => {
@@ -32,12 +32,12 @@ impl LabelError {
     }
 }
 
-/// Whether members with this extension may contain a class.
+/// Returns whether members with this extension may contain a class.
 pub(super) fn is_label(ending: &str) -> bool {
     matches!(ending, "cls" | "json")
 }
 
-/// Reads a class. Returns `None` if a `.json` file has no class; it may contain captions.
+/// Reads a class. Returns `None` if a `.json` file has no class, for example because it has only captions.
 pub(super) fn parse(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
     let label = parse_number(ending, bytes)?;
     match label {

@@ -1,11 +1,12 @@
-//! `WebDataset` shards: tar files whose members form samples, an image and its class under one name.
+//! `WebDataset` shards: tar files. Members with the same name form a sample: an image and its class.
 //!
-//! Opening the data indexes all shards, or takes the index from the listing cache. So the shuffle covers all samples, and each
-//! can be read directly. Images are read with a seek, not through a memory map: reading past the end of a truncated shard is
-//! then an error, and not a signal that ends the process.
+//! Opening the data indexes all shards, or takes the index from the listing cache. So the shuffle covers all samples, and
+//! each can be read directly. Images are read with a seek, not through a memory map. So reading past the end of a
+//! truncated shard is an error, and not a signal that kills the process.
 //!
-//! `data pack` writes checksums beside its shards. Classes are compared with them when a shard is indexed, and images when they
-//! are read. Other signs of lost samples, such as data after the end marker, are findings of [`Integrity`].
+//! `mae data pack` writes checksum files beside its shards. Indexing a shard compares the classes with them, and reading
+//! an image compares its bytes. Other signs of missing samples, such as data after the end marker, are findings in
+//! [`Integrity`].
 
 pub(in crate::data) mod checksums;
 mod index;
@@ -32,7 +33,7 @@ use packed::{CLASSES, Packed, ShardCounts};
 
 /// The extension of shards.
 const EXTENSION: &str = "tar";
-/// What to do about a damaged shard.
+/// The hint for a damaged shard.
 const AGAIN: &str = "download or pack the shard again, or delete it";
 const HINT: &str = "put tar shards in train/ and val/ under data.path, or directly in data.path with `val` in the names of \
                     those for validation";
@@ -46,7 +47,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     }
 }
 
-/// Same as [`find`] without labels, but skips damaged shards. Also returns the problems of the skipped shards.
+/// Finds shards like [`find`] without labels, but skips damaged shards. Also returns the problems of the skipped shards.
 pub(in crate::data) fn find_past_damage(
     plan: &DataPlan,
 ) -> Result<(Found, Vec<DataError>), DataError> {
@@ -94,7 +95,8 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     Ok((Found { train: Arc::new(train), val, classes, hash, note, integrity }, problems))
 }
 
-/// Returns the class names that were packed with the shards; without them, numbers. `found` is the largest class plus one.
+/// Returns the class names that `mae data pack` wrote, or numbers if they are missing. `found` is the largest class plus
+/// one.
 fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     let file = plan.path.join(CLASSES);
     let too_many = |known: usize, by: &str| {
@@ -114,15 +116,15 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     Ok((0..classes).map(|class| class.to_string()).collect())
 }
 
-/// Problems found in the shards.
+/// Problems that indexing found in the shards.
 struct Findings {
     /// Damage that stops a run.
     problems: Vec<DataError>,
-    /// Findings of [`Integrity`].
+    /// Findings for [`Integrity::lost`].
     lost: Vec<String>,
 }
 
-/// The samples of a split, from all its shards.
+/// A split: the samples of one or more shards.
 struct WebDataset {
     shards: Vec<PathBuf>,
     samples: Vec<Sample>,
@@ -135,7 +137,7 @@ struct Sample {
     offset: u64,
     size: u64,
     label: Option<u32>,
-    /// The image's hash, if `data pack` stored one.
+    /// The image's hash, if `mae data pack` stored it.
     hash: Option<ImageHash>,
     /// Name of the image in the shard.
     name: Box<str>,
@@ -186,7 +188,7 @@ impl WebDataset {
         largest.map_or(0, |label| label as usize + 1)
     }
 
-    /// Adds names, sizes and classes of the samples to a hash, in order.
+    /// Adds names, sizes and classes of the samples to the hash of the data, in order.
     fn hash_into(&self, hash: &mut Sha256) {
         for Sample { name, size, label, .. } in &self.samples {
             hash.update(name.as_bytes());

@@ -1,33 +1,33 @@
-//! `pack.json` and the other files that `data pack` writes beside the shards.
+//! `pack.json` and the other files that `mae data pack` writes beside the shards.
 
 use std::path::Path;
 use std::{fmt, fs};
 
 use crate::data::error::DataError;
 
-/// Name of the file that describes the shards in its folder: a [`Packed`].
+/// Name of the file that describes the shards in its folder. Its content is a [`Packed`].
 pub(in crate::data) const PACK: &str = "pack.json";
-/// The class names, one per line.
+/// Name of the file of class names, one per line.
 pub(in crate::data) const CLASSES: &str = "classes.txt";
 const AGAIN: &str = "run the same `mae data pack` again; it writes the missing shards";
 
-/// How shards were packed.
+/// The content of `pack.json`: how the shards were packed.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::data) struct Packed {
     pub(in crate::data) samples_per_shard: usize,
-    /// SHA-256 fingerprint of the packed data. A run on that data has the same fingerprint.
+    /// SHA-256 fingerprint of the data before packing, as in the provenance of a run on that data.
     pub(in crate::data) source: String,
     pub(in crate::data) reencoded: Option<Reencoded>,
-    /// Number of shards; `None` until all are written.
+    /// Number of shards; `None` until all shards are written.
     #[serde(default)]
     pub(in crate::data) shards: Option<ShardCounts>,
-    /// Whether each shard has a checksum file. Older versions did not write any.
+    /// Whether each shard has a checksum file, which older versions did not write.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::data) checksums: bool,
-    /// BLAKE3 of [`CLASSES`], if there is such a file.
+    /// BLAKE3 of the file [`CLASSES`], if it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::data) classes: Option<String>,
-    /// BLAKE3 of this description without this field, as compact JSON.
+    /// BLAKE3 of this struct as compact JSON, without this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blake3: Option<String>,
 }
@@ -39,7 +39,7 @@ pub(in crate::data) struct ShardCounts {
     pub(in crate::data) val: usize,
 }
 
-/// How images were re-encoded at a smaller size.
+/// How large images were re-encoded at a smaller size.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Reencoded {
     /// Maximum length of the shorter side, in pixels.
@@ -56,7 +56,7 @@ impl fmt::Display for Reencoded {
 }
 
 impl Packed {
-    /// Describes shards that are still to be written. `source` is the fingerprint of the data.
+    /// Describes shards that are not written yet. `source` is the fingerprint of the data.
     pub(in crate::data) fn new(
         samples_per_shard: usize,
         source: String,
@@ -66,7 +66,7 @@ impl Packed {
         Self { samples_per_shard, source, reencoded, shards, checksums: false, classes, blake3 }
     }
 
-    /// Tells whether `other` packs the same images in the same way.
+    /// Returns whether `other` describes the same images, packed in the same way.
     pub(in crate::data) fn is_of_the_same_images(&self, other: &Self) -> bool {
         let key = |packed: &Self| (packed.samples_per_shard, packed.reencoded);
         key(self) == key(other) && self.source == other.source
@@ -85,7 +85,7 @@ impl Packed {
         blake3::hash(&json).to_hex().to_string()
     }
 
-    /// Reads `pack.json`. Returns `None` if the shards in `folder` were not packed by this program.
+    /// Reads `pack.json` in `folder`. Returns `None` if it does not exist, because another program made the shards.
     pub(in crate::data) fn read(folder: &Path) -> Result<Option<Self>, DataError> {
         let file = folder.join(PACK);
         let Ok(bytes) = fs::read(&file) else { return Ok(None) };
@@ -103,7 +103,7 @@ impl Packed {
         }
     }
 
-    /// Returns the problem if the class names differ from the packed ones.
+    /// Returns a message if the file of class names has changed since packing.
     pub(super) fn changed_classes(&self, folder: &Path) -> Option<String> {
         let (file, packed) = (folder.join(CLASSES), self.classes.as_ref()?);
         let now = fs::read(&file).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
@@ -115,7 +115,7 @@ impl Packed {
         })
     }
 
-    /// Returns an error if some of the packed shards are missing in `folder`.
+    /// Returns an error if `folder` does not have all packed shards.
     pub(super) fn problem(&self, folder: &Path, found: ShardCounts) -> Option<DataError> {
         let Some(all) = self.shards else {
             return Some(DataError::layout(

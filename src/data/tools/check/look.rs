@@ -8,14 +8,14 @@ use crate::data::decode::picture::{Pixels, Stored};
 use crate::data::error::DataError;
 use crate::data::formats::split::Split;
 
-/// The result of reading one image.
+/// The result of checking one image.
 pub(super) struct Looked {
     pub(super) result: Result<Image, DataError>,
-    /// Name of the image, if there is an error or a warning.
+    /// Name of the image; set only if there is an error or a warning.
     pub(super) name: Option<PathBuf>,
 }
 
-/// A decoded image, reduced to the numbers that a check needs.
+/// The size and statistics of a decoded image.
 pub(super) struct Image {
     /// Width and height in pixels.
     pub(super) size: (usize, usize),

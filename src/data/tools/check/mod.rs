@@ -1,4 +1,5 @@
-//! Decodes every image of a data set. Finds unusable, damaged and duplicate images, and the numbers for a recipe.
+//! `mae data check`: decodes every image of a data set. Finds unusable, damaged and duplicate images, and computes mean
+//! and std.
 
 mod look;
 pub(in crate::data) mod report;
@@ -20,7 +21,7 @@ use look::{Looked, look_at};
 use report::Checked;
 use sums::SplitSums;
 
-/// Images that a worker decodes before it reports.
+/// Number of images that a worker decodes before it returns results.
 const CHUNK: usize = 16;
 
 /// Decodes every image of `plan`, on `plan.workers` threads.
@@ -70,7 +71,7 @@ pub fn check(
     Ok(Some(checked))
 }
 
-/// Starts threads that look at chunks of a split, in order.
+/// Starts threads that check the images of a split in chunks. The results arrive in order.
 fn look(split: &Arc<dyn Split>, workers: Threads) -> Workers<Vec<Looked>> {
     let threads = workers::count(workers);
     let split = Arc::clone(split);

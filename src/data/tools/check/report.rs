@@ -1,27 +1,27 @@
-//! The result of a check, and its CSV table.
+//! The result of `mae data check`, and its CSV table.
 
 use std::path::{Path, PathBuf};
 
 use crate::data::error::DataError;
-use crate::data::table;
 use crate::durable;
+use crate::text::csv_rows;
 
 /// The result of a check.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Checked {
     /// `train`, and `val` if the data has one.
     pub splits: Vec<CheckedSplit>,
-    /// Problems of the data set as a whole: missing classes, damaged shards, lost samples.
+    /// Problems of the data set as a whole: missing classes, damaged shards, missing samples.
     pub problems: Vec<String>,
-    /// Number of files of an image folder without an image extension, by extension ("" for none).
+    /// In an image folder: number of files that are not images, by extension ("" for none).
     pub left_out: Vec<(String, usize)>,
     /// Number of images in tar shards without checksums; 0 for other formats.
     pub unchecked: usize,
     /// Images with the same bytes in both splits: the file in `train`, then the file in `val`.
     pub in_both: Vec<[PathBuf; 2]>,
-    /// Mean of each channel over the training images, on the 0..1 scale. Every image has the same weight.
+    /// Mean of each channel over the training images, for pixel values in 0..1. Every image has the same weight.
     pub mean: Vec<f64>,
-    /// Standard deviation of each channel, like `mean`.
+    /// Standard deviation of each channel, computed like `mean`.
     pub std: Vec<f64>,
 }
 
@@ -37,14 +37,14 @@ pub struct CheckedSplit {
     pub width: [usize; 3],
     /// Smallest, median and largest height in pixels.
     pub height: [usize; 3],
-    /// Unusable files and their problems.
+    /// Unusable files: (path, problem).
     pub bad: Vec<(PathBuf, String)>,
-    /// Damaged files that the decoder repaired, and its warnings.
+    /// Damaged files that the decoder repaired: (path, warning of the decoder).
     pub damaged: Vec<(PathBuf, String)>,
 }
 
 impl Checked {
-    /// Tells whether a run on the data would stop or skip files.
+    /// Returns whether a run on the data would stop or skip files.
     pub fn is_bad(&self) -> bool {
         !self.problems.is_empty() || self.splits.iter().any(|split| !split.bad.is_empty())
     }
@@ -66,7 +66,7 @@ impl Checked {
                 .iter()
                 .map(|[train, val]| row("in both", "train", train, &val.display().to_string())),
         );
-        let bytes = table::csv(rows);
+        let bytes = csv_rows(rows, csv::Terminator::Any(b'\n'));
         durable::write_output(path, &bytes).map_err(|e| DataError::unwritable(path, e))
     }
 }

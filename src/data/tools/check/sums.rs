@@ -3,14 +3,14 @@ use crate::data::dataset::DataSet;
 use super::look::Looked;
 use super::report::CheckedSplit;
 
-/// The running totals of a split.
+/// Collects the results of a split's images.
 pub(super) struct SplitSums {
     split: CheckedSplit,
-    /// Widths and heights.
+    /// Widths, then heights, of all images.
     sizes: [Vec<usize>; 2],
-    /// Images of each class.
+    /// Number of images of each class.
     counts: Vec<usize>,
-    /// Sums of the moments of each channel.
+    /// For each channel, the sums of the images' means and mean squares.
     moments: Vec<[f64; 2]>,
 }
 
@@ -62,7 +62,7 @@ impl SplitSums {
         (self.moments.iter().map(mean).collect(), self.moments.iter().map(std).collect())
     }
 
-    /// Returns the finished report of the split.
+    /// Returns the results of the split.
     pub(super) fn split(mut self, data: &DataSet) -> CheckedSplit {
         let three = |sizes: &mut Vec<usize>| {
             sizes.sort_unstable();

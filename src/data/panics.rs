@@ -1,0 +1,28 @@
+//! Panics of libraries that read files: an error here, and no text on the terminal.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+thread_local! {
+    /// Whether this thread runs a library's code whose panics are caught.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs code of a library that may panic on a damaged file. Returns what the panic carried, and prints nothing.
+pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                usual(info);
+            }
+        }));
+    });
+    let outer = QUIET.replace(true);
+    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(outer);
+    done
+}

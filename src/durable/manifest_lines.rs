@@ -1,0 +1,88 @@
+//! The lines of a manifest: a header, and entries.
+
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+const FORMAT: u32 = 1;
+
+/// The first line of the manifest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Header {
+    pub(super) mae_manifest: u32,
+    pub(super) name: String,
+}
+
+impl Header {
+    pub(super) fn new(name: &str) -> Self {
+        Self { mae_manifest: FORMAT, name: name.to_owned() }
+    }
+
+    /// Parses the first line; `None` if another program wrote it. Fails if mae wrote it, but it is damaged.
+    pub(super) fn parse(line: &str) -> Result<Option<Self>, String> {
+        const START: &str = "{\"mae_manifest\":";
+        match serde_json::from_str::<Self>(line) {
+            Ok(header) if header.mae_manifest == FORMAT => Ok(Some(header)),
+            Ok(header) => {
+                Err(format!("this version of mae does not know format {}", header.mae_manifest))
+            }
+            Err(_) if START.starts_with(line) => Err("the file is cut short".to_owned()),
+            Err(error) if line.starts_with(START) => Err(error.to_string()),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// The content of a file: its length and its BLAKE3 hash in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    pub bytes: u64,
+    pub blake3: String,
+}
+
+impl Content {
+    /// Hashes bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() }
+    }
+
+    /// Hashes a file.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open(path)?)?;
+        let bytes = hasher.count();
+        Ok(Self { bytes, blake3: hasher.finalize().to_hex().to_string() })
+    }
+}
+
+/// A line after the header. Paths are relative to the folder of the manifest and use `/`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Entry {
+    /// A file is about to be written with this content.
+    Wrote { path: String, bytes: u64, blake3: String },
+    /// The complete rows of a growing file. Bytes after them are an incomplete row.
+    Grew { path: String, bytes: u64, blake3: String },
+    /// A growing file without a checksum, because no command reads it back.
+    Unchecked { path: String },
+    /// A file was removed.
+    Removed { path: String },
+    /// A folder is about to appear with all its files.
+    Folder { path: String },
+    /// The listed files are being moved into the trash folder of this name.
+    MovingTo { folder: String },
+}
+
+impl Entry {
+    pub(super) fn of(path: String, Content { bytes, blake3 }: Content, grows: bool) -> Self {
+        if grows { Self::Grew { path, bytes, blake3 } } else { Self::Wrote { path, bytes, blake3 } }
+    }
+}
+
+/// Returns a value as one line of JSON.
+pub(super) fn line(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string(value).expect("text and numbers always fit JSON");
+    text.push('\n');
+    text
+}

@@ -1,0 +1,109 @@
+//! Slices of Burn's CPU tensors, and the memory of tensors that are no longer used.
+
+use super::matrix::Matrix;
+use burn::backend::Flex;
+use burn::backend::TensorMetadata;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{Shape, TensorData};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A tensor of the CPU backend.
+pub(super) type Values = FloatTensor<Flex>;
+
+/// Copies a tensor unless its values are already in order.
+pub(super) fn in_order(x: Values) -> Values {
+    if x.is_contiguous() { x } else { x.to_contiguous() }
+}
+
+/// Returns the values of a tensor from [`in_order`].
+pub(super) fn values(x: &Values) -> &[f32] {
+    x.as_slice().expect("the values are fp32 and in order")
+}
+
+pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Values {
+    Values::from_data(TensorData::new(values, shape.into()))
+}
+
+/// Returns the size of the last axis.
+pub(super) fn width(x: &Values) -> usize {
+    let shape = x.shape();
+    shape[shape.num_dims() - 1]
+}
+
+/// Returns a matrix that may be transposed. [`matrix`] reads it without a copy.
+pub(super) fn any_order(w: Values) -> Values {
+    if w.layout().has_positive_strides() { w } else { w.to_contiguous() }
+}
+
+/// Views a tensor of two axes from [`any_order`].
+pub(super) fn matrix(w: &Values) -> Matrix<'_> {
+    let (shape, strides) = (w.shape(), w.layout().strides());
+    let strides = [strides[0], strides[1]].map(isize::unsigned_abs);
+    Matrix::strided(&w.storage::<f32>()[w.layout().start_offset()..], [shape[0], shape[1]], strides)
+}
+
+/// Number of values from which a buffer is kept. The allocator is fast for smaller ones.
+const LEAST_KEPT: usize = 4096;
+/// A buffer is freed if its size was not used for this long.
+const KEPT_FOR: Duration = Duration::from_secs(30);
+
+/// Buffers of tensors that are no longer used, by length.
+///
+/// Without them, every step would clear the memory of all activations, and the kernel would clear its pages once more.
+static SPARE: Mutex<BTreeMap<usize, Spare>> = Mutex::new(BTreeMap::new());
+
+/// Unused buffers of one length.
+struct Spare {
+    buffers: Vec<Vec<f32>>,
+    /// Number of buffers of this length that were allocated. No more are kept.
+    allocated: usize,
+    used: Instant,
+}
+
+/// Returns `count` values to write. They may have any value, so all of them must be written.
+pub(super) fn unwritten(count: usize) -> Vec<f32> {
+    if cfg!(test) {
+        return vec![f32::NAN; count];
+    }
+    if count < LEAST_KEPT {
+        return vec![0.0; count];
+    }
+    let now = Instant::now();
+    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+    let of_length = spare.entry(count).or_insert_with(|| Spare {
+        buffers: Vec::new(),
+        allocated: 0,
+        used: now,
+    });
+    of_length.used = now;
+    if let Some(buffer) = of_length.buffers.pop() {
+        return buffer;
+    }
+    of_length.allocated += 1;
+    spare.retain(|_, spare| now - spare.used < KEPT_FOR);
+    drop(spare);
+    vec![0.0; count]
+}
+
+/// Keeps the memory of a tensor for [`unwritten`], unless something else uses it.
+pub(super) fn recycle(x: Values) {
+    let count = x.shape().num_elements();
+    let is_whole = x.is_contiguous() && x.bytes().len() == count * size_of::<f32>();
+    if count < LEAST_KEPT || !x.is_unique() || !is_whole {
+        return;
+    }
+    let Ok(buffer) = x.into_data().try_into_vec() else { return };
+    keep(buffer);
+}
+
+/// Keeps a buffer for [`unwritten`].
+pub(super) fn keep(buffer: Vec<f32>) {
+    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(of_length) = spare.get_mut(&buffer.len())
+        && of_length.buffers.len() < of_length.allocated
+    {
+        of_length.buffers.push(buffer);
+    }
+}

@@ -1,0 +1,83 @@
+//! Skipping an update whose loss or gradient is NaN or infinite, decided on the device.
+//!
+//! The host reads the losses later, so until then it does not know how many updates were made. AdamW's bias correction needs this
+//! number: the host computes the corrections for every possible number, and the device chooses.
+
+use burn::tensor::{Bool, Int, Tensor, TensorData};
+
+/// Counts skipped updates on the device, since the host last read the losses.
+#[derive(Clone)]
+pub(super) struct SkipCount {
+    /// Updates since then, skipped ones included.
+    pub attempts: usize,
+    /// How many of them were skipped, `[1]`.
+    skipped: Tensor<1, Int>,
+}
+
+/// Whether an update counts, and the bias corrections of AdamW if it does.
+pub struct Gate {
+    /// `[1]`.
+    skip: Tensor<1, Bool>,
+    /// `1 - beta^t` for both betas, `[1]` each.
+    corrections: [Tensor<1>; 2],
+}
+
+impl SkipCount {
+    /// Starts an update after `updates` updates that the host knows. `finite` says whether it counts, `[1]`.
+    pub(super) fn gate(
+        count: &mut Option<Self>,
+        finite: Tensor<1, Bool>,
+        updates: usize,
+        betas: [f32; 2],
+    ) -> Gate {
+        let device = finite.device();
+        let skip = finite.bool_not();
+        let Self { attempts, skipped } = count
+            .take()
+            .unwrap_or_else(|| Self { attempts: 0, skipped: Tensor::zeros([1], &device) });
+        let corrections = betas.map(|beta| {
+            // If `k` updates were skipped, this is update `t`.
+            let steps = (0..=attempts).map(|k| (updates + attempts - k + 1) as i32);
+            let values: Vec<f32> = steps.map(|t| 1f32 - beta.powi(t)).collect();
+            let table = Tensor::<1>::from_data(TensorData::new(values, [attempts + 1]), &device);
+            table.select(0, skipped.clone())
+        });
+        let skipped = skipped + skip.clone().int();
+        *count = Some(Self { attempts: attempts + 1, skipped });
+        Gate { skip, corrections }
+    }
+
+    /// Reads from the device how many updates were made.
+    pub(super) fn made(&self) -> usize {
+        let skipped: i64 = self.skipped.clone().into_scalar();
+        self.attempts - usize::try_from(skipped).expect("a count is not negative")
+    }
+}
+
+impl Gate {
+    /// Returns `new`, or `old` if the update is skipped.
+    pub fn choose(&self, new: Tensor<1>, old: Tensor<1>) -> Tensor<1> {
+        let skip = self.skip.clone().expand(new.dims());
+        new.mask_where(skip, old)
+    }
+
+    /// Returns AdamW's step for a learning rate of 1, and the moments after an update with `grad`.
+    ///
+    /// The operations are those of [`crate::ops::adamw`] in the same order, so an update that is not skipped gives the same bits on
+    /// the CPU.
+    pub(super) fn adamw(
+        &self,
+        [beta_1, beta_2]: [f32; 2],
+        grad: &Tensor<1>,
+        [old_1, old_2]: [Tensor<1>; 2],
+    ) -> (Tensor<1>, [Tensor<1>; 2]) {
+        let own_1 = grad.clone().mul_scalar(1.0 - beta_1);
+        let own_2 = grad.clone().square().mul_scalar(1.0 - beta_2);
+        let new_1 = old_1.clone().mul_scalar(beta_1).add(own_1);
+        let new_2 = old_2.clone().mul_scalar(beta_2).add(own_2);
+        let [correction_1, correction_2] = self.corrections.clone();
+        let delta = new_1.clone().div(correction_1)
+            / new_2.clone().div(correction_2).sqrt().add_scalar(super::optimizer::EPSILON);
+        (delta, [self.choose(new_1, old_1), self.choose(new_2, old_2)])
+    }
+}

@@ -1,0 +1,111 @@
+//! What failed in a run: points of a sweep, and jobs whose failure does not concern the other jobs.
+
+use super::accuracy_tables::AccuracyTables;
+use super::preflight::Problems;
+use super::schedule::is_done;
+use crate::checkpoint;
+use crate::recipe::Job;
+use crate::results::{FailedJobNote, Provenance, RunError, RunFolder};
+use crate::shape::StageKind;
+use crate::train::{RunContext, TrainError, source_file};
+use std::fmt;
+use std::sync::Arc;
+
+/// A job that failed.
+#[derive(Debug)]
+pub struct FailedJob {
+    /// Its folder in the run folder.
+    pub job: String,
+    pub error: TrainError,
+}
+
+/// The failed jobs of a run, at least one.
+#[derive(Debug)]
+pub struct FailedJobs {
+    pub failed: Vec<FailedJob>,
+    /// Number of all jobs that the command asked for.
+    jobs: usize,
+}
+
+/// A point of a sweep that failed.
+pub struct FailedPoint {
+    /// The name of its run.
+    pub name: String,
+    pub error: PointError,
+}
+
+/// Why a sweep point did not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PointError {
+    /// The preflight found problems; nothing was created.
+    #[error(transparent)]
+    Refused(#[from] Problems),
+    #[error(transparent)]
+    Failed(#[from] TrainError),
+    /// Some jobs failed, and the others continued.
+    #[error("{0}")]
+    Jobs(FailedJobs),
+}
+
+impl PointError {
+    /// Returns whether the user's input caused the error.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Refused(problems) => problems.is_input(),
+            Self::Failed(error) => error.is_input(),
+            Self::Jobs(_) => false,
+        }
+    }
+}
+
+impl From<RunError> for PointError {
+    fn from(error: RunError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Collects the failed jobs of a run, and records each in `provenance.json` and in the tables.
+pub(super) struct Failures<'a> {
+    pub folder: &'a RunFolder,
+    pub tables: &'a Arc<AccuracyTables>,
+    pub provenance: Provenance,
+    pub failed: Vec<FailedJob>,
+}
+
+impl Failures<'_> {
+    pub(super) fn add(&mut self, failed: FailedJob) -> Result<(), TrainError> {
+        let FailedJob { job, error } = &failed;
+        let text = error.to_string();
+        let reason = text.lines().next().unwrap_or_default().to_owned();
+        self.provenance.failed_jobs.push(FailedJobNote { job: job.clone(), reason });
+        self.failed.push(failed);
+        self.folder.write_provenance(&self.provenance)?;
+        Ok(self.tables.write()?)
+    }
+
+    /// Returns why a job cannot start: it needs a checkpoint that the pre-training did not write, because it failed.
+    pub(super) fn prevents(&self, work: &RunContext, job: &Job) -> Option<FailedJob> {
+        let source = source_file(&work.run, job).filter(|_| job.is_after_pretraining())?;
+        let pretrain = StageKind::Pretrain.to_string();
+        let pretrain_failed = self.failed.iter().any(|failed| failed.job == pretrain);
+        if !pretrain_failed || is_done(work, job) || checkpoint::is_whole(&source) {
+            return None;
+        }
+        let from = job.from.as_ref().map(ToString::to_string).unwrap_or_default();
+        Some(FailedJob { job: job.dir.clone(), error: TrainError::NotStarted { epoch: from } })
+    }
+
+    /// Returns the failed jobs, if there are any. The command asked for `jobs` jobs.
+    pub(super) fn into_failed(self, jobs: usize) -> Option<FailedJobs> {
+        (!self.failed.is_empty()).then_some(FailedJobs { failed: self.failed, jobs })
+    }
+}
+
+impl fmt::Display for FailedJobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} jobs failed:", self.failed.len(), self.jobs)?;
+        self.failed.iter().try_for_each(|FailedJob { job, error }| write!(f, "\n  {job}: {error}"))
+    }
+}
+
+impl std::error::Error for FailedJobs {}

@@ -1,0 +1,33 @@
+//! The provenance of a run.
+
+use super::preflight::CheckedPoint;
+use crate::results::Provenance;
+use crate::train::RunContext;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Returns the provenance of a start of the run `work`.
+pub(super) fn of(point: &CheckedPoint, work: &RunContext, command_line: &[String]) -> Provenance {
+    let RunContext { plan, data, device, .. } = work;
+    Provenance {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: env!("BUILT_FROM_COMMIT").to_owned(),
+        command_line: command_line.to_vec(),
+        device: device.name.clone(),
+        devices: plan.runtime.devices,
+        precision: plan.runtime.precision.to_string(),
+        threads: device.threads,
+        seed: plan.seed,
+        data_fingerprint: data.fingerprint.clone(),
+        val_images: data.val.as_ref().map(|val| val.len()),
+        data_note: data.note.clone().unwrap_or_default(),
+        start_files: point.start_files.clone(),
+        failed_jobs: point.failed_before(),
+        started_unix_s: now_unix_s(),
+        finished_unix_s: None,
+    }
+}
+
+/// Returns the time in seconds since 1970; 0 if the clock is before 1970, which means that it is not set.
+pub(super) fn now_unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,99 @@
+//! The files that jobs start from: hashed at each start, and compared with the hashes of an earlier start.
+
+use super::preflight::{CheckedJob, CheckedPoint, JobState};
+use crate::checkpoint;
+use crate::durable::Content;
+use crate::recipe::{Job, Plan, Source};
+use crate::results::{RunError, StartFile};
+use crate::shape::StageKind;
+use crate::train::TrainError;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Hashes files, each once.
+#[derive(Default)]
+pub(super) struct FileHashes(HashMap<PathBuf, Content>);
+
+impl FileHashes {
+    fn of(&mut self, path: &Path) -> Result<Content, RunError> {
+        if let Some(known) = self.0.get(path) {
+            return Ok(known.clone());
+        }
+        let content = Content::of_file(path)
+            .map_err(|source| RunError::Unreadable { path: path.to_owned(), source })?;
+        self.0.insert(path.to_owned(), content.clone());
+        Ok(content)
+    }
+
+    /// Fails if a file that the run in `run` started from has changed. A file that was removed has not.
+    pub(super) fn check_unchanged(
+        &mut self,
+        run: &Path,
+        before: &[StartFile],
+    ) -> Result<(), RunError> {
+        let there = before.iter().filter(|file| file.path.is_file());
+        there.into_iter().try_for_each(|file| file.check_unchanged(run, &self.of(&file.path)?))
+    }
+
+    /// Returns the files that the `jobs` of a point start from, with their content.
+    ///
+    /// `seen` is the number of epochs that the file of `pretrain.resume` has seen. The content of a file that no longer exists comes from `before`, the files of an earlier start, or from an earlier point
+    /// that has the same job. `before` also has the files of jobs that this start does not run.
+    pub(super) fn of_jobs(
+        &mut self,
+        plan: &Plan,
+        (jobs, seen): (&[CheckedJob], Option<usize>),
+        before: &[StartFile],
+        points: &[CheckedPoint],
+    ) -> Result<Vec<StartFile>, TrainError> {
+        let mut files = Vec::new();
+        for CheckedJob { job, state, .. } in jobs {
+            let Some(path) = named_file(plan, job) else { continue };
+            if path.exists() {
+                for path in checkpoint::content_files(path, job.from.is_none())? {
+                    let Content { bytes, blake3 } = self.of(&path)?;
+                    files.push(StartFile {
+                        job: job.dir.clone(),
+                        path,
+                        bytes,
+                        blake3,
+                        epoch: seen.filter(|_| job.from.is_none()),
+                    });
+                }
+                continue;
+            }
+            let known = match state {
+                JobState::Shared { with } => {
+                    let other = points.iter().find(|point| point.name == *with);
+                    other.map_or(&[][..], |point| &point.start_files)
+                }
+                _ => before,
+            };
+            files.extend(known.iter().filter(|file| file.job == job.dir).cloned());
+        }
+        let others = before.iter().filter(|file| jobs.iter().all(|job| job.job.dir != file.job));
+        files.extend(others.cloned());
+        Ok(files)
+    }
+}
+
+/// Returns the file or folder that the recipe names for a job to start from.
+pub(super) fn named_file<'a>(plan: &'a Plan, job: &'a Job) -> Option<&'a Path> {
+    match (&job.from, &plan.pretrain) {
+        (Some(Source::File(file)), _) => Some(file),
+        (None, Some(pretrain)) => pretrain.resume.as_deref(),
+        _ => None,
+    }
+}
+
+/// Whether a job in this state still reads the file that it starts from.
+///
+/// A job that has a saved state resumes from the state. A linear probe does not save its frozen encoder, so it needs the file
+/// until it is finished.
+pub(super) fn needs_file(job: &Job, state: &JobState) -> bool {
+    match state {
+        JobState::ToDo | JobState::GoesOn { .. } => true,
+        JobState::Begun { .. } => job.stage == StageKind::Linprobe,
+        JobState::Done | JobState::Shared { .. } => false,
+    }
+}

@@ -1,0 +1,10 @@
+//! Text that is safe to show: names on one line, and CSV cells that a spreadsheet does not run.
+//!
+//! Names of files and classes come from data sets and checkpoints of others. They may hold line breaks and control
+//! characters, and they may look like a formula.
+
+mod csv_cell;
+mod printable;
+
+pub use csv_cell::{cell_text, csv_rows};
+pub use printable::{one_line, printable};
