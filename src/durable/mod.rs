@@ -12,24 +12,24 @@ mod manifest;
 mod manifest_lines;
 mod pause;
 mod read_manifests;
+mod temporary;
 
 pub use checked::{GrowingFile, Verdict, read, read_text, verify};
 pub use lock::{Lock, SharedLock, is_held};
 pub use manifest::{MANIFEST, Manifest};
 pub use manifest_lines::Content;
 pub use pause::{DiskPause, wait_on_full_disks};
+pub use temporary::remove_temporaries;
 
 use pause::patiently;
 use read_manifests::with_manifest;
+use temporary::{is_temporary, temporary, temporary_of};
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
 
-/// Prefix of temporary file and folder names, used until their content is complete.
-const TEMPORARY: &str = ".tmp-";
 /// Name of the lock file in a folder.
 const LOCK: &str = ".lock";
 
@@ -84,11 +84,6 @@ fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Resul
         io::ErrorKind::AlreadyExists,
         "it exists, but mae did not write it\nhint: move it away",
     ))
-}
-
-/// Returns whether a relative path is a temporary file, or is inside a temporary folder.
-fn is_temporary(relative: &str) -> bool {
-    relative.split('/').any(|part| part.starts_with(TEMPORARY))
 }
 
 /// Replaces a file as [`write()`] does, but without a manifest.
@@ -286,62 +281,11 @@ pub fn is_own(name: &OsStr) -> bool {
     name == LOCK || temporary_of(name).is_some()
 }
 
-/// Returns the final name of a temporary file; `None` if `name` does not belong to a temporary file.
-fn temporary_of(name: &OsStr) -> Option<&str> {
-    let name = name.to_str()?.strip_prefix(TEMPORARY)?;
-    let mut parts = name.rsplitn(3, '-');
-    let numbers = [parts.next()?, parts.next()?];
-    let target = parts.next().filter(|target| !target.is_empty())?;
-    numbers.iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())).then_some(target)
-}
-
-/// Removes temporary files and folders that killed processes left below `folder`.
-///
-/// `is_ours` receives the final path of each temporary file, relative to `folder`. The file is removed only if `is_ours`
-/// returns true.
-pub fn remove_temporaries(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
-    remove_temporaries_below(folder, "", is_ours)
-}
-
-fn remove_temporaries_below(
-    folder: &Path,
-    prefix: &str,
-    is_ours: &dyn Fn(&str) -> bool,
-) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let (name, is_folder) = (entry.file_name(), entry.file_type()?.is_dir());
-        let unfinished = temporary_of(&name).filter(|name| is_ours(&format!("{prefix}{name}")));
-        match (unfinished, is_folder) {
-            (Some(_), true) => fs::remove_dir_all(entry.path())?,
-            (Some(_), false) => fs::remove_file(entry.path())?,
-            (None, true) => {
-                let prefix = format!("{prefix}{}/", name.to_string_lossy());
-                match remove_temporaries_below(&entry.path(), &prefix, is_ours) {
-                    // This program cannot have written into a folder that this user cannot open.
-                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                    done => done?,
-                }
-            }
-            (None, false) => {}
-        }
-    }
-    Ok(())
-}
-
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
-}
-
-/// Returns an unused temporary path for writing `path`: it differs between processes, and between writes of the same process.
-fn temporary(path: &Path) -> PathBuf {
-    static WRITES: AtomicUsize = AtomicUsize::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let (process, write) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
-    folder_of(path).join(format!("{TEMPORARY}{name}-{process}-{write}"))
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -392,17 +336,5 @@ mod tests {
         let manifest = Manifest::read(dir.path()).unwrap().unwrap();
         assert_eq!(manifest.files().collect::<Vec<_>>(), ["deep/rows.csv", "e/1/w/m"]);
         remove(&ours).unwrap();
-    }
-
-    #[test]
-    fn only_temporary_files_of_this_program_are_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let kept = [".tmp-", ".tmp-notes", ".tmp-a-1-x", ".tmp-theirs-1-2", "a-1-2"];
-        for name in [&kept[..], &[".tmp-a-17-0"]].concat() {
-            super::write_unlisted(&dir.path().join(name), b"1").unwrap();
-        }
-        remove_temporaries(dir.path(), &|name| name == "a").unwrap();
-        assert!(kept.iter().all(|name| dir.path().join(name).exists()));
-        assert!(!dir.path().join(".tmp-a-17-0").exists());
     }
 }
