@@ -24,6 +24,7 @@
 //! official code. This module does not use tensors, devices or data files. It does not print, and does not read the
 //! environment of the process.
 
+mod augmentation;
 mod check;
 mod context;
 mod cost;

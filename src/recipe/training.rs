@@ -1,13 +1,13 @@
 //! Derives the plans of the stages, and writes derived values back to the recipe.
 
+use super::augmentation::{augment, mixup, rand_augment};
 use super::context::{Context, given};
 use super::plan::{
-    AugmentPlan, DataPlan, ErasingPlan, FinetunePlan, LinprobePlan, MixupMode, MixupPlan,
-    ModelPlan, OnNan, PretrainPlan, RuntimePlan, TrainingPlan,
+    DataPlan, ErasingPlan, FinetunePlan, LinprobePlan, ModelPlan, OnNan, PretrainPlan, RuntimePlan,
+    TrainingPlan,
 };
-use super::rand_augment::RandAugmentPlan;
 use super::sources;
-use super::stages::{Augment, Finetune, Linprobe, Pretrain};
+use super::stages::{Finetune, Linprobe, Pretrain};
 use super::values::{All, Or};
 use super::write::toml_text;
 use crate::shape::{self, StageKind};
@@ -235,7 +235,7 @@ fn keep_one_rate(
     }
 }
 
-fn rate_text(rate: f64) -> String {
+pub(super) fn rate_text(rate: f64) -> String {
     toml_text(&toml::Value::Float(rate))
 }
 
@@ -284,43 +284,6 @@ fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<
     kept
 }
 
-fn augment(
-    stage: StageKind,
-    table: &Augment,
-    in_chans: usize,
-    cx: &mut Context<'_>,
-) -> AugmentPlan {
-    let crop_scale = given(table.crop_scale.as_ref());
-    let [low, high] = crop_scale;
-    if low <= 0.0 || low > high {
-        let key = format!("{stage}.augment.crop_scale");
-        let why = "is not a valid range: expected [low, high] with 0 < low <= high <= 1";
-        cx.refuse(
-            &key,
-            format!("{crop_scale:?}"),
-            why,
-            "use [0.2, 1.0], or [1.0, 1.0] for the whole image",
-        );
-    }
-    AugmentPlan {
-        crop: given(table.crop.as_ref()),
-        crop_scale,
-        hflip: given(table.hflip.as_ref()),
-        color_jitter: color_jitter(stage, given(table.color_jitter.as_ref()), in_chans, cx),
-        aug_repeats: given(table.aug_repeats.as_ref()),
-    }
-}
-
-fn color_jitter(stage: StageKind, jitter: f64, in_chans: usize, cx: &mut Context<'_>) -> f64 {
-    if jitter > 0.0 && ![1, 3].contains(&in_chans) {
-        let key = format!("{stage}.augment.color_jitter");
-        let why = "needs images with 1 or 3 channels";
-        let hint = format!("use --set {key}=0.0 to train without it");
-        cx.refuse_with(&key, &["data.in_chans"], rate_text(jitter), why, hint);
-    }
-    jitter
-}
-
 /// Returns the number of blocks to train, counted from the last block.
 ///
 /// Adds a problem if this number is larger than `depth`, the number of blocks in the encoder.
@@ -337,71 +300,4 @@ fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) ->
             blocks
         }
     }
-}
-
-/// Parses `aa`, the RandAugment policy. Returns `None` if it is empty, which disables RandAugment.
-fn rand_augment(aa: &str, in_chans: usize, cx: &mut Context<'_>) -> Option<RandAugmentPlan> {
-    if aa.is_empty() {
-        return None;
-    }
-    let found = || toml::Value::String(aa.to_owned());
-    if ![1, 3].contains(&in_chans) {
-        let why = "needs images with 1 or 3 channels";
-        let hint = "use --set finetune.aa=\"\" to train without RandAugment";
-        cx.refuse_with("finetune.aa", &["data.in_chans"], found(), why, hint);
-    }
-    match RandAugmentPlan::parse(aa) {
-        Ok(plan) => Some(plan),
-        Err(problem) => {
-            let why = format!("is not a valid RandAugment policy: {problem}");
-            cx.refuse(
-                "finetune.aa",
-                found(),
-                &why,
-                "use \"rand-m9-mstd0.5-inc1\", the official policy, or \"\" for none",
-            );
-            None
-        }
-    }
-}
-
-fn mixup(
-    table: &Finetune,
-    batch_size: usize,
-    input_size: usize,
-    cx: &mut Context<'_>,
-) -> Option<MixupPlan> {
-    let plan = MixupPlan {
-        mixup: given(table.mixup.as_ref()),
-        cutmix: given(table.cutmix.as_ref()),
-        cutmix_minmax: match given(table.cutmix_minmax.as_ref()) {
-            Or::Word(_) => None,
-            Or::Value(minmax) => Some(minmax),
-        },
-        mixup_prob: given(table.mixup_prob.as_ref()),
-        mixup_switch_prob: given(table.mixup_switch_prob.as_ref()),
-        mixup_mode: given(table.mixup_mode.as_ref()),
-    };
-    if let Some([low, high]) = plan.cutmix_minmax {
-        let side = |share: f64| (input_size as f64 * share) as usize;
-        if side(low) >= side(high) {
-            let why = format!(
-                "allows no CutMix box: the side of the box would be at least {} and less than {} pixels",
-                side(low),
-                side(high)
-            );
-            let found = format!("{:?}", [low, high]);
-            let hint = "write [low, high] with low < high, such as [0.2, 0.8], or \"none\"";
-            cx.refuse_with("finetune.cutmix_minmax", &["data.input_size"], found, &why, hint);
-        }
-    }
-    let on = plan.mixup > 0.0 || plan.cutmix > 0.0 || plan.cutmix_minmax.is_some();
-    if on && plan.mixup_mode != MixupMode::Elem && batch_size % 2 == 1 {
-        let mode = if plan.mixup_mode == MixupMode::Pair { "\"pair\"" } else { "\"batch\"" };
-        let relation = "is odd, but mixing needs pairs of images with";
-        let hint = format!("use --set finetune.batch_size={}", batch_size + 1);
-        let by = ("finetune.mixup_mode", mode);
-        cx.conflict(("finetune.batch_size", batch_size), relation, by, hint);
-    }
-    on.then_some(plan)
 }

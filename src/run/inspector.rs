@@ -3,28 +3,29 @@
 //! `preflight` starts these checks and defines the types of their results, so the two files use each other.
 
 use super::RunOptions;
+use super::checked_source::CheckedSource;
 use super::preflight::{
     CheckedJob, CheckedPoint, DataCounts, JobState, Preflight, Problem, Purpose, epochs,
     is_finished, run_path,
 };
-use super::start_files::{FileHashes, named_file, needs_file};
+use super::start_files::FileHashes;
 use crate::data::{self, DataSet, Labels};
-use crate::recipe::{DataPlan, Job, Plan, RecipeErrors, Resolved, RuntimePlan};
+use crate::recipe::{DataPlan, Job, Plan, Resolved, RuntimePlan};
 use crate::results::{self, EpochsCsv, Provenance, RunError, job_path};
 use crate::shape::StageKind;
 use crate::train::{self, TrainError, source_file};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Checks the points of a sweep in order. Points with the same data, devices or source files are checked once.
 pub(super) struct Inspector<'a> {
-    resolved: &'a Resolved,
-    options: &'a RunOptions,
+    pub(super) resolved: &'a Resolved,
+    pub(super) options: &'a RunOptions,
     purpose: Purpose,
     devices: Vec<(&'a RuntimePlan, Option<Problem>)>,
     data: Vec<(&'a DataPlan, OpenedData)>,
     /// Results of checked source files. Each has the names of the sweep point and of the job that start from the file.
-    sources: Vec<(String, String, CheckedSource)>,
+    pub(super) sources: Vec<(String, String, CheckedSource)>,
     hashes: FileHashes,
     /// The results of the sweep points that have been checked so far.
     pub(super) points: Vec<CheckedPoint>,
@@ -36,15 +37,6 @@ struct OpenedData {
     counts: DataCounts,
     data: Option<Arc<DataSet>>,
     problem: Option<Problem>,
-}
-
-/// The result of checking the file that a job starts from.
-#[derive(Clone)]
-struct CheckedSource {
-    problem: Option<Problem>,
-    notes: Vec<String>,
-    /// Number of epochs that the checkpoint in `pretrain.resume` was trained for; `None` for other files.
-    seen: Option<usize>,
 }
 
 /// The result of checking the folder of a run.
@@ -283,74 +275,6 @@ impl<'a> Inspector<'a> {
             problems.push(setting(problem, "remove `--stage`, so that the run pre-trains first"));
         }
     }
-
-    /// Checks the file that a job starts from.
-    ///
-    /// Returns `None` if the job does not start from a file, if the file does not exist, or if the job no longer needs it.
-    fn source(
-        &mut self,
-        index: usize,
-        run: &Path,
-        CheckedJob { job, state, is_asked }: &CheckedJob,
-        num_classes: usize,
-    ) -> Option<CheckedSource> {
-        let point = &self.resolved.points[index];
-        let plan = &point.plan;
-        let is_needed = *is_asked || matches!(state, JobState::Shared { .. });
-        let file = named_file(plan, job).filter(|_| is_needed)?;
-        let mut source = CheckedSource { problem: None, notes: vec![], seen: None };
-        if !file.exists() {
-            let stage = job.stage.to_string();
-            let is_of_stage = |key: &str| key.split('.').next() == Some(&stage);
-            let mut missing = point.missing.iter();
-            let missing = missing.find(|m| m.path == file && is_of_stage(&m.error.key));
-            let error = missing.filter(|_| needs_file(job, state))?.error.clone();
-            source.problem = Some(Arc::new(RecipeErrors(vec![error]).into()));
-            return Some(source);
-        }
-        if let Some(problem) = self.would_be_moved(run, file) {
-            return Some(CheckedSource { problem: Some(problem), ..source });
-        }
-        if let Some(known) = self.known_source(index, job) {
-            return Some(known);
-        }
-        let checked = if job.from.is_none() {
-            train::check_resume(file, plan)
-                .map(|(seen, notes)| (source.seen, source.notes) = (Some(seen), notes))
-        } else {
-            train::check_source(job, plan, num_classes).map(|notes| source.notes = notes)
-        };
-        source.problem = checked.err().map(Arc::new);
-        self.sources.push((plan.name.clone(), job.dir.clone(), source.clone()));
-        Some(source)
-    }
-
-    /// Returns the result of checking the same file for the same job of an earlier sweep point.
-    fn known_source(&self, index: usize, job: &Job) -> Option<CheckedSource> {
-        let of = |other: &CheckedPoint| {
-            let mut known = self.sources.iter();
-            known.find(|(point, dir, _)| *point == other.name && *dir == job.dir)
-        };
-        Preflight::with_same_job(&self.points, self.resolved, index, job)
-            .find_map(of)
-            .map(|(_, _, source)| source.clone())
-    }
-
-    /// Returns a problem if `--fresh` would move a file to the trash that a job starts from.
-    fn would_be_moved(&self, run: &Path, file: &Path) -> Option<Problem> {
-        let inside = |(run, file): (PathBuf, PathBuf)| file.starts_with(run);
-        let is_moved = self.options.fresh
-            && run.canonicalize().ok().zip(file.canonicalize().ok()).is_some_and(inside);
-        is_moved.then(|| {
-            setting(
-                format!(
-                    "cannot start over: --fresh would move {} to the trash, but the recipe starts from it",
-                    file.display()
-                ),
-                "give this run another name (`--set name=...`)",
-            )
-        })
-    }
 }
 
 /// Returns whether this run will pre-train, or copy a finished pre-training from an earlier sweep point.
@@ -397,6 +321,6 @@ fn labels(plan: &Plan) -> Labels {
     }
 }
 
-fn setting(problem: String, hint: &str) -> Problem {
+pub(super) fn setting(problem: String, hint: &str) -> Problem {
     Arc::new(TrainError::Setting { problem, hint: hint.to_owned() })
 }

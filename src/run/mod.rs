@@ -5,6 +5,7 @@
 //! The module also loads checkpoints onto checked devices, for evaluation and prediction.
 
 mod accuracy_tables;
+mod checked_source;
 mod copied_jobs;
 mod failed_jobs;
 mod inference;
