@@ -76,7 +76,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&format!("{}: {}", out.display(), count(rows, "row")))?)
 }
 
-/// Adds a checkpoint's rows to the group of each image. Returns whether the checkpoint was trained with `norm_pix_loss`.
+/// Reconstructs each image with a checkpoint, and adds the result as a row of pictures to the group of that image.
+///
+/// Returns whether the checkpoint was trained with `norm_pix_loss`.
 fn add_rows(
     groups: &mut [Vec<FigureRow>],
     checkpoint: &Path,

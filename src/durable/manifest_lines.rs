@@ -63,7 +63,9 @@ impl Content {
 pub(super) enum Entry {
     /// A file with this content is about to be written.
     Wrote { path: String, bytes: u64, blake3: String },
-    /// A growing file has these complete rows. If the file is longer, it ends with an incomplete row.
+    /// The complete rows of a growing file: its first `bytes` bytes, which have the hash `blake3`.
+    ///
+    /// If the file is longer than `bytes`, it ends with an incomplete row.
     Grew { path: String, bytes: u64, blake3: String },
     /// A growing file without a checksum, because no command reads it back.
     Unchecked { path: String },

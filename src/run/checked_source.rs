@@ -70,7 +70,7 @@ impl Inspector<'_> {
             .map(|(_, _, source)| source.clone())
     }
 
-    /// Returns a problem if `--fresh` would move a file to the trash that a job starts from.
+    /// Returns a problem if a job starts from `file` and `--fresh` would move this file to the trash.
     fn would_be_moved(&self, run: &Path, file: &Path) -> Option<Problem> {
         let inside = |(run, file): (PathBuf, PathBuf)| file.starts_with(run);
         let is_moved = self.options.fresh

@@ -59,11 +59,11 @@ pub(super) struct Sweep<'a> {
 impl Runner<'_> {
     /// Runs every sweep point.
     ///
-    /// If a sweep point fails, the other points continue, and the result lists the failed points. Without a sweep, an error
-    /// is returned instead. There is one exception: if only some jobs of the run failed, the result lists the run.
+    /// A recipe without a sweep has one point. If a point or some of its jobs fail, the others continue, and the result
+    /// lists the failed points. If the only point of a recipe fails as a whole, the result is its error.
     ///
-    /// If the checks before the run find problems at every point, no files are created, and the problems of the first point
-    /// are returned.
+    /// If the checks before the run find problems at every point, the run creates no files, and the result is an error
+    /// with the problems of the first point.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         if let Some(problems) = preflight.refusal() {

@@ -127,7 +127,7 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
     const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
-    /// Polynomial coefficients, from the second highest power to the constant.
+    /// Coefficients of P, from the 8th power to the constant. The fold below starts with the coefficient of the 9th power.
     const COEFFICIENTS: [f32; 9] = [
         -2.007_930_6e-1,
         4.058_290_7e-1,
