@@ -299,9 +299,10 @@ mod tests {
         )
     }
 
-    /// Asserts that the chain gives bit-identical results in every mode, and the same as `loss`, which does not use a chain.
+    /// Asserts that backward passes in sections return the same bits in every [`BackwardMode`] as one backward pass from
+    /// `loss`.
     ///
-    /// `sections` is the expected number of sections if each block is its own section.
+    /// `sections` is the expected number of sections in the mode that makes each block a section.
     fn assert_same<M: Module + 'static>(
         module: &M,
         loss: impl FnOnce(&M) -> Tensor<1>,

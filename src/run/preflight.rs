@@ -163,7 +163,8 @@ impl CheckedPoint {
         self.jobs.iter().filter(|job| job.is_asked)
     }
 
-    /// Returns whether the run of this sweep point will end with a finished job in folder `dir`, unless training fails.
+    /// Returns whether folder `dir` will hold a finished job after the run of this sweep point. Assumes that no training
+    /// fails.
     pub(super) fn will_have(&self, dir: &str) -> bool {
         let Some(CheckedJob { state, is_asked, .. }) = self.job(dir) else { return false };
         match state {

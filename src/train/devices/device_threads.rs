@@ -59,9 +59,9 @@ impl DeviceThreads {
     ///
     /// `work` receives the index of its device. A panic becomes [`DeviceError::Crashed`].
     ///
-    /// If one of several `Joined` tasks fails, the other tasks have one minute to end. After that, their result is
-    /// [`TrainError::OtherRank`]. If such a task is still running at the next call, that call fails with
-    /// [`TrainError::Stuck`].
+    /// With [`TaskCoupling::Joined`], the devices wait for each other. If `work` fails on one of them, the others have one
+    /// minute to end. The result of a device that does not end in time is [`TrainError::OtherRank`]. If this device is
+    /// still busy at the next call, that call fails with [`TrainError::Stuck`].
     pub(crate) fn all<T: Send + 'static>(
         &self,
         devices: usize,

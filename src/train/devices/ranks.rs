@@ -24,9 +24,9 @@ pub(crate) enum Link {
     /// NCCL sends the gradients directly from GPU to GPU.
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only CUDA has NCCL"))]
     Nccl(Vec<Device>),
-    /// The host adds the gradients in its memory, after the backward pass.
+    /// The host sums the gradients of all ranks in its own memory, after the backward pass.
     ///
-    /// Adding them earlier would leave the device idle while the host waits for other ranks.
+    /// A sum during the backward pass would leave the device idle while the host waits for other ranks.
     Host,
     /// The host adds the gradients bucket by bucket. Tests use this to run the code for NCCL on the CPU.
     ///

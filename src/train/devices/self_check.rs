@@ -59,7 +59,7 @@ fn of_stages(plan: &Plan, classes: usize) -> Vec<DeviceCheck> {
     [pretrain, finetune, linprobe].into_iter().flatten().collect()
 }
 
-/// Compares one step of each stage of `plan` with the CPU, on each device. Fails if the results differ.
+/// Runs one step of each stage of `plan` on each device and on the CPU. Fails if the results differ.
 ///
 /// Each device is checked on its own thread.
 pub(crate) fn check_stages(
