@@ -1,8 +1,8 @@
 //! Locks on folders: at most one process works in a run.
 //!
-//! A lock is taken on the file `.lock` in the folder and, where the system can, on the folder itself. So a second process is
-//! refused even if somebody removed the lock file. Network file systems often lock files alone. There, the process that holds
-//! the lock notices a replaced lock file before it writes.
+//! A process locks the file `.lock` in the folder and, if the system supports it, the folder itself. So a second process
+//! is refused even if somebody removed the lock file. Network file systems often support only locks on files. There, the
+//! process with the lock checks before each write that the lock file was not replaced.
 
 use super::LOCK;
 use std::fs::{self, File, TryLockError};
@@ -12,12 +12,12 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How often a lock is tried.
+/// Number of attempts to take a lock.
 const TRIES: usize = 10;
-/// Time between two tries.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The locks of this process.
+/// The locks that this process holds.
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Lock {
 impl Lock {
     /// Locks `folder`; `None` if another process holds it. The error is `Unsupported` if the file system has no locks.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        // A child process that another thread starts has a copy of a released lock until it runs its program.
+        // Try again: a child process of another thread inherits a copy of a released lock, until it executes its program.
         for _ in 1..TRIES {
             if let Some(lock) = Self::try_take(folder)? {
                 return Ok(Some(lock));
@@ -76,13 +76,13 @@ pub struct SharedLock {
 }
 
 impl SharedLock {
-    /// Joins the processes that work in `folder`. First calls `if_alone`, if there are no others.
+    /// Joins the processes that work in `folder`. If there are no others, calls `if_alone` first.
     pub fn join(folder: &Path, if_alone: impl FnOnce() -> io::Result<()>) -> io::Result<Self> {
         let file = open(folder)?;
         if try_lock(&file)? {
             if_alone()?;
         }
-        // Waits while another process that came first is alone.
+        // Wait while the first process runs its `if_alone`.
         file.lock_shared().map_err(|error| unsupported(&error))?;
         Ok(Self { _file: file })
     }
@@ -96,9 +96,9 @@ pub fn is_held(folder: &Path) -> bool {
     })
 }
 
-/// Fails if this process had the lock of `folder`, but another process may work there now: the lock file was replaced.
+/// Fails if this process holds the lock of `folder` but the lock file was replaced, so another process may work there.
 ///
-/// A lock file that was removed is made again.
+/// Creates a removed lock file again.
 pub(super) fn confirm(folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     let mut held = held();
@@ -155,7 +155,7 @@ fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// An open file cannot be replaced here.
+/// On this system, nobody can replace an open file.
 #[cfg(not(unix))]
 fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
     true
@@ -188,7 +188,7 @@ mod tests {
         let lock = Lock::take(dir.path()).unwrap().unwrap();
         fs::remove_file(&file).unwrap();
         write(&path, b"1").unwrap();
-        assert!(file.is_file(), "a removed lock file is made again");
+        assert!(file.is_file(), "a removed lock file is created again");
         fs::remove_file(&file).unwrap();
         File::create(&file).unwrap();
         let error = write(&path, b"2").unwrap_err().to_string();

@@ -48,7 +48,7 @@ impl Manifest {
         Self::create_with(root, name, [])
     }
 
-    /// Writes a manifest that lists `files` into `root`, at once. Files without a content are not checked.
+    /// Writes a new manifest that lists `files` into `root`, in one step. Files without a content have no checksum.
     pub fn create_with(
         root: &Path,
         name: &str,
@@ -65,7 +65,7 @@ impl Manifest {
             manifest.files.insert(path, Listed { contents, grows: false });
         }
         manifest.rewrite()?;
-        // An older manifest of this folder may be cached, whose files are now in the trash.
+        // The cache may have an older manifest of this folder, whose files are now in the trash.
         forget(root)?;
         Ok(manifest)
     }
@@ -198,7 +198,7 @@ impl Manifest {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
     }
 
-    /// Fails if this process has lost the lock of the folder: another process may write there.
+    /// Fails if this process has lost the lock of the folder, because another process may write there.
     pub(super) fn confirm_lock(&self) -> io::Result<()> {
         lock::confirm(&self.root)
     }

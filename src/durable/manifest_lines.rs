@@ -1,4 +1,4 @@
-//! The lines of a manifest: a header, and entries.
+//! The lines of a manifest: a header, then entries.
 
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -19,7 +19,7 @@ impl Header {
         Self { mae_manifest: FORMAT, name: name.to_owned() }
     }
 
-    /// Parses the first line; `None` if another program wrote it. Fails if mae wrote it, but it is damaged.
+    /// Parses the first line; `None` if another program wrote it. Fails if this program wrote it, but it is damaged.
     pub(super) fn parse(line: &str) -> Result<Option<Self>, String> {
         const START: &str = "{\"mae_manifest\":";
         match serde_json::from_str::<Self>(line) {

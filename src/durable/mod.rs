@@ -32,8 +32,8 @@ const LOCK: &str = ".lock";
 
 /// Writes a file to a path that the user chose, atomically.
 ///
-/// Ignores manifests. Fails if the folder does not exist: the path may have a typo. If the path is a link, replaces the target
-/// of the link. Writes directly into a pipe or a device such as `/dev/stdout`.
+/// Does not use a manifest. Fails if the folder does not exist, because the path may have a typo. If the path is a link,
+/// replaces the target of the link. Writes directly into a pipe or a device such as `/dev/stdout`.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),

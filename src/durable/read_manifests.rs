@@ -1,4 +1,4 @@
-//! The manifests that this process has read, and which of them a path falls under.
+//! Caches the manifests that this process has read, and finds the manifest of a path.
 
 use super::{MANIFEST, Manifest};
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ pub(super) fn with_manifest<T>(
     Ok(None)
 }
 
-/// Forgets the manifest of `root`, because the folder gets another one.
+/// Removes the manifest of `root` from the cache, because the folder has a new manifest.
 pub(super) fn forget(root: &Path) -> io::Result<()> {
     let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
     read.get_or_insert_default().remove(&std::path::absolute(root)?);
