@@ -1,4 +1,4 @@
-//! The checkpoint folder: `model.safetensors`, `meta.json` and, of a pre-training, `optimizer.safetensors`.
+//! The checkpoint folder: `model.safetensors` and `meta.json`; for a pre-training also `optimizer.safetensors`.
 
 use super::{CheckpointError, OptimizerState, TensorFile};
 use crate::durable;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// File names in a checkpoint folder.
 pub(super) const MODEL: &str = "model.safetensors";
 const META: &str = "meta.json";
-/// The optimizer state of a pre-training. A checkpoint is complete without it.
+/// Name of the file with the optimizer state of a pre-training. A checkpoint is complete without this file.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
 /// The content of `meta.json`: everything that `eval` and `predict` need besides the weights.
@@ -39,7 +39,7 @@ pub fn is_whole(folder: &Path) -> bool {
 
 /// Writes a checkpoint folder atomically, with the state of its optimizer if there is one.
 ///
-/// An existing folder does not change, except if the weights or `meta.json` are missing: then all files are written again.
+/// Leaves an existing folder unchanged. But if the weights or `meta.json` are missing, writes all files again.
 pub fn publish(
     folder: &Path,
     model: &TensorFile,

@@ -41,10 +41,10 @@ pub struct Opened {
     pub facts: Facts,
     /// The `meta.json`; `None` if another program wrote the checkpoint.
     pub meta: Option<Meta>,
-    /// The optimizer state, or the reason why there is none. That of a checkpoint folder of this program is read by
-    /// [`Opened::own_optimizer`].
+    /// The optimizer state, or the reason why there is none. For a checkpoint folder of this program, call
+    /// [`Opened::own_optimizer`] instead.
     pub optimizer: Result<OptimizerState, String>,
-    /// The position in its schedule, as JSON. Only the state of an unfinished job has it.
+    /// The position of an unfinished job in its training, as JSON. Other formats do not have it.
     pub progress: Option<String>,
     /// How the file was read, if not in the usual way: a sentence each.
     pub notes: Vec<String>,
@@ -224,7 +224,7 @@ pub(super) fn own_settings(recipe: &str) -> Settings {
     }
 }
 
-/// Returns the files whose content decides what a job computes if it starts from the checkpoint at `path`.
+/// Returns the files of the checkpoint at `path` whose content affects a job that starts from it.
 ///
 /// `resumes` says whether the job also takes the optimizer state.
 pub fn content_files(path: &Path, resumes: bool) -> Result<Vec<PathBuf>, CheckpointError> {
@@ -239,7 +239,7 @@ pub fn content_files(path: &Path, resumes: bool) -> Result<Vec<PathBuf>, Checkpo
     Ok([weights].into_iter().chain(has_optimizer.then_some(optimizer)).collect())
 }
 
-/// The error of a missing checkpoint. Names the checkpoints that are in the same folder.
+/// Returns the error for a missing checkpoint. The hint names the checkpoints in the same folder.
 fn missing(path: &Path) -> CheckpointError {
     let entries = path.parent().and_then(|folder| folder.read_dir().ok());
     let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());

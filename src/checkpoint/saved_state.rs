@@ -18,7 +18,7 @@ pub(super) struct SavedState {
     pub optimizer: OptimizerState,
 }
 
-/// The part of a job's position that this module reads.
+/// The fields of a job's position that this module reads.
 #[derive(Deserialize)]
 struct Position {
     /// Current epoch, from 1.
@@ -26,17 +26,17 @@ struct Position {
     optimizer_updates: usize,
 }
 
-/// The note of `optimizer.safetensors`.
+/// The JSON note in `optimizer.safetensors`.
 #[derive(Serialize, Deserialize)]
 struct OptimizerNote {
-    /// Epochs that the weights beside it have seen.
+    /// Number of epochs of training of the weights beside the file.
     epoch: usize,
     updates: usize,
 }
 
-/// Interprets a file as the state of an unfinished job; `None` if it is not one.
+/// Reads the state of an unfinished job from a file; `None` if it is another kind of file.
 ///
-/// The settings come from the recipe of the run in which the file lies. A copy elsewhere does not state them.
+/// The settings come from `recipe.toml` of the run that contains the file. For a copy outside of a run, they are unknown.
 pub(super) fn of(path: &Path, file: &TensorFile) -> Option<SavedState> {
     let position: Position = serde_json::from_str(&file.note).ok()?;
     let (mut tensors, mut moments) = (BTreeMap::new(), BTreeMap::new());
@@ -71,7 +71,7 @@ fn paired(mut moments: BTreeMap<String, HostTensor>) -> BTreeMap<String, [HostTe
 }
 
 impl OptimizerState {
-    /// Returns the file of the state of a checkpoint that has seen `epoch` epochs.
+    /// Converts the state to a file. `epoch` is the number of epochs of training of the checkpoint.
     pub(super) fn to_file(&self, epoch: usize) -> TensorFile {
         let note = OptimizerNote { epoch, updates: self.updates };
         let named = |(name, both): (&String, &[HostTensor; 2])| {
@@ -84,14 +84,15 @@ impl OptimizerState {
         }
     }
 
-    /// Interprets the file beside the weights that have seen `epoch` epochs. The error is a text without the path.
+    /// Reads the state from a file. Fails if the file is not from the same `epoch` as the weights. The error text does
+    /// not include the path.
     pub(super) fn of_file(file: TensorFile, epoch: usize) -> Result<Self, String> {
         let note: OptimizerNote = serde_json::from_str(&file.note)
             .map_err(|e| format!("it is not the optimizer state of a checkpoint: {e}"))?;
         if note.epoch != epoch {
             let own = note.epoch;
             return Err(format!(
-                "it is of epoch {own}, but the weights beside it are of epoch {epoch}"
+                "it is from epoch {own}, but the weights beside it are from epoch {epoch}"
             ));
         }
         Ok(Self { updates: note.updates, moments: paired(file.tensors) })
@@ -109,6 +110,6 @@ mod tests {
         let state = OptimizerState { updates: 7, moments };
         let read = |epoch| OptimizerState::of_file(state.to_file(4), epoch);
         assert_eq!(read(4).unwrap(), state);
-        assert!(read(5).unwrap_err().contains("it is of epoch 4"));
+        assert!(read(5).unwrap_err().contains("it is from epoch 4"));
     }
 }

@@ -29,7 +29,7 @@ pub enum DataError {
     Panicked { message: String },
 }
 
-/// Returns a path on one line: a data set may have line breaks in its file names.
+/// Returns a path on one line for a message, because file names of a data set may contain line breaks.
 pub(super) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }

@@ -1,4 +1,4 @@
-//! Panics of libraries that read files: an error here, and no text on the terminal.
+//! Turns panics of libraries that read files into errors, without printing them on the terminal.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -6,11 +6,11 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether this thread runs a library's code whose panics are caught.
+    /// Whether this thread is inside [`catch`], so the panic hook must print nothing.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs code of a library that may panic on a damaged file. Returns what the panic carried, and prints nothing.
+/// Runs code of a library that may panic on a damaged file. Returns the payload of the panic, and prints nothing.
 pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

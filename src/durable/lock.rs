@@ -1,8 +1,8 @@
 //! Locks on folders: at most one process works in a run.
 //!
-//! A lock is taken on the file `.lock` in the folder and, where the system can, on the folder itself. So a second process is
-//! refused even if somebody removed the lock file. Network file systems often lock files alone. There, the process that holds
-//! the lock notices a replaced lock file before it writes.
+//! A process locks the file `.lock` in the folder and, if the system supports it, the folder itself. So a second process
+//! is refused even if somebody removed the lock file. Network file systems often support only locks on files. There, the
+//! process with the lock checks before each write that the lock file was not replaced.
 
 use super::LOCK;
 use std::fs::{self, File, TryLockError};
@@ -38,7 +38,7 @@ impl Lock {
     /// Locks `folder`. Returns `None` if another process holds the lock, and the error `Unsupported` if the file system has
     /// no locks.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        // A child process that another thread starts has a copy of a released lock until it runs its program.
+        // Try again: a child process of another thread inherits a copy of a released lock, until it executes its program.
         for _ in 1..TRIES {
             if let Some(lock) = Self::try_take(folder)? {
                 return Ok(Some(lock));
@@ -83,7 +83,7 @@ impl SharedLock {
         if try_lock(&file)? {
             if_alone()?;
         }
-        // Waits while another process that came first is alone.
+        // Wait while the first process runs its `if_alone`.
         file.lock_shared().map_err(|error| unsupported(&error))?;
         Ok(Self { _file: file })
     }
@@ -189,7 +189,7 @@ mod tests {
         let lock = Lock::take(dir.path()).unwrap().unwrap();
         fs::remove_file(&file).unwrap();
         write(&path, b"1").unwrap();
-        assert!(file.is_file(), "a removed lock file is made again");
+        assert!(file.is_file(), "a removed lock file is created again");
         fs::remove_file(&file).unwrap();
         File::create(&file).unwrap();
         let error = write(&path, b"2").unwrap_err().to_string();

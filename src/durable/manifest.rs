@@ -66,7 +66,7 @@ impl Manifest {
             manifest.files.insert(path, Listed { contents, grows: false });
         }
         manifest.rewrite()?;
-        // An older manifest of this folder may be cached, whose files are now in the trash.
+        // The cache may have an older manifest of this folder, whose files are now in the trash.
         forget(root)?;
         Ok(manifest)
     }

@@ -1,4 +1,4 @@
-//! The lines of a manifest: a header, and entries.
+//! The lines of a manifest: a header, then entries.
 
 use serde::{Deserialize, Serialize};
 use std::fs::File;

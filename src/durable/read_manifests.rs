@@ -1,4 +1,4 @@
-//! The manifests that this process has read, and which of them a path falls under.
+//! Caches the manifests that this process has read, and finds the manifest of a path.
 
 use super::{MANIFEST, Manifest};
 use std::collections::HashMap;

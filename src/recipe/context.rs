@@ -45,7 +45,7 @@ impl Context<'_> {
         }
     }
 
-    /// Returns the error of a key.
+    /// Returns `problem` as an error of `key`, with the place where the key is set.
     pub(super) fn error(&self, key: &str, problem: Problem) -> RecipeError {
         RecipeError { key: key.to_owned(), origin: self.origin(key), problem }
     }

@@ -167,15 +167,16 @@ pub struct TrainingPlan {
     pub published_batch_size: Option<usize>,
     /// Peak learning rate: `lr` of the recipe, or `blr * effective_batch_size / 256`.
     pub lr: f64,
-    /// The key that sets it: `lr` or `blr`.
+    /// The key that determines `lr`: `lr` or `blr`.
     pub rate: &'static str,
     pub min_lr: f64,
     pub weight_decay: f64,
-    /// Updates with a NaN or infinite loss or gradient that an epoch may skip; `None` stops at the first one.
+    /// Maximum number of updates with a NaN or infinite loss or gradient that an epoch skips; `None` stops at the first
+    /// one.
     pub skip_limit: Option<usize>,
 }
 
-/// What a NaN or infinite loss or gradient does.
+/// What happens if the loss or a gradient is NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnNan {
@@ -190,7 +191,7 @@ pub struct PretrainPlan {
     pub norm_pix_loss: bool,
     /// Checkpoint to continue from, with its optimizer state.
     pub resume: Option<PathBuf>,
-    /// Keep the optimizer state beside the weights of each kept checkpoint.
+    /// Save the optimizer state beside the weights of each checkpoint.
     pub keep_optimizer: bool,
     /// Prefix of the network in the file of `resume`.
     pub prefix: Option<String>,

@@ -24,8 +24,8 @@ pub enum Missing {
     Warn,
     /// Fail.
     Refuse,
-    /// Fail for an unset variable in `data.path`. List missing files in [`ResolvedPoint::missing`]: for running, because a finished
-    /// job does not need its file.
+    /// Fail for an unset variable in `data.path`, but list missing files in [`ResolvedPoint::missing`]. For running,
+    /// because a finished job no longer needs its file.
     RefuseIfNeeded,
 }
 
@@ -33,7 +33,7 @@ pub enum Missing {
 #[derive(Debug, Clone, PartialEq)]
 pub struct MissingFile {
     pub path: PathBuf,
-    /// The error, if a job needs the file.
+    /// The error to report if a job needs the file.
     pub error: RecipeError,
 }
 

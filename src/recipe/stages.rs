@@ -44,11 +44,11 @@ pub struct Pretrain {
     /// Weight decay of AdamW; biases and normalizations have none.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
-    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
-    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    /// What happens if the loss or a gradient is NaN or infinite. "stop": the stage fails. "skip": the stage skips this
+    /// update, so weights, moments and step count do not change, and writes the column `skipped_updates`.
     pub on_nan: Option<OnNan>,
-    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
-    /// the stage fails. Can change when a run continues.
+    /// With `on_nan = "skip"`: maximum number of skipped updates in one epoch. The stage fails if an epoch exceeds it, or
+    /// skips all its updates. Can change when a run continues.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
     /// Fraction of the patches that is hidden from the encoder, above 0 and below 1.
@@ -113,11 +113,11 @@ pub struct Finetune {
     /// Weight decay of AdamW; biases and normalizations have none.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
-    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
-    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    /// What happens if the loss or a gradient is NaN or infinite. "stop": the stage fails. "skip": the stage skips this
+    /// update, so weights, moments and step count do not change, and writes the column `skipped_updates`.
     pub on_nan: Option<OnNan>,
-    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
-    /// the stage fails. Can change when a run continues.
+    /// With `on_nan = "skip"`: maximum number of skipped updates in one epoch. The stage fails if an epoch exceeds it, or
+    /// skips all its updates. Can change when a run continues.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
     /// Layer-wise learning rate decay: each block's learning rate is this factor times the rate of the block above; 1
@@ -212,11 +212,11 @@ pub struct Linprobe {
     /// Weight decay of LARS.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
-    /// What a NaN or infinite loss or gradient does. "stop": the stage fails. "skip": that update is skipped, and weights,
-    /// moments and step count stay as they are. "skip" also writes the column `skipped_updates`.
+    /// What happens if the loss or a gradient is NaN or infinite. "stop": the stage fails. "skip": the stage skips this
+    /// update, so weights, moments and step count do not change, and writes the column `skipped_updates`.
     pub on_nan: Option<OnNan>,
-    /// With `on_nan = "skip"`: updates that may be skipped in one epoch. If more are NaN or infinite, or all of an epoch,
-    /// the stage fails. Can change when a run continues.
+    /// With `on_nan = "skip"`: maximum number of skipped updates in one epoch. The stage fails if an epoch exceeds it, or
+    /// skips all its updates. Can change when a run continues.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
     /// Give the head the mean of the patch tokens instead of the class token.

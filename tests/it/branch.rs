@@ -193,7 +193,7 @@ fn an_optimizer_state_of_another_epoch_or_with_a_damaged_byte_is_refused() {
     fs::copy(optimizer(3), copy.join("optimizer.safetensors")).unwrap();
     let error = bench.refused(&args(&pretrain("b", &["pretrain.resume=copy"])), 2);
     assert!(
-        error.contains("it is of epoch 3, but the weights beside it are of epoch 2"),
+        error.contains("it is from epoch 3, but the weights beside it are from epoch 2"),
         "{error}"
     );
     let mut bytes = fs::read(optimizer(2)).unwrap();

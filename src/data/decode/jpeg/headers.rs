@@ -50,15 +50,15 @@ impl Headers {
     /// Reads a segment before the scan. Returns `None` if it is not part of a plain file.
     pub(super) fn read(&mut self, marker: u8, segment: &[u8]) -> Option<()> {
         match marker {
-            // SOF0, baseline, and SOF1, extended sequential.
+            // SOF0 and SOF1: frame header, baseline or extended sequential.
             0xc0 | 0xc1 if self.frame.is_none() => self.frame = Some(JpegFrame::of(segment)?),
-            // DHT.
+            // DHT: Huffman tables.
             0xc4 => self.huffman.read(segment)?,
-            // DQT.
+            // DQT: quantization tables.
             0xdb => self.read_quantization(segment)?,
-            // DRI.
+            // DRI: restart interval.
             0xdd => self.interval = usize::from(u16::from_be_bytes(segment.try_into().ok()?)),
-            // APPn and COM.
+            // APPn and COM: application data and comments, which are skipped.
             0xe0..=0xef | 0xfe => {}
             _ => return None,
         }

@@ -80,7 +80,7 @@ impl Scan {
             let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
             let segment = file.get(at + 4..end)?;
             at = end;
-            // SOS.
+            // SOS: start of the scan.
             if marker == 0xda {
                 return Self::new(headers, segment, file.get(end..)?);
             }
