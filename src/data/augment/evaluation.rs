@@ -13,7 +13,7 @@ use crate::recipe::{DataPlan, Format};
 
 use super::frame::Frame;
 
-/// Ratio of the centre crop's side to the resized short side of the image, for an `input_size` of at most 224.
+/// Ratio of the centre crop's side to the length of the resized short side, for an `input_size` of at most 224.
 ///
 /// For a larger `input_size`, the ratio is 1.
 const CROP_PCT: f64 = 224.0 / 256.0;

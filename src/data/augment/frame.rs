@@ -1,4 +1,4 @@
-//! Writes square pictures into a batch as `[C, H, W]`, either as levels (0..255) or normalized.
+//! Writes square pictures into a batch as `[C, H, W]`, either as 8-bit pixel values or as normalized floats.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl Frame {
 
     /// Returns empty [`Images`] with capacity for `images` images.
     ///
-    /// If `levels` is true, the result holds 8-bit pixel values, otherwise normalized floats.
+    /// If `levels` is true, the returned [`Images`] hold 8-bit pixel values, otherwise normalized floats.
     pub(in crate::data) fn room(&self, images: usize, levels: bool) -> Images {
         let len = images * self.len();
         if levels {

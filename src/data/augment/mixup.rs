@@ -27,7 +27,7 @@ pub struct Mixup {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mix {
     Keep,
-    /// Mixup. The number is the weight of the image, and 1 minus the number is the weight of its partner.
+    /// Mixup. The number is the weight of the image. The partner has the weight 1 minus this number.
     Blend(f64),
     /// CutMix: the box that is filled with the partner's pixels.
     Paste(CropBox),
@@ -185,9 +185,9 @@ fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, side: usize) {
     }
 }
 
-/// Returns the index range of each row of `area` in an image of shape `[C, side, side]`, channel by channel.
+/// Returns the index range of each pixel row of the box `area`, channel by channel.
 ///
-/// `len` is the number of values in the image.
+/// The indices refer to an image of shape `[C, side, side]`, which has `len` values.
 fn rows(area: CropBox, side: usize, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let channels = (0..len).step_by(side * side);
     channels.flat_map(move |channel| {

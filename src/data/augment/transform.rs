@@ -26,7 +26,9 @@ pub struct TrainTransform {
     pub(in crate::data) frame: Frame,
     decode: Decode,
     crop: Crop,
-    /// Length to which evaluation resizes the short side, in pixels. [`Cut::At`] needs this length.
+    /// Length to which evaluation resizes the short side, in pixels.
+    ///
+    /// The short side has the same length before a cut of [`Cut::At`].
     eval_short_side: usize,
     hflip: bool,
     /// Number of augmented versions of each image in an epoch (repeated augmentation).
@@ -136,7 +138,7 @@ impl TrainTransform {
         Ok(())
     }
 
-    /// Decodes the part of an image that `cut` needs. Returns this part, and the position of `cut` in this part.
+    /// Decodes the part of an image that `cut` needs. Returns the decoded part, and `cut` relative to this part.
     fn decoded(&self, opened: OpenedImage<'_>, cut: Cut) -> Result<(Picture, Cut), ImageError> {
         let Cut::Box(crop) = cut else { return Ok((opened.whole()?, cut)) };
         let (picture, crop) = match self.decode {
@@ -182,7 +184,7 @@ impl TrainTransform {
         self.frame.normalize(&self.square(picture, drawn.cut), drawn.hflip)
     }
 
-    /// Cuts the part `drawn` out of `picture`, and returns a square of side `input_size`.
+    /// Cuts the part `drawn` out of `picture`, and resizes it to a square of side `input_size`.
     fn square<'a>(&self, picture: &'a Picture, drawn: Cut) -> Cow<'a, Picture> {
         let side = self.frame.input_size;
         match drawn {

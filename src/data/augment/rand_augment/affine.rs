@@ -1,7 +1,7 @@
 //! Geometric operations: rotation, shear and translation by Pillow's affine transform.
 //!
-//! Pillow computes in double precision, clamps to 0..255 and drops the fraction. This code adds in the same order, so
-//! results are equal to the bit.
+//! Pillow computes in double precision, clamps to 0..255 and drops the fraction. This code adds numbers in the same
+//! order as Pillow, so the results are bitwise equal.
 
 use super::rgb::Rgb;
 
@@ -89,9 +89,9 @@ struct Padded {
 struct SubpixelPosition {
     /// Index in [`Padded::pixels`] of the top left pixel of the 4 × 4 pixels around the position.
     start: usize,
-    /// Horizontal distance in pixels (0..1) from the second of the four pixel columns around the position.
+    /// Horizontal distance in pixels (0..1) from the second of the four surrounding pixel columns to the position.
     dx: f64,
-    /// Vertical distance in pixels (0..1) from the second of the four pixel rows around the position.
+    /// Vertical distance in pixels (0..1) from the second of the four surrounding pixel rows to the position.
     dy: f64,
 }
 

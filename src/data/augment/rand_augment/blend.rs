@@ -1,6 +1,6 @@
-//! Operations that blend a picture with a reduced version of itself: grey, one flat colour, black, or smoothed.
+//! Operations that blend a picture with a changed version of itself: grey, one flat colour, black, or smoothed.
 //!
-//! `share` is the weight of the picture itself. A value above 1 increases the difference from the reduced version.
+//! `share` is the weight of the original picture. A value above 1 increases the difference from the changed version.
 
 use super::levels::{look_up, table};
 use super::rgb::Rgb;

@@ -8,8 +8,8 @@ use super::op::Op;
 
 /// timm's operations: (operation without `inc1`, operation with `inc1`, weight with `w0` in thousandths).
 ///
-/// `inc1` and `w0` are options in timm's policy string. timm defines weights only for the operations without `inc1`,
-/// and applies them by position to the operations with `inc1`.
+/// `inc1` and `w0` are options in timm's policy string. timm defines weights only for the operations without `inc1`. An
+/// operation with `inc1` has the weight of the operation at the same index.
 const CHOICES: [(Op, Op, usize); 15] = [
     (Op::AutoContrast, Op::AutoContrast, 25),
     (Op::Equalize, Op::Equalize, 5),

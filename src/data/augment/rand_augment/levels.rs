@@ -1,4 +1,4 @@
-//! Operations that replace each level (0..255) by its entry in a look-up table.
+//! Operations that replace each 8-bit pixel value with the new value from a look-up table.
 
 use super::rgb::Rgb;
 

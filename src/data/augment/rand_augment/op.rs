@@ -6,7 +6,7 @@ use super::{blend, levels};
 
 /// An operation of timm's RandAugment.
 ///
-/// The effect of a variant whose name ends in `Increasing` grows with the magnitude.
+/// If the name of a variant ends in `Increasing`, its effect grows with the magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     AutoContrast,
