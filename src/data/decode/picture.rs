@@ -30,7 +30,7 @@ pub enum Colour {
 
 /// A picture as a split stores it: an image file, or decoded pixels.
 pub enum Stored<'a> {
-    /// The bytes of an image file. `colour` is the colour type to decode to.
+    /// The bytes of an image file. The decoder converts the picture to the colour type `colour`.
     File {
         bytes: &'a [u8],
         colour: Colour,

@@ -5,7 +5,7 @@
 
 use crate::data::decode::simd::vectorized;
 
-/// Number of pixels that are converted at a time.
+/// Number of pixels that one call of [`convert`] converts.
 const BLOCK: usize = 32;
 
 vectorized! {
@@ -38,7 +38,8 @@ vectorized! {
 vectorized! {
     /// Doubles the width of a row by interpolation, and drops `bits` fraction bits.
     ///
-    /// `sums` has one additional neighbour at each end. `biases` has the rounding of even and of odd pixels.
+    /// `sums` starts and ends with one additional neighbour. `biases` are the rounding offsets of even and of odd
+    /// pixels.
     pub(super) fn widen(sums: &[u16], biases: [u16; 2], bits: u32, out: &mut [u8]) {
         let (left, right) = (sums, &sums[2..]);
         let pairs = out.as_chunks_mut::<2>().0.iter_mut();
@@ -51,7 +52,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Converts a row of luma and two colour differences to RGB.
+    /// Converts a row of pixels from `YCbCr` to RGB.
     pub(super) fn ycc_to_rgb(y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
         let (ys, y) = y.as_chunks::<BLOCK>();
         let (cbs, cb) = cb.as_chunks::<BLOCK>();
@@ -67,7 +68,7 @@ vectorized! {
     }
 }
 
-/// Converts [`BLOCK`] pixels.
+/// Converts [`BLOCK`] pixels from `YCbCr` to RGB.
 #[inline(always)]
 fn convert(y: &[u8; BLOCK], cb: &[u8; BLOCK], cr: &[u8; BLOCK], out: &mut [u8; 3 * BLOCK]) {
     let mut planes = [[0; BLOCK]; 3];
@@ -79,7 +80,10 @@ fn convert(y: &[u8; BLOCK], cb: &[u8; BLOCK], cr: &[u8; BLOCK], out: &mut [u8; 3
     }
 }
 
-/// Converts a pixel. The constants have 16 fraction bits. They are split, so that each factor fits into 16 bits.
+/// Converts one pixel from `YCbCr` to RGB.
+///
+/// The constants have 16 fraction bits. Large constants are split into a whole number and a fraction that fits into 16
+/// bits.
 #[inline(always)]
 fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (i16::from(y), i16::from(cb) - 128, i16::from(cr) - 128);
@@ -106,7 +110,7 @@ pub(super) fn grey_to_rgb(y: &[u8], out: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// Converts one pixel with libjpeg's formula.
+    /// Converts one pixel from `YCbCr` to RGB with libjpeg's formula, as the expected result.
     fn expected(y: i32, cb: i32, cr: i32) -> [u8; 3] {
         let fix = |x: f64| (x * 65536.0 + 0.5) as i32;
         let (cb, cr) = (cb - 128, cr - 128);

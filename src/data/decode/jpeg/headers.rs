@@ -1,5 +1,6 @@
-//! Reads the headers of plain JPEG files (ITU T.81, annex B). A file with any unusual header is not plain, so libjpeg
-//! decodes it.
+//! Reads the headers of the JPEG files that `plain.rs` can decode (ITU T.81, annex B).
+//!
+//! If a file has any unusual header, libjpeg decodes the file instead.
 
 use super::huffman::{AcCodes, Codes, natural_order};
 use super::idct::Dequantizer;
@@ -7,13 +8,13 @@ use super::idct::Dequantizer;
 /// Maximum number of blocks in a minimum coded unit (MCU; ITU T.81, B.2.3).
 const MOST_BLOCKS: usize = 10;
 
-/// The headers of a file.
+/// The headers of a JPEG file before its scan.
 #[derive(Default)]
 pub(super) struct Headers {
     pub(super) frame: Option<JpegFrame>,
     pub(super) huffman: HuffmanTables,
     quantization: [Option<[u16; 64]>; 4],
-    /// Number of units between two restarts; 0 without restarts.
+    /// Number of minimum coded units (MCUs) between two restart markers; 0 if the file has no restart markers.
     pub(super) interval: usize,
 }
 
@@ -24,12 +25,12 @@ pub(super) struct JpegFrame {
     pub(super) colours: Vec<ColourComponent>,
 }
 
-/// A colour: luma, or a colour difference.
+/// A colour component: luma, or one colour difference.
 pub(super) struct ColourComponent {
     id: u8,
-    /// Number of blocks in a unit, across and down.
+    /// Number of 8 × 8 blocks of this component in a minimum coded unit (MCU), `[across, down]`.
     pub(super) blocks: [usize; 2],
-    /// Index of the quantization table.
+    /// Index of this component's quantization table.
     quantization: usize,
 }
 
@@ -39,7 +40,7 @@ pub(super) struct HuffmanTables {
     pub(super) ac: [Option<AcCodes>; 4],
 }
 
-/// Which Huffman tables a colour uses.
+/// Indices of the DC table and the AC table that decode a colour component.
 #[derive(Clone, Copy)]
 pub(super) struct TableChoice {
     pub(super) dc: usize,
@@ -47,7 +48,7 @@ pub(super) struct TableChoice {
 }
 
 impl Headers {
-    /// Reads a segment before the scan. Returns `None` if it is not part of a plain file.
+    /// Reads one header segment before the scan. Returns `None` if `plain.rs` cannot decode files with this segment.
     pub(super) fn read(&mut self, marker: u8, segment: &[u8]) -> Option<()> {
         match marker {
             // SOF0 and SOF1: frame header, baseline or extended sequential.
@@ -86,8 +87,10 @@ impl Headers {
         Some(())
     }
 
-    /// Returns the Huffman tables of each colour, from the header of the scan. Returns `None` if the scan lacks colours
-    /// or coefficients.
+    /// Reads the scan header, and returns the indices of each colour component's Huffman tables.
+    ///
+    /// Returns `None` if the header is invalid. Also returns `None` if the scan does not contain all components and all
+    /// coefficients.
     pub(super) fn choices(&self, scan_header: &[u8]) -> Option<Vec<TableChoice>> {
         let [count, selectors @ .., 0, 63, 0] = scan_header else { return None };
         let colours = &self.frame.as_ref()?.colours;
@@ -106,7 +109,7 @@ impl Headers {
             .collect()
     }
 
-    /// Returns the quantization steps of each colour.
+    /// Returns the quantization steps of each colour component. Returns `None` if a table is missing or unsupported.
     pub(super) fn dequantizers(&self) -> Option<Vec<Dequantizer>> {
         let steps = |colour: &ColourComponent| {
             Dequantizer::new(self.quantization.get(colour.quantization)?.as_ref()?)
@@ -138,15 +141,16 @@ impl JpegFrame {
         complete.then_some(Self { width: size(w1, w0), height: size(h1, h0), colours })
     }
 
-    /// Returns the largest number of blocks that a colour has in a unit, across and down.
+    /// Returns the maximum number of blocks that any colour component has in an MCU, `[across, down]`.
     pub(super) fn most_blocks(&self) -> [usize; 2] {
         [0, 1].map(|axis| self.colours.iter().map(|colour| colour.blocks[axis]).max().unwrap_or(1))
     }
 }
 
 impl HuffmanTables {
-    /// Reads a segment of Huffman tables. Returns `None` if a table replaces an earlier one. So a malicious file cannot
-    /// make it build many tables.
+    /// Reads a segment of Huffman tables. Returns `None` if the segment is invalid or redefines a table.
+    ///
+    /// Redefinitions are not supported, because a malicious file could make the decoder build many tables.
     fn read(&mut self, mut segment: &[u8]) -> Option<()> {
         while let [which, rest @ ..] = segment {
             let (counts, rest) = rest.split_first_chunk::<16>()?;
@@ -165,7 +169,7 @@ impl HuffmanTables {
     }
 }
 
-/// Stores a value. Returns `None` if a value is already stored.
+/// Stores `value` in `place`. Returns `None` if `place` already holds a value.
 fn fill<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.is_none().then(|| *place = Some(value))
 }

@@ -1,8 +1,8 @@
 //! Decodes JPEG's Huffman codes (ITU T.81, F.2.2), two coefficients at a time.
 //!
-//! Decoding them takes half the time of decoding a training picture. Most of this is latency, because a code's start is
-//! known only after the previous code is decoded. So each look-up takes more bits than most codes have. If these bits
-//! contain two whole codes, one look-up returns two coefficients.
+//! Huffman codes take half of the time that decoding a training picture needs. Most of this time is latency, because
+//! the start of a code is known only after the previous code is decoded. For this reason, each look-up uses more bits
+//! than most codes have. If these bits contain two whole codes, one look-up returns two coefficients.
 
 #![expect(
     clippy::inline_always,
@@ -11,7 +11,7 @@
 
 use super::idct::{BlockGroup, LANES};
 
-/// Number of bits that index the table of single codes. Longer codes are rare and are found by a search.
+/// Number of bits that index the look-up table of single codes. The decoder searches for longer codes, which are rare.
 const LOOK: u32 = 10;
 
 /// Number of bits that index the look-up table of pairs of Huffman codes.
@@ -19,9 +19,9 @@ const LOOK: u32 = 10;
 /// A larger table would take more time to build than it saves.
 const PAIR: u32 = 10;
 
-/// Marks the end of a block. This number is stored in place of the distance to the next coefficient.
+/// Marks the end of a block. A [`Symbol`] stores this number in place of the distance to the next coefficient.
 ///
-/// It is larger than every real distance, so it leads past the last coefficient.
+/// This number is larger than every real distance, so it moves the index past the last coefficient.
 const END: usize = 128;
 
 /// Number of zero bytes that must follow the coded data, because [`BitReader`] loads bytes in advance.
@@ -50,9 +50,9 @@ const fn zigzag() -> [u8; 2 * END] {
     order
 }
 
-/// A Huffman code with its meaning: a run of zero coefficients, then a coefficient with a value of `size` bits.
+/// The meaning of a Huffman code: a run of zero coefficients, then one coefficient whose value has `size` bits.
 ///
-/// The bits of the value follow the code. This number has the following bits:
+/// In the data, the bits of the value follow the code. The wrapped number consists of these bits:
 ///
 /// - 0 to 7: length of code and value together, in bits
 /// - 8 to 15: length of the code, in bits
@@ -103,16 +103,17 @@ pub(super) struct Codes {
     look: Box<[Symbol; 1 << LOOK]>,
     /// For each code length, a limit on the next 16 bits of the data.
     ///
-    /// If these bits are below the limit, they begin with a code of at most this length.
+    /// If the next 16 bits are below the limit, they begin with a code of at most this length.
     above: [u32; 17],
-    /// For each code length, the difference between the index of a symbol in `symbols` and its code.
+    /// For each code length, the number to add to a code to get the index of the code's symbol in `symbols`.
     offset: [i32; 17],
     symbols: Vec<u8>,
 }
 
 impl Codes {
-    /// Builds the table (T.81, annex C). `counts` are the numbers of codes with 1 to 16 bits. Returns `None` if libjpeg
-    /// would reject the table, because a code is too long or has only ones.
+    /// Builds the table (ITU T.81, annex C). `counts[i]` is the number of codes with `i + 1` bits.
+    ///
+    /// Returns `None` if libjpeg would reject the table, for example because a code has only ones.
     pub(super) fn new(counts: &[u8], symbols: &[u8]) -> Option<Self> {
         let mut look = Box::new([Symbol::NONE; 1 << LOOK]);
         let (mut above, mut offset) = ([0; 17], [0; 17]);
@@ -137,7 +138,7 @@ impl Codes {
         Some(Self { look, above, offset, symbols: symbols.to_vec() })
     }
 
-    /// Returns whether all symbols are valid sizes of a DC difference.
+    /// Returns whether the table is valid for DC differences: all its symbols must be sizes below 16.
     pub(super) fn are_dc(&self) -> bool {
         self.symbols.iter().all(|symbol| *symbol < 16)
     }
@@ -162,8 +163,8 @@ impl Codes {
 
 /// One or two coefficients, which one look-up decodes.
 ///
-/// If there is only one coefficient, a zero at the next index replaces the second one. This number has the following
-/// bits:
+/// If there is only one coefficient, the second one is a placeholder: a zero at the next index. The wrapped number
+/// consists of these bits:
 ///
 /// - 0 to 7: length of all codes and values together, in bits
 /// - 8 to 15: distance from the previous coefficient to the last coefficient of this entry
@@ -209,8 +210,8 @@ impl Pair {
 
     /// Writes the one or two coefficients that follow coefficient `k` to `block`.
     ///
-    /// Writes the second before the first. If the first is the last of the block, the second is a 0 in the same place,
-    /// and the first must overwrite it.
+    /// Writes the second coefficient before the first. At the end of a block, the second one may be a placeholder 0 at
+    /// the position of the first, which must overwrite it.
     #[inline(always)]
     fn write(self, block: &mut BlockPlace<'_>, k: usize) {
         let steps = [(self.0 >> 24, self.0 >> 48), (self.0 >> 16, self.0 >> 32)];
@@ -220,14 +221,14 @@ impl Pair {
     }
 }
 
-/// The place of a block in a group, for its coefficients. It must be all zeros at first.
+/// The part of a [`BlockGroup`] that receives the coefficients of one block. It must contain only zeros at first.
 pub(super) struct BlockPlace<'a> {
     pub(super) group: &'a mut BlockGroup,
     pub(super) lane: usize,
 }
 
 impl BlockPlace<'_> {
-    /// Writes a coefficient. `k` is its index in the order of the file (zigzag).
+    /// Writes the coefficient `level`. `k` is the index of the coefficient in the order of the file (zigzag).
     #[inline(always)]
     pub(super) fn put(&mut self, k: usize, level: i16) {
         self.group[usize::from(ZIGZAG[k % (2 * END)] % 64)][self.lane % LANES] = level;
@@ -271,7 +272,7 @@ pub(super) struct BitPosition {
 }
 
 impl BitPosition {
-    /// Returns the position at the start of byte number `byte`.
+    /// Returns the position at the start of the byte with index `byte`.
     pub(super) fn at(byte: usize) -> Self {
         Self { byte, bits: 0, count: 0 }
     }
@@ -308,7 +309,7 @@ impl BitReader<'_> {
         self.place.count -= bits;
     }
 
-    /// Reads the difference between the DC coefficients of this block and the previous block.
+    /// Reads a DC difference: the DC coefficient of this block minus that of the component's previous block.
     pub(super) fn difference(&mut self, codes: &Codes) -> Option<i32> {
         self.fill()?;
         let symbol = codes.symbol(self.place.bits);
@@ -317,7 +318,7 @@ impl BitReader<'_> {
         (!symbol.is_none()).then_some(value)
     }
 
-    /// Reads the AC coefficients of a block. If `block` is given, writes them to it.
+    /// Reads the AC coefficients of a block. If `block` is not `None`, writes them to `block`.
     #[inline(always)]
     pub(super) fn coefficients(
         &mut self,
@@ -344,9 +345,9 @@ impl BitReader<'_> {
         Some(())
     }
 
-    /// Reads the coefficient after coefficient `k`.
+    /// Reads the Huffman code after coefficient `k`. If `block` is not `None`, writes the coefficient to `block`.
     ///
-    /// Returns the index of the coefficient that was read, or 64 at the end of the block.
+    /// Returns the index of this coefficient, or 64 at the end of the block.
     #[inline(always)]
     fn coefficient(
         &mut self,

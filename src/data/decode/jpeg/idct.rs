@@ -1,37 +1,38 @@
-//! Computes the inverse DCT of 16 blocks at a time. Results equal libjpeg-turbo's `jpeg_idct_islow`, `4x4`, `2x2` and
-//! `1x1`.
+//! Computes the inverse DCT of 16 blocks at a time.
 //!
-//! Each lane of a vector has one block, so neither pass needs to transpose. libjpeg computes in 32 or 64 bits. This code
-//! uses 16-bit factors, which vector units multiply much faster. [`transform`] reports numbers that are too large for 16
-//! bits. They occur only in damaged files, never in the output of an encoder.
+//! The results equal those of libjpeg-turbo's `jpeg_idct_islow`, `jpeg_idct_4x4`, `jpeg_idct_2x2` and `jpeg_idct_1x1`.
+//!
+//! Each lane of a vector has one block, so neither pass needs to transpose. libjpeg computes in 32 or 64 bits. This
+//! code uses 16-bit factors, which vector units multiply much faster. [`transform`] reports numbers that are too large
+//! for 16 bits. Such numbers occur only in damaged files, never in the output of an encoder.
 
 #![expect(clippy::inline_always, reason = "the functions are compiled for several processors")]
 
 use crate::data::decode::simd::vectorized;
 
-/// Number of blocks that are transformed together.
+/// Number of blocks that [`transform`] transforms together, one per vector lane.
 pub(super) const LANES: usize = 16;
 
-/// The coefficients of [`LANES`] blocks, in natural order.
+/// The coefficients of [`LANES`] blocks: for each position in natural order, one value per block.
 pub(super) type BlockGroup = [[i16; LANES]; 64];
 
-/// Maximum absolute value of a number, so that the sum of four such numbers fits into 16 bits.
+/// Maximum absolute value of an input of [`one_dimension`], so that the sum of four inputs fits into 16 bits.
 const LARGEST: u16 = 8191;
 
-/// Fraction bits of the constants.
+/// Number of fraction bits of the fixed-point constants.
 const CONST_BITS: u32 = 13;
-/// Additional fraction bits of the values between the two passes.
+/// Number of additional fraction bits of the values between the column pass and the row pass.
 const PASS1_BITS: u32 = 2;
 
-/// The quantization steps of a colour, in natural order.
+/// The quantization steps of a colour component, in natural order.
 pub(super) struct Dequantizer {
     steps: [i16; 64],
-    /// Maximum absolute value of each coefficient that [`transform`] can handle.
+    /// For each coefficient, the maximum absolute value that [`transform`] can handle.
     limits: [u16; 64],
 }
 
 impl Dequantizer {
-    /// Prepares the steps. Returns `None` if a step has more than 15 bits.
+    /// Prepares the quantization steps for [`transform`]. Returns `None` if a step has more than 15 bits.
     pub(super) fn new(steps: &[u16; 64]) -> Option<Self> {
         if steps.iter().any(|step| i16::try_from(*step).is_err()) {
             return None;
@@ -44,10 +45,10 @@ impl Dequantizer {
 }
 
 vectorized! {
-    /// Transforms a group of blocks to `size` x `size` pixels each; `size` is 8, 4, 2 or 1.
+    /// Transforms each block of `group` to `size` x `size` pixels; `size` is 8, 4, 2 or 1.
     ///
-    /// Writes the blocks side by side into rows of `stride` bytes. Returns whether all numbers were small enough to equal
-    /// libjpeg's.
+    /// Writes the pixels of the blocks side by side into `out`, whose rows have `stride` bytes. Returns whether the
+    /// pixels equal libjpeg's. They may differ if a number is too large for 16 bits.
     pub(super) fn transform(
         group: &BlockGroup,
         dequantizer: &Dequantizer,
@@ -82,7 +83,9 @@ fn sized<const N: usize>(
     sound
 }
 
-/// Returns the values of `N` rows after the first pass, and which lanes had a number that is too large.
+/// Transforms the columns of each block to `N` values each. This is the first pass.
+///
+/// Also returns a number for each lane, which is 0 if all coefficients of the lane are small enough.
 #[inline(always)]
 fn columns<const N: usize>(
     group: &BlockGroup,
@@ -108,7 +111,9 @@ fn columns<const N: usize>(
     (between, over)
 }
 
-/// Computes one row of pixels in each block. Returns whether all numbers were small enough to equal libjpeg's.
+/// Transforms one row of each block to `N` pixels. This is the second pass.
+///
+/// Returns whether the pixels equal libjpeg's. They may differ if a number is too large for 16 bits.
 #[inline(always)]
 fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES]; N]) -> bool {
     let (mut over, mut outside) = ([0u16; LANES], [0u16; LANES]);
@@ -130,7 +135,7 @@ fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES];
     over.iter().chain(&outside).all(|bits| *bits == 0)
 }
 
-/// Returns whether a transform to `N` pixels uses the coefficients with this row or column index.
+/// Returns whether a transform to `N` x `N` pixels uses the coefficients in the row or column `index`.
 #[inline(always)]
 fn is_used<const N: usize>(index: usize) -> bool {
     match N {
@@ -141,7 +146,7 @@ fn is_used<const N: usize>(index: usize) -> bool {
     }
 }
 
-/// Returns how many more fraction bits the sums of [`one_dimension`] have than [`CONST_BITS`].
+/// Returns how many fraction bits the results of [`one_dimension`] have in addition to [`CONST_BITS`].
 #[inline(always)]
 fn extra_bits<const N: usize>() -> u32 {
     match N {
@@ -151,7 +156,7 @@ fn extra_bits<const N: usize>() -> u32 {
     }
 }
 
-/// Transforms 8 coefficients to `N` values, multiplied by √8.
+/// Applies the one-dimensional inverse DCT to 8 coefficients. Returns `N` values, multiplied by √8.
 #[inline(always)]
 fn one_dimension<const N: usize>(v: [i16; 8]) -> [i32; 8] {
     match N {
@@ -162,6 +167,8 @@ fn one_dimension<const N: usize>(v: [i16; 8]) -> [i32; 8] {
     }
 }
 
+/// Transforms 8 coefficients to 8 values.
+///
 /// Uses the algorithm of Loeffler, Ligtenberg and Moschytz, with libjpeg's 13-bit constants.
 #[inline(always)]
 fn eight(v: [i16; 8]) -> [i32; 8] {
@@ -212,7 +219,7 @@ fn times(value: i16, constant: i16) -> i32 {
     i32::from(value) * i32::from(constant)
 }
 
-/// Drops `bits` fraction bits, rounding to the nearest.
+/// Drops `bits` fraction bits, and rounds to the nearest integer.
 #[inline(always)]
 fn descale(value: i32, bits: u32) -> i32 {
     (value + (1 << (bits - 1))) >> bits
@@ -224,7 +231,7 @@ fn to_i16(value: i32) -> i16 {
     value.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
 }
 
-/// Writes the pixels of all blocks side by side, beginning with the `N` pixels of the first block.
+/// Writes one row of pixels of all blocks side by side, beginning with the `N` pixels of the first block.
 #[inline(always)]
 fn interleave<const N: usize>(pixels: &[[u8; LANES]; N], out: &mut [u8]) {
     let mut from = [0; 8 * LANES];

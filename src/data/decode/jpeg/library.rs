@@ -11,16 +11,18 @@ use mozjpeg_sys::{jpeg_common_struct, jpeg_decompress_struct, jpeg_error_mgr};
 
 #[repr(C)]
 pub(super) struct DecoderState {
-    /// Must be the first field, so that a pointer to this field is also a pointer to the `DecoderState`.
+    /// The error handler of libjpeg.
+    ///
+    /// This field must be the first, so that a pointer to this field is also a pointer to the `DecoderState`.
     pub(super) errors: jpeg_error_mgr,
     pub(super) decompress: jpeg_decompress_struct,
     /// libjpeg's first warning.
     pub(super) warning: Option<String>,
 }
 
-/// Runs `work`. Returns the error message if libjpeg reports an error.
+/// Runs `work`, which calls libjpeg. Returns the error message if libjpeg reports an error.
 ///
-/// [`give_up`] raises such an error by unwinding, without calling the panic hook.
+/// On an error, libjpeg calls [`give_up`], which unwinds to this function without calling the panic hook.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     panics::catch(work).map_err(|panic| {
         let text = panic.downcast::<String>().map(|text| *text);
@@ -28,12 +30,12 @@ pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Handles an error of libjpeg by unwinding, because libjpeg expects that this function does not return.
+/// Handles an error of libjpeg by unwinding to [`caught`]. libjpeg does not allow this function to return.
 pub(super) extern "C-unwind" fn give_up(common: &mut jpeg_common_struct) {
     resume_unwind(Box::new(message(common)));
 }
 
-/// Stores libjpeg's first warning in [`DecoderState`]. Only messages at a level below 0 are warnings.
+/// Stores libjpeg's first warning in [`DecoderState`]. Messages with a `level` below 0 are warnings.
 pub(super) extern "C-unwind" fn note_warning(common: &mut jpeg_common_struct, level: c_int) {
     if level >= 0 {
         return;

@@ -1,11 +1,12 @@
-//! Decodes JPEG files. The pixels equal those of Pillow and torchvision to the bit.
+//! Decodes JPEG files. The pixels are bitwise equal to those of Pillow and torchvision.
 //!
-//! A rectangle can be decoded without the rest of the picture. Blocks above and beside it are read but not computed.
-//! Blocks below it are not read. The pixels are the same, to the bit, as in the whole picture.
+//! A rectangle can be decoded without the rest of the picture. The decoder reads the blocks above and beside the
+//! rectangle, but does not compute their pixels. It does not read the blocks below the rectangle. The pixels are
+//! bitwise equal to those of the whole picture.
 //!
-//! Most photographs are plain files: baseline files in `YCbCr` or grey. `plain.rs` decodes them, because it is faster
-//! than libjpeg-turbo. libjpeg-turbo reads the header of every file. It decodes all other files, and damaged plain files,
-//! and reports their errors.
+//! Most photographs are baseline files in `YCbCr` or grey. `plain.rs` decodes these files, because it is faster than
+//! libjpeg-turbo. libjpeg-turbo reads the header of every file. It also decodes all other files, and damaged baseline
+//! files, and reports their errors.
 
 #![expect(
     unsafe_code,
@@ -48,11 +49,11 @@ pub(in crate::data) struct Jpeg<'a> {
     bytes: &'a [u8],
 }
 
-/// A decoded rectangle in RGB. `pixels` may also contain a margin on its left and right.
+/// A decoded rectangle in RGB. `pixels` may also contain a margin on the left and right of the rectangle.
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
-    /// The pixels of the rectangle and the extra pixels, `[H, W, 3]`.
+    /// The pixels of the rectangle and its margin, `[H, W, 3]`.
     pub(in crate::data) pixels: Vec<u8>,
     /// The position of the rectangle in `pixels`.
     pub(in crate::data) crop: CropBox,
@@ -96,9 +97,10 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(crop, 1)
     }
 
-    /// Decodes a rectangle of the picture at 1/`shrink` of its width and height. `shrink` is 2, 4 or 8.
+    /// Decodes the rectangle `crop` at 1/`shrink` of its width and height. `shrink` is 2, 4 or 8.
     ///
-    /// Uses only the low frequencies. Rounds the edges of the rectangle outwards to whole pixels of the small picture.
+    /// `crop` is in pixels of the original picture. Its edges are rounded outwards to whole pixels of the smaller
+    /// picture. Uses only the low frequencies of each block.
     pub(in crate::data) fn small_region(
         self,
         crop: CropBox,
@@ -110,7 +112,7 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(CropBox { top, left, height, width }, shrink)
     }
 
-    /// Decodes the rectangle `crop` of the picture at 1/`shrink` of its size.
+    /// Decodes the picture at 1/`shrink` of its size, but only the rectangle `crop` of this smaller picture.
     fn shrunk_region(mut self, crop: CropBox, shrink: usize) -> Result<Decoded, ImageError> {
         let Some(pixels) = self.plain_scan().and_then(|scan| plain::decode(scan, crop, shrink))
         else {
@@ -121,7 +123,7 @@ impl<'a> Jpeg<'a> {
         Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
     }
 
-    /// Finds the coded data of the file. Returns `None` if the file is not plain.
+    /// Finds the coded data of the file. Returns `None` if only libjpeg can decode the file.
     fn plain_scan(&self) -> Option<Scan> {
         let colours = self.state.decompress.jpeg_color_space;
         let known = matches!(colours, J_COLOR_SPACE::JCS_YCbCr | J_COLOR_SPACE::JCS_GRAYSCALE);
@@ -147,10 +149,10 @@ impl Drop for Jpeg<'_> {
     }
 }
 
-/// Decodes the rows of a rectangle, with extra pixels on the left and right.
+/// Decodes the rectangle `crop` with libjpeg. Returns (pixels, width of a row, first column of the rectangle).
 ///
-/// The margin has whole blocks, because colours are interpolated between neighbouring pixels. Returns the pixels, the
-/// width of a row, and the column in the row at which the rectangle begins.
+/// The returned rows have a margin of whole blocks on the left and right of the rectangle. libjpeg needs the margin,
+/// because it interpolates colours between neighbouring pixels.
 fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usize, usize) {
     let inks =
         matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);
@@ -185,7 +187,7 @@ fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usi
     }
 }
 
-/// Converts a CMYK pixel to RGB like Pillow. The CMYK values are inverted, as Adobe's programs write them.
+/// Converts a CMYK pixel to RGB like Pillow. The CMYK values are inverted, as in the files of Adobe's programs.
 fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     [c, m, y].map(|ink| {
         let product = u32::from(255 - ink) * u32::from(k) + 128;
@@ -282,7 +284,7 @@ mod tests {
 
     /// Generates random JPEG files with sides below `side` pixels, and sometimes a stored file with restart markers.
     ///
-    /// The encoder of the tests cannot write restart markers.
+    /// The stored file is needed because the encoder of the tests cannot write restart markers.
     fn files(side: usize) -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             1 => Just(include_bytes!("../../../../tests/golden/restarts.jpg").to_vec()),

@@ -1,10 +1,13 @@
-//! Decodes rectangles of plain JPEG files. Pixels equal those of libjpeg-turbo (islow transform, fancy upsampling) to the
-//! bit.
+//! Decodes rectangles of baseline JPEG files without libjpeg.
 //!
-//! Rows of units are read one after another. Blocks above and beside the rectangle are read but not transformed. Blocks
-//! below it are not read. Each row of units becomes pixels immediately, while its samples are in the processor's cache.
-//! In most files, the colour differences have half the width or height of the luma. Their values are interpolated between
-//! the nearest samples. At an edge of the picture, the outermost sample is also its own neighbour.
+//! The pixels are bitwise equal to those of libjpeg-turbo with the options "islow" and "fancy upsampling".
+//!
+//! The decoder reads one row of minimum coded units (MCUs) after another. It reads the blocks above and beside the
+//! rectangle, but does not transform them. It does not read the blocks below the rectangle. Each row of MCUs becomes
+//! pixels immediately, while its samples are in the processor's cache.
+//!
+//! In most files, the colour differences have half the width or height of the luma. The decoder interpolates between
+//! the nearest samples. At an edge of the picture, the outermost sample also replaces its missing neighbour.
 
 use std::ops::Range;
 
@@ -14,12 +17,12 @@ use super::idct::{BlockGroup, Dequantizer, LANES, transform};
 use super::scan::{Scan, UnitRow};
 use crate::data::decode::picture::CropBox;
 
-/// Number of pixels around a rectangle that are needed to interpolate its colours.
+/// Number of pixels around a rectangle that interpolating the rectangle's colours requires.
 const MARGIN: usize = 2;
 
-/// Decodes the rectangle `crop` of the picture at 1/`shrink` of its size to RGB.
+/// Decodes the picture at 1/`shrink` of its size to RGB, but only the rectangle `crop` of this smaller picture.
 ///
-/// Returns `None` if the file is damaged, or if the sampling of its colours is unusual.
+/// Returns `None` if the file is damaged, or if its chroma subsampling is unusual.
 pub(super) fn decode(mut scan: Scan, crop: CropBox, shrink: usize) -> Option<Vec<u8>> {
     let layout = Layout::new(&scan.frame, shrink)?;
     let columns = layout.units(0, crop.left..crop.left + crop.width);
@@ -50,7 +53,7 @@ pub(super) fn decode(mut scan: Scan, crop: CropBox, shrink: usize) -> Option<Vec
     Some(pixels)
 }
 
-/// Computes the pixels `columns` of row `y` in RGB.
+/// Converts the pixels `columns` of row `y` to RGB and writes them to `out`.
 fn convert(
     planes: &[Plane<'_>],
     y: usize,
@@ -69,29 +72,29 @@ fn convert(
     }
 }
 
-/// The layout of a picture at 1/`shrink` of its size. Axis 0 is across, axis 1 is down.
+/// The block and sample sizes of a picture at 1/`shrink` of its size. Axis 0 is across, axis 1 is down.
 struct Layout {
-    /// Number of pixels of a unit on each axis.
+    /// Size of a minimum coded unit (MCU) on each axis, in pixels.
     unit: [usize; 2],
-    /// Number of units on each axis.
+    /// Number of MCUs of the whole picture on each axis.
     all_units: [usize; 2],
     colours: Vec<ColourLayout>,
 }
 
-/// The layout of a colour.
+/// The block and sample sizes of a colour component.
 struct ColourLayout {
     /// Side of a transformed block, in samples.
     size: usize,
-    /// Number of blocks in a unit on each axis.
+    /// Number of blocks of this component in an MCU, on each axis.
     blocks: [usize; 2],
-    /// Number of samples of the whole picture on each axis.
+    /// Number of samples of this component in the whole picture, on each axis.
     samples: [usize; 2],
-    /// Whether a sample covers two pixels instead of one, on each axis.
+    /// For each axis, whether a sample covers two pixels. Otherwise, a sample covers one pixel.
     doubled: [bool; 2],
 }
 
 impl Layout {
-    /// Chooses the same sizes of blocks and samples as libjpeg. Returns `None` if this file does not support them.
+    /// Chooses the same block and sample sizes as libjpeg. Returns `None` if the chroma subsampling is unsupported.
     fn new(frame: &JpegFrame, shrink: usize) -> Option<Self> {
         let most = frame.most_blocks();
         let picture = [frame.width, frame.height];
@@ -126,21 +129,23 @@ impl Layout {
         })
     }
 
-    /// Returns the range of units that contain these pixels and their margin.
+    /// Returns the range of MCUs on `axis` that contain `pixels` and the margin of [`MARGIN`] pixels on both sides.
     fn units(&self, axis: usize, pixels: Range<usize>) -> Range<usize> {
         let end = (pixels.end + MARGIN).div_ceil(self.unit[axis]);
         pixels.start.saturating_sub(MARGIN) / self.unit[axis]..end.min(self.all_units[axis])
     }
 }
 
-/// The samples of a colour in one row of units. Its first row repeats the last row of samples of the units above.
+/// The samples of a colour component in one row of MCUs.
+///
+/// `samples` begins with one additional row: the last row of samples of the MCUs above.
 struct Plane<'a> {
     layout: &'a ColourLayout,
-    /// Column of the first sample in the picture.
+    /// Column of the leftmost stored sample, counted in samples of the whole picture.
     left: usize,
-    /// Row in the picture of the first row of samples of the units.
+    /// Row of the topmost sample of these MCUs, counted in samples of the whole picture.
     top: usize,
-    /// Distance between the starts of two rows.
+    /// Distance from the start of a row to the start of the next row, in samples.
     stride: usize,
     samples: Vec<u8>,
 }
@@ -165,7 +170,9 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Transforms the blocks of a row of units, and clears their coefficients. Returns `None` if a number is too large.
+    /// Transforms the blocks of MCU row `row` to samples, and sets the coefficients in `groups` to 0.
+    ///
+    /// Returns `None` if a number is too large for [`transform`].
     fn read<'b>(
         &mut self,
         row: usize,
@@ -187,7 +194,7 @@ impl<'a> Plane<'a> {
         Some(())
     }
 
-    /// Returns the samples of a row in these columns.
+    /// Returns the samples in row `row` and the columns `columns`.
     fn samples(&self, row: usize, columns: Range<usize>) -> &[u8] {
         let row = &self.samples[(1 + row - self.top) * self.stride..][..self.stride];
         &row[columns.start - self.left..columns.end - self.left]

@@ -1,4 +1,6 @@
-//! Compares plain decoding with libjpeg. The files have random coefficients, samplings, tables, sizes and restarts.
+//! Compares `plain.rs` with libjpeg on random files.
+//!
+//! The files have random coefficients, chroma subsamplings, quantization tables, sizes and restart intervals.
 
 use proptest::prelude::*;
 
@@ -9,20 +11,20 @@ use super::*;
 struct RandomFile {
     width: usize,
     height: usize,
-    /// Number of blocks of each colour in a unit, across and down.
+    /// For each colour component, the number of blocks in a minimum coded unit (MCU): (across, down).
     sampling: Vec<(usize, usize)>,
-    /// Number of units between two restarts; 0 without restarts.
+    /// Number of MCUs between two restart markers; 0 if the file has no restart markers.
     interval: usize,
     /// Maximum quantization step.
     step: u16,
-    /// Maximum coefficient before the multiplication by the quantization step.
+    /// Maximum absolute value of a coefficient after the multiplication by its quantization step.
     level: i32,
-    /// Number of coefficients of a block that may differ from zero.
+    /// Number of coefficients of a block that may be nonzero.
     frequencies: usize,
     seed: u64,
 }
 
-/// Samplings that plain decoding supports at full size, unless the picture is tiny.
+/// Chroma subsamplings that `plain.rs` supports at full size, unless the picture is tiny.
 const PLAIN: [&[(usize, usize)]; 5] = [
     &[(1, 1)],
     &[(1, 1), (1, 1), (1, 1)],
@@ -50,7 +52,7 @@ prop_compose! {
     }
 }
 
-/// Collects bits, and stuffs a zero after each 0xff.
+/// Writes bits to bytes, and inserts a zero byte after each 0xff byte.
 #[derive(Default)]
 struct BitWriter {
     bytes: Vec<u8>,
@@ -73,27 +75,27 @@ impl BitWriter {
         }
     }
 
-    /// Fills up the last byte with ones.
+    /// Fills the unused bits of the last byte with ones.
     fn align(&mut self) {
         while self.count > 0 {
             self.put(1, 1);
         }
     }
 
-    /// Writes a value of `size` bits after its code.
+    /// Writes the `size` bits of `value`, which follow the Huffman code of the value.
     fn value(&mut self, value: i32, size: u32) {
         let bits = if value < 0 { value - 1 } else { value };
         self.put(bits as u32 & ((1 << size) - 1), size);
     }
 }
 
-/// Number of bits of a value.
+/// Returns the number of bits of a value.
 fn size(value: i32) -> u32 {
     32 - value.unsigned_abs().leading_zeros()
 }
 
 impl RandomFile {
-    /// Returns the bytes of the file. DC codes have 5 bits and AC codes 9 bits, so every symbol has a code.
+    /// Returns the bytes of the file. DC codes have 5 bits and AC codes have 9 bits, so every symbol has a code.
     fn bytes(&self) -> Vec<u8> {
         let mut random = self.seed | 1;
         let mut next = move |below: i32| {
@@ -183,7 +185,7 @@ impl RandomFile {
     }
 }
 
-/// Returns the pixels of the rectangle without the margin, and the warning.
+/// Returns the pixels of the rectangle without the margin, and the decoder's warning.
 fn cut(decoded: Result<Decoded, ImageError>) -> Result<(Vec<u8>, Option<String>), ImageError> {
     let Decoded { width, pixels, crop: CropBox { top, left, height, width: w }, warning, .. } =
         decoded?;

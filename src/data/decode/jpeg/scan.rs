@@ -1,4 +1,4 @@
-//! Reads the coefficients of plain JPEG files: files with one baseline scan of all colours and no errors.
+//! Reads the coefficients of baseline JPEG files with a single scan of all colour components.
 
 use std::ops::Range;
 
@@ -9,47 +9,47 @@ use super::idct::{BlockGroup, Dequantizer, LANES};
 /// The coded data of a JPEG file, and the read position.
 pub(super) struct Scan {
     pub(super) frame: JpegFrame,
-    /// The quantization steps of each colour.
+    /// The quantization steps of each colour component.
     pub(super) dequantizers: Vec<Dequantizer>,
-    /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zeros.
+    /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zero bytes.
     data: Vec<u8>,
-    /// Bit positions in `data` of all restarts. The last entry is the end of `data` without the padding.
+    /// Bit position in `data` of each restart marker. The last entry is the end of `data` without the padding.
     ends: Vec<usize>,
     /// Restart interval in minimum coded units (MCUs); 0 if the file has no restarts.
     interval: usize,
     tables: HuffmanTables,
-    /// The Huffman tables of each colour.
+    /// The indices of each colour component's Huffman tables.
     choices: Vec<TableChoice>,
     place: BitPosition,
-    /// Number of restarts that have been read.
+    /// Number of restart markers that have been read.
     restarts: usize,
-    /// Number of minimum coded units (MCUs) since the last restart.
+    /// Number of minimum coded units (MCUs) since the last restart marker.
     units: usize,
-    /// The last DC coefficient of each colour component.
+    /// The DC coefficient of the last block of each colour component.
     last_dc: [i32; 4],
 }
 
-/// The coefficients of a row of units, only for the columns of units that are needed.
+/// The coefficients of a row of minimum coded units (MCUs), limited to the columns in `kept`.
 pub(super) struct UnitRow {
-    /// Columns of units whose coefficients are kept.
+    /// Columns of MCUs whose coefficients are kept.
     kept: Range<usize>,
-    /// The block groups: all rows of blocks of the first colour, then of the next colour.
+    /// The block groups: all rows of blocks of the first colour component, then those of the next component.
     pub(super) groups: Vec<BlockGroup>,
     blocks: Vec<UnitBlock>,
 }
 
-/// A block of a unit.
+/// The position of a block in a minimum coded unit (MCU).
 struct UnitBlock {
     colour: usize,
-    /// Index of the first group in this block's row of blocks.
+    /// Index in [`UnitRow::groups`] of the first block group in this block's row.
     groups: usize,
-    /// Number of blocks of this colour in a unit, across, and the column of this block among them.
+    /// Number of blocks of this colour component across an MCU. `column` is the column of this block among them.
     across: usize,
     column: usize,
 }
 
 impl UnitRow {
-    /// Allocates zeroed coefficients for the columns `kept` of units.
+    /// Allocates zeroed coefficients for the MCU columns `kept`.
     pub(super) fn new(frame: &JpegFrame, kept: Range<usize>) -> Self {
         let (mut blocks, mut groups) = (Vec::new(), 0);
         for (colour, component) in frame.colours.iter().enumerate() {
@@ -71,7 +71,7 @@ impl UnitRow {
 impl Scan {
     /// Finds the coded data of a JPEG file.
     ///
-    /// Returns `None` if the file needs libjpeg, because it is progressive or uses another rare feature.
+    /// Returns `None` if only libjpeg can decode the file, because it is progressive or uses another rare feature.
     pub(super) fn of(file: &[u8]) -> Option<Self> {
         let mut headers = Headers::default();
         let mut at = 2;
@@ -107,8 +107,9 @@ impl Scan {
         })
     }
 
-    /// Reads a row of `columns` units into `row`. Skips the coefficients if `row` is `None`. Returns `None` if the data
-    /// are invalid.
+    /// Reads a row of `columns` MCUs. Returns `None` if the data are invalid.
+    ///
+    /// Stores the coefficients of the columns [`UnitRow::kept`] in `row`. If `row` is `None`, skips all coefficients.
     pub(super) fn read_row(&mut self, columns: usize, mut row: Option<&mut UnitRow>) -> Option<()> {
         let colours: Vec<_> = self.frame.colours.iter().map(|colour| colour.blocks).collect();
         for column in 0..columns {
@@ -121,7 +122,7 @@ impl Scan {
         Some(())
     }
 
-    /// Continues after the next restart marker if the restart interval is over (ITU T.81, F.2.1.3.1).
+    /// Continues after the next restart marker if the current restart interval is complete (ITU T.81, F.2.1.3.1).
     ///
     /// Returns `None` if the data are invalid.
     fn restart(&mut self) -> Option<()> {
@@ -140,7 +141,7 @@ impl Scan {
         Some(())
     }
 
-    /// Reads a unit into `row`. `column` counts the kept columns.
+    /// Reads an MCU into `row`. `column` is the index of the MCU among the kept columns.
     fn keep_unit(&mut self, column: usize, row: &mut UnitRow) -> Option<()> {
         let mut reader = BitReader { data: &self.data, place: self.place };
         for block in &row.blocks {
@@ -156,7 +157,9 @@ impl Scan {
         self.end_unit(reader.place)
     }
 
-    /// Reads a unit without keeping its coefficients. `colours` has the number of blocks of each colour, across and down.
+    /// Reads an MCU without keeping its coefficients.
+    ///
+    /// `colours` is the number of blocks of each colour component, `[across, down]`.
     fn skip_unit(&mut self, colours: &[[usize; 2]]) -> Option<()> {
         let mut reader = BitReader { data: &self.data, place: self.place };
         for (colour, [across, down]) in colours.iter().enumerate() {
@@ -170,17 +173,17 @@ impl Scan {
         self.end_unit(reader.place)
     }
 
-    /// Continues at `place`. Returns `None` if it is after the end of the data.
+    /// Moves the read position to `place`. Returns `None` if `place` is after the end of the restart interval.
     fn end_unit(&mut self, place: BitPosition) -> Option<()> {
         self.place = place;
         (place.position() <= self.ends[self.restarts]).then_some(())
     }
 }
 
-/// Copies the coded data up to the next marker. Removes stuffed zeros, and appends [`PADDING`] zeros.
+/// Copies the coded data up to the next marker. Removes stuffed zeros, and appends [`PADDING`] zero bytes.
 ///
-/// If `restarts` is true, leaves out restart markers and continues after them. Also returns the bit positions of the
-/// restarts and of the end of the data.
+/// If `restarts` is true, removes restart markers and continues after them. Also returns the bit positions of the
+/// restart markers and of the end of the data.
 fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut clean = Vec::with_capacity(data.len() + PADDING);
     let mut ends = Vec::new();

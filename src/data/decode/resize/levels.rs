@@ -1,8 +1,8 @@
-//! Antialiased bicubic resizing of 8-bit pictures, equal to Pillow's to the bit.
+//! Antialiased bicubic resizing of 8-bit pictures. The results are bitwise equal to Pillow's.
 //!
-//! Weights are in 22-bit fixed point. The result of the first axis is rounded to whole levels before the second axis is
-//! resized. Both axes use the same kernel, which adds weighted rows. For the horizontal axis, a few rows at a time are
-//! transposed, so that columns become rows.
+//! Weights are in 22-bit fixed point. The result of the first axis is rounded to integers before the second axis is
+//! resized. Both axes use the same kernel, which adds weighted rows. To resize the horizontal axis, this code
+//! transposes a few rows at a time, so that columns become rows.
 
 use crate::data::decode::simd::vectorized;
 
