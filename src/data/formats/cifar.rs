@@ -1,4 +1,6 @@
-//! CIFAR-10 and CIFAR-100 in the binary version. A record has one or two labels, then three planes of 32 x 32 pixels.
+//! Reads the binary version of CIFAR-10 and CIFAR-100.
+//!
+//! A record has one or two labels, then three planes of 32 x 32 pixels.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -118,7 +120,7 @@ fn check(file: &Path, bytes: &[u8], layout: &CifarLayout, hint: &str) -> Result<
     }
 }
 
-/// Reads the class names from `folder`. Returns class numbers if the file of names is missing or incomplete.
+/// Reads the class names from `folder`. Returns class numbers if the file with the names is missing or incomplete.
 fn classes(folder: &Path, layout: &CifarLayout) -> Vec<String> {
     let text = fs::read_to_string(folder.join(layout.names)).unwrap_or_default();
     let names: Vec<String> =

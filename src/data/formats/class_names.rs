@@ -112,7 +112,8 @@ fn parse_csv(text: &str) -> Result<ClassMap, csv::Error> {
 
 /// Reads a class map in text format.
 ///
-/// If every folder is the first word of a line, each line is `folder name`. Otherwise, each line is one name.
+/// If every name in `folders` is the first word of a line, each line is `folder name`. Otherwise, each line is one
+/// name.
 fn parse_text(text: &str, folders: &[String]) -> ClassMap {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let pairs = lines.iter().filter_map(|line| line.split_once(char::is_whitespace));

@@ -1,5 +1,6 @@
-//! The handwritten digits that are part of the program: 8x8 pixels, one channel, 1,437 + 360 images. See
-//! `digits/README.md`.
+//! The handwritten digits that are part of the program: 8 x 8 pixels, one channel, 1,437 + 360 images.
+//!
+//! See `digits/README.md`.
 
 use std::path::PathBuf;
 use std::sync::Arc;

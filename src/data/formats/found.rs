@@ -1,4 +1,4 @@
-//! The argument and the result of `find`, which every format has.
+//! The argument and the result of the function `find` of each format.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub enum Labels {
     Unneeded,
 }
 
-/// The data set that a format's `find` returns. Its counts are not yet compared with the recipe.
+/// The data set that a format's `find` returns. `find` does not compare the counts with the recipe.
 pub(in crate::data) struct Found {
     pub(in crate::data) train: Arc<dyn Split>,
     pub(in crate::data) val: Option<Arc<dyn Split>>,
@@ -31,10 +31,10 @@ pub(in crate::data) struct Found {
     pub(in crate::data) integrity: Integrity,
 }
 
-/// Findings about missing samples and missing checksums in tar shards; empty for other formats.
+/// Missing samples and missing checksums that opening the tar shards has found; empty for other formats.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Integrity {
-    /// Findings about samples that may be missing or are not verified, each with its file. A run only logs a warning.
+    /// Warnings about samples that may be missing or are not verified. Each warning begins with the path of the file.
     pub lost: Vec<String>,
     /// Number of images in shards without checksums.
     pub unchecked: usize,

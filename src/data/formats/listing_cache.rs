@@ -1,11 +1,11 @@
 //! Caches the listings of the folders and shards of large data sets, in the user's cache folder.
 //!
-//! A folder is read again if its modification time has changed, a shard also if its size has changed. Overwriting an
-//! image in place does not change its folder, so the cache does not notice it. But decoding reads the new file, and `mae
-//! data check` ignores the cache.
+//! A folder is listed again if its modification time has changed. A shard is indexed again if its modification time or
+//! size has changed. Overwriting an image in place does not change its folder, so the cached listing stays in use. This
+//! does no harm, because decoding reads the new file, and `mae data check` ignores the cache.
 //!
-//! The cache file has labels and offsets, so damage would be harmful. It begins with the BLAKE3 hash of the rest, and a
-//! damaged cache is ignored.
+//! The cache file has labels and offsets, so damage would be harmful. The cache file begins with the BLAKE3 hash of its
+//! remaining bytes, and a damaged cache file is ignored.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -101,7 +101,9 @@ pub(super) struct ListedImage {
 }
 
 impl Stamp {
-    /// Returns the stamp of a folder or shard. Returns `None` if the last modification is less than [`SETTLED`] ago.
+    /// Returns the stamp of a folder or shard.
+    ///
+    /// Returns `None` if the time since the last modification is at most [`SETTLED`].
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
@@ -111,7 +113,9 @@ impl Stamp {
         Some(Self { modified_s: since.as_secs(), modified_ns: since.subsec_nanos(), size })
     }
 
-    /// Returns the current stamp of a folder or shard. Call this function before reading the content.
+    /// Returns the current stamp of a folder or shard, or `None` if it must not be cached.
+    ///
+    /// Call this function before reading the content of the folder or shard.
     pub(super) fn now(place: &Path) -> Option<Self> {
         Self::of(&fs::metadata(place).ok()?)
     }
@@ -150,7 +154,8 @@ impl ListingCache {
 
     /// Adds the listing of the folder or shard `place` to the cache.
     ///
-    /// `stamp` must be the stamp from before `place` was read. If `stamp` is `None`, the listing is not cached.
+    /// Call [`Stamp::now`] before reading `place`, and pass the result as `stamp`. If `stamp` is `None`, the listing is
+    /// not cached.
     pub(super) fn add(&mut self, place: &Path, stamp: Option<Stamp>, contents: Contents) {
         self.changed = true;
         if let (Some(path), Some(_)) = (self.path_in_data(place), stamp) {

@@ -1,8 +1,8 @@
-//! Image data sets in the format of the Hugging Face hub: parquet files with a column of images and a column of classes.
+//! Reads image data sets in the format of the Hugging Face hub: parquet files with images and classes.
 //!
-//! A file has row groups of usually 100 or 1,000 rows, and a group can only be read as a whole. Reading in order (`mae
-//! data pack`, `mae data check`, evaluation) reads each group once. A shuffled epoch reads a whole group for almost every
-//! image, so pack such data into shards before training.
+//! A file has row groups of usually 100 or 1,000 rows, and a row group can only be read as a whole. `mae data pack`,
+//! `mae data check` and evaluation read in order, so they read each row group once. A shuffled epoch reads a whole row
+//! group for almost every image. For training, pack such data into shards.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -29,7 +29,7 @@ use super::shards::Shards;
 use super::split::Split;
 
 const EXTENSION: &str = "parquet";
-/// Possible names of the column with the classes. The first name that exists in the file is used.
+/// Possible names of the column with the classes. The reader uses the first of these names that exists in the file.
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
 /// Maximum number of row groups in memory.
 ///
@@ -154,14 +154,14 @@ struct RowGroup {
     file: usize,
     /// Index of the row group in its file.
     index: usize,
-    /// Index in the split of the row group's first image.
+    /// Index of the row group's first image in the split.
     first: usize,
-    /// Index in the file of the row group's first image.
+    /// Index of the row group's first image in the file.
     row: usize,
     bytes: i64,
 }
 
-/// The images of one row group. The first thread that needs them reads them.
+/// The images of one row group. The first thread that needs the images reads them.
 type CachedGroup = OnceLock<Result<Vec<Option<ByteArray>>, ParquetProblem>>;
 
 impl ParquetSplit {
@@ -279,7 +279,7 @@ impl Split for ParquetSplit {
 /// The columns of a parquet file that hold the images and the classes.
 struct ParquetColumns {
     schema: String,
-    /// The image column, which is a group of fields, reduced to the field `bytes`.
+    /// The image column. In the file, it is a group of fields. Here, it has only the field `bytes`.
     image: TypePtr,
     label: Option<TypePtr>,
 }
@@ -325,7 +325,7 @@ impl ParquetColumns {
     }
 }
 
-/// Reduces the column `field` to its inner field `bytes`. Returns `None` if `field` is not an image column.
+/// Returns the column `field` with only its inner field `bytes`. Returns `None` if `field` is not an image column.
 fn image_bytes(field: &TypePtr) -> Option<TypePtr> {
     if !field.is_group() {
         return None;

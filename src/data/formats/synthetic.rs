@@ -1,8 +1,8 @@
 //! Computes synthetic images, for tests and for measurements without a data set.
 //!
-//! Each class has a coloured grating with its own frequency and angle. An image is the grating of its class with a random
-//! phase and noise. Grey and RGB images have levels in 0..255, like image files. Images with other numbers of channels
-//! are floats.
+//! Each class has a coloured grating with its own frequency and angle. An image is the grating of its class with a
+//! random phase and noise. Grey and RGB images have 8-bit pixel values, like image files. Images with other numbers of
+//! channels are floats.
 
 use std::f32::consts::TAU;
 use std::path::PathBuf;
@@ -22,14 +22,14 @@ use super::split::Split;
 
 /// A split of the synthetic data.
 ///
-/// The number of the split replaces the epoch in random keys, so each split has its own random numbers.
+/// The number of the split takes the place of the epoch in random keys, so each split has its own random numbers.
 #[derive(Debug, Clone, Copy)]
 enum SyntheticPart {
     Train = 1,
     Val = 2,
 }
 
-/// The number that replaces the epoch in the random keys of classes. Images use a [`SyntheticPart`] instead.
+/// The number that takes the place of the epoch in the random keys of classes. Images use a [`SyntheticPart`] instead.
 const CLASSES: usize = 0;
 
 /// Returns the synthetic data set, with the counts in the recipe.
@@ -66,7 +66,7 @@ struct Synthetic {
 struct Grating {
     /// Number of periods across the image, along x and y.
     periods: [f32; 2],
-    /// The amplitude of each channel.
+    /// Amplitude of the stripes in each channel.
     colour: Vec<f32>,
 }
 
@@ -79,7 +79,7 @@ impl Synthetic {
     }
 }
 
-/// Returns the random generator of an image or a class. It does not depend on the seed of the recipe.
+/// Returns the random generator of an image or a class. The random numbers do not depend on the seed of the recipe.
 ///
 /// `part` is the number of a [`SyntheticPart`] for an image, and [`CLASSES`] for a class.
 fn rng(part: usize, index: u64) -> impl Rng {

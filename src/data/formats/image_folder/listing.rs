@@ -1,7 +1,8 @@
 //! Lists the files of one split of an image folder.
 //!
-//! Classes are sorted by the bytes of their names. So are the files of a folder. They come before the files of its
-//! subfolders. Hidden files and files without an image extension are skipped. Links are followed.
+//! Classes are sorted by the bytes of their names. The files of a folder are sorted in the same way, and come before
+//! the files of its subfolders. Hidden files and files without an image extension are skipped. Symbolic links are
+//! followed.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -15,7 +16,7 @@ use crate::data::error::DataError;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use crate::data::formats::split::Split;
 
-/// Maximum depth of nested folders. In practice, only a symbolic link to a parent folder exceeds this depth.
+/// Maximum depth of nested folders. In practice, only a symbolic link to a parent folder leads to deeper folders.
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// The classes and images below the folder of a split.

@@ -3,8 +3,8 @@
 //! The first line has the number of images and the BLAKE3 hash of the other lines. The other lines are CSV with the
 //! columns `image,class,blake3`, one row for each image of the shard.
 //!
-//! This file and `index` use each other: an index has hashes of this file's type, and this file compares checksums with
-//! an index.
+//! This module and `index` use each other: an index stores [`ImageHash`] values, and [`Checksums::compare`] reads an
+//! index.
 
 use std::collections::HashMap;
 use std::io;
@@ -98,9 +98,9 @@ impl Checksums {
 
     /// Compares the images of `shard` with the checksum file.
     ///
-    /// Stores the hashes in `shard.images`. Reports missing and additional images in `shard.lost`. Fails if the class
-    /// of an image differs from the checksum file, because training on a wrong class would do harm. The error is (name
-    /// of the image, reason).
+    /// Stores the hashes in `shard.images`. Adds warnings about missing and additional images to `shard.lost`. Fails if
+    /// the class of an image differs from the checksum file, because training would use a wrong class. The error is
+    /// (name of the image, reason).
     pub(super) fn compare(mut self, shard: &mut ShardIndex) -> Result<(), (String, String)> {
         let (packed, found) = (self.images.len(), shard.images.len());
         let mut others = Vec::new();

@@ -23,11 +23,11 @@ const NORMAL_ZEROS: u64 = 1 << 20;
 const ONE_PICTURE: &str = "rename them: members belong to one sample if their names are the same up to the first dot; or pack an image \
                            folder with `mae data pack`";
 
-/// The images of a shard, and findings about missing or unread samples.
+/// The images of a shard, and warnings about missing samples.
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
-    /// Findings about samples that may be missing. A run continues despite these findings.
+    /// Warnings about samples that may be missing. A run continues despite these warnings.
     pub(super) lost: Vec<String>,
 }
 
@@ -176,9 +176,9 @@ fn read_members(path: &Path) -> Indexed {
     Ok(index)
 }
 
-/// Returns a finding if unusual bytes follow the end marker of a tar file.
+/// Returns a warning if unusual bytes follow the end marker of a tar file.
 ///
-/// The end marker has two blocks. The caller has read the first of them.
+/// The end marker has two blocks. The caller has already read the first of these blocks.
 fn after_end(mut file: File) -> io::Result<Option<String>> {
     let start = file.stream_position()?;
     let mut buffer = vec![0; 1 << 16];
@@ -218,8 +218,8 @@ fn kind_name(kind: EntryType) -> String {
 impl SampleGroup {
     /// Adds an image to the sample. Fails if the sample already has an image with the same extension.
     ///
-    /// A sample may have images with different extensions, such as a photo `a.jpg` and a mask `a.png`. Then only the
-    /// first image is used.
+    /// A sample may have images with different extensions, such as a photo `a.jpg` and a mask `a.png`. In this case,
+    /// only the first image is used.
     fn add_image(&mut self, shard: &Path, image: ListedImage) -> Result<(), DataError> {
         let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
         let same = |other: &&ListedImage| extension(&other.name) == extension(&image.name);

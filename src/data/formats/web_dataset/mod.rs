@@ -1,12 +1,12 @@
 //! `WebDataset` shards: tar files. Members with the same name form a sample: an image and its class.
 //!
-//! Opening the data indexes all shards, or takes the index from the listing cache. So the shuffle covers all samples, and
-//! each can be read directly. Images are read with a seek, not through a memory map. So reading past the end of a
-//! truncated shard is an error, and not a signal that kills the process.
+//! Opening the data indexes all shards, or takes the index from the listing cache. So the shuffle covers all samples,
+//! and each sample can be read directly. Images are read with a seek, not through a memory map. So reading past the end
+//! of a truncated shard is an error, not a signal that kills the process.
 //!
-//! `mae data pack` writes checksum files beside its shards. Indexing a shard compares the classes with them, and reading
-//! an image compares its bytes. Other signs of missing samples, such as data after the end marker, are findings in
-//! [`Integrity`].
+//! `mae data pack` writes checksum files beside its shards. Indexing a shard compares its classes with the checksum
+//! file. Reading an image compares the image's bytes with its hash. Other signs of missing samples, such as data after
+//! the end marker, become warnings in [`Integrity`].
 
 pub(in crate::data) mod checksums;
 mod index;
@@ -95,7 +95,8 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     Ok((Found { train: Arc::new(train), val, classes, hash, note, integrity }, problems))
 }
 
-/// Returns the class names from [`CLASSES`], the file that `mae data pack` wrote. Without it, returns class numbers.
+/// Returns the class names from [`CLASSES`], the file that `mae data pack` wrote. If it is missing, returns class
+/// numbers.
 ///
 /// `found` is the largest class in the data plus one.
 fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
@@ -121,11 +122,11 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     Ok((0..classes).map(|class| class.to_string()).collect())
 }
 
-/// Problems that were found while indexing the shards.
+/// Errors and warnings from indexing the shards.
 struct Findings {
     /// Errors that stop a run.
     problems: Vec<DataError>,
-    /// The findings for [`Integrity::lost`].
+    /// Warnings about samples that may be missing, for [`Integrity::lost`].
     lost: Vec<String>,
 }
 
@@ -142,14 +143,14 @@ struct Sample {
     offset: u64,
     size: u64,
     label: Option<u32>,
-    /// The image's hash, if `mae data pack` stored it.
+    /// The image's hash; `None` if `mae data pack` stored no hash.
     hash: Option<ImageHash>,
     /// Name of the image in the shard.
     name: Box<str>,
 }
 
 impl WebDataset {
-    /// Indexes `shards`. Skips damaged shards, and adds their errors to `findings`.
+    /// Indexes `shards`. Skips damaged shards, and adds errors and warnings to `findings`.
     fn open(
         shards: Vec<PathBuf>,
         colour: Colour,

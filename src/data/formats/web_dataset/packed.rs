@@ -1,4 +1,4 @@
-//! `pack.json` and the other files that `mae data pack` writes beside the shards.
+//! The content of `pack.json`, the file in which `mae data pack` describes the shards.
 
 use std::path::Path;
 use std::{fmt, fs};
@@ -15,7 +15,7 @@ const AGAIN: &str = "run the same `mae data pack` again; it writes the missing s
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::data) struct Packed {
     pub(in crate::data) samples_per_shard: usize,
-    /// SHA-256 fingerprint of the data set before packing. A run on that data set records the same fingerprint.
+    /// SHA-256 fingerprint of the data set before packing. A run on the unpacked data set records the same fingerprint.
     pub(in crate::data) source: String,
     pub(in crate::data) reencoded: Option<Reencoded>,
     /// Number of shards; `None` until all shards are written.
@@ -56,7 +56,7 @@ impl fmt::Display for Reencoded {
 }
 
 impl Packed {
-    /// Creates the content of `pack.json` for shards that are not written yet.
+    /// Creates the content of `pack.json` before the shards are written.
     ///
     /// `source` is the fingerprint of the data set to pack.
     pub(in crate::data) fn new(
