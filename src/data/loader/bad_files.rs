@@ -21,7 +21,7 @@ pub struct BadFiles {
 impl BadFiles {
     /// Creates an empty list of unusable files. `table` is the path of the CSV file to write.
     ///
-    /// At most `max_bad_fraction` of the `files` training files may be unusable.
+    /// `files` is the number of training files. At most the fraction `max_bad_fraction` of these files may be unusable.
     pub fn new(max_bad_fraction: f64, files: usize, table: PathBuf) -> Self {
         let allowed = (max_bad_fraction * files as f64) as usize;
         Self { allowed, files, max_bad_fraction, table, met: Mutex::default() }

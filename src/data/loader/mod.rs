@@ -1,8 +1,8 @@
 //! Loads the batches of an epoch. Their order and content depend only on the random key of the epoch.
 //!
-//! Files and classes are sorted, so every image has a fixed index, called its *sample*. (seed, stage, epoch) determine
-//! the shuffled order of an epoch. (seed, stage, epoch, sample) determine crop, flip and erasing, and (seed, stage,
-//! epoch, micro-step) determine mixup. So neither the number of workers nor an interruption changes a batch.
+//! Files and classes are sorted, so every image has a fixed index, called its *sample*. The shuffled order of an epoch
+//! depends on (seed, stage, epoch). Crop, flip and erasing depend on (seed, stage, epoch, sample). Mixup depends on
+//! (seed, stage, epoch, micro-step). So neither the number of workers nor an interruption changes a batch.
 
 pub(super) mod bad_files;
 pub(super) mod epoch;

@@ -17,7 +17,7 @@ use crate::random::{Key, NO_STAGE, Purpose};
 
 use super::bad_files::BadFiles;
 
-/// Position of the lowest bit of the repeat number in a sample number. Lower bits hold the index of the image.
+/// Position of the lowest bit of the repeat number in a sample number. The bits below it hold the index of the image.
 const REPEAT: u32 = 40;
 
 /// The parts of a loader that all its threads share.
@@ -29,7 +29,7 @@ pub(super) struct LoaderShared {
     pub(super) share: Share,
     /// Whether batches hold 8-bit pixel values, because the device normalizes the images.
     pub(super) levels: bool,
-    /// Records unusable files and limits their number. If `None`, an unusable file is an error.
+    /// Records unusable files and limits their number. If this field is `None`, an unusable file stops the epoch.
     pub(super) bad_files: Option<Arc<BadFiles>>,
     pub(super) times: LoadTimes,
 }
@@ -78,13 +78,13 @@ impl EpochPass {
         }
     }
 
-    /// Converts the index of a batch in this share to its index among the batches of all shares.
+    /// Converts the index of a batch in this share to the index of the same batch in the whole epoch.
     fn global(&self, micro_step: usize) -> usize {
         let Share { index, of } = self.work.share;
         micro_step * of + index
     }
 
-    /// Returns the range of positions in the epoch that the batch of `micro_step` covers.
+    /// Returns the range of epoch positions of the images in the batch of `micro_step`.
     pub(super) fn places(&self, micro_step: usize) -> Range<usize> {
         let start = self.global(micro_step) * self.work.batch_size;
         start..(start + self.work.batch_size).min(self.work.split.len())
@@ -92,7 +92,7 @@ impl EpochPass {
 
     /// Returns the sample number and the image index at position `place` of the epoch.
     ///
-    /// The sample number is part of the random key. The image index is the position in the split.
+    /// The sample number is part of the random key. The image index is the index of the image in the split.
     fn sample(&self, place: usize) -> (u64, usize) {
         let Some(order) = &self.order else { return (place as u64, place) };
         let repeats = self.work.transform.repeats();

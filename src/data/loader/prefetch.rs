@@ -1,4 +1,4 @@
-//! Makes batches before the caller needs them: workers load chunks, and another thread joins the chunks.
+//! Prepares batches before the caller needs them: workers load chunks of images, and another thread joins the chunks.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,10 +13,12 @@ use super::workers::{Workers, guarded};
 
 /// Number of images that a worker loads at a time.
 ///
-/// This number is small, so all workers load images of the same batch and stop quickly.
+/// A small number lets all workers load images of the same batch, and lets them stop quickly.
 const CHUNK: usize = 8;
 
-/// A thread that joins the workers' images to batches and applies mixup. It prepares one batch in advance.
+/// A thread that joins the workers' images to batches and applies mixup.
+///
+/// The thread prepares each batch before the caller needs it.
 pub(super) struct Prefetcher {
     /// Receiver of the finished batches. `drop` sets this field to `None`, which stops the thread.
     batches: Option<Receiver<Result<Batch, DataError>>>,
@@ -58,7 +60,7 @@ impl Drop for Prefetcher {
     }
 }
 
-/// Joins the images of the workers to one batch per micro-step.
+/// Joins the images from the workers to one batch per micro-step.
 struct Gather {
     workers: Workers<Batch>,
 }

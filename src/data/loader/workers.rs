@@ -33,7 +33,7 @@ struct QueueState<T> {
     stopped: bool,
 }
 
-/// Converts the setting `workers` or `threads` of a recipe to a number. "auto" means the number of CPU cores.
+/// Converts the recipe setting `workers` or `threads` to a number. "auto" means the number of CPU cores.
 pub(in crate::data) fn count(threads: Threads) -> usize {
     match threads {
         Threads::Count(count) => count,
@@ -44,7 +44,8 @@ pub(in crate::data) fn count(threads: Threads) -> usize {
 impl<T: Send + 'static> Workers<T> {
     /// Starts running the jobs with the numbers `jobs` on `threads` threads. Uses at least one thread.
     ///
-    /// `window` is the maximum number of jobs that are running or have a result that is not taken yet.
+    /// `window` limits the number of started jobs whose results the consumer has not taken yet. The limit is at least
+    /// the number of threads.
     pub(in crate::data) fn start(
         threads: usize,
         window: usize,
@@ -72,7 +73,7 @@ impl<T: Send + 'static> Workers<T> {
         Self { threads: (0..threads).map(spawn).collect(), shared }
     }
 
-    /// Waits for the result of the next job, in the order of job numbers. Panics if no job is left.
+    /// Waits for the result of the next job, in the order of job numbers. Panics if the last result was already taken.
     pub(in crate::data) fn take(&mut self) -> Result<T, DataError> {
         let mut state = self.shared.lock();
         assert!(state.take < self.shared.end, "take() was called after the last job");
@@ -97,7 +98,7 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Waits until the next job may start, and returns its number. Returns `None` if no job is left.
+    /// Waits until the next job may start, and returns its number. Returns `None` if no job is left or the pool stops.
     fn next(&self) -> Option<usize> {
         let mut state = self.lock();
         while !state.stopped && state.begin < self.end {
