@@ -1,7 +1,7 @@
 //! `mae data pack`: packs a data set into `WebDataset` shards, and optionally makes large images smaller.
 //!
-//! Samples keep their order. So if no file is re-encoded, a run on the shards has the same numbers as a run on the files.
-//! A shard appears only when it is complete. A later start does not write complete shards again.
+//! Samples keep their order. So if no file is re-encoded, training on the shards gives the same numbers as training on
+//! the original files. A shard appears only when it is complete. A later start does not write complete shards again.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -159,8 +159,9 @@ struct Packer<'a, F> {
 }
 
 impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
-    /// Writes shard number `shard` of a split, unless it already exists. Returns `false` if `progress` returned
-    /// `false`.
+    /// Writes shard number `shard` of a split, unless the shard already exists.
+    ///
+    /// Returns `false` if `progress` returned `false`.
     fn add(&mut self, name: &str, split: &Arc<dyn Split>, shard: usize) -> Result<bool, DataError> {
         let first = shard * self.options.samples_per_shard;
         let samples = first..(first + self.options.samples_per_shard).min(split.len());
@@ -346,7 +347,9 @@ fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> 
     jpeg::encode(&levels, width, height, how.quality).map(Some)
 }
 
-/// Returns the name of a sample: its index, then the name of its file without dots. The index makes names unique.
+/// Returns the name of a sample: its index, then its file name without extension. The index makes names unique.
+///
+/// Replaces dots in the file name with underscores.
 fn key(index: usize, name: &Path) -> String {
     let stem = name.file_stem().unwrap_or_default().to_string_lossy();
     format!("{index:08}_{}", stem.replace(['.', '/'], "_"))

@@ -1,5 +1,7 @@
-//! `mae data check`: decodes every image of a data set. Finds unusable, damaged and duplicate images, and computes mean
-//! and std.
+//! `mae data check`: decodes every image of a data set.
+//!
+//! The check finds unusable, damaged and duplicate images, and computes the mean and standard deviation of each
+//! channel.
 
 mod look;
 pub(in crate::data) mod report;

@@ -46,7 +46,7 @@ pub struct CheckedSplit {
 }
 
 impl Checked {
-    /// Returns whether the check found a problem or an unusable file. If so, a run would stop or skip files.
+    /// Returns whether the check found a problem or an unusable file, so that a run would stop or skip files.
     pub fn is_bad(&self) -> bool {
         !self.problems.is_empty() || self.splits.iter().any(|split| !split.bad.is_empty())
     }
