@@ -8,9 +8,10 @@ use crate::shape::soft_targets;
 pub struct Batch {
     pub images: Images,
     pub targets: Targets,
-    /// For each image, the sample number that determines its random numbers.
+    /// For each image, the sample number, which is part of the image's random key.
     ///
-    /// This is the index of the image in the split. With repeated augmentation, the upper bits hold the repeat number.
+    /// The sample number is the index of the image in the split. With repeated augmentation, its upper bits hold the
+    /// repeat number.
     pub samples: Vec<u64>,
 }
 
@@ -39,7 +40,7 @@ pub enum Targets {
     Soft(Vec<f32>),
 }
 
-/// Consecutive images of a batch with their targets, borrowed from the batch.
+/// Consecutive images of a batch with their targets. Borrows both from the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shard<'a> {
     pub images: ImagesSlice<'a>,

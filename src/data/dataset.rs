@@ -1,4 +1,4 @@
-//! Opens the data of a recipe: chooses the format, and checks the counts that the recipe states.
+//! Opens the data set of a recipe: chooses the format, and compares the number of classes and images with the recipe.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,14 +29,14 @@ pub struct DataSet {
     pub fingerprint: String,
     /// Description of how `mae data pack` re-encoded the images; `None` if it did not.
     pub note: Option<String>,
-    /// Findings about missing samples and missing checksums in tar shards.
+    /// Missing samples and missing checksums that opening the tar shards has found.
     pub integrity: Integrity,
 }
 
-/// Maximum number of findings about missing samples in a warning. `mae data check` lists all findings.
+/// Maximum number of problems that the warning about missing samples lists. `mae data check` lists all problems.
 const SHOWN: usize = 5;
 
-/// Opens the data set `plan`. Fails if the recipe states different numbers of classes or images.
+/// Opens the data set `plan`. Fails if the number of classes or images differs from the recipe.
 ///
 /// Does not decode images. Logs a warning if samples of tar shards may be missing.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
@@ -53,7 +53,7 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     Ok(data)
 }
 
-/// Opens a data set like [`open`], but skips damaged and missing parts. Fails if nothing remains.
+/// Opens a data set like [`open`], but skips damaged and missing parts. Fails if no images remain.
 ///
 /// Also returns the errors of the skipped parts.
 pub(super) fn open_past_damage(
@@ -120,7 +120,7 @@ pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataE
     Ok(transform.apply(&decode_file(path, Colour::of_channels(plan.in_chans)?)?))
 }
 
-/// Returns the numbers of classes and images in the data. Fails if the recipe states different numbers.
+/// Returns the numbers of classes and images in the data. Fails if they differ from the numbers in the recipe.
 fn check_promises(plan: &DataPlan, found: &Found) -> Result<DataFacts, DataError> {
     let promised = plan.promised;
     // Data without classes, as for pre-training, does not contradict the recipe's number of classes.

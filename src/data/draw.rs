@@ -1,4 +1,6 @@
-//! Uniform random numbers that depend only on the bits of the generator, so a new version of `rand` does not change them.
+//! Uniform random numbers that depend only on the bits of the generator.
+//!
+//! A new version of the crate `rand` does not change these numbers.
 
 use std::ops::Range;
 

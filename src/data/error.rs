@@ -4,22 +4,22 @@ use std::{fmt, io};
 use crate::durable;
 use crate::text::one_line;
 
-/// An error in the data or in its settings. The comment of each variant ends with what the user can do.
+/// An error in the data or in its settings. The comment of each variant says what the user can do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A recipe key has an unsupported value, or contradicts the data. The user can change the recipe.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
-    /// Repair the folder of the data set.
+    /// The data set does not have the layout of its format, or is damaged. The user can repair its folder.
     #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
     Layout { path: PathBuf, problem: String, hint: String },
-    /// Download this image again, or delete it.
+    /// An image file is damaged or unsupported. The user can download the file again or delete it.
     #[error("cannot read {}: {problem}\nhint: download the file again or delete it", shown(.path))]
     BadImage { path: PathBuf, problem: String },
-    /// Check permissions, mounts and cables.
+    /// Reading a file or folder failed. The user can check permissions, mounts and cables.
     #[error("cannot read {}: {source}", shown(.path))]
     Unreadable { path: PathBuf, source: io::Error },
-    /// Free space, or change permissions.
+    /// Writing a file or folder failed. The user can free space or change permissions.
     #[error("cannot write {}: {source}{}", shown(.path), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
     /// A loader thread panicked. The user can report this bug.
@@ -55,7 +55,7 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
-    /// Returns the path of the unusable image. Returns `None` if the error is not about an image file.
+    /// Returns the path of the file if the error is about a damaged or unreadable file. Otherwise returns `None`.
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
             Self::BadImage { path, .. } | Self::Unreadable { path, .. } => Some(path),

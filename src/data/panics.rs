@@ -6,7 +6,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether this thread is inside [`catch`], so the panic hook must print nothing.
+    /// Whether this thread is inside [`catch`]. If so, the panic hook prints nothing.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -15,7 +15,7 @@ pub enum LoadPart {
     Augment,
 }
 
-/// The time of each part of loading, summed over all threads. Clones share the same sums.
+/// The time spent in each part of loading, summed over all threads. Clones share the same sums.
 #[derive(Debug, Clone, Default)]
 pub struct LoadTimes(Arc<[AtomicU64; 4]>);
 
