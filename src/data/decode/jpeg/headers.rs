@@ -141,7 +141,7 @@ impl JpegFrame {
         complete.then_some(Self { width: size(w1, w0), height: size(h1, h0), colours })
     }
 
-    /// Returns the maximum number of blocks that any colour component has in an MCU, `[across, down]`.
+    /// Returns the maximum number of blocks that any colour component has in a minimum coded unit, `[across, down]`.
     pub(super) fn most_blocks(&self) -> [usize; 2] {
         [0, 1].map(|axis| self.colours.iter().map(|colour| colour.blocks[axis]).max().unwrap_or(1))
     }

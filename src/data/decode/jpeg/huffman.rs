@@ -87,7 +87,9 @@ impl Symbol {
         (self.0 >> 24) as usize
     }
 
-    /// Returns the value of the coefficient. `bits` must begin with the code and the value, at the highest bit.
+    /// Returns the value of the coefficient.
+    ///
+    /// The highest bits of `bits` must be the code, followed by the bits of the value.
     fn value(self, bits: u64) -> i32 {
         let (code_bits, size) = (self.0 >> 8 & 0xff, self.0 >> 16 & 0xff);
         let bits = bits << code_bits;

@@ -225,7 +225,7 @@ fn descale(value: i32, bits: u32) -> i32 {
     (value + (1 << (bits - 1))) >> bits
 }
 
-/// Limits a number to 16 bits.
+/// Converts a number to 16 bits. Clamps numbers that are too large or too small.
 #[inline(always)]
 fn to_i16(value: i32) -> i16 {
     value.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16

@@ -44,7 +44,7 @@ pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
 
 /// An open JPEG file, whose header is already read.
 pub(in crate::data) struct Jpeg<'a> {
-    /// Boxed, because the structures of libjpeg point to each other and must not move.
+    /// The state of libjpeg. It is boxed, because libjpeg's structures point to each other and must not move.
     state: Box<DecoderState>,
     bytes: &'a [u8],
 }

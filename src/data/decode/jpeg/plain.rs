@@ -1,6 +1,6 @@
 //! Decodes rectangles of baseline JPEG files without libjpeg.
 //!
-//! The pixels are bitwise equal to those of libjpeg-turbo with the options "islow" and "fancy upsampling".
+//! The pixels are bitwise equal to those of libjpeg-turbo with its islow transform and fancy upsampling.
 //!
 //! The decoder reads one row of minimum coded units (MCUs) after another. It reads the blocks above and beside the
 //! rectangle, but does not transform them. It does not read the blocks below the rectangle. Each row of MCUs becomes
@@ -76,7 +76,7 @@ fn convert(
 struct Layout {
     /// Size of a minimum coded unit (MCU) on each axis, in pixels.
     unit: [usize; 2],
-    /// Number of MCUs of the whole picture on each axis.
+    /// Number of minimum coded units (MCUs) of the whole picture on each axis.
     all_units: [usize; 2],
     colours: Vec<ColourLayout>,
 }
@@ -85,7 +85,7 @@ struct Layout {
 struct ColourLayout {
     /// Side of a transformed block, in samples.
     size: usize,
-    /// Number of blocks of this component in an MCU, on each axis.
+    /// Number of blocks of this component in a minimum coded unit (MCU), on each axis.
     blocks: [usize; 2],
     /// Number of samples of this component in the whole picture, on each axis.
     samples: [usize; 2],
@@ -129,21 +129,23 @@ impl Layout {
         })
     }
 
-    /// Returns the range of MCUs on `axis` that contain `pixels` and the margin of [`MARGIN`] pixels on both sides.
+    /// Returns the range of minimum coded units (MCUs) on `axis` that contain `pixels` and their margin.
+    ///
+    /// The margin is [`MARGIN`] pixels wide on both sides.
     fn units(&self, axis: usize, pixels: Range<usize>) -> Range<usize> {
         let end = (pixels.end + MARGIN).div_ceil(self.unit[axis]);
         pixels.start.saturating_sub(MARGIN) / self.unit[axis]..end.min(self.all_units[axis])
     }
 }
 
-/// The samples of a colour component in one row of MCUs.
+/// The samples of a colour component in one row of minimum coded units (MCUs).
 ///
 /// `samples` begins with one additional row: the last row of samples of the MCUs above.
 struct Plane<'a> {
     layout: &'a ColourLayout,
     /// Column of the leftmost stored sample, counted in samples of the whole picture.
     left: usize,
-    /// Row of the topmost sample of these MCUs, counted in samples of the whole picture.
+    /// Row of the topmost sample of this row of minimum coded units, counted in samples of the whole picture.
     top: usize,
     /// Distance from the start of a row to the start of the next row, in samples.
     stride: usize,
@@ -170,9 +172,9 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Transforms the blocks of MCU row `row` to samples, and sets the coefficients in `groups` to 0.
+    /// Transforms the blocks in a row of minimum coded units to samples. `row` is the index of this row.
     ///
-    /// Returns `None` if a number is too large for [`transform`].
+    /// Sets the coefficients in `groups` to 0. Returns `None` if a number is too large for [`transform`].
     fn read<'b>(
         &mut self,
         row: usize,

@@ -13,7 +13,7 @@ struct RandomFile {
     height: usize,
     /// For each colour component, the number of blocks in a minimum coded unit (MCU): (across, down).
     sampling: Vec<(usize, usize)>,
-    /// Number of MCUs between two restart markers; 0 if the file has no restart markers.
+    /// Number of minimum coded units (MCUs) between two restart markers; 0 if the file has no restart markers.
     interval: usize,
     /// Maximum quantization step.
     step: u16,
@@ -52,7 +52,7 @@ prop_compose! {
     }
 }
 
-/// Writes bits to bytes, and inserts a zero byte after each 0xff byte.
+/// Collects bits into bytes, and inserts a zero byte after each 0xff byte.
 #[derive(Default)]
 struct BitWriter {
     bytes: Vec<u8>,

@@ -31,7 +31,7 @@ pub(super) struct Scan {
 
 /// The coefficients of a row of minimum coded units (MCUs), limited to the columns in `kept`.
 pub(super) struct UnitRow {
-    /// Columns of MCUs whose coefficients are kept.
+    /// Columns of minimum coded units (MCUs) whose coefficients are kept.
     kept: Range<usize>,
     /// The block groups: all rows of blocks of the first colour component, then those of the next component.
     pub(super) groups: Vec<BlockGroup>,
@@ -43,13 +43,15 @@ struct UnitBlock {
     colour: usize,
     /// Index in [`UnitRow::groups`] of the first block group in this block's row.
     groups: usize,
-    /// Number of blocks of this colour component across an MCU. `column` is the column of this block among them.
+    /// Number of blocks of this colour component across a minimum coded unit (MCU).
+    ///
+    /// `column` is the index of this block among these blocks.
     across: usize,
     column: usize,
 }
 
 impl UnitRow {
-    /// Allocates zeroed coefficients for the MCU columns `kept`.
+    /// Allocates zeroed coefficients for the columns `kept` of minimum coded units (MCUs).
     pub(super) fn new(frame: &JpegFrame, kept: Range<usize>) -> Self {
         let (mut blocks, mut groups) = (Vec::new(), 0);
         for (colour, component) in frame.colours.iter().enumerate() {
@@ -107,7 +109,7 @@ impl Scan {
         })
     }
 
-    /// Reads a row of `columns` MCUs. Returns `None` if the data are invalid.
+    /// Reads a row of `columns` minimum coded units (MCUs). Returns `None` if the data are invalid.
     ///
     /// Stores the coefficients of the columns [`UnitRow::kept`] in `row`. If `row` is `None`, skips all coefficients.
     pub(super) fn read_row(&mut self, columns: usize, mut row: Option<&mut UnitRow>) -> Option<()> {
@@ -141,7 +143,7 @@ impl Scan {
         Some(())
     }
 
-    /// Reads an MCU into `row`. `column` is the index of the MCU among the kept columns.
+    /// Reads a minimum coded unit (MCU) into `row`. `column` is the index of the MCU among the kept columns.
     fn keep_unit(&mut self, column: usize, row: &mut UnitRow) -> Option<()> {
         let mut reader = BitReader { data: &self.data, place: self.place };
         for block in &row.blocks {
@@ -157,7 +159,7 @@ impl Scan {
         self.end_unit(reader.place)
     }
 
-    /// Reads an MCU without keeping its coefficients.
+    /// Reads a minimum coded unit (MCU) without keeping its coefficients.
     ///
     /// `colours` is the number of blocks of each colour component, `[across, down]`.
     fn skip_unit(&mut self, colours: &[[usize; 2]]) -> Option<()> {
