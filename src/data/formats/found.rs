@@ -24,14 +24,14 @@ pub(in crate::data) struct Found {
     pub(in crate::data) classes: Vec<String>,
     /// SHA-256 of the data, used as the fingerprint.
     ///
-    /// Depending on the format, it covers file names and sizes, or the bytes of the files.
+    /// Depending on the format, the hash covers file names and sizes, or the bytes of the files.
     pub(in crate::data) hash: Sha256,
-    /// Description of how `mae data pack` re-encoded the images; `None` if it did not.
+    /// Description of how `mae data pack` re-encoded the images; `None` if the images were not re-encoded.
     pub(in crate::data) note: Option<String>,
     pub(in crate::data) integrity: Integrity,
 }
 
-/// Missing samples and missing checksums that opening the tar shards has found; empty for other formats.
+/// The samples and checksums that are missing from tar shards; empty for other formats.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Integrity {
     /// Warnings about samples that may be missing or are not verified. Each warning begins with the path of the file.

@@ -1,8 +1,8 @@
 //! Caches the listings of the folders and shards of large data sets, in the user's cache folder.
 //!
 //! A folder is listed again if its modification time has changed. A shard is indexed again if its modification time or
-//! size has changed. Overwriting an image in place does not change its folder, so the cached listing stays in use. This
-//! does no harm, because decoding reads the new file, and `mae data check` ignores the cache.
+//! size has changed. Overwriting an image in place does not change its folder, so the cached listing stays in use.
+//! But decoding reads the new file, and `mae data check` ignores the cache.
 //!
 //! The cache file has labels and offsets, so damage would be harmful. The cache file begins with the BLAKE3 hash of its
 //! remaining bytes, and a damaged cache file is ignored.
@@ -37,7 +37,7 @@ pub(in crate::data) struct ListingCache {
     /// Path of the cache file; `None` if the system has no cache folder.
     file: Option<PathBuf>,
     before: HashMap<String, CachedListing>,
-    /// All listings that this process has used, read from the disk or taken from the cache.
+    /// The listings of all folders and shards that this process has used, read from the disk or taken from the cache.
     now: Vec<CachedListing>,
     /// Whether the cache file is outdated, because a folder or shard was read from the disk.
     changed: bool,

@@ -1,5 +1,6 @@
-//! The formats of data sets. Each format has a function `find`, which finds the files and returns the splits as a
-//! `Found`.
+//! The formats of data sets.
+//!
+//! Each format has a function `find`, which finds the files and returns the splits as a `Found`.
 //!
 //! | format | where the images are |
 //! | --- | --- |
@@ -10,10 +11,11 @@
 //! | `webdataset` | tar shards |
 //! | `parquet` | parquet files, as on Hugging Face's hub |
 //!
-//! Images from files are 8-bit pictures of any size. Digits are floats at `input_size`, and synthetic images are 8-bit
-//! pictures at `input_size`, so without a random crop they are only normalized. To add a format, write a file here with a
-//! type that implements `Split`, and add an arm to the `match` in `dataset.rs`. Formats do not use `dataset.rs`; the
-//! types that they share are in `found.rs` and `split.rs`.
+//! Images from files are 8-bit pictures of any size. Digits are floats at `input_size`. Synthetic images are 8-bit
+//! pictures at `input_size`. So without a random crop, digits and synthetic images are only normalized.
+//!
+//! To add a format, write a file here with a type that implements `Split`, and add an arm to the `match` in
+//! `dataset.rs`. Formats do not use `dataset.rs`; the types that they share are in `found.rs` and `split.rs`.
 
 pub(super) mod cifar;
 pub(super) mod class_names;

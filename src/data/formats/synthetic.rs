@@ -32,7 +32,7 @@ enum SyntheticPart {
 /// The number that takes the place of the epoch in the random keys of classes. Images use a [`SyntheticPart`] instead.
 const CLASSES: usize = 0;
 
-/// Returns the synthetic data set, with the counts in the recipe.
+/// Returns the synthetic data set, with the numbers of classes and images in the recipe.
 ///
 /// By default, there are 1,024 training images, 256 validation images and 1,000 classes.
 pub(in crate::data) fn find(plan: &DataPlan) -> Found {
@@ -64,7 +64,7 @@ struct Synthetic {
 
 /// The striped pattern that all images of a class share.
 struct Grating {
-    /// Number of periods across the image, along x and y.
+    /// Number of periods of the pattern across the image, along x and along y.
     periods: [f32; 2],
     /// Amplitude of the stripes in each channel.
     colour: Vec<f32>,

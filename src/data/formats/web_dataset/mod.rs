@@ -95,10 +95,9 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     Ok((Found { train: Arc::new(train), val, classes, hash, note, integrity }, problems))
 }
 
-/// Returns the class names from [`CLASSES`], the file that `mae data pack` wrote. If it is missing, returns class
-/// numbers.
+/// Returns the class names from the file [`CLASSES`]. If this file is missing, returns class numbers.
 ///
-/// `found` is the largest class in the data plus one.
+/// `mae data pack` writes the file. `found` is the largest class in the data plus one.
 fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     let file = plan.path.join(CLASSES);
     let too_many = |known: usize, by: &str| {
