@@ -28,7 +28,7 @@ pub struct TrainTransform {
     crop: Crop,
     /// Length to which evaluation resizes the short side, in pixels.
     ///
-    /// The short side has the same length before a cut of [`Cut::At`].
+    /// For [`Cut::At`], training resizes the short side to the same length.
     eval_short_side: usize,
     hflip: bool,
     /// Number of augmented versions of each image in an epoch (repeated augmentation).
