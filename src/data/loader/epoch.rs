@@ -15,7 +15,7 @@ pub struct Epoch {
 }
 
 enum Making {
-    /// Without worker threads: `next` loads each batch in the caller's thread.
+    /// `next` loads each batch in the caller's thread, because there are no worker threads.
     Here,
     Prefetcher(Prefetcher),
 }

@@ -49,7 +49,7 @@ pub(super) enum Transform {
     Train {
         transform: TrainTransform,
         mixup: Option<Mixup>,
-        /// Seed and stage of the random key. Each [`EpochPass`] sets the epoch.
+        /// The random key of the loader's seed and stage. Each [`EpochPass`] sets the epoch in a copy.
         key: Key,
     },
     Eval(EvalTransform),
