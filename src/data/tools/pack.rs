@@ -261,7 +261,7 @@ fn write_packed(out: &Path, packed: &Packed) -> Result<(), DataError> {
     durable::write(&path, &packed.to_json()).map_err(|e| DataError::unreadable(&path, e))
 }
 
-/// Writes `pack.json` and the class names. Fails if the folder already has different shards.
+/// Writes `pack.json` and the class names. Fails if `out` already has shards of different files or options.
 fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataError> {
     let path = out.join(PACK);
     if let Ok(bytes) = fs::read(&path) {
