@@ -18,18 +18,18 @@ use super::formats::{cifar, digits, image_folder, synthetic, web_dataset};
 #[derive(Clone)]
 pub struct DataSet {
     pub train: Arc<dyn Split>,
-    /// The validation split; `None` if the data has none. Only [`Labels::Unneeded`] allows data without this split.
+    /// The validation split; `None` if the data has no validation split. Only [`Labels::Unneeded`] allows this.
     pub val: Option<Arc<dyn Split>>,
     /// Readable class names, indexed by label; empty if the images have no classes.
     pub class_names: Vec<String>,
     pub facts: DataFacts,
     /// SHA-256 of the data, in hexadecimal.
     ///
-    /// Depending on the format, it covers file names and sizes, or the bytes of the files.
+    /// Depending on the format, the hash covers file names and sizes, or the bytes of the files.
     pub fingerprint: String,
-    /// Description of how `mae data pack` re-encoded the images; `None` if it did not.
+    /// Description of how `mae data pack` re-encoded the images; `None` if the images were not re-encoded.
     pub note: Option<String>,
-    /// Missing samples and missing checksums that opening the tar shards has found.
+    /// The samples and checksums that are missing from the tar shards.
     pub integrity: Integrity,
 }
 

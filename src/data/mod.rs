@@ -1,7 +1,7 @@
 //! Data on the host: reads data sets, decodes and augments images, and loads batches.
 //!
-//! [`open`] finds the data of a recipe and returns a [`DataSet`]: splits of labelled pictures, class names, counts and a
-//! fingerprint. A [`Loader`] reads a [`Split`] and prepares each picture with a [`TrainTransform`] or an
+//! [`open`] finds the data of a recipe and returns a [`DataSet`]: splits of labelled pictures, class names, counts and
+//! a fingerprint. A [`Loader`] reads a [`Split`] and prepares each picture with a [`TrainTransform`] or an
 //! [`EvalTransform`]. It joins the pictures to a [`Batch`] and, in fine-tuning, applies [`Mixup`].
 //!
 //! | folder or file | holds | may use |
