@@ -20,12 +20,14 @@ use super::{check, name, near, setup};
 /// What [`resolve`] does if files of the recipe are missing on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// Warn if an environment variable in `data.path` is not set, or if a checkpoint file is missing. For `mae plan`.
+    /// Warn if an environment variable in `data.path` is not set, or if a checkpoint file is missing.
+    ///
+    /// Used by `mae plan`.
     Warn,
     /// Fail if an environment variable in `data.path` is not set, or if a checkpoint file is missing.
     Refuse,
     /// Fail if an environment variable in `data.path` is not set. List missing checkpoint files in
-    /// [`ResolvedPoint::missing`]. For `mae run`, because a finished job no longer needs its checkpoint file.
+    /// [`ResolvedPoint::missing`]. Used by `mae run`, because a finished job no longer needs its checkpoint file.
     RefuseIfNeeded,
 }
 
