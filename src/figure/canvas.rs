@@ -32,7 +32,7 @@ impl Canvas {
         Self { width, height, rgb: vec![255; width * height * 3] }
     }
 
-    /// Draws a picture, enlarged by the factor `scale`, with its top left corner at `left`, `top`.
+    /// Draws a picture, enlarged by the factor `scale`. Its top left corner is at `left`, `top`, in pixels.
     pub(super) fn tile(&mut self, left: usize, top: usize, tile: &Tile, scale: usize) {
         for (y, row) in tile.rgb.chunks_exact(tile.side * 3).enumerate() {
             let line: Vec<u8> = row.chunks_exact(3).flat_map(|rgb| rgb.repeat(scale)).collect();
@@ -43,7 +43,7 @@ impl Canvas {
         }
     }
 
-    /// Draws a line of text with its top left corner at `left`, `top`.
+    /// Draws a line of text. Its top left corner is at `left`, `top`, in pixels.
     pub(super) fn text(&mut self, left: usize, top: usize, line: &str, weight: Weight) {
         for (i, letter) in line.chars().enumerate() {
             let raster = get_raster(letter, weight, SIZE).or(get_raster('?', weight, SIZE));

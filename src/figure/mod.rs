@@ -147,12 +147,12 @@ fn height(row: &FigureRow) -> usize {
 
 /// Returns the side of a picture in the figure, in pixels.
 ///
-/// This is the original side, times the smallest whole factor that makes it at least [`SMALLEST`].
+/// Multiplies the original side by the smallest whole factor that makes it at least [`SMALLEST`].
 fn shown(tile: &Tile) -> usize {
     tile.side * SMALLEST.div_ceil(tile.side)
 }
 
-/// Shortens a label of more than [`LABEL_CHARS`] characters: replaces the middle with `..`.
+/// Shortens a label that has more than [`LABEL_CHARS`] characters: replaces its middle by `..`.
 ///
 /// Keeps both ends, because file names often differ there.
 fn shortened(line: &str) -> String {

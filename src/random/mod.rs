@@ -11,19 +11,19 @@ use rand_chacha::rand_core::SeedableRng;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
-    /// Order of the samples in an epoch (`sample` is 0).
+    /// Order of the samples in an epoch. The argument `sample` of [`Key::rng`] is 0.
     Shuffle = 1,
     /// Crop and flip of a sample.
     Augment = 2,
     /// Random erasing of a sample.
     Erase = 3,
-    /// Mixup and `CutMix` of a micro-batch (`sample` is the number of the micro-step).
+    /// Mixup and `CutMix` of a micro-batch. The argument `sample` of [`Key::rng`] is the number of the micro-step.
     Mixup = 4,
     /// The noise of `random_masking`. Sorting the noise chooses the masked patches of a sample.
     Mask = 5,
     /// Drop path (stochastic depth) of a sample: which residual branches are dropped.
     DropPath = 6,
-    /// Initial values of a parameter (`sample` is a hash of the parameter's name).
+    /// Initial values of a parameter. The argument `sample` of [`Key::rng`] is a hash of the parameter's name.
     Init = 7,
     /// Pixels of synthetic images.
     Synthetic = 8,
@@ -36,7 +36,7 @@ pub enum Purpose {
 /// The value of [`Key::stage`] for random numbers outside of a training stage, such as in evaluation.
 pub const NO_STAGE: u8 = 0;
 
-/// The part of a random key that all samples of an epoch share.
+/// Seed, stage and epoch of random numbers. [`Key::rng`] adds the sample and the purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub seed: u64,
@@ -47,7 +47,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// Returns the random generator for `sample` and `purpose`.
+    /// Returns a new random generator. Its numbers depend only on the key, `sample` and `purpose`.
     #[must_use]
     pub fn rng(&self, sample: u64, purpose: Purpose) -> ChaCha8Rng {
         let mut bytes = [0; 32];

@@ -8,10 +8,10 @@ use super::near;
 use super::schema::SCHEMA;
 use super::write::toml_text;
 
-/// Maximum number of valid words in a message. `…` replaces the rest.
+/// Maximum number of valid words that an error message lists. `…` replaces the rest.
 const MOST_WORDS: usize = 8;
 
-/// Removes the values that do not fit the schema from `tree`. Returns the dotted key and the problem of each.
+/// Removes the values that do not fit the schema from `tree`. Returns (dotted key, problem) for each removed value.
 pub(super) fn take_refused(tree: &mut Table) -> Vec<(String, Problem)> {
     let mut refused = Vec::new();
     take(tree, &SCHEMA, "", &mut refused);
@@ -61,9 +61,9 @@ fn wrong(value: &Value, schema: &Schema) -> Problem {
     Problem::WrongType { found, expected: expected(schema), near: near_value(value, schema) }
 }
 
-/// Returns whether the schema accepts the value.
+/// Returns whether the schema of a key accepts a value.
 ///
-/// Rejects NaN and infinity. Accepts an integer if the key takes floats.
+/// The schema of a float also accepts an integer, but not NaN or infinity.
 pub(super) fn fits(value: &Value, schema: &Schema) -> bool {
     if let Some(choices) = choices(schema) {
         return value.as_str().is_some_and(|word| choices.contains(&word));
@@ -93,7 +93,7 @@ fn in_range(number: f64, schema: &Schema) -> bool {
         && bound("exclusiveMaximum").is_none_or(|above| number < above)
 }
 
-/// Returns the valid words if the schema allows only certain words, such as `"auto"`.
+/// Returns the valid words if the schema allows only certain words, such as `"auto"`; otherwise `None`.
 fn choices(schema: &Schema) -> Option<Vec<&str>> {
     let words =
         schema["enum"].as_array().map(|words| words.iter().filter_map(Schema::as_str).collect());
@@ -158,7 +158,9 @@ fn range(schema: &Schema) -> String {
     if said.is_empty() { String::new() } else { format!(" {}", said.join(" and ")) }
 }
 
-/// Guesses which valid value the user meant: the nearest word, or the same value with the right type.
+/// Guesses which valid value the user meant: the most similar word, or the same value with the right type.
+///
+/// Returns the guess as TOML; `None` if there is no similar value.
 fn near_value(value: &Value, schema: &Schema) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),

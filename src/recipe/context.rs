@@ -6,10 +6,10 @@ use super::error::{Origin, Other, Problem, RecipeError};
 use super::layers::Origins;
 use super::resolve::{MissingFile, Options};
 
-/// What the checks of one sweep point need, and the problems and warnings that they have found.
+/// The input for the checks of one run, and the problems and warnings that the checks have found.
 pub(super) struct Context<'a> {
     pub(super) origins: &'a Origins,
-    /// Keys whose values do not fit the schema. Further problems with these keys are not reported.
+    /// Keys whose values do not fit the schema. The checks report no further problems with these keys.
     pub(super) faulty: &'a [String],
     pub(super) env: &'a [(String, String)],
     pub(super) options: &'a Options,
@@ -19,9 +19,9 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Returns where the value of a key comes from.
+    /// Returns where the value of a key is set.
     ///
-    /// If `model.size` sets a dimension, returns the origin of `model.size`.
+    /// For a model dimension that follows from `model.size`, returns where `model.size` is set.
     pub(super) fn origin(&self, key: &str) -> Origin {
         let by_size = || self.origins.get("model.size").filter(|_| key.starts_with("model."));
         self.origins
@@ -30,14 +30,16 @@ impl Context<'_> {
             .map_or(Origin::Default, |placed| placed.origin.clone())
     }
 
-    /// Returns the rank of the layer that sets a key; 0 for a default. A layer with a higher rank overrides lower ones.
+    /// Returns the priority of the recipe layer that sets a key, such as a file or `--set`; 0 for a default.
+    ///
+    /// A layer overrides all layers with a lower priority.
     pub(super) fn rank(&self, key: &str) -> usize {
         self.origins.get(key).map_or(0, |placed| placed.rank)
     }
 
-    /// Adds a problem of `key`. `others` are keys whose values cause the same problem.
+    /// Adds a problem with `key`. `others` are the other keys whose values take part in this problem.
     ///
-    /// Does nothing if one of these keys does not fit the schema, because that is already reported.
+    /// Does nothing if the value of `key` or of one of `others` does not fit the schema: that is already reported.
     pub(super) fn add(&mut self, key: &str, others: &[&str], problem: Problem) {
         let error = self.error(key, problem);
         if !others.iter().chain([&key]).any(|key| self.is_faulty(key)) {
@@ -45,12 +47,12 @@ impl Context<'_> {
         }
     }
 
-    /// Returns `problem` as an error of `key`, with the place where the key is set.
+    /// Returns an error with `key`, the place where the key is set, and `problem`.
     pub(super) fn error(&self, key: &str, problem: Problem) -> RecipeError {
         RecipeError { key: key.to_owned(), origin: self.origin(key), problem }
     }
 
-    /// Adds the problem that a value is invalid.
+    /// Adds the problem that `found`, the value of `key`, is invalid. See [`Problem::Refused`].
     pub(super) fn refuse(
         &mut self,
         key: &str,
@@ -61,7 +63,7 @@ impl Context<'_> {
         self.refuse_with(key, &[], found, why, hint);
     }
 
-    /// Adds the problem that a value is invalid in combination with the values of the keys in `others`.
+    /// Adds the problem that `found`, the value of `key`, is invalid together with the values of the keys in `others`.
     pub(super) fn refuse_with(
         &mut self,
         key: &str,
@@ -75,7 +77,7 @@ impl Context<'_> {
         self.add(key, others, problem);
     }
 
-    /// Adds the problem that two values are valid alone but not together.
+    /// Adds the problem that two values are valid alone but not together. See [`Problem::Conflict`].
     pub(super) fn conflict(
         &mut self,
         (key, value): (&str, impl Display),

@@ -9,21 +9,21 @@ use crate::shape::{self, Precision, StageKind};
 /// The cost of a stage on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
-    /// Number of parameters, including both position embeddings.
+    /// Number of parameters, including position embeddings.
     pub params: u64,
-    /// Forward FLOPs of one image.
+    /// FLOPs of the forward pass for one image.
     pub flops_per_image: f64,
-    /// FLOPs of training on one image: the forward pass, plus twice the forward FLOPs of the trained part.
+    /// Training FLOPs for one image: the forward pass, plus twice the forward FLOPs of the trained part.
     ///
-    /// Includes neither the optimizer nor the second forward pass of gradient checkpointing.
+    /// Does not include the optimizer and the second forward pass of gradient checkpointing.
     pub train_flops_per_image: f64,
-    /// Additional FLOPs per image if gradient checkpointing repeats the forward pass.
+    /// FLOPs per image of the second forward pass of gradient checkpointing; 0 without gradient checkpointing.
     pub recomputed_flops_per_image: f64,
     /// Memory of a training step on each device.
     pub memory: Memory,
 }
 
-/// Estimated memory of a training step, in bytes.
+/// Estimated memory of a training step on each device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Memory {
     /// Bytes of the parameters, in fp32.
@@ -32,8 +32,8 @@ pub struct Memory {
     pub gradients: f64,
     /// Bytes of the optimizer state in fp32: the two moments of AdamW, or the momentum of LARS.
     pub optimizer: f64,
-    /// Bytes of the activations of one micro-batch that the blocks keep for the backward pass, plus temporary values of
-    /// one block.
+    /// Bytes of the activations of one micro-batch: what the blocks keep for the backward pass, plus the temporary
+    /// values of one block.
     pub activations: f64,
 }
 
@@ -58,7 +58,7 @@ struct Trained {
 /// The dimensions of the model and its images, from which the costs are computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dims<'a> {
-    /// Widths, depths and numbers of heads.
+    /// Patch size, widths, depths and numbers of heads.
     pub model: &'a ModelPlan,
     /// Side of the square input image, in pixels.
     pub input_size: usize,
@@ -150,15 +150,14 @@ impl Plan {
         self.pretrain.as_ref().map_or(0.0, |pretrain| pretrain.mask_ratio)
     }
 
-    /// Returns whether gradient checkpointing repeats the forward pass. In linear probing, gradient checkpointing has
-    /// no effect.
+    /// Returns whether gradient checkpointing repeats the forward pass of a stage; always `false` for linear probing.
     fn recomputes(&self, stage: StageKind) -> bool {
         self.runtime.gradient_checkpointing && stage != StageKind::Linprobe
     }
 }
 
 impl<'a> Dims<'a> {
-    /// Collects the dimensions from the two parts of a plan.
+    /// Collects the dimensions from the model settings and the data settings of a plan.
     pub fn of(model: &'a ModelPlan, data: &DataPlan) -> Self {
         Self { model, input_size: data.input_size, in_chans: data.in_chans }
     }
@@ -172,7 +171,7 @@ impl<'a> Dims<'a> {
         self.model.patch_size.pow(2) * self.in_chans
     }
 
-    /// Returns the hidden width of the MLP in a block with the width `width`.
+    /// Returns the hidden width of the MLP in a block of width `width`.
     fn hidden(&self, width: usize) -> usize {
         shape::mlp_dim(width, self.model.mlp_ratio)
     }
@@ -216,8 +215,8 @@ impl<'a> Dims<'a> {
     ///
     /// Counts only matrix products; a multiply-add is 2 FLOPs. A block with `n` tokens, width `D` and MLP width `H` has
     /// `n * (8 D² + 4 D H) + 4 n² D` FLOPs. In the encoder, `n` is the number of visible patches plus the class token.
-    /// In the decoder, `n` is the number of all patches plus the class token. The patch embedding and the two
-    /// projections of the decoder are added.
+    /// In the decoder, `n` is the number of all patches plus the class token. The result also includes the patch
+    /// embedding and the two linear projections of the decoder.
     pub fn mae_flops(&self, mask_ratio: f64) -> f64 {
         let (seen, all) = (shape::len_keep(self.patches(), mask_ratio) + 1, self.patches() + 1);
         let width = self.model.decoder_embed_dim;
@@ -241,16 +240,19 @@ impl<'a> Dims<'a> {
             + self.model.depth as f64 * self.block_flops(seen, width)
     }
 
-    /// Returns the forward FLOPs of a block with `n` tokens, width `D` and MLP width `H`.
+    /// Returns the forward FLOPs of a block for one image.
     ///
-    /// This is the sum of qkv (`6 n D²`), attention (`4 n² D`), proj (`2 n D²`) and MLP (`4 n D H`).
+    /// With `n = tokens`, `D = width` and the MLP width `H`, this is the sum of qkv (`6 n D²`), attention (`4 n² D`),
+    /// proj (`2 n D²`) and MLP (`4 n D H`).
     fn block_flops(&self, tokens: usize, width: usize) -> f64 {
         4.0 * product(tokens, width, width)
             + 2.0 * product(tokens, tokens, width)
             + 2.0 * product(tokens, width, self.hidden(width))
     }
 
-    /// Returns the encoder's blocks for an image with `patches` visible patches. The class token is added.
+    /// Returns the shape of the encoder's blocks for an image with `patches` visible patches.
+    ///
+    /// The number of tokens is `patches + 1`, because of the class token.
     fn encoder_stack(&self, patches: usize) -> Stack {
         let ModelPlan { embed_dim: width, depth, num_heads: heads, .. } = *self.model;
         Stack { depth, tokens: patches + 1, width, heads }
@@ -263,10 +265,11 @@ impl<'a> Dims<'a> {
 
     /// Returns the bytes of the activations of one image in the blocks of `stacks`.
     ///
-    /// Counts the values that all blocks keep for the backward pass, plus temporary values of one block in fp32.
+    /// Without `recompute`, this is what all blocks keep for the backward pass, plus the temporary values of one block
+    /// in fp32.
     ///
-    /// With `recompute`, counts the inputs of all blocks, the values that the largest block keeps, and the temporary
-    /// values.
+    /// With `recompute` (gradient checkpointing), this is the inputs of all blocks, plus what the largest block keeps,
+    /// plus its temporary values.
     fn activations(&self, stacks: &[Stack], recompute: bool, precision: Precision) -> f64 {
         let most = |precision| {
             stacks.iter().map(|stack| self.block_keeps(stack, precision)).fold(0.0, f64::max)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// All problems of a recipe, in the order of its layers and lines.
+/// All problems of a recipe, sorted by the layer and line that set the invalid value.
 ///
 /// `Display` writes `error: ` before each problem except the first, because the command line writes the first `error: `.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,7 +14,7 @@ pub struct RecipeErrors(pub Vec<RecipeError>);
 pub struct RecipeError {
     /// The dotted key with the problem; empty if the problem concerns a whole file.
     pub key: String,
-    /// The layer that sets the value of the key.
+    /// Where the value of the key is set.
     pub origin: Origin,
     /// The kind of problem, with its details.
     pub problem: Problem,
@@ -92,11 +92,11 @@ pub enum Problem {
         /// How to fix the problem.
         hint: String,
     },
-    /// The value is invalid for a reason given in words.
+    /// The value is invalid for a reason that no other variant describes.
     Refused {
         /// The value, as TOML; empty if there is none.
         found: String,
-        /// The reason. It continues a sentence that begins with the key and the value, such as "is too large".
+        /// The reason, such as "is too large". The message writes it after the key and the value.
         why: String,
         /// How to fix the problem.
         hint: String,
@@ -110,7 +110,7 @@ pub struct Other {
     pub key: String,
     /// The value of this key, as TOML.
     pub value: String,
-    /// The layer that sets the value.
+    /// Where the value is set.
     pub origin: Origin,
 }
 

@@ -6,10 +6,10 @@ use super::name::{fingerprint, safe};
 use super::plan::{Plan, Schedule, Source, TrainingPlan};
 use crate::shape::StageKind;
 
-/// One training in a run: the pre-training, a fine-tuning or a linear probe.
+/// One training job of a run: the pre-training, a fine-tuning or a linear probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// The stage that the job trains.
+    /// The stage that the job belongs to.
     pub stage: StageKind,
     /// The weights that the job starts from; `None` for a pre-training.
     pub from: Option<Source>,
@@ -20,18 +20,18 @@ pub struct Job {
 impl Job {
     /// Returns whether the job can run at the same time as other jobs.
     ///
-    /// A pre-training cannot, because other jobs may start from its checkpoints.
+    /// The pre-training cannot, because other jobs may start from its checkpoints.
     pub fn is_independent(&self) -> bool {
         self.stage != StageKind::Pretrain
     }
 
-    /// Returns whether the job starts from an epoch of the run's own pre-training.
+    /// Returns whether the job starts from a checkpoint of the same run's pre-training.
     pub fn is_after_pretraining(&self) -> bool {
         matches!(self.from, Some(Source::Epoch(_)))
     }
 }
 
-/// The number of micro-steps and updates of a training.
+/// The number of micro-steps and optimizer updates of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
     /// Micro-steps per epoch. If the last batch of an epoch is incomplete, it is dropped.
@@ -49,7 +49,7 @@ pub struct Steps {
      (batch_size {batch_size}, accum_iter {accum_iter}, all devices), but an epoch has {train_images}"
 )]
 pub struct NeverUpdates {
-    /// The stage with these settings.
+    /// The stage that would never update.
     pub stage: StageKind,
     /// `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
@@ -64,7 +64,7 @@ pub struct NeverUpdates {
 impl Plan {
     /// Returns the jobs in running order: pre-training, fine-tunings, linear probes.
     ///
-    /// Jobs of the same stage are in the order of `from`.
+    /// The jobs of one stage are in the order of the entries of `from`.
     pub fn jobs(&self) -> Vec<Job> {
         let pretrain =
             Job { stage: StageKind::Pretrain, from: None, dir: StageKind::Pretrain.to_string() };
@@ -78,9 +78,9 @@ impl Plan {
             .collect()
     }
 
-    /// Returns whether each device trains its own job, if `jobs` independent jobs remain.
+    /// Returns whether each device trains its own job when `jobs` independent jobs are left to train.
     ///
-    /// Otherwise all devices train one job together, and then the next job.
+    /// If it returns `false`, all devices train one job together, then the next one.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
         let devices = self.runtime.devices;
         devices > 1
@@ -91,7 +91,9 @@ impl Plan {
             }
     }
 
-    /// Returns the prefix of the network in the checkpoint files of a stage.
+    /// Returns the prefix of the network's tensor names in the checkpoint files that a stage starts from.
+    ///
+    /// Returns `None` if the recipe does not set `prefix` for this stage.
     pub fn prefix(&self, stage: StageKind) -> Option<&str> {
         match stage {
             StageKind::Pretrain => self.pretrain.as_ref()?.prefix.as_deref(),
@@ -100,7 +102,7 @@ impl Plan {
         }
     }
 
-    /// Returns the settings that all stages have; `None` if the recipe does not have this stage.
+    /// Returns the training settings of a stage; `None` if the recipe does not have this stage.
     pub fn training(&self, stage: StageKind) -> Option<&TrainingPlan> {
         match stage {
             StageKind::Pretrain => self.pretrain.as_ref().map(|plan| &plan.training),
@@ -111,7 +113,7 @@ impl Plan {
 }
 
 impl TrainingPlan {
-    /// Returns the number of steps when an epoch has `train_images` images.
+    /// Returns the number of steps of a job if an epoch has `train_images` images.
     ///
     /// A micro-step uses `batch_size` images on every device. Fails if an epoch has fewer images than one update needs.
     pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
@@ -145,9 +147,9 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
         .collect()
 }
 
-/// Returns the name of a source, as a part of a folder name.
+/// Returns a name for the starting weights, as a part of the job's folder name.
 ///
-/// If a file has a name like `scratch` or like an epoch, adds a fingerprint to the name.
+/// Adds a fingerprint of the path to the name of a checkpoint file that is named `scratch`, or like an epoch.
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),

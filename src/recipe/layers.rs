@@ -26,13 +26,13 @@ pub(super) struct Merged {
     pub(super) origins: Origins,
 }
 
-/// Where a value is set, and which layers override it.
+/// Where a value is set, and the priority of the layer that sets it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) origin: Origin,
-    /// Rank of the layer; a higher rank overrides a lower one.
+    /// Priority of the layer. A layer overrides all layers with a lower priority; the defaults have priority 0.
     ///
-    /// All values of one file have the same rank. So do all environment variables, and all `--set` arguments.
+    /// All values of one file have the same priority. So do all environment variables, and all `--set` arguments.
     pub(super) rank: usize,
     /// Sort key for error messages: number of the layer, then byte offset in the file.
     pub(super) order: (usize, usize),
@@ -41,11 +41,11 @@ pub(super) struct Placed {
 /// A layer that the environment and `--set` can override.
 #[derive(Debug, Clone, Copy)]
 pub enum BaseLayer<'a> {
-    /// A recipe file, with the files that it extends.
+    /// The path of a recipe file. The files in its `extends` are also read.
     File(&'a Path),
-    /// A path, and recipe text from the file at this path, such as the recipe in `meta.json`.
+    /// The path of a file, and recipe text from this file, such as the recipe in `meta.json`.
     Text(&'a Path, &'a str),
-    /// A path, and settings that follow from the content of the file at this path, such as weights.
+    /// The path of a file, and settings that follow from its content, such as the depth from a checkpoint's weights.
     Settings(&'a Path, &'a Recipe),
 }
 
@@ -93,7 +93,7 @@ struct Layers {
     errors: Vec<RecipeError>,
 }
 
-/// A recipe file whose `extends` is being followed: its path as written, and its canonical path.
+/// (path as written, canonical path) of a recipe file while the files in its `extends` are read.
 type Open = (PathBuf, PathBuf);
 
 impl Layers {
@@ -101,9 +101,10 @@ impl Layers {
         self.errors.push(RecipeError { key: key.to_owned(), origin, problem });
     }
 
-    /// Adds the recipe files that `path` extends, then `path` itself.
+    /// Adds the files in the `extends` key of the recipe at `path`, then the recipe itself.
     ///
-    /// `named` is the place of the `extends` key that names `path`, if there is one.
+    /// If another recipe extends `path`, `named` is the place of that recipe's `extends` key. `open` lists all recipes
+    /// that led to `path`, to detect cycles.
     fn add_file(&mut self, path: &Path, named: Option<&Origin>, open: &mut Vec<Open>) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -261,10 +262,10 @@ impl Layers {
         table
     }
 
-    /// Returns where `key` is set in the layer with the number `index`.
+    /// Returns where `key` is set, if its value comes from the layer with the number `index`.
     ///
-    /// If `key` is a table without a header in this layer, returns the place of its header in the highest layer that
-    /// has one.
+    /// A file can set a table without its header, with keys such as `pretrain.epochs`. For such a table, returns the
+    /// place of the header in the highest layer that has the header.
     fn placed(&self, key: &str, index: usize) -> Placed {
         let names = |layer: &Layer| layer.content.places.contains_key(key);
         let index = match &self.layers[index] {
@@ -286,12 +287,12 @@ impl Layers {
     }
 }
 
-/// Returns the environment variable of a key: `MAE_PRETRAIN__BLR` for `pretrain.blr`.
+/// Returns the name of the environment variable that sets a key, such as `MAE_PRETRAIN__BLR` for `pretrain.blr`.
 fn variable(key: &str) -> String {
     format!("MAE_{}", key.replace('.', "__").to_uppercase())
 }
 
-/// Returns the paths in `extends`. If the value is invalid, the error is the value as TOML.
+/// Returns the paths in the value of `extends`. If the value is invalid, the error is the value as TOML.
 fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     match extends {
         None => Ok(Vec::new()),
@@ -303,7 +304,7 @@ fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     }
 }
 
-/// A layer, numbered so that figment's metadata shows which layer a value comes from.
+/// A layer with its number. The number goes into figment's metadata, to show which layer a value comes from.
 struct Numbered<'a> {
     index: usize,
     layer: &'a Layer,

@@ -6,8 +6,8 @@
 //!    and `--set`, and merges them in this order. It remembers the layer of each value, and the line of each key in a
 //!    file.
 //! 2. `check` compares the merged tree with the JSON Schema of `schema`, `stages` and `values`: unknown keys (`near`
-//!    suggests the intended one), types, closed sets, ranges.
-//! 3. `sweep` removes `[sweep]` from the tree and names the points of the grid, one per run.
+//!    suggests the intended one), wrong types, invalid words, numbers out of range.
+//! 3. `sweep` removes `[sweep]` from the tree. It returns the points of the grid, which are the runs, with their names.
 //! 4. For each point, `name`, `setup`, `training` and `sources` derive the other values and reject impossible
 //!    combinations. `context` collects the problems.
 //! 5. The result is a [`Plan`], which the program runs, and a [`Recipe`] with every value written out (`write`), which
@@ -16,9 +16,8 @@
 //! A checkpoint has settings, too. [`resolve_checkpoint`] takes them as layers. `stated` rejects other layers that
 //! contradict the checkpoint.
 //!
-//! A setting has two forms. [`Recipe`] has what the file says: optional fields with their TOML names. [`Plan`] has what
-//! will run, and nothing in it is optional. Only `resolve` converts a recipe to a plan. So no other code asks whether a
-//! key was set.
+//! A setting has two forms. [`Recipe`] has the keys of the file as optional fields. [`Plan`] has the values that the
+//! run uses. Only `resolve` converts a recipe to a plan, so no other code checks whether a key is set.
 //!
 //! `jobs` and `cost` compute jobs, steps, parameters, FLOPs and memory from a plan. `official` maps keys to flags of the
 //! official code. This module does not use tensors, devices or data files. It does not print, and does not read the

@@ -12,7 +12,7 @@ use super::layers::{Merged, Placed};
 const UNFIT: &str = "<>:\"/\\|?*";
 const LONGEST: usize = 200;
 
-/// If the recipe has no `name`, uses the file name without its extension.
+/// Sets a missing `name` to the file name of the recipe at `path`, without its extension.
 pub(super) fn default_to_file(merged: &mut Merged, path: &Path) {
     if merged.tree.contains_key("name") {
         return;
@@ -48,13 +48,15 @@ fn refuse(name: &str, why: &str, cx: &mut Context<'_>) {
     cx.refuse("name", Value::String(name.to_owned()), why, hint);
 }
 
-/// Replaces every character that is invalid in a folder name by `_`.
+/// Replaces all characters except ASCII letters, digits, `.`, `_`, `-` and `+` by `_`. Trims `.` and `_` at both ends.
 pub(super) fn fitted(text: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
     text.chars().map(fit).collect::<String>().trim_matches(['.', '_']).to_owned()
 }
 
-/// Returns `text` if it is a valid folder name. Otherwise returns [`fitted`] text with a [`fingerprint`].
+/// Returns `text` if it is not empty and [`fitted`] does not change it.
+///
+/// Otherwise returns the result of [`fitted`], `-`, and the [`fingerprint`] of `text`.
 pub(super) fn safe(text: &str) -> String {
     let fitted = fitted(text);
     if fitted == text && !text.is_empty() {
@@ -64,7 +66,7 @@ pub(super) fn safe(text: &str) -> String {
     }
 }
 
-/// Returns the FNV-1a hash of the text as eight hexadecimal digits, which is the same on every machine.
+/// Returns an FNV-1a hash of the text as eight hexadecimal digits. The hash is the same on every machine.
 pub(super) fn fingerprint(text: &str) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

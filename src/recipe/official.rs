@@ -1,6 +1,6 @@
 //! Maps the keys of a recipe to the flags of the official PyTorch scripts.
 
-/// Recipe keys whose official flag has a different name: (key, flag).
+/// Keys for which the official code has a flag with a different name: (key, flag).
 const RENAMED: [(&str, &str); 8] = [
     ("data.path", "--data_path"),
     ("data.workers", "--num_workers"),
@@ -11,9 +11,9 @@ const RENAMED: [(&str, &str); 8] = [
     ("linprobe.from", "--finetune"),
     ("finetune.augment.color_jitter", "--color_jitter"),
 ];
-/// Recipe keys outside of the stages whose official flag has the same name.
+/// Keys outside of the stage tables for which the official code has a flag of the same name.
 const TOP: [&str; 3] = ["seed", "data.input_size", "runtime.device"];
-/// Recipe keys of the stages whose official flag has the same name.
+/// Keys in the stage tables for which the official code has a flag of the same name.
 const STAGE: [&str; 26] = [
     "epochs",
     "warmup_epochs",
@@ -43,7 +43,7 @@ const STAGE: [&str; 26] = [
     "global_pool",
 ];
 
-/// Returns the command-line flag of the official code for a dotted key: `--blr` for `pretrain.blr`.
+/// Returns the command-line flag of the official code for a dotted key, such as `--blr` for `pretrain.blr`.
 ///
 /// Returns `None` if the official code has no such flag.
 pub fn official_flag(key: &str) -> Option<String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-/// Where a key is written.
+/// Where a key is written in the text of a recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SourcePosition {
     /// Byte offset in the text.
@@ -21,7 +21,7 @@ pub(super) struct Parsed {
     pub(super) places: BTreeMap<String, SourcePosition>,
 }
 
-/// Why the text of a recipe is not valid TOML.
+/// The first error in recipe text that is not valid TOML.
 pub(super) struct NotToml {
     pub(super) line: usize,
     pub(super) message: String,
@@ -45,7 +45,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     Ok(Parsed { table, places })
 }
 
-/// Splits a dotted key, `a.b` or `sweep."a.b"`, into its parts.
+/// Splits a dotted key, such as `a.b` or `sweep."a.b"`, into its parts. Returns `None` if the key is not valid TOML.
 pub(super) fn parse_key(key: &str) -> Option<Vec<String>> {
     let table: Table = format!("{key} = 0").parse().ok()?;
     let mut parts = Vec::new();
@@ -69,7 +69,7 @@ pub(super) fn parse_value(text: &str) -> Value {
     .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-/// Returns nested tables with one value: `{"a": {"b": value}}` for the parts `a` and `b`.
+/// Puts a value into nested tables: returns `{"a": {"b": value}}` for the parts `a` and `b`.
 pub(super) fn nest(parts: &[String], value: Value) -> Table {
     let value = parts[1..]
         .iter()
@@ -138,9 +138,9 @@ fn line_of(text: &str, byte: usize) -> usize {
     1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
 }
 
-/// Returns a hint for a line of invalid TOML, in parentheses. Returns an empty text if there is no hint.
+/// Returns a hint in parentheses on how to fix a line of invalid TOML; an empty string if there is no hint.
 ///
-/// `message` is the error of the TOML parser.
+/// `message` is the error message of the TOML parser.
 fn meant(message: &str, line: &str) -> String {
     let Some((key, value)) = line.split_once('=') else { return String::new() };
     let (key, value) = (key.trim(), value.trim());
@@ -167,7 +167,7 @@ fn meant(message: &str, line: &str) -> String {
     }
 }
 
-/// Shortens the parser's message to one line.
+/// Shortens the error message of the TOML parser to one line.
 fn short(message: &str) -> String {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(160).collect()

@@ -1,4 +1,4 @@
-//! The [`Plan`]: all settings of a run, with no value left open. Only [`super::resolve`] makes one.
+//! The [`Plan`]: all settings of a run, including defaults and derived values. Only [`super::resolve`] creates plans.
 //!
 //! Modules below `recipe` receive only the numbers that they use, not the whole plan.
 
@@ -12,18 +12,18 @@ use serde::{Deserialize, Serialize};
 use super::rand_augment::RandAugmentPlan;
 use crate::shape::Precision;
 
-/// One run: one point of a sweep, or the whole recipe without a sweep.
+/// The settings of one run. A sweep has one plan per combination of swept values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Folder in `runs/`. In a sweep, each run has the folder `<name>/<key>=<value>,…` with full dotted keys.
+    /// Folder of the run inside `runs/`: the name of the experiment, or `<name>/<key>=<value>,…` in a sweep.
     pub name: String,
-    /// The swept keys and their values in this run, as TOML text, in the order of `[sweep]`.
+    /// (dotted key, value as TOML text) of each swept key in this run, in the order of `[sweep]`.
     pub swept: Vec<(String, String)>,
     pub seed: u64,
     pub data: DataPlan,
     pub model: ModelPlan,
     pub runtime: RuntimePlan,
-    /// Time between two saves within an epoch; `None` saves only after epochs.
+    /// Time between two saves within an epoch. With `None`, the run saves only after each epoch.
     pub save_every: Option<Duration>,
     pub pretrain: Option<PretrainPlan>,
     pub finetune: Option<FinetunePlan>,
@@ -34,7 +34,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataPlan {
     pub format: Format,
-    /// Folder of the data set, with `${VAR}` replaced; empty for formats without files.
+    /// Folder of the data set, with each `${VAR}` replaced; empty for formats without files.
     pub path: PathBuf,
     /// Height and width of the images that the model gets, in pixels.
     pub input_size: usize,
@@ -43,7 +43,7 @@ pub struct DataPlan {
     pub mean: Vec<f32>,
     /// Standard deviation of each channel, for pixel values from 0 to 1; never zero.
     pub std: Vec<f32>,
-    /// CSV or text file with one class name per line. If it is `None`, the folder names are the class names.
+    /// CSV or text file with one class name per line. With `None`, the names of the class folders are the class names.
     pub class_map: Option<PathBuf>,
     pub workers: Threads,
     /// How JPEG files are decoded for training. Evaluation always decodes exactly.
@@ -76,7 +76,7 @@ pub struct Promised {
     pub val_images: Option<usize>,
 }
 
-/// Numbers of classes and images, from the data or from the recipe.
+/// Numbers of classes and images of a data set, counted in the data or stated in the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataFacts {
     pub num_classes: usize,
@@ -102,7 +102,7 @@ pub struct ModelPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimePlan {
     pub device: DeviceKind,
-    /// Number of devices of this process that train together.
+    /// Number of devices that this process uses.
     pub devices: usize,
     pub precision: Precision,
     /// Before each stage, compare one training step on the GPU with the same step on the CPU.
@@ -117,7 +117,7 @@ pub struct RuntimePlan {
 }
 
 impl RuntimePlan {
-    /// Returns the same plan without autotuning. Useful for work that takes less time than autotuning.
+    /// Returns the same settings without autotuning, for work that takes less time than autotuning.
     #[must_use]
     pub fn untuned(&self) -> Self {
         Self { autotune: false, ..self.clone() }
@@ -167,12 +167,12 @@ pub struct TrainingPlan {
     pub published_batch_size: Option<usize>,
     /// Peak learning rate: `lr` of the recipe, or `blr * effective_batch_size / 256`.
     pub lr: f64,
-    /// The key that determines `lr`: `lr` or `blr`.
+    /// The recipe key that determines the peak learning rate: `"lr"` or `"blr"`.
     pub rate: &'static str,
     pub min_lr: f64,
     pub weight_decay: f64,
-    /// Maximum number of updates with a NaN or infinite loss or gradient that an epoch skips; `None` stops at the first
-    /// one.
+    /// Maximum number of updates per epoch that the stage skips because the loss or a gradient is NaN or infinite. With
+    /// `None`, the stage skips no update and fails instead.
     pub skip_limit: Option<usize>,
 }
 
@@ -189,13 +189,13 @@ pub struct PretrainPlan {
     pub training: TrainingPlan,
     pub mask_ratio: f64,
     pub norm_pix_loss: bool,
-    /// Checkpoint to continue from, with its optimizer state.
+    /// Checkpoint that the pre-training continues from, with its optimizer state.
     pub resume: Option<PathBuf>,
     /// Save the optimizer state beside the weights of each checkpoint.
     pub keep_optimizer: bool,
-    /// Prefix of the network in the file of `resume`.
+    /// Prefix of the network's tensor names in the checkpoint of `resume`; `None` if the recipe does not state it.
     pub prefix: Option<String>,
-    /// Epochs with a checkpoint, ascending, without duplicates. The last one is `training.epochs`.
+    /// Epochs after which a checkpoint is kept, ascending, without duplicates. The last one is `training.epochs`.
     pub checkpoint_epochs: Vec<usize>,
     pub augment: AugmentPlan,
 }
@@ -203,16 +203,16 @@ pub struct PretrainPlan {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinetunePlan {
     pub training: TrainingPlan,
-    /// The weights to start from, with one job per entry. "checkpoints" and "last" are already resolved to epochs.
+    /// The starting weights of each job. `"checkpoints"` and `"last"` of the recipe are already replaced by epochs.
     pub from: Vec<Source>,
     /// Prefix of the network in the files of `from`.
     pub prefix: Option<String>,
     pub layer_decay: f64,
-    /// Number of encoder blocks to train, counted from the last. If all blocks are trained, the patch embedding is
-    /// trained too.
+    /// Number of encoder blocks to train, counted from the last block. If all blocks are trained, the patch embedding
+    /// is also trained.
     pub trained_blocks: usize,
     pub drop_path: f64,
-    /// Maximum norm of the whole gradient; `None` means no clipping.
+    /// Maximum norm of the gradient of all parameters together; `None` disables gradient clipping.
     pub clip_grad: Option<f64>,
     pub smoothing: f64,
     pub mixup: Option<MixupPlan>,
@@ -237,14 +237,14 @@ pub struct LinprobePlan {
 pub enum Source {
     /// The random initialisation of the official code.
     Scratch,
-    /// The checkpoint of this run's own pre-training after this epoch.
+    /// The checkpoint that the pre-training of the same run keeps after this epoch.
     Epoch(usize),
     /// A checkpoint file or folder.
     File(PathBuf),
 }
 
 impl fmt::Display for Source {
-    /// Writes the source as an entry of `from`.
+    /// Writes the source like an entry of `from` in a recipe.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scratch => f.write_str("scratch"),
@@ -258,14 +258,18 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugmentPlan {
     pub crop: CropMode,
-    /// Bounds of the crop's area as a fraction of the image, for [`CropMode::Resized`]. `[1, 1]` keeps the whole image.
+    /// Smallest and largest area of the random crop, as fractions of the image. `[1, 1]` keeps the whole image.
+    ///
+    /// Used only with [`CropMode::Resized`].
     pub crop_scale: [f64; 2],
     pub hflip: bool,
     /// Strength of the colour jitter; 0 disables it.
     ///
     /// Brightness, contrast and saturation are each multiplied by a random factor in 1 ± this value.
     pub color_jitter: f64,
-    /// How many times an epoch uses each of its images. With 1, an epoch uses every training image once.
+    /// Repeated augmentation: how many times an epoch uses each of its images. 1 disables it.
+    ///
+    /// The length of an epoch does not change, so an epoch has fewer different images.
     pub aug_repeats: usize,
 }
 

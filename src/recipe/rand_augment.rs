@@ -1,6 +1,6 @@
 //! timm's notation for a RandAugment policy, `rand-m9-mstd0.5-inc1`.
 
-/// Number of operations with a weight above 0 in timm. `w0` chooses among them without replacement.
+/// Number of operations with a probability above 0 in timm. `w0` chooses among these operations without replacement.
 const MAX_WEIGHTED: usize = 13;
 /// Maximum number of operations per image. A larger number is surely a mistake.
 const MAX_LAYERS: usize = 100;
@@ -12,9 +12,9 @@ pub struct RandAugmentPlan {
     pub magnitude: f64,
     /// Standard deviation of the random magnitudes.
     pub std: f64,
-    /// Number of operations per image. Each one is applied with probability 0.5.
+    /// Number of operations chosen per image. Each chosen operation is applied with probability 0.5.
     pub layers: usize,
-    /// Use the variants of the operations whose effect grows with the magnitude.
+    /// Use variants of the operations that have a stronger effect at a higher magnitude.
     pub increasing: bool,
     /// Choose operations with timm's probabilities, without replacement.
     pub weighted: bool,
@@ -63,7 +63,7 @@ impl RandAugmentPlan {
         Ok(parsed)
     }
 
-    /// Reads the value of one section. The error describes a valid section.
+    /// Applies one section, split into `key` and `value`, such as `m` and `9`. The error describes a valid section.
     fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
         match key {
             "m" => {

@@ -1,4 +1,4 @@
-//! Turns the layers into one plan per point of the sweep's grid, or returns all problems.
+//! Resolves a recipe: returns one plan per run of its sweep, or all problems.
 
 use std::path::{Path, PathBuf};
 
@@ -17,19 +17,21 @@ use super::training::{self, Setup};
 use super::write::{Settings, same_job, settings, toml_text};
 use super::{check, name, near, setup};
 
-/// What to do if files of the recipe are missing on this machine.
+/// What [`resolve`] does if files of the recipe are missing on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// Warn if a variable in `data.path` is not set, or if a file in `from` is missing. For planning.
+    /// Warn if an environment variable in `data.path` is not set, or if a checkpoint file is missing.
+    ///
+    /// Used by `mae plan`.
     Warn,
-    /// Fail.
+    /// Fail if an environment variable in `data.path` is not set, or if a checkpoint file is missing.
     Refuse,
-    /// Fail for an unset variable in `data.path`, but list missing files in [`ResolvedPoint::missing`]. For running,
-    /// because a finished job no longer needs its file.
+    /// Fail if an environment variable in `data.path` is not set. List missing checkpoint files in
+    /// [`ResolvedPoint::missing`]. Used by `mae run`, because a finished job no longer needs its checkpoint file.
     RefuseIfNeeded,
 }
 
-/// A file of `from` or `resume` that does not exist.
+/// A checkpoint file in `from` or `resume` that does not exist.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MissingFile {
     pub path: PathBuf,
@@ -37,10 +39,10 @@ pub struct MissingFile {
     pub error: RecipeError,
 }
 
-/// Options for resolving a recipe that depend on this machine and the command.
+/// Options of [`resolve`]. They depend on the machine and the command.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What to do if an environment variable or a checkpoint file is missing.
+    /// What to do if the environment variable in `data.path` or a checkpoint file is missing.
     pub missing_data: Missing,
     /// Counts the GPUs for `devices = "all"`. If it returns 0, the plan has one device.
     pub gpus: fn(DeviceKind) -> usize,
@@ -51,23 +53,23 @@ pub struct Options {
 pub struct Resolved {
     /// The path of the recipe file, as the user wrote it.
     pub recipe_path: PathBuf,
-    /// Folder of the experiment in `runs/`. The points of a sweep are folders in it.
+    /// Name of the experiment and of its folder in `runs/`. The folders of the runs of a sweep are inside this folder.
     pub name: String,
     /// The swept keys, in the order of `[sweep]`; empty without a sweep.
     pub swept: Vec<String>,
-    /// The runs, in the order in which the first swept key changes slowest. Without a sweep, exactly one.
+    /// The runs of the sweep; the first swept key changes slowest. Without a sweep, exactly one run.
     pub points: Vec<ResolvedPoint>,
     /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
 impl Resolved {
-    /// Returns the first run. Without a sweep, this is the only one.
+    /// Returns the first run. Without a sweep, this is the only run.
     pub fn into_first(self) -> ResolvedPoint {
         self.points.into_iter().next().expect("a recipe has at least one point")
     }
 
-    /// Returns the points before `index` that have the same `job` with the same settings.
+    /// Returns the runs before the run `index` that also have `job`, with the same settings as in the run `index`.
     pub fn same_job_before(&self, index: usize, job: &Job) -> impl Iterator<Item = &ResolvedPoint> {
         let own = &self.points[index].settings;
         let same = move |point: &&ResolvedPoint| {
@@ -77,26 +79,27 @@ impl Resolved {
     }
 }
 
-/// One run: a point of the sweep, or the whole recipe.
+/// One run: one combination of swept values, or the whole recipe without a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResolvedPoint {
     /// The settings of the run.
     pub plan: Plan,
-    /// The recipe of this point with every default written out. Resolving this recipe again returns the same plan.
+    /// The recipe of this run, with every default written out. Resolving this recipe returns the same plan.
     ///
     /// In a sweep, `[sweep]` of this recipe has one value per swept key, so that the run keeps its folder.
     pub recipe: Recipe,
-    /// The files that do not exist, with [`Missing::RefuseIfNeeded`].
+    /// The checkpoint files that do not exist. Empty unless [`Options::missing_data`] is [`Missing::RefuseIfNeeded`].
     pub missing: Vec<MissingFile>,
-    /// The settings of `recipe` as text, computed once because comparing points needs them often.
+    /// The settings of `recipe` as text. Stored, because comparing runs needs them often.
     settings: Settings,
 }
 
 /// Resolves the recipe at `path` with the environment `env` and the `--set` arguments `set` (`key=value`).
 ///
-/// Reads recipe files, and checks that the files in `from` exist. The files in `from` and `data.path` are relative to
-/// the current directory. Reports all problems of a recipe at once. If a file cannot be read or parsed, reports only
-/// this problem.
+/// Also reads the recipe files in `extends`, and checks that the checkpoint files in `from` and `resume` exist. These
+/// checkpoint files and `data.path` are relative to the current directory.
+///
+/// Reports all problems of a recipe at once. If a recipe file cannot be read or parsed, does not check the values.
 pub fn resolve(
     path: &Path,
     env: &[(String, String)],
@@ -106,7 +109,7 @@ pub fn resolve(
     resolve_layers(path, &[BaseLayer::File(path)], env, set, None, options)
 }
 
-/// Resolves recipe text in the same way as [`resolve`]. Error messages show `path` as the file of the text.
+/// Resolves recipe text in the same way as [`resolve`]. Error messages name `path` as the file that contains the text.
 pub fn resolve_text(
     path: &Path,
     text: &str,
@@ -117,7 +120,7 @@ pub fn resolve_text(
     resolve_layers(path, &[BaseLayer::Text(path, text)], env, set, None, options)
 }
 
-/// Resolves the settings of the checkpoint at `path`. `set` overrides `layers`, which start with the lowest layer.
+/// Resolves the settings of the checkpoint at `path` from `layers`, lowest first, and from the `--set` arguments `set`.
 ///
 /// Also fails if a value contradicts `stated`, the settings that follow from the checkpoint's weights. Each problem
 /// names the file or the `--set` argument that sets the value.
@@ -137,7 +140,7 @@ pub fn set_key(arg: &str) -> &str {
     arg.split('=').next().unwrap_or_default().trim()
 }
 
-/// Fails if an argument of `set` (`key=value`) has an unknown key. Meant for `--set` arguments that have no effect.
+/// Fails if a `--set` argument has an unknown key or no `=`. Used where `--set` arguments are otherwise ignored.
 pub fn check_keys(set: &[String]) -> Result<(), RecipeErrors> {
     let unknown = set.iter().filter_map(|arg| {
         let key = set_key(arg);
@@ -203,9 +206,9 @@ fn resolve_layers(
     Ok(Resolved { recipe_path: path.to_owned(), name, swept, points, warnings })
 }
 
-/// Replaces values that do not fit the schema by defaults, so that other checks can run.
+/// Replaces values that do not fit the schema by their defaults, so that the other checks can run.
 ///
-/// Returns the problems and the keys of these values.
+/// Returns the problems with these values, and the keys of these values.
 fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     let refused = check::take_refused(&mut merged.tree);
     let faulty: Vec<_> = refused.iter().map(|(key, _)| key.clone()).collect();
@@ -224,7 +227,7 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     (refused.into_iter().map(located).collect(), faulty)
 }
 
-/// Adds the missing defaults to `table`. Does not add the table of a stage, because the stage would then run.
+/// Adds the missing defaults to `table`. Does not add a missing stage table, because the stage would then run.
 fn fill(table: &mut Table, defaults: &Table) {
     for (key, default) in defaults {
         match (table.get_mut(key), default) {
@@ -248,9 +251,9 @@ fn default_of(key: &str) -> Option<&'static Value> {
     parts.try_fold(first, |value, part| value.get(part))
 }
 
-/// Returns the values and origins of a sweep point.
+/// Returns all values for one combination of swept values, and where each value is set.
 ///
-/// The swept values override all layers. Their origin is the line in `[sweep]`.
+/// The swept values override all layers. They are set at their line in `[sweep]`.
 fn at_point(merged: &Merged, point: &Point<'_>) -> (Table, layers::Origins) {
     let Merged { mut tree, mut origins } = merged.clone();
     for (key, value) in point {

@@ -206,14 +206,14 @@ pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 pub(super) static DEFAULTS: LazyLock<toml::Table> =
     LazyLock::new(|| include_str!("defaults.toml").parse().expect("defaults.toml is valid TOML"));
 
-/// All dotted keys of a recipe in the order of the schema, without tables and without the keys in `[sweep]`.
+/// All dotted keys of a recipe, in the order of the schema. Does not include tables and the keys in `[sweep]`.
 pub(super) static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut keys = Vec::new();
     collect_keys(&SCHEMA, "", &mut keys);
     keys
 });
 
-/// Returns the schema of a dotted key or of a table.
+/// Returns the JSON Schema of a dotted key or of a table; `None` for an unknown key.
 pub(super) fn at(key: &str) -> Option<&'static Value> {
     key.split('.').try_fold(&*SCHEMA, |schema, part| schema["properties"].get(part))
 }
@@ -333,7 +333,7 @@ fn sweep_schema(schema: &Value) -> Value {
 mod tests {
     use super::*;
 
-    /// Keys without a built-in default: derived from others, or optional.
+    /// Keys without a built-in default. They are derived from other keys, or optional.
     const DERIVED: [&str; 24] = [
         "pretrain.published_batch_size",
         "finetune.published_batch_size",

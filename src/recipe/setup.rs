@@ -10,7 +10,7 @@ use super::schema::{Checkpoint, Data, Model, Runtime};
 use super::values::{All, Auto, Off, Or};
 use super::{Missing, vars};
 
-/// ImageNet's mean and standard deviation of each channel, as in the official code.
+/// ImageNet's mean and standard deviation of the R, G and B channels, as in the official code.
 pub const IMAGENET_MEAN_STD: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
@@ -57,7 +57,9 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     }
 }
 
-/// Returns the folder of the data set. Returns an empty path if the format has no files, or if the folder is unknown.
+/// Returns the folder of the data set; an empty path if the format needs no files.
+///
+/// If `data.path` is missing, adds a problem and returns an empty path.
 fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
     if matches!(format, Format::Digits | Format::Synthetic) {
         data.path = None;
@@ -98,7 +100,9 @@ fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
     }
 }
 
-/// Replaces each `${VAR}` in `text`, the value of `key`. Adds a problem if an environment variable is not set.
+/// Returns `text`, the value of `key`, with each `${VAR}` replaced by the environment variable.
+///
+/// If an environment variable is not set, adds a problem and returns `None`.
 pub(super) fn expanded(key: &str, text: &str, cx: &mut Context<'_>) -> Option<String> {
     vars::expand(text, cx.env).map_err(|var| cx.add(key, &[], Problem::UnsetVariable { var })).ok()
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schema::Model;
 
-/// An official model size. `mae_<name>` and `mae_<name>_dec512d8b` are aliases.
+/// An official model size. A recipe may also write `mae_<name>` or `mae_<name>_dec512d8b` instead of `<name>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelSize {
     /// ViT-Ti/16; not in the paper.

@@ -1,4 +1,4 @@
-//! Resolves `from`, the weights that fine-tunings and probes start from, to epochs, files and scratch.
+//! Resolves `from`, the starting weights of fine-tunings and probes: epochs, checkpoint files, or random weights.
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,9 @@ use crate::shape::StageKind;
 
 const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
 
-/// Returns one source per job, in the order of `from`, without duplicates.
+/// Returns the starting weights of each job of a stage, in the order of `from`, without duplicates.
 ///
-/// In the recipe, replaces the value of `from` by these sources.
+/// `setting` is the value of `from` in the recipe. Replaces it by the list of these starting weights.
 pub(super) fn from(
     stage: StageKind,
     setting: &mut Option<OneOrMany<FromEntry>>,
@@ -64,7 +64,9 @@ fn spelled_out(
     }
 }
 
-/// Returns the epochs with a pre-training checkpoint. Adds a problem if the recipe has no `[pretrain]` table.
+/// Returns `kept`, the epochs of the kept pre-training checkpoints.
+///
+/// If `kept` is `None` because the recipe has no `[pretrain]` table, adds a problem and returns an empty list.
 fn kept_or_refuse<'a>(
     key: &str,
     found: &str,
@@ -80,7 +82,7 @@ fn kept_or_refuse<'a>(
     kept
 }
 
-/// Returns the path in `pretrain.resume`. In the recipe, replaces the environment variables in this path.
+/// Returns the path in `pretrain.resume`, with each `${VAR}` replaced. Writes this path back to `setting`.
 pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Option<PathBuf> {
     let text = setting.clone().filter(|text| !text.is_empty());
     let path = text.and_then(|text| match file("pretrain.resume", &text, cx) {
@@ -91,7 +93,9 @@ pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Opti
     path
 }
 
-/// Returns the checkpoint file or folder that `text` names. Adds a problem or a warning if the path does not exist.
+/// Returns the checkpoint file or folder at the path `text`, the value of `key`.
+///
+/// If the path does not exist, does what [`Missing`] describes.
 fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     let path = expanded(key, text, cx)?;
     if !Path::new(&path).exists() {
@@ -120,7 +124,7 @@ fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     Some(Source::File(PathBuf::from(path)))
 }
 
-/// Converts a source to an entry of `from` in a recipe.
+/// Converts starting weights to an entry of `from` in a recipe.
 fn entry(source: &Source) -> FromEntry {
     match source {
         Source::Scratch => FromEntry::Text("scratch".to_owned()),

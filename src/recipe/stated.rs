@@ -13,7 +13,7 @@ use super::sweep::{at, canonical};
 use super::write::{toml_table, toml_text};
 use crate::shape;
 
-/// The settings that follow from the network in a checkpoint, as a recipe with only these keys.
+/// The settings that follow from the weights of a checkpoint, such as the depth. The recipe has only these keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stated<'a> {
     /// Path of the checkpoint, for error messages.
@@ -23,8 +23,10 @@ pub(super) struct Stated<'a> {
 
 /// Returns one problem for each value in `tree` that contradicts `stated`.
 ///
-/// Different values that describe the same network are no contradiction: `4` and `4.0`, or two values of `mlp_ratio`
-/// with the same MLP width. Skips the keys in `faulty`: they do not fit the schema, which is already reported.
+/// Different values may describe the same network, such as `4` and `4.0`, or two values of `mlp_ratio` with the same
+/// MLP width. These values do not contradict each other.
+///
+/// Skips the keys in `faulty`, because their problems are already reported.
 pub(super) fn contradictions(
     stated: Stated<'_>,
     tree: &Table,
@@ -52,9 +54,9 @@ pub(super) fn contradictions(
     problems
 }
 
-/// Returns the size in `model.size` and the value that it gives to the dimension `key`.
+/// Returns ("model.size", name of the model size, value of the dimension `key` for this model size).
 ///
-/// The result is ("model.size", name of the size, value of `key`). `None` if `model.size` does not set `key`.
+/// Returns `None` if `model.size` is not set, or does not determine `key`.
 fn size_value<'a>(tree: &Table, key: &str) -> Option<(&'a str, Value, Value)> {
     let name = at(tree, "model.size")?;
     let size: ModelSize = name.clone().try_into().ok()?;

@@ -1,4 +1,4 @@
-//! The grid of `[sweep]`: its axes, its points, and their folder names.
+//! The grid of `[sweep]`. Each axis is a swept key, and each point is one run with its own folder.
 
 use serde_json::Value as Schema;
 use toml::{Table, Value};
@@ -10,24 +10,24 @@ use super::name::{fingerprint, fitted, safe};
 use super::schema::{self, STAGES};
 use super::write::toml_text;
 
-/// Maximum number of points in a sweep. A larger number is surely a mistake.
+/// Maximum number of runs in a sweep. A larger number is surely a mistake.
 const MOST_POINTS: usize = 10_000;
-/// Maximum length of a point's folder name in bytes. File systems allow about 255.
+/// Length in bytes above which a run's folder name is cut. File systems allow about 255 bytes.
 const LONGEST_NAME: usize = 200;
 
-/// A swept key and its values, which are all different.
+/// A swept key and its values, without duplicates.
 #[derive(Debug)]
 pub(super) struct Axis {
     pub(super) key: String,
     pub(super) values: Vec<Value>,
 }
 
-/// One combination of swept values: (key, value) for each axis.
+/// One combination of swept values: (dotted key, value) for each swept key.
 pub(super) type Point<'a> = Vec<(&'a str, &'a Value)>;
 
-/// Removes `[sweep]` from the recipe and returns its axes in the order of the file.
+/// Removes `[sweep]` from the recipe. Returns the swept keys with their values, in the order of the file.
 ///
-/// The schema has already checked the keys and types.
+/// Adds a problem for each key that cannot be swept. Does not check types, because the schema already does.
 pub(super) fn take_axes(merged: &mut Merged, problems: &mut Vec<RecipeError>) -> Vec<Axis> {
     let Some(Value::Table(sweep)) = merged.tree.remove("sweep") else { return Vec::new() };
     let placed = |key: &str| merged.origins.get(&format!("sweep.{key}"));
@@ -92,7 +92,7 @@ pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     }
 }
 
-/// Returns why the key of `axis` cannot be swept in this recipe; `None` if it can.
+/// Returns why the key of `axis` cannot be swept in this recipe; `None` if it can be swept.
 fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     let refused =
         |why: String, hint: String| Some(Problem::Refused { found: String::new(), why, hint });
@@ -116,7 +116,7 @@ fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     None
 }
 
-/// Returns the value of a dotted key in a tree of tables.
+/// Returns the value of a dotted key in nested tables; `None` if the key is missing.
 pub(super) fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
     match key.split_once('.') {
         None => tree.get(key),
@@ -124,7 +124,9 @@ pub(super) fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// Returns every combination of values; the first axis changes slowest. Without axes, returns one empty combination.
+/// Returns all combinations of the values of `axes`; the first axis changes slowest.
+///
+/// Without axes, returns one empty combination.
 pub(super) fn grid(axes: &[Axis]) -> Vec<Point<'_>> {
     axes.iter().fold(vec![Vec::new()], |points, axis| {
         let each =
@@ -133,7 +135,7 @@ pub(super) fn grid(axes: &[Axis]) -> Vec<Point<'_>> {
     })
 }
 
-/// Sets the value of a dotted key in a tree of tables.
+/// Sets the value of a dotted key in nested tables. Adds missing tables.
 pub(super) fn put(tree: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
@@ -148,10 +150,10 @@ pub(super) fn put(tree: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// Returns the folder name of a point, `key=value,key=value`.
+/// Returns the folder name of a run in a sweep: `key=value,key=value`.
 ///
-/// The name depends only on the values of this point, not on other points. So a point keeps its folder if it runs
-/// alone. Different points have different names, even if the file system ignores case.
+/// The name depends only on the swept values of this run, not on the other runs of the sweep. Two runs have different
+/// names, even if the file system ignores case.
 pub(super) fn folder(point: &Point<'_>) -> String {
     let parts: Vec<_> =
         point.iter().map(|(key, value)| format!("{key}={}", in_a_name(value))).collect();
@@ -165,8 +167,8 @@ pub(super) fn folder(point: &Point<'_>) -> String {
 
 /// Returns a swept value as part of a folder name.
 ///
-/// Numbers and plain words stay unchanged. Lists of numbers are joined by `_`. In other text, `_` replaces invalid
-/// characters, and a fingerprint is added, so that different values have different names.
+/// Numbers and plain words stay unchanged. Lists of numbers are joined by `_`. In all other values, `_` replaces
+/// invalid characters. These values also get a fingerprint, so that different values have different names.
 fn in_a_name(value: &Value) -> String {
     match value {
         Value::String(word)

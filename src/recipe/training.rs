@@ -12,14 +12,14 @@ use super::values::{All, Or};
 use super::write::toml_text;
 use crate::shape::{self, StageKind};
 
-/// The plans of data, model and devices, which the plan of a stage depends on.
+/// The settings of data, model and devices that the plan of a stage depends on.
 pub(super) struct Setup<'a> {
     pub(super) data: &'a DataPlan,
     pub(super) model: &'a ModelPlan,
     pub(super) runtime: &'a RuntimePlan,
 }
 
-/// The settings that all stages have.
+/// The keys that all stages have, for one stage.
 struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,
@@ -214,7 +214,9 @@ fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut
     }
 }
 
-/// If `lr` and `blr` are both set, removes the one from the lower layer. Adds a problem if the same layer sets both.
+/// If `lr` and `blr` are both set, removes the one that the layer with the lower priority sets.
+///
+/// Adds a problem if the same layer sets both.
 fn keep_one_rate(
     stage: StageKind,
     lr: &mut Option<f64>,
@@ -256,10 +258,10 @@ fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
     }
 }
 
-/// Returns the epochs to keep checkpoints of: ascending, without duplicates, and always with the last epoch.
+/// Returns the epochs after which a checkpoint is kept: ascending, without duplicates, and always with the last epoch.
 ///
-/// Adds a problem if an entry of `given` is above `epochs`. It is only a warning if `epochs` comes from a higher layer
-/// than the entry, for example from `--set pretrain.epochs=2`.
+/// Adds a problem if an entry of `given` is above `epochs`. Only warns if `pretrain.epochs` is set by a layer with a
+/// higher priority than `given`, for example by `--set pretrain.epochs=2`.
 fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<'_>) -> Vec<usize> {
     let mut kept = given.unwrap_or_default();
     kept.sort_unstable();

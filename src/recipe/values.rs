@@ -25,15 +25,15 @@ pub enum Auto {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum All {
-    /// All that are available.
+    /// All devices, or all blocks of the encoder.
     All,
 }
 
-/// The word "none". A resolved recipe writes every default out, and TOML has no null for a disabled setting.
+/// The word "none", which disables a setting. Recipes use this word because TOML has no null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Off {
-    /// Disabled.
+    /// The setting is disabled.
     None,
 }
 

@@ -1,8 +1,8 @@
 //! Environment variables in paths: `${VAR}`.
 
-/// Replaces each `${VAR}` by the value of the environment variable, and `$${` by a plain `${`.
+/// Replaces each `${VAR}` in `text` by the value of the variable in `env`, and each `$${` by `${`.
 ///
-/// If a variable is not set, the error is its name.
+/// If a variable is not set, the error is the variable's name.
 pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, String> {
     let mut done = String::new();
     let mut rest = text;
@@ -23,7 +23,7 @@ pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, Str
     Ok(done + rest)
 }
 
-/// Escapes a path, so that [`expand`] returns it unchanged.
+/// Escapes a path so that [`expand`] converts the result back to the same path.
 pub(super) fn escape(path: &str) -> String {
     path.replace("${", "$${")
 }

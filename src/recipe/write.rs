@@ -8,7 +8,7 @@ use super::jobs::Job;
 use super::schema::{Recipe, STAGES};
 use crate::shape::StageKind;
 
-/// Keys that can change when a run resumes. They affect speed and memory, and change results only by rounding.
+/// Keys that can change when a run resumes. They do not change the results of a run, except by rounding.
 const NO_IDENTITY: [&str; 15] = [
     "pretrain.on_nan_limit",
     "finetune.on_nan_limit",
@@ -38,7 +38,7 @@ pub fn recipe_toml(recipe: &Recipe) -> String {
     text
 }
 
-/// The text in [`differences`] for a key that a recipe does not set.
+/// The value that [`differences`] and [`differing`] return for a key that a recipe does not set.
 pub const NOT_SET: &str = "not set";
 
 /// Returns whether a key is the name of a stage's table, such as `pretrain`.
@@ -46,7 +46,9 @@ pub fn is_stage(key: &str) -> bool {
     STAGES.contains(&key)
 }
 
-/// Returns the settings that differ between two recipes: (dotted key, value in `a`, value in `b`). See [`differing`].
+/// Returns the settings that differ between two recipes, as (dotted key, value in `a`, value in `b`).
+///
+/// Works like [`differing`].
 pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
     let rows = differing(&[a, b]).into_iter();
     rows.filter_map(|(key, values)| <[String; 2]>::try_from(values).ok().map(|[a, b]| (key, a, b)))
@@ -55,9 +57,10 @@ pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
 
 /// Returns the settings that differ between the recipes, as (dotted key, value in each recipe).
 ///
-/// Values are TOML text, or [`NOT_SET`]. If only some recipes have a stage, the stage itself is an entry with the value
-/// "set". The keys of this stage are then compared only among the recipes that have it. Compares only the keys that
-/// [`settings`] returns.
+/// Values are TOML text, or [`NOT_SET`]. Compares only the keys that [`settings`] returns.
+///
+/// If only some recipes have a stage, the result has an entry for the stage, with the value `set` or [`NOT_SET`] for
+/// each recipe. The keys of this stage are then compared only between the recipes that have the stage.
 pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Settings> = recipes.iter().map(|recipe| settings(recipe)).collect();
     let mut keys: Vec<&str> = Vec::new();
@@ -179,7 +182,8 @@ fn write_table(text: &mut String, path: &str, table: &Map<String, Value>) {
 
 /// Returns the settings of a recipe as (dotted key, value as TOML text), in the order of the schema.
 ///
-/// Leaves out `name`, `extends` and `sweep`, and keys that can change when a run resumes (threads, workers).
+/// Leaves out `name`, `extends` and `sweep`. Also leaves out the keys that can change when a run resumes, such as
+/// `runtime.threads`.
 pub fn settings(recipe: &Recipe) -> Vec<(String, String)> {
     let mut tree = tree(recipe);
     tree.retain(|key, _| !NO_SETTING.contains(&key.as_str()));

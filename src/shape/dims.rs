@@ -12,7 +12,7 @@ pub struct EncoderDims {
     pub embed_dim: usize,
     pub depth: usize,
     pub num_heads: usize,
-    /// Width of the hidden layer of a block's MLP.
+    /// Width of the hidden layer in the MLP of a block.
     pub mlp_dim: usize,
     /// Epsilon of every `LayerNorm`; 1e-6 in the official code.
     pub norm_eps: f64,
@@ -31,7 +31,7 @@ impl EncoderDims {
         self.grid() * self.grid()
     }
 
-    /// Returns `P`, the number of values in a patch.
+    /// Returns `P`, the number of values in a patch: its pixels in all channels.
     pub fn patch_values(&self) -> usize {
         self.patch_size * self.patch_size * self.in_chans
     }

@@ -1,6 +1,6 @@
 //! Converts labels to target probabilities of a classifier, `[N, C]`.
 
-/// Returns the class probabilities of each label, `[N, classes]`, with label smoothing.
+/// Returns the target probabilities of each label, `[N, classes]`, with label smoothing.
 ///
 /// Label smoothing spreads the probability `smoothing` evenly over all classes.
 pub fn soft_targets(labels: &[u32], classes: usize, smoothing: f64) -> Vec<f32> {
@@ -12,10 +12,11 @@ pub fn soft_targets(labels: &[u32], classes: usize, smoothing: f64) -> Vec<f32> 
     rows
 }
 
-/// Returns the class probabilities after mixup, `[N, classes]`, with label smoothing.
+/// Returns the target probabilities of each image after mixup, `[N, classes]`, with label smoothing.
 ///
-/// Row `i` mixes `labels[i]` with `labels[N - 1 - i]`. `shares[i]` is the weight of `labels[i]`. Label smoothing
-/// spreads the probability `smoothing` evenly over all classes.
+/// Row `i` mixes the targets of `labels[i]` and `labels[N - 1 - i]`, with the weights `shares[i]` and `1 - shares[i]`.
+///
+/// Label smoothing spreads the probability `smoothing` evenly over all classes.
 pub fn mixed_targets(labels: &[u32], shares: &[f64], classes: usize, smoothing: f64) -> Vec<f32> {
     let (on, off) = smoothed(classes, smoothing);
     let mut rows = vec![off; labels.len() * classes];

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
-/// First characters of a cell that spreadsheets take for the start of a formula.
+/// Characters that start a formula in a spreadsheet cell.
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 const ESCAPE: char = '\'';
 
-/// Returns rows as CSV (RFC 4180). Escapes texts that a spreadsheet would run; [`cell_text`] removes the escape.
+/// Returns rows as CSV (RFC 4180). Escapes cells that a spreadsheet would run as a formula.
+///
+/// [`cell_text`] removes the escape from a cell.
 ///
 /// Panics if the rows differ in length.
 pub fn csv_rows<R>(rows: impl IntoIterator<Item = R>, line_end: csv::Terminator) -> Vec<u8>
@@ -27,7 +29,7 @@ where
 
 /// Puts an apostrophe in front of a text that starts like a formula. Numbers stay as they are.
 ///
-/// A text that starts like an escaped cell gets one more apostrophe, so no text is changed by writing and reading.
+/// A text that already starts like an escaped cell gets one more apostrophe, so [`cell_text`] can restore every text.
 fn escaped(text: &str) -> Cow<'_, str> {
     let is_number = || text.parse::<f64>().is_ok_and(f64::is_finite);
     if text.trim_start_matches(ESCAPE).starts_with(FORMULA) && !is_number() {
@@ -37,7 +39,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns the text of a cell that [`csv_rows`] wrote, without the escape.
+/// Removes the escape from a cell that [`csv_rows`] wrote. Returns the original text.
 pub fn cell_text(cell: &str) -> &str {
     match cell.strip_prefix(ESCAPE) {
         Some(text) if text.trim_start_matches(ESCAPE).starts_with(FORMULA) => text,

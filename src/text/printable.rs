@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-/// Escapes control characters, such as line breaks, in a name that a file chose: the name stays on one line.
+/// Escapes control characters, such as line breaks, so that a name from a file stays on one line.
 pub fn one_line(name: &str) -> Cow<'_, str> {
     escaped(name, char::is_control)
 }
 
-/// Escapes control characters other than line breaks and tabs. Such characters move the cursor or change colours.
+/// Escapes control characters except line breaks and tabs, because they can move the cursor or change colours.
 pub fn printable(message: &str) -> Cow<'_, str> {
     escaped(message, |character| character.is_control() && !matches!(character, '\n' | '\t'))
 }
