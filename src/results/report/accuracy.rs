@@ -10,7 +10,7 @@ use crate::results::seeds::Measured;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-/// The table columns of a stage: the common heading, then for each column its heading and its value.
+/// The table columns of a stage: a common heading, and the heading and the value of each column.
 struct TableColumns {
     heading: &'static str,
     cells: &'static [(&'static str, Read)],
@@ -40,7 +40,7 @@ const STAGES: [TableColumns; 2] = [
 struct AccuracyTableRow<'a> {
     swept: Vec<String>,
     cells: &'a AccuracyRow,
-    /// Whether the fine-tuning and the linear probe of this row have started but not finished.
+    /// Whether the fine-tuning (first) and the linear probe (second) of this row have started but not finished.
     open: [bool; 2],
 }
 
