@@ -140,7 +140,7 @@ fn refused(case: &Case, file: &str, error: &CheckpointError) -> VerifyError {
     case.error(format!("{file}: {error}"))
 }
 
-/// Returns the encoder dimensions of the case, with the LayerNorm epsilon of the checkpoint file.
+/// Returns the encoder dimensions from the case, but with the LayerNorm epsilon from the checkpoint file.
 ///
 /// Fails if the file has different dimensions or a different number of heads.
 fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDims, VerifyError> {
