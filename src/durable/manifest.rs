@@ -179,7 +179,7 @@ impl Manifest {
         self.append(vec![Entry::Folder { path: path.to_owned() }])
     }
 
-    /// Adds an entry for a growing file, with its complete rows.
+    /// Adds an entry for a growing file. `content` is the length and the hash of the file's complete rows.
     pub(super) fn grew(&mut self, path: &str, content: Content) -> io::Result<()> {
         self.append(vec![Entry::of(path.to_owned(), content, true)])
     }
