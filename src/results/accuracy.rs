@@ -41,7 +41,7 @@ pub struct AccuracyRow {
     pub pretrain_loss: String,
 }
 
-/// Result of one fine-tuning or linear probe. Accuracies are in percent, with two decimals.
+/// The result of one fine-tuning or linear probe. Accuracies are percentages with two decimals.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct JobCells {
     pub top1: String,

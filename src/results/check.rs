@@ -36,7 +36,7 @@ pub struct FileProblem {
     pub problem: String,
 }
 
-/// What is wrong with a file. There is one kind for each thing that the user can do about it.
+/// The problem of a file. Each kind has its own remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {

@@ -86,7 +86,10 @@ fn remove_empty_folders(run: &Path, manifest: &Manifest) {
     }
 }
 
-/// Returns an unused path in the trash. It consists of the run's name and the time: `quickstart-20261128T172334Z`.
+/// Returns an unused path in the trash.
+///
+/// The folder name is the run's name and the time, such as `quickstart-20261128T172334Z`. If this name is used, a
+/// number is appended.
 fn unused(trash: &Path, name: &str) -> PathBuf {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let name = format!("{}-{}", name.replace('/', "+"), utc_compact(since.as_secs()));

@@ -80,7 +80,7 @@ fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<ChartRows> {
     series.collect()
 }
 
-/// Adds charts beside the table of epochs: accuracy and losses against the epoch, with one line per job.
+/// Adds charts beside the table of epochs. They show accuracy and losses against the epoch, with one line per job.
 pub(super) fn epochs(
     page: &mut Worksheet,
     name: &str,

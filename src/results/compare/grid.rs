@@ -13,7 +13,7 @@ pub(super) struct Column {
     pub(super) cells: Vec<Cell>,
 }
 
-/// A right-aligned number with text behind it, or text alone.
+/// A table cell: a right-aligned number, followed by text. Both parts are optional.
 #[derive(Clone, Default)]
 pub(super) struct Cell {
     pub(super) number: String,

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 /// Upper limit of an accuracy in percent.
 const PERCENT: f64 = 100.0;
 
-/// One column of a comparison: a run, or one series of a table.
+/// One column of a comparison: a run, or one series of results in a table.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Run {
     /// Name in the CSV file. All series of a published table have the same name.
@@ -65,8 +65,8 @@ pub(super) struct SettingKey {
     /// file.
     pub(super) epoch: Option<usize>,
     pub(super) annealed: Option<bool>,
-    /// Name of the checkpoint file that fine-tuning and probing start from, if the run has several such files;
-    /// otherwise empty.
+    /// Name of the checkpoint file that fine-tuning and probing start from. Empty unless the run starts from several
+    /// checkpoint files.
     pub(super) file: String,
 }
 
