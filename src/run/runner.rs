@@ -180,7 +180,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Reads all validation images once, if a job needs them. Fails if an image is unreadable.
+    /// Reads all validation images once before training, if a job needs them. Fails if an image is unreadable.
     fn read_validation(
         &self,
         plan: &Plan,
