@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 const WHAT: &str = "name the folder of a run or a sweep (runs/quickstart), a table (accuracy.csv), or a log.txt of the official code";
 
-/// Reads the runs that `arguments` name, in this order, then the published tables `names`. A run that two arguments name
-/// appears once.
+/// Reads the runs that `arguments` name, in this order, then the published tables `names`.
+///
+/// A run that two arguments name appears once.
 pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, CompareError> {
     let mut runs: Vec<Run> = Vec::new();
     let mut seen: Vec<PathBuf> = Vec::new();
