@@ -51,7 +51,9 @@ fn listed(path: &Path) -> io::Result<Option<Listed>> {
     Ok(found.flatten().filter(|listed| !listed.contents.is_empty()))
 }
 
-/// Returns the number of bytes that the checksum covers; `None` if the checksum of these bytes differs.
+/// Returns the length of the part that the checksum covers; `None` if the checksum of this part differs.
+///
+/// In a growing file, this part ends with the last complete row.
 fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
     if !listed.grows {
         return listed.contents.contains(&Content::of(bytes)).then_some(bytes.len());
@@ -88,8 +90,9 @@ impl GrowingFile {
         Self::open(path, head)
     }
 
-    /// Opens the file and removes all bytes after `keep`. `keep` holds the file's first bytes, as returned by [`read()`] or
-    /// fewer.
+    /// Opens the file and removes all bytes after `keep`.
+    ///
+    /// `keep` is the start of the file: the bytes that [`read()`] returned, or fewer of them.
     pub fn open(path: &Path, keep: &[u8]) -> io::Result<Self> {
         let file = File::options().append(true).open(path)?;
         let mut hasher = blake3::Hasher::new();

@@ -22,7 +22,7 @@ static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
 struct Held {
-    /// Absolute path of the folder.
+    /// Absolute path of the locked folder.
     folder: PathBuf,
     file: File,
 }
@@ -97,7 +97,7 @@ pub fn is_held(folder: &Path) -> bool {
     })
 }
 
-/// Fails if this process locked `folder`, but the lock file was replaced since then. Another process may work there now.
+/// Fails if the lock file was replaced since this process locked `folder`. Another process may work there now.
 ///
 /// If the lock file was only removed, this creates it again.
 pub(super) fn confirm(folder: &Path) -> io::Result<()> {
@@ -156,7 +156,7 @@ fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Always returns true, because this system does not allow to replace an open file.
+/// Always returns true, because this system does not allow replacing an open file.
 #[cfg(not(unix))]
 fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
     true

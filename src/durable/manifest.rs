@@ -19,7 +19,7 @@ pub const MANIFEST: &str = "mae-manifest.jsonl";
 /// Maximum number of checksums per file that [`Manifest::compact`] keeps.
 const KEPT: usize = 2;
 
-/// What the manifest says about one file.
+/// The manifest's information about one file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
     /// The valid contents of the file, newest last; empty if the file has no checksum.
@@ -28,7 +28,7 @@ pub(super) struct Listed {
     pub grows: bool,
 }
 
-/// The manifest of one folder, as read from the disk.
+/// The manifest of one folder, which lists the files that this program wrote there.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     root: PathBuf,
@@ -179,7 +179,7 @@ impl Manifest {
         self.append(vec![Entry::Folder { path: path.to_owned() }])
     }
 
-    /// Adds an entry for a growing file, with its complete rows.
+    /// Adds an entry for a growing file. `content` is the length and the hash of the file's complete rows.
     pub(super) fn grew(&mut self, path: &str, content: Content) -> io::Result<()> {
         self.append(vec![Entry::of(path.to_owned(), content, true)])
     }

@@ -241,7 +241,7 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Renames a file of this program. If `to` exists, it is replaced if this program wrote it. Does nothing if `from` is
+/// Renames a file of this program. Replaces an existing `to` only if this program wrote it. Does nothing if `from` is
 /// missing.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {

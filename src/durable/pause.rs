@@ -8,35 +8,37 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long a run waits for space before it stops.
+/// Maximum time that a run waits for free disk space before it stops.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// The first wait. Each next one is twice as long, up to [`LONGEST`].
+/// Waiting time after the first failed write. Each later waiting time is twice as long, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
-/// How often a wait checks whether the user wants to stop.
+/// Time between two checks of whether the user wants to stop the run.
 const CHECK: Duration = Duration::from_millis(50);
 
-/// What a run needs to wait on full disks.
+/// Settings and callbacks for waiting while a disk is full.
 pub struct DiskPause {
-    /// The folder of all runs. Writes to other places fail at once.
+    /// The folder that contains all runs. Writes to other folders do not wait and fail at once.
     pub below: PathBuf,
-    /// Returns whether the user wants to stop. This ends a wait.
+    /// Returns whether the user wants to stop. If so, the write stops waiting and fails.
     pub stop: Box<dyn Fn() -> bool + Send + Sync>,
-    /// Shows a message.
+    /// Shows a message to the user.
     pub tell: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 static FULL_DISK: OnceLock<FullDisk> = OnceLock::new();
 
-/// From now on, writes below a folder wait while the disk is full. Only the first call in a process has an effect.
+/// Makes writes below the folder `pause.below` wait while the disk is full. Only the first call in a process has an
+/// effect.
 pub fn wait_on_full_disks(pause: DiskPause) {
     let below = std::path::absolute(&pause.below).unwrap_or_else(|_| pause.below.clone());
     FULL_DISK.get_or_init(|| FullDisk::new(DiskPause { below, ..pause }));
 }
 
-/// Calls `write` until the disk has space, if this process waits on full disks. Otherwise calls it once.
+/// Calls `write` and repeats the call while the disk is full, for at most the time [`PATIENCE`].
 ///
-/// `write` writes `bytes` bytes to `path`, all of them or none.
+/// Calls `write` only once if this process did not call [`wait_on_full_disks`], or if `path` is not below the folder of
+/// all runs. `write` writes `bytes` bytes to `path`, all of them or none.
 pub(super) fn patiently<T>(
     path: &Path,
     bytes: usize,
@@ -48,18 +50,18 @@ pub(super) fn patiently<T>(
     }
 }
 
-/// The writes of a process that wait for space.
+/// The state of waiting for disk space, which all threads of this process share.
 struct FullDisk {
     pause: DiskPause,
     shortage: Mutex<Shortage>,
 }
 
-/// The current shortage of space.
+/// The current shortage of disk space.
 #[derive(Default)]
 struct Shortage {
-    /// How long the run has waited.
+    /// Time that the run has waited since the shortage began.
     waited: Duration,
-    /// Size of the largest write that failed. The shortage is over when a write of this size succeeds.
+    /// Size of the largest write that failed, in bytes. The shortage is over when a write of this size succeeds.
     bytes: usize,
     is_told: bool,
 }
@@ -100,7 +102,10 @@ impl FullDisk {
         }
     }
 
-    /// Waits, at most as long as the patience lasts. Returns whether to try again.
+    /// Waits for the time `wait`, or less if the run has then waited for the time [`PATIENCE`] in total.
+    ///
+    /// Returns whether to try again. Returns false if the time [`PATIENCE`] is already over, or if the user stops the
+    /// run.
     fn wait(
         &self,
         path: &Path,
@@ -136,7 +141,7 @@ impl FullDisk {
         true
     }
 
-    /// Ends the shortage if the write that succeeded is as large as those that failed.
+    /// Ends the shortage after a successful write of `bytes` bytes, unless a larger write failed before.
     fn end(&self, bytes: usize) {
         let mut shortage = self.shortage();
         if bytes >= shortage.bytes && std::mem::take(&mut *shortage).is_told {
@@ -149,7 +154,7 @@ impl FullDisk {
     }
 }
 
-/// Whether free space ends the error.
+/// Returns whether the error means that the disk or the disk quota is full.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -170,7 +175,7 @@ fn waiting_text(path: &Path, bytes: usize, error: &io::Error, left: Duration) ->
     )
 }
 
-/// Returns the space for files beside `path`, in bytes. `None` if the system does not say.
+/// Returns the free space on the disk of `path`, in bytes; `None` if the system does not report it.
 #[cfg(unix)]
 fn free_space(path: &Path) -> Option<u64> {
     let folder = path.ancestors().skip(1).find(|folder| folder.is_dir())?;

@@ -34,7 +34,7 @@ pub(super) fn with_manifest<T>(
     Ok(None)
 }
 
-/// Forgets the manifest of the folder `root`, because it is about to be replaced.
+/// Removes the manifest of the folder `root` from [`READ`], because the manifest is about to be replaced.
 pub(super) fn forget(root: &Path) -> io::Result<()> {
     let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
     read.get_or_insert_default().remove(&std::path::absolute(root)?);

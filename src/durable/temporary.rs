@@ -18,7 +18,7 @@ pub(super) fn temporary(path: &Path) -> PathBuf {
     folder_of(path).join(format!("{TEMPORARY}{name}-{process}-{write}"))
 }
 
-/// Whether a path is a temporary one, or inside of a temporary folder.
+/// Returns whether a path is a temporary file or folder, or is inside a temporary folder.
 pub(super) fn is_temporary(relative: &str) -> bool {
     relative.split('/').any(|part| part.starts_with(TEMPORARY))
 }

@@ -41,7 +41,7 @@ pub struct AccuracyRow {
     pub pretrain_loss: String,
 }
 
-/// Result of one fine-tuning or linear probe. Accuracies are in percent, with two decimals.
+/// The result of one fine-tuning or linear probe. Accuracies are percentages with two decimals.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct JobCells {
     pub top1: String,
@@ -54,8 +54,9 @@ pub struct JobCells {
 
 /// Returns the rows of `accuracy.csv` for the run in `folder`, sorted by pre-training epoch.
 ///
-/// A start has no row if all its jobs have failed. Jobs from scratch are in the row of epoch 0. Jobs from a checkpoint file are in the last rows. `prefix` is prepended to the
-/// paths of the jobs.
+/// Each row is one starting point of fine-tuning and probing. Training from scratch is the row of epoch 0. Checkpoint
+/// files are the last rows. A starting point has no row if all its jobs have failed. `prefix` is prepended to the
+/// folders of the jobs in the rows.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
     let failed = read_provenance(folder)?.map(|run| run.failed_jobs).unwrap_or_default();
     let mut jobs = plan.jobs();
@@ -130,7 +131,7 @@ fn job_cells(rows: &[EpochRow], dir: &str, prefix: &str) -> JobCells {
     }
 }
 
-/// Replaces `accuracy.csv` in `folder`, if it changed. `swept` holds the names of the swept keys.
+/// Replaces `accuracy.csv` in `folder` if the content has changed. `swept` holds the names of the swept keys.
 pub fn write_accuracy(
     folder: &Path,
     swept: &[String],

@@ -16,11 +16,11 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunCheck {
     pub folder: PathBuf,
-    /// Whether mae wrote checksums in this folder. An older version did not.
+    /// Whether mae wrote checksums in this folder. Older versions of mae did not write checksums.
     pub has_checksums: bool,
     /// Number of files that match their checksum.
     pub verified: usize,
-    /// Files of TensorBoard, which have no checksum.
+    /// TensorBoard files, which have no checksum.
     pub unchecked: Vec<String>,
     /// Files and folders that mae did not write.
     pub foreign: Vec<PathBuf>,
@@ -36,21 +36,21 @@ pub struct FileProblem {
     pub problem: String,
 }
 
-/// What is wrong with a file. There is one kind for each thing that the user can do about it.
+/// The problem of a file. Each kind has its own remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
-    /// It is missing, or its content is not what was written.
+    /// The file is missing, or its content is not what mae wrote.
     Damaged,
     Unreadable,
-    /// It has a name that a run writes, but the manifest does not list it.
+    /// The file has a name that a run writes, but the manifest does not list the file.
     Unlisted,
 }
 
-/// Compares every listed file of the run, or of all runs of the sweep, in `path` with its checksum.
+/// Compares all files of the run or sweep in `path` with their checksums.
 ///
-/// Returns one result for a run. For a sweep, returns one result for the sweep's folder and one for each of its runs.
-/// Fails if there is no manifest in `path`.
+/// For a run, returns one result. For a sweep, returns one result for the files in the sweep's own folder, and one for
+/// each run. Fails if there is no manifest in `path`.
 pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
     let Some(manifest) = read_manifest(path)? else {
         return Err(if path.join("recipe.toml").is_file() {
@@ -74,7 +74,7 @@ pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
     Ok(checks)
 }
 
-/// Returns the runs in `path` that an older version wrote, without checksums.
+/// Returns the folders of the runs in `path` that an older version of mae wrote without checksums.
 pub fn without_checksums(path: &Path) -> Vec<PathBuf> {
     let mut runs = run_folders(path).unwrap_or_default();
     runs.retain(|run| matches!(read_manifest(run), Ok(None)));
@@ -127,7 +127,9 @@ fn check_files(folder: &Path, manifest: &Manifest) -> Result<RunCheck, RunError>
     Ok(check)
 }
 
-/// Adds the files that the manifest does not list: those with names of a run's files are problems.
+/// Adds the files that the manifest does not list to `check`.
+///
+/// A file with a name that a run writes is a problem. All other files are foreign.
 fn find_unlisted(folder: &Path, check: &mut RunCheck) -> Result<(), RunError> {
     let named = known(folder)?;
     // Read after the files were found: a run in progress lists a file before it writes it.

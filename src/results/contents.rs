@@ -17,13 +17,14 @@ pub(super) enum Contents {
     Nothing,
     /// A run with a manifest.
     Run(Manifest),
-    /// A run of an older version of this program, which wrote no manifest. Holds the paths of its files.
+    /// A run that an older version of this program wrote without a manifest. Holds the paths of the run's files.
     Older(Vec<String>),
 }
 
-/// Determines what the run folder `path` holds. `name` is the name in the recipe.
+/// Determines what the run folder `path` holds. `name` is the name of the run in the recipe.
 ///
-/// Fails if the folder has files, but neither a manifest nor a run with this name by an older version of this program.
+/// Fails if the folder has files of unknown origin. This is the case if there is no manifest, and no run with this name
+/// by an older version of this program.
 pub(super) fn contents(path: &Path, name: &str) -> Result<Contents, RunError> {
     if let Some(manifest) = read_manifest(path)? {
         return Ok(Contents::Run(manifest));
@@ -58,7 +59,9 @@ pub fn is_run(path: &Path) -> bool {
         || path.join("recipe.toml").is_file() && path.join("provenance.json").is_file()
 }
 
-/// Returns whether an older version without manifests wrote the folder: it has a provenance, and a recipe of this name.
+/// Returns whether the folder holds a run with this name by an older version of this program, which wrote no manifest.
+///
+/// Such a folder has a provenance and a recipe with this name.
 fn is_older_run(path: &Path, name: &str) -> bool {
     let text = fs::read_to_string(path.join("recipe.toml")).unwrap_or_default();
     let recipe = toml::from_str::<Recipe>(&text).ok();
@@ -67,7 +70,7 @@ fn is_older_run(path: &Path, name: &str) -> bool {
 }
 
 impl Contents {
-    /// Returns the trash folder of an interrupted `--fresh`: the folder to which it was moving the files of the run.
+    /// Returns the name of the trash folder if an interrupted `--fresh` was moving the files of the run there.
     pub(super) fn moving_to(&self) -> Option<&str> {
         match self {
             Self::Run(manifest) => manifest.moving_to(),
@@ -75,7 +78,7 @@ impl Contents {
         }
     }
 
-    /// Fails if the folder has a file that is not in the manifest, but has a name that a run would write.
+    /// Fails if the folder has a file with a name that a run would write, but the manifest does not list this file.
     pub(super) fn refuse_foreign(&self, path: &Path) -> Result<(), RunError> {
         let Self::Run(manifest) = self else { return Ok(()) };
         match known(path)?.iter().find(|file| !manifest.lists(file)) {
@@ -94,9 +97,9 @@ impl Contents {
     }
 }
 
-/// Writes a manifest that lists files with the content that they have now: an older version left no checksums.
+/// Writes a manifest that lists `files` with their current content. Used for runs of older versions without checksums.
 ///
-/// TensorBoard's files may still grow, so they are not checked.
+/// TensorBoard files may still grow, so they are listed without a checksum.
 fn list_as_they_are(folder: &Path, name: &str, files: Vec<String>) -> io::Result<Manifest> {
     let content = |file: &str| {
         let grows = file.contains("/tensorboard/");
@@ -107,7 +110,7 @@ fn list_as_they_are(folder: &Path, name: &str, files: Vec<String>) -> io::Result
     Manifest::create_with(folder, name, listed.into_iter().map(|(content, file)| (file, content)))
 }
 
-/// Returns the files in the folder of a run that have a name that a run writes.
+/// Returns the files in a run folder that have a name that a run writes.
 pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     let mut files = Vec::new();
     if folder.is_dir() {
@@ -117,7 +120,8 @@ pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     Ok(files)
 }
 
-/// Collects the relative paths of the files below `root` whose names are like those of a run. Does not follow links.
+/// Collects the relative paths of the files in the folder `root/below` that have a name that a run writes. Does not
+/// follow links.
 fn known_files(root: &Path, below: &Path, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;
@@ -215,7 +219,8 @@ pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunEr
     list_as_they_are(&path, name, older).map(drop).map_err(RunError::io(&path))
 }
 
-/// Joins the processes that work in the sweep `name`. The first of them removes the unfinished files of killed processes.
+/// Joins the processes that work in the sweep `name`. The first process removes the unfinished files of killed
+/// processes.
 pub fn join_sweep(runs: &Path, name: &str) -> Result<SharedLock, RunError> {
     let path = runs.join(name);
     let made = fs::create_dir_all(&path);

@@ -16,7 +16,7 @@ pub struct EpochRow {
     pub lr: f64,
     /// Mean training loss over the epoch's updates.
     pub train_loss: f64,
-    /// Mean norm of the whole gradient over the epoch's updates, before clipping.
+    /// Mean gradient norm over the epoch's updates. The norm covers the whole gradient before clipping.
     pub grad_norm: f64,
     /// Results on the validation split; `None` in pre-training.
     pub validation: Option<Validation>,
@@ -83,8 +83,8 @@ impl EpochsCsv {
         Self { path: job.join("epochs.csv") }
     }
 
-    /// Reads all complete rows; returns none if the file is missing. Fails if the file has changed since the job wrote
-    /// it.
+    /// Reads all complete rows. Returns no rows if the file is missing. Fails if the file has changed since the job
+    /// wrote it.
     pub fn read(&self) -> Result<Vec<EpochRow>, RunError> {
         Ok(self.parse(&self.text()?)?.into_iter().map(|(row, _)| row).collect())
     }
@@ -129,7 +129,7 @@ impl EpochsCsv {
         RunError::Damaged { path, problem, way_on: Remedy::RemoveItsFolder }
     }
 
-    /// Fails if the last row is before `epoch`, an epoch that the job has finished.
+    /// Fails if the rows end before `epoch`, which the job has finished.
     pub fn check_reaches(&self, epoch: usize) -> Result<(), RunError> {
         let last = self.read()?.last().map_or(0, |row| row.epoch);
         if last >= epoch {
@@ -141,7 +141,7 @@ impl EpochsCsv {
 
     /// Opens the file to append rows after `epoch`.
     ///
-    /// Removes rows of later epochs. They are from an interrupted process, and the job trains these epochs again.
+    /// Removes the rows of later epochs. An interrupted process wrote them, and the job trains these epochs again.
     pub fn append_after(&self, epoch: usize) -> Result<EpochsWriter, RunError> {
         let mut text = self.text()?;
         let mut rows = self.parse(&text)?;

@@ -4,7 +4,7 @@ use crate::durable;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a run folder cannot be used.
+/// The reason why a run folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("cannot use {}: another process is working in this run\nhint: wait until it ends, or choose another name (`--set name=...`)", .0.display())]
@@ -47,7 +47,7 @@ pub enum RunError {
 /// What the user can do about a damaged file. Restoring the file and starting over are always possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Only restoring the file or starting over.
+    /// The user can only restore the file or start over.
     None,
     /// Remove the file. The run then repeats the job that wrote it.
     RemoveIt,
@@ -75,7 +75,7 @@ impl RunError {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
-    /// An `accuracy.csv` that is not what a run writes.
+    /// Returns the error for an invalid `accuracy.csv`.
     pub(super) fn broken_table(path: PathBuf, problem: String) -> Self {
         Self::Damaged { path, problem, way_on: Remedy::WrittenAnew }
     }

@@ -67,7 +67,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// Whether an older version wrote the run without checksums. From now on it has them.
+    /// Returns whether an older version of mae wrote the run without checksums. Opening the folder has added them.
     pub fn lacked_checksums(&self) -> bool {
         self.lacked_checksums
     }

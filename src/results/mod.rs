@@ -9,8 +9,8 @@
 //! - [`TensorBoard`]: the same values as event files.
 //!
 //! [`read_results`] reads a run or a sweep back. [`write_report`] turns it into one HTML page, and [`Comparison`] compares
-//! several runs. Tables are replaced atomically, so they can be opened while the run continues. This module computes no
-//! metric.
+//! several runs. Tables are replaced atomically, so they can be opened while the run continues. This module does not
+//! compute metrics.
 
 mod accuracy;
 mod check;

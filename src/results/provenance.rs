@@ -18,7 +18,7 @@ pub struct Provenance {
     /// Number of devices.
     pub devices: usize,
     pub precision: String,
-    /// CPU compute threads. The results do not depend on their number.
+    /// Number of CPU compute threads. The results do not depend on it.
     pub threads: usize,
     pub seed: u64,
     pub data_fingerprint: String,
@@ -28,43 +28,45 @@ pub struct Provenance {
     /// How the images were changed before training, for example resized; empty if this is unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_note: String,
-    /// The files of `finetune.from`, `linprobe.from` and `pretrain.resume`; empty in runs of older versions.
+    /// Checkpoint files that jobs start from (`finetune.from`, `linprobe.from` and `pretrain.resume`); empty in runs of
+    /// older versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start_files: Vec<StartFile>,
-    /// Jobs that failed in the last start.
+    /// Jobs that failed and were not run again since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_jobs: Vec<FailedJobNote>,
-    /// Time of the last start, in seconds since 1970.
+    /// Time when the run was last started, in seconds since 1970.
     pub started_unix_s: u64,
     /// Time at which the run finished, in seconds since 1970; `None` until then.
     pub finished_unix_s: Option<u64>,
 }
 
-/// A job that failed, and why.
+/// A job that failed, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedJobNote {
-    /// Folder of the job, relative to the run folder: `finetune/from-0800`.
+    /// Folder of the job, relative to the run folder, such as `finetune/from-0800`.
     pub job: String,
     pub reason: String,
 }
 
-/// A file that a job starts from, with the content that it had.
+/// A checkpoint file that a job starts from, with the length and the hash that were recorded for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartFile {
-    /// Folder of the job, relative to the run folder: `finetune/from-vit.pth`.
+    /// Folder of the job, relative to the run folder, such as `finetune/from-vit.pth`.
     pub job: String,
-    /// As in the recipe; of a checkpoint folder, the file in it.
+    /// Path in the recipe. If the recipe names a checkpoint folder, this is the path of the file in that folder.
     pub path: PathBuf,
     pub bytes: u64,
-    /// BLAKE3 hash in hexadecimal.
+    /// BLAKE3 hash of the file, in hexadecimal.
     pub blake3: String,
-    /// Epochs that the file of `pretrain.resume` has seen.
+    /// Number of epochs that the checkpoint in `pretrain.resume` was trained for; `None` for other files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<usize>,
 }
 
 impl StartFile {
-    /// Fails if `now`, the content that the file has now, is different. `run` is the run's folder.
+    /// Fails if the current content of the file, `now`, differs from the recorded content. The error names the run
+    /// folder `run`.
     pub fn check_unchanged(&self, run: &Path, now: &Content) -> Result<(), RunError> {
         if now.blake3 == self.blake3 {
             return Ok(());

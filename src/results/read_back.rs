@@ -11,12 +11,13 @@ use crate::shape::StageKind;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The results so far of one run, or of one point of a sweep.
+/// The results so far of one run or of one sweep point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
     /// The run's folder.
     pub path: PathBuf,
-    /// Name in the recipe. In a sweep also the folder of the point: `mr/pretrain.mask_ratio=0.5`.
+    /// Name of the run in the recipe. For a sweep point, the folder name of the point is appended:
+    /// `mr/pretrain.mask_ratio=0.5`.
     pub name: String,
     /// The resolved recipe.
     pub recipe: Recipe,
@@ -34,7 +35,7 @@ pub struct Results {
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobResults {
     pub stage: StageKind,
-    /// Folder of the job, relative to the run folder: `finetune/from-0800`.
+    /// Folder of the job, relative to the run folder, such as `finetune/from-0800`.
     pub dir: String,
     pub epochs: Vec<EpochRow>,
 }
@@ -42,7 +43,7 @@ pub struct JobResults {
 impl Results {
     /// Returns the number of images in the validation split, if it is known.
     ///
-    /// The number comes from the recipe, from the provenance, or, for the built-in digits, from this program.
+    /// The number comes from the recipe or from the provenance. For the built-in digits, this program knows the number.
     pub(super) fn val_images(&self) -> Option<usize> {
         const DIGITS: usize = 360;
         let digits = self.recipe.data.format == Some(Format::Digits);
@@ -82,7 +83,7 @@ pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
     runs.iter().map(|run| read_run(run)).collect()
 }
 
-/// Returns `path` if it is a run, or else the points of the sweep in `path`, sorted as for [`read_results`].
+/// Returns `path` itself if it is a run. Otherwise returns the sweep points in `path`, sorted as in [`read_results`].
 pub(super) fn run_folders(path: &Path) -> Result<Vec<PathBuf>, RunError> {
     if has_recipe(path) {
         return Ok(vec![path.to_owned()]);

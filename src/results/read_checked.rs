@@ -4,10 +4,10 @@ use super::error::{Remedy, RunError};
 use crate::durable::{self, MANIFEST, Manifest};
 use std::path::Path;
 
-/// Reads a file and compares it with its checksum.
+/// Reads a file and compares its content with the checksum.
 ///
-/// If they differ, the error says that the file is damaged, and offers the remedy `way_on`. If the file cannot be read
-/// at all, the error offers no remedy, because the file may be intact.
+/// If the checksum differs, the error says that the file is damaged, and offers the remedy `way_on`. If the file cannot
+/// be read at all, the error offers no remedy, because the file may be intact.
 pub(super) fn read_checked(file: &Path, way_on: Remedy) -> Result<Vec<u8>, RunError> {
     durable::read(file).map_err(|error| match error.kind() {
         std::io::ErrorKind::InvalidData => {

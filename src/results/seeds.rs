@@ -32,7 +32,7 @@ impl Identity {
 /// Groups the runs that differ only in their seed. Returns the indices of the runs of each group.
 ///
 /// The groups are in the order of their first runs. A run without an identity forms its own group. If a group already
-/// has a run with the same seed, a second one forms its own group: it must differ in something else.
+/// has a run with the same seed, the second run forms its own group, because it must differ in something else.
 pub(super) fn over_seeds(runs: &[Option<Identity>]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (index, run) in runs.iter().enumerate() {
@@ -79,9 +79,9 @@ impl Measured {
 /// Every comparison uses this rule. The limit is the largest of:
 ///
 /// - two standard errors of the difference over seeds, `2 sqrt(s1² / n1 + s2² / n2)`. A single run has no standard
-///   deviation, so the one of the other side is used;
+///   deviation, so its term uses the standard deviation of the other side;
 /// - two standard errors of the difference on the validation images, if their number is known:
-///   `2 sqrt(p1 (1 - p1) / (n1 val_images) + p2 (1 - p2) / (n2 val_images))`. On few images seeds can agree by chance;
+///   `2 sqrt(p1 (1 - p1) / (n1 val_images) + p2 (1 - p2) / (n2 val_images))`. On few images, seeds can agree by chance;
 /// - [`SINGLE_RUN_FLOOR`], if `a` or `b` is a single run.
 pub(super) fn noise(a: &Measured, b: &Measured, val_images: Option<usize>) -> f64 {
     let variance = |of: &Measured, other: &Measured| {

@@ -14,13 +14,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Start of the name of an event file. TensorBoard looks for such names.
+/// Prefix of the names of event files. TensorBoard searches for this prefix.
 const EVENTS: &str = "events.out.tfevents.";
 /// Length of an epoch on TensorBoard's horizontal axis. It is fixed, so that runs with different batch sizes can share
 /// an axis.
 const PER_EPOCH: f64 = 1000.0;
 
-/// Numbers of steps, which determine the place of an update on TensorBoard's horizontal axis.
+/// Numbers of micro-steps. They determine the position of an update on TensorBoard's horizontal axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochSteps {
     /// Micro-steps per update.
@@ -43,9 +43,10 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Opens the folder `tensorboard` in the job folder `job`. Removes events after the given epoch and update.
+    /// Opens the folder `tensorboard` in the job folder `job`. Removes the events after the update where the job
+    /// resumes.
     ///
-    /// The job continues after update number `updates` of `epoch`, which counts from 1.
+    /// The job resumes after update number `updates` of `epoch`. Epochs count from 1.
     pub fn open(
         job: &Path,
         stage: StageKind,
@@ -75,8 +76,8 @@ impl TensorBoard {
 
     /// Writes the loss and the learning rate of consecutive updates of `epoch`.
     ///
-    /// `updates` holds (loss, learning rate). `first` is the number of the first of them in the epoch. Epochs and
-    /// updates count from 1.
+    /// `updates` holds pairs of loss and learning rate. `first` is the number of the first of these updates in the
+    /// epoch. Epochs and updates count from 1.
     pub fn updates(
         &mut self,
         epoch: usize,

@@ -73,7 +73,7 @@ fn move_file(run: &Path, to: &Path, file: &str) -> io::Result<()> {
     fs::rename(&from, &target)
 }
 
-/// Removes the folders of the run's files that are empty now.
+/// Removes the folders that are empty after the run's files were moved.
 fn remove_empty_folders(run: &Path, manifest: &Manifest) {
     let mut folders: Vec<&Path> =
         manifest.files().flat_map(|file| Path::new(file).ancestors().skip(1)).collect();
@@ -86,7 +86,10 @@ fn remove_empty_folders(run: &Path, manifest: &Manifest) {
     }
 }
 
-/// Returns an unused path in the trash, from the run's name and the time: `quickstart-20261128T172334Z`.
+/// Returns an unused path in the trash.
+///
+/// The folder name is the run's name and the time, such as `quickstart-20261128T172334Z`. If this name is used, a
+/// number is appended.
 fn unused(trash: &Path, name: &str) -> PathBuf {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let name = format!("{}-{}", name.replace('/', "+"), utc_compact(since.as_secs()));

@@ -12,7 +12,7 @@ pub(super) struct AccuracyTables {
     pub plan: Arc<Plan>,
     pub run: PathBuf,
     pub all: Arc<Resolved>,
-    /// Held while the tables are written, so that parallel jobs write them one after the other.
+    /// Locked while the tables are written, so that parallel jobs write them one after the other.
     pub writing: Mutex<()>,
 }
 

@@ -18,9 +18,10 @@ pub(super) struct CheckedSource {
 }
 
 impl Inspector<'_> {
-    /// Checks the file that a job starts from.
+    /// Checks the checkpoint file that a job starts from.
     ///
-    /// Returns `None` if the job does not start from a file, if the file does not exist, or if the job no longer needs it.
+    /// Returns `None` if the job does not start from a file, if the command does not need the job, or if the file is
+    /// missing but the job no longer needs it.
     pub(super) fn source(
         &mut self,
         index: usize,
@@ -59,7 +60,8 @@ impl Inspector<'_> {
         Some(source)
     }
 
-    /// Returns the result of checking the same file for the same job of an earlier sweep point.
+    /// Returns the result from an earlier sweep point that has the same job, if the job's file was already checked
+    /// there.
     fn known_source(&self, index: usize, job: &Job) -> Option<CheckedSource> {
         let of = |other: &CheckedPoint| {
             let mut known = self.sources.iter();

@@ -25,7 +25,7 @@ pub(super) struct CopiedJob {
 impl Sweep<'_> {
     /// Returns the finished jobs that sweep point `index` can copy from earlier points.
     ///
-    /// A job is left out if its training failed at the earlier points.
+    /// Leaves out a job if no earlier point finished it, because its training failed.
     pub(super) fn copied_jobs(&self, index: usize) -> Vec<CopiedJob> {
         let shared = |state: &JobState| matches!(state, JobState::Shared { .. });
         let jobs = self.points[index].jobs.iter().filter(|job| shared(&job.state));
@@ -59,8 +59,8 @@ impl Sweep<'_> {
         Preflight::with_same_job(&self.points, self.resolved, index, job)
     }
 
-    /// Returns whether sweep point `other` has finished a job: in this start, or in an earlier start with the same recipe and
-    /// data.
+    /// Returns whether sweep point `other` has finished a job, either in this start or in an earlier start with the
+    /// same recipe and data.
     fn has_finished(&self, other: &CheckedPoint, job: &Job) -> bool {
         (self.opened.contains(&other.name) || other.had(&job.dir)) && self.is_finished(other, job)
     }

@@ -64,7 +64,7 @@ impl From<RunError> for PointError {
     }
 }
 
-/// Collects the failed jobs of a run. Each one is recorded in `provenance.json` and in the accuracy tables.
+/// Collects the failed jobs of a run, and records each of them in `provenance.json` and in the accuracy tables.
 pub(super) struct Failures<'a> {
     pub folder: &'a RunFolder,
     pub tables: &'a Arc<AccuracyTables>,

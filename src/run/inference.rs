@@ -42,7 +42,8 @@ pub fn load_autoencoder(
     Ok(Autoencoder::load(opened, plan, &device.device)?)
 }
 
-/// Loads a classifier and measures it on the validation split of `data`. All devices of `device` share the images.
+/// Loads a classifier and measures it on the validation split of `data`. The devices in `device` divide the images
+/// among themselves.
 pub fn evaluate(
     opened: Opened,
     plan: Plan,

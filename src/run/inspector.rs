@@ -17,14 +17,15 @@ use crate::train::{self, TrainError, source_file};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Checks the points of a sweep in order. Points with the same data, devices or source files are checked once.
+/// Checks the points of a sweep in order. Points that share data, devices or a checkpoint file to start from are
+/// checked once.
 pub(super) struct Inspector<'a> {
     pub(super) resolved: &'a Resolved,
     pub(super) options: &'a RunOptions,
     purpose: Purpose,
     devices: Vec<(&'a RuntimePlan, Option<Problem>)>,
     data: Vec<(&'a DataPlan, OpenedData)>,
-    /// Results of checked source files. Each has the names of the sweep point and of the job that start from the file.
+    /// Results for the checkpoint files that jobs start from: (name of the sweep point, folder of the job, result).
     pub(super) sources: Vec<(String, String, CheckedSource)>,
     hashes: FileHashes,
     /// The results of the sweep points that have been checked so far.

@@ -25,7 +25,7 @@ pub type Problem = Arc<TrainError>;
 pub enum Purpose {
     /// For `mae run`: the data must exist.
     Run,
-    /// For `mae plan`: the data is not opened if the recipe states all counts of the data.
+    /// For `mae plan`: the data is not opened if the recipe states the numbers of images and classes.
     Plan,
 }
 
@@ -47,11 +47,11 @@ pub struct CheckedPoint {
     pub jobs: Vec<CheckedJob>,
     /// All problems that prevent this sweep point from running; empty if it can run.
     pub problems: Vec<Problem>,
-    /// Notes about source files for the user. Each has the job that starts from the file, and a sentence.
+    /// Notes for the user about the checkpoint files that jobs start from: (job, sentence).
     pub notes: Vec<(String, String)>,
     /// Number of images and classes: from the data, or from the recipe if the data was not opened.
     pub counts: DataCounts,
-    /// The files that jobs start from, with the length and the hash of each file.
+    /// The checkpoint files that jobs start from, with the length and the hash of each file.
     pub(super) start_files: Vec<StartFile>,
     /// The data set; `None` if it was not opened.
     pub(super) data: Option<Arc<DataSet>>,
@@ -237,7 +237,7 @@ pub(super) fn run_path(runs: &Path, point: &ResolvedPoint) -> PathBuf {
     job_path(runs, &point.plan.name)
 }
 
-/// Returns whether the last checkpoint of a job exists in the folder `run`.
+/// Returns whether a job is finished: whether its last checkpoint exists in the run folder `run`.
 pub(super) fn is_finished(run: &Path, plan: &Plan, job: &Job) -> bool {
     let epochs = epochs(plan, job.stage);
     checkpoint::is_whole(&checkpoint::epoch_folder(&job_path(run, &job.dir), epochs))

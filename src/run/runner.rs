@@ -49,7 +49,7 @@ pub(super) struct Sweep<'a> {
     /// The results of the checks before the run, one for each sweep point.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
-    /// Shows other processes that this process works in the sweep. `None` until the first point has started.
+    /// Lock that shows other processes that this process works in the sweep; `None` until the first point has started.
     pub folder: Option<SharedLock>,
     /// Names of the sweep points whose folder this process has opened so far.
     pub opened: Vec<String>,
@@ -180,7 +180,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Reads all validation images once, if a job needs them. Fails if an image is unreadable.
+    /// Reads all validation images once before training, if a job needs them. Fails if an image is unreadable.
     fn read_validation(
         &self,
         plan: &Plan,
@@ -228,10 +228,10 @@ impl Runner<'_> {
         copied.iter().try_for_each(|job| self.copy_job(job, folder.path()))
     }
 
-    /// Trains the unfinished jobs of a sweep point. Updates its accuracy table and its provenance.
+    /// Trains the unfinished jobs of a sweep point. Updates the point's accuracy table and provenance.
     ///
-    /// `shared_failure` is the error of a pre-training that an earlier sweep point shares with this one. This point does not
-    /// repeat it.
+    /// `shared_failure` is set if an earlier sweep point has the same pre-training and that pre-training failed. This
+    /// point then does not train it again.
     fn work(
         &self,
         point: &CheckedPoint,
@@ -291,10 +291,10 @@ impl Runner<'_> {
         }
     }
 
-    /// Trains jobs one after the other on all devices, or in parallel with one device each.
+    /// Trains jobs one after the other on all devices, or in parallel on one device each.
     ///
-    /// With job-parallel scheduling, pre-training uses all devices, and the other jobs then run in parallel. If the error of
-    /// a failed job does not affect the other jobs, they continue.
+    /// With job-parallel scheduling, pre-training uses all devices, and the other jobs then run in parallel. If a job
+    /// fails with an error that does not affect the other jobs, the other jobs continue.
     fn all_jobs(
         &self,
         work: &RunContext,
@@ -361,10 +361,10 @@ impl Sweep<'_> {
     }
 }
 
-/// Returns a function that maps a job to the recipe for its checkpoints: the recipe of the first sweep point with the same
-/// job.
+/// Returns a function that maps a job to the recipe for its checkpoints: the recipe of the first sweep point with the
+/// same job.
 ///
-/// So a shared job has the same bytes, no matter which point or which process trained it.
+/// So the checkpoints of a shared job have the same bytes, no matter which point or which process trained it.
 fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
     let resolved = resolved.clone();
     Arc::new(move |job| {

@@ -121,8 +121,8 @@ pub(super) fn side_by_side(
     Ok((if is_interrupted { JobEnd::Interrupted } else { JobEnd::Done }, failed))
 }
 
-/// Returns the end of a job that is not trained, because it is finished or the user stops the run. `None` if it must be
-/// trained.
+/// Returns how a job ends that is not trained, because it is finished or the user stops the run. Returns `None` if the
+/// job must be trained.
 fn not_to_run(
     work: &RunContext,
     job: &Job,
@@ -158,8 +158,10 @@ impl BenchDevices {
         together(work, job, &context, &self.device_threads)
     }
 
-    /// Runs `work` on the thread of the first device. If `workers` is more than 1, runs `work` once on each of that many
-    /// worker threads instead.
+    /// Runs `work` on the thread of the first device and returns one result.
+    ///
+    /// If `workers` is more than 1, runs `work` once on each of `workers` worker threads instead and returns all
+    /// results.
     pub fn on_first<T: Send + 'static>(
         &self,
         workers: usize,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) const DESCRIPTION: &str = "case.json";
 
-/// Error of a case that cannot be used. Such a case counts as failed.
+/// The error of a verification case that cannot be used. Such a case counts as failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot verify {}: {problem}", path.display())]
 pub struct VerifyError {

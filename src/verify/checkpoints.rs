@@ -140,7 +140,7 @@ fn refused(case: &Case, file: &str, error: &CheckpointError) -> VerifyError {
     case.error(format!("{file}: {error}"))
 }
 
-/// Returns the encoder dimensions of the case, with the LayerNorm epsilon of the checkpoint file.
+/// Returns the encoder dimensions from the case, but with the LayerNorm epsilon from the checkpoint file.
 ///
 /// Fails if the file has different dimensions or a different number of heads.
 fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDims, VerifyError> {
@@ -166,8 +166,8 @@ fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDim
 /// Compares the tensors of a checkpoint file with the tensors `weights.*` of the case, if the case has them. All bits must be
 /// equal.
 ///
-/// Returns the tolerance for the outputs of the model. This is the case's `half_tolerance` if the file's weights are rounded
-/// to half precision.
+/// Returns the tolerance for the outputs of the model. This is the case's `half_tolerance` if the file's weights are
+/// rounded to half precision, and `tolerances.forward` otherwise.
 fn weights(
     case: &Case,
     file: &str,

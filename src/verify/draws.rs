@@ -71,11 +71,10 @@ fn erasings(item: &Fields, draws: usize, out: &mut TensorComparison) -> Result<(
     quantiles(&item.inner("aspect_h_over_w")?, &aspect, name, out)
 }
 
-/// Compares the distribution of the `drawn` numbers with recorded quantiles.
+/// Compares the distribution of the numbers in `drawn` with recorded quantiles.
 ///
-/// For each quantile, compares the fraction of numbers below the quantile with the recorded fraction.
-///
-/// The tolerance is 5 standard errors of the difference between two samples.
+/// For each quantile, compares the fraction of `drawn` below the quantile with the recorded fraction. The tolerance is
+/// 5 standard errors of the difference between two samples.
 fn quantiles(
     item: &Fields,
     drawn: &[f64],

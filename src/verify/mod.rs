@@ -4,7 +4,8 @@
 //! Some cases also have checkpoint files. Shapes, sizes and settings come from the case, so new cases need no new code. A
 //! missing tensor, a tensor that no comparison reads, and an unknown kind are errors, so they never pass.
 //!
-//! `case` reads a case, `report` compares tensors, `tolerances` has the limits. The other files each compare one or two kinds.
+//! `case` reads a case, `report` compares tensors, `tolerances` has the limits. Each other module
+//! compares one or two kinds of cases.
 
 mod case;
 mod checkpoints;

@@ -127,7 +127,7 @@ pub(super) fn images(
     Ok(Tensor::from_data(TensorData::new(one, [n, c, h, w]), device))
 }
 
-/// Copies a tensor from the device, flattened.
+/// Copies the values of a tensor from the device into a flat vector.
 pub(super) fn vector<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().expect("floats are read back as f32")
 }

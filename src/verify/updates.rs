@@ -250,6 +250,8 @@ fn same_groups<M: Module>(
 }
 
 /// Compares the parameters of a module with the case. `lr_sum` is the sum of the learning rates so far.
+///
+/// The name of a tensor in the case is `prefix` followed by the parameter's name.
 pub(super) fn same_parameters<M: Module>(
     case: &Case,
     module: &M,
@@ -286,7 +288,9 @@ pub(super) fn same_parameters<M: Module>(
     Ok(())
 }
 
-/// Splits a flattened parameter into parts that have different tolerances. Returns the suffix and the range of each part.
+/// Splits a flattened parameter into parts that have different tolerances: a `qkv.bias` into query, key and value.
+///
+/// Returns the name suffix and the range of each part.
 fn parts(name: &str, len: usize) -> Vec<(&'static str, Range<usize>)> {
     let third = len / 3;
     if !name.ends_with("qkv.bias") {

@@ -20,7 +20,8 @@ struct ChartRows {
     last: u32,
 }
 
-/// Adds charts below the summary sheet: mean accuracy of each group of runs against the pre-training epoch.
+/// Adds charts of the mean accuracy against the pre-training epoch below the summary sheet, one series per group of
+/// runs.
 pub(super) fn accuracy(
     page: &mut Worksheet,
     sheet: &Sheet,
@@ -52,9 +53,10 @@ pub(super) fn accuracy(
     Ok(())
 }
 
-/// Returns one series per group of runs: the rows of the group's first run that have a pre-training epoch.
+/// Returns one chart series per group of runs.
 ///
-/// The other runs of the group have the same mean in column `y`.
+/// A series shows the rows of the group's first run that have a pre-training epoch. Column `y` holds the mean of the
+/// group, so the other runs of the group have the same values.
 fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<ChartRows> {
     let (Some(x), Some(y)) = (sheet.column("pretrain_epoch"), sheet.column(y)) else {
         return Vec::new();
@@ -78,7 +80,7 @@ fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<ChartRows> {
     series.collect()
 }
 
-/// Adds charts beside the table of epochs: accuracy and losses against the epoch, with one line per job.
+/// Adds charts beside the table of epochs. They show accuracy and losses against the epoch, with one line per job.
 pub(super) fn epochs(
     page: &mut Worksheet,
     name: &str,

@@ -23,7 +23,7 @@ pub struct Comparison {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Difference {
     pub(super) points: f64,
-    /// Limit of noise: a smaller or equal difference may be chance.
+    /// Limit of noise. A difference up to this limit may be chance.
     pub(super) noise: f64,
 }
 
@@ -91,7 +91,7 @@ impl Comparison {
 
     /// Returns the difference between the metric of `group` and the metric of the first group.
     ///
-    /// Returns `None` if `group` is the first group, or if one of the two has no value.
+    /// Returns `None` if `group` is the first group, or if `group` or the first group has no value.
     pub(super) fn against_first(
         &self,
         group: &[usize],

@@ -7,7 +7,7 @@ use crate::shape::StageKind;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Curve {
     pub(super) stage: StageKind,
-    /// Folder of the job, relative to the run folder: `finetune/from-0800`.
+    /// Folder of the job, relative to the run folder, such as `finetune/from-0800`.
     pub(super) dir: String,
     pub(super) points: Vec<CurvePoint>,
 }

@@ -5,7 +5,7 @@ use crate::results::RunError;
 use std::io;
 use std::path::PathBuf;
 
-/// Why runs cannot be compared, or the result cannot be written.
+/// The reason why runs cannot be compared, or why the result cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
     #[error(transparent)]

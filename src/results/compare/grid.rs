@@ -13,7 +13,7 @@ pub(super) struct Column {
     pub(super) cells: Vec<Cell>,
 }
 
-/// A right-aligned number with text behind it, or text alone.
+/// A table cell: a right-aligned number, followed by text. Both parts are optional.
 #[derive(Clone, Default)]
 pub(super) struct Cell {
     pub(super) number: String,
@@ -30,9 +30,9 @@ impl Cell {
     }
 }
 
-/// Returns the indented lines of a table. A table wider than [`WIDTH`] is split into several parts.
+/// Returns a table as indented lines. Splits a table wider than [`WIDTH`] into several parts.
 ///
-/// Every part starts with the first `lead` columns. A part leaves out rows that are empty in all other columns.
+/// Every part starts with the first `lead` columns. A part leaves out rows that are empty in all its other columns.
 pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
     let rendered: Vec<Vec<String>> = columns.iter().map(render).collect();
     let width = |column: &Vec<String>| column.first().map_or(0, |line| length(line)) + GAP.len();

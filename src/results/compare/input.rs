@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 const WHAT: &str = "name the folder of a run or a sweep (runs/quickstart), a table (accuracy.csv), or a log.txt of the official code";
 
-/// Reads all runs in the order of the arguments. A run that two arguments name appears once.
+/// Reads the runs that `arguments` name, in this order, then the published tables `names`.
+///
+/// A run that two arguments name appears once.
 pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, CompareError> {
     let mut runs: Vec<Run> = Vec::new();
     let mut seen: Vec<PathBuf> = Vec::new();
@@ -130,7 +132,7 @@ fn from_results(results: Results) -> Result<Run, CompareError> {
 
 /// Returns rows with pre-training losses, for a run without accuracies.
 ///
-/// The rows are the epochs with a checkpoint, and the last epoch so far.
+/// There is one row for each epoch with a checkpoint, and one row for the last epoch so far.
 fn losses(results: &Results) -> Vec<AccuracyRow> {
     let Some(pretrain) = &results.recipe.pretrain else { return Vec::new() };
     let Some(job) = results.jobs.first().filter(|job| job.dir == "pretrain") else {
@@ -163,7 +165,7 @@ fn read_file(path: &Path) -> Result<Vec<Run>, CompareError> {
     read_table(&name, &place, &text)
 }
 
-/// Returns the file name with the name of its folder. The name `accuracy.csv` alone would not identify a run.
+/// Returns the file name with the name of its folder, because `accuracy.csv` alone would not identify a run.
 fn name_of(path: &Path) -> String {
     let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
     let file = path.file_name().map(text).unwrap_or_default();
@@ -171,7 +173,7 @@ fn name_of(path: &Path) -> String {
     folder.map_or(file.clone(), |folder| format!("{folder}/{file}"))
 }
 
-/// Replaces the name of each run by its path if another run has the same name.
+/// Replaces the name of a run by its path if several runs have this name.
 fn tell_apart(runs: &mut [Run]) {
     let names: Vec<(String, String)> =
         runs.iter().map(|run| (run.name.clone(), run.place.clone())).collect();
@@ -184,10 +186,10 @@ fn tell_apart(runs: &mut [Run]) {
     }
 }
 
-/// Removes the file name from the key of the row that starts from a checkpoint file, if there is only one such row.
+/// Removes the name of the checkpoint file from the row key, if the run has only one row that starts from a file.
 ///
-/// The output can then show this row beside the corresponding row of another run. A log, for example, does not name its
-/// checkpoint.
+/// The output can then show this row beside the row of another run whose checkpoint file is unknown. A log, for
+/// example, does not name its checkpoint file.
 fn one_file_has_no_name(run: &mut Run) {
     let mut files = run.rows.iter_mut().filter(|row| row.key.epoch.is_none());
     if let (Some(row), None) = (files.next(), files.next()) {

@@ -11,9 +11,9 @@ const HINT: &str = "use a log of the official code: one JSON object per line, wi
 
 /// Reads a `log.txt` of the official code as a run with one row.
 ///
-/// A log with accuracies is a fine-tuning, or a linear probe if its path contains `linprobe`. Its row has the last and
-/// the best top-1. A log without accuracies is a pre-training. Its row has the last epoch and loss. A log does not say
-/// which checkpoint a fine-tuning started from, or whether the schedule of a pre-training ended.
+/// A log with accuracies is from fine-tuning, or from linear probing if the path contains `linprobe`. Its row has the
+/// last and the best top-1. A log without accuracies is from pre-training. Its row has the last epoch and loss. The log
+/// does not contain the checkpoint that a fine-tuning started from, or whether a pre-training schedule ended.
 pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, CompareError> {
     let mut points: Vec<CurvePoint> = Vec::new();
     // A run in progress may have written only part of the last line.

@@ -42,7 +42,7 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
     notes
 }
 
-/// Explains the mark `~`: the rules of noise that apply to the shown groups, and the largest limit of noise.
+/// Explains the mark `~`: how the limit of noise is computed for the shown groups, and the largest of these limits.
 fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let (mut seeds, mut single, mut images) = (false, false, None);
     let (mut widest_of_seeds, mut widest_of_two) = (0.0_f64, 0.0_f64);
@@ -100,9 +100,9 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     Some(text)
 }
 
-/// Warns if rows of the same pre-training epoch must not be compared.
+/// Warns if results for the same pre-training epoch must not be compared.
 ///
-/// This is the case if the epoch is the end of one schedule, but the middle of a longer schedule.
+/// This is the case if one schedule ends at this epoch, but a longer schedule is still in the middle.
 fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let there = |epoch: usize, annealed: bool| {
         let mut runs = shown.iter().flat_map(|(_, group)| group.iter());

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 /// Upper limit of an accuracy in percent.
 const PERCENT: f64 = 100.0;
 
-/// One column of a comparison: a run, or one series of a table.
+/// One column of a comparison: a run, or one series of results in a table.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Run {
     /// Name in the CSV file. All series of a published table have the same name.
@@ -21,9 +21,10 @@ pub(super) struct Run {
     pub(super) published: bool,
     /// The resolved recipe; `None` for a table or a log.
     pub(super) recipe: Option<Recipe>,
-    /// Dotted keys and values.
+    /// Dotted keys and values of the settings.
     ///
-    /// With a recipe: all settings, as TOML. With a table: the columns of settings, as written.
+    /// For a run with a recipe: all settings, as TOML values. For a table: the columns with settings, as written in the
+    /// table.
     pub(super) settings: Vec<(String, String)>,
     pub(super) swept: Vec<String>,
     pub(super) origin: Option<RunOrigin>,
@@ -38,7 +39,7 @@ pub(super) struct Run {
     pub(super) curves: Vec<Curve>,
 }
 
-/// Where a published result belongs: its model, the varied setting, and the value of that setting.
+/// What a published result measures: the model, the varied setting, and the value of that setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunOrigin {
     pub(super) model: String,
@@ -46,7 +47,7 @@ pub(super) struct RunOrigin {
     pub(super) value: String,
 }
 
-/// The results of a run from one pre-training epoch, from scratch, or from one checkpoint file.
+/// The results of a run for one starting point: a pre-training epoch, training from scratch, or a checkpoint file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct ComparisonRow {
     pub(super) key: SettingKey,
@@ -60,11 +61,12 @@ pub(super) struct ComparisonRow {
 /// Identifies a row of a result table. Results of several runs are in the same row if their keys are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct SettingKey {
-    /// Pre-training epoch that fine-tuning and probing start from: 0 for scratch, `None` for a checkpoint file.
+    /// Pre-training epoch that fine-tuning and probing start from; 0 for training from scratch, `None` for a checkpoint
+    /// file.
     pub(super) epoch: Option<usize>,
     pub(super) annealed: Option<bool>,
-    /// Name of the checkpoint file that fine-tuning and probing start from, if the run has several such files;
-    /// otherwise empty.
+    /// Name of the checkpoint file that fine-tuning and probing start from. Empty unless the run starts from several
+    /// checkpoint files.
     pub(super) file: String,
 }
 
@@ -108,8 +110,8 @@ impl RunOrigin {
 
     /// Returns whether both results belong to the same series.
     ///
-    /// They must have the same model, varied setting and value. If the pre-training epochs are varied, the values may
-    /// differ.
+    /// Results of one series have the same model, varied setting and value. If the varied setting is the number of
+    /// pre-training epochs, the values may differ.
     pub(super) fn is_series_of(&self, other: &Self) -> bool {
         let value =
             |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };
@@ -118,7 +120,7 @@ impl RunOrigin {
 }
 
 impl ComparisonRow {
-    /// Parses the numbers in `cells`. If a number is invalid, the error names its column.
+    /// Parses the numbers in `cells` and returns the row. If a number is invalid, the error names its column.
     pub(super) fn of(cells: AccuracyRow, source: String) -> Result<Self, String> {
         let refuse =
             |column: &str, text: &str, what: &str| format!("{column} `{text}` is not {what}");
@@ -178,7 +180,7 @@ impl ComparisonRow {
 }
 
 impl Ord for SettingKey {
-    /// Orders keys by epoch. Keys without an epoch, which start from a file, come last.
+    /// Orders keys by epoch. Keys of checkpoint files have no epoch and come last.
     ///
     /// For the same epoch, a checkpoint from the middle of a schedule comes before one from the end of a schedule.
     fn cmp(&self, other: &Self) -> Ordering {

@@ -74,7 +74,8 @@ fn origin(run: &Run, row: &ComparisonRow) -> [String; 4] {
 
 /// Returns the cells that compare a row with other runs.
 ///
-/// These are the differences to the first group of runs, then the mean, the standard deviation and the number of runs.
+/// These are the differences from the first group of runs. Then come the mean, the standard deviation and the number of
+/// runs of the row's group.
 fn measures(comparison: &Comparison, run: usize, row: &ComparisonRow) -> Vec<String> {
     let group = comparison.group_of(run);
     let metrics = [Metric::Finetune, Metric::Linprobe];

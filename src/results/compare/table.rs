@@ -12,10 +12,11 @@ const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
 const HINT: &str =
     "use the columns of accuracy.csv: at least pretrain_epoch, and finetune_top1 or linprobe_top1";
 
-/// Reads a CSV table. `place` is its path for error messages, `name` its name in the output.
+/// Reads a CSV table as runs. `name` is the table's name in the output. `place` is its path in error messages.
 ///
-/// The columns in front of `pretrain_epoch` are settings, for example swept keys. Rows with the same settings, model,
-/// variant and value form a run. A run has only one row for each starting point, so a second row starts another run.
+/// The columns before `pretrain_epoch` are settings, such as swept keys. Rows with the same settings, model, variant
+/// and value form a run. A run has only one row per starting point, so a second row for a starting point belongs to
+/// another run.
 pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>, CompareError> {
     let refuse = |problem: String| {
         let place = place.to_owned();

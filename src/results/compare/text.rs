@@ -6,7 +6,7 @@ use super::notes::notes;
 use super::run::{Metric, Run, SettingKey};
 use crate::recipe::{ModelSize, Recipe};
 
-/// Maximum number of groups for one column per group. With more groups, a table has one row per group.
+/// Maximum number of groups in a table with one column per group. With more groups, a table has one row per group.
 const SIDE_BY_SIDE: usize = 4;
 /// Maximum width of the columns of all groups together, in characters.
 const HEADINGS: usize = 94;
@@ -41,7 +41,8 @@ pub(super) fn text(comparison: &Comparison) -> String {
     parts.collect::<Vec<_>>().join("\n\n")
 }
 
-/// Returns the official model sizes of the runs that are not published; `None` if the recipe of such a run is unknown.
+/// Returns the official model sizes of the runs that are not published; `None` if the recipe of one of these runs is
+/// unknown.
 fn models(comparison: &Comparison) -> Option<Vec<&'static str>> {
     let runs = comparison.runs.iter().filter(|run| !run.published);
     let recipes: Option<Vec<&Recipe>> = runs.map(|run| run.recipe.as_ref()).collect();
@@ -71,9 +72,10 @@ fn legend(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     lines
 }
 
-/// Returns the name of a group of runs.
+/// Returns the label of a group of runs.
 ///
-/// A single run has its own label. Several runs have a common label without `seed=`.
+/// For a single run, this is the run's own label. For several runs, `seed=` is left out. If their labels still differ,
+/// this is the first label and the number of other runs, such as `vit-b +2`.
 pub(super) fn label(comparison: &Comparison, group: &[usize]) -> String {
     let labels: Vec<String> = group
         .iter()
@@ -122,7 +124,8 @@ fn place<'a>(comparison: &'a Comparison, group: &[usize]) -> &'a str {
     }
 }
 
-/// Returns the headings of the groups' columns: number and label. If a label is too long, returns only the numbers.
+/// Returns the column headings of the groups: the number and the label of each group. If a label is too long, returns
+/// only the numbers.
 fn heads(comparison: &Comparison, shown: &Shown, most: usize) -> Vec<String> {
     let labels: Vec<String> = shown.iter().map(|(_, group)| label(comparison, group)).collect();
     let fits = labels.iter().all(|label| grid::length(label) + 4 <= most);
@@ -175,7 +178,7 @@ fn settings(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     lines
 }
 
-/// Returns the values of a setting in a group of runs, separated by spaces. Only `seed` has several different values.
+/// Returns the different values of a setting in a group of runs, separated by spaces. Only `seed` can have several.
 fn value(values: &[Option<String>], group: &[usize]) -> String {
     let mut distinct: Vec<&str> = Vec::new();
     for run in group {

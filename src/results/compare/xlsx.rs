@@ -98,7 +98,7 @@ fn epochs(curves: &[&Curve]) -> Sheet {
     Sheet { rows: rows.collect(), header }
 }
 
-/// Adds a worksheet that shows `sheet`. When scrolling, its header and its first `columns` columns stay visible.
+/// Adds a worksheet that shows `sheet`. The header and the first `columns` columns stay visible when the user scrolls.
 fn add<'a>(
     book: &'a mut Workbook,
     name: &str,

@@ -10,7 +10,7 @@ use crate::results::seeds::Measured;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-/// The table columns of a stage: the common heading, then for each column its heading and its value.
+/// The table columns of a stage: a common heading, and the heading and the value of each column.
 struct TableColumns {
     heading: &'static str,
     cells: &'static [(&'static str, Read)],
@@ -40,7 +40,7 @@ const STAGES: [TableColumns; 2] = [
 struct AccuracyTableRow<'a> {
     swept: Vec<String>,
     cells: &'a AccuracyRow,
-    /// Whether the fine-tuning and the linear probe of this row have started but not finished.
+    /// Whether the fine-tuning (first) and the linear probe (second) of this row have started but not finished.
     open: [bool; 2],
 }
 
@@ -159,7 +159,7 @@ fn head(keys: &[String], stages: &[(usize, &TableColumns)]) -> String {
     html
 }
 
-/// Returns the pre-training epoch that the jobs of a row start from, or the name of their checkpoint file.
+/// Returns the starting point of a row's jobs: the pre-training epoch, or the name of the checkpoint file.
 fn start(row: &AccuracyRow) -> &str {
     let dirs = [&row.finetune.run, &row.linprobe.run];
     let file = || dirs.into_iter().find_map(|dir| dir.rsplit_once("from-"));
@@ -169,7 +169,8 @@ fn start(row: &AccuracyRow) -> &str {
     }
 }
 
-/// Returns the mark of one cell: the best of the comparable rows, within the noise of the best, or no mark.
+/// Returns the mark of one cell: the best value of the comparable rows, a value within the noise of the best, or no
+/// mark.
 ///
 /// A row without pre-training is the baseline and gets no mark.
 fn mark(

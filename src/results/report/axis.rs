@@ -11,9 +11,9 @@ const LETTER: f64 = 0.027;
 pub(super) struct PlotAxis {
     pub(super) start: f64,
     pub(super) end: f64,
-    /// Positions and labels, ascending, within the range.
+    /// Positions and labels of the ticks, ascending. All positions are within the range.
     pub(super) ticks: Vec<(f64, String)>,
-    /// Exponent of the unit of the labels. If it is 3, the label `2` means 2000.
+    /// Power of 10 by which the labels must be multiplied. If it is 3, the label `2` means 2000.
     pub(super) exponent: i32,
 }
 

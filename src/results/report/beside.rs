@@ -49,11 +49,10 @@ impl PublishedRow {
 
 /// Returns the published results to show beside runs of `recipe`.
 ///
-/// If `asked` is empty, these are the results of the same model in all tables. If the data is not ImageNet-1k, there
-/// are none.
+/// If `asked` is empty, returns the results of the same model from all tables, or none if the data is not ImageNet-1k.
 ///
-/// If `asked` names tables, these are the results of the same model in the named tables. A table without this model is
-/// shown completely.
+/// If `asked` names tables, returns the results of the same model from these tables. If a table does not have this
+/// model, returns all its results.
 pub(super) fn beside(recipe: &Recipe, asked: &[String]) -> Vec<PublishedRow> {
     let model = model(recipe);
     let same = |row: &PublishedRow| Some(&row.model) == model.as_ref();

@@ -48,7 +48,7 @@ const ENDED: &str = "ended here";
 const MIDDLE: &str = "mid-schedule";
 
 impl Mark {
-    /// Returns the mark of the value `own` among `figures`, the values of the comparable rows.
+    /// Returns the mark of the value `own`, compared with `figures`, the values of the comparable rows.
     pub(super) fn among(
         own: Measured,
         figures: impl Iterator<Item = Measured>,
@@ -79,9 +79,9 @@ impl Cell {
     }
 }
 
-/// Returns two HTML cells of a row: what the jobs start from, and whether the schedule ended there.
+/// Returns two HTML cells of a row: the starting point of the jobs, and whether the pre-training schedule ended there.
 ///
-/// `start` is already escaped.
+/// `start` must already be escaped for HTML.
 pub(super) fn start_cells(start: &str, annealed: &str) -> String {
     let start = if start == "0" { "0 (scratch)" } else { start };
     let schedule = match annealed {

@@ -19,7 +19,8 @@ struct MeanRow {
     figures: [Option<Measured>; 3],
 }
 
-/// The columns with means: heading, value, and folder of the job that measures the value.
+/// The columns of the table of means. Each has its heading, its value, and the folder of the job that measures the
+/// value. The folder is `None` for pre-training.
 const MEANS: [(&str, Read, Option<Read>); 3] = [
     ("fine-tuned top-1 %", |row| &row.finetune.top1, Some(|row| &row.finetune.run)),
     ("linear probe top-1 %", |row| &row.linprobe.top1, Some(|row| &row.linprobe.run)),

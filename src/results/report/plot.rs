@@ -40,7 +40,8 @@ const HUES: [RGBColor; 7] = [
 const CYCLE: usize = HUES.len() - 1;
 /// The [`Series::slot`] of a line for training from scratch. Only this slot uses the last hue.
 pub(super) const SCRATCH: usize = usize::MAX;
-/// Dash patterns of lines: the first is solid. The next two are for lines that share a hue. The last is for baselines.
+/// Dash patterns of lines. The first is a solid line, the next two are for lines that share a hue, and the last is for
+/// baselines.
 const DASHES: [&str; 4] = ["none", "70 40", "20 35", "100 50"];
 const BASELINE: usize = 3;
 
@@ -318,19 +319,19 @@ fn text_style(size: u32) -> TextStyle<'static> {
     TextStyle::from(("sans-serif", size).into_font()).color(&INK)
 }
 
-/// Returns the index of a slot's dash pattern. The pattern changes when all hues have been used.
+/// Returns the index of the dash pattern for a [`Series::slot`]. The pattern changes when all hues have been used.
 fn dash(slot: usize) -> usize {
     if slot == SCRATCH { BASELINE } else { slot / CYCLE % BASELINE }
 }
 
-/// Returns the index of a slot's hue in [`HUES`].
+/// Returns the index in [`HUES`] for a [`Series::slot`].
 fn place(slot: usize) -> usize {
     if slot == SCRATCH { CYCLE } else { slot % CYCLE }
 }
 
-/// Returns the colour that stands for a hue and a dash pattern in the drawing.
+/// Returns the placeholder colour for a hue and a dash pattern in the drawing.
 ///
-/// On the page, [`style_rules`] replaces this colour by the hue and the pattern.
+/// On the page, [`style_rules`] replaces the placeholder by the hue and the dash pattern.
 fn hue(slot: usize, dash: usize) -> RGBColor {
     let RGBColor(r, g, b) = HUES[place(slot)];
     RGBColor(r, g, b + dash as u8)
@@ -347,7 +348,7 @@ fn hex(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
 }
 
-/// Returns CSS rules that replace the fixed colours of the drawings by the page's colours and dash patterns.
+/// Returns CSS rules that replace the placeholder colours of the drawings by the page's colours and dash patterns.
 pub(super) fn style_rules() -> String {
     let mut css = format!(
         "svg [stroke=\"{}\"]{{stroke:var(--grid)}}svg [fill=\"{ink}\"]{{fill:var(--ink2)}}svg [stroke=\"{ink}\"]{{stroke:var(--line)}}svg [fill=\"{}\"]{{fill:var(--card)}}\n",

@@ -58,7 +58,7 @@ pub(super) fn provenance(report: &Report<'_>) -> String {
     boxed("Provenance", &html)
 }
 
-/// Names each file once, with its BLAKE3 hash and the epochs that it had seen.
+/// Names each checkpoint file that jobs started from once, with its BLAKE3 hash and its number of epochs.
 fn start_files(provenance: &Provenance) -> String {
     let mut texts: Vec<String> = Vec::new();
     for file in &provenance.start_files {
