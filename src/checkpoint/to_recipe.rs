@@ -1,7 +1,8 @@
-//! Converts the facts of a checkpoint to layers of a recipe.
+//! Converts the facts about a checkpoint to recipe settings.
 //!
-//! Layers of a checkpoint of another program, lowest first: [`assumed`], [`from_recipe`], [`preferred`], [`stated`].
-//! `--set` may change the first three. It may repeat a value of [`stated`], but not change it.
+//! For a checkpoint of another program, four functions return settings, from lowest to highest priority: [`assumed`],
+//! [`from_recipe`], [`preferred`], [`stated`]. `--set` may change the settings of the first three. It may repeat a
+//! value of [`stated`], but not change it.
 
 use super::facts::{usual_decoder_heads, usual_heads};
 use super::{Facts, Head};
