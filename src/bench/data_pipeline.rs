@@ -1,4 +1,4 @@
-//! Benchmark of the data pipeline: images per second of a stage's loader, and time per part.
+//! Benchmark of the data pipeline: images per second of a stage's loader, and the time of each part of loading.
 
 use crate::data::{LoadPart, LoadTimes};
 use crate::infer::StopFlag;
