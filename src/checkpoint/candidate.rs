@@ -135,9 +135,10 @@ impl Candidate {
     }
 }
 
-/// Returns the number of attention heads of two published networks; `None` for all other networks.
+/// Returns the number of attention heads if the network is one of two published networks; `None` for all other
+/// networks.
 ///
-/// These networks have a usual width, but not the usual number of heads for this width.
+/// These two have a usual width, but not the usual number of heads for this width.
 fn unusual_heads(dialect: Dialect, prefix: &str, facts: &Facts) -> Option<usize> {
     let is_moco = ["base_encoder", "momentum_encoder"].iter().any(|name| prefix.contains(name));
     match (dialect, facts.embed_dim, facts.depth, facts.mlp_dim) {
@@ -331,7 +332,8 @@ fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> O
     })
 }
 
-/// Error text for a head that reads the mean of the patches after the last norm. This program does not support it.
+/// Error text for a head that reads the mean of the patches after the last norm. This program does not support such
+/// heads.
 pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm (global_pool = \"avg\" without \
      fc_norm). The networks of mae normalize after the mean";
 

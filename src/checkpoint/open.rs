@@ -193,7 +193,7 @@ fn notes(
 }
 
 impl Opened {
-    /// Reads the optimizer state beside the weights of a checkpoint folder of this program; `None` if it was not kept.
+    /// Reads the optimizer state from a checkpoint folder of this program; `None` if the folder does not contain it.
     pub fn own_optimizer(&self) -> Result<Option<OptimizerState>, CheckpointError> {
         let path = weights_file(&self.path)?.with_file_name(folder::OPTIMIZER);
         let Some(meta) = self.meta.as_ref().filter(|_| path.is_file()) else { return Ok(None) };

@@ -25,7 +25,7 @@ pub struct OptimizerState {
 ///
 /// After so many updates, the bias correction is 1.
 const MANY: usize = 1_000_000;
-/// AdamW's settings in the official pre-training.
+/// AdamW's first beta in the official pre-training.
 const BETA_1: f64 = PRETRAIN_BETAS[0];
 const BETA_2: f64 = PRETRAIN_BETAS[1];
 const EPSILON: f64 = 1e-8;

@@ -226,7 +226,7 @@ fn described_point(
     Ok(recipe::resolve_checkpoint(path, &layers, &stated, set, &OPTIONS)?)
 }
 
-/// Fails if the command needs a setting that neither the checkpoint nor `set` contains.
+/// Fails if the command needs a setting that neither the recipes in `known` nor the `--set` arguments in `set` contain.
 fn require(
     opened: &Opened,
     needs: Needs,

@@ -70,7 +70,8 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
 
 /// Returns settings from `--recipe` that the checkpoint may lack.
 ///
-/// These are `norm_pix_loss`, `mask_ratio`, and, if the widths are the same, `num_heads`.
+/// For a checkpoint with a decoder, these are `norm_pix_loss` and `mask_ratio`. If the recipe has the same width as the
+/// checkpoint, it also supplies the number of attention heads.
 pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     let mut recipe = Recipe::default();
     let model = &plan.model;

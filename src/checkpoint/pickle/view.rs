@@ -224,7 +224,7 @@ impl CheckedView<'_> {
 
 struct Dim {
     size: u64,
-    /// Distance between neighbouring elements in the file, in elements. `to` is the distance in the result.
+    /// Distance between neighbouring elements in the file, in elements. `to` is their distance in the result.
     stride: u64,
     to: u64,
 }
