@@ -93,7 +93,8 @@ impl Evaluation {
 
     /// Sums the loss and counts the correct predictions of `model` on one share of the validation images.
     ///
-    /// `forward` returns the model's logits `[N, C]`. Returns early if the user stops the run.
+    /// The third argument is the index of the share, from 0, and the number of shares. `forward` returns the model's
+    /// logits `[N, C]`. Returns early if the user stops the run.
     pub fn count<M, F>(
         &self,
         model: &M,
@@ -144,8 +145,9 @@ pub struct ShareCounts {
 }
 
 impl Evaluated {
-    /// Adds up the sums of all shares and returns the metrics. Returns `Stopped` if the user stopped the evaluation of any
-    /// share.
+    /// Adds up the sums of all shares and returns the metrics.
+    ///
+    /// Returns [`Self::Stopped`] if the user stopped the evaluation of at least one share.
     pub fn from_shares(shares: Vec<ShareCounts>) -> Self {
         let (mut all, mut stopped) = (Counts::default(), false);
         for share in shares {
