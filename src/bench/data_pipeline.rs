@@ -16,7 +16,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 pub struct DataBench {
     pub stage: String,
     pub decode: crate::recipe::Decode,
-    /// Number of loader threads; 0 if images are loaded in the calling thread.
+    /// Number of loader threads; 0 if the calling thread loads the images.
     pub workers: usize,
     pub batch_size: usize,
     pub images_per_s: f64,
