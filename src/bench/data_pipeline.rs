@@ -1,4 +1,4 @@
-//! Benchmark of the data pipeline: images per second of a stage's loader, and time per part.
+//! Benchmark of the data pipeline: images per second of a stage's loader, and the time of each part of loading.
 
 use crate::data::{LoadPart, LoadTimes};
 use crate::infer::StopFlag;
@@ -16,7 +16,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 pub struct DataBench {
     pub stage: String,
     pub decode: crate::recipe::Decode,
-    /// Number of loader threads; 0 if images are loaded in the calling thread.
+    /// Number of loader threads; 0 if the calling thread loads the images.
     pub workers: usize,
     pub batch_size: usize,
     pub images_per_s: f64,

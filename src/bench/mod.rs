@@ -48,7 +48,8 @@ pub struct TrainBench {
     pub steps: usize,
     /// Number of updates that were not measured: the warm-up, and the first update of each epoch.
     pub uncounted_steps: usize,
-    /// Time of each part of a step. On a GPU, a second measurement waits for the device after each part.
+    /// Time of each part of a step. On a GPU, these times come from a second measurement, which waits for the device
+    /// after each part.
     pub ms: StepMs,
     /// Speed of the network in TFLOP/s, summed over all devices.
     ///
@@ -77,9 +78,9 @@ pub struct StepMs {
 
 /// Trains `stage` of a recipe for `seconds` in the folder `scratch`, and measures its steps.
 ///
-/// This is the training loop of `mae run`, with data loading and augmentation. Fine-tuning and linear probing start from
-/// random weights. On a GPU, `seconds` starts after the warm-up. The benchmark makes at least two updates and can end two
-/// updates late.
+/// This is the training loop of `mae run`, with data loading and augmentation. Fine-tuning and linear probing start
+/// from random weights. On a GPU, the time starts after the warm-up. The benchmark makes at least two updates. It may
+/// take up to two updates longer than `seconds`.
 ///
 /// Fails if an epoch has only one update, or if the benchmark stops before the first measured step.
 pub fn bench_train(
@@ -149,9 +150,9 @@ pub fn bench_train(
     })
 }
 
-/// Measures whole steps, and then the parts of a step with `timer`. On the CPU, one measurement gives both.
+/// Measures whole steps, and then the parts of a step with `timer`. Returns both measurements.
 ///
-/// `measure` trains for the given number of seconds, in a folder of the given name.
+/// On the CPU, one measurement gives both. `measure` gets a folder name, the number of seconds to train, and a timer.
 fn whole_and_parts(
     device: &ChosenDevice,
     seconds: f64,
@@ -184,7 +185,7 @@ fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
 
 /// Returns the time of a step in milliseconds: the median on the CPU, the mean on a GPU.
 ///
-/// A GPU reports several steps at once, so its single times are not meaningful.
+/// A GPU reports several steps at once, so the times of single steps are not meaningful.
 fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
     1e3 * match device.backend {
         DeviceBackend::Cpu => median(seconds),
@@ -228,7 +229,7 @@ impl Clock {
 
     /// Returns whether `seconds` have passed and at least one update has ended.
     ///
-    /// The update in progress is still completed, so at least one step can be measured.
+    /// The training then still completes the update in progress, so at least one step can be measured.
     fn is_over(&self, seconds: f64) -> bool {
         let start = self.start.or_else(|| self.ends.get(WARM_UP - 1).map(|(_, end)| *end));
         !self.ends.is_empty() && start.is_some_and(|start| start.elapsed().as_secs_f64() >= seconds)

@@ -1,4 +1,4 @@
-//! One network of a file: its tensors under their official names, and whether it is one that this program has.
+//! Converts one network of a checkpoint file to the official tensor names, and checks whether this program supports it.
 
 use super::content::{Attribute, Entry};
 use super::dialects::{Dialect, Named};
@@ -12,19 +12,21 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Candidate {
     pub prefix: String,
     pub dialect: Dialect,
-    /// Under the official names.
+    /// The tensors under their official names.
     pub file: TensorFile,
-    /// The weights in the order of the file.
+    /// Official name, Paddle's internal name and shape of each weight, in the order of the checkpoint file.
     pub order: Vec<Weight>,
-    /// Whether linear weights were `[in, out]`.
+    /// Whether the file stores linear weights as `[in, out]`, as Paddle does. If so, they were transposed.
     pub transposed: bool,
-    /// The facts, or what this program does not support.
+    /// The description of the network, or the reason why this program does not support it.
     pub facts: Result<Facts, String>,
-    /// How the tensors were changed or left out, a sentence each.
+    /// Notes for the user about tensors that were left out or added, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Renames the tensors of a network and compares them with the model of this program.
+/// Converts a network to the official tensor names, and checks whether this program supports it.
+///
+/// If not, `facts` of the result contains the reason.
 pub(super) fn evaluate(
     network: Network,
     attributes: &BTreeMap<String, Attribute>,
@@ -99,7 +101,9 @@ impl Candidate {
         Ok(facts)
     }
 
-    /// Fails for shapes that have a better explanation than a wrong size.
+    /// Fails if a tensor shape shows a known problem, such as a gated MLP or a missing class token.
+    ///
+    /// The error explains the problem. Without this check, the error would only report a wrong size.
     fn check_shapes(&self) -> Result<(), String> {
         let shape = |name: &str| self.file.tensors.get(name).map(|tensor| &tensor.shape[..]);
         let empty = self.file.tensors.iter().find(|(_, tensor)| tensor.shape == [0]);
@@ -131,7 +135,10 @@ impl Candidate {
     }
 }
 
-/// Returns the heads of published networks that have a usual width but not the usual number of heads.
+/// Returns the number of attention heads if the network is one of two published networks; `None` for all other
+/// networks.
+///
+/// These two have a usual width, but not the usual number of heads for this width.
 fn unusual_heads(dialect: Dialect, prefix: &str, facts: &Facts) -> Option<usize> {
     let is_moco = ["base_encoder", "momentum_encoder"].iter().any(|name| prefix.contains(name));
     match (dialect, facts.embed_dim, facts.depth, facts.mlp_dim) {
@@ -147,7 +154,9 @@ fn first(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
 }
 
-/// Returns the heads and decoders that are not those of a known network. They are left out as a whole.
+/// Returns the names of modules, such as `head` or `decoder`, that contain a tensor with an unknown name.
+///
+/// The caller leaves out all tensors of these modules.
 fn foreign_modules<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let modules: &[&str] = match dialect {
         Dialect::Official => &["head", "masked_embed"],
@@ -161,7 +170,8 @@ fn foreign_modules<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>) -
         .collect()
 }
 
-/// Tensors under their official names, and the parts of `qkv` tensors.
+/// The renamed tensors of a network. `parts` holds separate query, key and value tensors until they are joined to
+/// `qkv`.
 #[derive(Default)]
 struct Names {
     tensors: BTreeMap<String, HostTensor>,
@@ -195,7 +205,9 @@ impl Names {
         }
     }
 
-    /// Joins query, key and value, and adds the biases that a network without them has: zeros.
+    /// Joins query, key and value to `qkv` tensors, and returns all tensors.
+    ///
+    /// If the network has no `qkv` biases, or no key biases, adds biases of zeros and a note.
     fn finish(mut self, notes: &mut Vec<String>) -> Result<BTreeMap<String, HostTensor>, String> {
         let without_keys = |(name, parts): (&String, &[Option<HostTensor>; 3])| {
             is_bias(name) && matches!(parts, [Some(_), None, Some(_)])
@@ -237,7 +249,7 @@ fn zeros_like(tensor: &HostTensor) -> HostTensor {
     HostTensor { shape: tensor.shape.clone(), values: vec![0.0; tensor.values.len()] }
 }
 
-/// Returns query, key and value as one tensor.
+/// Concatenates query, key and value along dimension 0. Fails if one is missing or if their shapes differ.
 fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, String> {
     let [Some(query), Some(key), Some(value)] = parts else {
         return Err(format!("{name}: query, key or value is missing"));
@@ -250,7 +262,9 @@ fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, Stri
     Ok(HostTensor { shape, values: [query.values, key.values, value.values].concat() })
 }
 
-/// Transposes linear weights of Paddle, `[in, out]`. The shape of `qkv` shows it: `out` is three times `in`.
+/// Transposes all linear weights if they are stored as `[in, out]`, as in Paddle. Returns whether they were.
+///
+/// The shape of the first `qkv` weight shows the order: `out` is three times `in`.
 fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
     let transposed = matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3));
@@ -260,7 +274,7 @@ fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     transposed
 }
 
-/// Adds what the names and the attributes of a pickled module say about a network.
+/// Fills in missing settings from the attributes of a pickled module. If there are none, uses the library's defaults.
 fn with_dialect(
     settings: Settings,
     dialect: Dialect,
@@ -303,7 +317,8 @@ fn with_dialect(
     }
 }
 
-/// Returns the problem of a pickled module whose MLPs do not use the exact GELU.
+/// Returns an error text if an MLP of a pickled module uses an unsupported activation. Only the exact GELU is
+/// supported.
 fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> Option<String> {
     let mut own = attributes.range(prefix.to_owned()..).take_while(|(n, _)| n.starts_with(prefix));
     own.find_map(|(name, value)| match (name.rsplit('.').next()?, value) {
@@ -317,11 +332,14 @@ fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> O
     })
 }
 
-/// The problem of a head that has no counterpart in this program.
+/// Error text for a head that reads the mean of the patches after the last norm. This program does not support such
+/// heads.
 pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm (global_pool = \"avg\" without \
      fc_norm). The networks of mae normalize after the mean";
 
-/// Fails if the file says that its head reads the mean of the patches, but the norm is not behind the mean.
+/// Fails if the head reads the mean of the patches after the last norm.
+///
+/// This program only supports the opposite order: it takes the mean first, then applies `fc_norm`.
 fn check_pooling(facts: &Facts) -> Result<(), String> {
     match (facts.head, facts.settings.average_pool) {
         (Head::Linear { global_pool: false, .. }, Some(true)) => Err(MEAN_AFTER_NORM.to_owned()),

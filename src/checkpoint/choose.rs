@@ -1,4 +1,4 @@
-//! Chooses the network of a file that is read, and says why if there is none.
+//! Chooses the network to use if a checkpoint file has several. Explains why a file has no network that can be used.
 
 use super::CheckpointError;
 use super::candidate::Candidate;
@@ -6,13 +6,17 @@ use super::networks;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Words in a prefix that name averaged weights.
+/// Words that identify the prefix of averaged weights, such as an exponential moving average (EMA).
 const AVERAGED: [&str; 8] =
     ["ema", "swa", "averaged", "average", "avg", "momentum", "shadow", "target"];
-/// A message lists at most this many names.
+/// Maximum number of names in a message.
 const LISTED: usize = 5;
 
-/// Returns the candidate with this prefix, or the only one that a user can mean, with notes about the others.
+/// Chooses one of the networks in a checkpoint file. Returns it, and notes for the user about the networks that it
+/// skips.
+///
+/// If `prefix` is `None`, skips unsupported networks, and averaged weights if there are other weights. Fails if no
+/// network remains, or if several different networks remain.
 pub(super) fn choose(
     mut candidates: Vec<Candidate>,
     prefix: Option<&str>,
@@ -59,7 +63,7 @@ fn is_averaged(prefix: &str) -> bool {
         || prefix.split(|c: char| !c.is_alphanumeric()).any(|word| AVERAGED.contains(&word))
 }
 
-/// Returns ``under `model.` ``, or words for no prefix.
+/// Returns ``under `model.` `` or `without a prefix`, for a message.
 fn shown_prefix(candidate: &Candidate) -> String {
     match candidate.prefix.as_str() {
         "" => "without a prefix".to_owned(),
@@ -119,7 +123,7 @@ fn ambiguous(path: &Path, fitting: &[Candidate]) -> CheckpointError {
     }
 }
 
-/// Returns the error of a network that this program does not have.
+/// Returns the error for a network that this program does not support.
 fn unsupported(path: &Path, candidate: &Candidate) -> CheckpointError {
     let problem = candidate.facts.as_ref().err().map_or("", String::as_str);
     let place = match candidate.prefix.as_str() {
@@ -133,7 +137,7 @@ fn unsupported(path: &Path, candidate: &Candidate) -> CheckpointError {
     }
 }
 
-/// Returns the hint of a file whose network is not read.
+/// Returns the hint of the error message for a checkpoint file that cannot be used.
 fn way_out(path: &Path, problem: &str) -> &'static str {
     if is_one_of_several(path) {
         "name the folder of the checkpoint, or its index ending with .index.json: this file is one part of it"
@@ -144,7 +148,7 @@ fn way_out(path: &Path, problem: &str) -> &'static str {
     }
 }
 
-/// Returns whether a name is like `model-00001-of-00003.safetensors`.
+/// Returns whether the file is one part of a checkpoint, with a name like `model-00001-of-00003.safetensors`.
 fn is_one_of_several(path: &Path) -> bool {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     name.rsplit_once("-of-").is_some_and(|(before, after)| {
@@ -153,7 +157,10 @@ fn is_one_of_several(path: &Path) -> bool {
     })
 }
 
-/// Returns the error of a file without any network: its first names, and the names that they resemble most.
+/// Returns the error for a file that does not contain a Vision Transformer.
+///
+/// The error lists the first tensor names, and names the library whose tensor names fit best. If there are no tensors,
+/// it lists the first keys.
 pub(super) fn no_network(path: &Path, names: &[String], first_keys: &[String]) -> CheckpointError {
     let unsupported = |problem: String, hint: &str| CheckpointError::Unsupported {
         path: path.to_owned(),

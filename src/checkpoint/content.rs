@@ -1,14 +1,14 @@
-//! The content of a file of weights before a network is looked for: named tensors in a flat list.
+//! The content of a checkpoint file as a flat list of named tensors. `networks` then searches the list for networks.
 //!
 //! A nested dict becomes a path, so the weights of `{"model": {"cls_token": ...}}` are at `model.cls_token`. A pickled
-//! module (`torch.save(model)`) becomes what its `state_dict()` would be.
+//! module (`torch.save(model)`) gets the same tensor names as its `state_dict()`.
 
 use super::facts::Settings;
 use super::pickle::Value;
 use super::{HostTensor, OptimizerState, pickled};
 use std::collections::BTreeMap;
 
-/// A tensor, its full name, and its internal name in Paddle.
+/// A tensor with its full name. `internal` is Paddle's internal name for the tensor.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub name: String,
@@ -16,23 +16,23 @@ pub(super) struct Entry {
     pub tensor: HostTensor,
 }
 
-/// All tensors of one or more files, in their order.
+/// The tensors and settings of one or more checkpoint files. The tensors are in the order of the files.
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub entries: Vec<Entry>,
-    /// Tensors that are not floats, and what they are: `int64 tensor [3]`.
+    /// Name and description (such as `int64 tensor [3]`) of each tensor that is not a float tensor.
     pub others: Vec<(String, String)>,
-    /// Facts of pickled modules by path, such as `blocks.0.attn.num_heads`.
+    /// Attributes of pickled modules, by path, such as `blocks.0.attn.num_heads`.
     pub attributes: BTreeMap<String, Attribute>,
-    /// What the file says besides its tensors.
+    /// The settings that the file stores besides its tensors.
     pub settings: Settings,
-    /// The dict of the optimizer, not interpreted yet.
+    /// The `state_dict()` of the optimizer as the file stores it.
     pub optimizer: Option<Vec<(Value, Value)>>,
-    /// The optimizer and the position, as JSON, of an unfinished job of this program.
+    /// The state of an unfinished job of this program: optimizer state, and position in the training as JSON.
     pub state: Option<(OptimizerState, String)>,
-    /// The first keys of the file, for a message.
+    /// The first keys of a pickled dict, for an error message.
     pub first_keys: Vec<String>,
-    /// Bytes of all names with a path so far.
+    /// Total length in bytes of all full names that include a path, so far.
     names: usize,
 }
 
@@ -44,18 +44,18 @@ pub(super) enum Attribute {
     Word(String),
 }
 
-/// Longest path to a dict. Deeper dicts are not weights.
+/// Maximum length of the path to a container, in bytes. Containers with longer paths are skipped.
 const LONGEST_PATH: usize = 256;
-/// Limit for all names of a file, so that a small file cannot fill the memory with repeated paths.
+/// Maximum total length of all names, in bytes. So a small file cannot fill the memory with repeated paths.
 const NAMES: usize = 16 << 20;
 /// Attributes of modules that change the outputs of a network.
 const ATTRIBUTES: [&str; 4] = ["num_heads", "num_attention_heads", "eps", "global_pool"];
-/// Keys of what optimizers store under the names of the parameters.
+/// Parts of tensor names under which optimizers store their values.
 const OPTIMIZER: [&str; 6] =
     ["opt", "exp_avg", "exp_avg_sq", "momentum_buffer", "grads", "gradients"];
 
 impl Content {
-    /// Takes the tensors out of the tree of a pickle.
+    /// Collects the tensors and settings from an unpickled checkpoint file.
     pub(super) fn of_pickle(tree: Value) -> Result<Self, String> {
         let mut content = Self::default();
         let tree = match tree {
@@ -77,7 +77,7 @@ impl Content {
         Ok(content)
     }
 
-    /// Adds the content of another file of the same checkpoint.
+    /// Adds the tensors and attributes of another file of the same checkpoint.
     pub(super) fn append(&mut self, mut other: Self) {
         self.entries.append(&mut other.entries);
         self.others.append(&mut other.others);
@@ -106,7 +106,7 @@ impl Content {
         Ok(())
     }
 
-    /// Adds what is stored under `key`: a tensor, or a container of tensors.
+    /// Adds the value of `key`: a tensor, or a container of tensors. Skips optimizer states.
     fn item(&mut self, key: String, value: Value, path: &mut String) -> Result<(), String> {
         if is_of_optimizer(&key) {
             return Ok(());
@@ -153,7 +153,9 @@ impl Content {
         Ok(format!("{path}{key}"))
     }
 
-    /// Adds the tensors of a module, as its `state_dict()` has them, or the attributes of any other object.
+    /// Adds the tensors and attributes of a pickled module. The tensors get the same names as in its `state_dict()`.
+    ///
+    /// If the object is not a module, adds the tensors in its state.
     fn object(&mut self, class: &str, state: Value, path: &mut String) -> Result<(), String> {
         let Value::Dict(state) = state else { return self.walk(state, path) };
         let is_module =
@@ -184,7 +186,7 @@ impl Content {
     }
 }
 
-/// Returns whether a part of a name says that an optimizer stores values there.
+/// Returns whether a part of the dotted name `key` shows that the value belongs to an optimizer.
 pub(super) fn is_of_optimizer(key: &str) -> bool {
     key.split('.').any(|part| part.starts_with("optim") || OPTIMIZER.contains(&part))
 }
@@ -198,7 +200,7 @@ fn attribute(value: Value) -> Option<Attribute> {
     }
 }
 
-/// Returns the name of an activation that is not GELU.
+/// Returns the name of an activation class of PyTorch; `None` for GELU and for classes that MLPs do not use.
 fn activation(class: &str) -> Option<&str> {
     let name = class.strip_prefix("torch.nn.modules.activation.")?;
     (!["GELU", "MultiheadAttention", "Softmax"].contains(&name)).then_some(name)

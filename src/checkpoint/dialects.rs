@@ -1,23 +1,23 @@
-//! The names that libraries give to the tensors of a Vision Transformer, and how they become the official names.
+//! The tensor names of a Vision Transformer in several libraries, and their conversion to the official names.
 
 use super::huggingface;
 
-/// Whose names a network has.
+/// The library whose tensor names a network uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// The official code, timm, `DeiT`, DINO, `MoCo` v3.
+    /// The names of the official MAE code, timm, `DeiT`, DINO and `MoCo` v3.
     Official,
     HuggingFace,
-    /// mmpretrain, and mmcls and mmselfsup before it.
+    /// The names of mmpretrain and its predecessors, mmcls and mmselfsup.
     MmPretrain,
     Torchvision,
 }
 
-/// What a tensor is called officially.
+/// The result of converting a tensor name to the official name.
 #[derive(Debug, PartialEq)]
 pub(super) enum Named {
     As(String),
-    /// One of the three parts of a `qkv` tensor.
+    /// A query, key or value tensor: the official name of the `qkv` tensor, and the index of this part (0, 1 or 2).
     Part(String, usize),
     /// A tensor that the network does not need.
     LeftOut,
@@ -25,7 +25,9 @@ pub(super) enum Named {
     Unknown,
 }
 
-/// Parts of names that wrappers add anywhere: DDP and `DeepSpeed`, `torch.compile`, FSDP, activation checkpointing.
+/// Name parts that wrappers insert anywhere in a tensor name.
+///
+/// The wrappers are DDP, `DeepSpeed`, `torch.compile`, FSDP and activation checkpointing.
 const WRAPPERS: [&str; 6] = [
     "module",
     "_orig_mod",
@@ -43,7 +45,7 @@ impl Dialect {
     pub(super) const ALL: [Self; 4] =
         [Self::Official, Self::HuggingFace, Self::MmPretrain, Self::Torchvision];
 
-    /// Returns the name that each network has once, in segments.
+    /// Returns the name of the patch projection weight, split at the dots. Each network has exactly one such tensor.
     pub(super) fn anchor(self) -> &'static [&'static str] {
         match self {
             Self::Official => &["patch_embed", "proj", "weight"],
@@ -53,7 +55,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the names of the module that may hold the encoder beside its head or decoder.
+    /// Returns the possible names of the encoder's submodule in a model with a separate head or decoder.
     pub(super) fn encoder_modules(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => &huggingface::BASES,
@@ -62,7 +64,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the modules beside that of the encoder which belong to the network.
+    /// Returns the possible names of the head's or decoder's submodule in a model with a separate encoder.
     pub(super) fn siblings(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => {
@@ -73,7 +75,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the words of a message for these names.
+    /// Returns the name of the library, for a message.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Official => "the official code and timm",
@@ -83,7 +85,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the official name of a tensor. `name` has neither prefix nor wrappers.
+    /// Converts a tensor name without prefix and wrappers to the official name.
     pub(super) fn rename(self, name: &str) -> Named {
         match self {
             Self::Official => official(name),
@@ -149,7 +151,10 @@ fn official(name: &str) -> Named {
     if is_official(&named) { Named::As(named) } else { Named::Unknown }
 }
 
-/// Returns the name of a layer inside of a block, with its ending.
+/// Converts the name of a tensor inside of a block to the official name.
+///
+/// `list` is the official name of the list of blocks. `rest` starts with the block index. `inner` maps the library's
+/// names of layers to the official names.
 fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     let Some((index, rest)) = rest.split_once('.') else { return Named::Unknown };
     let found = inner.iter().find_map(|(theirs, ours)| {
@@ -159,7 +164,9 @@ fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     found.unwrap_or(Named::Unknown)
 }
 
-/// Returns the name of a layer or tensor outside of the blocks.
+/// Converts the name of a tensor outside of the blocks to the official name.
+///
+/// `outer` maps the library's names to the official names.
 fn outside(name: &str, outer: &[(&str, &str)]) -> Named {
     let found = outer.iter().find_map(|(theirs, ours)| {
         let ending = name.strip_prefix(theirs).filter(|e| e.is_empty() || e.starts_with('.'))?;

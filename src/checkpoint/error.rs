@@ -14,7 +14,7 @@ pub enum CheckpointError {
     Damaged { path: PathBuf, problem: String },
     #[error("cannot read {}: {source}\nhint: make the file readable, then run the same command again", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// The file is whole, but its network is not one that this program has, or it is not clear which network is meant.
+    /// The file is complete, but this program does not support its network, or cannot decide between several networks.
     #[error("cannot use {}: {problem}\nhint: {hint}", path.display())]
     Unsupported { path: PathBuf, problem: String, hint: String },
     #[error("{} does not fit the model: {problem}\nhint: {hint}", path.display())]
@@ -49,9 +49,9 @@ impl CheckpointError {
         !matches!(self, Self::Write { .. })
     }
 
-    /// Converts an error of reading the file at `path`.
+    /// Converts an I/O error from reading the file at `path`.
     ///
-    /// `InvalidData` (a wrong checksum) means that the file is damaged. Other errors mean that it is unreadable.
+    /// `InvalidData` (a wrong checksum) becomes [`Self::Damaged`]. All other errors become [`Self::Unreadable`].
     pub(super) fn unread(path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::InvalidData => Self::damaged(path, source.to_string()),

@@ -156,14 +156,15 @@ fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -
     config
 }
 
-/// Converts float32 to float64 by the shortest decimal number: 0.485, not 0.48500001430511475.
+/// Converts float32 to float64 through the shortest decimal number: 0.485 stays 0.485, not 0.48500001430511475.
 fn shortest(values: &[f32]) -> Vec<f64> {
     values.iter().filter_map(|value| value.to_string().parse().ok()).collect()
 }
 
 /// Returns the preprocessor settings for the transform of evaluation: resize the short side, then crop the centre.
 ///
-/// Does not use `ViTImageProcessor`, because it would change the aspect ratio of images that are not square.
+/// The settings name `BitImageProcessor`, because `ViTImageProcessor` would change the aspect ratio of images that are
+/// not square.
 fn preprocessor(settings: &ExportSettings) -> Value {
     let side = settings.input_size;
     json!({

@@ -14,7 +14,7 @@ pub struct Facts {
     pub depth: usize,
     /// Hidden width of the MLP in each encoder block.
     pub mlp_dim: usize,
-    /// Number of attention heads. It comes from a recipe or a `config.json`, because tensor shapes do not show it.
+    /// Number of attention heads. Tensor shapes do not show it, so it comes from settings such as `config.json`.
     pub num_heads: Option<usize>,
     pub decoder: Option<DecoderFacts>,
     pub head: Head,
@@ -58,7 +58,7 @@ pub struct Settings {
     pub std: Option<Vec<f64>>,
     /// Readable class names in the order of the labels; empty if they are unknown.
     pub class_names: Vec<String>,
-    /// Whether the head reads the mean of the patches, not the class token.
+    /// Whether the head reads the mean of the patches (`true`) or the class token (`false`).
     pub average_pool: Option<bool>,
     /// Number of epochs of training so far.
     pub epoch: Option<usize>,
@@ -96,7 +96,8 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Returns the stage that produces such a checkpoint. Returns `encoder` if there is neither a decoder nor a head.
+    /// Returns the stage that produces checkpoints with these parts; `encoder` if there is neither a decoder nor a
+    /// head.
     pub fn stage(&self) -> &'static str {
         match (&self.decoder, self.head) {
             (Some(_), _) => "pretrain",
@@ -114,7 +115,7 @@ impl Facts {
         }
     }
 
-    /// Returns a short description: what it is, width, blocks, patch size.
+    /// Returns a short description: type of network, width, number of blocks, patch size.
     pub fn summary(&self) -> String {
         let what = match (&self.decoder, self.head) {
             (Some(_), _) => "a masked autoencoder".to_owned(),

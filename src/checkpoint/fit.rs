@@ -33,7 +33,7 @@ pub fn load_module<M: Module>(
     load_named(module, file, path, |_| true, |_, tensor, _| tensor.values.clone())
 }
 
-/// Loads the encoder of a pre-training or of a classifier into `vit`.
+/// Loads the encoder of a pre-trained network or of a classifier into `vit`.
 ///
 /// Does not change the head and `fc_norm` of `vit`. Ignores a decoder in the file. If the number of patches is
 /// different, resizes the position embeddings with bicubic interpolation, as in the official code.
@@ -69,7 +69,9 @@ fn is_grid(shape: &[usize], width: usize) -> bool {
         && (tokens - 1).isqrt().pow(2) == tokens - 1)
 }
 
-/// Replaces the parameters of `module` whose names `wanted` accepts. `values` converts the tensors of the file.
+/// Replaces the parameters of `module` whose names `wanted` accepts.
+///
+/// `values` gets the parameter name, the tensor in the file and the parameter's shape. It returns the new values.
 fn load_named<M: Module>(
     module: M,
     file: &TensorFile,
@@ -125,9 +127,9 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// Returns the error that `file` does not fit, with a hint.
+/// Returns the error for a checkpoint file whose tensors do not fit the model.
 ///
-/// The hint lists the recipe keys that fit the file, if its tensors show them.
+/// The hint lists the recipe settings that fit the file, if its tensors show them.
 fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointError {
     let hint = match Facts::of(file, Settings::default()) {
         Ok(facts) => {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// File names in a checkpoint folder.
+/// Name of the weights file in a checkpoint folder.
 pub(super) const MODEL: &str = "model.safetensors";
 const META: &str = "meta.json";
 /// Name of the file with the optimizer state of a pre-training. A checkpoint is complete without this file.
@@ -19,7 +19,8 @@ pub struct Meta {
     pub stage: String,
     /// Number of epochs of training so far.
     pub epoch: usize,
-    /// What the training started from: `scratch`, an epoch of the pre-training, or a file; empty for a pre-training.
+    /// What the training started from: `scratch`, an epoch of the pre-training, or a checkpoint file; empty for a
+    /// pre-training.
     pub from: String,
     pub num_classes: usize,
     pub class_names: Vec<String>,
@@ -37,9 +38,9 @@ pub fn is_whole(folder: &Path) -> bool {
     [MODEL, META].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Writes a checkpoint folder atomically, with the state of its optimizer if there is one.
+/// Writes a checkpoint folder atomically, including the optimizer state if there is one.
 ///
-/// Leaves an existing folder unchanged. But if the weights or `meta.json` are missing, writes all files again.
+/// Leaves a complete folder unchanged. If the weights or `meta.json` are missing, writes all files again.
 pub fn publish(
     folder: &Path,
     model: &TensorFile,
@@ -76,7 +77,7 @@ pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointErro
         .map_err(|e| damaged(format!("it is not the meta.json of a checkpoint: {e}")))
 }
 
-/// Returns the latest checkpoint in the folder of a job.
+/// Returns the latest checkpoint folder of a job; `None` if the job has no checkpoint.
 pub(super) fn last_epoch(job: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(job.join("checkpoints")).ok()?;
     entries.flatten().map(|entry| entry.path()).filter(|path| is_whole(path)).max()

@@ -1,4 +1,4 @@
-//! Converts names and `config.json` of Hugging Face, in both directions.
+//! Converts Hugging Face's tensor names and `config.json`, in both directions.
 //!
 //! Hugging Face has separate query, key and value tensors. The official `attn.qkv` concatenates them in this order.
 
@@ -51,14 +51,16 @@ const BLOCKS: [(&str, &str); 4] = [
 
 const PARTS: [&str; 3] =
     ["attention.attention.query", "attention.attention.key", "attention.attention.value"];
-/// Names of query, key and value as transformers 5 keeps them in memory. Files have different names.
+/// Names of query, key and value in the memory of transformers 5. Checkpoint files use the names in [`PARTS`].
 const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
-/// Hugging Face's attributes for the encoder in a larger model.
+/// Names that Hugging Face models use for the submodule with the encoder.
 pub(super) const BASES: [&str; 6] =
     ["vit", "deit", "beit", "dinov2", "dinov2_with_registers", "base_model"];
 
-/// Adds the prefix `vit.` to a name of the encoder that lacks it, in place of the prefix of a similar class.
+/// Returns the tensor name with the prefix `vit.` if the tensor belongs to the encoder.
+///
+/// Adds a missing prefix. Replaces the prefix of a similar class, such as `deit.`.
 fn full(name: &str) -> String {
     let bare = ["embeddings.", "encoder.layer.", "layers.", "layernorm.", "pooler."];
     match name.split_once('.') {
@@ -68,7 +70,7 @@ fn full(name: &str) -> String {
     }
 }
 
-/// Returns the official name of a tensor.
+/// Converts Hugging Face's name of a tensor to the official name.
 pub(super) fn official_name(name: &str) -> Named {
     let name = full(name);
     let name = name.as_str();

@@ -111,7 +111,7 @@ impl Inventory {
 
     /// Adds the tensors of `depth` blocks to the expected tensors. Fails at the first block that is not in `tensors`.
     ///
-    /// So a malicious file with a huge block index in a name does not cost time.
+    /// This stays fast for a malicious file whose tensor names contain a huge block index.
     fn blocks(
         &mut self,
         list: &str,

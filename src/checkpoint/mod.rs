@@ -11,10 +11,11 @@
 //! 1. [`open`] reads any format into a flat list of tensors (`content`): the pickles of PyTorch and Paddle (`pickle`
 //!    parses them without running code, `pickled` and `optimizer` interpret them), safetensors (`tensors`), several files
 //!    with an index (`sharded`). `networks` finds the Vision Transformers among the tensors, by the names of each library
-//!    (`dialects`). A `candidate` gets the official names. `choose` takes the one that is meant.
+//!    (`dialects`). A `candidate` gets the official names. `choose` selects the network to use.
 //! 2. [`Facts`] describe the network, from the shapes and the settings beside the weights. `inventory` checks that the
 //!    file has exactly the tensors of this network.
-//! 3. [`Opened::plan`] turns the facts into layers of a recipe (`to_recipe`) and resolves them with `--recipe` and `--set`.
+//! 3. [`Opened::plan`] turns the facts into recipe settings (`to_recipe`). It resolves them with `--recipe` and
+//!    `--set`.
 //! 4. [`load_module`] and [`load_encoder`] load the weights into a module (`fit`).
 //!
 //! `export` and `torch_file` write the formats of other programs.

@@ -1,26 +1,28 @@
-//! Finds the Vision Transformers in a flat list of tensors: under which prefix, and with whose names.
+//! Finds the Vision Transformers in a flat list of tensors: the prefix of each network, and the library of its tensor
+//! names.
 //!
-//! The projection of the patches shows where a network begins. The prefix is what stands before it. A tensor belongs to
-//! the network with the longest prefix of its name.
+//! Each network has one patch projection. The prefix of the network is the part of this tensor's name before the patch
+//! projection and the encoder submodule, if there is one. A tensor belongs to the network with the longest prefix that
+//! the tensor's name starts with.
 
 use super::content::{self, Entry};
 use super::dialects::{self, Dialect};
 use std::collections::BTreeMap;
 
-/// The tensors of one network, without prefix and wrappers.
+/// The tensors of one network. Their names have neither prefix nor wrappers.
 #[derive(Debug)]
 pub(super) struct Network {
-    /// Empty, or ends with a dot.
+    /// Prefix of the tensor names in the file. It is empty or ends with a dot.
     pub prefix: String,
     pub dialect: Dialect,
-    /// Whether the encoder has a module of its own beside its head or decoder.
+    /// Whether the encoder is a submodule, with the head or decoder in a separate submodule.
     is_nested: bool,
     pub members: Vec<(String, Entry)>,
-    /// Tensors of the network that are not floats, and what they are.
+    /// Name and description of each tensor of the network that is not a float tensor.
     pub others: Vec<(String, String)>,
 }
 
-/// What a file contains.
+/// The networks in a checkpoint file, and the tensors that belong to none of them.
 #[derive(Debug)]
 pub(super) struct Networks {
     pub found: Vec<Network>,
@@ -28,7 +30,7 @@ pub(super) struct Networks {
     pub outside: Vec<String>,
 }
 
-/// Sorts the tensors of a file by network.
+/// Groups the tensors of a file by network.
 pub(super) fn split(entries: Vec<Entry>, others: Vec<(String, String)>) -> Networks {
     let mut found: Vec<Network> = Vec::new();
     for (prefix, dialect, is_nested) in entries.iter().filter_map(|entry| root(&entry.name)) {
@@ -57,9 +59,9 @@ pub(super) fn split(entries: Vec<Entry>, others: Vec<(String, String)>) -> Netwo
     Networks { found, outside }
 }
 
-/// Moves the blocks of an encoder that lie beside its module into the network, if the module has none.
+/// Moves transformer blocks from `outside` into the network if its encoder submodule does not contain any.
 ///
-/// transformers 5 writes them there for some classes, such as `ViTMSNModel`.
+/// transformers 5 stores the blocks of some classes, such as `ViTMSNModel`, outside of the encoder submodule.
 fn take_blocks(network: &mut Network, outside: &mut Vec<Entry>) {
     let is_block = |name: &str| name.starts_with("encoder.layer.");
     let has_blocks = network.members.iter().any(|(name, _)| {
@@ -76,7 +78,7 @@ fn take_blocks(network: &mut Network, outside: &mut Vec<Entry>) {
     }
 }
 
-/// Returns the network that a name belongs to, and the name without prefix and wrappers.
+/// Returns the index of the network that a tensor belongs to, and the tensor name without prefix and wrappers.
 fn place(networks: &[Network], name: &str) -> Option<(usize, String)> {
     if content::is_of_optimizer(name) {
         return None;
@@ -102,7 +104,9 @@ fn without_wrappers(name: &str) -> String {
     kept.join(".")
 }
 
-/// Returns the prefix of the network whose patch projection has this name.
+/// Detects a network by the name of its patch projection weight. Returns `None` for the name of any other tensor.
+///
+/// Returns the prefix of the network, its library, and whether the encoder is a submodule.
 fn root(name: &str) -> Option<(String, Dialect, bool)> {
     if content::is_of_optimizer(name) {
         return None;
@@ -126,9 +130,9 @@ fn root(name: &str) -> Option<(String, Dialect, bool)> {
     Some((prefix, dialect, encoder.is_some()))
 }
 
-/// Returns the names and the prefix that most names of a file fit, with the number of these names.
+/// Returns the library and the prefix that fit the most tensor names of a file, and how many names fit.
 ///
-/// For a file without a patch projection.
+/// The error for a file without a patch projection uses this.
 pub(super) fn nearest(names: &[String]) -> Option<(Dialect, String, usize)> {
     let mut votes: BTreeMap<(usize, &str), usize> = BTreeMap::new();
     for name in names {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub enum CheckpointFormat {
     /// A checkpoint folder of this program.
     Mae,
-    /// A pickle of PyTorch or Paddle.
+    /// A pickle file of PyTorch or Paddle.
     Pickle,
     /// A file or folder with Hugging Face's tensor names.
     HuggingFace,
@@ -44,17 +44,17 @@ pub struct Opened {
     /// The optimizer state, or the reason why there is none. For a checkpoint folder of this program, call
     /// [`Opened::own_optimizer`] instead.
     pub optimizer: Result<OptimizerState, String>,
-    /// The position of an unfinished job in its training, as JSON. Other formats do not have it.
+    /// The position of an unfinished job in its training, as JSON; `None` for all other checkpoints.
     pub progress: Option<String>,
-    /// How the file was read, if not in the usual way: a sentence each.
+    /// Notes for the user about how the file was read, one sentence each; empty in the usual case.
     pub notes: Vec<String>,
 }
 
 /// Opens a file or folder: checkpoints of this program, `.pth` and `.bin` of PyTorch, `.pd` and `.pdparams` of Paddle,
 /// safetensors, Hugging Face folders, and several files with an index.
 ///
-/// Finds the network under any prefix. `prefix` chooses one of several. Fails if the format is unknown, the file is
-/// truncated, or it does not contain a network of this program.
+/// Finds the network under any prefix of the tensor names. If the file has several networks, `prefix` chooses one.
+/// Fails if the format is unknown, the file is truncated, or there is not exactly one supported network to choose.
 pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
     let meta = folder::meta_beside(&file)?;
@@ -100,7 +100,8 @@ pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError
     Ok(Opened { path, format, file: tensors, facts, meta, optimizer, progress, notes })
 }
 
-/// Reads the tensors of a file, or of all files of an index. Returns whether they are pickles.
+/// Reads the tensors of a file, or of all files that an index lists. Also returns whether at least one file is a
+/// pickle.
 fn read(file: &Path) -> Result<(bool, Content), CheckpointError> {
     if !sharded::is_index(file) {
         return read_one(file);
@@ -135,7 +136,9 @@ fn read_one(file: &Path) -> Result<(bool, Content), CheckpointError> {
     Ok((false, content))
 }
 
-/// Adds what `config.json` beside the file says, for the names of Hugging Face and of timm.
+/// Returns the settings in `config.json` beside the file, if the network has names of Hugging Face or timm.
+///
+/// Otherwise returns `settings`. Does not read `config.json` for a checkpoint of this program (`is_own`).
 fn stated(
     settings: Settings,
     network: &Network,
@@ -160,10 +163,12 @@ fn stated(
     }
 }
 
-/// A message lists at most this many names.
+/// Maximum number of names in a message.
 const LISTED: usize = 3;
 
-/// Returns how the file was read, a sentence each. `outside` are the tensors of no network.
+/// Returns notes for the user about how the file was read, one sentence each.
+///
+/// `others` are notes about networks that are not used. `outside` are the names of tensors that belong to no network.
 fn notes(
     chosen: &Candidate,
     others: Vec<String>,
@@ -188,7 +193,7 @@ fn notes(
 }
 
 impl Opened {
-    /// Reads the optimizer state beside the weights of a checkpoint folder of this program; `None` if it was not kept.
+    /// Reads the optimizer state from a checkpoint folder of this program; `None` if the folder does not contain it.
     pub fn own_optimizer(&self) -> Result<Option<OptimizerState>, CheckpointError> {
         let path = weights_file(&self.path)?.with_file_name(folder::OPTIMIZER);
         let Some(meta) = self.meta.as_ref().filter(|_| path.is_file()) else { return Ok(None) };

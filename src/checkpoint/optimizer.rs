@@ -21,11 +21,11 @@ pub struct OptimizerState {
     pub moments: BTreeMap<String, [HostTensor; 2]>,
 }
 
-/// Assumed number of updates if Paddle's power of `beta_2` is 0, which is the result of rounding to float32.
+/// Number of updates to assume if Paddle's power of `beta_2` was rounded to 0 in float32.
 ///
 /// After so many updates, the bias correction is 1.
 const MANY: usize = 1_000_000;
-/// AdamW's settings in the official pre-training.
+/// AdamW's first beta in the official pre-training.
 const BETA_1: f64 = PRETRAIN_BETAS[0];
 const BETA_2: f64 = PRETRAIN_BETAS[1];
 const EPSILON: f64 = 1e-8;
@@ -208,8 +208,9 @@ fn paddle(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Returns the number of updates after which Paddle stores this power of `beta_2`. After 0 updates, it is `beta_2`
-/// itself.
+/// Converts the power of `beta_2` that Paddle stores to a number of updates.
+///
+/// After `n` updates, Paddle stores `beta_2` to the power `n + 1`.
 fn updates_of(power: f64) -> usize {
     if power <= 0.0 {
         return MANY;

@@ -1,6 +1,6 @@
 //! Names the parts of networks that the model of this program does not have.
 
-/// A part, and how a segment of a tensor's name shows it.
+/// Name of an unsupported part of a network, and a function that recognizes the part by one segment of a tensor name.
 type Rule = (&'static str, fn(&str) -> bool);
 
 const RULES: [Rule; 17] = [
@@ -43,10 +43,10 @@ const RULES: [Rule; 17] = [
     }),
 ];
 
-/// A message names at most this many parts.
+/// Maximum number of parts in a message.
 const LISTED: usize = 3;
 
-/// Returns the parts that the names show, each with its first name; empty if there is none.
+/// Lists the unsupported parts that the tensor names show, each with its first tensor name; empty if there is none.
 pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut found: Vec<(&str, &str)> = Vec::new();
     for name in names {

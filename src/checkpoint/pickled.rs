@@ -6,7 +6,7 @@ use super::HostTensor;
 use super::facts::Settings;
 use super::pickle::Value;
 
-/// The names of a weight: the official one, and the internal one of Paddle.
+/// The official name of a weight, Paddle's internal name, and the shape.
 #[derive(Debug)]
 pub(super) struct Weight {
     pub name: String,
@@ -48,8 +48,9 @@ pub(super) fn transpose(tensor: &mut HostTensor) {
     *tensor = HostTensor { shape: vec![columns, rows], values };
 }
 
-/// Returns the settings of the official code and of timm. `args` is an `argparse.Namespace`; `epoch` is the last epoch, counted
-/// from 0.
+/// Returns the settings that the official code and timm store in a checkpoint.
+///
+/// `args` is an `argparse.Namespace`. `epoch` is the last epoch, counted from 0.
 pub(super) fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings {
     let args = match args {
         Some(Value::Object { state, .. }) => &**state,

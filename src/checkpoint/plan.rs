@@ -1,7 +1,8 @@
-//! Turns an opened checkpoint into a `Plan` with which a command uses it.
+//! Resolves the recipe of an opened checkpoint to a `Plan`, which commands need to use the checkpoint.
 //!
-//! A checkpoint of this program contains its whole recipe. For a checkpoint of another program, `to_recipe` builds a
-//! recipe from layers: usual values, then `--recipe`, then the content of the file, then `--set`.
+//! A checkpoint of this program contains its whole recipe. For a checkpoint of another program, `to_recipe` combines
+//! four sources of settings. From lowest to highest priority: usual values, `--recipe`, the content of the file,
+//! `--set`.
 
 use super::{CheckpointError, Facts, Head, Meta, Opened, candidate, to_recipe};
 use crate::recipe::{
@@ -12,13 +13,13 @@ use std::path::Path;
 /// What a command needs to know about a checkpoint. Each variant includes the variants above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Needs {
-    /// Only the tensors.
+    /// Needs only the tensors.
     Tensors,
-    /// The number of attention heads of the encoder, to compute features or classes.
+    /// Needs the number of attention heads of the encoder, to compute features or classes.
     Heads,
-    /// The number of attention heads of the decoder, and `norm_pix_loss`, to convert the whole checkpoint.
+    /// If there is a decoder, needs its number of attention heads and `norm_pix_loss`, to convert the whole checkpoint.
     Everything,
-    /// The checkpoint must have a decoder, to reconstruct images.
+    /// Needs a decoder, to reconstruct images.
     Decoder,
 }
 
@@ -27,11 +28,11 @@ pub enum Needs {
 pub struct PlanArgs<'a> {
     /// The recipe in `--recipe`. It supplies `[data]`, `[runtime]`, and settings that the checkpoint does not contain.
     pub recipe: Option<&'a Path>,
-    /// The `--set` arguments, `key=value`.
+    /// The `--set` arguments, each in the form `key=value`.
     pub set: &'a [String],
-    /// The environment variables that may set keys of the recipe in `recipe`.
+    /// Names and values of the environment variables that may set recipe keys.
     pub env: &'a [(String, String)],
-    /// Counts the GPUs of a kind. Needed to resolve the recipe in `recipe`.
+    /// Returns the number of GPUs of a kind. Used to resolve the recipe in `recipe`.
     pub gpus: fn(DeviceKind) -> usize,
 }
 
@@ -39,13 +40,14 @@ pub struct PlanArgs<'a> {
 #[derive(Debug)]
 pub struct CheckpointPlan {
     pub plan: Plan,
-    /// The `meta.json` of the checkpoint. If it does not exist, one that describes the network in the checkpoint.
+    /// The `meta.json` of the checkpoint. If this file does not exist, the value describes the network in the
+    /// checkpoint.
     pub meta: Meta,
     /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// Options to resolve the recipe of a checkpoint. This needs neither a data set nor GPUs.
+/// Options to resolve the recipe of a checkpoint without a data set and without GPUs.
 const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 
 impl Opened {
@@ -85,9 +87,9 @@ impl Opened {
         Ok(CheckpointPlan { plan, meta, warnings })
     }
 
-    /// Returns a warning if the file does not say what its head reads: the class token, or the mean of normalized patches.
+    /// Returns a warning if the file does not say whether its head reads the class token or the mean of the patches.
     ///
-    /// Both networks have the same tensors. Fails if `set` chooses the mean.
+    /// Both networks have the same tensors. Fails if `--set` chooses the mean, which this program does not support.
     fn unstated_pooling(&self, set: &SetArgs) -> Result<Option<String>, CheckpointError> {
         let reads_token = matches!(self.facts.head, Head::Linear { global_pool: false, .. });
         if self.meta.is_some() || !reads_token || self.facts.settings.average_pool.is_some() {
@@ -110,9 +112,10 @@ impl Opened {
         }
     }
 
-    /// Returns `[data]` of `--recipe` with the `input_size` of the checkpoint.
+    /// Returns `supplied`, the `[data]` of `--recipe`, with the `input_size` of the checkpoint.
     ///
-    /// Keeps the checkpoint's `mean` and `std` if they are known, unless `--set` changes them.
+    /// Keeps the checkpoint's `mean` and `std` if they are known and the number of channels is the same. But `--set`
+    /// may change them. Adds a warning if they differ from the recipe.
     fn data(
         &self,
         own: &DataPlan,
@@ -199,7 +202,7 @@ fn own_point(
     Ok(resolve(&stated, set)?)
 }
 
-/// Resolves a recipe that describes a checkpoint of another program.
+/// Creates and resolves a recipe that describes a checkpoint of another program.
 fn described_point(
     opened: &Opened,
     needs: Needs,
@@ -223,7 +226,7 @@ fn described_point(
     Ok(recipe::resolve_checkpoint(path, &layers, &stated, set, &OPTIONS)?)
 }
 
-/// Fails if the command needs a setting that neither the checkpoint nor `set` contains.
+/// Fails if the command needs a setting that neither the recipes in `known` nor the `--set` arguments in `set` contain.
 fn require(
     opened: &Opened,
     needs: Needs,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The prefixes of the moments of AdamW, as PyTorch names them.
+/// Name prefixes of the two AdamW moments, as in PyTorch.
 const MOMENTS: [&str; 2] = ["exp_avg.", "exp_avg_sq."];
 
 /// The state of an unfinished job.
@@ -29,14 +29,15 @@ struct Position {
 /// The JSON note in `optimizer.safetensors`.
 #[derive(Serialize, Deserialize)]
 struct OptimizerNote {
-    /// Number of epochs of training of the weights beside the file.
+    /// Number of epochs that the weights beside the file were trained for.
     epoch: usize,
     updates: usize,
 }
 
-/// Reads the state of an unfinished job from a file; `None` if it is another kind of file.
+/// Reads the state of an unfinished job from a file; `None` if the file contains something else.
 ///
-/// The settings come from `recipe.toml` of the run that contains the file. For a copy outside of a run, they are unknown.
+/// The settings come from the `recipe.toml` of the run that contains the file. They are unknown if the file was copied
+/// to a folder outside of a run.
 pub(super) fn of(path: &Path, file: &TensorFile) -> Option<SavedState> {
     let position: Position = serde_json::from_str(&file.note).ok()?;
     let (mut tensors, mut moments) = (BTreeMap::new(), BTreeMap::new());
@@ -58,7 +59,7 @@ pub(super) fn of(path: &Path, file: &TensorFile) -> Option<SavedState> {
     Some(SavedState { tensors, settings, optimizer })
 }
 
-/// Returns the moments of each parameter that has both.
+/// Returns both moments of each parameter, by parameter name. Leaves out parameters with only one moment.
 fn paired(mut moments: BTreeMap<String, HostTensor>) -> BTreeMap<String, [HostTensor; 2]> {
     let [first, second] = MOMENTS;
     let names = moments.keys().filter_map(|name| Some(name.strip_prefix(first)?.to_owned()));
@@ -71,7 +72,7 @@ fn paired(mut moments: BTreeMap<String, HostTensor>) -> BTreeMap<String, [HostTe
 }
 
 impl OptimizerState {
-    /// Converts the state to a file. `epoch` is the number of epochs of training of the checkpoint.
+    /// Converts the state to a file. `epoch` is the number of epochs that the checkpoint was trained for.
     pub(super) fn to_file(&self, epoch: usize) -> TensorFile {
         let note = OptimizerNote { epoch, updates: self.updates };
         let named = |(name, both): (&String, &[HostTensor; 2])| {
@@ -84,8 +85,9 @@ impl OptimizerState {
         }
     }
 
-    /// Reads the state from a file. Fails if the file is not from the same `epoch` as the weights. The error text does
-    /// not include the path.
+    /// Reads the optimizer state from a file. Fails if the file is from a different epoch than the weights (`epoch`).
+    ///
+    /// The error text does not include the path.
     pub(super) fn of_file(file: TensorFile, epoch: usize) -> Result<Self, String> {
         let note: OptimizerNote = serde_json::from_str(&file.note)
             .map_err(|e| format!("it is not the optimizer state of a checkpoint: {e}"))?;

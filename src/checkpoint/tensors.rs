@@ -8,8 +8,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The key of the note in the header of a safetensors file. It is the only key, so the bytes do not depend on a map's
-/// order.
+/// Key of the note in the header of a safetensors file.
+///
+/// The header has no other key, so files with the same content have the same bytes.
 const NOTE: &str = "mae";
 
 /// A float32 tensor in host memory.
@@ -19,7 +20,7 @@ pub struct HostTensor {
     pub values: Vec<f32>,
 }
 
-/// Writing a file needs the memory of its bytes, and at most one tensor more.
+/// Gives the values to the writer without a copy. Only big-endian machines copy one tensor at a time.
 impl View for &HostTensor {
     fn dtype(&self) -> Dtype {
         Dtype::F32
@@ -45,7 +46,7 @@ impl View for &HostTensor {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
     pub tensors: BTreeMap<String, HostTensor>,
-    /// A JSON text in the header of the file; empty if there is none.
+    /// JSON text in the header of the file; empty if the header has no note.
     pub note: String,
 }
 
@@ -55,7 +56,8 @@ impl TensorFile {
         Self::read_all(path).map(|(file, _)| file)
     }
 
-    /// Reads a file as [`TensorFile::read`] does, and also returns what the other tensors are, such as `int32 tensor [1]`.
+    /// Reads a file as [`TensorFile::read`] does. Also returns name and description (`int32 tensor [1]`) of skipped
+    /// tensors.
     pub(super) fn read_all(path: &Path) -> Result<(Self, Vec<(String, String)>), CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
         let bytes = durable::read(path).map_err(|e| CheckpointError::unread(path, e))?;
@@ -82,8 +84,9 @@ impl TensorFile {
         self.to_bytes_as(NOTE, &self.note)
     }
 
-    /// Returns the content of the file, with the additional entry `key: word` in the header. An empty `word` adds
-    /// nothing.
+    /// Returns the content of the safetensors file with the header entry `key: word` instead of the note.
+    ///
+    /// If `word` is empty, the header has no such entry.
     pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
         let note = (!word.is_empty()).then(|| HashMap::from([(key.to_owned(), word.to_owned())]));
         safetensors::serialize(&self.tensors, note).expect("names and shapes are plain")

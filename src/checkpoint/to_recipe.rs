@@ -1,7 +1,8 @@
-//! Converts the facts of a checkpoint to layers of a recipe.
+//! Converts the facts about a checkpoint to recipe settings.
 //!
-//! Layers of a checkpoint of another program, lowest first: [`assumed`], [`from_recipe`], [`preferred`], [`stated`].
-//! `--set` may change the first three. It may repeat a value of [`stated`], but not change it.
+//! For a checkpoint of another program, four functions return settings, from lowest to highest priority: [`assumed`],
+//! [`from_recipe`], [`preferred`], [`stated`]. `--set` may change the settings of the first three. It may repeat a
+//! value of [`stated`], but not change it.
 
 use super::facts::{usual_decoder_heads, usual_heads};
 use super::{Facts, Head};
@@ -69,7 +70,8 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
 
 /// Returns settings from `--recipe` that the checkpoint may lack.
 ///
-/// These are `norm_pix_loss`, `mask_ratio`, and, if the widths are the same, `num_heads`.
+/// For a checkpoint with a decoder, these are `norm_pix_loss` and `mask_ratio`. If the recipe has the same width as the
+/// checkpoint, it also supplies the number of attention heads.
 pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     let mut recipe = Recipe::default();
     let model = &plan.model;

@@ -64,9 +64,9 @@ impl Classifier {
         Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
-    /// Counts the correct predictions on one share of the validation split.
+    /// Sums the loss and counts the correct predictions on one share of the validation split.
     ///
-    /// `share` holds the index of the share, from 0, and the number of shares.
+    /// `share` is the index of the share, from 0, and the number of shares.
     pub fn count(
         &self,
         plan: &Plan,
@@ -88,7 +88,7 @@ impl Classifier {
         }
     }
 
-    /// Fails if the loss of an evaluation is NaN or infinite.
+    /// Returns `measured` unchanged. Fails if its loss is NaN or infinite.
     pub fn check(&self, measured: Evaluated) -> Result<Evaluated, InferError> {
         match measured {
             Evaluated::Metrics(metrics) if !metrics.loss.is_finite() => Err(self.not_finite()),

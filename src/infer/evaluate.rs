@@ -12,7 +12,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use std::sync::Arc;
 
-/// The validation images and the device to evaluate a classifier on.
+/// Evaluates a classifier on the validation split, on one device.
 pub struct Evaluation {
     pub loader: Loader,
     pub encoder: EncoderDims,
@@ -20,7 +20,7 @@ pub struct Evaluation {
     pub stop: StopFlag,
 }
 
-/// Loads every image of a validation split once. An unreadable image then fails before the training, not after it.
+/// Loads every image of a validation split once, so that an unreadable image stops the run before the training starts.
 ///
 /// Returns early if the user stops the run.
 pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &StopFlag) -> Result<(), InferError> {
@@ -54,7 +54,7 @@ pub struct Metrics {
     pub images: usize,
 }
 
-/// Sums of the loss, the correct predictions and the number of images.
+/// Sums over images: the loss, the numbers of correct predictions, and the number of images.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Counts {
     loss: f64,
@@ -91,9 +91,10 @@ impl Evaluation {
         })
     }
 
-    /// Counts the correct predictions of `model` on one share of the validation images: share `index` of `world` shares.
+    /// Sums the loss and counts the correct predictions of `model` on one share of the validation images.
     ///
-    /// `forward` returns the model's logits `[N, C]`. Returns early if the user stops the run.
+    /// The third argument is the index of the share, from 0, and the number of shares. `forward` returns the model's
+    /// logits `[N, C]`. Returns early if the user stops the run.
     pub fn count<M, F>(
         &self,
         model: &M,
@@ -144,8 +145,9 @@ pub struct ShareCounts {
 }
 
 impl Evaluated {
-    /// Adds up the sums of all shares and returns the metrics. Returns `Stopped` if the user stopped the evaluation of any
-    /// share.
+    /// Adds up the sums of all shares and returns the metrics.
+    ///
+    /// Returns [`Self::Stopped`] if the user stopped the evaluation of at least one share.
     pub fn from_shares(shares: Vec<ShareCounts>) -> Self {
         let (mut all, mut stopped) = (Counts::default(), false);
         for share in shares {
@@ -180,7 +182,9 @@ pub fn score(logits: &[f32], labels: &[u32], classes: usize) -> Metrics {
     count(logits, labels, classes).metrics()
 }
 
-/// Counts the correct predictions of logits `[N, C]`. A class with the same logit as the label's class ranks after it.
+/// Sums the loss and counts the correct predictions of logits `[N, C]`.
+///
+/// A class with the same logit as the correct class ranks after the correct class.
 fn count(logits: &[f32], labels: &[u32], classes: usize) -> Counts {
     let mut counts = Counts { images: labels.len(), ..Counts::default() };
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {

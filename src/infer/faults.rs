@@ -1,6 +1,6 @@
 //! Device errors that the driver only logs. The log reader reports them here, and they stop the run.
 //!
-//! If a kernel fails to launch, only a read of its own output would show it.
+//! If a kernel fails to launch, only reading the output of this kernel returns an error. Other operations do not.
 
 use super::error::DeviceError;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ pub fn report_fault(text: String) {
     FAULT.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
 }
 
-/// Clears the recorded error message, before the next point of a sweep starts.
+/// Clears the recorded error message, so that it does not stop the next training of a sweep.
 ///
 /// Jobs that run at the same time share one message, because a log message does not name its job.
 pub fn forget_faults() {

@@ -1,7 +1,8 @@
 //! Inference: evaluation, prediction and reconstruction with a trained network.
 //!
-//! Training evaluates its models with this module, and this module does not depend on training. It also holds what both need:
-//! worker threads for shards, copying images to the device, reading results back, and the stop flag.
+//! Training uses this module to evaluate its models. This module does not use training code. It also contains helpers
+//! for inference and training: worker threads for shards, copying images to the device, reading results back, the stop
+//! flag.
 
 mod classifier;
 mod error;

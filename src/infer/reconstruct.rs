@@ -118,7 +118,7 @@ impl Autoencoder {
     }
 }
 
-/// Returns `under` with some pixels replaced by the pixels of `over`: those for which `visible(row, column)` is true.
+/// Returns a copy of `under`. The pixels for which `visible(row, column)` is true come from `over`.
 fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -> Tile {
     let side = over.side;
     let pixels = over.rgb.chunks_exact(3).zip(under.rgb.chunks_exact(3)).enumerate();

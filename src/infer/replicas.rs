@@ -1,12 +1,13 @@
 //! Worker threads that run the shards of a micro-batch, each on its own replica of the model.
 //!
-//! Shards of a large model run one after the other, and the threads share the work inside each operation. Otherwise every thread would
-//! hold the activations and gradients of a large model, and a micro-batch of one shard would use one thread. Both ways compute the same
-//! bits, because operations are cut into blocks by the shapes of their tensors only.
+//! For a small model, each thread computes one shard at a time. The shards of a large model run one after the other,
+//! and all threads share the work inside each operation. This saves memory, because only one shard has activations and
+//! gradients at a time. A micro-batch with only one shard also runs in this way, to use all threads. Both ways compute
+//! the same bits, because only the shapes of the tensors decide how an operation is divided into blocks.
 //!
-//! A replica shares the parameter values of the model, but has its own autodiff leaves: two threads with the same leaves deadlock
-//! in Burn. One thread computes one shard. The results come back in shard order, so sums over shards do not depend on the number
-//! of workers.
+//! A replica shares the parameter values of the model, but has its own autodiff leaves. Otherwise two threads with the
+//! same leaves would deadlock in Burn. The results come back in shard order, so sums over shards do not depend on the
+//! number of workers.
 
 use super::error::DeviceError;
 use std::ops::Range;
@@ -21,8 +22,8 @@ const LARGE_MODEL: usize = 8_000_000;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed set of worker threads that run the shards of a micro-batch. On a GPU there are no workers, and the calling thread
-/// does the work.
+/// A fixed set of worker threads that run the shards of a micro-batch. For a GPU, the set is empty, and the calling
+/// thread does the work.
 ///
 /// Dropping this value ends the threads.
 pub struct Replicas {
@@ -35,7 +36,7 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// Starts `threads` worker threads, but at least one.
+    /// Starts `threads` worker threads, or one if `threads` is 0.
     pub fn start(threads: usize) -> Self {
         let (queue, jobs) = mpsc::channel::<Job>();
         let jobs = Arc::new(Mutex::new(jobs));
@@ -60,7 +61,7 @@ impl Replicas {
         }
     }
 
-    /// Returns replicas without worker threads, for a GPU. A micro-batch is one shard, and runs on the calling thread.
+    /// Returns a value without worker threads, for a GPU. A micro-batch is one shard, and runs on the calling thread.
     pub fn whole() -> Self {
         Self { workers: Vec::new(), pool: OnceLock::new(), queue: None, shard_images: usize::MAX }
     }
@@ -80,10 +81,11 @@ impl Replicas {
         self.workers.len().max(1)
     }
 
-    /// Returns whether the shards of `n` images run one after the other, with all threads sharing the work inside each
-    /// operation.
+    /// Returns whether the shards of a batch with `n` images run one after the other, with all threads sharing the work
+    /// inside each operation.
     ///
-    /// This is the case for a large model and for a single shard. `params` is the number of parameter values of the model.
+    /// On the CPU, this is the case for a large model and for a single shard. On a GPU, it is never the case. `params`
+    /// is the number of parameter values of the model.
     pub fn share_operations(&self, params: usize, n: usize) -> bool {
         !self.is_whole() && (is_large(params) || n <= self.shard_images)
     }

@@ -1,4 +1,5 @@
-//! Compares settings of a checkpoint with the recipe, if tensor shapes do not show them: number of heads, LayerNorm epsilon.
+//! Compares a checkpoint with the recipe by settings that tensor shapes do not show: number of heads, LayerNorm
+//! epsilon.
 
 use super::error::InferError;
 use crate::checkpoint::Opened;

@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// A job that can save its last whole update while it computes the next one. Any thread may ask it to.
+/// A job that can save the state after its last completed update while it computes the next update.
+///
+/// Any thread may call [`LastUpdate::save`].
 pub trait LastUpdate: Send + Sync {
-    /// Saves the state after the last whole update, and ends the job. Returns false if the job saves its state itself.
+    /// Saves the state after the last completed update, and ends the job. Returns true if this has saved the state.
     ///
-    /// Fails with a message if the state cannot be saved.
+    /// Returns false if the job saves its state itself. Fails with a message if the state cannot be saved.
     fn save(&self) -> Result<bool, String>;
 }
 
-/// A flag that stops a run. Clones share it.
+/// A flag that stops a run. All clones share the same state.
 #[derive(Clone, Default)]
 pub struct StopFlag(Arc<Shared>);
 
@@ -32,16 +34,18 @@ impl StopFlag {
         self.0.requested.load(Ordering::SeqCst)
     }
 
-    /// Adds a job for [`StopFlag::save_last_updates`], until the job is dropped.
+    /// Registers a job for [`StopFlag::save_last_updates`]. Dropping the job removes it.
     pub fn register(&self, job: Weak<dyn LastUpdate>) {
         let mut jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.retain(|job| job.strong_count() > 0);
         jobs.push(job);
     }
 
-    /// Saves the last whole update of every job in training, without waiting for the updates in progress.
+    /// Saves the last completed update of every job in training and ends these jobs. Does not wait for updates in
+    /// progress.
     ///
-    /// Returns true if every job has ended so. Otherwise at least one saves its state itself, or none is in training.
+    /// Returns true if every job has been saved and ended. Returns false if a job saves its state itself, or if no job
+    /// is in training.
     pub fn save_last_updates(&self) -> Result<bool, String> {
         let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let jobs: Vec<_> = jobs.iter().filter_map(Weak::upgrade).collect();

@@ -62,7 +62,8 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Pushes an object that PyTorch stores outside of the pickle onto the stack: a storage.
+    /// Pushes the storage that `id` describes onto the stack. PyTorch stores the values of a storage outside of the
+    /// pickle.
     pub(super) fn persistent(&mut self, id: Item) -> Result<(), String> {
         let items = self.graph.items(id).unwrap_or_default();
         let kind = items.first().and_then(|kind| self.graph.text(*kind));
@@ -82,9 +83,9 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Returns the node of a storage.
+/// Returns a node that describes a storage; `None` if the description in the file is invalid.
 ///
-/// Files of old PyTorch versions also have a `view`: the key, offset and size of a part of the storage.
+/// Only files of old PyTorch versions have a `view`: the key, offset and size of the used part of the storage.
 fn storage(
     graph: &Graph,
     class: Item,
@@ -151,7 +152,7 @@ fn builtin(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
 
 /// Returns `array` for the call `eval('data', {'data': array})`. Paddle writes tensors of static graphs in this form.
 ///
-/// Nothing is evaluated. Every other call of `eval` is only kept as a description.
+/// This function does not evaluate any code. For every other call of `eval`, the file reader keeps only a description.
 fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     let [code, names] = args else { return Made::Foreign };
     match (graph.text(*code), graph.pairs(*names)) {

@@ -37,7 +37,7 @@ const fn dtype(
     Dtype { name, storage, code, size, kind }
 }
 
-/// The type for elements of an unknown type.
+/// The [`Dtype`] for unknown element types.
 pub(super) static UNKNOWN: Dtype = dtype("unknown", "-", "-", 0, DtypeKind::Other);
 
 static DTYPES: [Dtype; 25] = [

@@ -32,7 +32,7 @@ fn refused(bytes: &[u8], why: &str) {
     assert!(!error.contains('\n') && error.len() < 400, "{error}");
 }
 
-/// Returns a pickle of protocol 2, followed by `junk` zero bytes. With more junk, the budget for objects is larger.
+/// Returns a pickle of protocol 2, followed by `junk` zero bytes. A larger file gets a larger memory budget.
 fn pickle2(program: &[&[u8]], junk: usize) -> Vec<u8> {
     [b"\x80\x02", &program.concat()[..], b".", &vec![0; junk]].concat()
 }
@@ -67,7 +67,7 @@ fn view(class: &str, numel: i64, offset: i64, shape: &[i64], strides: &[i64]) ->
     .concat()
 }
 
-/// Returns a file in the legacy format with one storage `s`.
+/// Returns a file in the legacy format with one storage `s`. `raw` are the bytes after the number of elements, `numel`.
 fn legacy(object: &[u8], numel: u64, raw: &[u8]) -> Vec<u8> {
     let magic = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
     [

@@ -131,10 +131,10 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Returns the container that gets the items from `start` on: the stack item below `start`.
+    /// Returns the container that the stack items from index `start` on are added to.
     ///
-    /// If the item below `start` is an object, returns the object's container of added items. If the object has none
-    /// yet, adds `fresh` as this container.
+    /// This is usually the stack item below `start`. If that item is a class instance, returns the instance's own
+    /// container of added items. If the instance has no such container yet, `fresh` becomes this container.
     fn target(&mut self, start: usize, fresh: Node) -> Result<Item, String> {
         let floor = self.floor();
         let below = start.checked_sub(1).filter(|below| *below >= floor);

@@ -23,7 +23,7 @@
 //! - files of a few kB with thousands of objects, such as the training state of a tiny model, because they exceed the
 //!   budget.
 //!
-//! The CRC-32 of every part that is read from an archive is compared, which PyTorch does not do.
+//! This reader checks the CRC-32 of every part that it reads from an archive. PyTorch does not check it.
 
 mod archive;
 mod budget;
@@ -85,8 +85,8 @@ pub(super) fn recognises(first_bytes: &[u8]) -> bool {
 
 /// Reads a pickle file or a zip archive with a pickle.
 ///
-/// Float tensors become float32 in C order. Integer tensors with one element become numbers. The error says what is
-/// wrong with the file, without its path.
+/// Float tensors become float32 in C order. Integer tensors with one element become numbers. The error text does not
+/// include the path.
 pub(super) fn read(path: &Path) -> Result<Value, String> {
     let source = ByteSource::open(path)?;
     let mut first = [0; 4];

@@ -8,7 +8,7 @@ use super::graph::{Bytes, Graph, Item, Node};
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// Returns the result of the NumPy function `name`. NumPy 2 renamed `numpy.core` to `numpy._core`.
+/// Returns the result of the NumPy function `name`. Accepts `numpy.core` and its new name in NumPy 2, `numpy._core`.
 pub(super) fn call(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     let name = name.strip_prefix("numpy._core.").or_else(|| name.strip_prefix("numpy.core."));
     Ok(match name {

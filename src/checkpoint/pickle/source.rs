@@ -47,7 +47,7 @@ impl ByteSource {
 
     /// Returns a reader of a part of the file.
     ///
-    /// The file has only one position. Do not read anything else while the reader is in use.
+    /// All reads share one file position. Do not read anything else while the reader is in use.
     pub(super) fn reader(&self, range: Range) -> Result<Reader<'_>, String> {
         let end = range.at.checked_add(range.len).filter(|end| *end <= self.len);
         let end = end.ok_or_else(cut_short)?;

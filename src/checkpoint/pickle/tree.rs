@@ -89,9 +89,9 @@ impl<'a> Tree<'a> {
         value
     }
 
-    /// Returns an error that the file has `what`.
+    /// Fails with an error text that the file has `what`.
     ///
-    /// Inside of an instance of an unknown class, returns a description instead, so a file with such objects stays
+    /// Inside of an instance of an unknown class, returns a description instead. So the rest of the file stays
     /// readable.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {
         if self.foreign > 0 { self.opaque(what) } else { Err(format!("it has {what}")) }
@@ -115,10 +115,10 @@ impl<'a> Tree<'a> {
         Ok(Value::Dict(dict))
     }
 
-    /// Converts the description of an instance.
+    /// Converts the description of a class instance to a [`Value::Object`].
     ///
-    /// Its state is the added items, the attributes, or both. If there are neither, its state is the constructor's
-    /// arguments.
+    /// The `state` of the result is the items that the pickle adds to the instance, the attributes, or a list of both.
+    /// If there are neither, `state` is the arguments of the constructor.
     fn object(&mut self, object: &Object) -> Result<Value, String> {
         self.budget.object(VALUE)?;
         let class = match self.graph.node(object.class) {

@@ -102,9 +102,9 @@ impl View {
     }
 }
 
-/// Returns `numel`, the number of elements in the content of an array.
+/// Returns `numel`. Fails if the length of an array's content does not match this number of elements.
 ///
-/// Fails if the length of the content does not match. Content that is stored as text may be up to twice as long.
+/// Content that is stored as text may be up to twice as long.
 fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     let len = bytes.range.len;
     let expected = numel.checked_mul(size);
@@ -224,7 +224,7 @@ impl CheckedView<'_> {
 
 struct Dim {
     size: u64,
-    /// Distance between neighbouring elements in the file, in elements. `to` is the distance in the result.
+    /// Distance between neighbouring elements in the file, in elements. `to` is their distance in the result.
     stride: u64,
     to: u64,
 }

@@ -6,7 +6,7 @@ use super::source::{ByteSource, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 
-/// Minimum cost of a read in the budget, in bytes. Smaller reads cost the same.
+/// Minimum number of bytes that a read takes from the budget, even if it reads fewer bytes.
 const READ: usize = 512;
 
 pub(super) struct Window<'a> {
@@ -15,7 +15,7 @@ pub(super) struct Window<'a> {
     /// Offset of the buffer's first byte in the decoded content.
     start: u64,
     buffer: Vec<u8>,
-    /// Number of bytes of text that are decoded so far, for content that is stored as text.
+    /// Number of bytes of stored text that are decoded so far. Used only for content that is stored as text.
     decoded: u64,
 }
 
