@@ -1,7 +1,7 @@
 //! `mae`: experiments with Masked Autoencoders (arXiv 2111.06377) from one TOML file, in Rust on Burn.
 //!
 //! A recipe in TOML describes a whole experiment. `mae run` resolves it, pre-trains, keeps checkpoints, fine-tunes and
-//! linearly probes each of them, and writes tables that spreadsheets can open.
+//! linearly probes each kept checkpoint, and writes tables that spreadsheets can open.
 //!
 //! # Map of the modules
 //!
@@ -29,7 +29,7 @@
 //! A module uses only modules above it in this table; `tests/it/layers.rs` checks this. Other rules:
 //!
 //! - Only `recipe::resolve` turns a recipe into a `Plan`.
-//! - `run` decides which jobs there are. `train` runs all stages in one loop.
+//! - `run` decides which jobs to run. `train` runs all stages in one loop.
 //! - Only `results` and `checkpoint` write results to the disk, and every write goes through `durable`.
 //! - Only `cli` prints, reads arguments or exits.
 

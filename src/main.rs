@@ -13,10 +13,10 @@ fn main() -> ExitCode {
 
 /// Keeps freed memory in the process, whereas mimalloc by default returns it to the system after 10 ms.
 ///
-/// Training steps free their activations and need the same amount of memory again in the next step. For large models, the
-/// kernel would clear gigabytes of pages in every step.
+/// Training steps free their activations and need the same amount of memory again in the next step. For large models,
+/// the operating system would otherwise clear gigabytes of pages in every step.
 fn keep_freed_memory() {
-    /// `mi_option_purge_delay` in `mimalloc.h`. The crate has no name for it.
+    /// `mi_option_purge_delay` in `mimalloc.h`. The crate `libmimalloc_sys` does not define this constant.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
     const MILLISECONDS: c_long = 10_000;
     #[expect(unsafe_code, reason = "the allocator is a C library")]

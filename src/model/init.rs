@@ -14,7 +14,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 /// The distribution of a parameter's initial values.
 enum Init {
-    /// The allocated values stay: zeros, ones or the fixed position embeddings.
+    /// Keeps the allocated values: zeros, ones or the fixed position embeddings.
     Keep,
     /// Normal distribution with mean 0 and this standard deviation.
     Normal(f64),

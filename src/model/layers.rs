@@ -48,7 +48,7 @@ impl Linear {
         self.precision.linear_residual(x, self.weight.val(), self.bias.val(), residual)
     }
 
-    /// Runs [`Linear::forward`], multiplies by `scale` `[N, 1, 1]` and adds the result to `residual`.
+    /// Runs [`Linear::forward`], multiplies the output by `scale` `[N, 1, 1]`, and adds the product to `residual`.
     pub(super) fn forward_scaled(
         &self,
         x: Tensor<3>,

@@ -30,7 +30,7 @@ pub struct Mae {
 
 /// The indices of [`Masks`] as tensors on the device.
 ///
-/// A row index counts the patches of the whole batch, which is flattened from `[N, L, D]` to `[N * L, D]`.
+/// A row index is the index of a patch in the whole batch, which is flattened from `[N, L, D]` to `[N * L, D]`.
 #[derive(Clone)]
 pub(super) struct MaskRows {
     /// Row index of each kept patch in the batch, `[N * K]`.

@@ -18,8 +18,8 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// Returns masks that keep the patches with the smallest noise in each image (paper §3). `noise` is `[N, L]` without NaN
-    /// or infinity.
+    /// Returns masks that keep the patches with the smallest noise in each image (paper §3). `noise` is `[N, L]` and
+    /// must not contain NaN or infinity.
     pub fn from_noise(noise: &[f32], num_patches: usize, mask_ratio: f64) -> Self {
         let len_keep = len_keep(num_patches, mask_ratio);
         let mut masks = Self {

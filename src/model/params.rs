@@ -3,7 +3,8 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 
-/// Flattened gradients of some of the trained parameters. Each has its parameter's index in [`trainable_names`].
+/// Flattened gradients of some of the trained parameters. Each gradient comes with the index of its parameter in
+/// [`trainable_names`].
 pub type PartialGrads = Vec<(usize, Tensor<1>)>;
 
 /// A parameter of a network.
@@ -68,9 +69,10 @@ where
     module.map(&mut Replace { path: Vec::new(), f })
 }
 
-/// Returns the module with new values of the trained parameters. `f` returns the new flattened values of a parameter.
+/// Returns the module with new values of the trained parameters.
 ///
-/// `f` receives the parameter's index in [`trainable_names`] and its flattened values.
+/// `f` receives a parameter's index in [`trainable_names`] and its flattened values. `f` returns the new flattened
+/// values.
 pub fn update<M, F>(module: M, mut f: F) -> M
 where
     M: Module,

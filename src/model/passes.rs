@@ -1,8 +1,9 @@
 //! Forward and backward passes: whole, in sections, or with gradient checkpointing.
 //!
-//! A network is cut into sections between blocks. Each section has its own autodiff graph, and its input is a leaf of this graph. A
-//! section's backward pass starts from the gradient of its output. The next section has computed it, as the gradient of its input.
-//! So the gradients of the last layers are ready before the backward pass of the first layers.
+//! A network is cut into sections between blocks. Each section has its own autodiff graph, and its input is a leaf of
+//! this graph. The backward pass of a section starts from the gradient of the section's output. This is the same as the
+//! gradient of the next section's input, which the next section's backward pass has already computed. So the gradients
+//! of the last layers are ready before the backward pass of the first layers.
 //!
 //! Sections run the same operations on the same values as one pass does, so the CPU computes the same bits.
 
@@ -19,9 +20,10 @@ use burn::tensor::{Gradients, Tensor};
 pub enum BackwardMode {
     /// Runs in one pass. All gradients become available at the end.
     Whole,
-    /// Runs in sections of at least this many parameter values, so that gradients become available early.
+    /// Runs one section of the network after the other, so that the first gradients become available early.
     ///
-    /// The section next to the network's input may be smaller.
+    /// A section is a series of blocks with at least this many parameter values. The section next to the input may be
+    /// smaller.
     Sections(usize),
     /// Runs with gradient checkpointing: the backward pass recomputes the activations, one block at a time, to save memory.
     Recomputed,
@@ -102,18 +104,19 @@ pub struct Forward<M> {
 }
 
 enum Kept<M> {
-    /// The loss and the autodiff graphs of all sections. A [`Seam`] connects the graphs of two adjacent sections.
+    /// The loss and the autodiff graphs of all sections of the network. A [`Seam`] connects the graphs of two adjacent
+    /// sections.
     Recorded { loss: Box<Tensor<1>>, seams: Vec<Seam> },
-    /// The chain, and the inputs of all links and of the head. For gradient checkpointing, which runs each link again in the
-    /// backward pass.
+    /// The chain, and the inputs of all links and of the head. Gradient checkpointing uses them to run each link again
+    /// in the backward pass.
     Inputs { chain: Chain<M>, inputs: Vec<Tensor<3>> },
 }
 
-/// The boundary between two sections. The output of the first section and the input of the second section have the same
-/// values.
+/// The boundary between two sections of the network. The output of the first section and the input of the second
+/// section have the same values.
 struct Seam {
     output: Tensor<3>,
-    /// The input of the second section, as a leaf of its autodiff graph.
+    /// The input of the second section, as a leaf of the second section's autodiff graph.
     input: Tensor<3>,
 }
 
@@ -136,7 +139,7 @@ impl<M: Module + 'static> Chain<M> {
         Forward { replica, kept }
     }
 
-    /// Runs the forward pass and records an autodiff graph for each section. Frees the images.
+    /// Runs the forward pass and records an autodiff graph for each section of the network. Frees the images.
     fn record(self, replica: &M, section: usize) -> Kept<M> {
         let seams_before = self.seams_before(section);
         let mut x = (self.stem)(replica);
@@ -153,8 +156,8 @@ impl<M: Module + 'static> Chain<M> {
         Kept::Recorded { loss: Box::new((self.head)(replica, x)), seams }
     }
 
-    /// Returns for each link whether a section starts at it. `section` is the minimum number of parameter values in a
-    /// section.
+    /// Returns for each link whether a new section starts at this link. `section` is the minimum number of parameter
+    /// values in a section.
     ///
     /// Sections are filled from the loss towards the images, so the section next to the images may be smaller.
     fn seams_before(&self, section: usize) -> Vec<bool> {
@@ -299,10 +302,9 @@ mod tests {
         )
     }
 
-    /// Asserts that backward passes in sections return the same bits in every [`BackwardMode`] as one backward pass from
-    /// `loss`.
+    /// Asserts that every [`BackwardMode`] gives the same bits as a single backward pass from `loss`.
     ///
-    /// `sections` is the expected number of sections in the mode that makes each block a section.
+    /// `sections` is the expected number of sections if every block starts a new section.
     fn assert_same<M: Module + 'static>(
         module: &M,
         loss: impl FnOnce(&M) -> Tensor<1>,

@@ -27,7 +27,7 @@ pub fn unpatchify(x: Tensor<3>, patch_size: usize) -> Tensor<4> {
     ])
 }
 
-/// Views images as `[N, C, grid, patch_size, grid, patch_size]`. Also returns `[N, grid, patch_size, C]`.
+/// Reshapes images to `[N, C, grid, patch_size, grid, patch_size]`. Also returns the sizes `[N, grid, patch_size, C]`.
 fn split(imgs: Tensor<4>, patch_size: usize) -> (Tensor<6>, [usize; 4]) {
     let [n, c, h, w] = imgs.dims();
     assert!(h == w && h % patch_size == 0, "recipe::resolve refuses other input sizes");

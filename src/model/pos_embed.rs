@@ -50,8 +50,8 @@ pub fn resize_pos_embed(table: &[f32], dim: usize, to: usize) -> Vec<f32> {
     out
 }
 
-/// Returns the weights of bicubic interpolation along one axis: for each of `to` positions, four source positions and their
-/// weights.
+/// Returns four source positions and their weights for each of `to` positions, for bicubic interpolation along one
+/// axis.
 ///
 /// Source positions outside the image are clamped to its edge.
 fn bicubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {

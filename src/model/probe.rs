@@ -71,7 +71,8 @@ fn batch_statistics(features: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     (mean, var)
 }
 
-/// Pairs of tensor names: in [`ProbeHead`], and in the official code, where the head is `Sequential(BatchNorm1d, Linear)`.
+/// Pairs of names for each tensor: its name in [`ProbeHead`], and its official name. The official head is
+/// `Sequential(BatchNorm1d, Linear)`.
 const OFFICIAL_NAMES: [(&str, &str); 4] = [
     ("running_mean", "head.0.running_mean"),
     ("running_var", "head.0.running_var"),

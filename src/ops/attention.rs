@@ -18,8 +18,8 @@ use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extensi
 use burn::tensor::activation;
 use burn::tensor::{Shape, Slice, Tensor};
 
-/// Returns the multi-head attention `softmax(q kᵀ / √head) v`, `[N, L, D]`. The input `qkv` is `[N, L, 3 D]`, and `D` is
-/// `heads * head`.
+/// Returns the multi-head attention `softmax(q kᵀ / √head) v`, `[N, L, D]`. The input `qkv` is `[N, L, 3 D]`, and `D`
+/// is `heads * head`, where `head` is the width of one head.
 ///
 /// The softmax is computed in fp32.
 pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
@@ -79,8 +79,8 @@ impl<B: Attention, C: CheckpointStrategy> Attention for Autodiff<B, C> {
 
 /// The backward pass of attention.
 ///
-/// For each head, with the scores `s` and the gradient `∂y`: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and
-/// `r = s (∂s - Σ s ∂s) / √head`.
+/// For each head, with the scores `s` after softmax and the gradient `∂y` of the output: `∂v = sᵀ ∂y`, `∂q = r k`,
+/// `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and `r = s (∂s - Σ s ∂s) / √head`.
 #[derive(Debug)]
 struct Heads;
 

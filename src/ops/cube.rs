@@ -32,7 +32,8 @@ impl Product for CubeBackend {
     }
 }
 
-/// Returns the kernels to try, best first: tensor cores, compute units, and a simple kernel for all shapes.
+/// Returns the kernels to try for factors of this type, best first: tensor cores, compute units, and a simple kernel
+/// for all shapes.
 ///
 /// fp32 products do not use tensor cores, which round to TF32. If a kernel cannot be launched for the shapes or the GPU, the
 /// next kernel is tried. If the driver reports an error after the launch, the run stops.

@@ -24,7 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static AUTOTUNE: AtomicBool = AtomicBool::new(false);
 
-/// Sets whether Burn autotunes bf16 matrix products on GPUs, for this whole process. The default is false.
+/// Sets whether Burn autotunes bf16 matrix products on GPUs. The setting applies to the whole process. The default is
+/// false.
 pub fn autotune(on: bool) {
     AUTOTUNE.store(on, Ordering::Relaxed);
 }
@@ -41,7 +42,8 @@ pub fn product<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
     if is_burns(&a) { a.matmul(b) } else { own(a, b) }
 }
 
-/// Returns `x w + bias`, `[.., out]`, of `x` `[.., in]` and `w` `[in, out]`, with the precision of [`product`].
+/// Returns `x weight + bias`, `[.., out]`, for `x` `[.., in]` and `weight` `[in, out]`, with the precision of
+/// [`product`].
 pub fn linear<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<R> {
     if is_cpu_fp32(&x) {
         return cpu::linear(x, weight, bias);

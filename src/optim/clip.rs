@@ -11,8 +11,8 @@ pub fn global_norm(grads: &[Tensor<1>]) -> Tensor<1> {
     Tensor::cat(squares, 0).sum().sqrt()
 }
 
-/// Scales the gradients so that their 2-norm is at most `max_norm` (PyTorch's `clip_grad_norm_`). `norm` is their
-/// [`global_norm`].
+/// Scales the gradients so that their 2-norm is at most `max_norm` (PyTorch's `clip_grad_norm_`). `norm` is the
+/// [`global_norm`] of the gradients.
 pub fn clip_by_global_norm(
     grads: Vec<Tensor<1>>,
     norm: &Tensor<1>,

@@ -1,7 +1,8 @@
-//! Skipping an update whose loss or gradient is NaN or infinite, decided on the device.
+//! Skips updates whose loss or gradient is NaN or infinite. The device decides whether to skip.
 //!
-//! The host reads the losses later, so until then it does not know how many updates were made. AdamW's bias correction needs this
-//! number: the host computes the corrections for every possible number, and the device chooses.
+//! The host reads the losses later, so until then it does not know how many updates were made. AdamW's bias correction
+//! needs this number. So the host computes the corrections for every possible number, and the device chooses those for
+//! the actual number.
 
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
@@ -14,7 +15,7 @@ pub(super) struct SkipCount {
     skipped: Tensor<1, Int>,
 }
 
-/// Whether the current update is skipped, and the bias corrections of AdamW.
+/// Stores on the device whether the current update is skipped, and the bias corrections of AdamW.
 pub struct Gate {
     /// True if the update is skipped, `[1]`.
     skip: Tensor<1, Bool>,

@@ -49,7 +49,7 @@ struct AdamWState {
     moments: [Tensor<1>; 2],
 }
 
-/// Updates the trained parameters of a module, by their index.
+/// Updates the trained parameters of a module. The caller identifies each parameter by its index.
 ///
 /// Clones share the memory of their states.
 #[derive(Clone)]
@@ -152,7 +152,7 @@ impl Optimizer {
         gate.choose(new, param)
     }
 
-    /// Tells the optimizer how many updates since the last call were skipped.
+    /// Tells the optimizer how many updates were skipped since the last call.
     pub fn settle(&mut self, skipped: usize) {
         let Some(SkipCount { attempts, .. }) = self.skips.take() else { return };
         for state in self.states.iter_mut().flatten() {
@@ -194,8 +194,8 @@ impl Optimizer {
         (tensors, updates + self.skips.as_ref().map_or(0, SkipCount::made))
     }
 
-    /// Loads tensors and the number of updates from [`Optimizer::state`]. Fails if the state of a trained parameter is
-    /// missing.
+    /// Loads the tensors and the number of updates that [`Optimizer::state`] has returned. Fails if the state of a
+    /// trained parameter is missing.
     pub fn load(
         &mut self,
         mut tensors: BTreeMap<String, Tensor<1>>,

@@ -6,7 +6,7 @@ use crate::infer::{DeviceError, InferError};
 use crate::recipe::{NeverUpdates, RecipeErrors};
 use crate::results::RunError;
 
-/// Error of a job.
+/// An error of a training job.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     #[error(transparent)]
@@ -22,7 +22,7 @@ pub enum TrainError {
         "{0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
     )]
     NeverUpdates(#[from] NeverUpdates),
-    /// The recipe or the command needs something that is missing or does not fit.
+    /// A setting of the recipe or of the command does not fit the machine, the data or a checkpoint.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(

@@ -7,7 +7,8 @@ use std::sync::Arc;
 /// An event of a run.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
-    /// A job starts or resumes in `epoch`, counted from 1. It has already made `steps_before` of its `steps` updates.
+    /// A job starts or resumes in `epoch`, counted from 1. The job has already made `steps_before` of its `steps`
+    /// updates.
     JobStarted {
         job: &'a str,
         epoch: usize,
@@ -17,8 +18,8 @@ pub enum Event<'a> {
     },
     /// The job made an update.
     ///
-    /// `loss` is the mean over the updates of this epoch whose loss has been read from the device; `None` before the first
-    /// read.
+    /// `loss` is the mean over those updates of this epoch whose losses have been read from the device. Before the
+    /// first read, it is `None`.
     Updated {
         job: &'a str,
         epoch: usize,
@@ -34,12 +35,12 @@ pub enum Event<'a> {
     JobDone {
         job: &'a str,
     },
-    /// The job failed. `error` is set if other jobs continue. If it is `None`, the run ends and returns the error.
+    /// The job failed. `error` is set if other jobs continue. If `error` is `None`, the run ends and returns the error.
     JobFailed {
         job: &'a str,
         error: Option<&'a TrainError>,
     },
-    /// The job was skipped, because an earlier start has finished it.
+    /// The job was skipped, because an earlier start of the run has finished the job.
     JobSkipped {
         job: &'a str,
     },
@@ -55,5 +56,5 @@ pub enum Event<'a> {
     },
 }
 
-/// A function that receives the events of a run. It is called on the thread of the job.
+/// A function that receives the events of a run. The function is called on the thread that runs the job.
 pub type Observer = Arc<dyn Fn(Event<'_>) + Send + Sync>;

@@ -1,4 +1,4 @@
-//! Checks the checkpoints that jobs start from, and resumes pre-trainings of other programs.
+//! Checks the checkpoints that jobs start from, and resumes pre-training from a checkpoint file.
 
 use super::error::TrainError;
 use super::step::{Progress, TrainingState};
@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Fails if the checkpoint file that a job starts from does not fit the plan. Returns warnings about the file.
+/// Fails if the checkpoint file that `job` starts from does not fit `plan`. Returns warnings about the file.
 ///
 /// A run calls this function before the first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
@@ -92,9 +92,9 @@ pub(super) fn resume(
     Ok(TrainingState { model, optimizer, progress })
 }
 
-/// The optimizer state of a checkpoint, and its position in the schedule.
+/// The optimizer state of a checkpoint, and the checkpoint's position in the schedule.
 struct ResumePoint {
-    /// The optimizer state; `None` if the checkpoint was kept without one.
+    /// The optimizer state; `None` if the checkpoint was saved without optimizer state.
     optimizer: Option<OptimizerState>,
     progress: Progress,
 }
@@ -107,7 +107,7 @@ fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
     }
 }
 
-/// Loads the moments and the number of updates of a checkpoint into an optimizer without state.
+/// Loads a checkpoint's moments and number of updates into an optimizer that has no state.
 pub fn load_optimizer(
     optimizer: &mut Optimizer,
     state: &OptimizerState,
@@ -123,7 +123,8 @@ pub fn load_optimizer(
     optimizer.load(moments, state.updates)
 }
 
-/// Returns the state of a checkpoint to resume from. Fails if the pre-training of `plan` cannot resume from it.
+/// Returns the optimizer state and the schedule position of a checkpoint. Fails if the pre-training of `plan` cannot
+/// resume from the checkpoint.
 fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     let path = &opened.path;
     let refuse = |problem: &str, hint: &str| Err(cannot_resume(path, problem, hint));
@@ -186,10 +187,11 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     Ok(ResumePoint { optimizer, progress })
 }
 
-/// Returns the position of a checkpoint in its schedule.
+/// Returns the position of a checkpoint in the training schedule.
 ///
-/// A saved state may be from the middle of an epoch. If so, this fails unless an update has as many images as in this recipe.
-/// With a different number, some images of the epoch would be repeated or left out.
+/// A saved state may be from the middle of an epoch. In that case, this function fails if the updates of the saved run
+/// and of this recipe have different numbers of images. With a different number, the resumed epoch would repeat or
+/// leave out some images.
 fn progress(opened: &Opened, seen: usize, training: &TrainingPlan) -> Result<Progress, TrainError> {
     let Some(note) = &opened.progress else {
         return Ok(Progress { epoch: seen + 1, ..Progress::start() });

@@ -27,12 +27,12 @@ pub struct RunContext {
     pub data: Arc<DataSet>,
     pub device: ChosenDevice,
     pub run: PathBuf,
-    /// Returns the resolved recipe of a job in TOML, which the job's checkpoints contain.
+    /// Returns a job's resolved recipe in TOML, to store in the job's checkpoints.
     pub recipe_of: Arc<dyn Fn(&Job) -> String + Send + Sync>,
     pub stop: StopFlag,
     /// Number of other jobs that run on other devices at the same time.
     pub parallel_jobs: usize,
-    /// The files that jobs start from, with the length and the hash of each file at the start of the run.
+    /// The checkpoint files that jobs start from, with the length and the hash of each file at the start of the run.
     pub start_files: Arc<[StartFile]>,
 }
 
@@ -175,7 +175,7 @@ impl RunContext {
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
-    /// Fails if the file at `path`, which a job starts from, has changed since the start of the run.
+    /// Fails if a file of the checkpoint at `path` has changed since the start of the run.
     fn check_unchanged(&self, path: &Path, resumes: bool) -> Result<(), TrainError> {
         for file in checkpoint::content_files(path, resumes)? {
             let Some(known) = self.start_files.iter().find(|known| known.path == file) else {
@@ -190,7 +190,8 @@ impl RunContext {
 
     /// Returns the initial classifier of a job.
     ///
-    /// It has the encoder of the checkpoint `file` and a random head. Without a checkpoint, all its weights are random, as in timm.
+    /// It has the encoder of the checkpoint `file` and a random head. If `file` is `None`, all weights are random, as
+    /// in timm.
     fn classifier(
         &self,
         file: Option<PathBuf>,
@@ -216,7 +217,7 @@ impl RunContext {
 
     /// Returns the frozen encoder of a linear probe, from a checkpoint.
     ///
-    /// If the recipe starts from `scratch`, this is the random encoder that pre-training would start from.
+    /// If the probe starts from `scratch`, the encoder is the random encoder that pre-training would start from.
     fn frozen(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
         if let Some(file) = source_file(&self.run, job) {
             return self.classifier(Some(file), job, global_pool);

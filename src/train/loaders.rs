@@ -8,7 +8,7 @@ use crate::shape::StageKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Returns the loader of a stage's training images. It records unreadable files in the CSV file `bad_files`.
+/// Returns the loader of a stage's training images. The loader records unreadable files in the CSV file `bad_files`.
 ///
 /// Panics if the plan does not have this stage.
 pub fn train_loader(

@@ -1,4 +1,5 @@
-//! Draws pictures that an earlier start could not write, for example because the disk was full.
+//! Draws reconstruction figures that an earlier start of the run could not write, for example because the disk was
+//! full.
 
 use super::devices::DeviceThreads;
 use super::events::{Event, Observer};
@@ -12,8 +13,8 @@ use crate::train::error::TrainError;
 use std::path::Path;
 
 impl RunContext {
-    /// Draws missing reconstruction figures of a pre-training from its kept checkpoints. If this fails, only a warning is
-    /// reported.
+    /// Draws missing reconstruction figures of a pre-training from its kept checkpoints. If drawing fails, this
+    /// function only reports a warning.
     pub(crate) fn draw_missing_pictures(
         &self,
         job: &Job,

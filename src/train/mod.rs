@@ -4,10 +4,10 @@
 //! gradients in shard order, then over the devices, and updates the parameters. On the CPU, a shard has a fixed number of images
 //! and worker threads run the replicas. So the result does not depend on the number of threads.
 //!
-//! This module does not print and does not parse arguments. It reports [`Event`]s, and it ends when the
+//! This module does not print and does not parse arguments. It reports [`Event`]s, and a job ends when the
 //! [`StopFlag`](crate::infer::StopFlag) is set.
 //!
-//! Each part uses only the parts before it in this order: `devices`, `step`, `stages`, `jobs`.
+//! Each submodule uses only the submodules before it in this list: `devices`, `step`, `stages`, `jobs`.
 
 mod devices;
 mod error;

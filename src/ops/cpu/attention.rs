@@ -7,8 +7,8 @@ use super::simd::{self, Kernel, exp, mul_add};
 use super::small::{Left, SmallProduct, WIDTH};
 use burn::backend::TensorMetadata;
 
-/// Largest number of scores of a head for which products use our own kernel. More scores do not fit into a usual L2 cache, so
-/// `gemm` is faster.
+/// Maximum number of scores in a head for which products use our own kernel. More scores do not fit into a typical L2
+/// cache, so `gemm` is faster.
 const MOST_SMALL_SCORES: usize = 50_000;
 
 /// Returns the attention `[N, L, D]`, and the scores after softmax for the backward pass. The input holds q, k and v,
@@ -34,8 +34,8 @@ pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
 
 /// Returns the gradient of q, k and v, `[N, L, 3 D]`, from the output's gradient `grad` and the saved `scores`.
 ///
-/// For each head, with the scores `s` and the gradient `∂y`: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and
-/// `r = s (∂s - Σ s ∂s) / √head`.
+/// For each head, with the scores `s` after softmax and the gradient `∂y` of the output: `∂v = sᵀ ∂y`, `∂q = r k`,
+/// `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and `r = s (∂s - Σ s ∂s) / √head`.
 pub(super) fn backward(qkv: Values, scores: Values, grad: Values, heads: usize) -> Values {
     let (qkv, grad) = (in_order(qkv), in_order(grad));
     let sizes = Sizes::of(&qkv, heads);
@@ -138,7 +138,7 @@ impl Sizes {
         self.values_of(by_key, (q, stride), (&mut to_qkv[to(1)..], stride));
     }
 
-    /// Returns three slices that start at the first q, k and v of a head.
+    /// Returns three slices of `qkv`. They start at the first query, key and value of a head.
     fn parts(self, head: usize, qkv: &[f32]) -> [&[f32]; 3] {
         [0, 1, 2].map(|part| &qkv[part * self.width() + head * self.head..])
     }

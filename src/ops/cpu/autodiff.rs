@@ -115,7 +115,7 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
     }
 }
 
-/// Stores the gradients in `found` for those parents that need a gradient.
+/// Registers the gradients `found` in `grads`, for those parents that need a gradient.
 fn register<const N: usize>(
     parents: [Option<NodeId>; N],
     found: [Option<Values>; N],

@@ -1,7 +1,8 @@
-//! Threads inside an operation.
+//! Splits an operation into blocks that several threads can compute.
 //!
-//! An operation works in blocks whose sizes depend only on the shapes of its tensors. Inside a pool of rayon, its threads share the
-//! blocks. Elsewhere the calling thread computes one block after the other. The results have the same bits.
+//! An operation works in blocks whose sizes depend only on the shapes of its tensors. Inside a rayon pool, the pool's
+//! threads share the blocks. Elsewhere, the calling thread computes one block after the other. Both ways give the same
+//! bits.
 
 use std::ops::Range;
 
@@ -11,7 +12,7 @@ const BLOCK_VALUES: usize = 65_536;
 const BLOCK_PRODUCTS: usize = 1 << 24;
 /// Maximum number of blocks of a matrix product.
 const MOST_BLOCKS: usize = 16;
-/// Each block of a matrix product has a multiple of this many columns, except the last.
+/// Each block of a matrix product has a multiple of this many columns, except the last block.
 const COLUMNS: usize = 16;
 
 /// Runs `work` on every item. Inside a rayon pool, the pool's threads share the items.
@@ -32,7 +33,7 @@ pub(super) fn block_rows(width: usize) -> usize {
     (BLOCK_VALUES / width.max(1)).max(1)
 }
 
-/// Returns blocks of the `n` columns of a product of `[m, k]` and `[k, n]`.
+/// Cuts the `n` columns of a product of `[m, k]` and `[k, n]` into blocks. Returns the column range of each block.
 ///
 /// Blocks of rows would be slower, because each block would pack the whole right factor again.
 pub(super) fn column_blocks([m, k, n]: [usize; 3]) -> impl ExactSizeIterator<Item = Range<usize>> {
@@ -44,8 +45,8 @@ pub(super) fn column_blocks([m, k, n]: [usize; 3]) -> impl ExactSizeIterator<Ite
 
 /// Returns the sum over all rows, for each of `columns` columns.
 ///
-/// `work` adds up the rows of one block. The sums of the blocks are then added in block order. An item is the tensor data of
-/// a block.
+/// Each item contains the tensor data of one block of rows. `work` adds up the rows of a block. The sums of the blocks
+/// are then added in block order.
 pub(super) fn summed<T: Send>(
     items: impl ExactSizeIterator<Item = T>,
     columns: usize,

@@ -37,21 +37,21 @@ pub(super) fn any_order(w: Values) -> Values {
     if w.layout().has_positive_strides() { w } else { w.to_contiguous() }
 }
 
-/// Returns a view of a 2-D tensor from [`any_order`].
+/// Returns a view of a 2-D tensor that [`any_order`] has returned.
 pub(super) fn matrix(w: &Values) -> Matrix<'_> {
     let (shape, strides) = (w.shape(), w.layout().strides());
     let strides = [strides[0], strides[1]].map(isize::unsigned_abs);
     Matrix::strided(&w.storage::<f32>()[w.layout().start_offset()..], [shape[0], shape[1]], strides)
 }
 
-/// Minimum number of values of a buffer to keep it for reuse. For smaller buffers, the allocator is fast enough.
+/// Minimum number of values in a buffer that is kept for reuse. For smaller buffers, the allocator is fast enough.
 const LEAST_KEPT: usize = 4096;
-/// A kept buffer is freed if no buffer of its length was requested for this long.
+/// Time after which a kept buffer is freed, if no buffer of the same length was requested.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
-/// Buffers of dropped tensors that new tensors can reuse, by their number of values.
+/// Buffers of dropped tensors that new tensors can reuse, grouped by their number of values.
 ///
-/// Without reuse, both this program and the kernel would clear the memory of all activations in every step.
+/// Without reuse, both this program and the operating system would clear the memory of all activations in every step.
 static SPARE: Mutex<BTreeMap<usize, Spare>> = Mutex::new(BTreeMap::new());
 
 /// Reusable buffers of one length.

@@ -153,7 +153,7 @@ impl Layer {
         y
     }
 
-    /// Returns the gradients of `x`, `w` and the bias that `wanted` asks for.
+    /// Returns the gradients of `x`, `w` and the bias that `wanted` selects.
     ///
     /// `grad` is the gradient of `x w + bias`, and `bias` is the bias gradient, which the caller has computed.
     fn gradients(

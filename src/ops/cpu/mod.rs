@@ -1,7 +1,7 @@
 //! fp32 operations on the CPU. Each has its own backward pass and equals a composition of Burn's operations up to rounding.
 //!
-//! Burn's operations go over memory once for each elementary step, and compute `exp` and `erf` one value at a time. These fuse the
-//! steps, are vectorized, and keep only what their backward pass reads.
+//! Burn's operations go over memory once for each elementary step, and compute `exp` and `erf` one value at a time. The
+//! operations of this module fuse the steps, are vectorized, and keep only what their backward pass reads.
 
 #![expect(clippy::inline_always, reason = "a kernel is compiled once for each instruction set")]
 #![expect(

@@ -1,4 +1,5 @@
-//! Vector code: plain loops that the compiler vectorizes for AVX-512, AVX2 or NEON. The processor decides at run time which one runs.
+//! Vector code: plain loops that the compiler vectorizes for AVX-512, AVX2 or NEON. At run time, [`run`] chooses the
+//! version for the processor.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -42,7 +43,8 @@ pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Calls `f` with one value of each row, for all positions in the rows, and returns the sums of its `M` results.
+/// Calls `f` once for each position, with the value of every row at this position. Returns the sums of the `M` results
+/// of `f`.
 ///
 /// All rows have the same length. The order of additions depends only on this length.
 #[inline(always)]

@@ -1,11 +1,11 @@
-//! Products of small matrices, without packing. They are faster than `gemm`'s where all factors are in the L1 or L2 cache.
+//! Products of small matrices, without packing. They are faster than `gemm` if all factors are in the L1 or L2 cache.
 
 use pulp::{Arch, Simd, WithSimd};
 
 /// The number of columns of the right factor and of the product must be a multiple of this.
 pub(super) const WIDTH: usize = 16;
 
-/// The left factor `[m, k]` of a product: a slice, and the distance between two of its rows.
+/// The left factor `[m, k]` of a product: a slice, and the distance between the starts of adjacent rows of the slice.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Left<'a> {
     /// Each row of the slice is a row of the matrix.
@@ -21,9 +21,9 @@ pub(super) struct SmallProduct<'a> {
     pub k: usize,
     pub n: usize,
     pub a: Left<'a>,
-    /// The slice that holds `b`, and the distance between two rows.
+    /// The slice that holds `b`, and the distance between the starts of adjacent rows.
     pub b: (&'a [f32], usize),
-    /// The slice that holds `c`, and the distance between two rows.
+    /// The slice that holds `c`, and the distance between the starts of adjacent rows.
     pub c: (&'a mut [f32], usize),
 }
 
@@ -34,8 +34,8 @@ impl SmallProduct<'_> {
     }
 }
 
-/// Computes `$vectors` vectors of columns for all rows. The rows are cut into pieces of nearly equal size, with at most
-/// `$most` rows each.
+/// Computes all rows of the columns that fit into `$vectors` SIMD vectors. The rows are cut into pieces of nearly equal
+/// size, with at most `$most` rows each.
 macro_rules! strip {
     ($S:ident, $simd:ident, $product:ident, $column:ident, $vectors:literal, $most:literal: $($rows:literal)*) => {{
         let (mut row, mut pieces) = (0, $product.m.div_ceil($most));
@@ -80,7 +80,7 @@ impl WithSimd for SmallProduct<'_> {
     }
 }
 
-/// Computes a tile of the product: `ROWS` rows and `VECTORS` vectors of columns.
+/// Computes a tile of the product: `ROWS` rows, and the columns that fit into `VECTORS` SIMD vectors.
 #[inline(always)]
 fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,

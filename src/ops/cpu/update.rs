@@ -1,4 +1,4 @@
-//! What an optimizer does with each parameter, in one pass over memory.
+//! Updates a parameter in one pass over memory.
 
 use super::blocks::{block_rows, each, summed};
 use super::buffer::{Values, in_order, recycle, tensor, unwritten, values};

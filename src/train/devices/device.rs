@@ -11,10 +11,10 @@ use crate::train::error::TrainError;
 use burn::tensor::{Device, FloatDType};
 use std::thread;
 
-/// The devices of a run.
+/// The devices that a run uses.
 #[derive(Debug, Clone)]
 pub struct ChosenDevice {
-    /// The first of the devices.
+    /// The device to compute on: the first of `devices` or, after `of`, the device of one rank.
     pub device: Device,
     /// The devices that train together, one per rank. On the CPU, all entries are the same device.
     pub devices: Vec<Device>,
@@ -64,7 +64,7 @@ impl ChosenDevice {
 }
 
 impl Backend {
-    /// Returns the backend's name in recipes. The name of its cargo feature is the same.
+    /// Returns the backend's name in recipes. The backend's cargo feature has the same name.
     pub fn word(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -230,7 +230,7 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     Ok(ChosenDevice { device, devices, name, backend, threads, notes })
 }
 
-/// Returns the number of GPUs that `devices = "all"` means. Software adapters do not count.
+/// Returns the number of GPUs that a run with `devices = "all"` uses. Software adapters are not counted.
 pub fn count_gpus(kind: DeviceKind) -> usize {
     let found = match named(kind) {
         Some(backend) => backend.find().ok().map(|found| (backend, found)),
@@ -253,7 +253,7 @@ fn named(kind: DeviceKind) -> Option<Backend> {
     }
 }
 
-/// Returns as many devices as the recipe asks for. Fails if there are fewer.
+/// Returns as many devices as the recipe asks for. Fails if there are fewer devices.
 ///
 /// The CPU can simulate any number of devices with the same results, but only if the recipe contains `device = "cpu"`.
 fn together(

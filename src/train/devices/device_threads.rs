@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 type Task = Box<dyn FnOnce() + Send>;
 type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
 
-/// One thread for each device, in the order of the devices. With a single device, the calling thread is used instead.
+/// One thread for each device, in device order. With a single device, work runs on the calling thread instead.
 ///
 /// Dropping this value ends the threads.
 pub(crate) struct DeviceThreads {
     members: Vec<Member>,
-    /// Number of running tasks. It stays above 0 if a task waits forever for its GPU.
+    /// Number of running tasks. The number stays above 0 if a task waits forever for its GPU.
     running: Arc<AtomicUsize>,
-    /// After one rank of a job has failed, how long to wait for the other ranks.
+    /// How long to wait for running tasks, after one rank of a job has failed or before new tasks start.
     patience: Duration,
 }
 
@@ -57,11 +57,13 @@ impl DeviceThreads {
 
     /// Runs `work` on the first `devices` devices at the same time. Returns one result per device.
     ///
-    /// `work` receives the index of its device. A panic becomes [`DeviceError::Crashed`].
+    /// `work` receives the index of the device that it runs on. A panic becomes [`DeviceError::Crashed`].
     ///
-    /// With [`TaskCoupling::Joined`], the devices wait for each other. If `work` fails on one of them, the others have one
-    /// minute to end. The result of a device that does not end in time is [`TrainError::OtherRank`]. If this device is
-    /// still busy at the next call, that call fails with [`TrainError::Stuck`].
+    /// With [`TaskCoupling::Joined`], the devices wait for each other. If `work` fails on one device, the other devices
+    /// have one minute to finish. The result of a device that does not finish in time is [`TrainError::OtherRank`].
+    ///
+    /// If a device is still busy from the previous call, this function waits for up to one minute. Then it fails with
+    /// [`TrainError::Stuck`].
     pub(crate) fn all<T: Send + 'static>(
         &self,
         devices: usize,

@@ -6,7 +6,7 @@ use super::ranks::Rank;
 use crate::train::error::TrainError;
 use std::sync::{Mutex, PoisonError};
 
-/// Runs `work` on every device, each as one rank. Returns the result of rank 0.
+/// Runs `work` on every device. Each device is one rank. Returns the result of rank 0.
 pub(crate) fn on_every_rank<T: Send + 'static>(
     device: &ChosenDevice,
     device_threads: &DeviceThreads,

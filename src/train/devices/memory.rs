@@ -58,8 +58,8 @@ fn gib(bytes: f64) -> String {
     format!("{:.1} GiB", bytes / f64::from(1u32 << 30))
 }
 
-/// Returns the memory limit of this process in bytes, and the start of a sentence that names the limit. `None` except on
-/// Linux.
+/// Returns the memory limit of this process in bytes, and a phrase that names the limit, such as "this machine has".
+/// Returns `None` if the system is not Linux.
 ///
 /// The limit is the smallest of three numbers: the machine's memory, the memory limits of the control groups, and the
 /// address-space limit.

@@ -5,7 +5,8 @@ use crate::train::error::TrainError;
 use burn::tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
 use burn::tensor::{Device, Tensor};
 
-/// The gradients of a bucket, copied into one flat tensor, and the length of each gradient. The copy doubles their memory.
+/// The gradients of a bucket, copied into one flat tensor, and the length of each gradient. The copy doubles the memory
+/// of the gradients.
 pub(crate) struct FlatBucket {
     values: Tensor<1>,
     lens: Vec<usize>,
@@ -13,8 +14,9 @@ pub(crate) struct FlatBucket {
 
 /// A running all-reduce. The GPUs can compute something else at the same time.
 ///
-/// Dropping this value waits for the all-reduce, because an abandoned all-reduce would block the next job. If another GPU
-/// never sends its values, the thread waits forever. `DeviceThreads` then no longer waits for this thread.
+/// Dropping this value waits for the all-reduce, because an abandoned all-reduce would block the next job. If another
+/// GPU never sends its values, the thread that drops this value waits forever. `DeviceThreads` stops waiting for that
+/// thread after one minute.
 pub(crate) struct PendingAllReduce {
     values: Option<CollectiveTensor<1>>,
     lens: Vec<usize>,
@@ -43,7 +45,7 @@ impl FlatBucket {
 }
 
 impl PendingAllReduce {
-    /// Returns the sums. The device waits for the all-reduce before it starts its next work.
+    /// Returns the gradient sums. The device waits for the all-reduce before it starts its next work.
     pub(crate) fn finish(mut self) -> Vec<Tensor<1>> {
         let values = self.values.take().expect("`finish` consumes the all-reduce").resolve();
         let mut start = 0;

@@ -70,8 +70,8 @@ pub(crate) enum PendingReduce {
 }
 
 impl PendingReduce {
-    /// Returns the sums, which are bit-identical on all ranks. With NCCL, the device waits for the sums before it starts its
-    /// next work.
+    /// Returns the gradient sums, which are bit-identical on all ranks. With NCCL, the device waits for the sums before
+    /// it starts its next work.
     pub(crate) fn finish(self) -> Vec<Tensor<1>> {
         match self {
             Self::Done(sums) => sums,

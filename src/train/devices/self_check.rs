@@ -16,20 +16,23 @@ use crate::train::error::TrainError;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Returns the largest accepted difference, relative to the largest value of the tensor.
+/// Returns the largest accepted difference between the device and the CPU, divided by the tensor's largest value.
 ///
-/// Wrong products differ by about 1, and correct bf16 gradients by up to 2.9e-2. Correct fp32 gradients differ by up to 1e-3:
-/// a sum over thousands of equal images repeats the same rounding error.
+/// If matrix products are wrong, the difference is about 1. Correct bf16 gradients differ by up to 2.9e-2, and correct
+/// fp32 gradients by up to 1e-3. The reason is that a sum over thousands of equal images repeats the same rounding
+/// error.
 fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 => 5e-3,
         Precision::Bf16 => 0.1,
     }
 }
-/// Number of different images in a test batch. The remaining images are copies of these.
+/// Maximum number of different images in a test batch. The remaining images are copies of these.
 const IMAGES: usize = 2;
 
-/// A step that a device computes and the CPU repeats. Its model is the model of the run with only one block.
+/// A training step that is computed on a device and on the CPU, to compare the results.
+///
+/// The model is the model of the run with a depth of 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DeviceCheck {
     /// Compares the loss and the gradients of a masked autoencoder.

@@ -68,8 +68,8 @@ impl FinetuneStage {
     }
 }
 
-/// Draws the factors of each sample's residual branches, `[N, 2 * depth]`. A factor of 0 drops a branch. A kept branch has 1
-/// / (1 - rate).
+/// Draws the factors of each sample's residual branches, `[N, 2 * depth]`. A factor of 0 drops a branch. A kept branch
+/// has the factor `1 / (1 - rate)`.
 fn drop_path_factors(samples: &[u64], rates: &[f64], key: Key) -> Vec<f32> {
     let mut factors = Vec::with_capacity(samples.len() * 2 * rates.len());
     for &sample in samples {

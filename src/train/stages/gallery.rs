@@ -40,7 +40,8 @@ impl Gallery {
         }
     }
 
-    /// Draws the reconstructions at an epoch, and writes the figure to `reconstructions/epoch-0800.png` in the job's folder.
+    /// Draws the reconstructions at an epoch, and writes the figure to a file such as `reconstructions/epoch-0800.png`
+    /// in the job's folder.
     pub(crate) fn show(
         &self,
         autoencoder: &Autoencoder,

@@ -14,7 +14,7 @@ pub(crate) struct FitPlan {
     pub stage: StageKind,
     pub epochs: usize,
     pub accum_iter: usize,
-    /// Images of one micro-step, on all devices together.
+    /// Number of images in one micro-step, over all devices.
     pub images_per_micro_step: usize,
     pub steps: Steps,
     pub schedule: LrSchedule,
@@ -23,13 +23,14 @@ pub(crate) struct FitPlan {
     pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
-    /// Keep the optimizer state beside the weights of these checkpoints.
+    /// Whether the kept checkpoints also contain the optimizer state.
     pub keep_optimizer: bool,
-    /// Time between two saves within an epoch; `None` saves only after epochs.
+    /// Time between two saves within an epoch. If `None`, the state is saved only after each epoch.
     pub save_every: Option<Duration>,
-    /// Selects the random numbers of the stage. The loop sets the key's `epoch`.
+    /// Selects the random numbers of the stage. The training loop sets the key's `epoch`.
     pub key: Key,
-    /// Micro-batches of one rank in an update: `accum_iter`, or more if there are fewer ranks than `runtime.devices`.
+    /// Number of micro-batches that one rank computes for an update: `accum_iter`, or more if there are fewer ranks
+    /// than `runtime.devices`.
     pub micro_batches: usize,
 }
 

@@ -1,7 +1,7 @@
 //! The gradient of an update: the sum over its micro-batches and over the ranks.
 //!
-//! After the last micro-batch has added its gradient of a parameter, this rank's sum is final. With NCCL, the all-reduce of a
-//! bucket starts as soon as the bucket is full, while the GPU computes the other gradients.
+//! When the last micro-batch has added its gradient of a parameter, this rank's sum for the parameter is final. With
+//! NCCL, the all-reduce of a bucket starts as soon as the bucket is full, while the GPU computes the other gradients.
 
 use super::step_timer::StepTimer;
 use crate::infer::check_faults;
@@ -20,7 +20,7 @@ pub(crate) struct GradientSum<'a> {
     /// Whether the current micro-batch is the last one of the update.
     is_last: bool,
     loss: Option<Tensor<1>>,
-    /// Gradient sums by their index in [`crate::model::trainable_names`].
+    /// Gradient sum of each parameter, by its index in [`crate::model::trainable_names`].
     grads: Vec<Option<Tensor<1>>>,
     /// Indices of gradients that are complete but not yet in a bucket.
     unbucketed: Vec<usize>,
@@ -111,7 +111,7 @@ impl<'a> GradientSum<'a> {
         }
     }
 
-    /// Waits for all all-reduces and returns the sums over all ranks.
+    /// Waits for the pending all-reduces. Returns the loss and the gradients, summed over all ranks.
     pub(crate) fn finish(mut self) -> Result<Gradient, TrainError> {
         if let Some(error) = self.failed {
             return Err(error);

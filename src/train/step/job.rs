@@ -20,7 +20,7 @@ pub enum JobEnd {
     Interrupted,
 }
 
-/// The folder and the name of a job.
+/// The name, the folder and the checkpoint metadata of a job.
 #[derive(Clone)]
 pub struct JobDir {
     /// Path relative to the run's folder, for example `finetune/from-0800`.
@@ -46,7 +46,8 @@ impl JobDir {
         durable::rename(&newest, &previous).map_err(|source| RunError::Io { path: newest, source })
     }
 
-    /// Returns the saved state to resume from: the newest one or, if it is missing or damaged, the previous one.
+    /// Returns the saved state to resume from: the newest state or, if the newest state is missing or damaged, the
+    /// previous state.
     pub(crate) fn saved_state(&self) -> Result<Option<SavedState>, RunError> {
         let (newest, previous) = (self.resume_file(), self.previous_state());
         if !newest.exists() {
@@ -92,7 +93,7 @@ pub struct RankContext {
     pub timer: StepTimer,
 }
 
-/// A saved state to resume from, and a note about it for the user.
+/// A saved state to resume from, and a warning about the state for the user.
 pub(crate) struct SavedState {
     pub path: PathBuf,
     pub warning: Option<String>,
@@ -111,7 +112,7 @@ pub struct JobContext {
 pub type RowWritten = Arc<dyn Fn() -> Result<(), RunError> + Send + Sync>;
 
 impl JobContext {
-    /// Reports an event. Ranks other than rank 0 do nothing.
+    /// Reports an event if this rank is rank 0. On other ranks, does nothing.
     pub(crate) fn tell(&self, event: Event<'_>) {
         if self.rank_context.rank.is_first() {
             (self.observer)(event);

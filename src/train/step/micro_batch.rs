@@ -24,7 +24,7 @@ pub(crate) struct MicroBatch<'a, 'r> {
     pub(super) batch: Arc<Batch>,
     /// Selects the random numbers of the epoch.
     pub(super) key: Key,
-    /// Factor of the micro-batch's mean loss in the loss of the whole update.
+    /// Weight of the micro-batch's mean loss in the loss of the whole update.
     pub(super) weight: f64,
     pub(super) gradient_checkpointing: bool,
     pub(crate) rank_context: &'r RankContext,
@@ -118,7 +118,7 @@ struct ShardPass<S> {
 }
 
 impl<S> ShardPass<S> {
-    /// Runs the forward and backward pass of the images in `range`. `take` receives the gradients.
+    /// Runs the forward and backward pass for the images in `range`. `take` receives the gradients.
     ///
     /// Loss and gradients are multiplied by `weight`. Returns the loss `[1]`.
     fn run<M: Module + 'static>(

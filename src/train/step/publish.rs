@@ -1,4 +1,4 @@
-//! Writes the picture and the checkpoint of an epoch whose checkpoint is kept.
+//! Writes the reconstruction figure and the checkpoint of an epoch.
 
 use super::job::{JobContext, JobDir};
 use super::stage::Stage;
@@ -8,7 +8,7 @@ use crate::infer::DeviceError;
 use crate::train::error::TrainError;
 use crate::train::events::Event;
 
-/// Writes the reconstruction figure and the checkpoint of an epoch. If the checkpoint exists, this does nothing.
+/// Writes the reconstruction figure and the checkpoint of an epoch. If the checkpoint already exists, does nothing.
 pub(crate) fn publish<S: Stage>(
     stage: &S,
     state: &TrainingState<S::Model>,

@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 /// What a job does if a loss or a gradient is NaN or infinite.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnNanRule {
-    /// Number of updates that may be skipped in each epoch. With `None`, the first one stops the job.
+    /// Number of updates that may be skipped in each epoch. With `None`, the job stops instead of skipping an update.
     pub skip_limit: Option<usize>,
     pub updates_per_epoch: usize,
     /// The recipe key that sets the learning rate, for the error's hint.
@@ -23,7 +23,7 @@ impl OnNanRule {
     }
 }
 
-/// Losses and gradient norms that are still on the device, and their learning rates.
+/// Losses and gradient norms that are still on the device, and the learning rates of their updates.
 #[derive(Clone, Default)]
 pub(crate) struct UnreadLosses {
     values: Vec<Tensor<1>>,

@@ -1,8 +1,8 @@
 //! What the first rank of a job saves while it trains: states and TensorBoard events.
 //!
-//! The state after the last whole update stays here while the next update is computed. Another thread can save it if that
-//! update takes too long. Cloned tensors share their memory, so this costs no copy: [`Saves::begin_update`] drops the clone
-//! before the optimizer replaces the values.
+//! [`Saves`] holds a clone of the state after the last complete update while the next update is computed. If the next
+//! update takes too long, another thread can save this clone. Cloned tensors share their memory, and
+//! [`Saves::begin_update`] drops the clone before the optimizer replaces the values. So no values are copied.
 
 use super::rows::{OnNanRule, UnreadLosses};
 use super::state::{Progress, TrainingState};
@@ -13,29 +13,31 @@ use crate::train::error::TrainError;
 use burn::module::Module;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// What the ranks of a job do after an update. All of them do the last in this order that any of them asks for.
+/// What the ranks of a job do after the backward pass of an update.
+///
+/// If the ranks request different actions, all ranks do the requested action that is listed last here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StopRequest {
     Continue,
-    /// Finish the update, and save.
+    /// Finish the update, save the state, and stop.
     AfterUpdate,
-    /// Another thread has saved the update before. Drop this one.
+    /// Another thread has already saved the state before this update. Drop this update, and stop.
     SavedLate,
 }
 
-/// The state after a whole update, with losses that are still on the device.
+/// The state after a complete update, with losses that are still on the device.
 struct WholeUpdate<M> {
     state: TrainingState<M>,
     unread: UnreadLosses,
 }
 
-/// How far a job is.
+/// Whether other threads can still save the job's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Training,
-    /// Another thread has saved the last whole update. The job must not train or save any further.
+    /// Another thread has saved the state after the last complete update. The job must not continue to train or save.
     SavedLate,
-    /// The job saves its state itself, or has ended.
+    /// Only the job itself saves its state, or the job has ended.
     Closed,
 }
 
@@ -44,10 +46,10 @@ struct Shared<M> {
     writer: StateWriter,
     board: TensorBoard,
     on_nan: OnNanRule,
-    /// `None` while the optimizer or the end of an epoch replaces the state.
+    /// The state that another thread can save. `None` while the optimizer or the end of an epoch replaces the state.
     last: Option<WholeUpdate<M>>,
     phase: Phase,
-    /// Why the last whole update could not be saved.
+    /// The error of another thread that could not save the last complete update.
     failed: Option<TrainError>,
 }
 
@@ -56,11 +58,11 @@ struct Inner<M> {
     changed: Condvar,
 }
 
-/// Saves the states and the TensorBoard events of a job. Dropping it waits until the state is on the disk.
+/// Saves the states and the TensorBoard events of a job. Dropping this value waits for the running write.
 pub(super) struct Saves<M>(Arc<Inner<M>>);
 
 impl<M: Module + 'static> Saves<M> {
-    /// `stop` can save the last whole update from now on.
+    /// Registers the job with `stop`, so that another thread can save the last complete update.
     pub(super) fn new(
         job: &str,
         writer: StateWriter,
@@ -77,7 +79,7 @@ impl<M: Module + 'static> Saves<M> {
         Self(inner)
     }
 
-    /// Whether to save within the epoch.
+    /// Returns whether the job should save its state now, within the epoch.
     pub(super) fn is_due(&self) -> Result<bool, TrainError> {
         self.0.lock().writer.is_due()
     }
@@ -92,16 +94,16 @@ impl<M: Module + 'static> Saves<M> {
         self.0.lock().writer.wait()
     }
 
-    /// Offers the state after a whole update to other threads.
+    /// Lets other threads save `state`, the state after a complete update.
     pub(super) fn end_update(&self, state: &TrainingState<M>, unread: &UnreadLosses) {
         let last = WholeUpdate { state: state.clone(), unread: unread.clone() };
         self.0.lock().last = Some(last);
         self.0.changed.notify_all();
     }
 
-    /// Takes the state of the last whole update back, before it is replaced.
+    /// Stops other threads from saving the last complete update, before the job replaces the state.
     ///
-    /// Returns false if another thread has saved it: then the job ends.
+    /// Returns false if another thread has already saved this update. The job must then end.
     pub(super) fn begin_update(&self) -> Result<bool, TrainError> {
         let mut shared = self.0.lock();
         shared.last = None;
@@ -111,7 +113,8 @@ impl<M: Module + 'static> Saves<M> {
         }
     }
 
-    /// From now on, only the job itself saves its state. Returns false if another thread has saved it.
+    /// Stops other threads from saving the state until the job ends. Returns false if another thread has already saved
+    /// the state.
     pub(super) fn close(&self) -> Result<bool, TrainError> {
         let is_left = self.begin_update()?;
         self.0.lock().phase = Phase::Closed;
@@ -119,7 +122,7 @@ impl<M: Module + 'static> Saves<M> {
         Ok(is_left)
     }
 
-    /// Adds losses and learning rates of consecutive updates to TensorBoard. `first` is the number of the first one.
+    /// Adds losses and learning rates of consecutive updates to TensorBoard. `first` is the number of the first update.
     pub(super) fn board_updates(
         &self,
         epoch: usize,
@@ -129,7 +132,7 @@ impl<M: Module + 'static> Saves<M> {
         Ok(self.0.lock().board.updates(epoch, first, updates)?)
     }
 
-    /// Adds the last row to TensorBoard.
+    /// Adds the last row of `rows` to TensorBoard.
     pub(super) fn board_epoch(&self, rows: &[EpochRow]) -> Result<(), TrainError> {
         Ok(self.0.lock().board.epoch(rows)?)
     }
@@ -171,7 +174,7 @@ impl<M: Module> Shared<M> {
 }
 
 impl<M: Module + 'static> LastUpdate for Inner<M> {
-    /// Waits while the state is being replaced, and for a write that is running.
+    /// Saves the last complete update. First waits while the job replaces the state or a write is running.
     fn save(&self) -> Result<bool, String> {
         let is_replaced = |shared: &mut Shared<M>| {
             shared.phase == Phase::Training && shared.failed.is_none() && shared.last.is_none()
@@ -209,7 +212,7 @@ mod tests {
     use burn::tensor::Device;
     use std::path::Path;
 
-    /// A job in the folder `path` that has made an update.
+    /// Returns the [`Saves`] of a job in the folder `path`, after one update.
     fn after_update(path: &Path, stop: &StopFlag) -> Saves<ProbeHead> {
         let head = ProbeHead::zeros(4, 2, Precision::Fp32, &Device::flex());
         let optimizer = Optimizer::new(Rule::Lars { momentum: 0.9 }, Vec::new(), Vec::new());

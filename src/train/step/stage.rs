@@ -1,4 +1,4 @@
-//! What a stage defines. The training loop is the same for all stages.
+//! The interface between a stage and the training loop. The training loop is the same for all stages.
 
 use super::job::{JobDir, RankContext};
 use super::micro_batch::MicroBatch;

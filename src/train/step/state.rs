@@ -42,7 +42,7 @@ pub(crate) struct Progress {
     pub epoch: usize,
     /// Number of finished updates in the current epoch.
     pub update: usize,
-    /// Updates of the optimizer since the job started. Only `to_host` sets it.
+    /// Number of optimizer updates since the job started. Only `to_host` sets this field, for the saved state.
     pub optimizer_updates: usize,
     pub sums: EpochSums,
 }
@@ -105,7 +105,7 @@ impl<M: Module> TrainingState<M> {
         norm
     }
 
-    /// Reads the state from the device. Resuming from it gives the same bits as an uninterrupted job.
+    /// Reads the state from the device. A job that resumes from this state gives the same bits as an uninterrupted job.
     ///
     /// Fails if a weight is NaN or infinite.
     pub(crate) fn to_host(&self) -> Result<TensorFile, TrainError> {

@@ -6,12 +6,12 @@ use crate::train::error::TrainError;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Writes one state at a time. Dropping the writer waits for the write that is running.
+/// Writes states on a background thread, one at a time. Dropping the writer waits for the write that is running.
 pub(super) struct StateWriter {
     dir: JobDir,
-    /// Time between two saves within an epoch; `None` saves only after epochs.
+    /// Time between two saves within an epoch. If `None`, the state is saved only after each epoch.
     every: Option<Duration>,
-    /// When the newest save started, or the job.
+    /// Start time of the newest save. Before the first save, the start time of the job.
     last: Instant,
     running: Option<JoinHandle<Result<(), TrainError>>>,
 }
@@ -21,9 +21,10 @@ impl StateWriter {
         Self { dir, every, last: Instant::now(), running: None }
     }
 
-    /// Returns whether to save within an epoch: the time has come, and no write is running.
+    /// Returns whether to save within an epoch: the time `every` has passed since the last save, and no write is
+    /// running.
     ///
-    /// Fails with the error of a write that has ended.
+    /// Fails if the previous write has failed.
     pub(super) fn is_due(&mut self) -> Result<bool, TrainError> {
         if self.running.as_ref().is_some_and(|write| !write.is_finished()) {
             return Ok(false);
@@ -32,9 +33,9 @@ impl StateWriter {
         Ok(self.every.is_some_and(|every| self.last.elapsed() >= every))
     }
 
-    /// Starts to write a state. Waits for the write before it, and fails with its error.
+    /// Starts to write `state`. First waits for the previous write, and fails if that write has failed.
     ///
-    /// The newest state on the disk becomes the previous one.
+    /// The state that is already on the disk is kept as the previous state.
     pub(super) fn start(&mut self, state: TensorFile) -> Result<(), TrainError> {
         self.wait()?;
         self.last = Instant::now();
@@ -47,7 +48,7 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Waits until the state is on the disk. Fails with the error of the write.
+    /// Waits until the running write is complete. Fails if the write has failed.
     pub(super) fn wait(&mut self) -> Result<(), TrainError> {
         match self.running.take().map(JoinHandle::join) {
             Some(Err(panic)) => std::panic::resume_unwind(panic),
@@ -56,9 +57,9 @@ impl StateWriter {
         }
     }
 
-    /// Waits like [`StateWriter::wait`], at the end of a job that has an error of its own.
+    /// Waits like [`StateWriter::wait`], but ignores the error of the write.
     ///
-    /// Nothing may be written into the folder of a run that is no longer locked.
+    /// Without this wait, the write could continue after the run has unlocked its folder.
     pub(super) fn settle(&mut self) {
         if let Some(write) = self.running.take() {
             let _ = write.join();

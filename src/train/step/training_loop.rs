@@ -23,9 +23,10 @@ use burn::module::Module;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Most updates between two reads from the device. Reading every update would make the GPU wait.
+/// Maximum number of updates between two reads of losses from the device. A read after every update would make the GPU
+/// wait.
 const READ_EVERY: usize = 20;
-/// Most work that is queued on the device, since a stop has to wait for it.
+/// Maximum duration of the work that is queued on the device. A stop must wait for this work.
 const QUEUE: Duration = Duration::from_secs(3);
 
 /// Trains `stage` until its last epoch is finished or the user stops the run.
@@ -74,9 +75,9 @@ struct TrainingLoop<'a, S: Stage> {
     context: &'a JobContext,
     /// Writer of `epochs.csv`; `None` except on rank 0.
     epochs_csv: Option<EpochsWriter>,
-    /// Saved states and TensorBoard events. Only the first rank writes them.
+    /// Writer of saved states and TensorBoard events; `None` except on rank 0.
     saves: Option<Saves<S::Model>>,
-    /// Updates between two reads from the device, and the time of the last read.
+    /// Number of updates between two reads of losses from the device.
     read_every: usize,
     last_read: Instant,
     /// Whether to report a slow loader. The first report clears this flag.
@@ -134,7 +135,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(training)
     }
 
-    /// Makes the remaining updates of the current epoch.
+    /// Makes the remaining updates of the current epoch. Returns [`JobEnd::Interrupted`] if the job must stop.
     fn train_epoch(&mut self) -> Result<JobEnd, TrainError> {
         let (plan, epoch) = (self.plan, self.state.progress.epoch);
         let mut batches = self.loader.epoch(epoch, self.state.progress.update * plan.micro_batches);
@@ -227,7 +228,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok((sum, waited))
     }
 
-    /// Adds up the loss and the gradients of all ranks. Also returns what all ranks do next.
+    /// Adds up the loss and the gradients of all ranks. Also returns what all ranks must do next.
     fn reduce(&self, sum: GradientSum<'_>) -> Result<(Gradient, StopRequest), TrainError> {
         let rank_context = &self.context.rank_context;
         let device = model::device(&self.state.model);
@@ -243,7 +244,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         })
     }
 
-    /// Reads losses and gradient norms from the device. They go into the epoch's row and into TensorBoard.
+    /// Reads losses and gradient norms from the device. Adds them to the epoch's row and to TensorBoard.
     fn read(&mut self, unread: &mut UnreadLosses) -> Result<(), TrainError> {
         let progress = &mut self.state.progress;
         let first = progress.sums.updates + 1;
@@ -306,12 +307,12 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Starts to save the state, from which the next start continues.
+    /// Starts to save the state, from which the next start of the run resumes.
     fn save(&self) -> Result<(), TrainError> {
         self.saves.as_ref().map_or(Ok(()), |saves| saves.start(&self.state))
     }
 
-    /// Saves the state and waits until it is on the disk, unless another thread has saved the last whole update.
+    /// Saves the state and waits until it is on the disk, unless another thread has already saved the state.
     fn save_at_stop(&self) -> Result<(), TrainError> {
         match &self.saves {
             Some(saves) if saves.close()? => {
@@ -322,19 +323,21 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         }
     }
 
-    /// Offers the state to [`StopFlag::save_last_updates`](crate::infer::StopFlag::save_last_updates).
+    /// Lets [`StopFlag::save_last_updates`](crate::infer::StopFlag::save_last_updates) save the current state.
     fn end_update(&self, unread: &UnreadLosses) {
         if let Some(saves) = &self.saves {
             saves.end_update(&self.state, unread);
         }
     }
 
-    /// Takes that offer back, before the state is replaced. Returns false if another thread has saved the state.
+    /// Stops other threads from saving the state, before an update replaces it. Returns false if another thread has
+    /// already saved the state.
     fn begin_update(&self) -> Result<bool, TrainError> {
         self.saves.as_ref().map_or(Ok(true), Saves::begin_update)
     }
 
-    /// Takes the offer back at the end of an epoch. Returns true on all ranks if another thread has saved the state.
+    /// Stops other threads from saving the state, at the end of an epoch. Returns true on all ranks if another thread
+    /// has already saved the state.
     fn is_saved_late(&self) -> Result<bool, TrainError> {
         self.context.rank_context.rank.any(!self.begin_update()?)
     }
