@@ -75,7 +75,7 @@ impl Candidate {
             let modules: Vec<String> = left_out.iter().map(|m| format!("`{m}.`")).collect();
             let s = if modules.len() == 1 { "is" } else { "are" };
             self.notes.push(format!(
-                "{} {s} left out: it is not the head or decoder of a network of mae",
+                "{} {s} ignored: mae has no such head or decoder",
                 modules.join(", ")
             ));
         }
@@ -318,8 +318,8 @@ fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> O
 }
 
 /// The problem of a head that has no counterpart in this program.
-pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm (global_pool = \"avg\" without \
-     fc_norm). The networks of mae normalize after the mean";
+pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm \
+     (global_pool = \"avg\" without fc_norm), but mae supports only a norm after the mean (fc_norm)";
 
 /// Fails if the file says that its head reads the mean of the patches, but the norm is not behind the mean.
 fn check_pooling(facts: &Facts) -> Result<(), String> {
