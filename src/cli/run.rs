@@ -84,8 +84,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 /// Saves each job's state after its last complete update, and exits the program.
 ///
-/// Does not wait for the updates in progress. If a state cannot be saved, prints a warning and returns. The run then stops
-/// after the updates in progress.
+/// Does not wait for the updates in progress. If a state cannot be saved, prints a warning and returns. The run then
+/// stops after the updates in progress.
 fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
     // A job may be about to start or to end, or be saving its state itself.
     const AGAIN: Duration = Duration::from_millis(200);
