@@ -268,7 +268,7 @@ def torch_not_a_vit(folder):
 def torch_no_projection(folder):
     tensors = state(vit(), "net.")
     del tensors["net.patch_embed.proj.weight"]
-    return save(folder, tensors), "nearest fit are the names of the official code and timm under `net.`", {}
+    return save(folder, tensors), "closest format is that of the official code and timm under the prefix `net.`", {}
 
 
 @case
@@ -445,7 +445,7 @@ def moco_v3(folder):
     base, momentum = vit(num_classes=0), vit(num_classes=0)
     tensors = moco(base, "module.base_encoder.") | moco(momentum, "module.momentum_encoder.")
     tensors["module.predictor.0.weight"] = torch.randn(8, 8)
-    return save(folder, {"arch": "vit", "state_dict": tensors}), base, {"said": "`head.` is left out"}
+    return save(folder, {"arch": "vit", "state_dict": tensors}), base, {"said": "`head.` is ignored"}
 
 
 @case
@@ -743,7 +743,7 @@ def mmpretrain_backbone_alone(folder):
 def mmpretrain_segmentation(folder):
     model = vit(num_classes=0)
     more = {"decode_head.conv_seg.weight": torch.randn(3, 4, 1, 1), "neck.fpn.weight": torch.randn(3)}
-    return save(folder, {"state_dict": renamed(state(model), mm(None), more)}), model, {"said": "`neck.` is left out"}
+    return save(folder, {"state_dict": renamed(state(model), mm(None), more)}), model, {"said": "`neck.` is ignored"}
 
 
 @case
@@ -881,8 +881,8 @@ def check_read(folder, path, model, options):
     if options.get("quiet"):
         assert options["quiet"] not in stderr, stderr
     assert worst <= TOLERANCE, f"the outputs differ by {worst:.1e}"
-    note = next((line for line in stderr.splitlines() if "read under" in line), "")
-    return f"{worst:.0e}" + (" " + note[note.index("read under"):] if note else "")
+    note = next((line for line in stderr.splitlines() if "read from the tensors" in line), "")
+    return f"{worst:.0e}" + (" " + note[note.index("read from the tensors"):] if note else "")
 
 
 def own_eps(model):

@@ -77,7 +77,7 @@ impl Candidate {
             let modules: Vec<String> = left_out.iter().map(|m| format!("`{m}.`")).collect();
             let s = if modules.len() == 1 { "is" } else { "are" };
             self.notes.push(format!(
-                "{} {s} left out: it is not the head or decoder of a network of mae",
+                "{} {s} ignored: mae has no such head or decoder",
                 modules.join(", ")
             ));
         }
@@ -332,10 +332,9 @@ fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> O
     })
 }
 
-/// Error text for a head that reads the mean of the patches after the last norm. This program does not support such
-/// heads.
-pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm (global_pool = \"avg\" without \
-     fc_norm). The networks of mae normalize after the mean";
+/// The problem of a head that has no counterpart in this program.
+pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm \
+     (global_pool = \"avg\" without fc_norm), but mae supports only a norm after the mean (fc_norm)";
 
 /// Fails if the head reads the mean of the patches after the last norm.
 ///

@@ -91,7 +91,7 @@ fn with_prefix(
             candidates.iter().map(|candidate| format!("`{}`", bare(candidate))).collect();
         return Err(CheckpointError::Unsupported {
             path: path.to_owned(),
-            problem: format!("no network, or more than one, is under the prefix `{prefix}`"),
+            problem: format!("the prefix `{prefix}` matches no network, or more than one"),
             hint: format!("choose one of the prefixes {}", listed.join(", ")),
         });
     };
@@ -128,7 +128,7 @@ fn unsupported(path: &Path, candidate: &Candidate) -> CheckpointError {
     let problem = candidate.facts.as_ref().err().map_or("", String::as_str);
     let place = match candidate.prefix.as_str() {
         "" => String::new(),
-        prefix => format!(" (the network is under `{prefix}`)"),
+        prefix => format!(" (prefix of the network: `{prefix}`)"),
     };
     CheckpointError::Unsupported {
         path: path.to_owned(),
@@ -184,11 +184,12 @@ pub(super) fn no_network(path: &Path, names: &[String], first_keys: &[String]) -
         listed.join(", ")
     );
     if let Some((dialect, prefix, count)) = networks::nearest(names) {
-        let place = if prefix.is_empty() { String::new() } else { format!(" under `{prefix}`") };
+        let place =
+            if prefix.is_empty() { String::new() } else { format!(" under the prefix `{prefix}`") };
         let missing = dialect.anchor().join(".");
         let _ = write!(
             problem,
-            ". The nearest fit are the names of {}{place}: {count} tensors fit, but {missing} is missing",
+            ". The closest format is that of {}{place}: {count} tensor names fit, but {missing} is missing",
             dialect.label()
         );
         let parts = super::parts::list(names.iter().map(String::as_str));

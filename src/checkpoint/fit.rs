@@ -102,7 +102,8 @@ fn load_named<M: Module>(
         return Err(CheckpointError::DoesNotFit {
             path: path.into(),
             problem: format!("it does not have {}", list(&missing)),
-            hint: "set `global_pool = true` in the stage that starts from it, because its `fc_norm` normalizes the mean of the patches"
+            hint: "set `global_pool = true` in the stage that starts from this checkpoint, because the checkpoint's \
+                   `fc_norm` normalizes the mean of the patches"
                 .to_owned(),
         });
     }

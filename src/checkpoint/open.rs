@@ -178,7 +178,10 @@ fn notes(
     let mut notes = Vec::new();
     // The official code stores its weights under `model`.
     if !(chosen.prefix.is_empty() || is_pickle && chosen.prefix == "model.") {
-        notes.push(format!("the weights are read under `{}`", chosen.prefix));
+        notes.push(format!(
+            "the weights are read from the tensors with the prefix `{}`",
+            chosen.prefix
+        ));
     }
     notes.extend(others);
     if !outside.is_empty() {
@@ -186,7 +189,10 @@ fn notes(
             outside.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
         let more = outside.len().saturating_sub(LISTED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        notes.push(format!("tensors beside the network are left out: {}{more}", listed.join(", ")));
+        notes.push(format!(
+            "tensors that are not part of the network are ignored: {}{more}",
+            listed.join(", ")
+        ));
     }
     notes.extend(chosen.notes.iter().cloned());
     notes

@@ -84,8 +84,9 @@ fn hints(checks: &[RunCheck]) -> String {
         ),
         (
             ProblemKind::Unlisted,
-            "move files that mae did not write away. If mae wrote them, mae-manifest.jsonl is cut short: restore it from a \
-             backup, or remove it, and the next start of the run lists all files again",
+            "move the files that mae did not write to another folder. If mae wrote them, mae-manifest.jsonl (the list \
+             of the files that mae wrote) is incomplete: restore mae-manifest.jsonl from a backup, or remove it, and \
+             the next start of the run lists all files again",
         ),
     ]
     .into_iter()

@@ -7,17 +7,17 @@ use crate::recipe::Plan;
 use crate::{data, train};
 use std::path::Path;
 
-/// An opened checkpoint, and the plan that it is used with.
+/// An opened checkpoint with its metadata, and the resolved recipe that a command uses it with.
 pub(super) struct Ready {
     pub(super) opened: Opened,
     pub(super) meta: Meta,
     pub(super) plan: Plan,
 }
 
-/// Opens a checkpoint, resolves its plan, and prints all warnings.
+/// Opens a checkpoint, resolves the recipe to use it with, and prints all warnings.
 ///
-/// The file at `recipe` provides `[data]`, `[runtime]`, and settings that the checkpoint does not store. `prefix` chooses one
-/// of several networks.
+/// The file at `recipe` provides `[data]`, `[runtime]`, and settings that the checkpoint does not store. If the
+/// checkpoint has several networks, `prefix` chooses the network whose tensor names start with it.
 pub(super) fn ready(
     path: &Path,
     recipe: Option<&Path>,

@@ -22,7 +22,7 @@ pub(super) enum CliError {
     Refused(#[from] Problems),
     #[error("{0}")]
     Usage(String),
-    /// Some points of a sweep, verification cases or files failed. The text has one line for each.
+    /// The command failed for some sweep points, verification cases or files. The text has one line for each failure.
     #[error("{0}")]
     Failed(String),
     #[error("interrupted: the state is saved; run the same command again to resume")]

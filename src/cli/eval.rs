@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// Recipe with the data; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     data: Option<PathBuf>,
-    /// Prefix of the network, if the file has several: `teacher.backbone`
+    /// Prefix of the tensor names of the network, if the file has several networks, such as `teacher.backbone`
     #[arg(long, value_name = "P")]
     prefix: Option<String>,
     /// Set one key of the recipe, as in `data.path=/data/imagenet`
@@ -85,7 +85,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 /// Fails if a class has a different index in the checkpoint than in the data, because folders were renamed, added or
 /// reordered.
 ///
-/// `named` is true if the checkpoint stores the class names of its training data. If it is true, a renamed class only causes
+/// `named` is true if the checkpoint stores the class names of its training data. If so, a renamed class only causes
 /// a warning.
 fn check_classes(
     checkpoint: &Path,

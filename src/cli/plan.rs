@@ -80,7 +80,7 @@ fn warn(resolved: &Resolved, checked: &Preflight) {
     }
 }
 
-/// Returns a warning about the assumed counts if the data could not be opened.
+/// Returns a warning if the data could not be opened: it states which numbers of images and classes the plan assumes.
 fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
     if !checked.has_data_problem() {
         return None;

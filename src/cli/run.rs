@@ -82,9 +82,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Err(CliError::Failed(list))
 }
 
-/// Saves the last whole updates and exits, without waiting for the updates in progress.
+/// Saves each job's state after its last complete update, and exits the program.
 ///
-/// Returns if a state cannot be saved: then the run ends by itself, after the update.
+/// Does not wait for the updates in progress. If a state cannot be saved, prints a warning and returns. The run then
+/// stops after the updates in progress.
 fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
     // A job may be about to start or to end, or be saving its state itself.
     const AGAIN: Duration = Duration::from_millis(200);
@@ -99,7 +100,7 @@ fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
             Ok(false) => std::thread::sleep(AGAIN),
             Err(text) => {
                 let text = format!(
-                    "cannot save the last update, the update in progress continues: {text}"
+                    "cannot save the last update, so the update in progress continues: {text}"
                 );
                 return progress.show(&Event::Warning { job: "run", text: &text });
             }
@@ -107,7 +108,9 @@ fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
     }
 }
 
-/// Makes the run wait for space if the disk is full, and say so.
+/// Makes the run wait for free space when the disk is full.
+///
+/// The run prints a warning at the start and at the end of the wait.
 fn wait_on_full_disks(runs: &Path, stop: &StopFlag, progress: &Arc<ProgressBar>) {
     let (asked, shown) = (stop.clone(), Arc::clone(progress));
     durable::wait_on_full_disks(DiskPause {

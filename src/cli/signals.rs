@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// `timeout`, `kill` and a closed terminal often send two signals.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// How long the work has to end the update in progress.
+/// Time after the first signal in which the work can stop normally, such as after the update in progress of a run.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The signals received so far.
@@ -49,7 +49,9 @@ pub(super) fn stop_on_signals(stop: &StopFlag, doing: &'static str) {
     stop_on_signals_or_late(stop, doing, || {});
 }
 
-/// Stops like [`stop_on_signals`]. If the work still runs [`PATIENCE`] after the first signal, calls `late`.
+/// Stops like [`stop_on_signals`], and calls `late` if the work has not stopped in time.
+///
+/// The work has the time [`PATIENCE`] after the first signal.
 pub(super) fn stop_on_signals_or_late(
     stop: &StopFlag,
     doing: &'static str,
@@ -102,7 +104,9 @@ fn listen(mut handle: impl FnMut(&str, bool) + Send + 'static) -> std::io::Resul
     Ok(())
 }
 
-/// Returns whether this process ignores `signal` because its parent process set it so. Always false except on Linux.
+/// Returns whether this process ignores `signal` because its parent process started it that way.
+///
+/// Always returns false except on Linux.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -113,8 +113,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 impl Outcome {
-    /// Returns the error, if a comparison failed or a case cannot be used. If both happen, the exit code is that of the
-    /// failed comparison.
+    /// Fails if a comparison failed or a case cannot be used.
+    ///
+    /// If both happen, the error has the exit code of a failed comparison.
     fn verdict(self) -> Result<(), CliError> {
         let failed: Vec<_> = self.reports.iter().filter(|report| !report.passed()).collect();
         let mut errors = String::new();

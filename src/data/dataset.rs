@@ -45,9 +45,10 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     if !lost.is_empty() {
         let shown = lost[..lost.len().min(SHOWN)].join("; ");
         tracing::warn!(
-            "samples may be missing from the tar shards (findings: {}); `mae` uses the images that are left; \
-             `mae data check` lists every finding: {shown}",
-            lost.len()
+            "samples may be missing from the tar shards ({} {}): {shown}. The run uses the remaining images; \
+             `mae data check` lists all problems",
+            lost.len(),
+            if lost.len() == 1 { "problem" } else { "problems" }
         );
     }
     Ok(data)

@@ -257,8 +257,9 @@ impl Manifest {
 fn damaged(root: &Path, line: usize, problem: &str) -> io::Error {
     let path = root.join(MANIFEST);
     let text = format!(
-        "{} is damaged in line {line}: {problem}\nhint: restore it from a backup, or remove it; after a \
-         removal, the next start of the run records the checksums of the files as they are then",
+        "{} is damaged in line {line}: {problem}\nhint: restore the file (the list of the files that mae wrote) \
+         from a backup, or remove it. If you remove it, the next start of the run lists the existing \
+         files with new checksums",
         path.display()
     );
     io::Error::new(io::ErrorKind::InvalidData, text)

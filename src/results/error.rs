@@ -21,7 +21,9 @@ pub enum RunError {
              folder (`--runs DIR`), or move the files away", .0.display())]
     Foreign(PathBuf),
     #[error("cannot write {}: a file that mae did not write is already there\nhint: move the file away, or choose another name (`--set name=...`). If mae \
-             wrote the file, the list of its files is cut short: restore it from a backup, or remove mae-manifest.jsonl, and the next start lists all files again", .0.display())]
+             wrote the file, mae-manifest.jsonl (the list of the files that mae wrote) is incomplete: restore \
+             mae-manifest.jsonl from a backup, or remove it, and the next start of the run lists \
+             all files again", .0.display())]
     ForeignFile(PathBuf),
     #[error("cannot move the files of {} to {}: {source}\nhint: run the same command again to finish the move; mae removed nothing", path.display(), to.display())]
     NoTrash { path: PathBuf, to: PathBuf, source: io::Error },

@@ -51,7 +51,8 @@ pub enum TrainError {
     )]
     BadWeights { name: String },
     #[error(
-        "cannot start: this run uses the pre-training of {point}, which has failed\nhint: see the error of {point}"
+        "cannot start: this run uses the pre-training of the run {point}, and that pre-training failed\n\
+         hint: see the error of {point}"
     )]
     SharedPretraining { point: String },
     /// The job needs a checkpoint that the pre-training did not write, because the pre-training failed.

@@ -146,7 +146,10 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
         );
     };
     if opened.facts.decoder.is_none() {
-        return refuse("it has no decoder, so it is not a pre-training", start_afresh);
+        return refuse(
+            "it has no decoder, so it is not a checkpoint of a pre-training",
+            start_afresh,
+        );
     }
     let progress = progress(opened, seen, &pretrain.training)?;
     let epochs = pretrain.training.epochs;

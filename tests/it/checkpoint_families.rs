@@ -116,14 +116,17 @@ fn the_names_of_torchvision_and_mmpretrain_become_the_official_ones() {
         .into_iter()
         .map(|(name, tensor)| (format!("module.{name}"), tensor))
         .collect();
-    assert_eq!(files.reads(wrapped, &mae), "the weights are read under `module.`");
+    assert_eq!(
+        files.reads(wrapped, &mae),
+        "the weights are read from the tensors with the prefix `module.`"
+    );
     // The neck of a segmentation network is left out as a whole, and that is said.
     let encoder = encoder();
     let mut segmentation = renamed(&encoder, &MMPRETRAIN);
     segmentation.insert("neck.fpn.weight".to_owned(), ones(&[3]));
     segmentation.insert("neck.mask_token".to_owned(), ones(&[1, 1, 8]));
     let notes = files.reads(segmentation, &encoder);
-    assert!(notes.contains("`neck.` is left out"), "{notes}");
+    assert!(notes.contains("`neck.` is ignored"), "{notes}");
 }
 
 fn encoder() -> Tensors {
@@ -143,7 +146,7 @@ fn a_projection_head_is_left_out() {
         tensors.insert(name.to_owned(), ones(shape));
     }
     let notes = files().reads(tensors, &encoder());
-    assert!(notes.contains("`head.` is left out"), "{notes}");
+    assert!(notes.contains("`head.` is ignored"), "{notes}");
 }
 
 #[test]

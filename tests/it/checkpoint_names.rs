@@ -82,14 +82,20 @@ fn a_network_is_found_under_any_prefix_in_pickles_and_in_safetensors() {
         let file = put(&bench, "a.safetensors", named(&plain, |name| format!("{prefix}{name}")));
         let (found, notes, _) = opened(&file);
         assert!(found == plain, "{prefix}");
-        assert_eq!(notes, format!("the weights are read under `{prefix}`"));
+        assert_eq!(
+            notes,
+            format!("the weights are read from the tensors with the prefix `{prefix}`")
+        );
         let file = bench.path("a.ckpt");
         let inside = pickle(&named(&plain, |name| format!("{prefix}{name}")));
         let content = dict([("epoch", Number(3)), ("state_dict", inside)]);
         write(&file, &content);
         let (found, notes, _) = opened(&file);
         assert!(found == plain, "{prefix}");
-        assert_eq!(notes, format!("the weights are read under `state_dict.{prefix}`"));
+        assert_eq!(
+            notes,
+            format!("the weights are read from the tensors with the prefix `state_dict.{prefix}`")
+        );
     }
     // The keys of the official code and of a bare dict are usual.
     for content in [dict([("model", pickle(&plain))]), pickle(&plain)] {
@@ -97,7 +103,10 @@ fn a_network_is_found_under_any_prefix_in_pickles_and_in_safetensors() {
         assert_eq!(opened(&bench.path("b.pth")).1, "");
     }
     write(&bench.path("c.pth"), &dict([("module", pickle(&plain))]));
-    assert_eq!(opened(&bench.path("c.pth")).1, "the weights are read under `module.`");
+    assert_eq!(
+        opened(&bench.path("c.pth")).1,
+        "the weights are read from the tensors with the prefix `module.`"
+    );
     // The name is said to the user, and the classes are those of the plain file.
     image::RgbImage::from_pixel(9, 9, image::Rgb([9, 99, 199])).save(bench.path("a.png")).unwrap();
     put(&bench, "plain.safetensors", plain);
@@ -105,7 +114,12 @@ fn a_network_is_found_under_any_prefix_in_pickles_and_in_safetensors() {
         |file: &str| bench.mae(&["predict", file, "a.png", "--json", "--set", "model.num_heads=2"]);
     assert_eq!(predict("c.pth").stdout, predict("plain.safetensors").stdout);
     let stderr = String::from_utf8(predict("c.pth").stderr).unwrap();
-    assert!(stderr.contains("warning: c.pth: the weights are read under `module.`"), "{stderr}");
+    assert!(
+        stderr.contains(
+            "warning: c.pth: the weights are read from the tensors with the prefix `module.`"
+        ),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -119,7 +133,7 @@ fn wrappers_in_the_middle_of_names_are_removed() {
         let file = put(&bench, "a.safetensors", named(&plain, inside));
         let (found, notes, _) = opened(&file);
         assert!(found == plain, "{wrapper}");
-        assert_eq!(notes, "the weights are read under `net.`");
+        assert_eq!(notes, "the weights are read from the tensors with the prefix `net.`");
     }
 }
 
@@ -140,8 +154,8 @@ fn tensors_beside_the_network_do_not_refuse_it() {
     assert!(found == plain);
     assert_eq!(
         notes,
-        "the weights are read under `state_dict.model.`\n\
-         tensors beside the network are left out: `state_dict.criterion.weight`"
+        "the weights are read from the tensors with the prefix `state_dict.model.`\n\
+         tensors that are not part of the network are ignored: `state_dict.criterion.weight`"
     );
     let Dict(mut content) = pickle(&plain) else { panic!() };
     content.retain(|(name, _)| name != "norm.bias");
@@ -259,7 +273,7 @@ fn a_checkpoint_in_several_files_is_read_through_its_index() {
     for path in [bench.path("."), index.clone()] {
         let (found, notes, _) = opened(&path);
         assert!(found == plain);
-        assert_eq!(notes, "the weights are read under `model.`");
+        assert_eq!(notes, "the weights are read from the tensors with the prefix `model.`");
     }
     let part = refused(&bench.path("model-00001-of-00002.safetensors"));
     assert!(part.contains("hint: name the folder of the checkpoint, or its index"), "{part}");
@@ -367,11 +381,11 @@ fn a_file_that_fits_nothing_shows_its_names_and_the_nearest_fit() {
         error.contains("Of its 3 tensors, the first are `bn1.weight`, `conv1.weight`"),
         "{error}"
     );
-    assert!(!error.contains("nearest") && !error.contains("truncated"), "{error}");
+    assert!(!error.contains("closest") && !error.contains("truncated"), "{error}");
     names.remove("patch_embed.proj.weight");
     let error = refused(&put(&bench, "b.safetensors", named(&names, |name| format!("net.{name}"))));
-    let expected = "The nearest fit are the names of the official code and timm under `net.`: 31 tensors fit, \
-                    but patch_embed.proj.weight is missing";
+    let expected = "The closest format is that of the official code and timm under the prefix `net.`: 31 tensor names \
+                    fit, but patch_embed.proj.weight is missing";
     let count = names.len().to_string();
     assert!(error.contains(&expected.replace("31", &count)), "{error}");
     write(&bench.path("c.pth"), &dict([("epoch", Number(3))]));

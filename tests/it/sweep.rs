@@ -77,8 +77,8 @@ fn a_shared_pre_training_that_diverges_is_tried_once() {
     assert_eq!(output.status.code(), Some(1), "{log}");
     // Once when it happens, and once in the list at the end.
     assert_eq!(log.matches("the training has diverged").count(), 2, "{log}");
-    let second =
-        "this run uses the pre-training of tiny/finetune.trained_blocks=1, which has failed";
+    let second = "this run uses the pre-training of the run tiny/finetune.trained_blocks=1, \
+                  and that pre-training failed";
     assert!(log.contains(second), "{log}");
     let second = "runs/tiny/finetune.trained_blocks=2";
     assert!(!bench.path(&format!("{second}/pretrain/epochs.csv")).exists());

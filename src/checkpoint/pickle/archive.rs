@@ -208,7 +208,7 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
             source.read_at(at, &mut end64)?;
             if !end64.starts_with(END64) {
                 return Err(
-                    "the archive's directory is not at the offset that the end of the file gives"
+                    "the archive's directory is not at the offset stored at the end of the file"
                         .to_owned(),
                 );
             }

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let files: usize = checked.splits.iter().map(|split| split.bad.len()).sum();
         let problems = checked.problems.len();
         let what = format!(
-            "found {}, and {} of the whole data set",
+            "found {}, and {} that concern the whole data set",
             count(files, "bad file"),
             count(problems, "problem")
         );
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Repeats a value for each of the `in_chans` channels if `values` has only one value.
+/// Returns one value for each of `in_chans` channels. If `values` has only one value, repeats it for all channels.
 fn for_channels(values: &[f64], in_chans: usize) -> Vec<f64> {
     match values {
         [value] => vec![*value; in_chans],

@@ -33,16 +33,16 @@ pub(super) struct PlannedJob {
     /// Updates of the whole job; `null` if the size of the data is unknown.
     pub steps: Option<usize>,
     pub params: u64,
-    /// FLOPs of the forward pass; a multiply-add counts as 2.
+    /// FLOPs of the forward pass of one image; a multiply-add counts as 2.
     pub flops_per_image: f64,
-    /// FLOPs of the forward and the backward pass.
+    /// FLOPs of the forward and the backward pass of one image.
     pub train_flops_per_image: f64,
     pub memory_bytes: f64,
     /// The parts of `memory_bytes`.
     pub memory: Memory,
     /// Disk space of the checkpoints that the job keeps, in bytes.
     pub disk_bytes: f64,
-    /// The part of `disk_bytes` that is for optimizer state, in bytes.
+    /// The optimizer state's part of `disk_bytes`, in bytes.
     pub disk_optimizer_bytes: f64,
     /// `data-parallel` or `job-parallel`; `null` with one device.
     pub schedule: Option<&'static str>,
@@ -51,7 +51,9 @@ pub(super) struct PlannedJob {
 }
 
 impl PlannedRun {
-    /// Computes the numbers of a run from its plan, the result of its checks, and the speed of the device.
+    /// Computes the steps, FLOPs, memory and time of a run's jobs.
+    ///
+    /// `checked` is the result of the checks before the run.
     pub(super) fn of(plan: &Plan, checked: &CheckedPoint, price: &Price) -> Result<Self, CliError> {
         let jobs = checked.jobs.iter().map(|job| planned(plan, checked, job, price));
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;

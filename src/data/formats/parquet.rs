@@ -35,8 +35,8 @@ const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
 ///
 /// If images are read in order, the workers need only the current row group and the next row group.
 const CACHED_GROUPS: usize = 4;
-const HINT: &str = "put the parquet files of an image data set in data.path or its folder `data`, with `val` or `test` in the \
-                    names of those for validation";
+const HINT: &str = "put the parquet files of an image data set in data.path or in its folder `data`; the names of \
+                    validation files must contain `val` or `test`";
 const FETCH: &str = "download the file again";
 
 /// Why a parquet file cannot be read.
@@ -199,7 +199,9 @@ impl ParquetSplit {
                 }
             }
             if self.labels.len() != first + rows {
-                return Err(ParquetProblem::Damaged("it has fewer classes than rows".to_owned()));
+                return Err(ParquetProblem::Damaged(
+                    "its class column has fewer values than the file has rows".to_owned(),
+                ));
             }
         }
         Ok(())
@@ -348,7 +350,9 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>, ParquetProblem> {
 fn read_images(path: &Path, group: usize) -> Result<Vec<Option<ByteArray>>, ParquetProblem> {
     let reader = open(path)?;
     let columns = ParquetColumns::of(reader.metadata().file_metadata().schema())?;
-    let changed = || ParquetProblem::Damaged("its columns have changed".to_owned());
+    let changed = || {
+        ParquetProblem::Damaged("its columns have changed since mae opened the data set".to_owned())
+    };
     let schema = columns.image_alone().ok_or_else(changed)?;
     Ok(rows_of(&reader, group, schema)?.into_iter().map(bytes).collect())
 }

@@ -188,7 +188,7 @@ fn after_end(mut file: File) -> io::Result<Option<String>> {
         if let Some(place) = buffer[..read].iter().position(|byte| *byte != 0) {
             let place = at + place as u64;
             return Ok(Some(format!(
-                "samples may be missing: data follows the end marker, which is at byte {} (first at byte {place})",
+                "samples may be missing: data follows the end marker (end marker at byte {}, data from byte {place})",
                 start.saturating_sub(BLOCK)
             )));
         }

@@ -35,8 +35,8 @@ use packed::{CLASSES, Packed, ShardCounts};
 const EXTENSION: &str = "tar";
 /// The hint of errors about a damaged shard.
 const AGAIN: &str = "download or pack the shard again, or delete it";
-const HINT: &str = "put tar shards in train/ and val/ under data.path, or directly in data.path with `val` in the names of \
-                    those for validation";
+const HINT: &str = "put tar shards in train/ and val/ under data.path, or directly in data.path; there, the names of \
+                    validation shards must contain `val`";
 
 /// Finds the tar shards of the data set `plan` and indexes them. Fails if a shard is damaged.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
