@@ -12,10 +12,11 @@ const AVERAGED: [&str; 8] =
 /// Maximum number of names in a message.
 const LISTED: usize = 5;
 
-/// Chooses one of the networks in a checkpoint file. Returns it, and notes for the user about the networks that it
-/// skips.
+/// Chooses one of the networks in a checkpoint file. Returns this network, and notes for the user about the networks
+/// that were skipped.
 ///
-/// If `prefix` is `None`, skips unsupported networks, and averaged weights if there are other weights. Fails if no
+/// If `prefix` is `None`, skips unsupported networks. Also skips averaged (EMA) weights, unless the file has no other
+/// weights. Fails if no
 /// network remains, or if several different networks remain.
 pub(super) fn choose(
     mut candidates: Vec<Candidate>,

@@ -55,7 +55,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the possible names of the encoder's submodule in a model with a separate head or decoder.
+    /// Returns the possible names of the submodule that holds the encoder, in a model with a separate head or decoder.
     pub(super) fn encoder_modules(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => &huggingface::BASES,

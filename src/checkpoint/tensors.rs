@@ -42,7 +42,7 @@ impl View for &HostTensor {
     }
 }
 
-/// The tensors of a file by name, and a note.
+/// The tensors of a file by name, and the note in its header: JSON that says what the file is.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
     pub tensors: BTreeMap<String, HostTensor>,

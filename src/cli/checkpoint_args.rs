@@ -7,14 +7,14 @@ use crate::recipe::Plan;
 use crate::{data, train};
 use std::path::Path;
 
-/// An opened checkpoint with its metadata, and the resolved recipe that a command uses it with.
+/// An opened checkpoint with its metadata, and the resolved recipe for the command that uses the checkpoint.
 pub(super) struct Ready {
     pub(super) opened: Opened,
     pub(super) meta: Meta,
     pub(super) plan: Plan,
 }
 
-/// Opens a checkpoint, resolves the recipe to use it with, and prints all warnings.
+/// Opens a checkpoint, resolves the recipe for the command, and prints all warnings.
 ///
 /// The file at `recipe` provides `[data]`, `[runtime]`, and settings that the checkpoint does not store. If the
 /// checkpoint has several networks, `prefix` chooses the network whose tensor names start with it.

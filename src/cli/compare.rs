@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// Add published figures: mae-official, mae-paddle, mae-paper or mmpretrain
     #[arg(long, value_name = "NAME")]
     published: Vec<String>,
-    /// Write a CSV table with one row for each run and pre-training epoch; its differences compare means over seeds
+    /// Write a CSV table with one row for each run and pre-training epoch; differences between runs are those of the means over seeds
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Write an Excel workbook: the comparison table, every epoch of every job, and charts

@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// Recipe with the data; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     data: Option<PathBuf>,
-    /// Prefix of the tensor names of the network, if the file has several networks, such as `teacher.backbone`
+    /// Choose one of several networks by the prefix of its tensor names
     #[arg(long, value_name = "P")]
     prefix: Option<String>,
     /// Set one key of the recipe, as in `data.path=/data/imagenet`

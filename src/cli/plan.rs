@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&text::text(&resolved, &runs, price, &args.runs))?)
 }
 
-/// Prints each problem that would make `mae run` fail as a warning, and warns about unknown image counts.
+/// Prints a warning for each problem that would make `mae run` fail, and for unknown image counts.
 fn warn(resolved: &Resolved, checked: &Preflight) {
     let problems = checked.points.iter().flat_map(|point| &point.problems);
     let mut texts: Vec<String> = Vec::new();

@@ -214,7 +214,7 @@ impl BarState {
 /// Speed and time left, as text; empty while they are unknown.
 #[derive(Default)]
 struct Remaining {
-    /// Images per second of all jobs in training, including time for evaluation and saving.
+    /// Training images per second, over all jobs. The time includes evaluation and saving.
     images_per_s: String,
     /// Remaining time of the jobs in training, and of the whole recipe.
     left: String,

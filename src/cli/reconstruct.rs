@@ -37,7 +37,7 @@ pub(super) struct Args {
     /// checkpoint
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
-    /// Prefix of the tensor names of the network, if the file has several networks, such as `teacher.backbone`
+    /// Choose one of several networks by the prefix of its tensor names
     #[arg(long, value_name = "P")]
     prefix: Option<String>,
     /// Set one key of the recipe, as in `pretrain.norm_pix_loss=true`

@@ -22,7 +22,8 @@ const KEPT: usize = 2;
 /// The manifest's information about one file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
-    /// The valid contents of the file, newest last; empty if the file has no checksum.
+    /// Each content that the file may have, newest last: the file may be about to change. Empty if the manifest has no
+    /// checksum of the file.
     pub contents: Vec<Content>,
     /// Whether rows are appended to the file. If so, only the newest content is valid, and later bytes are ignored.
     pub grows: bool,

@@ -206,7 +206,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    /// A full disk, the messages of its run, and the switch that stops the run.
+    /// Returns a handler for a full disk, the messages that it has sent, and the switch that stops the wait.
     fn disk() -> (FullDisk, Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) {
         let (told, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (telling, stopped) = (Arc::clone(&told), Arc::clone(&stop));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// A job that can save the state after its last completed update while it computes the next update.
+/// A job that keeps the state of its last completed update, and can save this state while it computes the next update.
 ///
 /// Any thread may call [`LastUpdate::save`].
 pub trait LastUpdate: Send + Sync {

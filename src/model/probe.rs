@@ -44,7 +44,7 @@ impl ProbeHead {
         self.head.forward((features - mean) / (var + BN_EPS).sqrt())
     }
 
-    /// Returns the mean and the unbiased variance of a training micro-batch `[N, D]`, `[D]` each.
+    /// Returns the mean and the unbiased variance, each `[D]`, of a training micro-batch `[N, D]`.
     ///
     /// The running statistics use the unbiased variance, as in PyTorch.
     pub fn statistics(features: Tensor<2>) -> [Tensor<1>; 2] {

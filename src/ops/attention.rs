@@ -80,7 +80,7 @@ impl<B: Attention, C: CheckpointStrategy> Attention for Autodiff<B, C> {
 /// The backward pass of attention.
 ///
 /// For each head, with the scores `s` after softmax and the gradient `∂y` of the output: `∂v = sᵀ ∂y`, `∂q = r k`,
-/// `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and `r = s (∂s - Σ s ∂s) / √head`.
+/// `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and `r = s (∂s - Σ s ∂s) / √d`. `Σ` sums each row. `d` is the width of a head.
 #[derive(Debug)]
 struct Heads;
 
@@ -155,7 +155,7 @@ impl Sizes {
         B::float_reshape(B::float_swap_dims(x, 1, 2), self.of_heads())
     }
 
-    /// Returns the gradient of `q kᵀ` from the scores after softmax and the gradient of these scores.
+    /// Computes the gradient of `q kᵀ`. The inputs are the scores after softmax, and the gradient of these scores.
     fn before_softmax<B: Backend>(
         self,
         scores: FloatTensor<B>,

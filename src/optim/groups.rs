@@ -14,7 +14,7 @@ pub struct ParamGroup {
 
 /// Returns the optimizer settings of a parameter in pre-training.
 ///
-/// 1-D parameters and biases have no weight decay. `cls_token` and `mask_token` have weight decay (official code, observed).
+/// 1-D parameters and biases have no weight decay. `cls_token` and `mask_token` have it, as in the official code (observed).
 pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGroup {
     let no_decay = shape::has_no_decay(name, shape);
     ParamGroup {

@@ -1,6 +1,8 @@
 //! timm's notation for a RandAugment policy, `rand-m9-mstd0.5-inc1`.
 
-/// Number of operations with a probability above 0 in timm. `w0` chooses among these operations without replacement.
+/// Number of operations to which the setting `w0` of timm's RandAugment gives a probability above 0.
+///
+/// With `w0`, a policy chooses among these operations, each at most once per image.
 const MAX_WEIGHTED: usize = 13;
 /// Maximum number of operations per image. A larger number is surely a mistake.
 const MAX_LAYERS: usize = 100;

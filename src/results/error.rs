@@ -28,7 +28,7 @@ pub enum RunError {
     #[error("cannot move the files of {} to {}: {source}\nhint: run the same command again to finish the move; mae removed nothing", path.display(), to.display())]
     NoTrash { path: PathBuf, to: PathBuf, source: io::Error },
     #[error("cannot use {}: the data has changed since this run started (fingerprint {began}, now {now})\nhint: restore the data, choose another name \
-             (`--set name=...`), or start over with `--fresh`; under another name, finetune.from can use this run's checkpoints", path.display())]
+             (`--set name=...`), or start over with `--fresh`. A run with another name can start from this run's checkpoints with finetune.from", path.display())]
     OtherData { path: PathBuf, began: String, now: String },
     #[error("cannot use {}: {} has changed since this run started (BLAKE3 hash {began}..., now {now}...)\nhint: restore the file, choose another name \
              (`--set name=...`), or start over with `--fresh`", path.display(), file.display())]

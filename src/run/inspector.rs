@@ -17,8 +17,9 @@ use crate::train::{self, TrainError, source_file};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Checks the points of a sweep in order. Points that share data, devices or a checkpoint file to start from are
-/// checked once.
+/// Checks the points of a sweep in order.
+///
+/// If several points use the same data, devices or starting checkpoint, these are checked only once.
 pub(super) struct Inspector<'a> {
     pub(super) resolved: &'a Resolved,
     pub(super) options: &'a RunOptions,

@@ -104,7 +104,10 @@ fn a_damaged_manifest_is_named_with_its_line() {
         for command in [&["run", "r.toml", "--stage", "pretrain"][..], &["check", "runs/tiny"]] {
             let error = String::from_utf8(bench.mae(command).stderr).unwrap();
             let expected = "mae-manifest.jsonl is damaged in line 1";
-            assert!(error.contains(expected) && error.contains("hint: restore it"), "{error}");
+            assert!(
+                error.contains(expected) && error.contains("hint: restore the file"),
+                "{error}"
+            );
         }
     }
     // Cut at the end of a line: the files that followed are not listed.
@@ -115,7 +118,7 @@ fn a_damaged_manifest_is_named_with_its_line() {
     assert_eq!(check.status.code(), Some(1));
     assert!(found.contains("pretrain/epochs.csv: not listed in mae-manifest.jsonl"), "{found}");
     let error = bench.refused(&["run", "r.toml", "--stage", "pretrain"], 2);
-    assert!(error.contains("or remove mae-manifest.jsonl"), "{error}");
+    assert!(error.contains("restore mae-manifest.jsonl from a backup, or remove it"), "{error}");
     // Remove the manifest, as the hint says.
     fs::remove_file(&manifest).unwrap();
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);

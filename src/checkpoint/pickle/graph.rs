@@ -19,7 +19,8 @@ pub(super) enum Item {
 
 /// A Python `bytes` object in the file.
 ///
-/// Pickle protocol 2 writes bytes as UTF-8 text with one character per byte (`latin1`).
+/// Pickle protocol 2 has no type for bytes. It maps each byte to the character with the same number (`latin1`), and
+/// stores this text as UTF-8.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes {
     pub(super) range: Range,

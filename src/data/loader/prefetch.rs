@@ -60,7 +60,7 @@ impl Drop for Prefetcher {
     }
 }
 
-/// Joins the images from the workers to one batch per micro-step.
+/// Combines the images from the workers into batches, one for each micro-batch of an update.
 struct Gather {
     workers: Workers<Batch>,
 }

@@ -27,7 +27,7 @@ struct SharedQueue<T> {
 struct QueueState<T> {
     /// Number of the next job to start.
     begin: usize,
-    /// Number of the next job whose result the consumer takes.
+    /// Index of the job whose result the consumer takes next.
     take: usize,
     done: BTreeMap<usize, Result<T, DataError>>,
     stopped: bool,

@@ -48,7 +48,8 @@ pub struct Packing {
     /// Number of shards that an earlier start of `mae data pack` had already written.
     pub shards_there: usize,
     pub bytes: u64,
-    /// Unusable files, which were not packed: (file, problem). Includes the files that earlier starts found.
+    /// Unusable files, which were not packed, as (file, problem). Includes those that the command found before it was
+    /// interrupted.
     pub left_out: Vec<(String, String)>,
 }
 

@@ -35,7 +35,7 @@ pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
 /// Returns the gradient of q, k and v, `[N, L, 3 D]`, from the output's gradient `grad` and the saved `scores`.
 ///
 /// For each head, with the scores `s` after softmax and the gradient `∂y` of the output: `∂v = sᵀ ∂y`, `∂q = r k`,
-/// `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and `r = s (∂s - Σ s ∂s) / √head`.
+/// `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and `r = s (∂s - Σ s ∂s) / √d`. `Σ` sums each row. `d` is the width of a head.
 pub(super) fn backward(qkv: Values, scores: Values, grad: Values, heads: usize) -> Values {
     let (qkv, grad) = (in_order(qkv), in_order(grad));
     let sizes = Sizes::of(&qkv, heads);

@@ -42,7 +42,9 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
     notes
 }
 
-/// Explains the mark `~`: how the limit of noise is computed for the shown groups, and the largest of these limits.
+/// Explains the mark `~`. A difference below the limit of its group may be noise.
+///
+/// The text says how the limits of the shown groups are computed, and states the largest one.
 fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let (mut seeds, mut single, mut images) = (false, false, None);
     let (mut widest_of_seeds, mut widest_of_two) = (0.0_f64, 0.0_f64);

@@ -166,7 +166,7 @@ fn padded(values: &[f64], share: f64) -> (f64, f64) {
     (low - share * width, high + share * width)
 }
 
-/// Returns the smallest round step that divides `width` into at most about `most` parts.
+/// Returns the smallest round step that divides `width` into approximately `most` parts or fewer.
 ///
 /// A round step is 1, 2 or 5 times a power of 10.
 fn step(width: f64, most: usize) -> f64 {

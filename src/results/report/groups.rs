@@ -36,7 +36,9 @@ pub(super) fn swept(results: &Results) -> Vec<(String, String)> {
     results.recipe.sweep.iter().flatten().map(of).collect()
 }
 
-/// Groups the sweep points that differ only in their seed, sorted by their values. A single run forms one group.
+/// Puts the sweep points that differ only in their seed into one group. A single run forms one group.
+///
+/// The groups are sorted by the values of the swept keys.
 pub(super) fn groups(points: &[Results]) -> Vec<RunGroup<'_>> {
     let identities: Vec<_> = points.iter().map(|run| Some(Identity::of(&run.recipe))).collect();
     let group = |members: Vec<usize>| {

@@ -94,7 +94,7 @@ impl Backend {
             #[cfg(not(all(feature = "cuda", feature = "vulkan", feature = "wgpu")))]
             other => Err(NotFound {
                 reason: format!("this build does not include {}", other.word()),
-                hint: format!("build it with `--features {}`", other.word()),
+                hint: format!("build mae with `--features {}`", other.word()),
             }),
         }
     }

@@ -32,7 +32,7 @@ const IMAGES: usize = 2;
 
 /// A training step that is computed on a device and on the CPU, to compare the results.
 ///
-/// The model is the model of the run with a depth of 1.
+/// Uses the model of the run, reduced to a depth of 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DeviceCheck {
     /// Compares the loss and the gradients of a masked autoencoder.

@@ -78,7 +78,7 @@ impl<M: Module> TrainingState<M> {
         norm
     }
 
-    /// Updates as [`TrainingState::update`] does. If the loss or the gradient norm is NaN or infinite, the update is skipped.
+    /// Updates as [`TrainingState::update`] does, but skips the update if the loss or the gradient norm is NaN or infinite.
     ///
     /// `before` is the model before the update. The device decides, so the host does not wait.
     pub(crate) fn update_if_finite(
