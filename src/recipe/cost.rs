@@ -387,8 +387,7 @@ mod tests {
         let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
         let stacks = [dims.encoder_stack(49), dims.decoder_stack()];
         let bytes = |recompute, precision| dims.activations(&stacks, recompute, precision);
-        // Per token of a block: 2 D values in fp32 and 14 D in bf16 (2 H = 8 D). Then the attention maps. Decoder blocks
-        // are larger.
+        // Per token of a block: 2 D values in fp32 and 14 D in bf16 (2 H = 8 D). Then the attention maps.
         let encoder = 50.0 * (4.0 * 2.0 + 2.0 * 14.0) * 768.0 + 2.0 * 12.0 * 2_500.0;
         let decoder = 197.0 * (4.0 * 2.0 + 2.0 * 14.0) * 512.0 + 2.0 * 16.0 * 38_809.0;
         let in_fp32 = 197.0 * 4.0 * 16.0 * 512.0 + 4.0 * 16.0 * 38_809.0;

@@ -22,7 +22,7 @@ pub(crate) fn publish<S: Stage>(
         return Ok(());
     }
     let file = tensor_file(stage.export(model))?;
-    // The picture comes first: the last checkpoint marks the job as done, and no later start would draw a missing picture.
+    // The picture comes before the checkpoint, because the last checkpoint marks the job as done.
     if let Err(error) = show(stage, model, dir, epoch) {
         let text = format!(
             "cannot draw the reconstructions of epoch {epoch}; training continues: {error}"
