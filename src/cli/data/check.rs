@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let files: usize = checked.splits.iter().map(|split| split.bad.len()).sum();
         let problems = checked.problems.len();
         let what = format!(
-            "found {}, and {} that concern the whole data set",
+            "found {}, and {} of the whole data set",
             count(files, "bad file"),
             count(problems, "problem")
         );
