@@ -16,8 +16,11 @@ use std::path::{Component, Path, PathBuf};
 /// The manifest's file name.
 pub const MANIFEST: &str = "mae-manifest.jsonl";
 
-/// Maximum number of checksums per file that [`Manifest::compact`] keeps.
-const KEPT: usize = 2;
+/// Maximum number of checksums per file: of the content on the disk and of the content that is being written, and more,
+/// because a killed process may have listed content that it did not write.
+const KEPT: usize = 4;
+/// The manifest is rewritten if it has this many outdated lines, so that it stays small in a run of many epochs.
+const OUTDATED: usize = 1000;
 
 /// The manifest's information about one file.
 #[derive(Debug, Clone, Default)]
@@ -119,6 +122,8 @@ impl Manifest {
                 listed.grows = false;
                 listed.contents.retain(|old| *old != content);
                 listed.contents.push(content);
+                let outdated = listed.contents.len().saturating_sub(KEPT);
+                listed.contents.drain(..outdated);
             }
             Entry::Grew { path, bytes, blake3 } if is_below(&path) => {
                 let contents = vec![Content { bytes, blake3 }];
@@ -221,13 +226,17 @@ impl Manifest {
         for entry in entries {
             self.take(entry);
         }
-        Ok(())
+        if self.lines > self.needed() + OUTDATED { self.rewrite() } else { Ok(()) }
+    }
+
+    /// Returns the maximum number of lines of a manifest without outdated entries.
+    fn needed(&self) -> usize {
+        self.files.len() * KEPT + self.folders.len() + 1
     }
 
     /// Rewrites the manifest without outdated entries, if it has become much longer than necessary.
     pub fn compact(&mut self) -> io::Result<()> {
-        let needed = self.files.len() * KEPT + self.folders.len() + 64;
-        if self.lines > needed { self.rewrite() } else { Ok(()) }
+        if self.lines > self.needed() + 64 { self.rewrite() } else { Ok(()) }
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
@@ -236,9 +245,7 @@ impl Manifest {
         for path in &self.folders {
             text += &line(&Entry::Folder { path: path.clone() });
         }
-        for (path, listed) in &mut self.files {
-            let outdated = listed.contents.len().saturating_sub(KEPT);
-            listed.contents.drain(..outdated);
+        for (path, listed) in &self.files {
             if listed.contents.is_empty() {
                 text += &line(&Entry::Unchecked { path: path.clone() });
             }
@@ -313,10 +320,26 @@ mod tests {
         }
         manifest.compact().unwrap();
         let read = Manifest::read(dir.path()).unwrap().unwrap();
-        assert_eq!(read.lines, 3);
+        assert_eq!(read.lines, super::KEPT + 1);
         let newest = Content::of(&499u32.to_le_bytes());
         assert_eq!(read.listed("a").unwrap().contents.last(), Some(&newest));
         assert_eq!(read.listed("b").unwrap().contents, [newest]);
+    }
+
+    #[test]
+    fn the_manifest_of_a_run_of_many_epochs_stays_small() {
+        let dir = tempfile::tempdir().unwrap();
+        Manifest::create(dir.path(), "tiny").unwrap();
+        let [newest, previous] = ["newest", "previous"].map(|name| dir.path().join(name));
+        for epoch in 0..500u32 {
+            if epoch > 0 {
+                crate::durable::rename(&newest, &previous).unwrap();
+            }
+            crate::durable::write(&newest, &epoch.to_le_bytes()).unwrap();
+        }
+        let length = std::fs::metadata(dir.path().join(MANIFEST)).unwrap().len();
+        assert!(length < 300_000, "{length} bytes");
+        assert_eq!(crate::durable::read(&previous).unwrap(), 498u32.to_le_bytes());
     }
 
     #[test]
