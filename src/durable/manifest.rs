@@ -6,7 +6,7 @@
 //! the new content are both valid, since the process may die in between.
 
 use super::lock;
-use super::manifest_lines::{Content, Entry, Header, line};
+use super::manifest_lines::{Content, Entry, Header};
 use super::read_manifests::forget;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -102,7 +102,7 @@ impl Manifest {
         let mut manifest = Self::empty(root, header.name);
         manifest.bytes = bytes.len() as u64;
         for (number, line) in lines.enumerate() {
-            match serde_json::from_str(line.trim_end()) {
+            match Entry::parse(line) {
                 Ok(entry) => manifest.take(entry),
                 Err(_) if !line.ends_with('\n') || line.trim().is_empty() => {}
                 // A crash cut this line short, and the next start appended the newline.
@@ -215,7 +215,7 @@ impl Manifest {
             return Ok(());
         }
         self.confirm_lock()?;
-        let mut text: String = entries.iter().map(line).collect();
+        let mut text: String = entries.iter().map(Entry::line).collect();
         let mut file = File::options().read(true).append(true).open(self.root.join(MANIFEST))?;
         // If a crash cut the last line short, start a new line.
         if !ends_with_newline(&mut file)? {
@@ -241,20 +241,20 @@ impl Manifest {
 
     fn rewrite(&mut self) -> io::Result<()> {
         let header = Header::new(&self.name);
-        let mut text = line(&header);
+        let mut text = header.line();
         for path in &self.folders {
-            text += &line(&Entry::Folder { path: path.clone() });
+            text += &Entry::Folder { path: path.clone() }.line();
         }
         for (path, listed) in &self.files {
             if listed.contents.is_empty() {
-                text += &line(&Entry::Unchecked { path: path.clone() });
+                text += &Entry::Unchecked { path: path.clone() }.line();
             }
             for content in listed.contents.iter().cloned() {
-                text += &line(&Entry::of(path.clone(), content, listed.grows));
+                text += &Entry::of(path.clone(), content, listed.grows).line();
             }
         }
         if let Some(folder) = self.moving_to.clone() {
-            text += &line(&Entry::MovingTo { folder });
+            text += &Entry::MovingTo { folder }.line();
         }
         super::write_unlisted(&self.root.join(MANIFEST), text.as_bytes())?;
         (self.lines, self.bytes) = (text.lines().count() - 1, text.len() as u64);
@@ -324,6 +324,25 @@ mod tests {
         let newest = Content::of(&499u32.to_le_bytes());
         assert_eq!(read.listed("a").unwrap().contents.last(), Some(&newest));
         assert_eq!(read.listed("b").unwrap().contents, [newest]);
+    }
+
+    #[test]
+    fn a_flipped_bit_in_an_entry_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(MANIFEST);
+        let mut manifest = Manifest::create(dir.path(), "tiny").unwrap();
+        manifest.grew("pretrain/epochs.csv", Content::of(b"1")).unwrap();
+        manifest.grew("pretrain/epochs.csv", Content::of(b"2")).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let header = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        for at in header..bytes.len() - 1 {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                write_unlisted(&path, &flipped).unwrap();
+                assert!(Manifest::read(dir.path()).is_err(), "bit {bit} of byte {at}");
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::io;
 use std::path::Path;
 
 const FORMAT: u32 = 1;
+/// Start of the checksum at the end of an entry's line. The checksum is the CRC-32 of the entry without it.
+const CRC: &str = ",\"crc\":\"";
 
 /// The first line of the manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,6 +19,11 @@ pub(super) struct Header {
 impl Header {
     pub(super) fn new(name: &str) -> Self {
         Self { mae_manifest: FORMAT, name: name.to_owned() }
+    }
+
+    /// Returns the header as one line of JSON.
+    pub(super) fn line(&self) -> String {
+        serde_json::to_string(self).expect("text and numbers always fit JSON") + "\n"
     }
 
     /// Parses the first line of a manifest. Returns `None` if another program wrote the line, and fails if the line is
@@ -81,11 +88,24 @@ impl Entry {
     pub(super) fn of(path: String, Content { bytes, blake3 }: Content, grows: bool) -> Self {
         if grows { Self::Grew { path, bytes, blake3 } } else { Self::Wrote { path, bytes, blake3 } }
     }
-}
 
-/// Returns a value as one line of JSON.
-pub(super) fn line(value: &impl Serialize) -> String {
-    let mut text = serde_json::to_string(value).expect("text and numbers always fit JSON");
-    text.push('\n');
-    text
+    /// Returns the entry as one line of JSON with a checksum.
+    pub(super) fn line(&self) -> String {
+        let mut text = serde_json::to_string(self).expect("text and numbers always fit JSON");
+        let crc = crc32fast::hash(text.as_bytes());
+        text.pop();
+        format!("{text}{CRC}{crc:08x}\"}}\n")
+    }
+
+    /// Parses a line. A line without a checksum is from an older version.
+    pub(super) fn parse(line: &str) -> serde_json::Result<Self> {
+        let line = line.trim_end();
+        let checked = line.strip_suffix("\"}").and_then(|line| line.rsplit_once(CRC));
+        let Some((entry, crc)) = checked else { return serde_json::from_str(line) };
+        let entry = format!("{entry}}}");
+        if crc != format!("{:08x}", crc32fast::hash(entry.as_bytes())) {
+            return Err(serde::de::Error::custom("the checksum of the line differs"));
+        }
+        serde_json::from_str(&entry)
+    }
 }
