@@ -6,6 +6,7 @@ use super::lars;
 use crate::ops::{self, AdamWStep};
 use burn::tensor::{Bool, Tensor};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The optimization algorithm.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,8 +56,8 @@ struct AdamWState {
 #[derive(Clone)]
 pub struct Optimizer {
     rule: Rule,
-    names: Vec<String>,
-    groups: Vec<ParamGroup>,
+    names: Arc<[String]>,
+    groups: Arc<[ParamGroup]>,
     states: Vec<Option<ParamState>>,
     /// Counts skipped updates on the device. `None` if the host knows the number of updates.
     skips: Option<SkipCount>,
@@ -70,37 +71,45 @@ impl Optimizer {
     pub fn new(rule: Rule, names: Vec<String>, groups: Vec<ParamGroup>) -> Self {
         assert_eq!(names.len(), groups.len(), "one group for each trained parameter");
         let states = names.iter().map(|_| None).collect();
-        Self { rule, names, groups, states, skips: None }
+        Self { rule, names: names.into(), groups: groups.into(), states, skips: None }
     }
 
     /// Returns the new values of the trained parameter with this `index`, after one update with the learning rate `lr`.
     pub fn step(&mut self, index: usize, param: Tensor<1>, grad: Tensor<1>, lr: f64) -> Tensor<1> {
         let group = self.groups[index];
         let lr = lr * group.lr_scale;
-        let state = self.states[index].take();
-        let (param, state) = match (self.rule, state) {
-            (Rule::AdamW { beta_1, beta_2 }, state) => {
-                let state = match state {
-                    Some(ParamState::AdamW(state)) => *state,
-                    _ => AdamWState { time: 0, moments: [0, 1].map(|_| grad.zeros_like()) },
-                };
-                let time = state.time + 1;
-                let weight_decay = group.weight_decay;
+        let (param, state) = match self.rule {
+            Rule::AdamW { beta_1, beta_2 } => {
+                let AdamWState { time, moments } = self.take_moments(index, &grad);
+                let (time, weight_decay) = (time + 1, group.weight_decay);
                 let step = AdamWStep { beta_1, beta_2, epsilon: EPSILON, weight_decay, lr, time };
-                let [param, m, v] = ops::adamw(param, grad, state.moments, step);
-                (param, Some(ParamState::AdamW(Box::new(AdamWState { time, moments: [m, v] }))))
+                let [param, m, v] = ops::adamw(param, grad, moments, step);
+                (param, ParamState::AdamW(Box::new(AdamWState { time, moments: [m, v] })))
             }
-            (Rule::Lars { momentum }, state) => {
-                let state = match state {
-                    Some(ParamState::Lars(velocity)) => Some(*velocity),
-                    _ => None,
-                };
-                let (param, velocity) = lars::step(lr, momentum, group, param, grad, state);
-                (param, Some(ParamState::Lars(Box::new(velocity))))
+            Rule::Lars { momentum } => {
+                let old = self.take_velocity(index);
+                let (param, velocity) = lars::step(lr, momentum, group, param, grad, old);
+                (param, ParamState::Lars(Box::new(velocity)))
             }
         };
-        self.states[index] = state;
+        self.states[index] = Some(state);
         param
+    }
+
+    /// Takes the AdamW state of a parameter out of the optimizer. Before the first update, the moments are zeros.
+    fn take_moments(&mut self, index: usize, grad: &Tensor<1>) -> AdamWState {
+        match self.states[index].take() {
+            Some(ParamState::AdamW(state)) => *state,
+            _ => AdamWState { time: 0, moments: [0, 1].map(|_| grad.zeros_like()) },
+        }
+    }
+
+    /// Takes the momentum of LARS out of the optimizer. Returns `None` before the first update.
+    fn take_velocity(&mut self, index: usize) -> Option<Tensor<1>> {
+        match self.states[index].take() {
+            Some(ParamState::Lars(velocity)) => Some(*velocity),
+            _ => None,
+        }
     }
 
     /// Starts an update. If `finite` `[1]` is false, the update is skipped. A call of [`Optimizer::settle`] must follow
@@ -125,26 +134,19 @@ impl Optimizer {
     ) -> Tensor<1> {
         let group = self.groups[index];
         let lr = lr * group.lr_scale;
-        let state = self.states[index].take();
-        let (new, state) = match (self.rule, state) {
-            (Rule::AdamW { beta_1, beta_2 }, state) => {
-                let state = match state {
-                    Some(ParamState::AdamW(state)) => *state,
-                    _ => AdamWState { time: 0, moments: [0, 1].map(|_| grad.zeros_like()) },
-                };
-                let AdamWState { time, moments } = state;
+        let (new, state) = match self.rule {
+            Rule::AdamW { beta_1, beta_2 } => {
+                let AdamWState { time, moments } = self.take_moments(index, &grad);
                 let (delta, moments) = gate.adamw([beta_1, beta_2], &grad, moments);
                 let decayed = param.clone().mul_scalar(1.0 - lr * group.weight_decay);
                 let state = ParamState::AdamW(Box::new(AdamWState { time, moments }));
                 (decayed - delta.mul_scalar(lr), state)
             }
-            (Rule::Lars { momentum }, state) => {
-                let state = match state {
-                    Some(ParamState::Lars(velocity)) => Some(*velocity),
-                    _ => None,
-                };
-                let old = state.clone().unwrap_or_else(|| param.zeros_like());
-                let (new, velocity) = lars::step(lr, momentum, group, param.clone(), grad, state);
+            Rule::Lars { momentum } => {
+                let old = self.take_velocity(index);
+                let (new, velocity) =
+                    lars::step(lr, momentum, group, param.clone(), grad, old.clone());
+                let old = old.unwrap_or_else(|| param.zeros_like());
                 (new, ParamState::Lars(Box::new(gate.choose(velocity, old))))
             }
         };
@@ -226,6 +228,7 @@ impl Optimizer {
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::{Optimizer, ParamGroup, Rule};

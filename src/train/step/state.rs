@@ -69,13 +69,23 @@ impl<M: Module> TrainingState<M> {
         lr: f64,
         clip_grad: Option<f64>,
     ) -> Tensor<1> {
-        let (norm, mut grads) = clipped(grads, clip_grad);
-        let optimizer = &mut self.optimizer;
-        self.model = model::update(self.model.clone(), |place, param| {
-            let grad = grads.remove(&place).unwrap_or_else(|| param.zeros_like());
-            optimizer.step(place, param, grad, lr)
-        });
+        let (norm, grads) = clipped(grads, clip_grad);
+        self.model = self
+            .stepped(grads, |optimizer, place, param, grad| optimizer.step(place, param, grad, lr));
         norm
+    }
+
+    /// Returns the model with new values from `step` for each trained parameter.
+    fn stepped(
+        &mut self,
+        mut grads: HashMap<usize, Tensor<1>>,
+        step: impl Fn(&mut Optimizer, usize, Tensor<1>, Tensor<1>) -> Tensor<1>,
+    ) -> M {
+        let optimizer = &mut self.optimizer;
+        model::update(self.model.clone(), |place, param| {
+            let grad = grads.remove(&place).unwrap_or_else(|| param.zeros_like());
+            step(optimizer, place, param, grad)
+        })
     }
 
     /// Updates as [`TrainingState::update`] does, but skips the update if the loss or the gradient norm is NaN or infinite.
@@ -89,11 +99,9 @@ impl<M: Module> TrainingState<M> {
         lr: f64,
         clip_grad: Option<f64>,
     ) -> Tensor<1> {
-        let (norm, mut grads) = clipped(grads, clip_grad);
-        let optimizer = &mut self.optimizer;
-        let gate = optimizer.gate(loss.clone().is_finite().bool_and(norm.clone().is_finite()));
-        let model = model::update(self.model.clone(), |place, param| {
-            let grad = grads.remove(&place).unwrap_or_else(|| param.zeros_like());
+        let (norm, grads) = clipped(grads, clip_grad);
+        let gate = self.optimizer.gate(loss.clone().is_finite().bool_and(norm.clone().is_finite()));
+        let model = self.stepped(grads, |optimizer, place, param, grad| {
             optimizer.step_gated(place, param, grad, lr, &gate)
         });
         // Also what the forward pass changes: the statistics of a BatchNorm.

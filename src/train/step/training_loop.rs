@@ -2,7 +2,7 @@
 
 use super::fit_plan::FitPlan;
 use super::gradient::{Gradient, GradientSum};
-use super::job::{JobContext, JobDir, JobEnd};
+use super::job::{JobContext, JobDir, JobEnd, RankContext};
 use super::micro_batch::MicroBatch;
 use super::publish::publish;
 use super::rows::{self, UnreadLosses};
@@ -13,13 +13,14 @@ use super::state_writer::StateWriter;
 use super::step_timer::StepPart;
 use crate::data::{Epoch, Loader};
 use crate::infer::{Evaluated, is_large};
-use crate::model;
+use crate::model::{self, PartialGrads};
 use crate::random::Key;
 use crate::results::{EpochRow, EpochSteps, EpochsCsv, EpochsWriter, TensorBoard};
 use crate::shape::StageKind;
 use crate::train::error::TrainError;
 use crate::train::events::Event;
 use burn::module::Module;
+use burn::tensor::Tensor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,8 @@ struct TrainingLoop<'a, S: Stage> {
     epochs_csv: Option<EpochsWriter>,
     /// Writer of saved states and TensorBoard events; `None` except on rank 0.
     saves: Option<Saves<S::Model>>,
+    /// Whether all threads share the work inside each operation of an update.
+    is_large: bool,
     /// Number of updates between two reads of losses from the device.
     read_every: usize,
     last_read: Instant,
@@ -118,6 +121,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         }
         let report_waiting = loader.workers() > 0;
         let loader = loader.clone().share(rank.index(), rank.world());
+        let is_large = is_large(state.model.num_params());
         let training = Self {
             stage,
             state,
@@ -127,6 +131,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             context,
             epochs_csv,
             saves,
+            is_large,
             read_every: 1,
             last_read: Instant::now(),
             report_waiting,
@@ -154,22 +159,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
                 return Ok(JobEnd::Interrupted);
             }
             let stop = stop == StopRequest::AfterUpdate;
-            let timer = &self.context.rank_context.timer;
-            let norm = timer.time(StepPart::Optimizer, &loss.device(), || {
-                let state = &mut self.state;
-                let is_large = is_large(state.model.num_params());
-                let update = || match &before {
-                    Some(before) => {
-                        state.update_if_finite(before, &loss, grads, lr, plan.clip_grad)
-                    }
-                    None => state.update(grads, lr, plan.clip_grad),
-                };
-                if is_large {
-                    self.context.rank_context.replicas.inside(update)
-                } else {
-                    Ok(update())
-                }
-            })?;
+            let norm = self.update(before.as_ref(), &loss, grads, lr)?;
             send_early = true;
             self.state.progress.update += 1;
             let sums = &mut self.state.progress.sums;
@@ -226,6 +216,27 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             self.stage.backward(&mut self.state.model, micro_batch)
         })?;
         Ok((sum, waited))
+    }
+
+    /// Updates the model. Returns the gradient norm before clipping, `[1]`.
+    ///
+    /// If `before`, the model before the backward pass, is given, skips an update that is NaN or infinite.
+    fn update(
+        &mut self,
+        before: Option<&S::Model>,
+        loss: &Tensor<1>,
+        grads: PartialGrads,
+        lr: f64,
+    ) -> Result<Tensor<1>, TrainError> {
+        let RankContext { timer, replicas, .. } = &self.context.rank_context;
+        let (state, clip_grad, is_large) = (&mut self.state, self.plan.clip_grad, self.is_large);
+        timer.time(StepPart::Optimizer, &loss.device(), || {
+            let update = || match before {
+                Some(before) => state.update_if_finite(before, loss, grads, lr, clip_grad),
+                None => state.update(grads, lr, clip_grad),
+            };
+            if is_large { Ok(replicas.inside(update)?) } else { Ok(update()) }
+        })
     }
 
     /// Adds up the loss and the gradients of all ranks. Also returns what all ranks must do next.
