@@ -115,6 +115,15 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
     }
 }
 
+/// Returns the parents that need a gradient, the saved state, and the gradient of the operation's result.
+fn opened<S, const N: usize>(
+    ops: Ops<S, N>,
+    grads: &mut Gradients,
+) -> ([Option<NodeId>; N], S, Values) {
+    let grad = grads.consume::<Flex>(&ops.node);
+    (ops.parents.map(|node| node.map(|node| node.id)), ops.state, grad)
+}
+
 /// Registers the gradients `found` in `grads`, for those parents that need a gradient.
 fn register<const N: usize>(
     parents: [Option<NodeId>; N],
@@ -139,9 +148,7 @@ impl Backward<Flex, 3> for Linear {
     type State = (Values, Values);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<Flex>(&ops.node);
-        let parents = ops.parents.map(|node| node.map(|node| node.id));
-        let (x, w) = ops.state;
+        let (parents, (x, w), grad) = opened(ops, grads);
         let found = linear::backward(x, w, grad, wanted(&parents));
         register(parents, found, grads);
     }
@@ -154,9 +161,7 @@ impl Backward<Flex, 3> for LinearGelu {
     type State = (Values, Values, Values);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<Flex>(&ops.node);
-        let parents = ops.parents.map(|node| node.map(|node| node.id));
-        let (x, w, slope) = ops.state;
+        let (parents, (x, w, slope), grad) = opened(ops, grads);
         let found = linear::backward_gelu(x, w, slope, grad, wanted(&parents));
         register(parents, found, grads);
     }
@@ -169,9 +174,7 @@ impl Backward<Flex, 4> for LinearResidual {
     type State = (Values, Values);
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<Flex>(&ops.node);
-        let parents = ops.parents.map(|node| node.map(|node| node.id));
-        let (x, w) = ops.state;
+        let (parents, (x, w), grad) = opened(ops, grads);
         let [to_x, to_w, to_bias] = linear::backward(x, w, grad.clone(), wanted(&parents));
         register(parents, [to_x, to_w, to_bias, Some(grad)], grads);
     }
@@ -184,9 +187,7 @@ impl Backward<Flex, 4> for LinearScaled {
     type State = (Values, Values, Values);
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<Flex>(&ops.node);
-        let parents = ops.parents.map(|node| node.map(|node| node.id));
-        let (x, w, scale) = ops.state;
+        let (parents, (x, w, scale), grad) = opened(ops, grads);
         let to_z = linear::through_scale(&grad, scale);
         let [to_x, to_w, to_bias] = linear::backward(x, w, to_z, wanted(&parents));
         register(parents, [to_x, to_w, to_bias, Some(grad)], grads);
@@ -200,9 +201,7 @@ impl Backward<Flex, 3> for LayerNorm {
     type State = (Values, Vec<Moments>, Values);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<Flex>(&ops.node);
-        let parents = ops.parents.map(|node| node.map(|node| node.id));
-        let (x, moments, gamma) = ops.state;
+        let (parents, (x, moments, gamma), grad) = opened(ops, grads);
         let found = layer_norm::backward(x, &moments, gamma, grad);
         register(parents, found.map(Some), grads);
     }
