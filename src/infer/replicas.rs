@@ -97,10 +97,13 @@ impl Replicas {
         if self.is_whole() {
             return DeviceError::catch(work);
         }
-        let pool = self.pool.get_or_init(|| {
-            let threads = rayon_core::ThreadPoolBuilder::new().num_threads(self.threads());
-            threads.build().expect("the system starts threads")
-        });
+        if self.pool.get().is_none() {
+            let threads = rayon_core::ThreadPoolBuilder::new().num_threads(self.threads()).build();
+            let failed = |error| DeviceError::Crashed(format!("cannot start threads: {error}"));
+            // If another thread was faster, its pool stays.
+            let _ = self.pool.set(threads.map_err(failed)?);
+        }
+        let pool = self.pool.get().expect("the pool was just set");
         pool.install(|| DeviceError::catch(work))
     }
 
