@@ -73,3 +73,12 @@ impl CheckpointError {
         }
     }
 }
+
+/// Joins the first `most` texts for a message, and says how many more there are: `a, b and 3 more`.
+pub(super) fn listed(texts: &[String], most: usize) -> String {
+    let shown = texts[..texts.len().min(most)].join(", ");
+    match texts.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

@@ -3,6 +3,7 @@
 use super::candidate::{self, Candidate};
 use super::content::{Content, Entry};
 use super::dialects::Dialect;
+use super::error::listed;
 use super::facts::Settings;
 use super::networks::{self, Network, Networks};
 use super::optimizer::{self, OptimizerState};
@@ -185,13 +186,10 @@ fn notes(
     }
     notes.extend(others);
     if !outside.is_empty() {
-        let listed: Vec<String> =
-            outside.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
-        let more = outside.len().saturating_sub(LISTED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let quoted: Vec<String> = outside.iter().map(|name| format!("`{name}`")).collect();
         notes.push(format!(
-            "tensors that are not part of the network are ignored: {}{more}",
-            listed.join(", ")
+            "tensors that are not part of the network are ignored: {}",
+            listed(&quoted, LISTED)
         ));
     }
     notes.extend(chosen.notes.iter().cloned());

@@ -1,5 +1,7 @@
 //! Names the parts of networks that the model of this program does not have.
 
+use super::error::listed;
+
 /// Name of an unsupported part of a network, and a function that recognizes the part by one segment of a tensor name.
 type Rule = (&'static str, fn(&str) -> bool);
 
@@ -55,11 +57,9 @@ pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
             found.push((part, name));
         }
     }
-    let more = found.len().saturating_sub(LISTED);
-    let listed: Vec<String> =
-        found.iter().take(LISTED).map(|(part, name)| format!("{part} (`{name}`)")).collect();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    if listed.is_empty() { String::new() } else { listed.join(", ") + &more }
+    let parts: Vec<String> =
+        found.iter().map(|(part, name)| format!("{part} (`{name}`)")).collect();
+    listed(&parts, LISTED)
 }
 
 #[cfg(test)]
