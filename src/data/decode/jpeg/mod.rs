@@ -219,6 +219,7 @@ pub(in crate::data) fn encode(
 mod tests {
     use proptest::prelude::*;
 
+    use super::random_files::{pixels, rectangle};
     use super::*;
 
     #[derive(Debug, Clone, Copy)]
@@ -292,33 +293,18 @@ mod tests {
         ]
     }
 
-    fn pixels(decoded: &Decoded) -> Vec<u8> {
-        let CropBox { top, left, width, height } = decoded.crop;
-        let rows = decoded.pixels.chunks_exact(decoded.width * 3).skip(top).take(height);
-        rows.flat_map(|row| &row[left * 3..(left + width) * 3]).copied().collect()
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
         #[test]
         fn a_rectangle_has_the_pixels_of_the_whole_picture(
             bytes in files(150),
-            (x, y, w, h) in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0),
+            shares in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0),
         ) {
             let (width, height) = Jpeg::open(&bytes).unwrap().size();
-            let part = |of: usize, share: f64| (of as f64 * share) as usize;
-            let (left, top) = (part(width, x), part(height, y));
-            let crop = CropBox {
-                top,
-                left,
-                height: 1 + part(height - top - 1, h),
-                width: 1 + part(width - left - 1, w),
-            };
+            let crop = rectangle((width, height), shares);
             let all = CropBox { top: 0, left: 0, height, width };
             let whole = Jpeg::open(&bytes).unwrap().by_library(all, 1).unwrap();
-            let rows = whole.pixels.chunks_exact(width * 3).skip(top).take(crop.height);
-            let expected: Vec<u8> =
-                rows.flat_map(|row| &row[left * 3..(left + crop.width) * 3]).copied().collect();
+            let expected = pixels(&Decoded { crop, ..whole });
             let found = Jpeg::open(&bytes).unwrap().region(crop).unwrap();
             prop_assert!(pixels(&found) == expected, "{crop:?}");
             let progressive = bytes.windows(2).any(|at| at == [0xff, 0xc2]);

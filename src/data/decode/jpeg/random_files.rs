@@ -187,10 +187,27 @@ impl RandomFile {
 
 /// Returns the pixels of the rectangle without the margin, and the decoder's warning.
 fn cut(decoded: Result<Decoded, ImageError>) -> Result<(Vec<u8>, Option<String>), ImageError> {
-    let Decoded { width, pixels, crop: CropBox { top, left, height, width: w }, warning, .. } =
-        decoded?;
-    let rows = pixels.chunks_exact(width * 3).skip(top).take(height);
-    Ok((rows.flat_map(|row| &row[left * 3..(left + w) * 3]).copied().collect(), warning))
+    let decoded = decoded?;
+    Ok((pixels(&decoded), decoded.warning))
+}
+
+/// Returns the RGB pixels of the rectangle in `decoded`, without the extra pixels around it.
+pub(super) fn pixels(decoded: &Decoded) -> Vec<u8> {
+    let CropBox { top, left, width, height } = decoded.crop;
+    let rows = decoded.pixels.chunks_exact(decoded.width * 3).skip(top).take(height);
+    rows.flat_map(|row| &row[left * 3..(left + width) * 3]).copied().collect()
+}
+
+/// Returns a rectangle inside a picture. Its place and size are the shares `(x, y, w, h)`, from 0 to below 1, of the space that is
+/// left.
+pub(super) fn rectangle(
+    (width, height): (usize, usize),
+    (x, y, w, h): (f64, f64, f64, f64),
+) -> CropBox {
+    let part = |of: usize, share: f64| (of as f64 * share) as usize;
+    let (left, top) = (part(width, x), part(height, y));
+    let (height, width) = (1 + part(height - top - 1, h), 1 + part(width - left - 1, w));
+    CropBox { top, left, height, width }
 }
 
 proptest! {
@@ -198,19 +215,12 @@ proptest! {
     #[test]
     fn random_coefficients_are_decoded_as_by_the_library(
         file in random_files(),
-        (x, y, w, h) in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0),
+        shares in (0.0..1.0, 0.0..1.0, 0.0..1.0, 0.0..1.0),
         shrink in prop::sample::select(vec![1usize, 1, 2, 4, 8]),
     ) {
         let bytes = file.bytes();
-        let part = |of: usize, share: f64| (of as f64 * share) as usize;
         let (width, height) = (file.width.div_ceil(shrink), file.height.div_ceil(shrink));
-        let (left, top) = (part(width, x), part(height, y));
-        let crop = CropBox {
-            top,
-            left,
-            height: 1 + part(height - top - 1, h),
-            width: 1 + part(width - left - 1, w),
-        };
+        let crop = rectangle((width, height), shares);
         let jpeg = || Jpeg::open(&bytes).unwrap();
         let found = cut(jpeg().shrunk_region(crop, shrink));
         let whole = CropBox { top: 0, left: 0, height, width };
