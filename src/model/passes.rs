@@ -32,20 +32,22 @@ pub enum BackwardMode {
 type Link<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<3>>;
 type Head<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<1>>;
 
-/// A forward pass, from images to a loss, as a chain of links. Most links are transformer blocks.
+/// A forward pass from images to a loss, cut into links that run one after the other. Most links are transformer blocks.
+///
+/// The backward pass can also run link by link, which gradient checkpointing and early all-reduces need.
 pub struct Chain<M> {
     /// Computes the first link's input from the images.
     stem: Box<dyn Fn(&M) -> Tensor<3>>,
     links: Vec<Link<M>>,
     /// Number of parameter values of each link.
     values: Vec<usize>,
-    /// Number of frozen links at the start of the chain. If it is above 0, the stem is frozen, too.
+    /// Number of frozen links, counted from the first. If it is above 0, the stem is frozen, too.
     frozen: usize,
     /// Computes the loss `[1]` from the last link's output.
     head: Head<M>,
 }
 
-/// Returns the chain that computes the loss of [`Mae::forward`], for images `[N, C, H, W]`.
+/// Returns [`Mae::forward`], up to its loss, as a [`Chain`] of blocks. Images are `[N, C, H, W]`.
 pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Chain<Mae> {
     let rows = MaskRows::new(masks, &imgs.device());
     let (stem_rows, bridge_rows, stem_imgs) = (rows.clone(), rows.clone(), imgs.clone());
@@ -72,9 +74,9 @@ pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool)
     }
 }
 
-/// Returns the chain that computes the logits of [`Vit::forward`] and then their `loss`, `[1]`. Images are `[N, C, H, W]`.
+/// Returns [`Vit::forward`], followed by `loss` of its logits, as a [`Chain`] of blocks. Images are `[N, C, H, W]`.
 ///
-/// If `factors` are given, the chain computes [`Vit::forward_drop_path`] instead.
+/// If `factors` are given, the chain computes [`Vit::forward_drop_path`] instead of [`Vit::forward`].
 pub fn vit_chain(
     vit: &Vit,
     imgs: Tensor<4>,
