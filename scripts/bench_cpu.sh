@@ -11,9 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=${VENV:-target/bench_venv}
-if [ -z "${PYTHON:-}" ] && [ ! -f "$venv/complete" ]; then
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet torch torchvision timm numpy pillow >&2
-    touch "$venv/complete"
+if [ -z "${PYTHON:-}" ]; then
+    scripts/python_packages.sh "$venv" torch torchvision timm numpy pillow
 fi
 exec "${PYTHON:-$venv/bin/python}" scripts/bench_cpu.py "$@"

@@ -12,12 +12,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-}
 if [ -z "$python" ]; then
-    venv=$here/target/exports-venv
-    python=$venv/bin/python
-    if [ ! -x "$python" ]; then
-        python3 -m venv "$venv"
-        "$python" -m pip install --quiet torch torchvision timm transformers safetensors numpy
-    fi
+    "$here/scripts/python_packages.sh" "$here/target/exports-venv" torch torchvision timm transformers safetensors numpy
+    python=$here/target/exports-venv/bin/python
 fi
 if [ $# -eq 0 ]; then
     set -- "$here/tests/golden/checkpoints"
