@@ -61,7 +61,7 @@ fn no_job_is_copied_from_a_folder_with_a_run_of_a_different_recipe() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(
-        log.contains("holds a run with a different recipe") && !log.contains("copied from"),
+        log.contains("contains a run with a different recipe") && !log.contains("copied from"),
         "{log}"
     );
     let second = "runs/tiny/finetune.trained_blocks=2";
@@ -161,13 +161,13 @@ fn a_warning_names_the_settings_that_restore_the_published_effective_batch() {
     let output = bench.mae(&["plan", "r.toml", "--set", published]);
     let warning = String::from_utf8(output.stderr).unwrap();
     assert!(
-        warning.contains("--set pretrain.accum_iter=4 restores the published number"),
+        warning.contains("--set pretrain.accum_iter=4` to restore the published number"),
         "{warning}"
     );
     let odd = ["plan", "r.toml", "--set", published, "--set", "pretrain.batch_size=100"];
     let warning = String::from_utf8(bench.mae(&odd).stderr).unwrap();
     let way =
-        "--set pretrain.batch_size=96 --set pretrain.accum_iter=4 restores the published number";
+        "--set pretrain.batch_size=96 --set pretrain.accum_iter=4` to restore the published number";
     assert!(warning.contains(way), "{warning}");
     let restored = ["plan", "r.toml", "--set", published, "--set", "pretrain.accum_iter=4"];
     assert_eq!(String::from_utf8(bench.mae(&restored).stderr).unwrap(), "");
