@@ -31,7 +31,7 @@ impl Budget {
     pub(super) fn object(&mut self, bytes: usize) -> Result<(), String> {
         let bytes = Some(bytes as u64).filter(|bytes| *bytes <= self.once);
         bytes.and_then(|bytes| take(&mut self.all, bytes)).ok_or_else(|| {
-            "it contains more objects than a checkpoint of this size can have".to_owned()
+            "the file contains more objects than a checkpoint of this size can have".to_owned()
         })
     }
 
@@ -64,7 +64,7 @@ impl Budget {
     /// Counts bytes that are read for tensors. Fails if the budget for reading is exceeded.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), String> {
         take(&mut self.reads, bytes as u64)
-            .ok_or_else(|| "too many of its tensors share the same bytes".to_owned())
+            .ok_or_else(|| "too many tensors share the same bytes".to_owned())
     }
 }
 
