@@ -35,8 +35,8 @@ const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
 ///
 /// If images are read in order, the workers need only the current row group and the next row group.
 const CACHED_GROUPS: usize = 4;
-const HINT: &str = "put the parquet files of an image data set in data.path or in its folder `data`; the names of \
-                    validation files must contain `val` or `test`";
+const HINT: &str = "put the parquet files of an image data set in `data.path` or in `data/` under `data.path`. The \
+                    names of validation files must contain `val` or `test`";
 const FETCH: &str = "download the file again";
 
 /// Why a parquet file cannot be read.
@@ -46,7 +46,7 @@ enum ParquetProblem {
     Unreadable(#[from] std::io::Error),
     #[error("the parquet file is damaged: {0}")]
     Damaged(String),
-    #[error("no column holds images: none of {0} has a `bytes` field")]
+    #[error("no column contains images: none of the columns {0} has a `bytes` field")]
     NoImages(String),
 }
 
@@ -107,9 +107,8 @@ fn classes(
         Some(split.name(place))
     });
     if let Some(image) = unlabelled {
-        let problem =
-            format!("the image has no class: none of the columns {} has one", LABELS.join(", "));
-        let hint = "add a column with the class of each image, a whole number from 0";
+        let problem = format!("the image has no class in any of the columns {}", LABELS.join(", "));
+        let hint = "add a column with the class of each image as a whole number from 0";
         return match labels {
             Labels::Needed => Err(DataError::layout(&image, problem, hint)),
             Labels::Unneeded => Ok(Vec::new()),
@@ -131,8 +130,11 @@ fn classes(
         return Ok((0..found).map(|class| class.to_string()).collect());
     }
     if names.len() < found {
-        let problem =
-            format!("an image has class {}, but there are {} class names", found - 1, names.len());
+        let problem = format!(
+            "an image has class {}, but the files have only {} class names",
+            found - 1,
+            names.len()
+        );
         return Err(DataError::layout(&train.files[0], problem, FETCH));
     }
     Ok(names)
@@ -200,7 +202,7 @@ impl ParquetSplit {
             }
             if self.labels.len() != first + rows {
                 return Err(ParquetProblem::Damaged(
-                    "its class column has fewer values than the file has rows".to_owned(),
+                    "the class column has fewer values than the file has rows".to_owned(),
                 ));
             }
         }
@@ -351,7 +353,7 @@ fn read_images(path: &Path, group: usize) -> Result<Vec<Option<ByteArray>>, Parq
     let reader = open(path)?;
     let columns = ParquetColumns::of(reader.metadata().file_metadata().schema())?;
     let changed = || {
-        ParquetProblem::Damaged("its columns have changed since mae opened the data set".to_owned())
+        ParquetProblem::Damaged("the columns have changed since mae opened the data set".to_owned())
     };
     let schema = columns.image_alone().ok_or_else(changed)?;
     Ok(rows_of(&reader, group, schema)?.into_iter().map(bytes).collect())
@@ -392,6 +394,6 @@ fn bytes(row: Row) -> Option<ByteArray> {
 
 /// Runs `work` and turns a panic into an error, because the parquet library panics on some damaged files.
 fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
-    let panicked = |_| Err(ParquetProblem::Damaged("its reader panicked".to_owned()));
+    let panicked = |_| Err(ParquetProblem::Damaged("the parquet reader panicked".to_owned()));
     panics::catch(work).unwrap_or_else(panicked)
 }

@@ -12,7 +12,7 @@ const KEYS: [&str; 2] = ["label", "cls"];
 /// Why the class in a tar member is invalid.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum LabelError {
-    #[error("{0} is not a class: it must be a whole number")]
+    #[error("{0} is not a valid class: a class must be a whole number")]
     NotANumber(String),
     #[error("invalid JSON: {0}")]
     Json(String),
