@@ -9,8 +9,7 @@ use crate::text::cell_text;
 
 /// The columns that only a published table has.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
-const HINT: &str =
-    "use the columns of accuracy.csv: at least pretrain_epoch, and finetune_top1 or linprobe_top1";
+const HINT: &str = "use the columns of `accuracy.csv`: at least `pretrain_epoch`, and `finetune_top1` or `linprobe_top1`";
 
 /// Reads a CSV table as runs. `name` is the table's name in the output. `place` is its path in error messages.
 ///
@@ -55,23 +54,25 @@ pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>
 fn check_header(header: &csv::StringRecord) -> Result<Vec<String>, String> {
     let place = |column: &str| header.iter().position(|head| head == column);
     let Some(epoch) = place("pretrain_epoch") else {
-        return Err("it is not an accuracy table: the column pretrain_epoch is missing".to_owned());
+        return Err(
+            "this is not an accuracy table: the column `pretrain_epoch` is missing".to_owned()
+        );
     };
     if place("finetune_top1").is_none() && place("linprobe_top1").is_none() {
-        return Err("the columns finetune_top1 and linprobe_top1 are both missing".to_owned());
+        return Err("the columns `finetune_top1` and `linprobe_top1` are both missing".to_owned());
     }
     let mut settings = Vec::new();
     for (index, head) in header.iter().enumerate() {
         if place(head) != Some(index) {
-            return Err(format!("the column {head} appears twice"));
+            return Err(format!("the column `{head}` appears twice"));
         }
         if COLUMNS.contains(&head) || ORIGIN.contains(&head) {
             continue;
         }
         if index > epoch {
             let near = recipe::nearest(head, COLUMNS.into_iter().chain(ORIGIN));
-            let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-            return Err(format!("unknown column {head}{near}"));
+            let near = near.map_or_else(String::new, |near| format!(". Did you mean `{near}`?"));
+            return Err(format!("unknown column `{head}`{near}"));
         }
         settings.push(head.to_owned());
     }
@@ -147,7 +148,7 @@ mod tests {
         for (text, expected) in [
             ("", "t.csv: it is not an accuracy table"),
             ("pretrain_epoch,finetune_top1\n", "t.csv: the table has no rows"),
-            ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: the columns finetune_top1"),
+            ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: the columns `finetune_top1`"),
             ("pretrain_epoch,finetune_top1,linprobe_top\n", "did you mean linprobe_top1?"),
             (
                 "pretrain_epoch,finetune_top1\n8,1\n9\n",

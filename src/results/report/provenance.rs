@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 /// Headings of rows that are left out if they are empty in all runs: changes to the images, files that jobs started from,
 /// jobs that failed.
-const OPTIONAL: [&str; 3] = ["images", "start files", "failed jobs"];
+const OPTIONAL: [&str; 3] = ["images", "starting checkpoints", "failed jobs"];
 
 /// A row of the table: its heading, and a function that returns the value for a run.
 type Fact = (&'static str, fn(&Provenance) -> String);
