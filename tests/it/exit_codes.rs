@@ -150,7 +150,7 @@ fn a_checkpoint_answers_eval_and_predict() {
     let output = bench.mae(&["eval", checkpoint, "--data", "other.toml"]);
     assert_eq!(String::from_utf8(output.stdout).unwrap(), own);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("images are normalized with the checkpoint's mean"), "{told}");
+    assert!(told.contains("mae normalizes images with the checkpoint's mean"), "{told}");
     let asked = ["eval", checkpoint, "--data", "other.toml", "--set", "data.mean=[0.3, 0.3, 0.3]"];
     assert_ne!(bench.done(&asked), own);
     let pretrained = "runs/tiny/pretrain/checkpoints/epoch-0003";

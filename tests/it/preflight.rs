@@ -12,7 +12,7 @@ use mae::train::JobEnd;
 use std::collections::BTreeMap;
 use std::fs;
 
-const REFUSED: &str = "`mae run` would refuse this recipe now: ";
+const REFUSED: &str = "`mae run` would fail now: ";
 
 /// What a plan says.
 struct Planned {
@@ -54,7 +54,7 @@ fn expected_line(dir: &str, state: &serde_json::Value, epochs: u64) -> String {
         | (None, _, done @ serde_json::Value::Object(_), _) => resumed(done),
         (None, _, _, serde_json::Value::Object(with)) => {
             let with = with["with"].as_str().unwrap();
-            format!("{dir}: copied from runs/{with}/{dir}, which has the same job")
+            format!("{dir}: copied from the same job of runs/{with}/{dir}")
         }
         _ => panic!("unknown state {state}"),
     }
@@ -178,7 +178,7 @@ fn changed_and_missing_data_are_refused_in_the_words_of_the_plan() {
     let bench = Bench::new(&pretraining().replace("format = \"digits\"", data));
     let (planned, _) = agree(&bench, &[]);
     assert!(planned.problems[0].contains("pictures"), "{:?}", planned.problems);
-    assert!(planned.warnings.contains("steps are unknown"), "{}", planned.warnings);
+    assert!(planned.warnings.contains("the number of steps is unknown"), "{}", planned.warnings);
     for i in 0..200u32 {
         let path = bench.path(&format!("pictures/{i:03}.png"));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
