@@ -5,23 +5,23 @@ use rand::Rng;
 use crate::data::decode::picture::CropBox;
 use crate::data::draw::{below, uniform};
 
-/// What to do if a drawn box does not fit into the image.
+/// Says what happens if a random crop box does not fit into the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CropRule {
-    /// As in torchvision: draw up to ten boxes. If none fits, use the largest central box with an
-    /// aspect ratio in 3/4..4/3.
+    /// Draws up to ten boxes, like torchvision. If none fits, uses the largest central box with an aspect ratio in
+    /// 3/4..4/3.
     TenTries,
-    /// As in the official linear probe: draw one box. If the box is wider or higher than the image, reduce it to fit.
+    /// Draws one box, like the official linear probe, and shrinks the box to the image.
     SingleTry,
 }
 
-/// Smallest and largest aspect ratio (width / height) of a crop box.
+/// Smallest and largest width / height of a crop box.
 const ASPECT: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
 /// Draws a random crop box inside an image of `width` x `height` pixels.
 ///
-/// The area of the box is a fraction of the image area, uniform within `scale`. The aspect ratio (width / height) is
-/// log-uniform in 3/4..4/3. If such a box does not fit into the image, `rule` decides what to do.
+/// `scale` limits the area of the box, as a fraction of the image area. The aspect ratio is 3/4 to 4/3. `rule` handles
+/// a box that does not fit.
 pub fn random_resized_crop(
     rule: CropRule,
     scale: [f64; 2],

@@ -20,18 +20,16 @@ use super::frame::Frame;
 use super::rand_augment::policy::RandAugment;
 use super::rand_augment::rgb::Rgb;
 
-/// Prepares pictures for training, with random augmentation.
+/// Augments training pictures.
 #[derive(Debug, Clone)]
 pub struct TrainTransform {
     pub(in crate::data) frame: Frame,
     decode: Decode,
     crop: Crop,
-    /// Length to which evaluation resizes the short side, in pixels.
-    ///
-    /// For [`Cut::At`], training resizes the short side to the same length.
+    /// Length of the resized short side for [`Cut::At`], in pixels.
     eval_short_side: usize,
     hflip: bool,
-    /// Number of augmented versions of each image in an epoch (repeated augmentation).
+    /// Number of times that an epoch uses each image (repeated augmentation).
     pub(in crate::data) aug_repeats: usize,
     /// Strength of the colour jitter; 0 disables it.
     color_jitter: f64,
@@ -39,7 +37,6 @@ pub struct TrainTransform {
     erasing: Option<ErasingPlan>,
 }
 
-/// How to choose the crop.
 #[derive(Debug, Clone, Copy)]
 enum Crop {
     Centre,
@@ -47,31 +44,30 @@ enum Crop {
     Fixed,
 }
 
-/// The random crop and flip of one image in one epoch.
+/// The random crop and flip of one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Augmentation {
     pub cut: Cut,
     pub hflip: bool,
 }
 
-/// The part of a picture that becomes the model's input.
+/// The part of a picture that becomes the model input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cut {
-    /// The central square, after the short side is resized to `input_size`.
+    /// The central square after resizing the short side to `input_size`.
     Centre,
     /// The part inside this box, resized to `input_size`.
     Box(CropBox),
-    /// The square of side `input_size` with its top left corner at `[row, column]`.
+    /// A square crop of side `input_size`, with its top left corner at `[row, column]`.
     ///
-    /// Before this cut, the short side is resized as in evaluation.
+    /// The short side is first resized as in evaluation.
     At([usize; 2]),
 }
 
 impl TrainTransform {
     /// Creates a transform with crop, flip, colour jitter and normalization.
     ///
-    /// If `augment.crop_scale` is `[1, 1]`, the crop of [`CropMode::Resized`] is not random. The short side is resized
-    /// to `input_size`, and the central square is used.
+    /// A `crop_scale` of `[1, 1]` disables the random crop and uses the central square.
     pub fn new(plan: &DataPlan, augment: &AugmentPlan, rule: CropRule) -> Self {
         let crops = augment.crop_scale.iter().any(|&scale| scale < 1.0);
         Self {
@@ -91,26 +87,28 @@ impl TrainTransform {
         }
     }
 
-    /// Adds RandAugment, which runs on 8-bit pixel values after crop and flip.
+    /// Adds RandAugment after crop and flip.
     #[must_use]
     pub fn with_rand_augment(mut self, plan: RandAugmentPlan) -> Self {
         self.rand_augment = Some(RandAugment::new(plan, &self.frame.scale.mean));
         self
     }
 
-    /// Adds random erasing, which runs after normalization.
+    /// Adds random erasing after normalization.
     #[must_use]
     pub fn with_erasing(mut self, erasing: ErasingPlan) -> Self {
         self.erasing = Some(erasing);
         self
     }
 
-    /// Returns whether normalization is the last step, so it can run on the device.
+    /// Returns whether the device can normalize the images, because no later step changes them.
     pub(in crate::data) fn ends_in_levels(&self) -> bool {
         self.erasing.is_none()
     }
 
-    /// Augments an image and appends it to `images`. `key` and `sample` determine the random numbers.
+    /// Augments an image and appends the result to `images`.
+    ///
+    /// `key` and `sample` determine the random numbers.
     pub(in crate::data) fn push(
         &self,
         images: &mut Images,
@@ -138,7 +136,7 @@ impl TrainTransform {
         Ok(())
     }
 
-    /// Decodes the part of an image that `cut` needs. Returns the decoded part, and `cut` relative to this part.
+    /// Decodes the part of an image that `cut` needs. Also returns `cut` relative to that part.
     fn decoded(&self, opened: OpenedImage<'_>, cut: Cut) -> Result<(Picture, Cut), ImageError> {
         let Cut::Box(crop) = cut else { return Ok((opened.whole()?, cut)) };
         let (picture, crop) = match self.decode {
@@ -148,7 +146,7 @@ impl TrainTransform {
         Ok((picture, Cut::Box(crop)))
     }
 
-    /// Applies colour jitter and RandAugment, which need 8-bit pixel values.
+    /// Applies colour jitter and RandAugment.
     fn recolored(&self, mut square: Rgb, key: &Key, sample: u64) -> Rgb {
         if self.color_jitter > 0.0 {
             let rng = &mut key.rng(sample, Purpose::ColorJitter);
@@ -177,14 +175,14 @@ impl TrainTransform {
         Augmentation { cut, hflip: self.hflip && unit(&mut rng) < 0.5 }
     }
 
-    /// Crops, flips and normalizes `picture` as `drawn` says. Returns `[C, H, W]`.
+    /// Returns the cropped, flipped and normalized picture as `[C, H, W]`.
     ///
-    /// Does not change colours and does not erase boxes.
+    /// Does not change colours or erase boxes.
     pub fn render(&self, picture: &Picture, drawn: Augmentation) -> Vec<f32> {
         self.frame.normalize(&self.square(picture, drawn.cut), drawn.hflip)
     }
 
-    /// Cuts the part `drawn` out of `picture`, and resizes it to a square of side `input_size`.
+    /// Crops `picture` and resizes the crop to `input_size`.
     fn square<'a>(&self, picture: &'a Picture, drawn: Cut) -> Cow<'a, Picture> {
         let side = self.frame.input_size;
         match drawn {

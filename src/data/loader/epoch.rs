@@ -15,15 +15,13 @@ pub struct Epoch {
 }
 
 enum Making {
-    /// `next` loads each batch in the caller's thread, because there are no worker threads.
+    /// Without workers: `next` loads a batch in the caller's thread.
     Here,
     Prefetcher(Prefetcher),
 }
 
 impl Epoch {
-    /// Starts loading the batches of the micro-steps `steps` on `workers` threads.
-    ///
-    /// If `workers` is 0, loads the batches in the caller's thread.
+    /// Starts loading the batches `steps` on `workers` threads, or in the caller's thread for 0 workers.
     pub(super) fn start(
         work: Arc<LoaderShared>,
         epoch: usize,

@@ -17,26 +17,24 @@ use crate::random::{Key, NO_STAGE, Purpose};
 
 use super::bad_files::BadFiles;
 
-/// Position of the lowest bit of the repeat number in a sample number. The bits below it hold the index of the image.
+/// Lowest bit of the repeat number in a sample number.
 const REPEAT: u32 = 40;
 
-/// The parts of a loader that all its threads share.
+/// The parts of a loader that all threads share.
 #[derive(Clone)]
 pub(super) struct LoaderShared {
     pub(super) split: Arc<dyn Split>,
     pub(super) transform: Transform,
     pub(super) batch_size: usize,
     pub(super) share: Share,
-    /// Whether batches hold 8-bit pixel values, because the device normalizes the images.
+    /// Whether batches hold 8-bit values, because the device normalizes them.
     pub(super) levels: bool,
-    /// Records unusable files and limits their number. If this field is `None`, an unusable file stops the epoch.
+    /// Unusable files. With `None`, an unusable file is an error.
     pub(super) bad_files: Option<Arc<BadFiles>>,
     pub(super) times: LoadTimes,
 }
 
-/// The batches of an epoch that one loader loads: every `of`-th batch, starting at batch `index`.
-///
-/// Each training device has its own share.
+/// A device's part of an epoch: every `of`-th batch, starting at batch `index`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
     pub(super) index: usize,
@@ -49,7 +47,7 @@ pub(super) enum Transform {
     Train {
         transform: TrainTransform,
         mixup: Option<Mixup>,
-        /// The random key of the loader's seed and stage. Each [`EpochPass`] sets the epoch in a copy.
+        /// Random key of seed and stage. Each [`EpochPass`] sets the epoch.
         key: Key,
     },
     Eval(EvalTransform),
@@ -59,7 +57,7 @@ pub(super) enum Transform {
 pub(super) struct EpochPass {
     pub(super) work: Arc<LoaderShared>,
     key: Key,
-    /// The shuffled indices of the images; `None` in evaluation, which reads images in order.
+    /// Shuffled image indices; `None` for evaluation, which reads in order.
     order: Option<Vec<u64>>,
 }
 
@@ -78,21 +76,19 @@ impl EpochPass {
         }
     }
 
-    /// Converts the index of a batch in this share to the index of the same batch in the whole epoch.
+    /// Converts a batch index of this device to the batch index in the whole epoch.
     fn global(&self, micro_step: usize) -> usize {
         let Share { index, of } = self.work.share;
         micro_step * of + index
     }
 
-    /// Returns the range of epoch positions of the images in the batch of `micro_step`.
+    /// Returns the positions of the batch's images in the epoch.
     pub(super) fn places(&self, micro_step: usize) -> Range<usize> {
         let start = self.global(micro_step) * self.work.batch_size;
         start..(start + self.work.batch_size).min(self.work.split.len())
     }
 
     /// Returns the sample number and the image index at position `place` of the epoch.
-    ///
-    /// The sample number is part of the random key. The image index is the index of the image in the split.
     fn sample(&self, place: usize) -> (u64, usize) {
         let Some(order) = &self.order else { return (place as u64, place) };
         let repeats = self.work.transform.repeats();
@@ -100,7 +96,7 @@ impl EpochPass {
         (index | ((place % repeats) as u64) << REPEAT, index as usize)
     }
 
-    /// Loads the images at the positions `places` of the epoch. Does not apply mixup.
+    /// Loads the images at the positions `places` of the epoch, without mixup.
     pub(super) fn make(&self, places: Range<usize>) -> Result<Batch, DataError> {
         let mut batch = self.work.empty(places.len());
         let mut buffer = Vec::new();
@@ -113,7 +109,7 @@ impl EpochPass {
 
     /// Adds image `index` to `batch`.
     ///
-    /// If the file is unusable and `bad_files` allows another unusable file, adds the next usable image instead.
+    /// Replaces an unusable file by the next usable one, up to the limit of `bad_files`.
     fn add(
         &self,
         batch: &mut Batch,
@@ -158,9 +154,7 @@ impl LoaderShared {
         }
     }
 
-    /// Loads and transforms image `index` with the random numbers of `sample`, and adds it to `batch`.
-    ///
-    /// The images of `batch` must not be mixed yet.
+    /// Loads and augments image `index`, and adds it to `batch`. `sample` determines the random numbers.
     fn add(
         &self,
         batch: &mut Batch,
@@ -204,7 +198,7 @@ impl Transform {
         }
     }
 
-    /// Returns the number of augmented versions of each image in an epoch (repeated augmentation).
+    /// Returns how often an epoch uses each image (repeated augmentation).
     fn repeats(&self) -> usize {
         match self {
             Self::Train { transform, .. } => transform.aug_repeats,

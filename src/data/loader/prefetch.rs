@@ -11,16 +11,12 @@ use crate::data::error::DataError;
 use super::pass::EpochPass;
 use super::workers::{Workers, guarded};
 
-/// Number of images that a worker loads at a time.
-///
-/// A small number lets all workers load images of the same batch, and lets them stop quickly.
+/// Images per worker job. A small number lets all workers share a batch and stop quickly.
 const CHUNK: usize = 8;
 
-/// A thread that joins the workers' images to batches and applies mixup.
-///
-/// The thread prepares each batch before the caller needs it.
+/// A thread that prepares batches in advance.
 pub(super) struct Prefetcher {
-    /// Receiver of the finished batches. `drop` sets this field to `None`, which stops the thread.
+    /// Receives finished batches. Setting `None` stops the thread.
     batches: Option<Receiver<Result<Batch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -60,7 +56,7 @@ impl Drop for Prefetcher {
     }
 }
 
-/// Combines the images from the workers into batches, one for each micro-batch of an update.
+/// Joins the workers' images to batches and applies mixup.
 struct Gather {
     workers: Workers<Batch>,
 }
@@ -86,9 +82,7 @@ impl Gather {
     }
 }
 
-/// Returns the positions of chunk `index` of a batch. `places` are the positions of the whole batch.
-///
-/// If the last batch is short, the result may be empty.
+/// Returns the positions of chunk `index` in a batch with the positions `places`. May be empty in a short batch.
 fn chunk(places: &Range<usize>, index: usize) -> Range<usize> {
     let start = (places.start + index * CHUNK).min(places.end);
     start..(start + CHUNK).min(places.end)

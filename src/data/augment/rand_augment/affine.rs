@@ -5,12 +5,12 @@
 
 use super::rgb::Rgb;
 
-/// How to compute the colour at a position between pixels.
+/// Interpolation between neighbouring pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interpolation {
-    /// Linear interpolation of 2 × 2 pixels.
+    /// Bilinear interpolation of 2 × 2 pixels.
     Bilinear,
-    /// Cubic interpolation of 4 × 4 pixels, with the kernel parameter a = -1.
+    /// Bicubic interpolation of 4 × 4 pixels, with a = -1.
     Bicubic,
 }
 
@@ -32,17 +32,13 @@ pub(super) fn rotate(
     transform(picture, matrix, fill, interpolation)
 }
 
-/// Rounds to 15 decimal places, like Python's `round`.
 fn to_15_decimals(value: f64) -> f64 {
     format!("{value:.15}").parse().expect("a formatted number is a number")
 }
 
-/// Applies an affine transform to `picture`.
+/// Applies an affine transform to `picture`, like Pillow.
 ///
-/// The pixel at (x, y) of the result has the colour of `picture` at (ax + by + c, dx + ey + f). If that position is
-/// outside the picture, the pixel has the colour `fill`.
-///
-/// `matrix` is `[a, b, c, d, e, f]`. The centre of the first pixel is at (0.5, 0.5).
+/// Output pixel (x, y) gets the colour at (ax + by + c, dx + ey + f), or `fill` outside the picture.
 pub(super) fn transform(
     picture: &Rgb,
     matrix: [f64; 6],
@@ -74,24 +70,21 @@ pub(super) fn transform(
     picture.with_colours(colours)
 }
 
-/// The RGB values of a pixel, and an unused fourth value. Four values fill a vector register.
+/// An RGB pixel and an unused value, so that a pixel fills a vector register.
 type Pixel = [f64; 4];
 
-/// A picture with a border of two pixels on each side, because bicubic interpolation reads beyond the edge.
-///
-/// The border repeats the outermost pixels.
+/// A picture with two repeated edge pixels on each side, for bicubic interpolation.
 struct Padded {
     stride: usize,
     pixels: Vec<[f32; 4]>,
 }
 
-/// A position between pixels, for interpolation.
 struct SubpixelPosition {
-    /// Index in [`Padded::pixels`] of the top left pixel of the 4 × 4 pixels around the position.
+    /// Index of the top left of the 4 × 4 pixels around the position.
     start: usize,
-    /// Horizontal distance in pixels (0..1) from the second of the four surrounding pixel columns to the position.
+    /// Horizontal fraction (0..1) between the second and the third pixel column.
     dx: f64,
-    /// Vertical distance in pixels (0..1) from the second of the four surrounding pixel rows to the position.
+    /// Vertical fraction (0..1) between the second and the third pixel row.
     dy: f64,
 }
 
@@ -150,7 +143,7 @@ fn linear(from: Pixel, to: Pixel, d: f64) -> Pixel {
     std::array::from_fn(|c| from[c] + (to[c] - from[c]) * d)
 }
 
-/// Interpolates between the second and the third of four pixels. `d` is the distance from the second pixel, in 0..1.
+/// Interpolates between the second and the third pixel, at the fraction `d` (0..1).
 fn cubic([v0, v1, v2, v3]: [Pixel; 4], d: f64) -> Pixel {
     if d == 0.0 {
         return v1;

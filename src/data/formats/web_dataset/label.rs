@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use crate::shape::MAX_CLASSES;
 
-/// Maximum size of a tar member with a class, in bytes. Larger members are ignored.
+/// Maximum size in bytes of a file with a class. Larger files are ignored.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
-/// Keys that can hold the class in a `.json` file.
+/// JSON keys that can hold the class.
 const KEYS: [&str; 2] = ["label", "cls"];
 
-/// Why the class in a tar member is invalid.
+/// Why a class is invalid.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum LabelError {
     #[error("{0} is not a class: it must be a whole number")]
@@ -21,7 +21,7 @@ pub(super) enum LabelError {
 }
 
 impl LabelError {
-    /// Returns the hint: what the user can do about the error.
+    /// Returns the hint for the error message.
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::TooLarge(_) => {
@@ -32,14 +32,14 @@ impl LabelError {
     }
 }
 
-/// Returns whether tar members with the extension `ending` may contain a class.
+/// Returns whether files with the extension `ending` may hold a class.
 pub(super) fn is_label(ending: &str) -> bool {
     matches!(ending, "cls" | "json")
 }
 
-/// Reads the class in a tar member with the extension `ending`.
+/// Reads the class from a file with the extension `ending`.
 ///
-/// Returns `None` if a `.json` file has no class, for example if it has only captions.
+/// Returns `None` if a `.json` file has no class.
 pub(super) fn parse(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
     let label = parse_number(ending, bytes)?;
     match label {
