@@ -3,31 +3,29 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// All problems of a recipe, sorted by the layer and line that set the invalid value.
-///
-/// `Display` writes `error: ` before each problem except the first, because the command line writes the first `error: `.
+/// All problems of a recipe, in the order of files and lines.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecipeErrors(pub Vec<RecipeError>);
 
 /// One problem of a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecipeError {
-    /// The dotted key with the problem; empty if the problem concerns a whole file.
+    /// The dotted key with the problem; empty for a problem of a whole file.
     pub key: String,
-    /// Where the value of the key is set.
+    /// Where the recipe sets the key.
     pub origin: Origin,
-    /// The kind of problem, with its details.
+    /// The kind of problem.
     pub problem: Problem,
 }
 
-/// Where the value of a key comes from.
+/// Where a value of a recipe comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// A recipe file, or a checkpoint whose network determines the value.
+    /// A recipe file, or a checkpoint that determines the value.
     File {
-        /// The path as the user or `extends` wrote it.
+        /// The path as the user wrote it.
         path: PathBuf,
-        /// Line number, counted from 1; 0 means the whole file.
+        /// Line number, counted from 1; 0 for the whole file.
         line: usize,
     },
     /// An environment variable.
@@ -37,7 +35,7 @@ pub enum Origin {
     },
     /// A `--set` argument.
     Set {
-        /// The whole argument, `key=value`.
+        /// The argument, `key=value`.
         arg: String,
     },
     /// The built-in defaults.
@@ -47,7 +45,7 @@ pub enum Origin {
 /// What is wrong with a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Problem {
-    /// The file cannot be read.
+    /// Reading the file failed.
     Unreadable {
         /// The operating system's error message.
         cause: String,
@@ -59,44 +57,44 @@ pub enum Problem {
     },
     /// A recipe extends itself, directly or through other recipes.
     Cycle {
-        /// The files of the cycle. The first and the last are the same file.
+        /// The files of the cycle. The first file is also the last one.
         chain: Vec<PathBuf>,
     },
-    /// A recipe has no key with this name.
+    /// The key does not exist.
     UnknownKey {
-        /// The key that the user probably meant.
+        /// The most similar valid key.
         near: Option<String>,
     },
     /// The value has the wrong type or is out of range.
     WrongType {
-        /// The value, as TOML.
+        /// The value as TOML.
         found: String,
         /// Describes the valid values.
         expected: String,
-        /// The value that the user probably meant, as TOML.
+        /// The most similar valid value as TOML.
         near: Option<String>,
     },
-    /// A path contains `${VAR}`, but the environment variable is not set.
+    /// The environment variable in a path is not set.
     UnsetVariable {
         /// Name of the environment variable.
         var: String,
     },
     /// Two values contradict each other.
     Conflict {
-        /// The first of the two values, as TOML.
+        /// The first value as TOML.
         value: String,
-        /// The words between the two keys in the message, such as "is more than".
+        /// The words between both keys in the message, such as "is more than".
         relation: String,
-        /// The key whose value contradicts the first value.
+        /// The other key and its value.
         with: Box<Other>,
         /// How to fix the problem.
         hint: String,
     },
-    /// The value is invalid for a reason that no other variant describes.
+    /// The value is invalid for another reason.
     Refused {
-        /// The value, as TOML; empty if there is none.
+        /// The value as TOML; empty for a missing value.
         found: String,
-        /// The reason, such as "is too large". The message writes it after the key and the value.
+        /// The reason, such as "is too large".
         why: String,
         /// How to fix the problem.
         hint: String,
@@ -108,9 +106,9 @@ pub enum Problem {
 pub struct Other {
     /// The dotted key.
     pub key: String,
-    /// The value of this key, as TOML.
+    /// The value as TOML.
     pub value: String,
-    /// Where the value is set.
+    /// Where the recipe sets the key.
     pub origin: Origin,
 }
 

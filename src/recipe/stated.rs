@@ -13,7 +13,7 @@ use super::sweep::{at, canonical};
 use super::write::{toml_table, toml_text};
 use crate::shape;
 
-/// The settings that follow from the weights of a checkpoint, such as the depth. The recipe has only these keys.
+/// Settings that follow from a checkpoint's weights, such as the depth.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stated<'a> {
     /// Path of the checkpoint, for error messages.
@@ -23,10 +23,7 @@ pub(super) struct Stated<'a> {
 
 /// Returns one problem for each value in `tree` that contradicts `stated`.
 ///
-/// Different values may describe the same network, such as `4` and `4.0`, or two values of `mlp_ratio` with the same
-/// MLP width. These values do not contradict each other.
-///
-/// Skips the keys in `faulty`, because their problems are already reported.
+/// Skips the invalid values of the keys in `faulty`.
 pub(super) fn contradictions(
     stated: Stated<'_>,
     tree: &Table,
@@ -54,9 +51,7 @@ pub(super) fn contradictions(
     problems
 }
 
-/// Returns ("model.size", name of the model size, value of the dimension `key` for this model size).
-///
-/// Returns `None` if `model.size` is not set, or does not determine `key`.
+/// Returns ("model.size", value of `model.size`, its value for `key`); `None` if `model.size` does not set `key`.
 fn size_value<'a>(tree: &Table, key: &str) -> Option<(&'a str, Value, Value)> {
     let name = at(tree, "model.size")?;
     let size: ModelSize = name.clone().try_into().ok()?;

@@ -1,8 +1,8 @@
 //! Environment variables in paths: `${VAR}`.
 
-/// Replaces each `${VAR}` in `text` by the value of the variable in `env`, and each `$${` by `${`.
+/// Replaces each `${VAR}` by the environment variable, and each `$${` by `${`.
 ///
-/// If a variable is not set, the error is the variable's name.
+/// Fails with the variable's name if the variable is not set.
 pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, String> {
     let mut done = String::new();
     let mut rest = text;
@@ -23,7 +23,7 @@ pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, Str
     Ok(done + rest)
 }
 
-/// Escapes a path so that [`expand`] converts the result back to the same path.
+/// Escapes a path so that [`expand`] restores the path.
 pub(super) fn escape(path: &str) -> String {
     path.replace("${", "$${")
 }
