@@ -5,10 +5,10 @@ use super::huggingface;
 /// The library whose tensor names a network uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// The names of the official MAE code, timm, `DeiT`, DINO and `MoCo` v3.
+    /// The official MAE code, timm, `DeiT`, DINO and `MoCo` v3.
     Official,
     HuggingFace,
-    /// The names of mmpretrain and its predecessors, mmcls and mmselfsup.
+    /// mmpretrain, mmcls and mmselfsup.
     MmPretrain,
     Torchvision,
 }
@@ -17,17 +17,15 @@ pub(super) enum Dialect {
 #[derive(Debug, PartialEq)]
 pub(super) enum Named {
     As(String),
-    /// A query, key or value tensor: the official name of the `qkv` tensor, and the index of this part (0, 1 or 2).
+    /// Query (0), key (1) or value (2), with the official name of the `qkv` tensor.
     Part(String, usize),
-    /// A tensor that the network does not need.
+    /// The network does not need this tensor.
     LeftOut,
-    /// A tensor that no plain Vision Transformer has.
+    /// A Vision Transformer does not have this tensor.
     Unknown,
 }
 
-/// Name parts that wrappers insert anywhere in a tensor name.
-///
-/// The wrappers are DDP, `DeepSpeed`, `torch.compile`, FSDP and activation checkpointing.
+/// Name parts that DDP, `DeepSpeed`, `torch.compile`, FSDP or checkpointing wrappers insert.
 const WRAPPERS: [&str; 6] = [
     "module",
     "_orig_mod",
@@ -45,7 +43,7 @@ impl Dialect {
     pub(super) const ALL: [Self; 4] =
         [Self::Official, Self::HuggingFace, Self::MmPretrain, Self::Torchvision];
 
-    /// Returns the name of the patch projection weight, split at the dots. Each network has exactly one such tensor.
+    /// Returns the name of the patch projection weight, split at dots. Every network has one.
     pub(super) fn anchor(self) -> &'static [&'static str] {
         match self {
             Self::Official => &["patch_embed", "proj", "weight"],
@@ -55,7 +53,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the possible names of the submodule that holds the encoder, in a model with a separate head or decoder.
+    /// Returns possible names of the encoder module beside a separate head or decoder.
     pub(super) fn encoder_modules(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => &huggingface::BASES,
@@ -64,7 +62,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the possible names of the head's or decoder's submodule in a model with a separate encoder.
+    /// Returns possible names of the head or decoder module beside a separate encoder.
     pub(super) fn siblings(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => {
@@ -75,7 +73,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the name of the library, for a message.
+    /// Returns the library's name for messages.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Official => "the official code and timm",
@@ -85,7 +83,7 @@ impl Dialect {
         }
     }
 
-    /// Converts a tensor name without prefix and wrappers to the official name.
+    /// Converts a tensor name without prefix to the official name.
     pub(super) fn rename(self, name: &str) -> Named {
         match self {
             Self::Official => official(name),
@@ -95,7 +93,7 @@ impl Dialect {
         }
     }
 
-    /// Returns whether a tensor of this name belongs to a plain Vision Transformer.
+    /// Returns whether a Vision Transformer has a tensor of this name.
     pub(super) fn knows(self, name: &str) -> bool {
         match self.rename(name) {
             Named::As(official) => is_official(&official),
@@ -151,10 +149,7 @@ fn official(name: &str) -> Named {
     if is_official(&named) { Named::As(named) } else { Named::Unknown }
 }
 
-/// Converts the name of a tensor inside of a block to the official name.
-///
-/// `list` is the official name of the list of blocks. `rest` starts with the block index. `inner` maps the library's
-/// names of layers to the official names.
+/// Converts a tensor name inside a block. `rest` starts with the block index.
 fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     let Some((index, rest)) = rest.split_once('.') else { return Named::Unknown };
     let found = inner.iter().find_map(|(theirs, ours)| {
@@ -164,9 +159,7 @@ fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     found.unwrap_or(Named::Unknown)
 }
 
-/// Converts the name of a tensor outside of the blocks to the official name.
-///
-/// `outer` maps the library's names to the official names.
+/// Converts a tensor name outside of the blocks. `outer` maps names to official names.
 fn outside(name: &str, outer: &[(&str, &str)]) -> Named {
     let found = outer.iter().find_map(|(theirs, ours)| {
         let ending = name.strip_prefix(theirs).filter(|e| e.is_empty() || e.starts_with('.'))?;

@@ -6,21 +6,20 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Name of the weights file in a checkpoint folder.
+/// The weights in a checkpoint folder.
 pub(super) const MODEL: &str = "model.safetensors";
 const META: &str = "meta.json";
-/// Name of the file with the optimizer state of a pre-training. A checkpoint is complete without this file.
+/// The optional optimizer state in a checkpoint folder.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
-/// The content of `meta.json`: everything that `eval` and `predict` need besides the weights.
+/// The content of `meta.json`, which describes the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
-    /// `pretrain`, `finetune` or `linprobe`; `encoder` for an encoder without decoder and head.
+    /// `pretrain`, `finetune`, `linprobe`, or `encoder` for an encoder alone.
     pub stage: String,
-    /// Number of epochs of training so far.
+    /// Number of trained epochs.
     pub epoch: usize,
-    /// What the training started from: `scratch`, an epoch of the pre-training, or a checkpoint file; empty for a
-    /// pre-training.
+    /// The starting weights: `scratch`, an epoch or a checkpoint file; empty for a pre-training.
     pub from: String,
     pub num_classes: usize,
     pub class_names: Vec<String>,
@@ -28,19 +27,19 @@ pub struct Meta {
     pub recipe: String,
 }
 
-/// Returns `job/checkpoints/epoch-NNNN`, the checkpoint folder of a job after `epoch` epochs.
+/// Returns the folder of a job's checkpoint: `job/checkpoints/epoch-NNNN`.
 pub fn epoch_folder(job: &Path, epoch: usize) -> PathBuf {
     job.join("checkpoints").join(format!("epoch-{epoch:04}"))
 }
 
-/// Returns whether a checkpoint folder exists and has both files: the weights and `meta.json`.
+/// Returns whether a checkpoint folder has both weights and `meta.json`.
 pub fn is_whole(folder: &Path) -> bool {
     [MODEL, META].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Writes a checkpoint folder atomically, including the optimizer state if there is one.
+/// Writes a checkpoint folder atomically.
 ///
-/// Leaves a complete folder unchanged. If the weights or `meta.json` are missing, writes all files again.
+/// Never changes a complete folder, but rewrites an incomplete folder.
 pub fn publish(
     folder: &Path,
     model: &TensorFile,
@@ -64,7 +63,7 @@ pub fn publish(
     written.map_err(|source| CheckpointError::Write { path: folder.into(), source })
 }
 
-/// Reads the `meta.json` in the folder of a weights file; `None` if it does not exist.
+/// Reads `meta.json` beside a weights file; `None` if the file does not exist.
 pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointError> {
     let path = weights.with_file_name(META);
     if !path.is_file() || weights.file_name().is_none_or(|name| name != MODEL) {
@@ -77,7 +76,7 @@ pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointErro
         .map_err(|e| damaged(format!("it is not the meta.json of a checkpoint: {e}")))
 }
 
-/// Returns the latest checkpoint folder of a job; `None` if the job has no checkpoint.
+/// Returns the latest checkpoint folder of a job.
 pub(super) fn last_epoch(job: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(job.join("checkpoints")).ok()?;
     entries.flatten().map(|entry| entry.path()).filter(|path| is_whole(path)).max()

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Maximum number of tensor names in a message.
 const LISTED: usize = 4;
 
-/// Fails if `tensors` are not exactly the tensors of the network that `facts` describe.
+/// Fails unless `tensors` are exactly the tensors of the network in `facts`.
 ///
 /// The error text does not include the path.
 pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<(), String> {
@@ -109,9 +109,7 @@ impl Inventory {
         self.add(&format!("{name}.bias"), &[width]);
     }
 
-    /// Adds the tensors of `depth` blocks to the expected tensors. Fails at the first block that is not in `tensors`.
-    ///
-    /// This stays fast for a malicious file whose tensor names contain a huge block index.
+    /// Adds the tensors of `depth` blocks to the expected tensors. Fails at the first missing block.
     fn blocks(
         &mut self,
         list: &str,

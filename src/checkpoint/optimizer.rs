@@ -15,17 +15,14 @@ use std::collections::BTreeMap;
 /// AdamW's moments of all trained parameters in a pre-training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptimizerState {
-    /// Number of updates so far.
+    /// Number of optimizer updates.
     pub updates: usize,
-    /// `exp_avg` and `exp_avg_sq` of each parameter, by official parameter name.
+    /// (`exp_avg`, `exp_avg_sq`) of each parameter, by official name.
     pub moments: BTreeMap<String, [HostTensor; 2]>,
 }
 
-/// Number of updates to assume if Paddle's power of `beta_2` was rounded to 0 in float32.
-///
-/// After so many updates, the bias correction is 1.
+/// Assumed number of updates if Paddle's power of `beta_2` was rounded to 0.
 const MANY: usize = 1_000_000;
-/// AdamW's first beta in the official pre-training.
 const BETA_1: f64 = PRETRAIN_BETAS[0];
 const BETA_2: f64 = PRETRAIN_BETAS[1];
 const EPSILON: f64 = 1e-8;
@@ -50,7 +47,7 @@ pub(super) fn from_dict(
     Ok(state)
 }
 
-/// Returns the trained parameters: all weights except the fixed position embeddings.
+/// Returns all weights except the fixed position embeddings.
 fn trained(weights: &[Weight]) -> impl Iterator<Item = &Weight> {
     weights.iter().filter(|w| !["pos_embed", "decoder_pos_embed"].contains(&w.name.as_str()))
 }
@@ -98,9 +95,7 @@ fn torch(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Fails if a parameter group has different AdamW settings than the official pre-training.
-///
-/// The moments would then not be valid for the pre-training.
+/// Fails if the AdamW settings differ from those of the official pre-training.
 fn official_rule(groups: &[Value]) -> Result<(), String> {
     for group in groups {
         let Value::Dict(group) = group else { continue };
@@ -124,7 +119,7 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the parameter numbers in all parameter groups, in order.
+/// Returns the parameter numbers of all parameter groups, in order.
 fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     let mut ids = Vec::new();
     for group in groups {
@@ -145,7 +140,7 @@ fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     Ok(ids)
 }
 
-/// Returns the number of updates in `value`, which is a number or a tensor with one element.
+/// Returns the number of updates in a number or a one-element tensor.
 fn step_count(value: Value) -> Option<usize> {
     match value {
         Value::Int(step) => usize::try_from(step).ok(),
@@ -208,9 +203,7 @@ fn paddle(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Converts the power of `beta_2` that Paddle stores to a number of updates.
-///
-/// After `n` updates, Paddle stores `beta_2` to the power `n + 1`.
+/// Converts Paddle's power of `beta_2` to a number of updates. The exponent is one larger.
 fn updates_of(power: f64) -> usize {
     if power <= 0.0 {
         return MANY;

@@ -10,7 +10,7 @@ pub(super) fn recognises(config: &Value) -> bool {
 
 /// Returns the settings in timm's `config.json` that affect predictions.
 ///
-/// `fc_norm` says whether the file has a norm after the pooling.
+/// `fc_norm` says whether the file has a norm after pooling.
 pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String> {
     let args = &config["model_args"];
     let floats = |key: &str| -> Option<Vec<f64>> {

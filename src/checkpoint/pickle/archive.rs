@@ -18,25 +18,25 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
 
-/// Memory of an archive entry in the tables of [`Archive`], without its name. In bytes.
+/// Memory of an archive entry without its name, in bytes.
 const ROOM: usize = 128;
-/// Number of bytes in each read when computing a CRC-32.
+/// Bytes per read when computing a CRC-32.
 const CHUNK: usize = 64 * 1024;
 
 pub(super) struct Archive {
     pub(super) pickle: Range,
     storages: BTreeMap<Box<str>, Entry>,
-    /// Offsets of the storages whose CRC-32 was already checked. Several tensors may share a storage.
+    /// Offsets of storages whose CRC-32 was verified.
     compared: RefCell<BTreeSet<u64>>,
-    /// Start of all names in the archive: `<name>/`.
+    /// The common prefix of all names in the archive: `<name>/`.
     prefix: String,
-    /// Offset of the archive's central directory in the file. The contents of all entries end before it.
+    /// Offset of the archive's central directory, in bytes.
     end: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Offset of the entry's header in the file.
+    /// Offset of the entry's header, in bytes.
     at: u64,
     len: u64,
     crc32: u32,
@@ -72,9 +72,9 @@ impl Archive {
         Ok(Self { pickle: content, storages, compared: RefCell::default(), prefix, end })
     }
 
-    /// Returns the byte range of the storage `key`; `None` if the archive does not have this storage.
+    /// Returns the byte range of a storage; `None` if the archive lacks this storage.
     ///
-    /// Fails if the CRC-32 of its bytes differs from the CRC-32 in the archive's directory.
+    /// Fails if the CRC-32 is wrong.
     pub(super) fn storage(
         &self,
         key: &str,
@@ -92,8 +92,7 @@ impl Archive {
 }
 
 impl Entry {
-    /// Returns the byte range of an entry's content, which follows the entry's header. The header has a variable
-    /// length.
+    /// Returns the byte range of an entry's content, after the header.
     fn content(self, source: &ByteSource, end: u64) -> Result<Range, String> {
         if !self.is_plain {
             return Err("an entry of the archive is compressed or encrypted; torch.save \
@@ -113,9 +112,7 @@ impl Entry {
         if fits { Ok(Range { at, len: self.len }) } else { Err(cut_short()) }
     }
 
-    /// Fails if `content` is damaged: its CRC-32 differs from the one in the archive's directory.
-    ///
-    /// A CRC-32 of 0 is not compared. PyTorch writes 0 if checksums are off (`torch.serialization.set_crc32_options`).
+    /// Fails if the CRC-32 of `content` is wrong. Accepts 0, which PyTorch writes without checksums.
     fn compare_crc32(
         self,
         name: &str,
@@ -149,7 +146,7 @@ impl Entry {
     }
 }
 
-/// Finds the entry `<name>/data.pkl` in the archive. Returns the prefix `<name>/` and the entry.
+/// Finds `<name>/data.pkl`. Returns the prefix `<name>/` and the entry.
 fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry), String> {
     let mut found: Option<(String, Entry)> = None;
     let mut has_code = false;
@@ -184,9 +181,6 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
 }
 
 /// Returns the byte range of the archive's central directory.
-///
-/// The archive's end record contains the offset of the directory. The end record is at the end of the file, or before a
-/// comment at the end.
 fn directory(source: &ByteSource) -> Result<Range, String> {
     let len = source.len.min((END_LEN + LOCATOR64_LEN + usize::from(u16::MAX)) as u64);
     let before = source.len - len;
@@ -251,9 +245,7 @@ fn each_entry(
     Ok(())
 }
 
-/// Reads 64-bit sizes from the Zip64 extra field into `sizes`: full size, packed size, offset.
-///
-/// The field only has the sizes that do not fit 32 bits.
+/// Reads 64-bit sizes from the Zip64 field: full size, compressed size, offset.
 fn sizes64(reader: &mut Reader<'_>, len: u16, sizes: &mut [u64; 3]) -> Result<(), String> {
     let mut extra = vec![0; len.into()];
     reader.fill(&mut extra)?;

@@ -9,15 +9,15 @@ use super::numpy;
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// Maximum number of parts of a path. A longer path is not converted to text.
+/// Maximum number of parts of a path that becomes text.
 const PARTS: usize = 64;
 
 /// The result of a function call in a pickle.
 pub(super) enum Made {
     New(Node),
-    /// One of the arguments of the call, unchanged.
+    /// One of the arguments, unchanged.
     Same(Item),
-    /// A call of a function that this program does not know. The pickle machine keeps a description of the call.
+    /// An unknown function. The reader only keeps a description of the call.
     Foreign,
 }
 
@@ -39,7 +39,7 @@ impl Machine<'_, '_> {
         }
     }
 
-    /// Handles the opcode `BUILD`, which sets the state of an object that was just created.
+    /// Handles the opcode `BUILD`, which sets the state of an object.
     pub(super) fn build(&mut self, target: Item, state: Item) -> Result<(), String> {
         let array = match self.graph.node(target) {
             None => return Err("the pickle sets the state of a number".to_owned()),
@@ -62,8 +62,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Pushes the storage that `id` describes onto the stack. PyTorch stores the values of a storage outside of the
-    /// pickle.
+    /// Pushes the tensor storage that `id` describes onto the stack.
     pub(super) fn persistent(&mut self, id: Item) -> Result<(), String> {
         let items = self.graph.items(id).unwrap_or_default();
         let kind = items.first().and_then(|kind| self.graph.text(*kind));
@@ -83,9 +82,7 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Returns a node that describes a storage; `None` if the description in the file is invalid.
-///
-/// Only files of old PyTorch versions have a `view`: the key, offset and size of the used part of the storage.
+/// Returns a node for a tensor storage; `None` for an invalid description.
 fn storage(
     graph: &Graph,
     class: Item,
@@ -150,9 +147,7 @@ fn builtin(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     })
 }
 
-/// Returns `array` for the call `eval('data', {'data': array})`. Paddle writes tensors of static graphs in this form.
-///
-/// This function does not evaluate any code. For every other call of `eval`, the file reader keeps only a description.
+/// Handles Paddle's `eval('data', {'data': array})` by returning `array`, without evaluating code.
 fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     let [code, names] = args else { return Made::Foreign };
     match (graph.text(*code), graph.pairs(*names)) {
@@ -163,7 +158,7 @@ fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the result of `list(items)` and similar calls: the container `items` itself.
+/// Returns the result of `list(items)` and similar calls.
 fn sequence(graph: &Graph, args: &[Item]) -> Made {
     match args {
         [] => Made::New(Node::List(Vec::new())),
@@ -172,7 +167,7 @@ fn sequence(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the result of `dict(content)`. The content is missing, another dict, or a list of pairs.
+/// Returns the result of `dict(content)`.
 fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
     let Some(content) = content else { return Ok(Made::New(Node::Dict(Vec::new()))) };
     if graph.pairs(*content).is_some() {
@@ -189,7 +184,7 @@ fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
     Ok(Made::New(Node::Dict(pairs)))
 }
 
-/// Returns the result of `_codecs.encode(text, 'latin1')`. Pickle protocol 2 writes bytes in this form.
+/// Returns the bytes of `_codecs.encode(text, 'latin1')`, from pickle protocol 2.
 fn latin1(graph: &Graph, args: &[Item]) -> Made {
     let [text, encoding, ..] = args else { return Made::Foreign };
     let range = match graph.node(*text) {
@@ -205,7 +200,7 @@ fn latin1(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the result of `torch.device('cuda', 0)` as the text `cuda:0`.
+/// Returns `torch.device('cuda', 0)` as the text `cuda:0`.
 fn device(graph: &Graph, args: &[Item]) -> Made {
     let Some(kind) = args.first().and_then(|kind| graph.text(*kind)) else { return Made::Foreign };
     let text = match args.get(1) {
@@ -215,7 +210,7 @@ fn device(graph: &Graph, args: &[Item]) -> Made {
     Made::New(Node::Text { at: 0, text: text.into() })
 }
 
-/// Returns the result of `pathlib.PosixPath('/', 'a', 'b')` as the text `/a/b`.
+/// Returns `pathlib.PosixPath('/', 'a', 'b')` as the text `/a/b`.
 fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     let parts: Option<Vec<&str>> = args.iter().take(PARTS).map(|part| graph.text(*part)).collect();
     match parts {
@@ -227,10 +222,7 @@ fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the tensor that a `torch._utils._rebuild_tensor` function creates: a view of a storage.
-///
-/// With `_rebuild_tensor_v3`, `typed` is true: the element type is an argument, and the size of the storage is in
-/// bytes.
+/// Returns the tensor of a `torch._utils._rebuild_tensor` call. `typed` means version 3.
 fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
     let malformed = || "the description of a tensor is invalid".to_owned();
     let [storage, offset, shape, strides, rest @ ..] = args else { return Err(malformed()) };

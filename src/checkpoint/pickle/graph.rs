@@ -7,7 +7,7 @@ use super::dtype::Dtype;
 use super::source::Range;
 use super::view::View;
 
-/// An item on the stack of the pickle or in a container: a small value, or a reference to a node.
+/// A small value, or a reference to a node.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Item {
     None,
@@ -17,10 +17,7 @@ pub(super) enum Item {
     Node(u32),
 }
 
-/// A Python `bytes` object in the file.
-///
-/// Pickle protocol 2 has no type for bytes. It maps each byte to the character with the same number (`latin1`), and
-/// stores this text as UTF-8.
+/// A Python `bytes` object. Pickle protocol 2 stores it as `latin1` characters in UTF-8.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes {
     pub(super) range: Range,
@@ -30,46 +27,45 @@ pub(super) struct Bytes {
 /// The storage of a PyTorch tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage {
-    /// The name of the storage, as a text node.
+    /// The storage name, a text node.
     pub(super) key: Item,
     pub(super) dtype: &'static Dtype,
-    /// Index of the first used element. A tensor may use only a part of the storage.
+    /// Index of the first used element.
     pub(super) start: u64,
     pub(super) numel: u64,
 }
 
-/// The description of an instance of a Python class. The instance itself is never constructed.
+/// Describes an instance of a Python class, without creating the instance.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) class: Item,
-    /// The arguments of the constructor.
+    /// The constructor's arguments.
     pub(super) args: Item,
-    /// The list or dict of items that the pickle adds to the instance, if there are any.
+    /// A list or dict of items that the pickle adds to the instance.
     pub(super) items: Option<Item>,
-    /// The state of the instance, which the opcode `BUILD` sets.
+    /// The state that the opcode `BUILD` sets.
     pub(super) state: Option<Item>,
 }
 
 #[derive(Debug)]
 pub(super) enum Node {
-    /// A text and its offset in the file.
+    /// A text, with its byte offset in the file.
     Text {
         at: u64,
         text: Box<str>,
     },
     LongText(Range),
     Bytes(Bytes),
-    /// An integer of more than 64 bits, in little-endian bytes.
+    /// An integer of more than 64 bits, little-endian.
     Long(Box<[u8]>),
-    /// Lists and sets.
     List(Vec<Item>),
     Tuple(Box<[Item]>),
     Dict(Vec<(Item, Item)>),
-    /// The name of a class or a function: `module.name`.
+    /// Name of a class or function, `module.name`.
     Global(Box<str>),
     Storage(Box<Storage>),
     View(Box<View>),
-    /// A NumPy array whose shape and content are not known yet, because the opcode `BUILD` sets them later.
+    /// An empty NumPy array, before the opcode `BUILD` sets shape and content.
     Array,
     NumpyType {
         dtype: &'static Dtype,
@@ -82,17 +78,17 @@ pub(super) enum Node {
 /// Maximum number of dimensions, as in PyTorch and NumPy.
 const DIMS: usize = 64;
 
-/// Nodes per block of memory. A full block never moves, so the graph grows without copying nodes.
+/// Nodes per memory block. Full blocks never move.
 const BLOCK: usize = 1024;
 
-/// All nodes of a pickle file.
+/// All nodes of a pickle.
 #[derive(Default)]
 pub(super) struct Graph {
     blocks: Vec<Vec<Node>>,
 }
 
 impl Graph {
-    /// Adds a node to the graph and returns a reference to it.
+    /// Adds a node and returns a reference to the node.
     pub(super) fn add(&mut self, node: Node, budget: &mut Budget) -> Result<Item, String> {
         budget.object(size_of::<Node>() + 1 + node.heap_size())?;
         if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
@@ -126,7 +122,7 @@ impl Graph {
         }
     }
 
-    /// Returns the name of a class or function; `None` for other items.
+    /// Returns the name of a class or function.
     pub(super) fn global(&self, item: Item) -> Option<&str> {
         match self.node(item)? {
             Node::Global(name) => Some(name),
@@ -134,7 +130,7 @@ impl Graph {
         }
     }
 
-    /// Returns the items of a tuple, list or set; `None` for other items.
+    /// Returns the items of a tuple, list or set.
     pub(super) fn items(&self, item: Item) -> Option<&[Item]> {
         match self.node(item)? {
             Node::List(items) => Some(items),
@@ -150,9 +146,7 @@ impl Graph {
         }
     }
 
-    /// Returns the numbers in a shape or in strides.
-    ///
-    /// Returns `None` unless `item` is a tuple of at most [`DIMS`] non-negative numbers.
+    /// Returns the numbers of a shape or strides; `None` for invalid ones.
     pub(super) fn sizes(&self, item: Item) -> Option<Box<[u64]>> {
         let items = self.items(item).filter(|items| items.len() <= DIMS)?;
         items.iter().map(|size| size.count()).collect()
@@ -160,7 +154,7 @@ impl Graph {
 }
 
 impl Item {
-    /// Returns the value of a non-negative integer; `None` for other items.
+    /// Returns the value of a non-negative integer.
     pub(super) fn count(self) -> Option<u64> {
         match self {
             Self::Int(n) => u64::try_from(n).ok(),

@@ -51,7 +51,7 @@ use std::path::Path;
 use storages::Storages;
 use tree::Tree;
 
-/// The content of a pickle, as a plain tree.
+/// The content of a pickle.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     None,
@@ -61,32 +61,32 @@ pub(super) enum Value {
     Text(String),
     /// A list, tuple, set or `torch.Size`.
     List(Vec<Value>),
-    /// A dict, `OrderedDict` or `defaultdict`, in the order of the file. A key that the file sets twice appears twice.
+    /// A dict in the order of the file. Repeated keys stay repeated.
     Dict(Vec<(Value, Value)>),
-    /// The description of an instance of a class without its own variant, such as `argparse.Namespace`.
+    /// An instance of another class, such as `argparse.Namespace`.
     ///
-    /// `state` has the attributes of the instance as a dict, or the arguments of its constructor.
+    /// `state` has the attributes as a dict, or the constructor's arguments.
     Object {
         class: String,
         state: Box<Value>,
     },
-    /// A tensor, NumPy array or NumPy number (shape `[]`) of floats.
+    /// A float tensor, NumPy array or NumPy number (shape `[]`).
     Tensor(HostTensor),
-    /// The description of an object whose content is not kept: a class, a function, bytes, or an integer tensor.
+    /// Describes an object without content: a class, a function, bytes or an integer tensor.
     Opaque(String),
 }
 
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// Returns whether a file starts like a zip archive or a pickle of protocol 2 to 5.
+/// Returns whether a file starts like a zip archive or a supported pickle.
 pub(super) fn recognises(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(ZIP) || matches!(first_bytes, [0x80, 2..=5, ..])
 }
 
-/// Reads a pickle file or a zip archive with a pickle.
+/// Reads a pickle, or a zip archive with a pickle.
 ///
-/// Float tensors become float32 in C order. Integer tensors with one element become numbers. The error text does not
-/// include the path.
+/// Float tensors become float32 in C order. One-element integer tensors become numbers. Error texts do not include the
+/// path.
 pub(super) fn read(path: &Path) -> Result<Value, String> {
     let source = ByteSource::open(path)?;
     let mut first = [0; 4];
@@ -106,9 +106,7 @@ pub(super) fn read(path: &Path) -> Result<Value, String> {
     Tree::new(&graph, &storages, &source, &mut budget).value(object)
 }
 
-/// Reads a file that is not a zip archive.
-///
-/// It is a single pickle, or a file in PyTorch's legacy format, which starts with a magic number.
+/// Reads a single pickle or a file in PyTorch's legacy format.
 fn pickle(
     source: &ByteSource,
     graph: &mut Graph,
