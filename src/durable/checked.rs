@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 /// The result of comparing a file with its manifest entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The file's checksum is equal to the checksum in the manifest.
+    /// The file has the checksum in the manifest.
     Verified,
-    /// The file was not checked, because no manifest contains its checksum.
+    /// No manifest has a checksum of the file.
     Unchecked,
 }
 
-/// Reads a file, and verifies its checksum if a manifest contains one.
+/// Reads a file, and verifies its checksum if a manifest lists one.
 ///
-/// If a growing file ends with an incomplete row, the row is left out. Fails with `InvalidData` if the checksum differs.
+/// Leaves out an incomplete last row of a growing file. Fails with `InvalidData` if the checksum differs.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = fs::read(path)?;
     if let Some(listed) = listed(path)? {
@@ -33,7 +33,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
-/// Compares a file with its checksum as [`read()`] does, but does not load the whole file into memory.
+/// Verifies a file's checksum without loading the whole file into memory.
 pub fn verify(path: &Path) -> io::Result<Verdict> {
     let Some(listed) = listed(path)? else { return Ok(Verdict::Unchecked) };
     if listed.grows {
@@ -51,9 +51,7 @@ fn listed(path: &Path) -> io::Result<Option<Listed>> {
     Ok(found.flatten().filter(|listed| !listed.contents.is_empty()))
 }
 
-/// Returns the length of the part that the checksum covers; `None` if the checksum of this part differs.
-///
-/// In a growing file, this part ends with the last complete row.
+/// Returns the length of the verified part in bytes; `None` for a wrong checksum.
 fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
     if !listed.grows {
         return listed.contents.contains(&Content::of(bytes)).then_some(bytes.len());
@@ -73,8 +71,9 @@ fn damaged(listed: &Listed, found: usize) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-/// A file that grows by appended rows, such as `epochs.csv`. A row is complete once the row and the new checksum are on the
-/// disk.
+/// A file that grows by appended rows, such as `epochs.csv`.
+///
+/// A row counts once the row and its checksum are on the disk.
 #[derive(Debug)]
 pub struct GrowingFile {
     path: PathBuf,
@@ -84,15 +83,13 @@ pub struct GrowingFile {
 }
 
 impl GrowingFile {
-    /// Creates the file with the content `head`. Replaces an older file of this program.
+    /// Creates the file with the content `head`. Replaces this program's older file.
     pub fn create(path: &Path, head: &[u8]) -> io::Result<Self> {
         super::write(path, head)?;
         Self::open(path, head)
     }
 
-    /// Opens the file and removes all bytes after `keep`.
-    ///
-    /// `keep` is the start of the file: the bytes that [`read()`] returned, or fewer of them.
+    /// Opens the file and removes all bytes after `keep`, the start of the file.
     pub fn open(path: &Path, keep: &[u8]) -> io::Result<Self> {
         let file = File::options().append(true).open(path)?;
         let mut hasher = blake3::Hasher::new();
@@ -106,7 +103,7 @@ impl GrowingFile {
         Ok(growing)
     }
 
-    /// Appends rows and flushes them to the disk. If this fails, the file keeps its old content.
+    /// Appends rows and flushes them to the disk. On failure, the file keeps its old content.
     pub fn append(&mut self, rows: &[u8]) -> io::Result<()> {
         with_manifest(&self.path, |manifest, _| manifest.confirm_lock())?;
         super::append_synced(&mut self.file, &self.path, rows)?;

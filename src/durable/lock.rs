@@ -12,7 +12,6 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Number of attempts to take a lock.
 const TRIES: usize = 10;
 /// Time between two attempts to take a lock.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -27,7 +26,7 @@ struct Held {
     file: File,
 }
 
-/// An exclusive lock on a folder. Dropping it releases the lock. If the process dies, the system releases the lock.
+/// An exclusive lock on a folder. Dropping this value releases the lock.
 #[derive(Debug)]
 pub struct Lock {
     folder: PathBuf,
@@ -35,8 +34,9 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Locks `folder`. Returns `None` if another process holds the lock, and the error `Unsupported` if the file system has
-    /// no locks.
+    /// Locks `folder`. Returns `None` if another process holds the lock.
+    ///
+    /// Fails with `Unsupported` if the file system does not support locks.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
         // Try again: a child process of another thread inherits a copy of a released lock, until it executes its program.
         for _ in 1..TRIES {
@@ -70,14 +70,16 @@ impl Drop for Lock {
     }
 }
 
-/// A lock on a folder that several processes may hold at the same time.
+/// A folder lock that several processes may hold.
 #[derive(Debug)]
 pub struct SharedLock {
     _file: File,
 }
 
 impl SharedLock {
-    /// Takes a shared lock on `folder`. If no other process holds this lock, first calls `if_alone`.
+    /// Takes a shared lock on `folder`.
+    ///
+    /// Calls `if_alone` first if no other process holds a shared lock.
     pub fn join(folder: &Path, if_alone: impl FnOnce() -> io::Result<()>) -> io::Result<Self> {
         let file = open(folder)?;
         if try_lock(&file)? {
@@ -97,9 +99,9 @@ pub fn is_held(folder: &Path) -> bool {
     })
 }
 
-/// Fails if the lock file was replaced since this process locked `folder`. Another process may work there now.
+/// Fails if the lock file was replaced. Another process may work in the folder.
 ///
-/// If the lock file was only removed, this creates it again.
+/// Creates a removed lock file again.
 pub(super) fn confirm(folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     let mut held = held();
@@ -156,7 +158,7 @@ fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Always returns true, because this system does not allow replacing an open file.
+/// Returns true, because this system does not allow replacing an open file.
 #[cfg(not(unix))]
 fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
     true

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 const FORMAT: u32 = 1;
-/// Start of the checksum at the end of an entry's line. The checksum is the CRC-32 of the entry without it.
+/// Start of the CRC-32 at the end of each line.
 const CRC: &str = ",\"crc\":\"";
 
 /// The first line of the manifest.
@@ -26,8 +26,7 @@ impl Header {
         serde_json::to_string(self).expect("text and numbers always fit JSON") + "\n"
     }
 
-    /// Parses the first line of a manifest. Returns `None` if another program wrote the line, and fails if the line is
-    /// damaged.
+    /// Parses the header. Returns `None` for a file of another program.
     pub(super) fn parse(line: &str) -> Result<Option<Self>, String> {
         const START: &str = "{\"mae_manifest\":";
         match serde_json::from_str::<Self>(line) {
@@ -42,7 +41,7 @@ impl Header {
     }
 }
 
-/// The content of a file: its length and its BLAKE3 hash in hexadecimal.
+/// Length and BLAKE3 hash (hexadecimal) of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     pub bytes: u64,
@@ -64,23 +63,21 @@ impl Content {
     }
 }
 
-/// A line of the manifest after the header. Paths are relative to the manifest's folder and use `/`.
+/// A line of the manifest. Paths are relative to the folder and use `/`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Entry {
-    /// A file with this content is about to be written.
+    /// The program is about to write this content to the file.
     Wrote { path: String, bytes: u64, blake3: String },
-    /// The complete rows of a growing file: its first `bytes` bytes, which have the hash `blake3`.
-    ///
-    /// If the file is longer than `bytes`, it ends with an incomplete row.
+    /// The first `bytes` bytes of a growing file have the hash `blake3`. Later bytes are an incomplete row.
     Grew { path: String, bytes: u64, blake3: String },
-    /// A growing file without a checksum, because no command reads it back.
+    /// A growing file without a checksum.
     Unchecked { path: String },
-    /// A file was removed.
+    /// The program removed the file.
     Removed { path: String },
-    /// A folder and all its files are about to be created.
+    /// The program is about to create this folder with all its files.
     Folder { path: String },
-    /// The files in the manifest are being moved into the trash folder of this name.
+    /// `--fresh` is moving the listed files to this trash folder.
     MovingTo { folder: String },
 }
 
@@ -89,7 +86,7 @@ impl Entry {
         if grows { Self::Grew { path, bytes, blake3 } } else { Self::Wrote { path, bytes, blake3 } }
     }
 
-    /// Returns the entry as one line of JSON with a checksum.
+    /// Returns the entry as one line of JSON with a CRC-32.
     pub(super) fn line(&self) -> String {
         let mut text = serde_json::to_string(self).expect("text and numbers always fit JSON");
         let crc = crc32fast::hash(text.as_bytes());
@@ -97,7 +94,7 @@ impl Entry {
         format!("{text}{CRC}{crc:08x}\"}}\n")
     }
 
-    /// Parses a line. A line without a checksum is from an older version.
+    /// Parses a line. Lines of older versions have no CRC-32.
     pub(super) fn parse(line: &str) -> serde_json::Result<Self> {
         let line = line.trim_end();
         let checked = line.strip_suffix("\"}").and_then(|line| line.rsplit_once(CRC));

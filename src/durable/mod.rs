@@ -30,13 +30,12 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Name of the lock file in a folder.
+/// The lock file in a folder.
 const LOCK: &str = ".lock";
 
-/// Writes an output file of a command atomically, to a path that the user chose.
+/// Writes an output file of a command, atomically and without a manifest.
 ///
-/// This does not use a manifest. It fails if the folder does not exist, because the path may have a typo. If the path is a
-/// link, the target of the link is replaced. Pipes and devices such as `/dev/stdout` are written directly.
+/// Fails if the folder does not exist. Follows links. Writes directly to pipes and devices such as `/dev/stdout`.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
@@ -50,10 +49,10 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Replaces the file at `path` with `bytes`, atomically. Creates its folder if it is missing.
+/// Replaces the file at `path` with `bytes` atomically. Creates a missing folder.
 ///
-/// Below a folder with a [`Manifest`], first adds an entry for the file. Fails if the file exists but the manifest does not
-/// list it.
+/// In a folder with a [`Manifest`], adds the file to the manifest first. Fails if the manifest does not list an
+/// existing file.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
@@ -66,7 +65,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Replaces a file as [`write()`] does, but without a checksum. Use this for growing files that no command reads.
+/// Replaces a file as [`write()`] does, but without a checksum.
 pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -75,7 +74,7 @@ pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Fails if the file at `path` exists but the manifest does not list it.
+/// Fails if the file exists but the manifest does not list the file.
 fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Result<()> {
     if manifest.lists(relative) || path.symlink_metadata().is_err() {
         return Ok(());
@@ -110,12 +109,14 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Appends bytes to a file that is open for appending, all of them or none. Does not flush them to the disk.
+/// Appends all bytes or none to a file in append mode.
+///
+/// Does not flush the file to the disk.
 pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     append_and(file, path, bytes, |_| Ok(()))
 }
 
-/// Appends bytes as [`append`] does, and flushes them to the disk.
+/// Appends bytes as [`append`] does, and flushes the file to the disk.
 fn append_synced(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     append_and(file, path, bytes, File::sync_data)
 }
@@ -137,12 +138,12 @@ fn append_and(
     })
 }
 
-/// Creates a folder and its parents, if they are missing.
+/// Creates a folder and its missing parents.
 pub fn create_folders(path: &Path) -> io::Result<()> {
     patiently(path, 0, || fs::create_dir_all(path))
 }
 
-/// Returns a hint for an I/O error, to append to its message. Empty if there is none.
+/// Returns the hint for an I/O error message; empty if there is none.
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -155,11 +156,10 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Creates the folder `path` with its content, atomically. `fill` writes the files into a temporary folder, which is then
-/// renamed.
+/// Creates the folder `path` atomically. `fill` writes the files into a temporary folder.
 ///
-/// If the folder exists, it is not changed, because checkpoints never change. Below a folder with a [`Manifest`], first adds
-/// entries for the files. Fails if the folder exists but the manifest does not list it.
+/// Does not change an existing folder. Adds the files to the folder's [`Manifest`] first. Fails if the manifest does
+/// not list an existing folder.
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -184,7 +184,7 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     sync_folder(parent)
 }
 
-/// Adds manifest entries for the files in the temporary folder `filled`. The entries use the final folder `path`.
+/// Adds the files in the temporary folder `filled` to the manifest, under the path `path`.
 fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         let mut names = Vec::new();
@@ -198,7 +198,7 @@ fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Appends the relative paths of all files below `folder` to `files`, each starting with `prefix`.
+/// Appends the paths of all files below `folder` to `files`, each starting with `prefix`.
 fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -212,9 +212,9 @@ fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Resu
     Ok(())
 }
 
-/// Creates the folder `to` with the files of `from`, atomically. Uses hard links if possible, otherwise copies.
+/// Creates the folder `to` with the files of `from` atomically, as hard links if possible.
 ///
-/// Use this only for finished folders. A hard-linked file that is changed in place changes in both folders.
+/// Use this only for finished folders: a change to a linked file affects both folders.
 pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
     publish_folder(to, |unfinished| share_files(from, unfinished))
 }
@@ -241,8 +241,9 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Renames a file of this program. Replaces an existing `to` only if this program wrote it. Does nothing if `from` is
-/// missing.
+/// Renames a file of this program. Does nothing if `from` is missing.
+///
+/// Fails if another program wrote an existing `to`.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());
@@ -261,7 +262,9 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(folder_of(to))
 }
 
-/// Removes a file if it exists. Below a folder with a [`Manifest`], fails if the manifest does not list the file.
+/// Removes a file if it exists.
+///
+/// Fails if the file's [`Manifest`] does not list the file.
 pub fn remove(path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {
@@ -276,7 +279,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether a file of this name is a lock file or a temporary file of this program.
+/// Returns whether this name is a lock file or temporary file of this program.
 pub fn is_own(name: &OsStr) -> bool {
     name == LOCK || temporary_of(name).is_some()
 }

@@ -15,7 +15,7 @@ pub(super) struct Budget {
 impl Budget {
     /// Returns the budget for a file of `len` bytes.
     ///
-    /// Tensor values may take 2 × `len`; values and objects together 3 × `len` plus 832 KiB.
+    /// Tensor values may take 2 × `len` plus 64 KiB. Values and objects together may take 3 × `len` plus 832 KiB.
     pub(super) fn of_file(len: u64) -> Self {
         Self {
             all: len.saturating_mul(3).saturating_add(832 * KIB),

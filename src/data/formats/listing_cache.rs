@@ -99,7 +99,7 @@ pub(super) struct ListedImage {
 }
 
 impl Stamp {
-    /// Returns `None` if the last modification is too recent ([`SETTLED`]).
+    /// Returns the stamp; `None` if the last modification is more recent than [`SETTLED`].
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;

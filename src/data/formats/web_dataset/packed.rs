@@ -115,7 +115,7 @@ impl Packed {
         })
     }
 
-    /// Returns an error if `found`, the number of shards, is smaller than after packing.
+    /// Returns an error if packing did not finish, or if the number of shards has changed since.
     pub(super) fn problem(&self, folder: &Path, found: ShardCounts) -> Option<DataError> {
         let Some(all) = self.shards else {
             return Some(DataError::layout(
