@@ -8,16 +8,16 @@ use crate::shape::soft_targets;
 pub struct Batch {
     pub images: Images,
     pub targets: Targets,
-    /// The sample number of each image, for random numbers.
+    /// The sample number of each image, which determines the random augmentation.
     ///
-    /// This is the image index in the split, plus the repeat number in the upper bits.
+    /// The lower bits are the image index, the upper bits the repeat number of repeated augmentation.
     pub samples: Vec<u64>,
 }
 
 /// Images of a batch, `[N, C, H, W]`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Images {
-    /// 8-bit pixel values that the device normalizes.
+    /// 8-bit pixel values. The device normalizes them.
     Levels(Vec<u8>, Arc<Normalization>),
     /// Normalized floats.
     Values(Vec<f32>),
@@ -33,7 +33,7 @@ pub struct Normalization {
 /// Target classes of the images of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {
-    /// One class index per image, `[N]`.
+    /// Class index of each image, `[N]`.
     Hard(Vec<u32>),
     /// Class probabilities, `[N, classes]`. Each row sums to 1.
     Soft(Vec<f32>),
@@ -47,14 +47,14 @@ pub struct Shard<'a> {
     pub samples: &'a [u64],
 }
 
-/// Borrowed pixel values of a [`Shard`].
+/// Borrowed [`Images`] of a [`Shard`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ImagesSlice<'a> {
     Levels(&'a [u8], &'a Normalization),
     Values(&'a [f32]),
 }
 
-/// Borrowed targets of a [`Shard`].
+/// Borrowed [`Targets`] of a [`Shard`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TargetsSlice<'a> {
     Hard(&'a [u32]),
@@ -94,7 +94,7 @@ impl Batch {
 
     /// Appends the images and targets of `other`.
     ///
-    /// Panics if a batch has soft targets, or if only one batch holds 8-bit values.
+    /// Panics if targets are soft, or if `other` has a different kind of pixel values.
     pub(super) fn append(&mut self, other: &Self) {
         match (&mut self.images, &other.images) {
             (Images::Levels(all, _), Images::Levels(more, _)) => all.extend_from_slice(more),
@@ -110,7 +110,7 @@ impl Batch {
 }
 
 impl Images {
-    /// Returns the number of values in all images together.
+    /// Returns the number of pixel values in all images together.
     pub fn len(&self) -> usize {
         match self {
             Self::Levels(levels, _) => levels.len(),
@@ -124,9 +124,9 @@ impl Images {
 }
 
 impl TargetsSlice<'_> {
-    /// Returns the class probabilities, `[N, classes]`.
+    /// Returns the class probabilities of each image, `[N, classes]`.
     ///
-    /// Hard targets get label smoothing; soft targets stay unchanged.
+    /// Applies label smoothing to hard targets only.
     pub fn soft(&self, classes: usize, smoothing: f64) -> Vec<f32> {
         match self {
             Self::Soft(rows) => rows.to_vec(),

@@ -14,7 +14,7 @@ use super::formats::found::{Found, Integrity, Labels, hex};
 use super::formats::split::Split;
 use super::formats::{cifar, digits, image_folder, synthetic, web_dataset};
 
-/// An open data set.
+/// A data set: splits, class names and fingerprint.
 #[derive(Clone)]
 pub struct DataSet {
     pub train: Arc<dyn Split>,
@@ -29,16 +29,16 @@ pub struct DataSet {
     pub fingerprint: String,
     /// Describes how `mae data pack` re-encoded the images; `None` for original images.
     pub note: Option<String>,
-    /// Missing samples and checksums of tar shards.
+    /// Missing samples and missing checksums of tar shards.
     pub integrity: Integrity,
 }
 
-/// Maximum number of problems in the warning about missing samples.
+/// Maximum number of missing samples that the warning lists.
 const SHOWN: usize = 5;
 
 /// Opens the data set of `plan` without decoding images.
 ///
-/// Fails if the number of classes or images differs from the recipe. Logs a warning if tar shards may miss samples.
+/// Fails if the number of classes or images differs from the recipe. Logs a warning if tar shards seem incomplete.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     let data = data_set(plan, find(plan, labels)?)?;
     let lost = &data.integrity.lost;
@@ -54,7 +54,7 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     Ok(data)
 }
 
-/// Opens the undamaged parts of a data set, and returns the errors of the other parts.
+/// Opens a data set without its damaged parts. Also returns the errors of these parts.
 ///
 /// Fails if no images remain.
 pub(super) fn open_past_damage(

@@ -4,13 +4,13 @@ use std::{fmt, io};
 use crate::durable;
 use crate::text::one_line;
 
-/// An error in the data or the data settings.
+/// An error about the data set or its settings.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A recipe key has an unsupported value or contradicts the data.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
-    /// The data set is damaged, or its layout does not match its format.
+    /// The data set is damaged or does not have the layout of its format.
     #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
     Layout { path: PathBuf, problem: String, hint: String },
     /// An image file is damaged or unsupported.
@@ -22,7 +22,7 @@ pub enum DataError {
     /// Writing a file or folder failed.
     #[error("cannot write {}: {source}{}", shown(.path), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
-    /// A loader thread panicked, because of a bug.
+    /// A loader thread panicked. This is a bug in the program.
     #[error(
         "a data loader thread panicked: {message}\nhint: this is a bug in mae; please report it"
     )]
@@ -55,7 +55,7 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
-    /// Returns the path of a damaged or unreadable file; `None` for other errors.
+    /// Returns the path of the file if the error is about one damaged or unreadable file.
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
             Self::BadImage { path, .. } | Self::Unreadable { path, .. } => Some(path),

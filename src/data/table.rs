@@ -8,7 +8,7 @@ use crate::text::{cell_text, csv_rows};
 
 use super::error::DataError;
 
-/// Maps each unusable file to its problem.
+/// Problem of each unusable file, by file name.
 pub(super) type Problems = BTreeMap<String, String>;
 
 /// Reads a CSV file of unusable files. Skips damaged rows.

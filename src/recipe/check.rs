@@ -11,7 +11,7 @@ use super::write::toml_text;
 /// Maximum number of valid words in an error message.
 const MOST_WORDS: usize = 8;
 
-/// Removes all invalid values from `tree`. Returns (dotted key, problem) for each.
+/// Removes all invalid values from `tree`. Returns them as (dotted key, problem).
 pub(super) fn take_refused(tree: &mut Table) -> Vec<(String, Problem)> {
     let mut refused = Vec::new();
     take(tree, &SCHEMA, "", &mut refused);
@@ -61,7 +61,9 @@ fn wrong(value: &Value, schema: &Schema) -> Problem {
     Problem::WrongType { found, expected: expected(schema), near: near_value(value, schema) }
 }
 
-/// Returns whether `value` is valid for the key of `schema`. A float key also accepts integers, but not NaN.
+/// Returns whether the schema of a key accepts `value`.
+///
+/// A float may be written as an integer, but must not be NaN or infinity.
 pub(super) fn fits(value: &Value, schema: &Schema) -> bool {
     if let Some(choices) = choices(schema) {
         return value.as_str().is_some_and(|word| choices.contains(&word));
@@ -91,7 +93,7 @@ fn in_range(number: f64, schema: &Schema) -> bool {
         && bound("exclusiveMaximum").is_none_or(|above| number < above)
 }
 
-/// Returns the valid words of a key; `None` if the key also takes other values.
+/// Returns the valid words, such as "auto"; `None` if other values are valid, too.
 fn choices(schema: &Schema) -> Option<Vec<&str>> {
     let words =
         schema["enum"].as_array().map(|words| words.iter().filter_map(Schema::as_str).collect());
@@ -154,7 +156,7 @@ fn range(schema: &Schema) -> String {
     if said.is_empty() { String::new() } else { format!(" {}", said.join(" and ")) }
 }
 
-/// Guesses the valid value that the user meant, as TOML. Returns `None` without a similar value.
+/// Returns the most similar valid value as TOML; `None` if nothing is similar.
 fn near_value(value: &Value, schema: &Schema) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),

@@ -6,10 +6,10 @@ use super::error::{Origin, Other, Problem, RecipeError};
 use super::layers::Origins;
 use super::resolve::{MissingFile, Options};
 
-/// Collects problems and warnings while a run is resolved.
+/// Where values come from, and the problems found so far.
 pub(super) struct Context<'a> {
     pub(super) origins: &'a Origins,
-    /// Keys with invalid values. Other problems of these keys are not reported.
+    /// Keys with invalid values. No further problems of these keys are reported.
     pub(super) faulty: &'a [String],
     pub(super) env: &'a [(String, String)],
     pub(super) options: &'a Options,
@@ -19,9 +19,9 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Returns where the recipe sets a key.
+    /// Returns where the recipe sets `key`.
     ///
-    /// For a dimension from `model.size`, returns where `model.size` is set.
+    /// If `model.size` determines `key`, returns where `model.size` is set.
     pub(super) fn origin(&self, key: &str) -> Origin {
         let by_size = || self.origins.get("model.size").filter(|_| key.starts_with("model."));
         self.origins
@@ -30,12 +30,12 @@ impl Context<'_> {
             .map_or(Origin::Default, |placed| placed.origin.clone())
     }
 
-    /// Returns the priority of the file or argument that sets a key; 0 for a default.
+    /// Returns the priority of the place that sets `key`, such as a file; 0 for a default.
     pub(super) fn rank(&self, key: &str) -> usize {
         self.origins.get(key).map_or(0, |placed| placed.rank)
     }
 
-    /// Adds a problem with `key` and the keys `others`. Skips keys with invalid values.
+    /// Adds a problem with `key` and `others`, unless one of these keys already has a problem.
     pub(super) fn add(&mut self, key: &str, others: &[&str], problem: Problem) {
         let error = self.error(key, problem);
         if !others.iter().chain([&key]).any(|key| self.is_faulty(key)) {
@@ -43,12 +43,12 @@ impl Context<'_> {
         }
     }
 
-    /// Adds the key and its place to a problem.
+    /// Converts a problem to an error with the key and its place.
     pub(super) fn error(&self, key: &str, problem: Problem) -> RecipeError {
         RecipeError { key: key.to_owned(), origin: self.origin(key), problem }
     }
 
-    /// Adds a [`Problem::Refused`]: the value `found` of `key` is invalid.
+    /// Adds a [`Problem::Refused`]: `found`, the value of `key`, is invalid.
     pub(super) fn refuse(
         &mut self,
         key: &str,
@@ -59,7 +59,7 @@ impl Context<'_> {
         self.refuse_with(key, &[], found, why, hint);
     }
 
-    /// Adds a [`Problem::Refused`]: the value `found` of `key` is invalid because of `others`.
+    /// Adds a [`Problem::Refused`]: `found`, the value of `key`, is invalid with the values of `others`.
     pub(super) fn refuse_with(
         &mut self,
         key: &str,
@@ -73,7 +73,7 @@ impl Context<'_> {
         self.add(key, others, problem);
     }
 
-    /// Adds a [`Problem::Conflict`]: two values contradict each other.
+    /// Adds a [`Problem::Conflict`]: the values of two keys contradict each other.
     pub(super) fn conflict(
         &mut self,
         (key, value): (&str, impl Display),
@@ -101,7 +101,7 @@ impl Context<'_> {
     }
 }
 
-/// Returns the value of a key that has a default in `defaults.toml`.
+/// Returns the value of a key that `defaults.toml` always sets.
 pub(super) fn given<T: Clone>(value: Option<&T>) -> T {
     value.cloned().expect("defaults.toml has every key that is not derived")
 }

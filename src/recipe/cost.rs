@@ -6,18 +6,18 @@
 use super::plan::{DataPlan, ModelPlan, Plan};
 use crate::shape::{self, Precision, StageKind};
 
-/// The cost of a stage on one device.
+/// The estimated cost of a stage on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
     /// Number of parameters, including position embeddings.
     pub params: u64,
     /// FLOPs of the forward pass for one image.
     pub flops_per_image: f64,
-    /// FLOPs of one training step per image: forward and backward pass.
+    /// Training FLOPs for one image: forward and backward pass.
     ///
     /// Does not include the optimizer or gradient checkpointing.
     pub train_flops_per_image: f64,
-    /// FLOPs per image that gradient checkpointing adds.
+    /// FLOPs for one image that gradient checkpointing adds.
     pub recomputed_flops_per_image: f64,
     /// Memory of a training step on one device.
     pub memory: Memory,
@@ -30,7 +30,7 @@ pub struct Memory {
     pub params: f64,
     /// Gradients in fp32, in bytes.
     pub gradients: f64,
-    /// Optimizer state in fp32, in bytes: two moments for AdamW, the momentum for LARS.
+    /// Optimizer state in fp32, in bytes: the two moments of AdamW or the momentum of LARS.
     pub optimizer: f64,
     /// Activations of one micro-batch, in bytes.
     ///
@@ -48,7 +48,7 @@ impl Memory {
 /// The part of a network that a stage trains.
 struct Trained {
     params: u64,
-    /// Forward FLOPs of this part for one image.
+    /// Forward FLOPs of the trained part for one image.
     flops: f64,
     /// Activations of one image, in bytes.
     activations: f64,
@@ -76,10 +76,9 @@ struct Stack {
 }
 
 impl Plan {
-    /// Returns the estimated cost of a stage on a GPU.
+    /// Estimates the cost of a stage on a GPU.
     ///
-    /// Returns `None` if the recipe does not have this stage. The CPU needs about 25 % more memory per image for fp32
-    /// activations.
+    /// Returns `None` if the recipe does not have this stage. On the CPU, fp32 activations need about 25 % more memory.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
         let dims = Dims::of(&self.model, &self.data);
         let batch = self.training(stage)?.batch_size as f64;
@@ -155,7 +154,7 @@ impl Plan {
 }
 
 impl<'a> Dims<'a> {
-    /// Takes the dimensions from the model settings and data settings.
+    /// Collects the dimensions from the settings of a plan.
     pub fn of(model: &'a ModelPlan, data: &DataPlan) -> Self {
         Self { model, input_size: data.input_size, in_chans: data.in_chans }
     }
@@ -188,7 +187,6 @@ impl<'a> Dims<'a> {
         self.encoder_params() + decoder
     }
 
-    /// Returns the number of parameters of the classifier.
     pub fn classifier_params(&self, num_classes: usize) -> u64 {
         self.encoder_params() + self.head_params(num_classes)
     }
@@ -197,7 +195,6 @@ impl<'a> Dims<'a> {
         linear(self.model.embed_dim, num_classes)
     }
 
-    /// Returns the number of parameters of the encoder.
     fn encoder_params(&self) -> u64 {
         let width = self.model.embed_dim;
         linear(self.patch_values(), width)
@@ -209,7 +206,7 @@ impl<'a> Dims<'a> {
 
     /// Returns the forward FLOPs of the masked autoencoder for one image.
     ///
-    /// Counts only matrix products. One multiply-add is 2 FLOPs.
+    /// Counts only matrix products. A multiply-add is 2 FLOPs.
     pub fn mae_flops(&self, mask_ratio: f64) -> f64 {
         let (seen, all) = (shape::len_keep(self.patches(), mask_ratio) + 1, self.patches() + 1);
         let width = self.model.decoder_embed_dim;
@@ -233,14 +230,14 @@ impl<'a> Dims<'a> {
             + self.model.depth as f64 * self.block_flops(seen, width)
     }
 
-    /// Returns the forward FLOPs of one block for one image: qkv, attention, projection and MLP.
+    /// Returns the forward FLOPs of one block for one image: attention and MLP.
     fn block_flops(&self, tokens: usize, width: usize) -> f64 {
         4.0 * product(tokens, width, width)
             + 2.0 * product(tokens, tokens, width)
             + 2.0 * product(tokens, width, self.hidden(width))
     }
 
-    /// Returns the encoder's blocks for an image with `patches` visible patches.
+    /// Returns the shape of the encoder's blocks for `patches` visible patches.
     fn encoder_stack(&self, patches: usize) -> Stack {
         let ModelPlan { embed_dim: width, depth, num_heads: heads, .. } = *self.model;
         Stack { depth, tokens: patches + 1, width, heads }
@@ -251,7 +248,7 @@ impl<'a> Dims<'a> {
         Stack { depth, tokens: self.patches() + 1, width, heads: self.model.decoder_num_heads }
     }
 
-    /// Returns the activations of one image in `stacks`, in bytes.
+    /// Returns the bytes of the activations of one image in `stacks`.
     ///
     /// `recompute` means gradient checkpointing.
     fn activations(&self, stacks: &[Stack], recompute: bool, precision: Precision) -> f64 {
@@ -267,9 +264,9 @@ impl<'a> Dims<'a> {
         kept + most(Precision::Fp32)
     }
 
-    /// Returns the activations that a block keeps per image, in bytes.
+    /// Returns the bytes that a block keeps for the backward pass of one image.
     ///
-    /// `D` is the block's width, `H` its MLP width and `n` the number of tokens.
+    /// `D` is the block's width, `H` its MLP width, and `n` the number of tokens.
     ///
     /// | values | for each | precision |
     /// | --- | --- | --- |
@@ -296,12 +293,12 @@ fn norm(width: usize) -> u64 {
     2 * width as u64
 }
 
-/// Returns the number of values in a position embedding, including the class token.
+/// Returns the number of values in a position embedding, with the class token.
 fn position(patches: usize, width: usize) -> u64 {
     (patches as u64 + 1) * width as u64
 }
 
-/// Returns the number of parameters of one Transformer block.
+/// Returns the number of parameters of a block.
 fn block(width: usize, hidden: usize) -> u64 {
     2 * norm(width)
         + linear(width, 3 * width)

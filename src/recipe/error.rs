@@ -3,25 +3,25 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// All problems of a recipe, in the order of files and lines.
+/// All problems of a recipe, sorted by file and line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecipeErrors(pub Vec<RecipeError>);
 
 /// One problem of a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecipeError {
-    /// The dotted key with the problem; empty for a problem of a whole file.
+    /// The dotted key with the problem; empty if the problem concerns a whole file.
     pub key: String,
-    /// Where the recipe sets the key.
+    /// Where the value of the key is set.
     pub origin: Origin,
-    /// The kind of problem.
+    /// What is wrong.
     pub problem: Problem,
 }
 
 /// Where a value of a recipe comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// A recipe file, or a checkpoint that determines the value.
+    /// A recipe file or a checkpoint.
     File {
         /// The path as the user wrote it.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum Origin {
 /// What is wrong with a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Problem {
-    /// Reading the file failed.
+    /// The program cannot read the file.
     Unreadable {
         /// The operating system's error message.
         cause: String,
@@ -60,41 +60,41 @@ pub enum Problem {
         /// The files of the cycle. The first file is also the last one.
         chain: Vec<PathBuf>,
     },
-    /// The key does not exist.
+    /// A recipe does not have this key.
     UnknownKey {
-        /// The most similar valid key.
+        /// The valid key that the user probably meant.
         near: Option<String>,
     },
     /// The value has the wrong type or is out of range.
     WrongType {
-        /// The value as TOML.
+        /// The value as TOML text.
         found: String,
-        /// Describes the valid values.
+        /// A description of the valid values.
         expected: String,
-        /// The most similar valid value as TOML.
+        /// The value that the user probably meant, as TOML text.
         near: Option<String>,
     },
-    /// The environment variable in a path is not set.
+    /// A path contains `${VAR}`, but this variable is not set.
     UnsetVariable {
         /// Name of the environment variable.
         var: String,
     },
     /// Two values contradict each other.
     Conflict {
-        /// The first value as TOML.
+        /// The first value as TOML text.
         value: String,
-        /// The words between both keys in the message, such as "is more than".
+        /// The words between the two keys in the message, such as "is more than".
         relation: String,
-        /// The other key and its value.
+        /// The second key with its value.
         with: Box<Other>,
         /// How to fix the problem.
         hint: String,
     },
-    /// The value is invalid for another reason.
+    /// The value is invalid for a different reason.
     Refused {
-        /// The value as TOML; empty for a missing value.
+        /// The value as TOML text; empty if the value is missing.
         found: String,
-        /// The reason, such as "is too large".
+        /// The reason for the message, such as "is too large".
         why: String,
         /// How to fix the problem.
         hint: String,
@@ -106,9 +106,9 @@ pub enum Problem {
 pub struct Other {
     /// The dotted key.
     pub key: String,
-    /// The value as TOML.
+    /// The value as TOML text.
     pub value: String,
-    /// Where the recipe sets the key.
+    /// Where the value of this key is set.
     pub origin: Origin,
 }
 

@@ -9,7 +9,7 @@ use crate::shape::StageKind;
 /// One training job of a run: pre-training, fine-tuning or linear probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// The stage of the job.
+    /// The stage that the job belongs to.
     pub stage: StageKind,
     /// The starting weights; `None` for a pre-training.
     pub from: Option<Source>,
@@ -18,36 +18,38 @@ pub struct Job {
 }
 
 impl Job {
-    /// Returns whether the job can run beside other jobs; false for the pre-training.
+    /// Returns whether the job can run at the same time as other jobs.
+    ///
+    /// Only the pre-training cannot.
     pub fn is_independent(&self) -> bool {
         self.stage != StageKind::Pretrain
     }
 
-    /// Returns whether the job starts from the pre-training of the same run.
+    /// Returns whether the job starts from a pre-training checkpoint of the same run.
     pub fn is_after_pretraining(&self) -> bool {
         matches!(self.from, Some(Source::Epoch(_)))
     }
 }
 
-/// The number of steps of a job.
+/// The numbers of micro-steps and optimizer updates of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
-    /// Micro-steps per epoch, without an incomplete last batch.
+    /// Micro-steps per epoch. An incomplete last batch is dropped.
     pub micro_steps: usize,
-    /// Optimizer updates per epoch, without an incomplete last update.
+    /// Optimizer updates per epoch. An incomplete last update is dropped.
     pub updates_per_epoch: usize,
     /// Optimizer updates of the whole job.
     pub total: usize,
 }
 
-/// An epoch has too few images for one optimizer update.
+/// An optimizer update needs more images than an epoch has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{stage} would never update: one update needs {effective_batch_size} images \
      (batch_size {batch_size}, accum_iter {accum_iter}, all devices), but an epoch has {train_images}"
 )]
 pub struct NeverUpdates {
-    /// The stage without updates.
+    /// The stage that would never update its weights.
     pub stage: StageKind,
     /// `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
@@ -74,9 +76,9 @@ impl Plan {
             .collect()
     }
 
-    /// Returns whether each device trains its own job, if `jobs` independent jobs remain.
+    /// Returns whether each device trains its own job.
     ///
-    /// If false, all devices train one job together.
+    /// `jobs` is the number of remaining independent jobs. If false, all devices train one job together.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
         let devices = self.runtime.devices;
         devices > 1
@@ -87,9 +89,9 @@ impl Plan {
             }
     }
 
-    /// Returns the prefix of tensor names in the stage's checkpoint files.
+    /// Returns the tensor name prefix of the network in the stage's checkpoint files.
     ///
-    /// Returns `None` without the key `prefix`.
+    /// Returns `None` if the recipe does not set `prefix`.
     pub fn prefix(&self, stage: StageKind) -> Option<&str> {
         match stage {
             StageKind::Pretrain => self.pretrain.as_ref()?.prefix.as_deref(),
@@ -98,7 +100,7 @@ impl Plan {
         }
     }
 
-    /// Returns the training settings of a stage; `None` without this stage.
+    /// Returns the training settings of a stage; `None` if the recipe lacks this stage.
     pub fn training(&self, stage: StageKind) -> Option<&TrainingPlan> {
         match stage {
             StageKind::Pretrain => self.pretrain.as_ref().map(|plan| &plan.training),
@@ -109,9 +111,9 @@ impl Plan {
 }
 
 impl TrainingPlan {
-    /// Returns the number of steps of a job with `train_images` images per epoch.
+    /// Returns the numbers of steps of a job with `train_images` images per epoch.
     ///
-    /// Fails if one update needs more images than an epoch has.
+    /// Fails if one optimizer update needs more images than an epoch has.
     pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
         let images_per_micro_step = self.effective_batch_size / self.accum_iter;
         let micro_steps = train_images / images_per_micro_step;
@@ -143,7 +145,7 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
         .collect()
 }
 
-/// Returns a folder name for starting weights. Adds a fingerprint if the name is ambiguous.
+/// Returns a folder name for the starting weights. Ambiguous names get a fingerprint.
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),

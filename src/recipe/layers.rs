@@ -16,38 +16,38 @@ use super::near;
 use super::parse::{self, Parsed, SourcePosition};
 use super::schema::{self, DEFAULTS, KEYS, Recipe, STAGES};
 
-/// Where each dotted key or table is set.
+/// The place where each dotted key or table is set.
 pub(super) type Origins = BTreeMap<String, Placed>;
 
-/// The values from all files, variables and arguments together.
+/// The merged values of all files, environment variables and `--set` arguments.
 #[derive(Debug, Clone)]
 pub(super) struct Merged {
     pub(super) tree: Table,
     pub(super) origins: Origins,
 }
 
-/// Where a value is set, and the priority of that place.
+/// The place where a value is set, and its priority.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) origin: Origin,
-    /// Priority of the file or argument. Higher numbers override lower ones; defaults have 0.
+    /// Priority: a value with a higher rank overrides a lower one. Defaults have rank 0.
     pub(super) rank: usize,
-    /// Sort key for error messages: (number of the file, byte offset).
+    /// Sort key for error messages: file number, then byte offset.
     pub(super) order: (usize, usize),
 }
 
-/// Settings that environment variables and `--set` can override.
+/// Settings with a lower priority than environment variables and `--set`.
 #[derive(Debug, Clone, Copy)]
 pub enum BaseLayer<'a> {
-    /// A recipe file, including the files in its `extends`.
+    /// The path of a recipe file. Its `extends` are also read.
     File(&'a Path),
-    /// A path and the recipe text from this file, for example from `meta.json`.
+    /// A file path and recipe text, such as the recipe in `meta.json`.
     Text(&'a Path, &'a str),
-    /// A checkpoint path and the settings that follow from the checkpoint's weights.
+    /// A checkpoint path and the settings that follow from its weights.
     Settings(&'a Path, &'a Recipe),
 }
 
-/// Merges `base`, environment variables and `--set` arguments. Later values override earlier ones.
+/// Merges `base` (lowest priority first), environment variables, then `--set` arguments.
 pub(super) fn merge(
     base: &[BaseLayer<'_>],
     env: &[(String, String)],
@@ -91,7 +91,7 @@ struct Layers {
     errors: Vec<RecipeError>,
 }
 
-/// A recipe file whose `extends` are being read, as (path as written, canonical path).
+/// A recipe file that is being read: (path as written, canonical path).
 type Open = (PathBuf, PathBuf);
 
 impl Layers {
@@ -99,9 +99,9 @@ impl Layers {
         self.errors.push(RecipeError { key: key.to_owned(), origin, problem });
     }
 
-    /// Adds a recipe file after all files that it extends.
+    /// Adds the files in `extends` of the recipe at `path`, then the recipe.
     ///
-    /// `named` is the `extends` key that contains `path`. `open` detects cycles.
+    /// `named` is the place of the `extends` key with this path. `open` detects cycles.
     fn add_file(&mut self, path: &Path, named: Option<&Origin>, open: &mut Vec<Open>) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -158,9 +158,9 @@ impl Layers {
         self.layers.push(Layer { kind: LayerKind::File(path.to_owned()), content });
     }
 
-    /// Adds the value of an environment variable `MAE_<TABLE>__<KEY>`.
+    /// Adds the value of the environment variable `var`, if named `MAE_<TABLE>__<KEY>`.
     ///
-    /// Warns if `MAE_...` does not match a recipe key.
+    /// Warns if the variable starts with `MAE_` but does not match a recipe key.
     fn add_env(&mut self, var: &str, text: &str, warnings: &mut Vec<String>) {
         let Some(rest) = var.strip_prefix("MAE_") else { return };
         let key = rest.to_lowercase().replace("__", ".");
@@ -241,7 +241,7 @@ impl Layers {
         Merged { tree, origins }
     }
 
-    /// Converts figment's values to TOML values, and records where each value is set.
+    /// Converts figment's values to TOML values. Adds the place of each value to `origins`.
     fn untag(&self, prefix: &str, values: Dict, figment: &Figment, origins: &mut Origins) -> Table {
         let mut table = Table::new();
         for (key, value) in values {
@@ -258,7 +258,7 @@ impl Layers {
         table
     }
 
-    /// Returns where `key` is set. `index` is the number of the file or argument.
+    /// Returns the place of `key`. `index` is figment's number for the file or argument.
     fn placed(&self, key: &str, index: usize) -> Placed {
         let names = |layer: &Layer| layer.content.places.contains_key(key);
         let index = match &self.layers[index] {
@@ -280,12 +280,12 @@ impl Layers {
     }
 }
 
-/// Returns the environment variable for a key: `MAE_PRETRAIN__BLR` for `pretrain.blr`.
+/// Returns the name of a key's environment variable: `MAE_PRETRAIN__BLR` for `pretrain.blr`.
 fn variable(key: &str) -> String {
     format!("MAE_{}", key.replace('.', "__").to_uppercase())
 }
 
-/// Returns the paths in `extends`. If the value is invalid, the error is the value as TOML.
+/// Returns the paths in `extends`. The error is an invalid value as TOML.
 fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     match extends {
         None => Ok(Vec::new()),
@@ -297,7 +297,7 @@ fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     }
 }
 
-/// Settings from one place, numbered to tell figment's values apart.
+// figment's metadata carries the number, to show where a value comes from.
 struct Numbered<'a> {
     index: usize,
     layer: &'a Layer,

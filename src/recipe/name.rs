@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::Origin;
 use super::layers::{Merged, Placed};
 
-/// Characters that Windows forbids in file names.
+/// Characters that file names must not have on Windows.
 const UNFIT: &str = "<>:\"/\\|?*";
 const LONGEST: usize = 200;
 
@@ -48,13 +48,13 @@ fn refuse(name: &str, why: &str, cx: &mut Context<'_>) {
     cx.refuse("name", Value::String(name.to_owned()), why, hint);
 }
 
-/// Replaces characters that folder names may not have by `_`.
+/// Replaces special characters by `_`. Trims `.` and `_` at both ends.
 pub(super) fn fitted(text: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
     text.chars().map(fit).collect::<String>().trim_matches(['.', '_']).to_owned()
 }
 
-/// Returns a valid folder name. Adds a fingerprint if `text` is not valid.
+/// Converts text to a folder name. Different texts have different names.
 pub(super) fn safe(text: &str) -> String {
     let fitted = fitted(text);
     if fitted == text && !text.is_empty() {

@@ -4,9 +4,9 @@ use strsim::damerau_levenshtein;
 
 use super::schema::KEYS;
 
-/// Returns the valid key that is most similar to `key`; `None` without a similar key.
+/// Returns the valid dotted key that the user probably meant.
 ///
-/// Prefers `siblings`, the valid keys of the same table.
+/// Tries `siblings` first, the keys of the same table. Returns `None` if no key is similar.
 pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
     let last = last_part(key);
     if let Some(sibling) = word(last, siblings.iter().copied()) {
@@ -23,7 +23,7 @@ pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
         .map(|(_, _, candidate)| candidate.clone())
 }
 
-/// Returns the candidate that is most similar to `text`; `None` without a similar one.
+/// Returns the candidate that the user probably meant; `None` if none is similar.
 pub fn word<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
@@ -33,7 +33,7 @@ pub fn word<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Op
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns the maximum edit distance for a similar word.
+/// Returns the maximum edit distance between `text` and a similar word.
 fn slips(text: &str) -> usize {
     (text.chars().count() / 3).max(1)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-/// The position of a key in the text of a recipe.
+/// Where a key is written in a recipe file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SourcePosition {
     /// Byte offset in the text.
@@ -21,13 +21,13 @@ pub(super) struct Parsed {
     pub(super) places: BTreeMap<String, SourcePosition>,
 }
 
-/// The first syntax error in a recipe.
+/// A syntax error in a recipe file.
 pub(super) struct NotToml {
     pub(super) line: usize,
     pub(super) message: String,
 }
 
-/// Parses the text of a recipe. Keys in `[sweep]` become dotted keys.
+/// Parses a recipe file. Keys in `[sweep]` become dotted keys, quoted or not.
 pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     let not_toml = |error: &toml::de::Error| {
         let line = line_of(text, error.span().map_or(0, |span| span.start));
@@ -43,7 +43,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     Ok(Parsed { table, places })
 }
 
-/// Splits a dotted key into its parts. Returns `None` for an invalid key.
+/// Splits a dotted key into its parts; `None` if the key is not valid TOML.
 pub(super) fn parse_key(key: &str) -> Option<Vec<String>> {
     let table: Table = format!("{key} = 0").parse().ok()?;
     let mut parts = Vec::new();
@@ -103,7 +103,9 @@ fn flatten(table: Table, prefix: &str, flat: &mut Table) {
     }
 }
 
-/// Adds the position of each key to `places`. Fails if `[sweep]` sets a key twice.
+/// Adds the position of each key to `places`.
+///
+/// Fails if `[sweep]` has the same key twice, with and without quotes.
 fn collect_places(
     text: &str,
     prefix: &str,
@@ -133,7 +135,7 @@ fn line_of(text: &str, byte: usize) -> usize {
     1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
 }
 
-/// Returns a hint for a line of invalid TOML; empty without a hint.
+/// Returns a hint on how to fix a line of invalid TOML, or an empty string.
 fn meant(message: &str, line: &str) -> String {
     let Some((key, value)) = line.split_once('=') else { return String::new() };
     let (key, value) = (key.trim(), value.trim());

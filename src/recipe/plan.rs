@@ -17,9 +17,9 @@ use crate::shape::Precision;
 pub struct Plan {
     /// Folder of the run inside `runs/`.
     ///
-    /// A sweep adds `/<key>=<value>,…` to the experiment's name.
+    /// This is the experiment's name, followed in a sweep by `/<key>=<value>,…`.
     pub name: String,
-    /// (dotted key, value as TOML) of each swept key in this run.
+    /// Swept keys and their values in this run, as (dotted key, TOML text).
     pub swept: Vec<(String, String)>,
     pub seed: u64,
     pub data: DataPlan,
@@ -36,7 +36,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataPlan {
     pub format: Format,
-    /// Folder of the data set; empty for built-in data.
+    /// Folder of the data set; empty for data without files.
     pub path: PathBuf,
     /// Height and width of the model's input images, in pixels.
     pub input_size: usize,
@@ -45,16 +45,16 @@ pub struct DataPlan {
     pub mean: Vec<f32>,
     /// Standard deviation of each channel, for pixel values from 0 to 1; never zero.
     pub std: Vec<f32>,
-    /// File with one class name per line; `None` uses the class folders' names.
+    /// File with one class name per line; `None` if folder names are the class names.
     pub class_map: Option<PathBuf>,
     pub workers: Threads,
     /// How training decodes JPEG files.
     pub decode: Decode,
-    /// Largest fraction of training files that may be unusable.
+    /// Maximum fraction of training files that may be unusable.
     pub max_bad_fraction: f64,
-    /// Numbers of classes and images that the recipe states.
+    /// The numbers of classes and images that the recipe states.
     ///
-    /// `mae plan` uses these numbers if the data is missing.
+    /// `mae plan` uses them if the data is missing.
     pub promised: Promised,
 }
 
@@ -109,11 +109,11 @@ pub struct RuntimePlan {
     pub precision: Precision,
     /// Compares one training step on the GPU with the CPU before each stage.
     pub verify_device: bool,
-    /// Chooses the fastest GPU kernel for bf16 matrix products by measuring.
+    /// Measures GPU kernels for bf16 matrix products and uses the fastest.
     pub autotune: bool,
     /// How several devices share fine-tunings and probes.
     pub schedule: Schedule,
-    /// Recomputes the blocks' activations in the backward pass, to save memory.
+    /// Recomputes activations in the backward pass, which saves memory.
     pub gradient_checkpointing: bool,
     pub threads: Threads,
 }
@@ -148,7 +148,7 @@ pub enum DeviceKind {
     Wgpu,
 }
 
-/// A number of threads. A resumed run may use a different number.
+/// A number of threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     Auto,
@@ -165,19 +165,19 @@ pub struct TrainingPlan {
     pub accum_iter: usize,
     /// Images per optimizer update: `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
-    /// Images per update in the published result; `None` if the recipe does not state this.
+    /// Optimizer batch size of the published result, in images; `None` if not stated.
     pub published_batch_size: Option<usize>,
     /// Peak learning rate.
     ///
     /// Either `lr` in the recipe, or `blr * effective_batch_size / 256`.
     pub lr: f64,
-    /// The recipe key that sets the peak learning rate: `"lr"` or `"blr"`.
+    /// The recipe key of the peak learning rate: `"lr"` or `"blr"`.
     pub rate: &'static str,
     pub min_lr: f64,
     pub weight_decay: f64,
-    /// Maximum number of updates per epoch to skip because of NaN or infinity.
+    /// Maximum number of skipped updates per epoch because of NaN or infinity.
     ///
-    /// With `None`, the first such update stops the stage.
+    /// With `None`, the stage fails instead.
     pub skip_limit: Option<usize>,
 }
 
@@ -196,13 +196,13 @@ pub struct PretrainPlan {
     pub norm_pix_loss: bool,
     /// Checkpoint from which the pre-training continues, including the optimizer state.
     pub resume: Option<PathBuf>,
-    /// Whether checkpoints include the optimizer state.
+    /// Saves the optimizer state beside each checkpoint.
     pub keep_optimizer: bool,
-    /// Prefix of tensor names in the `resume` file; `None` if not set.
+    /// Prefix of the network's tensor names in `resume`; `None` if not set.
     pub prefix: Option<String>,
-    /// Epochs after which the run keeps a checkpoint, ascending.
+    /// Epochs after which a checkpoint is kept, in ascending order.
     ///
-    /// The last entry is the last epoch of the stage.
+    /// The last epoch is always included.
     pub checkpoint_epochs: Vec<usize>,
     pub augment: AugmentPlan,
 }
@@ -212,15 +212,15 @@ pub struct FinetunePlan {
     pub training: TrainingPlan,
     /// The starting weights of each job.
     pub from: Vec<Source>,
-    /// Prefix of tensor names in the files of `from`.
+    /// Prefix of the network's tensor names in the files of `from`; `None` if not set.
     pub prefix: Option<String>,
     pub layer_decay: f64,
     /// Number of encoder blocks to train, counted from the last block.
     ///
-    /// If this is the depth, the patch embedding is also trained.
+    /// Training all blocks also trains the patch embedding.
     pub trained_blocks: usize,
     pub drop_path: f64,
-    /// Maximum norm of the whole gradient; `None` disables gradient clipping.
+    /// Maximum norm of the whole gradient; `None` disables clipping.
     pub clip_grad: Option<f64>,
     pub smoothing: f64,
     pub mixup: Option<MixupPlan>,
@@ -234,25 +234,25 @@ pub struct FinetunePlan {
 pub struct LinprobePlan {
     pub training: TrainingPlan,
     pub from: Vec<Source>,
-    /// Prefix of tensor names in the files of `from`.
+    /// Prefix of the network's tensor names in the files of `from`; `None` if not set.
     pub prefix: Option<String>,
     pub global_pool: bool,
     pub augment: AugmentPlan,
 }
 
-/// The starting weights of a fine-tuning or probe.
+/// The starting weights of a fine-tuning or linear probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// Random weights, initialized as in the official code.
     Scratch,
-    /// The checkpoint after this epoch of the run's pre-training.
+    /// The pre-training checkpoint of the same run after this epoch.
     Epoch(usize),
     /// A checkpoint file or folder.
     File(PathBuf),
 }
 
 impl fmt::Display for Source {
-    /// Writes the source as in the recipe's `from`.
+    /// Writes the source like an entry of `from` in a recipe.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scratch => f.write_str("scratch"),
@@ -266,18 +266,18 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugmentPlan {
     pub crop: CropMode,
-    /// Smallest and largest area of the random crop, as fractions of the image area.
+    /// Smallest and largest area of the random crop, as fractions of the image.
     ///
-    /// `[1, 1]` disables the random crop. [`CropMode::Fixed`] ignores this field.
+    /// `[1, 1]` keeps the whole image. Used only with [`CropMode::Resized`].
     pub crop_scale: [f64; 2],
     pub hflip: bool,
-    /// Strength of the colour jitter; 0 disables jitter.
+    /// Strength of the colour jitter; 0 disables colour jitter.
     ///
-    /// Brightness, contrast and saturation change by random factors of 1 ± this value.
+    /// Random factors of 1 ± this value multiply brightness, contrast and saturation.
     pub color_jitter: f64,
-    /// Number of times that an epoch uses each image (repeated augmentation).
+    /// Repeated augmentation: how often an epoch uses each of its images.
     ///
-    /// The epoch length stays the same, with fewer different images.
+    /// The length of an epoch does not change, so an epoch has fewer different images.
     pub aug_repeats: usize,
 }
 
@@ -329,7 +329,7 @@ pub struct MixupPlan {
     pub cutmix: f64,
     /// Smallest and largest side of CutMix's box, as fractions of the image side.
     ///
-    /// Overrides `cutmix`.
+    /// If set, replaces `cutmix`.
     pub cutmix_minmax: Option<[f64; 2]>,
     pub mixup_prob: f64,
     pub mixup_switch_prob: f64,
@@ -347,7 +347,7 @@ pub enum MixupMode {
 /// Random erasing as in timm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ErasingPlan {
-    /// Probability of erasing in an image.
+    /// Probability that an image is erased.
     pub reprob: f64,
     pub remode: EraseMode,
     /// Maximum number of boxes per image.

@@ -1,6 +1,6 @@
 //! timm's notation for a RandAugment policy, `rand-m9-mstd0.5-inc1`.
 
-/// Number of operations with a probability above 0 in timm's set `w0`.
+/// Number of operations that timm's option `w0` can choose.
 const MAX_WEIGHTED: usize = 13;
 /// Maximum number of operations per image. A larger number is surely a mistake.
 const MAX_LAYERS: usize = 100;
@@ -8,15 +8,15 @@ const MAX_LAYERS: usize = 100;
 /// A RandAugment policy (arXiv 1909.13719), as in timm 0.3.2.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugmentPlan {
-    /// Mean of the random magnitude. Magnitudes above 10 become 10.
+    /// Mean magnitude. Random magnitudes above 10 become 10.
     pub magnitude: f64,
-    /// Standard deviation of the random magnitude.
+    /// Standard deviation of the magnitude.
     pub std: f64,
-    /// Number of operations per image. Each one is skipped with probability 0.5.
+    /// Number of operations per image. Each is applied with probability 0.5.
     pub layers: usize,
-    /// Whether a higher magnitude always means a stronger effect (timm's `inc1`).
+    /// Whether to use the operations of timm's option `inc1`.
     pub increasing: bool,
-    /// Whether to use timm's probabilities of operations (`w0`).
+    /// Whether to use the probabilities of timm's option `w0`.
     pub weighted: bool,
 }
 
@@ -60,7 +60,7 @@ impl RandAugmentPlan {
         Ok(parsed)
     }
 
-    /// Applies one part, such as `m9`. The error describes a valid value.
+    /// Sets one value, such as `m` to `9`. The error describes a valid value.
     fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
         match key {
             "m" => {

@@ -17,20 +17,20 @@ use super::training::{self, Setup};
 use super::write::{Settings, same_job, settings, toml_text};
 use super::{check, name, near, setup};
 
-/// What to do about missing files of a recipe.
+/// What to do if files of a recipe are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// Logs a warning. `mae plan` uses this.
+    /// Adds a warning. Used by `mae plan`.
     Warn,
-    /// Fails.
+    /// Returns an error.
     Refuse,
-    /// Fails for a missing data path, but lists missing checkpoint files in [`ResolvedPoint::missing`].
+    /// Returns an error for missing data, but not for missing checkpoint files.
     ///
-    /// `mae run` uses this, because finished jobs do not need their checkpoint files.
+    /// Used by `mae run`, because finished jobs do not need their checkpoint files.
     RefuseIfNeeded,
 }
 
-/// A missing checkpoint file in `from` or `resume`.
+/// A checkpoint file in `from` or `resume` that does not exist.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MissingFile {
     pub path: PathBuf,
@@ -41,22 +41,22 @@ pub struct MissingFile {
 /// Options of [`resolve`].
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What to do about missing checkpoint files or an unset variable in `data.path`.
+    /// What to do if the data or checkpoint files are missing.
     pub missing_data: Missing,
-    /// Returns the number of GPUs, for `devices = "all"`.
+    /// Counts the GPUs for `devices = "all"`.
     pub gpus: fn(DeviceKind) -> usize,
 }
 
-/// A resolved recipe, with all runs of its sweep.
+/// A resolved recipe: all runs of its sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
     /// The path of the recipe file, as the user wrote it.
     pub recipe_path: PathBuf,
-    /// Name of the experiment and of the folder in `runs/`.
+    /// Name of the experiment and of its folder in `runs/`.
     pub name: String,
-    /// The swept keys, in the order of `[sweep]`; empty without a sweep.
+    /// The swept keys; empty without a sweep.
     pub swept: Vec<String>,
-    /// The runs of the sweep, or a single run.
+    /// All runs of the sweep; exactly one run without a sweep.
     ///
     /// The first swept key changes slowest.
     pub points: Vec<ResolvedPoint>,
@@ -70,7 +70,9 @@ impl Resolved {
         self.points.into_iter().next().expect("a recipe has at least one point")
     }
 
-    /// Returns the runs before run `index` that have the same job with the same settings.
+    /// Returns the earlier runs that have the same job with the same settings.
+    ///
+    /// Earlier means that the run comes before the run `index`.
     pub fn same_job_before(&self, index: usize, job: &Job) -> impl Iterator<Item = &ResolvedPoint> {
         let own = &self.points[index].settings;
         let same = move |point: &&ResolvedPoint| {
@@ -80,27 +82,26 @@ impl Resolved {
     }
 }
 
-/// One run: one combination of swept values.
+/// One run of a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResolvedPoint {
     /// The settings of the run.
     pub plan: Plan,
-    /// The recipe of this run, with every default written out.
+    /// The recipe of this run, with all defaults written out.
     ///
-    /// In a sweep, its `[sweep]` has one value per key.
+    /// In a sweep, `[sweep]` has one value per key.
     pub recipe: Recipe,
-    /// Missing checkpoint files.
+    /// Checkpoint files that do not exist.
     ///
-    /// Always empty, unless the option is [`Missing::RefuseIfNeeded`].
+    /// Used only with [`Missing::RefuseIfNeeded`].
     pub missing: Vec<MissingFile>,
-    /// The settings of `recipe` as text, cached for comparisons between runs.
+    /// The settings of `recipe` as text, because comparing runs needs them often.
     settings: Settings,
 }
 
-/// Resolves the recipe at `path`: merges all settings, then checks and derives values.
+/// Resolves the recipe at `path` with environment variables and `--set` arguments.
 ///
-/// `env` are environment variables. `set` are `--set` arguments, `key=value`. Checkpoint files and `data.path` are
-/// relative to the current directory. Returns all problems at once.
+/// Paths of data and checkpoints are relative to the current directory. The error contains all problems of the recipe.
 pub fn resolve(
     path: &Path,
     env: &[(String, String)],
@@ -110,7 +111,7 @@ pub fn resolve(
     resolve_layers(path, &[BaseLayer::File(path)], env, set, None, options)
 }
 
-/// Resolves recipe text like [`resolve`]. Error messages name the file `path`.
+/// Resolves recipe text as [`resolve`] does. Errors name `path` as the file.
 pub fn resolve_text(
     path: &Path,
     text: &str,
@@ -123,8 +124,8 @@ pub fn resolve_text(
 
 /// Resolves the settings of the checkpoint at `path`.
 ///
-/// `layers` are recipes, the most important last. `set` are `--set` arguments. Fails if a value contradicts `stated`,
-/// the settings that follow from the weights.
+/// `layers` has the lowest priority first; `set` overrides `layers`. Fails if a value contradicts `stated`, the
+/// settings that follow from the weights.
 pub fn resolve_checkpoint(
     path: &Path,
     layers: &[BaseLayer<'_>],
@@ -207,7 +208,7 @@ fn resolve_layers(
     Ok(Resolved { recipe_path: path.to_owned(), name, swept, points, warnings })
 }
 
-/// Replaces invalid values by their defaults. Returns the problems and the keys of invalid values.
+/// Replaces invalid values by defaults. Returns the problems and the keys of these values.
 fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     let refused = check::take_refused(&mut merged.tree);
     let faulty: Vec<_> = refused.iter().map(|(key, _)| key.clone()).collect();
@@ -226,7 +227,7 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     (refused.into_iter().map(located).collect(), faulty)
 }
 
-/// Adds missing defaults to `table`, but no stage, because stages run only if set.
+/// Adds missing defaults to `table`. Leaves out missing stages, which must not run.
 fn fill(table: &mut Table, defaults: &Table) {
     for (key, default) in defaults {
         match (table.get_mut(key), default) {
@@ -239,7 +240,7 @@ fn fill(table: &mut Table, defaults: &Table) {
     }
 }
 
-/// Returns whether `value`, as TOML, is the built-in default of the key.
+/// Returns whether the built-in default of `key` is `value`, written as TOML.
 pub fn is_default(key: &str, value: &str) -> bool {
     default_of(key).is_some_and(|default| toml_text(default) == value)
 }
@@ -250,7 +251,7 @@ fn default_of(key: &str) -> Option<&'static Value> {
     parts.try_fold(first, |value, part| value.get(part))
 }
 
-/// Returns all values for one combination of swept values, and where each is set.
+/// Returns the values for one run of a sweep, and where each value is set.
 fn at_point(merged: &Merged, point: &Point<'_>) -> (Table, layers::Origins) {
     let Merged { mut tree, mut origins } = merged.clone();
     for (key, value) in point {

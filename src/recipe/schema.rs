@@ -199,14 +199,14 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema
 });
 
-/// The stages, in running order.
+/// The stages in running order.
 pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
 /// The built-in defaults.
 pub(super) static DEFAULTS: LazyLock<toml::Table> =
     LazyLock::new(|| include_str!("defaults.toml").parse().expect("defaults.toml is valid TOML"));
 
-/// All dotted keys of a recipe, in the order of the schema, without tables.
+/// All dotted keys of a recipe in the order of the schema. Tables are left out.
 pub(super) static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut keys = Vec::new();
     collect_keys(&SCHEMA, "", &mut keys);
@@ -229,7 +229,7 @@ fn collect_keys(table: &Value, prefix: &str, keys: &mut Vec<String>) {
     }
 }
 
-/// Removes parts of the JSON Schema that do not apply to TOML, such as nulls.
+/// Removes parts that do not apply to TOML, such as null values.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
@@ -283,7 +283,7 @@ fn add_defaults(schema: &mut Value, defaults: &toml::Table) {
     }
 }
 
-/// Adds the official flag of each key to the key's description.
+/// Adds the official flag to the description of each key.
 fn add_flags(table: &mut Value, prefix: &str) {
     let Some(properties) = table.get_mut("properties").and_then(Value::as_object_mut) else {
         return;
@@ -302,7 +302,7 @@ fn add_flags(table: &mut Value, prefix: &str) {
     }
 }
 
-/// Returns the schema of `[sweep]`: a list of values for each key.
+/// Returns the schema of `[sweep]`: each key has a list of values.
 fn sweep_schema(schema: &Value) -> Value {
     let mut keys = Vec::new();
     collect_keys(schema, "", &mut keys);
@@ -331,7 +331,7 @@ fn sweep_schema(schema: &Value) -> Value {
 mod tests {
     use super::*;
 
-    /// Keys that are optional or derived from other keys.
+    /// Keys without a built-in default: optional, or derived from other keys.
     const DERIVED: [&str; 24] = [
         "pretrain.published_batch_size",
         "finetune.published_batch_size",

@@ -57,7 +57,7 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     }
 }
 
-/// Returns the folder of the data set; empty for built-in data.
+/// Returns the folder of the data set; empty if the format needs no files.
 ///
 /// Adds a problem if `data.path` is missing.
 fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
@@ -100,9 +100,9 @@ fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
     }
 }
 
-/// Replaces each `${VAR}` in `text`, the value of `key`.
+/// Replaces each `${VAR}` in `text`, which is the value of `key`.
 ///
-/// Adds a problem and returns `None` if a variable is not set.
+/// If a variable is not set, adds a problem and returns `None`.
 pub(super) fn expanded(key: &str, text: &str, cx: &mut Context<'_>) -> Option<String> {
     vars::expand(text, cx.env).map_err(|var| cx.add(key, &[], Problem::UnsetVariable { var })).ok()
 }

@@ -13,9 +13,9 @@ use crate::shape::StageKind;
 
 const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
 
-/// Returns the starting weights of each job of a stage, without duplicates.
+/// Returns the starting weights of each job, without duplicates.
 ///
-/// Replaces `setting`, the value of `from`, by the same list.
+/// Replaces `setting`, the value of `from`, by the list of these weights.
 pub(super) fn from(
     stage: StageKind,
     setting: &mut Option<OneOrMany<FromEntry>>,
@@ -64,7 +64,7 @@ fn spelled_out(
     }
 }
 
-/// Returns the epochs of the kept checkpoints. Adds a problem if the recipe has no `[pretrain]`.
+/// Returns the epochs of kept checkpoints. Adds a problem if there is no pre-training.
 fn kept_or_refuse<'a>(
     key: &str,
     found: &str,
@@ -91,7 +91,9 @@ pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Opti
     path
 }
 
-/// Returns the checkpoint at the path `text`, the value of `key`. [`Missing`] handles missing files.
+/// Returns the checkpoint at the path `text`, which is the value of `key`.
+///
+/// Warns or adds a problem if the path does not exist.
 fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     let path = expanded(key, text, cx)?;
     if !Path::new(&path).exists() {

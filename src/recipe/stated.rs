@@ -13,7 +13,7 @@ use super::sweep::{at, canonical};
 use super::write::{toml_table, toml_text};
 use crate::shape;
 
-/// Settings that follow from a checkpoint's weights, such as the depth.
+/// The settings that follow from a checkpoint's weights, such as the depth.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stated<'a> {
     /// Path of the checkpoint, for error messages.
@@ -23,7 +23,7 @@ pub(super) struct Stated<'a> {
 
 /// Returns one problem for each value in `tree` that contradicts `stated`.
 ///
-/// Skips the invalid values of the keys in `faulty`.
+/// Skips the keys in `faulty`, which already have a problem.
 pub(super) fn contradictions(
     stated: Stated<'_>,
     tree: &Table,
@@ -51,7 +51,9 @@ pub(super) fn contradictions(
     problems
 }
 
-/// Returns ("model.size", value of `model.size`, its value for `key`); `None` if `model.size` does not set `key`.
+/// Returns ("model.size", size name, value of `key` for this size).
+///
+/// Returns `None` if `model.size` does not determine `key`.
 fn size_value<'a>(tree: &Table, key: &str) -> Option<(&'a str, Value, Value)> {
     let name = at(tree, "model.size")?;
     let size: ModelSize = name.clone().try_into().ok()?;

@@ -15,17 +15,17 @@ const MOST_POINTS: usize = 10_000;
 /// Maximum length of a run's folder name, in bytes. File systems allow about 255.
 const LONGEST_NAME: usize = 200;
 
-/// A swept key with its values, without duplicates.
+/// A swept key and its different values.
 #[derive(Debug)]
 pub(super) struct Axis {
     pub(super) key: String,
     pub(super) values: Vec<Value>,
 }
 
-/// One combination of swept values, as (dotted key, value).
+/// One combination of swept values: (dotted key, value).
 pub(super) type Point<'a> = Vec<(&'a str, &'a Value)>;
 
-/// Removes `[sweep]` from the recipe. Returns the swept keys in the order of the file.
+/// Removes `[sweep]` and returns the swept keys with their values.
 ///
 /// Adds a problem for each key that cannot be swept.
 pub(super) fn take_axes(merged: &mut Merged, problems: &mut Vec<RecipeError>) -> Vec<Axis> {
@@ -75,7 +75,7 @@ fn axis(key: String, values: &Value) -> Option<Axis> {
     Some(Axis { key, values: distinct })
 }
 
-/// Converts a value to the type of its key: `1` becomes `1.0` for a float key.
+/// Converts a value to the type of its key, such as `1` to `1.0`.
 pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     if let Some(any) = schema["anyOf"].as_array() {
         return any
@@ -92,7 +92,7 @@ pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     }
 }
 
-/// Returns why a sweep cannot change this key; `None` if it can.
+/// Returns why this key cannot be swept; `None` if it can.
 fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     let refused =
         |why: String, hint: String| Some(Problem::Refused { found: String::new(), why, hint });
@@ -116,7 +116,7 @@ fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     None
 }
 
-/// Returns the value of a dotted key in nested tables.
+/// Returns the value of a dotted key in nested tables; `None` if missing.
 pub(super) fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
     match key.split_once('.') {
         None => tree.get(key),
@@ -126,7 +126,7 @@ pub(super) fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
 
 /// Returns all combinations of swept values. The first key changes slowest.
 ///
-/// Returns one empty combination without swept keys.
+/// Without swept keys, returns one empty combination.
 pub(super) fn grid(axes: &[Axis]) -> Vec<Point<'_>> {
     axes.iter().fold(vec![Vec::new()], |points, axis| {
         let each =
@@ -152,7 +152,7 @@ pub(super) fn put(tree: &mut Table, key: &str, value: Value) {
 
 /// Returns the folder name of a run in a sweep: `key=value,key=value`.
 ///
-/// Different values have different names, even if the file system ignores case.
+/// Different runs have different names, even if the file system ignores case.
 pub(super) fn folder(point: &Point<'_>) -> String {
     let parts: Vec<_> =
         point.iter().map(|(key, value)| format!("{key}={}", in_a_name(value))).collect();
@@ -164,7 +164,7 @@ pub(super) fn folder(point: &Point<'_>) -> String {
     format!("{start}-{}", fingerprint(&name))
 }
 
-/// Returns a swept value as part of a folder name. Adds a fingerprint if characters are replaced.
+/// Returns a value as part of a folder name. Text with special characters gets a fingerprint.
 fn in_a_name(value: &Value) -> String {
     match value {
         Value::String(word)

@@ -12,14 +12,14 @@ use super::values::{All, Or};
 use super::write::toml_text;
 use crate::shape::{self, StageKind};
 
-/// The settings of data, model and devices that a stage depends on.
+/// The settings of data, model and devices, which the stages depend on.
 pub(super) struct Setup<'a> {
     pub(super) data: &'a DataPlan,
     pub(super) model: &'a ModelPlan,
     pub(super) runtime: &'a RuntimePlan,
 }
 
-/// The keys that all stages have.
+/// The keys that all stages have, for one stage.
 struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,
@@ -166,7 +166,7 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
     plan
 }
 
-/// Returns a warning if the effective batch size differs from `published_batch_size`.
+/// Returns a warning if the effective batch size is not `published_batch_size`.
 fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<String> {
     let (effective, published) = (plan.effective_batch_size, plan.published_batch_size?);
     if effective == published {
@@ -212,7 +212,9 @@ fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut
     }
 }
 
-/// Keeps only one of `lr` and `blr`. Adds a problem if the same file sets both.
+/// Removes `lr` or `blr` if both are set: the value with the lower priority.
+///
+/// Adds a problem if both have the same priority.
 fn keep_one_rate(
     stage: StageKind,
     lr: &mut Option<f64>,
@@ -252,9 +254,9 @@ fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
     }
 }
 
-/// Returns the epochs after which the run keeps a checkpoint, always with the last one.
+/// Returns the epochs after which a checkpoint is kept, including the last epoch.
 ///
-/// Adds a problem or a warning if an entry of `given` is above `epochs`.
+/// Adds a problem or a warning if `given` has an epoch above `epochs`.
 fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<'_>) -> Vec<usize> {
     let mut kept = given.unwrap_or_default();
     kept.sort_unstable();
@@ -279,7 +281,7 @@ fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<
     kept
 }
 
-/// Returns the number of blocks to train. Adds a problem if the encoder has fewer blocks.
+/// Returns the number of blocks to train. Adds a problem if this is above `depth`.
 fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) -> usize {
     match *given {
         Or::Word(All::All) => depth,

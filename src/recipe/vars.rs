@@ -1,8 +1,8 @@
 //! Environment variables in paths: `${VAR}`.
 
-/// Replaces each `${VAR}` by the environment variable, and each `$${` by `${`.
+/// Replaces each `${VAR}` by the variable's value, and each `$${` by `${`.
 ///
-/// Fails with the variable's name if the variable is not set.
+/// If a variable is not set, the error is its name.
 pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, String> {
     let mut done = String::new();
     let mut rest = text;
@@ -23,7 +23,7 @@ pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, Str
     Ok(done + rest)
 }
 
-/// Escapes a path so that [`expand`] restores the path.
+/// Escapes a path, so that [`expand`] returns the same path.
 pub(super) fn escape(path: &str) -> String {
     path.replace("${", "$${")
 }

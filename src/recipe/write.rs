@@ -8,7 +8,7 @@ use super::jobs::Job;
 use super::schema::{Recipe, STAGES};
 use crate::shape::StageKind;
 
-/// Keys that may change when a run resumes. They do not change results, except by rounding.
+/// Keys that may change when a run resumes, because results stay the same up to rounding.
 const NO_IDENTITY: [&str; 15] = [
     "pretrain.on_nan_limit",
     "finetune.on_nan_limit",
@@ -46,18 +46,18 @@ pub fn is_stage(key: &str) -> bool {
     STAGES.contains(&key)
 }
 
-/// Returns (dotted key, value in `a`, value in `b`) for all different settings.
+/// Returns the settings that differ between two recipes: (dotted key, value in `a`, value in `b`).
 ///
-/// See [`differing`] for details.
+/// Uses the rules of [`differing`].
 pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
     let rows = differing(&[a, b]).into_iter();
     rows.filter_map(|(key, values)| <[String; 2]>::try_from(values).ok().map(|[a, b]| (key, a, b)))
         .collect()
 }
 
-/// Returns (dotted key, value in each recipe) for all different settings.
+/// Returns the settings that differ between recipes: (dotted key, value in each recipe).
 ///
-/// Values are TOML, or [`NOT_SET`]. If some recipes lack a stage, the stage gets one entry with `set` or [`NOT_SET`].
+/// Values are TOML text or [`NOT_SET`]. A stage that some recipes lack is one entry, not one entry per key.
 pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Settings> = recipes.iter().map(|recipe| settings(recipe)).collect();
     let mut keys: Vec<&str> = Vec::new();
@@ -80,7 +80,7 @@ pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     .collect()
 }
 
-/// (dotted key, value as TOML) of each setting.
+/// Settings as (dotted key, TOML text).
 pub(super) type Settings = Vec<(String, String)>;
 
 fn stage_of(key: &str) -> Option<&str> {
@@ -99,7 +99,7 @@ fn value(settings: &Settings, key: &str) -> String {
     found.map_or_else(|| NOT_SET.to_owned(), |(_, value)| value.clone())
 }
 
-/// Returns whether `job` has the same result with the settings `a` and `b`.
+/// Returns whether `job` gives the same result with the settings `a` and `b`.
 pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     let (own, before) = (job.stage.to_string(), StageKind::Pretrain.to_string());
     let from = format!("{own}.from");
@@ -112,7 +112,7 @@ pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     a.iter().filter(sees).eq(b.iter().filter(sees))
 }
 
-/// Returns a value as TOML, with the shortest exact form of floats.
+/// Returns a value as TOML text. Floats are as short as possible without losing precision.
 pub(super) fn toml_text(value: &toml::Value) -> String {
     match value {
         toml::Value::Float(float) => float_text(*float),
@@ -132,12 +132,12 @@ fn float_text(float: f64) -> String {
     }
 }
 
-/// Returns the recipe as a TOML table, without missing keys.
+/// Returns the recipe as a TOML table. Leaves out keys that are not set.
 pub(super) fn toml_table(recipe: &Recipe) -> toml::Table {
     toml::Table::try_from(recipe).expect("a recipe has string keys and finite numbers")
 }
 
-/// Returns the recipe as JSON, in the order of the schema, without missing keys.
+/// Returns the recipe as JSON. Leaves out keys that are not set.
 fn tree(recipe: &Recipe) -> Map<String, Value> {
     let mut tree =
         serde_json::to_value(recipe).expect("a recipe has string keys and finite numbers");
@@ -176,7 +176,7 @@ fn write_table(text: &mut String, path: &str, table: &Map<String, Value>) {
     }
 }
 
-/// Returns (dotted key, value as TOML) of each setting, in the order of the schema.
+/// Returns the settings of a recipe as (dotted key, TOML text).
 ///
 /// Leaves out `name`, `extends`, `sweep`, and keys that may change when a run resumes.
 pub fn settings(recipe: &Recipe) -> Vec<(String, String)> {

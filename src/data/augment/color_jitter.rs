@@ -9,9 +9,9 @@ use super::rand_augment::rgb::Rgb;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct DrawnJitter {
-    /// Multipliers for brightness, contrast and saturation, in this order.
+    /// Random multipliers for brightness, contrast and saturation.
     factors: [f64; 3],
-    /// The order in which the three `factors` apply, as indices.
+    /// Random order of application, as indices into `factors`.
     order: [usize; 3],
 }
 

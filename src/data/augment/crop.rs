@@ -5,23 +5,21 @@ use rand::Rng;
 use crate::data::decode::picture::CropBox;
 use crate::data::draw::{below, uniform};
 
-/// Says what happens if a random crop box does not fit into the image.
+/// What happens if a random crop does not fit into the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CropRule {
-    /// Draws up to ten boxes, like torchvision. If none fits, uses the largest central box with an aspect ratio in
-    /// 3/4..4/3.
+    /// Draws up to ten crops, like torchvision. If none fits, uses the largest central crop.
     TenTries,
-    /// Draws one box, like the official linear probe, and shrinks the box to the image.
+    /// Draws one crop, like the official linear probe, and clips the crop to the image.
     SingleTry,
 }
 
-/// Smallest and largest width / height of a crop box.
+/// Smallest and largest aspect ratio (width / height) of a crop.
 const ASPECT: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
-/// Draws a random crop box inside an image of `width` x `height` pixels.
+/// Draws a random crop inside an image of `width` x `height` pixels.
 ///
-/// `scale` limits the area of the box, as a fraction of the image area. The aspect ratio is 3/4 to 4/3. `rule` handles
-/// a box that does not fit.
+/// `scale` is the range of the crop's area, as a fraction of the image area. `rule` handles a crop that does not fit.
 pub fn random_resized_crop(
     rule: CropRule,
     scale: [f64; 2],

@@ -7,12 +7,12 @@ use crate::data::decode::picture::CropBox;
 use crate::data::draw::{below, uniform, unit};
 use crate::recipe::{EraseMode, ErasingPlan};
 
-/// Smallest and largest total area of all erased boxes, as fractions of the image area.
+/// Range of the total erased area, as a fraction of the image area.
 const AREA: [f64; 2] = [0.02, 1.0 / 3.0];
-/// Smallest and largest height / width of an erased box.
+/// Range of the aspect ratio (height / width) of an erased box.
 const ASPECT: [f64; 2] = [0.3, 1.0 / 0.3];
 
-/// Fills random boxes of `image`, `[C, side, side]`, as in timm.
+/// Erases random boxes of `image`, `[C, side, side]`, as in timm.
 pub(super) fn erase(image: &mut [f32], side: usize, plan: &ErasingPlan, rng: &mut impl Rng) {
     for area in erasing_boxes(side, plan, rng) {
         fill(image, side, area, plan.remode, rng);
@@ -21,7 +21,7 @@ pub(super) fn erase(image: &mut [f32], side: usize, plan: &ErasingPlan, rng: &mu
 
 /// Draws the boxes to erase in one image.
 ///
-/// The result has no box with probability `1 - plan.reprob`, otherwise up to `plan.recount` boxes.
+/// There is no box with probability `1 - plan.reprob`, otherwise up to `plan.recount` boxes.
 pub fn erasing_boxes(side: usize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec<CropBox> {
     if unit(rng) >= plan.reprob {
         return Vec::new();
@@ -30,7 +30,7 @@ pub fn erasing_boxes(side: usize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec
     (0..count).filter_map(|_| draw_box(side, count, rng)).collect()
 }
 
-/// Draws one of `count` boxes. Returns `None` if no box fits after ten tries.
+/// Draws one of `count` boxes to erase. Returns `None` if ten tries do not fit.
 fn draw_box(side: usize, count: usize, rng: &mut impl Rng) -> Option<CropBox> {
     (0..10).find_map(|_| {
         let area = uniform(rng, AREA[0]..AREA[1]) * (side * side) as f64 / count as f64;

@@ -13,7 +13,7 @@ use crate::recipe::{DataPlan, Format};
 
 use super::frame::Frame;
 
-/// Centre crop side / resized short side, for an `input_size` of at most 224 pixels.
+// The crop side divided by the resized short side. An `input_size` above 224 uses 1 instead.
 const CROP_PCT: f64 = 224.0 / 256.0;
 
 /// Resizes, centre-crops and normalizes pictures for evaluation.
@@ -39,7 +39,7 @@ impl EvalTransform {
         self.frame.normalize(&centre(picture, self.short_side, self.frame.input_size), false)
     }
 
-    /// Decodes and transforms `picture`, and appends the result to `images`.
+    /// Decodes `picture` and appends the evaluation input to `images`.
     pub(in crate::data) fn push(
         &self,
         images: &mut Images,
@@ -54,7 +54,7 @@ impl EvalTransform {
     }
 }
 
-/// Returns the length of the short side before evaluation crops the centre, in pixels.
+/// Returns the length of the resized short side before the centre crop, in pixels.
 ///
 /// For CIFAR, this is `input_size`, so the crop keeps the whole image.
 pub fn short_side(plan: &DataPlan) -> usize {
@@ -79,7 +79,7 @@ pub(super) fn centre(picture: &Picture, short_side: usize, input_size: usize) ->
     Cow::Owned(cut(&whole, crop))
 }
 
-/// Returns the image size after resizing the shorter side to `short_side`, in pixels.
+/// Returns width and height after resizing the shorter side to `short_side` pixels.
 pub(in crate::data) fn resized(width: usize, height: usize, short_side: usize) -> (usize, usize) {
     if width <= height {
         (short_side, short_side * height / width)

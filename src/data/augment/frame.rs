@@ -7,12 +7,12 @@ use crate::data::decode::picture::{Picture, Pixels};
 use crate::data::decode::simd::vectorized;
 use crate::recipe::DataPlan;
 
-/// Holds the size and normalization of the model's input images.
+/// Writes pictures into batches, with the size and normalization that the model expects.
 #[derive(Debug, Clone)]
 pub(in crate::data) struct Frame {
     pub(in crate::data) input_size: usize,
     pub(super) scale: Arc<Normalization>,
-    /// Normalized value for each 8-bit pixel value, one array per channel.
+    /// For each channel, the normalized value of each 8-bit pixel value.
     levels: Vec<[f32; 256]>,
 }
 
@@ -31,9 +31,7 @@ impl Frame {
         self.scale.mean.len() * self.input_size * self.input_size
     }
 
-    /// Returns empty [`Images`] with capacity for `images` images.
-    ///
-    /// The images hold 8-bit values if `levels` is true, otherwise normalized floats.
+    /// Allocates [`Images`] for `images` images: 8-bit values if `levels` is true, otherwise normalized floats.
     pub(in crate::data) fn room(&self, images: usize, levels: bool) -> Images {
         let len = images * self.len();
         if levels {

@@ -18,18 +18,18 @@ use crate::shape::mixed_targets;
 #[derive(Debug, Clone)]
 pub struct Mixup {
     pub plan: MixupPlan,
-    /// Label smoothing: the fraction of the target that all classes share.
+    /// Label smoothing: the probability mass that all classes share.
     pub smoothing: f64,
     pub num_classes: usize,
 }
 
-/// Says how an image of the batch is mixed with another image, its partner.
+/// How an image is mixed with its partner, another image of the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mix {
     Keep,
-    /// Mixup. The number is the weight of the image; its partner gets the rest.
+    /// Mixup. The number is the weight of the image; the partner has the remaining weight.
     Blend(f64),
-    /// CutMix. The partner's pixels replace the image's pixels inside this box.
+    /// CutMix. The partner's pixels fill this box.
     Paste(CropBox),
 }
 
@@ -105,7 +105,6 @@ impl Mix {
     }
 }
 
-/// Draws a number from Beta(alpha, alpha).
 fn beta(alpha: f64, rng: &mut impl Rng) -> f64 {
     Beta::new(alpha, alpha).expect("mixup and cutmix are above 0").sample(rng)
 }
@@ -121,7 +120,7 @@ fn box_of_area(share: f64, side: usize, rng: &mut impl Rng) -> CropBox {
     CropBox { top, left, height: bottom - top, width: right - left }
 }
 
-/// Draws a box whose sides are `bounds[0]` to `bounds[1]` times the image side.
+/// Draws a box whose sides are between `bounds[0] * side` and `bounds[1] * side` pixels.
 fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
     let [low, high] = bounds.map(|bound| (side as f64 * bound) as usize);
     let mut length = || low + below(rng, high.saturating_sub(low));
@@ -177,7 +176,7 @@ fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, side: usize) {
     }
 }
 
-/// Returns the index range of each pixel row of `area` in an image `[C, side, side]`.
+/// Returns the index range of each row of pixels inside `area`, for an image of shape `[C, side, side]`.
 fn rows(area: CropBox, side: usize, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let channels = (0..len).step_by(side * side);
     channels.flat_map(move |channel| {

@@ -20,13 +20,13 @@ use super::frame::Frame;
 use super::rand_augment::policy::RandAugment;
 use super::rand_augment::rgb::Rgb;
 
-/// Augments training pictures.
+/// Prepares pictures for training, with random augmentation.
 #[derive(Debug, Clone)]
 pub struct TrainTransform {
     pub(in crate::data) frame: Frame,
     decode: Decode,
     crop: Crop,
-    /// Length of the resized short side for [`Cut::At`], in pixels.
+    /// Length of the resized short side in pixels. [`Cut::At`] uses it.
     eval_short_side: usize,
     hflip: bool,
     /// Number of times that an epoch uses each image (repeated augmentation).
@@ -51,14 +51,14 @@ pub struct Augmentation {
     pub hflip: bool,
 }
 
-/// The part of a picture that becomes the model input.
+/// How to cut the model input out of a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cut {
-    /// The central square after resizing the short side to `input_size`.
+    /// Resizes the short side to `input_size`, then takes the central square.
     Centre,
-    /// The part inside this box, resized to `input_size`.
+    /// Takes this box and resizes the box to `input_size`.
     Box(CropBox),
-    /// A square crop of side `input_size`, with its top left corner at `[row, column]`.
+    /// Takes a square of side `input_size`, with its top left corner at `[row, column]`.
     ///
     /// The short side is first resized as in evaluation.
     At([usize; 2]),
@@ -67,7 +67,7 @@ pub enum Cut {
 impl TrainTransform {
     /// Creates a transform with crop, flip, colour jitter and normalization.
     ///
-    /// A `crop_scale` of `[1, 1]` disables the random crop and uses the central square.
+    /// With `crop_scale = [1, 1]`, the transform uses the central square instead of a random crop.
     pub fn new(plan: &DataPlan, augment: &AugmentPlan, rule: CropRule) -> Self {
         let crops = augment.crop_scale.iter().any(|&scale| scale < 1.0);
         Self {
@@ -101,7 +101,7 @@ impl TrainTransform {
         self
     }
 
-    /// Returns whether the device can normalize the images, because no later step changes them.
+    /// Returns whether the batch may hold 8-bit values, because normalization is the last step.
     pub(in crate::data) fn ends_in_levels(&self) -> bool {
         self.erasing.is_none()
     }
@@ -136,7 +136,7 @@ impl TrainTransform {
         Ok(())
     }
 
-    /// Decodes the part of an image that `cut` needs. Also returns `cut` relative to that part.
+    /// Decodes the part of an image that `cut` needs. Also returns `cut` relative to this part.
     fn decoded(&self, opened: OpenedImage<'_>, cut: Cut) -> Result<(Picture, Cut), ImageError> {
         let Cut::Box(crop) = cut else { return Ok((opened.whole()?, cut)) };
         let (picture, crop) = match self.decode {
@@ -175,7 +175,7 @@ impl TrainTransform {
         Augmentation { cut, hflip: self.hflip && unit(&mut rng) < 0.5 }
     }
 
-    /// Returns the cropped, flipped and normalized picture as `[C, H, W]`.
+    /// Crops, flips and normalizes a picture. Returns `[C, H, W]`.
     ///
     /// Does not change colours or erase boxes.
     pub fn render(&self, picture: &Picture, drawn: Augmentation) -> Vec<f32> {

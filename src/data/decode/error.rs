@@ -1,4 +1,4 @@
-/// An error from decoding or encoding an image. Callers add the file name.
+/// Why an image cannot be decoded or encoded. The caller adds the file name.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::data) enum ImageError {
     #[error("the file is empty")]

@@ -13,9 +13,9 @@ use super::error::ImageError;
 use super::jpeg::{self, Decoded, Jpeg};
 use super::picture::{Colour, CropBox, Picture, Pixels, Stored};
 
-/// Maximum side of a picture in pixels: libjpeg's limit.
+/// Maximum side of a picture in pixels, as in libjpeg.
 const MAX_SIDE: u32 = 65_500;
-/// Maximum size of a decoded picture in bytes: Pillow's limit of about 179 million RGB pixels.
+/// Maximum size of a decoded picture in bytes, as in Pillow.
 const MAX_BYTES: u64 = 512 << 20;
 
 /// Reads and decodes the image file at `path` to RGB.
@@ -23,7 +23,7 @@ pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
     decode_file(path, Colour::Rgb)
 }
 
-/// Reads and decodes an image file. The content decides the format.
+/// Reads and decodes an image file. Ignores the file extension.
 pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Picture, DataError> {
     if path.is_dir() {
         let hint = "name the image files in the folder";
@@ -34,14 +34,14 @@ pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Pictur
     whole.map_err(|error| DataError::bad_image(path, &error))
 }
 
-/// An open image. JPEG files are decoded later, other files are already decoded.
+/// An open image. JPEG files are decoded later and only as far as needed.
 pub(in crate::data) enum OpenedImage<'a> {
     Jpeg(Jpeg<'a>, Colour),
     Picture(Picture),
 }
 
 impl<'a> OpenedImage<'a> {
-    /// Opens an image that a split stores.
+    /// Opens a picture of a split.
     pub(in crate::data) fn stored(stored: Stored<'a>) -> Result<Self, ImageError> {
         match stored {
             Stored::File { bytes, colour } => Self::file(bytes, colour),
@@ -88,9 +88,9 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes like [`Self::around`], but at 1/2, 1/4 or 1/8 of the size if possible.
+    /// Decodes like [`Self::around`], but scales JPEG files by 1/2, 1/4 or 1/8 if possible.
     ///
-    /// After scaling, `crop` still has at least `side` pixels on each axis.
+    /// The scaled `crop` still has at least `side` pixels on each side.
     pub(in crate::data) fn fast_around(
         self,
         crop: CropBox,
@@ -195,7 +195,7 @@ fn high_bytes(values: &[u16]) -> Vec<u8> {
     values.iter().map(|value| (value >> 8) as u8).collect()
 }
 
-/// Returns whether `bytes` is a JPEG file without an end marker. libjpeg would fill the rest with grey.
+/// Returns whether `bytes` is a JPEG file without an end marker.
 fn is_truncated(bytes: &[u8]) -> bool {
     const SOI: [u8; 2] = [0xff, 0xd8];
     if !bytes.starts_with(&SOI) {

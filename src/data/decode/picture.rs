@@ -1,11 +1,11 @@
 use crate::data::error::DataError;
 
-/// A decoded picture at its original size.
+/// A decoded picture, before crop and augmentation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
     pub width: usize,
     pub height: usize,
-    /// Number of channels, 1 or the model's number.
+    /// Number of channels. A single channel is repeated for models with more channels.
     pub channels: usize,
     /// Pixel values, `[H, W, C]`.
     pub pixels: Pixels,
@@ -16,21 +16,21 @@ pub struct Picture {
 pub enum Pixels {
     /// 8-bit values from an image file.
     U8(Vec<u8>),
-    /// Values from 0 to 1 at the model's `input_size`: digits and some synthetic images.
+    /// Floats from 0 to 1, for digits and some synthetic images of side `input_size`.
     F32(Vec<f32>),
 }
 
-/// Colours of a decoded image file.
+/// Whether to decode to grey or RGB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
-    /// One channel: ITU-R 601 luma.
+    /// One channel (ITU-R 601 luma).
     Grey,
     Rgb,
 }
 
-/// A picture as a split stores it.
+/// A picture of a split: an image file or decoded pixels.
 pub enum Stored<'a> {
-    /// An encoded image file, to be decoded to `colour`.
+    /// The bytes of an image file, which the loader decodes to `colour`.
     File {
         bytes: &'a [u8],
         colour: Colour,

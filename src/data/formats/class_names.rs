@@ -6,14 +6,14 @@ use std::path::Path;
 
 use crate::data::error::DataError;
 
-/// CSV with the columns index, `WordNet` id and names.
+/// The ImageNet-1k classes: a CSV file with the columns index, `WordNet` id and names.
 const IMAGENET1K: &str = include_str!("imagenet1k_classes.csv");
 /// Accepted CSV headers for the column of class folders.
 const FOLDER_HEADERS: [&str; 5] = ["wnid", "folder", "class", "id", "label"];
 /// Accepted CSV headers for the column of readable names.
 const NAME_HEADERS: [&str; 2] = ["names", "name"];
 
-/// The content of the file `data.class_map`.
+/// The content of a class map file.
 enum ClassMap {
     ByFolder(HashMap<String, String>),
     /// One name per class, in label order.
@@ -35,7 +35,7 @@ fn imagenet1k() -> impl Iterator<Item = [String; 2]> {
 
 /// Returns a readable name for each class folder.
 ///
-/// The name comes from the class map, else from ImageNet-1k, else from the folder.
+/// The names come from `data.class_map`, from ImageNet-1k for `WordNet` ids, or from the folders.
 pub(in crate::data) fn readable_names(
     folders: &[String],
     class_map: Option<&Path>,
@@ -105,7 +105,7 @@ fn parse_csv(text: &str) -> Result<ClassMap, csv::Error> {
     })
 }
 
-/// Reads a text class map: one name, or one folder and its name, per line.
+/// Reads a text class map. Each line is a class name, optionally after the folder name.
 fn parse_text(text: &str, folders: &[String]) -> ClassMap {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let pairs = lines.iter().filter_map(|line| line.split_once(char::is_whitespace));

@@ -16,7 +16,6 @@ use crate::recipe::DataPlan;
 use super::found::{Found, Integrity};
 use super::split::Split;
 
-/// Images and labels. Their hash identifies the data set.
 const BYTES: &[u8] = include_bytes!("digits/digits.safetensors");
 const SIDE: usize = 8;
 
@@ -32,7 +31,7 @@ pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     }
 }
 
-/// Converts a grey image to floats (0..1) and resizes it without antialiasing.
+/// Converts a grey image to floats (0..1) and resizes the image to `side` x `side` pixels.
 pub(in crate::data) fn like_a_digit(grey: &Picture, side: usize) -> Picture {
     let Pixels::U8(levels) = &grey.pixels else { unreachable!("image files have levels") };
     let pixels = Pixels::F32(resized(levels, grey.width, grey.height, side));

@@ -10,13 +10,13 @@ use super::split::Split;
 /// Whether a caller needs the classes of the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Labels {
-    /// For fine-tuning, probing and evaluation. The splits must have the same classes.
+    /// The caller needs classes, for fine-tuning, probing and evaluation.
     Needed,
-    /// For pre-training. Images need no classes and may be in any folder.
+    /// The caller does not need classes, for pre-training.
     Unneeded,
 }
 
-/// The data set that a format's `find` returns, before the comparison with the recipe.
+/// The result of a format's `find`. Its counts are not yet compared with the recipe.
 pub(in crate::data) struct Found {
     pub(in crate::data) train: Arc<dyn Split>,
     pub(in crate::data) val: Option<Arc<dyn Split>>,
@@ -31,12 +31,12 @@ pub(in crate::data) struct Found {
     pub(in crate::data) integrity: Integrity,
 }
 
-/// Missing samples and checksums of tar shards; empty for other formats.
+/// Problems of tar shards: missing samples and missing checksums.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Integrity {
-    /// Warnings about missing or unverified samples. Each warning starts with a file path.
+    /// Warnings about missing or unverified samples, each with a file path.
     pub lost: Vec<String>,
-    /// Number of images without a checksum.
+    /// Number of images in shards without checksums.
     pub unchecked: usize,
 }
 

@@ -19,13 +19,13 @@ use crate::durable;
 
 use super::found::hex;
 
-/// Minimum number of images for a cache file. Listing fewer images is fast.
+/// Minimum number of images for which the listing is cached.
 const WORTH_KEEPING: usize = 10_000;
-/// Version of the cache file format and of the rule for image names.
+/// Version of the cache file. Changes if the file format or the image extensions change.
 const VERSION: u32 = 2;
-/// Length in bytes of the BLAKE3 hash at the start of the cache file.
+/// Length of the hash at the start of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
-/// Time that a folder or shard must stay unmodified before the cache keeps its listing.
+/// Minimum age of a modification before a listing is cached.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Caches the listings of a data set's folders and shards.
@@ -35,9 +35,9 @@ pub(in crate::data) struct ListingCache {
     /// Path of the cache file; `None` if the system has no cache folder.
     file: Option<PathBuf>,
     before: HashMap<String, CachedListing>,
-    /// All listings that this process used.
+    /// The listings of all folders and shards that this process has used.
     now: Vec<CachedListing>,
-    /// Whether the cache file is outdated.
+    /// Whether the cache file must be written again.
     changed: bool,
 }
 
@@ -60,7 +60,7 @@ struct CachedListing {
     contents: Option<Contents>,
 }
 
-/// Modification time and size of a folder or shard, to detect changes.
+/// Modification time and size of a folder or shard. A new value means new content.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Stamp {
     #[prost(uint64, tag = "1")]
@@ -99,7 +99,7 @@ pub(super) struct ListedImage {
 }
 
 impl Stamp {
-    /// Returns the stamp; `None` if the last modification is more recent than [`SETTLED`].
+    /// Returns `None` if the last modification is more recent than [`SETTLED`].
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
@@ -109,7 +109,9 @@ impl Stamp {
         Some(Self { modified_s: since.as_secs(), modified_ns: since.subsec_nanos(), size })
     }
 
-    /// Returns the stamp before the content is read; `None` disables caching.
+    /// Returns the current stamp of `place`; `None` if its listing must not be cached.
+    ///
+    /// Call this function before listing `place`.
     pub(super) fn now(place: &Path) -> Option<Self> {
         Self::of(&fs::metadata(place).ok()?)
     }
@@ -146,9 +148,9 @@ impl ListingCache {
         self.now.last()?.contents.as_ref()
     }
 
-    /// Caches the listing of `place`, unless `stamp` is `None`.
+    /// Caches the listing of `place`. Does nothing if `stamp` is `None`.
     ///
-    /// `stamp` is the result of [`Stamp::now`] before `place` was read.
+    /// `stamp` is the result of [`Stamp::now`] before the listing.
     pub(super) fn add(&mut self, place: &Path, stamp: Option<Stamp>, contents: Contents) {
         self.changed = true;
         if let (Some(path), Some(_)) = (self.path_in_data(place), stamp) {
@@ -156,7 +158,7 @@ impl ListingCache {
         }
     }
 
-    /// Returns the path relative to the data set; `None` if the path is not UTF-8.
+    /// Returns the path of `place` relative to the data set; `None` if not UTF-8.
     fn path_in_data(&self, place: &Path) -> Option<String> {
         Some(place.strip_prefix(&self.data).ok()?.to_str()?.to_owned())
     }
@@ -186,13 +188,13 @@ impl ListingCache {
     }
 }
 
-/// Verifies the hash of a cache file and returns the remaining bytes. Returns `None` for a damaged file.
+/// Returns the part of a cache file after its hash; `None` if the hash does not match.
 fn intact(bytes: &[u8]) -> Option<&[u8]> {
     let (hash, content) = bytes.split_at_checked(HASH_BYTES)?;
     (blake3::hash(content).as_bytes() == hash).then_some(content)
 }
 
-/// Returns the cache file's path for the data set at `data`.
+/// Returns the path of the cache file; `None` if the system has no cache folder.
 fn file_of(data: &Path) -> Option<PathBuf> {
     let data = fs::canonicalize(data).ok()?;
     let name = hex(Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes()));

@@ -29,9 +29,9 @@ use super::shards::Shards;
 use super::split::Split;
 
 const EXTENSION: &str = "parquet";
-/// Possible names of the class column, in order of preference.
+/// Possible names of the column with the classes. The first match counts.
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
-/// Maximum number of row groups in memory. Sequential reads need two.
+/// Maximum number of row groups in memory. Reading in order needs two.
 const CACHED_GROUPS: usize = 4;
 const HINT: &str = "put the parquet files of an image data set in data.path or in its folder `data`; the names of \
                     validation files must contain `val` or `test`";
@@ -141,23 +141,23 @@ struct ParquetSplit {
     labels: Vec<Option<u32>>,
     class_names: Vec<String>,
     colour: Colour,
-    /// (index in `groups`, images) of the cached row groups, the most recently used last.
+    /// Cached row groups as (index in `groups`, images). The last one is the most recent.
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
 
-/// A row group, parquet's unit of reading.
+/// The position of a parquet row group.
 struct RowGroup {
     file: usize,
-    /// Index of the row group in its file.
+    /// Index of this row group in the file.
     index: usize,
-    /// Index of its first image in the split.
+    /// Index of this row group's first image in the split.
     first: usize,
-    /// Index of its first image in the file.
+    /// Index of this row group's first image in the file.
     row: usize,
     bytes: i64,
 }
 
-/// The encoded images of one row group. The first thread to need the images reads them.
+/// The encoded images of one row group, read by the first thread that needs them.
 type CachedGroup = OnceLock<Result<Vec<Option<ByteArray>>, ParquetProblem>>;
 
 impl ParquetSplit {
@@ -203,7 +203,7 @@ impl ParquetSplit {
         Ok(())
     }
 
-    /// Adds row group sizes, file names and classes to `hash`.
+    /// Adds file names, row group sizes and classes to `hash`.
     fn hash_into(&self, hash: &mut Sha256) {
         for group in &self.groups {
             hash.update(self.files[group.file].file_name().unwrap_or_default().as_encoded_bytes());
@@ -215,13 +215,13 @@ impl ParquetSplit {
         }
     }
 
-    /// Returns the index of the row group of `image`, and the position inside this row group.
+    /// Returns the index of the row group with this image, and the image's position in it.
     fn place(&self, image: usize) -> (usize, usize) {
         let group = self.groups.partition_point(|group| group.first <= image) - 1;
         (group, image - self.groups[group].first)
     }
 
-    /// Returns the cache entry of a row group. The caller must fill a new entry.
+    /// Returns the cache entry of a row group, which may be empty.
     fn cached(&self, group: usize) -> Arc<CachedGroup> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let known = cache.iter().position(|(number, _)| *number == group);
@@ -275,7 +275,7 @@ impl Split for ParquetSplit {
 /// The columns that hold the images and the classes.
 struct ParquetColumns {
     schema: String,
-    /// The image column, reduced to its field `bytes`.
+    /// The image column, limited to its field `bytes`.
     image: TypePtr,
     label: Option<TypePtr>,
 }
@@ -308,7 +308,7 @@ impl ParquetColumns {
         Type::group_type_builder(&self.schema).with_fields(vec![field]).build().ok()
     }
 
-    /// Returns the class names in Hugging Face's metadata; empty without names.
+    /// Returns the class names in the Hugging Face metadata of the file; empty if missing.
     fn class_names(&self, metadata: &ParquetMetaData) -> Vec<String> {
         let names = || {
             let pairs = metadata.file_metadata().key_value_metadata()?;
@@ -321,7 +321,7 @@ impl ParquetColumns {
     }
 }
 
-/// Reduces an image column to its field `bytes`. Returns `None` for other columns.
+/// Limits an image column to its field `bytes`. Returns `None` if `field` holds no images.
 fn image_bytes(field: &TypePtr) -> Option<TypePtr> {
     if !field.is_group() {
         return None;
@@ -384,7 +384,7 @@ fn bytes(row: Row) -> Option<ByteArray> {
     }
 }
 
-/// Runs `work` and turns a panic into an error. The parquet library panics on damaged files.
+/// Runs `work` and returns a panic as an error, because the parquet library may panic.
 fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
     let panicked = |_| Err(ParquetProblem::Damaged("its reader panicked".to_owned()));
     panics::catch(work).unwrap_or_else(panicked)

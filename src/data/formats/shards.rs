@@ -15,9 +15,9 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// Finds the files with the given extension in `train/` and `val/` below `path`.
+    /// Finds the files with the given extension in the subfolders `train/` and `val/`.
     ///
-    /// Without `train/`, uses the files in `path` and their names:
+    /// If `train/` is missing, the names of the files in `path` decide the split:
     ///
     /// - `val` in the name: validation.
     /// - `test` in the name: validation if no name has `val`, otherwise unused.

@@ -16,22 +16,22 @@ pub trait Split: Send + Sync {
     /// Returns the class of picture `index`; 0 without classes.
     fn label(&self, index: usize) -> u32;
 
-    /// Returns picture `index`. Always returns the same picture for this index.
+    /// Returns picture `index`. Repeated calls return the same picture.
     ///
-    /// Reads an image file into `buffer`.
+    /// For an image file, reads the bytes into `buffer`.
     fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError>;
 
-    /// Returns the path of picture `index` for messages.
+    /// Returns the path of picture `index`, for messages.
     ///
-    /// For a shard, returns the shard's path joined with the file name inside.
+    /// In a shard, this is the path of the shard and the name in the shard.
     fn name(&self, index: usize) -> PathBuf;
 
-    /// Returns whether pictures have 8-bit pixel values, not floats.
+    /// Returns whether pictures have 8-bit pixel values. Otherwise they have floats.
     fn holds_levels(&self) -> bool {
         true
     }
 
-    /// Returns whether reading is so fast that loader threads would not help.
+    /// Returns whether reading a picture only copies memory.
     fn is_cheap(&self) -> bool {
         false
     }

@@ -20,14 +20,14 @@ use crate::recipe::DataPlan;
 use super::found::{Found, Integrity};
 use super::split::Split;
 
-/// A split of the synthetic data. Its number replaces the epoch in random keys.
+/// A split of the synthetic data. Its number takes the place of the epoch in random keys.
 #[derive(Debug, Clone, Copy)]
 enum SyntheticPart {
     Train = 1,
     Val = 2,
 }
 
-/// Replaces the epoch in the random keys of class patterns.
+// The random keys of class patterns use this number as the epoch; those of images use a `SyntheticPart`.
 const CLASSES: usize = 0;
 
 /// Returns the synthetic data set with the recipe's numbers of classes and images.
@@ -62,7 +62,7 @@ struct Synthetic {
 
 /// The striped pattern of a class.
 struct Grating {
-    /// Number of stripes across the image, along x and y.
+    /// Number of periods across the image, along x and y.
     periods: [f32; 2],
     /// Amplitude of the stripes in each channel.
     colour: Vec<f32>,
@@ -77,7 +77,7 @@ impl Synthetic {
     }
 }
 
-/// Returns the random generator of an image or class. Does not use the recipe's seed.
+/// Returns the random generator of an image or a class pattern.
 fn rng(part: usize, index: u64) -> impl Rng {
     Key { seed: 0, stage: NO_STAGE, epoch: part }.rng(index, Purpose::Synthetic)
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::data::error::{self, DataError};
 use crate::data::table::{self, Problems};
 
-/// Unusable files of a job. All loaders of the job share this list.
+/// The unusable files of a job, shared by all its loaders.
 #[derive(Debug)]
 pub struct BadFiles {
     /// Maximum number of unusable training files.
@@ -19,9 +19,9 @@ pub struct BadFiles {
 }
 
 impl BadFiles {
-    /// Creates an empty list. `table` is the path of the CSV file to write.
+    /// Creates an empty list. `table` is the path of `bad_files.csv`.
     ///
-    /// At most the fraction `max_bad_fraction` of `files` training files may be unusable.
+    /// Of `files` training files, at most the fraction `max_bad_fraction` may be unusable.
     pub fn new(max_bad_fraction: f64, files: usize, table: PathBuf) -> Self {
         let allowed = (max_bad_fraction * files as f64) as usize;
         Self { allowed, files, max_bad_fraction, table, met: Mutex::default() }
@@ -59,7 +59,7 @@ impl BadFiles {
         self.write(&met)
     }
 
-    /// Writes the CSV file. Keeps rows from earlier starts of the run.
+    /// Writes the CSV file. Keeps the rows of earlier starts.
     fn write(&self, met: &Problems) -> Result<(), DataError> {
         let mut all = table::problems(&self.table);
         all.extend(met.clone());

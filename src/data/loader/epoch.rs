@@ -15,13 +15,15 @@ pub struct Epoch {
 }
 
 enum Making {
-    /// Without workers: `next` loads a batch in the caller's thread.
+    /// No worker threads: `next` loads the batch.
     Here,
     Prefetcher(Prefetcher),
 }
 
 impl Epoch {
-    /// Starts loading the batches `steps` on `workers` threads, or in the caller's thread for 0 workers.
+    /// Starts loading the batches of the micro-steps `steps` on `workers` threads.
+    ///
+    /// With 0 workers, `next` loads each batch in the caller's thread.
     pub(super) fn start(
         work: Arc<LoaderShared>,
         epoch: usize,

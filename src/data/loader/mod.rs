@@ -29,14 +29,14 @@ use pass::{LoaderShared, Share, Transform};
 #[derive(Clone)]
 pub struct Loader {
     work: Arc<LoaderShared>,
-    /// Worker threads; 0 means that the caller's thread loads.
+    /// Number of worker threads. With 0, the caller's thread loads the batches.
     workers: usize,
 }
 
 impl Loader {
     /// Returns a loader of shuffled, augmented batches. Drops an incomplete last batch.
     ///
-    /// Takes seed and stage from `key`. Fails if the split has fewer than `batch_size` images.
+    /// Uses seed and stage of `key`. Fails if the split has fewer than `batch_size` images.
     pub fn train(
         split: Arc<dyn Split>,
         transform: TrainTransform,
@@ -106,7 +106,7 @@ impl Loader {
 
     /// Limits the loader to every `of`-th batch, starting at batch `index`.
     ///
-    /// For `of` devices. Also divides the number of workers by `of`.
+    /// Each of `of` devices uses such a loader. The workers are divided among these loaders.
     #[must_use]
     pub fn share(self, index: usize, of: usize) -> Self {
         assert!(index < of, "the index is below the number of shares");
@@ -114,13 +114,13 @@ impl Loader {
         Self { work: Arc::new(work), workers: self.workers.div_ceil(of) }
     }
 
-    /// Divides the workers among this job and `others` parallel jobs.
+    /// Divides the workers by `others + 1`, because `others` more jobs run in parallel.
     #[must_use]
     pub fn with_parallel_jobs(self, others: usize) -> Self {
         Self { workers: self.workers.div_ceil(1 + others), ..self }
     }
 
-    /// Returns the number of batches per epoch of this loader.
+    /// Returns the number of batches that this loader loads per epoch.
     pub fn micro_steps(&self) -> usize {
         let LoaderShared { split, transform, batch_size, share, .. } = &*self.work;
         let all = match transform {
@@ -130,7 +130,7 @@ impl Loader {
         all.saturating_sub(share.index).div_ceil(share.of)
     }
 
-    /// Starts loading `epoch` (from 1) at the batch `first_micro_step` (from 0).
+    /// Starts loading `epoch` (from 1) at micro-step `first_micro_step` (from 0).
     ///
     /// The iterator ends after the first error. Dropping the iterator stops the workers.
     pub fn epoch(&self, epoch: usize, first_micro_step: usize) -> Epoch {

@@ -17,7 +17,7 @@ use crate::random::{Key, NO_STAGE, Purpose};
 
 use super::bad_files::BadFiles;
 
-/// Lowest bit of the repeat number in a sample number.
+// A sample number holds the repeat number from this bit on, and the image index below.
 const REPEAT: u32 = 40;
 
 /// The parts of a loader that all threads share.
@@ -27,14 +27,14 @@ pub(super) struct LoaderShared {
     pub(super) transform: Transform,
     pub(super) batch_size: usize,
     pub(super) share: Share,
-    /// Whether batches hold 8-bit values, because the device normalizes them.
+    /// Whether batches hold 8-bit values. Then the device normalizes them.
     pub(super) levels: bool,
-    /// Unusable files. With `None`, an unusable file is an error.
+    /// Collects unusable files. If `None`, an unusable file is an error.
     pub(super) bad_files: Option<Arc<BadFiles>>,
     pub(super) times: LoadTimes,
 }
 
-/// A device's part of an epoch: every `of`-th batch, starting at batch `index`.
+/// The batches of an epoch for one device: every `of`-th batch, starting at `index`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
     pub(super) index: usize,
@@ -47,17 +47,17 @@ pub(super) enum Transform {
     Train {
         transform: TrainTransform,
         mixup: Option<Mixup>,
-        /// Random key of seed and stage. Each [`EpochPass`] sets the epoch.
+        /// Random key with seed and stage. [`EpochPass`] sets the epoch.
         key: Key,
     },
     Eval(EvalTransform),
 }
 
-/// One epoch of a loader.
+/// One pass over a split.
 pub(super) struct EpochPass {
     pub(super) work: Arc<LoaderShared>,
     key: Key,
-    /// Shuffled image indices; `None` for evaluation, which reads in order.
+    /// Shuffled image indices; `None` for evaluation, which does not shuffle.
     order: Option<Vec<u64>>,
 }
 
@@ -76,7 +76,7 @@ impl EpochPass {
         }
     }
 
-    /// Converts a batch index of this device to the batch index in the whole epoch.
+    /// Converts the batch index on this device to the batch index in the epoch.
     fn global(&self, micro_step: usize) -> usize {
         let Share { index, of } = self.work.share;
         micro_step * of + index
@@ -88,7 +88,7 @@ impl EpochPass {
         start..(start + self.work.batch_size).min(self.work.split.len())
     }
 
-    /// Returns the sample number and the image index at position `place` of the epoch.
+    /// Returns sample number and image index for position `place` of the epoch.
     fn sample(&self, place: usize) -> (u64, usize) {
         let Some(order) = &self.order else { return (place as u64, place) };
         let repeats = self.work.transform.repeats();
@@ -109,7 +109,7 @@ impl EpochPass {
 
     /// Adds image `index` to `batch`.
     ///
-    /// Replaces an unusable file by the next usable one, up to the limit of `bad_files`.
+    /// If the file is unusable, adds the next usable image, up to the limit of `bad_files`.
     fn add(
         &self,
         batch: &mut Batch,
@@ -154,7 +154,7 @@ impl LoaderShared {
         }
     }
 
-    /// Loads and augments image `index`, and adds it to `batch`. `sample` determines the random numbers.
+    /// Augments image `index` and adds it to `batch`. `sample` determines the random numbers.
     fn add(
         &self,
         batch: &mut Batch,
@@ -198,7 +198,6 @@ impl Transform {
         }
     }
 
-    /// Returns how often an epoch uses each image (repeated augmentation).
     fn repeats(&self) -> usize {
         match self {
             Self::Train { transform, .. } => transform.aug_repeats,

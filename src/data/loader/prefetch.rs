@@ -11,12 +11,12 @@ use crate::data::error::DataError;
 use super::pass::EpochPass;
 use super::workers::{Workers, guarded};
 
-/// Images per worker job. A small number lets all workers share a batch and stop quickly.
+/// Number of images in a chunk, the unit of work of a worker.
 const CHUNK: usize = 8;
 
 /// A thread that prepares batches in advance.
 pub(super) struct Prefetcher {
-    /// Receives finished batches. Setting `None` stops the thread.
+    /// Receives finished batches. `drop` sets this to `None` to stop the thread.
     batches: Option<Receiver<Result<Batch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,7 +56,7 @@ impl Drop for Prefetcher {
     }
 }
 
-/// Joins the workers' images to batches and applies mixup.
+/// Joins chunks of images to batches and applies mixup.
 struct Gather {
     workers: Workers<Batch>,
 }
@@ -82,7 +82,7 @@ impl Gather {
     }
 }
 
-/// Returns the positions of chunk `index` in a batch with the positions `places`. May be empty in a short batch.
+/// Returns the positions of chunk `index`. May be empty in an incomplete last batch.
 fn chunk(places: &Range<usize>, index: usize) -> Range<usize> {
     let start = (places.start + index * CHUNK).min(places.end);
     start..(start + CHUNK).min(places.end)

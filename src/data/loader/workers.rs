@@ -21,7 +21,7 @@ pub(in crate::data) struct Workers<T> {
 struct SharedQueue<T> {
     state: Mutex<QueueState<T>>,
     changed: Condvar,
-    /// Maximum number of started jobs whose results were not yet taken.
+    /// Maximum number of finished or running jobs that the consumer has not taken.
     window: usize,
     end: usize,
 }
@@ -29,13 +29,13 @@ struct SharedQueue<T> {
 struct QueueState<T> {
     /// Number of the next job to start.
     begin: usize,
-    /// Number of the job whose result is taken next.
+    /// Number of the job that the consumer takes next.
     take: usize,
     done: BTreeMap<usize, Result<T, DataError>>,
     stopped: bool,
 }
 
-/// Converts the recipe's `workers` or `threads` to a number. "auto" uses all CPU cores.
+/// Returns the number of threads. "auto" means all CPU cores.
 pub(in crate::data) fn count(threads: Threads) -> usize {
     match threads {
         Threads::Count(count) => count,
@@ -44,9 +44,9 @@ pub(in crate::data) fn count(threads: Threads) -> usize {
 }
 
 impl<T: Send + 'static> Workers<T> {
-    /// Starts the jobs with the numbers `jobs` on `threads` threads.
+    /// Starts running the jobs with the numbers `jobs` on `threads` threads.
     ///
-    /// At most `window` started jobs wait for [`Self::take`].
+    /// At most `window` jobs run or wait for [`Self::take`].
     pub(in crate::data) fn start(
         threads: usize,
         window: usize,
@@ -74,7 +74,9 @@ impl<T: Send + 'static> Workers<T> {
         Self { threads: (0..threads).map(spawn).collect(), shared }
     }
 
-    /// Waits for the result of the next job, in order. Panics after the last job.
+    /// Waits for the result of the next job, in order.
+    ///
+    /// Panics if all results were taken.
     pub(in crate::data) fn take(&mut self) -> Result<T, DataError> {
         let mut state = self.shared.lock();
         assert!(state.take < self.shared.end, "take() was called after the last job");
@@ -99,7 +101,7 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Waits for the next job that may start. Returns `None` if no job is left.
+    /// Waits until the next job may start, and returns its number; `None` at the end.
     fn next(&self) -> Option<usize> {
         let mut state = self.lock();
         while !state.stopped && state.begin < self.end {
@@ -112,7 +114,7 @@ impl<T> SharedQueue<T> {
         None
     }
 
-    /// Locks the state. A panicking job cannot poison it, because jobs run without the lock.
+    /// Locks the state, which is valid even after a panic.
     fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,7 +135,7 @@ impl<T> Drop for Workers<T> {
     }
 }
 
-/// Runs `work` and turns a panic into an error.
+/// Runs `work` and returns a panic as an error.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
 }

@@ -36,7 +36,7 @@ const LEFT_OUT: &str = "left_out.csv";
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PackOptions {
     pub samples_per_shard: usize,
-    /// Re-encodes large images; `None` keeps every file unchanged.
+    /// How to re-encode large images; `None` keeps every file unchanged.
     pub reencode: Option<Reencoded>,
 }
 
@@ -48,11 +48,10 @@ pub struct Packing {
     /// Number of shards that an earlier start had already written.
     pub shards_there: usize,
     pub bytes: u64,
-    /// (file, problem) of unusable files, which the shards do not contain.
+    /// Unusable files, as (file, problem). The shards do not contain them.
     pub left_out: Vec<(String, String)>,
 }
 
-/// A sample to write into a shard.
 struct Member {
     /// Sample name without extension.
     key: String,
@@ -69,13 +68,14 @@ struct ShardBytes {
 
 enum Made {
     Member(Member),
-    /// An unusable file and its error.
+    /// An unusable file, which is left out.
     LeftOut(PathBuf, ImageError),
 }
 
-/// Packs the data set into tar shards in the folder `out`, or continues an interrupted packing.
+/// Packs the data set `plan` into tar shards in the folder `out`.
 ///
-/// `progress` gets the number of packed images and the total. If `progress` returns false, packing returns `None`.
+/// Continues an interrupted packing. Calls `progress(done, total)` with numbers of images. If `progress` returns false,
+/// returns `None`.
 pub fn pack(
     plan: &DataPlan,
     out: &Path,
@@ -131,7 +131,7 @@ pub fn pack(
     Ok(Some(packing))
 }
 
-/// Finds the data set. Also returns whether the images have classes.
+/// Finds the data set. The second result is whether the images have classes.
 fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
     match dataset::find(plan, Labels::Needed) {
         Ok(found) => Ok((found, true)),
@@ -142,7 +142,6 @@ fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
     }
 }
 
-/// Writes shards and counts images.
 struct Packer<'a, F> {
     out: &'a Path,
     options: PackOptions,
@@ -156,7 +155,7 @@ struct Packer<'a, F> {
 }
 
 impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
-    /// Writes shard number `shard`, unless it exists. Returns false if `progress` did.
+    /// Writes one shard if it is missing. Returns false if `progress` returned false.
     fn add(&mut self, name: &str, split: &Arc<dyn Split>, shard: usize) -> Result<bool, DataError> {
         let first = shard * self.options.samples_per_shard;
         let samples = first..(first + self.options.samples_per_shard).min(split.len());
@@ -183,7 +182,9 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
         Ok(true)
     }
 
-    /// Returns a shard and its checksum file. Returns `None` if `progress` returned false.
+    /// Returns the content of a shard and its checksum file.
+    ///
+    /// Returns `None` if `progress` returned false.
     fn tar(
         &mut self,
         split: &Arc<dyn Split>,
@@ -213,7 +214,7 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
     }
 }
 
-/// Returns whether `mae data pack` writes this path. `path` is relative and uses `/`.
+/// Returns whether `mae data pack` writes a file with this relative path.
 fn is_packs(path: &str) -> bool {
     let is_shards = |end: &OsStr| end == "tar" || end == checksums::EXTENSION;
     let shard = |path: &str| {
@@ -239,7 +240,7 @@ fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
     }
 }
 
-/// Returns whether the tar file exists and ends with two zero blocks.
+/// Returns whether a tar file exists and is complete: it ends with two blocks of zeros.
 fn is_whole_tar(path: &Path) -> bool {
     let mut end = [1; 1024];
     let read = fs::File::open(path).and_then(|mut file| {
@@ -254,7 +255,9 @@ fn write_packed(out: &Path, packed: &Packed) -> Result<(), DataError> {
     durable::write(&path, &packed.to_json()).map_err(|e| DataError::unreadable(&path, e))
 }
 
-/// Writes `pack.json` and class names. Fails if `out` has shards of other data or options.
+/// Writes `pack.json` and the class names.
+///
+/// Fails if `out` has shards of a different data set or with different options.
 fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataError> {
     let path = out.join(PACK);
     if let Ok(bytes) = fs::read(&path) {
@@ -287,7 +290,7 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
     write_packed(out, packed)
 }
 
-/// Starts threads that read and re-encode the images `samples`, in order.
+/// Starts threads that read and re-encode the images `samples`.
 fn make(
     split: &Arc<dyn Split>,
     workers: Threads,
@@ -326,7 +329,7 @@ fn make(
     })
 }
 
-/// Re-encodes an image as a smaller JPEG. Returns `None` for small images.
+/// Re-encodes an image as a smaller JPEG; `None` if the image is small enough.
 fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> {
     let picture = OpenedImage::stored(Stored::File { bytes, colour: Colour::Rgb })?.whole()?;
     if picture.width.min(picture.height) <= how.short_side {
@@ -340,13 +343,13 @@ fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> 
     jpeg::encode(&levels, width, height, how.quality).map(Some)
 }
 
-/// Returns the sample name: index, then file name without extension and dots.
+/// Returns a unique sample name: the index, then the file name without extension.
 fn key(index: usize, name: &Path) -> String {
     let stem = name.file_stem().unwrap_or_default().to_string_lossy();
     format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
 }
 
-/// Returns the file extension for the image content, else `png` or `jpg`.
+/// Returns the file extension that fits the content; if unknown, `png` or `jpg`.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => "jpg",

@@ -5,7 +5,7 @@
 
 use super::rgb::Rgb;
 
-/// Interpolation between neighbouring pixels.
+/// How to compute the colour between pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interpolation {
     /// Bilinear interpolation of 2 × 2 pixels.
@@ -14,7 +14,7 @@ pub enum Interpolation {
     Bicubic,
 }
 
-/// Rotates a picture counter-clockwise around its centre by `degrees`.
+/// Rotates a picture counter-clockwise by `degrees`.
 pub(super) fn rotate(
     picture: &Rgb,
     degrees: f64,
@@ -70,21 +70,21 @@ pub(super) fn transform(
     picture.with_colours(colours)
 }
 
-/// An RGB pixel and an unused value, so that a pixel fills a vector register.
+/// An RGB pixel. The fourth value is unused; four values fill a vector register.
 type Pixel = [f64; 4];
 
-/// A picture with two repeated edge pixels on each side, for bicubic interpolation.
+/// A picture with a border of two repeated edge pixels, for bicubic interpolation.
 struct Padded {
     stride: usize,
     pixels: Vec<[f32; 4]>,
 }
 
 struct SubpixelPosition {
-    /// Index of the top left of the 4 × 4 pixels around the position.
+    /// Index of the first of the 4 × 4 pixels around the position.
     start: usize,
-    /// Horizontal fraction (0..1) between the second and the third pixel column.
+    /// Horizontal distance (0..1) from the second pixel column to the position.
     dx: f64,
-    /// Vertical fraction (0..1) between the second and the third pixel row.
+    /// Vertical distance (0..1) from the second pixel row to the position.
     dy: f64,
 }
 
@@ -143,7 +143,7 @@ fn linear(from: Pixel, to: Pixel, d: f64) -> Pixel {
     std::array::from_fn(|c| from[c] + (to[c] - from[c]) * d)
 }
 
-/// Interpolates between the second and the third pixel, at the fraction `d` (0..1).
+/// Interpolates between the second and the third pixel. `d` (0..1) is the distance from the second.
 fn cubic([v0, v1, v2, v3]: [Pixel; 4], d: f64) -> Pixel {
     if d == 0.0 {
         return v1;

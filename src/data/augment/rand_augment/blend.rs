@@ -58,19 +58,19 @@ pub(super) fn sharpness(picture: &Rgb, share: f64) -> Rgb {
     out
 }
 
-/// Returns the rounded weighted mean of 3 × 3 values: weight 5 for `centre`, 1 for each other.
+/// Returns the weighted mean of 3 × 3 values: weight 5 for the centre, 1 for the others.
 fn smooth(sum_of_nine: u32, centre: u8) -> u8 {
     let sum = sum_of_nine + 4 * u32::from(centre);
     ((2 * sum + 13) / 26) as u8
 }
 
-/// Converts an RGB pixel to grey like Pillow: ITU-R 601-2 luma with integer weights.
+/// Converts an RGB pixel to grey like Pillow (ITU-R 601-2 luma).
 fn luma([r, g, b]: [u8; 3]) -> u8 {
     let sum = 19_595 * u32::from(r) + 38_470 * u32::from(g) + 7_471 * u32::from(b);
     ((sum + 0x8000) >> 16) as u8
 }
 
-/// Blends two 8-bit values in single precision and rounds down, like Pillow.
+/// Blends two 8-bit values like Pillow: in single precision, rounded down.
 #[derive(Clone, Copy)]
 struct Blend {
     share: f32,

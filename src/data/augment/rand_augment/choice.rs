@@ -6,7 +6,7 @@ use crate::data::draw::below;
 
 use super::op::Op;
 
-/// timm's operations, each as (normal variant, `inc1` variant, probability in 1/1000).
+/// timm's operations: (without `inc1`, with `inc1`, probability in 1/1000).
 const CHOICES: [(Op, Op, usize); 15] = [
     (Op::AutoContrast, Op::AutoContrast, 25),
     (Op::Equalize, Op::Equalize, 5),
@@ -27,8 +27,7 @@ const CHOICES: [(Op, Op, usize); 15] = [
 
 /// Chooses `n` random operations.
 ///
-/// `increasing` selects timm's `inc1` variants. `weighted` uses timm's probabilities and chooses each operation at most
-/// once.
+/// `increasing` means timm's option `inc1`. `weighted` means timm's option `w0`, without replacement.
 pub(super) fn choose(n: usize, increasing: bool, weighted: bool, rng: &mut impl Rng) -> Vec<Op> {
     let mut weights = CHOICES.map(|(_, _, weight)| if weighted { weight } else { 1 });
     let mut one = || {

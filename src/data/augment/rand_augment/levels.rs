@@ -2,10 +2,10 @@
 
 use super::rgb::Rgb;
 
-/// Maps each 8-bit pixel value to a new value.
+/// A look-up table: the new value of each 8-bit pixel value.
 pub(super) type Table = [u8; 256];
 
-/// Maps each pixel value with the table of its channel.
+/// Applies one look-up table to each channel.
 pub(super) fn look_up(picture: &Rgb, tables: &[Table; 3]) -> Rgb {
     let [red, green, blue] = tables;
     let look_up =
@@ -13,7 +13,7 @@ pub(super) fn look_up(picture: &Rgb, tables: &[Table; 3]) -> Rgb {
     picture.with_colours(picture.colours().iter().map(look_up).collect())
 }
 
-/// Builds a table from a function. Results above 255 become 255.
+/// Builds a look-up table from a function. Results above 255 become 255.
 pub(super) fn table(new_level: impl Fn(u32) -> u32) -> Table {
     std::array::from_fn(|level| new_level(level as u32).min(255) as u8)
 }
@@ -40,7 +40,7 @@ pub(super) fn equalize(picture: &Rgb) -> Rgb {
     look_up(picture, &histograms(picture).map(|counts| equalized(&counts)))
 }
 
-/// Returns the table that equalizes the histogram `counts`.
+/// Returns the look-up table that equalizes a histogram. `counts[v]` pixels have the value `v`.
 fn equalized(counts: &[u32; 256]) -> Table {
     let brightest = counts.iter().rfind(|&&n| n > 0).copied().unwrap_or_default();
     let step = (counts.iter().sum::<u32>() - brightest) / 255;

@@ -6,7 +6,7 @@ use super::{blend, levels};
 
 /// An operation of timm's RandAugment.
 ///
-/// Variants ending in `Increasing` have a stronger effect at a higher magnitude.
+/// Variants named `…Increasing` have a stronger effect at a higher magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     AutoContrast,
@@ -57,7 +57,7 @@ const NAMES: [(&str, Op); 21] = [
 ];
 
 impl Op {
-    /// Returns the operation with this timm name.
+    /// Returns the operation that timm calls `name`.
     pub fn of_name(name: &str) -> Option<Self> {
         NAMES.iter().find(|(known, _)| *known == name).map(|(_, op)| *op)
     }
@@ -67,14 +67,16 @@ impl Op {
         NAMES.iter().find(|(_, op)| *op == self).expect("every operation has a name").0
     }
 
-    /// Returns the arguments that timm passes to the operation: none or one number.
+    /// Returns timm's arguments of the operation: none or one number.
     ///
-    /// `magnitude` is 0 to 10. `negate` reverses the direction, for example of a rotation.
+    /// `magnitude` is 0 to 10. `negate` reverses operations that have a direction, such as rotation.
     pub fn level_args(self, magnitude: f64, negate: bool) -> Vec<f64> {
         self.argument(magnitude, negate).into_iter().collect()
     }
 
-    /// Applies the operation. Rotation, shear and translation paint empty areas in the colour `fill`.
+    /// Applies the operation to `picture`.
+    ///
+    /// `fill` is the colour outside the picture, for example after a rotation.
     pub fn apply(
         self,
         picture: &Rgb,

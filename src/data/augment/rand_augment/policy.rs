@@ -13,42 +13,44 @@ use super::rgb::Rgb;
 
 const PROB: f64 = 0.5;
 
-/// The largest magnitude. Larger random magnitudes become 10.
+/// Magnitudes above this maximum are clamped.
 const MAX_MAGNITUDE: f64 = 10.0;
 
 /// Applies RandAugment to pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugment {
     plan: RandAugmentPlan,
-    /// The colour for empty areas after rotation, shear or translation.
+    /// The colour outside the picture, for example after a rotation.
     fill: [u8; 3],
     interpolation: Interpolation,
 }
 
-/// A random operation with its random magnitude.
+/// A random operation with its random parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
     pub op: Op,
     /// Strength of the operation, 0 to 10.
     pub magnitude: f64,
-    /// Says whether to reverse the direction, for example of a rotation.
+    /// Reverses operations that have a direction, such as rotation.
     pub negate: bool,
 }
 
 impl RandAugment {
-    /// Creates a RandAugment policy. The fill colour is `mean`, the mean of each channel.
+    /// Creates a RandAugment policy.
+    ///
+    /// `mean` is the mean of each channel, used as the fill colour.
     pub fn new(plan: RandAugmentPlan, mean: &[f32]) -> Self {
         Self { plan, fill: fill_colour(mean), interpolation: Interpolation::Bicubic }
     }
 
-    /// Applies random operations to `picture`.
+    /// Draws random operations and applies them to `picture`.
     pub fn apply(&self, picture: &Rgb, rng: &mut impl Rng) -> Rgb {
         self.render(picture, &self.draw(rng))
     }
 
-    /// Draws random operations, in the order of application.
+    /// Draws random operations in the order of application.
     ///
-    /// Skips each chosen operation with probability 0.5.
+    /// Each chosen operation is skipped with probability 0.5.
     pub fn draw(&self, rng: &mut impl Rng) -> Vec<Drawn> {
         let ops = choose(self.plan.layers, self.plan.increasing, self.plan.weighted, rng);
         ops.into_iter().filter_map(|op| self.draw_one(op, rng)).collect()

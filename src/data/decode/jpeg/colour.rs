@@ -8,7 +8,7 @@ use crate::data::decode::simd::vectorized;
 const BLOCK: usize = 32;
 
 vectorized! {
-    /// Computes `3 * near + far` for each column, to interpolate between two rows.
+    /// Interpolates vertically: computes `3 * near + far` for each sample.
     pub(super) fn blend(near: &[u8], far: &[u8], out: &mut [u16]) {
         for ((near, far), out) in near.iter().zip(far).zip(out) {
             *out = 3 * u16::from(*near) + u16::from(*far);
@@ -17,7 +17,6 @@ vectorized! {
 }
 
 vectorized! {
-    /// Converts samples to 16 bits.
     pub(super) fn copy(samples: &[u8], out: &mut [u16]) {
         for (sample, out) in samples.iter().zip(out) {
             *out = u16::from(*sample);
@@ -26,7 +25,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Adds `bias` to each sum, then drops `bits` fraction bits.
+    /// Adds `bias`, then drops `bits` fraction bits.
     pub(super) fn round(sums: &[u16], bias: u16, bits: u32, out: &mut [u8]) {
         for (sum, out) in sums.iter().zip(out) {
             *out = ((sum + bias) >> bits) as u8;
@@ -37,7 +36,7 @@ vectorized! {
 vectorized! {
     /// Doubles the width of a row by interpolation, then drops `bits` fraction bits.
     ///
-    /// `sums` has one extra neighbour at each end. `biases` are rounding offsets for even and odd pixels.
+    /// `sums` has one more sample at each end. `biases` are rounding offsets of even and odd pixels.
     pub(super) fn widen(sums: &[u16], biases: [u16; 2], bits: u32, out: &mut [u8]) {
         let (left, right) = (sums, &sums[2..]);
         let pairs = out.as_chunks_mut::<2>().0.iter_mut();
@@ -77,7 +76,6 @@ fn convert(y: &[u8; BLOCK], cb: &[u8; BLOCK], cr: &[u8; BLOCK], out: &mut [u8; 3
     }
 }
 
-/// Converts one pixel from `YCbCr` to RGB, with 16-bit integer arithmetic.
 #[inline(always)]
 fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (i16::from(y), i16::from(cb) - 128, i16::from(cr) - 128);
@@ -104,7 +102,7 @@ pub(super) fn grey_to_rgb(y: &[u8], out: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// Converts one pixel from `YCbCr` to RGB with libjpeg's formula.
+    /// Computes the expected RGB pixel with libjpeg's formula.
     fn expected(y: i32, cb: i32, cr: i32) -> [u8; 3] {
         let fix = |x: f64| (x * 65536.0 + 0.5) as i32;
         let (cb, cr) = (cb - 128, cr - 128);

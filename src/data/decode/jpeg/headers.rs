@@ -8,7 +8,7 @@ use super::idct::Dequantizer;
 /// Maximum number of blocks in a minimum coded unit (ITU T.81, B.2.3).
 const MOST_BLOCKS: usize = 10;
 
-/// The headers of a JPEG file before the scan.
+/// The JPEG headers before the coded data.
 #[derive(Default)]
 pub(super) struct Headers {
     pub(super) frame: Option<JpegFrame>,
@@ -27,9 +27,8 @@ pub(super) struct JpegFrame {
 /// A colour component: luma or one of the two chroma channels.
 pub(super) struct ColourComponent {
     id: u8,
-    /// 8 × 8 blocks per minimum coded unit (MCU), as `[across, down]`.
+    /// Number of 8 × 8 blocks per minimum coded unit (MCU), as `[across, down]`.
     pub(super) blocks: [usize; 2],
-    /// Index of the quantization table.
     quantization: usize,
 }
 
@@ -39,7 +38,7 @@ pub(super) struct HuffmanTables {
     pub(super) ac: [Option<AcCodes>; 4],
 }
 
-/// Indices of a colour component's DC and AC Huffman tables.
+/// Indices of the Huffman tables of a colour component.
 #[derive(Clone, Copy)]
 pub(super) struct TableChoice {
     pub(super) dc: usize,
@@ -47,7 +46,7 @@ pub(super) struct TableChoice {
 }
 
 impl Headers {
-    /// Reads one header segment. Returns `None` if only libjpeg supports this segment.
+    /// Reads one header segment. Returns `None` if only libjpeg can decode the file.
     pub(super) fn read(&mut self, marker: u8, segment: &[u8]) -> Option<()> {
         match marker {
             // SOF0 and SOF1: frame header, baseline or extended sequential.
@@ -86,9 +85,9 @@ impl Headers {
         Some(())
     }
 
-    /// Reads the scan header and returns the Huffman table indices of each colour component.
+    /// Reads the scan header. Returns the Huffman tables of each colour component.
     ///
-    /// Returns `None` for invalid headers and for progressive files.
+    /// Returns `None` if the header is invalid or the file is progressive.
     pub(super) fn choices(&self, scan_header: &[u8]) -> Option<Vec<TableChoice>> {
         let [count, selectors @ .., 0, 63, 0] = scan_header else { return None };
         let colours = &self.frame.as_ref()?.colours;
@@ -107,7 +106,7 @@ impl Headers {
             .collect()
     }
 
-    /// Returns the quantization table of each colour component. Returns `None` if a table is missing.
+    /// Returns the quantization table of each colour component; `None` if one is missing.
     pub(super) fn dequantizers(&self) -> Option<Vec<Dequantizer>> {
         let steps = |colour: &ColourComponent| {
             Dequantizer::new(self.quantization.get(colour.quantization)?.as_ref()?)
@@ -139,14 +138,14 @@ impl JpegFrame {
         complete.then_some(Self { width: size(w1, w0), height: size(h1, h0), colours })
     }
 
-    /// Returns the maximum blocks per minimum coded unit over all colour components, as `[across, down]`.
+    /// Returns the largest number of blocks per minimum coded unit (MCU) of any component, as `[across, down]`.
     pub(super) fn most_blocks(&self) -> [usize; 2] {
         [0, 1].map(|axis| self.colours.iter().map(|colour| colour.blocks[axis]).max().unwrap_or(1))
     }
 }
 
 impl HuffmanTables {
-    /// Reads Huffman tables from `segment`. Returns `None` if a table is invalid or redefined.
+    /// Reads a segment of Huffman tables. Returns `None` if a table is invalid or already defined.
     fn read(&mut self, mut segment: &[u8]) -> Option<()> {
         while let [which, rest @ ..] = segment {
             let (counts, rest) = rest.split_first_chunk::<16>()?;
@@ -165,7 +164,7 @@ impl HuffmanTables {
     }
 }
 
-/// Stores `value` in `place`. Returns `None` if `place` is already set.
+/// Sets `place`. Returns `None` if `place` already has a value.
 fn fill<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.is_none().then(|| *place = Some(value))
 }

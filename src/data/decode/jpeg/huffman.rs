@@ -11,19 +11,19 @@
 
 use super::idct::{BlockGroup, LANES};
 
-/// Number of input bits that index the look-up table of single codes.
+/// Bits that index the look-up table for one coefficient.
 const LOOK: u32 = 10;
 
-/// Number of input bits that index the look-up table of code pairs.
+/// Bits that index the look-up table for two coefficients.
 const PAIR: u32 = 10;
 
-/// Marks the end of a block in a [`Symbol`]. The number exceeds every distance between coefficients.
+/// Marks the end of a block. Larger than every distance between two coefficients.
 const END: usize = 128;
 
-/// Number of zero bytes after the coded data, for [`BitReader`]'s look-ahead.
+/// Number of zero bytes to append to the coded data, because the reader loads bytes in advance.
 pub(super) const PADDING: usize = 16;
 
-/// Maps zigzag indices to positions in the 8 × 8 block. Indices above 63 map to position 63.
+/// Maps the zigzag index of a coefficient to its row-major index.
 const ZIGZAG: [u8; 2 * END] = zigzag();
 
 const fn zigzag() -> [u8; 2 * END] {
@@ -45,15 +45,15 @@ const fn zigzag() -> [u8; 2 * END] {
 
 /// The meaning of a Huffman code, packed into 32 bits.
 ///
-/// - 0 to 7: length of code and value, in bits
-/// - 8 to 15: length of the code, in bits
-/// - 16 to 23: length of the value, in bits
-/// - 24 to 31: distance from the previous coefficient, or [`END`]
+/// - bits 0 to 7: length of the code and the value, in bits
+/// - bits 8 to 15: length of the code, in bits
+/// - bits 16 to 23: length of the value, in bits
+/// - bits 24 to 31: distance from the previous coefficient, or [`END`]
 #[derive(Clone, Copy)]
 struct Symbol(u32);
 
 impl Symbol {
-    /// Marks invalid codes, and codes with more than [`LOOK`] bits.
+    /// Means that the code is invalid or longer than [`LOOK`] bits.
     const NONE: Self = Self(0);
 
     fn new(byte: u8, code_bits: u32) -> Self {
@@ -68,17 +68,17 @@ impl Symbol {
         self.0 == 0
     }
 
-    /// Returns the length of code and value together, in bits.
+    /// Returns the length of the code and the value together, in bits.
     fn bits(self) -> u32 {
         self.0 & 0xff
     }
 
-    /// Returns the distance from the previous coefficient, or [`END`] at the block's end.
+    /// Returns the distance from the previous coefficient; [`END`] at the end of the block.
     fn step(self) -> usize {
         (self.0 >> 24) as usize
     }
 
-    /// Decodes the coefficient. The highest bits of `bits` are its code, then its value.
+    /// Returns the value of the coefficient. `bits` starts with the code, then the value.
     fn value(self, bits: u64) -> i32 {
         let (code_bits, size) = (self.0 >> 8 & 0xff, self.0 >> 16 & 0xff);
         let bits = bits << code_bits;
@@ -92,9 +92,9 @@ impl Symbol {
 /// One Huffman table.
 pub(super) struct Codes {
     look: Box<[Symbol; 1 << LOOK]>,
-    /// Upper limits for codes of each length, compared with the next 16 bits of the data.
+    // If the next 16 bits are below `above[n]`, they start with a code of at most `n` bits.
     above: [u32; 17],
-    /// Difference between symbol index and code, for each code length.
+    // `offset[n]` plus a code of `n` bits is the index of the code's symbol.
     offset: [i32; 17],
     symbols: Vec<u8>,
 }
@@ -150,19 +150,19 @@ impl Codes {
     }
 }
 
-/// One or two coefficients from a single look-up, packed into 64 bits.
+/// One or two coefficients, packed into 64 bits.
 ///
-/// - 0 to 7: length of all codes and values, in bits
-/// - 8 to 15: distance from the previous coefficient to the last one
-/// - 16 to 23: distance from the previous coefficient to the first one
-/// - 24 to 31: distance from the previous coefficient to the second one
-/// - 32 to 47: the first coefficient
-/// - 48 to 63: the second coefficient, or 0 if there is only one
+/// - bits 0 to 7: length of all codes and values, in bits
+/// - bits 8 to 15: distance from the previous coefficient to the last coefficient
+/// - bits 16 to 23: distance from the previous coefficient to the first coefficient
+/// - bits 24 to 31: distance from the previous coefficient to the second coefficient
+/// - bits 32 to 47: value of the first coefficient
+/// - bits 48 to 63: value of the second coefficient; 0 if missing
 #[derive(Clone, Copy)]
 struct Pair(u64);
 
 impl Pair {
-    /// Marks the end of a block, and coefficients with more than [`PAIR`] bits.
+    /// Means the end of a block, or a coefficient of more than [`PAIR`] bits.
     const NONE: Self = Self((END << 8) as u64);
 
     fn new(codes: &Codes, bits: u64) -> Self {
@@ -194,7 +194,7 @@ impl Pair {
         (self.0 >> 8 & 0xff) as usize
     }
 
-    /// Writes the one or two coefficients after index `k` into `block`.
+    /// Writes one or two coefficients to `block`, after the coefficient with index `k`.
     #[inline(always)]
     fn write(self, block: &mut BlockPlace<'_>, k: usize) {
         let steps = [(self.0 >> 24, self.0 >> 48), (self.0 >> 16, self.0 >> 32)];
@@ -204,21 +204,21 @@ impl Pair {
     }
 }
 
-/// The place of one block in a [`BlockGroup`]. The block must be zero at first.
+/// Where to store the coefficients of one block. The coefficients must be 0 at first.
 pub(super) struct BlockPlace<'a> {
     pub(super) group: &'a mut BlockGroup,
     pub(super) lane: usize,
 }
 
 impl BlockPlace<'_> {
-    /// Writes the coefficient with the zigzag index `k`.
+    /// Stores the coefficient with the zigzag index `k`.
     #[inline(always)]
     pub(super) fn put(&mut self, k: usize, level: i16) {
         self.group[usize::from(ZIGZAG[k % (2 * END)] % 64)][self.lane % LANES] = level;
     }
 }
 
-/// Reorders 64 values from zigzag order to row-major order.
+/// Reorders values from zigzag order to row-major order.
 pub(super) fn natural_order(values: &[u16; 64]) -> [u16; 64] {
     let mut ordered = [0; 64];
     for (value, at) in values.iter().zip(ZIGZAG) {
@@ -227,7 +227,7 @@ pub(super) fn natural_order(values: &[u16; 64]) -> [u16; 64] {
     ordered
 }
 
-/// The look-up tables for AC coefficients.
+/// Look-up tables for AC coefficients.
 pub(super) struct AcCodes {
     codes: Codes,
     pairs: Box<[Pair; 1 << PAIR]>,
@@ -243,30 +243,30 @@ impl AcCodes {
     }
 }
 
-/// A position in the coded data, with the next bits loaded.
+/// A position in the coded data.
 #[derive(Default, Clone, Copy)]
 pub(super) struct BitPosition {
     /// Index of the next byte to load.
     byte: usize,
-    /// The loaded bits. The next bit is the highest bit.
+    /// The next bits, starting at the highest bit.
     bits: u64,
-    /// Number of loaded bits.
+    /// Number of valid bits in `bits`.
     count: u32,
 }
 
 impl BitPosition {
-    /// Returns the start of byte number `byte`.
+    /// Returns the position of the first bit of the byte with index `byte`.
     pub(super) fn at(byte: usize) -> Self {
         Self { byte, bits: 0, count: 0 }
     }
 
-    /// Returns this position in bits from the start of the data.
+    /// Returns the position in bits.
     pub(super) fn position(self) -> usize {
         8 * self.byte - self.count as usize
     }
 }
 
-/// Reads Huffman codes. Methods return `None` for invalid data.
+/// Reads Huffman codes. The methods return `None` if the data are invalid.
 pub(super) struct BitReader<'a> {
     /// The coded data without stuffed zeros and markers, plus [`PADDING`] zero bytes.
     pub(super) data: &'a [u8],
@@ -292,7 +292,7 @@ impl BitReader<'_> {
         self.place.count -= bits;
     }
 
-    /// Reads a DC coefficient, stored as the difference from the previous block.
+    /// Reads a DC coefficient, as the difference from the previous block of the component.
     pub(super) fn difference(&mut self, codes: &Codes) -> Option<i32> {
         self.fill()?;
         let symbol = codes.symbol(self.place.bits);
@@ -301,7 +301,7 @@ impl BitReader<'_> {
         (!symbol.is_none()).then_some(value)
     }
 
-    /// Reads the AC coefficients of a block, and writes them to `block` if given.
+    /// Reads the AC coefficients of a block. Stores them if `block` is not `None`.
     #[inline(always)]
     pub(super) fn coefficients(
         &mut self,
@@ -328,7 +328,7 @@ impl BitReader<'_> {
         Some(())
     }
 
-    /// Reads the coefficient after index `k`. Returns its index, or 64 at the block's end.
+    /// Reads the coefficient after index `k`. Returns its index; 64 at the end of the block.
     #[inline(always)]
     fn coefficient(
         &mut self,

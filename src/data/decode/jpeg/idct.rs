@@ -10,24 +10,24 @@
 
 use crate::data::decode::simd::vectorized;
 
-/// Number of blocks per [`BlockGroup`], one per vector lane.
+/// Number of blocks that [`transform`] handles together.
 pub(super) const LANES: usize = 16;
 
-/// The coefficients of [`LANES`] blocks, `[coefficient, block]`, in row-major order.
+/// Coefficients of [`LANES`] blocks, `[coefficient, block]`, in row-major order.
 pub(super) type BlockGroup = [[i16; LANES]; 64];
 
-/// Maximum absolute input of [`one_dimension`]. Sums of four inputs still fit into 16 bits.
+// Larger inputs of `one_dimension` could overflow 16 bits.
 const LARGEST: u16 = 8191;
 
 /// Fraction bits of the fixed-point constants.
 const CONST_BITS: u32 = 13;
-/// Additional fraction bits between the column pass and the row pass.
+/// Fraction bits that the column pass leaves for the row pass.
 const PASS1_BITS: u32 = 2;
 
-/// The quantization table of a colour component, in row-major order.
+/// Quantization table of a colour component, in row-major order.
 pub(super) struct Dequantizer {
     steps: [i16; 64],
-    /// Largest supported absolute value of each quantized coefficient.
+    /// Maximum absolute value of each coefficient without overflow.
     limits: [u16; 64],
 }
 
@@ -45,10 +45,9 @@ impl Dequantizer {
 }
 
 vectorized! {
-    /// Applies the inverse DCT to each block; the result has `size` x `size` pixels per block.
+    /// Applies the inverse DCT to 16 blocks. Each block becomes `size` x `size` pixels.
     ///
-    /// `out` receives the blocks side by side, `stride` bytes per row. Returns false if a number overflowed, so pixels
-    /// may differ from libjpeg's.
+    /// Writes the blocks side by side into `out`, with `stride` bytes per row. Returns false on overflow.
     pub(super) fn transform(
         group: &BlockGroup,
         dequantizer: &Dequantizer,
@@ -83,7 +82,7 @@ fn sized<const N: usize>(
     sound
 }
 
-/// Transforms all columns. Also returns a number per block that is nonzero after an overflow.
+/// Applies the DCT to the columns. The second result is nonzero for blocks that overflow.
 #[inline(always)]
 fn columns<const N: usize>(
     group: &BlockGroup,
@@ -109,7 +108,7 @@ fn columns<const N: usize>(
     (between, over)
 }
 
-/// Transforms one row of each block to `N` pixels. Returns false after an overflow.
+/// Applies the DCT to one row of each block. Returns false on overflow.
 #[inline(always)]
 fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES]; N]) -> bool {
     let (mut over, mut outside) = ([0u16; LANES], [0u16; LANES]);
@@ -131,7 +130,7 @@ fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES];
     over.iter().chain(&outside).all(|bits| *bits == 0)
 }
 
-/// Returns whether an `N` x `N` output depends on coefficient row or column `index`.
+/// Returns whether the coefficients in row or column `index` affect an `N` x `N` output.
 #[inline(always)]
 fn is_used<const N: usize>(index: usize) -> bool {
     match N {
@@ -142,7 +141,7 @@ fn is_used<const N: usize>(index: usize) -> bool {
     }
 }
 
-/// Returns the fraction bits that [`one_dimension`] adds, besides [`CONST_BITS`].
+/// Returns the additional fraction bits of [`one_dimension`]'s results.
 #[inline(always)]
 fn extra_bits<const N: usize>() -> u32 {
     match N {
@@ -152,7 +151,7 @@ fn extra_bits<const N: usize>() -> u32 {
     }
 }
 
-/// Applies the one-dimensional inverse DCT. Returns `N` values, multiplied by √8.
+/// Computes a one-dimensional inverse DCT, multiplied by √8.
 #[inline(always)]
 fn one_dimension<const N: usize>(v: [i16; 8]) -> [i32; 8] {
     match N {
@@ -163,7 +162,7 @@ fn one_dimension<const N: usize>(v: [i16; 8]) -> [i32; 8] {
     }
 }
 
-/// Transforms 8 coefficients with the algorithm of Loeffler, Ligtenberg and Moschytz.
+/// Computes a DCT of length 8 with the algorithm of Loeffler, Ligtenberg and Moschytz.
 #[inline(always)]
 fn eight(v: [i16; 8]) -> [i32; 8] {
     let common = times(v[2].wrapping_add(v[6]), 4433);
@@ -225,7 +224,6 @@ fn to_i16(value: i32) -> i16 {
     value.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
 }
 
-/// Writes one pixel row of all blocks side by side.
 #[inline(always)]
 fn interleave<const N: usize>(pixels: &[[u8; LANES]; N], out: &mut [u8]) {
     let mut from = [0; 8 * LANES];

@@ -11,14 +11,16 @@ use mozjpeg_sys::{jpeg_common_struct, jpeg_decompress_struct, jpeg_error_mgr};
 
 #[repr(C)]
 pub(super) struct DecoderState {
-    /// libjpeg's error handler. This field must be first, because libjpeg's pointer also points to `DecoderState`.
+    /// The error handler of libjpeg.
+    ///
+    /// This must be the first field: libjpeg's pointer to this field is cast to the whole struct.
     pub(super) errors: jpeg_error_mgr,
     pub(super) decompress: jpeg_decompress_struct,
     /// libjpeg's first warning.
     pub(super) warning: Option<String>,
 }
 
-/// Runs `work`, which calls libjpeg. Returns libjpeg's message if libjpeg reports an error.
+/// Runs `work`, which calls libjpeg. Returns libjpeg's error message on failure.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     panics::catch(work).map_err(|panic| {
         let text = panic.downcast::<String>().map(|text| *text);
@@ -31,7 +33,7 @@ pub(super) extern "C-unwind" fn give_up(common: &mut jpeg_common_struct) {
     resume_unwind(Box::new(message(common)));
 }
 
-/// Stores libjpeg's first warning in [`DecoderState`]. Warnings have a negative `level`.
+/// Stores libjpeg's first warning. Warnings have a negative `level`.
 pub(super) extern "C-unwind" fn note_warning(common: &mut jpeg_common_struct, level: c_int) {
     if level >= 0 {
         return;

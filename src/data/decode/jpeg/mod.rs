@@ -44,20 +44,20 @@ pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
 
 /// A JPEG file whose header was read.
 pub(in crate::data) struct Jpeg<'a> {
-    /// The state of libjpeg. It is boxed because libjpeg keeps pointers into it.
+    /// The state of libjpeg, boxed because it must not move.
     state: Box<DecoderState>,
     bytes: &'a [u8],
 }
 
-/// A decoded RGB rectangle, with optional margins on the left and right.
+/// A decoded rectangle. `pixels` may have margins on its left and right.
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
-    /// Pixels of rectangle and margins, `[H, W, 3]`.
+    /// Pixels of the rectangle and its margins, `[H, W, 3]`.
     pub(in crate::data) pixels: Vec<u8>,
-    /// Position of the rectangle in `pixels`.
+    /// Position of the rectangle inside `pixels`.
     pub(in crate::data) crop: CropBox,
-    /// libjpeg's first warning about damaged data.
+    /// libjpeg's first warning about repaired damage.
     pub(in crate::data) warning: Option<String>,
 }
 
@@ -111,7 +111,7 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(CropBox { top, left, height, width }, shrink)
     }
 
-    /// Decodes the rectangle `crop` of the picture at 1/`shrink` of its size.
+    /// Scales the picture by 1/`shrink`, and decodes the rectangle `crop` of the result.
     fn shrunk_region(mut self, crop: CropBox, shrink: usize) -> Result<Decoded, ImageError> {
         let Some(pixels) = self.plain_scan().and_then(|scan| plain::decode(scan, crop, shrink))
         else {
@@ -122,7 +122,7 @@ impl<'a> Jpeg<'a> {
         Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
     }
 
-    /// Finds the coded data. Returns `None` if only libjpeg can decode the file.
+    /// Finds the coded data. Returns `None` if `plain.rs` cannot decode the file.
     fn plain_scan(&self) -> Option<Scan> {
         let colours = self.state.decompress.jpeg_color_space;
         let known = matches!(colours, J_COLOR_SPACE::JCS_YCbCr | J_COLOR_SPACE::JCS_GRAYSCALE);
@@ -148,7 +148,7 @@ impl Drop for Jpeg<'_> {
     }
 }
 
-/// Decodes with libjpeg. Returns (pixels, row width in pixels, first column of `crop`).
+/// Decodes with libjpeg. Returns pixels, width in pixels, and the first column of `crop`.
 fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usize, usize) {
     let inks =
         matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);
@@ -183,7 +183,7 @@ fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usi
     }
 }
 
-/// Converts an inverted CMYK pixel to RGB like Pillow.
+/// Converts a CMYK pixel with inverted values to RGB, like Pillow.
 fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     [c, m, y].map(|ink| {
         let product = u32::from(255 - ink) * u32::from(k) + 128;

@@ -17,12 +17,12 @@ use super::idct::{BlockGroup, Dequantizer, LANES, transform};
 use super::scan::{Scan, UnitRow};
 use crate::data::decode::picture::CropBox;
 
-/// Pixels around a rectangle that chroma interpolation needs.
+/// Number of pixels around the rectangle that chroma interpolation reads.
 const MARGIN: usize = 2;
 
-/// Decodes the rectangle `crop` of the picture at 1/`shrink` of its size, to RGB.
+/// Decodes the rectangle `crop` of a picture that is scaled by 1/`shrink`.
 ///
-/// Returns `None` if the file is damaged or its chroma subsampling is unsupported.
+/// Returns `None` if the file is damaged or has unsupported chroma subsampling.
 pub(super) fn decode(mut scan: Scan, crop: CropBox, shrink: usize) -> Option<Vec<u8>> {
     let layout = Layout::new(&scan.frame, shrink)?;
     let columns = layout.units(0, crop.left..crop.left + crop.width);
@@ -72,29 +72,29 @@ fn convert(
     }
 }
 
-/// Sizes at the output resolution. Axis 0 is across, axis 1 is down.
+/// Sizes of the scaled picture. The first value is across, the second is down.
 struct Layout {
-    /// Pixels per minimum coded unit (MCU), on each axis.
+    /// Pixels per minimum coded unit (MCU).
     unit: [usize; 2],
-    /// Minimum coded units (MCUs) in the whole picture, on each axis.
+    /// Number of minimum coded units (MCUs) in the picture.
     all_units: [usize; 2],
     colours: Vec<ColourLayout>,
 }
 
-/// Sizes of one colour component.
+/// Sizes of one colour component. The first value is across, the second is down.
 struct ColourLayout {
     /// Side of a transformed block, in samples.
     size: usize,
-    /// Blocks per minimum coded unit (MCU), on each axis.
+    /// Blocks per minimum coded unit (MCU).
     blocks: [usize; 2],
-    /// Samples in the whole picture, on each axis.
+    /// Number of samples in the picture.
     samples: [usize; 2],
-    /// Whether the component has half the resolution of the picture, on each axis.
+    /// Whether the component has half the resolution of the picture.
     doubled: [bool; 2],
 }
 
 impl Layout {
-    /// Chooses the same sizes as libjpeg. Returns `None` for unsupported chroma subsampling.
+    /// Computes the sizes. Returns `None` for unsupported chroma subsampling.
     fn new(frame: &JpegFrame, shrink: usize) -> Option<Self> {
         let most = frame.most_blocks();
         let picture = [frame.width, frame.height];
@@ -129,28 +129,28 @@ impl Layout {
         })
     }
 
-    /// Returns the minimum coded units (MCUs) that contain `pixels` and [`MARGIN`] pixels on both sides.
+    /// Returns the minimum coded units (MCUs) that contain `pixels` and a margin.
     fn units(&self, axis: usize, pixels: Range<usize>) -> Range<usize> {
         let end = (pixels.end + MARGIN).div_ceil(self.unit[axis]);
         pixels.start.saturating_sub(MARGIN) / self.unit[axis]..end.min(self.all_units[axis])
     }
 }
 
-/// The samples of a colour component in one row of minimum coded units (MCUs).
+/// Samples of a colour component in one row of minimum coded units (MCUs).
 ///
-/// The first sample row repeats the last row of the MCUs above.
+/// The first row of samples repeats the last row above.
 struct Plane<'a> {
     layout: &'a ColourLayout,
-    /// Column of the first stored sample in the whole picture.
+    /// Column of the first stored sample, counted from the left edge of the picture.
     left: usize,
-    /// Row of the first sample in the whole picture, without the repeated row.
+    /// Row of the first sample, counted from the top of the picture.
     top: usize,
-    /// Samples per stored row.
+    /// Number of samples per stored row.
     stride: usize,
     samples: Vec<u8>,
 }
 
-/// Buffers for interpolated rows.
+/// Reusable memory for interpolated rows.
 #[derive(Default)]
 struct RowScratch {
     sums: Vec<u16>,
@@ -170,9 +170,9 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Transforms row number `row` of minimum coded units (MCUs) to samples.
+    /// Transforms a row of minimum coded units (MCUs) to samples. `row` is its index.
     ///
-    /// Resets the coefficients to 0. Returns `None` after an overflow.
+    /// Returns `None` on overflow. Also resets the coefficients to 0.
     fn read<'b>(
         &mut self,
         row: usize,
@@ -199,7 +199,7 @@ impl<'a> Plane<'a> {
         &row[columns.start - self.left..columns.end - self.left]
     }
 
-    /// Returns one sample per pixel of row `y`, interpolated if the component has half resolution.
+    /// Returns one sample per pixel of row `y`. Interpolates if the component has half resolution.
     fn row<'b>(&'b self, y: usize, columns: Range<usize>, scratch: &'b mut RowScratch) -> &'b [u8] {
         let ColourLayout { samples: [width, height], doubled: [wide, high], .. } = *self.layout;
         // The samples that are needed, including neighbours for interpolation.

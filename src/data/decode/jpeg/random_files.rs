@@ -11,7 +11,7 @@ use super::*;
 struct RandomFile {
     width: usize,
     height: usize,
-    /// (across, down) blocks per minimum coded unit (MCU), for each colour component.
+    /// Blocks per minimum coded unit (MCU) of each colour component, as (across, down).
     sampling: Vec<(usize, usize)>,
     /// Restart interval in minimum coded units (MCUs); 0 without restart markers.
     interval: usize,
@@ -95,7 +95,7 @@ fn size(value: i32) -> u32 {
 }
 
 impl RandomFile {
-    /// Returns the file. DC codes have 5 bits, AC codes 9 bits.
+    /// Returns the file as bytes.
     fn bytes(&self) -> Vec<u8> {
         let mut random = self.seed | 1;
         let mut next = move |below: i32| {
@@ -185,20 +185,22 @@ impl RandomFile {
     }
 }
 
-/// Returns the pixels without margins, and the decoder's warning.
+/// Returns the pixels of the rectangle and the decoder's warning.
 fn cut(decoded: Result<Decoded, ImageError>) -> Result<(Vec<u8>, Option<String>), ImageError> {
     let decoded = decoded?;
     Ok((pixels(&decoded), decoded.warning))
 }
 
-/// Returns the RGB pixels without margins.
+/// Returns the pixels of the rectangle without its margins.
 pub(super) fn pixels(decoded: &Decoded) -> Vec<u8> {
     let CropBox { top, left, width, height } = decoded.crop;
     let rows = decoded.pixels.chunks_exact(decoded.width * 3).skip(top).take(height);
     rows.flat_map(|row| &row[left * 3..(left + width) * 3]).copied().collect()
 }
 
-/// Returns a rectangle inside a picture. Its position and size are given as fractions (0..1).
+/// Returns a rectangle inside a picture.
+///
+/// The arguments give position and size as fractions (0..1) of the available space.
 pub(super) fn rectangle(
     (width, height): (usize, usize),
     (x, y, w, h): (f64, f64, f64, f64),

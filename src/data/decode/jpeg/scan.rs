@@ -13,7 +13,7 @@ pub(super) struct Scan {
     pub(super) dequantizers: Vec<Dequantizer>,
     /// The coded data without stuffed zeros and markers, plus [`PADDING`] zero bytes.
     data: Vec<u8>,
-    /// Bit positions of all restart markers in `data`, and of the end of the data.
+    /// Bit position of each restart marker in `data`, then the end of the data.
     ends: Vec<usize>,
     /// Restart interval in minimum coded units (MCUs); 0 without restart markers.
     interval: usize,
@@ -21,11 +21,11 @@ pub(super) struct Scan {
     /// Huffman table indices of each colour component.
     choices: Vec<TableChoice>,
     place: BitPosition,
-    /// Number of restart markers read so far.
+    /// Number of restart markers that were already read.
     restarts: usize,
     /// Minimum coded units (MCUs) read since the last restart marker.
     units: usize,
-    /// DC coefficient of the last block of each colour component.
+    /// Last DC coefficient of each colour component.
     last_dc: [i32; 4],
 }
 
@@ -33,23 +33,22 @@ pub(super) struct Scan {
 pub(super) struct UnitRow {
     /// Columns of minimum coded units (MCUs) to keep.
     kept: Range<usize>,
-    /// Block groups, one colour component after another.
+    /// Block groups of the first colour component, then of the next.
     pub(super) groups: Vec<BlockGroup>,
     blocks: Vec<UnitBlock>,
 }
 
-/// The position of a block in a minimum coded unit (MCU).
 struct UnitBlock {
     colour: usize,
-    /// Index of the first block group in this block's row.
+    /// Index of the first block group in the same row.
     groups: usize,
-    /// Blocks of this colour component across a minimum coded unit (MCU).
+    /// Number of the component's blocks across a minimum coded unit (MCU).
     across: usize,
     column: usize,
 }
 
 impl UnitRow {
-    /// Allocates zero coefficients for the columns `kept` of minimum coded units (MCUs).
+    /// Allocates coefficients for the columns `kept`, set to 0.
     pub(super) fn new(frame: &JpegFrame, kept: Range<usize>) -> Self {
         let (mut blocks, mut groups) = (Vec::new(), 0);
         for (colour, component) in frame.colours.iter().enumerate() {
@@ -69,7 +68,7 @@ impl UnitRow {
 }
 
 impl Scan {
-    /// Finds the coded data of a JPEG file. Returns `None` if only libjpeg can decode the file.
+    /// Finds the coded data of a JPEG file. Returns `None` if `plain.rs` cannot decode the file.
     pub(super) fn of(file: &[u8]) -> Option<Self> {
         let mut headers = Headers::default();
         let mut at = 2;
@@ -105,9 +104,9 @@ impl Scan {
         })
     }
 
-    /// Reads a row of `columns` minimum coded units (MCUs), and stores coefficients in `row` if given.
+    /// Reads a row of `columns` minimum coded units (MCUs). Stores coefficients if `row` is not `None`.
     ///
-    /// Returns `None` for invalid data.
+    /// Returns `None` if the data are invalid.
     pub(super) fn read_row(&mut self, columns: usize, mut row: Option<&mut UnitRow>) -> Option<()> {
         let colours: Vec<_> = self.frame.colours.iter().map(|colour| colour.blocks).collect();
         for column in 0..columns {
@@ -120,9 +119,9 @@ impl Scan {
         Some(())
     }
 
-    /// Continues after a restart marker if the restart interval ends here (ITU T.81, F.2.1.3.1).
+    /// Continues after the next restart marker if the restart interval is complete.
     ///
-    /// Returns `None` for invalid data.
+    /// Returns `None` if the data are invalid.
     fn restart(&mut self) -> Option<()> {
         if self.interval > 0 && self.units == self.interval {
             let end = self.ends[self.restarts];
@@ -139,7 +138,7 @@ impl Scan {
         Some(())
     }
 
-    /// Reads a minimum coded unit (MCU) into column number `column` of `row`.
+    /// Reads a minimum coded unit (MCU) and stores its coefficients in `row`.
     fn keep_unit(&mut self, column: usize, row: &mut UnitRow) -> Option<()> {
         let mut reader = BitReader { data: &self.data, place: self.place };
         for block in &row.blocks {
@@ -155,9 +154,9 @@ impl Scan {
         self.end_unit(reader.place)
     }
 
-    /// Reads a minimum coded unit (MCU) without keeping coefficients.
+    /// Reads a minimum coded unit (MCU) without storing coefficients.
     ///
-    /// `colours` is `[across, down]` blocks for each colour component.
+    /// `colours` has the number of blocks of each component, as `[across, down]`.
     fn skip_unit(&mut self, colours: &[[usize; 2]]) -> Option<()> {
         let mut reader = BitReader { data: &self.data, place: self.place };
         for (colour, [across, down]) in colours.iter().enumerate() {
@@ -171,16 +170,16 @@ impl Scan {
         self.end_unit(reader.place)
     }
 
-    /// Moves to `place`. Returns `None` if `place` is beyond the restart interval.
+    /// Moves the read position to `place`. Returns `None` if `place` is after the restart interval.
     fn end_unit(&mut self, place: BitPosition) -> Option<()> {
         self.place = place;
         (place.position() <= self.ends[self.restarts]).then_some(())
     }
 }
 
-/// Copies the coded data without stuffed zeros, and appends [`PADDING`] zero bytes.
+/// Copies the coded data without stuffed zeros, then appends [`PADDING`] zero bytes.
 ///
-/// With `restarts`, also removes restart markers. Returns data and bit positions of [`Scan::ends`].
+/// If `restarts` is true, also removes restart markers and returns their bit positions.
 fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut clean = Vec::with_capacity(data.len() + PADDING);
     let mut ends = Vec::new();

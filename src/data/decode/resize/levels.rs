@@ -8,9 +8,9 @@ use crate::data::decode::simd::vectorized;
 
 /// Fraction bits of a fixed-point weight, as in Pillow.
 const FRACTION: u32 = 22;
-/// 0.5 in fixed point, the start value of each sum, for rounding.
+/// 0.5 in fixed point, for rounding.
 const HALF: i32 = 1 << (FRACTION - 1);
-/// Bytes per step of the resizing kernel: one AVX2 register.
+/// Number of bytes in an AVX2 register.
 const BLOCK: usize = 32;
 
 /// An 8-bit picture with `C` channels, or a rectangle of a larger picture.
@@ -27,7 +27,7 @@ pub(super) struct SourceImage<'a, const C: usize> {
 impl<'a, const C: usize> SourceImage<'a, C> {
     /// Resizes to `[width, height]` pixels. Returns `[H, W, C]`.
     ///
-    /// `LANE` (at least `C`) is the bytes per pixel in the transposed copy.
+    /// `LANE` is the number of bytes per pixel in a transposed copy; at least `C`.
     pub(super) fn resize<const LANE: usize>(
         self,
         [width, height]: [usize; 2],
@@ -50,16 +50,16 @@ impl<'a, const C: usize> SourceImage<'a, C> {
     }
 }
 
-/// The weights of all input positions, for each output position of one axis.
+/// Weights for resizing one axis.
 struct Weights {
     spans: Vec<Span>,
     weights: Vec<i32>,
 }
 
-/// The input positions that contribute to one output position.
+/// The input pixels that contribute to one output pixel.
 struct Span {
     start: usize,
-    /// Index range of their weights in [`Weights::weights`].
+    /// Range of the weights of these input pixels in [`Weights::weights`].
     weights: std::ops::Range<usize>,
 }
 
@@ -105,14 +105,14 @@ fn bicubic(x: f64) -> f64 {
     }
 }
 
-/// Resizes the columns of a picture with `row` bytes per row.
+/// Resizes vertically. `row` is the number of bytes per row.
 fn vertical(pixels: &[u8], row: usize, rows: &Weights) -> Vec<u8> {
     let mut out = vec![0; rows.spans.len() * row];
     add_up(pixels, row, rows, &mut out);
     out
 }
 
-/// Resizes the rows of a picture that is `width` pixels wide.
+/// Resizes horizontally. `width` is the width in pixels before resizing.
 fn horizontal<'a, const C: usize, const LANE: usize>(
     mut rows: impl ExactSizeIterator<Item = &'a [u8]>,
     width: usize,
@@ -143,7 +143,7 @@ fn horizontal<'a, const C: usize, const LANE: usize>(
     out
 }
 
-/// Returns the first `LANE` bytes of `row`. Only the first `C` bytes matter.
+/// Returns one pixel, padded to `LANE` bytes with values that have no meaning.
 fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
     row.first_chunk().copied().unwrap_or_else(|| {
         let mut last = [0; LANE];
@@ -153,7 +153,7 @@ fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
 }
 
 vectorized! {
-    /// Computes each output row as a weighted sum of input rows of `row` bytes.
+    /// Computes each output row as a weighted sum of input rows. `row` is the number of bytes per row.
     fn add_up(rows: &[u8], row: usize, weights: &Weights, out: &mut [u8]) {
         for (span, out) in weights.spans.iter().zip(out.chunks_exact_mut(row)) {
             let weights = &weights.weights[span.weights.clone()];
@@ -180,7 +180,7 @@ vectorized! {
     }
 }
 
-/// Computes one output row of less than [`BLOCK`] bytes.
+/// Computes one output row that has less than [`BLOCK`] bytes.
 fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
     for (at, out) in out.iter_mut().enumerate() {
         let values = rows.chunks_exact(row).map(|row| i32::from(row[at]));
@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    /// Computes the same as [`add_up`], one value at a time.
+    /// Computes the expected result of [`add_up`].
     fn slow(rows: &[u8], row: usize, weights: &Weights) -> Vec<u8> {
         let value = |span: &Span, x: usize| {
             let weights = &weights.weights[span.weights.clone()];

@@ -9,9 +9,9 @@ use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resize
 use super::picture::{CropBox, Picture, Pixels};
 use levels::SourceImage;
 
-/// Crops `picture` to `crop`, then resizes with antialiased bicubic interpolation.
+/// Resizes the part of `picture` inside `crop` by antialiased bicubic interpolation.
 ///
-/// For 8-bit pictures, the result equals Pillow's `resize(BICUBIC)`.
+/// For 8-bit pictures, the result equals Pillow's `resize(BICUBIC)` after a crop.
 pub(in crate::data) fn bicubic(
     picture: &Picture,
     crop: CropBox,
@@ -26,9 +26,9 @@ pub(in crate::data) fn bicubic(
     Picture { width, height, channels, pixels }
 }
 
-/// Resizes 8-bit pictures faster than [`bicubic`], with 16-bit weights.
+/// Resizes like [`bicubic`], but faster, with 16-bit weights for 8-bit pictures.
 ///
-/// Pixel values may differ slightly from those of [`bicubic`].
+/// Pixel values may differ slightly from Pillow's.
 pub(in crate::data) fn fast_bicubic(
     picture: &Picture,
     crop: CropBox,
@@ -105,7 +105,9 @@ fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> V
     out
 }
 
-/// Resizes every `step`-th value of `rows` to `[width, height]` pixels.
+/// Resizes one channel to `[width, height]` pixels.
+///
+/// `rows` may have several channels; only every `step`-th value is used.
 fn resize_pixels<'a, P: PixelTrait<Component = f32>>(
     rows: impl Iterator<Item = &'a [f32]>,
     step: usize,
@@ -141,7 +143,7 @@ fn convolve<P: PixelTrait<Component = f32>>(
     out
 }
 
-/// Returns whether Pillow 13 and later resize the vertical axis first. The rule was found by experiment.
+/// Returns whether Pillow 13 and later resize the vertical axis first.
 fn vertical_first([width, height]: [usize; 2], [to_width, to_height]: [usize; 2]) -> bool {
     height > to_height && height - to_height > 2 * width.saturating_sub(to_width)
 }
@@ -169,7 +171,7 @@ pub(in crate::data) fn bilinear(
     out
 }
 
-/// Returns the two input positions for output position `i`, and the second one's weight.
+/// Returns the two input positions around output position `i`, and the weight of the second position.
 fn taps(i: usize, size: usize, source: usize) -> (usize, usize, f32) {
     let at = ((i as f32 + 0.5) * (source as f32 / size as f32) - 0.5).max(0.0);
     let first = (at as usize).min(source - 1);

@@ -16,7 +16,7 @@ use crate::data::error::DataError;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use crate::data::formats::split::Split;
 
-/// Maximum folder depth. Only cyclic symbolic links exceed this limit in practice.
+/// Maximum depth of nested folders, which stops at cyclic symbolic links.
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// The classes and images of one split.
@@ -24,7 +24,7 @@ pub(super) struct Listing {
     root: PathBuf,
     /// Names of the first-level folders, sorted.
     pub(super) classes: Vec<String>,
-    /// Images directly below the root, then the images of each class.
+    /// Images directly in the root folder, then the images of each class.
     files: Vec<Listed>,
 }
 
@@ -32,12 +32,12 @@ struct Listed {
     /// Path relative to the root of the split.
     path: PathBuf,
     size: u64,
-    /// Index in `classes`; `None` for an image directly below the root.
+    /// Index of the class folder; `None` for an image directly in the root folder.
     class: Option<u32>,
 }
 
 impl Listing {
-    /// Lists all images below `root`. Uses `cache` for unchanged folders.
+    /// Lists all images below `root`. Reads unchanged folders from `cache`.
     pub(super) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
         let mut listing = Self { root: root.to_owned(), classes: Vec::new(), files: Vec::new() };
         let (folders, loose) = entries(root, cache)?;
@@ -116,7 +116,7 @@ impl Listing {
 
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
-/// Returns the subfolders of `folder`, and its images with sizes in bytes. Both lists are sorted.
+/// Returns the sorted subfolders of `folder`, and its sorted images with sizes in bytes.
 fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError> {
     let stamp = Stamp::now(folder);
     if let Some(Contents { folders, images }) = cache.get(folder, stamp) {
@@ -130,7 +130,7 @@ fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError
     Ok(entries)
 }
 
-/// Converts folder entries for the cache. Returns `None` if a name is not UTF-8.
+/// Converts a folder listing for the cache. Returns `None` if a name is not UTF-8.
 fn contents((folders, images): &Entries) -> Option<Contents> {
     let text = |path: &PathBuf| path.to_str().map(str::to_owned);
     let image = |(path, size): &(PathBuf, u64)| {
@@ -174,10 +174,10 @@ pub(super) fn is_hidden(name: &Path) -> bool {
     bytes(name).starts_with(b".")
 }
 
-/// A split of image files. Each use of an image reads its file.
+/// A split of image files. Files are read when they are used.
 pub(super) struct ImageFolder {
     root: PathBuf,
-    /// (path relative to the root, label) of each image.
+    /// Path (relative to the root folder) and label of each image.
     files: Vec<(PathBuf, u32)>,
     colour: Colour,
 }

@@ -19,9 +19,9 @@ use super::split::Split;
 pub(in crate::data) use left_out::left_out;
 use listing::Listing;
 
-/// Lists the images of the data set.
+/// Lists the images of an image folder data set.
 ///
-/// If labels are needed, fails unless both splits have the same classes.
+/// If labels are needed, fails unless `train/` and `val/` have the same classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let colour = Colour::of_channels(plan.in_chans)?;
     if !plan.path.is_dir() {

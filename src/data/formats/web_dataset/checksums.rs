@@ -14,12 +14,12 @@ use super::index::ShardIndex;
 
 /// File extension of checksum files.
 pub(in crate::data) const EXTENSION: &str = "checksums";
-/// Hash bytes per image in memory. The whole hash has 32 bytes.
+/// Number of hash bytes per image in memory, half of the whole hash.
 const KEPT_BYTES: usize = 16;
 /// Maximum number of names in a message.
 const SHOWN: usize = 3;
 
-/// The first bytes of an image's BLAKE3 hash.
+/// The first half of an image's BLAKE3 hash.
 pub(super) type ImageHash = [u8; KEPT_BYTES];
 
 pub(super) fn image_hash(bytes: &[u8]) -> ImageHash {
@@ -92,10 +92,9 @@ impl Checksums {
         (first == first_line(read, rows).as_bytes()).then_some(Self { images })
     }
 
-    /// Compares the shard with the checksum file.
+    /// Compares the images of `shard` with the checksum file.
     ///
-    /// Stores hashes in `shard.images` and warnings in `shard.lost`. Fails with (image name, reason) if a class differs
-    /// from the checksum file.
+    /// Adds hashes to `shard.images` and warnings to `shard.lost`. A wrong class is an error: (image name, reason).
     pub(super) fn compare(mut self, shard: &mut ShardIndex) -> Result<(), (String, String)> {
         let (packed, found) = (self.images.len(), shard.images.len());
         let mut others = Vec::new();

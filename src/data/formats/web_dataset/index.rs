@@ -18,7 +18,7 @@ use super::{AGAIN, label};
 
 /// Block size of a tar file in bytes.
 const BLOCK: u64 = 512;
-/// Maximum number of zero bytes after the end marker. `tar` pads its output with zeros.
+/// Maximum number of zero bytes after the end marker of an undamaged tar file.
 const NORMAL_ZEROS: u64 = 1 << 20;
 const ONE_PICTURE: &str = "rename them: members belong to one sample if their names are the same up to the first dot; or pack an image \
                            folder with `mae data pack`";
@@ -27,7 +27,7 @@ const ONE_PICTURE: &str = "rename them: members belong to one sample if their na
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
-    /// Warnings about missing samples. A run continues despite these warnings.
+    /// Warnings about samples that may be missing.
     pub(super) lost: Vec<String>,
 }
 
@@ -96,7 +96,7 @@ fn read_on_all_cores(shards: &[&Path], checksummed: bool) -> Vec<Indexed> {
     all.into_iter().map(|(_, index)| index).collect()
 }
 
-/// Indexes one shard from its tar headers, and compares the index with the checksum file.
+/// Indexes one shard from its tar headers. Verifies the index with the checksum file.
 fn read(path: &Path, checksummed: bool) -> Indexed {
     let mut index = read_members(path)?;
     if index.images.is_empty() {
@@ -174,7 +174,7 @@ fn read_members(path: &Path) -> Indexed {
     Ok(index)
 }
 
-/// Returns a warning if data follows the end marker, whose first block was already read.
+/// Returns a warning if data follows the end marker. The caller has read half of the marker.
 fn after_end(mut file: File) -> io::Result<Option<String>> {
     let start = file.stream_position()?;
     let mut buffer = vec![0; 1 << 16];
@@ -212,9 +212,9 @@ fn kind_name(kind: EntryType) -> String {
 }
 
 impl SampleGroup {
-    /// Adds an image to the sample. Fails if two images have the same extension.
+    /// Adds an image to the sample. Fails if the sample has two images with one extension.
     ///
-    /// Only the first of several images is used.
+    /// If the extensions differ, only the first image is used.
     fn add_image(&mut self, shard: &Path, image: ListedImage) -> Result<(), DataError> {
         let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
         let same = |other: &&ListedImage| extension(&other.name) == extension(&image.name);
@@ -237,7 +237,9 @@ fn damaged(path: &Path, error: &io::Error) -> DataError {
     DataError::layout(path, format!("the tar file is damaged: {error}"), AGAIN)
 }
 
-/// Splits a path at the first dot of its file name. Returns the extension in lower case.
+/// Splits the path of a tar member at the first dot of the file name.
+///
+/// The second part is in lower case.
 fn split_name(name: &str) -> (String, String) {
     let start = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[start..].find('.') {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::shape::MAX_CLASSES;
 
-/// Maximum size in bytes of a file with a class. Larger files are ignored.
+/// Maximum size of a tar member with a class, in bytes.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 /// JSON keys that can hold the class.
 const KEYS: [&str; 2] = ["label", "cls"];
@@ -32,14 +32,14 @@ impl LabelError {
     }
 }
 
-/// Returns whether files with the extension `ending` may hold a class.
+/// Returns whether tar members with the extension `ending` may hold a class.
 pub(super) fn is_label(ending: &str) -> bool {
     matches!(ending, "cls" | "json")
 }
 
-/// Reads the class from a file with the extension `ending`.
+/// Reads the class in a tar member with the extension `ending`.
 ///
-/// Returns `None` if a `.json` file has no class.
+/// Returns `None` if a `.json` member has no class.
 pub(super) fn parse(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
     let label = parse_number(ending, bytes)?;
     match label {

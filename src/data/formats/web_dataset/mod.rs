@@ -47,7 +47,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     }
 }
 
-/// Works like [`find`] for images without classes, but skips damaged shards. Also returns their errors.
+/// Finds and indexes the tar shards without damaged ones. Also returns the errors.
 pub(in crate::data) fn find_past_damage(
     plan: &DataPlan,
 ) -> Result<(Found, Vec<DataError>), DataError> {
@@ -95,7 +95,7 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     Ok((Found { train: Arc::new(train), val, classes, hash, note, integrity }, problems))
 }
 
-/// Reads the class names from [`CLASSES`]. Without this file, returns the numbers below `found`.
+/// Reads the class names. Falls back to the class numbers below `found`.
 fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     let file = plan.path.join(CLASSES);
     let too_many = |known: usize, by: &str| {
@@ -123,7 +123,7 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
 struct Findings {
     /// Errors that stop a run.
     problems: Vec<DataError>,
-    /// Warnings about missing samples.
+    /// Warnings about samples that may be missing.
     lost: Vec<String>,
 }
 
@@ -140,14 +140,14 @@ struct Sample {
     offset: u64,
     size: u64,
     label: Option<u32>,
-    /// The first bytes of the image's hash; `None` without a checksum file.
+    /// First half of the image's hash; `None` without a checksum file.
     hash: Option<ImageHash>,
     /// File name inside the shard.
     name: Box<str>,
 }
 
 impl WebDataset {
-    /// Indexes `shards`. Skips damaged shards and adds their errors to `findings`.
+    /// Indexes `shards`. Skips damaged shards and reports them in `findings`.
     fn open(
         shards: Vec<PathBuf>,
         colour: Colour,

@@ -5,9 +5,9 @@ use std::{fmt, fs};
 
 use crate::data::error::DataError;
 
-/// The file in which `mae data pack` describes its shards.
+/// Name of the file that describes the shards of `mae data pack`.
 pub(in crate::data) const PACK: &str = "pack.json";
-/// The file with one class name per line.
+/// Name of the file with one class name per line.
 pub(in crate::data) const CLASSES: &str = "classes.txt";
 const AGAIN: &str = "run the same `mae data pack` again; it writes the missing shards";
 
@@ -56,7 +56,9 @@ impl fmt::Display for Reencoded {
 }
 
 impl Packed {
-    /// Creates the description before packing. `source` is the data set's fingerprint.
+    /// Creates the content of `pack.json` before packing.
+    ///
+    /// `source` is the fingerprint of the data set to pack.
     pub(in crate::data) fn new(
         samples_per_shard: usize,
         source: String,
@@ -103,7 +105,7 @@ impl Packed {
         }
     }
 
-    /// Returns a message if [`CLASSES`] has changed since packing.
+    /// Returns a message if the class names have changed since packing.
     pub(super) fn changed_classes(&self, folder: &Path) -> Option<String> {
         let (file, packed) = (folder.join(CLASSES), self.classes.as_ref()?);
         let now = fs::read(&file).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
@@ -115,7 +117,7 @@ impl Packed {
         })
     }
 
-    /// Returns an error if packing did not finish, or if the number of shards has changed since.
+    /// Returns an error if shards are missing, for example because packing did not finish.
     pub(super) fn problem(&self, folder: &Path, found: ShardCounts) -> Option<DataError> {
         let Some(all) = self.shards else {
             return Some(DataError::layout(

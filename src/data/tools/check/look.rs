@@ -11,7 +11,7 @@ use crate::data::formats::split::Split;
 /// The result of checking one image.
 pub(super) struct Looked {
     pub(super) result: Result<Image, DataError>,
-    /// Path of the image; set only for errors and warnings.
+    /// Path of the image, but only if there is an error or a warning.
     pub(super) name: Option<PathBuf>,
 }
 
@@ -22,7 +22,7 @@ pub(super) struct Image {
     pub(super) bytes: u64,
     pub(super) hash: [u8; 32],
     pub(super) warning: Option<String>,
-    /// Mean and mean square of the pixel values (0..1) in each channel.
+    /// For each channel, mean and mean square of the pixel values (0..1).
     pub(super) moments: Vec<[f64; 2]>,
 }
 

@@ -23,12 +23,12 @@ use look::{Looked, look_at};
 use report::Checked;
 use sums::SplitSums;
 
-/// Images per worker job.
+/// Number of images per work item.
 const CHUNK: usize = 16;
 
-/// Decodes every image of the data set on `plan.workers` threads.
+/// Decodes every image of a data set on `plan.workers` threads.
 ///
-/// `progress` gets the number of decoded images and the total. If `progress` returns false, the check returns `None`.
+/// Calls `progress(done, total)` with numbers of images. If `progress` returns false, returns `None`.
 pub fn check(
     plan: &DataPlan,
     labels: Labels,
@@ -73,7 +73,7 @@ pub fn check(
     Ok(Some(checked))
 }
 
-/// Starts threads that check images in chunks, in order.
+/// Starts threads that check the images of a split.
 fn look(split: &Arc<dyn Split>, workers: Threads) -> Workers<Vec<Looked>> {
     let threads = workers::count(workers);
     let split = Arc::clone(split);

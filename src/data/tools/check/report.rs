@@ -9,17 +9,17 @@ use crate::text::csv_rows;
 /// The result of `mae data check`.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Checked {
-    /// The training split, and the validation split if available.
+    /// The training split and, if the data has one, the validation split.
     pub splits: Vec<CheckedSplit>,
     /// Problems of the whole data set, such as missing classes or damaged shards.
     pub problems: Vec<String>,
-    /// (extension, number of files) of non-image files in an image folder.
+    /// Files that are not images, as (extension, number of files).
     ///
-    /// The extension is "" for files without an extension.
+    /// Counted only in image folders. The extension may be "".
     pub left_out: Vec<(String, usize)>,
     /// Number of images in tar shards without checksums.
     pub unchecked: usize,
-    /// Duplicates across splits: (training file, validation file) with the same bytes.
+    /// Images with the same bytes in both splits, as [training file, validation file].
     pub in_both: Vec<[PathBuf; 2]>,
     /// Mean of each channel over the training images, for pixel values from 0 to 1.
     pub mean: Vec<f64>,
@@ -33,15 +33,15 @@ pub struct CheckedSplit {
     pub name: &'static str,
     pub images: usize,
     pub bytes: u64,
-    /// (class name, number of images); empty for images without classes.
+    /// Number of images per class, as (class name, number); empty without classes.
     pub classes: Vec<(String, usize)>,
     /// Smallest, median and largest width in pixels.
     pub width: [usize; 3],
     /// Smallest, median and largest height in pixels.
     pub height: [usize; 3],
-    /// (path, problem) of unusable files.
+    /// Unusable files, as (path, problem).
     pub bad: Vec<(PathBuf, String)>,
-    /// (path, decoder warning) of damaged files that the decoder repaired.
+    /// Damaged files that the decoder repaired, as (path, warning).
     pub damaged: Vec<(PathBuf, String)>,
 }
 
@@ -51,7 +51,7 @@ impl Checked {
         !self.problems.is_empty() || self.splits.iter().any(|split| !split.bad.is_empty())
     }
 
-    /// Writes all problems, damaged files and duplicates as CSV.
+    /// Writes all problems, unusable, damaged and duplicate files as CSV.
     ///
     /// The columns are `finding,split,file,detail`.
     pub fn write_csv(&self, path: &Path) -> Result<(), DataError> {

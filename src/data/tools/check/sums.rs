@@ -3,13 +3,13 @@ use crate::data::dataset::DataSet;
 use super::look::Looked;
 use super::report::CheckedSplit;
 
-/// Sums over the images of a split.
+/// Sums over all images of a split.
 pub(super) struct SplitSums {
     split: CheckedSplit,
     /// Widths and heights of all images, in pixels.
     sizes: [Vec<usize>; 2],
     counts: Vec<usize>,
-    /// Sums of the images' means and mean squares, for each channel.
+    /// For each channel, the sum of all image means and of all mean squares.
     moments: Vec<[f64; 2]>,
 }
 
