@@ -14,17 +14,19 @@ pub(super) struct Candidate {
     pub dialect: Dialect,
     /// The tensors under their official names.
     pub file: TensorFile,
-    /// Name and shape of each weight, in the order of the file.
+    /// Official name, Paddle's name and shape of each weight, in the order of the file.
     pub order: Vec<Weight>,
-    /// Whether the file stored linear weights as `[in, out]`, like Paddle. They are already transposed.
+    /// Whether the file stored linear weights as `[in, out]`, as Paddle does. They were transposed.
     pub transposed: bool,
-    /// The description of the network, or why this program does not support it.
+    /// The network, or the reason why this program does not support it.
     pub facts: Result<Facts, String>,
-    /// Notes for the user about removed or added tensors.
+    /// Notes for the user about tensors that were left out or added.
     pub notes: Vec<String>,
 }
 
-/// Converts a network to the official tensor names, and checks whether this program supports it.
+/// Converts a network to the official tensor names.
+///
+/// The field `facts` of the result says whether this program supports the network.
 pub(super) fn evaluate(
     network: Network,
     attributes: &BTreeMap<String, Attribute>,
@@ -99,7 +101,7 @@ impl Candidate {
         Ok(facts)
     }
 
-    /// Fails with an explanation for known unsupported networks, such as a gated MLP.
+    /// Fails if tensor shapes show an unsupported network, such as one with a gated MLP.
     fn check_shapes(&self) -> Result<(), String> {
         let shape = |name: &str| self.file.tensors.get(name).map(|tensor| &tensor.shape[..]);
         let empty = self.file.tensors.iter().find(|(_, tensor)| tensor.shape == [0]);
@@ -131,7 +133,7 @@ impl Candidate {
     }
 }
 
-/// Returns the number of attention heads of two published networks with unusual heads.
+/// Returns the number of attention heads of two networks with an unusual number; otherwise `None`.
 fn unusual_heads(dialect: Dialect, prefix: &str, facts: &Facts) -> Option<usize> {
     let is_moco = ["base_encoder", "momentum_encoder"].iter().any(|name| prefix.contains(name));
     match (dialect, facts.embed_dim, facts.depth, facts.mlp_dim) {
@@ -148,6 +150,8 @@ fn first(name: &str) -> &str {
 }
 
 /// Returns the names of modules with unknown tensors, such as `decoder`.
+///
+/// The caller leaves out these modules.
 fn foreign_modules<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let modules: &[&str] = match dialect {
         Dialect::Official => &["head", "masked_embed"],
@@ -195,7 +199,7 @@ impl Names {
         }
     }
 
-    /// Joins query, key and value to `qkv` tensors. Adds zeros for missing `qkv` biases.
+    /// Joins query, key and value to `qkv`. Missing biases become zeros, with a note.
     fn finish(mut self, notes: &mut Vec<String>) -> Result<BTreeMap<String, HostTensor>, String> {
         let without_keys = |(name, parts): (&String, &[Option<HostTensor>; 3])| {
             is_bias(name) && matches!(parts, [Some(_), None, Some(_)])
@@ -237,7 +241,7 @@ fn zeros_like(tensor: &HostTensor) -> HostTensor {
     HostTensor { shape: tensor.shape.clone(), values: vec![0.0; tensor.values.len()] }
 }
 
-/// Concatenates query, key and value along dimension 0.
+/// Concatenates query, key and value. Fails if one is missing or has a different shape.
 fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, String> {
     let [Some(query), Some(key), Some(value)] = parts else {
         return Err(format!("{name}: query, key or value is missing"));
@@ -250,7 +254,7 @@ fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, Stri
     Ok(HostTensor { shape, values: [query.values, key.values, value.values].concat() })
 }
 
-/// Transposes all linear weights if the file stores `[in, out]`, like Paddle. Returns whether it did.
+/// Transposes linear weights that are stored as `[in, out]`. Returns whether they were.
 fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
     let transposed = matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3));
@@ -260,7 +264,7 @@ fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     transposed
 }
 
-/// Fills in missing settings from a pickled module, else from the library's defaults.
+/// Adds missing settings from the attributes of a pickled module, or the library's defaults.
 fn with_dialect(
     settings: Settings,
     dialect: Dialect,
@@ -303,7 +307,7 @@ fn with_dialect(
     }
 }
 
-/// Returns an error text if a pickled module uses an activation other than exact GELU.
+/// Returns an error text if an MLP uses an activation other than exact GELU.
 fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> Option<String> {
     let mut own = attributes.range(prefix.to_owned()..).take_while(|(n, _)| n.starts_with(prefix));
     own.find_map(|(name, value)| match (name.rsplit('.').next()?, value) {
@@ -317,11 +321,10 @@ fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> O
     })
 }
 
-/// The error text for an unsupported pooling order.
 pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm \
      (global_pool = \"avg\" without fc_norm), but mae supports only a norm after the mean (fc_norm)";
 
-/// Fails if the head reads the mean of the patches after the last norm.
+/// Fails if the head averages the patches after the last norm, which is unsupported.
 fn check_pooling(facts: &Facts) -> Result<(), String> {
     match (facts.head, facts.settings.average_pool) {
         (Head::Linear { global_pool: false, .. }, Some(true)) => Err(MEAN_AFTER_NORM.to_owned()),

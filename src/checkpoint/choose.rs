@@ -6,15 +6,15 @@ use super::networks;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Name parts of averaged weights, such as an exponential moving average (EMA).
+/// Words in the prefix of averaged weights, such as an exponential moving average (EMA).
 const AVERAGED: [&str; 8] =
     ["ema", "swa", "averaged", "average", "avg", "momentum", "shadow", "target"];
 /// Maximum number of names in a message.
 const LISTED: usize = 5;
 
-/// Chooses a network in a checkpoint file. Also returns notes about skipped networks.
+/// Chooses the network to use. Also returns notes about the other networks.
 ///
-/// Without `prefix`, prefers supported networks and weights that are not averaged. Fails if several networks remain.
+/// `prefix` selects a network. Otherwise the file must have one supported network, not counting averaged weights.
 pub(super) fn choose(
     mut candidates: Vec<Candidate>,
     prefix: Option<&str>,
@@ -135,7 +135,7 @@ fn unsupported(path: &Path, candidate: &Candidate) -> CheckpointError {
     }
 }
 
-/// Returns the hint for a checkpoint file that cannot be used.
+/// Returns the hint for a file that this program cannot use.
 fn way_out(path: &Path, problem: &str) -> &'static str {
     if is_one_of_several(path) {
         "name the folder of the checkpoint, or its index ending with .index.json: this file is one part of it"
@@ -157,7 +157,7 @@ fn is_one_of_several(path: &Path) -> bool {
 
 /// Returns the error for a file without a Vision Transformer.
 ///
-/// The error lists the first tensor names or keys, and the most similar library.
+/// The error names the library with the most similar tensor names.
 pub(super) fn no_network(path: &Path, names: &[String], first_keys: &[String]) -> CheckpointError {
     let unsupported = |problem: String, hint: &str| CheckpointError::Unsupported {
         path: path.to_owned(),

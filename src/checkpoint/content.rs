@@ -8,7 +8,7 @@ use super::pickle::Value;
 use super::{HostTensor, OptimizerState, pickled};
 use std::collections::BTreeMap;
 
-/// A tensor with its full name, and with Paddle's internal name if available.
+/// A tensor with its full name and Paddle's internal name.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub name: String,
@@ -20,7 +20,7 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub entries: Vec<Entry>,
-    /// (name, description) of tensors that are not floats, such as `int64 tensor [3]`.
+    /// Tensors that are not floats, as (name, description such as `int64 tensor [3]`).
     pub others: Vec<(String, String)>,
     /// Attributes of pickled modules, by path, such as `blocks.0.attn.num_heads`.
     pub attributes: BTreeMap<String, Attribute>,
@@ -28,11 +28,11 @@ pub(super) struct Content {
     pub settings: Settings,
     /// The optimizer's `state_dict()`.
     pub optimizer: Option<Vec<(Value, Value)>>,
-    /// Optimizer state and training position (JSON) of an unfinished job.
+    /// Optimizer state and training position (as JSON) of an unfinished job.
     pub state: Option<(OptimizerState, String)>,
     /// The first keys of a pickled dict, for an error message.
     pub first_keys: Vec<String>,
-    /// Total length of all full names so far, in bytes.
+    /// Length of all names so far, in bytes.
     names: usize,
 }
 
@@ -43,13 +43,13 @@ pub(super) enum Attribute {
     Word(String),
 }
 
-/// Maximum length of a container's path, in bytes. Longer paths are skipped.
+/// Maximum length of the path to a container, in bytes.
 const LONGEST_PATH: usize = 256;
-/// Maximum total length of all names in bytes, to limit memory.
+/// Maximum length of all names together, in bytes. Limits the memory.
 const NAMES: usize = 16 << 20;
 /// Attributes of modules that change a network's outputs.
 const ATTRIBUTES: [&str; 4] = ["num_heads", "num_attention_heads", "eps", "global_pool"];
-/// Name parts of optimizer tensors.
+/// Parts of tensor names that show optimizer values.
 const OPTIMIZER: [&str; 6] =
     ["opt", "exp_avg", "exp_avg_sq", "momentum_buffer", "grads", "gradients"];
 
@@ -105,7 +105,7 @@ impl Content {
         Ok(())
     }
 
-    /// Adds `value`, a tensor or container. Skips optimizer states.
+    /// Adds a tensor, or all tensors of a container. Skips optimizer states.
     fn item(&mut self, key: String, value: Value, path: &mut String) -> Result<(), String> {
         if is_of_optimizer(&key) {
             return Ok(());
@@ -152,7 +152,9 @@ impl Content {
         Ok(format!("{path}{key}"))
     }
 
-    /// Adds the tensors of a pickled module, with the same names as in `state_dict()`.
+    /// Adds the tensors and attributes of a pickled module.
+    ///
+    /// The tensors have the same names as in `state_dict()`.
     fn object(&mut self, class: &str, state: Value, path: &mut String) -> Result<(), String> {
         let Value::Dict(state) = state else { return self.walk(state, path) };
         let is_module =
@@ -183,7 +185,7 @@ impl Content {
     }
 }
 
-/// Returns whether the dotted name `key` belongs to an optimizer.
+/// Returns whether a part of the dotted name `key` shows an optimizer value.
 pub(super) fn is_of_optimizer(key: &str) -> bool {
     key.split('.').any(|part| part.starts_with("optim") || OPTIMIZER.contains(&part))
 }
@@ -197,7 +199,7 @@ fn attribute(value: Value) -> Option<Attribute> {
     }
 }
 
-/// Returns PyTorch's name of an activation class; `None` for GELU and other classes.
+/// Returns the name of an unsupported activation class; otherwise `None`.
 fn activation(class: &str) -> Option<&str> {
     let name = class.strip_prefix("torch.nn.modules.activation.")?;
     (!["GELU", "MultiheadAttention", "Softmax"].contains(&name)).then_some(name)

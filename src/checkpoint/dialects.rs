@@ -13,19 +13,19 @@ pub(super) enum Dialect {
     Torchvision,
 }
 
-/// The result of converting a tensor name to the official name.
+/// What a tensor name means.
 #[derive(Debug, PartialEq)]
 pub(super) enum Named {
     As(String),
-    /// Query (0), key (1) or value (2), with the official name of the `qkv` tensor.
+    /// A query (0), key (1) or value (2) tensor, with the official name of `qkv`.
     Part(String, usize),
-    /// The network does not need this tensor.
+    /// A tensor that the network does not need.
     LeftOut,
-    /// A Vision Transformer does not have this tensor.
+    /// A tensor that a Vision Transformer does not have.
     Unknown,
 }
 
-/// Name parts that DDP, `DeepSpeed`, `torch.compile`, FSDP or checkpointing wrappers insert.
+/// Parts of tensor names that wrappers such as DDP, FSDP and `torch.compile` insert.
 const WRAPPERS: [&str; 6] = [
     "module",
     "_orig_mod",
@@ -43,7 +43,9 @@ impl Dialect {
     pub(super) const ALL: [Self; 4] =
         [Self::Official, Self::HuggingFace, Self::MmPretrain, Self::Torchvision];
 
-    /// Returns the name of the patch projection weight, split at dots. Every network has one.
+    /// Returns the name of the patch projection weight, split at dots.
+    ///
+    /// Each network has exactly one such tensor.
     pub(super) fn anchor(self) -> &'static [&'static str] {
         match self {
             Self::Official => &["patch_embed", "proj", "weight"],
@@ -53,7 +55,7 @@ impl Dialect {
         }
     }
 
-    /// Returns possible names of the encoder module beside a separate head or decoder.
+    /// Returns possible names of the encoder module in a model with head or decoder.
     pub(super) fn encoder_modules(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => &huggingface::BASES,
@@ -62,7 +64,7 @@ impl Dialect {
         }
     }
 
-    /// Returns possible names of the head or decoder module beside a separate encoder.
+    /// Returns possible names of the head or decoder module in a model with encoder.
     pub(super) fn siblings(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => {
@@ -83,7 +85,9 @@ impl Dialect {
         }
     }
 
-    /// Converts a tensor name without prefix to the official name.
+    /// Converts a tensor name to the official name.
+    ///
+    /// `name` has no prefix and no wrapper names.
     pub(super) fn rename(self, name: &str) -> Named {
         match self {
             Self::Official => official(name),
@@ -149,7 +153,9 @@ fn official(name: &str) -> Named {
     if is_official(&named) { Named::As(named) } else { Named::Unknown }
 }
 
-/// Converts a tensor name inside a block. `rest` starts with the block index.
+/// Converts the name of a tensor in a block.
+///
+/// `list` is the official name of the blocks, `rest` starts with the block index, and `inner` maps names of layers.
 fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     let Some((index, rest)) = rest.split_once('.') else { return Named::Unknown };
     let found = inner.iter().find_map(|(theirs, ours)| {
@@ -159,7 +165,7 @@ fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     found.unwrap_or(Named::Unknown)
 }
 
-/// Converts a tensor name outside of the blocks. `outer` maps names to official names.
+/// Converts the name of a tensor outside of the blocks with the map `outer`.
 fn outside(name: &str, outer: &[(&str, &str)]) -> Named {
     let found = outer.iter().find_map(|(theirs, ours)| {
         let ending = name.strip_prefix(theirs).filter(|e| e.is_empty() || e.starts_with('.'))?;

@@ -14,7 +14,7 @@ pub enum CheckpointError {
     Damaged { path: PathBuf, problem: String },
     #[error("cannot read {}: {source}\nhint: make the file readable, then run the same command again", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// This program does not support the network, or the file has several networks.
+    /// The program does not support the network, or the file has several networks.
     #[error("cannot use {}: {problem}\nhint: {hint}", path.display())]
     Unsupported { path: PathBuf, problem: String, hint: String },
     #[error("{} does not fit the model: {problem}\nhint: {hint}", path.display())]
@@ -22,7 +22,7 @@ pub enum CheckpointError {
     /// The output format does not support this network.
     #[error("cannot write {}: {problem}\nhint: {hint}", path.display())]
     NoSuchForm { path: PathBuf, problem: String, hint: String },
-    /// A required setting is neither in the checkpoint file nor in the arguments.
+    /// The command needs a setting that the checkpoint file does not contain.
     #[error(
         "cannot use {}: it does not store {what}\nhint: set `{key}` with --set {key}=..., or pass the training recipe with --recipe",
         path.display()
@@ -35,7 +35,7 @@ pub enum CheckpointError {
         path.display()
     )]
     NoDecoder { path: PathBuf, what: &'static str },
-    /// The settings of checkpoint, `--recipe` and `--set` are invalid or contradict each other.
+    /// Settings are invalid or contradict each other.
     #[error(transparent)]
     Settings(#[from] RecipeErrors),
     #[error("cannot write {}: {source}{}", path.display(), durable::hint(source))]
@@ -43,12 +43,12 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Returns whether the user's input caused the error (exit code 2).
+    /// Returns whether the error is in the user's input (exit code 2), not a failed write.
     pub fn is_input(&self) -> bool {
         !matches!(self, Self::Write { .. })
     }
 
-    /// Converts an I/O error from reading `path`. A wrong checksum becomes [`Self::Damaged`].
+    /// Converts an error from reading `path`. A wrong checksum becomes [`Self::Damaged`].
     pub(super) fn unread(path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::InvalidData => Self::damaged(path, source.to_string()),

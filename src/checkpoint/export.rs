@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The settings that a converted checkpoint needs besides tensors.
+/// The settings that a converted checkpoint needs beside the tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExportSettings {
     pub num_heads: usize,
     pub decoder_num_heads: usize,
     pub input_size: usize,
-    /// Short side of resized evaluation images, in pixels.
+    /// The short side to which evaluation resizes images, in pixels.
     pub eval_short_side: usize,
     pub norm_eps: f64,
     pub mask_ratio: f64,
@@ -26,9 +26,9 @@ pub struct ExportSettings {
     pub class_names: Vec<String>,
 }
 
-/// Writes the encoder and a linear head as a safetensors file with timm's names.
+/// Writes a safetensors file with timm's tensor names, without a decoder.
 ///
-/// Returns the number of skipped decoder tensors. Fails for a linear probe, which timm does not support.
+/// Returns the number of decoder tensors that were left out. Fails for linear probes, because timm has no such head.
 pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize, CheckpointError> {
     if let Head::Probe { .. } = facts.head {
         return Err(no_form(
@@ -50,7 +50,7 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
 
 /// Writes a Hugging Face folder for `ViTMAEForPreTraining` or `ViTForImageClassification`.
 ///
-/// Fails for average pooling, linear probes and encoders without a head.
+/// These classes do not support average pooling, linear probes, or encoders without head: then the function fails.
 pub fn write_huggingface(
     file: &TensorFile,
     facts: &Facts,
@@ -155,12 +155,12 @@ fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -
     config
 }
 
-/// Converts float32 to the nearest short decimal: 0.485, not 0.48500001430511475.
+/// Converts float32 to float64 through the shortest decimal: 0.485 stays 0.485.
 fn shortest(values: &[f32]) -> Vec<f64> {
     values.iter().filter_map(|value| value.to_string().parse().ok()).collect()
 }
 
-/// Returns preprocessor settings that resize and crop like evaluation.
+/// Returns the preprocessor settings that equal the evaluation transform.
 fn preprocessor(settings: &ExportSettings) -> Value {
     let side = settings.input_size;
     json!({

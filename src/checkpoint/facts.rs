@@ -3,10 +3,10 @@
 use super::{HostTensor, TensorFile, inventory};
 use std::collections::BTreeMap;
 
-/// Describes the network in a checkpoint. Unknown fields are `None`.
+/// The network in a checkpoint. A field is `None` if the file does not show its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// Height and width of the images in pixels; `None` if not square.
+    /// Height and width of the images in pixels; `None` for non-square images.
     pub input_size: Option<usize>,
     pub patch_size: usize,
     pub in_chans: usize,
@@ -14,7 +14,7 @@ pub struct Facts {
     pub depth: usize,
     /// Hidden width of the MLP in each encoder block.
     pub mlp_dim: usize,
-    /// Number of attention heads. Tensor shapes do not determine this number.
+    /// Number of attention heads, which comes from settings, not from tensor shapes.
     pub num_heads: Option<usize>,
     pub decoder: Option<DecoderFacts>,
     pub head: Head,
@@ -60,12 +60,14 @@ pub struct Settings {
     pub class_names: Vec<String>,
     /// Whether the head reads the mean of the patches instead of the class token.
     pub average_pool: Option<bool>,
-    /// Number of trained epochs.
+    /// Number of epochs trained so far.
     pub epoch: Option<usize>,
 }
 
 impl Facts {
-    /// Determines the network from official tensor names and shapes. The error text does not include the path.
+    /// Determines the network from tensors with official names.
+    ///
+    /// The error text does not include the path.
     pub(super) fn of(file: &TensorFile, settings: Settings) -> Result<Self, String> {
         let tensors = &file.tensors;
         let projection = "patch_embed.proj.weight";
@@ -96,7 +98,7 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Returns the stage that trained the network; `encoder` without decoder and head.
+    /// Returns the training stage of the network; `encoder` without decoder and head.
     pub fn stage(&self) -> &'static str {
         match (&self.decoder, self.head) {
             (Some(_), _) => "pretrain",
@@ -130,7 +132,7 @@ impl Facts {
         self.mlp_dim as f64 / self.embed_dim as f64
     }
 
-    /// Returns (recipe key, value) for each setting that describes the network.
+    /// Returns the recipe keys that describe the network, with their values.
     pub fn keys(&self) -> Vec<(&'static str, String)> {
         let mut keys = vec![
             ("model.patch_size", self.patch_size.to_string()),
@@ -162,13 +164,13 @@ fn shape<const N: usize>(
         .map_err(|_| format!("{name} has the shape {:?}, expected {N} dimensions", tensor.shape))
 }
 
-/// Returns the number of blocks whose tensor names start with `prefix`.
+/// Returns the number of blocks under `prefix`.
 fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
     let index = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
     tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
 }
 
-/// Returns the patches per side. Returns `None` if the position embeddings are not square.
+/// Returns the number of patches per side; `None` if the patches are not a square.
 fn grid(pos_embed: Option<&HostTensor>) -> Option<usize> {
     match pos_embed?.shape[..] {
         [1, tokens, _] if tokens > 1 => Some((tokens - 1).isqrt()).filter(|g| g * g == tokens - 1),
@@ -204,13 +206,13 @@ fn head(tensors: &BTreeMap<String, HostTensor>) -> Result<Head, String> {
     })
 }
 
-/// Returns the number of heads of ViT-Ti, S, B, L or H with this width.
+/// Returns the number of attention heads of the usual ViT with this width.
 pub fn usual_heads(embed_dim: usize) -> Option<usize> {
     let usual = [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16)];
     usual.iter().find(|(width, _)| *width == embed_dim).map(|(_, heads)| *heads)
 }
 
-/// Returns the number of heads of the official decoder; `None` for a width other than 512.
+/// Returns the number of attention heads of the official decoder (width 512).
 pub(super) fn usual_decoder_heads(embed_dim: usize) -> Option<usize> {
     (embed_dim == 512).then_some(16)
 }

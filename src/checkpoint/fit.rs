@@ -12,7 +12,7 @@ const LISTED: usize = 4;
 
 /// Loads the tensors of `file` into `module`.
 ///
-/// Fails unless all names and shapes are the same.
+/// Fails if a name or shape in `file` differs from `module`.
 pub fn load_module<M: Module>(
     module: M,
     file: &TensorFile,
@@ -35,9 +35,9 @@ pub fn load_module<M: Module>(
     load_named(module, file, path, |_| true, |_, tensor, _| tensor.values.clone())
 }
 
-/// Loads the encoder of a checkpoint into `vit`. Keeps the head and `fc_norm` of `vit`.
+/// Loads only the encoder of `file` into `vit`, without `fc_norm`.
 ///
-/// Resizes position embeddings for a different number of patches, as in the official code.
+/// If the number of patches differs, resizes the position embeddings as in the official code.
 pub fn load_encoder(
     vit: model::Vit,
     file: &TensorFile,
@@ -53,7 +53,7 @@ pub fn load_encoder(
     })
 }
 
-/// Loads the encoder of a linear probe into `vit`, with `fc_norm` but without the head.
+/// Loads the encoder of a linear probe into `vit`, including `fc_norm`.
 pub fn load_frozen(
     vit: model::Vit,
     file: &TensorFile,
@@ -63,15 +63,15 @@ pub fn load_frozen(
     load_named(vit, file, path, frozen, |_, tensor, _| tensor.values.clone())
 }
 
-/// Returns whether `shape` is `[1, 1 + n², width]`: position embeddings of n × n patches.
+/// Returns whether `shape` fits position embeddings: `[1, 1 + n², width]` for n × n patches.
 fn is_grid(shape: &[usize], width: usize) -> bool {
     matches!(*shape, [1, tokens, d] if d == width && tokens > 1
         && (tokens - 1).isqrt().pow(2) == tokens - 1)
 }
 
-/// Replaces the parameters whose names `wanted` accepts.
+/// Replaces the parameters of `module` whose names `wanted` accepts.
 ///
-/// `values` gets (name, tensor in the file, shape in the module) and returns the new values.
+/// `values` gets (parameter name, tensor in `file`, shape) and returns the new values.
 fn load_named<M: Module>(
     module: M,
     file: &TensorFile,
@@ -128,7 +128,9 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// Returns the error for tensors that do not fit the model. The hint lists settings that fit.
+/// Returns the error for tensors that do not fit the model.
+///
+/// The hint lists recipe settings that fit the file.
 fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointError {
     let hint = match Facts::of(file, Settings::default()) {
         Ok(facts) => {

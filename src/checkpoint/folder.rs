@@ -6,40 +6,40 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The weights in a checkpoint folder.
+/// Name of the weights file in a checkpoint folder.
 pub(super) const MODEL: &str = "model.safetensors";
 const META: &str = "meta.json";
-/// The optional optimizer state in a checkpoint folder.
+/// Name of the optimizer file in a checkpoint folder. The file is optional.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
-/// The content of `meta.json`, which describes the weights.
+/// The content of `meta.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
-    /// `pretrain`, `finetune`, `linprobe`, or `encoder` for an encoder alone.
+    /// The stage: `pretrain`, `finetune`, `linprobe`, or `encoder` without decoder and head.
     pub stage: String,
-    /// Number of trained epochs.
+    /// Number of epochs trained so far.
     pub epoch: usize,
-    /// The starting weights: `scratch`, an epoch or a checkpoint file; empty for a pre-training.
+    /// The starting weights: `scratch`, an epoch, or a checkpoint file.
+    ///
+    /// Empty for a pre-training.
     pub from: String,
     pub num_classes: usize,
     pub class_names: Vec<String>,
-    /// The resolved recipe of the training run, as TOML.
+    /// The resolved recipe of the run, as TOML.
     pub recipe: String,
 }
 
-/// Returns the folder of a job's checkpoint: `job/checkpoints/epoch-NNNN`.
+/// Returns the checkpoint folder after `epoch` epochs: `job/checkpoints/epoch-NNNN`.
 pub fn epoch_folder(job: &Path, epoch: usize) -> PathBuf {
     job.join("checkpoints").join(format!("epoch-{epoch:04}"))
 }
 
-/// Returns whether a checkpoint folder has both weights and `meta.json`.
+/// Returns whether the checkpoint folder has the weights and `meta.json`.
 pub fn is_whole(folder: &Path) -> bool {
     [MODEL, META].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Writes a checkpoint folder atomically.
-///
-/// Never changes a complete folder, but rewrites an incomplete folder.
+/// Writes a checkpoint folder atomically, unless a complete folder exists.
 pub fn publish(
     folder: &Path,
     model: &TensorFile,
@@ -63,7 +63,7 @@ pub fn publish(
     written.map_err(|source| CheckpointError::Write { path: folder.into(), source })
 }
 
-/// Reads `meta.json` beside a weights file; `None` if the file does not exist.
+/// Reads `meta.json` in the folder of `weights`; `None` if the file is missing.
 pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointError> {
     let path = weights.with_file_name(META);
     if !path.is_file() || weights.file_name().is_none_or(|name| name != MODEL) {
@@ -76,7 +76,7 @@ pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointErro
         .map_err(|e| damaged(format!("it is not the meta.json of a checkpoint: {e}")))
 }
 
-/// Returns the latest checkpoint folder of a job.
+/// Returns the latest checkpoint folder of a job; `None` if there is none.
 pub(super) fn last_epoch(job: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(job.join("checkpoints")).ok()?;
     entries.flatten().map(|entry| entry.path()).filter(|path| is_whole(path)).max()

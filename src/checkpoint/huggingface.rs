@@ -8,7 +8,9 @@ use super::facts::Settings;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// (Hugging Face, official) tensor names outside of the blocks, without the prefix `vit.`.
+/// Tensor names outside of the blocks, as (Hugging Face, official).
+///
+/// Encoder names are without the prefix `vit.`.
 const OUTER: [(&str, &str); 12] = [
     ("vit.embeddings.cls_token", "cls_token"),
     ("vit.embeddings.position_embeddings", "pos_embed"),
@@ -26,7 +28,7 @@ const OUTER: [(&str, &str); 12] = [
     ("vit.embeddings.mask_token", ""),
 ];
 
-/// (Hugging Face, official) tensor names inside a block.
+/// Tensor names inside of a block, as (Hugging Face, official).
 const INNER: [(&str, &str); 8] = [
     ("layernorm_before", "norm1"),
     ("layernorm_after", "norm2"),
@@ -39,7 +41,7 @@ const INNER: [(&str, &str); 8] = [
     ("mlp.fc2", "mlp.fc2"),
 ];
 
-/// (Hugging Face, official) name prefixes of the blocks. Export uses the first two.
+/// Name prefixes of the blocks, as (Hugging Face, official). Export uses the first two.
 const BLOCKS: [(&str, &str); 4] = [
     ("vit.encoder.layer.", "blocks."),
     ("decoder.decoder_layers.", "decoder_blocks."),
@@ -49,14 +51,14 @@ const BLOCKS: [(&str, &str); 4] = [
 
 const PARTS: [&str; 3] =
     ["attention.attention.query", "attention.attention.key", "attention.attention.value"];
-/// Names of query, key and value in transformers 5. Files use the names in [`PARTS`].
+/// Names of query, key and value in models of transformers 5. Files use [`PARTS`].
 const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
-/// Hugging Face's names for the encoder module.
+/// Possible names of the encoder module.
 pub(super) const BASES: [&str; 6] =
     ["vit", "deit", "beit", "dinov2", "dinov2_with_registers", "base_model"];
 
-/// Adds or replaces the encoder prefix, so that encoder tensors start with `vit.`.
+/// Returns the name with the prefix `vit.` if the tensor belongs to the encoder.
 fn full(name: &str) -> String {
     let bare = ["embeddings.", "encoder.layer.", "layers.", "layernorm.", "pooler."];
     match name.split_once('.') {
@@ -95,7 +97,7 @@ pub(super) fn official_name(name: &str) -> Named {
     Named::Unknown
 }
 
-/// Converts official tensor names to Hugging Face names.
+/// Renames official tensors to Hugging Face's names.
 pub(super) fn from_official(
     tensors: &BTreeMap<String, HostTensor>,
 ) -> BTreeMap<String, HostTensor> {
@@ -118,7 +120,7 @@ pub(super) fn from_official(
     theirs
 }
 
-/// Converts the name of an official block: `blocks.3` becomes `vit.encoder.layer.3`.
+/// Returns Hugging Face's name of a block: `vit.encoder.layer.3` for `blocks.3`.
 fn their_block(block: &str) -> Option<String> {
     BLOCKS
         .iter()
@@ -144,7 +146,9 @@ fn their_name(name: &str) -> String {
     name.to_owned()
 }
 
-/// Reads the settings in two Hugging Face files. `Value::Null` means a missing file.
+/// Reads the settings in `config.json` and `preprocessor_config.json`.
+///
+/// `Value::Null` stands for a missing file.
 pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings, String> {
     let count = |key: &str| config[key].as_u64().map(|n| n as usize);
     let act = config["hidden_act"].as_str().unwrap_or("gelu");
@@ -172,7 +176,7 @@ pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings,
     })
 }
 
-/// Returns the class names in label order; empty for placeholders such as `LABEL_0`.
+/// Returns the class names in label order; empty if all are placeholders like `LABEL_0`.
 fn class_names(config: &Value) -> Vec<String> {
     let Some(labels) = config["id2label"].as_object() else { return Vec::new() };
     let name = |i: usize| labels.get(&i.to_string())?.as_str().map(str::to_owned);

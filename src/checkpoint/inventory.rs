@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Maximum number of tensor names in a message.
 const LISTED: usize = 4;
 
-/// Fails unless `tensors` are exactly the tensors of the network in `facts`.
+/// Fails if `tensors` differ from the tensors that the network in `facts` must have.
 ///
 /// The error text does not include the path.
 pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<(), String> {
@@ -109,7 +109,7 @@ impl Inventory {
         self.add(&format!("{name}.bias"), &[width]);
     }
 
-    /// Adds the tensors of `depth` blocks to the expected tensors. Fails at the first missing block.
+    /// Adds `depth` blocks to the expected tensors. Fails at the first missing block.
     fn blocks(
         &mut self,
         list: &str,

@@ -9,16 +9,16 @@ use super::content::{self, Entry};
 use super::dialects::{self, Dialect};
 use std::collections::BTreeMap;
 
-/// The tensors of one network, without prefix and wrapper names.
+/// The tensors of one network, with names relative to its prefix.
 #[derive(Debug)]
 pub(super) struct Network {
     /// Prefix of the tensor names in the file; empty, or ends with a dot.
     pub prefix: String,
     pub dialect: Dialect,
-    /// Whether the encoder is a separate module beside the head or decoder.
+    /// Whether the encoder is a submodule beside the head or decoder.
     is_nested: bool,
     pub members: Vec<(String, Entry)>,
-    /// (name, description) of the network's tensors that are not floats.
+    /// Tensors of the network that are not floats, as (name, description).
     pub others: Vec<(String, String)>,
 }
 
@@ -59,7 +59,9 @@ pub(super) fn split(entries: Vec<Entry>, others: Vec<(String, String)>) -> Netwo
     Networks { found, outside }
 }
 
-/// Moves blocks from `outside` into a network without blocks, for `ViTMSNModel` of transformers 5.
+/// Moves blocks into a network that has none.
+///
+/// In transformers 5, `ViTMSNModel` has its blocks outside of the encoder module.
 fn take_blocks(network: &mut Network, outside: &mut Vec<Entry>) {
     let is_block = |name: &str| name.starts_with("encoder.layer.");
     let has_blocks = network.members.iter().any(|(name, _)| {
@@ -76,7 +78,7 @@ fn take_blocks(network: &mut Network, outside: &mut Vec<Entry>) {
     }
 }
 
-/// Returns the network index of a tensor, and the tensor name without the network's prefix.
+/// Returns the index of the tensor's network, and the tensor's name inside this network.
 fn place(networks: &[Network], name: &str) -> Option<(usize, String)> {
     if content::is_of_optimizer(name) {
         return None;
@@ -102,9 +104,9 @@ fn without_wrappers(name: &str) -> String {
     kept.join(".")
 }
 
-/// Detects a network by its patch projection weight.
+/// Detects a network by its patch projection weight; `None` for any other tensor.
 ///
-/// Returns (prefix, library, whether the encoder is a separate module).
+/// Returns (prefix, library, whether the encoder is a submodule).
 fn root(name: &str) -> Option<(String, Dialect, bool)> {
     if content::is_of_optimizer(name) {
         return None;
@@ -128,9 +130,9 @@ fn root(name: &str) -> Option<(String, Dialect, bool)> {
     Some((prefix, dialect, encoder.is_some()))
 }
 
-/// Returns (library, prefix, number of names) with the most matching tensor names.
+/// Returns the best guess for a file without networks.
 ///
-/// Used in the error for a file without a patch projection.
+/// Returns (library, prefix, number of names that fit).
 pub(super) fn nearest(names: &[String]) -> Option<(Dialect, String, usize)> {
     let mut votes: BTreeMap<(usize, &str), usize> = BTreeMap::new();
     for name in names {

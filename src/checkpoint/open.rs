@@ -32,7 +32,7 @@ pub enum CheckpointFormat {
     State,
 }
 
-/// A checkpoint whose tensors have official names.
+/// An open checkpoint. Its tensors have the official names.
 #[derive(Debug)]
 pub struct Opened {
     /// The path as the user wrote it.
@@ -40,21 +40,21 @@ pub struct Opened {
     pub format: CheckpointFormat,
     pub file: TensorFile,
     pub facts: Facts,
-    /// The `meta.json`; `None` for checkpoints of other programs.
+    /// The `meta.json`; `None` if another program wrote the checkpoint.
     pub meta: Option<Meta>,
-    /// The optimizer state, or why there is none.
+    /// The optimizer state, or the reason why it is missing.
     ///
-    /// Use [`Opened::own_optimizer`] for a checkpoint folder of this program.
+    /// For a checkpoint folder of this program, use [`Opened::own_optimizer`].
     pub optimizer: Result<OptimizerState, String>,
-    /// The training position of an unfinished job, as JSON; `None` otherwise.
+    /// Training position of an unfinished job, as JSON; `None` for other checkpoints.
     pub progress: Option<String>,
-    /// Notes for the user about reading the file, one sentence each.
+    /// Notes for the user about how the file was read, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Opens a checkpoint file or folder of any supported format.
+/// Opens a checkpoint in any supported format.
 ///
-/// `prefix` chooses one of several networks. Fails unless exactly one supported network remains.
+/// `prefix` selects one of several networks. Fails if the file is damaged, or if the choice of network is not clear.
 pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
     let meta = folder::meta_beside(&file)?;
@@ -100,7 +100,9 @@ pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError
     Ok(Opened { path, format, file: tensors, facts, meta, optimizer, progress, notes })
 }
 
-/// Reads one file, or all files of an index. Also returns whether one is a pickle.
+/// Reads a checkpoint file, or all files of an index.
+///
+/// Also returns whether at least one file is a pickle.
 fn read(file: &Path) -> Result<(bool, Content), CheckpointError> {
     if !sharded::is_index(file) {
         return read_one(file);
@@ -135,7 +137,9 @@ fn read_one(file: &Path) -> Result<(bool, Content), CheckpointError> {
     Ok((false, content))
 }
 
-/// Returns the settings in `config.json` of Hugging Face or timm, else `settings`.
+/// Returns the settings in `config.json` if Hugging Face or timm wrote the file.
+///
+/// Otherwise returns `settings`.
 fn stated(
     settings: Settings,
     network: &Network,
@@ -163,9 +167,9 @@ fn stated(
 /// Maximum number of names in a message.
 const LISTED: usize = 3;
 
-/// Returns notes for the user about reading the file.
+/// Returns notes for the user about how the file was read.
 ///
-/// `others` are notes about other networks. `outside` are names of unused tensors.
+/// `others` are notes about other networks, `outside` are names of tensors without a network.
 fn notes(
     chosen: &Candidate,
     others: Vec<String>,
@@ -193,7 +197,7 @@ fn notes(
 }
 
 impl Opened {
-    /// Reads the optimizer state in this program's checkpoint folder; `None` if missing.
+    /// Reads the optimizer state from a checkpoint folder of this program; `None` if missing.
     pub fn own_optimizer(&self) -> Result<Option<OptimizerState>, CheckpointError> {
         let path = weights_file(&self.path)?.with_file_name(folder::OPTIMIZER);
         let Some(meta) = self.meta.as_ref().filter(|_| path.is_file()) else { return Ok(None) };
@@ -207,7 +211,7 @@ fn settings_of(meta: &Meta) -> Settings {
     Settings { epoch: Some(meta.epoch), ..own_settings(&meta.recipe) }
 }
 
-/// Returns the network settings in `recipe`, without keys of older versions.
+/// Returns the settings of the network from `recipe`. Ignores keys of older versions.
 pub(super) fn own_settings(recipe: &str) -> Settings {
     let recipe: toml::Table = recipe.parse().unwrap_or_default();
     let value = |table: &str, key: &str| recipe.get(table)?.get(key);
@@ -227,9 +231,9 @@ pub(super) fn own_settings(recipe: &str) -> Settings {
     }
 }
 
-/// Returns the files that affect a job with this starting checkpoint.
+/// Returns the files that affect a job that starts from the checkpoint at `path`.
 ///
-/// `resumes` means that the job also loads the optimizer state.
+/// `resumes` says whether the job also takes the optimizer state.
 pub fn content_files(path: &Path, resumes: bool) -> Result<Vec<PathBuf>, CheckpointError> {
     let weights = weights_file(path)?;
     if sharded::is_index(&weights) {
@@ -242,7 +246,7 @@ pub fn content_files(path: &Path, resumes: bool) -> Result<Vec<PathBuf>, Checkpo
     Ok([weights].into_iter().chain(has_optimizer.then_some(optimizer)).collect())
 }
 
-/// Returns the error for a missing checkpoint, with a hint that names other checkpoints.
+/// Returns the error for a missing checkpoint. The hint lists checkpoints in the same folder.
 fn missing(path: &Path) -> CheckpointError {
     let entries = path.parent().and_then(|folder| folder.read_dir().ok());
     let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
@@ -260,7 +264,7 @@ fn missing(path: &Path) -> CheckpointError {
     }
 }
 
-/// Returns the weights file: `path` itself, or a file in this folder.
+/// Returns the weights file: `path` itself, or a file in the folder `path`.
 fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if !path.exists() {
         return Err(missing(path));
@@ -296,7 +300,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     Err(CheckpointError::not_one(path, problem))
 }
 
-/// Reads the first bytes, which identify the format.
+/// Reads the first bytes of a file, which show its format.
 fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut first = Vec::new();
     let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));
@@ -304,12 +308,12 @@ fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     Ok(first)
 }
 
-/// Returns whether a file starts like safetensors: header length (8 bytes), then JSON.
+/// Returns whether a file starts like safetensors: header length, then JSON.
 fn is_safetensors(first: &[u8]) -> bool {
     matches!(first, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
 }
 
-/// Fails for Git LFS pointers and web pages, which people download by mistake.
+/// Fails if the file is a Git LFS pointer or a web page instead of weights.
 fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     let first = first.trim_ascii_start().to_ascii_lowercase();
     let (problem, hint) = if first.starts_with(b"version https://git-lfs") {

@@ -17,11 +17,11 @@ use std::collections::BTreeMap;
 pub struct OptimizerState {
     /// Number of optimizer updates.
     pub updates: usize,
-    /// (`exp_avg`, `exp_avg_sq`) of each parameter, by official name.
+    /// `exp_avg` and `exp_avg_sq` of each parameter, by official parameter name.
     pub moments: BTreeMap<String, [HostTensor; 2]>,
 }
 
-/// Assumed number of updates if Paddle's power of `beta_2` was rounded to 0.
+/// Number of updates to assume if Paddle's power of `beta_2` has become 0.
 const MANY: usize = 1_000_000;
 const BETA_1: f64 = PRETRAIN_BETAS[0];
 const BETA_2: f64 = PRETRAIN_BETAS[1];
@@ -47,7 +47,7 @@ pub(super) fn from_dict(
     Ok(state)
 }
 
-/// Returns all weights except the fixed position embeddings.
+/// Returns the trained weights, which are all except position embeddings.
 fn trained(weights: &[Weight]) -> impl Iterator<Item = &Weight> {
     weights.iter().filter(|w| !["pos_embed", "decoder_pos_embed"].contains(&w.name.as_str()))
 }
@@ -95,7 +95,7 @@ fn torch(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Fails if the AdamW settings differ from those of the official pre-training.
+/// Fails if AdamW's settings differ from the official pre-training.
 fn official_rule(groups: &[Value]) -> Result<(), String> {
     for group in groups {
         let Value::Dict(group) = group else { continue };
@@ -119,7 +119,7 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the parameter numbers of all parameter groups, in order.
+/// Returns the parameter numbers in all parameter groups.
 fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     let mut ids = Vec::new();
     for group in groups {
@@ -140,7 +140,7 @@ fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     Ok(ids)
 }
 
-/// Returns the number of updates in a number or a one-element tensor.
+/// Returns the number of updates in `value`, a number or a tensor with one element.
 fn step_count(value: Value) -> Option<usize> {
     match value {
         Value::Int(step) => usize::try_from(step).ok(),
@@ -203,7 +203,7 @@ fn paddle(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Converts Paddle's power of `beta_2` to a number of updates. The exponent is one larger.
+/// Returns `n - 1` if `power` is the `n`-th power of `beta_2`: the number of updates.
 fn updates_of(power: f64) -> usize {
     if power <= 0.0 {
         return MANY;

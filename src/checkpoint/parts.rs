@@ -2,7 +2,7 @@
 
 use super::error::listed;
 
-/// Name of an unsupported part, and a test for one segment of a tensor name.
+/// The name of an unsupported part, and a test of one segment of a tensor name.
 type Rule = (&'static str, fn(&str) -> bool);
 
 const RULES: [Rule; 17] = [
@@ -48,7 +48,7 @@ const RULES: [Rule; 17] = [
 /// Maximum number of parts in a message.
 const LISTED: usize = 3;
 
-/// Lists unsupported parts, each with its first tensor name; empty without any.
+/// Lists the unsupported parts in tensor names, each with an example; empty if none.
 pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut found: Vec<(&str, &str)> = Vec::new();
     for name in names {

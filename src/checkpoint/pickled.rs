@@ -6,7 +6,7 @@ use super::HostTensor;
 use super::facts::Settings;
 use super::pickle::Value;
 
-/// A weight's official name, Paddle name and shape.
+/// Official name, Paddle's internal name and shape of a weight.
 #[derive(Debug)]
 pub(super) struct Weight {
     pub name: String,
@@ -22,13 +22,13 @@ pub(super) fn key_text(key: &Value) -> String {
     }
 }
 
-/// Removes the entry `key` and returns its value.
+/// Removes an entry from a dict and returns its value.
 pub(super) fn take(dict: &mut Vec<(Value, Value)>, key: &str) -> Option<Value> {
     let at = dict.iter().position(|(k, _)| matches!(k, Value::Text(text) if text == key))?;
     Some(dict.swap_remove(at).1)
 }
 
-/// Returns the tensor in `value`, and Paddle's internal name if available.
+/// Returns a tensor and Paddle's internal name, if stored.
 pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
     match value {
         Value::Tensor(tensor) => Some((None, tensor)),
@@ -48,7 +48,7 @@ pub(super) fn transpose(tensor: &mut HostTensor) {
     *tensor = HostTensor { shape: vec![columns, rows], values };
 }
 
-/// Returns the settings that the official code and timm store.
+/// Returns the settings in a checkpoint of the official code or timm.
 ///
 /// `args` is an `argparse.Namespace`. `epoch` is the last epoch, counted from 0.
 pub(super) fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings {

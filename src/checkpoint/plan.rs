@@ -10,14 +10,14 @@ use crate::recipe::{
 };
 use std::path::Path;
 
-/// What a command needs from a checkpoint. Later variants include earlier ones.
+/// What a command needs to know. Each variant includes the variants above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Needs {
-    /// The tensors.
+    /// Only the tensors.
     Tensors,
     /// The number of attention heads of the encoder, to compute features.
     Heads,
-    /// The number of attention heads of the decoder, and `norm_pix_loss`, if there is a decoder.
+    /// The settings to convert a checkpoint, including those of a decoder.
     Everything,
     /// A decoder, to reconstruct images.
     Decoder,
@@ -26,13 +26,13 @@ pub enum Needs {
 /// The arguments of a command that uses a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanArgs<'a> {
-    /// The recipe in `--recipe`.
+    /// The path of `--recipe`.
     ///
-    /// Supplies `[data]`, `[runtime]`, and settings that the checkpoint lacks.
+    /// This recipe has `[data]`, `[runtime]`, and settings that the checkpoint lacks.
     pub recipe: Option<&'a Path>,
     /// The `--set` arguments, each `key=value`.
     pub set: &'a [String],
-    /// (name, value) of environment variables.
+    /// Names and values of environment variables.
     pub env: &'a [(String, String)],
     /// Returns the number of GPUs of a kind.
     pub gpus: fn(DeviceKind) -> usize,
@@ -42,20 +42,20 @@ pub struct PlanArgs<'a> {
 #[derive(Debug)]
 pub struct CheckpointPlan {
     pub plan: Plan,
-    /// The content of `meta.json`, or a description of the network without this file.
+    /// The `meta.json`, or a description of the network if the file is missing.
     pub meta: Meta,
     /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// Options for a checkpoint's recipe: data and GPUs may be missing.
+/// The recipe of a checkpoint needs neither data nor GPUs.
 const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
 
 impl Opened {
-    /// Resolves the settings of the checkpoint together with `args`.
+    /// Resolves the recipe of the checkpoint with `args`.
     ///
-    /// `[data]` and `[runtime]` come from `--recipe` if given, except `input_size`. Fails if a required setting is
-    /// unknown, or if `args` contradict the checkpoint.
+    /// `[data]` and `[runtime]` come from `--recipe`, if given. Fails if the command needs an unknown setting, or if
+    /// `args` contradict the checkpoint.
     pub fn plan(
         &self,
         needs: Needs,
@@ -88,9 +88,9 @@ impl Opened {
         Ok(CheckpointPlan { plan, meta, warnings })
     }
 
-    /// Returns a warning if the file does not say how the head pools tokens.
+    /// Warns if the file does not say whether the head uses the class token or the mean.
     ///
-    /// Fails if `--set` chooses an unsupported pooling.
+    /// Fails if `--set` chooses the mean, which this program does not support.
     fn unstated_pooling(&self, set: &SetArgs) -> Result<Option<String>, CheckpointError> {
         let reads_token = matches!(self.facts.head, Head::Linear { global_pool: false, .. });
         if self.meta.is_some() || !reads_token || self.facts.settings.average_pool.is_some() {
@@ -113,7 +113,9 @@ impl Opened {
         }
     }
 
-    /// Returns the `[data]` of `--recipe` with the checkpoint's `input_size`, `mean` and `std`.
+    /// Returns `supplied`, the data settings of `--recipe`, with the checkpoint's `input_size`.
+    ///
+    /// Also keeps the checkpoint's `mean` and `std`, unless `--set` changes them.
     fn data(
         &self,
         own: &DataPlan,
@@ -139,13 +141,13 @@ impl Opened {
     }
 }
 
-/// The `--set` arguments by what they change.
+/// The `--set` arguments, sorted by what they change.
 struct SetArgs {
     /// Arguments for `[data]` and `[runtime]` of `--recipe`.
     of_data: Vec<String>,
     /// Arguments for the checkpoint's recipe.
     of_model: Vec<String>,
-    /// Arguments for a stage that the checkpoint lacks. Only their keys are checked.
+    /// Arguments for stages that the checkpoint does not have.
     unused: Vec<String>,
 }
 
@@ -178,7 +180,9 @@ fn has_key(set: &[String], key: &str) -> bool {
     set.iter().any(|set| recipe::set_key(set) == key)
 }
 
-/// Resolves the recipe in this program's checkpoint. Fails if `set` changes the network.
+/// Resolves the recipe in a checkpoint of this program.
+///
+/// Fails if `set` changes the network.
 fn own_point(
     opened: &Opened,
     meta: &Meta,
@@ -198,7 +202,7 @@ fn own_point(
     Ok(resolve(&stated, set)?)
 }
 
-/// Resolves a new recipe for another program's checkpoint.
+/// Creates and resolves a recipe for a checkpoint of another program.
 fn described_point(
     opened: &Opened,
     needs: Needs,
@@ -222,7 +226,7 @@ fn described_point(
     Ok(recipe::resolve_checkpoint(path, &layers, &stated, set, &OPTIONS)?)
 }
 
-/// Fails if a required setting is neither in `known` nor in `set`.
+/// Fails if neither `known` nor `set` contains a setting that the command needs.
 fn require(
     opened: &Opened,
     needs: Needs,
@@ -261,7 +265,7 @@ fn require(
     Ok(())
 }
 
-/// Returns a `meta.json` for another program's checkpoint.
+/// Returns a `meta.json` for a checkpoint of another program.
 fn described_meta(opened: &Opened, recipe: &Recipe) -> Meta {
     let facts = &opened.facts;
     Meta {

@@ -17,7 +17,7 @@ pub(super) struct SavedState {
     pub optimizer: OptimizerState,
 }
 
-/// The fields of a training position that this module reads.
+/// The fields of the training position that this module reads.
 #[derive(Deserialize)]
 struct Position {
     /// Current epoch, counted from 1.
@@ -25,17 +25,17 @@ struct Position {
     optimizer_updates: usize,
 }
 
-/// The JSON note in `optimizer.safetensors`.
+/// The JSON note in the header of `optimizer.safetensors`.
 #[derive(Serialize, Deserialize)]
 struct OptimizerNote {
-    /// Number of trained epochs of the weights beside this file.
+    /// Number of epochs trained so far.
     epoch: usize,
     updates: usize,
 }
 
-/// Reads the state of an unfinished job; `None` if the file has other content.
+/// Reads the state of an unfinished job; `None` if the file is something else.
 ///
-/// Takes the settings from `recipe.toml` of the same run, if available.
+/// Settings come from `recipe.toml` of the run that contains the file.
 pub(super) fn of(path: &Path, file: &TensorFile) -> Option<SavedState> {
     let position: Position = serde_json::from_str(&file.note).ok()?;
     let (mut tensors, mut moments) = (BTreeMap::new(), BTreeMap::new());
@@ -57,7 +57,7 @@ pub(super) fn of(path: &Path, file: &TensorFile) -> Option<SavedState> {
     Some(SavedState { tensors, settings, optimizer })
 }
 
-/// Pairs the moments of each parameter. Leaves out parameters with only one moment.
+/// Returns both moments of each parameter. Leaves out incomplete pairs.
 fn paired(mut moments: BTreeMap<String, HostTensor>) -> BTreeMap<String, [HostTensor; 2]> {
     let [first, second] = MOMENTS;
     let names = moments.keys().filter_map(|name| Some(name.strip_prefix(first)?.to_owned()));
@@ -70,7 +70,7 @@ fn paired(mut moments: BTreeMap<String, HostTensor>) -> BTreeMap<String, [HostTe
 }
 
 impl OptimizerState {
-    /// Converts the state to a file. `epoch` is the number of trained epochs.
+    /// Converts the state to a file. `epoch` is the number of epochs trained so far.
     pub(super) fn to_file(&self, epoch: usize) -> TensorFile {
         let note = OptimizerNote { epoch, updates: self.updates };
         let named = |(name, both): (&String, &[HostTensor; 2])| {
@@ -83,7 +83,7 @@ impl OptimizerState {
         }
     }
 
-    /// Reads the optimizer state. Fails if its number of trained epochs is not `epoch`.
+    /// Reads the optimizer state. Fails if the state is not from `epoch`, the epoch of the weights.
     ///
     /// The error text does not include the path.
     pub(super) fn of_file(file: TensorFile, epoch: usize) -> Result<Self, String> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Possible names of the index file.
+/// Names of index files of sharded checkpoints.
 pub(super) const INDEXES: [&str; 2] =
     ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
 const ENDING: &str = ".index.json";
@@ -16,7 +16,7 @@ pub(super) fn is_index(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(ENDING))
 }
 
-/// Returns the files in an index, without duplicates.
+/// Returns the files that an index lists, without duplicates.
 pub(super) fn parts(index: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let damaged = |problem: String| CheckpointError::damaged(index, problem);
     let text = durable::read(index).map_err(|e| CheckpointError::unread(index, e))?;

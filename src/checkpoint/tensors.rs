@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// Key of the note in a safetensors header. One key keeps the bytes reproducible.
+/// The only key in the header of our files, so equal content means equal bytes.
 const NOTE: &str = "mae";
 
 /// A float32 tensor in host memory.
@@ -39,23 +39,25 @@ impl View for &HostTensor {
     }
 }
 
-/// Named tensors of a file, with a JSON note that describes the file.
+/// The tensors of a file, and a JSON note that says what the file is.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
     pub tensors: BTreeMap<String, HostTensor>,
-    /// JSON text from the file's header; empty if missing.
+    /// The JSON note in the file's header; empty if missing.
     pub note: String,
 }
 
 impl TensorFile {
-    /// Reads a file. Converts float16, bfloat16 and float64 to float32.
+    /// Reads a safetensors file. Converts all float types to float32.
     ///
-    /// Skips tensors of other types.
+    /// Skips tensors that are not floats.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         Self::read_all(path).map(|(file, _)| file)
     }
 
-    /// Reads a file. Also returns (name, description) of tensors that are not floats.
+    /// Reads a safetensors file.
+    ///
+    /// Also returns the tensors that are not floats, as (name, description).
     pub(super) fn read_all(path: &Path) -> Result<(Self, Vec<(String, String)>), CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
         let bytes = durable::read(path).map_err(|e| CheckpointError::unread(path, e))?;
@@ -79,12 +81,12 @@ impl TensorFile {
 
     /// Returns the content of the safetensors file.
     ///
-    /// The same tensors and note always give the same bytes.
+    /// The same tensors and note result in the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_as(NOTE, &self.note)
     }
 
-    /// Returns a safetensors file with the header entry `key: word` instead of the note.
+    /// Returns the file with the header entry `key: word` instead of the note.
     pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
         let note = (!word.is_empty()).then(|| HashMap::from([(key.to_owned(), word.to_owned())]));
         safetensors::serialize(&self.tensors, note).expect("names and shapes are plain")

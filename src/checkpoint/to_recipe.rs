@@ -10,7 +10,7 @@ use crate::recipe::{
     Data, Finetune, Format, FromEntry, Linprobe, Model, OneOrMany, Plan, Pretrain, Recipe,
 };
 
-/// Returns the settings that weights or `config.json` determine. The user cannot change these.
+/// Returns the settings that the weights or `config.json` fix. `--set` cannot change them.
 pub(super) fn stated(facts: &Facts) -> Recipe {
     let decoder = facts.decoder.as_ref();
     let mut recipe = Recipe {
@@ -51,7 +51,7 @@ pub(super) fn stated(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns settings of the checkpoint that `--set` may change, such as normalization.
+/// Returns the settings of the checkpoint that `--set` may change, such as `mean`.
 pub(super) fn preferred(facts: &Facts) -> Recipe {
     let settings = &facts.settings;
     let per_channel =
@@ -67,7 +67,7 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns settings from `--recipe` that the checkpoint may lack, such as `num_heads`.
+/// Returns the settings from `--recipe` that a checkpoint may lack, such as `num_heads`.
 pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     let mut recipe = Recipe::default();
     let model = &plan.model;
@@ -86,7 +86,7 @@ pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     recipe
 }
 
-/// Returns usual settings for keys that are not set elsewhere.
+/// Returns the settings to assume if nothing else sets them.
 pub(super) fn assumed(facts: &Facts) -> Recipe {
     let mut recipe = Recipe { name: Some("imported".to_owned()), ..Recipe::default() };
     recipe.data.format = Some(Format::Synthetic);

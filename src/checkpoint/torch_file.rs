@@ -9,14 +9,13 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// The folder inside the zip archive. PyTorch accepts any name.
 const FOLDER: &str = "archive";
 /// Alignment of tensors in bytes, as in PyTorch. `mmap=True` needs this.
 const ALIGNMENT: u16 = 64;
 
-/// Writes the tensors as a PyTorch file, atomically.
+/// Writes the tensors to `out` in the format of `torch.save`, atomically.
 ///
-/// The same tensors always give the same bytes.
+/// The same tensors result in the same bytes.
 pub fn write_torch(file: &TensorFile, out: &Path) -> Result<(), CheckpointError> {
     bytes(file)
         .map_err(io::Error::from)
@@ -76,11 +75,11 @@ const LONG: u8 = 0x8a;
 const FALSE: u8 = 0x89;
 const STOP: u8 = b'.';
 
-/// The opcodes of a pickle. Each method appends one value.
+/// The opcodes of a pickle. Each method appends one value to it.
 struct Pickle(Vec<u8>);
 
 impl Pickle {
-    /// Appends a dict. `items` appends keys and values in turn.
+    /// Appends a dict. `items` appends its keys and values alternately.
     fn dict(&mut self, items: impl FnOnce(&mut Self)) {
         self.0.extend([EMPTY_DICT, MARK]);
         items(self);

@@ -16,9 +16,9 @@ pub enum Verdict {
     Unchecked,
 }
 
-/// Reads a file, and verifies its checksum if a manifest lists one.
+/// Reads a file. If a manifest has its checksum, verifies the checksum.
 ///
-/// Leaves out an incomplete last row of a growing file. Fails with `InvalidData` if the checksum differs.
+/// Leaves out an incomplete last row of a growing file. A wrong checksum is an `InvalidData` error.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = fs::read(path)?;
     if let Some(listed) = listed(path)? {
@@ -33,7 +33,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
-/// Verifies a file's checksum without loading the whole file into memory.
+/// Verifies the checksum of a file like [`read()`], but with little memory.
 pub fn verify(path: &Path) -> io::Result<Verdict> {
     let Some(listed) = listed(path)? else { return Ok(Verdict::Unchecked) };
     if listed.grows {
@@ -51,7 +51,7 @@ fn listed(path: &Path) -> io::Result<Option<Listed>> {
     Ok(found.flatten().filter(|listed| !listed.contents.is_empty()))
 }
 
-/// Returns the length of the verified part in bytes; `None` for a wrong checksum.
+/// Returns the length of the part with a valid checksum, in bytes; `None` if the checksum is wrong.
 fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
     if !listed.grows {
         return listed.contents.contains(&Content::of(bytes)).then_some(bytes.len());
@@ -71,9 +71,9 @@ fn damaged(listed: &Listed, found: usize) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-/// A file that grows by appended rows, such as `epochs.csv`.
+/// A file to which rows are appended, such as `epochs.csv`.
 ///
-/// A row counts once the row and its checksum are on the disk.
+/// The manifest gets a new checksum after each append.
 #[derive(Debug)]
 pub struct GrowingFile {
     path: PathBuf,
@@ -83,13 +83,13 @@ pub struct GrowingFile {
 }
 
 impl GrowingFile {
-    /// Creates the file with the content `head`. Replaces this program's older file.
+    /// Creates the file with the content `head`. Replaces an older file of this program.
     pub fn create(path: &Path, head: &[u8]) -> io::Result<Self> {
         super::write(path, head)?;
         Self::open(path, head)
     }
 
-    /// Opens the file and removes all bytes after `keep`, the start of the file.
+    /// Opens the file and cuts off everything after `keep`, its first bytes.
     pub fn open(path: &Path, keep: &[u8]) -> io::Result<Self> {
         let file = File::options().append(true).open(path)?;
         let mut hasher = blake3::Hasher::new();

@@ -26,7 +26,7 @@ struct Held {
     file: File,
 }
 
-/// An exclusive lock on a folder. Dropping this value releases the lock.
+/// An exclusive lock on a folder. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct Lock {
     folder: PathBuf,
@@ -70,7 +70,7 @@ impl Drop for Lock {
     }
 }
 
-/// A folder lock that several processes may hold.
+/// A lock on a folder that several processes may hold at the same time.
 #[derive(Debug)]
 pub struct SharedLock {
     _file: File,
@@ -99,9 +99,9 @@ pub fn is_held(folder: &Path) -> bool {
     })
 }
 
-/// Fails if the lock file was replaced. Another process may work in the folder.
+/// Fails if the lock file was replaced, because another process may use the folder.
 ///
-/// Creates a removed lock file again.
+/// If the lock file is missing, creates it again.
 pub(super) fn confirm(folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     let mut held = held();
@@ -135,7 +135,7 @@ fn open(folder: &Path) -> io::Result<File> {
     File::options().write(true).create(true).truncate(false).open(folder.join(LOCK))
 }
 
-/// Locks a file. Returns false if another process holds the lock.
+/// Tries to lock a file. Returns false if another process holds the lock.
 fn try_lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),

@@ -18,15 +18,15 @@ pub const MANIFEST: &str = "mae-manifest.jsonl";
 
 /// Maximum number of checksums per file. A killed process may leave several possible contents.
 const KEPT: usize = 4;
-/// Number of outdated lines that triggers a rewrite of the manifest.
+/// Number of outdated lines after which the manifest is written again.
 const OUTDATED: usize = 1000;
 
 /// The manifest's information about one file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
-    /// The contents that the file may have, newest last; empty for a file without a checksum.
+    /// All contents that the file may have, newest last. Empty without checksum.
     pub contents: Vec<Content>,
-    /// Whether the program appends rows. Then only the newest content is valid, and may be followed by more bytes.
+    /// Whether rows are appended to the file. If so, bytes after the newest content are ignored.
     pub grows: bool,
 }
 
@@ -40,7 +40,7 @@ pub struct Manifest {
     moving_to: Option<String>,
     /// Number of lines after the header.
     lines: usize,
-    /// Length of the manifest file in bytes. A different length shows that another process wrote to it.
+    /// Length of the manifest file in bytes, to detect writes of other processes.
     bytes: u64,
 }
 
@@ -79,9 +79,9 @@ impl Manifest {
         Self { root: root.to_owned(), name, files, folders, moving_to: None, lines: 0, bytes: 0 }
     }
 
-    /// Reads the manifest of `root`; `None` if missing or from another program.
+    /// Reads the manifest in `root`; `None` if missing or of another program.
     ///
-    /// Fails if a line is damaged, but ignores an incomplete last line.
+    /// Fails if a line is damaged. Ignores an incomplete last line.
     pub fn read(root: &Path) -> io::Result<Option<Self>> {
         let bytes = match fs::read(root.join(MANIFEST)) {
             Ok(bytes) => bytes,
@@ -150,7 +150,7 @@ impl Manifest {
         &self.name
     }
 
-    /// Returns whether this program wrote `path`, a file or folder.
+    /// Returns whether this program wrote the file or folder `path`.
     pub fn lists(&self, path: &str) -> bool {
         let below = format!("{path}/");
         let next = self.files.range(below.clone()..).next();
@@ -159,7 +159,7 @@ impl Manifest {
             || next.is_some_and(|(next, _)| next.starts_with(&below))
     }
 
-    /// Returns the relative paths of the listed files, sorted. Some files may be missing.
+    /// Returns the relative paths of all listed files, sorted. Some may no longer exist.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
@@ -168,28 +168,28 @@ impl Manifest {
         self.files.get(path)
     }
 
-    /// Returns the trash folder of an interrupted `--fresh`.
+    /// Returns the name of the trash folder if `--fresh` was interrupted.
     pub fn moving_to(&self) -> Option<&str> {
         self.moving_to.as_deref()
     }
 
-    /// Adds files to the manifest before they are written.
+    /// Adds files that are about to be written, with their new content.
     pub fn list(&mut self, files: impl IntoIterator<Item = (String, Content)>) -> io::Result<()> {
         let entries = files.into_iter().map(|(path, content)| Entry::of(path, content, false));
         self.append(entries.collect())
     }
 
-    /// Adds a folder to the manifest before the folder is created.
+    /// Adds a folder that is about to be created.
     pub(super) fn list_folder(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Folder { path: path.to_owned() }])
     }
 
-    /// Records the new content of a growing file.
+    /// Adds the new content of a growing file.
     pub(super) fn grew(&mut self, path: &str, content: Content) -> io::Result<()> {
         self.append(vec![Entry::of(path.to_owned(), content, true)])
     }
 
-    /// Adds a file without a checksum.
+    /// Adds a file that has no checksum.
     pub fn list_unchecked(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Unchecked { path: path.to_owned() }])
     }
@@ -198,12 +198,12 @@ impl Manifest {
         self.append(vec![Entry::Removed { path: path.to_owned() }])
     }
 
-    /// Records that `--fresh` starts moving the listed files to the trash folder `name`.
+    /// Adds the name of the trash folder before `--fresh` moves the listed files there.
     pub fn begin_move(&mut self, name: &str) -> io::Result<()> {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
     }
 
-    /// Fails if this process lost the lock of the folder.
+    /// Fails if this process has lost the lock of the folder.
     pub(super) fn confirm_lock(&self) -> io::Result<()> {
         lock::confirm(&self.root)
     }
@@ -227,12 +227,12 @@ impl Manifest {
         if self.lines > self.needed() + OUTDATED { self.rewrite() } else { Ok(()) }
     }
 
-    /// Returns the maximum number of lines without outdated entries.
+    /// Returns the maximum number of lines that a manifest needs.
     fn needed(&self) -> usize {
         self.files.len() * KEPT + self.folders.len() + 1
     }
 
-    /// Removes outdated entries if the manifest has become much too long.
+    /// Removes outdated lines if there are many.
     pub fn compact(&mut self) -> io::Result<()> {
         if self.lines > self.needed() + 64 { self.rewrite() } else { Ok(()) }
     }
@@ -279,7 +279,7 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Returns whether a relative path stays inside its folder. A malicious manifest may contain others.
+/// Returns whether a relative path stays inside its folder.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 const FORMAT: u32 = 1;
-/// Start of the CRC-32 at the end of each line.
+/// Start of the CRC-32 at the end of a line.
 const CRC: &str = ",\"crc\":\"";
 
 /// The first line of the manifest.
@@ -41,7 +41,7 @@ impl Header {
     }
 }
 
-/// Length and BLAKE3 hash (hexadecimal) of a file.
+/// Length and BLAKE3 hash (hexadecimal) of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     pub bytes: u64,
@@ -49,12 +49,12 @@ pub struct Content {
 }
 
 impl Content {
-    /// Hashes bytes.
+    /// Hashes `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() }
     }
 
-    /// Hashes a file.
+    /// Hashes the file at `path`.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(File::open(path)?)?;
@@ -63,21 +63,23 @@ impl Content {
     }
 }
 
-/// A line of the manifest. Paths are relative to the folder and use `/`.
+/// A line of the manifest after the header.
+///
+/// Paths are relative to the manifest's folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Entry {
-    /// The program is about to write this content to the file.
+    /// A file is about to get this content.
     Wrote { path: String, bytes: u64, blake3: String },
-    /// The first `bytes` bytes of a growing file have the hash `blake3`. Later bytes are an incomplete row.
+    /// A growing file. Its first `bytes` bytes have the hash `blake3`.
     Grew { path: String, bytes: u64, blake3: String },
     /// A growing file without a checksum.
     Unchecked { path: String },
     /// The program removed the file.
     Removed { path: String },
-    /// The program is about to create this folder with all its files.
+    /// A folder with files is about to be created.
     Folder { path: String },
-    /// `--fresh` is moving the listed files to this trash folder.
+    /// `--fresh` is moving all files into this trash folder.
     MovingTo { folder: String },
 }
 

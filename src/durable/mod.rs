@@ -30,12 +30,12 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// The lock file in a folder.
+/// Name of the lock file in a folder.
 const LOCK: &str = ".lock";
 
-/// Writes an output file of a command, atomically and without a manifest.
+/// Writes an output file atomically to a path that the user chose.
 ///
-/// Fails if the folder does not exist. Follows links. Writes directly to pipes and devices such as `/dev/stdout`.
+/// Does not use a manifest. Fails if the folder does not exist. Pipes and devices are written directly.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
@@ -49,10 +49,9 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Replaces the file at `path` with `bytes` atomically. Creates a missing folder.
+/// Replaces a file atomically. Creates its folder if missing.
 ///
-/// In a folder with a [`Manifest`], adds the file to the manifest first. Fails if the manifest does not list an
-/// existing file.
+/// Adds the file to the [`Manifest`] first, if there is one. Fails if an existing file is not in the manifest.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
@@ -74,7 +73,7 @@ pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Fails if the file exists but the manifest does not list the file.
+/// Fails if an existing file is not in the manifest.
 fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Result<()> {
     if manifest.lists(relative) || path.symlink_metadata().is_err() {
         return Ok(());
@@ -109,14 +108,12 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Appends all bytes or none to a file in append mode.
-///
-/// Does not flush the file to the disk.
+/// Appends all bytes or none. Does not flush them to the disk.
 pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     append_and(file, path, bytes, |_| Ok(()))
 }
 
-/// Appends bytes as [`append`] does, and flushes the file to the disk.
+/// Appends all bytes or none, and flushes them to the disk.
 fn append_synced(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     append_and(file, path, bytes, File::sync_data)
 }
@@ -138,12 +135,12 @@ fn append_and(
     })
 }
 
-/// Creates a folder and its missing parents.
+/// Creates a folder and its parent folders.
 pub fn create_folders(path: &Path) -> io::Result<()> {
     patiently(path, 0, || fs::create_dir_all(path))
 }
 
-/// Returns the hint for an I/O error message; empty if there is none.
+/// Returns a hint for an I/O error; empty if there is none.
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -156,10 +153,10 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Creates the folder `path` atomically. `fill` writes the files into a temporary folder.
+/// Creates a folder atomically.
 ///
-/// Does not change an existing folder. Adds the files to the folder's [`Manifest`] first. Fails if the manifest does
-/// not list an existing folder.
+/// `fill` writes the files into a temporary folder. An existing folder stays unchanged. Fails if an existing folder is
+/// not in the [`Manifest`].
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -184,7 +181,9 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     sync_folder(parent)
 }
 
-/// Adds the files in the temporary folder `filled` to the manifest, under the path `path`.
+/// Adds the files in the temporary folder `filled` to the manifest.
+///
+/// The entries use the final path of the folder, `path`.
 fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         let mut names = Vec::new();
@@ -198,7 +197,7 @@ fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Appends the paths of all files below `folder` to `files`, each starting with `prefix`.
+/// Adds the relative paths of all files below `folder` to `files`, after `prefix`.
 fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -212,9 +211,9 @@ fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Resu
     Ok(())
 }
 
-/// Creates the folder `to` with the files of `from` atomically, as hard links if possible.
+/// Copies a finished folder atomically, with hard links if possible.
 ///
-/// Use this only for finished folders: a change to a linked file affects both folders.
+/// A hard-linked file that is changed in place changes in both folders.
 pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
     publish_folder(to, |unfinished| share_files(from, unfinished))
 }
@@ -241,9 +240,9 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Renames a file of this program. Does nothing if `from` is missing.
+/// Renames a file of this program, if it exists.
 ///
-/// Fails if another program wrote an existing `to`.
+/// Fails if `to` exists and another program wrote it.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());
@@ -262,9 +261,9 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(folder_of(to))
 }
 
-/// Removes a file if it exists.
+/// Removes a file, if it exists.
 ///
-/// Fails if the file's [`Manifest`] does not list the file.
+/// Fails if there is a [`Manifest`] without this file.
 pub fn remove(path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {
@@ -279,7 +278,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether this name is a lock file or temporary file of this program.
+/// Returns whether `name` is a lock file or a temporary file of this program.
 pub fn is_own(name: &OsStr) -> bool {
     name == LOCK || temporary_of(name).is_some()
 }

@@ -10,17 +10,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Maximum time that a run waits for free disk space.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// Wait after the first failed write. Each later wait is twice as long, up to [`LONGEST`].
+/// Waiting time after the first failed write. It doubles each time, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
 /// Time between two checks of whether the user stops the run.
 const CHECK: Duration = Duration::from_millis(50);
 
-/// Options and callbacks for waiting while a disk is full.
+/// Settings for waiting while a disk is full.
 pub struct DiskPause {
-    /// The folder with all runs. Writes elsewhere fail at once.
+    /// The folder with all runs. Only writes below this folder wait.
     pub below: PathBuf,
-    /// Returns whether the user wants to stop. Then the write fails.
+    /// Returns whether the user wants to stop the run.
     pub stop: Box<dyn Fn() -> bool + Send + Sync>,
     /// Shows a message to the user.
     pub tell: Box<dyn Fn(&str) + Send + Sync>,
@@ -28,7 +28,7 @@ pub struct DiskPause {
 
 static FULL_DISK: OnceLock<FullDisk> = OnceLock::new();
 
-/// Makes later writes below `pause.below` wait while the disk is full.
+/// Makes writes below `pause.below` wait while the disk is full.
 ///
 /// Only the first call in a process has an effect.
 pub fn wait_on_full_disks(pause: DiskPause) {
@@ -36,9 +36,9 @@ pub fn wait_on_full_disks(pause: DiskPause) {
     FULL_DISK.get_or_init(|| FullDisk::new(DiskPause { below, ..pause }));
 }
 
-/// Repeats `write` while the disk is full, at most for the time [`PATIENCE`].
+/// Repeats `write` while the disk is full, for at most [`PATIENCE`].
 ///
-/// Calls `write` once if `path` is not below the folder with all runs. `bytes` is the number of bytes to write.
+/// `write` writes `bytes` bytes to `path`, all of them or none.
 pub(super) fn patiently<T>(
     path: &Path,
     bytes: usize,
@@ -50,18 +50,18 @@ pub(super) fn patiently<T>(
     }
 }
 
-/// Tracks the wait for disk space. All threads share this.
+/// State of the wait for disk space, shared by all threads.
 struct FullDisk {
     pause: DiskPause,
     shortage: Mutex<Shortage>,
 }
 
-/// The current lack of disk space.
+/// A time during which the disk is full.
 #[derive(Default)]
 struct Shortage {
-    /// Time waited so far.
+    /// How long the run has waited.
     waited: Duration,
-    /// Bytes of the largest failed write. The shortage ends after a write of this size.
+    /// Size of the largest failed write, in bytes.
     bytes: usize,
     is_told: bool,
 }
@@ -102,9 +102,9 @@ impl FullDisk {
         }
     }
 
-    /// Waits for the time `wait`. Returns whether to try again.
+    /// Waits for the time `wait`. Returns whether to write again.
     ///
-    /// Returns false after the time [`PATIENCE`], or if the user stops the run.
+    /// Returns false if the user stops the run, or after [`PATIENCE`] in total.
     fn wait(
         &self,
         path: &Path,
@@ -140,7 +140,9 @@ impl FullDisk {
         true
     }
 
-    /// Ends the shortage after a write of `bytes` bytes, unless a larger write failed.
+    /// Ends the wait after a successful write of `bytes` bytes.
+    ///
+    /// If a larger write has failed, the wait continues.
     fn end(&self, bytes: usize) {
         let mut shortage = self.shortage();
         if bytes >= shortage.bytes && std::mem::take(&mut *shortage).is_told {
@@ -153,7 +155,7 @@ impl FullDisk {
     }
 }
 
-/// Returns whether the error means a full disk or an exceeded quota.
+/// Returns whether the disk or the disk quota is full.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -174,7 +176,7 @@ fn waiting_text(path: &Path, bytes: usize, error: &io::Error, left: Duration) ->
     )
 }
 
-/// Returns the free disk space for `path`, in bytes; `None` if unknown.
+/// Returns the free space on the disk of `path`, in bytes.
 #[cfg(unix)]
 fn free_space(path: &Path) -> Option<u64> {
     let folder = path.ancestors().skip(1).find(|folder| folder.is_dir())?;
@@ -205,7 +207,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    /// Returns a full-disk handler, its messages, and a switch that stops the wait.
+    /// Returns a wait for disk space, its messages, and a switch that stops it.
     fn disk() -> (FullDisk, Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) {
         let (told, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (telling, stopped) = (Arc::clone(&told), Arc::clone(&stop));

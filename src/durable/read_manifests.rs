@@ -6,12 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The manifests that this process has read, by folder.
+/// The manifests that this process has read, by their folder.
 static READ: Mutex<Option<HashMap<PathBuf, Manifest>>> = Mutex::new(None);
 
-/// Calls `with` with the manifest of the nearest parent folder and the path relative to that folder.
+/// Calls `with` with the nearest manifest above `path`, and the path relative to its folder.
 ///
-/// Returns `None` if no parent folder has a manifest.
+/// Returns `None` if there is no manifest.
 pub(super) fn with_manifest<T>(
     path: &Path,
     with: impl FnOnce(&mut Manifest, &str) -> io::Result<T>,
@@ -34,7 +34,7 @@ pub(super) fn with_manifest<T>(
     Ok(None)
 }
 
-/// Removes a manifest from [`READ`] before the file is replaced.
+/// Forgets the manifest of `root`, because its file is about to be replaced.
 pub(super) fn forget(root: &Path) -> io::Result<()> {
     let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
     read.get_or_insert_default().remove(&std::path::absolute(root)?);

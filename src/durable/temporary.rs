@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Name prefix of incomplete files and folders.
 const TEMPORARY: &str = ".tmp-";
 
-/// Returns a temporary path that no other write uses.
+/// Returns a unique temporary path in the same folder as `path`.
 pub(super) fn temporary(path: &Path) -> PathBuf {
     static WRITES: AtomicUsize = AtomicUsize::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -23,7 +23,7 @@ pub(super) fn is_temporary(relative: &str) -> bool {
     relative.split('/').any(|part| part.starts_with(TEMPORARY))
 }
 
-/// Returns the final name of a temporary file; `None` for other names.
+/// Returns the final name of a temporary file; `None` if the file is not temporary.
 pub(super) fn temporary_of(name: &OsStr) -> Option<&str> {
     let name = name.to_str()?.strip_prefix(TEMPORARY)?;
     let mut parts = name.rsplitn(3, '-');
@@ -32,9 +32,9 @@ pub(super) fn temporary_of(name: &OsStr) -> Option<&str> {
     numbers.iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())).then_some(target)
 }
 
-/// Removes temporary files that killed processes left below `folder`.
+/// Removes the temporary files that killed processes left in `folder`.
 ///
-/// `is_ours` gets a file's final path, relative to `folder`, and returns whether to remove the file.
+/// `is_ours` decides about each file, by its final path relative to `folder`.
 pub fn remove_temporaries(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
     remove_temporaries_below(folder, "", is_ours)
 }

@@ -12,13 +12,13 @@ use std::path::Path;
 
 /// White border around the figure, in pixels.
 const MARGIN: usize = 16;
-/// Space between pictures and around text, in pixels.
+/// Space between pictures, and between text and pictures, in pixels.
 const GAP: usize = 8;
 /// Space between groups of rows, in pixels.
 const GROUP_GAP: usize = 24;
 /// Minimum side of a picture, in pixels. Smaller pictures are enlarged.
 const SMALLEST: usize = 112;
-/// Maximum length of a label, in characters.
+/// Maximum number of characters in a label.
 const LABEL_CHARS: usize = 32;
 
 /// A square picture.
@@ -87,11 +87,11 @@ impl Figure {
     }
 }
 
-/// Positions in a figure, in pixels.
+/// Positions of the parts of a figure, in pixels.
 struct Layout {
     width: usize,
     height: usize,
-    /// (left edge, width) of each column.
+    /// Left edge and width of each column.
     columns: Vec<(usize, usize)>,
     /// Top edge of the first row of pictures.
     below_heads: usize,
@@ -145,7 +145,7 @@ fn height(row: &FigureRow) -> usize {
     row.tiles.iter().map(shown).fold(row.label.len() * LINE, usize::max)
 }
 
-/// Returns the enlarged side of a picture, in pixels: a multiple of the original side.
+/// Returns the side of a picture in the figure, in pixels.
 fn shown(tile: &Tile) -> usize {
     tile.side * SMALLEST.div_ceil(tile.side)
 }

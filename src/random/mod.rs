@@ -7,21 +7,21 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// What a random number is for. Each purpose has its own random numbers.
+/// The purpose of random numbers. Different purposes have different random numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
-    /// Order of the samples in an epoch, with sample number 0.
+    /// Order of the samples in an epoch. The sample number is 0.
     Shuffle = 1,
     /// Crop and flip of a sample.
     Augment = 2,
     /// Random erasing of a sample.
     Erase = 3,
-    /// Mixup and `CutMix` of a micro-batch. The sample number is the micro-step.
+    /// Mixup and `CutMix` of a micro-batch. The sample number is that of the micro-step.
     Mixup = 4,
-    /// Noise for `random_masking`, which chooses the masked patches of a sample.
+    /// Random masking of the patches of a sample.
     Mask = 5,
-    /// Stochastic depth of a sample: which residual branches to drop.
+    /// Stochastic depth of a sample.
     DropPath = 6,
     /// Initial values of a parameter. The sample number is a hash of the parameter's name.
     Init = 7,
@@ -33,21 +33,21 @@ pub enum Purpose {
     ColorJitter = 10,
 }
 
-/// [`Key::stage`] for random numbers outside of training.
+/// Value of [`Key::stage`] for random numbers outside of training, such as in evaluation.
 pub const NO_STAGE: u8 = 0;
 
-/// Seed, stage and epoch of random numbers.
+/// Seed, stage and epoch. [`Key::rng`] adds the sample and the purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub seed: u64,
-    /// The training stage, or [`NO_STAGE`].
+    /// Number of the training stage, or [`NO_STAGE`].
     pub stage: u8,
     /// The epoch, counted from 1; 0 outside of an epoch.
     pub epoch: usize,
 }
 
 impl Key {
-    /// Returns a random generator that depends only on the key, `sample` and `purpose`.
+    /// Returns a random generator. Its numbers depend only on the key, `sample` and `purpose`.
     #[must_use]
     pub fn rng(&self, sample: u64, purpose: Purpose) -> ChaCha8Rng {
         let mut bytes = [0; 32];

@@ -18,7 +18,7 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
 
-/// Memory of an archive entry without its name, in bytes.
+/// Memory per archive entry without its name, in bytes.
 const ROOM: usize = 128;
 /// Bytes per read when computing a CRC-32.
 const CHUNK: usize = 64 * 1024;
@@ -26,17 +26,17 @@ const CHUNK: usize = 64 * 1024;
 pub(super) struct Archive {
     pub(super) pickle: Range,
     storages: BTreeMap<Box<str>, Entry>,
-    /// Offsets of storages whose CRC-32 was verified.
+    /// Offsets of storages with a verified CRC-32.
     compared: RefCell<BTreeSet<u64>>,
-    /// The common prefix of all names in the archive: `<name>/`.
+    /// Prefix of all names in the archive: `<name>/`.
     prefix: String,
-    /// Offset of the archive's central directory, in bytes.
+    /// Offset of the archive's directory, in bytes.
     end: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Offset of the entry's header, in bytes.
+    /// Offset of the entry's header in the file, in bytes.
     at: u64,
     len: u64,
     crc32: u32,
@@ -72,7 +72,7 @@ impl Archive {
         Ok(Self { pickle: content, storages, compared: RefCell::default(), prefix, end })
     }
 
-    /// Returns the byte range of a storage; `None` if the archive lacks this storage.
+    /// Returns the byte range of the storage `key`; `None` if it does not exist.
     ///
     /// Fails if the CRC-32 is wrong.
     pub(super) fn storage(
@@ -92,7 +92,7 @@ impl Archive {
 }
 
 impl Entry {
-    /// Returns the byte range of an entry's content, after the header.
+    /// Returns the byte range of an entry's content, which follows the header.
     fn content(self, source: &ByteSource, end: u64) -> Result<Range, String> {
         if !self.is_plain {
             return Err("an entry of the archive is compressed or encrypted; torch.save \
@@ -112,7 +112,7 @@ impl Entry {
         if fits { Ok(Range { at, len: self.len }) } else { Err(cut_short()) }
     }
 
-    /// Fails if the CRC-32 of `content` is wrong. Accepts 0, which PyTorch writes without checksums.
+    /// Fails if `content` has the wrong CRC-32. Skips a CRC-32 of 0, which means none.
     fn compare_crc32(
         self,
         name: &str,
@@ -146,7 +146,7 @@ impl Entry {
     }
 }
 
-/// Finds `<name>/data.pkl`. Returns the prefix `<name>/` and the entry.
+/// Finds the entry `<name>/data.pkl`. Also returns the prefix `<name>/`.
 fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry), String> {
     let mut found: Option<(String, Entry)> = None;
     let mut has_code = false;
@@ -180,7 +180,7 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
     }
 }
 
-/// Returns the byte range of the archive's central directory.
+/// Returns the byte range of the archive's directory.
 fn directory(source: &ByteSource) -> Result<Range, String> {
     let len = source.len.min((END_LEN + LOCATOR64_LEN + usize::from(u16::MAX)) as u64);
     let before = source.len - len;
@@ -216,7 +216,7 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
     if fits { Ok(Range { at, len }) } else { Err(cut_short()) }
 }
 
-/// Calls `f` for each entry of the archive's directory.
+/// Calls `f` for each entry in the archive's directory.
 fn each_entry(
     source: &ByteSource,
     directory: Range,
@@ -245,7 +245,7 @@ fn each_entry(
     Ok(())
 }
 
-/// Reads 64-bit sizes from the Zip64 field: full size, compressed size, offset.
+/// Reads the 64-bit sizes of an entry from the Zip64 extra field.
 fn sizes64(reader: &mut Reader<'_>, len: u16, sizes: &mut [u64; 3]) -> Result<(), String> {
     let mut extra = vec![0; len.into()];
     reader.fill(&mut extra)?;

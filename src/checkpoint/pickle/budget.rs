@@ -2,12 +2,12 @@
 
 const KIB: u64 = 1024;
 
-/// Counts the bytes that reading a file may still use.
+/// Limits the memory for reading a file.
 pub(super) struct Budget {
-    /// Bytes left for objects and tensor values.
+    /// Bytes left for objects and tensor values together.
     all: u64,
     values: u64,
-    /// Maximum bytes in one request.
+    /// Maximum number of bytes for one object.
     once: u64,
     reads: u64,
 }
@@ -15,7 +15,7 @@ pub(super) struct Budget {
 impl Budget {
     /// Returns the budget for a file of `len` bytes.
     ///
-    /// Tensor values may take 2 × `len` plus 64 KiB. Values and objects together may take 3 × `len` plus 832 KiB.
+    /// All values and objects may take 3 × `len` bytes plus 832 KiB.
     pub(super) fn of_file(len: u64) -> Self {
         Self {
             all: len.saturating_mul(3).saturating_add(832 * KIB),
@@ -25,7 +25,7 @@ impl Budget {
         }
     }
 
-    /// Takes the memory of an object from the budget.
+    /// Takes `bytes` from the budget for an object. Fails if the budget is used up.
     pub(super) fn object(&mut self, bytes: usize) -> Result<(), String> {
         let bytes = Some(bytes as u64).filter(|bytes| *bytes <= self.once);
         bytes.and_then(|bytes| take(&mut self.all, bytes)).ok_or_else(|| {
@@ -33,7 +33,7 @@ impl Budget {
         })
     }
 
-    /// Reserves capacity for `more` items, and takes the memory from the budget.
+    /// Reserves memory for `more` items, and takes it from the budget.
     pub(super) fn grow<T>(&mut self, items: &mut Vec<T>, more: usize) -> Result<(), String> {
         let (needed, before) = (items.len() + more, items.capacity());
         if needed > before {
@@ -45,17 +45,17 @@ impl Budget {
         Ok(())
     }
 
-    /// Returns the memory of dropped objects to the budget.
+    /// Returns `bytes` to the budget after objects were dropped.
     pub(super) fn give_back(&mut self, bytes: usize) {
         self.all += bytes as u64;
     }
 
-    /// Takes the memory of tensor values from their own limit. Returns `None` above the limit.
+    /// Takes `bytes` from the limit for tensor values. Returns `None` if it is used up.
     pub(super) fn values(&mut self, bytes: u64) -> Option<()> {
         take(&mut self.values, bytes)
     }
 
-    /// Counts bytes read for tensors. Fails above the limit for reading.
+    /// Takes `bytes` from the limit for reading. Fails if it is used up.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), String> {
         take(&mut self.reads, bytes as u64)
             .ok_or_else(|| "too many of its tensors share the same bytes".to_owned())

@@ -9,15 +9,15 @@ use super::numpy;
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// Maximum number of parts of a path that becomes text.
+/// Maximum number of parts of a `pathlib` path. Longer paths are not read.
 const PARTS: usize = 64;
 
-/// The result of a function call in a pickle.
+/// What a function call in a pickle returns.
 pub(super) enum Made {
     New(Node),
-    /// One of the arguments, unchanged.
+    /// One of the arguments of the call.
     Same(Item),
-    /// An unknown function. The reader only keeps a description of the call.
+    /// The result of an unknown function. The reader keeps only a description.
     Foreign,
 }
 
@@ -39,7 +39,7 @@ impl Machine<'_, '_> {
         }
     }
 
-    /// Handles the opcode `BUILD`, which sets the state of an object.
+    /// Runs the opcode `BUILD`, which sets the state of an object.
     pub(super) fn build(&mut self, target: Item, state: Item) -> Result<(), String> {
         let array = match self.graph.node(target) {
             None => return Err("the pickle sets the state of a number".to_owned()),
@@ -62,7 +62,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Pushes the tensor storage that `id` describes onto the stack.
+    /// Pushes a storage onto the stack. `id` describes the storage.
     pub(super) fn persistent(&mut self, id: Item) -> Result<(), String> {
         let items = self.graph.items(id).unwrap_or_default();
         let kind = items.first().and_then(|kind| self.graph.text(*kind));
@@ -82,7 +82,7 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Returns a node for a tensor storage; `None` for an invalid description.
+/// Returns a node for a storage; `None` if its description is invalid.
 fn storage(
     graph: &Graph,
     class: Item,
@@ -147,7 +147,7 @@ fn builtin(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     })
 }
 
-/// Handles Paddle's `eval('data', {'data': array})` by returning `array`, without evaluating code.
+/// Returns `array` for Paddle's call `eval('data', {'data': array})`. Never evaluates code.
 fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     let [code, names] = args else { return Made::Foreign };
     match (graph.text(*code), graph.pairs(*names)) {
@@ -158,7 +158,7 @@ fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the result of `list(items)` and similar calls.
+/// Returns the result of `list(items)` and similar calls: `items`.
 fn sequence(graph: &Graph, args: &[Item]) -> Made {
     match args {
         [] => Made::New(Node::List(Vec::new())),
@@ -167,7 +167,6 @@ fn sequence(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the result of `dict(content)`.
 fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
     let Some(content) = content else { return Ok(Made::New(Node::Dict(Vec::new()))) };
     if graph.pairs(*content).is_some() {
@@ -184,7 +183,7 @@ fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
     Ok(Made::New(Node::Dict(pairs)))
 }
 
-/// Returns the bytes of `_codecs.encode(text, 'latin1')`, from pickle protocol 2.
+/// Returns the bytes of `_codecs.encode(text, 'latin1')`, as in pickle protocol 2.
 fn latin1(graph: &Graph, args: &[Item]) -> Made {
     let [text, encoding, ..] = args else { return Made::Foreign };
     let range = match graph.node(*text) {
@@ -222,7 +221,9 @@ fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the tensor of a `torch._utils._rebuild_tensor` call. `typed` means version 3.
+/// Returns the tensor that a function `torch._utils._rebuild_tensor…` creates.
+///
+/// `typed` means version 3 of the function, in which the element type is an argument.
 fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
     let malformed = || "the description of a tensor is invalid".to_owned();
     let [storage, offset, shape, strides, rest @ ..] = args else { return Err(malformed()) };

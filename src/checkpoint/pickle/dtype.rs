@@ -14,11 +14,11 @@ pub(super) enum DtypeKind {
 
 #[derive(Debug)]
 pub(super) struct Dtype {
-    /// Name in PyTorch and NumPy, such as `float32`.
+    /// Name in PyTorch and NumPy: `float32`.
     pub(super) name: &'static str,
-    /// PyTorch's storage class, such as `FloatStorage`; `-` if there is none.
+    /// Name of PyTorch's storage class, such as `FloatStorage`; `-` if none.
     storage: &'static str,
-    /// NumPy's short name, such as `f4`; `-` if there is none.
+    /// Short name in NumPy, such as `f4`; `-` if none.
     code: &'static str,
     /// Bytes per element; 0 if unknown.
     pub(super) size: u64,
@@ -103,7 +103,7 @@ impl Dtype {
         }
     }
 
-    /// Converts the bytes of one integer element to i64; `None` if too large.
+    /// Converts the bytes of one integer element to i64; `None` if the number does not fit.
     pub(super) fn integer(&self, bytes: &[u8], big_endian: bool) -> Option<i64> {
         let bits = bits(bytes, big_endian);
         if self.kind == DtypeKind::Unsigned {
@@ -114,7 +114,7 @@ impl Dtype {
     }
 }
 
-/// Reads up to 8 bytes as an unsigned integer.
+/// Reads up to 8 bytes as one unsigned integer.
 fn bits(bytes: &[u8], big_endian: bool) -> u64 {
     let join = |bits: u64, byte: &u8| bits << 8 | u64::from(*byte);
     if big_endian { bytes.iter().fold(0, join) } else { bytes.iter().rev().fold(0, join) }

@@ -17,7 +17,9 @@ pub(super) enum Item {
     Node(u32),
 }
 
-/// A Python `bytes` object. Pickle protocol 2 stores it as `latin1` characters in UTF-8.
+/// A Python `bytes` object in the file.
+///
+/// Protocol 2 stores bytes as text: each byte becomes a `latin1` character.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes {
     pub(super) range: Range,
@@ -27,45 +29,45 @@ pub(super) struct Bytes {
 /// The storage of a PyTorch tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage {
-    /// The storage name, a text node.
+    /// The name of the storage, a text node.
     pub(super) key: Item,
     pub(super) dtype: &'static Dtype,
-    /// Index of the first used element.
+    /// Index of the first element that a tensor uses.
     pub(super) start: u64,
     pub(super) numel: u64,
 }
 
-/// Describes an instance of a Python class, without creating the instance.
+/// A description of a Python object. The reader never creates the object itself.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) class: Item,
-    /// The constructor's arguments.
+    /// Arguments of the constructor.
     pub(super) args: Item,
-    /// A list or dict of items that the pickle adds to the instance.
+    /// Items that the pickle appends to the object: a list or a dict.
     pub(super) items: Option<Item>,
-    /// The state that the opcode `BUILD` sets.
+    /// The state of the object, which the opcode `BUILD` sets.
     pub(super) state: Option<Item>,
 }
 
 #[derive(Debug)]
 pub(super) enum Node {
-    /// A text, with its byte offset in the file.
+    /// A text with its offset in the file, in bytes.
     Text {
         at: u64,
         text: Box<str>,
     },
     LongText(Range),
     Bytes(Bytes),
-    /// An integer of more than 64 bits, little-endian.
+    /// An integer of more than 64 bits, as little-endian bytes.
     Long(Box<[u8]>),
     List(Vec<Item>),
     Tuple(Box<[Item]>),
     Dict(Vec<(Item, Item)>),
-    /// Name of a class or function, `module.name`.
+    /// The name of a class or function: `module.name`.
     Global(Box<str>),
     Storage(Box<Storage>),
     View(Box<View>),
-    /// An empty NumPy array, before the opcode `BUILD` sets shape and content.
+    /// A NumPy array before the opcode `BUILD` sets its shape and content.
     Array,
     NumpyType {
         dtype: &'static Dtype,
@@ -78,7 +80,7 @@ pub(super) enum Node {
 /// Maximum number of dimensions, as in PyTorch and NumPy.
 const DIMS: usize = 64;
 
-/// Nodes per memory block. Full blocks never move.
+/// Number of nodes per block of memory. A full block never moves.
 const BLOCK: usize = 1024;
 
 /// All nodes of a pickle.
@@ -122,7 +124,7 @@ impl Graph {
         }
     }
 
-    /// Returns the name of a class or function.
+    /// Returns the name of a class or function; `None` for other items.
     pub(super) fn global(&self, item: Item) -> Option<&str> {
         match self.node(item)? {
             Node::Global(name) => Some(name),
@@ -130,7 +132,7 @@ impl Graph {
         }
     }
 
-    /// Returns the items of a tuple, list or set.
+    /// Returns the items of a tuple, list or set; `None` for other items.
     pub(super) fn items(&self, item: Item) -> Option<&[Item]> {
         match self.node(item)? {
             Node::List(items) => Some(items),
@@ -146,7 +148,7 @@ impl Graph {
         }
     }
 
-    /// Returns the numbers of a shape or strides; `None` for invalid ones.
+    /// Returns the numbers in a shape or in strides; `None` if they are invalid.
     pub(super) fn sizes(&self, item: Item) -> Option<Box<[u64]>> {
         let items = self.items(item).filter(|items| items.len() <= DIMS)?;
         items.iter().map(|size| size.count()).collect()
@@ -154,7 +156,7 @@ impl Graph {
 }
 
 impl Item {
-    /// Returns the value of a non-negative integer.
+    /// Returns the value of a non-negative integer; `None` for other items.
     pub(super) fn count(self) -> Option<u64> {
         match self {
             Self::Int(n) => u64::try_from(n).ok(),

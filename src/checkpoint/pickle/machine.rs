@@ -6,7 +6,7 @@ use super::source::Reader;
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
-/// Memory per memo entry in bytes, including unused B-tree space.
+/// Memory per memo entry in bytes.
 const MEMO: usize = 48;
 
 pub(super) struct Machine<'a, 'file> {
@@ -14,12 +14,12 @@ pub(super) struct Machine<'a, 'file> {
     pub(super) graph: &'a mut Graph,
     pub(super) budget: &'a mut Budget,
     stack: Vec<Item>,
-    /// Stack heights at the open `MARK` opcodes.
+    /// Height of the stack at each open `MARK`.
     marks: Vec<usize>,
     memo: BTreeMap<u32, Item>,
 }
 
-/// Reads one pickle up to the opcode `STOP`, and returns its object.
+/// Runs a pickle up to the opcode `STOP`. Returns the object in the pickle.
 pub(super) fn run(
     reader: &mut Reader<'_>,
     graph: &mut Graph,
@@ -83,7 +83,7 @@ impl Machine<'_, '_> {
         })
     }
 
-    /// Replaces the top stack items by one container. `op` determines the number of items.
+    /// Replaces items on top of the stack by one container. `op` decides how many.
     fn collect(&mut self, op: u8) -> Result<(), String> {
         let start = match op {
             0x85..=0x87 => self.above(usize::from(op - 0x84))?,
@@ -128,9 +128,9 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Returns the container below stack index `start`, to which the items above are added.
+    /// Returns the container for the stack items from `start` on: the item below `start`.
     ///
-    /// For a class instance without items, makes `fresh` its container.
+    /// For an object without items, the container is `fresh`.
     fn target(&mut self, start: usize, fresh: Node) -> Result<Item, String> {
         let floor = self.floor();
         let below = start.checked_sub(1).filter(|below| *below >= floor);
@@ -206,7 +206,7 @@ impl Machine<'_, '_> {
         Ok(format!("{}.{}", self.reader.line()?, self.reader.line()?))
     }
 
-    /// Runs an opcode that creates or changes an object. Never creates a Python object.
+    /// Runs an opcode that describes or changes a Python object.
     fn object(&mut self, op: u8) -> Result<(), String> {
         match op {
             b'b' => {
@@ -259,7 +259,9 @@ impl Machine<'_, '_> {
         self.marks.pop().ok_or_else(|| "a mark is missing".to_owned())
     }
 
-    /// Returns the index of the `n`-th item from the top. Fails if a mark is above.
+    /// Returns the stack index of the `n`-th item from the top.
+    ///
+    /// Fails if the item is below the last mark.
     fn above(&self, n: usize) -> Result<usize, String> {
         let floor = self.floor();
         self.stack.len().checked_sub(n).filter(|start| *start >= floor).ok_or_else(underflow)
@@ -270,7 +272,7 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Returns a node for an instance of `class`.
+/// Returns a node that describes an instance of `class`.
 pub(super) fn object(class: Item, args: Item) -> Node {
     Node::Object(Object { class, args, items: None, state: None }.into())
 }

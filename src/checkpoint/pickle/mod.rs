@@ -51,7 +51,7 @@ use std::path::Path;
 use storages::Storages;
 use tree::Tree;
 
-/// The content of a pickle.
+/// The content of a pickle as a tree.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     None,
@@ -61,31 +61,31 @@ pub(super) enum Value {
     Text(String),
     /// A list, tuple, set or `torch.Size`.
     List(Vec<Value>),
-    /// A dict in the order of the file. Repeated keys stay repeated.
+    /// A dict in the order of the file. A repeated key appears twice.
     Dict(Vec<(Value, Value)>),
-    /// An instance of another class, such as `argparse.Namespace`.
+    /// The description of an object, such as `argparse.Namespace`.
     ///
-    /// `state` has the attributes as a dict, or the constructor's arguments.
+    /// `state` is the dict of attributes, or the arguments of the constructor.
     Object {
         class: String,
         state: Box<Value>,
     },
     /// A float tensor, NumPy array or NumPy number (shape `[]`).
     Tensor(HostTensor),
-    /// Describes an object without content: a class, a function, bytes or an integer tensor.
+    /// The description of a class, function, `bytes` object or integer tensor.
     Opaque(String),
 }
 
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// Returns whether a file starts like a zip archive or a supported pickle.
+/// Returns whether a file starts like a zip archive or a pickle.
 pub(super) fn recognises(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(ZIP) || matches!(first_bytes, [0x80, 2..=5, ..])
 }
 
-/// Reads a pickle, or a zip archive with a pickle.
+/// Reads a pickle file, or a zip archive with a pickle.
 ///
-/// Float tensors become float32 in C order. One-element integer tensors become numbers. Error texts do not include the
+/// Float tensors become float32. Integer tensors with one element become numbers. The error text does not include the
 /// path.
 pub(super) fn read(path: &Path) -> Result<Value, String> {
     let source = ByteSource::open(path)?;
@@ -106,7 +106,7 @@ pub(super) fn read(path: &Path) -> Result<Value, String> {
     Tree::new(&graph, &storages, &source, &mut budget).value(object)
 }
 
-/// Reads a single pickle or a file in PyTorch's legacy format.
+/// Reads a file that is a pickle or has PyTorch's legacy format.
 fn pickle(
     source: &ByteSource,
     graph: &mut Graph,

@@ -36,14 +36,14 @@ fn made(node: Option<Node>) -> Made {
     node.map_or(Made::Foreign, Made::New)
 }
 
-/// Returns the node of `numpy.dtype('f4', False, True)`. Its state follows later.
+/// Returns the node of `numpy.dtype('f4', False, True)`.
 pub(super) fn dtype(graph: &Graph, args: &[Item]) -> Made {
     let Some(code) = args.first().and_then(|code| graph.text(*code)) else { return Made::Foreign };
     let dtype = Dtype::of_numpy(code);
     Made::New(Node::NumpyType { dtype, big_endian: code.starts_with('>') })
 }
 
-/// Returns whether a dtype's state means big endian: `(3, '>', …)`.
+/// Returns whether the state of a `numpy.dtype` means big endian.
 pub(super) fn is_big_endian(graph: &Graph, state: Item) -> bool {
     let order = graph.items(state).and_then(|items| items.get(1).copied());
     order.and_then(|order| graph.text(order)) == Some(">")
@@ -60,9 +60,9 @@ pub(super) fn array(graph: &Graph, state: Item) -> Result<Node, String> {
     Ok(node.unwrap_or(Node::Opaque("a NumPy array without plain numbers")))
 }
 
-/// Returns the array's content as a tensor; `None` for elements that are not numbers.
+/// Returns the array with its content; `None` if the elements are not numbers.
 ///
-/// Fails if content length and shape do not match.
+/// Fails if the length of the content does not match the shape.
 fn view(
     graph: &Graph,
     dtype: Item,

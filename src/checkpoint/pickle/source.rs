@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Maximum length of text in memory, in bytes. Longer text stays in the file.
+/// Maximum length of text that is kept in memory, in bytes.
 pub(super) const SHORT_TEXT: u64 = 4096;
 
 const BUFFER: usize = 32 * 1024;
 
-/// A part of the file: offset and length in bytes.
+/// A part of the file, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
     pub(super) at: u64,
@@ -32,7 +32,7 @@ impl ByteSource {
         Ok(Self { file, len: meta.len() })
     }
 
-    /// Fills `bytes` from the file offset `at`.
+    /// Reads from the offset `at` of the file until `bytes` is full.
     pub(super) fn read_at(&self, at: u64, bytes: &mut [u8]) -> Result<(), String> {
         if at.checked_add(bytes.len() as u64).is_none_or(|end| end > self.len) {
             return Err(cut_short());
@@ -43,7 +43,9 @@ impl ByteSource {
             .map_err(|e| e.to_string())
     }
 
-    /// Returns a reader of a part of the file. Other reads move its file position.
+    /// Returns a reader of a part of the file.
+    ///
+    /// The reader fails to work if other code reads the file at the same time.
     pub(super) fn reader(&self, range: Range) -> Result<Reader<'_>, String> {
         let end = range.at.checked_add(range.len).filter(|end| *end <= self.len);
         let end = end.ok_or_else(cut_short)?;
@@ -60,7 +62,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Returns the file offset of the next byte.
+    /// Returns the offset of the next byte in the file.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
@@ -80,7 +82,7 @@ impl Reader<'_> {
         self.buffered.read_exact(bytes).map_err(|e| e.to_string())
     }
 
-    /// Skips `len` bytes and returns their range.
+    /// Skips `len` bytes and returns their range in the file.
     pub(super) fn skip(&mut self, len: u64) -> Result<Range, String> {
         let at = self.at;
         self.advance(len)?;
@@ -111,7 +113,7 @@ impl Reader<'_> {
     }
 }
 
-/// Shortens and escapes a name from the file for a message.
+/// Escapes and shortens a name for a message.
 pub(super) fn shown(name: &str) -> String {
     name.chars().take(40).flat_map(char::escape_default).collect()
 }

@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 pub(super) enum Storages {
     /// Entries of a zip archive.
     Zip(Archive),
-    /// Byte range of each storage in PyTorch's legacy format, by name.
+    /// PyTorch's legacy format, with the byte range of each storage.
     Legacy(BTreeMap<Box<str>, Range>),
-    /// The pickle contains NumPy arrays, like Paddle's files, so there are no storages.
+    /// No storages, because the file has NumPy arrays, as in Paddle.
     Absent,
 }
 
 impl Storages {
-    /// Returns the byte range of a storage. The text node `key` names the storage.
+    /// Returns the byte range of the storage `key`, a text node.
     pub(super) fn range(
         &self,
         graph: &Graph,

@@ -7,7 +7,7 @@ use super::storages::Storages;
 use super::view::{View, ViewData};
 use super::{HostTensor, Value};
 
-/// Maximum depth of nested containers, because dropping a tree is recursive.
+/// Maximum depth of nested containers. Dropping a tree is recursive.
 const DEPTH: usize = 128;
 
 const VALUE: usize = size_of::<Value>();
@@ -17,9 +17,9 @@ pub(super) struct Tree<'a> {
     pub(super) storages: &'a Storages,
     pub(super) source: &'a ByteSource,
     pub(super) budget: &'a mut Budget,
-    /// The containers around the current item, outermost first, to find cycles.
+    /// The containers around the current item, to find cycles.
     path: Vec<u32>,
-    /// Number of containers in `path` that are instances of unknown classes.
+    /// Number of objects of unknown classes in `path`.
     foreign: usize,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Tree<'a> {
         Self { graph, storages, source, budget, path: Vec::new(), foreign: 0 }
     }
 
-    /// Converts an item to a [`Value`], and takes the content's memory from the budget.
+    /// Converts an item to a [`Value`]. Takes its memory from the budget.
     pub(super) fn value(&mut self, item: Item) -> Result<Value, String> {
         let id = match item {
             Item::None => return Ok(Value::None),
@@ -85,7 +85,9 @@ impl<'a> Tree<'a> {
         value
     }
 
-    /// Fails because the file has `what`. Inside an unknown class, returns a description instead.
+    /// Fails because the file has `what`.
+    ///
+    /// Inside of an object of an unknown class, returns a description instead.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {
         if self.foreign > 0 { self.opaque(what) } else { Err(format!("it has {what}")) }
     }
@@ -108,7 +110,7 @@ impl<'a> Tree<'a> {
         Ok(Value::Dict(dict))
     }
 
-    /// Converts a class instance. `state` has its items and attributes, else the constructor's arguments.
+    /// Converts the description of an object to a [`Value::Object`].
     fn object(&mut self, object: &Object) -> Result<Value, String> {
         self.budget.object(VALUE)?;
         let class = match self.graph.node(object.class) {

@@ -21,20 +21,20 @@ pub(super) struct View {
     pub(super) dtype: &'static Dtype,
     big_endian: bool,
     pub(super) data: ViewData,
-    /// Index of the first element. Offset and strides count elements, not bytes.
+    /// Index of the first element. Offset and strides are in elements.
     offset: u64,
     pub(super) shape: Box<[u64]>,
     strides: Box<[u64]>,
 }
 
-/// A tensor whose elements are all inside its storage.
+/// A tensor view whose elements are all inside of its storage.
 pub(super) struct CheckedView<'a> {
     view: &'a View,
     bytes: Bytes,
-    /// Byte offset of element 0 in `bytes`.
+    /// Offset of the element with index 0, in bytes.
     base: u64,
     pub(super) numel: u64,
-    /// Highest element index plus 1.
+    /// Highest index of an element, plus 1.
     end: u64,
 }
 
@@ -61,7 +61,7 @@ impl View {
         })
     }
 
-    /// Fails if an element is outside of `storage`, a byte range.
+    /// Fails if an element of the view is outside of `storage`, a byte range.
     pub(super) fn check(&self, storage: Range) -> Result<CheckedView<'_>, String> {
         let numel = self.numel()?;
         let size = self.dtype.size;
@@ -99,7 +99,7 @@ impl View {
     }
 }
 
-/// Returns `numel`. Fails if a NumPy array's content has a different length.
+/// Returns `numel`. Fails if the content does not have this number of elements.
 fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     let len = bytes.range.len;
     let expected = numel.checked_mul(size);
@@ -169,7 +169,7 @@ impl CheckedView<'_> {
         Ok(values)
     }
 
-    /// Reads the elements in file order, and stores them in C order.
+    /// Reads the elements in the order of the file. Returns them in C order.
     fn strided(
         &self,
         dims: &[Dim],
@@ -200,7 +200,7 @@ impl CheckedView<'_> {
         Ok(values)
     }
 
-    /// Returns the dimensions with more than one element, largest stride first.
+    /// Returns the dimensions of more than one element, largest stride first.
     fn dims(&self) -> Vec<Dim> {
         let mut to = 1;
         let mut dims = Vec::new();
@@ -217,7 +217,7 @@ impl CheckedView<'_> {
 
 struct Dim {
     size: u64,
-    /// Distance between neighbouring elements in the file, in elements; `to` is the same in the result.
+    /// Distance between neighbours in the file, in elements. `to` is their distance in the result.
     stride: u64,
     to: u64,
 }

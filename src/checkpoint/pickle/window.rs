@@ -6,16 +6,16 @@ use super::source::{ByteSource, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 
-/// Minimum number of bytes that one read takes from the budget.
+/// Number of bytes that even a small read takes from the budget.
 const READ: usize = 512;
 
 pub(super) struct Window<'a> {
     source: &'a ByteSource,
     bytes: Bytes,
-    /// Offset of the buffer in the decoded content, in bytes.
+    /// Offset of the buffer in the content, in bytes.
     start: u64,
     buffer: Vec<u8>,
-    /// Bytes of stored text decoded so far.
+    /// Number of bytes of text that are already decoded.
     decoded: u64,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Window<'a> {
         self.source.read_at(range.at + at, &mut self.buffer)
     }
 
-    /// Decodes text until the buffer holds `least` bytes from the offset `at`.
+    /// Decodes text until the buffer has `least` bytes from the offset `at` on.
     ///
     /// Fails if `at` is before the buffer.
     fn decode(&mut self, at: u64, least: u64, budget: &mut Budget) -> Result<(), String> {
@@ -77,7 +77,7 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Decodes UTF-8 text to one byte per character (`latin1`). Returns the decoded length of `text` in bytes.
+/// Decodes UTF-8 text to bytes (`latin1`). Returns the number of bytes that were read.
 fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Result<u64, String> {
     let mut used = 0;
     loop {
