@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Candidate {
     pub prefix: String,
     pub dialect: Dialect,
-    /// The tensors under their official names.
+    /// The tensors with their official names.
     pub file: TensorFile,
     /// Official name, Paddle's name and shape of each weight, in the order of the file.
     pub order: Vec<Weight>,
     /// Whether the file stored linear weights as `[in, out]`, as Paddle does. They were transposed.
     pub transposed: bool,
-    /// The network, or the reason why this program does not support it.
+    /// The network, or the reason why this program does not support the network.
     pub facts: Result<Facts, String>,
     /// Notes for the user about tensors that were left out or added.
     pub notes: Vec<String>,
@@ -165,7 +165,7 @@ fn foreign_modules<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>) -
         .collect()
 }
 
-/// The renamed tensors of a network. `parts` holds query, key and value separately.
+/// The renamed tensors of a network. `parts` holds separate query, key and value tensors.
 #[derive(Default)]
 struct Names {
     tensors: BTreeMap<String, HostTensor>,
@@ -254,7 +254,9 @@ fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, Stri
     Ok(HostTensor { shape, values: [query.values, key.values, value.values].concat() })
 }
 
-/// Transposes linear weights that are stored as `[in, out]`. Returns whether they were.
+/// Transposes linear weights that the file stores as `[in, out]`.
+///
+/// Returns whether the file does.
 fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
     let transposed = matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3));
@@ -307,7 +309,7 @@ fn with_dialect(
     }
 }
 
-/// Returns an error text if an MLP uses an activation other than exact GELU.
+/// Returns an error text if an MLP does not use exact GELU.
 fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> Option<String> {
     let mut own = attributes.range(prefix.to_owned()..).take_while(|(n, _)| n.starts_with(prefix));
     own.find_map(|(name, value)| match (name.rsplit('.').next()?, value) {

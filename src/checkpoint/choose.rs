@@ -12,9 +12,9 @@ const AVERAGED: [&str; 8] =
 /// Maximum number of names in a message.
 const LISTED: usize = 5;
 
-/// Chooses the network to use. Also returns notes about the other networks.
+/// Chooses the network to use. Also returns notes about skipped networks.
 ///
-/// `prefix` selects a network. Otherwise the file must have one supported network, not counting averaged weights.
+/// `prefix` selects a network. Otherwise, the file must have one supported network, not counting averaged weights.
 pub(super) fn choose(
     mut candidates: Vec<Candidate>,
     prefix: Option<&str>,

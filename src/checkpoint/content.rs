@@ -8,7 +8,7 @@ use super::pickle::Value;
 use super::{HostTensor, OptimizerState, pickled};
 use std::collections::BTreeMap;
 
-/// A tensor with its full name and Paddle's internal name.
+/// A tensor with the full name and Paddle's internal name.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub name: String,
@@ -20,7 +20,7 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub entries: Vec<Entry>,
-    /// Tensors that are not floats, as (name, description such as `int64 tensor [3]`).
+    /// Name and description of tensors that are not floats, such as `int64 tensor [3]`.
     pub others: Vec<(String, String)>,
     /// Attributes of pickled modules, by path, such as `blocks.0.attn.num_heads`.
     pub attributes: BTreeMap<String, Attribute>,
@@ -185,7 +185,7 @@ impl Content {
     }
 }
 
-/// Returns whether a part of the dotted name `key` shows an optimizer value.
+/// Returns whether the dotted name `key` belongs to an optimizer.
 pub(super) fn is_of_optimizer(key: &str) -> bool {
     key.split('.').any(|part| part.starts_with("optim") || OPTIMIZER.contains(&part))
 }

@@ -13,7 +13,7 @@ pub(super) enum Dialect {
     Torchvision,
 }
 
-/// What a tensor name means.
+/// The official counterpart of a tensor name.
 #[derive(Debug, PartialEq)]
 pub(super) enum Named {
     As(String),

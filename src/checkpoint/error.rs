@@ -35,7 +35,7 @@ pub enum CheckpointError {
         path.display()
     )]
     NoDecoder { path: PathBuf, what: &'static str },
-    /// Settings are invalid or contradict each other.
+    /// The settings are invalid or contradict one another.
     #[error(transparent)]
     Settings(#[from] RecipeErrors),
     #[error("cannot write {}: {source}{}", path.display(), durable::hint(source))]

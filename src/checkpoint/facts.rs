@@ -3,7 +3,7 @@
 use super::{HostTensor, TensorFile, inventory};
 use std::collections::BTreeMap;
 
-/// The network in a checkpoint. A field is `None` if the file does not show its value.
+/// The network in a checkpoint. A field is `None` if its value is unknown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
     /// Height and width of the images in pixels; `None` for non-square images.
@@ -14,7 +14,7 @@ pub struct Facts {
     pub depth: usize,
     /// Hidden width of the MLP in each encoder block.
     pub mlp_dim: usize,
-    /// Number of attention heads, which comes from settings, not from tensor shapes.
+    /// Number of attention heads. Only settings contain this number, not tensor shapes.
     pub num_heads: Option<usize>,
     pub decoder: Option<DecoderFacts>,
     pub head: Head,
@@ -132,7 +132,7 @@ impl Facts {
         self.mlp_dim as f64 / self.embed_dim as f64
     }
 
-    /// Returns the recipe keys that describe the network, with their values.
+    /// Returns the recipe keys and values that describe the network.
     pub fn keys(&self) -> Vec<(&'static str, String)> {
         let mut keys = vec![
             ("model.patch_size", self.patch_size.to_string()),
@@ -164,7 +164,7 @@ fn shape<const N: usize>(
         .map_err(|_| format!("{name} has the shape {:?}, expected {N} dimensions", tensor.shape))
 }
 
-/// Returns the number of blocks under `prefix`.
+/// Returns the number of blocks whose tensor names start with `prefix`.
 fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
     let index = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
     tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))

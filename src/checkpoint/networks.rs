@@ -9,7 +9,7 @@ use super::content::{self, Entry};
 use super::dialects::{self, Dialect};
 use std::collections::BTreeMap;
 
-/// The tensors of one network, with names relative to its prefix.
+/// The tensors of one network. Tensor names are without the network's prefix.
 #[derive(Debug)]
 pub(super) struct Network {
     /// Prefix of the tensor names in the file; empty, or ends with a dot.
@@ -59,9 +59,9 @@ pub(super) fn split(entries: Vec<Entry>, others: Vec<(String, String)>) -> Netwo
     Networks { found, outside }
 }
 
-/// Moves blocks into a network that has none.
+/// Moves blocks into a network without blocks.
 ///
-/// In transformers 5, `ViTMSNModel` has its blocks outside of the encoder module.
+/// transformers 5 stores the blocks of `ViTMSNModel` outside of the encoder module.
 fn take_blocks(network: &mut Network, outside: &mut Vec<Entry>) {
     let is_block = |name: &str| name.starts_with("encoder.layer.");
     let has_blocks = network.members.iter().any(|(name, _)| {
@@ -104,9 +104,9 @@ fn without_wrappers(name: &str) -> String {
     kept.join(".")
 }
 
-/// Detects a network by its patch projection weight; `None` for any other tensor.
+/// Returns (prefix, library, whether the encoder is a submodule) of a network.
 ///
-/// Returns (prefix, library, whether the encoder is a submodule).
+/// Returns `None` if `name` is not a patch projection weight.
 fn root(name: &str) -> Option<(String, Dialect, bool)> {
     if content::is_of_optimizer(name) {
         return None;
@@ -130,9 +130,9 @@ fn root(name: &str) -> Option<(String, Dialect, bool)> {
     Some((prefix, dialect, encoder.is_some()))
 }
 
-/// Returns the best guess for a file without networks.
+/// Returns the library with the most matching tensor names, for an error message.
 ///
-/// Returns (library, prefix, number of names that fit).
+/// The result is (library, prefix, number of matching names).
 pub(super) fn nearest(names: &[String]) -> Option<(Dialect, String, usize)> {
     let mut votes: BTreeMap<(usize, &str), usize> = BTreeMap::new();
     for name in names {

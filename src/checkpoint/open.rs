@@ -26,7 +26,7 @@ pub enum CheckpointFormat {
     Pickle,
     /// A file or folder with Hugging Face's tensor names.
     HuggingFace,
-    /// A safetensors file with official tensor names, also for timm.
+    /// A safetensors file with the tensor names of the official code and timm.
     Safetensors,
     /// The state of an unfinished job: `resume.safetensors`.
     State,
@@ -35,14 +35,14 @@ pub enum CheckpointFormat {
 /// An open checkpoint. Its tensors have the official names.
 #[derive(Debug)]
 pub struct Opened {
-    /// The path as the user wrote it.
+    /// The path, written as by the user.
     pub path: PathBuf,
     pub format: CheckpointFormat,
     pub file: TensorFile,
     pub facts: Facts,
     /// The `meta.json`; `None` if another program wrote the checkpoint.
     pub meta: Option<Meta>,
-    /// The optimizer state, or the reason why it is missing.
+    /// The optimizer state, or the reason why no state is available.
     ///
     /// For a checkpoint folder of this program, use [`Opened::own_optimizer`].
     pub optimizer: Result<OptimizerState, String>,
@@ -54,7 +54,7 @@ pub struct Opened {
 
 /// Opens a checkpoint in any supported format.
 ///
-/// `prefix` selects one of several networks. Fails if the file is damaged, or if the choice of network is not clear.
+/// `prefix` selects one of several networks. Fails if the file is damaged, or if several networks remain.
 pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
     let meta = folder::meta_beside(&file)?;
@@ -169,7 +169,7 @@ const LISTED: usize = 3;
 
 /// Returns notes for the user about how the file was read.
 ///
-/// `others` are notes about other networks, `outside` are names of tensors without a network.
+/// `others` are notes about skipped networks. `outside` are names of tensors without a network.
 fn notes(
     chosen: &Candidate,
     others: Vec<String>,
@@ -300,7 +300,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     Err(CheckpointError::not_one(path, problem))
 }
 
-/// Reads the first bytes of a file, which show its format.
+/// Reads the first bytes of a file, to detect the format.
 fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut first = Vec::new();
     let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));

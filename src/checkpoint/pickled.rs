@@ -22,7 +22,7 @@ pub(super) fn key_text(key: &Value) -> String {
     }
 }
 
-/// Removes an entry from a dict and returns its value.
+/// Removes an entry from a dict and returns the entry's value.
 pub(super) fn take(dict: &mut Vec<(Value, Value)>, key: &str) -> Option<Value> {
     let at = dict.iter().position(|(k, _)| matches!(k, Value::Text(text) if text == key))?;
     Some(dict.swap_remove(at).1)

@@ -17,7 +17,7 @@ pub enum Needs {
     Tensors,
     /// The number of attention heads of the encoder, to compute features.
     Heads,
-    /// The settings to convert a checkpoint, including those of a decoder.
+    /// The settings for converting a checkpoint, including those of a decoder.
     Everything,
     /// A decoder, to reconstruct images.
     Decoder,
@@ -115,7 +115,7 @@ impl Opened {
 
     /// Returns `supplied`, the data settings of `--recipe`, with the checkpoint's `input_size`.
     ///
-    /// Also keeps the checkpoint's `mean` and `std`, unless `--set` changes them.
+    /// The checkpoint also supplies `mean` and `std`, unless `--set` changes them.
     fn data(
         &self,
         own: &DataPlan,
@@ -141,7 +141,7 @@ impl Opened {
     }
 }
 
-/// The `--set` arguments, sorted by what they change.
+/// The `--set` arguments, sorted by the settings that they change.
 struct SetArgs {
     /// Arguments for `[data]` and `[runtime]` of `--recipe`.
     of_data: Vec<String>,

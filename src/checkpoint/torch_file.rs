@@ -75,11 +75,11 @@ const LONG: u8 = 0x8a;
 const FALSE: u8 = 0x89;
 const STOP: u8 = b'.';
 
-/// The opcodes of a pickle. Each method appends one value to it.
+/// The opcodes of a pickle. Each method appends one value.
 struct Pickle(Vec<u8>);
 
 impl Pickle {
-    /// Appends a dict. `items` appends its keys and values alternately.
+    /// Appends a dict. `items` appends the keys and values alternately.
     fn dict(&mut self, items: impl FnOnce(&mut Self)) {
         self.0.extend([EMPTY_DICT, MARK]);
         items(self);

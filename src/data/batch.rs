@@ -71,7 +71,7 @@ impl Batch {
         self.samples.is_empty()
     }
 
-    /// Borrows the images with the indices `range`, and their targets.
+    /// Borrows the images with the indices `range`, and the targets of these images.
     ///
     /// Panics if the batch has fewer images.
     pub fn shard(&self, range: Range<usize>) -> Shard<'_> {

@@ -77,7 +77,7 @@ pub(super) fn open_past_damage(
     }
 }
 
-/// Finds the files of the data set. Fails if their layout does not match the format.
+/// Finds the files of the data set. Fails if the folder layout does not match the format.
 pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     match plan.format {
         Format::Digits => Ok(digits::find(plan)),
@@ -109,7 +109,7 @@ fn data_set(plan: &DataPlan, found: Found) -> Result<DataSet, DataError> {
     })
 }
 
-/// Reads the image file at `path` and prepares it for evaluation. Returns `[C, H, W]`.
+/// Reads the image file at `path` as evaluation does. Returns `[C, H, W]`.
 ///
 /// For the digits data set, converts the image to grey without antialiasing.
 pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataError> {

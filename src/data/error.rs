@@ -4,13 +4,13 @@ use std::{fmt, io};
 use crate::durable;
 use crate::text::one_line;
 
-/// An error about the data set or its settings.
+/// An error about the data set or the data settings.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A recipe key has an unsupported value or contradicts the data.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
-    /// The data set is damaged or does not have the layout of its format.
+    /// The data set is damaged or does not have the expected layout.
     #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
     Layout { path: PathBuf, problem: String, hint: String },
     /// An image file is damaged or unsupported.

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The result of comparing a file with its manifest entry.
+/// The result of comparing a file with the manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The file has the checksum in the manifest.
@@ -16,7 +16,7 @@ pub enum Verdict {
     Unchecked,
 }
 
-/// Reads a file. If a manifest has its checksum, verifies the checksum.
+/// Reads a file, and verifies the checksum if the manifest has one.
 ///
 /// Leaves out an incomplete last row of a growing file. A wrong checksum is an `InvalidData` error.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -28,7 +28,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a text file, and verifies its checksum as [`read()`] does.
+/// Reads a text file, and verifies the checksum as [`read()`] does.
 pub fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
@@ -51,7 +51,7 @@ fn listed(path: &Path) -> io::Result<Option<Listed>> {
     Ok(found.flatten().filter(|listed| !listed.contents.is_empty()))
 }
 
-/// Returns the length of the part with a valid checksum, in bytes; `None` if the checksum is wrong.
+/// Returns the number of bytes with a valid checksum; `None` if the checksum is wrong.
 fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
     if !listed.grows {
         return listed.contents.contains(&Content::of(bytes)).then_some(bytes.len());
@@ -89,7 +89,7 @@ impl GrowingFile {
         Self::open(path, head)
     }
 
-    /// Opens the file and cuts off everything after `keep`, its first bytes.
+    /// Opens the file, and removes everything after the first bytes, `keep`.
     pub fn open(path: &Path, keep: &[u8]) -> io::Result<Self> {
         let file = File::options().append(true).open(path)?;
         let mut hasher = blake3::Hasher::new();
@@ -103,7 +103,7 @@ impl GrowingFile {
         Ok(growing)
     }
 
-    /// Appends rows and flushes them to the disk. On failure, the file keeps its old content.
+    /// Appends rows and flushes the file. If this fails, the file keeps the old content.
     pub fn append(&mut self, rows: &[u8]) -> io::Result<()> {
         with_manifest(&self.path, |manifest, _| manifest.confirm_lock())?;
         super::append_synced(&mut self.file, &self.path, rows)?;

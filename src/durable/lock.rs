@@ -26,7 +26,7 @@ struct Held {
     file: File,
 }
 
-/// An exclusive lock on a folder. Dropping it releases the lock.
+/// An exclusive lock on a folder, released on drop.
 #[derive(Debug)]
 pub struct Lock {
     folder: PathBuf,
@@ -101,7 +101,7 @@ pub fn is_held(folder: &Path) -> bool {
 
 /// Fails if the lock file was replaced, because another process may use the folder.
 ///
-/// If the lock file is missing, creates it again.
+/// Creates a missing lock file again.
 pub(super) fn confirm(folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     let mut held = held();

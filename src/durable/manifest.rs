@@ -26,7 +26,7 @@ const OUTDATED: usize = 1000;
 pub(super) struct Listed {
     /// All contents that the file may have, newest last. Empty without checksum.
     pub contents: Vec<Content>,
-    /// Whether rows are appended to the file. If so, bytes after the newest content are ignored.
+    /// Whether rows are appended to the file. If so, bytes after the last complete row are ignored.
     pub grows: bool,
 }
 
@@ -173,7 +173,7 @@ impl Manifest {
         self.moving_to.as_deref()
     }
 
-    /// Adds files that are about to be written, with their new content.
+    /// Adds files and the new content of these files, before the files are written.
     pub fn list(&mut self, files: impl IntoIterator<Item = (String, Content)>) -> io::Result<()> {
         let entries = files.into_iter().map(|(path, content)| Entry::of(path, content, false));
         self.append(entries.collect())
@@ -279,7 +279,7 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Returns whether a relative path stays inside its folder.
+/// Returns whether a relative path stays inside the folder.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))

@@ -49,7 +49,7 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Replaces a file atomically. Creates its folder if missing.
+/// Replaces a file atomically. Creates a missing folder.
 ///
 /// Adds the file to the [`Manifest`] first, if there is one. Fails if an existing file is not in the manifest.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -108,12 +108,12 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Appends all bytes or none. Does not flush them to the disk.
+/// Appends all bytes or none, without flushing the file to the disk.
 pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     append_and(file, path, bytes, |_| Ok(()))
 }
 
-/// Appends all bytes or none, and flushes them to the disk.
+/// Appends all bytes or none, and flushes the file to the disk.
 fn append_synced(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     append_and(file, path, bytes, File::sync_data)
 }
@@ -135,7 +135,7 @@ fn append_and(
     })
 }
 
-/// Creates a folder and its parent folders.
+/// Creates a folder and all missing parent folders.
 pub fn create_folders(path: &Path) -> io::Result<()> {
     patiently(path, 0, || fs::create_dir_all(path))
 }
@@ -197,7 +197,9 @@ fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Adds the relative paths of all files below `folder` to `files`, after `prefix`.
+/// Adds the relative paths of all files below `folder` to `files`.
+///
+/// Each path gets the prefix `prefix`.
 fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -213,7 +215,7 @@ fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Resu
 
 /// Copies a finished folder atomically, with hard links if possible.
 ///
-/// A hard-linked file that is changed in place changes in both folders.
+/// Changing a hard-linked file in place changes both folders.
 pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
     publish_folder(to, |unfinished| share_files(from, unfinished))
 }
@@ -240,9 +242,9 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Renames a file of this program, if it exists.
+/// Renames a file of this program. Does nothing if `from` is missing.
 ///
-/// Fails if `to` exists and another program wrote it.
+/// Fails if `to` is a file of another program.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());
@@ -261,9 +263,9 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(folder_of(to))
 }
 
-/// Removes a file, if it exists.
+/// Removes a file. Does nothing if the file is missing.
 ///
-/// Fails if there is a [`Manifest`] without this file.
+/// Fails if a [`Manifest`] exists but does not list the file.
 pub fn remove(path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {

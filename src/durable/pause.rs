@@ -36,9 +36,9 @@ pub fn wait_on_full_disks(pause: DiskPause) {
     FULL_DISK.get_or_init(|| FullDisk::new(DiskPause { below, ..pause }));
 }
 
-/// Repeats `write` while the disk is full, for at most [`PATIENCE`].
+/// Repeats `write` while the disk is full, for at most 10 minutes.
 ///
-/// `write` writes `bytes` bytes to `path`, all of them or none.
+/// `write` writes `bytes` bytes to `path`, or nothing.
 pub(super) fn patiently<T>(
     path: &Path,
     bytes: usize,
@@ -207,7 +207,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    /// Returns a wait for disk space, its messages, and a switch that stops it.
+    /// Returns a [`FullDisk`] for tests, the messages, and a switch that stops the wait.
     fn disk() -> (FullDisk, Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) {
         let (told, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (telling, stopped) = (Arc::clone(&told), Arc::clone(&stop));

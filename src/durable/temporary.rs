@@ -34,7 +34,7 @@ pub(super) fn temporary_of(name: &OsStr) -> Option<&str> {
 
 /// Removes the temporary files that killed processes left in `folder`.
 ///
-/// `is_ours` decides about each file, by its final path relative to `folder`.
+/// Keeps a file if `is_ours` returns false for the file's final path, relative to `folder`.
 pub fn remove_temporaries(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
     remove_temporaries_below(folder, "", is_ours)
 }

@@ -67,7 +67,7 @@ impl Canvas {
     }
 }
 
-/// Blends grey value `over` onto `under`. An opacity of 255 means fully opaque.
+/// Blends the grey value `over` onto `under`. `strength` is the opacity: 255 hides `under`.
 fn blend(under: u8, over: u8, strength: u8) -> u8 {
     let strength = u32::from(strength);
     let sum = u32::from(under) * (255 - strength) + u32::from(over) * strength;

@@ -11,7 +11,7 @@ use super::write::toml_text;
 /// Maximum number of valid words in an error message.
 const MOST_WORDS: usize = 8;
 
-/// Removes all invalid values from `tree`. Returns them as (dotted key, problem).
+/// Removes all invalid values from `tree`. Returns (dotted key, problem) pairs.
 pub(super) fn take_refused(tree: &mut Table) -> Vec<(String, Problem)> {
     let mut refused = Vec::new();
     take(tree, &SCHEMA, "", &mut refused);
@@ -93,7 +93,7 @@ fn in_range(number: f64, schema: &Schema) -> bool {
         && bound("exclusiveMaximum").is_none_or(|above| number < above)
 }
 
-/// Returns the valid words, such as "auto"; `None` if other values are valid, too.
+/// Returns the valid words, such as "auto"; `None` if the schema also allows other values.
 fn choices(schema: &Schema) -> Option<Vec<&str>> {
     let words =
         schema["enum"].as_array().map(|words| words.iter().filter_map(Schema::as_str).collect());

@@ -30,12 +30,12 @@ impl Context<'_> {
             .map_or(Origin::Default, |placed| placed.origin.clone())
     }
 
-    /// Returns the priority of the place that sets `key`, such as a file; 0 for a default.
+    /// Returns the priority of the file or argument that sets `key`; 0 for a default.
     pub(super) fn rank(&self, key: &str) -> usize {
         self.origins.get(key).map_or(0, |placed| placed.rank)
     }
 
-    /// Adds a problem with `key` and `others`, unless one of these keys already has a problem.
+    /// Adds a problem with `key` and `others`, unless one of these keys has an invalid value.
     pub(super) fn add(&mut self, key: &str, others: &[&str], problem: Problem) {
         let error = self.error(key, problem);
         if !others.iter().chain([&key]).any(|key| self.is_faulty(key)) {
@@ -43,7 +43,7 @@ impl Context<'_> {
         }
     }
 
-    /// Converts a problem to an error with the key and its place.
+    /// Adds the key, and the file and line of the key, to a problem.
     pub(super) fn error(&self, key: &str, problem: Problem) -> RecipeError {
         RecipeError { key: key.to_owned(), origin: self.origin(key), problem }
     }
@@ -59,7 +59,7 @@ impl Context<'_> {
         self.refuse_with(key, &[], found, why, hint);
     }
 
-    /// Adds a [`Problem::Refused`]: `found`, the value of `key`, is invalid with the values of `others`.
+    /// Adds a [`Problem::Refused`]: `found`, the value of `key`, does not fit the keys in `others`.
     pub(super) fn refuse_with(
         &mut self,
         key: &str,
@@ -73,7 +73,7 @@ impl Context<'_> {
         self.add(key, others, problem);
     }
 
-    /// Adds a [`Problem::Conflict`]: the values of two keys contradict each other.
+    /// Adds a [`Problem::Conflict`]: the values of two keys contradict one another.
     pub(super) fn conflict(
         &mut self,
         (key, value): (&str, impl Display),

@@ -45,7 +45,7 @@ impl Memory {
     }
 }
 
-/// The part of a network that a stage trains.
+/// The trained part of a network.
 struct Trained {
     params: u64,
     /// Forward FLOPs of the trained part for one image.
@@ -56,7 +56,7 @@ struct Trained {
     moments: f64,
 }
 
-/// The dimensions of a model and its images.
+/// The dimensions of a model and of the images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dims<'a> {
     /// Patch size, widths, depths and numbers of heads.

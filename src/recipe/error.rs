@@ -23,7 +23,7 @@ pub struct RecipeError {
 pub enum Origin {
     /// A recipe file or a checkpoint.
     File {
-        /// The path as the user wrote it.
+        /// The path, written as by the user.
         path: PathBuf,
         /// Line number, counted from 1; 0 for the whole file.
         line: usize,
@@ -85,7 +85,7 @@ pub enum Problem {
         value: String,
         /// The words between the two keys in the message, such as "is more than".
         relation: String,
-        /// The second key with its value.
+        /// The second key and the value of this key.
         with: Box<Other>,
         /// How to fix the problem.
         hint: String,

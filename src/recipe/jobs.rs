@@ -20,7 +20,7 @@ pub struct Job {
 impl Job {
     /// Returns whether the job can run at the same time as other jobs.
     ///
-    /// Only the pre-training cannot.
+    /// Returns false only for the pre-training.
     pub fn is_independent(&self) -> bool {
         self.stage != StageKind::Pretrain
     }
@@ -49,7 +49,7 @@ pub struct Steps {
      (batch_size {batch_size}, accum_iter {accum_iter}, all devices), but an epoch has {train_images}"
 )]
 pub struct NeverUpdates {
-    /// The stage that would never update its weights.
+    /// The stage without optimizer updates.
     pub stage: StageKind,
     /// `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
@@ -78,7 +78,7 @@ impl Plan {
 
     /// Returns whether each device trains its own job.
     ///
-    /// `jobs` is the number of remaining independent jobs. If false, all devices train one job together.
+    /// `jobs` is the number of remaining independent jobs.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
         let devices = self.runtime.devices;
         devices > 1
@@ -89,7 +89,7 @@ impl Plan {
             }
     }
 
-    /// Returns the tensor name prefix of the network in the stage's checkpoint files.
+    /// Returns the prefix of tensor names in the checkpoint files that the stage starts from.
     ///
     /// Returns `None` if the recipe does not set `prefix`.
     pub fn prefix(&self, stage: StageKind) -> Option<&str> {

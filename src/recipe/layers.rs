@@ -16,7 +16,7 @@ use super::near;
 use super::parse::{self, Parsed, SourcePosition};
 use super::schema::{self, DEFAULTS, KEYS, Recipe, STAGES};
 
-/// The place where each dotted key or table is set.
+/// Where each dotted key or table is set.
 pub(super) type Origins = BTreeMap<String, Placed>;
 
 /// The merged values of all files, environment variables and `--set` arguments.
@@ -26,7 +26,7 @@ pub(super) struct Merged {
     pub(super) origins: Origins,
 }
 
-/// The place where a value is set, and its priority.
+/// Where a value is set, and with which priority.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) origin: Origin,
@@ -43,7 +43,7 @@ pub enum BaseLayer<'a> {
     File(&'a Path),
     /// A file path and recipe text, such as the recipe in `meta.json`.
     Text(&'a Path, &'a str),
-    /// A checkpoint path and the settings that follow from its weights.
+    /// A checkpoint path and the settings that follow from the checkpoint's weights.
     Settings(&'a Path, &'a Recipe),
 }
 
@@ -99,9 +99,9 @@ impl Layers {
         self.errors.push(RecipeError { key: key.to_owned(), origin, problem });
     }
 
-    /// Adds the files in `extends` of the recipe at `path`, then the recipe.
+    /// Adds the recipe at `path`, after all recipes in its `extends`.
     ///
-    /// `named` is the place of the `extends` key with this path. `open` detects cycles.
+    /// `named` says where an `extends` key names `path`. `open` detects cycles.
     fn add_file(&mut self, path: &Path, named: Option<&Origin>, open: &mut Vec<Open>) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -241,7 +241,7 @@ impl Layers {
         Merged { tree, origins }
     }
 
-    /// Converts figment's values to TOML values. Adds the place of each value to `origins`.
+    /// Converts figment's values to TOML values. Records in `origins` where each value is set.
     fn untag(&self, prefix: &str, values: Dict, figment: &Figment, origins: &mut Origins) -> Table {
         let mut table = Table::new();
         for (key, value) in values {
@@ -258,7 +258,7 @@ impl Layers {
         table
     }
 
-    /// Returns the place of `key`. `index` is figment's number for the file or argument.
+    /// Returns where `key` is set. `index` is figment's number for the file or argument.
     fn placed(&self, key: &str, index: usize) -> Placed {
         let names = |layer: &Layer| layer.content.places.contains_key(key);
         let index = match &self.layers[index] {

@@ -6,7 +6,7 @@ use super::schema::KEYS;
 
 /// Returns the valid dotted key that the user probably meant.
 ///
-/// Tries `siblings` first, the keys of the same table. Returns `None` if no key is similar.
+/// Prefers `siblings`, the keys of the same table. Returns `None` if no key is similar.
 pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
     let last = last_part(key);
     if let Some(sibling) = word(last, siblings.iter().copied()) {

@@ -43,7 +43,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     Ok(Parsed { table, places })
 }
 
-/// Splits a dotted key into its parts; `None` if the key is not valid TOML.
+/// Splits a dotted key into parts; `None` if the key is not valid TOML.
 pub(super) fn parse_key(key: &str) -> Option<Vec<String>> {
     let table: Table = format!("{key} = 0").parse().ok()?;
     let mut parts = Vec::new();

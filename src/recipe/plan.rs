@@ -19,7 +19,7 @@ pub struct Plan {
     ///
     /// This is the experiment's name, followed in a sweep by `/<key>=<value>,…`.
     pub name: String,
-    /// Swept keys and their values in this run, as (dotted key, TOML text).
+    /// Swept keys with the values of this run, as (dotted key, TOML text).
     pub swept: Vec<(String, String)>,
     pub seed: u64,
     pub data: DataPlan,
@@ -32,7 +32,7 @@ pub struct Plan {
     pub linprobe: Option<LinprobePlan>,
 }
 
-/// The data set, and size and normalization of its images.
+/// The data set, and the size and normalization of the images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataPlan {
     pub format: Format,
@@ -52,9 +52,7 @@ pub struct DataPlan {
     pub decode: Decode,
     /// Maximum fraction of training files that may be unusable.
     pub max_bad_fraction: f64,
-    /// The numbers of classes and images that the recipe states.
-    ///
-    /// `mae plan` uses them if the data is missing.
+    /// The numbers of classes and images in the recipe, for `mae plan` without data.
     pub promised: Promised,
 }
 
@@ -275,7 +273,7 @@ pub struct AugmentPlan {
     ///
     /// Random factors of 1 ± this value multiply brightness, contrast and saturation.
     pub color_jitter: f64,
-    /// Repeated augmentation: how often an epoch uses each of its images.
+    /// Repeated augmentation: how often an epoch uses each image.
     ///
     /// The length of an epoch does not change, so an epoch has fewer different images.
     pub aug_repeats: usize,

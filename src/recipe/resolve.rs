@@ -24,9 +24,9 @@ pub enum Missing {
     Warn,
     /// Returns an error.
     Refuse,
-    /// Returns an error for missing data, but not for missing checkpoint files.
+    /// Returns an error for missing data, but lists missing checkpoint files in [`ResolvedPoint::missing`].
     ///
-    /// Used by `mae run`, because finished jobs do not need their checkpoint files.
+    /// Used by `mae run`, because finished jobs do not need checkpoint files.
     RefuseIfNeeded,
 }
 
@@ -47,12 +47,12 @@ pub struct Options {
     pub gpus: fn(DeviceKind) -> usize,
 }
 
-/// A resolved recipe: all runs of its sweep.
+/// A resolved recipe, with one entry per run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
-    /// The path of the recipe file, as the user wrote it.
+    /// The path of the recipe file, written as by the user.
     pub recipe_path: PathBuf,
-    /// Name of the experiment and of its folder in `runs/`.
+    /// Name of the experiment and of the folder in `runs/`.
     pub name: String,
     /// The swept keys; empty without a sweep.
     pub swept: Vec<String>,
@@ -95,7 +95,7 @@ pub struct ResolvedPoint {
     ///
     /// Used only with [`Missing::RefuseIfNeeded`].
     pub missing: Vec<MissingFile>,
-    /// The settings of `recipe` as text, because comparing runs needs them often.
+    /// The settings of `recipe` as text, for fast comparisons between runs.
     settings: Settings,
 }
 
@@ -227,7 +227,7 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     (refused.into_iter().map(located).collect(), faulty)
 }
 
-/// Adds missing defaults to `table`. Leaves out missing stages, which must not run.
+/// Adds missing defaults to `table`. Does not add missing stages, because they would run.
 fn fill(table: &mut Table, defaults: &Table) {
     for (key, default) in defaults {
         match (table.get_mut(key), default) {

@@ -229,7 +229,7 @@ fn collect_keys(table: &Value, prefix: &str, keys: &mut Vec<String>) {
     }
 }
 
-/// Removes parts that do not apply to TOML, such as null values.
+/// Removes parts of the schema that do not apply to TOML, such as null values.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {

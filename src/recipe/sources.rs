@@ -64,7 +64,7 @@ fn spelled_out(
     }
 }
 
-/// Returns the epochs of kept checkpoints. Adds a problem if there is no pre-training.
+/// Returns the epochs of kept checkpoints. Adds a problem if the recipe has no `[pretrain]`.
 fn kept_or_refuse<'a>(
     key: &str,
     found: &str,

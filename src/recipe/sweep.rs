@@ -15,7 +15,7 @@ const MOST_POINTS: usize = 10_000;
 /// Maximum length of a run's folder name, in bytes. File systems allow about 255.
 const LONGEST_NAME: usize = 200;
 
-/// A swept key and its different values.
+/// A swept key and all different values.
 #[derive(Debug)]
 pub(super) struct Axis {
     pub(super) key: String,
@@ -25,7 +25,7 @@ pub(super) struct Axis {
 /// One combination of swept values: (dotted key, value).
 pub(super) type Point<'a> = Vec<(&'a str, &'a Value)>;
 
-/// Removes `[sweep]` and returns the swept keys with their values.
+/// Removes `[sweep]` from the recipe. Returns the swept keys and values.
 ///
 /// Adds a problem for each key that cannot be swept.
 pub(super) fn take_axes(merged: &mut Merged, problems: &mut Vec<RecipeError>) -> Vec<Axis> {
@@ -75,7 +75,7 @@ fn axis(key: String, values: &Value) -> Option<Axis> {
     Some(Axis { key, values: distinct })
 }
 
-/// Converts a value to the type of its key, such as `1` to `1.0`.
+/// Converts a value to the type of the key, such as `1` to `1.0`.
 pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     if let Some(any) = schema["anyOf"].as_array() {
         return any
@@ -92,7 +92,7 @@ pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     }
 }
 
-/// Returns why this key cannot be swept; `None` if it can.
+/// Returns why the key of `axis` cannot be swept; `None` if sweeping is possible.
 fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     let refused =
         |why: String, hint: String| Some(Problem::Refused { found: String::new(), why, hint });
@@ -116,7 +116,7 @@ fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     None
 }
 
-/// Returns the value of a dotted key in nested tables; `None` if missing.
+/// Returns the value of a dotted key in nested tables; `None` if the key is missing.
 pub(super) fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
     match key.split_once('.') {
         None => tree.get(key),
@@ -135,7 +135,7 @@ pub(super) fn grid(axes: &[Axis]) -> Vec<Point<'_>> {
     })
 }
 
-/// Sets a dotted key in nested tables. Adds missing tables.
+/// Sets the value of a dotted key in nested tables. Adds missing tables.
 pub(super) fn put(tree: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
@@ -164,7 +164,7 @@ pub(super) fn folder(point: &Point<'_>) -> String {
     format!("{start}-{}", fingerprint(&name))
 }
 
-/// Returns a value as part of a folder name. Text with special characters gets a fingerprint.
+/// Returns a value for a folder name. Text with special characters gets a fingerprint.
 fn in_a_name(value: &Value) -> String {
     match value {
         Value::String(word)

@@ -2,7 +2,7 @@
 
 /// Replaces each `${VAR}` by the variable's value, and each `$${` by `${`.
 ///
-/// If a variable is not set, the error is its name.
+/// If a variable is not set, the error is the variable's name.
 pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, String> {
     let mut done = String::new();
     let mut rest = text;

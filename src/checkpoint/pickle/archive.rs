@@ -18,7 +18,7 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
 
-/// Memory per archive entry without its name, in bytes.
+/// Memory per archive entry in bytes, not counting the name.
 const ROOM: usize = 128;
 /// Bytes per read when computing a CRC-32.
 const CHUNK: usize = 64 * 1024;
@@ -72,7 +72,7 @@ impl Archive {
         Ok(Self { pickle: content, storages, compared: RefCell::default(), prefix, end })
     }
 
-    /// Returns the byte range of the storage `key`; `None` if it does not exist.
+    /// Returns the byte range of the storage `key`; `None` if the storage does not exist.
     ///
     /// Fails if the CRC-32 is wrong.
     pub(super) fn storage(

@@ -13,7 +13,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Returns the budget for a file of `len` bytes.
+    /// Returns the memory budget for a file of `len` bytes.
     ///
     /// All values and objects may take 3 × `len` bytes plus 832 KiB.
     pub(super) fn of_file(len: u64) -> Self {
@@ -25,7 +25,7 @@ impl Budget {
         }
     }
 
-    /// Takes `bytes` from the budget for an object. Fails if the budget is used up.
+    /// Takes `bytes` from the memory budget. Fails if the budget is too small.
     pub(super) fn object(&mut self, bytes: usize) -> Result<(), String> {
         let bytes = Some(bytes as u64).filter(|bytes| *bytes <= self.once);
         bytes.and_then(|bytes| take(&mut self.all, bytes)).ok_or_else(|| {
@@ -33,7 +33,7 @@ impl Budget {
         })
     }
 
-    /// Reserves memory for `more` items, and takes it from the budget.
+    /// Reserves memory for `more` items, within the memory budget.
     pub(super) fn grow<T>(&mut self, items: &mut Vec<T>, more: usize) -> Result<(), String> {
         let (needed, before) = (items.len() + more, items.capacity());
         if needed > before {
@@ -45,17 +45,17 @@ impl Budget {
         Ok(())
     }
 
-    /// Returns `bytes` to the budget after objects were dropped.
+    /// Returns `bytes` to the memory budget after objects were dropped.
     pub(super) fn give_back(&mut self, bytes: usize) {
         self.all += bytes as u64;
     }
 
-    /// Takes `bytes` from the limit for tensor values. Returns `None` if it is used up.
+    /// Takes `bytes` from the limit for tensor values. Returns `None` above the limit.
     pub(super) fn values(&mut self, bytes: u64) -> Option<()> {
         take(&mut self.values, bytes)
     }
 
-    /// Takes `bytes` from the limit for reading. Fails if it is used up.
+    /// Takes `bytes` from the limit for reading. Fails above the limit.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), String> {
         take(&mut self.reads, bytes as u64)
             .ok_or_else(|| "too many of its tensors share the same bytes".to_owned())

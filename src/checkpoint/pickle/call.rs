@@ -82,7 +82,7 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Returns a node for a storage; `None` if its description is invalid.
+/// Returns the node of a storage; `None` if the arguments are invalid.
 fn storage(
     graph: &Graph,
     class: Item,

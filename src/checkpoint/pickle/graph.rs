@@ -7,7 +7,7 @@ use super::dtype::Dtype;
 use super::source::Range;
 use super::view::View;
 
-/// A small value, or a reference to a node.
+/// A small value, or the index of a node.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Item {
     None,
@@ -29,7 +29,7 @@ pub(super) struct Bytes {
 /// The storage of a PyTorch tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage {
-    /// The name of the storage, a text node.
+    /// A text node: the name of the storage.
     pub(super) key: Item,
     pub(super) dtype: &'static Dtype,
     /// Index of the first element that a tensor uses.
@@ -51,7 +51,7 @@ pub(super) struct Object {
 
 #[derive(Debug)]
 pub(super) enum Node {
-    /// A text with its offset in the file, in bytes.
+    /// A text, and the text's offset in the file in bytes.
     Text {
         at: u64,
         text: Box<str>,
@@ -67,7 +67,7 @@ pub(super) enum Node {
     Global(Box<str>),
     Storage(Box<Storage>),
     View(Box<View>),
-    /// A NumPy array before the opcode `BUILD` sets its shape and content.
+    /// A NumPy array that the opcode `BUILD` has not filled yet.
     Array,
     NumpyType {
         dtype: &'static Dtype,
@@ -90,7 +90,7 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Adds a node and returns a reference to the node.
+    /// Adds a node and returns the index of the node.
     pub(super) fn add(&mut self, node: Node, budget: &mut Budget) -> Result<Item, String> {
         budget.object(size_of::<Node>() + 1 + node.heap_size())?;
         if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
@@ -148,7 +148,7 @@ impl Graph {
         }
     }
 
-    /// Returns the numbers in a shape or in strides; `None` if they are invalid.
+    /// Returns the numbers in a shape or in strides; `None` if the numbers are invalid.
     pub(super) fn sizes(&self, item: Item) -> Option<Box<[u64]>> {
         let items = self.items(item).filter(|items| items.len() <= DIMS)?;
         items.iter().map(|size| size.count()).collect()

@@ -7,12 +7,12 @@ use super::source::{ByteSource, Range, Reader, cut_short, shown};
 use super::storages::Storages;
 use std::collections::BTreeMap;
 
-/// PyTorch's magic number `0x1950a86a20f9469cfc6c`. Legacy files start with it.
+/// PyTorch's magic number `0x1950a86a20f9469cfc6c` at the start of legacy files.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 const PROTOCOL: i64 = 1001;
 
-/// Memory per storage without its name, in bytes.
+/// Memory per storage in bytes, not counting the name.
 const ENTRY: usize = 96;
 
 pub(super) fn is_magic(graph: &Graph, item: Item) -> bool {
@@ -84,7 +84,7 @@ fn in_order(
     Ok(storages)
 }
 
-/// Finds the storages. Each starts with its number of elements (8 bytes).
+/// Finds the storages. Each storage starts with the number of elements (8 bytes).
 pub(super) fn storages(
     source: &ByteSource,
     budget: &mut Budget,

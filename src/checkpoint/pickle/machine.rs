@@ -128,9 +128,9 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Returns the container for the stack items from `start` on: the item below `start`.
+    /// Returns the list, dict or object that gets the stack items from `start` on.
     ///
-    /// For an object without items, the container is `fresh`.
+    /// An object without items gets `fresh` as its list or dict.
     fn target(&mut self, start: usize, fresh: Node) -> Result<Item, String> {
         let floor = self.floor();
         let below = start.checked_sub(1).filter(|below| *below >= floor);

@@ -60,9 +60,9 @@ pub(super) fn array(graph: &Graph, state: Item) -> Result<Node, String> {
     Ok(node.unwrap_or(Node::Opaque("a NumPy array without plain numbers")))
 }
 
-/// Returns the array with its content; `None` if the elements are not numbers.
+/// Returns the array with the elements; `None` if the elements are not numbers.
 ///
-/// Fails if the length of the content does not match the shape.
+/// Fails if `content` has the wrong length.
 fn view(
     graph: &Graph,
     dtype: Item,

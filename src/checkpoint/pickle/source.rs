@@ -9,7 +9,7 @@ pub(super) const SHORT_TEXT: u64 = 4096;
 
 const BUFFER: usize = 32 * 1024;
 
-/// A part of the file, in bytes.
+/// A byte range of the file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
     pub(super) at: u64,
@@ -43,9 +43,9 @@ impl ByteSource {
             .map_err(|e| e.to_string())
     }
 
-    /// Returns a reader of a part of the file.
+    /// Returns a reader of a byte range.
     ///
-    /// The reader fails to work if other code reads the file at the same time.
+    /// Do not read the file in another way while the reader is in use.
     pub(super) fn reader(&self, range: Range) -> Result<Reader<'_>, String> {
         let end = range.at.checked_add(range.len).filter(|end| *end <= self.len);
         let end = end.ok_or_else(cut_short)?;
@@ -82,7 +82,7 @@ impl Reader<'_> {
         self.buffered.read_exact(bytes).map_err(|e| e.to_string())
     }
 
-    /// Skips `len` bytes and returns their range in the file.
+    /// Skips `len` bytes and returns the byte range of the skipped bytes.
     pub(super) fn skip(&mut self, len: u64) -> Result<Range, String> {
         let at = self.at;
         self.advance(len)?;

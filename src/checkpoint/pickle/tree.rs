@@ -17,7 +17,7 @@ pub(super) struct Tree<'a> {
     pub(super) storages: &'a Storages,
     pub(super) source: &'a ByteSource,
     pub(super) budget: &'a mut Budget,
-    /// The containers around the current item, to find cycles.
+    /// The containers around the current item. Used to find cycles.
     path: Vec<u32>,
     /// Number of objects of unknown classes in `path`.
     foreign: usize,
@@ -33,7 +33,7 @@ impl<'a> Tree<'a> {
         Self { graph, storages, source, budget, path: Vec::new(), foreign: 0 }
     }
 
-    /// Converts an item to a [`Value`]. Takes its memory from the budget.
+    /// Converts an item to a [`Value`], within the memory budget.
     pub(super) fn value(&mut self, item: Item) -> Result<Value, String> {
         let id = match item {
             Item::None => return Ok(Value::None),

@@ -27,7 +27,7 @@ pub(super) struct View {
     strides: Box<[u64]>,
 }
 
-/// A tensor view whose elements are all inside of its storage.
+/// A tensor whose elements are all inside of the storage.
 pub(super) struct CheckedView<'a> {
     view: &'a View,
     bytes: Bytes,
@@ -169,7 +169,7 @@ impl CheckedView<'_> {
         Ok(values)
     }
 
-    /// Reads the elements in the order of the file. Returns them in C order.
+    /// Reads the elements in file order. Returns the elements in C order.
     fn strided(
         &self,
         dims: &[Dim],
@@ -217,7 +217,7 @@ impl CheckedView<'_> {
 
 struct Dim {
     size: u64,
-    /// Distance between neighbours in the file, in elements. `to` is their distance in the result.
+    // Distance between neighbours in the file; `to` is the distance in the result. Both are in elements.
     stride: u64,
     to: u64,
 }

@@ -6,7 +6,7 @@ use super::source::{ByteSource, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 
-/// Number of bytes that even a small read takes from the budget.
+/// Minimum number of bytes that a read takes from the memory budget.
 const READ: usize = 512;
 
 pub(super) struct Window<'a> {

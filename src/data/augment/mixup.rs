@@ -23,7 +23,7 @@ pub struct Mixup {
     pub num_classes: usize,
 }
 
-/// How an image is mixed with its partner, another image of the batch.
+/// How to mix an image with a second image of the batch, the partner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mix {
     Keep,
@@ -130,7 +130,7 @@ fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
     CropBox { top, left, height, width }
 }
 
-/// Mixes each image of `images`, `[N, C, side, side]`, with the unmixed pixels of its partner.
+/// Mixes image `i` of `images`, `[N, C, side, side]`, with the unmixed image `N - 1 - i`.
 fn mix_images(images: &mut [f32], mixes: &[Mix], side: usize) {
     let n = mixes.len();
     if n == 0 {
@@ -176,7 +176,9 @@ fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, side: usize) {
     }
 }
 
-/// Returns the index range of each row of pixels inside `area`, for an image of shape `[C, side, side]`.
+/// Returns the index range of each pixel row inside `area`.
+///
+/// The indices refer to an image of shape `[C, side, side]`.
 fn rows(area: CropBox, side: usize, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let channels = (0..len).step_by(side * side);
     channels.flat_map(move |channel| {

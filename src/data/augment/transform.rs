@@ -26,12 +26,12 @@ pub struct TrainTransform {
     pub(in crate::data) frame: Frame,
     decode: Decode,
     crop: Crop,
-    /// Length of the resized short side in pixels. [`Cut::At`] uses it.
+    /// Length of the short side after resizing, in pixels. Used for [`Cut::At`].
     eval_short_side: usize,
     hflip: bool,
     /// Number of times that an epoch uses each image (repeated augmentation).
     pub(in crate::data) aug_repeats: usize,
-    /// Strength of the colour jitter; 0 disables it.
+    /// Strength of the colour jitter; 0 disables colour jitter.
     color_jitter: f64,
     rand_augment: Option<RandAugment>,
     erasing: Option<ErasingPlan>,
@@ -136,7 +136,7 @@ impl TrainTransform {
         Ok(())
     }
 
-    /// Decodes the part of an image that `cut` needs. Also returns `cut` relative to this part.
+    /// Decodes the pixels that `cut` needs. Also returns `cut` relative to the decoded pixels.
     fn decoded(&self, opened: OpenedImage<'_>, cut: Cut) -> Result<(Picture, Cut), ImageError> {
         let Cut::Box(crop) = cut else { return Ok((opened.whole()?, cut)) };
         let (picture, crop) = match self.decode {

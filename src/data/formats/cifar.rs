@@ -60,7 +60,7 @@ pub(in crate::data) const CIFAR100: CifarLayout = CifarLayout {
 
 /// Reads a CIFAR data set into memory.
 ///
-/// `data.path` is the unpacked folder or its parent folder.
+/// `data.path` is the unpacked archive, or a folder that contains the unpacked archive.
 pub(in crate::data) fn find(plan: &DataPlan, layout: &CifarLayout) -> Result<Found, DataError> {
     if plan.in_chans != 3 {
         return Err(DataError::setting(

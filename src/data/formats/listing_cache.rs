@@ -109,7 +109,7 @@ impl Stamp {
         Some(Self { modified_s: since.as_secs(), modified_ns: since.subsec_nanos(), size })
     }
 
-    /// Returns the current stamp of `place`; `None` if its listing must not be cached.
+    /// Returns the current stamp of `place`; `None` if the listing must not be cached.
     ///
     /// Call this function before listing `place`.
     pub(super) fn now(place: &Path) -> Option<Self> {
@@ -158,7 +158,7 @@ impl ListingCache {
         }
     }
 
-    /// Returns the path of `place` relative to the data set; `None` if not UTF-8.
+    /// Returns the path of `place` relative to the data set; `None` if the path is not UTF-8.
     fn path_in_data(&self, place: &Path) -> Option<String> {
         Some(place.strip_prefix(&self.data).ok()?.to_str()?.to_owned())
     }
@@ -188,7 +188,7 @@ impl ListingCache {
     }
 }
 
-/// Returns the part of a cache file after its hash; `None` if the hash does not match.
+/// Verifies a cache file. Returns the content after the hash, or `None` for a wrong hash.
 fn intact(bytes: &[u8]) -> Option<&[u8]> {
     let (hash, content) = bytes.split_at_checked(HASH_BYTES)?;
     (blake3::hash(content).as_bytes() == hash).then_some(content)

@@ -31,7 +31,7 @@ use super::split::Split;
 const EXTENSION: &str = "parquet";
 /// Possible names of the column with the classes. The first match counts.
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
-/// Maximum number of row groups in memory. Reading in order needs two.
+/// Maximum number of row groups in memory. Sequential reading needs two row groups.
 const CACHED_GROUPS: usize = 4;
 const HINT: &str = "put the parquet files of an image data set in data.path or in its folder `data`; the names of \
                     validation files must contain `val` or `test`";
@@ -65,7 +65,7 @@ impl From<ParquetError> for ParquetProblem {
     }
 }
 
-/// Finds the parquet files of the data set, and reads their classes.
+/// Finds the parquet files of the data set, and reads the classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let colour = Colour::of_channels(plan.in_chans)?;
     // On the hub, the files of a data set are in the folder `data`.
@@ -141,7 +141,7 @@ struct ParquetSplit {
     labels: Vec<Option<u32>>,
     class_names: Vec<String>,
     colour: Colour,
-    /// Cached row groups as (index in `groups`, images). The last one is the most recent.
+    /// Cached row groups as (index in `groups`, images). The most recent entry is the last.
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
 
@@ -157,7 +157,7 @@ struct RowGroup {
     bytes: i64,
 }
 
-/// The encoded images of one row group, read by the first thread that needs them.
+/// The encoded images of one row group. The first thread that needs the images reads them.
 type CachedGroup = OnceLock<Result<Vec<Option<ByteArray>>, ParquetProblem>>;
 
 impl ParquetSplit {
@@ -215,13 +215,13 @@ impl ParquetSplit {
         }
     }
 
-    /// Returns the index of the row group with this image, and the image's position in it.
+    /// Returns the index of the row group, and the image's position in the row group.
     fn place(&self, image: usize) -> (usize, usize) {
         let group = self.groups.partition_point(|group| group.first <= image) - 1;
         (group, image - self.groups[group].first)
     }
 
-    /// Returns the cache entry of a row group, which may be empty.
+    /// Returns the cache entry of a row group. A new entry is empty.
     fn cached(&self, group: usize) -> Arc<CachedGroup> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let known = cache.iter().position(|(number, _)| *number == group);
@@ -275,7 +275,7 @@ impl Split for ParquetSplit {
 /// The columns that hold the images and the classes.
 struct ParquetColumns {
     schema: String,
-    /// The image column, limited to its field `bytes`.
+    /// The image column. Only the field `bytes` of this column is read.
     image: TypePtr,
     label: Option<TypePtr>,
 }
@@ -321,7 +321,7 @@ impl ParquetColumns {
     }
 }
 
-/// Limits an image column to its field `bytes`. Returns `None` if `field` holds no images.
+/// Selects the field `bytes` of an image column. Returns `None` for other columns.
 fn image_bytes(field: &TypePtr) -> Option<TypePtr> {
     if !field.is_group() {
         return None;

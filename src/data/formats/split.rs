@@ -26,7 +26,7 @@ pub trait Split: Send + Sync {
     /// In a shard, this is the path of the shard and the name in the shard.
     fn name(&self, index: usize) -> PathBuf;
 
-    /// Returns whether pictures have 8-bit pixel values. Otherwise they have floats.
+    /// Returns whether pictures have 8-bit pixel values. If false, pictures have floats.
     fn holds_levels(&self) -> bool {
         true
     }

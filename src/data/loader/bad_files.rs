@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::data::error::{self, DataError};
 use crate::data::table::{self, Problems};
 
-/// The unusable files of a job, shared by all its loaders.
+/// The unusable files of a job. All loaders of the job share this list.
 #[derive(Debug)]
 pub struct BadFiles {
     /// Maximum number of unusable training files.

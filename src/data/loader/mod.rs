@@ -114,7 +114,7 @@ impl Loader {
         Self { work: Arc::new(work), workers: self.workers.div_ceil(of) }
     }
 
-    /// Divides the workers by `others + 1`, because `others` more jobs run in parallel.
+    /// Divides the number of workers by `others + 1`, for `others` more jobs in parallel.
     #[must_use]
     pub fn with_parallel_jobs(self, others: usize) -> Self {
         Self { workers: self.workers.div_ceil(1 + others), ..self }

@@ -27,7 +27,7 @@ pub(super) struct LoaderShared {
     pub(super) transform: Transform,
     pub(super) batch_size: usize,
     pub(super) share: Share,
-    /// Whether batches hold 8-bit values. Then the device normalizes them.
+    /// Whether batches hold 8-bit values, which the device normalizes.
     pub(super) levels: bool,
     /// Collects unusable files. If `None`, an unusable file is an error.
     pub(super) bad_files: Option<Arc<BadFiles>>,
@@ -88,7 +88,7 @@ impl EpochPass {
         start..(start + self.work.batch_size).min(self.work.split.len())
     }
 
-    /// Returns sample number and image index for position `place` of the epoch.
+    /// Returns (sample number, image index) for position `place` of the epoch.
     fn sample(&self, place: usize) -> (u64, usize) {
         let Some(order) = &self.order else { return (place as u64, place) };
         let repeats = self.work.transform.repeats();
@@ -154,7 +154,9 @@ impl LoaderShared {
         }
     }
 
-    /// Augments image `index` and adds it to `batch`. `sample` determines the random numbers.
+    /// Augments image `index`, and adds the result to `batch`.
+    ///
+    /// `sample` determines the random numbers.
     fn add(
         &self,
         batch: &mut Batch,

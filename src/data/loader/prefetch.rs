@@ -11,7 +11,7 @@ use crate::data::error::DataError;
 use super::pass::EpochPass;
 use super::workers::{Workers, guarded};
 
-/// Number of images in a chunk, the unit of work of a worker.
+/// Number of images that a worker loads at a time.
 const CHUNK: usize = 8;
 
 /// A thread that prepares batches in advance.
@@ -82,7 +82,9 @@ impl Gather {
     }
 }
 
-/// Returns the positions of chunk `index`. May be empty in an incomplete last batch.
+/// Returns the positions of chunk `index` in a batch.
+///
+/// Returns an empty range if an incomplete batch has fewer chunks.
 fn chunk(places: &Range<usize>, index: usize) -> Range<usize> {
     let start = (places.start + index * CHUNK).min(places.end);
     start..(start + CHUNK).min(places.end)

@@ -48,7 +48,7 @@ pub struct Packing {
     /// Number of shards that an earlier start had already written.
     pub shards_there: usize,
     pub bytes: u64,
-    /// Unusable files, as (file, problem). The shards do not contain them.
+    /// Unusable files that the shards do not contain, as (file, problem).
     pub left_out: Vec<(String, String)>,
 }
 
@@ -60,7 +60,7 @@ struct Member {
     label: Option<u32>,
 }
 
-/// The content of a shard and its checksum file.
+/// The content of a shard and of the checksum file.
 struct ShardBytes {
     tar: Vec<u8>,
     checksums: Vec<u8>,
@@ -155,7 +155,7 @@ struct Packer<'a, F> {
 }
 
 impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
-    /// Writes one shard if it is missing. Returns false if `progress` returned false.
+    /// Writes one shard, unless the shard exists. Returns false if `progress` returned false.
     fn add(&mut self, name: &str, split: &Arc<dyn Split>, shard: usize) -> Result<bool, DataError> {
         let first = shard * self.options.samples_per_shard;
         let samples = first..(first + self.options.samples_per_shard).min(split.len());
@@ -240,7 +240,7 @@ fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
     }
 }
 
-/// Returns whether a tar file exists and is complete: it ends with two blocks of zeros.
+/// Returns whether a complete tar file exists, which ends with two blocks of zeros.
 fn is_whole_tar(path: &Path) -> bool {
     let mut end = [1; 1024];
     let read = fs::File::open(path).and_then(|mut file| {

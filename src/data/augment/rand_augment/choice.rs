@@ -6,7 +6,7 @@ use crate::data::draw::below;
 
 use super::op::Op;
 
-/// timm's operations: (without `inc1`, with `inc1`, probability in 1/1000).
+/// Each entry is (operation, operation with timm's option `inc1`, probability in 1/1000).
 const CHOICES: [(Op, Op, usize); 15] = [
     (Op::AutoContrast, Op::AutoContrast, 25),
     (Op::Equalize, Op::Equalize, 5),
@@ -27,7 +27,7 @@ const CHOICES: [(Op, Op, usize); 15] = [
 
 /// Chooses `n` random operations.
 ///
-/// `increasing` means timm's option `inc1`. `weighted` means timm's option `w0`, without replacement.
+/// `increasing` means timm's option `inc1`. `weighted` means timm's option `w0`: each operation at most once.
 pub(super) fn choose(n: usize, increasing: bool, weighted: bool, rng: &mut impl Rng) -> Vec<Op> {
     let mut weights = CHOICES.map(|(_, _, weight)| if weighted { weight } else { 1 });
     let mut one = || {
@@ -41,7 +41,7 @@ pub(super) fn choose(n: usize, increasing: bool, weighted: bool, rng: &mut impl 
     (0..n).map(|_| one()).collect()
 }
 
-/// Draws an index with a probability proportional to its weight.
+/// Draws an index. `weights` are proportional to the probabilities.
 fn pick(weights: &[usize], rng: &mut impl Rng) -> usize {
     let mut left = below(rng, weights.iter().sum());
     for (index, &weight) in weights.iter().enumerate() {

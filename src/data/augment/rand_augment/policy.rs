@@ -25,7 +25,7 @@ pub struct RandAugment {
     interpolation: Interpolation,
 }
 
-/// A random operation with its random parameters.
+/// A random operation with a random magnitude.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
     pub op: Op,
@@ -43,7 +43,7 @@ impl RandAugment {
         Self { plan, fill: fill_colour(mean), interpolation: Interpolation::Bicubic }
     }
 
-    /// Draws random operations and applies them to `picture`.
+    /// Draws random operations and applies the operations to `picture`.
     pub fn apply(&self, picture: &Rgb, rng: &mut impl Rng) -> Rgb {
         self.render(picture, &self.draw(rng))
     }

@@ -106,7 +106,7 @@ impl Headers {
             .collect()
     }
 
-    /// Returns the quantization table of each colour component; `None` if one is missing.
+    /// Returns the quantization table of each colour component; `None` if a table is missing.
     pub(super) fn dequantizers(&self) -> Option<Vec<Dequantizer>> {
         let steps = |colour: &ColourComponent| {
             Dequantizer::new(self.quantization.get(colour.quantization)?.as_ref()?)

@@ -11,10 +11,10 @@
 
 use super::idct::{BlockGroup, LANES};
 
-/// Bits that index the look-up table for one coefficient.
+/// Number of bits to look up when decoding one coefficient.
 const LOOK: u32 = 10;
 
-/// Bits that index the look-up table for two coefficients.
+/// Number of bits to look up when decoding two coefficients.
 const PAIR: u32 = 10;
 
 /// Marks the end of a block. Larger than every distance between two coefficients.
@@ -23,7 +23,7 @@ const END: usize = 128;
 /// Number of zero bytes to append to the coded data, because the reader loads bytes in advance.
 pub(super) const PADDING: usize = 16;
 
-/// Maps the zigzag index of a coefficient to its row-major index.
+/// Maps zigzag indices of coefficients to row-major indices.
 const ZIGZAG: [u8; 2 * END] = zigzag();
 
 const fn zigzag() -> [u8; 2 * END] {
@@ -301,7 +301,7 @@ impl BitReader<'_> {
         (!symbol.is_none()).then_some(value)
     }
 
-    /// Reads the AC coefficients of a block. Stores them if `block` is not `None`.
+    /// Reads the AC coefficients of a block. Does not store coefficients if `block` is `None`.
     #[inline(always)]
     pub(super) fn coefficients(
         &mut self,
@@ -328,7 +328,9 @@ impl BitReader<'_> {
         Some(())
     }
 
-    /// Reads the coefficient after index `k`. Returns its index; 64 at the end of the block.
+    /// Reads the coefficient after index `k`. Returns the index of that coefficient.
+    ///
+    /// Returns 64 at the end of the block.
     #[inline(always)]
     fn coefficient(
         &mut self,

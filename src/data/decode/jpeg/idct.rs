@@ -21,7 +21,7 @@ const LARGEST: u16 = 8191;
 
 /// Fraction bits of the fixed-point constants.
 const CONST_BITS: u32 = 13;
-/// Fraction bits that the column pass leaves for the row pass.
+/// Fraction bits in the result of the column pass.
 const PASS1_BITS: u32 = 2;
 
 /// Quantization table of a colour component, in row-major order.
@@ -108,7 +108,7 @@ fn columns<const N: usize>(
     (between, over)
 }
 
-/// Applies the DCT to one row of each block. Returns false on overflow.
+/// Applies the inverse DCT to one row of each block. Returns false on overflow.
 #[inline(always)]
 fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES]; N]) -> bool {
     let (mut over, mut outside) = ([0u16; LANES], [0u16; LANES]);
@@ -130,7 +130,7 @@ fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES];
     over.iter().chain(&outside).all(|bits| *bits == 0)
 }
 
-/// Returns whether the coefficients in row or column `index` affect an `N` x `N` output.
+/// Returns whether an `N` x `N` output needs the coefficients in row or column `index`.
 #[inline(always)]
 fn is_used<const N: usize>(index: usize) -> bool {
     match N {

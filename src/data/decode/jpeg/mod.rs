@@ -44,16 +44,16 @@ pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
 
 /// A JPEG file whose header was read.
 pub(in crate::data) struct Jpeg<'a> {
-    /// The state of libjpeg, boxed because it must not move.
+    /// The state of libjpeg. The box keeps the address constant, which libjpeg requires.
     state: Box<DecoderState>,
     bytes: &'a [u8],
 }
 
-/// A decoded rectangle. `pixels` may have margins on its left and right.
+/// A decoded rectangle. `pixels` may have margins on the left and right.
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
-    /// Pixels of the rectangle and its margins, `[H, W, 3]`.
+    /// Pixels of the rectangle and the margins, `[H, W, 3]`.
     pub(in crate::data) pixels: Vec<u8>,
     /// Position of the rectangle inside `pixels`.
     pub(in crate::data) crop: CropBox,
@@ -97,7 +97,7 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(crop, 1)
     }
 
-    /// Decodes the rectangle `crop` at 1/2, 1/4 or 1/8 of its size.
+    /// Decodes the rectangle `crop` at a smaller size.
     ///
     /// `shrink` is 2, 4 or 8. `crop` is in pixels of the full-size picture.
     pub(in crate::data) fn small_region(

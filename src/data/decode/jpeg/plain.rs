@@ -138,7 +138,7 @@ impl Layout {
 
 /// Samples of a colour component in one row of minimum coded units (MCUs).
 ///
-/// The first row of samples repeats the last row above.
+/// The first row of samples is the last row of the MCUs above.
 struct Plane<'a> {
     layout: &'a ColourLayout,
     /// Column of the first stored sample, counted from the left edge of the picture.
@@ -170,7 +170,7 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Transforms a row of minimum coded units (MCUs) to samples. `row` is its index.
+    /// Transforms row number `row` of minimum coded units (MCUs) to samples.
     ///
     /// Returns `None` on overflow. Also resets the coefficients to 0.
     fn read<'b>(

@@ -24,7 +24,7 @@ struct RandomFile {
     seed: u64,
 }
 
-/// Chroma subsamplings that `plain.rs` supports.
+/// Supported chroma subsamplings, as (across, down) blocks of each component.
 const PLAIN: [&[(usize, usize)]; 5] = [
     &[(1, 1)],
     &[(1, 1), (1, 1), (1, 1)],
@@ -191,7 +191,7 @@ fn cut(decoded: Result<Decoded, ImageError>) -> Result<(Vec<u8>, Option<String>)
     Ok((pixels(&decoded), decoded.warning))
 }
 
-/// Returns the pixels of the rectangle without its margins.
+/// Returns the pixels of the rectangle without margins.
 pub(super) fn pixels(decoded: &Decoded) -> Vec<u8> {
     let CropBox { top, left, width, height } = decoded.crop;
     let rows = decoded.pixels.chunks_exact(decoded.width * 3).skip(top).take(height);

@@ -33,14 +33,14 @@ pub(super) struct Scan {
 pub(super) struct UnitRow {
     /// Columns of minimum coded units (MCUs) to keep.
     kept: Range<usize>,
-    /// Block groups of the first colour component, then of the next.
+    /// Coefficients of the first colour component, then of the second and third.
     pub(super) groups: Vec<BlockGroup>,
     blocks: Vec<UnitBlock>,
 }
 
 struct UnitBlock {
     colour: usize,
-    /// Index of the first block group in the same row.
+    /// Index in [`UnitRow::groups`] at which this row of blocks starts.
     groups: usize,
     /// Number of the component's blocks across a minimum coded unit (MCU).
     across: usize,
@@ -48,7 +48,7 @@ struct UnitBlock {
 }
 
 impl UnitRow {
-    /// Allocates coefficients for the columns `kept`, set to 0.
+    /// Allocates coefficients for the columns `kept`. All coefficients are 0.
     pub(super) fn new(frame: &JpegFrame, kept: Range<usize>) -> Self {
         let (mut blocks, mut groups) = (Vec::new(), 0);
         for (colour, component) in frame.colours.iter().enumerate() {
@@ -138,7 +138,7 @@ impl Scan {
         Some(())
     }
 
-    /// Reads a minimum coded unit (MCU) and stores its coefficients in `row`.
+    /// Reads a minimum coded unit (MCU) and stores the coefficients in `row`.
     fn keep_unit(&mut self, column: usize, row: &mut UnitRow) -> Option<()> {
         let mut reader = BitReader { data: &self.data, place: self.place };
         for block in &row.blocks {
@@ -179,7 +179,7 @@ impl Scan {
 
 /// Copies the coded data without stuffed zeros, then appends [`PADDING`] zero bytes.
 ///
-/// If `restarts` is true, also removes restart markers and returns their bit positions.
+/// If `restarts` is true, also removes restart markers. Returns data and restart positions (in bits).
 fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut clean = Vec::with_capacity(data.len() + PADDING);
     let mut ends = Vec::new();

@@ -116,7 +116,7 @@ impl Listing {
 
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
-/// Returns the sorted subfolders of `folder`, and its sorted images with sizes in bytes.
+/// Returns the sorted subfolders and the sorted images of `folder`. Image sizes are in bytes.
 fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError> {
     let stamp = Stamp::now(folder);
     if let Some(Contents { folders, images }) = cache.get(folder, stamp) {
@@ -174,7 +174,7 @@ pub(super) fn is_hidden(name: &Path) -> bool {
     bytes(name).starts_with(b".")
 }
 
-/// A split of image files. Files are read when they are used.
+/// A split of image files. Each access to an image reads the file again.
 pub(super) struct ImageFolder {
     root: PathBuf,
     /// Path (relative to the root folder) and label of each image.

@@ -96,7 +96,7 @@ fn read_on_all_cores(shards: &[&Path], checksummed: bool) -> Vec<Indexed> {
     all.into_iter().map(|(_, index)| index).collect()
 }
 
-/// Indexes one shard from its tar headers. Verifies the index with the checksum file.
+/// Indexes one shard from tar headers, then compares the index with the checksum file.
 fn read(path: &Path, checksummed: bool) -> Indexed {
     let mut index = read_members(path)?;
     if index.images.is_empty() {
@@ -227,7 +227,7 @@ impl SampleGroup {
         Ok(())
     }
 
-    /// Returns the image with its class; `None` for a sample without image.
+    /// Returns the image and the class; `None` for a sample without image.
     fn image(self) -> Option<ListedImage> {
         self.image.map(|image| ListedImage { label: self.label, ..image })
     }

@@ -147,7 +147,7 @@ struct Sample {
 }
 
 impl WebDataset {
-    /// Indexes `shards`. Skips damaged shards and reports them in `findings`.
+    /// Indexes `shards`. Skips damaged shards and adds the errors to `findings`.
     fn open(
         shards: Vec<PathBuf>,
         colour: Colour,

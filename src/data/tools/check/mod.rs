@@ -23,7 +23,7 @@ use look::{Looked, look_at};
 use report::Checked;
 use sums::SplitSums;
 
-/// Number of images per work item.
+/// Number of images that a worker checks at a time.
 const CHUNK: usize = 16;
 
 /// Decodes every image of a data set on `plan.workers` threads.
