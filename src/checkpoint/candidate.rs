@@ -266,7 +266,7 @@ fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     transposed
 }
 
-/// Adds missing settings from the attributes of a pickled module, or the library's defaults.
+/// Adds missing settings: attributes of a pickled module, otherwise the library's defaults.
 fn with_dialect(
     settings: Settings,
     dialect: Dialect,
@@ -326,7 +326,9 @@ fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> O
 pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm \
      (global_pool = \"avg\" without fc_norm), but mae supports only a norm after the mean (fc_norm)";
 
-/// Fails if the head averages the patches after the last norm, which is unsupported.
+/// Fails if the head averages the patches after the last norm.
+///
+/// This program does not support such heads.
 fn check_pooling(facts: &Facts) -> Result<(), String> {
     match (facts.head, facts.settings.average_pool) {
         (Head::Linear { global_pool: false, .. }, Some(true)) => Err(MEAN_AFTER_NORM.to_owned()),

@@ -50,7 +50,7 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
 
 /// Writes a Hugging Face folder for `ViTMAEForPreTraining` or `ViTForImageClassification`.
 ///
-/// These classes do not support average pooling, linear probes, or encoders without head: then the function fails.
+/// Fails for average pooling, linear probes and encoders without head, which these classes do not support.
 pub fn write_huggingface(
     file: &TensorFile,
     facts: &Facts,

@@ -37,7 +37,7 @@ pub fn load_module<M: Module>(
 
 /// Loads only the encoder of `file` into `vit`, without `fc_norm`.
 ///
-/// If the number of patches differs, resizes the position embeddings as in the official code.
+/// Resizes the position embeddings if `vit` has a different number of patches, as in the official code.
 pub fn load_encoder(
     vit: model::Vit,
     file: &TensorFile,

@@ -203,7 +203,7 @@ fn paddle(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Returns `n - 1` if `power` is the `n`-th power of `beta_2`: the number of updates.
+/// Returns the number of updates `n` if `power` is `beta_2` to the power `n + 1`, as in Paddle.
 fn updates_of(power: f64) -> usize {
     if power <= 0.0 {
         return MANY;

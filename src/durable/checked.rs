@@ -89,7 +89,7 @@ impl GrowingFile {
         Self::open(path, head)
     }
 
-    /// Opens the file, and removes everything after the first bytes, `keep`.
+    /// Opens the file, and truncates the content to `keep`, the start of the file.
     pub fn open(path: &Path, keep: &[u8]) -> io::Result<Self> {
         let file = File::options().append(true).open(path)?;
         let mut hasher = blake3::Hasher::new();

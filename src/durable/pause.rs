@@ -59,7 +59,7 @@ struct FullDisk {
 /// A time during which the disk is full.
 #[derive(Default)]
 struct Shortage {
-    /// How long the run has waited.
+    /// How long the run has waited for disk space.
     waited: Duration,
     /// Size of the largest failed write, in bytes.
     bytes: usize,

@@ -59,7 +59,7 @@ impl Context<'_> {
         self.refuse_with(key, &[], found, why, hint);
     }
 
-    /// Adds a [`Problem::Refused`]: `found`, the value of `key`, does not fit the keys in `others`.
+    /// Adds a [`Problem::Refused`]: `found`, the value of `key`, contradicts the keys in `others`.
     pub(super) fn refuse_with(
         &mut self,
         key: &str,

@@ -163,7 +163,7 @@ pub struct TrainingPlan {
     pub accum_iter: usize,
     /// Images per optimizer update: `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
-    /// Optimizer batch size of the published result, in images; `None` if not stated.
+    /// Images per optimizer update in the published result; `None` if the recipe does not say.
     pub published_batch_size: Option<usize>,
     /// Peak learning rate.
     ///

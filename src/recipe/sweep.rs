@@ -15,7 +15,7 @@ const MOST_POINTS: usize = 10_000;
 /// Maximum length of a run's folder name, in bytes. File systems allow about 255.
 const LONGEST_NAME: usize = 200;
 
-/// A swept key and all different values.
+/// A swept key and its values, without duplicates.
 #[derive(Debug)]
 pub(super) struct Axis {
     pub(super) key: String,
