@@ -16,7 +16,9 @@ pub(super) struct Candidate {
     pub file: TensorFile,
     /// Official name, Paddle's name and shape of each weight, in the order of the file.
     pub order: Vec<Weight>,
-    /// Whether the file stored linear weights as `[in, out]`, as Paddle does. They were transposed.
+    /// Whether the file stored linear weights as `[in, out]`, as Paddle does.
+    ///
+    /// If so, the weights in `file` are already transposed.
     pub transposed: bool,
     /// The network, or the reason why this program does not support the network.
     pub facts: Result<Facts, String>,
@@ -133,7 +135,9 @@ impl Candidate {
     }
 }
 
-/// Returns the number of attention heads of two networks with an unusual number; otherwise `None`.
+/// Returns the number of attention heads of two networks that do not have the usual number.
+///
+/// Returns `None` for all other networks.
 fn unusual_heads(dialect: Dialect, prefix: &str, facts: &Facts) -> Option<usize> {
     let is_moco = ["base_encoder", "momentum_encoder"].iter().any(|name| prefix.contains(name));
     match (dialect, facts.embed_dim, facts.depth, facts.mlp_dim) {

@@ -55,7 +55,7 @@ impl Dialect {
         }
     }
 
-    /// Returns possible names of the encoder module in a model with head or decoder.
+    /// Returns possible names of the encoder module beside a head or decoder module.
     pub(super) fn encoder_modules(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => &huggingface::BASES,
@@ -64,7 +64,7 @@ impl Dialect {
         }
     }
 
-    /// Returns possible names of the head or decoder module in a model with encoder.
+    /// Returns possible names of the head or decoder module beside an encoder module.
     pub(super) fn siblings(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => {
@@ -155,7 +155,7 @@ fn official(name: &str) -> Named {
 
 /// Converts the name of a tensor in a block.
 ///
-/// `list` is the official name of the blocks, `rest` starts with the block index, and `inner` maps names of layers.
+/// `list` is the official name of the blocks. `rest` starts with the block index. `inner` maps layer names.
 fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     let Some((index, rest)) = rest.split_once('.') else { return Named::Unknown };
     let found = inner.iter().find_map(|(theirs, ours)| {

@@ -207,12 +207,14 @@ fn head(tensors: &BTreeMap<String, HostTensor>) -> Result<Head, String> {
 }
 
 /// Returns the number of attention heads of the usual ViT with this width.
+///
+/// Returns `None` for other widths.
 pub fn usual_heads(embed_dim: usize) -> Option<usize> {
     let usual = [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16)];
     usual.iter().find(|(width, _)| *width == embed_dim).map(|(_, heads)| *heads)
 }
 
-/// Returns the number of attention heads of the official decoder (width 512).
+/// Returns the number of attention heads of the official decoder; `None` for other widths than 512.
 pub(super) fn usual_decoder_heads(embed_dim: usize) -> Option<usize> {
     (embed_dim == 512).then_some(16)
 }

@@ -51,7 +51,9 @@ const BLOCKS: [(&str, &str); 4] = [
 
 const PARTS: [&str; 3] =
     ["attention.attention.query", "attention.attention.key", "attention.attention.value"];
-/// Names of query, key and value in models of transformers 5. Files use [`PARTS`].
+/// Names of query, key and value in a model of transformers 5.
+///
+/// Checkpoint files use the names in [`PARTS`].
 const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
 /// Possible names of the encoder module.

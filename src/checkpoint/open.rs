@@ -35,7 +35,7 @@ pub enum CheckpointFormat {
 /// An open checkpoint. Its tensors have the official names.
 #[derive(Debug)]
 pub struct Opened {
-    /// The path, written as by the user.
+    /// The path as the user typed it.
     pub path: PathBuf,
     pub format: CheckpointFormat,
     pub file: TensorFile,

@@ -21,7 +21,7 @@ pub struct OptimizerState {
     pub moments: BTreeMap<String, [HostTensor; 2]>,
 }
 
-/// Number of updates to assume if Paddle's power of `beta_2` has become 0.
+/// Number of updates to assume if rounding has turned Paddle's power of `beta_2` into 0.
 const MANY: usize = 1_000_000;
 const BETA_1: f64 = PRETRAIN_BETAS[0];
 const BETA_2: f64 = PRETRAIN_BETAS[1];

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The only key in the header of our files, so equal content means equal bytes.
+// The header has no other key. So files with the same content have the same bytes.
 const NOTE: &str = "mae";
 
 /// A float32 tensor in host memory.

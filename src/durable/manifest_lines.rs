@@ -9,7 +9,6 @@ const FORMAT: u32 = 1;
 /// Start of the CRC-32 at the end of a line.
 const CRC: &str = ",\"crc\":\"";
 
-/// The first line of the manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) mae_manifest: u32,

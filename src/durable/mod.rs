@@ -35,7 +35,7 @@ const LOCK: &str = ".lock";
 
 /// Writes an output file atomically to a path that the user chose.
 ///
-/// Does not use a manifest. Fails if the folder does not exist. Pipes and devices are written directly.
+/// Does not use a manifest. Fails if the folder does not exist. Writes directly to pipes and devices.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),

@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Maximum time that a run waits for free disk space.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// Waiting time after the first failed write. It doubles each time, up to [`LONGEST`].
+/// Waiting time after the first failed write.
+///
+/// The waiting time doubles after each failed write, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
 /// Time between two checks of whether the user stops the run.

@@ -14,7 +14,6 @@ pub(super) const LINE: usize = SIZE.val() + 2;
 /// Grey value of text.
 const INK: u8 = 34;
 
-/// Returns the width of a line of text, in pixels.
 pub(super) fn text_width(line: &str) -> usize {
     line.chars().count() * get_raster_width(FontWeight::Regular, SIZE)
 }

@@ -23,7 +23,7 @@ pub struct RecipeError {
 pub enum Origin {
     /// A recipe file or a checkpoint.
     File {
-        /// The path, written as by the user.
+        /// The path as the user typed it.
         path: PathBuf,
         /// Line number, counted from 1; 0 for the whole file.
         line: usize,

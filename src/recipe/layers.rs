@@ -30,7 +30,7 @@ pub(super) struct Merged {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) origin: Origin,
-    /// Priority: a value with a higher rank overrides a lower one. Defaults have rank 0.
+    /// Priority of the file or argument. Higher numbers override lower numbers; defaults have 0.
     pub(super) rank: usize,
     /// Sort key for error messages: file number, then byte offset.
     pub(super) order: (usize, usize),
@@ -101,7 +101,8 @@ impl Layers {
 
     /// Adds the recipe at `path`, after all recipes in its `extends`.
     ///
-    /// `named` says where an `extends` key names `path`. `open` detects cycles.
+    /// `named` is the place of the `extends` key with this path. `open` lists the recipes that are being read, to
+    /// detect cycles.
     fn add_file(&mut self, path: &Path, named: Option<&Origin>, open: &mut Vec<Open>) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -158,9 +159,9 @@ impl Layers {
         self.layers.push(Layer { kind: LayerKind::File(path.to_owned()), content });
     }
 
-    /// Adds the value of the environment variable `var`, if named `MAE_<TABLE>__<KEY>`.
+    /// Adds the value of the environment variable `var`, which is named `MAE_<TABLE>__<KEY>`.
     ///
-    /// Warns if the variable starts with `MAE_` but does not match a recipe key.
+    /// Warns if the name starts with `MAE_` but does not match a recipe key.
     fn add_env(&mut self, var: &str, text: &str, warnings: &mut Vec<String>) {
         let Some(rest) = var.strip_prefix("MAE_") else { return };
         let key = rest.to_lowercase().replace("__", ".");
@@ -285,7 +286,9 @@ fn variable(key: &str) -> String {
     format!("MAE_{}", key.replace('.', "__").to_uppercase())
 }
 
-/// Returns the paths in `extends`. The error is an invalid value as TOML.
+/// Returns the paths in `extends`.
+///
+/// If the value is invalid, the error is this value as TOML.
 fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     match extends {
         None => Ok(Vec::new()),

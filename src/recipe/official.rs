@@ -1,6 +1,6 @@
 //! Maps the keys of a recipe to the flags of the official PyTorch scripts.
 
-/// (key, flag) pairs in which key and flag have different names.
+/// (key, flag) pairs for flags of the official code that have a different name.
 const RENAMED: [(&str, &str); 8] = [
     ("data.path", "--data_path"),
     ("data.workers", "--num_workers"),
@@ -11,9 +11,9 @@ const RENAMED: [(&str, &str); 8] = [
     ("linprobe.from", "--finetune"),
     ("finetune.augment.color_jitter", "--color_jitter"),
 ];
-/// Keys outside of the stages with a flag of the same name.
+/// Keys outside of the stages that are also flags of the official code.
 const TOP: [&str; 3] = ["seed", "data.input_size", "runtime.device"];
-/// Keys of the stages with a flag of the same name.
+/// Keys of the stages that are also flags of the official code.
 const STAGE: [&str; 26] = [
     "epochs",
     "warmup_epochs",

@@ -52,7 +52,9 @@ pub struct DataPlan {
     pub decode: Decode,
     /// Maximum fraction of training files that may be unusable.
     pub max_bad_fraction: f64,
-    /// The numbers of classes and images in the recipe, for `mae plan` without data.
+    /// The numbers of classes and images in the recipe.
+    ///
+    /// `mae plan` uses these numbers if the data is missing.
     pub promised: Promised,
 }
 

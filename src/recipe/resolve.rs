@@ -50,7 +50,7 @@ pub struct Options {
 /// A resolved recipe, with one entry per run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
-    /// The path of the recipe file, written as by the user.
+    /// The path of the recipe file as the user typed it.
     pub recipe_path: PathBuf,
     /// Name of the experiment and of the folder in `runs/`.
     pub name: String,
@@ -124,7 +124,7 @@ pub fn resolve_text(
 
 /// Resolves the settings of the checkpoint at `path`.
 ///
-/// `layers` has the lowest priority first; `set` overrides `layers`. Fails if a value contradicts `stated`, the
+/// The first of `layers` has the lowest priority, and `set` the highest. Fails if a value contradicts `stated`, the
 /// settings that follow from the weights.
 pub fn resolve_checkpoint(
     path: &Path,

@@ -19,7 +19,7 @@ pub(super) struct Setup<'a> {
     pub(super) runtime: &'a RuntimePlan,
 }
 
-/// The keys that all stages have, for one stage.
+/// The values of one stage for the keys that all stages have.
 struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,

@@ -25,7 +25,7 @@ where
     writer.into_inner().expect("a vector takes every byte")
 }
 
-/// Puts an apostrophe before a formula. Escapes escaped text once more.
+/// Puts an apostrophe before text that looks like a formula or like an escaped cell.
 fn escaped(text: &str) -> Cow<'_, str> {
     let is_number = || text.parse::<f64>().is_ok_and(f64::is_finite);
     if text.trim_start_matches(ESCAPE).starts_with(FORMULA) && !is_number() {

@@ -112,7 +112,9 @@ impl Entry {
         if fits { Ok(Range { at, len: self.len }) } else { Err(cut_short()) }
     }
 
-    /// Fails if `content` has the wrong CRC-32. Skips a CRC-32 of 0, which means none.
+    /// Fails if `content` has the wrong CRC-32.
+    ///
+    /// Accepts a CRC-32 of 0, which means that the file has no checksum.
     fn compare_crc32(
         self,
         name: &str,
@@ -216,7 +218,6 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
     if fits { Ok(Range { at, len }) } else { Err(cut_short()) }
 }
 
-/// Calls `f` for each entry in the archive's directory.
 fn each_entry(
     source: &ByteSource,
     directory: Range,

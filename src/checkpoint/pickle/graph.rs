@@ -26,7 +26,6 @@ pub(super) struct Bytes {
     pub(super) latin1: bool,
 }
 
-/// The storage of a PyTorch tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage {
     /// A text node: the name of the storage.
@@ -83,7 +82,6 @@ const DIMS: usize = 64;
 /// Number of nodes per block of memory. A full block never moves.
 const BLOCK: usize = 1024;
 
-/// All nodes of a pickle.
 #[derive(Default)]
 pub(super) struct Graph {
     blocks: Vec<Vec<Node>>,

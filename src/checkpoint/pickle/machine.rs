@@ -83,7 +83,7 @@ impl Machine<'_, '_> {
         })
     }
 
-    /// Replaces items on top of the stack by one container. `op` decides how many.
+    /// Replaces items on top of the stack by one container. `op` decides how many items.
     fn collect(&mut self, op: u8) -> Result<(), String> {
         let start = match op {
             0x85..=0x87 => self.above(usize::from(op - 0x84))?,

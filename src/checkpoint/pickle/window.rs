@@ -77,7 +77,7 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Decodes UTF-8 text to bytes (`latin1`). Returns the number of bytes that were read.
+/// Decodes UTF-8 text to bytes (`latin1`). Returns the number of bytes of `text` that were decoded.
 fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Result<u64, String> {
     let mut used = 0;
     loop {

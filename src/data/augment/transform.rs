@@ -101,7 +101,7 @@ impl TrainTransform {
         self
     }
 
-    /// Returns whether the batch may hold 8-bit values, because normalization is the last step.
+    /// Returns whether normalization is the last step. If so, the device can normalize.
     pub(in crate::data) fn ends_in_levels(&self) -> bool {
         self.erasing.is_none()
     }
@@ -146,7 +146,6 @@ impl TrainTransform {
         Ok((picture, Cut::Box(crop)))
     }
 
-    /// Applies colour jitter and RandAugment.
     fn recolored(&self, mut square: Rgb, key: &Key, sample: u64) -> Rgb {
         if self.color_jitter > 0.0 {
             let rng = &mut key.rng(sample, Purpose::ColorJitter);

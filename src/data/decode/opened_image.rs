@@ -105,7 +105,6 @@ impl<'a> OpenedImage<'a> {
         Ok(from_jpeg(decoded?, colour))
     }
 
-    /// Decodes the whole image.
     pub(in crate::data) fn whole(self) -> Result<Picture, ImageError> {
         Ok(self.whole_and_warning()?.0)
     }
@@ -177,7 +176,6 @@ fn rgb(image: DynamicImage) -> Vec<u8> {
     }
 }
 
-/// Converts RGB pixels to grey like Pillow.
 fn luma(rgb: &[u8]) -> Vec<u8> {
     let level = |[r, g, b]: &[u8; 3]| {
         let weighted = u32::from(*r) * 19_595 + u32::from(*g) * 38_470 + u32::from(*b) * 7_471;

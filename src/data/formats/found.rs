@@ -16,7 +16,7 @@ pub enum Labels {
     Unneeded,
 }
 
-/// The result of a format's `find`. Its counts are not yet compared with the recipe.
+/// The result of a format's `find`. The counts are not yet compared with the recipe.
 pub(in crate::data) struct Found {
     pub(in crate::data) train: Arc<dyn Split>,
     pub(in crate::data) val: Option<Arc<dyn Split>>,

@@ -49,7 +49,6 @@ struct CacheFile {
     places: Vec<CachedListing>,
 }
 
-/// The listing of one folder or shard.
 #[derive(Clone, PartialEq, Message)]
 struct CachedListing {
     #[prost(string, tag = "1")]
@@ -99,7 +98,7 @@ pub(super) struct ListedImage {
 }
 
 impl Stamp {
-    /// Returns `None` if the last modification is more recent than [`SETTLED`].
+    /// Returns the stamp; `None` if the last modification was less than 2 s ago.
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
@@ -111,7 +110,7 @@ impl Stamp {
 
     /// Returns the current stamp of `place`; `None` if the listing must not be cached.
     ///
-    /// Call this function before listing `place`.
+    /// Call this function before reading the folder or shard.
     pub(super) fn now(place: &Path) -> Option<Self> {
         Self::of(&fs::metadata(place).ok()?)
     }

@@ -37,7 +37,6 @@ const HINT: &str = "put the parquet files of an image data set in data.path or i
                     validation files must contain `val` or `test`";
 const FETCH: &str = "download the file again";
 
-/// Why a parquet file cannot be read.
 #[derive(Debug, thiserror::Error)]
 enum ParquetProblem {
     #[error(transparent)]

@@ -20,7 +20,7 @@ use crate::recipe::DataPlan;
 use super::found::{Found, Integrity};
 use super::split::Split;
 
-/// A split of the synthetic data. Random keys have the split number in place of the epoch.
+/// A split of the synthetic data, with a number for random keys.
 #[derive(Debug, Clone, Copy)]
 enum SyntheticPart {
     Train = 1,

@@ -20,7 +20,6 @@ use super::bad_files::BadFiles;
 // A sample number holds the repeat number from this bit on, and the image index below.
 const REPEAT: u32 = 40;
 
-/// The parts of a loader that all threads share.
 #[derive(Clone)]
 pub(super) struct LoaderShared {
     pub(super) split: Arc<dyn Split>,

@@ -101,7 +101,7 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Waits until the next job may start. Returns its number; `None` if no job is left.
+    /// Waits until the next job may start. Returns the job number; `None` if no job is left.
     fn next(&self) -> Option<usize> {
         let mut state = self.lock();
         while !state.stopped && state.begin < self.end {

@@ -240,7 +240,7 @@ fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
     }
 }
 
-/// Returns whether a complete tar file exists, which ends with two blocks of zeros.
+/// Returns whether `path` is a complete tar file, which ends with two blocks of zeros.
 fn is_whole_tar(path: &Path) -> bool {
     let mut end = [1; 1024];
     let read = fs::File::open(path).and_then(|mut file| {

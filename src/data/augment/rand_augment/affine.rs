@@ -38,7 +38,8 @@ fn to_15_decimals(value: f64) -> f64 {
 
 /// Applies an affine transform to `picture`, like Pillow.
 ///
-/// Output pixel (x, y) gets the colour at (ax + by + c, dx + ey + f), or `fill` outside the picture.
+/// Output pixel (x, y) gets the colour at (ax + by + c, dx + ey + f). `matrix` is `[a, b, c, d, e, f]`. `fill` is the
+/// colour outside the picture.
 pub(super) fn transform(
     picture: &Rgb,
     matrix: [f64; 6],

@@ -25,7 +25,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Adds `bias`, then drops `bits` fraction bits.
+    /// Adds `bias` to each sum, then divides by 2 to the power `bits`.
     pub(super) fn round(sums: &[u16], bias: u16, bits: u32, out: &mut [u8]) {
         for (sum, out) in sums.iter().zip(out) {
             *out = ((sum + bias) >> bits) as u8;
@@ -34,7 +34,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Doubles the width of a row by interpolation, then drops `bits` fraction bits.
+    /// Doubles the width of a row by interpolation, then divides by 2 to the power `bits`.
     ///
     /// `sums` has one more sample at each end. `biases` are rounding offsets of even and odd pixels.
     pub(super) fn widen(sums: &[u16], biases: [u16; 2], bits: u32, out: &mut [u8]) {
@@ -49,7 +49,6 @@ vectorized! {
 }
 
 vectorized! {
-    /// Converts a row of pixels from `YCbCr` to RGB.
     pub(super) fn ycc_to_rgb(y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
         let (ys, y) = y.as_chunks::<BLOCK>();
         let (cbs, cb) = cb.as_chunks::<BLOCK>();
@@ -91,7 +90,6 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     [red, green, blue].map(|level| level.clamp(0, 255) as u8)
 }
 
-/// Repeats each grey value three times.
 pub(super) fn grey_to_rgb(y: &[u8], out: &mut [u8]) {
     for (pixel, y) in out.as_chunks_mut::<3>().0.iter_mut().zip(y) {
         *pixel = [*y; 3];

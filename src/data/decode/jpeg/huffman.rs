@@ -17,7 +17,7 @@ const LOOK: u32 = 10;
 /// Number of bits to look up when decoding two coefficients.
 const PAIR: u32 = 10;
 
-/// Marks the end of a block. Larger than every distance between two coefficients.
+/// Marks the end of a block. The number is larger than every distance between two coefficients.
 const END: usize = 128;
 
 /// Number of zero bytes to append to the coded data, because the reader loads bytes in advance.
@@ -89,7 +89,6 @@ impl Symbol {
     }
 }
 
-/// One Huffman table.
 pub(super) struct Codes {
     look: Box<[Symbol; 1 << LOOK]>,
     // If the next 16 bits are below `above[n]`, they start with a code of at most `n` bits.
@@ -227,7 +226,6 @@ pub(super) fn natural_order(values: &[u16; 64]) -> [u16; 64] {
     ordered
 }
 
-/// Look-up tables for AC coefficients.
 pub(super) struct AcCodes {
     codes: Codes,
     pairs: Box<[Pair; 1 << PAIR]>,
@@ -243,7 +241,6 @@ impl AcCodes {
     }
 }
 
-/// A position in the coded data.
 #[derive(Default, Clone, Copy)]
 pub(super) struct BitPosition {
     /// Index of the next byte to load.

@@ -82,7 +82,7 @@ fn sized<const N: usize>(
     sound
 }
 
-/// Applies the DCT to the columns. The second result is nonzero for blocks that overflow.
+/// Applies the inverse DCT to the columns. The second result is nonzero for blocks that overflow.
 #[inline(always)]
 fn columns<const N: usize>(
     group: &BlockGroup,
@@ -162,7 +162,7 @@ fn one_dimension<const N: usize>(v: [i16; 8]) -> [i32; 8] {
     }
 }
 
-/// Computes a DCT of length 8 with the algorithm of Loeffler, Ligtenberg and Moschytz.
+/// Computes an inverse DCT of length 8 (Loeffler, Ligtenberg and Moschytz).
 #[inline(always)]
 fn eight(v: [i16; 8]) -> [i32; 8] {
     let common = times(v[2].wrapping_add(v[6]), 4433);

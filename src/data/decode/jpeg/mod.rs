@@ -62,7 +62,6 @@ pub(in crate::data) struct Decoded {
 }
 
 impl<'a> Jpeg<'a> {
-    /// Opens a JPEG file and reads the header.
     pub(in crate::data) fn open(bytes: &'a [u8]) -> Result<Self, ImageError> {
         // SAFETY: zero is a valid value of every field of libjpeg's structures.
         let state = unsafe {
@@ -92,7 +91,6 @@ impl<'a> Jpeg<'a> {
         (header.image_width as usize, header.image_height as usize)
     }
 
-    /// Decodes the rectangle `crop` of the picture.
     pub(in crate::data) fn region(self, crop: CropBox) -> Result<Decoded, ImageError> {
         self.shrunk_region(crop, 1)
     }

@@ -72,7 +72,7 @@ fn convert(
     }
 }
 
-/// Sizes of the scaled picture. The first value is across, the second is down.
+/// Sizes of the scaled picture. Pairs are (horizontal, vertical).
 struct Layout {
     /// Pixels per minimum coded unit (MCU).
     unit: [usize; 2],
@@ -81,7 +81,7 @@ struct Layout {
     colours: Vec<ColourLayout>,
 }
 
-/// Sizes of one colour component. The first value is across, the second is down.
+/// Sizes of one colour component. Pairs are (horizontal, vertical).
 struct ColourLayout {
     /// Side of a transformed block, in samples.
     size: usize,
@@ -94,7 +94,9 @@ struct ColourLayout {
 }
 
 impl Layout {
-    /// Computes the sizes. Returns `None` for unsupported chroma subsampling.
+    /// Computes the sizes for a scaled picture.
+    ///
+    /// Returns `None` for unsupported chroma subsampling.
     fn new(frame: &JpegFrame, shrink: usize) -> Option<Self> {
         let most = frame.most_blocks();
         let picture = [frame.width, frame.height];

@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Properties of a random test file.
 #[derive(Debug, Clone)]
 struct RandomFile {
     width: usize,
@@ -95,7 +94,6 @@ fn size(value: i32) -> u32 {
 }
 
 impl RandomFile {
-    /// Returns the file as bytes.
     fn bytes(&self) -> Vec<u8> {
         let mut random = self.seed | 1;
         let mut next = move |below: i32| {

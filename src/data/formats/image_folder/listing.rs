@@ -16,7 +16,7 @@ use crate::data::error::DataError;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use crate::data::formats::split::Split;
 
-/// Maximum depth of nested folders, which stops at cyclic symbolic links.
+/// Maximum depth of nested folders, to stop at cyclic symbolic links.
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// The classes and images of one split.
@@ -90,7 +90,6 @@ impl Listing {
         !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
     }
 
-    /// Returns the names of classes without images.
     pub(super) fn empty_classes(&self) -> Vec<&str> {
         let mut counts = vec![0; self.classes.len()];
         self.files.iter().filter_map(|file| file.class).for_each(|c| counts[c as usize] += 1);

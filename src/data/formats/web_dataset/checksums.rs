@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use super::index::ShardIndex;
 
-/// File extension of checksum files.
 pub(in crate::data) const EXTENSION: &str = "checksums";
 /// Number of hash bytes per image in memory, half of the whole hash.
 const KEPT_BYTES: usize = 16;

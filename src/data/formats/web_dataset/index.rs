@@ -212,7 +212,7 @@ fn kind_name(kind: EntryType) -> String {
 }
 
 impl SampleGroup {
-    /// Adds an image to the sample. Fails if the sample has two images with one extension.
+    /// Adds an image to the sample. Fails if the sample has two images with the same extension.
     ///
     /// If the extensions differ, only the first image is used.
     fn add_image(&mut self, shard: &Path, image: ListedImage) -> Result<(), DataError> {

@@ -9,7 +9,6 @@ pub(super) const MAX_BYTES: u64 = 1 << 20;
 /// JSON keys that can hold the class.
 const KEYS: [&str; 2] = ["label", "cls"];
 
-/// Why a class is invalid.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum LabelError {
     #[error("{0} is not a class: it must be a whole number")]
@@ -21,7 +20,6 @@ pub(super) enum LabelError {
 }
 
 impl LabelError {
-    /// Returns the hint for the error message.
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::TooLarge(_) => {

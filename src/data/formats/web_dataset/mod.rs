@@ -31,7 +31,6 @@ use super::split::Split;
 use checksums::{ImageHash, image_hash};
 use packed::{CLASSES, Packed, ShardCounts};
 
-/// File extension of shards.
 const EXTENSION: &str = "tar";
 /// The hint of errors about damaged shards.
 const AGAIN: &str = "download or pack the shard again, or delete it";
@@ -47,7 +46,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     }
 }
 
-/// Finds and indexes the tar shards without damaged ones. Also returns the errors.
+/// Finds and indexes all undamaged tar shards. Also returns the errors of damaged shards.
 pub(in crate::data) fn find_past_damage(
     plan: &DataPlan,
 ) -> Result<(Found, Vec<DataError>), DataError> {
@@ -134,7 +133,6 @@ struct WebDataset {
     colour: Colour,
 }
 
-/// An image in a shard.
 struct Sample {
     shard: u32,
     offset: u64,

@@ -8,7 +8,6 @@ use crate::data::decode::picture::{Pixels, Stored};
 use crate::data::error::DataError;
 use crate::data::formats::split::Split;
 
-/// The result of checking one image.
 pub(super) struct Looked {
     pub(super) result: Result<Image, DataError>,
     /// Path of the image, but only if there is an error or a warning.
