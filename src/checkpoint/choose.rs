@@ -14,7 +14,8 @@ const LISTED: usize = 5;
 
 /// Chooses the network to use. Also returns notes about skipped networks.
 ///
-/// `prefix` selects a network. Otherwise, the file must have one supported network, not counting averaged weights.
+/// Without `prefix`, skips unsupported networks, and averaged weights if there are other weights. Fails if several
+/// networks remain.
 pub(super) fn choose(
     mut candidates: Vec<Candidate>,
     prefix: Option<&str>,

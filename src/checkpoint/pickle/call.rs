@@ -158,7 +158,7 @@ fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the result of `list(items)` and similar calls: `items`.
+/// Returns `items` for the call `list(items)` and similar calls.
 fn sequence(graph: &Graph, args: &[Item]) -> Made {
     match args {
         [] => Made::New(Node::List(Vec::new())),

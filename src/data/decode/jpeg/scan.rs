@@ -42,7 +42,7 @@ struct UnitBlock {
     colour: usize,
     /// Index in [`UnitRow::groups`] at which this row of blocks starts.
     groups: usize,
-    /// Number of the component's blocks across a minimum coded unit (MCU).
+    /// Number of this component's blocks in one row of a minimum coded unit (MCU).
     across: usize,
     column: usize,
 }
