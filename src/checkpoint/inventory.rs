@@ -109,7 +109,9 @@ impl Inventory {
         self.add(&format!("{name}.bias"), &[width]);
     }
 
-    /// Adds `depth` blocks to the expected tensors. Fails at the first missing block.
+    /// Adds the tensors of `depth` blocks to the expected tensors.
+    ///
+    /// Fails at the first missing block.
     fn blocks(
         &mut self,
         list: &str,

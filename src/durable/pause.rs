@@ -209,7 +209,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    /// Returns a [`FullDisk`] for tests, the messages, and a switch that stops the wait.
+    /// Returns a [`FullDisk`], the messages to the user so far, and a switch that stops the wait.
     fn disk() -> (FullDisk, Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) {
         let (told, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (telling, stopped) = (Arc::clone(&told), Arc::clone(&stop));

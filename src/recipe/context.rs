@@ -9,7 +9,7 @@ use super::resolve::{MissingFile, Options};
 /// Where values come from, and the problems found so far.
 pub(super) struct Context<'a> {
     pub(super) origins: &'a Origins,
-    /// Keys with invalid values. No further problems of these keys are reported.
+    /// Keys with invalid values. The program reports no further problems of these keys.
     pub(super) faulty: &'a [String],
     pub(super) env: &'a [(String, String)],
     pub(super) options: &'a Options,

@@ -19,7 +19,7 @@ pub struct Cost {
     pub train_flops_per_image: f64,
     /// FLOPs for one image that gradient checkpointing adds.
     pub recomputed_flops_per_image: f64,
-    /// Memory of a training step on one device.
+    /// Memory of a training step on one device, in bytes.
     pub memory: Memory,
 }
 

@@ -98,7 +98,7 @@ pub(super) struct ListedImage {
 }
 
 impl Stamp {
-    /// Returns the stamp; `None` if the last modification was less than 2 s ago.
+    /// Returns `None` instead of a stamp if the last modification was less than 2 s ago.
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
