@@ -198,7 +198,7 @@ impl Manifest {
         self.append(vec![Entry::Removed { path: path.to_owned() }])
     }
 
-    /// Adds the name of the trash folder before `--fresh` moves the listed files there.
+    /// Records the name of the trash folder before `--fresh` moves the listed files there.
     pub fn begin_move(&mut self, name: &str) -> io::Result<()> {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
     }

@@ -85,7 +85,7 @@ impl<'a> Tree<'a> {
         value
     }
 
-    /// Fails because the file has `what`.
+    /// Returns the error that the file has `what`.
     ///
     /// Inside of an object of an unknown class, returns a description instead.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {

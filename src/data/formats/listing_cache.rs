@@ -98,7 +98,7 @@ pub(super) struct ListedImage {
 }
 
 impl Stamp {
-    /// Returns `None` instead of a stamp if the last modification was less than 2 s ago.
+    /// Takes the modification time and size; `None` if the last modification was less than 2 s ago.
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
@@ -108,7 +108,7 @@ impl Stamp {
         Some(Self { modified_s: since.as_secs(), modified_ns: since.subsec_nanos(), size })
     }
 
-    /// Returns the current stamp of `place`; `None` if the listing must not be cached.
+    /// Returns the modification time and size of `place`; `None` if the listing must not be cached.
     ///
     /// Call this function before reading the folder or shard.
     pub(super) fn now(place: &Path) -> Option<Self> {

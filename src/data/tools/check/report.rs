@@ -19,7 +19,7 @@ pub struct Checked {
     pub left_out: Vec<(String, usize)>,
     /// Number of images in tar shards without checksums.
     pub unchecked: usize,
-    /// Images with the same bytes in both splits, as [training file, validation file].
+    /// Images with the same bytes in both splits, as (training file, validation file).
     pub in_both: Vec<[PathBuf; 2]>,
     /// Mean of each channel over the training images, for pixel values from 0 to 1.
     pub mean: Vec<f64>,
