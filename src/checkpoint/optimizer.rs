@@ -203,7 +203,9 @@ fn paddle(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Returns the number of updates `n` if `power` is `beta_2` to the power `n + 1`, as in Paddle.
+/// Returns the number of updates.
+///
+/// `power` is `beta_2` to the power of this number plus 1, as Paddle stores it.
 fn updates_of(power: f64) -> usize {
     if power <= 0.0 {
         return MANY;

@@ -31,7 +31,7 @@ impl RandAugmentPlan {
     /// | `inc1` | stronger effect at a higher magnitude | `inc0` |
     /// | `w0` | timm's probabilities of operations | equal probabilities |
     ///
-    /// Unlike in timm 0.3.2, unknown or repeated parts are errors, and `inc0` disables `inc`.
+    /// Unlike in timm 0.3.2, unknown or repeated parts are errors, and `inc0` disables `inc1`.
     pub fn parse(policy: &str) -> Result<Self, String> {
         let mut sections = policy.split('-');
         if sections.next() != Some("rand") {

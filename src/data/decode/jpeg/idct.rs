@@ -13,7 +13,9 @@ use crate::data::decode::simd::vectorized;
 /// Number of blocks that [`transform`] handles together.
 pub(super) const LANES: usize = 16;
 
-/// Coefficients of [`LANES`] blocks, `[coefficient, block]`, in row-major order.
+/// Coefficients of [`LANES`] blocks, `[coefficient, block]`.
+///
+/// The coefficients of a block are in row-major order.
 pub(super) type BlockGroup = [[i16; LANES]; 64];
 
 // Larger inputs of `one_dimension` could overflow 16 bits.

@@ -59,7 +59,7 @@ struct Weights {
 /// The input pixels that contribute to one output pixel.
 struct Span {
     start: usize,
-    /// Range of the weights of these input pixels in [`Weights::weights`].
+    /// Range of this output pixel's weights in [`Weights::weights`].
     weights: std::ops::Range<usize>,
 }
 
