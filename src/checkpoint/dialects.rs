@@ -165,7 +165,7 @@ fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     found.unwrap_or(Named::Unknown)
 }
 
-/// Converts the name of a tensor outside of the blocks with the map `outer`.
+/// Converts the name of a tensor outside of the blocks. `outer` maps names to official names.
 fn outside(name: &str, outer: &[(&str, &str)]) -> Named {
     let found = outer.iter().find_map(|(theirs, ours)| {
         let ending = name.strip_prefix(theirs).filter(|e| e.is_empty() || e.starts_with('.'))?;

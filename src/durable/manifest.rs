@@ -173,7 +173,7 @@ impl Manifest {
         self.moving_to.as_deref()
     }
 
-    /// Adds files and the new content of these files, before the files are written.
+    /// Adds files before they are written. `files` are (path, new content).
     pub fn list(&mut self, files: impl IntoIterator<Item = (String, Content)>) -> io::Result<()> {
         let entries = files.into_iter().map(|(path, content)| Entry::of(path, content, false));
         self.append(entries.collect())

@@ -117,7 +117,7 @@ impl Packed {
         })
     }
 
-    /// Returns an error if shards are missing, for example because packing did not finish.
+    /// Returns an error if packing did not finish, or if the number of shards is wrong.
     pub(super) fn problem(&self, folder: &Path, found: ShardCounts) -> Option<DataError> {
         let Some(all) = self.shards else {
             return Some(DataError::layout(
