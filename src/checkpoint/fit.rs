@@ -7,7 +7,6 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
 
-/// Maximum number of tensor names in a message.
 const LISTED: usize = 4;
 
 /// Loads the tensors of `file` into `module`.

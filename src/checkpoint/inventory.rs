@@ -10,7 +10,6 @@ use super::{Facts, HostTensor};
 use crate::shape;
 use std::collections::BTreeMap;
 
-/// Maximum number of tensor names in a message.
 const LISTED: usize = 4;
 
 /// Fails if `tensors` differ from the tensors that the network in `facts` must have.

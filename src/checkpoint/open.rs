@@ -164,7 +164,6 @@ fn stated(
     }
 }
 
-/// Maximum number of names in a message.
 const LISTED: usize = 3;
 
 /// Returns notes for the user about how the file was read.

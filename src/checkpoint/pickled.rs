@@ -6,7 +6,6 @@ use super::HostTensor;
 use super::facts::Settings;
 use super::pickle::Value;
 
-/// Official name, Paddle's internal name and shape of a weight.
 #[derive(Debug)]
 pub(super) struct Weight {
     pub name: String,
@@ -40,7 +39,6 @@ pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
     }
 }
 
-/// Transposes a matrix.
 pub(super) fn transpose(tensor: &mut HostTensor) {
     let [rows, columns] = tensor.shape[..] else { return };
     let old = &tensor.values;

@@ -17,7 +17,6 @@ pub(super) struct SavedState {
     pub optimizer: OptimizerState,
 }
 
-/// The fields of the training position that this module reads.
 #[derive(Deserialize)]
 struct Position {
     /// Current epoch, counted from 1.

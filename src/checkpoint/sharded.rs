@@ -6,7 +6,6 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Names of index files of sharded checkpoints.
 pub(super) const INDEXES: [&str; 2] =
     ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
 const ENDING: &str = ".index.json";

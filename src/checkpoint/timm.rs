@@ -3,7 +3,6 @@
 use super::facts::Settings;
 use serde_json::Value;
 
-/// Returns whether a `config.json` is from timm.
 pub(super) fn recognises(config: &Value) -> bool {
     config["architecture"].is_string()
 }

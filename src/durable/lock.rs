@@ -13,10 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 const TRIES: usize = 10;
-/// Time between two attempts to take a lock.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The locks that this process holds.
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]

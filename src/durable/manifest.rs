@@ -21,7 +21,6 @@ const KEPT: usize = 4;
 /// Number of outdated lines after which the manifest is written again.
 const OUTDATED: usize = 1000;
 
-/// The manifest's information about one file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
     /// All contents that the file may have, newest last. Empty without checksum.
@@ -140,7 +139,6 @@ impl Manifest {
         }
     }
 
-    /// Returns the length of the manifest file in bytes.
     pub(super) fn length(&self) -> u64 {
         self.bytes
     }

@@ -20,7 +20,6 @@ impl Header {
         Self { mae_manifest: FORMAT, name: name.to_owned() }
     }
 
-    /// Returns the header as one line of JSON.
     pub(super) fn line(&self) -> String {
         serde_json::to_string(self).expect("text and numbers always fit JSON") + "\n"
     }

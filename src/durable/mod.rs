@@ -30,7 +30,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Name of the lock file in a folder.
 const LOCK: &str = ".lock";
 
 /// Writes an output file atomically to a path that the user chose.

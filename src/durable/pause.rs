@@ -58,7 +58,6 @@ struct FullDisk {
     shortage: Mutex<Shortage>,
 }
 
-/// A time during which the disk is full.
 #[derive(Default)]
 struct Shortage {
     /// How long the run has waited for disk space.
@@ -157,7 +156,6 @@ impl FullDisk {
     }
 }
 
-/// Returns whether the disk or the disk quota is full.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

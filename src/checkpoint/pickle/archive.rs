@@ -182,7 +182,6 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
     }
 }
 
-/// Returns the byte range of the archive's directory.
 fn directory(source: &ByteSource) -> Result<Range, String> {
     let len = source.len.min((END_LEN + LOCATOR64_LEN + usize::from(u16::MAX)) as u64);
     let before = source.len - len;

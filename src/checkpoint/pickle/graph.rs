@@ -40,7 +40,6 @@ pub(super) struct Storage {
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) class: Item,
-    /// Arguments of the constructor.
     pub(super) args: Item,
     /// Items that the pickle appends to the object: a list or a dict.
     pub(super) items: Option<Item>,

@@ -28,7 +28,6 @@ pub(super) struct LegacyHeader {
     pub(super) at: u64,
 }
 
-/// Reads the pickles after the magic number.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     graph: &mut Graph,

@@ -272,7 +272,6 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Returns a node that describes an instance of `class`.
 pub(super) fn object(class: Item, args: Item) -> Node {
     Node::Object(Object { class, args, items: None, state: None }.into())
 }

@@ -181,7 +181,6 @@ impl TrainTransform {
         self.frame.normalize(&self.square(picture, drawn.cut), drawn.hflip)
     }
 
-    /// Crops `picture` and resizes the crop to `input_size`.
     fn square<'a>(&self, picture: &'a Picture, drawn: Cut) -> Cow<'a, Picture> {
         let side = self.frame.input_size;
         match drawn {

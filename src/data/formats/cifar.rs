@@ -18,7 +18,6 @@ use super::split::Split;
 const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 
-/// File names and record layout of CIFAR-10 or CIFAR-100.
 pub(in crate::data) struct CifarLayout {
     /// Name of the folder in the downloaded archive.
     folder: &'static str,

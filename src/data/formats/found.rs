@@ -40,7 +40,6 @@ pub struct Integrity {
     pub unchecked: usize,
 }
 
-/// Returns the finished SHA-256 in hexadecimal.
 pub(in crate::data) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes any text");

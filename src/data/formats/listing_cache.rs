@@ -28,7 +28,6 @@ const HASH_BYTES: usize = 32;
 /// Minimum age of a modification before a listing is cached.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Caches the listings of a data set's folders and shards.
 pub(in crate::data) struct ListingCache {
     /// Path of the data set. Cached paths are relative to this path.
     data: PathBuf,
@@ -80,7 +79,6 @@ pub(super) struct Contents {
     pub(super) images: Vec<ListedImage>,
 }
 
-/// An image in a folder or shard.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ListedImage {
     #[prost(string, tag = "1")]

@@ -144,10 +144,8 @@ struct ParquetSplit {
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
 
-/// The position of a parquet row group.
 struct RowGroup {
     file: usize,
-    /// Index of this row group in the file.
     index: usize,
     /// Index of this row group's first image in the split.
     first: usize,
@@ -271,7 +269,6 @@ impl Split for ParquetSplit {
     }
 }
 
-/// The columns that hold the images and the classes.
 struct ParquetColumns {
     schema: String,
     /// The image column. Only the field `bytes` of this column is read.

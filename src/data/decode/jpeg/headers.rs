@@ -8,7 +8,6 @@ use super::idct::Dequantizer;
 /// Maximum number of blocks in a minimum coded unit (ITU T.81, B.2.3).
 const MOST_BLOCKS: usize = 10;
 
-/// The JPEG headers before the coded data.
 #[derive(Default)]
 pub(super) struct Headers {
     pub(super) frame: Option<JpegFrame>,
@@ -38,7 +37,6 @@ pub(super) struct HuffmanTables {
     pub(super) ac: [Option<AcCodes>; 4],
 }
 
-/// Indices of the Huffman tables of a colour component.
 #[derive(Clone, Copy)]
 pub(super) struct TableChoice {
     pub(super) dc: usize,
@@ -164,7 +162,6 @@ impl HuffmanTables {
     }
 }
 
-/// Sets `place`. Returns `None` if `place` already has a value.
 fn fill<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.is_none().then(|| *place = Some(value))
 }

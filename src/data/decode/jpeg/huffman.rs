@@ -126,7 +126,6 @@ impl Codes {
         Some(Self { look, above, offset, symbols: symbols.to_vec() })
     }
 
-    /// Returns whether the table is valid for DC coefficients.
     pub(super) fn are_dc(&self) -> bool {
         self.symbols.iter().all(|symbol| *symbol < 16)
     }
@@ -217,7 +216,6 @@ impl BlockPlace<'_> {
     }
 }
 
-/// Reorders values from zigzag order to row-major order.
 pub(super) fn natural_order(values: &[u16; 64]) -> [u16; 64] {
     let mut ordered = [0; 64];
     for (value, at) in values.iter().zip(ZIGZAG) {
@@ -243,11 +241,9 @@ impl AcCodes {
 
 #[derive(Default, Clone, Copy)]
 pub(super) struct BitPosition {
-    /// Index of the next byte to load.
     byte: usize,
     /// The next bits, starting at the highest bit.
     bits: u64,
-    /// Number of valid bits in `bits`.
     count: u32,
 }
 
@@ -257,7 +253,6 @@ impl BitPosition {
         Self { byte, bits: 0, count: 0 }
     }
 
-    /// Returns the position in bits.
     pub(super) fn position(self) -> usize {
         8 * self.byte - self.count as usize
     }

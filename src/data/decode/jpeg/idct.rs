@@ -21,7 +21,6 @@ pub(super) type BlockGroup = [[i16; LANES]; 64];
 // Larger inputs of `one_dimension` could overflow 16 bits.
 const LARGEST: u16 = 8191;
 
-/// Fraction bits of the fixed-point constants.
 const CONST_BITS: u32 = 13;
 /// Fraction bits in the result of the column pass.
 const PASS1_BITS: u32 = 2;
@@ -214,13 +213,11 @@ fn times(value: i16, constant: i16) -> i32 {
     i32::from(value) * i32::from(constant)
 }
 
-/// Drops `bits` fraction bits and rounds to the nearest integer.
 #[inline(always)]
 fn descale(value: i32, bits: u32) -> i32 {
     (value + (1 << (bits - 1))) >> bits
 }
 
-/// Clamps a number to 16 bits.
 #[inline(always)]
 fn to_i16(value: i32) -> i16 {
     value.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16

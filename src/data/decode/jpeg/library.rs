@@ -16,7 +16,6 @@ pub(super) struct DecoderState {
     /// This must be the first field: libjpeg's pointer to this field is cast to the whole struct.
     pub(super) errors: jpeg_error_mgr,
     pub(super) decompress: jpeg_decompress_struct,
-    /// libjpeg's first warning.
     pub(super) warning: Option<String>,
 }
 

@@ -42,7 +42,6 @@ pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
 
-/// A JPEG file whose header was read.
 pub(in crate::data) struct Jpeg<'a> {
     /// The state of libjpeg. The box keeps the address constant, which libjpeg requires.
     state: Box<DecoderState>,
@@ -245,7 +244,6 @@ mod tests {
         }
     }
 
-    /// Encodes a test picture that contains many frequencies.
     fn encoded(width: usize, height: usize, kind: CodingKind) -> Vec<u8> {
         let (space, channels) = if kind.grey {
             (mozjpeg::ColorSpace::JCS_GRAYSCALE, 1)

@@ -53,7 +53,6 @@ pub(super) fn decode(mut scan: Scan, crop: CropBox, shrink: usize) -> Option<Vec
     Some(pixels)
 }
 
-/// Converts the pixels `columns` of row `y` to RGB.
 fn convert(
     planes: &[Plane<'_>],
     y: usize,
@@ -152,7 +151,6 @@ struct Plane<'a> {
     samples: Vec<u8>,
 }
 
-/// Reusable memory for interpolated rows.
 #[derive(Default)]
 struct RowScratch {
     sums: Vec<u16>,

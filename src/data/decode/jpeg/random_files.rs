@@ -14,7 +14,6 @@ struct RandomFile {
     sampling: Vec<(usize, usize)>,
     /// Restart interval in minimum coded units (MCUs); 0 without restart markers.
     interval: usize,
-    /// Maximum quantization step.
     step: u16,
     /// Maximum absolute value of a dequantized coefficient.
     level: i32,
@@ -88,7 +87,6 @@ impl BitWriter {
     }
 }
 
-/// Returns the number of bits of a value.
 fn size(value: i32) -> u32 {
     32 - value.unsigned_abs().leading_zeros()
 }
@@ -183,7 +181,6 @@ impl RandomFile {
     }
 }
 
-/// Returns the pixels of the rectangle and the decoder's warning.
 fn cut(decoded: Result<Decoded, ImageError>) -> Result<(Vec<u8>, Option<String>), ImageError> {
     let decoded = decoded?;
     Ok((pixels(&decoded), decoded.warning))

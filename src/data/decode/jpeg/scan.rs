@@ -9,7 +9,6 @@ use super::idct::{BlockGroup, Dequantizer, LANES};
 /// The coded data of a JPEG file, and the read position.
 pub(super) struct Scan {
     pub(super) frame: JpegFrame,
-    /// The quantization table of each colour component.
     pub(super) dequantizers: Vec<Dequantizer>,
     /// The coded data without stuffed zeros and markers, plus [`PADDING`] zero bytes.
     data: Vec<u8>,
@@ -18,7 +17,6 @@ pub(super) struct Scan {
     /// Restart interval in minimum coded units (MCUs); 0 without restart markers.
     interval: usize,
     tables: HuffmanTables,
-    /// Huffman table indices of each colour component.
     choices: Vec<TableChoice>,
     place: BitPosition,
     /// Number of restart markers that were already read.

@@ -50,7 +50,6 @@ impl<'a, const C: usize> SourceImage<'a, C> {
     }
 }
 
-/// Weights for resizing one axis.
 struct Weights {
     spans: Vec<Span>,
     weights: Vec<i32>,

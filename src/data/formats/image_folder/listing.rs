@@ -19,7 +19,6 @@ use crate::data::formats::split::Split;
 /// Maximum depth of nested folders, to stop at cyclic symbolic links.
 pub(super) const MAX_DEPTH: usize = 32;
 
-/// The classes and images of one split.
 pub(super) struct Listing {
     root: PathBuf,
     /// Names of the first-level folders, sorted.

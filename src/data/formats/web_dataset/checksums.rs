@@ -25,12 +25,10 @@ pub(super) fn image_hash(bytes: &[u8]) -> ImageHash {
     *blake3::hash(bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
 
-/// Returns the path of a shard's checksum file.
 pub(in crate::data) fn path_of(shard: &Path) -> PathBuf {
     shard.with_extension(EXTENSION)
 }
 
-/// Collects the checksums of a new shard.
 #[derive(Default)]
 pub(in crate::data) struct ChecksumsWriter {
     rows: Vec<[String; 3]>,
@@ -42,7 +40,6 @@ impl ChecksumsWriter {
         self.rows.push([name, class, blake3::hash(bytes).to_hex().to_string()]);
     }
 
-    /// Returns the content of the checksum file.
     pub(in crate::data) fn finish(self) -> Vec<u8> {
         let images = self.rows.len();
         let header = ["image", "class", "blake3"].map(str::to_owned);

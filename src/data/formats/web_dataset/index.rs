@@ -23,7 +23,6 @@ const NORMAL_ZEROS: u64 = 1 << 20;
 const ONE_PICTURE: &str = "rename them: members belong to one sample if their names are the same up to the first dot; or pack an image \
                            folder with `mae data pack`";
 
-/// The images of a shard, and warnings about missing samples.
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
@@ -33,7 +32,6 @@ pub(super) struct ShardIndex {
 
 type Indexed = Result<ShardIndex, DataError>;
 
-/// The image and the class of one sample.
 #[derive(Default)]
 struct SampleGroup {
     key: String,

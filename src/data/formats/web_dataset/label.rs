@@ -6,7 +6,6 @@ use crate::shape::MAX_CLASSES;
 
 /// Maximum size of a tar member with a class, in bytes.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
-/// JSON keys that can hold the class.
 const KEYS: [&str; 2] = ["label", "cls"];
 
 #[derive(Debug, PartialEq, thiserror::Error)]

@@ -118,7 +118,6 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     Ok((0..classes).map(|class| class.to_string()).collect())
 }
 
-/// Errors and warnings about the shards.
 struct Findings {
     /// Errors that stop a run.
     problems: Vec<DataError>,

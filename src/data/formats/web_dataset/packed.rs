@@ -11,7 +11,6 @@ pub(in crate::data) const PACK: &str = "pack.json";
 pub(in crate::data) const CLASSES: &str = "classes.txt";
 const AGAIN: &str = "run the same `mae data pack` again; it writes the missing shards";
 
-/// The content of `pack.json`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::data) struct Packed {
     pub(in crate::data) samples_per_shard: usize,
