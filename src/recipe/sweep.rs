@@ -164,7 +164,7 @@ pub(super) fn folder(point: &Point<'_>) -> String {
     format!("{start}-{}", fingerprint(&name))
 }
 
-/// Returns a value for a folder name. Text with special characters gets a fingerprint.
+/// Converts a value to a part of a folder name. Text with special characters gets a fingerprint.
 fn in_a_name(value: &Value) -> String {
     match value {
         Value::String(word)

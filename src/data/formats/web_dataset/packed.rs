@@ -116,7 +116,7 @@ impl Packed {
         })
     }
 
-    /// Returns an error if packing did not finish, or if the number of shards is wrong.
+    /// Returns an error if packing did not finish, or if `found` is not the number of packed shards.
     pub(super) fn problem(&self, folder: &Path, found: ShardCounts) -> Option<DataError> {
         let Some(all) = self.shards else {
             return Some(DataError::layout(
