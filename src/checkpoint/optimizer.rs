@@ -1,8 +1,8 @@
 //! Reads the AdamW state in checkpoints of other programs and assigns it to the official parameter names.
 //!
-//! PyTorch identifies parameters by number. It counts first the parameters without weight decay, then the others, both in
-//! the order of the model. Paddle uses its internal parameter names. Instead of the number of updates, it stores powers
-//! of the betas.
+//! PyTorch identifies parameters by number. It counts first the parameters without weight decay, then the others, both
+//! in the order of the model. Paddle uses its internal parameter names. Instead of the number of updates, it stores
+//! powers of the betas.
 //!
 //! This file and `pickled` use each other: `pickled` finds the state in the file, and this file uses its functions.
 

@@ -1,8 +1,8 @@
 //! Locks on folders: at most one process works in a run.
 //!
-//! A process locks the file `.lock` in the folder and, if the system supports it, the folder itself. So a second process
-//! is refused even if somebody removed the lock file. Network file systems often support only locks on files. There, the
-//! process with the lock checks before each write that the lock file was not replaced.
+//! A process locks the file `.lock` in the folder and, if the system supports it, the folder itself. So a second
+//! process is refused even if somebody removed the lock file. Network file systems often support only locks on files.
+//! There, the process with the lock checks before each write that the lock file was not replaced.
 
 use super::LOCK;
 use std::fs::{self, File, TryLockError};

@@ -1,6 +1,7 @@
 //! Waits while a disk is full, instead of ending a run that has worked for days.
 //!
-//! Only a process that called [`wait_on_full_disks`] waits, and only for the files of its runs. All other writes fail at once.
+//! Only a process that called [`wait_on_full_disks`] waits, and only for the files of its runs. All other writes fail
+//! at once.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! Figures: rows of pictures with labels, column headings and a footer, as one PNG file.
 //!
-//! Small pictures are enlarged by a whole factor, so their pixels stay squares. Text uses a bitmap font that is part of the
-//! program (Noto Sans Mono), so the file is identical on every machine. A character that the font lacks becomes `?`.
+//! Small pictures are enlarged by a whole factor, so their pixels stay squares. Text uses a bitmap font that is part of
+//! the program (Noto Sans Mono), so the file is identical on every machine. A character that the font lacks becomes
+//! `?`.
 
 mod canvas;
 

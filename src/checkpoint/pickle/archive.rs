@@ -1,8 +1,8 @@
 //! The zip archive of `torch.save`: `<name>/data.pkl`, and one uncompressed storage per `<name>/data/<key>`.
 //!
 //! `torch.save` does not compress, so the archive's directory is a table of byte ranges. This reader checks each range
-//! against the size of the file. A zip library would need several times the memory of the directory. In a malicious file,
-//! the directory can be almost as large as the file.
+//! against the size of the file. A zip library would need several times the memory of the directory. In a malicious
+//! file, the directory can be almost as large as the file.
 
 use super::budget::Budget;
 use super::source::{ByteSource, Range, Reader, cut_short, shown};

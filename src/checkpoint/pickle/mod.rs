@@ -1,9 +1,9 @@
 //! Reads pickles without running code: checkpoints of PyTorch (`.pth`, `.bin`) and Paddle (`.pd`, `.pdparams`).
 //!
-//! A pickle is a program for a stack machine that may call any Python function. So Python runs code from the file when it
-//! loads a checkpoint. This reader treats a class or function only as a name. Only a fixed list of calls has a meaning
-//! (`call`, `numpy`): calls that create tensors and plain containers. All other objects become descriptions, so the
-//! weights beside them can still be read.
+//! A pickle is a program for a stack machine that may call any Python function. So Python runs code from the file when
+//! it loads a checkpoint. This reader treats a class or function only as a name. Only a fixed list of calls has a
+//! meaning (`call`, `numpy`): calls that create tensors and plain containers. All other objects become descriptions, so
+//! the weights beside them can still be read.
 //!
 //! ```text
 //! source ── archive, legacy ── machine ── graph ── tree ── Value
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The file may be malicious. Large parts stay on the disk as ranges. A `budget` limits the memory to about three times
-//! the size of the file, including the result. So a shape with 10^12 elements, or a list that is shared a million times,
-//! cannot fill the memory. Containers may be nested 128 deep.
+//! the size of the file, including the result. So a shape with 10^12 elements, or a list that is shared a million
+//! times, cannot fill the memory. Containers may be nested 128 deep.
 //!
 //! Reading fails for these files:
 //!

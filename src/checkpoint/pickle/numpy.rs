@@ -1,6 +1,7 @@
 //! NumPy arrays and numbers in a pickle.
 //!
-//! This file and `call` use each other: `call` passes calls of NumPy functions on, and the results have its type `Made`.
+//! This file and `call` use each other: `call` passes calls of NumPy functions on, and the results have its type
+//! `Made`.
 
 use super::call::Made;
 use super::dtype::Dtype;
