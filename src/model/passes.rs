@@ -41,7 +41,7 @@ pub struct Chain<M> {
     links: Vec<Link<M>>,
     /// Number of parameter values in each step.
     values: Vec<usize>,
-    /// Number of frozen steps, counted from the input.
+    /// Number of frozen steps, counted from the input. If above 0, the stem is frozen, too.
     frozen: usize,
     /// Computes the loss `[1]` from the last step's output.
     head: Head<M>,
