@@ -154,8 +154,8 @@ fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usi
     decompress.out_color_space =
         if inks { J_COLOR_SPACE::JCS_CMYK } else { J_COLOR_SPACE::JCS_RGB };
     let channels = if inks { 4 } else { 3 };
-    // SAFETY: the header is read, a row has `output_width` pixels of `channels` bytes, and the crop is inside the output.
-    // All rows of `pixels` are written before its length is set.
+    // SAFETY: the header is read, a row has `output_width` pixels of `channels` bytes, and the crop is inside the
+    // output. All rows of `pixels` are written before its length is set.
     unsafe {
         jpeg_start_decompress(decompress);
         let all = decompress.output_width as usize;
