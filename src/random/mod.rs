@@ -17,7 +17,7 @@ pub enum Purpose {
     Augment = 2,
     /// Random erasing of a sample.
     Erase = 3,
-    /// Mixup and `CutMix` of a micro-batch. The sample number is that of the micro-step.
+    /// Mixup and `CutMix` of a micro-batch. The sample number is the number of the micro-step.
     Mixup = 4,
     /// Random masking of the patches of a sample.
     Mask = 5,
