@@ -270,7 +270,9 @@ fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     transposed
 }
 
-/// Adds missing settings: attributes of a pickled module, otherwise the library's defaults.
+/// Fills in missing settings.
+///
+/// Uses the attributes of a pickled module. Without them, uses the defaults of the library that wrote the checkpoint.
 fn with_dialect(
     settings: Settings,
     dialect: Dialect,

@@ -141,7 +141,7 @@ impl Opened {
     }
 }
 
-/// The `--set` arguments, sorted by the settings that they change.
+/// The `--set` arguments, grouped by the settings that they change.
 struct SetArgs {
     /// Arguments for `[data]` and `[runtime]` of `--recipe`.
     of_data: Vec<String>,

@@ -51,7 +51,7 @@ impl Manifest {
 
     /// Writes a manifest that lists `files` into the folder `root`.
     ///
-    /// Files without a content have no checksum.
+    /// A file whose [`Content`] is `None` is listed without a checksum.
     pub fn create_with(
         root: &Path,
         name: &str,

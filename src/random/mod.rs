@@ -36,7 +36,9 @@ pub enum Purpose {
 /// Value of [`Key::stage`] for random numbers outside of training, such as in evaluation.
 pub const NO_STAGE: u8 = 0;
 
-/// Seed, stage and epoch. [`Key::rng`] adds the sample and the purpose.
+/// Selects the random numbers of one epoch.
+///
+/// [`Key::rng`] also takes the sample's index and what the numbers are used for, such as cropping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub seed: u64,

@@ -60,8 +60,8 @@ pub struct JobCells {
 /// Returns the rows of `accuracy.csv` for the run in `folder`.
 ///
 /// A row has the results of all jobs that start from the same checkpoint, or from scratch. Rows are sorted by pre-
-/// training epoch, with training from scratch as epoch 0. Rows for checkpoint files that the recipe names come last. A
-/// row is missing if all its jobs have failed. `prefix` is prepended to the job folders.
+/// training epoch, with training from scratch as epoch 0. If the recipe names checkpoint files, their rows come last.
+/// A row is missing if all its jobs have failed. `prefix` is prepended to the job folders.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
     let failed = read_provenance(folder)?.map(|run| run.failed_jobs).unwrap_or_default();
     let mut jobs = plan.jobs();
