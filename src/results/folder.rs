@@ -23,8 +23,8 @@ pub struct RunFolder {
 impl RunFolder {
     /// Opens and locks the folder of the run `name` below `runs`.
     ///
-    /// Creates a missing folder and writes `recipe` into the folder. With `fresh`, first moves the files of an earlier
-    /// run into the trash, and returns the trash folder.
+    /// Creates a missing folder and writes `recipe` into the folder. If `fresh` is true, first moves the files of an
+    /// earlier run into the trash, and returns the trash folder.
     ///
     /// Fails if another process uses the folder, or if the folder's run has a different recipe. Also fails if the run
     /// would overwrite a file that mae did not write. A failure changes nothing.
@@ -85,8 +85,8 @@ impl RunFolder {
 
 /// Checks whether a run of `recipe` can use the folder `path`. Changes nothing.
 ///
-/// Returns whether the run would continue an earlier run. This is false with `fresh`, and after an interrupted
-/// `--fresh`.
+/// Returns whether the run would continue an earlier run. The result is false if `fresh` is true, or after an
+/// interrupted `--fresh`.
 ///
 /// Fails if the folder's run has a different recipe. Also fails if the run would overwrite a file that mae did not
 /// write.

@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-/// From this number of validation images, a notice says that the run reads them all.
+/// From this many validation images on, a notice says that the run reads all of them first.
 const MANY_IMAGES: usize = 5_000;
 
 /// Command-line options of a run.
@@ -366,7 +366,7 @@ fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + 
     })
 }
 
-/// Returns a notice about the files of an earlier run in the trash.
+/// Returns a notice about an earlier run whose files were moved to the trash.
 fn moved_text(moved: &Moved) -> String {
     let mut text = format!("the files of the earlier run are in {}", moved.to.display());
     if !moved.stayed.is_empty() {
