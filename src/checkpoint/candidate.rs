@@ -84,7 +84,7 @@ impl Candidate {
         }
         for (name, what) in others {
             if self.dialect.knows(name) {
-                return Err(format!("the type of `{name}` is {what}, but weights must be floats"));
+                return Err(format!("`{name}` must be a float tensor, but the file has: {what}"));
             }
         }
         self.transposed = transpose(&mut tensors);

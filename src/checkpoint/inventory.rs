@@ -124,7 +124,7 @@ impl Inventory {
             let block = format!("{list}.{i}");
             let first = format!("{block}.norm1.weight");
             if !tensors.contains_key(&first) {
-                return Err(format!("{first} is missing"));
+                return Err(format!("`{first}` is missing"));
             }
             self.norm(&format!("{block}.norm1"), width);
             self.linear(&format!("{block}.attn.qkv"), width, width.saturating_mul(3));

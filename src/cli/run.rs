@@ -131,7 +131,7 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
                 tracing::info!("report: {}", file.display());
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!("the run is complete, but has no new report: {error}"),
+            Err(error) => tracing::warn!("mae did not write the report: {error}"),
         }
     }
 }

@@ -147,7 +147,12 @@ mod tests {
             assert!(read(&path).is_err() && verify(&path).is_err());
         }
         write_unlisted(&path, b"weigh").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("it has 5 bytes, but mae wrote 7"));
+        assert!(
+            read(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("the file has 5 bytes, but mae wrote 7 bytes")
+        );
     }
 
     #[test]

@@ -204,7 +204,7 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
 pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("the line has {len} cells, but the header has {expected_len}")
+            format!("found {len} cells, but the header has {expected_len}")
         }
         _ => error.to_string(),
     };

@@ -172,7 +172,7 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
         );
         return refuse(
             &problem,
-            &format!("remove the epochs below {first} from `pretrain.checkpoint_epochs`"),
+            &format!("remove the epochs before epoch {first} from `pretrain.checkpoint_epochs`"),
         );
     }
     same_encoder(opened, &plan.model)?;

@@ -142,7 +142,7 @@ fn a_branch_from_a_saved_state_continues_within_its_epoch() {
     let error = refused(&["pretrain.accum_iter=1"]);
     assert!(error.contains("from the middle of epoch 2, with 192 images per update"), "{error}");
     let error = refused(&["pretrain.checkpoint_epochs=[1]"]);
-    assert!(error.contains("checkpoint_epochs cannot contain 1"), "{error}");
+    assert!(error.contains("checkpoint_epochs` cannot contain 1"), "{error}");
     // In its run folder, the state is checked against the recipe of the run.
     let own = "pretrain.resume=runs/tiny/pretrain/resume.safetensors";
     let error = bench.refused(&args(&pretrain("c", &[own, "model.num_heads=4"])), 2);

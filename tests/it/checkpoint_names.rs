@@ -161,7 +161,12 @@ fn tensors_beside_the_network_do_not_refuse_it() {
     content.retain(|(name, _)| name != "norm.bias");
     content.push(integers("norm.bias"));
     write(&file, &Dict(content));
-    assert!(refused(&file).contains("norm.bias is an int64 tensor"), "{}", refused(&file));
+    assert!(
+        refused(&file)
+            .contains("`norm.bias` must be a float tensor, but the file has: int64 tensor"),
+        "{}",
+        refused(&file)
+    );
 }
 
 #[test]
@@ -208,7 +213,7 @@ fn several_networks_are_listed_and_chosen() {
     for (stage, prefix) in [("finetune", "teacher"), ("linprobe", "student.module.backbone")] {
         let args = ["run", "r.toml", "--stage", stage, "--runs", stage];
         let error = bench.refused(&args, 2);
-        assert!(error.contains("it contains 2 networks"), "{error}");
+        assert!(error.contains("the file contains 2 networks"), "{error}");
         let set = format!("{stage}.prefix={prefix}");
         bench.done(&[&args[..], &["--set", &set]].concat());
         assert!(bench.read(&format!("{stage}/tiny/recipe.toml")).contains(prefix));
@@ -281,7 +286,10 @@ fn a_checkpoint_in_several_files_is_read_through_its_index() {
         "{part}"
     );
     for (value, expected) in [
-        ("model-00003-of-00002.safetensors", "model-00003-of-00002.safetensors does not exist"),
+        (
+            "model-00003-of-00002.safetensors",
+            "model-00003-of-00002.safetensors of this checkpoint does not exist",
+        ),
         ("../model.safetensors", "a value that is not a file name"),
     ] {
         let mut wrong = map.clone();

@@ -281,7 +281,7 @@ fn pre_training_continues_from_other_programs_with_their_optimizer_state() {
         (
             "pretrain.checkpoint_epochs=[1]",
             "torch-mae/checkpoint-2.pth",
-            "checkpoint_epochs cannot contain 1",
+            "checkpoint_epochs` cannot contain 1",
         ),
         (
             "pretrain.norm_pix_loss=false",

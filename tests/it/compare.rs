@@ -247,7 +247,7 @@ fn arguments_that_cannot_be_compared_fail_with_a_hint() {
         (&["runs/mr75", "nowhere"], "nowhere: no such folder or file"),
         (&["runs/mr75", "runs/x*"], "cannot find a run that matches runs/x*"),
         (&["runs/mr75", "runs/mr50/pretrain"], "cannot find a run in runs/mr50/pretrain"),
-        (&["runs/mr75", "broken.csv"], "broken.csv: line 3: 1 cells, but the header has 2"),
+        (&["runs/mr75", "broken.csv"], "broken.csv: line 3: found 1 cells, but the header has 2"),
         (&["runs/mr75", "empty.csv"], "the table has no rows"),
         (&["runs/mr75", "runs/mr50/recipe.toml"], "not an accuracy table"),
         (&["runs/mr75", "runs/mr50", "--csv", "no/c.csv"], "the folder does not exist"),

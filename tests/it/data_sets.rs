@@ -145,7 +145,7 @@ fn shards_of_other_programs_are_read_with_their_classes() {
 
     shard(&dir.path().join("set-train-0002.tar"), &[("c.jpg", &small), ("c.cls", b"cat")]);
     let error = error_of(&plan, Labels::Unneeded);
-    assert!(error.contains("c.cls: \"cat\" is not a class"), "{error}");
+    assert!(error.contains("c.cls: \"cat\" is not a valid class"), "{error}");
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn an_unset_variable_stops_a_run_and_warns_a_plan() {
         "#);
     let planned = outcome(&files, &[], &[], &PLANNING).expect("a plan needs no data");
     assert!(
-        planned.warnings[0].starts_with("`data.path` needs the environment variable NO_SUCH_DIR")
+        planned.warnings[0].starts_with("`data.path` needs the environment variable `NO_SUCH_DIR`")
     );
     let set = outcome(&files, &[("NO_SUCH_DIR", "/d")], &[], &RUNNING).expect("it is set");
     assert_eq!(set.points[0].plan.data.path, Path::new("/d/x"));
@@ -230,14 +230,14 @@ fn conflicts_name_both_keys_and_both_places() {
         error: `model.embed_dim = 98` is not a multiple of `model.num_heads = 3`
           --> DIR/r.toml:3 (`model.embed_dim`)
           --> DIR/r.toml:4 (`model.num_heads`)
-          hint: set model.num_heads to one of 1, 2, 7, 14
+          hint: set `model.num_heads` to one of 1, 2, 7, 14
         error: `model.embed_dim = 98` is not a multiple of 4, as the sine-cosine position embedding requires
           --> DIR/r.toml:3
           hint: set `model.embed_dim` to 96 or 100
         error: `model.decoder_embed_dim = 10` is not a multiple of `model.decoder_num_heads = 4`
           --> DIR/r.toml:5 (`model.decoder_embed_dim`)
           --> DIR/r.toml:6 (`model.decoder_num_heads`)
-          hint: set model.decoder_num_heads to one of 1, 2, 5, 10
+          hint: set `model.decoder_num_heads` to one of 1, 2, 5, 10
         error: `model.decoder_embed_dim = 10` is not a multiple of 4, as the sine-cosine position embedding requires
           --> DIR/r.toml:5
           hint: set `model.decoder_embed_dim` to 8 or 12

@@ -123,14 +123,14 @@ fn a_table_without_its_last_rows_is_an_error_and_its_job_can_be_repeated() {
     let lines: Vec<&str> = rows.lines().collect();
     for (left, problem) in [
         (lines[..2].join("\n"), "it ends with epoch 1, but the job has finished epoch 2"),
-        (lines[0].to_owned(), "it ends with epoch 0"),
+        (lines[0].to_owned(), "the file ends with epoch 0"),
         ([lines[0], lines[2], lines[1]].join("\n"), "epoch 1 follows epoch 2"),
     ] {
         mae::durable::write(&bench.path(table), format!("{left}\n").as_bytes()).unwrap();
         let refused = bench.refused(&["run", "r.toml"], 2);
         assert!(
             refused.contains(problem)
-                && refused.contains("or remove runs/tiny/finetune/from-0003 to repeat its job"),
+                && refused.contains("or remove runs/tiny/finetune/from-0003 to repeat the job"),
             "{refused}"
         );
     }

@@ -165,7 +165,7 @@ fn a_class_that_changed_in_a_packed_shard_is_an_error() {
     bytes[class] = b'1';
     fs::write(&shard, bytes).unwrap();
     let error = open(&plan(Format::WebDataset, &pack), Labels::Needed).err().unwrap().to_string();
-    assert!(error.contains("it has class 1, but `mae data pack` wrote class 0"), "{error}");
+    assert!(error.contains("the image has class 1, but `mae data pack` wrote class 0"), "{error}");
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn members_that_the_shard_reader_skips_are_listed() {
     assert_eq!(problems().0, Some(0));
     fs::write(&shard, [&one[..], &vec![0; 3 << 20]].concat()).unwrap();
     let (code, text) = problems();
-    assert!(code == Some(1) && text.contains("ends in 3.0 MiB of zeros"), "{text}");
+    assert!(code == Some(1) && text.contains("ends with 3.0 MiB of zeros"), "{text}");
 }
 
 #[test]

@@ -288,7 +288,7 @@ fn inconsistent_archives_are_refused() {
         file
     };
     let order = good.windows(6).position(|w| w == b"little").unwrap();
-    refused(&patched(order, b"big   "), "`pytorch_model/byteorder` have the CRC-32");
+    refused(&patched(order, b"big   "), "`pytorch_model/byteorder` has the CRC-32");
     let mut big = patched(order, b"big   ");
     let crc32 = find(b"pytorch_model/byteorder") - 46 + 16;
     big[crc32..crc32 + 4].fill(0); // 0: PyTorch computed no CRC-32

@@ -133,7 +133,7 @@ fn state(state: &JobState, folder: &Path) -> String {
         JobState::GoesOn { epochs } => format!("to do from epoch {}", epochs + 1),
         JobState::Done => "done".to_owned(),
         JobState::Shared { with } => {
-            format!("copied from the same job of {}", folder.join(with).display())
+            format!("copied from {} (same job)", folder.join(with).display())
         }
     }
 }

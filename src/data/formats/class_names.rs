@@ -55,7 +55,7 @@ impl ClassMap {
             Self::InOrder(names) if names.len() == folders.len() => Ok(names),
             Self::InOrder(names) => {
                 let problem = format!(
-                    "`data.class_map` has {} class names, but the data has {} classes",
+                    "the number of names in `data.class_map` is {}, but the data has {} classes",
                     names.len(),
                     folders.len()
                 );
@@ -148,7 +148,10 @@ mod tests {
         let error = names("map.csv", "folder,name\nn01,tench\n", &["n01", "n02"]).unwrap_err();
         assert!(error.contains("`data.class_map` has no name for class `n02`"), "{error}");
         let error = names("map.txt", "tench\n", &["n01", "n02"]).unwrap_err();
-        assert!(error.contains("names 1 classes, but the data has 2"), "{error}");
+        assert!(
+            error.contains("names in `data.class_map` is 1, but the data has 2 classes"),
+            "{error}"
+        );
     }
 
     #[test]

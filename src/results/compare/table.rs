@@ -143,18 +143,24 @@ mod tests {
     #[test]
     fn errors_in_a_table_name_the_line() {
         for (text, expected) in [
-            ("", "t.csv: it is not an accuracy table"),
+            ("", "t.csv: this is not an accuracy table"),
             ("pretrain_epoch,finetune_top1\n", "t.csv: the table has no rows"),
             ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: the columns `finetune_top1`"),
-            ("pretrain_epoch,finetune_top1,linprobe_top\n", "did you mean linprobe_top1?"),
+            ("pretrain_epoch,finetune_top1,linprobe_top\n", "Did you mean `linprobe_top1`?"),
             (
                 "pretrain_epoch,finetune_top1\n8,1\n9\n",
-                "t.csv: line 3: 1 cells, but the header has 2",
+                "t.csv: line 3: found 1 cells, but the header has 2",
             ),
-            ("pretrain_epoch,finetune_top1\n8,83.6 %\n", "t.csv: line 2: finetune_top1 `83.6 %`"),
-            ("pretrain_epoch,finetune_top1\n8,nan\n", "t.csv: line 2: finetune_top1 `nan`"),
-            ("pretrain_epoch,finetune_top1\n8.5,1\n", "t.csv: line 2: pretrain_epoch `8.5`"),
-            ("pretrain_epoch,annealed,finetune_top1\n8,yes,1\n", "t.csv: line 2: annealed `yes`"),
+            (
+                "pretrain_epoch,finetune_top1\n8,83.6 %\n",
+                "t.csv: line 2: `finetune_top1` is `83.6 %`",
+            ),
+            ("pretrain_epoch,finetune_top1\n8,nan\n", "t.csv: line 2: `finetune_top1` is `nan`"),
+            ("pretrain_epoch,finetune_top1\n8.5,1\n", "t.csv: line 2: `pretrain_epoch` is `8.5`"),
+            (
+                "pretrain_epoch,annealed,finetune_top1\n8,yes,1\n",
+                "t.csv: line 2: `annealed` is `yes`",
+            ),
         ] {
             let error = error(text);
             assert!(error.contains(expected) && error.contains("\nhint: "), "{text}: {error}");
