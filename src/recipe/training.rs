@@ -259,7 +259,7 @@ fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
         let why = format!("hides all {patches} patches of an image");
         cx.refuse_with("pretrain.mask_ratio", &others, rate_text(mask_ratio), &why, hint);
     } else if len_keep >= patches {
-        let why = format!("hides none of the {patches} patches of an image");
+        let why = format!("hides no patch of an image (number of patches: {patches})");
         cx.refuse_with("pretrain.mask_ratio", &others, rate_text(mask_ratio), &why, hint);
     }
 }

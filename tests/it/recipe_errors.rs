@@ -271,7 +271,7 @@ fn a_mask_that_keeps_or_hides_nothing_is_refused() {
           hint: lower `model.patch_size` or raise `data.input_size`, so that an image has more patches
         "#);
     insta::assert_snapshot!(errors_with(FINE, &["model.patch_size=16", "pretrain.mask_ratio=1e-20"]), @r#"
-        error: `pretrain.mask_ratio = 1e-20` hides none of the 1 patches of an image
+        error: `pretrain.mask_ratio = 1e-20` hides no patch of an image (number of patches: 1)
           --> --set pretrain.mask_ratio=1e-20
           hint: lower `model.patch_size` or raise `data.input_size`, so that an image has more patches
         "#);

@@ -122,7 +122,7 @@ fn a_table_without_its_last_rows_is_an_error_and_its_job_can_be_repeated() {
     let (accuracy, rows) = (bench.read("runs/tiny/accuracy.csv"), bench.read(table));
     let lines: Vec<&str> = rows.lines().collect();
     for (left, problem) in [
-        (lines[..2].join("\n"), "it ends with epoch 1, but the job has finished epoch 2"),
+        (lines[..2].join("\n"), "the file ends with epoch 1, but the job has finished epoch 2"),
         (lines[0].to_owned(), "the file ends with epoch 0"),
         ([lines[0], lines[2], lines[1]].join("\n"), "epoch 1 follows epoch 2"),
     ] {
