@@ -149,7 +149,8 @@ pub struct Model {
 pub struct Runtime {
     /// Device backend. "auto" uses the best backend that works.
     pub device: Option<DeviceKind>,
-    /// Number of GPUs that train together in this process, or "all".
+    /// Number of GPUs that train together in this process, or "all". You can change this key when a run resumes, if
+    /// each update keeps its number of images.
     #[schemars(schema_with = "all_or_count_schema")]
     pub devices: Option<Or<All, usize>>,
     /// Precision of the model's arithmetic. With "bf16", the master weights and the optimizer stay in fp32.

@@ -22,10 +22,12 @@ pub struct Pretrain {
     /// Warm-up epochs, in which the learning rate rises linearly from 0; at most `epochs`.
     #[schemars(range(max = 1_000_000))]
     pub warmup_epochs: Option<usize>,
-    /// Number of images per device in one micro-step.
+    /// Number of images per device in one micro-step. You can change this key when a run resumes, if each update keeps
+    /// its number of images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Gradient accumulation: number of micro-steps per update.
+    /// Gradient accumulation: number of micro-steps per update. You can change this key when a run resumes, if each
+    /// update keeps its number of images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
@@ -98,7 +100,8 @@ pub struct Finetune {
     /// Number of images per device in one micro-step.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Gradient accumulation: number of micro-steps per update.
+    /// Gradient accumulation: number of micro-steps per update. You can change this key when a run resumes, if each
+    /// update keeps its number of images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
@@ -199,7 +202,8 @@ pub struct Linprobe {
     /// Number of images per device in one micro-step.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Gradient accumulation: number of micro-steps per update.
+    /// Gradient accumulation: number of micro-steps per update. You can change this key when a run resumes, if each
+    /// update keeps its number of images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is

@@ -1,18 +1,26 @@
 //! Errors of the run folder.
 
-use crate::durable;
+use super::report::utc;
+use crate::durable::{self, Holder};
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// An error of a run folder.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    #[error("cannot use {}: another process is working in this run\n\
-             hint: wait until the other process ends, or choose another name (`--set name=...`)", .0.display())]
-    Busy(PathBuf),
+    #[error("cannot use {}: {} is working in this run\n\
+             hint: wait until this process ends, or choose another name (`--set name=...`)", path.display(), process(holder.as_ref()))]
+    Busy { path: PathBuf, holder: Option<Holder> },
+    #[error("cannot use {}: {} has locked this run and did not unlock it\n\
+             hint: wait until this process ends. If the process has already ended, add `--break-lock` to take over the run", path.display(), process(Some(holder)))]
+    LockedElsewhere { path: PathBuf, holder: Holder },
     #[error("cannot use {}: the folder contains a run with a different recipe:\n\
              {differences}hint: choose another name (`--set name=...`), or start over with `--fresh`", path.display())]
     OtherRecipe { path: PathBuf, differences: String },
+    #[error("cannot use {}: the updates of this run would change:\n\
+             {misfits}hint: add `{restoring}`, or choose another name (`--set name=...`). `devices`, `accum_iter` and the `batch_size` of \
+             pre-training may change only if each update keeps its number of images", path.display())]
+    OtherUpdates { path: PathBuf, misfits: String, restoring: String },
     #[error("cannot find a run in {}: this is not the folder of a run or a sweep\n\
              hint: pass a folder that `mae run` created, for example `runs/quickstart`", .0.display())]
     NoRun(PathBuf),
@@ -78,6 +86,16 @@ impl Remedy {
             Self::RemoveItsFolder => format!(", or remove {folder} to repeat the job"),
         }
     }
+}
+
+/// Returns text that names the process which holds a lock.
+fn process(holder: Option<&Holder>) -> String {
+    holder.map_or_else(
+        || "another process".to_owned(),
+        |Holder { host, pid, since_unix_s, .. }| {
+            format!("process {pid} on host {host}, since {},", utc(*since_unix_s))
+        },
+    )
 }
 
 impl RunError {
