@@ -45,11 +45,14 @@ pub struct DataPlan {
     pub std: Vec<f32>,
     /// CSV or text file with one class name per line. With `None`, the names of the class folders are the class names.
     pub class_map: Option<PathBuf>,
+    /// The choices of the image in a sample or of the image column, in lower case; empty if the recipe does not choose.
+    pub image_key: Vec<String>,
     pub workers: Threads,
     /// How JPEG files are decoded for training. Evaluation always decodes exactly.
     pub decode: Decode,
     /// Largest fraction of training files that may be unreadable.
     pub max_bad_fraction: f64,
+    pub bad_val: BadVal,
     /// Numbers of classes and images that the recipe states.
     ///
     /// `mae run` compares them with the data. `mae plan` uses them if the data is missing.
@@ -284,12 +287,24 @@ impl DataPlan {
             mean: mean.to_vec(),
             std: std.to_vec(),
             class_map: None,
+            image_key: Vec::new(),
             workers: Threads::Auto,
             decode: Decode::Exact,
             max_bad_fraction: 0.0,
+            bad_val: BadVal::Stop,
             promised: Promised::default(),
         }
     }
+}
+
+/// What happens if validation images are unreadable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BadVal {
+    /// The run stops before its first job and lists them.
+    Stop,
+    /// They are left out of every accuracy.
+    Skip,
 }
 
 /// How JPEG files are decoded for training.

@@ -22,9 +22,12 @@ pub struct Provenance {
     pub threads: usize,
     pub seed: u64,
     pub data_fingerprint: String,
-    /// Number of images in the validation split; `None` without a validation split, and in runs of older versions.
+    /// Number of images in the validation split, without skipped images; `None` without a validation split, and in runs of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_images: Option<usize>,
+    /// Number of unreadable validation images that no accuracy includes; `None` without `data.bad_val = "skip"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_skipped: Option<usize>,
     /// How the images were changed before training, for example resized; empty if this is unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_note: String,

@@ -8,7 +8,7 @@ use super::provenance::{self, now_unix_s};
 use super::schedule::{self, JobContextMaker, is_done};
 use crate::data::DataSet;
 use crate::durable::SharedLock;
-use crate::infer::{StopFlag, forget_faults, look_through};
+use crate::infer::{StopFlag, forget_faults};
 use crate::recipe::{self, Job, Plan, Resolved};
 use crate::results::{self, Moved, RunError, RunFolder};
 use crate::shape::StageKind;
@@ -19,9 +19,6 @@ use crate::train::{
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-
-/// With at least this many validation images, a notice tells the user that all of them are being read.
-const MANY_IMAGES: usize = 5_000;
 
 /// Command-line options of a run.
 #[derive(Debug, Clone)]
@@ -122,14 +119,11 @@ impl Runner<'_> {
         let data = point.data.clone().expect("the preflight opens the data of a point");
         let device = self.check_device(plan, &data, &sweep.device_threads)?;
         self.tell_notes(point, &data);
-        if point.before.is_none() {
-            if !sweep.has_read_validation(index) {
-                self.read_validation(plan, &data, point)?;
-            }
-            if self.stop.requested() {
-                return Ok(JobEnd::Interrupted);
-            }
-        }
+        let is_new = point.before.is_none();
+        let data = self.readable_data(index, data, sweep)?;
+        let Some(data) = data.filter(|_| !(is_new && self.stop.requested())) else {
+            return Ok(JobEnd::Interrupted);
+        };
         let copied = sweep.copied_jobs(index);
         if sweep.folder.is_none() && !sweep.resolved.swept.is_empty() {
             let name = &sweep.resolved.name;
@@ -178,25 +172,6 @@ impl Runner<'_> {
         for (job, text) in &point.notes {
             (self.observer)(Event::Warning { job, text });
         }
-    }
-
-    /// Reads all validation images once before training, if a job needs them. Fails if an image is unreadable.
-    fn read_validation(
-        &self,
-        plan: &Plan,
-        data: &DataSet,
-        point: &CheckedPoint,
-    ) -> Result<(), TrainError> {
-        let is_needed = point.asked().any(|job| job.job.stage != StageKind::Pretrain);
-        let Some(val) = data.val.clone().filter(|val| is_needed && !val.is_cheap()) else {
-            return Ok(());
-        };
-        if data.facts.val_images >= MANY_IMAGES {
-            let text =
-                "reading all validation images once, to find unreadable ones before training";
-            (self.observer)(Event::Notice { job: "data", text });
-        }
-        Ok(look_through(plan, val, self.stop)?)
     }
 
     fn open_folder(&self, resolved: &Resolved, index: usize) -> Result<RunFolder, RunError> {
@@ -347,17 +322,6 @@ impl Runner<'_> {
         }
         tables.write()?;
         Ok(())
-    }
-}
-
-impl Sweep<'_> {
-    /// Returns whether the validation images were already read for an earlier sweep point with the same data.
-    fn has_read_validation(&self, index: usize) -> bool {
-        let points = &self.resolved.points;
-        points[..index].iter().any(|other| {
-            other.plan.data == points[index].plan.data
-                && self.failed.iter().all(|failed| failed.name != other.plan.name)
-        })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::data::decode::resize::bilinear;
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
-use super::found::{Found, Integrity};
+use super::found::Found;
 use super::split::Split;
 
 /// The file with the digits. The hash of this file is the fingerprint of the data set.
@@ -22,14 +22,9 @@ const SIDE: usize = 8;
 
 /// Returns the digits data set: a training split and a validation split.
 pub(in crate::data) fn find(plan: &DataPlan) -> Found {
-    Found {
-        train: Arc::new(Digits::new("train", plan.input_size)),
-        val: Some(Arc::new(Digits::new("val", plan.input_size))),
-        classes: (0..10).map(|digit| digit.to_string()).collect(),
-        hash: Sha256::new_with_prefix(BYTES),
-        note: None,
-        integrity: Integrity::default(),
-    }
+    let split = |name| Arc::new(Digits::new(name, plan.input_size));
+    let classes = (0..10).map(|digit| digit.to_string()).collect();
+    Found::of(split("train"), Some(split("val")), classes, Sha256::new_with_prefix(BYTES))
 }
 
 /// Converts a grey image to floats in 0..1, and resizes it to `side` x `side` pixels, like the digits.

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::index::ShardIndex;
+use crate::data::formats::listing_cache::ListedClass;
 
 /// The extension of checksum files.
 pub(in crate::data) const EXTENSION: &str = "checksums";
@@ -109,11 +110,15 @@ impl Checksums {
                 others.push(image.name.as_str());
                 continue;
             };
-            if class != image.label {
+            let label = match image.class {
+                Some(ListedClass::Number(number) | ListedClass::TextNumber(number)) => Some(number),
+                _ => None,
+            };
+            if class != label {
                 let shown = |class: Option<u32>| {
                     class.map_or_else(|| "no class".to_owned(), |class| format!("class {class}"))
                 };
-                let (class, label) = (shown(class), shown(image.label));
+                let (class, label) = (shown(class), shown(label));
                 let problem = format!("it has {label}, but `mae data pack` wrote {class}");
                 return Err((image.name.clone(), problem));
             }
