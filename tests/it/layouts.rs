@@ -91,6 +91,18 @@ fn different_classes_are_counted_and_named() {
 }
 
 #[test]
+fn a_folder_of_archives_is_called_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["train/a.zip", "train/b.zip", "val/a.tar.gz"] {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+    let error = error_of(&plan(Format::ImageFolder, dir.path()), Labels::Unneeded);
+    assert!(error.contains("but archives: 2 .zip, 1 .gz\nhint: unpack"), "{error}");
+}
+
+#[test]
 fn files_of_no_use_are_counted_wherever_they_are() {
     let dir = folder(&["train/a/0.png", "train/b/0.png", "val/a/0.png", "val/b/0.png"]);
     for file in ["train/.DS_Store", "train/a/._0.png", "train/a/Thumbs.db", "val/b/.hidden.png"] {

@@ -21,6 +21,9 @@ use super::split::Split;
 pub(in crate::data) use left_out::left_out;
 use listing::Listing;
 
+/// The extensions of archives that may hold the images of a folder.
+const ARCHIVES: [&str; 9] = ["zip", "tar", "gz", "tgz", "zst", "xz", "bz2", "7z", "rar"];
+
 /// Lists the images of the data set `plan`.
 ///
 /// If labels are needed, fails unless `train/` and `val/` have the same classes.
@@ -58,7 +61,7 @@ pub(in crate::data) fn find_past_problems(
     };
     cache.keep();
     if train.len() == 0 {
-        return Err(no_images(root, labels));
+        return Err(no_images(plan, root, labels));
     }
     let mut problems = std::mem::take(&mut train.problems);
     problems.extend(val.iter_mut().flat_map(|val| std::mem::take(&mut val.problems)));
@@ -86,7 +89,7 @@ pub(in crate::data) fn find_past_problems(
         }
     }
     if train.len() == 0 {
-        return Err(problems.into_iter().next().unwrap_or_else(|| no_images(root, labels)));
+        return Err(problems.into_iter().next().unwrap_or_else(|| no_images(plan, root, labels)));
     }
     let val_is_new = val_dir.is_some_and(|folder| !folder.ends_with(VAL_FOLDERS[0]));
     Ok((Found { passed_over, ..found(train, val, colour, val_is_new) }, problems))
@@ -112,9 +115,22 @@ fn found(train: Listing, val: Option<Listing>, colour: Colour, val_is_new: bool)
     Found { former: Some(former), ..Found::of(split(train), val.map(split), classes, hash) }
 }
 
-fn no_images(folder: &Path, labels: Labels) -> DataError {
+/// Returns the error about a folder without images. Names archives, which may hold the images.
+fn no_images(plan: &DataPlan, folder: &Path, labels: Labels) -> DataError {
     let problem = "the folder contains no images (jpg, png, webp, …)";
-    DataError::layout(folder, problem, layout_hint(labels))
+    let is_archive = |(extension, _): &&(String, usize)| ARCHIVES.contains(&extension.as_str());
+    let others = left_out(&plan.path);
+    let archives: Vec<String> =
+        others.iter().filter(is_archive).map(|(ext, count)| format!("{count} .{ext}")).collect();
+    if archives.is_empty() {
+        return DataError::layout(folder, problem, layout_hint(labels));
+    }
+    let problem = format!("{problem}, but archives: {}", archives.join(", "));
+    DataError::layout(
+        folder,
+        problem,
+        "unpack the archives; or set data.format = \"webdataset\" for tar shards",
+    )
 }
 
 /// Removes the images beside the class folders from `listing`, as torchvision does, and counts them.
