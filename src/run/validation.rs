@@ -43,7 +43,7 @@ impl Runner<'_> {
     fn read_validation(&self, plan: &Plan, data: &DataSet) -> Result<Option<DataSet>, TrainError> {
         if data.facts.val_images >= MANY_IMAGES {
             let text =
-                "reading all validation images once, to find unreadable ones before training";
+                "reading all validation images once, to find unreadable images before training";
             (self.observer)(Event::Notice { job: "data", text });
         }
         let read = infer::read_validation(plan, data, self.stop)?;

@@ -46,7 +46,7 @@ fn a_run_lists_all_unreadable_validation_images_before_its_first_job() {
         said.contains("\n  own/val/cat/1.png: the file is empty\n  own/val/owl/2.png: "),
         "{said}"
     );
-    assert!(said.contains("set data.bad_val = \"skip\""), "{said}");
+    assert!(said.contains("set `data.bad_val = \"skip\"`"), "{said}");
     assert!(!bench.path("runs").exists());
     let sweep = ["run", "r.toml", "--set", "sweep.seed=[0, 1]"];
     assert!(bench.refused(&sweep, 2).contains("2 of 9 validation images are unreadable"));

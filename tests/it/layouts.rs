@@ -86,7 +86,7 @@ fn different_classes_are_counted_and_named() {
     let dir = folder(&["train/a/0.png", "train/b/0.png", "train/c/0.png", "valid/b/0.png"]);
     let pictures = plan(Format::ImageFolder, dir.path());
     let error = error_of(&pictures, Labels::Needed);
-    let expected = "train/ and valid/ have different classes (3 and 1 class folders); only in train/: `a`, `c`";
+    let expected = "`train/` and `valid/` have different classes (3 and 1 class folders); only in train/: `a`, `c`";
     assert!(error.contains(expected), "{error}");
 }
 
@@ -144,7 +144,7 @@ fn a_check_lists_every_problem_of_a_folder_at_once() {
     for part in [
         "train/gone: ",
         "val/b/gone: ",
-        "leads back to a folder above it",
+        "leads back to a parent folder",
         "`empty`",
         "only in val/: `c`",
     ] {

@@ -111,7 +111,7 @@ fn the_column_named_image_comes_first() {
         &DataPlan { image_key: vec!["depth".to_owned()], ..plan(Format::Parquet, dir.path()) },
         Labels::Needed,
     );
-    assert!(error.contains("no binary column is named depth (data.image_key)"), "{error}");
+    assert!(error.contains("no binary column is named `depth` (`data.image_key`)"), "{error}");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn classes_are_numbers_or_text() {
         &[Values::Bytes(&images), Values::Whole(&[0, -1, 2])],
     );
     let error = error_of(&files, Labels::Needed);
-    assert!(error.contains("train-0.parquet/row-1: -1 is not a class"), "{error}");
+    assert!(error.contains("train-0.parquet/row-1: -1 is not a valid class"), "{error}");
     assert_eq!(open(&files, Labels::Unneeded).unwrap().train.len(), 3);
 }
 
@@ -160,7 +160,7 @@ fn other_columns_and_files_are_called_what_they_are() {
     let error = error_of(&files, Labels::Needed);
     assert!(
         error.contains(
-            "no column holds image files; the columns are `image` (text), `label` (int64)"
+            "no column contains image files. The columns are `image` (text), `label` (int64)"
         ),
         "{error}"
     );

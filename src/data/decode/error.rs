@@ -1,12 +1,12 @@
-/// Why an image cannot be decoded or encoded. Callers add the file name to make a `DataError`.
+/// Why an image cannot be decoded or encoded. The caller adds the file name.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::data) enum ImageError {
     #[error("the file is empty")]
     Empty,
     #[error("the JPEG file is truncated: its end marker is missing")]
     Truncated,
-    #[error("cannot be decoded: {0}")]
+    #[error("corrupt or unsupported image: {0}")]
     Undecodable(String),
-    #[error("cannot be encoded as JPEG: {0}")]
+    #[error("cannot encode the image as JPEG: {0}")]
     Unencodable(String),
 }

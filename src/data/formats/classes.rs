@@ -242,8 +242,8 @@ impl ClassTable {
         let found = self.numbers;
         let too_many = |known: usize, by: &str| {
             let problem =
-                format!("an image has class {}, but there are {known} classes ({by})", found - 1);
-            let hint = "correct the class or the number of classes; classes are numbered from 0";
+                format!("an image has class {}, but `{by}` states only {known} classes", found - 1);
+            let hint = "correct the class or the number of classes. The first class is 0";
             DataError::layout(naming.data, problem, hint)
         };
         if let Some(KnownNames { names, by, .. }) = naming.known {

@@ -33,7 +33,9 @@ pub(super) fn of_text(text: &str) -> ListedClass {
         },
         _ if text.len() > MAX_NAME || text.contains(char::is_control) => {
             let start: String = text.chars().take(20).collect();
-            invalid(format!("{start:?} is not a class: it is not a name on one line"))
+            invalid(format!(
+                "{start:?} is not a valid class: a class must be a number, or a name on one line"
+            ))
         }
         _ => ListedClass::Name(text.to_owned()),
     }
@@ -50,7 +52,9 @@ pub(super) fn of_number(value: f64, shown: impl Display) -> ListedClass {
     if value >= 0.0 && value.fract() == 0.0 {
         return ListedClass::Number(value as u32);
     }
-    invalid(format!("{shown} is not a class: it must be a whole number from 0, or a name"))
+    invalid(format!(
+        "{shown} is not a valid class: a class must be a whole number from 0, or a name"
+    ))
 }
 
 pub(super) fn invalid(problem: impl Into<String>) -> ListedClass {

@@ -37,31 +37,30 @@ pub(super) struct Shards {
 impl Shards {
     /// Finds the files with the given extension in `train/` and in the validation folder of `path`.
     ///
-    /// If `train/` is missing, uses the files in `path` itself. Their names decide the split:
+    /// If `train/` is missing, the names of the files in `path` decide the split:
     ///
     /// - `val` in the name: validation.
-    /// - `test` in the name: validation if no name has `val`, otherwise unused. Most test files have no classes.
+    /// - `test` in the name: validation if no name has `val`, otherwise unused.
     /// - Other names: training.
     ///
     /// If `path` has no training files, looks in its folder `data` or `default`, as on Hugging Face's hub, or in its only
     /// folder. Fails if there are no training files. `hint` is the hint of this error.
     pub(super) fn find(path: &Path, extension: &str, hint: &str) -> Result<Self, DataError> {
         if !path.is_dir() {
-            return Err(DataError::layout(path, "the folder does not exist (data.path)", hint));
+            return Err(DataError::layout(path, "the folder does not exist (`data.path`)", hint));
         }
         let inside = INSIDE.iter().map(|name| path.join(name)).filter(|folder| folder.is_dir());
         let inside: Vec<PathBuf> = inside.chain(only_folder(path)).collect();
         for folder in std::iter::once(path.to_owned()).chain(inside) {
             let found = Self::sorted(&folder, extension)?;
             if !found.train.is_empty() {
-                let no_val = found
-                    .val
-                    .is_empty()
-                    .then(|| (folder, format!("there are no .{extension} files for validation")));
+                let no_val = found.val.is_empty().then(|| {
+                    (folder, format!("the folder has no `.{extension}` files for validation"))
+                });
                 return Ok(Self { no_val, ..found });
             }
         }
-        let problem = format!("there are no .{extension} files for training");
+        let problem = format!("the folder has no `.{extension}` files for training");
         Err(DataError::layout(path, problem, hint))
     }
 

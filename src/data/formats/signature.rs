@@ -16,7 +16,7 @@ pub(super) struct OtherKind {
 pub(super) fn of_other_kind(start: &[u8]) -> Option<OtherKind> {
     let kind = |is, hint| Some(OtherKind { is, hint });
     let lz4 = "decompress it: `lz4 -dc < OLD > NEW.tar`";
-    let packed = "unpack it into a folder, and use data.format = \"imagefolder\"";
+    let packed = "unpack it into a folder, and set `data.format = \"imagefolder\"`";
     let text = start.trim_ascii_start().to_ascii_lowercase();
     match start {
         [0x1f, 0x8b, ..] => {
@@ -35,7 +35,7 @@ pub(super) fn of_other_kind(start: &[u8]) -> Option<OtherKind> {
         [b'P', b'K', 3 | 5, 4 | 6, ..] => kind("a zip archive", packed),
         [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => kind("a 7z archive", packed),
         [b'R', b'a', b'r', b'!', 0x1a, ..] => kind("a rar archive", packed),
-        [b'P', b'A', b'R', b'1', ..] => kind("a parquet file", "set data.format = \"parquet\""),
+        [b'P', b'A', b'R', b'1', ..] => kind("a parquet file", "set `data.format = \"parquet\"`"),
         [0x89, b'H', b'D', b'F', ..] => {
             kind("an HDF5 file", "write its images to files, or to tar shards")
         }

@@ -10,7 +10,7 @@ use super::listing::{MAX_DEPTH, leads_back};
 
 /// Counts the files without an image extension in the image folder data set `data`. Skips hidden files and files of operating systems.
 ///
-/// Returns (extension, number of files), with the most frequent extension first.
+/// Returns (extension, number of files), the most frequent extension first.
 pub(in crate::data) fn left_out(data: &Path) -> Vec<(String, usize)> {
     let mut counts = BTreeMap::new();
     let train = data.join("train");

@@ -17,16 +17,16 @@ use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, S
 use crate::data::formats::passed_over::{self, PassedOver, of_no_use};
 use crate::data::formats::split::Split;
 
-/// Maximum depth of nested folders. In practice, only a symbolic link to a parent folder leads to deeper folders.
+/// Maximum depth of nested folders, to stop at cyclic symbolic links.
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// The classes and images below the folder of a split.
 #[derive(Default)]
 pub(super) struct Listing {
     root: PathBuf,
-    /// Names of the class folders, which are the first-level subfolders, sorted.
+    /// Names of the first-level folders, sorted.
     pub(super) classes: Vec<String>,
-    /// The images directly in the root, then the images of each class folder, in the order of `classes`.
+    /// Images directly in the root folder, then the images of each class.
     files: Vec<Listed>,
     /// Number of hidden files and folders, by description.
     pub(super) passed_over: PassedOver,
@@ -38,7 +38,7 @@ struct Listed {
     /// Path relative to the root of the split.
     path: PathBuf,
     size: u64,
-    /// Index of the class folder; `None` if the image is directly in the root.
+    /// Index of the class folder; `None` for an image directly in the root folder.
     class: Option<u32>,
 }
 
@@ -66,8 +66,8 @@ impl Listing {
 
     fn add_below(&mut self, folder: &Path, class: u32, depth: usize, cache: &mut ListingCache) {
         if depth > MAX_DEPTH {
-            let problem = format!("more than {MAX_DEPTH} folders are inside each other");
-            let hint = "remove the symbolic link that leads back to a folder above it";
+            let problem = format!("the folder has more than {MAX_DEPTH} levels of subfolders");
+            let hint = "remove the symbolic link that leads back to a parent folder";
             self.problems.push(DataError::layout(&self.root.join(folder), problem, hint));
             return;
         }
@@ -132,7 +132,6 @@ impl Listing {
         !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
     }
 
-    /// Returns the classes without images.
     pub(super) fn empty_classes(&self) -> Vec<&str> {
         let mut counts = vec![0; self.classes.len()];
         self.files.iter().filter_map(|file| file.class).for_each(|c| counts[c as usize] += 1);
@@ -140,7 +139,7 @@ impl Listing {
         empty.map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Adds the names and sizes of the files to a hash.
+    /// Adds file names and sizes to `hash`.
     pub(super) fn hash_into(&self, hash: &mut Sha256) {
         for file in &self.files {
             hash.update(file.path.as_os_str().as_encoded_bytes());
@@ -149,7 +148,7 @@ impl Listing {
         }
     }
 
-    /// Converts the listing to a split. If `labelled` is false, every label is 0.
+    /// Converts the listing to a split. If `labelled` is false, all labels are 0.
     pub(super) fn into_split(self, labelled: bool, colour: Colour) -> ImageFolder {
         let label = |file: Listed| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
         ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), colour }
@@ -189,8 +188,8 @@ fn read_entries(
         // error, because it could be a class folder.
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() && leads_back(&path) => {
-                let problem = "this symbolic link leads back to a folder above it";
-                let hint = "remove the symbolic link that leads back";
+                let problem = "the symbolic link leads back to a parent folder";
+                let hint = "remove the symbolic link that leads back to a parent folder";
                 problems.push(DataError::layout(&path, problem, hint));
             }
             Ok(metadata) if metadata.is_dir() => folders.push(name),
@@ -215,10 +214,10 @@ fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_encoded_bytes()
 }
 
-/// A split of image files. A file is read each time its image is used.
+/// A split of image files. Each access to an image reads the file again.
 pub(super) struct ImageFolder {
     root: PathBuf,
-    /// For each image, the path relative to the root, and the label.
+    /// Path (relative to the root folder) and label of each image.
     files: Vec<(PathBuf, u32)>,
     colour: Colour,
 }

@@ -42,7 +42,7 @@ pub(in crate::data) fn find_past_problems(
 ) -> Result<(Found, Vec<DataError>), DataError> {
     let colour = Colour::of_channels(plan.in_chans)?;
     if !plan.path.is_dir() {
-        let problem = "the folder does not exist (data.path)";
+        let problem = "the folder does not exist (`data.path`)";
         return Err(DataError::layout(&plan.path, problem, layout_hint(labels)));
     }
     let mut cache = ListingCache::of(&plan.path, &[]);
@@ -129,7 +129,7 @@ fn no_images(plan: &DataPlan, folder: &Path, labels: Labels) -> DataError {
     DataError::layout(
         folder,
         problem,
-        "unpack the archives; or set data.format = \"webdataset\" for tar shards",
+        "unpack the archives; or set `data.format = \"webdataset\"` for tar shards",
     )
 }
 
@@ -162,9 +162,11 @@ fn drop_loose(
 fn layout_hint(labels: Labels) -> &'static str {
     match labels {
         Labels::Needed | Labels::IfAny => {
-            "put the images in train/<class>/ and val/<class>/ under data.path"
+            "put the images in `train/<class>/` and `val/<class>/` under `data.path`"
         }
-        Labels::Unneeded => "put images, or folders of images, in data.path or in its train/",
+        Labels::Unneeded => {
+            "put images, or folders of images, in `data.path` or in `train/` under `data.path`"
+        }
     }
 }
 
@@ -174,7 +176,7 @@ fn empty_classes(folder: &Path, listing: &Listing) -> Option<DataError> {
         return None;
     }
     let problem = format!("class folders without images: {}", some_of(&empty));
-    let hint = "add images (jpg, png, webp, …), or remove the folders from train/ and val/";
+    let hint = "add images (jpg, png, webp, …), or remove these folders from `train/` and `val/`";
     Some(DataError::layout(folder, problem, hint))
 }
 
@@ -200,16 +202,16 @@ fn different_classes(path: &Path, train: &Listing, val: (&Path, &Listing)) -> Op
         format!(" ({} and {} class folders)", train.len(), val.len())
     };
     let problem = format!(
-        "train/ and {val_name}/ have different classes{numbers}; {}",
+        "`train/` and `{val_name}/` have different classes{numbers}; {}",
         differences.join("; ")
     );
     let hint = format!(
-        "give train/ and {val_name}/ the same class folders: a label is the index of a class in sorted order"
+        "use the same class folders in `train/` and `{val_name}/`, because a label is the index of a class in sorted order"
     );
     Some(DataError::layout(path, problem, hint))
 }
 
-/// Returns the first few names in quotes, and the number of the remaining names.
+/// Returns the first few names in quotes, and the number of other names.
 fn some_of(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let mut text: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();

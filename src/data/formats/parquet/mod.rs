@@ -38,10 +38,10 @@ const EXTENSION: &str = "parquet";
 ///
 /// If images are read in order, the workers need only the current row group and the next row group.
 const CACHED_GROUPS: usize = 4;
-const HINT: &str = "put the parquet files of an image data set in data.path or in its folder `data`; the names of \
-                    validation files must contain `val` or `test`";
+const HINT: &str = "put the parquet files of an image data set in `data.path` or in `data/` under `data.path`. The \
+                    names of validation files must contain `val` or `test`";
 const FETCH: &str = "download the file again";
-const KEY: &str = "set data.image_key to the column with the image files, as in `image.bytes`";
+const KEY: &str = "set `data.image_key` to the column with the image files, as in `image.bytes`";
 const NO_CLASS: &str =
     "add a column with the class of each image: a whole number from 0, or a name";
 
@@ -52,9 +52,9 @@ enum ParquetProblem {
     Unreadable(#[from] std::io::Error),
     #[error("the parquet file is damaged: {0}")]
     Damaged(String),
-    #[error("no column holds image files; the columns are {0}")]
+    #[error("no column contains image files. The columns are {0}")]
     NoImages(String),
-    #[error("no binary column is named {keys} (data.image_key); the columns are {columns}")]
+    #[error("no binary column is named `{keys}` (`data.image_key`). The columns are {columns}")]
     NoKey { keys: String, columns: String },
     #[error("it is not a parquet file: it is {}", .0.is)]
     OtherKind(OtherKind),
@@ -234,7 +234,7 @@ impl ParquetSplit {
             };
             if classes.len() != rows {
                 return Err(ParquetProblem::Damaged(
-                    "its class column has fewer values than the file has rows".to_owned(),
+                    "the class column has fewer values than the file has rows".to_owned(),
                 ));
             }
             let rows = (row..).map(name_of_row).zip(classes);
@@ -376,7 +376,7 @@ fn read_images(
 ) -> Result<Vec<Option<ByteArray>>, ParquetProblem> {
     let reader = open(path)?;
     let changed = || {
-        ParquetProblem::Damaged("its columns have changed since mae opened the data set".to_owned())
+        ParquetProblem::Damaged("the columns have changed since mae opened the data set".to_owned())
     };
     let schema = columns_of(&reader, keys)?.image_alone().ok_or_else(changed)?;
     Ok(rows_of(&reader, group, schema)?.into_iter().map(columns::bytes).collect())
@@ -393,6 +393,6 @@ fn rows_of(
 
 /// Runs `work` and turns a panic into an error, because the parquet library panics on some damaged files.
 fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
-    let panicked = |_| Err(ParquetProblem::Damaged("its reader panicked".to_owned()));
+    let panicked = |_| Err(ParquetProblem::Damaged("the parquet reader panicked".to_owned()));
     panics::catch(work).unwrap_or_else(panicked)
 }

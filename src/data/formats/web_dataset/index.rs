@@ -18,15 +18,14 @@ use super::checksums::{self, Checksums};
 use super::sample::{SampleGroup, split_name};
 use super::{AGAIN, label};
 
-/// The size of the blocks of a tar file, in bytes.
+/// Block size of a tar file in bytes.
 const BLOCK: u64 = 512;
-/// Maximum number of zero bytes after the end marker of a normal tar file. `tar` pads its last record with zeros.
+/// Maximum number of zero bytes after the end marker of an undamaged tar file.
 const NORMAL_ZEROS: u64 = 1 << 20;
 
 /// The warning about archives that are members of a shard.
-pub(super) const ARCHIVES: &str = "archives inside the shard, whose images are not read";
+pub(super) const ARCHIVES: &str = "archives inside the shard";
 
-/// The images of a shard, and warnings about missing samples.
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
@@ -117,14 +116,14 @@ fn read(path: &Path, rules: Rules<'_>) -> Indexed {
             .map_err(|(image, problem)| DataError::layout(&path.join(image), problem, AGAIN))?,
         Ok(None) if rules.checksummed => {
             let file = checksums::path_of(path);
-            let text = format!("its images are not verified: {} is missing", file.display());
+            let text = format!("mae cannot verify the images: {} is missing", file.display());
             index.lost.push(text);
         }
         Ok(None) => {}
         Err(error) => {
             let file = checksums::path_of(path);
             let text =
-                format!("its images are not verified: cannot read {}: {error}", file.display());
+                format!("mae cannot verify the images: cannot read {}: {error}", file.display());
             index.lost.push(text);
         }
     }
@@ -151,7 +150,7 @@ fn read_members(path: &Path, keys: &[String]) -> Indexed {
         }
         let (offset, size) = (entry.raw_file_position(), entry.size());
         if offset.checked_add(size).is_none_or(|end| end > length) {
-            let problem = format!("the shard is truncated: it ends inside {}", one_line(&name));
+            let problem = format!("the shard is truncated inside `{}`", one_line(&name));
             return Err(DataError::layout(path, problem, AGAIN));
         }
         end = (offset + size).next_multiple_of(BLOCK);
@@ -177,13 +176,17 @@ fn read_members(path: &Path, keys: &[String]) -> Indexed {
         }
     }
     if length < end + BLOCK {
-        let problem = "the shard is truncated: the end marker of a tar file is missing";
+        let problem = "the shard is truncated: the tar end marker is missing";
         return Err(DataError::layout(path, problem, AGAIN));
     }
     index.images.extend(group.finish(path, keys, &mut index.passed_over)?);
-    let lost = [("members that are not files", no_files), (ARCHIVES, archives)];
+    let lost = [("tar members that are not files", no_files), (ARCHIVES, archives)];
     for (what, names) in lost.into_iter().filter(|(_, names)| !names.is_empty()) {
-        index.lost.push(format!("{what}: {}: {}", names.len(), checksums::list(&names)));
+        index.lost.push(format!(
+            "mae ignores {what} ({}): {}",
+            names.len(),
+            checksums::list(&names)
+        ));
     }
     index.lost.extend(after_end(archive.into_inner()).map_err(|e| damaged(path, &e))?);
     Ok(index)
@@ -217,7 +220,7 @@ fn no_tar(path: &Path) -> DataError {
 
 /// Returns a warning if unusual bytes follow the end marker of a tar file.
 ///
-/// The end marker has two blocks. The caller has already read the first of these blocks.
+/// The end marker is two blocks of zeros. The caller has already read the first block.
 fn after_end(mut file: File) -> io::Result<Option<String>> {
     let start = file.stream_position()?;
     let mut buffer = vec![0; 1 << 16];
@@ -227,7 +230,7 @@ fn after_end(mut file: File) -> io::Result<Option<String>> {
         if let Some(place) = buffer[..read].iter().position(|byte| *byte != 0) {
             let place = at + place as u64;
             return Ok(Some(format!(
-                "samples may be missing: data follows the end marker (end marker at byte {}, data from byte {place})",
+                "samples may be missing: data follows the tar end marker (marker at byte {}, data from byte {place})",
                 start.saturating_sub(BLOCK)
             )));
         }
@@ -239,7 +242,7 @@ fn after_end(mut file: File) -> io::Result<Option<String>> {
     let zeros = at - start;
     Ok((zeros > NORMAL_ZEROS).then(|| {
         let mib = zeros as f64 / f64::from(1 << 20);
-        format!("samples may be missing: the shard ends in {mib:.1} MiB of zeros")
+        format!("samples may be missing: the shard ends with {mib:.1} MiB of zeros")
     }))
 }
 

@@ -8,7 +8,7 @@ use super::python_json;
 use crate::data::formats::label;
 use crate::data::formats::listing_cache::ListedClass;
 
-/// Maximum size of a tar member with a class, in bytes. Larger members are ignored.
+/// Maximum size of a tar member with a class, in bytes.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 /// Returns whether a tar member may contain a class. `suffix` is its name after the first dot, in lower case.
@@ -40,8 +40,8 @@ fn of_json(value: &Value) -> Option<ListedClass> {
         Value::Bool(value) => ListedClass::Number((*value).into()),
         Value::String(text) => label::of_text(text),
         Value::Number(value) => label::of_number(value.as_f64().unwrap_or(f64::NAN), value),
-        Value::Array(_) => label::invalid("a list is not a class"),
-        Value::Object(_) => label::invalid("an object is not a class"),
+        Value::Array(_) => label::invalid("a list is not a valid class"),
+        Value::Object(_) => label::invalid("an object is not a valid class"),
     })
 }
 
@@ -70,7 +70,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         for class in [json("-1"), json("1.5"), json("[3]"), json("{}"), cls("-1")] {
-            assert!(problem(class.clone()).contains("is not a class"), "{class:?}");
+            assert!(problem(class.clone()).contains("is not a valid class"), "{class:?}");
         }
         for class in [json("1000000"), cls("4294967295"), json("1e300")] {
             let problem = problem(class);

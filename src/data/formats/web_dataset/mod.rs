@@ -36,15 +36,14 @@ use checksums::{ImageHash, image_hash};
 use index::Rules;
 use packed::{CLASSES, Packed, ShardCounts};
 
-/// The extension of shards.
 const EXTENSION: &str = "tar";
-/// The hint of errors about a damaged shard.
-const AGAIN: &str = "download or pack the shard again, or delete it";
-const HINT: &str = "put tar shards in train/ and val/ under data.path, or directly in data.path; there, the names of \
-                    validation shards must contain `val`";
+/// The hint of errors about damaged shards.
+const AGAIN: &str = "download or pack the shard again, or delete the shard";
+const HINT: &str = "put tar shards in `train/` and `val/` under `data.path`. Or put all shards directly in \
+                    `data.path`, with `val` in the names of validation shards";
 
 /// The hint of the error about an image without a class.
-const NO_CLASS: &str = "add the class as a whole number or as a name: in a .cls file of the same name, or as `label` in a .json file";
+const NO_CLASS: &str = "add the class as a whole number or as a name: in a `.cls` file with the same name, or as `label` in a `.json` file";
 
 /// Finds the tar shards of the data set `plan` and indexes them. Fails if a shard is damaged.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
@@ -120,13 +119,13 @@ fn class_names(folder: &Path) -> Result<Option<KnownNames>, DataError> {
 
 /// Returns the error about shards for training without a single image.
 fn no_images(plan: &DataPlan, lost: &[String], passed_over: &PassedOver) -> DataError {
-    let mut problem = "the shards for training contain no images".to_owned();
+    let mut problem = "the training shards contain no images".to_owned();
     if !plan.image_key.is_empty() && !passed_over.is_empty() {
         let keys = plan.image_key.join(";");
-        let hint = "set data.image_key to the part of the name after the first dot, as in `depth.png`, or remove it";
+        let hint = "set `data.image_key` to the part of the name after the first dot, as in `depth.png`, or remove it";
         return DataError::layout(
             &plan.path,
-            format!("{problem} (data.image_key = \"{keys}\")"),
+            format!("{problem} (`data.image_key = \"{keys}\"`)"),
             hint,
         );
     }
@@ -158,11 +157,10 @@ fn hash_of(train: &WebDataset, val: Option<&WebDataset>, names: &[String], forme
     hash
 }
 
-/// Errors and warnings from indexing the shards.
 struct Findings {
     /// Errors that stop a run.
     problems: Vec<DataError>,
-    /// Warnings about samples that may be missing, for [`Integrity::lost`].
+    /// Warnings about samples that may be missing.
     lost: Vec<String>,
     passed_over: PassedOver,
     classes: ClassTable,
@@ -175,7 +173,6 @@ struct WebDataset {
     colour: Colour,
 }
 
-/// An image in a shard.
 struct Sample {
     shard: u32,
     offset: u64,
@@ -187,12 +184,12 @@ struct Sample {
     dotted: bool,
     /// The image's hash; `None` if `mae data pack` stored no hash.
     hash: Option<ImageHash>,
-    /// Name of the image in the shard.
+    /// File name inside the shard.
     name: Box<str>,
 }
 
 impl WebDataset {
-    /// Indexes `shards`. Skips damaged shards, and adds errors and warnings to `findings`.
+    /// Indexes `shards`. Skips damaged shards and adds the errors to `findings`.
     fn open(
         shards: Vec<PathBuf>,
         colour: Colour,
@@ -246,12 +243,12 @@ impl Split for WebDataset {
         });
         let read = read.map_err(|e| DataError::unreadable(&self.name(index), e))?;
         if read as u64 != *size {
-            let problem = "the shard ends inside this image; it has changed since the run started";
+            let problem =
+                "the shard ends inside this image, so the shard has changed since the run started";
             return Err(DataError::bad_image(&self.name(index), problem));
         }
         if hash.is_some_and(|hash| image_hash(buffer) != hash) {
-            let problem =
-                "it is damaged: its BLAKE3 checksum differs from what `mae data pack` stored";
+            let problem = "the image is corrupt: its BLAKE3 checksum differs from the checksum that `mae data pack` stored";
             return Err(DataError::bad_image(&self.name(index), problem));
         }
         Ok(Stored::File { bytes: buffer, colour: self.colour })

@@ -11,8 +11,8 @@ use super::label;
 
 /// The extensions that come before all others, in timm's order.
 const FIRST: [&str; 4] = ["jpg", "png", "webp", "jpeg"];
-const ONE_PICTURE: &str = "rename them: members belong to one sample if their names are the same up to the first dot; or set \
-                           data.image_key to the ending of one of them";
+const ONE_PICTURE: &str = "rename the images: tar members with the same name up to the first dot belong to one sample. Or set \
+                           `data.image_key` to the ending of one of them";
 
 /// The members of one sample that were read so far.
 #[derive(Default)]
@@ -107,7 +107,8 @@ impl SampleGroup {
         let other = ranked().find(|(rank, other)| *rank == best && *other != place && same(*other));
         let Some((_, other)) = other else { return Ok(Some(place)) };
         let names = [&image.name, &self.images[other].1.name];
-        let problem = format!("sample {} has two images: {} and {}", self.key, names[0], names[1]);
+        let problem =
+            format!("sample `{}` has two images: `{}` and `{}`", self.key, names[0], names[1]);
         Err(DataError::layout(shard, problem, ONE_PICTURE))
     }
 }
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(image(&["a.jpg", "a.img"], "x;img;jpg"), is("a.img"));
         assert_eq!(image(&["a.jpg"], "png"), Err("no image".to_owned()));
         for members in [["a.jpg", "a.JPG"], ["a.left.jpg", "a.right.jpg"]] {
-            assert!(image(&members, "").unwrap_err().contains("sample a has two images"));
+            assert!(image(&members, "").unwrap_err().contains("sample `a` has two images"));
         }
     }
 
