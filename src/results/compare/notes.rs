@@ -34,6 +34,13 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
             unknown.join(", ")
         ));
     }
+    for (number, group) in shown {
+        let remarks = group.iter().flat_map(|run| &comparison.runs[*run].remarks);
+        let remarks: Vec<&str> = remarks.map(String::as_str).collect();
+        if !remarks.is_empty() {
+            notes.push(format!("[{number}]: {}.", remarks.join("; ")));
+        }
+    }
     let rows: usize =
         hidden.iter().flat_map(|g| g.iter()).map(|run| comparison.runs[*run].rows.len()).sum();
     if rows > 0 {

@@ -37,6 +37,8 @@ pub(super) struct Run {
     pub(super) val_images: Option<usize>,
     pub(super) rows: Vec<ComparisonRow>,
     pub(super) curves: Vec<Curve>,
+    /// Notes about the file that the run was read from, such as incomplete lines.
+    pub(super) remarks: Vec<String>,
 }
 
 /// What a published result measures: the model, the varied setting, and the value of that setting.
