@@ -3,13 +3,17 @@
 use super::checkpoint_args::{Ready, ready};
 use super::signals::stop_on_signals;
 use super::{CliError, output};
-use crate::checkpoint::Needs;
-use crate::data::{self, Labels};
-use crate::infer::{Evaluated, StopFlag};
-use crate::recipe::{self, Format};
+use crate::checkpoint::{Needs, Opened};
+use crate::data::{self, DataSet, Labels};
+use crate::infer::{Evaluated, Knn, KnnMetrics, Pooling, StopFlag};
+use crate::recipe::{self, Format, Plan};
 use crate::text::one_line;
-use crate::{run, train};
+use crate::train::{self, ChosenDevice};
+use crate::run;
 use std::path::{Path, PathBuf};
+
+/// Number of images that the device computes at a time.
+const BATCH_SIZE: usize = 64;
 
 /// Measure a classifier on the validation split: top-1, top-5, loss
 #[derive(clap::Args)]
@@ -26,9 +30,25 @@ pub(super) struct Args {
     /// Set one key of the recipe, as in `data.path=/data/imagenet`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Classify by the K nearest training images instead of the checkpoint's head, without any training
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    knn: Option<u32>,
+    /// With --knn: weight of a vote is exp(cosine similarity / T)
+    #[arg(long, value_name = "T", default_value_t = 0.07, requires = "knn", value_parser = temperature)]
+    temperature: f64,
+    /// With --knn: class token, or mean of the patches; by default what the classifier of the checkpoint reads, cls for a
+    /// pre-training
+    #[arg(long, value_enum, value_name = "POOL", requires = "knn")]
+    pool: Option<Pool>,
     /// Print one JSON object on one line
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Pool {
+    Cls,
+    Mean,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -54,6 +74,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         )));
     }
     let data = data::open(&plan.data, Labels::Needed)?;
+    let stop = StopFlag::default();
+    if let Some(k) = args.knn {
+        stop_on_signals(&stop, "stopping");
+        return by_neighbours(args, k as usize, (&opened, &plan), &data, &device, &stop);
+    }
     // A checkpoint without a head gets a better error below.
     if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
         return Err(CliError::Usage(format!(
@@ -64,10 +89,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         )));
     }
     check_classes(&args.checkpoint, &meta.class_names, &data.class_names, opened.meta.is_some())?;
-    let stop = StopFlag::default();
     stop_on_signals(&stop, "stopping");
-    let batch_size = 64;
-    match run::evaluate(opened, plan, data, batch_size, &device, &stop)? {
+    match run::evaluate(opened, plan, data, BATCH_SIZE, &device, &stop)? {
         Evaluated::Metrics(metrics) if args.json => Ok(output::json(&serde_json::json!({
             "top1": metrics.top1,
             "top5": metrics.top5,
@@ -79,6 +102,38 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             metrics.top1, metrics.top5, metrics.loss, metrics.images
         ))?),
         Evaluated::Nothing | Evaluated::Stopped => Err(CliError::Stopped),
+    }
+}
+
+/// Classifies the validation images by the nearest training images, and prints the accuracy.
+fn by_neighbours(
+    args: &Args,
+    k: usize,
+    (opened, plan): (&Opened, &Plan),
+    data: &DataSet,
+    device: &ChosenDevice,
+    stop: &StopFlag,
+) -> Result<(), CliError> {
+    let pooling = args.pool.map(|pool| match pool {
+        Pool::Cls => Pooling::Cls,
+        Pool::Mean => Pooling::Mean,
+    });
+    let features = run::load_features(opened, plan, device, BATCH_SIZE, (None, pooling))?;
+    let knn = Knn { k, temperature: args.temperature };
+    let measured = run::measure_knn(&features, plan, data, knn, BATCH_SIZE, device, stop)?;
+    let KnnMetrics { top1, top5, images } = measured.ok_or(CliError::Stopped)?;
+    if args.json {
+        let json = serde_json::json!({ "knn_top1": top1, "knn_top5": top5, "k": k, "images": images });
+        return Ok(output::json(&json)?);
+    }
+    let text = format!("kNN (k = {k}): top-1 {top1:.2} %, top-5 {top5:.2} % on {images} images");
+    Ok(output::result(&text)?)
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
+        _ => Err("expected a number above 0, as in 0.07".to_owned()),
     }
 }
 

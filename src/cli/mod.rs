@@ -12,6 +12,7 @@ mod convert;
 mod data;
 mod error;
 mod eval;
+mod features;
 mod man;
 mod output;
 mod plan;
@@ -58,6 +59,7 @@ enum Command {
     Eval(eval::Args),
     Check(check::Args),
     Predict(predict::Args),
+    Features(features::Args),
     Compare(compare::Args),
     Reconstruct(reconstruct::Args),
     #[command(subcommand)]
@@ -112,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Check(args) => check::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Features(args) => features::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Bench(args) => bench::run(args),

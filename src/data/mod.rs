@@ -43,6 +43,7 @@ pub use decode::opened_image::read_picture;
 pub use decode::picture::{Colour, CropBox, Picture, Pixels, Stored};
 pub use error::DataError;
 pub use formats::class_names::imagenet1k_names;
+pub use formats::named_images::open_images;
 pub use formats::found::{Integrity, Labels};
 pub use formats::split::{Split, picture};
 pub use formats::web_dataset::packed::Reencoded;

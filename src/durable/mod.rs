@@ -10,6 +10,7 @@ mod checked;
 mod lock;
 mod manifest;
 mod manifest_lines;
+mod output_file;
 mod pause;
 mod read_manifests;
 mod temporary;
@@ -18,6 +19,7 @@ pub use checked::{GrowingFile, Verdict, read, read_text, verify};
 pub use lock::{Lock, SharedLock, is_held};
 pub use manifest::{MANIFEST, Manifest};
 pub use manifest_lines::Content;
+pub use output_file::OutputFile;
 pub use pause::{DiskPause, wait_on_full_disks};
 pub use temporary::remove_temporaries;
 

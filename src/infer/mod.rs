@@ -1,4 +1,4 @@
-//! Inference: evaluation, prediction and reconstruction with a trained network.
+//! Inference: evaluation, prediction, features and reconstruction with a trained network.
 //!
 //! Training uses this module to evaluate its models. This module does not use training code. It also contains helpers
 //! for inference and training: worker threads for shards, copying images to the device, reading results back, the stop
@@ -8,8 +8,10 @@ mod classifier;
 mod error;
 mod evaluate;
 mod faults;
+mod features;
 mod host;
 mod images;
+mod knn;
 mod reconstruct;
 mod replicas;
 mod same_encoder;
@@ -19,8 +21,10 @@ pub use classifier::Classifier;
 pub use error::{DeviceError, InferError};
 pub use evaluate::{Evaluated, Evaluation, Metrics, ShareCounts, look_through, score};
 pub use faults::{check_faults, forget_faults, report_fault};
+pub use features::{FeatureExtractor, Features, Pooling};
 pub use host::host;
 pub use images::images;
+pub use knn::{Knn, KnnMetrics};
 pub use reconstruct::{Autoencoder, MaskSettings, ReconstructionInput, reconstructions};
 pub use replicas::{Replicas, SHARD_IMAGES, is_large};
 pub use same_encoder::same_encoder;

@@ -17,7 +17,9 @@ mod schedule;
 mod start_files;
 
 pub use failed_jobs::{FailedJob, FailedJobs, FailedPoint, PointError};
-pub use inference::{evaluate, load_autoencoder, load_classifier};
+pub use inference::{
+    evaluate, load_autoencoder, load_classifier, load_features, measure_knn,
+};
 pub use preflight::{
     CheckedJob, CheckedPoint, DataCounts, JobState, Preflight, Problem, Problems, Purpose,
     preflight,

@@ -23,6 +23,7 @@ pub(super) mod digits;
 pub(super) mod found;
 pub(super) mod image_folder;
 pub(super) mod listing_cache;
+pub(super) mod named_images;
 #[cfg(feature = "parquet")]
 pub(super) mod parquet;
 mod shards;

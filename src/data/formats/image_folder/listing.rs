@@ -20,10 +20,10 @@ use crate::data::formats::split::Split;
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// The classes and images below the folder of a split.
-pub(super) struct Listing {
+pub(in crate::data) struct Listing {
     root: PathBuf,
     /// Names of the class folders, which are the first-level subfolders, sorted.
-    pub(super) classes: Vec<String>,
+    pub(in crate::data) classes: Vec<String>,
     /// The images directly in the root, then the images of each class folder, in the order of `classes`.
     files: Vec<Listed>,
 }
@@ -38,7 +38,7 @@ struct Listed {
 
 impl Listing {
     /// Lists all images below `root`. Uses the cached listing of each folder that has not changed.
-    pub(super) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
+    pub(in crate::data) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
         let mut listing = Self { root: root.to_owned(), classes: Vec::new(), files: Vec::new() };
         let (folders, loose) = entries(root, cache)?;
         listing.add(Path::new(""), loose, None);
@@ -81,17 +81,17 @@ impl Listing {
         }));
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::data) fn len(&self) -> usize {
         self.files.len()
     }
 
     /// Returns whether there are images, and all of them are in class folders.
-    pub(super) fn is_labelled(&self) -> bool {
+    pub(in crate::data) fn is_labelled(&self) -> bool {
         !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
     }
 
     /// Returns the classes without images.
-    pub(super) fn empty_classes(&self) -> Vec<&str> {
+    pub(in crate::data) fn empty_classes(&self) -> Vec<&str> {
         let mut counts = vec![0; self.classes.len()];
         self.files.iter().filter_map(|file| file.class).for_each(|c| counts[c as usize] += 1);
         let empty = self.classes.iter().zip(counts).filter(|(_, count)| *count == 0);
@@ -99,7 +99,7 @@ impl Listing {
     }
 
     /// Adds the names and sizes of the files to a hash.
-    pub(super) fn hash_into(&self, hash: &mut Sha256) {
+    pub(in crate::data) fn hash_into(&self, hash: &mut Sha256) {
         for file in &self.files {
             hash.update(file.path.as_os_str().as_encoded_bytes());
             hash.update([0]);
@@ -108,7 +108,7 @@ impl Listing {
     }
 
     /// Converts the listing to a split. If `labelled` is false, every label is 0.
-    pub(super) fn into_split(self, labelled: bool, colour: Colour) -> ImageFolder {
+    pub(in crate::data) fn into_split(self, labelled: bool, colour: Colour) -> ImageFolder {
         let label = |file: Listed| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
         ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), colour }
     }
@@ -177,7 +177,7 @@ pub(super) fn is_hidden(name: &Path) -> bool {
 }
 
 /// A split of image files. A file is read each time its image is used.
-pub(super) struct ImageFolder {
+pub(in crate::data) struct ImageFolder {
     root: PathBuf,
     /// For each image, the path relative to the root, and the label.
     files: Vec<(PathBuf, u32)>,

@@ -17,7 +17,7 @@ use super::found::{Found, Integrity, Labels};
 use super::listing_cache::ListingCache;
 use super::split::Split;
 pub(in crate::data) use left_out::left_out;
-use listing::Listing;
+pub(in crate::data) use listing::Listing;
 
 /// Lists the images of the data set `plan`.
 ///
