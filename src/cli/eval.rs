@@ -118,9 +118,9 @@ fn by_neighbours(
         Pool::Cls => Pooling::Cls,
         Pool::Mean => Pooling::Mean,
     });
-    let features = run::load_features(opened, plan, device, BATCH_SIZE, (None, pooling))?;
+    let features = run::load_features(opened, plan, device, (None, pooling))?;
     let knn = Knn { k, temperature: args.temperature };
-    let measured = run::measure_knn(&features, plan, data, knn, BATCH_SIZE, device, stop)?;
+    let measured = run::measure_knn(&features, plan, data, knn, None, (device, stop))?;
     let KnnMetrics { top1, top5, images } = measured.ok_or(CliError::Stopped)?;
     if args.json {
         let json = serde_json::json!({ "knn_top1": top1, "knn_top5": top5, "k": k, "images": images });

@@ -68,9 +68,6 @@ impl From<Pool> for Pooling {
     }
 }
 
-/// Number of images that the device computes at a time.
-const BATCH_SIZE: usize = 64;
-
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let is_recipe =
@@ -94,7 +91,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     };
     let device = train::choose(&plan.runtime.untuned())?;
     let ways = (args.layer, args.pool.map(Pooling::from));
-    let extractor = run::load_features(&opened, &plan, &device, BATCH_SIZE, ways)?;
+    let extractor = run::load_features(&opened, &plan, &device, ways)?;
     let shape = extractor.shape();
     let rows = (0..split.len()).map(|index| row(&*split, index, &classes)).collect();
     let mut file = FeatureFile::create(&args.output, &shape, rows)?;
@@ -102,7 +99,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     stop_on_signals(&stop, "stopping");
     let take = |part: Features| Ok::<_, CliError>(file.append(&part.values)?);
     let images = split.len();
-    if !extractor.each(&plan, split, BATCH_SIZE, &device.replicas(), &stop, take)? {
+    let pass = extractor.pass(&plan, split, run::FEATURE_BATCH, &stop);
+    if !extractor.each(&pass, &device.replicas(), take)? {
         return Err(CliError::Stopped);
     }
     file.finish()?;

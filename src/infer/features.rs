@@ -84,39 +84,43 @@ impl FeatureExtractor {
         }
     }
 
-    /// Computes the features of all images of `split`, and calls `take` with the features of some images at a time, in the
-    /// order of the split.
-    ///
-    /// Images are prepared as in evaluation. Returns false if the user stops the command before the end.
-    pub fn each<E: From<InferError>>(
+    /// Prepares a pass over all images of `split`. Images are prepared as in evaluation.
+    pub fn pass(
         &self,
         plan: &Plan,
         split: Arc<dyn Split>,
         batch_size: usize,
-        replicas: &Replicas,
         stop: &StopFlag,
+    ) -> Evaluation {
+        Evaluation::of_split(plan, split, batch_size, &self.device, stop, 0)
+    }
+
+    /// Computes the features of all images of `pass`, and calls `take` with the features of some images at a time, in the
+    /// order of the split.
+    ///
+    /// Returns false if the user stops the command before the end.
+    pub fn each<E: From<InferError>>(
+        &self,
+        pass: &Evaluation,
+        replicas: &Replicas,
         take: impl FnMut(Features) -> Result<(), E>,
     ) -> Result<bool, E> {
-        let evaluation = Evaluation::of_split(plan, split, batch_size, &self.device, stop, 0);
         let (layer, pooling) = (self.layer, self.pooling);
         let features = move |vit: &Vit, imgs: Tensor<4>, labels: &[u32]| {
             let features = pooled(vit, vit.forward_blocks(imgs, layer), layer, pooling);
             Ok(Features { values: host(&features, &[])?.values, labels: labels.to_vec() })
         };
-        evaluation.each_shard(&self.vit, replicas, (0, 1), features, take)
+        pass.each_shard(&self.vit, replicas, (0, 1), features, take)
     }
 
-    /// Computes the features of all images of `split`. Returns `None` if the user stops the command.
+    /// Computes the features of all images of `pass`. Returns `None` if the user stops the command.
     pub fn all(
         &self,
-        plan: &Plan,
-        split: Arc<dyn Split>,
-        batch_size: usize,
+        pass: &Evaluation,
         replicas: &Replicas,
-        stop: &StopFlag,
     ) -> Result<Option<Features>, InferError> {
         let mut all = Features::default();
-        let whole = self.each(plan, split, batch_size, replicas, stop, |part: Features| {
+        let whole = self.each(pass, replicas, |part: Features| {
             all.values.extend(part.values);
             all.labels.extend(part.labels);
             Ok::<_, InferError>(())

@@ -28,6 +28,9 @@ pub struct Plan {
     pub pretrain: Option<PretrainPlan>,
     pub finetune: Option<FinetunePlan>,
     pub linprobe: Option<LinprobePlan>,
+    pub knn: Option<KnnPlan>,
+    /// Test sets on which every fine-tuned checkpoint is measured, in the order of the recipe.
+    pub robustness: Vec<TestSet>,
 }
 
 /// The data set, and the size and normalization of its images.
@@ -232,6 +235,34 @@ pub struct LinprobePlan {
     pub augment: AugmentPlan,
 }
 
+/// The column of `accuracy.csv` for `[knn]`.
+pub const KNN_COLUMN: &str = "knn_top1";
+
+/// The classification of validation images by the nearest training images, for each kept checkpoint of the pre-training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnnPlan {
+    pub k: usize,
+    pub temperature: f64,
+    pub pool: KnnPool,
+}
+
+/// The features of an image for the nearest neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KnnPool {
+    /// The class token.
+    Cls,
+    /// The mean of the patches.
+    Mean,
+}
+
+/// A test set other than the validation split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestSet {
+    pub name: String,
+    pub path: PathBuf,
+}
+
 /// The weights that a fine-tuning or a probe starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -271,6 +302,15 @@ pub struct AugmentPlan {
     ///
     /// The length of an epoch does not change, so an epoch has fewer different images.
     pub aug_repeats: usize,
+}
+
+impl Plan {
+    /// Returns the columns of `accuracy.csv` after the usual ones: `knn_top1` with `[knn]`, and one for each test set of
+    /// `[robustness]`.
+    pub fn measure_columns(&self) -> Vec<String> {
+        let knn = self.knn.iter().map(|_| KNN_COLUMN.to_owned());
+        knn.chain(self.robustness.iter().map(TestSet::column)).collect()
+    }
 }
 
 impl DataPlan {

@@ -1,7 +1,7 @@
 //! Loads checkpoints onto devices that pass the device check, and measures them.
 
 use crate::checkpoint::{Head, Opened};
-use crate::data::DataSet;
+use crate::data::{BadFiles, DataSet};
 use crate::infer::{
     Autoencoder, Classifier, Evaluated, FeatureExtractor, Knn, KnnMetrics, Pooling, StopFlag,
 };
@@ -10,6 +10,9 @@ use crate::train::{
     ChosenDevice, DeviceCheck, DeviceThreads, TrainError, check_device, on_every_rank,
 };
 use std::sync::Arc;
+
+/// Number of images whose features the device computes at a time.
+pub const FEATURE_BATCH: usize = 64;
 
 /// Loads a classifier from an opened checkpoint. `plan` provides settings that tensor shapes do not show, such as the number
 /// of heads.
@@ -48,41 +51,48 @@ pub fn load_autoencoder(
 /// Loads the encoder of an opened checkpoint, to compute features. `plan`, `layer` and `pooling` are those of
 /// [`FeatureExtractor::load`].
 ///
-/// First compares a batch of `images` images on the device with the CPU, and fails if the results differ.
+/// First compares a batch of images on the device with the CPU, and fails if the results differ.
 /// `runtime.verify_device = false` skips this check.
 pub fn load_features(
     opened: &Opened,
     plan: &Plan,
     device: &ChosenDevice,
-    images: usize,
     (layer, pooling): (Option<usize>, Option<Pooling>),
 ) -> Result<FeatureExtractor, TrainError> {
-    let trial =
-        DeviceCheck::Classifier { images, classes: 1, global_pool: false, trained: false };
+    let images = FEATURE_BATCH;
+    let trial = DeviceCheck::Classifier { images, classes: 1, global_pool: false, trained: false };
     check_device(device, plan, trial)?;
     Ok(FeatureExtractor::load(opened, plan, &device.device, layer, pooling)?)
 }
 
 /// Classifies the validation images by the nearest training images. Returns `None` if the user stops the command.
+///
+/// `bad_files` lets the pass over the training images skip unusable files.
 pub fn measure_knn(
     features: &FeatureExtractor,
     plan: &Plan,
     data: &DataSet,
     knn: Knn,
-    batch_size: usize,
-    device: &ChosenDevice,
-    stop: &StopFlag,
+    bad_files: Option<BadFiles>,
+    (device, stop): (&ChosenDevice, &StopFlag),
 ) -> Result<Option<KnnMetrics>, TrainError> {
-    let replicas = device.replicas();
-    let all = |split| features.all(plan, split, batch_size, &replicas, stop);
     let Some(val) = data.val.clone() else {
         return Err(TrainError::Setting {
-            problem: format!("cannot classify by nearest neighbours: {} has no validation split", plan.data.path.display()),
+            problem: format!(
+                "cannot classify by nearest neighbours: {} has no validation split",
+                plan.data.path.display()
+            ),
             hint: "add a val/ folder with the same class folders as train/".to_owned(),
         });
     };
-    let Some(train) = all(Arc::clone(&data.train))? else { return Ok(None) };
-    let Some(val) = all(val)? else { return Ok(None) };
+    let replicas = device.replicas();
+    let mut pass = features.pass(plan, Arc::clone(&data.train), FEATURE_BATCH, stop);
+    if let Some(bad_files) = bad_files {
+        pass.loader = pass.loader.skipping_bad_files(Arc::new(bad_files));
+    }
+    let Some(train) = features.all(&pass, &replicas)? else { return Ok(None) };
+    let pass = features.pass(plan, val, FEATURE_BATCH, stop);
+    let Some(val) = features.all(&pass, &replicas)? else { return Ok(None) };
     let width = features.shape().iter().product();
     Ok(knn.measure(train, val, width, &device.device, stop)?)
 }

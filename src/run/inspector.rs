@@ -314,9 +314,9 @@ fn below_a_file(path: &Path) -> Option<RunError> {
     Some(RunError::NoFolder { path: path.to_owned(), source })
 }
 
-/// Returns whether any stage of the plan needs labels. Pre-training needs none.
+/// Returns whether any stage of the plan, or `[knn]`, needs labels. Pre-training needs none.
 fn labels(plan: &Plan) -> Labels {
-    if plan.finetune.is_none() && plan.linprobe.is_none() {
+    if plan.finetune.is_none() && plan.linprobe.is_none() && plan.knn.is_none() {
         Labels::Unneeded
     } else {
         Labels::Needed

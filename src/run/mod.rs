@@ -10,6 +10,7 @@ mod copied_jobs;
 mod failed_jobs;
 mod inference;
 mod inspector;
+mod measures;
 mod preflight;
 mod provenance;
 mod runner;
@@ -18,7 +19,7 @@ mod start_files;
 
 pub use failed_jobs::{FailedJob, FailedJobs, FailedPoint, PointError};
 pub use inference::{
-    evaluate, load_autoencoder, load_classifier, load_features, measure_knn,
+    FEATURE_BATCH, evaluate, load_autoencoder, load_classifier, load_features, measure_knn,
 };
 pub use preflight::{
     CheckedJob, CheckedPoint, DataCounts, JobState, Preflight, Problem, Problems, Purpose,

@@ -3,6 +3,7 @@
 use super::accuracy_tables::AccuracyTables;
 use super::copied_jobs::CopiedJob;
 use super::failed_jobs::{FailedJob, FailedPoint, Failures, PointError};
+use super::measures::Measures;
 use super::preflight::{CheckedJob, CheckedPoint, Purpose, preflight};
 use super::provenance::{self, now_unix_s};
 use super::schedule::{self, JobContextMaker, is_done};
@@ -246,24 +247,26 @@ impl Runner<'_> {
             work.draw_missing_pictures(job, &sweep.device_threads, &self.observer);
         }
         let tables = Arc::new(self.tables(work, sweep.resolved));
+        let measures = Arc::new(Measures::new(work, &self.observer));
         let all_done = jobs.iter().all(|job| is_done(work, job));
         let mut provenance = match &point.before {
             // If there is nothing to do, the provenance of the earlier start stays.
             Some(before) if all_done => {
-                self.skip_all(work, &jobs, &tables)?;
+                self.skip_all(work, &jobs, &measures, &tables)?;
                 before.clone()
             }
             _ => {
                 let provenance = provenance::of(point, work, &self.options.command_line);
                 folder.write_provenance(&provenance)?;
                 tables.write()?;
+                measures.knn()?;
                 let mut failures =
                     Failures { folder, tables: &tables, provenance, failed: Vec::new() };
                 if let Some(error) = shared_failure {
                     jobs.retain(|job| job.stage != StageKind::Pretrain);
                     failures.add(FailedJob { job: StageKind::Pretrain.to_string(), error })?;
                 }
-                let end = self.all_jobs(work, jobs, &mut failures, &sweep.device_threads)?;
+                let end = self.all_jobs(work, jobs, &measures, &mut failures, &sweep.device_threads)?;
                 let provenance = failures.provenance.clone();
                 match failures.into_failed(count) {
                     _ if end == JobEnd::Interrupted => return Ok(end),
@@ -299,13 +302,17 @@ impl Runner<'_> {
         &self,
         work: &RunContext,
         jobs: Vec<Job>,
+        measures: &Arc<Measures>,
         failures: &mut Failures<'_>,
         device_threads: &DeviceThreads,
     ) -> Result<JobEnd, TrainError> {
-        let tables = Arc::clone(failures.tables);
+        let (tables, measures) = (Arc::clone(failures.tables), Arc::clone(measures));
         let context = JobContextMaker {
             observer: Arc::clone(&self.observer),
-            row_written: Arc::new(move || tables.write()),
+            row_written: Arc::new(move || {
+                measures.knn()?;
+                Ok(tables.write()?)
+            }),
             timer: StepTimer::default(),
         };
         let left = jobs.iter().filter(|job| job.is_independent() && !is_done(work, job)).count();
@@ -339,12 +346,14 @@ impl Runner<'_> {
         &self,
         work: &RunContext,
         jobs: &[Job],
+        measures: &Measures,
         tables: &AccuracyTables,
     ) -> Result<(), TrainError> {
         for job in jobs {
             schedule::finish_done(work, job)?;
             (self.observer)(Event::JobSkipped { job: &job.dir });
         }
+        measures.knn()?;
         tables.write()?;
         Ok(())
     }

@@ -55,7 +55,7 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
 fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let (mut seeds, mut single, mut images) = (false, false, None);
     let (mut widest_of_seeds, mut widest_of_two) = (0.0_f64, 0.0_f64);
-    for metric in [Metric::Finetune, Metric::Linprobe] {
+    for metric in comparison.accuracies() {
         for key in &comparison.keys {
             for (_, group) in shown {
                 let Some(difference) = comparison.against_first(group, key, metric) else {

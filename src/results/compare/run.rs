@@ -57,6 +57,8 @@ pub(super) struct ComparisonRow {
     pub(super) finetune: Option<f64>,
     pub(super) linprobe: Option<f64>,
     pub(super) loss: Option<f64>,
+    /// Accuracies that only some recipes measure, in the order of [`Comparison::measures`](super::Comparison).
+    pub(super) measures: Vec<Option<f64>>,
     pub(super) source: String,
 }
 
@@ -78,6 +80,8 @@ pub(super) enum Metric {
     Finetune,
     Linprobe,
     PretrainLoss,
+    /// An accuracy that only some recipes measure, as an index into `Comparison::measures`.
+    Measure(usize),
 }
 
 impl Run {
@@ -150,6 +154,9 @@ impl ComparisonRow {
                 number(column, text, PERCENT)?;
             }
         }
+        for (column, text) in &cells.measures {
+            number(column, text, PERCENT)?;
+        }
         let run =
             if cells.finetune.run.is_empty() { &cells.linprobe.run } else { &cells.finetune.run };
         let file = if epoch.is_none() { run.rsplit('/').next().unwrap_or_default() } else { "" };
@@ -158,6 +165,7 @@ impl ComparisonRow {
             finetune: number("finetune_top1", &cells.finetune.top1, PERCENT)?,
             linprobe: number("linprobe_top1", &cells.linprobe.top1, PERCENT)?,
             loss: number("pretrain_loss", &cells.pretrain_loss, f64::MAX)?,
+            measures: Vec::new(),
             cells,
             source,
         })
@@ -168,7 +176,7 @@ impl ComparisonRow {
         match metric {
             Metric::Finetune => Some(&self.cells.finetune.run),
             Metric::Linprobe => Some(&self.cells.linprobe.run),
-            Metric::PretrainLoss => None,
+            Metric::PretrainLoss | Metric::Measure(_) => None,
         }
     }
 
@@ -177,6 +185,7 @@ impl ComparisonRow {
             Metric::Finetune => self.finetune,
             Metric::Linprobe => self.linprobe,
             Metric::PretrainLoss => self.loss,
+            Metric::Measure(index) => self.measures.get(index).copied().flatten(),
         }
     }
 }

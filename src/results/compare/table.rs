@@ -5,9 +5,9 @@ use super::error::CompareError;
 use super::log::Epochs;
 use super::run::{ComparisonRow, Run, RunOrigin};
 use super::spreadsheet::{CsvRow, CsvTable};
-use crate::recipe;
+use crate::recipe::{self, KNN_COLUMN};
 use crate::results::AccuracyRow;
-use crate::results::accuracy::COLUMNS;
+use crate::results::accuracy::{COLUMNS, is_measure};
 
 /// The columns that only a published table has.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
@@ -33,11 +33,12 @@ pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>
 }
 
 fn read_accuracy(name: &str, place: &str, table: &CsvTable) -> Result<Vec<Run>, String> {
-    let settings = check_header(table.header())?;
+    let (settings, measures) = check_header(table.header())?;
     let mut runs: Vec<Run> = Vec::new();
     for row in table.rows() {
         let cell = |column: &str| table.cell(row, column).to_owned();
-        let cells = AccuracyRow::from_cells(|column| whole(column, table.cell(row, column)));
+        let mut cells = AccuracyRow::from_cells(|column| whole(column, table.cell(row, column)));
+        cells.measures = measures.iter().map(|name| (name.clone(), cell(name))).collect();
         let line = row.line;
         let read = ComparisonRow::of(cells, cell("source"));
         let read = read.map_err(|problem| format!("line {line}: {problem}"))?;
@@ -99,16 +100,18 @@ fn read_epochs(table: &CsvTable) -> Result<Epochs, String> {
     Ok(epochs)
 }
 
-/// Checks the header and returns the names of the columns that are settings.
-fn check_header(header: &[String]) -> Result<Vec<String>, String> {
+/// Checks the header. Returns the names of the columns that are settings, and of the accuracies that only some recipes
+/// measure.
+fn check_header(header: &[String]) -> Result<(Vec<String>, Vec<String>), String> {
     let place = |column: &str| header.iter().position(|head| head == column);
     let Some(epoch) = place("pretrain_epoch") else {
         return Err("the column pretrain_epoch is missing".to_owned());
     };
-    if place("finetune_top1").is_none() && place("linprobe_top1").is_none() {
+    let has_measure = header.iter().skip(epoch).any(|head| is_measure(head));
+    if place("finetune_top1").is_none() && place("linprobe_top1").is_none() && !has_measure {
         return Err("the columns finetune_top1 and linprobe_top1 are both missing".to_owned());
     }
-    let mut settings = Vec::new();
+    let (mut settings, mut measures) = (Vec::new(), Vec::new());
     for (index, head) in header.iter().enumerate() {
         let head = head.as_str();
         if head.is_empty() || COLUMNS.contains(&head) || ORIGIN.contains(&head) {
@@ -116,12 +119,16 @@ fn check_header(header: &[String]) -> Result<Vec<String>, String> {
         }
         if index > epoch {
             let near = recipe::nearest(head, COLUMNS.into_iter().chain(ORIGIN));
+            if is_measure(head) && (near.is_none() || head == KNN_COLUMN) {
+                measures.push(head.to_owned());
+                continue;
+            }
             let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
             return Err(format!("unknown column {head}{near}"));
         }
         settings.push(head.to_owned());
     }
-    Ok(settings)
+    Ok((settings, measures))
 }
 
 fn origin(table: &CsvTable, row: &CsvRow) -> Option<RunOrigin> {

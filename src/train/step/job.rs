@@ -108,8 +108,8 @@ pub struct JobContext {
     pub row_written: RowWritten,
 }
 
-/// A function that updates the accuracy tables of the run.
-pub type RowWritten = Arc<dyn Fn() -> Result<(), RunError> + Send + Sync>;
+/// A function that measures new checkpoints and updates the accuracy tables of the run.
+pub type RowWritten = Arc<dyn Fn() -> Result<(), TrainError> + Send + Sync>;
 
 impl JobContext {
     /// Reports an event if this rank is rank 0. On other ranks, does nothing.
