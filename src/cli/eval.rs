@@ -1,84 +1,89 @@
-//! `mae eval`: measures a checkpoint on the validation split.
+//! `mae eval`: measures a checkpoint on the validation split, on other test sets, or by nearest neighbours.
+
+mod neighbours;
+mod per_class;
+mod test_sets;
 
 use super::checkpoint_args::{Ready, ready};
 use super::signals::stop_on_signals;
 use super::{CliError, output};
-use crate::checkpoint::{Needs, Opened};
-use crate::data::{self, DataSet, Labels};
-use crate::infer::{Evaluated, Knn, KnnMetrics, Pooling, StopFlag};
-use crate::recipe::{self, Format, Plan};
+use crate::checkpoint::Needs;
+use crate::data::{self, Labels};
+use crate::infer::{Metrics, StopFlag};
+use crate::recipe::{self, Format};
+use crate::run::{self, EvalImages};
 use crate::text::one_line;
-use crate::train::{self, ChosenDevice};
-use crate::run;
+use crate::train;
 use std::path::{Path, PathBuf};
-
-/// Number of images that the device computes at a time.
-const BATCH_SIZE: usize = 64;
+use std::sync::Arc;
 
 /// Measure a classifier on the validation split: top-1, top-5, loss
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Fine-tuned or probed checkpoint: a folder as in runs/NAME/finetune/from-0160/checkpoints/epoch-0010, a Hugging Face
-    /// folder, or a .pth, .pd or .safetensors file
+    /// folder, or a .pth, .pd or .safetensors file. With --knn, any checkpoint
     checkpoint: PathBuf,
     /// Recipe with the data; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    test_sets: test_sets::Args,
+    #[command(flatten)]
+    neighbours: neighbours::Args,
+    /// Write the results of each class: images, top-1, top-5, and the class that it is most often confused with
+    #[arg(long, value_name = "F.csv", conflicts_with_all = ["test", "knn"])]
+    per_class: Option<PathBuf>,
     /// Choose one of several networks by the prefix of its tensor names
     #[arg(long, value_name = "P")]
     prefix: Option<String>,
     /// Set one key of the recipe, as in `data.path=/data/imagenet`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Classify by the K nearest training images instead of the checkpoint's head, without any training
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
-    knn: Option<u32>,
-    /// With --knn: weight of a vote is exp(cosine similarity / T)
-    #[arg(long, value_name = "T", default_value_t = 0.07, requires = "knn", value_parser = temperature)]
-    temperature: f64,
-    /// With --knn: class token, or mean of the patches; by default what the classifier of the checkpoint reads, cls for a
-    /// pre-training
-    #[arg(long, value_enum, value_name = "POOL", requires = "knn")]
-    pool: Option<Pool>,
     /// Print one JSON object on one line
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Pool {
-    Cls,
-    Mean,
-}
-
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
-    let Ready { opened, meta, mut plan } = ready(
+    let mut ready = ready(
         &args.checkpoint,
         args.data.as_deref(),
         args.prefix.as_deref(),
         &args.set,
         Needs::Heads,
     )?;
+    let plan = &mut ready.plan;
     if !args.set.iter().any(|set| recipe::set_key(set) == "runtime.devices") {
         // The machine that trained the checkpoint may have had more GPUs.
         let there = train::count_gpus(plan.runtime.device).max(1);
         plan.runtime.devices = plan.runtime.devices.min(there);
     }
-    let device = train::choose(&plan.runtime.untuned())?;
-    if opened.meta.is_none() && args.data.is_none() && plan.data.format == Format::Synthetic {
+    let stop = StopFlag::default();
+    if !args.test_sets.is_empty() {
+        return test_sets::run(args, ready, &stop);
+    }
+    if ready.opened.meta.is_none()
+        && args.data.is_none()
+        && ready.plan.data.format == Format::Synthetic
+    {
         return Err(CliError::Usage(format!(
             "cannot measure {}: the checkpoint does not store which data it was trained on\nhint: set the data with --data RECIPE, or --set data.format=... \
              --set data.path=...",
             args.checkpoint.display()
         )));
     }
-    let data = data::open(&plan.data, Labels::Needed)?;
-    let stop = StopFlag::default();
-    if let Some(k) = args.knn {
-        stop_on_signals(&stop, "stopping");
-        return by_neighbours(args, k as usize, (&opened, &plan), &data, &device, &stop);
+    if args.neighbours.knn.is_some() {
+        return neighbours::run(args, ready, &stop);
     }
+    on_validation(args, ready, &stop)
+}
+
+/// Measures a classifier on the validation split.
+fn on_validation(args: &Args, ready: Ready, stop: &StopFlag) -> Result<(), CliError> {
+    let Ready { opened, meta, plan } = ready;
+    let device = train::choose(&plan.runtime.untuned())?;
+    let data = data::open(&plan.data, Labels::Needed)?;
     // A checkpoint without a head gets a better error below.
     if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
         return Err(CliError::Usage(format!(
@@ -89,52 +94,25 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         )));
     }
     check_classes(&args.checkpoint, &meta.class_names, &data.class_names, opened.meta.is_some())?;
-    stop_on_signals(&stop, "stopping");
-    match run::evaluate(opened, plan, data, BATCH_SIZE, &device, &stop)? {
-        Evaluated::Metrics(metrics) if args.json => Ok(output::json(&serde_json::json!({
-            "top1": metrics.top1,
-            "top5": metrics.top5,
-            "loss": metrics.loss,
-            "images": metrics.images,
-        }))?),
-        Evaluated::Metrics(metrics) => Ok(output::result(&format!(
-            "top-1 {:.2} %, top-5 {:.2} %, loss {:.5} on {} images",
-            metrics.top1, metrics.top5, metrics.loss, metrics.images
-        ))?),
-        Evaluated::Nothing | Evaluated::Stopped => Err(CliError::Stopped),
+    stop_on_signals(stop, "stopping");
+    let images = EvalImages::validation(&plan, &data)?;
+    let tallies = run::evaluate(Arc::new(opened), &plan, vec![images], &device, stop)?;
+    let tallies = tallies.ok_or(CliError::Stopped)?;
+    if let Some(path) = &args.per_class {
+        per_class::write(path, &tallies[0], &data.class_names)?;
     }
-}
-
-/// Classifies the validation images by the nearest training images, and prints the accuracy.
-fn by_neighbours(
-    args: &Args,
-    k: usize,
-    (opened, plan): (&Opened, &Plan),
-    data: &DataSet,
-    device: &ChosenDevice,
-    stop: &StopFlag,
-) -> Result<(), CliError> {
-    let pooling = args.pool.map(|pool| match pool {
-        Pool::Cls => Pooling::Cls,
-        Pool::Mean => Pooling::Mean,
-    });
-    let features = run::load_features(opened, plan, device, (None, pooling))?;
-    let knn = Knn { k, temperature: args.temperature };
-    let measured = run::measure_knn(&features, plan, data, knn, None, (device, stop))?;
-    let KnnMetrics { top1, top5, images } = measured.ok_or(CliError::Stopped)?;
+    let Metrics { loss, top1, top5, images } = tallies[0].metrics();
     if args.json {
-        let json = serde_json::json!({ "knn_top1": top1, "knn_top5": top5, "k": k, "images": images });
-        return Ok(output::json(&json)?);
+        return Ok(output::json(&serde_json::json!({
+            "top1": top1,
+            "top5": top5,
+            "loss": loss,
+            "images": images,
+        }))?);
     }
-    let text = format!("kNN (k = {k}): top-1 {top1:.2} %, top-5 {top5:.2} % on {images} images");
-    Ok(output::result(&text)?)
-}
-
-fn temperature(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
-        _ => Err("expected a number above 0, as in 0.07".to_owned()),
-    }
+    Ok(output::result(&format!(
+        "top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.5} on {images} images"
+    ))?)
 }
 
 /// Fails if a class has a different index in the checkpoint than in the data, because folders were renamed, added or

@@ -99,7 +99,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     stop_on_signals(&stop, "stopping");
     let take = |part: Features| Ok::<_, CliError>(file.append(&part.values)?);
     let images = split.len();
-    let pass = extractor.pass(&plan, split, run::FEATURE_BATCH, &stop);
+    let pass = extractor.pass(&plan, split, run::EVAL_BATCH, &stop);
     if !extractor.each(&pass, &device.replicas(), take)? {
         return Err(CliError::Stopped);
     }

@@ -81,22 +81,22 @@ impl Evaluation {
             ),
             hint: "add a val/ folder with the same class folders as train/".to_owned(),
         })?;
-        Ok(Self::of_split(plan, split, batch_size, device, stop, parallel_jobs))
+        let images = (split, EvalTransform::new(&plan.data));
+        let evaluation = Self::of_images(plan, images, batch_size, device, stop);
+        let loader = evaluation.loader.with_parallel_jobs(parallel_jobs);
+        Ok(Self { loader, ..evaluation })
     }
 
-    /// Prepares an evaluation of all images of `split`.
-    pub fn of_split(
+    /// Prepares an evaluation of all images of a split.
+    pub fn of_images(
         plan: &Plan,
-        split: Arc<dyn Split>,
+        (split, transform): (Arc<dyn Split>, EvalTransform),
         batch_size: usize,
         device: &Device,
         stop: &StopFlag,
-        parallel_jobs: usize,
     ) -> Self {
-        let transform = EvalTransform::new(&plan.data);
         Self {
-            loader: Loader::eval(split, transform, batch_size, plan.data.workers)
-                .with_parallel_jobs(parallel_jobs),
+            loader: Loader::eval(split, transform, batch_size, plan.data.workers),
             encoder: plan.encoder_dims(),
             device: device.clone(),
             stop: stop.clone(),

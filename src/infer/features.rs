@@ -7,7 +7,7 @@ use super::replicas::Replicas;
 use super::same_encoder::same_encoder;
 use super::stop::StopFlag;
 use crate::checkpoint::{Head, Opened, load_frozen};
-use crate::data::Split;
+use crate::data::{EvalTransform, Split};
 use crate::model::Vit;
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
@@ -92,7 +92,8 @@ impl FeatureExtractor {
         batch_size: usize,
         stop: &StopFlag,
     ) -> Evaluation {
-        Evaluation::of_split(plan, split, batch_size, &self.device, stop, 0)
+        let images = (split, EvalTransform::new(&plan.data));
+        Evaluation::of_images(plan, images, batch_size, &self.device, stop)
     }
 
     /// Computes the features of all images of `pass`, and calls `take` with the features of some images at a time, in the

@@ -16,6 +16,7 @@ mod reconstruct;
 mod replicas;
 mod same_encoder;
 mod stop;
+mod tally;
 
 pub use classifier::Classifier;
 pub use error::{DeviceError, InferError};
@@ -30,3 +31,4 @@ pub use replicas::{Replicas, SHARD_IMAGES, is_large};
 pub use same_encoder::same_encoder;
 pub(crate) use same_encoder::same_heads;
 pub use stop::{LastUpdate, StopFlag};
+pub use tally::{ClassTally, Tally};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 use super::context::{Context, given};
-use super::plan::{FinetunePlan, KnnPlan, KnnPool, PretrainPlan, TestSet};
+use super::plan::{FinetunePlan, KnnPlan, KnnPool, PretrainPlan, TestClasses, TestSet};
 use super::{setup, vars};
 
 /// Classification of the validation images by the nearest training images, without training.
@@ -31,6 +31,10 @@ pub struct RobustnessTable {
     /// by the environment variable. Class folders are matched to the classes of the data by name. The table gets a column
     /// `NAME_top1` for each set. Can change when a run continues.
     pub sets: Option<Vec<String>>,
+    /// The classes that can be predicted on a set that has only some of the classes: "all", or "present", the classes of
+    /// the set. "auto": "present" for ImageNet-A and ImageNet-R, which have 200 of ImageNet's classes. Can change when a
+    /// run continues.
+    pub classes: Option<TestClasses>,
 }
 
 pub(super) fn knn(table: &KnnTable, pretrain: Option<&PretrainPlan>, cx: &mut Context<'_>) -> KnnPlan {

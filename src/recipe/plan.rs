@@ -31,6 +31,8 @@ pub struct Plan {
     pub knn: Option<KnnPlan>,
     /// Test sets on which every fine-tuned checkpoint is measured, in the order of the recipe.
     pub robustness: Vec<TestSet>,
+    /// Which classes can be predicted on these sets.
+    pub robustness_classes: TestClasses,
 }
 
 /// The data set, and the size and normalization of its images.
@@ -254,6 +256,19 @@ pub enum KnnPool {
     Cls,
     /// The mean of the patches.
     Mean,
+}
+
+/// Which classes a classifier can predict on a test set that has only some of its classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TestClasses {
+    /// The classes of the set if it has 200 of ImageNet's 1000 classes, as ImageNet-A and -R; otherwise all classes.
+    #[default]
+    Auto,
+    /// The classes of the set.
+    Present,
+    /// All classes.
+    All,
 }
 
 /// A test set other than the validation split.

@@ -284,6 +284,8 @@ fn resolve_point(tree: Table, point: &Point<'_>, cx: &mut Context<'_>) -> Resolv
         .as_mut()
         .map(|table| training::linprobe(table, pretrain.as_ref(), &setup, cx));
     let knn = recipe.knn.as_ref().map(|table| measures::knn(table, pretrain.as_ref(), cx));
+    let robustness_classes =
+        recipe.robustness.as_ref().and_then(|table| table.classes).unwrap_or_default();
     let robustness = recipe.robustness.as_mut();
     let robustness = robustness.map(|table| measures::robustness(table, finetune.as_ref(), cx));
     if !point.is_empty() {
@@ -303,6 +305,7 @@ fn resolve_point(tree: Table, point: &Point<'_>, cx: &mut Context<'_>) -> Resolv
         linprobe,
         knn,
         robustness: robustness.unwrap_or_default(),
+        robustness_classes,
     };
     let missing = std::mem::take(&mut cx.missing);
     ResolvedPoint { plan, settings: settings(&recipe), recipe, missing }

@@ -210,7 +210,8 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
 pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
 /// The tables whose defaults apply only if the recipe has the table.
-pub(super) const OPTIONAL_TABLES: [&str; 4] = ["pretrain", "finetune", "linprobe", "knn"];
+pub(super) const OPTIONAL_TABLES: [&str; 5] =
+    ["pretrain", "finetune", "linprobe", "knn", "robustness"];
 
 /// The built-in defaults, the lowest layer.
 pub(super) static DEFAULTS: LazyLock<toml::Table> =

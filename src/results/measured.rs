@@ -6,7 +6,7 @@
 use super::error::{Remedy, RunError};
 use super::read_checked::read_checked;
 use crate::durable;
-use crate::recipe::{Job, KNN_COLUMN, KnnPlan, Plan, Source, TestSet};
+use crate::recipe::{Job, KNN_COLUMN, KnnPlan, Plan, Source, TestClasses, TestSet};
 use crate::shape::StageKind;
 use crate::text::{cell_text, csv_rows};
 use serde::{Deserialize, Serialize};
@@ -34,11 +34,14 @@ pub struct RobustnessRow {
     pub finetune_run: String,
     pub set: String,
     pub path: String,
+    /// Which classes can be predicted: `robustness.classes` of the recipe.
+    pub classes: String,
     pub top1: String,
     pub top5: String,
     /// Mean corruption error in %, only for sets of corruptions.
     pub mce: String,
-    pub classes: usize,
+    /// Number of classes that the set has.
+    pub set_classes: usize,
     pub images: usize,
 }
 
@@ -57,7 +60,7 @@ impl Measured {
 
     /// Returns the accuracy of the checkpoint of `epoch` with the settings of `plan`, if it was measured.
     pub fn knn(&self, plan: &KnnPlan, epoch: usize) -> Option<&KnnRow> {
-        let pool = pool_word(plan);
+        let pool = recipe_word(plan.pool);
         let same = |row: &&KnnRow| {
             row.pretrain_epoch == epoch
                 && row.k == plan.k
@@ -68,10 +71,18 @@ impl Measured {
     }
 
     /// Returns the accuracy of the fine-tuning in the folder `dir` on `set`, if it was measured.
-    pub fn robustness(&self, set: &TestSet, dir: &str) -> Option<&RobustnessRow> {
-        let path = set.path.display().to_string();
+    pub fn robustness(
+        &self,
+        set: &TestSet,
+        classes: TestClasses,
+        dir: &str,
+    ) -> Option<&RobustnessRow> {
+        let (path, classes) = (set.path.display().to_string(), recipe_word(classes));
         let same = |row: &&RobustnessRow| {
-            row.finetune_run == dir && row.set == set.name && row.path == path
+            row.finetune_run == dir
+                && row.set == set.name
+                && row.path == path
+                && row.classes == classes
         };
         self.robustness.iter().find(same)
     }
@@ -106,16 +117,16 @@ impl Measured {
         let is_start = |job: &&Job| job.stage == StageKind::Finetune && job.from.as_ref() == Some(source);
         let finetune = jobs.iter().find(is_start);
         for set in &plan.robustness {
-            let row = finetune.and_then(|job| self.robustness(set, &job.dir));
+            let row = finetune.and_then(|job| self.robustness(set, plan.robustness_classes, &job.dir));
             cells.push((set.column(), row.map(|row| row.top1.clone()).unwrap_or_default()));
         }
         cells
     }
 }
 
-/// Returns the word of `knn.pool` in a recipe.
-pub fn pool_word(plan: &KnnPlan) -> String {
-    let word = serde_json::to_value(plan.pool).expect("a word");
+/// Returns the word that stands for a choice in a recipe.
+pub fn recipe_word(choice: impl Serialize) -> String {
+    let word = serde_json::to_value(choice).expect("a choice is a word");
     word.as_str().unwrap_or_default().to_owned()
 }
 
@@ -151,7 +162,7 @@ fn write<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), RunError> {
 #[cfg(test)]
 mod tests {
     use super::{KnnRow, Measured, RobustnessRow};
-    use crate::recipe::{KnnPlan, KnnPool, TestSet};
+    use crate::recipe::{KnnPlan, KnnPool, TestClasses, TestSet};
 
     #[test]
     fn only_values_with_the_same_settings_count() {
@@ -174,10 +185,11 @@ mod tests {
             finetune_run: "finetune/from-0008".to_owned(),
             set: "a".to_owned(),
             path: "=x".to_owned(),
+            classes: "auto".to_owned(),
             top1: "35.90".to_owned(),
             top5: "60.00".to_owned(),
             mce: String::new(),
-            classes: 200,
+            set_classes: 200,
             images: 7500,
         };
         measured.add_robustness(dir.path(), robust.clone()).unwrap();
@@ -187,8 +199,8 @@ mod tests {
         assert_eq!(read.knn(&plan, 8), Some(&row(8, "81.00")));
         assert_eq!(read.knn(&KnnPlan { k: 10, ..plan.clone() }, 8), None);
         assert_eq!(read.knn(&KnnPlan { pool: KnnPool::Mean, ..plan }, 8), None);
-        assert_eq!(read.robustness(&set, "finetune/from-0008"), Some(&robust));
+        assert_eq!(read.robustness(&set, TestClasses::Auto, "finetune/from-0008"), Some(&robust));
         let moved = TestSet { path: "y".into(), ..set };
-        assert_eq!(read.robustness(&moved, "finetune/from-0008"), None);
+        assert_eq!(read.robustness(&moved, TestClasses::Auto, "finetune/from-0008"), None);
     }
 }

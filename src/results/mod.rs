@@ -39,7 +39,7 @@ pub use epochs::{EpochRow, EpochsCsv, EpochsWriter, Validation};
 pub use error::{Remedy, RunError};
 pub use features::{FeatureFile, FeatureFileError, FeatureRow};
 pub use folder::{RunFolder, check_folder, refuse_other_data};
-pub use measured::{KnnRow, Measured, RobustnessRow, pool_word};
+pub use measured::{KnnRow, Measured, RobustnessRow, recipe_word};
 pub use paths::job_path;
 pub use provenance::{FailedJobNote, Provenance, StartFile};
 pub use published::published_names;

@@ -1,9 +1,10 @@
 //! Loads checkpoints onto devices that pass the device check, and measures them.
 
 use crate::checkpoint::{Head, Opened};
-use crate::data::{BadFiles, DataSet};
+use crate::data::{BadFiles, DataSet, EvalTransform, Split};
 use crate::infer::{
-    Autoencoder, Classifier, Evaluated, FeatureExtractor, Knn, KnnMetrics, Pooling, StopFlag,
+    Autoencoder, Classifier, Evaluation, FeatureExtractor, Knn, KnnMetrics, Pooling, StopFlag,
+    Tally,
 };
 use crate::recipe::Plan;
 use crate::train::{
@@ -11,8 +12,8 @@ use crate::train::{
 };
 use std::sync::Arc;
 
-/// Number of images whose features the device computes at a time.
-pub const FEATURE_BATCH: usize = 64;
+/// Number of images that the device computes at a time.
+pub const EVAL_BATCH: usize = 64;
 
 /// Loads a classifier from an opened checkpoint. `plan` provides settings that tensor shapes do not show, such as the number
 /// of heads.
@@ -59,7 +60,7 @@ pub fn load_features(
     device: &ChosenDevice,
     (layer, pooling): (Option<usize>, Option<Pooling>),
 ) -> Result<FeatureExtractor, TrainError> {
-    let images = FEATURE_BATCH;
+    let images = EVAL_BATCH;
     let trial = DeviceCheck::Classifier { images, classes: 1, global_pool: false, trained: false };
     check_device(device, plan, trial)?;
     Ok(FeatureExtractor::load(opened, plan, &device.device, layer, pooling)?)
@@ -86,34 +87,65 @@ pub fn measure_knn(
         });
     };
     let replicas = device.replicas();
-    let mut pass = features.pass(plan, Arc::clone(&data.train), FEATURE_BATCH, stop);
+    let mut pass = features.pass(plan, Arc::clone(&data.train), EVAL_BATCH, stop);
     if let Some(bad_files) = bad_files {
         pass.loader = pass.loader.skipping_bad_files(Arc::new(bad_files));
     }
     let Some(train) = features.all(&pass, &replicas)? else { return Ok(None) };
-    let pass = features.pass(plan, val, FEATURE_BATCH, stop);
+    let pass = features.pass(plan, val, EVAL_BATCH, stop);
     let Some(val) = features.all(&pass, &replicas)? else { return Ok(None) };
     let width = features.shape().iter().product();
     Ok(knn.measure(train, val, width, &device.device, stop)?)
 }
 
-/// Loads a classifier and measures it on the validation split of `data`. The devices in `device` divide the images
-/// among themselves.
+/// Images to measure a classifier on.
+#[derive(Clone)]
+pub struct EvalImages {
+    pub split: Arc<dyn Split>,
+    pub transform: EvalTransform,
+    /// The only classes that can be predicted; `None` for all classes.
+    pub among: Option<Arc<[u32]>>,
+}
+
+impl EvalImages {
+    /// Returns the validation split of a data set.
+    pub fn validation(plan: &Plan, data: &DataSet) -> Result<Self, TrainError> {
+        let split = data.val.clone().ok_or_else(|| TrainError::Setting {
+            problem: format!("cannot measure: {} has no validation split", plan.data.path.display()),
+            hint: "add a val/ folder with the same class folders as train/".to_owned(),
+        })?;
+        Ok(Self { split, transform: EvalTransform::new(&plan.data), among: None })
+    }
+}
+
+/// Loads a classifier and counts its predictions on each of `sets`. The devices in `device` divide the images among
+/// themselves.
+///
+/// Returns `None` if the user stops the command. Fails if a loss is NaN or infinite.
 pub fn evaluate(
-    opened: Opened,
-    plan: Plan,
-    data: DataSet,
-    batch_size: usize,
+    opened: Arc<Opened>,
+    plan: &Plan,
+    sets: Vec<EvalImages>,
     device: &ChosenDevice,
     stop: &StopFlag,
-) -> Result<Evaluated, TrainError> {
+) -> Result<Option<Vec<Tally>>, TrainError> {
     let device_threads = DeviceThreads::start(device.devices.len());
-    let stop = stop.clone();
+    let (plan, stop) = (plan.clone(), stop.clone());
     on_every_rank(device, &device_threads, move |rank, device| {
-        let classifier = load_classifier(&opened, &plan, &device, batch_size)?;
+        let classifier = load_classifier(&opened, &plan, &device, EVAL_BATCH)?;
         let replicas = device.replicas();
-        let own = classifier.count(&plan, &data, batch_size, &replicas, rank.share(), &stop)?;
-        let measured = Evaluated::from_shares(rank.exchange(own)?);
-        Ok(classifier.check(measured)?)
+        let mut tallies = Vec::new();
+        for EvalImages { split, transform, among } in sets.clone() {
+            let images = (split, transform);
+            let pass = Evaluation::of_images(&plan, images, EVAL_BATCH, &device.device, &stop);
+            let own = classifier.tally(&pass, among, &replicas, rank.share())?;
+            let shares: Option<Vec<Tally>> = rank.exchange(own)?.into_iter().collect();
+            let Some(shares) = shares else { return Ok(None) };
+            let mut whole = Tally::default();
+            shares.iter().for_each(|share| whole.add(share));
+            classifier.checked(&whole)?;
+            tallies.push(whole);
+        }
+        Ok(Some(tallies))
     })
 }

@@ -9,6 +9,7 @@ use super::preflight::{
     is_finished, run_path,
 };
 use super::start_files::FileHashes;
+use super::test_sets::open_set;
 use crate::data::{self, DataSet, Labels};
 use crate::recipe::{DataPlan, Job, Plan, Resolved, RuntimePlan};
 use crate::results::{self, EpochsCsv, Provenance, RunError, job_path};
@@ -66,6 +67,7 @@ impl<'a> Inspector<'a> {
         let OpenedData { counts, data, problem } = self.data(plan);
         problems.extend(problem);
         problems.extend(self.too_few_images(plan, counts));
+        problems.extend(self.test_sets(plan, data.as_deref()));
         if data.is_some() {
             problems.extend(self.too_little_memory(plan, counts));
         }
@@ -165,6 +167,16 @@ impl<'a> Inspector<'a> {
         };
         self.data.push((&plan.data, opened.clone()));
         opened
+    }
+
+    /// Returns the problems with the test sets of `[robustness]`.
+    fn test_sets(&self, plan: &Plan, data: Option<&DataSet>) -> Vec<Problem> {
+        let Some(data) = data.filter(|_| self.is_asked(StageKind::Finetune)) else {
+            return Vec::new();
+        };
+        let classes = plan.robustness_classes;
+        let open = |set| open_set(set, plan, &data.class_names, classes).err().map(Arc::new);
+        plan.robustness.iter().filter_map(open).collect()
     }
 
     fn too_few_images(&self, plan: &Plan, counts: DataCounts) -> Vec<Problem> {

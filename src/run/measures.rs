@@ -1,15 +1,19 @@
-//! Measurements of checkpoints that need no training: `[knn]` of a recipe.
+//! Measurements of checkpoints that need no training: `[knn]` and `[robustness]` of a recipe.
 
 use super::inference::{load_features, measure_knn};
+use super::preflight::epochs;
+use super::schedule::is_done;
+use super::test_sets::{measure_set, open_set};
 use crate::checkpoint;
 use crate::data::BadFiles;
 use crate::infer::{Knn, Pooling};
 use crate::recipe::KnnPool;
-use crate::results::{KnnRow, Measured, job_path, pool_word};
+use crate::results::{KnnRow, Measured, RobustnessRow, job_path, recipe_word};
+use crate::shape::StageKind;
 use crate::train::{Event, Observer, RunContext, TrainError};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Measures the checkpoints of a run, and writes `knn.csv`.
+/// Measures the checkpoints of a run, and writes `knn.csv` and `robustness.csv`.
 pub(super) struct Measures {
     work: RunContext,
     observer: Observer,
@@ -57,7 +61,7 @@ impl Measures {
                 pretrain_epoch: epoch,
                 k: knn.k,
                 temperature: knn.temperature,
-                pool: pool_word(knn),
+                pool: recipe_word(knn.pool),
                 knn_top1: format!("{:.2}", metrics.top1),
                 knn_top5: format!("{:.2}", metrics.top5),
                 images: metrics.images,
@@ -68,6 +72,49 @@ impl Measures {
             );
             measured.add_knn(run, row)?;
             (self.observer)(Event::Notice { job: "knn", text: &text });
+        }
+        Ok(())
+    }
+
+    /// Measures every finished fine-tuning on every test set that `robustness.csv` does not have yet.
+    ///
+    /// Returns early, without an error, if the user stops the run.
+    pub(super) fn robustness(&self) -> Result<(), TrainError> {
+        let RunContext { plan, data, run, stop, device, .. } = &self.work;
+        if plan.robustness.is_empty() {
+            return Ok(());
+        }
+        let mut measured = Measured::read(run)?;
+        let classes = plan.robustness_classes;
+        for job in plan.jobs() {
+            if job.stage != StageKind::Finetune || !is_done(&self.work, &job) {
+                continue;
+            }
+            let epoch = epochs(plan, StageKind::Finetune);
+            let folder = checkpoint::epoch_folder(&job_path(run, &job.dir), epoch);
+            for set in &plan.robustness {
+                if measured.robustness(set, classes, &job.dir).is_some() {
+                    continue;
+                }
+                let images = open_set(set, plan, &data.class_names, classes)?;
+                let opened = Arc::new(checkpoint::open(&folder, None)?);
+                let result = measure_set(opened, plan, &images, device, stop)?;
+                let Some(result) = result else { return Ok(()) };
+                let row = RobustnessRow {
+                    finetune_run: job.dir.clone(),
+                    set: set.name.clone(),
+                    path: set.path.display().to_string(),
+                    classes: recipe_word(classes),
+                    top1: format!("{:.2}", result.metrics.top1),
+                    top5: format!("{:.2}", result.metrics.top5),
+                    mce: result.mce().map(|mce| format!("{mce:.2}")).unwrap_or_default(),
+                    set_classes: result.classes,
+                    images: result.metrics.images,
+                };
+                let text = format!("top-1 {} % on {}", row.top1, set.name);
+                measured.add_robustness(run, row)?;
+                (self.observer)(Event::Notice { job: &job.dir, text: &text });
+            }
         }
         Ok(())
     }

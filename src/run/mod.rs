@@ -16,10 +16,11 @@ mod provenance;
 mod runner;
 mod schedule;
 mod start_files;
+mod test_sets;
 
 pub use failed_jobs::{FailedJob, FailedJobs, FailedPoint, PointError};
 pub use inference::{
-    FEATURE_BATCH, evaluate, load_autoencoder, load_classifier, load_features, measure_knn,
+    EVAL_BATCH, EvalImages, evaluate, load_autoencoder, load_classifier, load_features, measure_knn,
 };
 pub use preflight::{
     CheckedJob, CheckedPoint, DataCounts, JobState, Preflight, Problem, Problems, Purpose,
@@ -27,3 +28,4 @@ pub use preflight::{
 };
 pub use runner::{RunOptions, Runner};
 pub use schedule::BenchDevices;
+pub use test_sets::{TestResult, measure_set, open_set};

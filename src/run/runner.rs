@@ -267,6 +267,8 @@ impl Runner<'_> {
                     failures.add(FailedJob { job: StageKind::Pretrain.to_string(), error })?;
                 }
                 let end = self.all_jobs(work, jobs, &measures, &mut failures, &sweep.device_threads)?;
+                measures.robustness()?;
+                tables.write()?;
                 let provenance = failures.provenance.clone();
                 match failures.into_failed(count) {
                     _ if end == JobEnd::Interrupted => return Ok(end),
@@ -354,6 +356,7 @@ impl Runner<'_> {
             (self.observer)(Event::JobSkipped { job: &job.dir });
         }
         measures.knn()?;
+        measures.robustness()?;
         tables.write()?;
         Ok(())
     }
