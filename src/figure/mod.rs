@@ -4,6 +4,9 @@
 //! program (Noto Sans Mono), so the file is identical on every machine. A character that the font lacks becomes `?`.
 
 mod canvas;
+mod confusion;
+
+pub use confusion::confusion_png;
 
 use crate::durable;
 use canvas::{Canvas, LINE, Weight, text_width};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 use super::context::{Context, given};
-use super::plan::{FinetunePlan, KnnPlan, KnnPool, PretrainPlan, TestClasses, TestSet};
+use super::plan::{FinetunePlan, Plan, PretrainPlan};
 use super::{setup, vars};
 
 /// Classification of the validation images by the nearest training images, without training.
@@ -35,6 +35,47 @@ pub struct RobustnessTable {
     /// the set. "auto": "present" for ImageNet-A and ImageNet-R, which have 200 of ImageNet's classes. Can change when a
     /// run continues.
     pub classes: Option<TestClasses>,
+}
+
+/// The column of `accuracy.csv` for `[knn]`.
+pub const KNN_COLUMN: &str = "knn_top1";
+
+/// The classification of validation images by the nearest training images, for each kept checkpoint of the pre-training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnnPlan {
+    pub k: usize,
+    pub temperature: f64,
+    pub pool: KnnPool,
+}
+
+/// The features of an image for the nearest neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KnnPool {
+    /// The class token.
+    Cls,
+    /// The mean of the patches.
+    Mean,
+}
+
+/// Which classes a classifier can predict on a test set that has only some of its classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TestClasses {
+    /// The classes of the set if it has 200 of ImageNet's 1000 classes, as ImageNet-A and -R; otherwise all classes.
+    #[default]
+    Auto,
+    /// The classes of the set.
+    Present,
+    /// All classes.
+    All,
+}
+
+/// A test set other than the validation split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestSet {
+    pub name: String,
+    pub path: PathBuf,
 }
 
 pub(super) fn knn(table: &KnnTable, pretrain: Option<&PretrainPlan>, cx: &mut Context<'_>) -> KnnPlan {
@@ -81,6 +122,15 @@ pub(super) fn robustness(
     }
     table.sets = Some(written);
     sets
+}
+
+impl Plan {
+    /// Returns the columns of `accuracy.csv` after the usual ones: `knn_top1` with `[knn]`, and one for each test set of
+    /// `[robustness]`.
+    pub fn measure_columns(&self) -> Vec<String> {
+        let knn = self.knn.iter().map(|_| KNN_COLUMN.to_owned());
+        knn.chain(self.robustness.iter().map(TestSet::column)).collect()
+    }
 }
 
 impl TestSet {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::measures::{KnnPlan, TestClasses, TestSet};
 use super::rand_augment::RandAugmentPlan;
 use crate::shape::Precision;
 
@@ -237,47 +238,6 @@ pub struct LinprobePlan {
     pub augment: AugmentPlan,
 }
 
-/// The column of `accuracy.csv` for `[knn]`.
-pub const KNN_COLUMN: &str = "knn_top1";
-
-/// The classification of validation images by the nearest training images, for each kept checkpoint of the pre-training.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KnnPlan {
-    pub k: usize,
-    pub temperature: f64,
-    pub pool: KnnPool,
-}
-
-/// The features of an image for the nearest neighbours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum KnnPool {
-    /// The class token.
-    Cls,
-    /// The mean of the patches.
-    Mean,
-}
-
-/// Which classes a classifier can predict on a test set that has only some of its classes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TestClasses {
-    /// The classes of the set if it has 200 of ImageNet's 1000 classes, as ImageNet-A and -R; otherwise all classes.
-    #[default]
-    Auto,
-    /// The classes of the set.
-    Present,
-    /// All classes.
-    All,
-}
-
-/// A test set other than the validation split.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TestSet {
-    pub name: String,
-    pub path: PathBuf,
-}
-
 /// The weights that a fine-tuning or a probe starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -317,15 +277,6 @@ pub struct AugmentPlan {
     ///
     /// The length of an epoch does not change, so an epoch has fewer different images.
     pub aug_repeats: usize,
-}
-
-impl Plan {
-    /// Returns the columns of `accuracy.csv` after the usual ones: `knn_top1` with `[knn]`, and one for each test set of
-    /// `[robustness]`.
-    pub fn measure_columns(&self) -> Vec<String> {
-        let knn = self.knn.iter().map(|_| KNN_COLUMN.to_owned());
-        knn.chain(self.robustness.iter().map(TestSet::column)).collect()
-    }
 }
 
 impl DataPlan {

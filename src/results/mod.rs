@@ -15,6 +15,7 @@
 mod accuracy;
 mod check;
 mod compare;
+mod confusion;
 mod contents;
 mod epochs;
 mod error;
@@ -34,6 +35,7 @@ mod trash;
 pub use accuracy::{AccuracyRow, JobCells, accuracy, write_accuracy};
 pub use check::{FileProblem, ProblemKind, RunCheck, check_run, without_checksums};
 pub use compare::{CompareError, Comparison};
+pub use confusion::Confusion;
 pub use contents::{check_sweep, is_run, join_sweep, open_sweep};
 pub use epochs::{EpochRow, EpochsCsv, EpochsWriter, Validation};
 pub use error::{Remedy, RunError};

@@ -1,17 +1,20 @@
 //! Measurements of checkpoints that need no training: `[knn]` and `[robustness]` of a recipe.
 
-use super::inference::{load_features, measure_knn};
+use super::inference::{EvalImages, evaluate, load_features, measure_knn};
 use super::preflight::epochs;
 use super::schedule::is_done;
 use super::test_sets::{measure_set, open_set};
 use crate::checkpoint;
 use crate::data::BadFiles;
 use crate::infer::{Knn, Pooling};
-use crate::recipe::KnnPool;
-use crate::results::{KnnRow, Measured, RobustnessRow, job_path, recipe_word};
+use crate::recipe::{Job, KnnPool};
+use crate::results::{Confusion, KnnRow, Measured, RobustnessRow, job_path, recipe_word};
 use crate::shape::StageKind;
 use crate::train::{Event, Observer, RunContext, TrainError};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Largest number of classes for which a run writes confusion matrices.
+const CONFUSION_CLASSES: usize = 100;
 
 /// Measures the checkpoints of a run, and writes `knn.csv` and `robustness.csv`.
 pub(super) struct Measures {
@@ -76,20 +79,51 @@ impl Measures {
         Ok(())
     }
 
-    /// Measures every finished fine-tuning on every test set that `robustness.csv` does not have yet.
+    /// Measures what the finished fine-tunings of the run do not have yet: their test sets and confusion matrices.
     ///
     /// Returns early, without an error, if the user stops the run.
-    pub(super) fn robustness(&self) -> Result<(), TrainError> {
+    pub(super) fn finetunings(&self) -> Result<(), TrainError> {
+        self.robustness()?;
+        self.confusions()
+    }
+
+    /// Writes the confusion matrix of every finished fine-tuning on the validation split, for up to 100 classes.
+    fn confusions(&self) -> Result<(), TrainError> {
+        let RunContext { plan, data, run, stop, device, .. } = &self.work;
+        let classes = data.facts.num_classes;
+        for job in self.finished_finetunings() {
+            let folder = job_path(run, &job.dir);
+            if classes > CONFUSION_CLASSES || Confusion::is_in(&folder) {
+                continue;
+            }
+            let epoch = epochs(plan, StageKind::Finetune);
+            let opened = checkpoint::open(&checkpoint::epoch_folder(&folder, epoch), None)?;
+            let images = EvalImages::validation(plan, data)?;
+            let tallies = evaluate(Arc::new(opened), plan, vec![images], device, stop)?;
+            let Some(tallies) = tallies else { return Ok(()) };
+            let names = (0..classes).map(|label| match data.class_names.get(label) {
+                Some(name) => name.clone(),
+                None => label.to_string(),
+            });
+            let counts = tallies[0].confusion(classes);
+            Confusion { names: names.collect(), counts }.write(&folder)?;
+        }
+        Ok(())
+    }
+
+    fn finished_finetunings(&self) -> impl Iterator<Item = Job> {
+        let jobs = self.work.plan.jobs().into_iter();
+        jobs.filter(|job| job.stage == StageKind::Finetune && is_done(&self.work, job))
+    }
+
+    fn robustness(&self) -> Result<(), TrainError> {
         let RunContext { plan, data, run, stop, device, .. } = &self.work;
         if plan.robustness.is_empty() {
             return Ok(());
         }
         let mut measured = Measured::read(run)?;
         let classes = plan.robustness_classes;
-        for job in plan.jobs() {
-            if job.stage != StageKind::Finetune || !is_done(&self.work, &job) {
-                continue;
-            }
+        for job in self.finished_finetunings() {
             let epoch = epochs(plan, StageKind::Finetune);
             let folder = checkpoint::epoch_folder(&job_path(run, &job.dir), epoch);
             for set in &plan.robustness {

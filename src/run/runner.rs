@@ -267,7 +267,7 @@ impl Runner<'_> {
                     failures.add(FailedJob { job: StageKind::Pretrain.to_string(), error })?;
                 }
                 let end = self.all_jobs(work, jobs, &measures, &mut failures, &sweep.device_threads)?;
-                measures.robustness()?;
+                measures.finetunings()?;
                 tables.write()?;
                 let provenance = failures.provenance.clone();
                 match failures.into_failed(count) {
@@ -356,9 +356,8 @@ impl Runner<'_> {
             (self.observer)(Event::JobSkipped { job: &job.dir });
         }
         measures.knn()?;
-        measures.robustness()?;
-        tables.write()?;
-        Ok(())
+        measures.finetunings()?;
+        Ok(tables.write()?)
     }
 }
 
