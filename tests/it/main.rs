@@ -23,6 +23,7 @@ mod golden;
 mod gpu;
 mod hints;
 mod layers;
+mod measures;
 mod on_nan;
 mod own_data;
 mod pickles;
