@@ -128,9 +128,7 @@ fn of_data_set(
     match (name, data.val) {
         (SplitName::Train, _) => Ok((data.train, data.class_names)),
         (SplitName::Val, Some(val)) => Ok((val, data.class_names)),
-        (SplitName::Val, None) => {
-            Err(refused.expect("data with labels has a validation split"))
-        }
+        (SplitName::Val, None) => Err(refused.expect("data with labels has a validation split")),
     }
 }
 

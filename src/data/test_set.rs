@@ -111,7 +111,11 @@ fn all_severities(
             let folder = folder.join(severity.to_string());
             if !folder.is_dir() {
                 let problem = "the folder does not exist, and mCE needs all 15 corruptions of ImageNet-C with 5 severities";
-                return Err(DataError::layout(&folder, problem, "extract all archives of ImageNet-C"));
+                return Err(DataError::layout(
+                    &folder,
+                    problem,
+                    "extract all archives of ImageNet-C",
+                ));
             }
             folders.push((Some(name), folder));
         }
@@ -141,7 +145,8 @@ fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
     let readable: HashMap<&str, &str> =
         wnids.iter().map(|[wnid, name]| (wnid.as_str(), name.as_str())).collect();
     // Two classes of ImageNet have the same readable name, so the ids decide.
-    let is_imagenet = wnids.len() == names.len() && wnids.iter().zip(names).all(|([_, name], own)| name == own);
+    let is_imagenet =
+        wnids.len() == names.len() && wnids.iter().zip(names).all(|([_, name], own)| name == own);
     let mut known: HashMap<&str, Vec<u32>> = HashMap::new();
     for (label, name) in names.iter().enumerate() {
         known.entry(name).or_default().push(label as u32);
@@ -230,7 +235,10 @@ mod tests {
         assert_eq!(labels(&["1", "2"], &names), Ok(vec![1, 2]));
         assert!(labels(&["3"], &names).is_err());
         let error = labels(&["owl", "bat", "1"], &names).unwrap_err();
-        assert!(error.starts_with("2 of 3 class folders match no class of the checkpoint: `bat`, `1`;"), "{error}");
+        assert!(
+            error.starts_with("2 of 3 class folders match no class of the checkpoint: `bat`, `1`;"),
+            "{error}"
+        );
         // Both cranes: a bird and a machine.
         let imagenet = imagenet1k_names();
         let cranes = labels(&["n02012849", "n03126707"], &imagenet).unwrap();

@@ -81,8 +81,9 @@ mod tests {
     fn every_cell_is_drawn_at_every_size() {
         for n in [1, 2, 20, 21, 100] {
             let names: Vec<String> = (0..n).map(|index| format!("class {index}")).collect();
-            let counts: Vec<Vec<usize>> =
-                (0..n).map(|row| (0..n).map(|column| usize::from(row == column) * 7).collect()).collect();
+            let counts: Vec<Vec<usize>> = (0..n)
+                .map(|row| (0..n).map(|column| usize::from(row == column) * 7).collect())
+                .collect();
             let png = confusion_png(&names, &counts).unwrap();
             let picture = image::load_from_memory(&png).unwrap().into_rgb8();
             let share = |rgb| picture.pixels().filter(|pixel| pixel.0 == rgb).count();

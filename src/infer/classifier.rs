@@ -87,7 +87,8 @@ impl Classifier {
         };
         let whole = match &self.network {
             Network::Finetuned(vit) => {
-                let work = move |vit: &Vit, imgs, labels: &[u32]| counted(vit.forward(imgs), labels);
+                let work =
+                    move |vit: &Vit, imgs, labels: &[u32]| counted(vit.forward(imgs), labels);
                 pass.each_shard(&**vit, replicas, share, work, add)?
             }
             Network::Probe(probe) => {

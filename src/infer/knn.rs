@@ -126,11 +126,15 @@ impl Knn {
 
 fn check(features: &Features, split: &str) -> Result<(), InferError> {
     let refuse = |problem: &str, hint: &str| {
-        let (problem, hint) = (format!("cannot classify by nearest neighbours: {problem}"), hint.to_owned());
+        let (problem, hint) =
+            (format!("cannot classify by nearest neighbours: {problem}"), hint.to_owned());
         Err(InferError::Setting { problem, hint })
     };
     if features.labels.is_empty() {
-        return refuse(&format!("the {split} split has no images"), "set data.path to the whole data set");
+        return refuse(
+            &format!("the {split} split has no images"),
+            "set data.path to the whole data set",
+        );
     }
     if features.values.iter().any(|value| !value.is_finite()) {
         let hint = "the weights are damaged: download the file again, or use another checkpoint";
@@ -157,7 +161,9 @@ mod tests {
 
     /// Returns points on the unit circle at these angles, in degrees.
     fn at(angles: &[(f32, u32)]) -> Features {
-        let point = |(angle, _): &(f32, u32)| [2.0 * angle.to_radians().cos(), 2.0 * angle.to_radians().sin()];
+        let point = |(angle, _): &(f32, u32)| {
+            [2.0 * angle.to_radians().cos(), 2.0 * angle.to_radians().sin()]
+        };
         Features {
             values: angles.iter().flat_map(point).collect(),
             labels: angles.iter().map(|(_, label)| *label).collect(),
@@ -182,8 +188,11 @@ mod tests {
 
     #[test]
     fn every_chunk_is_searched() {
-        let many: Vec<(f32, u32)> = (0..40_000u16).map(|i| (f32::from(i) * 0.005, u32::from(i / 100))).collect();
-        let val: Vec<(f32, u32)> = (0..2_500u16).map(|i| (f32::from(i) * 0.08 + 0.0025, u32::from(i * 16 / 100))).collect();
+        let many: Vec<(f32, u32)> =
+            (0..40_000u16).map(|i| (f32::from(i) * 0.005, u32::from(i / 100))).collect();
+        let val: Vec<(f32, u32)> = (0..2_500u16)
+            .map(|i| (f32::from(i) * 0.08 + 0.0025, u32::from(i * 16 / 100)))
+            .collect();
         let knn = Knn { k: 1, temperature: 0.07 };
         let measured = knn.measure(at(&many), at(&val), 2, &Device::flex(), &StopFlag::default());
         let top1 = measured.unwrap().unwrap().top1;

@@ -130,7 +130,13 @@ mod tests {
         let metrics = tally.metrics();
         assert_eq!((metrics.images, metrics.top5), (3, 100.0));
         assert!((metrics.top1 - 100.0 / 3.0).abs() < 1e-12);
-        let class = |label, images, top1, confused| ClassTally { label, images, top1, top5: 100.0, confused };
+        let class = |label, images, top1, confused| ClassTally {
+            label,
+            images,
+            top1,
+            top5: 100.0,
+            confused,
+        };
         let expected = [class(0, 2, 50.0, Some((1, 1))), class(2, 1, 0.0, Some((3, 1)))];
         assert_eq!(tally.by_class(), expected);
         assert_eq!(tally.confusion(4)[0], [1, 1, 0, 0]);

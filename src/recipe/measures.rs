@@ -78,7 +78,11 @@ pub struct TestSet {
     pub path: PathBuf,
 }
 
-pub(super) fn knn(table: &KnnTable, pretrain: Option<&PretrainPlan>, cx: &mut Context<'_>) -> KnnPlan {
+pub(super) fn knn(
+    table: &KnnTable,
+    pretrain: Option<&PretrainPlan>,
+    cx: &mut Context<'_>,
+) -> KnnPlan {
     if pretrain.is_none() {
         let hint = "add [pretrain], or use `mae eval --knn` on a checkpoint";
         cx.refuse("knn", "", "needs the checkpoints of a [pretrain]", hint);

@@ -57,9 +57,7 @@ pub use cost::{Cost, Dims, Memory};
 pub use error::{Origin, Other, Problem, RecipeError, RecipeErrors};
 pub use jobs::{Job, NeverUpdates, Steps};
 pub use layers::BaseLayer;
-pub use measures::{
-    KNN_COLUMN, KnnPlan, KnnPool, KnnTable, RobustnessTable, TestClasses, TestSet,
-};
+pub use measures::{KNN_COLUMN, KnnPlan, KnnPool, KnnTable, RobustnessTable, TestClasses, TestSet};
 pub use near::word as nearest;
 pub use official::official_flag;
 pub use plan::*;

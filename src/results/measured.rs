@@ -97,14 +97,20 @@ impl Measured {
 
     /// Adds a row to `robustness.csv` in `folder`. Replaces the row of the same checkpoint and set.
     pub fn add_robustness(&mut self, folder: &Path, row: RobustnessRow) -> Result<(), RunError> {
-        self.robustness.retain(|old| (&old.finetune_run, &old.set) != (&row.finetune_run, &row.set));
+        self.robustness
+            .retain(|old| (&old.finetune_run, &old.set) != (&row.finetune_run, &row.set));
         self.robustness.push(row);
         self.robustness.sort_by(|a, b| (&a.finetune_run, &a.set).cmp(&(&b.finetune_run, &b.set)));
         write(&folder.join(ROBUSTNESS), &self.robustness)
     }
 
     /// Returns the columns of `accuracy.csv` that these tables add to the row of `source`, with their cells.
-    pub(super) fn cells(&self, plan: &Plan, source: &Source, jobs: &[Job]) -> Vec<(String, String)> {
+    pub(super) fn cells(
+        &self,
+        plan: &Plan,
+        source: &Source,
+        jobs: &[Job],
+    ) -> Vec<(String, String)> {
         let mut cells = Vec::new();
         if let Some(knn) = &plan.knn {
             let row = match source {
@@ -114,10 +120,12 @@ impl Measured {
             let cell = row.map(|row| row.knn_top1.clone()).unwrap_or_default();
             cells.push((KNN_COLUMN.to_owned(), cell));
         }
-        let is_start = |job: &&Job| job.stage == StageKind::Finetune && job.from.as_ref() == Some(source);
+        let is_start =
+            |job: &&Job| job.stage == StageKind::Finetune && job.from.as_ref() == Some(source);
         let finetune = jobs.iter().find(is_start);
         for set in &plan.robustness {
-            let row = finetune.and_then(|job| self.robustness(set, plan.robustness_classes, &job.dir));
+            let row =
+                finetune.and_then(|job| self.robustness(set, plan.robustness_classes, &job.dir));
             cells.push((set.column(), row.map(|row| row.top1.clone()).unwrap_or_default()));
         }
         cells

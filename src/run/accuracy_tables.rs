@@ -2,21 +2,32 @@
 
 use crate::recipe::{Plan, Resolved};
 use crate::results::{self, RunError};
-use std::path::PathBuf;
+use crate::train::RunContext;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Writes the accuracy table of a run, and the combined accuracy table of its sweep.
 pub(super) struct AccuracyTables {
     /// The folder that contains all runs.
-    pub runs: PathBuf,
-    pub plan: Arc<Plan>,
-    pub run: PathBuf,
-    pub all: Arc<Resolved>,
+    runs: PathBuf,
+    plan: Arc<Plan>,
+    run: PathBuf,
+    all: Resolved,
     /// Locked while the tables are written, so that parallel jobs write them one after the other.
-    pub writing: Mutex<()>,
+    writing: Mutex<()>,
 }
 
 impl AccuracyTables {
+    pub(super) fn new(runs: &Path, work: &RunContext, all: &Resolved) -> Self {
+        Self {
+            runs: runs.to_owned(),
+            plan: Arc::clone(&work.plan),
+            run: work.run.clone(),
+            all: all.clone(),
+            writing: Mutex::default(),
+        }
+    }
+
     /// Writes both tables from the results so far. Does nothing if the recipe measures no accuracy.
     pub(super) fn write(&self) -> Result<(), RunError> {
         let Self { plan, all, run, .. } = self;

@@ -111,7 +111,10 @@ impl EvalImages {
     /// Returns the validation split of a data set.
     pub fn validation(plan: &Plan, data: &DataSet) -> Result<Self, TrainError> {
         let split = data.val.clone().ok_or_else(|| TrainError::Setting {
-            problem: format!("cannot measure: {} has no validation split", plan.data.path.display()),
+            problem: format!(
+                "cannot measure: {} has no validation split",
+                plan.data.path.display()
+            ),
             hint: "add a val/ folder with the same class folders as train/".to_owned(),
         })?;
         Ok(Self { split, transform: EvalTransform::new(&plan.data), among: None })

@@ -19,7 +19,7 @@ use crate::train::{
 };
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// With at least this many validation images, a notice tells the user that all of them are being read.
 const MANY_IMAGES: usize = 5_000;
@@ -246,7 +246,7 @@ impl Runner<'_> {
         for job in &jobs {
             work.draw_missing_pictures(job, &sweep.device_threads, &self.observer);
         }
-        let tables = Arc::new(self.tables(work, sweep.resolved));
+        let tables = Arc::new(AccuracyTables::new(&self.options.runs, work, sweep.resolved));
         let measures = Arc::new(Measures::new(work, &self.observer));
         let all_done = jobs.iter().all(|job| is_done(work, job));
         let mut provenance = match &point.before {
@@ -266,7 +266,8 @@ impl Runner<'_> {
                     jobs.retain(|job| job.stage != StageKind::Pretrain);
                     failures.add(FailedJob { job: StageKind::Pretrain.to_string(), error })?;
                 }
-                let end = self.all_jobs(work, jobs, &measures, &mut failures, &sweep.device_threads)?;
+                let end =
+                    self.all_jobs(work, jobs, &measures, &mut failures, &sweep.device_threads)?;
                 measures.finetunings()?;
                 tables.write()?;
                 let provenance = failures.provenance.clone();
@@ -284,16 +285,6 @@ impl Runner<'_> {
             folder.write_provenance(&provenance)?;
         }
         Ok(JobEnd::Done)
-    }
-
-    fn tables(&self, work: &RunContext, resolved: &Resolved) -> AccuracyTables {
-        AccuracyTables {
-            runs: self.options.runs.clone(),
-            plan: Arc::clone(&work.plan),
-            run: work.run.clone(),
-            all: Arc::new(resolved.clone()),
-            writing: Mutex::default(),
-        }
     }
 
     /// Trains jobs one after the other on all devices, or in parallel on one device each.

@@ -2,7 +2,9 @@
 
 use super::inference::{EvalImages, evaluate};
 use crate::checkpoint::Opened;
-use crate::data::{CORRUPTIONS, EvalTransform, SEVERITIES, TestImages, imagenet1k_names, open_test_set};
+use crate::data::{
+    CORRUPTIONS, EvalTransform, SEVERITIES, TestImages, imagenet1k_names, open_test_set,
+};
 use crate::infer::{Metrics, StopFlag, Tally};
 use crate::recipe::{Plan, TestClasses, TestSet};
 use crate::train::{ChosenDevice, TrainError};
@@ -78,9 +80,8 @@ pub fn measure_set(
         return Ok(None);
     };
     let parts: Vec<Metrics> = tallies.iter().map(Tally::metrics).collect();
-    let mean = |value: fn(&Metrics) -> f64| {
-        parts.iter().map(value).sum::<f64>() / parts.len() as f64
-    };
+    let mean =
+        |value: fn(&Metrics) -> f64| parts.iter().map(value).sum::<f64>() / parts.len() as f64;
     let corruptions = images.parts.chunks(SEVERITIES).zip(parts.chunks(SEVERITIES));
     let corruptions = corruptions.filter_map(|(images, parts)| {
         let error = parts.iter().map(|part| 100.0 - part.top1).sum::<f64>() / parts.len() as f64;

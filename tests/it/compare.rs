@@ -240,13 +240,23 @@ fn tables_and_logs_are_read_as_other_programs_save_them() {
     put(&bench.path("every_5.txt"), &log("\n"));
     let utf16: Vec<u8> = log("\r\n").encode_utf16().flat_map(u16::to_le_bytes).collect();
     mae::durable::write(&bench.path("utf16.txt"), &utf16).unwrap();
-    put(&bench.path("german.csv"), "sep=;\r\npretrain_epoch;finetune_top1;;\r\n1600;84,1;;\r\n;;;\r\n");
+    put(
+        &bench.path("german.csv"),
+        "sep=;\r\npretrain_epoch;finetune_top1;;\r\n1600;84,1;;\r\n;;;\r\n",
+    );
     let text = bench.done(&["compare", "runs/mr75", "german.csv", "every_5.txt", "utf16.txt"]);
     assert!(text.contains("84.10 +0.60"), "{text}");
     assert_eq!(text.matches("84.50").count(), 2, "{text}");
-    assert!(text.contains("[3]: the last accuracy is from epoch 10 of 12; the training loss is NaN"), "{text}");
+    assert!(
+        text.contains("[3]: the last accuracy is from epoch 10 of 12; the training loss is NaN"),
+        "{text}"
+    );
     bench.done(&["compare", "every_5.txt", "utf16.txt", "--csv", "c.csv"]);
-    assert!(bench.read("c.csv").contains("every_5.txt,,,84.50,,84.50,10,"), "{}", bench.read("c.csv"));
+    assert!(
+        bench.read("c.csv").contains("every_5.txt,,,84.50,,84.50,10,"),
+        "{}",
+        bench.read("c.csv")
+    );
 }
 
 #[test]

@@ -40,7 +40,8 @@ fn cell(text: &str, row: usize, name: &str) -> String {
 
 #[test]
 fn votes_equal_those_of_torch() {
-    let bytes = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/knn/features.safetensors"));
+    let bytes =
+        fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/knn/features.safetensors"));
     let bytes = bytes.unwrap();
     let split = |name: &str| Features {
         values: floats(&bytes, name).0,
@@ -57,9 +58,8 @@ fn votes_equal_those_of_torch() {
 fn features_are_the_same_in_every_format() {
     let bench = Bench::new(TINY);
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
-    let write = |file: &str, more: &[&str]| {
-        bench.done(&[&["features", LAST, "-o", file], more].concat())
-    };
+    let write =
+        |file: &str, more: &[&str]| bench.done(&[&["features", LAST, "-o", file], more].concat());
     assert_eq!(write("f.safetensors", &[]), "f.safetensors: 360 images of 16 features\n");
     let bytes = fs::read(bench.path("f.safetensors")).unwrap();
     let (values, shape) = floats(&bytes, "features");
@@ -201,9 +201,12 @@ fn knn_alone_writes_a_table_and_needs_a_pretraining() {
     bench.done(&["run", "r.toml"]);
     let table = bench.read("runs/tiny/accuracy.csv");
     assert_eq!(rows(&table).len(), 3, "{table}");
-    assert!(!cell(&table, 1, "knn_top1").is_empty() && !cell(&table, 1, "pretrain_loss").is_empty());
+    assert!(
+        !cell(&table, 1, "knn_top1").is_empty() && !cell(&table, 1, "pretrain_loss").is_empty()
+    );
     let (before, _) = pretrain.split_once("[pretrain]").unwrap();
-    let recipe = format!("{before}[finetune]{rest}[knn]\n").replace("\"checkpoints\"", "\"scratch\"");
+    let recipe =
+        format!("{before}[finetune]{rest}[knn]\n").replace("\"checkpoints\"", "\"scratch\"");
     let recipe = recipe.replace("\"last\"", "\"scratch\"");
     mae::durable::write(&bench.path("r.toml"), recipe.as_bytes()).unwrap();
     let error = bench.refused(&["run", "r.toml"], 2);
@@ -217,7 +220,10 @@ fn the_results_of_each_class_add_up() {
     let told = bench.done(&["eval", FINETUNED, "--per-class", "classes.csv"]);
     let table = bench.read("classes.csv");
     let table = rows(&table);
-    assert_eq!(table[0], ["label", "class", "images", "top1", "top5", "confused_with", "confused_images"]);
+    assert_eq!(
+        table[0],
+        ["label", "class", "images", "top1", "top5", "confused_with", "confused_images"]
+    );
     let number = |row: &Vec<String>, column: usize| row[column].parse::<f64>().unwrap();
     let sum: f64 = table[1..].iter().map(|row| number(row, 2) * number(row, 3) / 100.0).sum();
     assert!(told.contains(&format!("top-1 {:.2} %", 100.0 * sum.round() / 360.0)), "{told}");
@@ -225,10 +231,137 @@ fn the_results_of_each_class_add_up() {
     let matrix = rows(&bench.read("runs/tiny/finetune/from-0003/confusion.csv"));
     assert_eq!((matrix.len(), matrix[3][0].as_str()), (11, "2"));
     for (class, row) in table[1..].iter().enumerate() {
-        let counts: Vec<usize> = matrix[class + 1][1..].iter().map(|c| c.parse().unwrap()).collect();
+        let counts: Vec<usize> =
+            matrix[class + 1][1..].iter().map(|c| c.parse().unwrap()).collect();
         assert_eq!(counts.iter().sum::<usize>() as f64, number(row, 2));
         assert_eq!(format!("{:.2}", 100.0 * counts[class] as f64 / number(row, 2)), row[3]);
     }
     bench.done(&["report", "runs/tiny"]);
     assert!(bench.read("runs/tiny/report.html").contains("Confusion matrices"));
+}
+
+/// Writes pictures of some classes in `folder/<class>/`. The pictures of a class are the same in every folder.
+fn pictures(bench: &Bench, folder: &str, classes: &[(&str, u8)], count: u8) {
+    for (class, shade) in classes {
+        let folder = bench.path(&format!("{folder}/{class}"));
+        fs::create_dir_all(&folder).unwrap();
+        for picture in 0..count {
+            let pixel = |x: u32, y: u32| {
+                image::Rgb([*shade, (x * 20) as u8, (y * u32::from(picture)) as u8])
+            };
+            let file = folder.join(format!("{picture}.png"));
+            image::RgbImage::from_fn(12, 10, pixel).save(file).unwrap();
+        }
+    }
+}
+
+/// Makes a data set of three classes in `own/`, and a recipe for it with `more` tables.
+fn own(more: &str) -> Bench {
+    let data = "format = \"imagefolder\"\npath = \"own\"";
+    let recipe = TINY
+        .replace("format = \"digits\"", data)
+        .replace("batch_size = 96", "batch_size = 6")
+        .replace("input_size = 8", "input_size = 8\nworkers = 1");
+    let bench = Bench::new(&format!("{recipe}{more}"));
+    let classes = [("cat", 40), ("dog", 120), ("owl", 220)];
+    pictures(&bench, "own/train", &classes, 4);
+    pictures(&bench, "own/val", &classes, 2);
+    bench
+}
+
+#[test]
+fn test_sets_are_measured_with_the_classes_of_the_checkpoint() {
+    let bench = own("");
+    bench.done(&["run", "r.toml"]);
+    pictures(&bench, "some", &[("owl", 220), ("cat", 40)], 2);
+    pictures(&bench, "labels", &[("2", 220), ("0", 40)], 2);
+    pictures(&bench, "wrong", &[("owl", 220), ("bat", 40)], 2);
+    let eval = |args: &[&str]| bench.done(&[&["eval", FINETUNED], args].concat());
+    let whole = eval(&[]);
+    let told = eval(&["--test", "own", "--test", "again=own/val"]);
+    let (first, second) = told.trim().split_once('\n').unwrap();
+    assert_eq!(first.replace("own: ", ""), whole.trim());
+    assert_eq!(second.replace("again: ", ""), whole.trim());
+    // The images of two of the three classes, in folders with other names.
+    eval(&["--per-class", "classes.csv"]);
+    let table = bench.read("classes.csv");
+    let top1 = |row: usize| cell(&table, row, "top1").parse::<f64>().unwrap();
+    let two = (top1(0) + top1(2)) / 2.0;
+    eval(&["--test", "some", "--test", "labels", "--csv", "sets.csv"]);
+    let sets = bench.read("sets.csv");
+    assert_eq!(cell(&sets, 0, "top1"), format!("{two:.2}"));
+    assert_eq!(rows(&sets)[1][1..], rows(&sets)[2][1..], "{sets}");
+    assert_eq!([cell(&sets, 0, "classes"), cell(&sets, 0, "predicted_classes")], ["2", "3"]);
+    let told = eval(&["--test", "some", "--classes", "present", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(json["sets"][0]["predicted_classes"], 2);
+    assert!(json["sets"][0]["top1"].as_f64().unwrap() >= two);
+    for (args, expected) in [
+        (&["--test", "wrong"][..], "1 of 2 class folders match no class of the checkpoint: `bat`"),
+        (&["--test", "nowhere"], "the folder does not exist"),
+        (&["--test", "some/owl"], "there are no class folders with images"),
+        (&["--csv", "x.csv"], "--test"),
+        (&["--test", "some", "--knn", "3"], "--knn"),
+    ] {
+        let error = bench.refused(&[&["eval", FINETUNED], args].concat(), 2);
+        assert!(error.contains(expected), "{args:?}: {error}");
+    }
+    let error = bench.refused(&["eval", LAST, "--test", "some"], 2);
+    assert!(error.contains("the checkpoint has no classification head"), "{error}");
+}
+
+#[test]
+fn corruptions_have_a_mean_corruption_error() {
+    let bench = own("");
+    bench.done(&["run", "r.toml"]);
+    let last = "c/digital/jpeg_compression/5";
+    for (index, (name, _)) in mae::data::CORRUPTIONS.iter().enumerate() {
+        for severity in 1..=5 {
+            let group = if index % 2 == 0 { "digital/" } else { "" };
+            let folder = format!("c/{group}{name}/{severity}");
+            // One of three pictures of each class is in the folder of another class.
+            let swapped = [("cat", 120), ("dog", 40), ("owl", 220)];
+            pictures(&bench, &folder, &swapped[..(severity - 1).min(2) + 1], 1);
+        }
+    }
+    let told = bench.done(&["eval", FINETUNED, "--test", "c", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let set = &json["sets"][0];
+    let errors: Vec<f64> = mae::data::CORRUPTIONS
+        .iter()
+        .map(|(name, alexnet)| set["corruption_errors"][name].as_f64().unwrap() / alexnet)
+        .collect();
+    assert!((set["mce"].as_f64().unwrap() - errors.iter().sum::<f64>() / 15.0).abs() < 1e-9);
+    assert_eq!(set["images"], 15 * (1 + 2 + 3 + 3 + 3));
+    fs::remove_dir_all(bench.path(last)).unwrap();
+    let error = bench.refused(&["eval", FINETUNED, "--test", "c"], 2);
+    assert!(error.contains(last) && error.contains("mCE needs all 15"), "{error}");
+}
+
+#[test]
+fn a_recipe_measures_every_finetuning_on_its_test_sets() {
+    let bench = own("");
+    pictures(&bench, "sets/some", &[("owl", 220), ("cat", 40)], 2);
+    bench.done(&["run", "r.toml"]);
+    let before = bench.read("runs/tiny/accuracy.csv");
+    let recipe = bench.read("r.toml") + "[robustness]\nsets = [\"all=own/val\", \"sets/some\"]\n";
+    mae::durable::write(&bench.path("r.toml"), recipe.as_bytes()).unwrap();
+    bench.done(&["run", "r.toml"]);
+    let table = bench.read("runs/tiny/accuracy.csv");
+    assert!(table.starts_with(before.lines().next().unwrap()), "{table}");
+    assert!(table.lines().next().unwrap().ends_with(",linprobe_run,all_top1,some_top1"), "{table}");
+    for row in 0..3 {
+        assert_eq!(cell(&table, row, "all_top1"), cell(&table, row, "finetune_top1"));
+        assert!(!cell(&table, row, "some_top1").is_empty());
+    }
+    assert_eq!(rows(&bench.read("runs/tiny/robustness.csv")).len(), 1 + 3 * 2);
+    bench.done(&["report", "runs/tiny"]);
+    assert!(bench.read("runs/tiny/report.html").contains("all<br>top-1 %"));
+    let set = |sets: &str| {
+        bench.refused(&["run", "r.toml", "--set", &format!("robustness.sets={sets}")], 2)
+    };
+    assert!(set("[\"nowhere\"]").contains("nowhere: the folder does not exist"));
+    assert!(set("[\"a=own/val\", \"a=sets/some\"]").contains("which is already taken"));
+    assert!(set("[\"/\"]").contains("has no valid name"));
+    assert!(set("[]").contains("robustness.sets"));
 }

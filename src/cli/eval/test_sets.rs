@@ -91,8 +91,12 @@ fn line(name: &str, result: &TestResult, num_classes: usize) -> String {
     let metrics = &result.metrics;
     let mce = result.mce().map_or_else(String::new, |mce| format!(", mCE {mce:.2} %"));
     let classes = match (result.classes, result.is_restricted) {
-        (classes, true) => format!(" ({classes} of {num_classes} classes, only these can be predicted)"),
-        (classes, false) if classes < num_classes => format!(" ({classes} of {num_classes} classes)"),
+        (classes, true) => {
+            format!(" ({classes} of {num_classes} classes, only these can be predicted)")
+        }
+        (classes, false) if classes < num_classes => {
+            format!(" ({classes} of {num_classes} classes)")
+        }
         _ => String::new(),
     };
     format!(

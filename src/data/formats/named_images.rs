@@ -40,7 +40,9 @@ pub fn open_images(
             files.push((path.clone(), 0));
             continue;
         }
-        if let Some(split) = ["train", "val"].map(|name| path.join(name)).iter().find(|p| p.is_dir()) {
+        if let Some(split) =
+            ["train", "val"].map(|name| path.join(name)).iter().find(|p| p.is_dir())
+        {
             let problem = "the folder is a data set with train/ or val/";
             let hint = format!("name one of its folders, for example {}", split.display());
             return Err(DataError::layout(path, problem, &hint));
@@ -57,7 +59,11 @@ pub fn open_images(
     }
     if files.is_empty() {
         let problem = "the folder contains no images (jpg, png, webp, …)";
-        return Err(DataError::layout(&paths[0], problem, "name image files or a folder of images"));
+        return Err(DataError::layout(
+            &paths[0],
+            problem,
+            "name image files or a folder of images",
+        ));
     }
     let digits = (plan.format == Format::Digits).then_some(plan.input_size);
     Ok((Arc::new(NamedImages { files, colour, digits }), classes))

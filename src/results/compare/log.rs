@@ -200,7 +200,14 @@ mod tests {
     #[test]
     fn incomplete_lines_of_a_killed_run_are_left_out() {
         let line = |epoch: usize| format!("{{\"train_loss\": 0.5, \"epoch\": {epoch}}}");
-        let text = [&line(0), "\n{\"train_loss\": 0.4", &line(1), "\n{\"train_lo\n", &line(2), "\n{\"tr\0"];
+        let text = [
+            &line(0),
+            "\n{\"train_loss\": 0.4",
+            &line(1),
+            "\n{\"train_lo\n",
+            &line(2),
+            "\n{\"tr\0",
+        ];
         let run = read_log("log.txt", "log.txt", &text.concat()).unwrap();
         let epochs: Vec<usize> = run.curves[0].points.iter().map(|point| point.epoch).collect();
         assert_eq!(epochs, [1, 2, 3]);

@@ -29,7 +29,9 @@ impl CsvTable {
         let (text, skipped) = without_separator_line(text);
         let known = |separator: &u8| {
             let header = records(text, *separator).next().and_then(Result::ok);
-            header.is_some_and(|(_, cells)| columns.iter().any(|name| cells.iter().any(|c| c == name)))
+            header.is_some_and(|(_, cells)| {
+                columns.iter().any(|name| cells.iter().any(|c| c == name))
+            })
         };
         let Some(separator) = SEPARATORS.into_iter().find(known) else {
             // A spreadsheet that did not split the lines quotes each line as one cell.

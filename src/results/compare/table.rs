@@ -133,11 +133,8 @@ fn check_header(header: &[String]) -> Result<(Vec<String>, Vec<String>), String>
 
 fn origin(table: &CsvTable, row: &CsvRow) -> Option<RunOrigin> {
     let cell = |column: &str| table.cell(row, column).to_owned();
-    let origin = || RunOrigin {
-        model: cell("model"),
-        variant: cell("variant"),
-        value: cell("value"),
-    };
+    let origin =
+        || RunOrigin { model: cell("model"), variant: cell("variant"), value: cell("value") };
     ORIGIN.iter().any(|column| table.has(column)).then(origin)
 }
 
@@ -203,10 +200,17 @@ mod tests {
         let runs = read_table("t", "t.csv", saved).unwrap();
         let row = &runs[0].rows[0];
         assert_eq!((row.key.epoch, row.finetune), (Some(800), Some(83.1)));
-        assert_eq!((row.key.annealed, runs[0].name.as_str()), (Some(true), "t/pretrain.mask_ratio=0.75"));
-        let epochs = "epoch;lr;train_loss;val_loss;val_acc1\n1;1,5E-04;2,5;1,0;80,25\n2;1,5E-04;NaN;;\n";
+        assert_eq!(
+            (row.key.annealed, runs[0].name.as_str()),
+            (Some(true), "t/pretrain.mask_ratio=0.75")
+        );
+        let epochs =
+            "epoch;lr;train_loss;val_loss;val_acc1\n1;1,5E-04;2,5;1,0;80,25\n2;1,5E-04;NaN;;\n";
         let runs = read_table("t", "linprobe/epochs.csv", epochs).unwrap();
-        assert_eq!((runs[0].rows[0].linprobe, runs[0].curves[0].points[0].lr), (Some(80.25), Some(1.5e-4)));
+        assert_eq!(
+            (runs[0].rows[0].linprobe, runs[0].curves[0].points[0].lr),
+            (Some(80.25), Some(1.5e-4))
+        );
         assert_eq!(runs[0].remarks.len(), 2);
     }
 

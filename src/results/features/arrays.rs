@@ -48,8 +48,7 @@ pub(super) fn safetensors(
         "__metadata__": { "format": "pt" },
         "features": { "dtype": "F32", "shape": shape, "data_offsets": [0, end] },
     });
-    let tail: Vec<u8> =
-        labels.iter().flat_map(|label| i64::from(*label).to_le_bytes()).collect();
+    let tail: Vec<u8> = labels.iter().flat_map(|label| i64::from(*label).to_le_bytes()).collect();
     if !labels.is_empty() {
         let offsets = [end, end + tail.len()];
         tensors["labels"] =

@@ -16,14 +16,11 @@ struct Csv {
 /// Creates a file with the columns `image`, `label`, `class`, `f0`, `f1` and so on. `width` is the number of features.
 ///
 /// Images without classes have only the column `image` before the features.
-pub(super) fn csv(
-    path: &Path,
-    width: usize,
-    rows: Vec<FeatureRow>,
-) -> io::Result<Box<dyn Writer>> {
+pub(super) fn csv(path: &Path, width: usize, rows: Vec<FeatureRow>) -> io::Result<Box<dyn Writer>> {
     let mut file = OutputFile::create(path)?;
     let features = (0..width).map(|index| format!("f{index}"));
-    let header: Vec<String> = header(&rows).into_iter().map(str::to_owned).chain(features).collect();
+    let header: Vec<String> =
+        header(&rows).into_iter().map(str::to_owned).chain(features).collect();
     file.write_all(&csv_rows([header], csv::Terminator::CRLF))?;
     Ok(Box::new(Csv { file, width, rows: rows.into_iter() }))
 }

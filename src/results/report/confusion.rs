@@ -25,7 +25,8 @@ pub(super) fn confusions(report: &Report<'_>) -> Result<String, RunError> {
             let folder = job_path(&run.path, &job.dir);
             let Some(Confusion { names, counts }) = Confusion::read(&folder)? else { continue };
             let png = confusion_png(&names, &counts).map_err(RunError::io(&folder))?;
-            let point = if report.is_sweep { format!("{}, ", point_name(run)) } else { String::new() };
+            let point =
+                if report.is_sweep { format!("{}, ", point_name(run)) } else { String::new() };
             let caption = escape(&format!("{point}{}", job.dir));
             let _ = writeln!(
                 figures,
