@@ -11,7 +11,6 @@ use super::decode::picture::{Colour, Stored};
 use super::error::DataError;
 use super::formats::class_names::imagenet1k;
 use super::formats::image_folder::Listing;
-use super::formats::listing_cache::ListingCache;
 use super::formats::split::Split;
 
 /// The corruptions of ImageNet-C whose errors are averaged, and the error of `AlexNet` on each.
@@ -125,9 +124,7 @@ fn all_severities(
 
 /// Lists the images in the class folders of `folder`, with the labels of the checkpoint's classes `names`.
 fn labelled(folder: &Path, colour: Colour, names: &[String]) -> Result<Labelled, DataError> {
-    let mut cache = ListingCache::of(folder);
-    let listing = Listing::read(folder, &mut cache)?;
-    cache.keep();
+    let listing = Listing::of(folder)?;
     if !listing.is_labelled() {
         let problem = "there are no class folders with images";
         return Err(DataError::layout(folder, problem, "name a folder that holds class folders"));

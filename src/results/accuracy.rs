@@ -2,7 +2,7 @@
 
 use super::epochs::{EpochRow, EpochsCsv};
 use super::error::{Remedy, RunError};
-use super::measured::Measured;
+use super::measure_tables::MeasureTables;
 use super::read_back::read_provenance;
 use super::read_checked::read_checked;
 use crate::durable;
@@ -79,7 +79,7 @@ pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<Accuracy
         Source::File(_) => usize::MAX,
     });
     let pretrain = EpochsCsv::in_job(&folder.join("pretrain")).read()?;
-    let measured = Measured::read(folder)?;
+    let measured = MeasureTables::read(folder)?;
     let rows = sources.into_iter().map(|source| {
         let row = row(plan, &jobs, source, &pretrain, folder, prefix)?;
         Ok(AccuracyRow { measures: measured.cells(plan, source, &jobs), ..row })

@@ -8,7 +8,7 @@ use crate::checkpoint;
 use crate::data::BadFiles;
 use crate::infer::{Knn, Pooling};
 use crate::recipe::{Job, KnnPool};
-use crate::results::{Confusion, KnnRow, Measured, RobustnessRow, job_path, recipe_word};
+use crate::results::{Confusion, KnnRow, MeasureTables, RobustnessRow, job_path, recipe_word};
 use crate::shape::StageKind;
 use crate::train::{Event, Observer, RunContext, TrainError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,7 +37,7 @@ impl Measures {
         let RunContext { plan, data, run, stop, .. } = &self.work;
         let (Some(knn), Some(pretrain)) = (&plan.knn, &plan.pretrain) else { return Ok(()) };
         let _in_turn = self.measuring.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut measured = Measured::read(run)?;
+        let mut measured = MeasureTables::read(run)?;
         let job = job_path(run, "pretrain");
         let device = self.work.device.of(0);
         let pooling = match knn.pool {
@@ -121,7 +121,7 @@ impl Measures {
         if plan.robustness.is_empty() {
             return Ok(());
         }
-        let mut measured = Measured::read(run)?;
+        let mut measured = MeasureTables::read(run)?;
         let classes = plan.robustness_classes;
         for job in self.finished_finetunings() {
             let epoch = epochs(plan, StageKind::Finetune);

@@ -12,7 +12,6 @@ use crate::recipe::{DataPlan, Format};
 use super::class_names::readable_names;
 use super::digits::like_a_digit;
 use super::image_folder::Listing;
-use super::listing_cache::ListingCache;
 use super::split::Split;
 
 /// Images that the user names, in this order.
@@ -47,9 +46,7 @@ pub fn open_images(
             let hint = format!("name one of its folders, for example {}", split.display());
             return Err(DataError::layout(path, problem, &hint));
         }
-        let mut cache = ListingCache::of(path);
-        let listing = Listing::read(path, &mut cache)?;
-        cache.keep();
+        let listing = Listing::of(path)?;
         let labelled = paths.len() == 1 && listing.is_labelled();
         if labelled {
             classes = readable_names(&listing.classes, plan.class_map.as_deref())?;

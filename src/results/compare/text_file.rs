@@ -13,8 +13,8 @@ pub(super) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
         [0xff, 0xfe, ..] => units(u16::from_le_bytes)?,
         [0xfe, 0xff, ..] => units(u16::from_be_bytes)?,
         // Without a mark, the zero byte of the first ASCII character tells the order.
-        [1.., 0, ..] => units(u16::from_le_bytes)?,
-        [0, 1.., ..] => units(u16::from_be_bytes)?,
+        [first, 0, ..] if first != 0 => units(u16::from_le_bytes)?,
+        [0, second, ..] if second != 0 => units(u16::from_be_bytes)?,
         _ if bytes.iter().any(|byte| *byte < b' ' && !b"\t\r\n\0".contains(byte)) => {
             return Err("it is not a text file");
         }

@@ -37,6 +37,14 @@ struct Listed {
 }
 
 impl Listing {
+    /// Lists all images below `root`, and keeps the listing in the user's cache.
+    pub(in crate::data) fn of(root: &Path) -> Result<Self, DataError> {
+        let mut cache = ListingCache::of(root);
+        let listing = Self::read(root, &mut cache)?;
+        cache.keep();
+        Ok(listing)
+    }
+
     /// Lists all images below `root`. Uses the cached listing of each folder that has not changed.
     pub(in crate::data) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
         let mut listing = Self { root: root.to_owned(), classes: Vec::new(), files: Vec::new() };

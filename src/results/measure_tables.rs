@@ -47,12 +47,12 @@ pub struct RobustnessRow {
 
 /// The rows of both tables.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Measured {
+pub struct MeasureTables {
     knn: Vec<KnnRow>,
     robustness: Vec<RobustnessRow>,
 }
 
-impl Measured {
+impl MeasureTables {
     /// Reads both tables of the run in `folder`. A missing table has no rows.
     pub fn read(folder: &Path) -> Result<Self, RunError> {
         Ok(Self { knn: read(&folder.join(KNN))?, robustness: read(&folder.join(ROBUSTNESS))? })
@@ -169,13 +169,13 @@ fn write<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), RunError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{KnnRow, Measured, RobustnessRow};
+    use super::{KnnRow, MeasureTables, RobustnessRow};
     use crate::recipe::{KnnPlan, KnnPool, TestClasses, TestSet};
 
     #[test]
     fn only_values_with_the_same_settings_count() {
         let dir = tempfile::tempdir().unwrap();
-        let mut measured = Measured::default();
+        let mut measured = MeasureTables::default();
         let row = |epoch: usize, top1: &str| KnnRow {
             pretrain_epoch: epoch,
             k: 20,
@@ -201,7 +201,7 @@ mod tests {
             images: 7500,
         };
         measured.add_robustness(dir.path(), robust.clone()).unwrap();
-        let read = Measured::read(dir.path()).unwrap();
+        let read = MeasureTables::read(dir.path()).unwrap();
         assert_eq!(read, measured);
         let plan = KnnPlan { k: 20, temperature: 0.07, pool: KnnPool::Cls };
         assert_eq!(read.knn(&plan, 8), Some(&row(8, "81.00")));
