@@ -1,12 +1,12 @@
 //! Measurements of checkpoints that need no training: `[knn]` and `[robustness]` of a recipe.
 
-use super::inference::{EvalImages, evaluate, load_features, measure_knn};
+use super::inference::{EvalImages, evaluate, measure_knn};
 use super::preflight::epochs;
 use super::schedule::is_done;
 use super::test_sets::{measure_set, open_set};
 use crate::checkpoint;
 use crate::data::BadFiles;
-use crate::infer::{Knn, Pooling};
+use crate::infer::{FeatureExtractor, Knn, Pooling};
 use crate::recipe::{Job, KnnPool};
 use crate::results::{Confusion, KnnRow, MeasureTables, RobustnessRow, job_path, recipe_word};
 use crate::shape::StageKind;
@@ -50,7 +50,8 @@ impl Measures {
                 continue;
             }
             let opened = checkpoint::open(&folder, None)?;
-            let features = load_features(&opened, plan, &device, (None, Some(pooling)))?;
+            let features =
+                FeatureExtractor::load(&opened, plan, &device.device, None, Some(pooling))?;
             let settings = Knn { k: knn.k, temperature: knn.temperature };
             let bad_files = BadFiles::new(
                 plan.data.max_bad_fraction,
