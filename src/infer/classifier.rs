@@ -14,7 +14,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A classifier loaded from a `finetune` or `linprobe` checkpoint.
+/// A classifier from a `finetune` or `linprobe` checkpoint.
 pub struct Classifier {
     network: Network,
     encoder: EncoderDims,
@@ -28,8 +28,9 @@ enum Network {
 }
 
 impl Classifier {
-    /// Loads the classifier of a checkpoint. `plan` provides settings that tensor shapes do not show, such as the number of
-    /// heads.
+    /// Loads the classifier of a checkpoint.
+    ///
+    /// `plan` provides settings that tensor shapes do not show, such as the number of heads.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
         let encoder = plan.encoder_dims();
         let (file, path) = (&opened.file, &opened.path);
@@ -119,7 +120,9 @@ impl Classifier {
         }
     }
 
-    /// Returns the probability of each class for an image `[C, H, W]` from `data::transform_picture`.
+    /// Returns the probability of each class for an image `[C, H, W]`.
+    ///
+    /// The image comes from `data::transform_picture`.
     pub fn probabilities(&self, picture: Vec<f32>) -> Result<Vec<f64>, InferError> {
         let EncoderDims { in_chans, input_size, .. } = self.encoder;
         let picture = TensorData::new(picture, [1, in_chans, input_size, input_size]);

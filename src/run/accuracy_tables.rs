@@ -1,4 +1,4 @@
-//! The accuracy tables of a run and of its sweep, updated after every epoch.
+//! Updates the accuracy tables of a run and of its sweep after every epoch.
 
 use crate::recipe::{Plan, Resolved};
 use crate::results::{self, RunError};
@@ -6,7 +6,7 @@ use crate::train::RunContext;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Writes the accuracy table of a run, and the combined accuracy table of its sweep.
+/// Writes the accuracy tables of a run and of its sweep.
 pub(super) struct AccuracyTables {
     /// The folder that contains all runs.
     runs: PathBuf,

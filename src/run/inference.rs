@@ -15,11 +15,10 @@ use std::sync::Arc;
 /// Number of images that the device computes at a time.
 pub const EVAL_BATCH: usize = 64;
 
-/// Loads a classifier from an opened checkpoint. `plan` provides settings that tensor shapes do not show, such as the number
-/// of heads.
+/// Loads a classifier from an opened checkpoint.
 ///
-/// First compares a batch of `images` images on the device with the CPU, and fails if the results differ.
-/// `runtime.verify_device = false` skips this check.
+/// `plan` provides settings that tensor shapes do not show, such as the number of heads. Fails if a batch of `images`
+/// images gives different results on the device and on the CPU. `runtime.verify_device = false` skips this check.
 pub fn load_classifier(
     opened: &Opened,
     plan: &Plan,
@@ -35,11 +34,10 @@ pub fn load_classifier(
     Ok(Classifier::load(opened, plan, &device.device)?)
 }
 
-/// Loads a masked autoencoder from an opened checkpoint. `plan` provides settings that tensor shapes do not show, such as the
-/// number of heads.
+/// Loads a masked autoencoder from an opened checkpoint.
 ///
-/// First compares one image on the device with the CPU, and fails if the results differ. `runtime.verify_device = false`
-/// skips this check.
+/// `plan` provides settings that tensor shapes do not show, such as the number of heads. Fails if an image gives
+/// different results on the device and on the CPU. `runtime.verify_device = false` skips this check.
 pub fn load_autoencoder(
     opened: &Opened,
     plan: &Plan,

@@ -27,7 +27,7 @@ pub(super) fn of(point: &CheckedPoint, work: &RunContext, command_line: &[String
     }
 }
 
-/// Returns the current time in seconds since 1970. Returns 0 if the clock is not set and shows an earlier time.
+/// Returns the current time in seconds since 1970, or 0 for an unset clock.
 pub(super) fn now_unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

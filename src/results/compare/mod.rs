@@ -1,4 +1,4 @@
-//! `mae compare`: the settings that differ between runs, and their accuracies side by side.
+//! `mae compare`: the different settings of runs, and their accuracies side by side.
 //!
 //! Three steps:
 //!
@@ -37,7 +37,7 @@ impl Comparison {
         text::text(self)
     }
 
-    /// Writes one CSV table with a row for each run and pre-training epoch.
+    /// Writes a CSV table with a row for each run and pre-training epoch.
     pub fn write_csv(&self, path: &Path) -> Result<(), CompareError> {
         self.check_output(path)?;
         sheet::write_csv(path, &sheet::summary(self))
@@ -45,7 +45,8 @@ impl Comparison {
 
     /// Writes an Excel workbook with charts.
     ///
-    /// The sheets are the table of [`Self::write_csv`], the settings that differ, the groups of seeds, and every epoch.
+    /// The sheets show the table of [`Self::write_csv`], the settings of the runs, the means over seeds, and all
+    /// epochs.
     pub fn write_xlsx(&self, path: &Path) -> Result<(), CompareError> {
         self.check_output(path)?;
         xlsx::write(path, self)

@@ -16,7 +16,7 @@ const EPOCHS: [&str; 2] = ["epoch", "train_loss"];
 const HINT: &str =
     "use the columns of accuracy.csv: at least pretrain_epoch, and finetune_top1 or linprobe_top1";
 
-/// Reads a CSV table as runs. `name` is the table's name in the output. `place` is its path in error messages.
+/// Reads a CSV table as runs.
 ///
 /// In a table with the columns of `accuracy.csv`, the columns before `pretrain_epoch` are settings, such as swept keys.
 /// Rows with the same settings, model, variant and value form a run. A run has only one row per starting point, so a
@@ -156,9 +156,7 @@ fn one_row(
     run
 }
 
-/// Adds `row` to the matching run in `runs`. If no run matches, adds `new` with this row.
-///
-/// A run matches if it has the same name and series as `new`, and has no row with the same key yet.
+/// Adds `row` to the run that matches `new`. If no run matches, adds `new` with this row.
 fn add(runs: &mut Vec<Run>, new: Run, row: ComparisonRow) {
     let fits = |run: &&mut Run| {
         let same = run.name == new.name

@@ -16,7 +16,7 @@ use crate::data::error::DataError;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use crate::data::formats::split::Split;
 
-/// Maximum depth of nested folders. In practice, only a symbolic link to a parent folder leads to deeper folders.
+/// Maximum depth of nested folders, to stop at cyclic symbolic links.
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// The classes and images below the folder of a split.
@@ -32,7 +32,7 @@ struct Listed {
     /// Path relative to the root of the split.
     path: PathBuf,
     size: u64,
-    /// Index of the class folder; `None` if the image is directly in the root.
+    /// Index of the class folder; `None` for an image directly in the root folder.
     class: Option<u32>,
 }
 
@@ -124,9 +124,7 @@ impl Listing {
 
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
-/// Returns the subfolders of `folder`, and its images with their sizes in bytes.
-///
-/// Both lists are sorted by the bytes of the names.
+/// Returns the sorted subfolders and the sorted images of `folder`. Image sizes are in bytes.
 fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError> {
     let stamp = Stamp::now(folder);
     if let Some(Contents { folders, images }) = cache.get(folder, stamp) {
@@ -140,7 +138,7 @@ fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError
     Ok(entries)
 }
 
-/// Converts the entries of a folder to the type that the cache stores. Returns `None` if a name is not UTF-8.
+/// Converts a folder listing for the cache. Returns `None` if a name is not UTF-8.
 fn contents((folders, images): &Entries) -> Option<Contents> {
     let text = |path: &PathBuf| path.to_str().map(str::to_owned);
     let image = |(path, size): &(PathBuf, u64)| {
@@ -187,7 +185,7 @@ pub(super) fn is_hidden(name: &Path) -> bool {
 /// A split of image files. A file is read each time its image is used.
 pub(in crate::data) struct ImageFolder {
     root: PathBuf,
-    /// For each image, the path relative to the root, and the label.
+    /// Path (relative to the root folder) and label of each image.
     files: Vec<(PathBuf, u32)>,
     colour: Colour,
 }
