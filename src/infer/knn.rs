@@ -148,7 +148,9 @@ fn unit(mut values: Vec<f32>, width: usize) -> Vec<f32> {
     for vector in values.chunks_exact_mut(width) {
         let squares: f64 = vector.iter().map(|&value| f64::from(value).powi(2)).sum();
         let norm = (squares.sqrt() as f32).max(SMALLEST_NORM);
-        vector.iter_mut().for_each(|value| *value /= norm);
+        for value in vector {
+            *value /= norm;
+        }
     }
     values
 }
@@ -177,13 +179,13 @@ mod tests {
             let knn = Knn { k, temperature };
             let stop = StopFlag::default();
             let measured = knn.measure(train.clone(), at(val), 2, &Device::flex(), &stop);
-            measured.unwrap().unwrap().top1
+            format!("{:.0} %", measured.unwrap().unwrap().top1)
         };
-        assert_eq!(top1(1, 0.07, &[(1.0, 0), (29.0, 1), (170.0, 2), (200.0, 0)]), 75.0);
+        assert_eq!(top1(1, 0.07, &[(1.0, 0), (29.0, 1), (170.0, 2), (200.0, 0)]), "75 %");
         // Two neighbours of class 1 outvote the nearer class 0 unless the temperature is small.
-        assert_eq!(top1(3, 1.0, &[(10.0, 1)]), 100.0);
-        assert_eq!(top1(3, 0.01, &[(10.0, 0)]), 100.0);
-        assert_eq!(top1(9, 0.07, &[(170.0, 2)]), 100.0, "all training images vote");
+        assert_eq!(top1(3, 1.0, &[(10.0, 1)]), "100 %");
+        assert_eq!(top1(3, 0.01, &[(10.0, 0)]), "100 %");
+        assert_eq!(top1(9, 0.07, &[(170.0, 2)]), "100 %", "all training images vote");
     }
 
     #[test]

@@ -143,7 +143,9 @@ pub fn evaluate(
             let shares: Option<Vec<Tally>> = rank.exchange(own)?.into_iter().collect();
             let Some(shares) = shares else { return Ok(None) };
             let mut whole = Tally::default();
-            shares.iter().for_each(|share| whole.add(share));
+            for share in &shares {
+                whole.add(share);
+            }
             classifier.checked(&whole)?;
             tallies.push(whole);
         }

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// Number of classes of ImageNet-A and of ImageNet-R. Their benchmarks compare only the logits of these classes.
 const SUBSET: usize = 200;
 
+/// An opened test set, and the only classes that can be predicted; `None` for all classes.
+pub type OpenedSet = (TestImages, Option<Arc<[u32]>>);
+
 /// A classifier's results on a test set. Accuracies and errors are in %.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestResult {
@@ -40,14 +43,12 @@ impl TestResult {
 }
 
 /// Opens a test set. `names` are the classes of the checkpoint.
-///
-/// Returns its images, and the only classes that can be predicted.
 pub fn open_set(
     set: &TestSet,
     plan: &Plan,
     names: &[String],
     classes: TestClasses,
-) -> Result<(TestImages, Option<Arc<[u32]>>), TrainError> {
+) -> Result<OpenedSet, TrainError> {
     let images = open_test_set(&set.path, &plan.data, names)?;
     let is_part = images.classes.len() < names.len();
     let is_restricted = is_part
@@ -64,7 +65,7 @@ pub fn open_set(
 pub fn measure_set(
     opened: Arc<Opened>,
     plan: &Plan,
-    (images, among): &(TestImages, Option<Arc<[u32]>>),
+    (images, among): &OpenedSet,
     device: &ChosenDevice,
     stop: &StopFlag,
 ) -> Result<Option<TestResult>, TrainError> {

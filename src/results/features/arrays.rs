@@ -14,30 +14,32 @@ struct Array {
     beside: (PathBuf, Vec<u8>),
 }
 
+/// The start of a file in version 1.0 of NumPy's format.
+const START: &[u8] = b"\x93NUMPY\x01\x00";
+
 /// Creates a file for `numpy.load`.
 pub(super) fn npy(
     path: &Path,
     shape: &[usize],
-    rows: Vec<FeatureRow>,
+    rows: &[FeatureRow],
 ) -> io::Result<Box<dyn Writer>> {
     let shape: Vec<String> =
         std::iter::once(&rows.len()).chain(shape).map(ToString::to_string).collect();
     let dictionary =
         format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", shape.join(", "));
-    // The format of NumPy's version 1.0: the data starts at a multiple of 64 bytes.
-    const START: &[u8] = b"\x93NUMPY\x01\x00";
+    // The data starts at a multiple of 64 bytes.
     let length = (START.len() + 2 + dictionary.len() + 1).next_multiple_of(64) - START.len() - 2;
     let mut header = START.to_vec();
     header.extend((length as u16).to_le_bytes());
     header.extend(format!("{dictionary:<width$}\n", width = length - 1).bytes());
-    create(path, &header, Vec::new(), &rows)
+    create(path, &header, Vec::new(), rows)
 }
 
 /// Creates a file with the tensors `features` and, if the images have classes, `labels`.
 pub(super) fn safetensors(
     path: &Path,
     shape: &[usize],
-    rows: Vec<FeatureRow>,
+    rows: &[FeatureRow],
 ) -> io::Result<Box<dyn Writer>> {
     let labels: Option<Vec<u32>> =
         rows.iter().map(|row| row.class.as_ref().map(|(label, _)| *label)).collect();
@@ -58,7 +60,7 @@ pub(super) fn safetensors(
     let length = text.len().next_multiple_of(8);
     let mut header = (length as u64).to_le_bytes().to_vec();
     header.extend(format!("{text:<length$}").bytes());
-    create(path, &header, tail, &rows)
+    create(path, &header, tail, rows)
 }
 
 fn create(

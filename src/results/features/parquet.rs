@@ -90,7 +90,7 @@ impl Parquet {
             column.close()?;
         }
         // A list starts where the repetition level is 0.
-        let repeats = |index: usize| i16::from(index % self.width != 0);
+        let repeats = |index: usize| i16::from(!index.is_multiple_of(self.width));
         let repetition: Vec<i16> = (0..self.values.len()).map(repeats).collect();
         let definition = vec![1; self.values.len()];
         let mut column = group.next_column()?.expect("the column features");
