@@ -3,6 +3,8 @@
 //! Pillow computes in double precision, clamps to 0..255 and drops the fraction. This code adds numbers in the same
 //! order as Pillow, so the results are bitwise equal.
 
+#![expect(clippy::inline_always, reason = "the functions are compiled for several processors")]
+
 use super::rgb::Rgb;
 use crate::data::decode::simd::vectorized;
 
