@@ -28,4 +28,4 @@ pub use preflight::{
 };
 pub use runner::{RunOptions, Runner};
 pub use schedule::BenchDevices;
-pub use test_sets::{TestResult, measure_set, open_set};
+pub use test_sets::{OpenedSet, TestResult, measure_set, open_set};
