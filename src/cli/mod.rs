@@ -13,6 +13,7 @@ mod data;
 mod error;
 mod eval;
 mod features;
+mod launcher;
 mod man;
 mod output;
 mod plan;
