@@ -51,7 +51,10 @@ fn votes_equal_those_of_torch() {
     let (device, stop) = (burn::tensor::Device::flex(), StopFlag::default());
     let measured = knn.measure(split("train"), split("val"), 16, &device, &stop).unwrap().unwrap();
     let correct = labels(&bytes, "correct");
-    assert_eq!([measured.top1, measured.top5], [0, 1].map(|i| f64::from(correct[i]) / 2.0));
+    assert_eq!(
+        [measured.top1, measured.top5].map(|percent| (percent * 2.0).round() as u32),
+        correct[..]
+    );
 }
 
 #[test]
@@ -233,7 +236,7 @@ fn the_results_of_each_class_add_up() {
     for (class, row) in table[1..].iter().enumerate() {
         let counts: Vec<usize> =
             matrix[class + 1][1..].iter().map(|c| c.parse().unwrap()).collect();
-        assert_eq!(counts.iter().sum::<usize>() as f64, number(row, 2));
+        assert_eq!(counts.iter().sum::<usize>().to_string(), row[2]);
         assert_eq!(format!("{:.2}", 100.0 * counts[class] as f64 / number(row, 2)), row[3]);
     }
     bench.done(&["report", "runs/tiny"]);
@@ -286,7 +289,7 @@ fn test_sets_are_measured_with_the_classes_of_the_checkpoint() {
     eval(&["--per-class", "classes.csv"]);
     let table = bench.read("classes.csv");
     let top1 = |row: usize| cell(&table, row, "top1").parse::<f64>().unwrap();
-    let two = (top1(0) + top1(2)) / 2.0;
+    let two = f64::midpoint(top1(0), top1(2));
     eval(&["--test", "some", "--test", "labels", "--csv", "sets.csv"]);
     let sets = bench.read("sets.csv");
     assert_eq!(cell(&sets, 0, "top1"), format!("{two:.2}"));
@@ -321,7 +324,7 @@ fn corruptions_have_a_mean_corruption_error() {
             let folder = format!("c/{group}{name}/{severity}");
             // One of three pictures of each class is in the folder of another class.
             let swapped = [("cat", 120), ("dog", 40), ("owl", 220)];
-            pictures(&bench, &folder, &swapped[..(severity - 1).min(2) + 1], 1);
+            pictures(&bench, &folder, &swapped[..=(severity - 1).min(2)], 1);
         }
     }
     let told = bench.done(&["eval", FINETUNED, "--test", "c", "--json"]);
