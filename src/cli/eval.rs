@@ -30,7 +30,7 @@ pub(super) struct Args {
     test_sets: test_sets::Args,
     #[command(flatten)]
     neighbours: neighbours::Args,
-    /// Write the results of each class: images, top-1, top-5, and the class that it is most often confused with
+    /// Write the results of each class, and the class that it is most often confused with
     #[arg(long, value_name = "F.csv", conflicts_with_all = ["test", "knn"])]
     per_class: Option<PathBuf>,
     /// Choose one of several networks by the prefix of its tensor names

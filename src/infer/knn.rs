@@ -191,9 +191,9 @@ mod tests {
     #[test]
     fn every_chunk_is_searched() {
         let many: Vec<(f32, u32)> =
-            (0..40_000u16).map(|i| (f32::from(i) * 0.005, u32::from(i / 100))).collect();
+            (0..40_000u16).map(|i| (f32::from(i) * 0.005, u32::from(i / 1000))).collect();
         let val: Vec<(f32, u32)> = (0..2_500u16)
-            .map(|i| (f32::from(i) * 0.08 + 0.0025, u32::from(i * 16 / 100)))
+            .map(|i| (f32::from(i) * 0.08 + 0.0025, u32::from(i * 16 / 1000)))
             .collect();
         let knn = Knn { k: 1, temperature: 0.07 };
         let measured = knn.measure(at(&many), at(&val), 2, &Device::flex(), &StopFlag::default());

@@ -344,7 +344,8 @@ mod tests {
     use super::*;
 
     /// Keys without a built-in default: optional, or derived from other keys.
-    const DERIVED: [&str; 24] = [
+    const DERIVED: [&str; 25] = [
+        "robustness.sets",
         "pretrain.published_batch_size",
         "finetune.published_batch_size",
         "linprobe.published_batch_size",

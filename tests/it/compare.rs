@@ -242,7 +242,7 @@ fn tables_and_logs_are_read_as_other_programs_save_them() {
     mae::durable::write(&bench.path("utf16.txt"), &utf16).unwrap();
     put(
         &bench.path("german.csv"),
-        "sep=;\r\npretrain_epoch;finetune_top1;;\r\n1600;84,1;;\r\n;;;\r\n",
+        "sep=;\r\npretrain_epoch;annealed;finetune_top1;;\r\n1600;1;84,1;;\r\n;;;;\r\n",
     );
     let text = bench.done(&["compare", "runs/mr75", "german.csv", "every_5.txt", "utf16.txt"]);
     assert!(text.contains("84.10 +0.60"), "{text}");

@@ -15,8 +15,7 @@ pub(super) struct Args {
     /// With --knn: the vote of a training image has the weight exp(cosine similarity / T)
     #[arg(long, value_name = "T", default_value_t = 0.07, requires = "knn", value_parser = temperature)]
     temperature: f64,
-    /// With --knn: compare the class token, or the mean of the patches; by default what the classifier of the checkpoint
-    /// reads, cls for a pre-training
+    /// With --knn: class token or mean of the patches; by default what the checkpoint's head reads, or cls
     #[arg(long, value_enum, value_name = "POOL", requires = "knn")]
     pool: Option<Pool>,
 }

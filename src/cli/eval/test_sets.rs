@@ -18,12 +18,12 @@ use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Measure on this test set instead of the validation split, as `PATH` or `NAME=PATH`: a folder of class folders, a data set
-    /// with val/, or ImageNet-C. Class folders are matched to the checkpoint's classes by name. Can be repeated
+    /// Measure on this test set instead, as `PATH` or `NAME=PATH`: a folder of class folders with the names of the checkpoint's
+    /// classes, or ImageNet-C
     #[arg(long, value_name = "SET")]
     test: Vec<String>,
-    /// With --test: the classes that can be predicted on a set that lacks some. auto: the classes of the set for ImageNet-A and
-    /// ImageNet-R (200 of ImageNet's classes), otherwise all
+    /// With --test: the classes that can be predicted. auto: those of the set for ImageNet-A and -R (200 of ImageNet's classes),
+    /// otherwise all
     #[arg(long, value_enum, default_value = "auto", value_name = "CLASSES", requires = "test")]
     classes: Classes,
     /// With --test: write a CSV table with a row for each set
