@@ -37,7 +37,7 @@ pub(super) struct Args {
     /// File to write: .safetensors, .npy, .csv or .parquet; an existing file is replaced
     #[arg(short, long, value_name = "F")]
     output: PathBuf,
-    /// Choose one of several networks by the prefix of its tensor names
+    /// Prefix of the network's tensor names, if the checkpoint contains several networks
     #[arg(long, value_name = "P")]
     prefix: Option<String>,
     /// Set one key of the recipe, as in `runtime.precision=bf16`

@@ -190,7 +190,7 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     }
     let damaged = |problem: String| RunError::broken_table(path.clone(), problem);
     let text = String::from_utf8(read_checked(&path, Remedy::WrittenAnew)?)
-        .map_err(|_| damaged("it is not a text file".to_owned()))?;
+        .map_err(|_| damaged("this is not a text file".to_owned()))?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header: Vec<String> = match reader.headers() {
         Ok(header) => header.iter().map(|head| cell_text(head).to_owned()).collect(),
@@ -198,10 +198,10 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     };
     let keys = header.iter().position(|head| head == COLUMNS[0]).unwrap_or(0);
     let Some((usual, measures)) = header[keys..].split_at_checked(COLUMNS.len()) else {
-        return Err(damaged(format!("the columns are not {}", COLUMNS.join(","))));
+        return Err(damaged(format!("the columns must be {}", COLUMNS.join(","))));
     };
     if usual != COLUMNS || !measures.iter().all(|head| is_measure(head)) {
-        return Err(damaged(format!("the columns are not {}", COLUMNS.join(","))));
+        return Err(damaged(format!("the columns must be {}", COLUMNS.join(","))));
     }
     let rows = reader.records().map(|record| {
         let record = record?;
@@ -229,7 +229,7 @@ pub(super) fn is_measure(column: &str) -> bool {
 pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} cells, but the header has {expected_len}")
+            format!("found {len} cells, but the header has {expected_len}")
         }
         _ => error.to_string(),
     };

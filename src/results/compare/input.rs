@@ -11,7 +11,8 @@ use crate::results::read_checked::read_checked;
 use crate::results::{AccuracyRow, Remedy, Results, RunError, TRASH, read_results};
 use std::path::{Path, PathBuf};
 
-const WHAT: &str = "name the folder of a run or a sweep (runs/quickstart), a table (accuracy.csv), or a log.txt of the official code";
+const WHAT: &str = "pass the folder of a run or a sweep (`runs/quickstart`), a table (`accuracy.csv`), or a `log.txt` \
+                    of the official code";
 
 /// Reads the runs in `arguments` and the published tables in `names`.
 ///

@@ -7,7 +7,7 @@ use crate::results::{AccuracyRow, JobCells};
 use crate::shape::StageKind;
 use serde_json::Value;
 
-const HINT: &str = "use a log of the official code: one JSON object per line, with epoch and either test_acc1 or train_loss";
+const HINT: &str = "use a log of the official code: one JSON object per line, with `epoch`, and with `test_acc1` or `train_loss`";
 /// Words in the path of a linear probe's log.
 const PROBE: [&str; 2] = ["linprobe", "linear_probe"];
 
@@ -109,7 +109,7 @@ fn point(value: &Value) -> Result<CurvePoint, String> {
     let number = |key: &str| value[key].as_f64();
     let epoch = value["epoch"].as_u64().ok_or("the line has no `epoch`")?;
     if value.get("train_loss").is_none() && value.get("test_acc1").is_none() {
-        return Err("the line has neither train_loss nor test_acc1".to_owned());
+        return Err("the line has neither `train_loss` nor `test_acc1`".to_owned());
     }
     Ok(CurvePoint {
         epoch: epoch as usize + 1,

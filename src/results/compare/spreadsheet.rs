@@ -39,7 +39,7 @@ impl CsvTable {
                 return Self::read(&lines, columns);
             }
             let first = columns.first().expect("a column to look for");
-            return Err(format!("it is not an accuracy table: the column {first} is missing"));
+            return Err(format!("this is not an accuracy table: the column `{first}` is missing"));
         };
         let mut records = records(text, separator);
         let (_, mut header) = records.next().expect("the header has been read")?;
@@ -55,7 +55,7 @@ impl CsvTable {
             let line = line + skipped;
             if filled > header.len() || cells.len() < header.len() {
                 let (cells, head) = (cells.len(), header.len());
-                return Err(format!("line {line}: {cells} cells, but the header has {head}"));
+                return Err(format!("line {line}: found {cells} cells, but the header has {head}"));
             }
             cells.truncate(header.len());
             rows.push(CsvRow { line, cells });
@@ -127,7 +127,7 @@ fn check_names(header: &[String], rows: &[CsvRow]) -> Result<(), String> {
             return Err(format!("column {} has no name", index + 1));
         }
         if !head.is_empty() && header[..index].contains(head) {
-            return Err(format!("the column {head} appears twice"));
+            return Err(format!("the column `{head}` appears twice"));
         }
     }
     Ok(())
@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn problems_name_the_line_or_the_column() {
         for (text, problem) in [
-            ("a,b\n1,2\n", "it is not an accuracy table: the column epoch is missing"),
-            ("epoch,x\n1,2\n3\n", "line 3: 1 cells, but the header has 2"),
-            ("sep=;\nepoch;x\n1;2;3\n", "line 3: 3 cells, but the header has 2"),
-            ("epoch,x,epoch\n1,2,3\n", "the column epoch appears twice"),
+            ("a,b\n1,2\n", "this is not an accuracy table: the column `epoch` is missing"),
+            ("epoch,x\n1,2\n3\n", "line 3: found 1 cells, but the header has 2"),
+            ("sep=;\nepoch;x\n1;2;3\n", "line 3: found 3 cells, but the header has 2"),
+            ("epoch,x,epoch\n1,2,3\n", "the column `epoch` appears twice"),
             ("epoch,,x\n1,2,3\n", "column 2 has no name"),
         ] {
             assert_eq!(read(text).unwrap_err(), problem, "{text:?}");

@@ -13,8 +13,7 @@ use crate::results::accuracy::{COLUMNS, is_measure};
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
 /// The columns of `epochs.csv` that every stage has.
 const EPOCHS: [&str; 2] = ["epoch", "train_loss"];
-const HINT: &str =
-    "use the columns of accuracy.csv: at least pretrain_epoch, and finetune_top1 or linprobe_top1";
+const HINT: &str = "use the columns of `accuracy.csv`: at least `pretrain_epoch`, and `finetune_top1` or `linprobe_top1`";
 
 /// Reads a CSV table as runs.
 ///
@@ -67,7 +66,11 @@ fn read_epochs(table: &CsvTable) -> Result<Epochs, String> {
     let mut epochs = Epochs { evaluated: table.has("val_acc1"), ..Epochs::default() };
     for row in table.rows() {
         let refuse = |column: &str, what: &str| {
-            format!("line {}: {column} `{}` is not {what}", row.line, table.cell(row, column))
+            format!(
+                "line {}: `{column}` is `{}`, expected {what}",
+                row.line,
+                table.cell(row, column)
+            )
         };
         let number = |column: &str| match table.cell(row, column) {
             "" => Ok(None),
@@ -105,11 +108,11 @@ fn read_epochs(table: &CsvTable) -> Result<Epochs, String> {
 fn check_header(header: &[String]) -> Result<(Vec<String>, Vec<String>), String> {
     let place = |column: &str| header.iter().position(|head| head == column);
     let Some(epoch) = place("pretrain_epoch") else {
-        return Err("the column pretrain_epoch is missing".to_owned());
+        return Err("the column `pretrain_epoch` is missing".to_owned());
     };
     let has_measure = header.iter().skip(epoch).any(|head| is_measure(head));
     if place("finetune_top1").is_none() && place("linprobe_top1").is_none() && !has_measure {
-        return Err("the columns finetune_top1 and linprobe_top1 are both missing".to_owned());
+        return Err("the columns `finetune_top1` and `linprobe_top1` are both missing".to_owned());
     }
     let (mut settings, mut measures) = (Vec::new(), Vec::new());
     for (index, head) in header.iter().enumerate() {
@@ -123,8 +126,8 @@ fn check_header(header: &[String]) -> Result<(Vec<String>, Vec<String>), String>
                 measures.push(head.to_owned());
                 continue;
             }
-            let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-            return Err(format!("unknown column {head}{near}"));
+            let near = near.map_or_else(String::new, |near| format!(". Did you mean `{near}`?"));
+            return Err(format!("unknown column `{head}`{near}"));
         }
         settings.push(head.to_owned());
     }
@@ -215,20 +218,26 @@ mod tests {
     #[test]
     fn errors_in_a_table_name_the_line() {
         for (text, expected) in [
-            ("", "t.csv: it is not an accuracy table: the column pretrain_epoch is missing"),
+            ("", "t.csv: this is not an accuracy table: the column `pretrain_epoch` is missing"),
             ("pretrain_epoch,finetune_top1\n", "t.csv: the table has no rows"),
-            ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: the columns finetune_top1"),
-            ("pretrain_epoch,finetune_top1,linprobe_top\n", "did you mean linprobe_top1?"),
+            ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: the columns `finetune_top1`"),
+            ("pretrain_epoch,finetune_top1,linprobe_top\n", "Did you mean `linprobe_top1`?"),
             (
                 "pretrain_epoch,finetune_top1\n8,1\n9\n",
-                "t.csv: line 3: 1 cells, but the header has 2",
+                "t.csv: line 3: found 1 cells, but the header has 2",
             ),
-            ("pretrain_epoch,finetune_top1\n8,83.6 %\n", "t.csv: line 2: finetune_top1 `83.6 %`"),
-            ("pretrain_epoch,finetune_top1\n8,nan\n", "t.csv: line 2: finetune_top1 `nan`"),
-            ("pretrain_epoch,finetune_top1\n8.5,1\n", "t.csv: line 2: pretrain_epoch `8.5`"),
-            ("pretrain_epoch,annealed,finetune_top1\n8,yes,1\n", "t.csv: line 2: annealed `yes`"),
-            ("epoch,train_loss\n1,0.5\n2,x\n", "t.csv: line 3: train_loss `x` is not a number"),
-            ("epoch,train_loss\n0.5,0.5\n", "t.csv: line 2: epoch `0.5` is not a whole number"),
+            (
+                "pretrain_epoch,finetune_top1\n8,83.6 %\n",
+                "t.csv: line 2: `finetune_top1` is `83.6 %`",
+            ),
+            ("pretrain_epoch,finetune_top1\n8,nan\n", "t.csv: line 2: `finetune_top1` is `nan`"),
+            ("pretrain_epoch,finetune_top1\n8.5,1\n", "t.csv: line 2: `pretrain_epoch` is `8.5`"),
+            (
+                "pretrain_epoch,annealed,finetune_top1\n8,yes,1\n",
+                "t.csv: line 2: `annealed` is `yes`",
+            ),
+            ("epoch,train_loss\n1,0.5\n2,x\n", "t.csv: line 3: `train_loss` is `x`"),
+            ("epoch,train_loss\n0.5,0.5\n", "t.csv: line 2: `epoch` is `0.5`"),
             ("epoch,train_loss\n", "t.csv: it has no epochs"),
         ] {
             let error = error(text);

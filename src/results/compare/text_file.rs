@@ -7,7 +7,7 @@
 pub(super) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     let units = |pair: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|two| pair([two[0], two[1]])).collect();
-        String::from_utf16(&units).map_err(|_| "it is not a text file")
+        String::from_utf16(&units).map_err(|_| "this is not a text file")
     };
     let text = match bytes[..] {
         [0xff, 0xfe, ..] => units(u16::from_le_bytes)?,
@@ -16,7 +16,7 @@ pub(super) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
         [first, 0, ..] if first != 0 => units(u16::from_le_bytes)?,
         [0, second, ..] if second != 0 => units(u16::from_be_bytes)?,
         _ if bytes.iter().any(|byte| *byte < b' ' && !b"\t\r\n\0".contains(byte)) => {
-            return Err("it is not a text file");
+            return Err("this is not a text file");
         }
         _ => String::from_utf8(bytes).map_err(|_| "its encoding is not UTF-8 or UTF-16")?,
     };
@@ -44,7 +44,7 @@ mod tests {
         ] {
             assert_eq!(text(bytes).unwrap(), expected);
         }
-        assert_eq!(text(b"PK\x03\x04".to_vec()), Err("it is not a text file"));
+        assert_eq!(text(b"PK\x03\x04".to_vec()), Err("this is not a text file"));
         assert_eq!(text(b"Gr\xf6\xdfe".to_vec()), Err("its encoding is not UTF-8 or UTF-16"));
     }
 }
