@@ -9,8 +9,8 @@ use super::signals::stop_on_signals;
 use super::{CliError, output};
 use crate::checkpoint::Needs;
 use crate::data::{self, Labels};
-use crate::infer::{Metrics, StopFlag};
-use crate::recipe::{self, Format};
+use crate::infer::{self, Metrics, StopFlag};
+use crate::recipe::{self, BadVal, Format};
 use crate::run::{self, EvalImages};
 use crate::text::one_line;
 use crate::train;
@@ -96,27 +96,42 @@ fn on_validation(args: &Args, ready: Ready, stop: &StopFlag) -> Result<(), CliEr
     }
     check_classes(&args.checkpoint, &meta.class_names, &data.class_names, opened.meta.is_some())?;
     stop_on_signals(stop, "stopping");
+    let data = match plan.data.bad_val {
+        BadVal::Stop => data,
+        BadVal::Skip => infer::read_validation(&plan, &data, stop)?.ok_or(CliError::Stopped)?,
+    };
+    let skipped = data.val_skipped.as_ref().map(|skipped| skipped.len());
     let images = EvalImages::validation(&plan, &data)?;
     let tallies = run::evaluate(Arc::new(opened), &plan, vec![images], &device, stop)?;
     let tallies = tallies.ok_or(CliError::Stopped)?;
     if let Some(path) = &args.per_class {
         per_class::write(path, &tallies[0], &data.class_names)?;
     }
-    let Metrics { loss, top1, top5, images } = tallies[0].metrics();
-    if args.json {
-        return Ok(output::json(&serde_json::json!({
-            "top1": top1,
-            "top5": top5,
-            "loss": loss,
-            "images": images,
-        }))?);
+    show(&tallies[0].metrics(), skipped, args.json)
+}
+
+/// Prints the metrics. `skipped` is the number of unreadable images that they leave out, if the recipe skips such images.
+fn show(metrics: &Metrics, skipped: Option<usize>, json: bool) -> Result<(), CliError> {
+    let Metrics { loss, top1, top5, images } = *metrics;
+    if json {
+        let mut object =
+            serde_json::json!({ "top1": top1, "top5": top5, "loss": loss, "images": images });
+        if let Some(skipped) = skipped {
+            object["val_skipped"] = skipped.into();
+        }
+        return Ok(output::json(&object)?);
     }
+    let left_out = match skipped {
+        None | Some(0) => String::new(),
+        Some(skipped) => format!(" ({skipped} unreadable left out)"),
+    };
     Ok(output::result(&format!(
-        "top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.5} on {images} images"
+        "top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.5} on {images} images{left_out}"
     ))?)
 }
 
-/// Fails if a class has different indices in the checkpoint and in the data.
+/// Fails if a class has a different index in the checkpoint than in the data, because folders were renamed, added or
+/// reordered.
 ///
 /// If `named` is true, the checkpoint stores class names. A renamed class then only causes a warning.
 fn check_classes(

@@ -47,6 +47,7 @@ pub use error::DataError;
 pub use formats::class_names::imagenet1k_names;
 pub use formats::found::{Integrity, Labels};
 pub use formats::named_images::open_images;
+pub use formats::shards::format_of_files;
 pub use formats::split::{Split, picture};
 pub use formats::web_dataset::packed::Reencoded;
 pub use loader::Loader;

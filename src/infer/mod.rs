@@ -19,7 +19,7 @@ mod tally;
 
 pub use classifier::Classifier;
 pub use error::{DeviceError, InferError};
-pub use evaluate::{Evaluated, Evaluation, Metrics, ShareCounts, look_through, score};
+pub use evaluate::{Evaluated, Evaluation, Metrics, ShareCounts, read_validation, score};
 pub use faults::{check_faults, forget_faults, report_fault};
 pub use features::{FeatureExtractor, Features, Pooling};
 pub use host::host;

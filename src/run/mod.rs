@@ -17,6 +17,7 @@ mod runner;
 mod schedule;
 mod start_files;
 mod test_sets;
+mod validation;
 
 pub use failed_jobs::{FailedJob, FailedJobs, FailedPoint, PointError};
 pub use inference::{

@@ -27,7 +27,7 @@ use crate::data::formats::web_dataset::packed::{CLASSES, PACK, Packed, Reencoded
 use crate::data::loader::workers::{self, Workers};
 use crate::data::table::{self, Problems};
 use crate::durable;
-use crate::recipe::{DataPlan, Threads};
+use crate::recipe::{DataPlan, Format, Threads};
 
 /// Name of the CSV file that lists skipped files.
 const LEFT_OUT: &str = "left_out.csv";
@@ -131,8 +131,15 @@ pub fn pack(
     Ok(Some(packing))
 }
 
-/// Finds the data set. The second result is whether the images have classes.
+/// Finds the data set `plan`. Also returns whether the images have classes.
+///
+/// Fails if only some of the images have a usable class and the data has a validation split, so that no class is lost.
 fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
+    if matches!(plan.format, Format::WebDataset | Format::Parquet) {
+        let found = dataset::find(plan, Labels::IfAny)?;
+        let labelled = !found.classes.is_empty();
+        return Ok((found, labelled));
+    }
     match dataset::find(plan, Labels::Needed) {
         Ok(found) => Ok((found, true)),
         Err(error) => match dataset::find(plan, Labels::Unneeded) {

@@ -7,7 +7,7 @@ use super::run::{ComparisonRow, Run, RunOrigin};
 use super::spreadsheet::{CsvRow, CsvTable};
 use crate::recipe::{self, KNN_COLUMN};
 use crate::results::AccuracyRow;
-use crate::results::accuracy::{COLUMNS, is_measure};
+use crate::results::accuracy::{COLUMNS, VAL_SKIPPED, is_measure};
 
 /// The columns that only a published table has.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
@@ -117,7 +117,8 @@ fn check_header(header: &[String]) -> Result<(Vec<String>, Vec<String>), String>
     let (mut settings, mut measures) = (Vec::new(), Vec::new());
     for (index, head) in header.iter().enumerate() {
         let head = head.as_str();
-        if head.is_empty() || COLUMNS.contains(&head) || ORIGIN.contains(&head) {
+        let is_known = COLUMNS.contains(&head) || ORIGIN.contains(&head) || head == VAL_SKIPPED;
+        if head.is_empty() || is_known {
             continue;
         }
         if index > epoch {
