@@ -124,7 +124,8 @@ fn all_severities(
 
 /// Lists the images in the class folders of `folder`, with the labels of the checkpoint's classes `names`.
 fn labelled(folder: &Path, colour: Colour, names: &[String]) -> Result<Labelled, DataError> {
-    let listing = Listing::of(folder)?;
+    let mut listing = Listing::of(folder)?;
+    listing.drop_loose();
     if !listing.is_labelled() {
         let problem = "there are no class folders with images";
         return Err(DataError::layout(folder, problem, "name a folder that holds class folders"));

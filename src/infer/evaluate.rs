@@ -5,7 +5,7 @@ use super::host::host;
 use super::images::images;
 use super::replicas::Replicas;
 use super::stop::StopFlag;
-use crate::data::{DataSet, EvalTransform, Loader, TargetsSlice};
+use crate::data::{DataSet, EvalTransform, Loader, Split, TargetsSlice};
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
 use burn::module::Module;

@@ -45,7 +45,7 @@ struct Listed {
 impl Listing {
     /// Lists all images below `root`, and keeps the listing in the user's cache. Fails if a folder cannot be read.
     pub(in crate::data) fn of(root: &Path) -> Result<Self, DataError> {
-        let mut cache = ListingCache::of(root);
+        let mut cache = ListingCache::of(root, &[]);
         let mut listing = Self::read(root, &mut cache)?;
         cache.keep();
         if listing.problems.is_empty() { Ok(listing) } else { Err(listing.problems.swap_remove(0)) }
