@@ -25,6 +25,7 @@ pub(super) mod found;
 pub(super) mod image_folder;
 mod label;
 pub(super) mod listing_cache;
+pub(super) mod named_images;
 #[cfg(feature = "parquet")]
 pub(super) mod parquet;
 pub(super) mod passed_over;

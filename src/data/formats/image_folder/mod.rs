@@ -19,7 +19,7 @@ use super::passed_over::{self, PassedOver};
 use super::shards::{VAL_FOLDERS, val_folder};
 use super::split::Split;
 pub(in crate::data) use left_out::left_out;
-use listing::Listing;
+pub(in crate::data) use listing::Listing;
 
 /// The extensions of archives that may hold the images of a folder.
 const ARCHIVES: [&str; 9] = ["zip", "tar", "gz", "tgz", "zst", "xz", "bz2", "7z", "rar"];
