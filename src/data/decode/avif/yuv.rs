@@ -1,6 +1,6 @@
 //! Converts `YUV` to RGB with the integer arithmetic of libyuv, or with the floating-point arithmetic of libavif.
 //!
-//! libavif uses libyuv for the common matrices, and reduces samples to 8 bits first. Colour differences at half
+//! libavif uses libyuv for the common matrices. It reduces most pictures to 8 bits first. Colour differences at half
 //! resolution are interpolated between the nearest samples.
 
 use super::av1::Yuv;
@@ -11,7 +11,7 @@ use crate::data::decode::error::ImageError;
 /// The constants of libyuv for a matrix, with 6 fraction bits.
 #[derive(Debug, Clone, Copy)]
 struct Constants {
-    /// Scale of luma, with 16 fraction bits more.
+    /// Scale of 16-bit luma, with 16 fraction bits more.
     y: u32,
     bias: i32,
     blue_of_u: i32,
@@ -40,16 +40,19 @@ impl Constants {
             (1, true) => constants(true, [119, 12, 30, 101], 16_320),
             (2 | 5 | 6, true) => constants(true, [113, 22, 46, 90], 16_320),
             (9, true) => constants(true, [120, 11, 37, 94], 16_320),
-            (1, false) => constants(false, [135, 14, 34, 115], 18_997),
-            (2 | 5 | 6, false) => constants(false, [129, 25, 52, 102], 18_997),
-            (9, false) => constants(false, [137, 12, 42, 107], 19_003),
+            (1, false) => constants(false, [128, 14, 34, 115], 18_997),
+            (2 | 5 | 6, false) => constants(false, [128, 25, 52, 102], 18_997),
+            (9, false) => constants(false, [128, 12, 42, 107], 19_003),
             _ => return None,
         })
     }
 
-    fn rgb(&self, y: u16, u: u16, v: u16) -> [u8; 3] {
-        let luma = ((u32::from(y) * 0x0101 * self.y) >> 16) as i32 + self.bias;
-        let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
+    /// Converts a pixel of `bits` bits. Only the highest 8 bits of the colour differences count.
+    fn rgb(&self, [y, u, v]: [u16; 3], bits: u32) -> [u8; 3] {
+        // Repeating the bits scales luma to 16 bits.
+        let y = u32::from(y) << (16 - bits) | u32::from(y) >> (2 * bits - 16);
+        let luma = ((y * self.y) >> 16) as i32 + self.bias;
+        let [u, v] = [u, v].map(|sample| i32::from(sample >> (bits - 8)).min(255) - 128);
         let red = luma + v * self.red_of_v;
         let green = luma - u * self.green_of_u - v * self.green_of_v;
         let blue = luma + u * self.blue_of_u;
@@ -64,17 +67,26 @@ pub(super) fn levels(mut yuv: Yuv, has_alpha: bool) -> Result<Levels, ImageError
         return Ok(Levels::Grey(grey(&yuv)));
     }
     let Some(constants) = Constants::of(yuv.colours) else { return float::levels(&yuv) };
-    let shift = yuv.bits - 8;
-    yuv.planes.iter_mut().flatten().for_each(|sample| *sample >>= shift);
+    // libyuv converts pictures of 10 or 12 bits directly only to RGBA. libavif reduces others to 8 bits.
+    let is_direct = match yuv.bits {
+        10 => has_alpha,
+        12 => has_alpha && yuv.halved == [true, true],
+        _ => false,
+    };
+    if !is_direct {
+        let shift = yuv.bits - 8;
+        yuv.planes.iter_mut().flatten().for_each(|sample| *sample >>= shift);
+        yuv.bits = 8;
+    }
     if is_grey {
-        let rgb = yuv.planes[0].iter().flat_map(|y| constants.rgb(*y, 128, 128));
+        let rgb = yuv.planes[0].iter().flat_map(|y| constants.rgb([*y, 128, 128], 8));
         return Ok(Levels::Rgb(rgb.collect()));
     }
     let mut out = Vec::with_capacity(yuv.width * yuv.height * 3);
     for (row, y) in yuv.planes[0].chunks_exact(yuv.width).enumerate() {
         let [u, v] = [1, 2].map(|plane| chroma_row(&yuv, plane, row));
         for ((y, u), v) in y.iter().zip(u).zip(v) {
-            out.extend(constants.rgb(*y, u, v));
+            out.extend(constants.rgb([*y, u, v], yuv.bits));
         }
     }
     Ok(Levels::Rgb(out))
@@ -83,42 +95,48 @@ pub(super) fn levels(mut yuv: Yuv, has_alpha: bool) -> Result<Levels, ImageError
 /// Returns the colour differences of a row of pixels, at the full resolution.
 fn chroma_row(yuv: &Yuv, plane: usize, row: usize) -> Vec<u16> {
     let samples = &yuv.planes[plane];
-    let [across, down] = yuv.halved;
-    let wide = if across { yuv.width.div_ceil(2) } else { yuv.width };
+    let (width, [across, down]) = (yuv.width, yuv.halved);
+    let wide = if across { width.div_ceil(2) } else { width };
     let line = |at: usize| &samples[at * wide..(at + 1) * wide];
     if !across {
         return line(row).to_vec();
     }
     if !down {
-        return widened(line(row), yuv.width);
+        return widened(line(row), width);
     }
-    let rows = yuv.height.div_ceil(2);
     let near = line(row / 2);
-    // Odd rows lie closer to the row above, even rows to the row below; there is none at the edges.
+    if yuv.bits == 12 {
+        // libyuv does not interpolate pictures of 12 bits.
+        return (0..width).map(|x| near[x / 2]).collect();
+    }
+    // Odd rows lie closer to the row below, even rows to the row above; there is none at the edges.
     let other = if row % 2 == 1 { Some(row / 2 + 1) } else { (row / 2).checked_sub(1) };
-    match other.filter(|other| *other < rows) {
-        None => widened(near, yuv.width),
-        Some(other) => widened_between(near, line(other), yuv.width),
+    match other.filter(|other| *other < yuv.height.div_ceil(2)) {
+        None => widened(near, width),
+        Some(other) => widened_between(near, line(other), width),
     }
 }
 
-/// Doubles the width of a row: each pixel takes 3/4 of the nearest sample and 1/4 of the next one.
+/// Returns the index of the second nearest sample for column `x`. The first and the last column have none.
+fn second_nearest(x: usize, width: usize) -> Option<usize> {
+    let inside = x > 0 && x + 1 < width;
+    inside.then(|| if x % 2 == 1 { x / 2 + 1 } else { x / 2 - 1 })
+}
+
+/// Doubles the width of a row: each pixel takes 3/4 of the nearest sample and 1/4 of the second nearest.
 fn widened(near: &[u16], width: usize) -> Vec<u16> {
-    let pixel = |x: usize| {
-        let nearest = near[x / 2];
-        let other =
-            if x % 2 == 1 { near.get(x / 2 + 1) } else { (x / 2).checked_sub(1).map(|i| &near[i]) };
-        other.map_or(nearest, |other| (3 * nearest + other + 2) >> 2)
+    let pixel = |x: usize| match second_nearest(x, width) {
+        None => near[x / 2],
+        Some(other) => (3 * near[x / 2] + near[other] + 2) >> 2,
     };
     (0..width).map(pixel).collect()
 }
 
-/// Doubles the width of a row like [`widened`], between the nearest row (3/4) and the next one (1/4).
+/// Doubles the width of a row like [`widened`], between the nearest row (3/4) and the second nearest (1/4).
 fn widened_between(near: &[u16], far: &[u16], width: usize) -> Vec<u16> {
     let pixel = |x: usize| {
         let at = x / 2;
-        let other = if x % 2 == 1 { Some(at + 1) } else { at.checked_sub(1) };
-        match other.filter(|other| *other < near.len()) {
+        match second_nearest(x, width) {
             None => (3 * near[at] + far[at] + 2) >> 2,
             Some(other) => (9 * near[at] + 3 * near[other] + 3 * far[at] + far[other] + 8) >> 4,
         }
