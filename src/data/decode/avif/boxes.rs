@@ -24,7 +24,7 @@ pub(super) fn boxes(bytes: &[u8]) -> impl Iterator<Item = (Name, &[u8])> {
 }
 
 /// Returns the content of the first box with a name.
-pub(super) fn find<'a>(bytes: &'a [u8], name: Name) -> Option<&'a [u8]> {
+pub(super) fn find(bytes: &[u8], name: Name) -> Option<&[u8]> {
     boxes(bytes).find(|(found, _)| *found == name).map(|(_, content)| content)
 }
 
