@@ -12,21 +12,23 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Candidate {
     pub prefix: String,
     pub dialect: Dialect,
-    /// The tensors under their official names.
+    /// The tensors with their official names.
     pub file: TensorFile,
-    /// Official name, Paddle's internal name and shape of each weight, in the order of the checkpoint file.
+    /// Official name, Paddle's name and shape of each weight, in the order of the file.
     pub order: Vec<Weight>,
-    /// Whether the file stores linear weights as `[in, out]`, as Paddle does. If so, they were transposed.
+    /// Whether the file stored linear weights as `[in, out]`, as Paddle does.
+    ///
+    /// If so, the weights in `file` are already transposed.
     pub transposed: bool,
-    /// The description of the network, or the reason why this program does not support it.
+    /// The network, or the reason why this program does not support the network.
     pub facts: Result<Facts, String>,
-    /// Notes for the user about tensors that were left out or added, one sentence each.
+    /// Notes for the user about tensors that were left out or added.
     pub notes: Vec<String>,
 }
 
-/// Converts a network to the official tensor names, and checks whether this program supports it.
+/// Converts a network to the official tensor names.
 ///
-/// If not, `facts` of the result contains the reason.
+/// The field `facts` of the result says whether this program supports the network.
 pub(super) fn evaluate(
     network: Network,
     attributes: &BTreeMap<String, Attribute>,
@@ -61,7 +63,7 @@ impl Candidate {
         let shown = names.filter(|name| !is_left_out(name) || name.contains("pre_logits"));
         let unsupported = parts::list(shown);
         if !unsupported.is_empty() {
-            return Err(format!("it has {unsupported}, which the networks of mae do not have"));
+            return Err(format!("mae does not support {unsupported}"));
         }
         if let Some(problem) = wrong_activation(&self.prefix, attributes) {
             return Err(problem);
@@ -75,17 +77,14 @@ impl Candidate {
         let mut tensors = names.finish(&mut self.notes)?;
         if !left_out.is_empty() {
             let modules: Vec<String> = left_out.iter().map(|m| format!("`{m}.`")).collect();
-            let s = if modules.len() == 1 { "is" } else { "are" };
             self.notes.push(format!(
-                "{} {s} ignored: mae has no such head or decoder",
+                "mae ignores the unsupported head or decoder {}",
                 modules.join(", ")
             ));
         }
         for (name, what) in others {
             if self.dialect.knows(name) {
-                return Err(format!(
-                    "{name} is an {what}, but only weights of floats are supported"
-                ));
+                return Err(format!("`{name}` must be a float tensor, but the file has: {what}"));
             }
         }
         self.transposed = transpose(&mut tensors);
@@ -101,16 +100,14 @@ impl Candidate {
         Ok(facts)
     }
 
-    /// Fails if a tensor shape shows a known problem, such as a gated MLP or a missing class token.
-    ///
-    /// The error explains the problem. Without this check, the error would only report a wrong size.
+    /// Fails if tensor shapes show an unsupported network, such as one with a gated MLP.
     fn check_shapes(&self) -> Result<(), String> {
         let shape = |name: &str| self.file.tensors.get(name).map(|tensor| &tensor.shape[..]);
         let empty = self.file.tensors.iter().find(|(_, tensor)| tensor.shape == [0]);
         if let Some((name, _)) = empty {
             return Err(format!(
-                "{name} is empty: the weights are in the other files of DeepSpeed (ZeRO stage 3). Join them with \
-                 DeepSpeed's zero_to_fp32.py"
+                "`{name}` is empty, because DeepSpeed (ZeRO stage 3) keeps the weights in other files. Join these \
+                 files with DeepSpeed's `zero_to_fp32.py`"
             ));
         }
         if let (Some([hidden, _]), Some([_, half])) =
@@ -118,27 +115,25 @@ impl Candidate {
             && *hidden == half.saturating_mul(2)
         {
             return Err(format!(
-                "it has a gated MLP (blocks.0.mlp.fc1 has {hidden} outputs, fc2 has {half} inputs), which the \
-                 networks of mae do not have"
+                "mae does not support a gated MLP (`blocks.0.mlp.fc1` has {hidden} outputs, but `fc2` has {half} inputs)"
             ));
         }
         if shape("cls_token").is_none() {
-            return Err("it has no class token, which the networks of mae have".to_owned());
+            return Err("the class token (`cls_token`) is missing".to_owned());
         }
         if let Some([1, tokens, _]) = shape("pos_embed")
             && tokens.isqrt().pow(2) == *tokens
             && *tokens > 1
         {
-            return Err("its pos_embed has no entry for the class token".to_owned());
+            return Err("`pos_embed` has no entry for the class token".to_owned());
         }
         Ok(())
     }
 }
 
-/// Returns the number of attention heads if the network is one of two published networks; `None` for all other
-/// networks.
+/// Returns the number of attention heads if the network is mmpretrain's ViT-S or the ViT-S of `MoCo` v3.
 ///
-/// These two have a usual width, but not the usual number of heads for this width.
+/// These two networks have an unusual number of heads. Returns `None` for all other networks.
 fn unusual_heads(dialect: Dialect, prefix: &str, facts: &Facts) -> Option<usize> {
     let is_moco = ["base_encoder", "momentum_encoder"].iter().any(|name| prefix.contains(name));
     match (dialect, facts.embed_dim, facts.depth, facts.mlp_dim) {
@@ -154,9 +149,9 @@ fn first(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
 }
 
-/// Returns the names of modules, such as `head` or `decoder`, that contain a tensor with an unknown name.
+/// Returns the names of modules with unknown tensors, such as `decoder`.
 ///
-/// The caller leaves out all tensors of these modules.
+/// The caller leaves out these modules.
 fn foreign_modules<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let modules: &[&str] = match dialect {
         Dialect::Official => &["head", "masked_embed"],
@@ -170,8 +165,7 @@ fn foreign_modules<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>) -
         .collect()
 }
 
-/// The renamed tensors of a network. `parts` holds separate query, key and value tensors until they are joined to
-/// `qkv`.
+/// The renamed tensors of a network. `parts` holds separate query, key and value tensors.
 #[derive(Default)]
 struct Names {
     tensors: BTreeMap<String, HostTensor>,
@@ -199,22 +193,25 @@ impl Names {
         order.push(Weight { name: named.clone(), internal: entry.internal, shape });
         match self.tensors.insert(named, entry.tensor) {
             Some(earlier) if self.tensors.get(&order[order.len() - 1].name) != Some(&earlier) => {
-                Err(format!("it has two different tensors for {}", order[order.len() - 1].name))
+                Err(format!(
+                    "the file has two different tensors for `{}`",
+                    order[order.len() - 1].name
+                ))
             }
             _ => Ok(()),
         }
     }
 
-    /// Joins query, key and value to `qkv` tensors, and returns all tensors.
-    ///
-    /// If the network has no `qkv` biases, or no key biases, adds biases of zeros and a note.
+    /// Joins query, key and value to `qkv`. Missing biases become zeros, with a note.
     fn finish(mut self, notes: &mut Vec<String>) -> Result<BTreeMap<String, HostTensor>, String> {
         let without_keys = |(name, parts): (&String, &[Option<HostTensor>; 3])| {
             is_bias(name) && matches!(parts, [Some(_), None, Some(_)])
         };
         let biases = self.parts.keys().filter(|name| is_bias(name)).count();
         if biases > 0 && self.parts.iter().filter(|part| without_keys(*part)).count() == biases {
-            notes.push("its keys have no bias, so their bias is 0".to_owned());
+            notes.push(
+                "the attention keys have no bias, so mae uses zeros as their bias".to_owned(),
+            );
             for (_, parts) in self.parts.iter_mut().filter(|(name, _)| is_bias(name)) {
                 parts[1] = parts[0].as_ref().map(zeros_like);
             }
@@ -233,7 +230,7 @@ impl Names {
                 })
                 .collect();
             if !zeros.is_empty() {
-                notes.push("its attn.qkv has no bias, so the bias is 0".to_owned());
+                notes.push("`attn.qkv` has no bias, so mae uses zeros as its bias".to_owned());
             }
             self.tensors.extend(zeros);
         }
@@ -249,22 +246,22 @@ fn zeros_like(tensor: &HostTensor) -> HostTensor {
     HostTensor { shape: tensor.shape.clone(), values: vec![0.0; tensor.values.len()] }
 }
 
-/// Concatenates query, key and value along dimension 0. Fails if one is missing or if their shapes differ.
+/// Concatenates query, key and value. Fails if one is missing or has a different shape.
 fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, String> {
     let [Some(query), Some(key), Some(value)] = parts else {
-        return Err(format!("{name}: query, key or value is missing"));
+        return Err(format!("the query, key or value of `{name}` is missing"));
     };
     if query.shape != key.shape || query.shape != value.shape || query.shape.is_empty() {
-        return Err(format!("{name}: query, key and value have different shapes"));
+        return Err(format!("the query, key and value of `{name}` have different shapes"));
     }
     let mut shape = query.shape.clone();
     shape[0] *= 3;
     Ok(HostTensor { shape, values: [query.values, key.values, value.values].concat() })
 }
 
-/// Transposes all linear weights if they are stored as `[in, out]`, as in Paddle. Returns whether they were.
+/// Transposes all linear weights if the file stores linear weights as `[in, out]`.
 ///
-/// The shape of the first `qkv` weight shows the order: `out` is three times `in`.
+/// Returns whether the weights were transposed.
 fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
     let transposed = matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3));
@@ -274,7 +271,9 @@ fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     transposed
 }
 
-/// Fills in missing settings from the attributes of a pickled module. If there are none, uses the library's defaults.
+/// Fills in missing settings.
+///
+/// Uses the attributes of a pickled module. Without them, uses the defaults of the library that wrote the checkpoint.
 fn with_dialect(
     settings: Settings,
     dialect: Dialect,
@@ -317,28 +316,27 @@ fn with_dialect(
     }
 }
 
-/// Returns an error text if an MLP of a pickled module uses an unsupported activation. Only the exact GELU is
-/// supported.
+/// Returns an error text if an MLP does not use exact GELU.
 fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> Option<String> {
     let mut own = attributes.range(prefix.to_owned()..).take_while(|(n, _)| n.starts_with(prefix));
     own.find_map(|(name, value)| match (name.rsplit('.').next()?, value) {
-        ("activation", Attribute::Word(act)) if !name.contains("pooler") => Some(format!(
-            "its activation is {act} (`{name}`), but only GELU is supported"
-        )),
+        ("activation", Attribute::Word(act)) if !name.contains("pooler") => {
+            Some(format!("the activation is {act} (`{name}`), but mae supports only GELU"))
+        }
         ("approximate", Attribute::Word(how)) if how != "none" => Some(format!(
-            "its GELU is the approximation by {how} (`{name}`), but only the exact GELU is supported"
+            "the GELU is approximate (`{name}` is {how}), but mae supports only the exact GELU"
         )),
         _ => None,
     })
 }
 
-/// The problem of a head that has no counterpart in this program.
-pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm \
-     (global_pool = \"avg\" without fc_norm), but mae supports only a norm after the mean (fc_norm)";
+pub(super) const MEAN_AFTER_NORM: &str = "the head averages the patches after the last norm (`global_pool=\"avg\"` \
+                                          without `fc_norm`), but mae supports only averaging before the norm (with \
+                                          `fc_norm`)";
 
-/// Fails if the head reads the mean of the patches after the last norm.
+/// Fails if the head averages the patches after the last norm.
 ///
-/// This program only supports the opposite order: it takes the mean first, then applies `fc_norm`.
+/// This program does not support such heads.
 fn check_pooling(facts: &Facts) -> Result<(), String> {
     match (facts.head, facts.settings.average_pool) {
         (Head::Linear { global_pool: false, .. }, Some(true)) => Err(MEAN_AFTER_NORM.to_owned()),

@@ -7,10 +7,11 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
 
-/// Maximum number of tensor names in a message.
 const LISTED: usize = 4;
 
-/// Loads the tensors of `file` into `module`. Both must have exactly the same names and shapes.
+/// Loads the tensors of `file` into `module`.
+///
+/// Fails if a name or shape in `file` differs from `module`.
 pub fn load_module<M: Module>(
     module: M,
     file: &TensorFile,
@@ -27,16 +28,18 @@ pub fn load_module<M: Module>(
         return Err(does_not_fit(
             file,
             path,
-            &format!("it has the additional tensors {}", list(&unexpected)),
+            &format!(
+                "the file contains tensors that the model does not have: {}",
+                list(&unexpected)
+            ),
         ));
     }
     load_named(module, file, path, |_| true, |_, tensor, _| tensor.values.clone())
 }
 
-/// Loads the encoder of a pre-trained network or of a classifier into `vit`.
+/// Loads only the encoder of `file` into `vit`, without `fc_norm`.
 ///
-/// Does not change the head and `fc_norm` of `vit`. Ignores a decoder in the file. If the number of patches is
-/// different, resizes the position embeddings with bicubic interpolation, as in the official code.
+/// Resizes the position embeddings if `vit` has a different number of patches, as in the official code.
 pub fn load_encoder(
     vit: model::Vit,
     file: &TensorFile,
@@ -52,7 +55,7 @@ pub fn load_encoder(
     })
 }
 
-/// Loads the encoder of a linear probe into `vit`, including `fc_norm`. Does not change the head of `vit`.
+/// Loads the encoder of a linear probe into `vit`, including `fc_norm`.
 pub fn load_frozen(
     vit: model::Vit,
     file: &TensorFile,
@@ -62,8 +65,7 @@ pub fn load_frozen(
     load_named(vit, file, path, frozen, |_, tensor, _| tensor.values.clone())
 }
 
-/// Returns whether `shape` is the shape of position embeddings: `[1, 1 + n², width]` for a class token and n × n
-/// patches.
+/// Returns whether `shape` fits position embeddings: `[1, 1 + n², width]` for n × n patches.
 fn is_grid(shape: &[usize], width: usize) -> bool {
     matches!(*shape, [1, tokens, d] if d == width && tokens > 1
         && (tokens - 1).isqrt().pow(2) == tokens - 1)
@@ -71,7 +73,7 @@ fn is_grid(shape: &[usize], width: usize) -> bool {
 
 /// Replaces the parameters of `module` whose names `wanted` accepts.
 ///
-/// `values` gets the parameter name, the tensor in the file and the parameter's shape. It returns the new values.
+/// `values` gets (parameter name, tensor in `file`, shape) and returns the new values.
 fn load_named<M: Module>(
     module: M,
     file: &TensorFile,
@@ -91,7 +93,7 @@ fn load_named<M: Module>(
                     && (param.name == "pos_embed" || tensor.shape == param.shape);
                 if !fits {
                     shapes.push(format!(
-                        "{} has the shape {:?}, expected {:?}",
+                        "`{}` has the shape {:?}, expected {:?}",
                         param.name, tensor.shape, param.shape
                     ));
                 }
@@ -101,14 +103,18 @@ fn load_named<M: Module>(
     if missing.contains(&"norm.weight") && file.tensors.contains_key("fc_norm.weight") {
         return Err(CheckpointError::DoesNotFit {
             path: path.into(),
-            problem: format!("it does not have {}", list(&missing)),
+            problem: format!("the file does not contain the tensors {}", list(&missing)),
             hint: "set `global_pool = true` in the stage that starts from this checkpoint, because the checkpoint's \
                    `fc_norm` normalizes the mean of the patches"
                 .to_owned(),
         });
     }
     if !missing.is_empty() {
-        return Err(does_not_fit(file, path, &format!("it does not have {}", list(&missing))));
+        return Err(does_not_fit(
+            file,
+            path,
+            &format!("the file does not contain the tensors {}", list(&missing)),
+        ));
     }
     if !shapes.is_empty() {
         let shapes: Vec<&str> = shapes.iter().map(String::as_str).collect();
@@ -124,21 +130,21 @@ fn load_named<M: Module>(
 fn list(names: &[&str]) -> String {
     match names.len() {
         0..=LISTED => names.join(", "),
-        n => format!("{}, and {} more", names[..LISTED].join(", "), n - LISTED),
+        n => format!("{} and {} more", names[..LISTED].join(", "), n - LISTED),
     }
 }
 
-/// Returns the error for a checkpoint file whose tensors do not fit the model.
+/// Returns the error for tensors that do not fit the model.
 ///
-/// The hint lists the recipe settings that fit the file, if its tensors show them.
+/// The hint lists recipe settings that fit the file.
 fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointError {
     let hint = match Facts::of(file, Settings::default()) {
         Ok(facts) => {
             let keys: Vec<String> =
-                facts.keys().into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
-            format!("set {} to fit the file", keys.join(", "))
+                facts.keys().into_iter().map(|(key, value)| format!("`{key} = {value}`")).collect();
+            format!("set {}, to fit the file", keys.join(", "))
         }
-        Err(_) => "set [model], data.input_size and data.in_chans to the values that the file was trained with"
+        Err(_) => "set `[model]`, `data.input_size` and `data.in_chans` to the values from the training of this checkpoint"
             .to_owned(),
     };
     CheckpointError::DoesNotFit { path: path.into(), problem: problem.to_owned(), hint }

@@ -1,8 +1,8 @@
 //! Reads the AdamW state in checkpoints of other programs and assigns it to the official parameter names.
 //!
-//! PyTorch identifies parameters by number. It counts first the parameters without weight decay, then the others, both in
-//! the order of the model. Paddle uses its internal parameter names. Instead of the number of updates, it stores powers
-//! of the betas.
+//! PyTorch identifies parameters by number. It counts first the parameters without weight decay, then the others, both
+//! in the order of the model. Paddle uses its internal parameter names. Instead of the number of updates, it stores
+//! powers of the betas.
 //!
 //! This file and `pickled` use each other: `pickled` finds the state in the file, and this file uses its functions.
 
@@ -15,17 +15,14 @@ use std::collections::BTreeMap;
 /// AdamW's moments of all trained parameters in a pre-training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptimizerState {
-    /// Number of updates so far.
+    /// Number of optimizer updates.
     pub updates: usize,
     /// `exp_avg` and `exp_avg_sq` of each parameter, by official parameter name.
     pub moments: BTreeMap<String, [HostTensor; 2]>,
 }
 
-/// Number of updates to assume if Paddle's power of `beta_2` was rounded to 0 in float32.
-///
-/// After so many updates, the bias correction is 1.
+/// Number of updates to assume if rounding has turned Paddle's power of `beta_2` into 0.
 const MANY: usize = 1_000_000;
-/// AdamW's first beta in the official pre-training.
 const BETA_1: f64 = PRETRAIN_BETAS[0];
 const BETA_2: f64 = PRETRAIN_BETAS[1];
 const EPSILON: f64 = 1e-8;
@@ -44,13 +41,13 @@ pub(super) fn from_dict(
         if !first.values.iter().all(|v| right(v, f32::MIN))
             || !second.values.iter().all(|v| right(v, 0.0))
         {
-            return Err(format!("the optimizer state of {name} has invalid values"));
+            return Err(format!("the optimizer state of `{name}` has invalid values"));
         }
     }
     Ok(state)
 }
 
-/// Returns the trained parameters: all weights except the fixed position embeddings.
+/// Returns the trained weights, which are all except position embeddings.
 fn trained(weights: &[Weight]) -> impl Iterator<Item = &Weight> {
     weights.iter().filter(|w| !["pos_embed", "decoder_pos_embed"].contains(&w.name.as_str()))
 }
@@ -72,7 +69,7 @@ fn torch(
     };
     if ids.len() != order.len() {
         return Err(format!(
-            "its optimizer has {} parameters, but a pre-training of this model trains {}",
+            "the optimizer state has {} parameters, but the pre-training of this model needs {}",
             ids.len(),
             order.len()
         ));
@@ -83,11 +80,14 @@ fn torch(
         .collect();
     let (mut moments, mut updates) = (BTreeMap::new(), None);
     for (id, weight) in ids.iter().zip(order) {
-        let missing = || format!("the optimizer state of {} is missing or incomplete", weight.name);
+        let missing =
+            || format!("the optimizer state of `{}` is missing or incomplete", weight.name);
         let Some(Value::Dict(mut state)) = states.remove(id) else { return Err(missing()) };
         let step = take(&mut state, "step").and_then(step_count).ok_or_else(missing)?;
         if *updates.get_or_insert(step) != step {
-            return Err("its parameters have different numbers of updates".to_owned());
+            return Err(
+                "the optimizer state has different step counts for different parameters".to_owned()
+            );
         }
         let mut moment = |key: &str| {
             let (_, tensor) = take(&mut state, key).and_then(tensor).ok_or_else(missing)?;
@@ -98,9 +98,7 @@ fn torch(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Fails if a parameter group has different AdamW settings than the official pre-training.
-///
-/// The moments would then not be valid for the pre-training.
+/// Fails if AdamW's settings differ from the official pre-training.
 fn official_rule(groups: &[Value]) -> Result<(), String> {
     for group in groups {
         let Value::Dict(group) = group else { continue };
@@ -116,7 +114,8 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
             };
             if other {
                 return Err(format!(
-                    "its optimizer has a different `{key}` than pre-training, which uses betas ({BETA_1}, {BETA_2}), eps {EPSILON:e}, no amsgrad"
+                    "the optimizer state has a different `{key}` than pre-training. Pre-training uses betas ({BETA_1}, \
+                     {BETA_2}), eps {EPSILON:e} and no amsgrad"
                 ));
             }
         }
@@ -124,20 +123,20 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the parameter numbers in all parameter groups, in order.
+/// Returns the parameter numbers in all parameter groups.
 fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     let mut ids = Vec::new();
     for group in groups {
         let Value::Dict(group) = group else {
-            return Err("a parameter group is not a dict".to_owned());
+            return Err("a parameter group of the optimizer is not a dict".to_owned());
         };
         let params = group.iter().find(|(k, _)| matches!(k, Value::Text(text) if text == "params"));
         let Some((_, Value::List(params))) = params else {
-            return Err("a parameter group does not have a list of params".to_owned());
+            return Err("a parameter group of the optimizer has no list `params`".to_owned());
         };
         for id in params {
             let Value::Int(id) = id else {
-                return Err("the id of a parameter is not a number".to_owned());
+                return Err("the optimizer has a parameter id that is not a number".to_owned());
             };
             ids.push(*id);
         }
@@ -145,7 +144,7 @@ fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     Ok(ids)
 }
 
-/// Returns the number of updates in `value`, which is a number or a tensor with one element.
+/// Returns the number of updates in `value`, a number or a tensor with one element.
 fn step_count(value: Value) -> Option<usize> {
     match value {
         Value::Int(step) => usize::try_from(step).ok(),
@@ -167,7 +166,7 @@ fn same_shape(tensor: HostTensor, weight: &Weight) -> Result<HostTensor, String>
         return Ok(tensor);
     }
     Err(format!(
-        "the optimizer state of {} has the shape {:?}, but the parameter has {:?}",
+        "the optimizer state of `{}` has the shape {:?}, but the parameter has the shape {:?}",
         weight.name, tensor.shape, weight.shape
     ))
 }
@@ -190,11 +189,13 @@ fn paddle(
             let internal = weight.internal.as_ref()?;
             tensors.remove(&format!("{internal}_{suffix}"))
         };
-        let missing = || format!("the optimizer state of {} is missing", weight.name);
+        let missing = || format!("the optimizer state of `{}` is missing", weight.name);
         let power = take("beta2_pow_acc_0").ok_or_else(missing)?;
         let made = power.values.first().map_or(0, |power| updates_of(f64::from(*power)));
         if *updates.get_or_insert(made) != made {
-            return Err("its parameters have different numbers of updates".to_owned());
+            return Err(
+                "the optimizer state has different step counts for different parameters".to_owned()
+            );
         }
         let mut moment = |suffix: &str| {
             let mut tensor = same_shape(take(suffix).ok_or_else(missing)?, weight)?;
@@ -208,9 +209,9 @@ fn paddle(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Converts the power of `beta_2` that Paddle stores to a number of updates.
+/// Returns the number of updates.
 ///
-/// After `n` updates, Paddle stores `beta_2` to the power `n + 1`.
+/// `power` is `beta_2` to the power of this number plus 1, as Paddle stores it.
 fn updates_of(power: f64) -> usize {
     if power <= 0.0 {
         return MANY;

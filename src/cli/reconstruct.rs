@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
     override_usage = "mae reconstruct [OPTIONS] --images <IMAGE>... -o <PNG> <CHECKPOINT>..."
 )]
 pub(super) struct Args {
-    /// Checkpoints with a decoder: folders as in runs/NAME/pretrain/checkpoints/epoch-0800, Hugging Face folders, .pth, .pd or
-    /// .safetensors files
+    /// Checkpoints with a decoder: folders such as `runs/NAME/pretrain/checkpoints/epoch-0800`, Hugging Face folders,
+    /// or `.pth`, `.pd` or `.safetensors` files
     #[arg(required = true, value_name = "CHECKPOINT")]
     checkpoints: Vec<PathBuf>,
     /// Image files, such as JPEG, PNG, WebP, GIF, AVIF or TIFF, in any colour mode
@@ -33,11 +33,11 @@ pub(super) struct Args {
     /// Seed of the masks
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Recipe with [data], [runtime] and settings that the checkpoint lacks; by default the recipe that trained the
-    /// checkpoint
+    /// Recipe with `[data]`, `[runtime]` and settings that the checkpoint does not store; by default the recipe that
+    /// trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
-    /// Choose one of several networks by the prefix of its tensor names
+    /// Prefix of the network's tensor names, if a checkpoint contains several networks
     #[arg(long, value_name = "P")]
     prefix: Option<String>,
     /// Set one key of the recipe, as in `pretrain.norm_pix_loss=true`
@@ -51,7 +51,6 @@ pub(super) struct Args {
     output: PathBuf,
 }
 
-/// Maximum number of rows in a figure.
 const MAX_ROWS: usize = 100;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -61,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let rows = args.checkpoints.len() * args.images.len() * args.mask_ratio.len().max(1);
     if rows > MAX_ROWS {
         return Err(CliError::Usage(format!(
-            "cannot draw {rows} rows, one for each checkpoint, image and mask ratio: the limit is {MAX_ROWS}\n\
+            "cannot draw {rows} rows, one for each image, checkpoint and mask ratio: the limit is {MAX_ROWS} rows\n\
              hint: pass fewer images"
         )));
     }
@@ -76,7 +75,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&format!("{}: {}", out.display(), count(rows, "row")))?)
 }
 
-/// Reconstructs each image with a checkpoint, and adds the result as a row of pictures to the group of that image.
+/// Reconstructs each image, and adds the pictures to the figure as a row.
 ///
 /// Returns whether the checkpoint was trained with `norm_pix_loss`.
 fn add_rows(
@@ -110,7 +109,7 @@ fn add_rows(
     Ok(autoencoder.norm_pix_loss())
 }
 
-/// Returns the label of a checkpoint in the figure: its run or file name and, if known, its epoch.
+/// Returns a checkpoint's label in the figure: run or file name, and epoch.
 fn name(ready: &Ready) -> Vec<String> {
     let own = ready.opened.meta.is_some() && ready.meta.from.is_empty();
     let name = if own { ready.plan.name.clone() } else { last_part(Path::new(&ready.meta.from)) };
@@ -122,24 +121,24 @@ fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Fails if the figure cannot be written to `path`. The check comes before the computation, so that no work is lost.
+/// Fails before the computation if `path` is not writable or is one of `images`.
 fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
     let refuse = |problem: &str, hint: &str| {
         Err(CliError::Usage(format!("cannot write {}: {problem}\nhint: {hint}", path.display())))
     };
     if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
-        return refuse("the figure is a PNG file", "end the name with .png");
+        return refuse("the figure is a PNG file", "end the name with `.png`");
     }
     if path.is_dir() {
-        return refuse("it is a folder", "name a file");
+        return refuse("this is a folder", "pass a file name");
     }
     let place = path.canonicalize().ok();
     if place.is_some() && images.iter().any(|image| image.canonicalize().ok() == place) {
-        return refuse("it is one of the input images", "choose another name");
+        return refuse("this is one of the input images", "choose another name");
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if folder.is_some_and(|folder| !folder.is_dir()) {
-        return refuse("its folder does not exist", "create the folder, or choose another name");
+        return refuse("the folder does not exist", "create the folder, or choose another name");
     }
     Ok(())
 }

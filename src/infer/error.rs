@@ -12,7 +12,7 @@ pub enum InferError {
     Data(#[from] DataError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The recipe or the checkpoint has a setting that cannot be used.
+    /// The recipe or the checkpoint has an invalid setting.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(transparent)]
@@ -28,14 +28,14 @@ pub enum DeviceError {
     Crashed(String),
     #[error(
         "cannot compute: the device is out of memory: {0}\n\
-         hint: halve `batch_size` and double `accum_iter`, which keeps the effective batch, or set \
-         runtime.gradient_checkpointing = true. `mae plan` estimates the memory of a step"
+         hint: halve `batch_size` and double `accum_iter` to keep the effective batch size, or set \
+         `runtime.gradient_checkpointing = true`. `mae plan` estimates the memory of a step"
     )]
     OutOfMemory(String),
 }
 
 impl DeviceError {
-    /// Runs `work` and returns its result. A panic becomes a [`DeviceError`].
+    /// Runs `work`, and turns a panic into a [`DeviceError`].
     pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Self> {
         catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Self::from_panic(&*panic))
     }
@@ -48,7 +48,7 @@ impl DeviceError {
         Self::from_driver(text.unwrap_or_else(|| "a worker thread panicked".to_owned()))
     }
 
-    /// Converts a message of a device or its driver into an error.
+    /// Converts a driver message into an error.
     pub fn from_driver(text: String) -> Self {
         let low = text.to_lowercase().replace('-', " ");
         if ["out of memory", "outofmemory", "out of device memory", "t allocate"]

@@ -1,8 +1,6 @@
 //! timm's notation for a RandAugment policy, `rand-m9-mstd0.5-inc1`.
 
-/// Number of operations to which the setting `w0` of timm's RandAugment gives a probability above 0.
-///
-/// With `w0`, a policy chooses among these operations, each at most once per image.
+/// Number of operations that timm's option `w0` can choose.
 const MAX_WEIGHTED: usize = 13;
 /// Maximum number of operations per image. A larger number is surely a mistake.
 const MAX_LAYERS: usize = 100;
@@ -10,37 +8,34 @@ const MAX_LAYERS: usize = 100;
 /// A RandAugment policy (arXiv 1909.13719), as in timm 0.3.2.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugmentPlan {
-    /// Mean of the random magnitudes. Random magnitudes above 10 become 10.
+    /// Mean magnitude. Random magnitudes above 10 become 10.
     pub magnitude: f64,
-    /// Standard deviation of the random magnitudes.
+    /// Standard deviation of the magnitude.
     pub std: f64,
-    /// Number of operations chosen per image. Each chosen operation is applied with probability 0.5.
+    /// Number of operations per image. Each is applied with probability 0.5.
     pub layers: usize,
-    /// Use variants of the operations that have a stronger effect at a higher magnitude.
+    /// Whether a higher magnitude always has a stronger effect, as with timm's option `inc1`.
     pub increasing: bool,
-    /// Choose operations with timm's probabilities, without replacement.
+    /// Whether to use the probabilities of timm's option `w0`; if false, all operations are equally likely.
     pub weighted: bool,
 }
 
 impl RandAugmentPlan {
-    /// Parses timm's notation: `rand`, then sections in any order, joined by `-`.
+    /// Parses timm's notation, such as `rand-m9-mstd0.5-inc1`.
     ///
-    /// | section | meaning | default |
+    /// | part | meaning | default |
     /// | --- | --- | --- |
     /// | `m9` | magnitude | 10 |
     /// | `n2` | operations per image | 2 |
     /// | `mstd0.5` | standard deviation of the magnitude | 0 |
-    /// | `inc1` | operations that get stronger with the magnitude | `inc0` |
-    /// | `w0` | timm's only set of probabilities of the operations | equal probabilities |
+    /// | `inc1` | stronger effect at a higher magnitude | `inc0` |
+    /// | `w0` | timm's probabilities of operations | equal probabilities |
     ///
-    /// The error names the invalid section and says what is expected.
-    ///
-    /// There are two differences from timm 0.3.2. Unknown and repeated sections are errors. `inc0` disables `inc`, as
-    /// in later versions of timm. In timm 0.3.2, `inc0` has the same effect as `inc1`.
+    /// Unlike in timm 0.3.2, unknown or repeated parts are errors, and `inc0` disables `inc1`.
     pub fn parse(policy: &str) -> Result<Self, String> {
         let mut sections = policy.split('-');
         if sections.next() != Some("rand") {
-            return Err("it does not start with `rand`, the only supported kind".to_owned());
+            return Err("the policy must start with `rand`".to_owned());
         }
         let mut parsed =
             Self { magnitude: 10.0, std: 0.0, layers: 2, increasing: false, weighted: false };
@@ -49,23 +44,23 @@ impl RandAugmentPlan {
             let digits = section.find(|c: char| c.is_ascii_digit()).unwrap_or(section.len());
             let (key, value) = section.split_at(digits);
             if seen.contains(&key) {
-                return Err(format!("section `{section}` repeats `{key}`"));
+                return Err(format!("`{section}` sets `{key}` a second time"));
             }
             seen.push(key);
-            parsed.set(key, value).map_err(|expected| {
-                format!("section `{section}` is invalid, expected {expected}")
-            })?;
+            parsed
+                .set(key, value)
+                .map_err(|expected| format!("`{section}` is invalid, expected {expected}"))?;
         }
         let most = if parsed.weighted { MAX_WEIGHTED } else { MAX_LAYERS };
         if parsed.layers > most {
             let by = if parsed.weighted { " with `w0`" } else { "" };
             let n = parsed.layers;
-            return Err(format!("section `n{n}` is too large, expected at most n{most}{by}"));
+            return Err(format!("`n{n}` is too large, expected at most `n{most}`{by}"));
         }
         Ok(parsed)
     }
 
-    /// Applies one section, split into `key` and `value`, such as `m` and `9`. The error describes a valid section.
+    /// Sets one value, such as `m` to `9`. The error describes a valid value.
     fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
         match key {
             "m" => {
@@ -122,9 +117,9 @@ mod tests {
 
     #[test]
     fn an_error_names_the_section_and_what_is_expected() {
-        let not_rand = "does not start with `rand`, the only supported kind";
+        let not_rand = "the policy must start with `rand`";
         for policy in ["", "original-mstd0.5", "v0", "randaugment", "augmix-m5"] {
-            assert_eq!(error(policy), format!("it {not_rand}"));
+            assert_eq!(error(policy), not_rand);
         }
         for (section, expected) in [
             ("m9.5", "`m` and a whole number, such as `m9`"),
@@ -137,11 +132,11 @@ mod tests {
             ("nine", "`m`, `n`, `mstd`, `inc` or `w` and a number"),
             ("", "`m`, `n`, `mstd`, `inc` or `w` and a number"),
         ] {
-            let expected = format!("section `{section}` is invalid, expected {expected}");
+            let expected = format!("`{section}` is invalid, expected {expected}");
             assert_eq!(error(&format!("rand-{section}")), expected);
         }
-        assert_eq!(error("rand-m9-m8"), "section `m8` repeats `m`");
-        let too_many = "section `n14` is too large, expected at most n13 with `w0`";
+        assert_eq!(error("rand-m9-m8"), "`m8` sets `m` a second time");
+        let too_many = "`n14` is too large, expected at most `n13` with `w0`";
         assert_eq!(error("rand-n14-w0"), too_many);
     }
 }

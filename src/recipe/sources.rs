@@ -13,9 +13,9 @@ use crate::shape::StageKind;
 
 const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
 
-/// Returns the starting weights of each job of a stage, in the order of `from`, without duplicates.
+/// Returns the starting weights of each job, without duplicates.
 ///
-/// `setting` is the value of `from` in the recipe. Replaces it by the list of these starting weights.
+/// Replaces `setting`, the value of `from`, by the list of these weights.
 pub(super) fn from(
     stage: StageKind,
     setting: &mut Option<OneOrMany<FromEntry>>,
@@ -54,8 +54,9 @@ fn spelled_out(
             let kept = kept_or_refuse(key, &epoch.to_string(), kept, cx);
             if !kept.is_empty() && !kept.contains(epoch) {
                 let why = "is not an epoch with a checkpoint";
-                let hint =
-                    format!("use one of {kept:?}, or add it to `pretrain.checkpoint_epochs`");
+                let hint = format!(
+                    "use one of the epochs {kept:?}, or add this epoch to `pretrain.checkpoint_epochs`"
+                );
                 let others = ["pretrain.checkpoint_epochs", "pretrain.epochs"];
                 cx.refuse_with(key, &others, epoch, why, hint);
             }
@@ -64,9 +65,7 @@ fn spelled_out(
     }
 }
 
-/// Returns `kept`, the epochs of the kept pre-training checkpoints.
-///
-/// If `kept` is `None` because the recipe has no `[pretrain]` table, adds a problem and returns an empty list.
+/// Returns the epochs of kept checkpoints. Adds a problem if the recipe has no `[pretrain]`.
 fn kept_or_refuse<'a>(
     key: &str,
     found: &str,
@@ -74,15 +73,15 @@ fn kept_or_refuse<'a>(
     cx: &mut Context<'_>,
 ) -> &'a [usize] {
     let Some(kept) = kept else {
-        let why = "needs checkpoints of this run, but the recipe has no [pretrain]";
-        let hint = format!("add [pretrain], or set {key} to \"scratch\" or a checkpoint file");
+        let why = "needs checkpoints of this run, but the recipe has no `[pretrain]`";
+        let hint = format!("add `[pretrain]`, or set `{key}` to \"scratch\" or a checkpoint file");
         cx.refuse_with(key, &["pretrain"], found, why, hint);
         return &[];
     };
     kept
 }
 
-/// Returns the path in `pretrain.resume`, with each `${VAR}` replaced. Writes this path back to `setting`.
+/// Returns the path in `pretrain.resume` with each `${VAR}` replaced.
 pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Option<PathBuf> {
     let text = setting.clone().filter(|text| !text.is_empty());
     let path = text.and_then(|text| match file("pretrain.resume", &text, cx) {
@@ -93,9 +92,10 @@ pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Opti
     path
 }
 
-/// Returns the checkpoint file or folder at the path `text`, the value of `key`.
+/// Returns the checkpoint at the path `text`, which is the value of `key`.
 ///
-/// If the path does not exist, does what [`Missing`] describes.
+/// If the path does not exist, adds a warning, a problem, or an entry to `cx.missing`, depending on
+/// `missing_data`.
 fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     let path = expanded(key, text, cx)?;
     if !Path::new(&path).exists() {
@@ -103,9 +103,9 @@ fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
         let hint = match near::word(&path, WORDS) {
             Some(word) => format!("did you mean `\"{word}\"`?"),
             None if path.parse::<usize>().is_ok() => {
-                format!("did you mean the epoch, `{path}` without quotes?")
+                format!("did you mean the epoch `{path}`, without quotes?")
             }
-            None => "check the path: it is relative to the current directory".to_owned(),
+            None => "check the path, which is relative to the current directory".to_owned(),
         };
         let why = "does not exist";
         match cx.options.missing_data {
@@ -124,7 +124,6 @@ fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     Some(Source::File(PathBuf::from(path)))
 }
 
-/// Converts starting weights to an entry of `from` in a recipe.
 fn entry(source: &Source) -> FromEntry {
     match source {
         Source::Scratch => FromEntry::Text("scratch".to_owned()),

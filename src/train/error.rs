@@ -15,19 +15,19 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The recipe names a file that a job needs, but the file is missing.
+    /// A file that the recipe names is missing.
     #[error(transparent)]
     Recipe(#[from] RecipeErrors),
     #[error(
         "{0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
     )]
     NeverUpdates(#[from] NeverUpdates),
-    /// A setting of the recipe or of the command does not fit the machine, the data or a checkpoint.
+    /// A setting does not fit the machine, the data or a checkpoint.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(
-        "cannot continue {job}: {what} is {value} in epoch {epoch}, update {update} (lr {lr:.3e}){}: the training has diverged\n\
-         hint: {}. The checkpoints written so far are valid",
+        "cannot continue {job}: {what} is {value} in epoch {epoch}, update {update} (lr {lr:.3e}){}: the training has \
+         diverged\nhint: {}. The existing checkpoints are valid",
         after_skipped(*skipped),
         against_divergence(job, rate)
     )]
@@ -38,43 +38,47 @@ pub enum TrainError {
         epoch: usize,
         update: usize,
         lr: f64,
-        /// The recipe key that sets the learning rate: `lr` or `blr`.
+        /// Recipe key of the learning rate: `lr` or `blr`.
         rate: &'static str,
-        /// Number of updates that were skipped in this epoch before the error, because of `on_nan = "skip"`.
+        /// Number of updates that `on_nan = "skip"` skipped in this epoch before the error.
         skipped: usize,
     },
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(
-        "cannot write a checkpoint: {name} contains NaN or infinity. The training has diverged, or the device is faulty\n\
-         hint: lower the learning rate under a new `name`, or set another runtime.device. The checkpoints written so far are valid"
+        "cannot write a checkpoint: {name} contains NaN or infinity. The training has diverged, or the device is \
+         faulty\n\
+         hint: set a new `name` and a lower learning rate, or set another `runtime.device`. The existing checkpoints \
+         are valid"
     )]
     BadWeights { name: String },
     #[error(
         "cannot start: this run uses the pre-training of the run {point}, and that pre-training failed\n\
-         hint: see the error of {point}"
+         hint: fix the error of {point} first"
     )]
     SharedPretraining { point: String },
-    /// The job needs a checkpoint that the pre-training did not write, because the pre-training failed.
+    /// The job needs a checkpoint that the failed pre-training did not write.
     #[error("not started: the pre-training failed before it wrote the checkpoint of epoch {epoch}")]
     NotStarted { epoch: String },
     #[error(
-        "cannot use the devices: one device has failed, and another one still waits for it\nhint: run the command again, which resumes from the last saved state"
+        "cannot continue: one device has failed, and another device still waits for the failed device\n\
+         hint: run the same command again to resume from the last saved state"
     )]
     Stuck,
-    /// Another rank of the job failed. The run reports the error of that rank instead.
+    /// Another rank of the job failed. The run reports that rank's error instead.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
 }
 
-/// Returns a hint for a job whose training diverges. A run keeps its settings, so changed settings need a new run name.
 fn against_divergence(job: &str, rate: &str) -> String {
     let stage = job.split('/').next().unwrap_or(job);
     let lower =
-        format!("under a new `name`, lower `{stage}.{rate}` or raise `{stage}.warmup_epochs`");
+        format!("set a new `name`, and lower `{stage}.{rate}` or raise `{stage}.warmup_epochs`");
     match stage {
         "pretrain" => {
-            format!("{lower}; `pretrain.resume` can continue from a kept checkpoint of this run")
+            format!(
+                "{lower}. With `pretrain.resume`, the new run can continue from a checkpoint of this run"
+            )
         }
         "finetune" => format!("{lower}, or set `finetune.clip_grad`"),
         _ => lower,
@@ -90,7 +94,7 @@ fn after_skipped(skipped: usize) -> String {
 }
 
 impl TrainError {
-    /// Returns whether the error affects only one job, so that the other jobs of the run can continue.
+    /// Returns whether the error affects only one job, so that other jobs can continue.
     pub fn is_of_one_job(&self) -> bool {
         matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. })
     }

@@ -1,4 +1,4 @@
-//! Checks the checkpoints that jobs start from, and resumes pre-training from a checkpoint file.
+//! Checks start checkpoints, and resumes pre-training from a checkpoint file.
 
 use super::error::TrainError;
 use super::step::{Progress, TrainingState};
@@ -12,9 +12,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Fails if the checkpoint file that `job` starts from does not fit `plan`. Returns warnings about the file.
+/// Checks whether the checkpoint that `job` starts from fits `plan`.
 ///
-/// A run calls this function before the first job trains.
+/// Returns warnings about the checkpoint. Fails if the checkpoint does not fit. A run calls this function before the
+/// first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
     let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
     let opened = checkpoint::open(path, plan.prefix(job.stage))?;
@@ -30,7 +31,7 @@ pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, 
     Ok(notes.map(|note| format!("{}: {note}", path.display())).collect())
 }
 
-/// Returns a warning if the checkpoint was trained with a different image normalization.
+/// Returns a warning if the checkpoint's image normalization differs from the plan's.
 fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
     let settings = &opened.facts.settings;
     let (mean, std) = (settings.mean.as_ref()?, settings.std.as_ref()?);
@@ -42,15 +43,16 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
         return None;
     }
     Some(format!(
-        "the checkpoint was trained on images normalized with mean {mean:?} and std {std:?}, but this run uses {:?} and {:?}. To normalize as in that training, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
+        "the checkpoint was trained with mean {mean:?} and std {std:?}, but this run normalizes images with {:?} and \
+         {:?}. To use the values of the checkpoint, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
         plan.data.mean, plan.data.std
     ))
 }
 
-/// Fails if pre-training cannot resume from the checkpoint at `path`.
+/// Checks whether pre-training can resume from the checkpoint at `path`.
 ///
-/// Returns the number of epochs that the checkpoint was trained for, and warnings. A run calls this function before the first
-/// job trains.
+/// Returns the checkpoint's number of trained epochs, and warnings. A run calls this function before the first job
+/// trains.
 pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), TrainError> {
     let opened = checkpoint::open(path, plan.prefix(StageKind::Pretrain))?;
     let from = resumable(&opened, plan)?;
@@ -61,20 +63,20 @@ pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), Tr
     let fresh = from.optimizer.is_none().then(|| {
         let path = path.display();
         format!(
-            "{path} has no optimizer.safetensors: training continues with its weights and a new optimizer state"
+            "{path} has no `optimizer.safetensors`, so training continues with its weights and a new optimizer state"
         )
     });
     notes.extend(fresh);
     Ok((from.progress.epoch - 1, notes))
 }
 
-/// Allocates the masked autoencoder of a plan with zero weights.
+/// Allocates the plan's masked autoencoder with zero weights.
 pub(super) fn zeros(plan: &Plan, device: &Device) -> Mae {
     let encoder = plan.encoder_dims();
     Mae::zeros(&encoder, &plan.model.decoder_dims(), device)
 }
 
-/// Returns `state` with the weights, the optimizer state and the epoch of the checkpoint at `path`.
+/// Returns `state` with weights, optimizer state and epoch of the checkpoint at `path`.
 pub(super) fn resume(
     state: TrainingState<Mae>,
     path: &Path,
@@ -92,14 +94,13 @@ pub(super) fn resume(
     Ok(TrainingState { model, optimizer, progress })
 }
 
-/// The optimizer state of a checkpoint, and the checkpoint's position in the schedule.
+/// The optimizer state and the training progress of a checkpoint.
 struct ResumePoint {
-    /// The optimizer state; `None` if the checkpoint was saved without optimizer state.
+    /// The optimizer state; `None` if the checkpoint has none.
     optimizer: Option<OptimizerState>,
     progress: Progress,
 }
 
-/// Returns the error for a checkpoint that pre-training cannot resume from.
 fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
     TrainError::Setting {
         problem: format!("cannot resume from {}: {problem}", path.display()),
@@ -107,7 +108,7 @@ fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
     }
 }
 
-/// Loads a checkpoint's moments and number of updates into an optimizer that has no state.
+/// Loads a checkpoint's moments and number of updates into a new optimizer.
 pub fn load_optimizer(
     optimizer: &mut Optimizer,
     state: &OptimizerState,
@@ -123,15 +124,17 @@ pub fn load_optimizer(
     optimizer.load(moments, state.updates)
 }
 
-/// Returns the optimizer state and the schedule position of a checkpoint. Fails if the pre-training of `plan` cannot
-/// resume from the checkpoint.
+/// Returns a checkpoint's optimizer state and progress, to resume pre-training.
+///
+/// Fails if the pre-training of `plan` cannot resume from the checkpoint.
 fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     let path = &opened.path;
     let refuse = |problem: &str, hint: &str| Err(cannot_resume(path, problem, hint));
     let Some(pretrain) = &plan.pretrain else {
-        return refuse("the recipe has no [pretrain]", "add [pretrain]");
+        return refuse("the recipe has no `[pretrain]`", "add `[pretrain]`");
     };
-    let start_afresh = "to use only its weights, set finetune.from or linprobe.from to this file";
+    let start_afresh =
+        "set `finetune.from` or `linprobe.from` to this file, to use only its weights";
     let optimizer = match &opened.optimizer {
         Ok(state) => Some(state.clone()),
         Err(_) if opened.meta.is_some() => opened.own_optimizer()?,
@@ -140,35 +143,36 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
         }
     };
     let Some(seen) = opened.facts.settings.epoch else {
-        return refuse(
-            "it does not store the number of epochs that it was trained for",
-            start_afresh,
-        );
+        return refuse("the checkpoint does not store its number of training epochs", start_afresh);
     };
     if opened.facts.decoder.is_none() {
         return refuse(
-            "it has no decoder, so it is not a checkpoint of a pre-training",
+            "the checkpoint has no decoder, so it is not from a pre-training",
             start_afresh,
         );
     }
     let progress = progress(opened, seen, &pretrain.training)?;
     let epochs = pretrain.training.epochs;
     if seen >= epochs {
-        let problem = format!("it was trained for {seen} epochs, but pretrain.epochs is {epochs}");
+        let problem = format!(
+            "the checkpoint was trained for {seen} epochs, but `pretrain.epochs` is {epochs}"
+        );
         return refuse(
             &problem,
-            "set pretrain.epochs to the total number of epochs, including those of the checkpoint",
+            &format!(
+                "set `pretrain.epochs` to the total number of epochs, including the {seen} epochs of the checkpoint"
+            ),
         );
     }
     // In the middle of an epoch, the weights are no longer those of the epoch before.
     let first = seen + usize::from(progress.update > 0);
     if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < first) {
         let problem = format!(
-            "it was trained for {seen} epochs, so pretrain.checkpoint_epochs cannot contain {epoch}"
+            "the checkpoint was trained for {seen} epochs, so `pretrain.checkpoint_epochs` cannot contain {epoch}"
         );
         return refuse(
             &problem,
-            "remove the epochs that the checkpoint already has from pretrain.checkpoint_epochs",
+            &format!("remove the epochs before epoch {first} from `pretrain.checkpoint_epochs`"),
         );
     }
     same_encoder(opened, &plan.model)?;
@@ -182,35 +186,35 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     ];
     for (key, stated, planned) in pairs {
         if let Some(stated) = stated.filter(|stated| *stated != planned) {
-            let problem =
-                format!("it was trained with {key} = {stated}, but the recipe has {planned}");
-            return refuse(&problem, &format!("add --set pretrain.{key}={stated}"));
+            let problem = format!(
+                "the checkpoint was trained with `{key} = {stated}`, but the recipe has {planned}"
+            );
+            return refuse(&problem, &format!("add `--set pretrain.{key}={stated}`"));
         }
     }
     Ok(ResumePoint { optimizer, progress })
 }
 
-/// Returns the position of a checkpoint in the training schedule.
+/// Returns a checkpoint's position in the training schedule.
 ///
-/// A saved state may be from the middle of an epoch. In that case, this function fails if the updates of the saved run
-/// and of this recipe have different numbers of images. With a different number, the resumed epoch would repeat or
-/// leave out some images.
+/// Fails for a checkpoint from mid-epoch if its number of images per update differs from the number in `training`.
 fn progress(opened: &Opened, seen: usize, training: &TrainingPlan) -> Result<Progress, TrainError> {
     let Some(note) = &opened.progress else {
         return Ok(Progress { epoch: seen + 1, ..Progress::start() });
     };
     let progress: Progress = serde_json::from_str(note).map_err(|error| {
-        let problem = format!("its position in the epoch is invalid: {error}");
-        cannot_resume(&opened.path, &problem, "use a kept checkpoint")
+        let problem = format!("the stored position in the epoch is invalid: {error}");
+        cannot_resume(&opened.path, &problem, "use a checkpoint from the end of an epoch")
     })?;
     let (planned, images) = (training.effective_batch_size, progress.sums.images);
     if images != progress.update * planned {
         let own = images / progress.update.max(1);
         let problem = format!(
-            "it is in the middle of epoch {}, with {own} images in an update, but this recipe has {planned}",
+            "the saved state is from the middle of epoch {}, with {own} images per update, but this recipe has \
+             {planned} images per update",
             progress.epoch
         );
-        let hint = "keep batch_size, accum_iter and devices, or use a kept checkpoint";
+        let hint = "keep `batch_size`, `accum_iter` and `devices`, or use a checkpoint from the end of an epoch";
         return Err(cannot_resume(&opened.path, &problem, hint));
     }
     Ok(progress)

@@ -1,4 +1,4 @@
-//! Kind `mae_forward`: masks, latent, prediction, loss, targets, and gradients of all parameters.
+//! Case `mae_forward`: masks, latent, prediction, loss, targets, and all gradients.
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, vector};
@@ -46,7 +46,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Returns the images `[N, C, H, W]` and the masks of a case that has only one step.
+/// Returns the images `[N, C, H, W]` and the masks of a case with a single batch.
 pub(super) fn inputs(
     case: &Case,
     encoder: &EncoderDims,
@@ -57,7 +57,7 @@ pub(super) fn inputs(
     Ok((imgs, masks))
 }
 
-/// Returns the masks for the recorded `noise` `[N, L]` and the mask ratio of the case.
+/// Returns the masks for the recorded `noise` `[N, L]`.
 pub(super) fn masks(
     case: &Case,
     noise: &[f32],
@@ -70,7 +70,7 @@ pub(super) fn masks(
         return Err(case.error("`mask_ratio` must keep at least one patch, but not all"));
     }
     if noise.len() != images * patches || noise.iter().any(|v| !v.is_finite()) {
-        return Err(case.error("noise must have one finite number for each patch of imgs"));
+        return Err(case.error("`noise` must have one finite number for each patch of `imgs`"));
     }
     Ok(Masks::from_noise(noise, patches, mask_ratio))
 }

@@ -8,7 +8,7 @@ use crate::shape::{self, DecoderDims, EncoderDims, Precision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Returns the encoder dimensions of a case. The number of channels comes from the images of the case.
+/// Returns the encoder dimensions of a case.
 pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = EncoderDims {
@@ -25,7 +25,7 @@ pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, 
     let whole = |a: usize, b: usize| b > 0 && a > 0 && a.is_multiple_of(b);
     if !whole(dims.input_size, dims.patch_size) || !whole(dims.embed_dim, dims.num_heads) {
         return Err(case.error(
-            "`model`: input_size must be a multiple of patch_size, embed_dim of num_heads",
+            "`model`: `input_size` must be a multiple of `patch_size`, and `embed_dim` a multiple of `num_heads`",
         ));
     }
     // Do not build a network much larger than the tensors. Cases whose weights are in checkpoint files are exempt.
@@ -47,13 +47,13 @@ pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
     };
     if dims.num_heads == 0 || !dims.embed_dim.is_multiple_of(dims.num_heads) {
         return Err(
-            case.error("`model`: decoder_embed_dim must be a multiple of decoder_num_heads")
+            case.error("`model`: `decoder_embed_dim` must be a multiple of `decoder_num_heads`")
         );
     }
     Ok(dims)
 }
 
-/// Returns the size `[C, H, W]` of the tensor `imgs`, which is `[N, C, H, W]` or `[steps, N, C, H, W]`.
+/// Returns the size `[C, H, W]` of the tensor `imgs`.
 fn image_shape(case: &Case) -> Result<[usize; 3], VerifyError> {
     match (case.shape::<4>("imgs"), case.shape::<5>("imgs")) {
         (Ok([_, c, h, w]), _) | (_, Ok([_, _, c, h, w])) => Ok([c, h, w]),
@@ -61,17 +61,16 @@ fn image_shape(case: &Case) -> Result<[usize; 3], VerifyError> {
     }
 }
 
-/// Returns the tensor name of a parameter, as used in most cases: `weights.` and the parameter's name.
+/// Returns a parameter's tensor name in a case: `weights.` and the parameter's name.
 #[expect(clippy::unnecessary_wraps, reason = "`weighted` takes it as `name_of`")]
 pub(super) fn weights(name: &str) -> Option<String> {
     Some(format!("weights.{name}"))
 }
 
-/// Returns the module with the weights of the case. `name_of` maps a parameter to its tensor name, or to `None` to keep the
-/// old values.
+/// Returns the module with the weights of the case.
 ///
-/// Fails if a tensor is missing or has a different shape. The tensors of fixed position embeddings are optional. If the case
-/// has them, they are compared with our position embeddings and then used.
+/// `name_of` maps a parameter to its tensor name, or to `None` to keep the old values. Fails if a tensor is missing or
+/// has a different shape. Fixed position embeddings may be missing.
 pub(super) fn weighted<M: Module>(
     case: &Case,
     module: M,
@@ -86,7 +85,8 @@ pub(super) fn weighted<M: Module>(
             continue;
         }
         if !case.has_shape(&name, &param.shape) {
-            let problem = format!("{name} is missing, or its shape is not {:?}", param.shape);
+            let problem =
+                format!("`{name}` is missing, or does not have the shape {:?}", param.shape);
             return Err(case.error(problem));
         }
         let values = case.floats(&name)?;
@@ -101,9 +101,9 @@ pub(super) fn weighted<M: Module>(
     }))
 }
 
-/// Returns batch `index` of the tensor `imgs`, `[N, C, H, W]`. Fails if the image size differs from `dims`.
+/// Returns batch `index` of the tensor `imgs`, `[N, C, H, W]`.
 ///
-/// `imgs` may also have several batches: `[steps, N, C, H, W]`.
+/// Fails if the image size differs from `dims`.
 pub(super) fn images(
     case: &Case,
     dims: &EncoderDims,
@@ -115,11 +115,11 @@ pub(super) fn images(
         Err(_) => (1, case.shape::<4>("imgs")?),
     };
     if n == 0 || c == 0 {
-        return Err(case.error("imgs has no images"));
+        return Err(case.error("`imgs` has no images"));
     }
     if index >= steps || [h, w] != [dims.input_size; 2] {
         return Err(case.error(format!(
-            "imgs has {steps} batches of {h}x{w} pixels, expected batch {index} of {0}x{0}",
+            "`imgs` has {steps} batches of {h}x{w} pixels, expected more than {index} batches of {0}x{0} pixels",
             dims.input_size
         )));
     }
@@ -132,7 +132,7 @@ pub(super) fn vector<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().expect("floats are read back as f32")
 }
 
-/// Copies a single number from the device.
+/// Copies a number from the device.
 pub(super) fn scalar(tensor: Tensor<1>) -> f64 {
     vector(tensor).first().map_or(f64::NAN, |v| f64::from(*v))
 }

@@ -1,4 +1,4 @@
-//! Kinds `transforms` (evaluation, crops at given boxes, flips), `augment_ops` and `decode`, in levels from 0 to 255.
+//! Cases `transforms` (resizing, crops, flips), `augment_ops` and `decode`, in levels from 0 to 255.
 
 use super::case::{Case, Fields, VerifyError};
 use super::report::TensorComparison;
@@ -11,7 +11,7 @@ use crate::recipe::{AugmentPlan, CropMode, DataPlan};
 pub(super) fn transforms(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
     if channels != 3 || height == 0 || width == 0 {
-        return Err(case.error("image must have shape [H, W, 3]"));
+        return Err(case.error("`image` must have the shape [H, W, 3]"));
     }
     let pixels = Pixels::U8(case.levels("image")?);
     let picture = Picture { width, height, channels, pixels };
@@ -72,24 +72,24 @@ fn cropped(case: &Case, picture: &Picture, item: &Fields) -> Result<Vec<f32>, Ve
     Ok(transform.render(picture, Augmentation { cut: Cut::Box(crop), hflip: item.flag("hflip")? }))
 }
 
-/// Returns data settings for photographs of `input_size` pixels, with the mean and standard deviation of the case.
 fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
     let floats = |key: &str| -> Result<[f32; 3], VerifyError> {
         let values: Vec<f32> = case.numbers(key)?.into_iter().map(|v| v as f32).collect();
         values.try_into().map_err(|_| case.error(format!("`{key}` must have 3 values")))
     };
     if !(1..=4096).contains(&input_size) {
-        return Err(case.error(format!("the image size {input_size} is not from 1 to 4096 pixels")));
+        return Err(
+            case.error(format!("the image size must be from 1 to 4096 pixels, not {input_size}"))
+        );
     }
     Ok(DataPlan::of_pictures(input_size, floats("mean")?, floats("std")?))
 }
 
-/// Verifies a case of kind `augment_ops`: the RandAugment operations, each at a given magnitude and sign. All pixels must be
-/// equal.
+/// Compares the results of RandAugment operations with the case. All pixels must be equal.
 pub(super) fn augment_ops(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
     if channels != 3 || height == 0 || width == 0 {
-        return Err(case.error("image must have shape [H, W, 3]"));
+        return Err(case.error("`image` must have the shape [H, W, 3]"));
     }
     let picture = Rgb { width, height, pixels: case.levels("image")? };
     let fill = case.counts("fill")?;
@@ -136,7 +136,7 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
         let Pixels::U8(got) = &picture.pixels else { unreachable!("files are decoded to levels") };
         if !case.has_shape(&name, &[picture.height, picture.width, picture.channels]) {
             return Err(
-                case.error(format!("{name} is missing, or does not have the size of the file"))
+                case.error(format!("`{name}` is missing, or does not have the size of the file"))
             );
         }
         let expected = case.levels(&name)?;
@@ -155,7 +155,7 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
     Ok(())
 }
 
-/// Returns the mean of `distance` over all pairs of values; infinity if the lengths differ.
+/// Returns the mean `distance` between values at the same position; infinite if the lengths differ.
 fn share_of(got: &[u8], expected: &[u8], distance: impl Fn(u8, u8) -> f64) -> f64 {
     if got.len() != expected.len() {
         return f64::INFINITY;

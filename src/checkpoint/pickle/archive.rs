@@ -1,8 +1,8 @@
 //! The zip archive of `torch.save`: `<name>/data.pkl`, and one uncompressed storage per `<name>/data/<key>`.
 //!
 //! `torch.save` does not compress, so the archive's directory is a table of byte ranges. This reader checks each range
-//! against the size of the file. A zip library would need several times the memory of the directory. In a malicious file,
-//! the directory can be almost as large as the file.
+//! against the size of the file. A zip library would need several times the memory of the directory. In a malicious
+//! file, the directory can be almost as large as the file.
 
 use super::budget::Budget;
 use super::source::{ByteSource, Range, Reader, cut_short, shown};
@@ -18,25 +18,25 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
 
-/// Memory of an archive entry in the tables of [`Archive`], without its name. In bytes.
+/// Memory per archive entry in bytes, not counting the name.
 const ROOM: usize = 128;
-/// Number of bytes in each read when computing a CRC-32.
+/// Bytes per read when computing a CRC-32.
 const CHUNK: usize = 64 * 1024;
 
 pub(super) struct Archive {
     pub(super) pickle: Range,
     storages: BTreeMap<Box<str>, Entry>,
-    /// Offsets of the storages whose CRC-32 was already checked. Several tensors may share a storage.
+    /// Offsets of storages with a verified CRC-32.
     compared: RefCell<BTreeSet<u64>>,
-    /// Start of all names in the archive: `<name>/`.
+    /// Prefix of all names in the archive: `<name>/`.
     prefix: String,
-    /// Offset of the archive's central directory in the file. The contents of all entries end before it.
+    /// Offset of the archive's directory, in bytes.
     end: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Offset of the entry's header in the file.
+    /// Offset of the entry's header in the file, in bytes.
     at: u64,
     len: u64,
     crc32: u32,
@@ -57,7 +57,7 @@ impl Archive {
             } else if let Some(key) = name.strip_prefix("data/") {
                 budget.object(ROOM + key.len())?;
                 if storages.insert(key.into(), entry).is_some() {
-                    return Err(format!("the archive contains `{}` twice", shown(name)));
+                    return Err(format!("the zip archive contains `{}` twice", shown(name)));
                 }
             }
             Ok(())
@@ -72,9 +72,9 @@ impl Archive {
         Ok(Self { pickle: content, storages, compared: RefCell::default(), prefix, end })
     }
 
-    /// Returns the byte range of the storage `key`; `None` if the archive does not have this storage.
+    /// Returns the byte range of the storage `key`; `None` if the storage does not exist.
     ///
-    /// Fails if the CRC-32 of its bytes differs from the CRC-32 in the archive's directory.
+    /// Fails if the CRC-32 is wrong.
     pub(super) fn storage(
         &self,
         key: &str,
@@ -92,18 +92,16 @@ impl Archive {
 }
 
 impl Entry {
-    /// Returns the byte range of an entry's content, which follows the entry's header. The header has a variable
-    /// length.
+    /// Returns the byte range of an entry's content, which follows the header.
     fn content(self, source: &ByteSource, end: u64) -> Result<Range, String> {
         if !self.is_plain {
-            return Err("an entry of the archive is compressed or encrypted; torch.save \
-                 never does this"
+            return Err("the zip archive has a compressed or encrypted entry, so `torch.save` did not write this file"
                 .to_owned());
         }
         let mut header = [0; LOCAL_LEN];
         source.read_at(self.at, &mut header)?;
         if !header.starts_with(LOCAL) {
-            return Err("the archive's directory points to an offset without an entry".to_owned());
+            return Err("the zip directory points to an offset without an entry".to_owned());
         }
         let at = self.at
             + LOCAL_LEN as u64
@@ -113,9 +111,9 @@ impl Entry {
         if fits { Ok(Range { at, len: self.len }) } else { Err(cut_short()) }
     }
 
-    /// Fails if `content` is damaged: its CRC-32 differs from the one in the archive's directory.
+    /// Fails if `content` has the wrong CRC-32.
     ///
-    /// A CRC-32 of 0 is not compared. PyTorch writes 0 if checksums are off (`torch.serialization.set_crc32_options`).
+    /// Accepts a CRC-32 of 0, which means that the file has no checksum.
     fn compare_crc32(
         self,
         name: &str,
@@ -142,14 +140,14 @@ impl Entry {
             return Ok(());
         }
         Err(format!(
-            "the file is damaged: the bytes of `{}` have the CRC-32 {found:08x}, but the archive's directory says {:08x}",
+            "the file is corrupt: `{}` has the CRC-32 {found:08x}, but the zip directory expects {:08x}",
             shown(name),
             self.crc32
         ))
     }
 }
 
-/// Finds the entry `<name>/data.pkl` in the archive. Returns the prefix `<name>/` and the entry.
+/// Finds the entry `<name>/data.pkl`. Also returns the prefix `<name>/`.
 fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry), String> {
     let mut found: Option<(String, Entry)> = None;
     let mut has_code = false;
@@ -158,7 +156,7 @@ fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry),
         has_code |= inner.starts_with("code/") || inner == "constants.pkl";
         if inner == "data.pkl" {
             if found.is_some() {
-                return Err("the archive contains `data.pkl` twice".to_owned());
+                return Err("the zip archive contains `data.pkl` twice".to_owned());
             }
             found = Some((format!("{prefix}/"), entry));
         }
@@ -166,11 +164,11 @@ fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry),
     })?;
     if has_code {
         return Err(
-            "TorchScript archives are not supported; save the state_dict instead".to_owned()
+            "mae does not support TorchScript archives. Save the `state_dict` instead".to_owned()
         );
     }
     found.ok_or_else(|| {
-        "`data.pkl` is missing: the zip archive was not written by torch.save".to_owned()
+        "`data.pkl` is missing, so `torch.save` did not write this zip archive".to_owned()
     })
 }
 
@@ -179,14 +177,10 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
     source.read_at(range.at, &mut order)?;
     match order.trim_ascii() {
         b"little" => Ok(()),
-        _ => Err("files of big-endian machines are not supported".to_owned()),
+        _ => Err("mae does not support files of big-endian machines".to_owned()),
     }
 }
 
-/// Returns the byte range of the archive's central directory.
-///
-/// The archive's end record contains the offset of the directory. The end record is at the end of the file, or before a
-/// comment at the end.
 fn directory(source: &ByteSource) -> Result<Range, String> {
     let len = source.len.min((END_LEN + LOCATOR64_LEN + usize::from(u16::MAX)) as u64);
     let before = source.len - len;
@@ -207,10 +201,8 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
             let mut end64 = [0; 56];
             source.read_at(at, &mut end64)?;
             if !end64.starts_with(END64) {
-                return Err(
-                    "the archive's directory is not at the offset stored at the end of the file"
-                        .to_owned(),
-                );
+                return Err("the zip directory is not at the offset stored at the end of the file"
+                    .to_owned());
             }
             (u64_at(&end64, 48), u64_at(&end64, 40), at)
         }
@@ -222,7 +214,6 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
     if fits { Ok(Range { at, len }) } else { Err(cut_short()) }
 }
 
-/// Calls `f` for each entry of the archive's directory.
 fn each_entry(
     source: &ByteSource,
     directory: Range,
@@ -233,7 +224,7 @@ fn each_entry(
     while reader.at() < directory.at + directory.len {
         let header: [u8; 46] = reader.array()?;
         if !header.starts_with(ENTRY) {
-            return Err("the archive's directory is corrupt".to_owned());
+            return Err("the zip directory is corrupt".to_owned());
         }
         name.resize(usize::from(u16_at(&header, 28)), 0);
         reader.fill(&mut name)?;
@@ -251,9 +242,7 @@ fn each_entry(
     Ok(())
 }
 
-/// Reads 64-bit sizes from the Zip64 extra field into `sizes`: full size, packed size, offset.
-///
-/// The field only has the sizes that do not fit 32 bits.
+/// Reads the 64-bit sizes of an entry from the Zip64 extra field.
 fn sizes64(reader: &mut Reader<'_>, len: u16, sizes: &mut [u64; 3]) -> Result<(), String> {
     let mut extra = vec![0; len.into()];
     reader.fill(&mut extra)?;

@@ -1,4 +1,4 @@
-//! A plan as text: the recipe as TOML, and the jobs as comments below it.
+//! Prints a plan as text: the recipe as TOML, and the jobs as comments.
 
 use super::job::{PlannedJob, PlannedRun, sum};
 use super::price::Price;
@@ -8,7 +8,7 @@ use crate::run::JobState;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Returns the text that `mae plan` prints: the recipe of the first sweep point, and the jobs of all points.
+/// Returns the text of `mae plan`: one recipe, and the jobs of all runs.
 pub(super) fn text(
     resolved: &Resolved,
     runs: &[PlannedRun],
@@ -20,7 +20,7 @@ pub(super) fn text(
     if !resolved.swept.is_empty() {
         let _ = writeln!(
             text,
-            "# above: the first of {} points of a sweep over {}; the others differ only in these keys\n",
+            "# This is the recipe of the first of {} sweep points. The recipes of the others differ only in {}.\n",
             runs.len(),
             resolved.swept.join(", ")
         );
@@ -28,9 +28,10 @@ pub(super) fn text(
     for (point, run) in resolved.points.iter().zip(runs) {
         of_run(&mut text, &point.plan, run, folder);
     }
-    let _ = writeln!(text, "# time: {}", price.words());
+    let _ = writeln!(text, "# time estimate: {}", price.words());
     if let (true, Some(all)) = (runs.len() > 1, sum(runs.iter().map(|run| run.wall_s))) {
-        let _ = writeln!(text, "# all {} points: {}", runs.len(), duration(all));
+        let _ =
+            writeln!(text, "# time left for all {} sweep points: {}", runs.len(), duration(all));
     }
     text.trim_end().to_owned()
 }
@@ -67,7 +68,7 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
     let _ = writeln!(text, "# time left: {left}\n");
 }
 
-/// Writes one line for each stage, with the numbers that all jobs of the stage share.
+/// Writes one line per stage, with the numbers that all its jobs have in common.
 fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(
         text,
@@ -103,16 +104,15 @@ fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     }
 }
 
-/// Writes a line with the disk space of all checkpoints that the jobs keep.
 fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
     let sum = |bytes: fn(&PlannedJob) -> f64| jobs.iter().map(bytes).sum::<f64>();
     let (all, optimizer) = (sum(|job| job.disk_bytes), sum(|job| job.disk_optimizer_bytes));
     let of_it = if optimizer > 0.0 {
-        format!(", {} of it optimizer state (pretrain.keep_optimizer)", size(optimizer))
+        format!(", including {} of optimizer state (`pretrain.keep_optimizer`)", size(optimizer))
     } else {
         String::new()
     };
-    let _ = writeln!(text, "# disk: {} of checkpoints{of_it}", size(all));
+    let _ = writeln!(text, "# disk: {} for checkpoints{of_it}", size(all));
 }
 
 /// Formats a number of bytes as MiB or GiB.
@@ -133,24 +133,24 @@ fn state(state: &JobState, folder: &Path) -> String {
         JobState::GoesOn { epochs } => format!("to do from epoch {}", epochs + 1),
         JobState::Done => "done".to_owned(),
         JobState::Shared { with } => {
-            format!("copied from {}, which has the same job", folder.join(with).display())
+            format!("copied from {} (same job)", folder.join(with).display())
         }
     }
 }
 
-/// Returns a sentence about how several devices share the jobs of a run.
+/// Returns a sentence about how several devices share the jobs.
 fn schedule(plan: &Plan, jobs: &[PlannedJob]) -> String {
     let is_job_parallel = jobs.iter().any(|job| job.schedule == Some("job-parallel"));
     match plan.runtime.devices {
         1 => String::new(),
         n if is_job_parallel => format!(
-            ": pre-training on all {n} devices together, then one job on each (job-parallel)"
+            ": pre-training on all {n} devices together, then one job on each device (job-parallel)"
         ),
-        n => format!(": each on all {n} devices together (data-parallel)"),
+        n => format!(": each job on all {n} devices together (data-parallel)"),
     }
 }
 
-/// Formats seconds in their two largest units, as `2 h 1 min`.
+/// Formats seconds in two units, such as `2 h 1 min`.
 fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     let (minutes, hours, days) = (whole / 60, whole / 3600, whole / 86_400);

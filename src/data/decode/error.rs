@@ -3,19 +3,19 @@ use std::path::Path;
 
 use crate::data::error::DataError;
 
-/// Why an image cannot be decoded or encoded. Callers add the file name to make a `DataError`.
+/// Why an image cannot be decoded or encoded. The caller adds the file name.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::data) enum ImageError {
     #[error("the file is empty")]
     Empty,
     #[error("the file is truncated")]
     Truncated,
-    #[error("cannot be decoded: {0}")]
+    #[error("corrupt or unsupported image: {0}")]
     Undecodable(String),
     /// The file may be whole, but `mae` cannot read its format or this variant of its format.
     #[error("not supported: {0}")]
     Unsupported(String),
-    #[error("cannot be encoded as JPEG: {0}")]
+    #[error("cannot encode the image as JPEG: {0}")]
     Unencodable(String),
 }
 

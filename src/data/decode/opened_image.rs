@@ -13,32 +13,30 @@ use super::jpeg::{self, Decoded, Jpeg};
 use super::picture::{Colour, CropBox, Picture, Pixels, Stored};
 use super::{bmp, gif, ico, png_webp, pnm, tga, tiff};
 
-/// Reads and decodes the image file at `path` to RGB, as training does.
+/// Reads and decodes the image file at `path` to RGB.
 pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
     decode_file(path, Colour::Rgb)
 }
 
-/// Reads and decodes the image file at `path`. Detects the format from the content, not from the name.
+/// Reads and decodes an image file. Ignores the file extension.
 pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Picture, DataError> {
     if path.is_dir() {
-        let hint = "name the image files in the folder";
-        return Err(DataError::layout(path, "it is a folder, not an image", hint));
+        let hint = "pass the image files in this folder";
+        return Err(DataError::layout(path, "this is a folder, not an image", hint));
     }
     let bytes = fs::read(path).map_err(|e| DataError::unreadable(path, e))?;
     let whole = OpenedImage::file(&bytes, colour).and_then(OpenedImage::whole);
     whole.map_err(|error| error.of(path))
 }
 
-/// An open image whose size is known.
-///
-/// A JPEG file is decoded later, and only as far as needed. Other files are already decoded.
+/// An open image. JPEG files are decoded later and only as far as needed.
 pub(in crate::data) enum OpenedImage<'a> {
     Jpeg(Jpeg<'a>, Colour),
     Picture(Picture),
 }
 
 impl<'a> OpenedImage<'a> {
-    /// Opens a picture that a split returned.
+    /// Opens a picture of a split.
     pub(in crate::data) fn stored(stored: Stored<'a>) -> Result<Self, ImageError> {
         match stored {
             Stored::File { bytes, colour } => Self::file(bytes, colour),
@@ -76,9 +74,9 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes at least the part of the image inside `crop`.
+    /// Decodes at least the part inside `crop`.
     ///
-    /// Returns the decoded picture, and the position of `crop` in that picture.
+    /// Also returns the position of `crop` in the decoded picture.
     pub(in crate::data) fn around(self, crop: CropBox) -> Result<(Picture, CropBox), ImageError> {
         match self {
             Self::Jpeg(jpeg, colour) => Ok(from_jpeg(jpeg.region(crop)?, colour)),
@@ -86,9 +84,9 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes like [`Self::around`], but scales a JPEG file down to 1/8, 1/4 or 1/2 if possible.
+    /// Decodes like [`Self::around`], but scales JPEG files by 1/2, 1/4 or 1/8 if possible.
     ///
-    /// Uses the smallest scale at which `crop` still has at least `side` pixels in width and height.
+    /// The scaled `crop` still has at least `side` pixels on each side.
     pub(in crate::data) fn fast_around(
         self,
         crop: CropBox,
@@ -103,12 +101,11 @@ impl<'a> OpenedImage<'a> {
         Ok(from_jpeg(decoded?, colour))
     }
 
-    /// Decodes the whole image.
     pub(in crate::data) fn whole(self) -> Result<Picture, ImageError> {
         Ok(self.whole_and_warning()?.0)
     }
 
-    /// Decodes the whole image. Also returns the decoder's first warning about damaged data that it repaired.
+    /// Decodes the whole image. Also returns the decoder's warning about damaged data.
     pub(in crate::data) fn whole_and_warning(
         self,
     ) -> Result<(Picture, Option<String>), ImageError> {

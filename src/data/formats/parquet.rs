@@ -29,29 +29,26 @@ use super::shards::Shards;
 use super::split::Split;
 
 const EXTENSION: &str = "parquet";
-/// Possible names of the column with the classes. The reader uses the first of these names that exists in the file.
+/// Possible names of the column with the classes. If a file has several, the first name in this list is used.
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
-/// Maximum number of row groups in memory.
-///
-/// If images are read in order, the workers need only the current row group and the next row group.
+/// Maximum number of row groups in memory. Sequential reading needs two row groups.
 const CACHED_GROUPS: usize = 4;
-const HINT: &str = "put the parquet files of an image data set in data.path or in its folder `data`; the names of \
-                    validation files must contain `val` or `test`";
+const HINT: &str = "put the parquet files of an image data set in `data.path` or in `data/` under `data.path`. The \
+                    names of validation files must contain `val` or `test`";
 const FETCH: &str = "download the file again";
 
-/// Why a parquet file cannot be read.
 #[derive(Debug, thiserror::Error)]
 enum ParquetProblem {
     #[error(transparent)]
     Unreadable(#[from] std::io::Error),
     #[error("the parquet file is damaged: {0}")]
     Damaged(String),
-    #[error("no column holds images: none of {0} has a `bytes` field")]
+    #[error("no column contains images: none of the columns {0} has a `bytes` field")]
     NoImages(String),
 }
 
 impl ParquetProblem {
-    /// Converts the problem to a `DataError` about the file `path`.
+    /// Adds the path of the file to the problem.
     fn at(self, path: &Path) -> DataError {
         match self {
             Self::Unreadable(error) => DataError::unreadable(path, error),
@@ -67,7 +64,7 @@ impl From<ParquetError> for ParquetProblem {
     }
 }
 
-/// Finds the parquet files of the data set `plan` and reads their classes.
+/// Finds the parquet files of the data set, and reads the classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let colour = Colour::of_channels(plan.in_chans)?;
     // On the hub, the files of a data set are in the folder `data`.
@@ -93,9 +90,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     })
 }
 
-/// Returns the class names in the files, or class numbers if the files have no names.
-///
-/// Returns an empty list if the images have no classes.
+/// Returns the class names, or class numbers if the files have no names.
 fn classes(
     train: &ParquetSplit,
     val: Option<&ParquetSplit>,
@@ -107,9 +102,8 @@ fn classes(
         Some(split.name(place))
     });
     if let Some(image) = unlabelled {
-        let problem =
-            format!("the image has no class: none of the columns {} has one", LABELS.join(", "));
-        let hint = "add a column with the class of each image, a whole number from 0";
+        let problem = format!("the image has no class in any of the columns {}", LABELS.join(", "));
+        let hint = "add a column with the class of each image as a whole number from 0";
         return match labels {
             Labels::Needed => Err(DataError::layout(&image, problem, hint)),
             Labels::Unneeded => Ok(Vec::new()),
@@ -131,8 +125,11 @@ fn classes(
         return Ok((0..found).map(|class| class.to_string()).collect());
     }
     if names.len() < found {
-        let problem =
-            format!("an image has class {}, but there are {} class names", found - 1, names.len());
+        let problem = format!(
+            "an image has class {}, but the files have only {} class names",
+            found - 1,
+            names.len()
+        );
         return Err(DataError::layout(&train.files[0], problem, FETCH));
     }
     Ok(names)
@@ -145,27 +142,25 @@ struct ParquetSplit {
     labels: Vec<Option<u32>>,
     class_names: Vec<String>,
     colour: Colour,
-    /// The most recently used row groups: (index in `groups`, images). The last entry is the most recent.
+    /// Cached row groups as (index in `groups`, images). The most recently used entry is the last.
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
 
-/// Position of a row group in its file and in the split.
 struct RowGroup {
     file: usize,
-    /// Index of the row group in its file.
     index: usize,
-    /// Index of the row group's first image in the split.
+    /// Index of this row group's first image in the split.
     first: usize,
-    /// Index of the row group's first image in the file.
+    /// Index of this row group's first image in the file.
     row: usize,
     bytes: i64,
 }
 
-/// The images of one row group. The first thread that needs the images reads them.
+/// The encoded images of one row group. The first thread that needs the images reads them.
 type CachedGroup = OnceLock<Result<Vec<Option<ByteArray>>, ParquetProblem>>;
 
 impl ParquetSplit {
-    /// Opens parquet files. Reads the metadata and the classes, but not the images.
+    /// Opens parquet files. Reads metadata and classes, but no images.
     fn open(files: Vec<PathBuf>, colour: Colour) -> Result<Self, DataError> {
         let (cache, class_names) = (Mutex::default(), Vec::new());
         let (groups, labels) = (Vec::new(), Vec::new());
@@ -200,14 +195,14 @@ impl ParquetSplit {
             }
             if self.labels.len() != first + rows {
                 return Err(ParquetProblem::Damaged(
-                    "its class column has fewer values than the file has rows".to_owned(),
+                    "the class column has fewer values than the file has rows".to_owned(),
                 ));
             }
         }
         Ok(())
     }
 
-    /// Adds the file name and size of each row group, and the class of each image, to `hash`.
+    /// Adds file names, row group sizes and classes to `hash`.
     fn hash_into(&self, hash: &mut Sha256) {
         for group in &self.groups {
             hash.update(self.files[group.file].file_name().unwrap_or_default().as_encoded_bytes());
@@ -219,15 +214,13 @@ impl ParquetSplit {
         }
     }
 
-    /// Returns the index of the row group that contains `image`, and the position of the image in this row group.
+    /// Returns the index of the row group, and the image's position in the row group.
     fn place(&self, image: usize) -> (usize, usize) {
         let group = self.groups.partition_point(|group| group.first <= image) - 1;
         (group, image - self.groups[group].first)
     }
 
-    /// Returns the cache entry of a row group. Adds an empty entry if the row group is not cached.
-    ///
-    /// The caller fills an empty entry after this function has unlocked the cache.
+    /// Returns the cache entry of a row group. A new entry is empty.
     fn cached(&self, group: usize) -> Arc<CachedGroup> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let known = cache.iter().position(|(number, _)| *number == group);
@@ -278,10 +271,9 @@ impl Split for ParquetSplit {
     }
 }
 
-/// The columns of a parquet file that hold the images and the classes.
 struct ParquetColumns {
     schema: String,
-    /// The image column. In the file, it is a group of fields. Here, it has only the field `bytes`.
+    /// The image column. Only the field `bytes` of this column is read.
     image: TypePtr,
     label: Option<TypePtr>,
 }
@@ -314,7 +306,7 @@ impl ParquetColumns {
         Type::group_type_builder(&self.schema).with_fields(vec![field]).build().ok()
     }
 
-    /// Returns the class names in the file's Hugging Face metadata; empty if the metadata has no names.
+    /// Returns the class names in the Hugging Face metadata of the file; empty if missing.
     fn class_names(&self, metadata: &ParquetMetaData) -> Vec<String> {
         let names = || {
             let pairs = metadata.file_metadata().key_value_metadata()?;
@@ -327,7 +319,7 @@ impl ParquetColumns {
     }
 }
 
-/// Returns the column `field` with only its inner field `bytes`. Returns `None` if `field` is not an image column.
+/// Selects the field `bytes` of an image column. Returns `None` for other columns.
 fn image_bytes(field: &TypePtr) -> Option<TypePtr> {
     if !field.is_group() {
         return None;
@@ -351,7 +343,7 @@ fn read_images(path: &Path, group: usize) -> Result<Vec<Option<ByteArray>>, Parq
     let reader = open(path)?;
     let columns = ParquetColumns::of(reader.metadata().file_metadata().schema())?;
     let changed = || {
-        ParquetProblem::Damaged("its columns have changed since mae opened the data set".to_owned())
+        ParquetProblem::Damaged("the columns have changed since mae opened the data set".to_owned())
     };
     let schema = columns.image_alone().ok_or_else(changed)?;
     Ok(rows_of(&reader, group, schema)?.into_iter().map(bytes).collect())
@@ -390,8 +382,8 @@ fn bytes(row: Row) -> Option<ByteArray> {
     }
 }
 
-/// Runs `work` and turns a panic into an error, because the parquet library panics on some damaged files.
+/// Runs `work` and returns a panic as an error, because the parquet library may panic.
 fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
-    let panicked = |_| Err(ParquetProblem::Damaged("its reader panicked".to_owned()));
+    let panicked = |_| Err(ParquetProblem::Damaged("the parquet reader panicked".to_owned()));
     panics::catch(work).unwrap_or_else(panicked)
 }

@@ -15,15 +15,13 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// Finds the files with the given extension in the subfolders `train/` and `val/` of `path`.
+    /// Finds the files with the given extension in the subfolders `train/` and `val/`.
     ///
-    /// If `train/` is missing, uses the files in `path` itself. Their names decide the split:
+    /// If `train/` is missing, the names of the files in `path` decide the split:
     ///
     /// - `val` in the name: validation.
-    /// - `test` in the name: validation if no name has `val`, otherwise unused. Most test files have no classes.
+    /// - `test` in the name: validation if no name has `val`, otherwise unused.
     /// - Other names: training.
-    ///
-    /// `hint` is the hint of error messages about missing files.
     pub(super) fn find(
         path: &Path,
         extension: &str,
@@ -31,7 +29,7 @@ impl Shards {
         hint: &str,
     ) -> Result<Self, DataError> {
         if !path.is_dir() {
-            return Err(DataError::layout(path, "the folder does not exist (data.path)", hint));
+            return Err(DataError::layout(path, "the folder does not exist (`data.path`)", hint));
         }
         let found = Self::sorted(path, extension)?;
         let needs_val = labels == Labels::Needed && found.val.is_empty();
@@ -39,7 +37,7 @@ impl Shards {
             if missing {
                 return Err(DataError::layout(
                     path,
-                    format!("there are no .{extension} files for {what}"),
+                    format!("the folder has no `.{extension}` files for {what}"),
                     hint,
                 ));
             }

@@ -6,30 +6,30 @@ use std::sync::{Mutex, PoisonError};
 use crate::data::error::{self, DataError};
 use crate::data::table::{self, Problems};
 
-/// The unusable files that a job has found. All loaders of the job share this object.
+/// The unusable files of a job. All loaders of the job share this list.
 #[derive(Debug)]
 pub struct BadFiles {
     /// Maximum number of unusable training files.
     allowed: usize,
     files: usize,
     max_bad_fraction: f64,
-    /// Path of the CSV table, `bad_files.csv`.
+    /// Path of the CSV file `bad_files.csv`.
     table: PathBuf,
     met: Mutex<Problems>,
 }
 
 impl BadFiles {
-    /// Creates an empty list of unusable files. `table` is the path of the CSV file to write.
+    /// Creates an empty list. `table` is the path of `bad_files.csv`.
     ///
-    /// `files` is the number of training files. At most the fraction `max_bad_fraction` of these files may be unusable.
+    /// Of `files` training files, at most the fraction `max_bad_fraction` may be unusable.
     pub fn new(max_bad_fraction: f64, files: usize, table: PathBuf) -> Self {
         let allowed = (max_bad_fraction * files as f64) as usize;
         Self { allowed, files, max_bad_fraction, table, met: Mutex::default() }
     }
 
-    /// Records that `file` is unusable because of `error`.
+    /// Records that `file` is unusable.
     ///
-    /// Fails if too many files are unusable, or if the CSV table cannot be written.
+    /// Fails if too many files are unusable, or if writing the CSV file fails.
     pub(super) fn note(&self, file: &Path, error: &DataError) -> Result<(), DataError> {
         let (name, problem) = (file.display().to_string(), error.problem());
         let shown = error::shown(file);
@@ -41,17 +41,19 @@ impl BadFiles {
         if met.len() > self.allowed {
             return Err(DataError::setting(
                 format!(
-                    "cannot read {shown}: {problem}\n{} of {} training files are unusable, but data.max_bad_fraction = {} allows {}",
+                    "cannot read {shown}: {problem}\n\
+                     {} of {} training files are unreadable, but `data.max_bad_fraction = {}` allows only {}",
                     met.len(),
                     self.files,
                     self.max_bad_fraction,
                     self.allowed
                 ),
-                "run `mae data check` to list them, then download them again or delete them; or set a higher data.max_bad_fraction",
+                "run `mae data check` to list the unreadable files. Then download these files again or delete them, or \
+                 set a higher `data.max_bad_fraction`",
             ));
         }
         tracing::warn!(
-            "cannot read {shown}: {problem}; another image replaces it ({} of {} files are unusable; see {})",
+            "cannot read {shown}: {problem}. Another image replaces this image ({} of {} files are unreadable; see {})",
             met.len(),
             self.files,
             self.table.display()
@@ -59,7 +61,7 @@ impl BadFiles {
         self.write(&met)
     }
 
-    /// Writes the CSV table of unusable files. Keeps the rows from earlier starts of the run.
+    /// Writes the CSV file. Keeps the rows of earlier starts.
     fn write(&self, met: &Problems) -> Result<(), DataError> {
         let mut all = table::problems(&self.table);
         all.extend(met.clone());

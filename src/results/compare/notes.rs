@@ -1,4 +1,4 @@
-//! The notes below a comparison: how to read it, and what not to conclude from it.
+//! The notes below a comparison, which explain marks and warn of wrong conclusions.
 
 use super::comparison::{Comparison, Shown};
 use super::run::{Metric, SettingKey};
@@ -14,9 +14,7 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
         cells.any(|(key, (_, group))| comparison.is_open(group, key, metric))
     };
     if open(Metric::Finetune) || open(Metric::Linprobe) {
-        notes.push(
-            "… the job has not finished: the value is from its last epoch so far.".to_owned(),
-        );
+        notes.push("… the job has not finished, so the value is from the latest epoch.".to_owned());
     }
     notes.extend(annealed(comparison, shown));
     notes.extend(data(comparison, shown));
@@ -37,14 +35,13 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
     let rows: usize =
         hidden.iter().flat_map(|g| g.iter()).map(|run| comparison.runs[*run].rows.len()).sum();
     if rows > 0 {
-        notes.push(format!("Published figures of other models are not shown ({rows} rows). `--csv` and `--xlsx` write them."));
+        notes.push(format!("This comparison leaves out published results of other models ({rows} rows). `--csv` and \
+                            `--xlsx` write these rows, too."));
     }
     notes
 }
 
-/// Explains the mark `~`. A difference below the limit of its group may be noise.
-///
-/// The text says how the limits of the shown groups are computed, and states the largest one.
+/// Explains the mark `~`: a difference that chance may have caused.
 fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let (mut seeds, mut single, mut images) = (false, false, None);
     let (mut widest_of_seeds, mut widest_of_two) = (0.0_f64, 0.0_f64);
@@ -72,39 +69,36 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     if !(seeds || single) {
         return None;
     }
-    let mut text = "~ inside the noise: the difference may be chance.".to_owned();
+    let mut text = "~ the difference is within the noise, so it may be chance.".to_owned();
     if let Some(images) = images.filter(|_| widest_of_two > SINGLE_RUN_FLOOR) {
         let _ = write!(
             text,
-            " Two single runs need a difference above two standard errors on {images} validation images, \
-             2 sqrt(p1 (1 - p1)/{images} + p2 (1 - p2)/{images}), here up to {widest_of_two:.2} points."
+            " For two single runs, the noise is two standard errors on {images} validation images, 2 sqrt(p1 (1 - \
+             p1)/{images} + p2 (1 - p2)/{images}): here up to {widest_of_two:.2} points."
         );
     }
     if seeds {
         let _ = write!(
             text,
-            " Means over n seeds need a difference above two standard errors, 2 sqrt(s1²/n1 + s2²/n2) with the spread s (±), \
-             and above two standard errors on the validation images, here up to {widest_of_seeds:.2} points."
+            " For means over n seeds, the noise is the larger of two values: two standard errors over the seeds, 2 \
+             sqrt(s1²/n1 + s2²/n2) with the standard deviations s (±), and two standard errors on the validation \
+             images. Here the noise is up to {widest_of_seeds:.2} points."
         );
     }
     if seeds && single {
-        text.push_str(
-            " A single run is assumed to vary as much as the seeds that it is compared with.",
-        );
+        text.push_str(" For a single run, mae assumes the standard deviation of the other seeds.");
     }
     if single {
         let _ = write!(
             text,
-            " A single run always needs more than {SINGLE_RUN_FLOOR} points: ViT-B on ImageNet varies by 0.05 to 0.08 points \
-             between seeds, small data by whole points."
+            " For a single run, the noise is at least {SINGLE_RUN_FLOOR} points: ViT-B on ImageNet varies by 0.05 to \
+             0.08 points between seeds, and small data by whole points."
         );
     }
     Some(text)
 }
 
-/// Warns if results for the same pre-training epoch must not be compared.
-///
-/// This is the case if one schedule ends at this epoch, but a longer schedule is still in the middle.
+/// Warns if a row compares checkpoints from the middle and the end of a schedule.
 fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let there = |epoch: usize, annealed: bool| {
         let mut runs = shown.iter().flat_map(|(_, group)| group.iter());
@@ -124,7 +118,7 @@ fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     })
 }
 
-/// Warns if groups of runs used different data.
+/// Warns if the compared runs used different data.
 fn data(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let fingerprint = |group: &[usize]| comparison.runs[group[0]].data_fingerprint.as_deref();
     let (one, first) = shown.iter().find_map(|(one, group)| Some((one, fingerprint(group)?)))?;
@@ -132,7 +126,8 @@ fn data(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let others: Vec<String> = others.map(|(number, _)| format!("[{number}]")).collect();
     (!others.is_empty()).then(|| {
         format!(
-            "{} used different data from [{one}] (data_fingerprint in provenance.json), so the accuracies may not be comparable.",
+            "{} used different data from [{one}] (`data_fingerprint` in `provenance.json`), so the accuracies may not \
+             be comparable.",
             others.join(", ")
         )
     })

@@ -14,16 +14,20 @@ use std::thread;
 /// The devices that a run uses.
 #[derive(Debug, Clone)]
 pub struct ChosenDevice {
-    /// The device to compute on: the first of `devices` or, after `of`, the device of one rank.
+    /// The device for computations.
+    ///
+    /// For the whole run, this is the first entry of `devices`. For one rank, it is the rank's own device.
     pub device: Device,
-    /// The devices that train together, one per rank. On the CPU, all entries are the same device.
+    /// The devices that train together, one per rank.
+    ///
+    /// On the CPU, all entries are the same device.
     pub devices: Vec<Device>,
-    /// Description of the devices, for messages and `provenance.json`.
+    /// Device names for messages and `provenance.json`.
     pub name: String,
     pub backend: Backend,
-    /// Total number of compute threads of all devices. A GPU counts as one thread.
+    /// Number of compute threads of all devices. A GPU counts as one thread.
     pub threads: usize,
-    /// Notes for the log on why these devices were chosen.
+    /// Log messages about why the run uses these devices.
     pub notes: Vec<String>,
 }
 
@@ -37,10 +41,9 @@ pub enum Backend {
 }
 
 impl ChosenDevice {
-    /// Starts the [`Replicas`] of one device: worker threads on the CPU, none on a GPU.
+    /// Starts the worker threads that run the shards of a micro-batch.
     ///
-    /// On the CPU, the worker threads run the shards of a micro-batch. A GPU runs the whole micro-batch on the calling
-    /// thread.
+    /// Without worker threads, as on a GPU, the calling thread runs the whole micro-batch.
     pub fn replicas(&self) -> Replicas {
         match self.backend {
             Backend::Cpu => Replicas::start(self.threads.div_ceil(self.devices.len())),
@@ -48,7 +51,7 @@ impl ChosenDevice {
         }
     }
 
-    /// Returns a copy of this value whose `device` is the device of rank `index`.
+    /// Returns a copy whose `device` is the device of rank `index`.
     pub(crate) fn of(&self, index: usize) -> Self {
         Self { device: self.devices[index].clone(), ..self.clone() }
     }
@@ -64,7 +67,7 @@ impl ChosenDevice {
 }
 
 impl Backend {
-    /// Returns the backend's name in recipes. The backend's cargo feature has the same name.
+    /// Returns the backend's name, as in recipes and cargo features.
     pub fn word(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -74,7 +77,7 @@ impl Backend {
         }
     }
 
-    /// Returns the devices of this backend, with GPUs before software adapters. Fails if there are none.
+    /// Returns this backend's devices, GPUs first. Fails if no device is found.
     fn find(self) -> Result<Vec<FoundDevice>, NotFound> {
         #[cfg(feature = "gpu")]
         if self != Self::Cpu {
@@ -100,15 +103,14 @@ impl Backend {
     }
 }
 
-/// A device of this machine, such as a GPU.
 struct FoundDevice {
     device: Device,
     name: String,
-    /// Whether the device is a GPU. Otherwise, it is a software adapter, which runs on the CPU.
+    /// Whether the device is a GPU, not a software adapter.
     hardware: bool,
 }
 
-/// Why a backend cannot be used, and what the user can do about it.
+/// Why a backend is unusable, and what the user can do.
 struct NotFound {
     reason: String,
     hint: String,
@@ -129,7 +131,7 @@ fn cuda() -> Result<Vec<FoundDevice>, NotFound> {
         return Err(NotFound::new(reason, "install the NVIDIA driver"));
     }
     if !cuda_libraries::nvrtc() {
-        let reason = "NVRTC (libnvrtc), which compiles kernels, is not installed";
+        let reason = "NVRTC (libnvrtc) is not installed, but mae needs it to compile kernels";
         return Err(NotFound::new(reason, "install the CUDA toolkit"));
     }
     let found: Vec<FoundDevice> = Device::enumerate(burn::tensor::DeviceType::Cuda)
@@ -143,7 +145,10 @@ fn cuda() -> Result<Vec<FoundDevice>, NotFound> {
         })
         .collect();
     if found.is_empty() {
-        return Err(NotFound::new("the NVIDIA driver finds no GPU", "check `nvidia-smi`"));
+        return Err(NotFound::new(
+            "the NVIDIA driver finds no GPU",
+            "check that `nvidia-smi` lists a GPU",
+        ));
     }
     Ok(found)
 }
@@ -164,25 +169,26 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevic
         let reason = format!("this machine has no adapter for {apis}");
         return Err(NotFound::new(reason, "install the graphics driver"));
     };
-    // Observed: with Mesa 22.3, the process ends, so no check can report this. SwiftShader returns zeros for matrix products.
+    // Observed: with Mesa 22.3, the process ends, so no check can report this. SwiftShader returns zeros for matrix
+    // products.
     if cfg!(feature = "vulkan") && !first.hardware {
         let reason = format!(
-            "{} is a software adapter, on which SPIR-V kernels crash or return wrong results",
+            "{} is a software adapter, where SPIR-V kernels crash or return wrong results",
             first.name
         );
-        let hint =
-            "build with `--features wgpu`, without `vulkan`, and set runtime.device = \"wgpu\"";
+        let hint = "build mae with `--features wgpu`, without `vulkan`, and set `runtime.device = \"wgpu\"`";
         return Err(NotFound::new(reason, hint));
     }
     found.retain(|found| found.hardware || !cfg!(feature = "vulkan"));
     Ok(found)
 }
 
-/// Returns the devices that a recipe's `[runtime]` selects. Fails if the recipe names a missing device.
+/// Returns the devices that the recipe's `[runtime]` selects.
 ///
-/// `auto` prefers CUDA, then Vulkan, then wgpu, then the CPU. It ignores software adapters.
+/// `auto` prefers CUDA, then Vulkan, then wgpu, then the CPU, and ignores software adapters. Fails if the recipe names
+/// a missing device.
 ///
-/// This also switches the autotuning of bf16 matrix products on or off for the whole process.
+/// Also turns the autotuning of bf16 matrix products on or off for the whole process.
 pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     ops::autotune(runtime.autotune);
     let mut notes = Vec::new();
@@ -191,10 +197,10 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
             let found =
                 backend.find().map_err(|NotFound { reason, hint }| TrainError::Setting {
                     problem: format!(
-                        "cannot use runtime.device = \"{}\": {reason}",
+                        "cannot use `runtime.device = \"{}\"`: {reason}",
                         backend.word()
                     ),
-                    hint: format!("{hint}, or set runtime.device = \"cpu\" or \"auto\""),
+                    hint: format!("{hint}, or set `runtime.device` to \"cpu\" or \"auto\""),
                 })?;
             (backend, found)
         }
@@ -203,7 +209,7 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     let first = &found[0];
     if !first.hardware {
         notes.push(format!(
-            "{} is a software adapter: training is slower than with runtime.device = \"cpu\"",
+            "{} is a software adapter, so training is slower than with `runtime.device = \"cpu\"`",
             first.name
         ));
     }
@@ -215,8 +221,8 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     refuse_precision(runtime, &first.device, &name)?;
     if backend != Backend::Cpu && runtime.precision == Precision::Bf16 && runtime.autotune {
         notes.push(
-            "bf16 matrix products are tuned for this GPU: the first start takes minutes longer, later starts reuse the result. \
-             Set runtime.autotune = false to skip this"
+            "mae tunes bf16 matrix products for this GPU. The first start takes minutes longer, and later starts reuse \
+             the result. Set `runtime.autotune = false` to skip the tuning"
                 .to_owned(),
         );
     }
@@ -230,7 +236,7 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     Ok(ChosenDevice { device, devices, name, backend, threads, notes })
 }
 
-/// Returns the number of GPUs that a run with `devices = "all"` uses. Software adapters are not counted.
+/// Returns the number of GPUs for `devices = "all"`, without software adapters.
 pub fn count_gpus(kind: DeviceKind) -> usize {
     let found = match named(kind) {
         Some(backend) => backend.find().ok().map(|found| (backend, found)),
@@ -253,9 +259,7 @@ fn named(kind: DeviceKind) -> Option<Backend> {
     }
 }
 
-/// Returns as many devices as the recipe asks for. Fails if there are fewer devices.
-///
-/// The CPU can simulate any number of devices with the same results, but only if the recipe contains `device = "cpu"`.
+/// Returns as many devices as the recipe requests. Fails if fewer exist.
 fn together(
     runtime: &RuntimePlan,
     backend: Backend,
@@ -265,9 +269,9 @@ fn together(
     let asked = runtime.devices;
     let refuse = |problem: String| {
         Err(TrainError::Setting {
-            problem: format!("cannot use runtime.devices = {asked}: {problem}"),
+            problem: format!("cannot use `runtime.devices = {asked}`: {problem}"),
             hint: format!(
-                "set runtime.devices = 1 and multiply `accum_iter` of every stage by {asked}, which keeps the effective batches"
+                "set `runtime.devices = 1`, and multiply `accum_iter` of every stage by {asked} to keep the effective batch sizes"
             ),
         })
     };
@@ -279,7 +283,7 @@ fn together(
             return refuse(format!("this machine has no usable GPU{}", because(notes)));
         }
         notes.push(format!(
-            "the CPU simulates {asked} devices: the results are those of {asked} devices, but training is not faster"
+            "the CPU simulates {asked} devices: the results are the same as on {asked} devices, but training is not faster"
         ));
         return Ok(vec![found[0].device.clone(); asked]);
     }
@@ -291,7 +295,8 @@ fn together(
     #[cfg(feature = "cuda")]
     if backend == Backend::Cuda && !cuda_libraries::nccl() {
         return refuse(
-            "NCCL (libnccl) is not installed, and GPUs need it to train together".to_owned(),
+            "NCCL (libnccl) is not installed, but several GPUs need NCCL to train together"
+                .to_owned(),
         );
     }
     Ok(found.into_iter().take(asked).map(|found| found.device).collect())
@@ -301,18 +306,19 @@ fn because(notes: &[String]) -> String {
     if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
 }
 
-/// Fails if the recipe asks for bf16 but the device does not support bf16.
 fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Result<(), TrainError> {
     if runtime.precision == Precision::Fp32 || device.supports_dtype(FloatDType::BF16) {
         return Ok(());
     }
     Err(TrainError::Setting {
-        problem: format!("cannot use runtime.precision = \"bf16\": {name} does not support bf16"),
-        hint: "set runtime.precision = \"fp32\"".to_owned(),
+        problem: format!("cannot use `runtime.precision = \"bf16\"`: {name} does not support bf16"),
+        hint: "set `runtime.precision = \"fp32\"`".to_owned(),
     })
 }
 
-/// Returns the best backend that works on this machine, and its devices. Adds a note for each backend that does not work.
+/// Returns the best working backend and its devices.
+///
+/// Adds a note for each backend that does not work.
 fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), TrainError> {
     for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu] {
         if !backend.is_built() {
@@ -322,10 +328,13 @@ fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), Tra
             Ok(found) if found[0].hardware => return Ok((backend, found)),
             Ok(found) => {
                 let name = &found[0].name;
-                notes.push(format!("{} is not used: {name} is a software adapter", backend.word()));
+                notes.push(format!(
+                    "mae does not use {}, because {name} is a software adapter",
+                    backend.word()
+                ));
             }
             Err(NotFound { reason, .. }) => {
-                notes.push(format!("{} is not used: {reason}", backend.word()));
+                notes.push(format!("mae does not use {}: {reason}", backend.word()));
             }
         }
     }

@@ -22,8 +22,6 @@ pub(crate) struct PretrainStage {
 }
 
 impl ShardLoss<Mae> for PretrainStage {
-    /// Returns the forward pass with a random mask for each image. The loss is computed only on the removed patches
-    /// (paper §3).
     fn loss(&self, mae: &Mae, shard: &Shard<'_>, key: Key) -> Chain<Mae> {
         let patches = self.encoder.num_patches();
         let noise = model::mask_noise(shard.samples, patches, key);
@@ -59,9 +57,9 @@ impl Stage for PretrainStage {
         let warmed_up = epoch == self.warmup_epochs + 1;
         (self.norm_pix_loss && warmed_up && train_loss > 0.995).then(|| {
             format!(
-                "the training loss is {train_loss:.3} after the warm-up: the model has not learned the image content yet. With \
-                 norm_pix_loss, a decoder that predicts the mean of every patch has a loss of 1.0. If the loss stays there, \
-                 raise blr or train for more epochs"
+                "the training loss is still {train_loss:.3} after the warm-up, so the model has not learned the image \
+                 content yet. With `norm_pix_loss`, predicting the mean of every patch gives a loss of 1.0. If the \
+                 loss stays near 1.0, raise `pretrain.blr` or train for more epochs"
             )
         })
     }

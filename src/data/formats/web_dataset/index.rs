@@ -16,24 +16,22 @@ use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, S
 use super::checksums::{self, Checksums};
 use super::{AGAIN, label};
 
-/// The size of the blocks of a tar file, in bytes.
+/// Block size of a tar file in bytes.
 const BLOCK: u64 = 512;
-/// Maximum number of zero bytes after the end marker of a normal tar file. `tar` pads its last record with zeros.
+/// Maximum number of zero bytes after the end marker of an undamaged tar file.
 const NORMAL_ZEROS: u64 = 1 << 20;
-const ONE_PICTURE: &str = "rename them: members belong to one sample if their names are the same up to the first dot; or pack an image \
-                           folder with `mae data pack`";
+const ONE_PICTURE: &str = "rename the images: tar members with the same name up to the first dot belong to one sample. \
+                           Or pack an image folder with `mae data pack`";
 
-/// The images of a shard, and warnings about missing samples.
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
-    /// Warnings about samples that may be missing. A run continues despite these warnings.
+    /// Warnings about samples that may be missing.
     pub(super) lost: Vec<String>,
 }
 
 type Indexed = Result<ShardIndex, DataError>;
 
-/// The image and the class of one sample, from the tar members that were read so far.
 #[derive(Default)]
 struct SampleGroup {
     key: String,
@@ -41,9 +39,9 @@ struct SampleGroup {
     label: Option<u32>,
 }
 
-/// Returns the index of each shard. Uses the cached index of each shard that has not changed.
+/// Indexes all shards. Uses the cache for unchanged shards.
 ///
-/// `checksummed` says whether `mae data pack` wrote checksum files for all shards.
+/// `checksummed` says whether every shard should have a checksum file.
 pub(super) fn read_all(
     shards: &[PathBuf],
     checksummed: bool,
@@ -96,9 +94,7 @@ fn read_on_all_cores(shards: &[&Path], checksummed: bool) -> Vec<Indexed> {
     all.into_iter().map(|(_, index)| index).collect()
 }
 
-/// Indexes one shard: reads the headers of the tar members, and the small members with the classes.
-///
-/// Then compares the index with the checksum file of the shard.
+/// Indexes one shard from tar headers, then compares the index with the checksum file.
 fn read(path: &Path, checksummed: bool) -> Indexed {
     let mut index = read_members(path)?;
     if index.images.is_empty() {
@@ -110,14 +106,14 @@ fn read(path: &Path, checksummed: bool) -> Indexed {
             .map_err(|(image, problem)| DataError::layout(&path.join(image), problem, AGAIN))?,
         Ok(None) if checksummed => {
             let file = checksums::path_of(path);
-            let text = format!("its images are not verified: {} is missing", file.display());
+            let text = format!("mae cannot verify the images: {} is missing", file.display());
             index.lost.push(text);
         }
         Ok(None) => {}
         Err(error) => {
             let file = checksums::path_of(path);
             let text =
-                format!("its images are not verified: cannot read {}: {error}", file.display());
+                format!("mae cannot verify the images: cannot read {}: {error}", file.display());
             index.lost.push(text);
         }
     }
@@ -143,7 +139,7 @@ fn read_members(path: &Path) -> Indexed {
         }
         let (offset, size) = (entry.raw_file_position(), entry.size());
         if offset.checked_add(size).is_none_or(|end| end > length) {
-            let problem = format!("the shard is truncated: it ends inside {name}");
+            let problem = format!("the shard is truncated inside `{name}`");
             return Err(DataError::layout(path, problem, AGAIN));
         }
         end = (offset + size).next_multiple_of(BLOCK);
@@ -164,21 +160,24 @@ fn read_members(path: &Path) -> Indexed {
         }
     }
     if length < end + BLOCK {
-        let problem = "the shard is truncated: the end marker of a tar file is missing";
+        let problem = "the shard is truncated: the tar end marker is missing";
         return Err(DataError::layout(path, problem, AGAIN));
     }
     index.images.extend(group.image());
     if !passed_over.is_empty() {
         let names = checksums::list(&passed_over);
-        index.lost.push(format!("members that are not files: {}: {names}", passed_over.len()));
+        index.lost.push(format!(
+            "mae ignores tar members that are not files ({}): {names}",
+            passed_over.len()
+        ));
     }
     index.lost.extend(after_end(archive.into_inner()).map_err(damaged)?);
     Ok(index)
 }
 
-/// Returns a warning if unusual bytes follow the end marker of a tar file.
+/// Returns a warning if data, or too many zeros, follow the end marker of a tar file.
 ///
-/// The end marker has two blocks. The caller has already read the first of these blocks.
+/// The end marker is two blocks of zeros. The caller has already read the first block.
 fn after_end(mut file: File) -> io::Result<Option<String>> {
     let start = file.stream_position()?;
     let mut buffer = vec![0; 1 << 16];
@@ -188,7 +187,7 @@ fn after_end(mut file: File) -> io::Result<Option<String>> {
         if let Some(place) = buffer[..read].iter().position(|byte| *byte != 0) {
             let place = at + place as u64;
             return Ok(Some(format!(
-                "samples may be missing: data follows the end marker (end marker at byte {}, data from byte {place})",
+                "samples may be missing: data follows the tar end marker (marker at byte {}, data from byte {place})",
                 start.saturating_sub(BLOCK)
             )));
         }
@@ -200,7 +199,7 @@ fn after_end(mut file: File) -> io::Result<Option<String>> {
     let zeros = at - start;
     Ok((zeros > NORMAL_ZEROS).then(|| {
         let mib = zeros as f64 / f64::from(1 << 20);
-        format!("samples may be missing: the shard ends in {mib:.1} MiB of zeros")
+        format!("samples may be missing: the shard ends with {mib:.1} MiB of zeros")
     }))
 }
 
@@ -216,23 +215,24 @@ fn kind_name(kind: EntryType) -> String {
 }
 
 impl SampleGroup {
-    /// Adds an image to the sample. Fails if the sample already has an image with the same extension.
+    /// Adds an image to the sample. Fails if the sample has two images with the same extension.
     ///
-    /// A sample may have images with different extensions, such as a photo `a.jpg` and a mask `a.png`. In this case,
-    /// only the first image is used.
+    /// If the extensions differ, only the first image is used.
     fn add_image(&mut self, shard: &Path, image: ListedImage) -> Result<(), DataError> {
         let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
         let same = |other: &&ListedImage| extension(&other.name) == extension(&image.name);
         if let Some(other) = self.image.as_ref().filter(same) {
-            let problem =
-                format!("sample {} has two images: {} and {}", self.key, other.name, image.name);
+            let problem = format!(
+                "sample `{}` has two images: `{}` and `{}`",
+                self.key, other.name, image.name
+            );
             return Err(DataError::layout(shard, problem, ONE_PICTURE));
         }
         self.image.get_or_insert(image);
         Ok(())
     }
 
-    /// Returns the image with its class, or `None` if the sample has no image.
+    /// Returns the image and the class; `None` for a sample without image.
     fn image(self) -> Option<ListedImage> {
         self.image.map(|image| ListedImage { label: self.label, ..image })
     }
@@ -242,7 +242,9 @@ fn damaged(path: &Path, error: &io::Error) -> DataError {
     DataError::layout(path, format!("the tar file is damaged: {error}"), AGAIN)
 }
 
-/// Splits the path of a tar member at the first dot of the file name. Converts the second part to lower case.
+/// Splits the path of a tar member at the first dot of the file name.
+///
+/// The second part is in lower case.
 fn split_name(name: &str) -> (String, String) {
     let start = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[start..].find('.') {

@@ -4,15 +4,13 @@ use serde_json::Value;
 
 use crate::shape::MAX_CLASSES;
 
-/// Maximum size of a tar member with a class, in bytes. Larger members are ignored.
+/// Maximum size of a tar member with a class, in bytes.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
-/// Keys that can hold the class in a `.json` file.
 const KEYS: [&str; 2] = ["label", "cls"];
 
-/// Why the class in a tar member is invalid.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum LabelError {
-    #[error("{0} is not a class: it must be a whole number")]
+    #[error("{0} is not a valid class: a class must be a whole number")]
     NotANumber(String),
     #[error("invalid JSON: {0}")]
     Json(String),
@@ -21,7 +19,6 @@ pub(super) enum LabelError {
 }
 
 impl LabelError {
-    /// Returns the hint: what the user can do about the error.
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::TooLarge(_) => {
@@ -32,14 +29,14 @@ impl LabelError {
     }
 }
 
-/// Returns whether tar members with the extension `ending` may contain a class.
+/// Returns whether tar members with the extension `ending` may hold a class.
 pub(super) fn is_label(ending: &str) -> bool {
     matches!(ending, "cls" | "json")
 }
 
 /// Reads the class in a tar member with the extension `ending`.
 ///
-/// Returns `None` if a `.json` file has no class, for example if it has only captions.
+/// Returns `None` if a `.json` member has no class.
 pub(super) fn parse(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
     let label = parse_number(ending, bytes)?;
     match label {
@@ -77,8 +74,8 @@ mod tests {
         assert_eq!(parse("json", br#"{"label": 3, "caption": "x"}"#), Ok(Some(3)));
         assert_eq!(parse("json", br#"{"caption": "x"}"#), Ok(None));
         let error = |ending, bytes| parse(ending, bytes).unwrap_err().to_string();
-        assert!(error("cls", b"cat").contains("\"cat\" is not a class"));
-        assert!(error("json", br#"{"cls": -1}"#).contains("-1 is not a class"));
+        assert!(error("cls", b"cat").contains("\"cat\" is not a valid class"));
+        assert!(error("json", br#"{"cls": -1}"#).contains("-1 is not a valid class"));
         assert!(error("json", b"{").contains("invalid JSON"));
         assert_eq!(parse("cls", b"999999"), Ok(Some(999_999)));
         for (ending, bytes) in [("cls", &b"4294967295"[..]), ("json", br#"{"label": 1000000}"#)] {

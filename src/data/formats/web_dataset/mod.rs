@@ -31,14 +31,13 @@ use super::split::Split;
 use checksums::{ImageHash, image_hash};
 use packed::{CLASSES, Packed, ShardCounts};
 
-/// The extension of shards.
 const EXTENSION: &str = "tar";
-/// The hint of errors about a damaged shard.
-const AGAIN: &str = "download or pack the shard again, or delete it";
-const HINT: &str = "put tar shards in train/ and val/ under data.path, or directly in data.path; there, the names of \
-                    validation shards must contain `val`";
+/// The hint of errors about damaged shards.
+const AGAIN: &str = "download or pack the shard again, or delete the shard";
+const HINT: &str = "put tar shards in `train/` and `val/` under `data.path`. Or put all shards directly in \
+                    `data.path`, with `val` in the names of validation shards";
 
-/// Finds the tar shards of the data set `plan` and indexes them. Fails if a shard is damaged.
+/// Finds and indexes the tar shards of the data set. Fails if a shard is damaged.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let (found, problems) = find_with(plan, labels)?;
     match problems.into_iter().next() {
@@ -47,7 +46,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     }
 }
 
-/// Works like [`find`] with [`Labels::Unneeded`], but skips damaged shards. Also returns their errors.
+/// Finds and indexes all undamaged tar shards. Also returns the errors of damaged shards.
 pub(in crate::data) fn find_past_damage(
     plan: &DataPlan,
 ) -> Result<(Found, Vec<DataError>), DataError> {
@@ -73,14 +72,13 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     cache.keep();
     let Findings { problems, lost } = findings;
     if train.is_empty() {
-        let problem =
-            DataError::layout(&plan.path, "the shards for training contain no images", HINT);
+        let problem = DataError::layout(&plan.path, "the training shards contain no images", HINT);
         return Err(problems.into_iter().next().unwrap_or(problem));
     }
     let both = || std::iter::once(&train).chain(&val);
     let unlabelled = both().find_map(WebDataset::unlabelled);
     if let (Labels::Needed, Some(image)) = (labels, &unlabelled) {
-        let hint = "add the class as a whole number: in a .cls file of the same name, or as `label` in a .json file";
+        let hint = "add the class as a whole number: in a `.cls` file with the same name, or as `label` in a `.json` file";
         return Err(DataError::layout(image, "the image has no class", hint));
     }
     let number = both().map(WebDataset::classes).max().unwrap_or(0);
@@ -95,18 +93,16 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     Ok((Found { train: Arc::new(train), val, classes, hash, note, integrity }, problems))
 }
 
-/// Returns the class names from the file [`CLASSES`]. If this file is missing, returns class numbers.
-///
-/// `mae data pack` writes the file. `found` is the largest class in the data plus one.
+/// Reads the class names. Falls back to the class numbers below `found`.
 fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     let file = plan.path.join(CLASSES);
     let too_many = |known: usize, by: &str| {
         let problem =
-            format!("an image has class {}, but there are {known} classes ({by})", found - 1);
+            format!("an image has class {}, but `{by}` states only {known} classes", found - 1);
         DataError::layout(
             &plan.path,
             problem,
-            "correct the class or the number of classes; classes are numbered from 0",
+            "correct the class or the number of classes. The first class is 0",
         )
     };
     if file.is_file() {
@@ -121,11 +117,10 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     Ok((0..classes).map(|class| class.to_string()).collect())
 }
 
-/// Errors and warnings from indexing the shards.
 struct Findings {
     /// Errors that stop a run.
     problems: Vec<DataError>,
-    /// Warnings about samples that may be missing, for [`Integrity::lost`].
+    /// Warnings about samples that may be missing.
     lost: Vec<String>,
 }
 
@@ -136,20 +131,19 @@ struct WebDataset {
     colour: Colour,
 }
 
-/// An image in a shard.
 struct Sample {
     shard: u32,
     offset: u64,
     size: u64,
     label: Option<u32>,
-    /// The image's hash; `None` if `mae data pack` stored no hash.
+    /// First half of the image's hash; `None` without a checksum file.
     hash: Option<ImageHash>,
-    /// Name of the image in the shard.
+    /// File name inside the shard.
     name: Box<str>,
 }
 
 impl WebDataset {
-    /// Indexes `shards`. Skips damaged shards, and adds errors and warnings to `findings`.
+    /// Indexes `shards`. Skips damaged shards and adds the errors to `findings`.
     fn open(
         shards: Vec<PathBuf>,
         colour: Colour,
@@ -187,13 +181,13 @@ impl WebDataset {
         Some(self.name(place))
     }
 
-    /// Returns the number of classes: the largest class plus one.
+    /// Returns the number of classes: the largest class plus 1.
     fn classes(&self) -> usize {
         let largest = self.samples.iter().filter_map(|sample| sample.label).max();
         largest.map_or(0, |label| label as usize + 1)
     }
 
-    /// Adds the name, size and class of each sample to `hash`, in order.
+    /// Adds name, size and class of each sample to `hash`.
     fn hash_into(&self, hash: &mut Sha256) {
         for Sample { name, size, label, .. } in &self.samples {
             hash.update(name.as_bytes());
@@ -222,12 +216,12 @@ impl Split for WebDataset {
         });
         let read = read.map_err(|e| DataError::unreadable(&self.name(index), e))?;
         if read as u64 != *size {
-            let problem = "the shard ends inside this image; it has changed since the run started";
+            let problem =
+                "the shard ends inside this image, so the shard has changed since the run started";
             return Err(DataError::bad_image(&self.name(index), problem));
         }
         if hash.is_some_and(|hash| image_hash(buffer) != hash) {
-            let problem =
-                "it is damaged: its BLAKE3 checksum differs from what `mae data pack` stored";
+            let problem = "the image is corrupt: its BLAKE3 checksum differs from the checksum that `mae data pack` stored";
             return Err(DataError::bad_image(&self.name(index), problem));
         }
         Ok(Stored::File { bytes: buffer, colour: self.colour })
