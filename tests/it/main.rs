@@ -32,6 +32,7 @@ mod own_data;
 #[cfg(feature = "parquet")]
 mod parquet_columns;
 mod pickles;
+mod pictures;
 mod preflight;
 mod program;
 mod recipe_errors;
