@@ -91,15 +91,21 @@ impl Plan {
             }
     }
 
-    /// Returns the prefix of the network's tensor names in the checkpoint files that a stage starts from.
+    /// Returns the prefix of the network's tensor names in the checkpoint file that the recipe names for a job.
     ///
-    /// Returns `None` if the recipe does not set `prefix` for this stage.
-    pub fn prefix(&self, stage: StageKind) -> Option<&str> {
-        match stage {
-            StageKind::Pretrain => self.pretrain.as_ref()?.prefix.as_deref(),
-            StageKind::Finetune => self.finetune.as_ref()?.prefix.as_deref(),
-            StageKind::Linprobe => self.linprobe.as_ref()?.prefix.as_deref(),
+    /// Returns `None` if the recipe does not set `prefix`, or names no file for this job.
+    pub fn prefix(&self, job: &Job) -> Option<&str> {
+        match (&job.from, job.stage) {
+            (None | Some(Source::Start(_)), _) => self.pretrain_prefix(),
+            (Some(Source::Scratch | Source::Epoch(_)), _) => None,
+            (_, StageKind::Linprobe) => self.linprobe.as_ref()?.prefix.as_deref(),
+            _ => self.finetune.as_ref()?.prefix.as_deref(),
         }
+    }
+
+    /// Returns the prefix of the network's tensor names in the file of `pretrain.from` or `pretrain.resume`.
+    pub fn pretrain_prefix(&self) -> Option<&str> {
+        self.pretrain.as_ref()?.prefix.as_deref()
     }
 
     /// Returns the training settings of a stage; `None` if the recipe does not have this stage.
@@ -153,6 +159,7 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),
+        Source::Start(_) => return "start".to_owned(),
         Source::Epoch(epoch) => return format!("{epoch:04}"),
         Source::File(path) => path,
     };

@@ -3,7 +3,7 @@
 //! Modules below `recipe` receive only the numbers that they use, not the whole plan.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -189,15 +189,40 @@ pub struct PretrainPlan {
     pub training: TrainingPlan,
     pub mask_ratio: f64,
     pub norm_pix_loss: bool,
-    /// Checkpoint that the pre-training continues from, with its optimizer state.
-    pub resume: Option<PathBuf>,
+    pub start: PretrainStart,
     /// Save the optimizer state beside the weights of each checkpoint.
     pub keep_optimizer: bool,
-    /// Prefix of the network's tensor names in the checkpoint of `resume`; `None` if the recipe does not state it.
+    /// Prefix of the network's tensor names in the file of `start`; `None` if the recipe does not state it.
     pub prefix: Option<String>,
     /// Epochs after which a checkpoint is kept, ascending, without duplicates. The last one is `training.epochs`.
     pub checkpoint_epochs: Vec<usize>,
     pub augment: AugmentPlan,
+}
+
+/// The state that a pre-training starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PretrainStart {
+    /// Random weights.
+    Random,
+    /// The weights of a checkpoint, with a new optimizer and a new schedule.
+    Weights(PathBuf),
+    /// A checkpoint with its optimizer state and its position in the schedule.
+    Resume(PathBuf),
+}
+
+impl PretrainStart {
+    /// Returns the checkpoint file or folder; `None` for random weights.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Random => None,
+            Self::Weights(path) | Self::Resume(path) => Some(path),
+        }
+    }
+
+    /// Returns whether the pre-training continues an earlier one.
+    pub fn resumes(&self) -> bool {
+        matches!(self, Self::Resume(_))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -237,6 +262,8 @@ pub struct LinprobePlan {
 pub enum Source {
     /// The random initialisation of the official code.
     Scratch,
+    /// The weights that the pre-training of the same run starts from, from this checkpoint file or folder.
+    Start(PathBuf),
     /// The checkpoint that the pre-training of the same run keeps after this epoch.
     Epoch(usize),
     /// A checkpoint file or folder.
@@ -248,6 +275,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scratch => f.write_str("scratch"),
+            Self::Start(_) => f.write_str("start"),
             Self::Epoch(epoch) => write!(f, "{epoch}"),
             Self::File(path) => write!(f, "{}", path.display()),
         }

@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     /// Keys without a built-in default. They are derived from other keys, or optional.
-    const DERIVED: [&str; 24] = [
+    const DERIVED: [&str; 25] = [
         "pretrain.published_batch_size",
         "finetune.published_batch_size",
         "linprobe.published_batch_size",
@@ -352,6 +352,7 @@ mod tests {
         "model.depth",
         "model.num_heads",
         "pretrain.checkpoint_epochs",
+        "pretrain.from",
         "pretrain.resume",
         "pretrain.prefix",
         "finetune.prefix",

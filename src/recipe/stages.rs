@@ -56,6 +56,11 @@ pub struct Pretrain {
     pub mask_ratio: Option<f64>,
     /// Let the decoder predict each patch normalized by its own mean and variance.
     pub norm_pix_loss: Option<bool>,
+    /// Checkpoint whose weights a new pre-training starts from, in any format that `finetune.from` reads. The optimizer
+    /// and the schedule start afresh. What the file does not have, such as the decoder, starts from random weights.
+    /// Cannot be combined with `resume`. Relative to the current directory; `${VAR}` is replaced by the environment
+    /// variable.
+    pub from: Option<String>,
     /// Checkpoint to continue from, with its optimizer state and epoch: a kept checkpoint folder or a
     /// `resume.safetensors` of another run, the official `checkpoint-799.pth`, or a `.pd` file of the Paddle port.
     /// Relative to the current directory; `${VAR}` is replaced by the environment variable.
@@ -63,7 +68,7 @@ pub struct Pretrain {
     /// Keep the optimizer state beside the weights of each kept checkpoint, so that `resume` can continue from it. It
     /// takes twice the space of the weights; `mae plan` prints it. Can change when a run continues.
     pub keep_optimizer: Option<bool>,
-    /// Prefix of the network in the file of `resume`, if the file has several networks, as in "model".
+    /// Prefix of the network in the file of `from` or `resume`, if the file has several networks, as in "model".
     pub prefix: Option<String>,
     /// Epochs after which a checkpoint is kept, counted from 1. The last epoch is always kept. Default: the last epoch.
     #[schemars(inner(range(min = 1, max = 1_000_000)))]
@@ -78,8 +83,8 @@ pub struct Pretrain {
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
     /// Starting weights, one entry or a list: "checkpoints" (all checkpoints of this run's pre-training), "last" (the
-    /// last of them), an epoch, "scratch", or a checkpoint file. Files are relative to the current directory; `${VAR}`
-    /// is replaced by the environment variable.
+    /// last of them), an epoch, "start" (the weights of `pretrain.from`), "scratch" (random weights), or a checkpoint
+    /// file. Files are relative to the current directory; `${VAR}` is replaced by the environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
     /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in
@@ -177,8 +182,8 @@ pub struct Finetune {
 #[serde(deny_unknown_fields)]
 pub struct Linprobe {
     /// The encoder to probe, one entry or a list: "checkpoints" (all checkpoints of this run's pre-training), "last"
-    /// (the last of them), an epoch, "scratch", or a checkpoint file. Files are relative to the current directory;
-    /// `${VAR}` is replaced by the environment variable.
+    /// (the last of them), an epoch, "start" (the weights of `pretrain.from`), "scratch" (random weights), or a
+    /// checkpoint file. Files are relative to the current directory; `${VAR}` is replaced by the environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
     /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in

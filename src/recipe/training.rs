@@ -67,7 +67,7 @@ pub(super) fn pretrain(
         training,
         mask_ratio,
         norm_pix_loss: given(table.norm_pix_loss.as_ref()),
-        resume: sources::resume(&mut table.resume, cx),
+        start: sources::start(table, cx),
         keep_optimizer: given(table.keep_optimizer.as_ref()),
         prefix: table.prefix.clone(),
         checkpoint_epochs,

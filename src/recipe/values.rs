@@ -63,7 +63,7 @@ impl<T> OneOrMany<T> {
 pub enum FromEntry {
     /// The checkpoint of this run's pre-training after this epoch.
     Epoch(usize),
-    /// "checkpoints", "last", "scratch", or a file.
+    /// "checkpoints", "last", "start", "scratch", or a file.
     Text(String),
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::jobs::Job;
+use super::plan::Source;
 use super::schema::{Recipe, STAGES};
 use crate::shape::StageKind;
 
@@ -106,9 +107,12 @@ fn value(settings: &Settings, key: &str) -> String {
 pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     let (own, before) = (job.stage.to_string(), StageKind::Pretrain.to_string());
     let from = format!("{own}.from");
+    // `job` has the path of `pretrain.from`, but not the prefix.
+    let start = matches!(job.from, Some(Source::Start(_))).then_some("pretrain.prefix");
     let sees = |(key, _): &&(String, String)| match stage_of(key) {
         Some(stage) => {
-            *key != from && (stage == own || stage == before && job.is_after_pretraining())
+            let is_before = stage == before && job.is_after_pretraining();
+            *key != from && (stage == own || is_before) || start == Some(key)
         }
         None => true,
     };

@@ -54,8 +54,8 @@ pub struct JobCells {
 
 /// Returns the rows of `accuracy.csv` for the run in `folder`, sorted by pre-training epoch.
 ///
-/// Each row is one starting point of fine-tuning and probing. Training from scratch is the row of epoch 0. Checkpoint
-/// files are the last rows. A starting point has no row if all its jobs have failed. `prefix` is prepended to the
+/// Each row is one starting point of fine-tuning and probing. Training from scratch is the row of epoch 0. The weights of
+/// `pretrain.from` come next, and checkpoint files are the last rows. These rows have no epoch. A starting point has no row if all its jobs have failed. `prefix` is prepended to the
 /// folders of the jobs in the rows.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
     let failed = read_provenance(folder)?.map(|run| run.failed_jobs).unwrap_or_default();
@@ -68,9 +68,10 @@ pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<Accuracy
         }
     }
     sources.sort_by_key(|source| match source {
-        Source::Scratch => 0,
-        Source::Epoch(epoch) => *epoch,
-        Source::File(_) => usize::MAX,
+        Source::Scratch => (0, 0),
+        Source::Start(_) => (1, 0),
+        Source::Epoch(epoch) => (2, *epoch),
+        Source::File(_) => (3, 0),
     });
     let pretrain = EpochsCsv::in_job(&folder.join("pretrain")).read()?;
     sources.into_iter().map(|source| row(plan, &jobs, source, &pretrain, folder, prefix)).collect()
@@ -96,7 +97,7 @@ fn row(
     };
     let (pretrain_epoch, annealed, pretrain_loss) = match source {
         Source::Scratch => ("0".to_owned(), String::new(), String::new()),
-        Source::File(_) => Default::default(),
+        Source::Start(_) | Source::File(_) => Default::default(),
         Source::Epoch(epoch) => {
             let last = plan.pretrain.as_ref().is_some_and(|p| p.training.epochs == *epoch);
             let loss = pretrain.iter().find(|row| row.epoch == *epoch);

@@ -51,14 +51,15 @@ impl FileHashes {
         for CheckedJob { job, state, .. } in jobs {
             let Some(path) = named_file(plan, job) else { continue };
             if path.exists() {
-                for path in checkpoint::content_files(path, job.from.is_none())? {
+                let resumes = resumes(plan, job);
+                for path in checkpoint::content_files(path, resumes)? {
                     let Content { bytes, blake3 } = self.of(&path)?;
                     files.push(StartFile {
                         job: job.dir.clone(),
                         path,
                         bytes,
                         blake3,
-                        epoch: seen.filter(|_| job.from.is_none()),
+                        epoch: seen.filter(|_| resumes),
                     });
                 }
                 continue;
@@ -82,9 +83,15 @@ impl FileHashes {
 pub(super) fn named_file<'a>(plan: &'a Plan, job: &'a Job) -> Option<&'a Path> {
     match (&job.from, &plan.pretrain) {
         (Some(Source::File(file)), _) => Some(file),
-        (None, Some(pretrain)) => pretrain.resume.as_deref(),
+        (Some(Source::Start(file)), _) => Some(file),
+        (None, Some(pretrain)) => pretrain.start.file(),
         _ => None,
     }
+}
+
+/// Returns whether a job continues from `pretrain.resume`.
+pub(super) fn resumes(plan: &Plan, job: &Job) -> bool {
+    job.from.is_none() && plan.pretrain.as_ref().is_some_and(|pretrain| pretrain.start.resumes())
 }
 
 /// Returns whether a job in this state still reads the file that it starts from.

@@ -1,12 +1,12 @@
-//! Checks the checkpoints that jobs start from, and resumes pre-training from a checkpoint file.
+//! Checks the checkpoints that jobs start from, and starts or resumes pre-training from a checkpoint file.
 
 use super::error::TrainError;
 use super::step::{Progress, TrainingState};
-use crate::checkpoint::{self, Opened, OptimizerState, load_module};
+use crate::checkpoint::{self, MaePart, Opened, OptimizerState, load_module};
 use crate::infer::{same_encoder, same_heads};
 use crate::model::{self, Mae, Vit};
 use crate::optim::{Optimizer, StateError};
-use crate::recipe::{Job, Plan, Source, TrainingPlan};
+use crate::recipe::{Job, Plan, PretrainPlan, PretrainStart, Source, TrainingPlan};
 use crate::shape::StageKind;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
@@ -16,18 +16,74 @@ use std::path::Path;
 ///
 /// A run calls this function before the first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
-    let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
-    let opened = checkpoint::open(path, plan.prefix(job.stage))?;
-    same_encoder(&opened, &plan.model)?;
+    let path = match (&job.from, &plan.pretrain) {
+        (Some(Source::File(path) | Source::Start(path)), _) => path,
+        (None, Some(PretrainPlan { start: PretrainStart::Weights(path), .. })) => path,
+        _ => return Ok(Vec::new()),
+    };
+    let opened = checkpoint::open(path, plan.prefix(job))?;
+    let mut notes = opened.notes.clone();
+    notes.extend(other_normalization(&opened, plan));
+    if job.from.is_none() {
+        notes.extend(check_start(&opened, plan)?);
+    } else {
+        check_encoder(&opened, job, plan, num_classes)?;
+    }
+    Ok(notes.into_iter().map(|note| format!("{}: {note}", path.display())).collect())
+}
+
+/// Fails if a classifier or a probe cannot use the encoder of a checkpoint.
+fn check_encoder(
+    opened: &Opened,
+    job: &Job,
+    plan: &Plan,
+    num_classes: usize,
+) -> Result<(), TrainError> {
+    same_encoder(opened, &plan.model)?;
     let encoder = plan.encoder_dims();
     let global_pool = match job.stage {
         StageKind::Linprobe => plan.linprobe.as_ref().is_some_and(|probe| probe.global_pool),
         _ => plan.finetune.as_ref().is_some_and(|finetune| finetune.global_pool),
     };
     let vit = Vit::zeros(&encoder, num_classes, global_pool, &Device::flex());
-    checkpoint::load_encoder(vit, &opened.file, path)?;
-    let notes = opened.notes.iter().cloned().chain(other_normalization(&opened, plan));
-    Ok(notes.map(|note| format!("{}: {note}", path.display())).collect())
+    checkpoint::load_encoder(vit, &opened.file, &opened.path)?;
+    Ok(())
+}
+
+/// Fails if a new pre-training cannot start from the weights of a checkpoint. Returns notes about parts that start from
+/// random weights, and about settings that differ.
+fn check_start(opened: &Opened, plan: &Plan) -> Result<Vec<String>, TrainError> {
+    load_start(zeros(plan, &Device::flex()), opened, plan)?;
+    let mut notes = Vec::new();
+    for part in checkpoint::missing_parts(&opened.file) {
+        notes.push(match part {
+            MaePart::Decoder => "it has no decoder, so the decoder starts from random weights".to_owned(),
+            MaePart::Norm => "it is a classifier without `norm`, so the encoder's last normalization starts from its initial values".to_owned(),
+        });
+    }
+    let stated = opened.facts.settings.norm_pix_loss.filter(|_| opened.facts.decoder.is_some());
+    let planned = plan.pretrain.as_ref().map(|pretrain| pretrain.norm_pix_loss);
+    if let (Some(stated), Some(planned)) = (stated, planned)
+        && stated != planned
+    {
+        notes.push(format!(
+            "its decoder was trained with norm_pix_loss = {stated}, but this run has {planned}, so the first losses are high"
+        ));
+    }
+    Ok(notes)
+}
+
+/// Loads the weights of a checkpoint into a masked autoencoder. Parts that the checkpoint does not have do not change.
+fn load_start(mae: Mae, opened: &Opened, plan: &Plan) -> Result<Mae, TrainError> {
+    same_encoder(opened, &plan.model)?;
+    let stated = opened.facts.settings.decoder_num_heads.filter(|_| opened.facts.decoder.is_some());
+    same_heads(opened, "model.decoder_num_heads", stated, plan.model.decoder_num_heads)?;
+    Ok(checkpoint::load_start(mae, &opened.file, &opened.path)?)
+}
+
+/// Returns `mae` with the weights of the checkpoint at `path`, for a new pre-training.
+pub(super) fn start_from(mae: Mae, path: &Path, plan: &Plan) -> Result<Mae, TrainError> {
+    load_start(mae, &checkpoint::open(path, plan.pretrain_prefix())?, plan)
 }
 
 /// Returns a warning if the checkpoint was trained with a different image normalization.
@@ -52,7 +108,7 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
 /// Returns the number of epochs that the checkpoint was trained for, and warnings. A run calls this function before the first
 /// job trains.
 pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), TrainError> {
-    let opened = checkpoint::open(path, plan.prefix(StageKind::Pretrain))?;
+    let opened = checkpoint::open(path, plan.pretrain_prefix())?;
     let from = resumable(&opened, plan)?;
     let zeros = zeros(plan, &Device::flex());
     load_module(zeros, &opened.file, path)?;
@@ -80,7 +136,7 @@ pub(super) fn resume(
     path: &Path,
     plan: &Plan,
 ) -> Result<TrainingState<Mae>, TrainError> {
-    let opened = checkpoint::open(path, plan.prefix(StageKind::Pretrain))?;
+    let opened = checkpoint::open(path, plan.pretrain_prefix())?;
     let ResumePoint { optimizer: optimizer_state, progress } = resumable(&opened, plan)?;
     let model = load_module(state.model, &opened.file, path)?;
     let mut optimizer = state.optimizer;

@@ -27,6 +27,7 @@ mod on_nan;
 mod own_data;
 mod pickles;
 mod preflight;
+mod pretrain_from;
 mod program;
 mod recipe_errors;
 mod recipe_reference;
