@@ -1,6 +1,7 @@
 //! Facts about the network in a checkpoint, from the shapes of its tensors and from the settings beside them.
 
 use super::{HostTensor, TensorFile, inventory};
+use crate::shape::MaskKind;
 use std::collections::BTreeMap;
 
 /// The network in a checkpoint. A field is `None` if the file does not contain this information.
@@ -51,7 +52,9 @@ pub struct Settings {
     pub num_heads: Option<usize>,
     pub decoder_num_heads: Option<usize>,
     pub norm_pix_loss: Option<bool>,
+    pub mask: Option<MaskKind>,
     pub mask_ratio: Option<f64>,
+    pub mask_granularity: Option<usize>,
     /// Epsilon of every `LayerNorm`.
     pub norm_eps: Option<f64>,
     pub mean: Option<Vec<f64>>,

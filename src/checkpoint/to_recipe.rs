@@ -4,7 +4,7 @@
 //! [`from_recipe`], [`preferred`], [`stated`]. `--set` may change the settings of the first three. It may repeat a
 //! value of [`stated`], but not change it.
 
-use super::facts::{usual_decoder_heads, usual_heads};
+use super::facts::{Settings, usual_decoder_heads, usual_heads};
 use super::{Facts, Head};
 use crate::recipe::{
     Data, Finetune, Format, FromEntry, Linprobe, Model, OneOrMany, Plan, Pretrain, Recipe,
@@ -51,8 +51,8 @@ pub(super) fn stated(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns settings that the checkpoint contains, but that `--set` may change: normalization, `norm_eps` and
-/// `mask_ratio`.
+/// Returns settings that the checkpoint contains, but that `--set` may change: normalization, `norm_eps` and the
+/// masks.
 pub(super) fn preferred(facts: &Facts) -> Recipe {
     let settings = &facts.settings;
     let per_channel =
@@ -62,15 +62,16 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
     recipe.data.std = per_channel(&settings.std);
     recipe.model.norm_eps = settings.norm_eps;
     if facts.decoder.is_some() {
-        let mask_ratio = settings.mask_ratio;
-        recipe.pretrain = Some(Pretrain { mask_ratio, ..Pretrain::default() });
+        let Settings { mask, mask_ratio, mask_granularity, .. } = *settings;
+        recipe.pretrain =
+            Some(Pretrain { mask, mask_ratio, mask_granularity, ..Pretrain::default() });
     }
     recipe
 }
 
 /// Returns settings from `--recipe` that the checkpoint may lack.
 ///
-/// For a checkpoint with a decoder, these are `norm_pix_loss` and `mask_ratio`. If the recipe has the same width as the
+/// For a checkpoint with a decoder, these are `norm_pix_loss` and the masks. If the recipe has the same width as the
 /// checkpoint, it also supplies the number of attention heads.
 pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     let mut recipe = Recipe::default();
@@ -84,7 +85,9 @@ pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     }
     recipe.pretrain = plan.pretrain.as_ref().map(|table| Pretrain {
         norm_pix_loss: Some(table.norm_pix_loss),
-        mask_ratio: Some(table.mask_ratio),
+        mask: Some(table.masking.kind),
+        mask_ratio: Some(table.masking.ratio),
+        mask_granularity: Some(table.masking.granularity),
         ..Pretrain::default()
     });
     recipe

@@ -144,7 +144,7 @@ fn settings(ready: &Ready) -> ExportSettings {
         input_size: plan.data.input_size,
         eval_short_side: data::eval_short_side(&plan.data),
         norm_eps: plan.model.norm_eps,
-        mask_ratio: plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.mask_ratio),
+        mask_ratio: plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.masking.ratio),
         norm_pix_loss: plan.pretrain.as_ref().is_some_and(|pretrain| pretrain.norm_pix_loss),
         mean: plan.data.mean.clone(),
         std: plan.data.std.clone(),

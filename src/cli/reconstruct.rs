@@ -6,6 +6,7 @@ use crate::checkpoint::Needs;
 use crate::figure::FigureRow;
 use crate::infer::{self, MaskSettings, ReconstructionInput};
 use crate::results::{RunError, count};
+use crate::shape::Masking;
 use crate::train::{self, TrainError};
 use crate::{data, run};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,8 @@ pub(super) struct Args {
     /// Image files: JPEG, PNG, WebP, BMP, TIFF or PPM, in any colour mode
     #[arg(long, required = true, num_args = 1.., value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// Mask ratios, such as 0.5,0.75,0.9; by default the mask ratio used in training
+    /// Mask ratios, such as 0.5,0.75,0.9; by default the mask ratio used in training. `--set pretrain.mask=block` draws
+    /// masks of a different kind than in training
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = mask_ratio)]
     mask_ratio: Vec<f64>,
     /// Seed of the masks
@@ -92,17 +94,19 @@ fn add_rows(
     let Ready { opened, plan, .. } = &ready;
     let device = train::choose(&plan.runtime.untuned())?;
     let autoencoder = run::load_autoencoder(opened, plan, &device)?;
-    let own = plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.mask_ratio);
-    let ratios = if args.mask_ratio.is_empty() { vec![own] } else { args.mask_ratio.clone() };
+    let own = plan.pretrain.as_ref().map(|pretrain| pretrain.masking);
+    let own = own.unwrap_or(Masking::random(0.75));
+    let ratios = if args.mask_ratio.is_empty() { vec![own.ratio] } else { args.mask_ratio.clone() };
     for (place, (image, group)) in args.images.iter().zip(groups).enumerate() {
         let values = data::transform_picture(image, &plan.data)?;
         let subject = ReconstructionInput { values, place: place as u64 };
-        for &mask_ratio in &ratios {
-            let masking = MaskSettings { mask_ratio, seed: args.seed };
-            let tiles = autoencoder.tiles(&subject, masking, &plan.data)?;
+        for &ratio in &ratios {
+            let masking = Masking { ratio, ..own };
+            let settings = MaskSettings { masking, seed: args.seed };
+            let tiles = autoencoder.tiles(&subject, settings, &plan.data)?;
             let mut label = vec![last_part(image)];
             label.extend(name(&ready));
-            label.push(format!("mask ratio {mask_ratio}"));
+            label.extend(infer::mask_label(masking));
             label.extend(autoencoder.norm_pix_loss().then(|| "norm_pix_loss".to_owned()));
             group.push(FigureRow { label, tiles });
         }

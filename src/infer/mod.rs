@@ -21,7 +21,9 @@ pub use evaluate::{Evaluated, Evaluation, Metrics, ShareCounts, look_through, sc
 pub use faults::{check_faults, forget_faults, report_fault};
 pub use host::host;
 pub use images::images;
-pub use reconstruct::{Autoencoder, MaskSettings, ReconstructionInput, reconstructions};
+pub use reconstruct::{
+    Autoencoder, MaskSettings, ReconstructionInput, mask_label, reconstructions,
+};
 pub use replicas::{Replicas, SHARD_IMAGES, is_large};
 pub use same_encoder::same_encoder;
 pub(crate) use same_encoder::same_heads;

@@ -5,10 +5,10 @@ use super::host::host;
 use super::same_encoder::same_encoder;
 use crate::checkpoint::{Opened, load_module};
 use crate::figure::{Figure, FigureRow, Tile};
-use crate::model::{self, Mae, Masks};
+use crate::model::{Mae, Masks};
 use crate::random::{Key, NO_STAGE};
 use crate::recipe::{DataPlan, Plan};
-use crate::shape::{self, EncoderDims};
+use crate::shape::{EncoderDims, MaskKind, Masking};
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// Grey level that the figure shows for removed patches, as in the paper.
@@ -32,13 +32,13 @@ pub struct ReconstructionInput {
     pub place: u64,
 }
 
-/// The mask ratio and the seed of the masks.
+/// The sampling and the seed of the masks.
 ///
-/// A mask depends only on the seed, the ratio and the index of the image. So networks with the same number of patches get the
-/// same mask. The patches that a smaller ratio removes are a subset of the patches that a larger ratio removes.
+/// A mask depends only on the settings and the index of the image. So networks with the same number of patches get the same
+/// mask. The patches that a random mask removes are a subset of the patches that it removes with a larger ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MaskSettings {
-    pub mask_ratio: f64,
+    pub masking: Masking,
     pub seed: u64,
 }
 
@@ -101,9 +101,18 @@ impl Autoencoder {
     }
 
     fn masks(&self, place: u64, masking: MaskSettings) -> Result<Masks, InferError> {
-        let MaskSettings { mask_ratio, seed } = masking;
-        let patches = self.encoder.num_patches();
-        let kept = shape::len_keep(patches, mask_ratio);
+        let MaskSettings { masking, seed } = masking;
+        let Masking { kind, ratio: mask_ratio, .. } = masking;
+        if kind == MaskKind::Grid && (mask_ratio - Masking::GRID_RATIO).abs() > 1e-9 {
+            return Err(InferError::Setting {
+                problem: format!(
+                    "cannot mask: grid masks keep one of every four patches, not a mask ratio of {mask_ratio}"
+                ),
+                hint: "use a mask ratio of 0.75, or add --set pretrain.mask=random".to_owned(),
+            });
+        }
+        let grid = self.encoder.grid();
+        let (patches, kept) = (grid * grid, masking.len_keep(grid));
         if kept == 0 || kept >= patches {
             let what = if kept == 0 { "keeps" } else { "removes" };
             return Err(InferError::Setting {
@@ -114,8 +123,21 @@ impl Autoencoder {
             });
         }
         let key = Key { seed, stage: NO_STAGE, epoch: 0 };
-        Ok(Masks::from_noise(&model::mask_noise(&[place], patches, key), patches, mask_ratio))
+        Ok(Masks::draw(masking, grid, &[place], key))
     }
+}
+
+/// Returns the lines of a figure's label that describe the masks.
+pub fn mask_label(masking: Masking) -> Vec<String> {
+    let Masking { kind, ratio, granularity } = masking;
+    let mut label = vec![format!("mask ratio {ratio}")];
+    if kind != MaskKind::Random {
+        label.push(format!("{kind} mask"));
+    }
+    if granularity > 1 {
+        label.push(format!("{granularity} x {granularity} patches"));
+    }
+    label
 }
 
 /// Returns a copy of `under`. The pixels for which `visible(row, column)` is true come from `over`.
@@ -165,7 +187,7 @@ mod tests {
     use crate::figure::Tile;
     use crate::model::{self, Mae};
     use crate::recipe::DataPlan;
-    use crate::shape::{DecoderDims, EncoderDims, Precision};
+    use crate::shape::{DecoderDims, EncoderDims, Masking, Precision};
     use burn::tensor::Device;
 
     const SIDE: usize = 8;
@@ -210,7 +232,7 @@ mod tests {
 
     #[test]
     fn removed_patches_are_grey_or_reconstructed_and_visible_patches_are_original() {
-        let masking = MaskSettings { mask_ratio: 0.7, seed: 1 };
+        let masking = MaskSettings { masking: Masking::random(0.7), seed: 1 };
         let tiles = autoencoder(false).tiles(&subject(), masking, &data()).unwrap();
         assert!(changed(&tiles[0]).is_empty(), "the first tile is the original");
         let hidden = changed(&tiles[1]);
@@ -231,7 +253,7 @@ mod tests {
     fn the_mask_depends_only_on_seed_and_place_and_a_smaller_ratio_removes_a_subset() {
         let hidden = |norm_pix_loss, mask_ratio, seed, place| {
             let subject = ReconstructionInput { place, ..subject() };
-            let masking = MaskSettings { mask_ratio, seed };
+            let masking = MaskSettings { masking: Masking::random(mask_ratio), seed };
             changed(&autoencoder(norm_pix_loss).tiles(&subject, masking, &data()).unwrap()[1])
         };
         let one = hidden(false, 0.75, 0, 0);
@@ -246,7 +268,7 @@ mod tests {
     fn with_norm_pix_loss_a_patch_without_contrast_is_reconstructed_exactly() {
         let data = data();
         let flat = ReconstructionInput { values: vec![0.5; 3 * SIDE * SIDE], place: 0 };
-        let masking = MaskSettings { mask_ratio: 0.75, seed: 0 };
+        let masking = MaskSettings { masking: Masking::random(0.75), seed: 0 };
         let tiles = autoencoder(true).tiles(&flat, masking, &data).unwrap();
         assert_eq!(tiles[2], tiles[0], "it has the original's mean and no variance");
         let painted = &autoencoder(false).tiles(&flat, masking, &data).unwrap()[2];
@@ -256,7 +278,7 @@ mod tests {
     #[test]
     fn a_ratio_that_removes_nothing_or_everything_is_refused() {
         for (mask_ratio, expected) in [(0.0, "removes none of the 16"), (0.99, "keeps none")] {
-            let masking = MaskSettings { mask_ratio, seed: 0 };
+            let masking = MaskSettings { masking: Masking::random(mask_ratio), seed: 0 };
             let error = autoencoder(false).tiles(&subject(), masking, &data()).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }

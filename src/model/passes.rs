@@ -251,7 +251,7 @@ fn grad_of(input: &Tensor<3>, found: &mut Gradients) -> Tensor<3> {
 mod tests {
     use super::{BackwardMode, Chain, mae_chain, vit_chain};
     use crate::model::{self, Mae, Masks, Vit};
-    use crate::shape::{DecoderDims, EncoderDims};
+    use crate::shape::{DecoderDims, EncoderDims, TrainedBlocks};
     use burn::module::Module;
     use burn::tensor::{Device, Tensor, TensorData};
 
@@ -375,8 +375,10 @@ mod tests {
             let dropped = || vit_chain(&vit, imgs(&device), Some(&factors), mean).weighted(WEIGHT);
             let plain = |vit: &Vit| loss(vit.forward_drop_path(imgs(&device), &factors));
             assert_same(&vit, plain, dropped, 3 + 1);
-            for (trained_blocks, sections) in [(0, 1), (1, 1), (2, 2), (3, 4)] {
-                let vit = vit.clone().freeze_below(trained_blocks);
+            let last = |blocks, sections| (TrainedBlocks::Last(blocks), sections);
+            let half = (TrainedBlocks::HalfOfLast, 1);
+            for (trained, sections) in [last(0, 1), half, last(1, 1), last(2, 2), last(3, 4)] {
+                let vit = vit.clone().freeze_below(trained);
                 let chain = || vit_chain(&vit, imgs(&device), None, mean).weighted(WEIGHT);
                 assert_same(&vit, |vit| loss(vit.forward(imgs(&device))), chain, sections);
             }

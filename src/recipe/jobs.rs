@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::name::{fingerprint, safe};
-use super::plan::{Plan, Schedule, Source, TrainingPlan};
+use super::plan::{Plan, Schedule};
+use super::stage_plan::{Source, TrainingPlan};
 use crate::shape::StageKind;
 
 /// One training job of a run: the pre-training, a fine-tuning or a linear probe.

@@ -33,6 +33,7 @@ mod jobs;
 #[cfg(test)]
 mod laws;
 mod layers;
+mod masking;
 mod name;
 mod near;
 mod official;
@@ -44,6 +45,7 @@ mod schema;
 mod setup;
 mod sizes;
 mod sources;
+mod stage_plan;
 mod stages;
 mod stated;
 mod sweep;
@@ -67,6 +69,9 @@ pub use resolve::{
 pub use schema::{Data, Model, Recipe, Runtime, schema};
 pub use setup::IMAGENET_MEAN_STD;
 pub use sizes::ModelSize;
+pub use stage_plan::{
+    FinetunePlan, LinprobePlan, OnNan, PretrainPlan, PretrainStart, Source, TrainingPlan,
+};
 pub use stages::{Augment, Finetune, Linprobe, Pretrain};
 pub use values::{All, Auto, FromEntry, Off, OneOrMany, Or};
 pub use write::{NOT_SET, differences, differing, is_stage, recipe_toml, settings};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::context::{Context, given};
 use super::error::Problem;
-use super::plan::{PretrainPlan, PretrainStart, Source};
+use super::stage_plan::{PretrainPlan, PretrainStart, Source};
 use super::resolve::{Missing, MissingFile};
 use super::setup::expanded;
 use super::stages::Pretrain;

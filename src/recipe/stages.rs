@@ -6,11 +6,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{CropMode, EraseMode, MixupMode, OnNan};
+use super::plan::{CropMode, EraseMode, MixupMode};
+use super::stage_plan::OnNan;
 use super::values::{
-    All, FromEntry, Off, OneOrMany, Or, all_or_blocks_schema, clip_grad_schema, from_schema,
+    All, Blocks, FromEntry, Off, OneOrMany, Or, all_or_blocks_schema, clip_grad_schema, from_schema,
     minmax_schema,
 };
+use crate::shape::MaskKind;
 
 /// Self-supervised pre-training of the masked autoencoder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,9 +53,16 @@ pub struct Pretrain {
     /// skips all its updates. Can change when a run continues.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
+    /// Which patches are hidden from the encoder. "random": patches drawn independently. "block": rectangular blocks, as in
+    /// BEiT; single patches complete the number. "grid": all but one of every four patches; needs `mask_ratio` 0.75.
+    pub mask: Option<MaskKind>,
     /// Fraction of the patches that is hidden from the encoder, above 0 and below 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub mask_ratio: Option<f64>,
+    /// With `mask = "random"`: hide or keep squares of this many patches per side as a whole. It must divide the patches
+    /// per side of an image. 1 hides single patches.
+    #[schemars(range(min = 1, max = 1024))]
+    pub mask_granularity: Option<usize>,
     /// Let the decoder predict each patch normalized by its own mean and variance.
     pub norm_pix_loss: Option<bool>,
     /// Checkpoint whose weights a new pre-training starts from, in any format that `finetune.from` reads. The optimizer
@@ -130,9 +139,10 @@ pub struct Finetune {
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub layer_decay: Option<f64>,
     /// Number of blocks to train, counted from the last. The last normalization and the head are always trained. The
-    /// other blocks keep the weights of the checkpoint. "all", or the depth of the model, trains everything.
+    /// other blocks keep the weights of the checkpoint. "all", or the depth of the model, trains everything. 0.5 trains
+    /// half of the last block: its MLP, with the normalization before it.
     #[schemars(schema_with = "all_or_blocks_schema")]
-    pub trained_blocks: Option<Or<All, usize>>,
+    pub trained_blocks: Option<Or<All, Blocks>>,
     /// Stochastic depth: the probability that the branches of the last block are skipped. It rises linearly from 0 at
     /// the first block.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]

@@ -29,6 +29,16 @@ pub enum All {
     All,
 }
 
+/// A number of blocks, counted from the last.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Blocks {
+    /// Whole blocks.
+    Count(usize),
+    /// Half of the last block. The schema allows only the value 0.5.
+    Half(f64),
+}
+
 /// The word "none", which disables a setting. Recipes use this word because TOML has no null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,7 +90,8 @@ pub(super) fn all_or_count_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn all_or_blocks_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [{ "enum": ["all"] }, { "type": "integer", "minimum": 0, "maximum": 1024 }] })
+    let whole = serde_json::json!({ "type": "integer", "minimum": 0, "maximum": 1024 });
+    json_schema!({ "anyOf": [{ "enum": ["all"] }, whole, { "const": 0.5 }] })
 }
 
 pub(super) fn clip_grad_schema(_: &mut SchemaGenerator) -> Schema {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::jobs::Job;
-use super::plan::Source;
+use super::stage_plan::Source;
 use super::schema::{Recipe, STAGES};
 use crate::shape::StageKind;
 

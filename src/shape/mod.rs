@@ -4,9 +4,11 @@
 
 mod adamw;
 mod dims;
+mod masking;
 mod precision;
 mod stage;
 mod targets;
+mod trained_blocks;
 
 /// Maximum number of classes of a data set or a recipe. ImageNet-21k has 21,841.
 ///
@@ -15,6 +17,8 @@ pub const MAX_CLASSES: usize = 1_000_000;
 
 pub use adamw::{FINETUNE_BETAS, PRETRAIN_BETAS, has_no_decay};
 pub use dims::{DecoderDims, EncoderDims, len_keep, mlp_dim};
+pub use masking::{MaskKind, Masking};
 pub use precision::Precision;
 pub use stage::StageKind;
 pub use targets::{mixed_targets, soft_targets};
+pub use trained_blocks::TrainedBlocks;

@@ -7,7 +7,7 @@ use crate::infer::{same_encoder, same_heads};
 use crate::model::{self, Mae, Vit};
 use crate::optim::{Optimizer, StateError};
 use crate::recipe::{Job, Plan, PretrainPlan, PretrainStart, Source, TrainingPlan};
-use crate::shape::StageKind;
+use crate::shape::{Masking, StageKind};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -232,9 +232,16 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     let decoder_heads = plan.model.decoder_num_heads;
     same_heads(opened, "model.decoder_num_heads", settings.decoder_num_heads, decoder_heads)?;
     let stated = |on: bool| on.to_string();
+    let Masking { kind, ratio, granularity } = pretrain.masking;
     let pairs = [
         ("norm_pix_loss", settings.norm_pix_loss.map(stated), stated(pretrain.norm_pix_loss)),
-        ("mask_ratio", settings.mask_ratio.map(|r| r.to_string()), pretrain.mask_ratio.to_string()),
+        ("mask", settings.mask.map(|kind| kind.to_string()), kind.to_string()),
+        ("mask_ratio", settings.mask_ratio.map(|r| r.to_string()), ratio.to_string()),
+        (
+            "mask_granularity",
+            settings.mask_granularity.map(|side| side.to_string()),
+            granularity.to_string(),
+        ),
     ];
     for (key, stated, planned) in pairs {
         if let Some(stated) = stated.filter(|stated| *stated != planned) {

@@ -86,7 +86,7 @@ impl RunContext {
         let mae = self.first_mae(plan, dir)?;
         let stage = PretrainStage {
             encoder,
-            mask_ratio: plan.mask_ratio,
+            masking: plan.masking,
             norm_pix_loss: plan.norm_pix_loss,
             warmup_epochs: plan.training.warmup_epochs,
             device,

@@ -179,7 +179,7 @@ impl DeviceCheck {
     }
 
     fn masks(self, plan: &Plan, patches: usize, copies: usize) -> Masks {
-        let mask_ratio = plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.mask_ratio);
+        let mask_ratio = plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.masking.ratio);
         let noise = (0..self.distinct() * patches).map(|i| (i * 7919 % 104_729) as f32);
         Masks::from_noise(&noise.collect::<Vec<f32>>().repeat(copies), patches, mask_ratio)
     }

@@ -5,7 +5,7 @@ use crate::data::Shard;
 use crate::infer::{Autoencoder, images};
 use crate::model::{self, Chain, Mae, Masks};
 use crate::random::Key;
-use crate::shape::EncoderDims;
+use crate::shape::{EncoderDims, Masking};
 use crate::train::error::TrainError;
 use crate::train::step::{JobDir, MicroBatch, ShardLoss, Stage};
 use burn::tensor::Device;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// The pre-training of a masked autoencoder.
 pub(crate) struct PretrainStage {
     pub encoder: EncoderDims,
-    pub mask_ratio: f64,
+    pub masking: Masking,
     pub norm_pix_loss: bool,
     pub warmup_epochs: usize,
     pub device: Device,
@@ -22,12 +22,10 @@ pub(crate) struct PretrainStage {
 }
 
 impl ShardLoss<Mae> for PretrainStage {
-    /// Returns the forward pass with a random mask for each image. The loss is computed only on the removed patches
+    /// Returns the forward pass with a mask for each image. The loss is computed only on the removed patches
     /// (paper §3).
     fn loss(&self, mae: &Mae, shard: &Shard<'_>, key: Key) -> Chain<Mae> {
-        let patches = self.encoder.num_patches();
-        let noise = model::mask_noise(shard.samples, patches, key);
-        let masks = Masks::from_noise(&noise, patches, self.mask_ratio);
+        let masks = Masks::draw(self.masking, self.encoder.grid(), shard.samples, key);
         let imgs = images(shard, &self.encoder, &self.device);
         model::mae_chain(mae, imgs, &masks, self.norm_pix_loss)
     }
@@ -52,7 +50,7 @@ impl Stage for PretrainStage {
             device: self.device.clone(),
             name: format!("epoch {epoch}"),
         };
-        self.gallery.show(&autoencoder, self.mask_ratio, &dir.path, epoch)
+        self.gallery.show(&autoencoder, self.masking, &dir.path, epoch)
     }
 
     fn notice(&self, epoch: usize, train_loss: f64) -> Option<String> {
