@@ -82,7 +82,7 @@ pub enum MaePart {
 impl MaePart {
     fn has(self, name: &str) -> bool {
         match self {
-            Self::Decoder => name == "mask_token" || name.starts_with("decoder_"),
+            Self::Decoder => name.ends_with("mask_token") || name.starts_with("decoder_"),
             Self::Norm => name.starts_with("norm."),
         }
     }

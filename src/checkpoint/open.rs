@@ -225,6 +225,7 @@ pub(super) fn own_settings(recipe: &str) -> Settings {
         num_heads: count("model", "num_heads"),
         decoder_num_heads: count("model", "decoder_num_heads"),
         norm_pix_loss: value("pretrain", "norm_pix_loss").and_then(toml::Value::as_bool),
+        loss_on: value("pretrain", "loss_on").and_then(|on| on.clone().try_into().ok()),
         mask: value("pretrain", "mask").and_then(|mask| mask.clone().try_into().ok()),
         mask_ratio: value("pretrain", "mask_ratio").and_then(toml::Value::as_float),
         mask_granularity: count("pretrain", "mask_granularity"),

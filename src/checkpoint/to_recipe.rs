@@ -28,6 +28,7 @@ pub(super) fn stated(facts: &Facts) -> Recipe {
             decoder_embed_dim: decoder.map(|decoder| decoder.embed_dim),
             decoder_depth: decoder.map(|decoder| decoder.depth),
             decoder_num_heads: decoder.and_then(|decoder| decoder.num_heads),
+            encoder_mask_token: decoder.map(|decoder| decoder.encoder_mask_token),
             ..Model::default()
         },
         ..Recipe::default()
@@ -62,9 +63,9 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
     recipe.data.std = per_channel(&settings.std);
     recipe.model.norm_eps = settings.norm_eps;
     if facts.decoder.is_some() {
-        let Settings { mask, mask_ratio, mask_granularity, .. } = *settings;
-        recipe.pretrain =
-            Some(Pretrain { mask, mask_ratio, mask_granularity, ..Pretrain::default() });
+        let Settings { loss_on, mask, mask_ratio, mask_granularity, .. } = *settings;
+        let masks = Pretrain { mask, mask_ratio, mask_granularity, ..Pretrain::default() };
+        recipe.pretrain = Some(Pretrain { loss_on, ..masks });
     }
     recipe
 }
@@ -84,7 +85,8 @@ pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
         recipe.model.decoder_num_heads = Some(model.decoder_num_heads);
     }
     recipe.pretrain = plan.pretrain.as_ref().map(|table| Pretrain {
-        norm_pix_loss: Some(table.norm_pix_loss),
+        norm_pix_loss: Some(table.loss.norm_pix_loss),
+        loss_on: Some(table.loss.patches),
         mask: Some(table.masking.kind),
         mask_ratio: Some(table.masking.ratio),
         mask_granularity: Some(table.masking.granularity),

@@ -145,7 +145,7 @@ fn settings(ready: &Ready) -> ExportSettings {
         eval_short_side: data::eval_short_side(&plan.data),
         norm_eps: plan.model.norm_eps,
         mask_ratio: plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.masking.ratio),
-        norm_pix_loss: plan.pretrain.as_ref().is_some_and(|pretrain| pretrain.norm_pix_loss),
+        norm_pix_loss: plan.pretrain.as_ref().is_some_and(|pretrain| pretrain.loss.norm_pix_loss),
         mean: plan.data.mean.clone(),
         std: plan.data.std.clone(),
         class_names: meta.class_names.clone(),

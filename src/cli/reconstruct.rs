@@ -6,7 +6,7 @@ use crate::checkpoint::Needs;
 use crate::figure::FigureRow;
 use crate::infer::{self, MaskSettings, ReconstructionInput};
 use crate::results::{RunError, count};
-use crate::shape::Masking;
+use crate::shape::{MaeLoss, Masking};
 use crate::train::{self, TrainError};
 use crate::{data, run};
 use std::path::{Path, PathBuf};
@@ -68,11 +68,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         )));
     }
     let mut groups = vec![Vec::new(); args.images.len()];
-    let mut norm_pix_loss = false;
+    let mut losses = Vec::new();
     for checkpoint in &args.checkpoints {
-        norm_pix_loss |= add_rows(&mut groups, checkpoint, args)?;
+        losses.push(add_rows(&mut groups, checkpoint, args)?);
     }
-    let figure = infer::reconstructions(groups, norm_pix_loss);
+    let figure = infer::reconstructions(groups, &losses);
     let failed = |source| RunError::Io { path: out.clone(), source };
     figure.save(out).map_err(failed).map_err(TrainError::from)?;
     Ok(output::result(&format!("{}: {}", out.display(), count(rows, "row")))?)
@@ -80,12 +80,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 /// Reconstructs each image with a checkpoint, and adds the result as a row of pictures to the group of that image.
 ///
-/// Returns whether the checkpoint was trained with `norm_pix_loss`.
+/// Returns the loss that the checkpoint was trained with.
 fn add_rows(
     groups: &mut [Vec<FigureRow>],
     checkpoint: &Path,
     args: &Args,
-) -> Result<bool, CliError> {
+) -> Result<MaeLoss, CliError> {
     let mut set = args.set.clone();
     set.extend(args.device.as_ref().map(|device| format!("runtime.device={device:?}")));
     let mut ready =
@@ -107,11 +107,11 @@ fn add_rows(
             let mut label = vec![last_part(image)];
             label.extend(name(&ready));
             label.extend(infer::mask_label(masking));
-            label.extend(autoencoder.norm_pix_loss().then(|| "norm_pix_loss".to_owned()));
+            label.extend(autoencoder.loss().norm_pix_loss.then(|| "norm_pix_loss".to_owned()));
             group.push(FigureRow { label, tiles });
         }
     }
-    Ok(autoencoder.norm_pix_loss())
+    Ok(autoencoder.loss())
 }
 
 /// Returns the label of a checkpoint in the figure: its run or file name and, if known, its epoch.

@@ -167,13 +167,14 @@ impl Outcome {
         let _ = writeln!(
             text,
             "tolerances on {device}, {precision}: forward {:e}, loss {:e}, gradients {:e} (of the tensor's largest entry); \
-             parameters after updates {:e}{parameters}; learning rates {:e}; position embeddings {:e}",
+             parameters after updates {:e}{parameters}; learning rates {:e}; position embeddings {:e}, resized {:e} for each patch per side",
             tolerances.forward,
             tolerances.loss,
             tolerances.gradient,
             tolerances.parameter,
             tolerances.schedule,
-            tolerances.pos_embed
+            tolerances.pos_embed,
+            tolerances.pos_embed_resize
         );
         if let Some((report, row)) = self.worst() {
             let _ = write!(

@@ -8,7 +8,7 @@ use crate::figure::{Figure, FigureRow, Tile};
 use crate::model::{Mae, Masks};
 use crate::random::{Key, NO_STAGE};
 use crate::recipe::{DataPlan, Plan};
-use crate::shape::{EncoderDims, MaskKind, Masking};
+use crate::shape::{EncoderDims, LossPatches, MaeLoss, MaskKind, Masking};
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// Grey level that the figure shows for removed patches, as in the paper.
@@ -18,7 +18,7 @@ const HIDDEN: u8 = 128;
 pub struct Autoencoder {
     pub(crate) mae: Mae,
     pub(crate) encoder: EncoderDims,
-    pub(crate) norm_pix_loss: bool,
+    pub(crate) loss: MaeLoss,
     pub(crate) device: Device,
     /// Name of the model in error messages.
     pub(crate) name: String,
@@ -52,16 +52,16 @@ impl Autoencoder {
         Ok(Self {
             mae,
             encoder: plan.encoder_dims(),
-            norm_pix_loss: plan.pretrain.as_ref().is_some_and(|pretrain| pretrain.norm_pix_loss),
+            loss: plan.pretrain.as_ref().map_or(MaeLoss::masked(false), |pretrain| pretrain.loss),
             device: device.clone(),
             name: opened.path.display().to_string(),
         })
     }
 
-    /// Returns whether the model was trained with `norm_pix_loss`. If so, figures give each reconstructed patch the mean and
-    /// variance of the original patch.
-    pub fn norm_pix_loss(&self) -> bool {
-        self.norm_pix_loss
+    /// Returns the loss that the model was trained with. With `norm_pix_loss`, figures give each reconstructed patch the mean
+    /// and variance of the original patch.
+    pub fn loss(&self) -> MaeLoss {
+        self.loss
     }
 
     /// Returns four pictures: the original, the masked image, the reconstruction, and the reconstruction with the visible patches.
@@ -78,7 +78,7 @@ impl Autoencoder {
         let shape = [1, in_chans, side, side];
         let imgs = TensorData::new(subject.values.clone(), shape);
         let imgs = Tensor::from_data(imgs, &self.device);
-        let painted = self.mae.reconstruct(imgs, &masks, self.norm_pix_loss).reshape([-1]);
+        let painted = self.mae.reconstruct(imgs, &masks, self.loss.norm_pix_loss).reshape([-1]);
         let painted = host(&painted, &shape)?.values;
         if !painted.iter().all(|value| value.is_finite()) {
             return Err(InferError::Setting {
@@ -167,9 +167,14 @@ fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
 }
 
 /// Returns a figure of rows from [`Autoencoder::tiles`]. A footer explains how to interpret the pictures.
-pub fn reconstructions(groups: Vec<Vec<FigureRow>>, norm_pix_loss: bool) -> Figure {
-    let mut footer = vec!["the loss ignores visible patches, so their reconstruction is untrained"];
-    if norm_pix_loss {
+///
+/// `losses` are the losses that the models in the figure were trained with.
+pub fn reconstructions(groups: Vec<Vec<FigureRow>>, losses: &[MaeLoss]) -> Figure {
+    let mut footer = Vec::new();
+    if losses.iter().any(|loss| loss.patches == LossPatches::Masked) {
+        footer.push("the loss ignores visible patches, so their reconstruction is untrained");
+    }
+    if losses.iter().any(|loss| loss.norm_pix_loss) {
         let borrowed =
             "norm_pix_loss: reconstructed patches have the original patches' mean and variance";
         footer.push(borrowed);
@@ -187,7 +192,7 @@ mod tests {
     use crate::figure::Tile;
     use crate::model::{self, Mae};
     use crate::recipe::DataPlan;
-    use crate::shape::{DecoderDims, EncoderDims, Masking, Precision};
+    use crate::shape::{DecoderDims, EncoderDims, MaeLoss, Masking, Precision};
     use burn::tensor::Device;
 
     const SIDE: usize = 8;
@@ -206,10 +211,17 @@ mod tests {
             norm_eps: 1e-6,
             precision: Precision::Fp32,
         };
-        let decoder = DecoderDims { embed_dim: 16, depth: 1, num_heads: 2, mlp_dim: 32 };
+        let decoder = DecoderDims {
+            embed_dim: 16,
+            depth: 1,
+            num_heads: 2,
+            mlp_dim: 32,
+            encoder_mask_token: false,
+        };
         let device = Device::flex();
         let mae = model::init_mae(Mae::zeros(&encoder, &decoder, &device), 0);
-        Autoencoder { mae, encoder, norm_pix_loss, device, name: "a test".to_owned() }
+        let loss = MaeLoss::masked(norm_pix_loss);
+        Autoencoder { mae, encoder, loss, device, name: "a test".to_owned() }
     }
 
     fn data() -> DataPlan {

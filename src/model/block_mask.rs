@@ -46,7 +46,8 @@ fn block(grid: usize, left: usize, mask: &[bool], rng: &mut impl Rng) -> Option<
     }
     let top = rng.random_range(0..=grid - height);
     let start = rng.random_range(0..=grid - width);
-    let patches = (top..top + height).flat_map(|row| (start..start + width).map(move |c| row * grid + c));
+    let patches =
+        (top..top + height).flat_map(|row| (start..start + width).map(move |c| row * grid + c));
     let added: Vec<usize> = patches.filter(|patch| !mask[*patch]).collect();
     (1..=left).contains(&added.len()).then_some(added)
 }
@@ -79,7 +80,9 @@ mod tests {
         for mask in masks {
             for i in (0..GRID * GRID).filter(|i| mask[*i]) {
                 let right = (i % GRID + 1 < GRID).then_some(i + 1);
-                for neighbour in right.into_iter().chain((i + GRID < GRID * GRID).then_some(i + GRID)) {
+                for neighbour in
+                    right.into_iter().chain((i + GRID < GRID * GRID).then_some(i + GRID))
+                {
                     all += 1.0;
                     same += f64::from(u8::from(mask[neighbour]));
                 }
@@ -108,13 +111,21 @@ mod tests {
         for sample in 0..500 {
             let mut rng = key.rng(sample, Purpose::Mask);
             let Some(block) = super::block(GRID, 98, &empty, &mut rng) else { continue };
-            let rows = block.iter().map(|patch| patch / GRID).collect::<std::collections::BTreeSet<_>>();
+            let rows =
+                block.iter().map(|patch| patch / GRID).collect::<std::collections::BTreeSet<_>>();
             let (height, width) = (rows.len() as f64, (block.len() / rows.len()) as f64);
             assert_eq!(block.len(), (height * width) as usize, "it is a rectangle");
             areas.push(block.len());
             // Rounding moves each side by up to half a patch.
-            assert!((height - 0.5) / (width + 0.5) < 1.0 / 0.3 && (width - 0.5) / (height + 0.5) < 1.0 / 0.3);
+            assert!(
+                (height - 0.5) / (width + 0.5) < 1.0 / 0.3
+                    && (width - 0.5) / (height + 0.5) < 1.0 / 0.3
+            );
         }
-        assert!(areas.len() > 300 && *areas.iter().min().unwrap() >= 12 && *areas.iter().max().unwrap() > 80);
+        assert!(
+            areas.len() > 300
+                && *areas.iter().min().unwrap() >= 12
+                && *areas.iter().max().unwrap() > 80
+        );
     }
 }

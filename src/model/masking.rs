@@ -111,7 +111,9 @@ fn random_order(grid: usize, side: usize, sample: u64, key: Key) -> Vec<i32> {
 
 /// Returns which patches a grid mask removes: all but the upper left patch of each 2 x 2 square (paper, Fig. 6).
 fn grid_mask(grid: usize) -> Vec<bool> {
-    (0..grid * grid).map(|i| !(i / grid).is_multiple_of(2) || !(i % grid).is_multiple_of(2)).collect()
+    (0..grid * grid)
+        .map(|i| !(i / grid).is_multiple_of(2) || !(i % grid).is_multiple_of(2))
+        .collect()
 }
 
 /// Returns the indices of the kept patches, then those of the removed patches.

@@ -30,7 +30,8 @@ pub struct Memory {
     pub params: f64,
     /// Bytes of the gradients of the trained parameters, in fp32.
     pub gradients: f64,
-    /// Bytes of the optimizer state in fp32: the two moments of AdamW, or the momentum of LARS.
+    /// Bytes of the optimizer state in fp32: the two moments of AdamW and the averaged weights (EMA), or the momentum of
+    /// LARS.
     pub optimizer: f64,
     /// Bytes of the activations of one micro-batch: what the blocks keep for the backward pass, plus the temporary
     /// values of one block.
@@ -51,7 +52,7 @@ struct Trained {
     flops: f64,
     /// Bytes of the activations of one image, as in [`Memory::activations`].
     activations: f64,
-    /// Number of values that the optimizer keeps per trained parameter: 2 for AdamW, 1 for LARS.
+    /// Number of values that the optimizer keeps per trained parameter: 2 for AdamW, 3 with EMA, 1 for LARS.
     moments: f64,
 }
 
@@ -113,6 +114,8 @@ impl Plan {
         };
         let head = dims.head_params(num_classes);
         let patches = dims.patches();
+        let has_ema = self.finetune.as_ref().is_some_and(|plan| plan.ema.is_some());
+        let moments = if has_ema { 3.0 } else { 2.0 };
         match (stage, &self.finetune) {
             (StageKind::Pretrain, _) => {
                 let seen = self.visible(dims);
@@ -128,13 +131,13 @@ impl Plan {
                 let (block_params, block_flops) = dims.trained_block(plan.trained_blocks);
                 let params = depth as u64 * block_params + norm(width) + head;
                 let flops = depth as f64 * block_flops + product(1, width, num_classes);
-                Trained { params, flops, activations: activations(&[blocks]), moments: 2.0 }
+                Trained { params, flops, activations: activations(&[blocks]), moments }
             }
             (StageKind::Finetune, _) => Trained {
                 params: dims.classifier_params(num_classes),
                 flops: dims.classifier_flops(num_classes),
                 activations: activations(&[dims.encoder_stack(patches)]),
-                moments: 2.0,
+                moments,
             },
             (StageKind::Linprobe, _) => Trained {
                 params: head,
@@ -146,9 +149,13 @@ impl Plan {
         }
     }
 
-    /// Returns the number of patches that the encoder sees in pre-training.
+    /// Returns the number of patches in the encoder's input in pre-training.
     fn visible(&self, dims: &Dims<'_>) -> usize {
-        self.pretrain.as_ref().map_or(0, |pretrain| pretrain.masking.len_keep(dims.grid()))
+        match &self.pretrain {
+            Some(_) if self.model.encoder_mask_token => dims.patches(),
+            Some(pretrain) => pretrain.masking.len_keep(dims.grid()),
+            None => 0,
+        }
     }
 
     /// Returns whether gradient checkpointing repeats the forward pass of a stage; always `false` for linear probing.
@@ -184,9 +191,10 @@ impl<'a> Dims<'a> {
     /// Returns the number of parameters of the masked autoencoder, including both position embeddings, which are not
     /// trained.
     pub fn mae_params(&self) -> u64 {
-        let ModelPlan { decoder_embed_dim: width, decoder_depth, .. } = *self.model;
-        let decoder = linear(self.model.embed_dim, width)
-            + width as u64 // mask_token
+        let ModelPlan { decoder_embed_dim: width, decoder_depth, embed_dim, .. } = *self.model;
+        let mask_token = if self.model.encoder_mask_token { embed_dim } else { width };
+        let decoder = linear(embed_dim, width)
+            + mask_token as u64
             + position(self.patches(), width)
             + decoder_depth as u64 * block(width, self.hidden(width))
             + norm(width)
@@ -216,7 +224,7 @@ impl<'a> Dims<'a> {
             + norm(width)
     }
 
-    /// Returns the forward FLOPs of the masked autoencoder for one image, of which the encoder sees `visible` patches.
+    /// Returns the forward FLOPs of the masked autoencoder for one image, with `visible` patches in the encoder.
     ///
     /// Counts only matrix products; a multiply-add is 2 FLOPs. A block with `n` tokens, width `D` and MLP width `H` has
     /// `n * (8 D² + 4 D H) + 4 n² D` FLOPs. In the encoder, `n` is the number of visible patches plus the class token.

@@ -33,9 +33,15 @@ fn is_possible(masking: Masking, grid: usize, cx: &mut Context<'_>) -> bool {
         let why = format!("does not divide the {grid} patches per side of an image");
         cx.refuse_with(side, &others, granularity, &why, format!("use one of {fitting:?}"));
     } else if kind == MaskKind::Grid && (ratio - Masking::GRID_RATIO).abs() > 1e-9 {
-        let hint = format!("use --set pretrain.mask_ratio={}, or another mask", Masking::GRID_RATIO);
+        let hint =
+            format!("use --set pretrain.mask_ratio={}, or another mask", Masking::GRID_RATIO);
         let found = ("pretrain.mask_ratio", rate_text(ratio));
-        cx.conflict((mask, &word), "keeps one of every four patches, which contradicts", found, hint);
+        cx.conflict(
+            (mask, &word),
+            "keeps one of every four patches, which contradicts",
+            found,
+            hint,
+        );
     } else if kind == MaskKind::Grid && !grid.is_multiple_of(2) {
         let others = ["data.input_size", "model.patch_size", "model.size"];
         let why = format!("needs an even number of patches per side, but an image has {grid}");

@@ -96,6 +96,8 @@ pub struct ModelPlan {
     pub decoder_embed_dim: usize,
     pub decoder_depth: usize,
     pub decoder_num_heads: usize,
+    /// Whether the encoder of a pre-training gets mask tokens in place of the hidden patches.
+    pub encoder_mask_token: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -139,6 +139,9 @@ pub struct Model {
     /// Number of attention heads of the decoder.
     #[schemars(range(min = 1, max = 65_536))]
     pub decoder_num_heads: Option<usize>,
+    /// Give the encoder of a pre-training mask tokens in place of the hidden patches, so that it sees all positions. The
+    /// paper's models give them to the decoder only.
+    pub encoder_mask_token: Option<bool>,
 }
 
 /// Devices, precision and speed.

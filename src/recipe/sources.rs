@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::context::{Context, given};
 use super::error::Problem;
-use super::stage_plan::{PretrainPlan, PretrainStart, Source};
 use super::resolve::{Missing, MissingFile};
 use super::setup::expanded;
+use super::stage_plan::{PretrainPlan, PretrainStart, Source};
 use super::stages::Pretrain;
 use super::values::{FromEntry, OneOrMany};
 use super::{near, vars};
@@ -64,7 +64,9 @@ fn spelled_out(
             let first = if word == "last" { kept.len().saturating_sub(1) } else { 0 };
             kept[first..].iter().copied().map(Source::Epoch).collect()
         }
-        FromEntry::Text(text) => file(key, text, &WORDS, cx).into_iter().map(Source::File).collect(),
+        FromEntry::Text(text) => {
+            file(key, text, &WORDS, cx).into_iter().map(Source::File).collect()
+        }
         FromEntry::Epoch(epoch) => {
             let kept = kept_or_refuse(key, &epoch.to_string(), kept, cx);
             if !kept.is_empty() && !kept.contains(epoch) {

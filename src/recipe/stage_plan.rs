@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{AugmentPlan, ErasingPlan, MixupPlan};
 use super::rand_augment::RandAugmentPlan;
-use crate::shape::{Masking, TrainedBlocks};
+use crate::shape::{MaeLoss, Masking, TrainedBlocks};
 
 /// The settings that all three stages have.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ pub enum OnNan {
 pub struct PretrainPlan {
     pub training: TrainingPlan,
     pub masking: Masking,
-    pub norm_pix_loss: bool,
+    pub loss: MaeLoss,
     pub start: PretrainStart,
     /// Save the optimizer state beside the weights of each checkpoint.
     pub keep_optimizer: bool,
@@ -89,6 +89,10 @@ pub struct FinetunePlan {
     pub from: Vec<Source>,
     /// Prefix of the network in the files of `from`.
     pub prefix: Option<String>,
+    /// AdamW's `beta_1` and `beta_2`.
+    pub betas: [f64; 2],
+    /// Decay of the moving average of the weights; `None` disables it. The average is evaluated and kept.
+    pub ema: Option<f64>,
     pub layer_decay: f64,
     /// The encoder blocks to train, counted from the last block. If all blocks are trained, the patch embedding is also
     /// trained.

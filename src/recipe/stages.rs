@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::plan::{CropMode, EraseMode, MixupMode};
 use super::stage_plan::OnNan;
 use super::values::{
-    All, Blocks, FromEntry, Off, OneOrMany, Or, all_or_blocks_schema, clip_grad_schema, from_schema,
-    minmax_schema,
+    All, Blocks, FromEntry, Off, OneOrMany, Or, all_or_blocks_schema, betas_schema,
+    clip_grad_schema, ema_schema, from_schema, minmax_schema,
 };
-use crate::shape::MaskKind;
+use crate::shape::{LossPatches, MaskKind};
 
 /// Self-supervised pre-training of the masked autoencoder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,6 +65,8 @@ pub struct Pretrain {
     pub mask_granularity: Option<usize>,
     /// Let the decoder predict each patch normalized by its own mean and variance.
     pub norm_pix_loss: Option<bool>,
+    /// The patches over which the loss is averaged: the hidden ones ("masked"), or "all".
+    pub loss_on: Option<LossPatches>,
     /// Checkpoint whose weights a new pre-training starts from, in any format that `finetune.from` reads. The optimizer
     /// and the schedule start afresh. What the file does not have, such as the decoder, starts from random weights.
     /// Cannot be combined with `resume`. Relative to the current directory; `${VAR}` is replaced by the environment
@@ -134,6 +136,13 @@ pub struct Finetune {
     /// skips all its updates. Can change when a run continues.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
+    /// The two betas of AdamW: the decay of the running means of the gradient and of its square.
+    #[schemars(schema_with = "betas_schema")]
+    pub betas: Option<[f64; 2]>,
+    /// Decay of the exponential moving average of the weights, such as 0.9999, or "none". With a decay, the run evaluates
+    /// and keeps the averaged weights.
+    #[schemars(schema_with = "ema_schema")]
+    pub ema: Option<Or<Off, f64>>,
     /// Layer-wise learning rate decay: each block's learning rate is this factor times the rate of the block above; 1
     /// disables it.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]

@@ -4,12 +4,12 @@ use super::augmentation::{augment, mixup, rand_augment};
 use super::context::{Context, given};
 use super::masking::masking;
 use super::plan::{DataPlan, ErasingPlan, ModelPlan, RuntimePlan};
-use super::stage_plan::{FinetunePlan, LinprobePlan, OnNan, PretrainPlan, TrainingPlan};
 use super::sources;
+use super::stage_plan::{FinetunePlan, LinprobePlan, OnNan, PretrainPlan, TrainingPlan};
 use super::stages::{Finetune, Linprobe, Pretrain};
 use super::values::{All, Blocks, Or};
 use super::write::toml_text;
-use crate::shape::{StageKind, TrainedBlocks};
+use crate::shape::{MaeLoss, StageKind, TrainedBlocks};
 
 /// The settings of data, model and devices that the plan of a stage depends on.
 pub(super) struct Setup<'a> {
@@ -64,7 +64,10 @@ pub(super) fn pretrain(
     PretrainPlan {
         training,
         masking,
-        norm_pix_loss: given(table.norm_pix_loss.as_ref()),
+        loss: MaeLoss {
+            norm_pix_loss: given(table.norm_pix_loss.as_ref()),
+            patches: given(table.loss_on.as_ref()),
+        },
         start: sources::start(table, cx),
         keep_optimizer: given(table.keep_optimizer.as_ref()),
         prefix: table.prefix.clone(),
@@ -84,6 +87,11 @@ pub(super) fn finetune(
     FinetunePlan {
         from: sources::from(StageKind::Finetune, &mut table.from, pretrain, cx),
         prefix: table.prefix.clone(),
+        betas: given(table.betas.as_ref()),
+        ema: match given(table.ema.as_ref()) {
+            Or::Word(_) => None,
+            Or::Value(decay) => Some(decay),
+        },
         layer_decay: given(table.layer_decay.as_ref()),
         trained_blocks: trained_blocks(
             &given(table.trained_blocks.as_ref()),

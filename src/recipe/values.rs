@@ -98,6 +98,16 @@ pub(super) fn clip_grad_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [{ "enum": ["none"] }, { "type": "number", "exclusiveMinimum": 0 }] })
 }
 
+pub(super) fn betas_schema(_: &mut SchemaGenerator) -> Schema {
+    let beta = serde_json::json!({ "type": "number", "minimum": 0, "exclusiveMaximum": 1 });
+    json_schema!({ "type": "array", "items": beta, "minItems": 2, "maxItems": 2 })
+}
+
+pub(super) fn ema_schema(_: &mut SchemaGenerator) -> Schema {
+    let decay = serde_json::json!({ "type": "number", "minimum": 0, "exclusiveMaximum": 1 });
+    json_schema!({ "anyOf": [{ "enum": ["none"] }, decay] })
+}
+
 pub(super) fn none_or_minutes_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [{ "enum": ["none"] }, { "type": "number", "minimum": 0, "maximum": 1_000_000 }] })
 }

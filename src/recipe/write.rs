@@ -5,8 +5,8 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::jobs::Job;
-use super::stage_plan::Source;
 use super::schema::{Recipe, STAGES};
+use super::stage_plan::Source;
 use crate::shape::StageKind;
 
 /// Keys that can change when a run resumes. They do not change the results of a run, except by rounding.

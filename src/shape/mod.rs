@@ -4,6 +4,7 @@
 
 mod adamw;
 mod dims;
+mod mae_loss;
 mod masking;
 mod precision;
 mod stage;
@@ -15,8 +16,9 @@ mod trained_blocks;
 /// Without this limit, one invalid label in a data set could allocate a huge classification head.
 pub const MAX_CLASSES: usize = 1_000_000;
 
-pub use adamw::{FINETUNE_BETAS, PRETRAIN_BETAS, has_no_decay};
+pub use adamw::{PRETRAIN_BETAS, has_no_decay};
 pub use dims::{DecoderDims, EncoderDims, len_keep, mlp_dim};
+pub use mae_loss::{LossPatches, MaeLoss};
 pub use masking::{MaskKind, Masking};
 pub use precision::Precision;
 pub use stage::StageKind;

@@ -7,7 +7,7 @@ use crate::infer::{same_encoder, same_heads};
 use crate::model::{self, Mae, Vit};
 use crate::optim::{Optimizer, StateError};
 use crate::recipe::{Job, Plan, PretrainPlan, PretrainStart, Source, TrainingPlan};
-use crate::shape::{Masking, StageKind};
+use crate::shape::{MaeLoss, Masking, StageKind};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -62,7 +62,7 @@ fn check_start(opened: &Opened, plan: &Plan) -> Result<Vec<String>, TrainError> 
         });
     }
     let stated = opened.facts.settings.norm_pix_loss.filter(|_| opened.facts.decoder.is_some());
-    let planned = plan.pretrain.as_ref().map(|pretrain| pretrain.norm_pix_loss);
+    let planned = plan.pretrain.as_ref().map(|pretrain| pretrain.loss.norm_pix_loss);
     if let (Some(stated), Some(planned)) = (stated, planned)
         && stated != planned
     {
@@ -139,13 +139,13 @@ pub(super) fn resume(
     let opened = checkpoint::open(path, plan.pretrain_prefix())?;
     let ResumePoint { optimizer: optimizer_state, progress } = resumable(&opened, plan)?;
     let model = load_module(state.model, &opened.file, path)?;
-    let mut optimizer = state.optimizer;
+    let (mut optimizer, average) = (state.optimizer, state.average);
     if let Some(optimizer_state) = optimizer_state {
         let device = model::device(&model);
         load_optimizer(&mut optimizer, &optimizer_state, &device)
             .map_err(|error| cannot_resume(path, &error.to_string(), "use another checkpoint"))?;
     }
-    Ok(TrainingState { model, optimizer, progress })
+    Ok(TrainingState { model, optimizer, average, progress })
 }
 
 /// The optimizer state of a checkpoint, and the checkpoint's position in the schedule.
@@ -233,8 +233,10 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     same_heads(opened, "model.decoder_num_heads", settings.decoder_num_heads, decoder_heads)?;
     let stated = |on: bool| on.to_string();
     let Masking { kind, ratio, granularity } = pretrain.masking;
+    let MaeLoss { norm_pix_loss, patches } = pretrain.loss;
     let pairs = [
-        ("norm_pix_loss", settings.norm_pix_loss.map(stated), stated(pretrain.norm_pix_loss)),
+        ("norm_pix_loss", settings.norm_pix_loss.map(stated), stated(norm_pix_loss)),
+        ("loss_on", settings.loss_on.map(|on| on.to_string()), patches.to_string()),
         ("mask", settings.mask.map(|kind| kind.to_string()), kind.to_string()),
         ("mask_ratio", settings.mask_ratio.map(|r| r.to_string()), ratio.to_string()),
         (

@@ -17,7 +17,7 @@ use crate::recipe::{
     FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, PretrainStart, Source, TrainingPlan,
 };
 use crate::results::{RunError, StartFile, job_path};
-use crate::shape::{FINETUNE_BETAS, PRETRAIN_BETAS, StageKind};
+use crate::shape::{PRETRAIN_BETAS, StageKind};
 use burn::module::Module;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl RunContext {
         let stage = PretrainStage {
             encoder,
             masking: plan.masking,
-            norm_pix_loss: plan.norm_pix_loss,
+            loss: plan.loss,
             warmup_epochs: plan.training.warmup_epochs,
             device,
             gallery: Gallery::of(&self.data, &self.plan),
@@ -130,7 +130,7 @@ impl RunContext {
         let file = source_file(&self.run, job).filter(|file| file.exists() || !dir.has_state());
         let vit = self.classifier(file, job, plan.global_pool)?.freeze_below(plan.trained_blocks);
         let depth = encoder.depth;
-        let rule = Rule::adamw(FINETUNE_BETAS);
+        let rule = Rule::adamw(plan.betas);
         let (layer_decay, weight_decay) = (plan.layer_decay, plan.training.weight_decay);
         let optimizer = optimizer(&vit, rule, |name, shape| {
             optim::finetune_group(name, shape, depth, layer_decay, weight_decay)
@@ -147,7 +147,7 @@ impl RunContext {
         let keep = vec![plan.training.epochs];
         let fit_plan =
             self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad, context)?;
-        let state = TrainingState::start(vit, optimizer);
+        let state = TrainingState::start(vit, optimizer).averaged(plan.ema);
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 

@@ -7,8 +7,8 @@ use super::tolerances::Tolerances;
 use super::{forward, updates};
 use crate::checkpoint::{self, CheckpointError, Head, Opened};
 use crate::model::{self, Mae, Vit};
-use crate::shape::{EncoderDims, Precision};
 use crate::optim::{self, Optimizer};
+use crate::shape::{EncoderDims, Precision};
 use crate::train;
 use burn::module::Module;
 use burn::tensor::Device;
@@ -34,7 +34,7 @@ pub(super) fn mae(
         out.absolute(format!("{file}: mask"), &masks.mask, &case.floats("mask")?, 0.0);
         let latent = mae.forward_encoder(imgs.clone(), &masks);
         let tokens = vector(mae.forward_decoder(latent, &masks));
-        let output = mae.forward(imgs, &masks, case.flag("norm_pix_loss")?);
+        let output = mae.forward(imgs, &masks, forward::loss(case)?);
         let (loss, pred) = (vector(output.loss), vector(output.pred));
         out.relative(format!("{file}: loss"), &loss, &case.floats("loss")?, tolerance);
         let expected = case.floats("pred")?;
@@ -124,7 +124,7 @@ fn one_update(
 ) -> Result<(Mae, Vec<f32>), VerifyError> {
     let (imgs, masks) = forward::inputs(case, encoder, &model::device(&mae))?;
     let replica = mae.clone().train();
-    let loss = replica.forward(imgs, &masks, case.flag("norm_pix_loss")?).loss;
+    let loss = replica.forward(imgs, &masks, forward::loss(case)?).loss;
     let value = vector(loss.clone().inner());
     let grads = model::grads(&replica, &mut loss.backward());
     Ok((updates::step(mae, optimizer, grads, case.number("lr")?), value))

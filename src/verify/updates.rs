@@ -61,7 +61,7 @@ pub(super) fn pretrain(
         let imgs = networks::images(case, &encoder, i, device)?;
         let masks = forward::masks(case, noise, imgs.dims()[0], encoder.num_patches())?;
         let replica = mae.clone().train();
-        let loss = replica.forward(imgs, &masks, case.flag("norm_pix_loss")?).loss;
+        let loss = replica.forward(imgs, &masks, forward::loss(case)?).loss;
         steps.losses.push(scalar(loss.clone().inner()));
         let mut grads = (loss * (1.0 / accum_iter as f64)).backward();
         let grads = model::grads(&replica, &mut grads);

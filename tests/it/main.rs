@@ -1,5 +1,6 @@
 //! Tests of what users can see. Each module tests one promise.
 
+mod ablations;
 mod bad_files;
 mod bench;
 mod branch;
@@ -25,6 +26,7 @@ mod hints;
 mod layers;
 mod on_nan;
 mod own_data;
+mod paper;
 mod pickles;
 mod preflight;
 mod pretrain_from;

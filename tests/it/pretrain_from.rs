@@ -87,7 +87,8 @@ fn start_means_the_weights_of_the_file_and_scratch_stays_random() {
         assert_eq!(weights("runs/tiny", own), weights("plain/tiny", other), "{own}");
     }
     let table = bench.read("runs/tiny/accuracy.csv");
-    let starts: Vec<&str> = table.lines().skip(1).map(|row| row.split(',').next().unwrap()).collect();
+    let starts: Vec<&str> =
+        table.lines().skip(1).map(|row| row.split(',').next().unwrap()).collect();
     assert_eq!(starts, ["0", ""], "{table}");
     assert!(table.contains("finetune/from-start,linprobe/from-start"), "{table}");
 }
@@ -132,14 +133,17 @@ fn a_start_that_cannot_be_is_refused() {
     let file = bench.path("whole.safetensors").display().to_string();
     let both = format!("pretrain.resume={file}");
     let error = bench.refused(&["run", "r.toml", "--set", &both], 2);
-    assert!(error.contains("`pretrain.from") && error.contains("cannot be combined with"), "{error}");
-    assert!(error.contains("remove one: `from` starts a new pre-training"), "{error}");
-    let error = bench.refused(&["run", "r.toml", "--set", "pretrain.from="], 2);
     assert!(
-        error.contains("means the weights of `pretrain.from`, which is not set"),
+        error.contains("`pretrain.from") && error.contains("cannot be combined with"),
         "{error}"
     );
+    assert!(error.contains("remove one: `from` starts a new pre-training"), "{error}");
+    let error = bench.refused(&["run", "r.toml", "--set", "pretrain.from="], 2);
+    assert!(error.contains("means the weights of `pretrain.from`, which is not set"), "{error}");
     let error = bench.refused(&["run", "r.toml", "--set", "model.decoder_embed_dim=16"], 2);
-    assert!(error.contains("whole.safetensors") && error.contains("decoder_embed_dim = 8"), "{error}");
+    assert!(
+        error.contains("whole.safetensors") && error.contains("decoder_embed_dim = 8"),
+        "{error}"
+    );
     assert!(!bench.path("runs").exists());
 }

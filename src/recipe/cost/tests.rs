@@ -15,6 +15,7 @@ fn model(size: ModelSize) -> ModelPlan {
         decoder_embed_dim: 512,
         decoder_depth: 8,
         decoder_num_heads: 16,
+        encoder_mask_token: false,
     }
 }
 

@@ -153,7 +153,7 @@ impl DeviceCheck {
                 let mae = model::init_mae(Mae::zeros(&encoder, &decoder, device), plan.seed);
                 let mae = mae.train();
                 let masks = self.masks(plan, encoder.num_patches(), copies);
-                read(&mae, &mae.forward(imgs, &masks, false).loss, true)
+                read(&mae, &mae.forward(imgs, &masks, shape::MaeLoss::masked(false)).loss, true)
             }
             Self::Classifier { classes, global_pool, trained, .. } => {
                 let vit = Vit::zeros(&encoder, classes, global_pool, device);

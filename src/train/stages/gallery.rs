@@ -67,7 +67,7 @@ impl Gallery {
             }]);
         }
         let path = Self::path(job_folder, epoch);
-        let figure = reconstructions(groups, autoencoder.norm_pix_loss());
+        let figure = reconstructions(groups, &[autoencoder.loss()]);
         let written = figure.png().and_then(|png| durable::write(&path, &png));
         written.map_err(|source| RunError::Io { path, source })?;
         Ok(())

@@ -5,7 +5,7 @@ use crate::data::Shard;
 use crate::infer::{Autoencoder, images};
 use crate::model::{self, Chain, Mae, Masks};
 use crate::random::Key;
-use crate::shape::{EncoderDims, Masking};
+use crate::shape::{EncoderDims, MaeLoss, Masking};
 use crate::train::error::TrainError;
 use crate::train::step::{JobDir, MicroBatch, ShardLoss, Stage};
 use burn::tensor::Device;
@@ -15,19 +15,19 @@ use std::sync::Arc;
 pub(crate) struct PretrainStage {
     pub encoder: EncoderDims,
     pub masking: Masking,
-    pub norm_pix_loss: bool,
+    pub loss: MaeLoss,
     pub warmup_epochs: usize,
     pub device: Device,
     pub gallery: Gallery,
 }
 
 impl ShardLoss<Mae> for PretrainStage {
-    /// Returns the forward pass with a mask for each image. The loss is computed only on the removed patches
-    /// (paper §3).
+    /// Returns the forward pass with a mask for each image. By default, the loss is computed only on the removed
+    /// patches (paper §3).
     fn loss(&self, mae: &Mae, shard: &Shard<'_>, key: Key) -> Chain<Mae> {
         let masks = Masks::draw(self.masking, self.encoder.grid(), shard.samples, key);
         let imgs = images(shard, &self.encoder, &self.device);
-        model::mae_chain(mae, imgs, &masks, self.norm_pix_loss)
+        model::mae_chain(mae, imgs, &masks, self.loss)
     }
 }
 
@@ -46,7 +46,7 @@ impl Stage for PretrainStage {
         let autoencoder = Autoencoder {
             mae: mae.clone(),
             encoder: self.encoder.clone(),
-            norm_pix_loss: self.norm_pix_loss,
+            loss: self.loss,
             device: self.device.clone(),
             name: format!("epoch {epoch}"),
         };
@@ -55,7 +55,7 @@ impl Stage for PretrainStage {
 
     fn notice(&self, epoch: usize, train_loss: f64) -> Option<String> {
         let warmed_up = epoch == self.warmup_epochs + 1;
-        (self.norm_pix_loss && warmed_up && train_loss > 0.995).then(|| {
+        (self.loss.norm_pix_loss && warmed_up && train_loss > 0.995).then(|| {
             format!(
                 "the training loss is {train_loss:.3} after the warm-up: the model has not learned the image content yet. With \
                  norm_pix_loss, a decoder that predicts the mean of every patch has a loss of 1.0. If the loss stays there, \

@@ -207,6 +207,60 @@ def resized(table, grid):
     return torch.cat([table[:, :1], patches.permute(0, 2, 3, 1).reshape(1, grid * grid, -1)], dim=1)
 
 
+def adamw(params, lr):
+    still = lambda n, p: p.ndim == 1 or n.endswith(".bias")
+    return torch.optim.AdamW([{"params": [p for n, p in params if still(n, p)], "weight_decay": 0.0},
+                              {"params": [p for n, p in params if not still(n, p)]}],
+                             lr=lr, betas=BETAS, weight_decay=WEIGHT_DECAY)
+
+
+def encoder_mask_token():
+    """One update with mask tokens in the encoder (table 1c of the paper) and the loss over all patches.
+
+    The layers are those of transformers. The encoder gets all positions; the decoder gets the encoder's tokens as they are.
+    """
+    model, lr = mae(11, 1e-6), 3e-3
+    generator = torch.Generator().manual_seed(12)
+    token = torch.nn.Parameter(torch.randn(1, 1, DIMS["embed_dim"], generator=generator).double())
+    imgs, noise = torch.randn(4, 3, 8, 8, generator=generator), torch.rand(4, 4, generator=generator)
+    vit, decoder = model.vit, model.decoder
+    removed = (noise.argsort(1).argsort(1) >= 2).double()[:, :, None]
+    params = [(n, p) for n, p in model.named_parameters() if p.requires_grad and n != "decoder.mask_token"]
+    optimizer = adamw(params + [("encoder_mask_token", token)], lr)
+    weights = lambda: {**in_order({k: v for k, v in official({k: v.detach().clone() for k, v in model.state_dict().items()}).items()
+                                   if k != "mask_token"}), "encoder_mask_token": token.detach().clone()}
+    before = weights()
+    x = vit.embeddings.patch_embeddings(imgs.double())
+    x = x * (1 - removed) + token * removed
+    x = torch.cat([vit.embeddings.cls_token.expand(4, -1, -1), x], 1) + vit.embeddings.position_embeddings
+    for layer in vit.layers:
+        x = layer(x)
+    x = decoder.decoder_embed(vit.layernorm(x)) + decoder.decoder_pos_embed
+    for layer in decoder.decoder_layers:
+        x = layer(x)
+    pred = decoder.decoder_pred(decoder.decoder_norm(x))[:, 1:]
+    target = model.patchify(imgs.double())
+    loss = ((pred - target) ** 2).mean()
+    loss.backward()
+    optimizer.step()
+    folder = case("encoder-mask-token", {"kind": "pretrain_from", "files": ["model.safetensors"],
+                                         "model": {**DIMS, "encoder_mask_token": True}, "mask_ratio": MASK_RATIO,
+                                         "norm_pix_loss": False, "loss_on": "all", "lr": lr, "betas": BETAS,
+                                         "weight_decay": WEIGHT_DECAY, "source": "layers of transformers 5.24 in float64"},
+                  {"imgs": imgs, "noise": noise, "loss": loss.detach().reshape(1), **{f"after.{k}": v for k, v in weights().items()}})
+    save_file({k: v.float().contiguous() for k, v in before.items()}, folder / "model.safetensors")
+
+
+def pos_embed_resize():
+    """Position embeddings resized by torch in float32, which is what the official code does."""
+    sizes, tensors = [[32, 14, 24], [8, 16, 14], [8, 24, 14], [8, 7, 5]], {}
+    for width, old, new in sizes:
+        generator = torch.Generator().manual_seed(old * 100 + new)
+        table = torch.randn(1, 1 + old * old, width, generator=generator)
+        tensors[f"in.{width}.{old}.{new}"], tensors[f"out.{width}.{old}.{new}"] = table, resized(table, new)
+    case("pos-embed-resize", {"kind": "pos_embed_resize", "sizes": sizes, "source": "torch 2.15 in float32"}, tensors)
+
+
 def pretrain_from():
     """The first update of a new pre-training from the weights of torch-mae, for the same image size and for a larger one."""
     weights = torch.load(HERE / "torch-mae" / "checkpoint-2.pth", weights_only=False)["model"]
@@ -215,11 +269,7 @@ def pretrain_from():
         model = mae(9, 1e-6, size)
         tables = ("pos_embed", "decoder_pos_embed")
         load_official(model, {k: resized(v.double(), grid) if k in tables else v for k, v in weights.items()})
-        still = lambda n, p: p.ndim == 1 or n.endswith(".bias")
-        params = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW([{"params": [p for n, p in params if still(n, p)], "weight_decay": 0.0},
-                                       {"params": [p for n, p in params if not still(n, p)]}],
-                                      lr=lr, betas=BETAS, weight_decay=WEIGHT_DECAY)
+        optimizer = adamw([(n, p) for n, p in model.named_parameters() if p.requires_grad], lr)
         generator = torch.Generator().manual_seed(10)
         imgs = torch.randn(4, 3, size, size, generator=generator)
         noise = torch.rand(4, grid * grid, generator=generator)
@@ -276,5 +326,5 @@ def timm():
 
 
 if __name__ == "__main__":
-    for make in sys.argv[1:] or ["masked_autoencoders", "huggingface", "timm", "pretrain_from"]:
+    for make in sys.argv[1:] or ["masked_autoencoders", "huggingface", "timm", "pretrain_from", "encoder_mask_token", "pos_embed_resize"]:
         globals()[make]()
