@@ -44,17 +44,26 @@ fn each_kind_of_mask_trains_resumes_and_is_drawn() {
         done(&bench, name, "pretrain", &[set]);
         rows.push(losses(&bench, &format!("runs/{name}/pretrain/epochs.csv")));
         let kept = format!("runs/{name}/{KEPT}");
-        fs::copy(bench.path(&format!("runs/{name}/pretrain/reconstructions/epoch-0003.png")), bench.path("x.png")).unwrap();
+        fs::copy(
+            bench.path(&format!("runs/{name}/pretrain/reconstructions/epoch-0003.png")),
+            bench.path("x.png"),
+        )
+        .unwrap();
         let args = ["reconstruct", &kept, "--images", "x.png", "-o", "out.png"];
         bench.done(&args);
         if name == "grid" {
             let error = bench.refused(&[&args[..], &["--mask-ratio", "0.5"]].concat(), 2);
             assert!(error.contains("grid masks keep one of every four patches"), "{error}");
-            bench.done(&[&args[..], &["--mask-ratio", "0.5", "--set", "pretrain.mask=block"]].concat());
+            bench.done(
+                &[&args[..], &["--mask-ratio", "0.5", "--set", "pretrain.mask=block"]].concat(),
+            );
         }
     }
     for (i, row) in rows.iter().enumerate() {
-        assert!(rows[..i].iter().all(|other| other != row), "two masks give the same losses: {rows:?}");
+        assert!(
+            rows[..i].iter().all(|other| other != row),
+            "two masks give the same losses: {rows:?}"
+        );
     }
     // A branch must have the masks of the checkpoint.
     let resume = format!("pretrain.resume=runs/block/{KEPT}");
@@ -70,7 +79,11 @@ fn impossible_masks_are_refused() {
         let mut args = vec!["run", "r.toml"];
         args.extend(set.iter().flat_map(|set| ["--set", *set]));
         let error = bench.refused(&args, 2);
-        error.lines().filter(|line| !line.trim_start().starts_with("-->")).collect::<Vec<_>>().join("\n")
+        error
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("-->"))
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     insta::assert_snapshot!(refused(&["pretrain.mask=grid", "pretrain.mask_ratio=0.5"]), @"");
     insta::assert_snapshot!(refused(&["pretrain.mask=grid", "data.input_size=10"]), @"");
@@ -89,7 +102,8 @@ fn mask_tokens_in_the_encoder_and_the_loss_over_all_patches_train_and_are_rememb
     let file = tensors(&bench, &kept);
     assert_eq!(file.tensors["encoder_mask_token"].shape, [1, 1, 16]);
     assert!(!file.tensors.contains_key("mask_token"));
-    fs::copy(bench.path("runs/token/pretrain/reconstructions/epoch-0003.png"), bench.path("x.png")).unwrap();
+    fs::copy(bench.path("runs/token/pretrain/reconstructions/epoch-0003.png"), bench.path("x.png"))
+        .unwrap();
     bench.done(&["reconstruct", &kept, "--images", "x.png", "-o", "out.png"]);
     done(&bench, "tuned", "finetune", &[&format!("finetune.from={kept}")]);
     let error = bench.refused(&["convert", &kept, "hf", "--to", "huggingface"], 2);
@@ -99,7 +113,10 @@ fn mask_tokens_in_the_encoder_and_the_loss_over_all_patches_train_and_are_rememb
     let error = bench.refused(&["run", "r.toml", "--set", "name=c", "--set", &from], 2);
     assert!(error.contains("model.encoder_mask_token = true"), "{error}");
     let stated = ["--set", "model.encoder_mask_token=false"];
-    let error = bench.refused(&[&["reconstruct", &kept, "--images", "x.png", "-o", "out.png"][..], &stated].concat(), 2);
+    let error = bench.refused(
+        &[&["reconstruct", &kept, "--images", "x.png", "-o", "out.png"][..], &stated].concat(),
+        2,
+    );
     assert!(error.contains("encoder_mask_token"), "{error}");
 }
 
@@ -110,7 +127,10 @@ fn half_a_block_trains_its_mlp_and_nothing_before_it() {
     let kept = format!("runs/a/{KEPT}");
     let from = format!("finetune.from={kept}");
     done(&bench, "half", "finetune", &[&from, "finetune.trained_blocks=0.5"]);
-    let (before, after) = (tensors(&bench, &kept), tensors(&bench, "runs/half/finetune/from-epoch-0003/checkpoints/epoch-0002"));
+    let (before, after) = (
+        tensors(&bench, &kept),
+        tensors(&bench, "runs/half/finetune/from-epoch-0003/checkpoints/epoch-0002"),
+    );
     let encoder = after.tensors.iter().filter(|(name, _)| before.tensors.contains_key(*name));
     let mut changed = Vec::new();
     for (name, tensor) in encoder {
@@ -118,7 +138,14 @@ fn half_a_block_trains_its_mlp_and_nothing_before_it() {
             changed.push(name.as_str());
         }
     }
-    let half = ["mlp.fc1.bias", "mlp.fc1.weight", "mlp.fc2.bias", "mlp.fc2.weight", "norm2.bias", "norm2.weight"];
+    let half = [
+        "mlp.fc1.bias",
+        "mlp.fc1.weight",
+        "mlp.fc2.bias",
+        "mlp.fc2.weight",
+        "norm2.bias",
+        "norm2.weight",
+    ];
     assert_eq!(changed, half.map(|name| format!("blocks.1.{name}")));
 }
 
@@ -139,14 +166,27 @@ fn averaged_weights_are_evaluated_and_kept_and_training_is_the_same() {
     let top1 = table.lines().nth(1).unwrap().split(',').nth(2).unwrap().to_owned();
     let measured = bench.done(&["eval", &kept("ema"), "--json"]);
     let measured: serde_json::Value = serde_json::from_str(&measured).unwrap();
-    assert!((measured["top1"].as_f64().unwrap() - top1.parse::<f64>().unwrap()).abs() < 0.006, "{measured} {top1}");
+    assert!(
+        (measured["top1"].as_f64().unwrap() - top1.parse::<f64>().unwrap()).abs() < 0.006,
+        "{measured} {top1}"
+    );
 }
 
 #[test]
 fn an_interrupted_run_with_averaged_weights_resumes_to_the_same_bytes() {
-    let recipe = TINY.replace("clip_grad = 1.0\n", "clip_grad = 1.0\nema = 0.9\nbetas = [0.9, 0.95]\n");
+    let recipe =
+        TINY.replace("clip_grad = 1.0\n", "clip_grad = 1.0\nema = 0.9\nbetas = [0.9, 0.95]\n");
     let bench = Bench::new(&recipe);
-    bench.done(&["run", "r.toml", "--stage", "finetune", "--set", "finetune.from=scratch", "--runs", "other"]);
+    bench.done(&[
+        "run",
+        "r.toml",
+        "--stage",
+        "finetune",
+        "--set",
+        "finetune.from=scratch",
+        "--runs",
+        "other",
+    ]);
     bench.done(&["run", "r.toml", "--runs", "whole"]);
     let updates = bench.read("whole/tiny/pretrain/epochs.csv").lines().count();
     assert!(updates > 1);

@@ -56,7 +56,8 @@ fn has_job(plan: &Plan, stage: StageKind, epoch: usize) -> bool {
 
 /// Returns whether a point of a sweep has the swept value `point`, a `key=value`; without it, whether nothing is swept.
 fn is_point(of: &ResolvedPoint, point: &str) -> bool {
-    let mut swept = of.plan.swept.iter().map(|(key, value)| format!("{key}={}", value.trim_matches('"')));
+    let mut swept =
+        of.plan.swept.iter().map(|(key, value)| format!("{key}={}", value.trim_matches('"')));
     if point.is_empty() { swept.next().is_none() } else { swept.any(|value| value == point) }
 }
 
@@ -77,7 +78,8 @@ fn every_published_result_of_the_paper_names_a_recipe_and_a_point() {
         for point in points {
             let plan = &point.plan;
             // The figure's value for 0 blocks is the linear probe of the same pre-training.
-            let columns = [(StageKind::Finetune, "finetune_top1"), (StageKind::Linprobe, "linprobe_top1")];
+            let columns =
+                [(StageKind::Finetune, "finetune_top1"), (StageKind::Linprobe, "linprobe_top1")];
             for (stage, _) in columns.iter().filter(|(_, column)| !result[*column].is_empty()) {
                 assert!(has_job(plan, *stage, epoch), "{stage} from {epoch}: {named:?}");
             }
@@ -100,7 +102,8 @@ fn no_published_result_of_the_paper_is_forgotten() {
         expected.map(|(source, count)| ((*source).to_owned(), *count)).collect();
     assert_eq!(counts, expected);
     let left_out = table("mae-paper-left-out.csv");
-    for (what, source) in [("PCA", "Table 1"), ("dVAE token", "Table 1"), ("dVAE token", "Table 7")] {
+    for (what, source) in [("PCA", "Table 1"), ("dVAE token", "Table 1"), ("dVAE token", "Table 7")]
+    {
         assert!(
             left_out.iter().any(|row| row["what"] == what && row["source"].contains(source)),
             "{what} of {source} is neither published nor left out"
