@@ -82,9 +82,10 @@ impl Inventory {
         }
         if let Some(decoder) = &facts.decoder {
             let e = decoder.embed_dim;
-            match decoder.encoder_mask_token {
-                false => all.add("mask_token", &[1, 1, e]),
-                true => all.add("encoder_mask_token", &[1, 1, d]),
+            if decoder.encoder_mask_token {
+                all.add("encoder_mask_token", &[1, 1, d]);
+            } else {
+                all.add("mask_token", &[1, 1, e]);
             }
             all.add("decoder_pos_embed", &[1, tokens, e]);
             all.linear("decoder_embed", d, e);

@@ -23,7 +23,9 @@ pub(super) fn block_mask(grid: usize, removed: usize, rng: &mut impl Rng) -> Vec
         match (0..ATTEMPTS).find_map(|_| block(grid, left, &mask, rng)) {
             Some(block) => {
                 left -= block.len();
-                block.into_iter().for_each(|patch| mask[patch] = true);
+                for patch in block {
+                    mask[patch] = true;
+                }
             }
             None => break,
         }

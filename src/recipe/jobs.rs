@@ -92,6 +92,15 @@ impl Plan {
             }
     }
 
+    /// Returns the checkpoint file or folder that a job starts from, if the recipe names one.
+    pub fn named_file<'a>(&'a self, job: &'a Job) -> Option<&'a Path> {
+        match &job.from {
+            None => self.pretrain.as_ref()?.start.file(),
+            Some(Source::File(path) | Source::Start(path)) => Some(path),
+            Some(Source::Scratch | Source::Epoch(_)) => None,
+        }
+    }
+
     /// Returns the prefix of the network's tensor names in the checkpoint file that the recipe names for a job.
     ///
     /// Returns `None` if the recipe does not set `prefix`, or names no file for this job.

@@ -54,7 +54,8 @@ pub struct Pretrain {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
     /// Which patches are hidden from the encoder. "random": patches drawn independently. "block": rectangular blocks, as in
-    /// BEiT; single patches complete the number. "grid": all but one of every four patches; needs `mask_ratio` 0.75.
+    /// arXiv 2106.08254; single patches complete the number. "grid": all but one of every four patches; needs `mask_ratio`
+    /// 0.75.
     pub mask: Option<MaskKind>,
     /// Fraction of the patches that is hidden from the encoder, above 0 and below 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]

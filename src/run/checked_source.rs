@@ -2,7 +2,7 @@
 
 use super::inspector::{Inspector, setting};
 use super::preflight::{CheckedJob, CheckedPoint, JobState, Preflight, Problem};
-use super::start_files::{named_file, needs_file, resumes};
+use super::start_files::{needs_file, resumes};
 use crate::recipe::{Job, RecipeErrors, Source};
 use crate::shape::StageKind;
 use crate::train;
@@ -33,7 +33,7 @@ impl Inspector<'_> {
         let point = &self.resolved.points[index];
         let plan = &point.plan;
         let is_needed = *is_asked || matches!(state, JobState::Shared { .. });
-        let file = named_file(plan, job).filter(|_| is_needed)?;
+        let file = plan.named_file(job).filter(|_| is_needed)?;
         let mut source = CheckedSource { problem: None, notes: vec![], seen: None };
         if !file.exists() {
             let is_start = matches!(job.from, Some(Source::Start(_)));

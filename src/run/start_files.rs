@@ -3,7 +3,7 @@
 use super::preflight::{CheckedJob, CheckedPoint, JobState};
 use crate::checkpoint;
 use crate::durable::Content;
-use crate::recipe::{Job, Plan, Source};
+use crate::recipe::{Job, Plan};
 use crate::results::{RunError, StartFile};
 use crate::shape::StageKind;
 use crate::train::TrainError;
@@ -49,7 +49,7 @@ impl FileHashes {
     ) -> Result<Vec<StartFile>, TrainError> {
         let mut files = Vec::new();
         for CheckedJob { job, state, .. } in jobs {
-            let Some(path) = named_file(plan, job) else { continue };
+            let Some(path) = plan.named_file(job) else { continue };
             if path.exists() {
                 let resumes = resumes(plan, job);
                 for path in checkpoint::content_files(path, resumes)? {
@@ -76,16 +76,6 @@ impl FileHashes {
         let others = before.iter().filter(|file| jobs.iter().all(|job| job.job.dir != file.job));
         files.extend(others.cloned());
         Ok(files)
-    }
-}
-
-/// Returns the file or folder that a job starts from, if the recipe names one.
-pub(super) fn named_file<'a>(plan: &'a Plan, job: &'a Job) -> Option<&'a Path> {
-    match (&job.from, &plan.pretrain) {
-        (Some(Source::File(file)), _) => Some(file),
-        (Some(Source::Start(file)), _) => Some(file),
-        (None, Some(pretrain)) => pretrain.start.file(),
-        _ => None,
     }
 }
 

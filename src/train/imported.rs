@@ -6,7 +6,7 @@ use crate::checkpoint::{self, MaePart, Opened, OptimizerState, load_module};
 use crate::infer::{same_encoder, same_heads};
 use crate::model::{self, Mae, Vit};
 use crate::optim::{Optimizer, StateError};
-use crate::recipe::{Job, Plan, PretrainPlan, PretrainStart, Source, TrainingPlan};
+use crate::recipe::{Job, Plan, TrainingPlan};
 use crate::shape::{MaeLoss, Masking, StageKind};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
@@ -16,11 +16,7 @@ use std::path::Path;
 ///
 /// A run calls this function before the first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
-    let path = match (&job.from, &plan.pretrain) {
-        (Some(Source::File(path) | Source::Start(path)), _) => path,
-        (None, Some(PretrainPlan { start: PretrainStart::Weights(path), .. })) => path,
-        _ => return Ok(Vec::new()),
-    };
+    let Some(path) = plan.named_file(job) else { return Ok(Vec::new()) };
     let opened = checkpoint::open(path, plan.prefix(job))?;
     let mut notes = opened.notes.clone();
     notes.extend(other_normalization(&opened, plan));

@@ -1,6 +1,6 @@
 //! The paper's variants: masks, mask tokens in the encoder, loss over all patches, half a block, averaged weights.
 
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "these files are the user's")]
+#![expect(clippy::unwrap_used, reason = "these files are the user's")]
 
 use super::program::{Bench, TINY, results};
 use mae::checkpoint::{self, TensorFile};
