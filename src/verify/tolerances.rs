@@ -65,7 +65,7 @@ impl Tolerances {
     /// On the CPU, forward passes differed by up to 2.3e-2, losses by up to 9e-4 and gradients by up to 2.9e-2. For
     /// parameters, the tolerance limits the mean difference, relative to the sum of the learning rates so far. Adam's
     /// first updates move a parameter by the full learning rate in the direction of its gradient, and the sign of a
-    /// gradient near 0 is noise.
+    /// gradient near 0 is noise. So in a tensor of fewer than 20 values, one entry may move in the other direction.
     pub const BF16: Self = Self {
         precision: Precision::Bf16,
         forward: 3e-2,

@@ -67,7 +67,9 @@ fn each_kind_of_mask_trains_resumes_and_is_drawn() {
     }
     // A branch must have the masks of the checkpoint.
     let resume = format!("pretrain.resume=runs/block/{KEPT}");
-    let args = ["run", "r.toml", "--set", "name=b", "--set", "pretrain.epochs=4", "--set", &resume];
+    let kept = "pretrain.checkpoint_epochs=[4]";
+    let args = ["run", "r.toml", "--set", "name=b", "--set", "pretrain.epochs=4"];
+    let args = [&args[..], &["--set", kept, "--set", &resume]].concat();
     let error = bench.refused(&args, 2);
     assert!(error.contains("trained with mask = block, but the recipe has random"), "{error}");
 }
