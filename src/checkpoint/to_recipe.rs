@@ -10,7 +10,9 @@ use crate::recipe::{
     Data, Finetune, Format, FromEntry, Linprobe, Model, OneOrMany, Plan, Pretrain, Recipe,
 };
 
-/// Returns the settings that follow from the weights or `config.json`. The user cannot change these settings.
+/// Returns the settings that the weights or `config.json` determine.
+///
+/// `--set` cannot change these settings.
 pub(super) fn stated(facts: &Facts) -> Recipe {
     let decoder = facts.decoder.as_ref();
     let mut recipe = Recipe {
@@ -95,9 +97,7 @@ pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     recipe
 }
 
-/// Returns assumed settings, for use if nothing else sets them.
-///
-/// These are the usual `num_heads`, no data set, and stages that start from scratch without RandAugment.
+/// Returns default settings for everything that a checkpoint may lack.
 pub(super) fn assumed(facts: &Facts) -> Recipe {
     let mut recipe = Recipe { name: Some("imported".to_owned()), ..Recipe::default() };
     recipe.data.format = Some(Format::Synthetic);

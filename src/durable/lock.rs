@@ -1,23 +1,22 @@
 //! Locks on folders: at most one process works in a run.
 //!
-//! A process locks the file `.lock` in the folder and, if the system supports it, the folder itself. So a second process
-//! is refused even if somebody removed the lock file. Network file systems often support only locks on files. There, the
-//! process with the lock checks before each write that the lock file was not replaced.
+//! A process locks the file `.lock` in the folder and, if the system supports it, the folder itself. So a second
+//! process is refused even if somebody removed the lock file. Network file systems often support only locks on files.
+//! There, the process with the lock checks before each write that the lock file was not replaced.
+//! On file systems whose locks hold only on one host, the name of the [`Holder`] in the lock file keeps processes of
+//! other hosts away.
 
-use super::LOCK;
+use super::{Holder, LOCK, patiently};
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Number of attempts to take a lock.
 const TRIES: usize = 10;
-/// Time between two attempts to take a lock.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The locks that this process holds.
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
@@ -25,9 +24,20 @@ struct Held {
     /// Absolute path of the locked folder.
     folder: PathBuf,
     file: File,
+    /// Whether the lock file names this process.
+    is_named: bool,
 }
 
-/// An exclusive lock on a folder. Dropping it releases the lock. If the process dies, the system releases the lock.
+/// Why a lock was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotTaken {
+    /// Another process works in the folder. `None` if the lock file does not name it.
+    Busy(Option<Holder>),
+    /// A process of another host took the lock. This host cannot know if that process still runs.
+    OnOtherHost(Holder),
+}
+
+/// An exclusive lock on a folder, released on drop.
 #[derive(Debug)]
 pub struct Lock {
     folder: PathBuf,
@@ -35,10 +45,12 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Locks `folder`. Returns `None` if another process holds the lock, and the error `Unsupported` if the file system has
-    /// no locks.
+    /// Locks `folder`. Returns `None` if another process holds the lock.
+    ///
+    /// Fails with `Unsupported` if the file system does not support locks.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        // Try again: a child process of another thread inherits a copy of a released lock, until it executes its program.
+        // Try again: a child process of another thread inherits a copy of a released lock, until it executes its
+        // program.
         for _ in 1..TRIES {
             if let Some(lock) = Self::try_take(folder)? {
                 return Ok(Some(lock));
@@ -46,6 +58,36 @@ impl Lock {
             thread::sleep(PAUSE);
         }
         Self::try_take(folder)
+    }
+
+    /// Locks `folder`, and writes the name of this process into the lock file.
+    ///
+    /// If the lock file names a process of another host, fails, unless `break_lock` is true. That process then fails at
+    /// its next write. A lock of this host whose process has ended is taken.
+    pub fn take_named(folder: &Path, break_lock: bool) -> io::Result<Result<Self, NotTaken>> {
+        let path = folder.join(LOCK);
+        let holder = Holder::read(&path);
+        match &holder {
+            Some(holder) if holder.is_running_here() => {
+                return Ok(Err(NotTaken::Busy(Some(holder.clone()))));
+            }
+            Some(holder) if !holder.is_of_this_host() => {
+                if !break_lock {
+                    return Ok(Err(NotTaken::OnOtherHost(holder.clone())));
+                }
+                fs::remove_file(&path)?;
+            }
+            _ => {}
+        }
+        let Some(lock) = Self::take(folder)? else { return Ok(Err(NotTaken::Busy(holder))) };
+        let mut held = held();
+        let own = held.iter_mut().find(|held| held.folder == lock.folder).expect("just locked");
+        // Another program may have written a file of this name.
+        if own.file.metadata()?.len() == 0 || Holder::read(&path).is_some() {
+            own.name()?;
+        }
+        drop(held);
+        Ok(Ok(lock))
     }
 
     fn try_take(folder: &Path) -> io::Result<Option<Self>> {
@@ -59,14 +101,34 @@ impl Lock {
             return Ok(None);
         }
         let folder = std::path::absolute(folder)?;
-        held().push(Held { folder: folder.clone(), file });
+        held().push(Held { folder: folder.clone(), file, is_named: false });
         Ok(Some(Self { folder, _on_folder: on_folder }))
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        held().retain(|held| held.folder != self.folder);
+        let mut held = held();
+        for held in held.iter().filter(|held| held.is_named && held.folder == self.folder) {
+            // If this fails, the next process of this host sees that this process has ended.
+            let _ = held.file.set_len(0);
+        }
+        held.retain(|held| held.folder != self.folder);
+    }
+}
+
+impl Held {
+    /// Writes the name of this process into the lock file.
+    fn name(&mut self) -> io::Result<()> {
+        let bytes = Holder::this_process().to_bytes();
+        let mut file = &self.file;
+        patiently(&self.folder.join(LOCK), bytes.len(), || {
+            file.set_len(0)?;
+            file.rewind()?;
+            file.write_all(&bytes)
+        })?;
+        self.is_named = true;
+        self.file.sync_all()
     }
 }
 
@@ -77,7 +139,9 @@ pub struct SharedLock {
 }
 
 impl SharedLock {
-    /// Takes a shared lock on `folder`. If no other process holds this lock, first calls `if_alone`.
+    /// Takes a shared lock on `folder`.
+    ///
+    /// Calls `if_alone` first if no other process holds a shared lock.
     pub fn join(folder: &Path, if_alone: impl FnOnce() -> io::Result<()>) -> io::Result<Self> {
         let file = open(folder)?;
         if try_lock(&file)? {
@@ -97,9 +161,9 @@ pub fn is_held(folder: &Path) -> bool {
     })
 }
 
-/// Fails if the lock file was replaced since this process locked `folder`. Another process may work there now.
+/// Fails if the lock file of `folder` was replaced, because another process may then use the folder.
 ///
-/// If the lock file was only removed, this creates it again.
+/// Creates a missing lock file again.
 pub(super) fn confirm(folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     let mut held = held();
@@ -111,7 +175,7 @@ pub(super) fn confirm(folder: &Path) -> io::Result<()> {
             let file = open(&folder)?;
             if try_lock(&file)? {
                 own.file = file;
-                return Ok(());
+                return if own.is_named { own.name() } else { Ok(()) };
             }
         }
         Err(error) => return Err(error),
@@ -133,7 +197,7 @@ fn open(folder: &Path) -> io::Result<File> {
     File::options().write(true).create(true).truncate(false).open(folder.join(LOCK))
 }
 
-/// Locks a file. Returns false if another process holds the lock.
+/// Tries to lock a file. Returns false if another process holds the lock.
 fn try_lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
@@ -156,7 +220,7 @@ fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Always returns true, because this system does not allow replacing an open file.
+/// Returns true, because this system does not allow replacing an open file.
 #[cfg(not(unix))]
 fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
     true

@@ -6,12 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The manifests that this process has read, by their folder.
+/// The manifests that this process has read, by folder.
 static READ: Mutex<Option<HashMap<PathBuf, Manifest>>> = Mutex::new(None);
 
-/// Calls `with` with the manifest that applies to `path`, and with the path relative to the manifest's folder.
+/// Passes the manifest for `path` to the function `with`. Returns `None` if no parent folder of `path` has a manifest.
 ///
-/// This is the manifest in the nearest parent folder. Returns `None` if no parent folder has a manifest.
+/// If several parent folders have a manifest, uses the folder nearest to `path`. The second argument of `with` is
+/// `path` relative to this folder.
 pub(super) fn with_manifest<T>(
     path: &Path,
     with: impl FnOnce(&mut Manifest, &str) -> io::Result<T>,
@@ -34,7 +35,7 @@ pub(super) fn with_manifest<T>(
     Ok(None)
 }
 
-/// Removes the manifest of the folder `root` from [`READ`], because the manifest is about to be replaced.
+/// Removes the manifest of the folder `root` from the cache. The next use reads the file again.
 pub(super) fn forget(root: &Path) -> io::Result<()> {
     let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
     read.get_or_insert_default().remove(&std::path::absolute(root)?);

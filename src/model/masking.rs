@@ -5,10 +5,10 @@ use crate::random::{Key, Purpose};
 use crate::shape::{MaskKind, Masking, len_keep};
 use rand::RngExt;
 
-/// Which patches of a batch are kept and removed, for `N` images with `L` patches each.
+/// The kept and removed patches of `N` images with `L` patches each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Masks {
-    /// Number of kept patches in each image, called `K` in shapes.
+    /// Number of kept patches in each image. Shapes call this number `K`.
     pub len_keep: usize,
     /// Index of each kept patch in its image, `[N, K]`, in the order of the encoder's tokens.
     pub ids_keep: Vec<i32>,

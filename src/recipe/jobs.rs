@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
+use super::layout::Pace;
 use super::name::{fingerprint, safe};
 use super::plan::{Plan, Schedule};
 use super::stage_plan::{Source, TrainingPlan};
 use crate::shape::StageKind;
 
-/// One training job of a run: the pre-training, a fine-tuning or a linear probe.
+/// One training job of a run: pre-training, fine-tuning or linear probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// The stage that the job belongs to.
     pub stage: StageKind,
-    /// The weights that the job starts from; `None` for a pre-training.
+    /// The starting weights; `None` for a pre-training.
     pub from: Option<Source>,
     /// The job's folder inside the run folder, such as `finetune/from-0800`.
     pub dir: String,
@@ -21,36 +22,36 @@ pub struct Job {
 impl Job {
     /// Returns whether the job can run at the same time as other jobs.
     ///
-    /// The pre-training cannot, because other jobs may start from its checkpoints.
+    /// Returns false only for the pre-training.
     pub fn is_independent(&self) -> bool {
         self.stage != StageKind::Pretrain
     }
 
-    /// Returns whether the job starts from a checkpoint of the same run's pre-training.
+    /// Returns whether the job starts from a pre-training checkpoint of the same run.
     pub fn is_after_pretraining(&self) -> bool {
         matches!(self.from, Some(Source::Epoch(_)))
     }
 }
 
-/// The number of micro-steps and optimizer updates of a job.
+/// The numbers of micro-steps and optimizer updates of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
-    /// Micro-steps per epoch. If the last batch of an epoch is incomplete, it is dropped.
+    /// Micro-steps per epoch. An incomplete last batch is dropped.
     pub micro_steps: usize,
-    /// Optimizer updates per epoch. If the last micro-steps of an epoch are too few for an update, they are dropped.
+    /// Optimizer updates per epoch. An incomplete last update is dropped.
     pub updates_per_epoch: usize,
     /// Optimizer updates of the whole job.
     pub total: usize,
 }
 
-/// An epoch has fewer images than one update needs.
+/// An optimizer update needs more images than an epoch has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{stage} would never update: one update needs {effective_batch_size} images \
      (batch_size {batch_size}, accum_iter {accum_iter}, all devices), but an epoch has {train_images}"
 )]
 pub struct NeverUpdates {
-    /// The stage that would never update.
+    /// The stage without optimizer updates.
     pub stage: StageKind,
     /// `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
@@ -64,8 +65,6 @@ pub struct NeverUpdates {
 
 impl Plan {
     /// Returns the jobs in running order: pre-training, fine-tunings, linear probes.
-    ///
-    /// The jobs of one stage are in the order of the entries of `from`.
     pub fn jobs(&self) -> Vec<Job> {
         let pretrain =
             Job { stage: StageKind::Pretrain, from: None, dir: StageKind::Pretrain.to_string() };
@@ -79,9 +78,9 @@ impl Plan {
             .collect()
     }
 
-    /// Returns whether each device trains its own job when `jobs` independent jobs are left to train.
+    /// Returns whether each device trains its own job. If false, all devices train each job together.
     ///
-    /// If it returns `false`, all devices train one job together, then the next one.
+    /// `jobs` is the number of remaining independent jobs.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
         let devices = self.runtime.devices;
         devices > 1
@@ -129,12 +128,17 @@ impl Plan {
 }
 
 impl TrainingPlan {
-    /// Returns the number of steps of a job if an epoch has `train_images` images.
-    ///
-    /// A micro-step uses `batch_size` images on every device. Fails if an epoch has fewer images than one update needs.
-    pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
+    /// Returns the micro-steps that the learning rates within an epoch follow, if the job has not started before.
+    pub fn pace(&self) -> Pace {
         let images_per_micro_step = self.effective_batch_size / self.accum_iter;
-        let micro_steps = train_images / images_per_micro_step;
+        Pace { images_per_micro_step, accum_iter: self.accum_iter }
+    }
+
+    /// Returns the numbers of steps of a job with `train_images` images per epoch.
+    ///
+    /// Fails if one optimizer update needs more images than an epoch has.
+    pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
+        let micro_steps = train_images / self.pace().images_per_micro_step;
         let updates_per_epoch = micro_steps / self.accum_iter;
         if updates_per_epoch == 0 {
             return Err(NeverUpdates {
@@ -163,9 +167,9 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
         .collect()
 }
 
-/// Returns a name for the starting weights, as a part of the job's folder name.
+/// Returns a folder name for the starting weights.
 ///
-/// Adds a fingerprint of the path to the name of a checkpoint file that is named `scratch`, or like an epoch.
+/// A checkpoint file named like an epoch or `scratch` gets a fingerprint.
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),

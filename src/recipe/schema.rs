@@ -150,7 +150,8 @@ pub struct Model {
 pub struct Runtime {
     /// The backend; "auto" uses the best one that works.
     pub device: Option<DeviceKind>,
-    /// Number of GPUs that train together in this process, or "all".
+    /// Number of GPUs that train together in this process, or "all". Can change when a run continues, if `accum_iter`
+    /// changes with it so that each update keeps its images.
     #[schemars(schema_with = "all_or_count_schema")]
     pub devices: Option<Or<All, usize>>,
     /// Precision of the model's arithmetic. With "bf16", the master weights and the optimizer stay in fp32.
@@ -202,21 +203,21 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema
 });
 
-/// The stages, in running order. A stage's defaults apply only if the recipe has the stage's table.
+/// The stages in running order.
 pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
-/// The built-in defaults, the lowest layer.
+/// The built-in defaults.
 pub(super) static DEFAULTS: LazyLock<toml::Table> =
     LazyLock::new(|| include_str!("defaults.toml").parse().expect("defaults.toml is valid TOML"));
 
-/// All dotted keys of a recipe, in the order of the schema. Does not include tables and the keys in `[sweep]`.
+/// All dotted keys of a recipe in the order of the schema. Tables are left out.
 pub(super) static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut keys = Vec::new();
     collect_keys(&SCHEMA, "", &mut keys);
     keys
 });
 
-/// Returns the JSON Schema of a dotted key or of a table; `None` for an unknown key.
+/// Returns the JSON Schema of a key or table; `None` if the key is unknown.
 pub(super) fn at(key: &str) -> Option<&'static Value> {
     key.split('.').try_fold(&*SCHEMA, |schema, part| schema["properties"].get(part))
 }
@@ -232,9 +233,7 @@ fn collect_keys(table: &Value, prefix: &str, keys: &mut Vec<String>) {
     }
 }
 
-/// Removes parts of the generated JSON Schema that do not apply to TOML.
-///
-/// These are nulls, integer widths, required keys and defaults of whole tables.
+/// Removes parts of the schema that do not apply to TOML, such as null values.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
@@ -288,7 +287,7 @@ fn add_defaults(schema: &mut Value, defaults: &toml::Table) {
     }
 }
 
-/// Adds the official flag of each key to the key's description.
+/// Adds the official flag to the description of each key.
 fn add_flags(table: &mut Value, prefix: &str) {
     let Some(properties) = table.get_mut("properties").and_then(Value::as_object_mut) else {
         return;
@@ -307,7 +306,7 @@ fn add_flags(table: &mut Value, prefix: &str) {
     }
 }
 
-/// Returns the schema of `[sweep]`, which has a list of values for every key that can be swept.
+/// Returns the schema of `[sweep]`: each key has a list of values.
 fn sweep_schema(schema: &Value) -> Value {
     let mut keys = Vec::new();
     collect_keys(schema, "", &mut keys);

@@ -15,9 +15,9 @@ use crate::shape::StageKind;
 /// The words in `from` of a fine-tuning or a probe.
 const WORDS: [&str; 4] = ["scratch", "start", "checkpoints", "last"];
 
-/// Returns the starting weights of each job of a stage, in the order of `from`, without duplicates.
+/// Returns the starting weights of each job, without duplicates.
 ///
-/// `setting` is the value of `from` in the recipe. Replaces it by the list of these starting weights.
+/// Replaces `setting`, the value of `from`, by the list of these weights.
 pub(super) fn from(
     stage: StageKind,
     setting: &mut Option<OneOrMany<FromEntry>>,
@@ -81,9 +81,7 @@ fn spelled_out(
     }
 }
 
-/// Returns `kept`, the epochs of the kept pre-training checkpoints.
-///
-/// If `kept` is `None` because the recipe has no `[pretrain]` table, adds a problem and returns an empty list.
+/// Returns the epochs of kept checkpoints. Adds a problem if the recipe has no `[pretrain]`.
 fn kept_or_refuse<'a>(
     key: &str,
     found: &str,
@@ -159,7 +157,6 @@ fn file(key: &str, text: &str, words: &[&'static str], cx: &mut Context<'_>) -> 
     Some(PathBuf::from(path))
 }
 
-/// Converts starting weights to an entry of `from` in a recipe.
 fn entry(source: &Source) -> FromEntry {
     match source {
         Source::Scratch => FromEntry::Text("scratch".to_owned()),

@@ -11,14 +11,14 @@ use super::values::{All, Blocks, Or};
 use super::write::toml_text;
 use crate::shape::{MaeLoss, StageKind, TrainedBlocks};
 
-/// The settings of data, model and devices that the plan of a stage depends on.
+/// The settings of data, model and devices, which the stages depend on.
 pub(super) struct Setup<'a> {
     pub(super) data: &'a DataPlan,
     pub(super) model: &'a ModelPlan,
     pub(super) runtime: &'a RuntimePlan,
 }
 
-/// The keys that all stages have, for one stage.
+/// The values of one stage for the keys that all stages have.
 struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,
@@ -172,9 +172,7 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
     plan
 }
 
-/// Returns a warning if the effective batch size differs from `published_batch_size`.
-///
-/// The warning suggests settings that restore the published size.
+/// Returns a warning if the effective batch size is not `published_batch_size`.
 fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<String> {
     let (effective, published) = (plan.effective_batch_size, plan.published_batch_size?);
     if effective == published {
@@ -220,9 +218,9 @@ fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut
     }
 }
 
-/// If `lr` and `blr` are both set, removes the one that the layer with the lower priority sets.
+/// If both `lr` and `blr` are set, removes the value with the lower [priority](Context::rank).
 ///
-/// Adds a problem if the same layer sets both.
+/// Adds a problem if both have the same priority, for example in the same file.
 fn keep_one_rate(
     stage: StageKind,
     lr: &mut Option<f64>,
@@ -249,8 +247,7 @@ pub(super) fn rate_text(rate: f64) -> String {
 
 /// Returns the epochs after which a checkpoint is kept: ascending, without duplicates, and always with the last epoch.
 ///
-/// Adds a problem if an entry of `given` is above `epochs`. Only warns if `pretrain.epochs` is set by a layer with a
-/// higher priority than `given`, for example by `--set pretrain.epochs=2`.
+/// Adds a problem or a warning if `given` has an epoch above `epochs`.
 fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<'_>) -> Vec<usize> {
     let mut kept = given.unwrap_or_default();
     kept.sort_unstable();

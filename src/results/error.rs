@@ -1,16 +1,23 @@
 //! Errors of the run folder.
 
-use crate::durable;
+use super::report::utc;
+use crate::durable::{self, Holder};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The reason why a run folder cannot be used.
+/// An error of a run folder.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    #[error("cannot use {}: another process is working in this run\nhint: wait until it ends, or choose another name (`--set name=...`)", .0.display())]
-    Busy(PathBuf),
+    #[error("cannot use {}: {} is working in this run\nhint: wait until it ends, or choose another name (`--set name=...`)", path.display(), process(holder.as_ref()))]
+    Busy { path: PathBuf, holder: Option<Holder> },
+    #[error("cannot use {}: {} has locked this run and did not unlock it\nhint: wait if this process still works. If it has ended, add `--break-lock` to take the \
+             run over", path.display(), process(Some(holder)))]
+    LockedElsewhere { path: PathBuf, holder: Holder },
     #[error("cannot use {}: it holds a run with a different recipe:\n{differences}hint: choose another name (`--set name=...`), or start over with `--fresh`", path.display())]
     OtherRecipe { path: PathBuf, differences: String },
+    #[error("cannot use {}: the updates of this run would change:\n{misfits}hint: add `{restoring}`. `devices` and `accum_iter`, and in pre-training `batch_size`, may \
+             change only if each update keeps its number of images. Or choose another name (`--set name=...`)", path.display())]
+    OtherUpdates { path: PathBuf, misfits: String, restoring: String },
     #[error("cannot find a run in {}: it is not the folder of a run or a sweep\nhint: name a folder that `mae run` made, for example runs/quickstart", .0.display())]
     NoRun(PathBuf),
     #[error("cannot make one report from {}: it holds runs with different names\nhint: name the folder of one run or one sweep, or compare several runs with `mae compare`", .0.display())]
@@ -46,16 +53,18 @@ pub enum RunError {
     NoFolder { path: PathBuf, source: io::Error },
 }
 
-/// What the user can do about a damaged file. Restoring the file and starting over are always possible.
+/// What the user can do about a damaged file.
+///
+/// The user can always restore the file or start over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// The user can only restore the file or start over.
+    /// The user has no other choice than to restore the file or start over.
     None,
-    /// Remove the file. The run then repeats the job that wrote it.
+    /// Remove the file. The run then repeats the job that wrote the file.
     RemoveIt,
-    /// Remove the file. The run then writes it again.
+    /// Remove the file. The run then writes the file again.
     WrittenAnew,
-    /// Remove the folder of the file. The run then repeats the job that wrote it.
+    /// Remove the file's folder. The run then repeats the job that wrote the file.
     RemoveItsFolder,
 }
 
@@ -71,13 +80,22 @@ impl Remedy {
     }
 }
 
+/// Returns text that names the process which holds a lock.
+fn process(holder: Option<&Holder>) -> String {
+    holder.map_or_else(
+        || "another process".to_owned(),
+        |Holder { host, pid, since_unix_s, .. }| {
+            format!("process {pid} on host {host}, since {},", utc(*since_unix_s))
+        },
+    )
+}
+
 impl RunError {
     /// Returns a function that adds `path` to an I/O error.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
-    /// Returns the error for an invalid `accuracy.csv`.
     pub(super) fn broken_table(path: PathBuf, problem: String) -> Self {
         Self::Damaged { path, problem, way_on: Remedy::WrittenAnew }
     }
