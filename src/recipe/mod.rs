@@ -33,6 +33,7 @@ mod jobs;
 #[cfg(test)]
 mod laws;
 mod layers;
+mod layout;
 mod masking;
 mod name;
 mod near;

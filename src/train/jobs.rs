@@ -16,7 +16,7 @@ use crate::optim::{self, LrSchedule, Optimizer, ParamGroup, Rule};
 use crate::recipe::{
     FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, PretrainStart, Source, TrainingPlan,
 };
-use crate::results::{RunError, StartFile, job_path};
+use crate::results::{EpochSteps, RunError, StartFile, StartLayout, job_path};
 use crate::shape::{PRETRAIN_BETAS, StageKind};
 use burn::module::Module;
 use std::path::{Path, PathBuf};
