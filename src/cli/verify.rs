@@ -159,7 +159,7 @@ impl Outcome {
             }
             shape::Precision::Bf16 => (
                 "bf16",
-                " times the sum of the learning rates, for the mean difference (for key biases, 1 times the sum)",
+                " times the sum of the learning rates, for the mean difference (for key biases, this plus the sum)",
             ),
         };
         let _ = writeln!(

@@ -280,7 +280,7 @@ pub(super) fn same_parameters<M: Module>(
                 Precision::Bf16 => {
                     // One entry may move in the other direction.
                     let one = 2.0 * lr_sum / there.len() as f64;
-                    let tolerance = free.max(tolerances.parameter * lr_sum).max(one);
+                    let tolerance = free + (tolerances.parameter * lr_sum).max(one);
                     let name = format!("{name}{part} (mean distance)");
                     out.absolute(name, &[mean_distance(got, there)], &[0.0], tolerance);
                 }
