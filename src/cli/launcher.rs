@@ -17,7 +17,7 @@ pub(super) fn refuse_several() -> Result<(), CliError> {
                 "cannot run as one of {size} processes ({name} = {size}): this build of mae does not include MPI"
             ),
             hint: format!(
-                "start one process, or unset {name} if each process has its own run"
+                "start only one process. If each process has its own run, unset `{name}`"
             ),
         }
         .into()),

@@ -25,7 +25,7 @@ fn is_possible(masking: Masking, grid: usize, cx: &mut Context<'_>) -> bool {
     let (mask, side) = ("pretrain.mask", "pretrain.mask_granularity");
     let word = format!("\"{kind}\"");
     if granularity > 1 && kind != MaskKind::Random {
-        let hint = format!("remove mask_granularity, or use --set {mask}=random");
+        let hint = format!("remove `mask_granularity`, or use --set {mask}=random");
         cx.conflict((mask, &word), "cannot be combined with", (side, granularity), hint);
     } else if !grid.is_multiple_of(granularity) {
         let others = ["data.input_size", "model.patch_size", "model.size"];
@@ -45,7 +45,7 @@ fn is_possible(masking: Masking, grid: usize, cx: &mut Context<'_>) -> bool {
     } else if kind == MaskKind::Grid && !grid.is_multiple_of(2) {
         let others = ["data.input_size", "model.patch_size", "model.size"];
         let why = format!("needs an even number of patches per side, but an image has {grid}");
-        cx.refuse_with(mask, &others, word, &why, "change input_size or patch_size");
+        cx.refuse_with(mask, &others, word, &why, "change `data.input_size` or `model.patch_size`");
     } else {
         return true;
     }
@@ -59,8 +59,10 @@ fn check_kept(masking: Masking, grid: usize, cx: &mut Context<'_>) {
     let (patches, len_keep) = (grid * grid, masking.len_keep(grid));
     let others = ["data.input_size", "model.patch_size", "model.size", "pretrain.mask_granularity"];
     let hint = match masking.granularity {
-        1 => "lower patch_size or raise input_size: an image then has more patches",
-        _ => "lower mask_granularity, or choose a mask_ratio closer to 0.75",
+        1 => {
+            "lower `model.patch_size` or raise `data.input_size`, so that an image has more patches"
+        }
+        _ => "lower `mask_granularity`, or set `mask_ratio` closer to 0.75",
     };
     let what = if patches > 0 && len_keep == 0 {
         format!("hides all {patches} patches of an image")

@@ -71,8 +71,9 @@ fn spelled_out(
             let kept = kept_or_refuse(key, &epoch.to_string(), kept, cx);
             if !kept.is_empty() && !kept.contains(epoch) {
                 let why = "is not an epoch with a checkpoint";
-                let hint =
-                    format!("use one of {kept:?}, or add it to `pretrain.checkpoint_epochs`");
+                let hint = format!(
+                    "use one of the epochs {kept:?}, or add this epoch to `pretrain.checkpoint_epochs`"
+                );
                 let others = ["pretrain.checkpoint_epochs", "pretrain.epochs"];
                 cx.refuse_with(key, &others, epoch, why, hint);
             }
@@ -89,8 +90,8 @@ fn kept_or_refuse<'a>(
     cx: &mut Context<'_>,
 ) -> &'a [usize] {
     let Some(kept) = kept else {
-        let why = "needs checkpoints of this run, but the recipe has no [pretrain]";
-        let hint = format!("add [pretrain], or set {key} to \"scratch\" or a checkpoint file");
+        let why = "needs checkpoints of this run, but the recipe has no `[pretrain]`";
+        let hint = format!("add `[pretrain]`, or set `{key}` to \"scratch\" or a checkpoint file");
         cx.refuse_with(key, &["pretrain"], found, why, hint);
         return &[];
     };
@@ -136,9 +137,9 @@ fn file(key: &str, text: &str, words: &[&'static str], cx: &mut Context<'_>) -> 
         let hint = match near::word(&path, words.iter().copied()) {
             Some(word) => format!("did you mean `\"{word}\"`?"),
             None if path.parse::<usize>().is_ok() && !words.is_empty() => {
-                format!("did you mean the epoch, `{path}` without quotes?")
+                format!("did you mean the epoch `{path}`, without quotes?")
             }
-            None => "check the path: it is relative to the current directory".to_owned(),
+            None => "check the path, which is relative to the current directory".to_owned(),
         };
         let why = "does not exist";
         match cx.options.missing_data {

@@ -93,11 +93,11 @@ fn impossible_masks_are_refused() {
     "#);
     insta::assert_snapshot!(refused(&["pretrain.mask=grid", "data.input_size=10"]), @r#"
     error: `pretrain.mask = "grid"` needs an even number of patches per side, but an image has 5
-      hint: change input_size or patch_size
+      hint: change `data.input_size` or `model.patch_size`
     "#);
     insta::assert_snapshot!(refused(&["pretrain.mask=block", "pretrain.mask_granularity=2"]), @r#"
     error: `pretrain.mask = "block"` cannot be combined with `pretrain.mask_granularity = 2`
-      hint: remove mask_granularity, or use --set pretrain.mask=random
+      hint: remove `mask_granularity`, or use --set pretrain.mask=random
     "#);
     insta::assert_snapshot!(refused(&["pretrain.mask_granularity=3"]), @r#"
     error: `pretrain.mask_granularity = 3` does not divide the 4 patches per side of an image
@@ -105,7 +105,7 @@ fn impossible_masks_are_refused() {
     "#);
     insta::assert_snapshot!(refused(&["pretrain.mask_granularity=4"]), @r#"
     error: `pretrain.mask_ratio = 0.75` hides all 16 patches of an image
-      hint: lower mask_granularity, or choose a mask_ratio closer to 0.75
+      hint: lower `mask_granularity`, or set `mask_ratio` closer to 0.75
     "#);
     insta::assert_snapshot!(refused(&["finetune.trained_blocks=1.5"]), @r#"
     error: `finetune.trained_blocks = 1.5`: expected "all" or a whole number from 0 to 1024 or 0.5
