@@ -155,6 +155,9 @@ pub struct Model {
     /// Number of attention heads of the decoder.
     #[schemars(range(min = 1, max = 65_536))]
     pub decoder_num_heads: Option<usize>,
+    /// Give the encoder of a pre-training mask tokens in place of the hidden patches, so that it sees all positions. The
+    /// paper's models give them to the decoder only.
+    pub encoder_mask_token: Option<bool>,
 }
 
 /// Devices, precision and speed.
@@ -353,7 +356,7 @@ mod tests {
     use super::*;
 
     /// Keys without a built-in default. They are derived from other keys, or optional.
-    const DERIVED: [&str; 26] = [
+    const DERIVED: [&str; 27] = [
         "robustness.sets",
         "pretrain.published_batch_size",
         "finetune.published_batch_size",
@@ -373,6 +376,7 @@ mod tests {
         "model.depth",
         "model.num_heads",
         "pretrain.checkpoint_epochs",
+        "pretrain.from",
         "pretrain.resume",
         "pretrain.prefix",
         "finetune.prefix",
