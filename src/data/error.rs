@@ -13,10 +13,23 @@ pub enum DataError {
     /// The data set is damaged or does not have the expected layout.
     #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
     Layout { path: PathBuf, problem: String, hint: String },
+<<<<<<< HEAD
     /// An image file is damaged or unsupported.
     #[error("cannot read {}: {problem}\nhint: download the file again or delete it", shown(.path))]
     BadImage { path: PathBuf, problem: String },
     /// Reading a file or folder failed.
+=======
+    /// An image file is damaged. The user can download the file again or delete it.
+    #[error("cannot read {}: {problem}\nhint: download the file again or delete it", shown(.path))]
+    BadImage { path: PathBuf, problem: String },
+    /// An image file may be whole, but its format is not supported. The user can convert it.
+    #[error(
+        "cannot read {}: {problem}\nhint: convert the file to PNG or JPEG, or move it out of the data",
+        shown(.path)
+    )]
+    UnsupportedImage { path: PathBuf, problem: String },
+    /// Reading a file or folder failed. The user can check permissions, mounts and cables.
+>>>>>>> f2
     #[error("cannot read {}: {source}", shown(.path))]
     Unreadable { path: PathBuf, source: io::Error },
     /// Writing a file or folder failed.
@@ -47,6 +60,10 @@ impl DataError {
         Self::BadImage { path: path.to_owned(), problem: problem.to_string() }
     }
 
+    pub(super) fn unsupported_image(path: &Path, problem: &impl fmt::Display) -> Self {
+        Self::UnsupportedImage { path: path.to_owned(), problem: problem.to_string() }
+    }
+
     pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), source }
     }
@@ -55,10 +72,16 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
+<<<<<<< HEAD
     /// Returns the path of the file if the error is about one damaged or unreadable file.
+=======
+    /// Returns the path of the file if the error is about a damaged, unsupported or unreadable file. Otherwise returns `None`.
+>>>>>>> f2
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
-            Self::BadImage { path, .. } | Self::Unreadable { path, .. } => Some(path),
+            Self::BadImage { path, .. }
+            | Self::UnsupportedImage { path, .. }
+            | Self::Unreadable { path, .. } => Some(path),
             _ => None,
         }
     }
@@ -68,7 +91,8 @@ impl DataError {
         match self {
             Self::Setting { problem, .. }
             | Self::Layout { problem, .. }
-            | Self::BadImage { problem, .. } => problem.clone(),
+            | Self::BadImage { problem, .. }
+            | Self::UnsupportedImage { problem, .. } => problem.clone(),
             Self::Unreadable { source, .. } | Self::Unwritable { source, .. } => source.to_string(),
             Self::Panicked { message } => message.clone(),
         }

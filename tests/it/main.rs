@@ -26,6 +26,7 @@ mod layers;
 mod on_nan;
 mod own_data;
 mod pickles;
+mod pictures;
 mod preflight;
 mod program;
 mod recipe_errors;

@@ -1,12 +1,43 @@
+<<<<<<< HEAD
 /// Why an image cannot be decoded or encoded. The caller adds the file name.
+=======
+use std::path::Path;
+
+use crate::data::error::DataError;
+
+/// Why an image cannot be decoded or encoded. Callers add the file name to make a `DataError`.
+>>>>>>> f2
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::data) enum ImageError {
     #[error("the file is empty")]
     Empty,
-    #[error("the JPEG file is truncated: its end marker is missing")]
+    #[error("the file is truncated")]
     Truncated,
     #[error("cannot be decoded: {0}")]
     Undecodable(String),
+    /// The file may be whole, but `mae` cannot read its format or this variant of its format.
+    #[error("not supported: {0}")]
+    Unsupported(String),
     #[error("cannot be encoded as JPEG: {0}")]
     Unencodable(String),
+}
+
+impl ImageError {
+    /// Returns the error for damaged data, with the reason.
+    pub(super) fn damaged(reason: impl ToString) -> Self {
+        Self::Undecodable(reason.to_string())
+    }
+
+    /// Returns the error for an image with too many pixels.
+    pub(super) fn too_large(width: u64, height: u64) -> Self {
+        Self::Undecodable(format!("{width}x{height} pixels are too many"))
+    }
+
+    /// Returns the error of the data layer for the image `name`.
+    pub(in crate::data) fn of(&self, name: &Path) -> DataError {
+        match self {
+            Self::Unsupported(_) => DataError::unsupported_image(name, self),
+            _ => DataError::bad_image(name, self),
+        }
+    }
 }

@@ -1,22 +1,25 @@
 //! Decodes image files of any format.
 
-use std::io::Cursor;
+use std::fs;
 use std::path::Path;
-use std::{fmt, fs};
-
-use image::{DynamicImage, ImageReader, Limits};
 
 use crate::data::error::DataError;
 use crate::data::panics;
 
+use super::bitmap::{Bitmap, MAX_BYTES, luma};
 use super::error::ImageError;
+use super::format::Format;
 use super::jpeg::{self, Decoded, Jpeg};
 use super::picture::{Colour, CropBox, Picture, Pixels, Stored};
+<<<<<<< HEAD
 
 /// Maximum side of a picture in pixels, as in libjpeg.
 const MAX_SIDE: u32 = 65_500;
 /// Maximum size of a decoded picture in bytes, as in Pillow.
 const MAX_BYTES: u64 = 512 << 20;
+=======
+use super::{bmp, gif, ico, png_webp, pnm, tga, tiff};
+>>>>>>> f2
 
 /// Reads and decodes the image file at `path` to RGB.
 pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
@@ -31,7 +34,7 @@ pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Pictur
     }
     let bytes = fs::read(path).map_err(|e| DataError::unreadable(path, e))?;
     let whole = OpenedImage::file(&bytes, colour).and_then(OpenedImage::whole);
-    whole.map_err(|error| DataError::bad_image(path, &error))
+    whole.map_err(|error| error.of(path))
 }
 
 /// An open image. JPEG files are decoded later and only as far as needed.
@@ -53,21 +56,22 @@ impl<'a> OpenedImage<'a> {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
         }
-        if is_truncated(bytes) {
-            return Err(ImageError::Truncated);
-        }
         if jpeg::is_jpeg(bytes) {
             let jpeg = Jpeg::open(bytes)?;
             let (width, height) = jpeg.size();
             if (width * height * 3) as u64 > MAX_BYTES {
-                return Err(undecodable(format!("{width}x{height} pixels are too many")));
+                return Err(ImageError::too_large(width as u64, height as u64));
+            }
+            // Pillow accepts a file without an end marker if the data suffices for all rows.
+            if lacks_end(bytes) && !jpeg::is_whole(bytes) {
+                return Err(ImageError::Truncated);
             }
             return Ok(Self::Jpeg(jpeg, colour));
         }
         // Some decoders panic on damaged files. Turn this into an error.
-        let decoded =
-            panics::catch(|| decode(bytes)).map_err(|_| undecodable("the decoder panicked"))?;
-        Ok(Self::Picture(convert(decoded.map_err(undecodable)?, colour)))
+        let decoded = panics::catch(|| decode(bytes));
+        let decoded = decoded.map_err(|_| ImageError::damaged("the decoder panicked"))??;
+        Ok(Self::Picture(decoded.into_picture(colour)))
     }
 
     /// Returns width and height in pixels.
@@ -135,6 +139,7 @@ fn from_jpeg(decoded: Decoded, colour: Colour) -> (Picture, CropBox) {
     (Picture { width, height, channels, pixels: Pixels::U8(levels) }, crop)
 }
 
+<<<<<<< HEAD
 fn undecodable(problem: impl fmt::Display) -> ImageError {
     ImageError::Undecodable(problem.to_string())
 }
@@ -195,6 +200,47 @@ fn high_bytes(values: &[u16]) -> Vec<u8> {
 
 /// Returns whether `bytes` is a JPEG file without an end marker.
 fn is_truncated(bytes: &[u8]) -> bool {
+=======
+/// Decodes a file of a format other than JPEG.
+fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
+    match Format::of(bytes)? {
+        Format::Avif => avif(bytes),
+        Format::Bmp => bmp::decode(bytes),
+        Format::Gif => gif::decode(bytes),
+        Format::Ico => ico::decode(bytes, png_webp::png),
+        Format::Jpeg2000 => jpeg2000(bytes),
+        Format::Png => png_webp::png(bytes),
+        Format::Pnm => pnm::decode(bytes),
+        Format::Tga => tga::decode(bytes),
+        Format::Tiff => tiff::decode(bytes),
+        Format::Webp => png_webp::webp(bytes),
+        Format::Jpeg => unreachable!("JPEG files are opened, not decoded at once"),
+    }
+}
+
+#[cfg(feature = "avif")]
+use super::avif::decode as avif;
+
+#[cfg(not(feature = "avif"))]
+fn avif(_: &[u8]) -> Result<Bitmap, ImageError> {
+    Err(ImageError::Unsupported("AVIF file: this build of mae has no feature `avif`".to_owned()))
+}
+
+#[cfg(feature = "jpeg2000")]
+use super::jpeg2000::decode as jpeg2000;
+
+#[cfg(not(feature = "jpeg2000"))]
+fn jpeg2000(_: &[u8]) -> Result<Bitmap, ImageError> {
+    let problem = "JPEG 2000 file: this build of mae has no feature `jpeg2000`";
+    Err(ImageError::Unsupported(problem.to_owned()))
+}
+
+/// Returns whether `bytes` is a JPEG file without an end marker.
+///
+/// libjpeg fills missing parts with grey and reports no error. Without this check, a run would train on partial
+/// downloads.
+fn lacks_end(bytes: &[u8]) -> bool {
+>>>>>>> f2
     const SOI: [u8; 2] = [0xff, 0xd8];
     if !bytes.starts_with(&SOI) {
         return false;
@@ -230,14 +276,9 @@ mod tests {
         let thumbnail = [0xff, 0xe1, 0x00, 0x06, 0xff, 0xd8, 0xff, 0xd9];
         let scan = [0xff, 0xda, 0x00, 0x02, 0x12, 0xff, 0x00, 0xff, 0xd0, 0x34];
         let cut = [&[0xff, 0xd8][..], &thumbnail, &scan].concat();
-        assert!(is_truncated(&cut), "the end marker inside a thumbnail is not the end of the file");
-        assert!(!is_truncated(&[&cut[..], &[0xff, 0xd9]].concat()));
-        assert!((2..cut.len()).all(|length| is_truncated(&cut[..length])));
-        assert!(!is_truncated(b"\x89PNG"), "decoders of other formats report truncated files");
-    }
-
-    #[test]
-    fn luma_is_pillows() {
-        assert_eq!(luma(&[10, 200, 30]), [124]); // Image.new("RGB", (1, 1), (10, 200, 30)).convert("L")
+        assert!(lacks_end(&cut), "the end marker inside a thumbnail is not the end of the file");
+        assert!(!lacks_end(&[&cut[..], &[0xff, 0xd9]].concat()));
+        assert!((2..cut.len()).all(|length| lacks_end(&cut[..length])));
+        assert!(!lacks_end(b"\x89PNG"), "decoders of other formats report truncated files");
     }
 }

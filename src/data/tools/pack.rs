@@ -10,11 +10,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::ImageFormat;
-
 use crate::data::augment::evaluation::resized;
 use crate::data::dataset;
 use crate::data::decode::error::ImageError;
+use crate::data::decode::format::Format;
 use crate::data::decode::jpeg;
 use crate::data::decode::opened_image::OpenedImage;
 use crate::data::decode::picture::{Colour, Picture, Pixels, Stored};
@@ -349,15 +348,17 @@ fn key(index: usize, name: &Path) -> String {
     format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
 }
 
-/// Returns the file extension that fits the content; if unknown, `png` or `jpg`.
+/// Returns the file extension for the content of an image.
+///
+/// If no common extension fits the content, returns `png` or `jpg`, depending on the extension of `name`.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
-    match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => "jpg",
-        Ok(ImageFormat::Png) => "png",
-        Ok(ImageFormat::WebP) => "webp",
-        Ok(ImageFormat::Bmp) => "bmp",
-        Ok(ImageFormat::Tiff) => "tiff",
-        Ok(ImageFormat::Pnm) => "ppm",
+    match Format::of(bytes) {
+        Ok(Format::Jpeg) => "jpg",
+        Ok(Format::Png) => "png",
+        Ok(Format::Webp) => "webp",
+        Ok(Format::Bmp) => "bmp",
+        Ok(Format::Tiff) => "tiff",
+        Ok(Format::Pnm) => "ppm",
         _ if name.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) => "png",
         _ => "jpg",
     }

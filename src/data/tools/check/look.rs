@@ -27,7 +27,7 @@ pub(super) struct Image {
 
 /// Reads and decodes image `index` of a split.
 pub(super) fn look_at(split: &dyn Split, index: usize, buffer: &mut Vec<u8>) -> Looked {
-    let bad_image = |error: ImageError| DataError::bad_image(&split.name(index), &error);
+    let bad_image = |error: ImageError| error.of(&split.name(index));
     let result = split.read(index, buffer).and_then(|stored| image(stored).map_err(bad_image));
     let named = !matches!(&result, Ok(Image { warning: None, .. }));
     Looked { result, name: named.then(|| split.name(index)) }

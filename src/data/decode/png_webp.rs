@@ -1,0 +1,59 @@
+//! Decodes PNG and WebP files.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+
+use super::bitmap::{Bitmap, Levels, MAX_BYTES, MAX_SIDE, keep};
+use super::error::ImageError;
+
+/// Decodes a PNG file.
+pub(super) fn png(bytes: &[u8]) -> Result<Bitmap, ImageError> {
+    // Bit depth and colour type, in the header chunk at a fixed place. Pillow cuts 16-bit grey at 255, also if one level is
+    // transparent, but keeps the high bytes of 16-bit grey with alpha.
+    let is_grey16 = bytes.get(24..26) == Some(&[16, 0]);
+    decode(bytes, ImageFormat::Png, is_grey16)
+}
+
+/// Decodes a WebP file.
+pub(super) fn webp(bytes: &[u8]) -> Result<Bitmap, ImageError> {
+    decode(bytes, ImageFormat::WebP, false)
+}
+
+fn decode(bytes: &[u8], format: ImageFormat, is_grey16: bool) -> Result<Bitmap, ImageError> {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let image = reader.decode().map_err(ImageError::damaged)?;
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    Ok(Bitmap { width, height, levels: levels(image, is_grey16) })
+}
+
+/// Drops the alpha channel without blending, as Pillow does. 16-bit colours keep their high byte.
+fn levels(image: DynamicImage, is_grey16: bool) -> Levels {
+    match image {
+        DynamicImage::ImageRgb8(pixels) => Levels::Rgb(pixels.into_raw()),
+        DynamicImage::ImageRgba8(pixels) => Levels::Rgb(keep(pixels.as_raw(), 4, 3)),
+        DynamicImage::ImageRgb16(pixels) => Levels::Rgb(high_bytes(pixels.as_raw())),
+        DynamicImage::ImageRgba16(pixels) => Levels::Rgb(keep(&high_bytes(pixels.as_raw()), 4, 3)),
+        DynamicImage::ImageLuma8(pixels) => Levels::Grey(pixels.into_raw()),
+        DynamicImage::ImageLumaA8(pixels) => Levels::Grey(keep(pixels.as_raw(), 2, 1)),
+        DynamicImage::ImageLuma16(pixels) => {
+            Levels::of_numbers(pixels.as_raw().iter().map(|v| i64::from(*v)))
+        }
+        DynamicImage::ImageLumaA16(pixels) if is_grey16 => {
+            Levels::of_numbers(pixels.as_raw().iter().step_by(2).map(|v| i64::from(*v)))
+        }
+        DynamicImage::ImageLumaA16(pixels) => {
+            Levels::Grey(keep(&high_bytes(pixels.as_raw()), 2, 1))
+        }
+        other => Levels::Rgb(other.into_rgb8().into_raw()),
+    }
+}
+
+fn high_bytes(values: &[u16]) -> Vec<u8> {
+    values.iter().map(|value| (value >> 8) as u8).collect()
+}
