@@ -13,12 +13,6 @@ pub enum DataError {
     /// The data set is damaged or does not have the expected layout.
     #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
     Layout { path: PathBuf, problem: String, hint: String },
-<<<<<<< HEAD
-    /// An image file is damaged or unsupported.
-    #[error("cannot read {}: {problem}\nhint: download the file again or delete it", shown(.path))]
-    BadImage { path: PathBuf, problem: String },
-    /// Reading a file or folder failed.
-=======
     /// An image file is damaged. The user can download the file again or delete it.
     #[error("cannot read {}: {problem}\nhint: download the file again or delete it", shown(.path))]
     BadImage { path: PathBuf, problem: String },
@@ -29,7 +23,6 @@ pub enum DataError {
     )]
     UnsupportedImage { path: PathBuf, problem: String },
     /// Reading a file or folder failed. The user can check permissions, mounts and cables.
->>>>>>> f2
     #[error("cannot read {}: {source}", shown(.path))]
     Unreadable { path: PathBuf, source: io::Error },
     /// Writing a file or folder failed.
@@ -72,11 +65,7 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
-<<<<<<< HEAD
-    /// Returns the path of the file if the error is about one damaged or unreadable file.
-=======
     /// Returns the path of the file if the error is about a damaged, unsupported or unreadable file. Otherwise returns `None`.
->>>>>>> f2
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
             Self::BadImage { path, .. }

@@ -11,15 +11,7 @@ use super::error::ImageError;
 use super::format::Format;
 use super::jpeg::{self, Decoded, Jpeg};
 use super::picture::{Colour, CropBox, Picture, Pixels, Stored};
-<<<<<<< HEAD
-
-/// Maximum side of a picture in pixels, as in libjpeg.
-const MAX_SIDE: u32 = 65_500;
-/// Maximum size of a decoded picture in bytes, as in Pillow.
-const MAX_BYTES: u64 = 512 << 20;
-=======
 use super::{bmp, gif, ico, png_webp, pnm, tga, tiff};
->>>>>>> f2
 
 /// Reads and decodes the image file at `path` to RGB.
 pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
@@ -139,68 +131,6 @@ fn from_jpeg(decoded: Decoded, colour: Colour) -> (Picture, CropBox) {
     (Picture { width, height, channels, pixels: Pixels::U8(levels) }, crop)
 }
 
-<<<<<<< HEAD
-fn undecodable(problem: impl fmt::Display) -> ImageError {
-    ImageError::Undecodable(problem.to_string())
-}
-
-fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    reader.limits(limits);
-    reader.decode()
-}
-
-/// Converts an image to 8-bit RGB or grey, like Pillow. Drops the alpha channel.
-fn convert(image: DynamicImage, colour: Colour) -> Picture {
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    let (channels, bytes) = match colour {
-        Colour::Rgb => (3, rgb(image)),
-        Colour::Grey => (1, luma(&rgb(image))),
-    };
-    Picture { width, height, channels, pixels: Pixels::U8(bytes) }
-}
-
-fn rgb(image: DynamicImage) -> Vec<u8> {
-    let grey_to_rgb = |grey: Vec<u8>| grey.into_iter().flat_map(|v| [v; 3]).collect();
-    match image {
-        DynamicImage::ImageRgb8(pixels) => pixels.into_raw(),
-        DynamicImage::ImageRgba8(pixels) => keep(pixels.as_raw(), 4, 3),
-        DynamicImage::ImageRgb16(pixels) => high_bytes(pixels.as_raw()),
-        DynamicImage::ImageRgba16(pixels) => keep(&high_bytes(pixels.as_raw()), 4, 3),
-        DynamicImage::ImageLuma8(pixels) => grey_to_rgb(pixels.into_raw()),
-        DynamicImage::ImageLumaA8(pixels) => grey_to_rgb(keep(pixels.as_raw(), 2, 1)),
-        DynamicImage::ImageLuma16(pixels) => {
-            grey_to_rgb(pixels.as_raw().iter().map(|v| (*v).min(255) as u8).collect())
-        }
-        DynamicImage::ImageLumaA16(pixels) => grey_to_rgb(keep(&high_bytes(pixels.as_raw()), 2, 1)),
-        other => other.into_rgb8().into_raw(),
-    }
-}
-
-fn luma(rgb: &[u8]) -> Vec<u8> {
-    let level = |[r, g, b]: &[u8; 3]| {
-        let weighted = u32::from(*r) * 19_595 + u32::from(*g) * 38_470 + u32::from(*b) * 7_471;
-        ((weighted + 0x8000) >> 16) as u8
-    };
-    rgb.as_chunks().0.iter().map(level).collect()
-}
-
-/// Keeps the first `kept` of `channels` values of each pixel.
-fn keep(values: &[u8], channels: usize, kept: usize) -> Vec<u8> {
-    values.chunks_exact(channels).flat_map(|pixel| &pixel[..kept]).copied().collect()
-}
-
-fn high_bytes(values: &[u16]) -> Vec<u8> {
-    values.iter().map(|value| (value >> 8) as u8).collect()
-}
-
-/// Returns whether `bytes` is a JPEG file without an end marker.
-fn is_truncated(bytes: &[u8]) -> bool {
-=======
 /// Decodes a file of a format other than JPEG.
 fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     match Format::of(bytes)? {
@@ -240,7 +170,6 @@ fn jpeg2000(_: &[u8]) -> Result<Bitmap, ImageError> {
 /// libjpeg fills missing parts with grey and reports no error. Without this check, a run would train on partial
 /// downloads.
 fn lacks_end(bytes: &[u8]) -> bool {
->>>>>>> f2
     const SOI: [u8; 2] = [0xff, 0xd8];
     if !bytes.starts_with(&SOI) {
         return false;
