@@ -40,7 +40,7 @@ pub use batch::{Batch, Images, ImagesSlice, Normalization, Shard, Targets, Targe
 pub use dataset::{DataSet, open, transform_picture};
 pub use decode::image_name::is_image_name;
 pub use decode::opened_image::read_picture;
-pub use decode::picture::{Colour, CropBox, Picture, Pixels, Stored};
+pub use decode::picture::{Colour, CropBox, Picture, Pixels, Reading, Stored, ValueScale};
 pub use error::DataError;
 pub use formats::class_names::imagenet1k_names;
 pub use formats::found::{Integrity, Labels};
@@ -51,5 +51,5 @@ pub use loader::bad_files::BadFiles;
 pub use loader::epoch::Epoch;
 pub use times::{LoadPart, LoadTimes};
 pub use tools::check::check;
-pub use tools::check::report::{Checked, CheckedSplit};
+pub use tools::check::report::{ChannelNumbers, Checked, CheckedSplit, Numbers};
 pub use tools::pack::{PackOptions, Packing, pack};

@@ -29,6 +29,7 @@ mod pickles;
 mod pictures;
 mod preflight;
 mod program;
+mod raw_pictures;
 mod recipe_errors;
 mod recipe_reference;
 mod recipes;

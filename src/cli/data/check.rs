@@ -2,7 +2,7 @@
 
 use super::{CheckPass, SourceArgs};
 use crate::cli::{CliError, output};
-use crate::data::{self, Checked, CheckedSplit};
+use crate::data::{self, ChannelNumbers, Checked, CheckedSplit};
 use crate::results::count;
 use crate::text::one_line;
 use std::fmt::Write as _;
@@ -94,6 +94,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
         "images with the same bytes in train and val",
         checked.in_both.iter().map(pair),
     );
+    let _ = write!(text, "{}", numbers_text(checked));
     let numbers = |values: &[f64]| {
         values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join(", ")
     };
@@ -107,6 +108,44 @@ fn text(checked: &Checked, in_chans: usize) -> String {
         let _ = writeln!(text, "{}_images = {}", split.name, split.images);
     }
     text
+}
+
+/// Returns percentiles of the numbers in the files, and a line to copy; empty for data without such numbers.
+fn numbers_text(checked: &Checked) -> String {
+    let mut text = String::new();
+    if checked.cut_images > 0 {
+        let _ = writeln!(
+            text,
+            "images with more than 8 bits: {}; without data.range, they are read as Pillow reads them: grey above 255 becomes 255",
+            checked.cut_images
+        );
+    }
+    let Some(numbers) = &checked.numbers else { return text };
+    let sample = if numbers.is_sample { ", of a sample of the pixels" } else { "" };
+    let _ = writeln!(text, "numbers in the training files, before scaling{sample}:");
+    for (channel, ChannelNumbers { percentiles }) in numbers.channels.iter().enumerate().take(SHOWN)
+    {
+        let percentile = |(percent, number): &(f64, f64)| match percent {
+            0.0 => format!("smallest {}", number_text(*number)),
+            100.0 => format!("largest {}", number_text(*number)),
+            percent => format!("{percent} % {}", number_text(*number)),
+        };
+        let percentiles: Vec<String> = percentiles.iter().map(percentile).collect();
+        let _ = writeln!(text, "  channel {}: {}", channel + 1, percentiles.join(", "));
+    }
+    if numbers.channels.len() > SHOWN {
+        let _ = writeln!(text, "  and {} more channels", numbers.channels.len() - SHOWN);
+    }
+    let [low, high] = numbers.range.map(number_text);
+    let _ =
+        writeln!(text, "from 0.5 % to 99.5 %, for [data] in a recipe:\nrange = [{low}, {high}]");
+    text
+}
+
+/// Returns a number with at most 6 significant digits after the decimal point.
+fn number_text(number: f64) -> String {
+    let text = format!("{number:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn summary(split: &CheckedSplit) -> String {
@@ -133,6 +172,9 @@ fn list(text: &mut String, what: &str, entries: impl Iterator<Item = String>) {
     let entries: Vec<String> = entries.collect();
     if entries.is_empty() {
         return;
+    }
+    if low == high {
+        return text;
     }
     let _ = writeln!(text, "{what}: {}", entries.len());
     for entry in entries.iter().take(SHOWN) {

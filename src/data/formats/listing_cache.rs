@@ -18,6 +18,8 @@ use sha2::{Digest, Sha256};
 use crate::durable;
 
 use super::found::hex;
+use crate::data::decode::image_name::{is_array_name, is_image_name};
+use crate::recipe::DataPlan;
 
 /// Minimum number of images for which the listing is cached.
 const WORTH_KEEPING: usize = 10_000;
@@ -28,7 +30,28 @@ const HASH_BYTES: usize = 32;
 /// Minimum age of a modification before a listing is cached.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// Which files are images by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::data) enum ImageNames {
+    /// Files with the extension of an image format.
+    Images,
+    /// The same files, and NumPy arrays.
+    ImagesAndArrays,
+}
+
+impl ImageNames {
+    /// Returns which files are images of a recipe. Arrays need `data.range`.
+    pub(in crate::data) fn of(plan: &DataPlan) -> Self {
+        if plan.range.is_some() { Self::ImagesAndArrays } else { Self::Images }
+    }
+
+    pub(super) fn contain(self, name: &Path) -> bool {
+        is_image_name(name) || self == Self::ImagesAndArrays && is_array_name(name)
+    }
+}
+
 pub(in crate::data) struct ListingCache {
+    pub(super) images: ImageNames,
     /// Path of the data set. Cached paths are relative to this path.
     data: PathBuf,
     /// Path of the cache file; `None` if the system has no cache folder.
@@ -116,18 +139,18 @@ impl Stamp {
 
 impl ListingCache {
     /// Reads the cache file. Returns an empty cache if the file is missing or damaged.
-    pub(super) fn of(data: &Path) -> Self {
-        let file = file_of(data);
+    pub(super) fn of(data: &Path, images: ImageNames) -> Self {
+        let file = file_of(data, images);
         let kept = file.as_deref().and_then(|file| fs::read(file).ok());
         let kept = kept.and_then(|bytes| CacheFile::decode(intact(&bytes)?).ok());
         let places = kept.filter(|kept| kept.version == VERSION).map_or(Vec::new(), |k| k.places);
         let before = places.into_iter().map(|place| (place.path.clone(), place)).collect();
-        Self { data: data.to_owned(), file, before, now: Vec::new(), changed: false }
+        Self { images, data: data.to_owned(), file, before, now: Vec::new(), changed: false }
     }
 
     /// Removes the cache file of the data set at `data`.
-    pub(in crate::data) fn forget(data: &Path) {
-        if let Some(file) = file_of(data)
+    pub(in crate::data) fn forget(data: &Path, images: ImageNames) {
+        if let Some(file) = file_of(data, images)
             && let Err(error) = durable::remove(&file)
         {
             tracing::debug!("cannot remove the listing cache {}: {error}", file.display());
@@ -192,8 +215,13 @@ fn intact(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// Returns the path of the cache file; `None` if the system has no cache folder.
-fn file_of(data: &Path) -> Option<PathBuf> {
+///
+/// Listings with arrays have a file of their own.
+fn file_of(data: &Path, images: ImageNames) -> Option<PathBuf> {
     let data = fs::canonicalize(data).ok()?;
-    let name = hex(Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes()));
+    let mut name = hex(Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes()));
+    if images == ImageNames::ImagesAndArrays {
+        name.push_str("-arrays");
+    }
     Some(dirs::cache_dir()?.join("mae/data").join(name))
 }

@@ -18,7 +18,7 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::{Type, TypePtr};
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::picture::{Colour, Stored};
+use crate::data::decode::picture::{Reading, Stored};
 use crate::data::error::DataError;
 use crate::data::panics;
 use crate::recipe::DataPlan;
@@ -66,16 +66,16 @@ impl From<ParquetError> for ParquetProblem {
 
 /// Finds the parquet files of the data set, and reads the classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
-    let colour = Colour::of_channels(plan.in_chans)?;
+    let reading = Reading::of(plan)?;
     // On the hub, the files of a data set are in the folder `data`.
     let inside = plan.path.join("data");
     let shards = match Shards::find(&plan.path, EXTENSION, labels, HINT) {
         Err(_) if inside.is_dir() => Shards::find(&inside, EXTENSION, labels, HINT)?,
         found => found?,
     };
-    let train = ParquetSplit::open(shards.train, colour)?;
+    let train = ParquetSplit::open(shards.train, reading)?;
     let val =
-        if shards.val.is_empty() { None } else { Some(ParquetSplit::open(shards.val, colour)?) };
+        if shards.val.is_empty() { None } else { Some(ParquetSplit::open(shards.val, reading)?) };
     let mut hash = Sha256::new();
     std::iter::once(&train).chain(&val).for_each(|split| split.hash_into(&mut hash));
     let classes = classes(&train, val.as_ref(), labels)?;
@@ -139,7 +139,7 @@ struct ParquetSplit {
     groups: Vec<RowGroup>,
     labels: Vec<Option<u32>>,
     class_names: Vec<String>,
-    colour: Colour,
+    reading: Reading,
     /// Cached row groups as (index in `groups`, images). The most recent entry is the last.
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
@@ -159,10 +159,10 @@ type CachedGroup = OnceLock<Result<Vec<Option<ByteArray>>, ParquetProblem>>;
 
 impl ParquetSplit {
     /// Opens parquet files. Reads metadata and classes, but no images.
-    fn open(files: Vec<PathBuf>, colour: Colour) -> Result<Self, DataError> {
+    fn open(files: Vec<PathBuf>, reading: Reading) -> Result<Self, DataError> {
         let (cache, class_names) = (Mutex::default(), Vec::new());
         let (groups, labels) = (Vec::new(), Vec::new());
-        let mut split = Self { files: Vec::new(), groups, labels, class_names, colour, cache };
+        let mut split = Self { files: Vec::new(), groups, labels, class_names, reading, cache };
         for (number, path) in files.iter().enumerate() {
             caught(|| split.add(number, path)).map_err(|problem| problem.at(path))?;
         }
@@ -259,13 +259,17 @@ impl Split for ParquetSplit {
         })?;
         buffer.clear();
         buffer.extend_from_slice(image.data());
-        Ok(Stored::File { bytes: buffer, colour: self.colour })
+        Ok(Stored::File { bytes: buffer, reading: self.reading })
     }
 
     fn name(&self, index: usize) -> PathBuf {
         let (group, place) = self.place(index);
         let RowGroup { file, row, .. } = self.groups[group];
         self.files[file].join(format!("row-{}", row + place))
+    }
+
+    fn holds_levels(&self) -> bool {
+        self.reading.gives_levels()
     }
 }
 

@@ -16,7 +16,8 @@ use crate::data::decode::error::ImageError;
 use crate::data::decode::format::Format;
 use crate::data::decode::jpeg;
 use crate::data::decode::opened_image::OpenedImage;
-use crate::data::decode::picture::{Colour, Picture, Pixels, Stored};
+use crate::data::decode::picture::{Colour, Picture, Pixels, Reading, Stored};
+use crate::data::decode::raw::npy::is_npy;
 use crate::data::decode::resize::bicubic;
 use crate::data::error::DataError;
 use crate::data::formats::found::{Found, Labels, hex};
@@ -81,6 +82,12 @@ pub fn pack(
     options: PackOptions,
     progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Option<Packing>, DataError> {
+    if plan.range.is_some() && options.reencode.is_some() {
+        return Err(DataError::setting(
+            "cannot make images smaller with data.range: JPEG files have 8-bit values",
+            "remove --short-side to pack the files as they are",
+        ));
+    }
     let (found, labelled) = find(plan)?;
     refuse_inside(plan, out)?;
     let unwritable = |e| DataError::unwritable(out, e);
@@ -308,7 +315,7 @@ fn make(
             }
             stored => stored?,
         };
-        let Stored::File { bytes, colour } = stored else {
+        let Stored::File { bytes, reading } = stored else {
             return Err(DataError::setting(
                 "cannot pack this format: its images are not files",
                 "set data.format to \"imagefolder\", \"webdataset\" or \"parquet\"",
@@ -316,7 +323,7 @@ fn make(
         };
         let small = match options.reencode {
             Some(how) => smaller(bytes, how),
-            None => OpenedImage::stored(Stored::File { bytes, colour }).map(|_| None),
+            None => OpenedImage::stored(Stored::File { bytes, reading }).map(|_| None),
         };
         let (extension, bytes) = match small {
             Ok(Some(small)) => ("jpg", small),
@@ -330,7 +337,9 @@ fn make(
 
 /// Re-encodes an image as a smaller JPEG; `None` if the image is small enough.
 fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> {
-    let picture = OpenedImage::stored(Stored::File { bytes, colour: Colour::Rgb })?.whole()?;
+    let picture =
+        OpenedImage::stored(Stored::File { bytes, reading: Reading::Levels(Colour::Rgb) })?
+            .whole()?;
     if picture.width.min(picture.height) <= how.short_side {
         return Ok(None);
     }
@@ -359,6 +368,7 @@ fn extension(bytes: &[u8], name: &Path) -> &'static str {
         Ok(Format::Bmp) => "bmp",
         Ok(Format::Tiff) => "tiff",
         Ok(Format::Pnm) => "ppm",
+        _ if is_npy(bytes) => "npy",
         _ if name.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) => "png",
         _ => "jpg",
     }

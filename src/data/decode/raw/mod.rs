@@ -10,14 +10,13 @@
 //! | PNG | grey or RGB, 8 or 16 bits |
 //! | JPEG, WebP, BMP, GIF | grey or RGB, 8 bits, converted as Pillow does |
 
-mod npy;
+pub(in crate::data) mod npy;
 pub(super) mod samples;
 
-use super::bitmap::{Levels, MAX_BYTES};
+use super::bitmap::MAX_BYTES;
 use super::error::ImageError;
 use super::format::Format;
-use super::jpeg::{Jpeg, is_jpeg};
-use super::opened_image::{bitmap, whole_jpeg};
+use super::opened_image::OpenedImage;
 use super::picture::{Colour, Picture, Pixels, ValueScale};
 use super::{png_webp, tiff};
 use crate::data::panics;
@@ -32,9 +31,9 @@ pub(in crate::data) struct RawPicture {
 }
 
 impl RawPicture {
-    /// Decodes an image file whose numbers are not scaled yet. Fails if it does not have `channels` channels.
+    /// Decodes an image file without scaling. Fails if the file does not have `channels` channels.
     ///
-    /// A grey file is read for 3 channels, too.
+    /// A grey file also serves for 3 channels.
     pub(in crate::data) fn decode(bytes: &[u8], channels: usize) -> Result<Self, ImageError> {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
@@ -43,7 +42,8 @@ impl RawPicture {
         let decoded = panics::catch(|| decode(bytes, channels));
         let raw = decoded.map_err(|_| ImageError::damaged("the decoder panicked"))??;
         if raw.channels != channels && (raw.channels, channels) != (1, 3) {
-            return Err(ImageError::Channels { file: raw.channels, recipe: channels });
+            let pages = tiff::is_tiff(bytes) && tiff::has_more_pages(bytes)?;
+            return Err(ImageError::Channels { file: raw.channels, recipe: channels, pages });
         }
         if raw.values.iter().any(|value| value.is_nan()) {
             return Err(ImageError::NotANumber);
@@ -51,7 +51,7 @@ impl RawPicture {
         Ok(raw)
     }
 
-    /// Maps the numbers to 0..1. Numbers outside of the range become 0 or 1.
+    /// Maps `scale.range` to 0..1. Numbers outside of the range become 0 or 1.
     pub(in crate::data) fn scaled(self, scale: ValueScale) -> Picture {
         let [low, high] = scale.range;
         let unit = |value: f32| ((f64::from(value) - low) / (high - low)).clamp(0.0, 1.0) as f32;
@@ -63,16 +63,16 @@ impl RawPicture {
         }
     }
 
-    /// Fails if a picture of `width` × `height` pixels needs too much memory as floats.
+    /// Fails if the picture is empty, or if its floats need too much memory.
     pub(super) fn check_size(
         width: usize,
         height: usize,
         channels: usize,
     ) -> Result<(), ImageError> {
-        let values = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels));
         if width == 0 || height == 0 || channels == 0 {
             return Err(ImageError::damaged(format!("the image is {width}x{height} pixels")));
         }
+        let values = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels));
         match values {
             Some(values) if values as u64 <= MAX_BYTES => Ok(()),
             _ => Err(ImageError::too_large(width as u64, height as u64)),
@@ -84,20 +84,12 @@ fn decode(bytes: &[u8], channels: usize) -> Result<RawPicture, ImageError> {
     if npy::is_npy(bytes) {
         return npy::decode(bytes);
     }
-    if is_jpeg(bytes) {
-        let colour = if channels == 1 { Colour::Grey } else { Colour::Rgb };
-        return Ok(of_levels(whole_jpeg(Jpeg::open(bytes)?, colour)?));
-    }
     match Format::of(bytes)? {
         Format::Tiff => tiff::raw(bytes, channels),
         Format::Png => png_webp::raw_png(bytes, channels),
-        Format::Bmp | Format::Gif | Format::Webp => {
-            let bitmap = bitmap(bytes)?;
-            let colour = match (&bitmap.levels, channels) {
-                (Levels::Grey(_), _) | (_, 1) => Colour::Grey,
-                _ => Colour::Rgb,
-            };
-            Ok(of_levels(bitmap.into_picture(colour)))
+        Format::Bmp | Format::Gif | Format::Jpeg | Format::Webp => {
+            let colour = if channels == 1 { Colour::Grey } else { Colour::Rgb };
+            Ok(of_levels(OpenedImage::levels(bytes, colour)?.whole()?))
         }
         other => Err(ImageError::Unsupported(format!(
             "{other:?} file with data.range, which reads TIFF, PNG, .npy, JPEG, WebP, BMP and GIF"
@@ -111,7 +103,7 @@ fn of_levels(picture: Picture) -> RawPicture {
     RawPicture { width, height, channels, values: levels.into_iter().map(f32::from).collect() }
 }
 
-/// Returns whether a file has numbers of more than 8 bits, which need `data.range`.
+/// Returns whether the numbers of a PNG or TIFF file have more than 8 bits.
 pub(in crate::data) fn is_deep(bytes: &[u8]) -> bool {
     match Format::of(bytes) {
         Ok(Format::Png) => bytes.get(24) == Some(&16),

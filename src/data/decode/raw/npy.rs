@@ -18,7 +18,7 @@ struct Header {
     shape: Vec<usize>,
 }
 
-pub(super) fn is_npy(bytes: &[u8]) -> bool {
+pub(in crate::data) fn is_npy(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
@@ -41,10 +41,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RawPicture, ImageError> {
         [height, width] => [1, height, width],
         [channels, height, width] => [channels, height, width],
         _ => {
-            let problem = format!(
-                ".npy array of the shape {:?}; expected [H, W] or [C, H, W]",
-                header.shape
-            );
+            let problem =
+                format!(".npy array of the shape {:?}; expected [H, W] or [C, H, W]", header.shape);
             return Err(ImageError::Unsupported(problem));
         }
     };
@@ -89,7 +87,8 @@ impl Header {
         Ok(Self {
             samples: sample_type(descr)?,
             fortran_order: after("fortran_order")?.starts_with("True"),
-            shape: sides.ok_or_else(|| ImageError::damaged("the .npy header has no valid shape"))?,
+            shape: sides
+                .ok_or_else(|| ImageError::damaged("the .npy header has no valid shape"))?,
         })
     }
 }
@@ -151,12 +150,12 @@ mod tests {
             ("|u1", "|O", "the type `|O`"),
             ("(2, 2)", "(4,)", "the shape [4]"),
             ("(2, 2)", "(99999999999, 99999999999)", "too many"),
-            ("(2, 2)", "(2, 0)", "2x0"),
+            ("(2, 2)", "(2, 0)", "0x2"),
             ("(2, 2)", "(2, x)", "no valid shape"),
             ("'descr'", "'other'", "no `descr`"),
         ] {
             let error = refused(&header.replace(from, to), &[1, 2, 3, 4]).to_string();
-            assert!(error.contains(expected) || to.contains("0)"), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::image_name::is_image_name;
-use crate::data::decode::picture::{Colour, Stored};
+use crate::data::decode::picture::{Reading, Stored};
 use crate::data::error::DataError;
-use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
+use crate::data::formats::listing_cache::{Contents, ImageNames, ListedImage, ListingCache, Stamp};
 use crate::data::formats::split::Split;
 
 /// Maximum depth of nested folders, to stop at cyclic symbolic links.
@@ -106,9 +105,9 @@ impl Listing {
     }
 
     /// Converts the listing to a split. If `labelled` is false, all labels are 0.
-    pub(super) fn into_split(self, labelled: bool, colour: Colour) -> ImageFolder {
+    pub(super) fn into_split(self, labelled: bool, reading: Reading) -> ImageFolder {
         let label = |file: Listed| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
-        ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), colour }
+        ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), reading }
     }
 }
 
@@ -121,7 +120,7 @@ fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError
         let images = images.iter().map(|image| (image.name.as_str().into(), image.size));
         return Ok((folders.iter().map(PathBuf::from).collect(), images.collect()));
     }
-    let entries = read_entries(folder)?;
+    let entries = read_entries(folder, cache.images)?;
     if let Some(contents) = contents(&entries) {
         cache.add(folder, stamp, contents);
     }
@@ -140,7 +139,7 @@ fn contents((folders, images): &Entries) -> Option<Contents> {
     })
 }
 
-fn read_entries(folder: &Path) -> Result<Entries, DataError> {
+fn read_entries(folder: &Path, images: ImageNames) -> Result<Entries, DataError> {
     let unreadable = |e| DataError::unreadable(folder, e);
     let (mut folders, mut files) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(unreadable)? {
@@ -153,9 +152,9 @@ fn read_entries(folder: &Path) -> Result<Entries, DataError> {
         // error, because it could be a class folder.
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => folders.push(name),
-            Ok(metadata) if is_image_name(&name) => files.push((name, metadata.len())),
+            Ok(metadata) if images.contain(&name) => files.push((name, metadata.len())),
             Ok(_) => {}
-            Err(_) if is_image_name(&name) => files.push((name, 0)),
+            Err(_) if images.contain(&name) => files.push((name, 0)),
             Err(e) => return Err(DataError::unreadable(&path, e)),
         }
     }
@@ -177,7 +176,7 @@ pub(super) struct ImageFolder {
     root: PathBuf,
     /// Path (relative to the root folder) and label of each image.
     files: Vec<(PathBuf, u32)>,
-    colour: Colour,
+    reading: Reading,
 }
 
 impl Split for ImageFolder {
@@ -199,10 +198,14 @@ impl Split for ImageFolder {
         }
         let read = File::open(&path).and_then(|mut file| file.read_to_end(buffer));
         read.map_err(unreadable)?;
-        Ok(Stored::File { bytes: buffer, colour: self.colour })
+        Ok(Stored::File { bytes: buffer, reading: self.reading })
     }
 
     fn name(&self, index: usize) -> PathBuf {
         self.root.join(&self.files[index].0)
+    }
+
+    fn holds_levels(&self) -> bool {
+        self.reading.gives_levels()
     }
 }

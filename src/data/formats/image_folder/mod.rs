@@ -9,27 +9,31 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::picture::Colour;
+use crate::data::decode::picture::Reading;
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
 use super::found::{Found, Integrity, Labels};
-use super::listing_cache::ListingCache;
+use super::listing_cache::{ImageNames, ListingCache};
 use super::split::Split;
 pub(in crate::data) use left_out::left_out;
 use listing::Listing;
+
+const ARRAYS: &str = "set data.range = [lo, hi] to read the .npy files; `mae data check` prints their numbers, also \
+                      with a wrong range";
 
 /// Lists the images of an image folder data set.
 ///
 /// If labels are needed, fails unless `train/` and `val/` have the same classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
-    let colour = Colour::of_channels(plan.in_chans)?;
+    let reading = Reading::of(plan)?;
+    let images = ImageNames::of(plan);
     if !plan.path.is_dir() {
         let problem = "the folder does not exist (data.path)";
         return Err(DataError::layout(&plan.path, problem, layout_hint(labels)));
     }
     let (train_dir, val_dir) = (plan.path.join("train"), plan.path.join("val"));
-    let mut cache = ListingCache::of(&plan.path);
+    let mut cache = ListingCache::of(&plan.path, images);
     let train = match labels {
         Labels::Unneeded if !train_dir.is_dir() => Listing::read(&plan.path, &mut cache)?,
         _ => Listing::read(existing(&train_dir, labels)?, &mut cache)?,
@@ -42,7 +46,9 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     if train.len() == 0 {
         let folder = if train_dir.is_dir() { &train_dir } else { &plan.path };
         let problem = "the folder contains no images (jpg, png, webp, …)";
-        return Err(DataError::layout(folder, problem, layout_hint(labels)));
+        let arrays = left_out(folder, images).iter().any(|(ending, _)| ending == "npy");
+        let hint = if arrays { ARRAYS } else { layout_hint(labels) };
+        return Err(DataError::layout(folder, problem, hint));
     }
     if labels == Labels::Needed {
         check_classes(&train_dir, &train)?;
@@ -51,10 +57,10 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
             check_classes(&val_dir, val)?;
         }
     }
-    Ok(found(train, val, colour))
+    Ok(found(train, val, reading))
 }
 
-fn found(train: Listing, val: Option<Listing>, colour: Colour) -> Found {
+fn found(train: Listing, val: Option<Listing>, reading: Reading) -> Found {
     let mut hash = Sha256::new();
     for (name, listing) in [("train", Some(&train)), ("val", val.as_ref())] {
         if let Some(listing) = listing {
@@ -65,7 +71,7 @@ fn found(train: Listing, val: Option<Listing>, colour: Colour) -> Found {
     let labelled = train.is_labelled();
     let classes = if labelled { train.classes.clone() } else { Vec::new() };
     let split =
-        |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(labelled, colour)) };
+        |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(labelled, reading)) };
     Found {
         train: split(train),
         val: val.map(split),

@@ -9,9 +9,8 @@ use std::thread;
 
 use tar::EntryType;
 
-use crate::data::decode::image_name::is_image_name;
 use crate::data::error::DataError;
-use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
+use crate::data::formats::listing_cache::{Contents, ImageNames, ListedImage, ListingCache, Stamp};
 
 use super::checksums::{self, Checksums};
 use super::{AGAIN, label};
@@ -61,7 +60,7 @@ pub(super) fn read_all(
     }
     let paths: Vec<&Path> = unknown.iter().map(|(_, path, _)| *path).collect();
     for ((place, shard, stamp), index) in
-        unknown.into_iter().zip(read_on_all_cores(&paths, checksummed))
+        unknown.into_iter().zip(read_on_all_cores(&paths, checksummed, cache.images))
     {
         // A shard with findings is not cached, so every start reads it again and reports them.
         if let Ok(ShardIndex { images, lost }) = &index {
@@ -73,13 +72,13 @@ pub(super) fn read_all(
     all.into_iter().flatten().collect()
 }
 
-fn read_on_all_cores(shards: &[&Path], checksummed: bool) -> Vec<Indexed> {
+fn read_on_all_cores(shards: &[&Path], checksummed: bool, images: ImageNames) -> Vec<Indexed> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(shards.len());
     let next = AtomicUsize::new(0);
     let work = || {
         let mine = std::iter::from_fn(|| {
             let place = next.fetch_add(1, Ordering::Relaxed);
-            shards.get(place).map(|path| (place, read(path, checksummed)))
+            shards.get(place).map(|path| (place, read(path, checksummed, images)))
         });
         mine.collect::<Vec<_>>()
     };
@@ -95,8 +94,8 @@ fn read_on_all_cores(shards: &[&Path], checksummed: bool) -> Vec<Indexed> {
 }
 
 /// Indexes one shard from tar headers, then compares the index with the checksum file.
-fn read(path: &Path, checksummed: bool) -> Indexed {
-    let mut index = read_members(path)?;
+fn read(path: &Path, checksummed: bool, images: ImageNames) -> Indexed {
+    let mut index = read_members(path, images)?;
     if index.images.is_empty() {
         index.lost.push("the shard contains no images".to_owned());
     }
@@ -120,7 +119,7 @@ fn read(path: &Path, checksummed: bool) -> Indexed {
     Ok(index)
 }
 
-fn read_members(path: &Path) -> Indexed {
+fn read_members(path: &Path, images: ImageNames) -> Indexed {
     let damaged = |e: io::Error| damaged(path, &e);
     let file = File::open(path).map_err(|e| DataError::unreadable(path, e))?;
     let length = file.metadata().map_err(|e| DataError::unreadable(path, e))?.len();
@@ -148,7 +147,7 @@ fn read_members(path: &Path) -> Indexed {
             index.images.extend(std::mem::take(&mut group).image());
             group.key = key;
         }
-        if is_image_name(Path::new(&name)) {
+        if images.contain(Path::new(&name)) {
             group.add_image(path, ListedImage { offset, size, label: None, hash: None, name })?;
         } else if label::is_label(&ending) && size <= label::MAX_BYTES {
             let mut bytes = Vec::new();

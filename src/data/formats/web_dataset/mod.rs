@@ -20,12 +20,12 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::picture::{Colour, Stored};
+use crate::data::decode::picture::{Reading, Stored};
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
 use super::found::{Found, Integrity, Labels};
-use super::listing_cache::ListingCache;
+use super::listing_cache::{ImageNames, ListingCache};
 use super::shards::Shards;
 use super::split::Split;
 use checksums::{ImageHash, image_hash};
@@ -54,7 +54,7 @@ pub(in crate::data) fn find_past_damage(
 }
 
 fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>), DataError> {
-    let colour = Colour::of_channels(plan.in_chans)?;
+    let reading = Reading::of(plan)?;
     let shards = Shards::find(&plan.path, EXTENSION, labels, HINT)?;
     let packed = Packed::read(&plan.path)?;
     let counts = ShardCounts { train: shards.train.len(), val: shards.val.len() };
@@ -63,9 +63,9 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     let changed = packed.as_ref().and_then(|packed| packed.changed_classes(&plan.path));
     let mut findings =
         Findings { problems: Vec::from_iter(incomplete), lost: Vec::from_iter(changed) };
-    let mut cache = ListingCache::of(&plan.path);
+    let mut cache = ListingCache::of(&plan.path, ImageNames::of(plan));
     let mut open = |shards: Vec<PathBuf>| {
-        WebDataset::open(shards, colour, checksummed, &mut cache, &mut findings)
+        WebDataset::open(shards, reading, checksummed, &mut cache, &mut findings)
     };
     let train = open(shards.train);
     let val = (!shards.val.is_empty()).then(|| open(shards.val));
@@ -129,7 +129,7 @@ struct Findings {
 struct WebDataset {
     shards: Vec<PathBuf>,
     samples: Vec<Sample>,
-    colour: Colour,
+    reading: Reading,
 }
 
 struct Sample {
@@ -147,7 +147,7 @@ impl WebDataset {
     /// Indexes `shards`. Skips damaged shards and adds the errors to `findings`.
     fn open(
         shards: Vec<PathBuf>,
-        colour: Colour,
+        reading: Reading,
         checksummed: bool,
         cache: &mut ListingCache,
         findings: &mut Findings,
@@ -173,7 +173,7 @@ impl WebDataset {
                 name: image.name.into(),
             }));
         }
-        Self { shards, samples, colour }
+        Self { shards, samples, reading }
     }
 
     /// Returns the path of the first image without a class.
@@ -225,11 +225,14 @@ impl Split for WebDataset {
                 "it is damaged: its BLAKE3 checksum differs from what `mae data pack` stored";
             return Err(DataError::bad_image(&self.name(index), problem));
         }
-        Ok(Stored::File { bytes: buffer, colour: self.colour })
+        Ok(Stored::File { bytes: buffer, reading: self.reading })
     }
 
     fn name(&self, index: usize) -> PathBuf {
         let sample = &self.samples[index];
         self.shards[sample.shard as usize].join(&*sample.name)
+    }
+    fn holds_levels(&self) -> bool {
+        self.reading.gives_levels()
     }
 }

@@ -4,6 +4,7 @@
 //! channel.
 
 mod look;
+mod numbers;
 pub(in crate::data) mod report;
 mod sums;
 
@@ -14,7 +15,7 @@ use crate::data::dataset::open_past_damage;
 use crate::data::error::DataError;
 use crate::data::formats::found::Labels;
 use crate::data::formats::image_folder;
-use crate::data::formats::listing_cache::ListingCache;
+use crate::data::formats::listing_cache::{ImageNames, ListingCache};
 use crate::data::formats::split::Split;
 use crate::data::loader::workers::{self, Workers};
 use crate::recipe::{DataPlan, Format, Threads};
@@ -34,12 +35,13 @@ pub fn check(
     labels: Labels,
     mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Option<Checked>, DataError> {
-    ListingCache::forget(&plan.path);
+    let names = ImageNames::of(plan);
+    ListingCache::forget(&plan.path, names);
     let (data, problems) = open_past_damage(plan, labels)?;
     let lost = data.integrity.lost.iter().cloned();
     let problems = problems.iter().map(ToString::to_string).chain(lost).collect();
     let left_out = match plan.format {
-        Format::ImageFolder => image_folder::left_out(&plan.path),
+        Format::ImageFolder => image_folder::left_out(&plan.path, names),
         _ => Vec::new(),
     };
     let unchecked = data.integrity.unchecked;
@@ -67,6 +69,7 @@ pub fn check(
         }
         if name == "train" {
             (checked.mean, checked.std) = sums.mean_and_std();
+            (checked.numbers, checked.cut_images) = (sums.numbers(), sums.cut_images);
         }
         checked.splits.push(sums.split(&data));
     }
