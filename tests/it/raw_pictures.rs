@@ -247,8 +247,19 @@ fn settings_that_mean_nothing_for_raw_numbers_are_refused_by_name() {
         bench.refused(&["plan", "r.toml"].into_iter().chain(sets).collect::<Vec<_>>(), 2)
     };
     let grey = "data.in_chans=1";
-    insta::assert_snapshot!(refused(&[grey, "finetune.aa=rand-m9-mstd0.5-inc1"]));
-    insta::assert_snapshot!(refused(&[grey, "pretrain.augment.color_jitter=0.4"]));
-    insta::assert_snapshot!(refused(&["data.range=[5, 5]"]));
-    insta::assert_snapshot!(refused(&["data.format=digits", grey]));
+    for (sets, expected) in [
+        (
+            &[grey, "finetune.aa=rand-m9-mstd0.5-inc1"][..],
+            "`finetune.aa = \"rand-m9-mstd0.5-inc1\"` changes 8-bit colours, but data.range reads",
+        ),
+        (
+            &[grey, "pretrain.augment.color_jitter=0.4"],
+            "`pretrain.augment.color_jitter = 0.4` changes 8-bit colours, but data.range reads",
+        ),
+        (&["data.range=[5, 5]"], "`data.range = [5.0, 5.0]` is not a valid range"),
+        (&["data.format=digits"], "but this format has none"),
+    ] {
+        let text = refused(sets);
+        assert!(text.contains(expected) && text.contains("hint: "), "{text}");
+    }
 }
