@@ -111,6 +111,7 @@ pub fn bench_train(
         stop: stop.clone(),
         parallel_jobs: 0,
         start_files: Arc::default(),
+        layouts: Arc::default(),
     };
     let per_epoch = training.steps(stage, work.data.facts.train_images)?.updates_per_epoch;
     refuse_short_epoch(per_epoch, training.effective_batch_size)?;
@@ -171,11 +172,9 @@ fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
     }
     Err(TrainError::Setting {
         problem: format!(
-            "cannot measure a step: an epoch has fewer than two updates ({updates} x {images} images)"
+            "cannot measure a step: an epoch needs at least two updates of {images} images, but has {updates}"
         ),
-        hint:
-            "lower batch_size or raise data.train_images, so that an epoch has at least two updates"
-                .to_owned(),
+        hint: "lower `batch_size`, or raise `data.train_images`".to_owned(),
     })
 }
 
@@ -192,7 +191,7 @@ fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
 /// Fails if the recipe lacks the stage or if the data cannot be opened.
 fn measured(plan: &Plan, stage: StageKind) -> Result<(TrainingPlan, DataSet), TrainError> {
     let training = plan.training(stage).cloned().ok_or_else(|| TrainError::Setting {
-        problem: format!("cannot measure `--stage {stage}`: the recipe has no [{stage}]"),
+        problem: format!("cannot measure `--stage {stage}`: the recipe has no `[{stage}]`"),
         hint: "set `--stage` to a stage that the recipe has".to_owned(),
     })?;
     let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
@@ -265,8 +264,9 @@ fn steps(
     let measured = MeasuredSteps { seconds: clock.steps_s(), updates: clock.ends.len() };
     if measured.seconds.is_empty() {
         return Err(TrainError::Setting {
-            problem: "cannot measure a step: the benchmark stopped too early".to_owned(),
-            hint: "set a longer `--seconds`".to_owned(),
+            problem: "cannot measure a step: the measurement ended before the first complete step"
+                .to_owned(),
+            hint: "set a larger `--seconds`".to_owned(),
         });
     }
     Ok(measured)

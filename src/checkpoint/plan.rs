@@ -10,7 +10,7 @@ use crate::recipe::{
 };
 use std::path::Path;
 
-/// What a command needs to know. Each variant includes the variants above.
+/// What a command needs to know about a checkpoint. Each variant includes the needs of the variants above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Needs {
     /// Only the tensors.
@@ -101,13 +101,14 @@ impl Opened {
             Some("true") => Err(CheckpointError::Unsupported {
                 path: self.path.clone(),
                 problem: candidate::MEAN_AFTER_NORM.to_owned(),
-                hint: "use a checkpoint whose head reads the class token, or one with fc_norm"
+                hint: "use a checkpoint with `fc_norm`, or a checkpoint whose head reads the class token"
                     .to_owned(),
             }),
             Some(_) => Ok(None),
             None => Ok(Some(format!(
-                "{} does not say what its head reads. mae assumes the class token. If the model was built with \
-                 global_pool=\"avg\", its predictions are wrong. If not, --set finetune.global_pool=false removes this warning",
+                "{} does not store whether the head reads the class token or the mean of the patches. mae assumes the \
+                 class token. If the model has `global_pool=\"avg\"`, the predictions are wrong. Otherwise, use `--set \
+                 finetune.global_pool=false` to remove this warning",
                 self.path.display()
             ))),
         }
@@ -129,8 +130,8 @@ impl Opened {
         if known && !is_set && own.in_chans == data.in_chans {
             if (&own.mean, &own.std) != (&data.mean, &data.std) {
                 warnings.push(format!(
-                    "images are normalized with the checkpoint's mean {:?} and std {:?}, not with the recipe's; \
-                     --set data.mean=... and --set data.std=... change this",
+                    "mae normalizes images with the checkpoint's mean {:?} and std {:?}, not with the recipe's values. \
+                     To change this, use `--set data.mean=...` and `--set data.std=...`",
                     own.mean, own.std
                 ));
             }
@@ -152,7 +153,7 @@ impl Opened {
     }
 }
 
-/// The `--set` arguments, sorted by the settings that they change.
+/// The `--set` arguments, grouped by the settings that they change.
 struct SetArgs {
     /// Arguments for `[data]` and `[runtime]` of `--recipe`.
     of_data: Vec<String>,
@@ -237,7 +238,7 @@ fn described_point(
     Ok(recipe::resolve_checkpoint(path, &layers, &stated, set, &OPTIONS)?)
 }
 
-/// Fails if neither `known` nor `set` contains a setting that the command needs.
+/// Fails if the command needs a setting that is missing in both `known` and `set`.
 fn require(
     opened: &Opened,
     needs: Needs,
@@ -256,7 +257,7 @@ fn require(
         let width = facts.embed_dim;
         return unstated(
             key,
-            format!("the number of attention heads of its encoder (width {width})"),
+            format!("the number of attention heads of the encoder (width {width})"),
         );
     }
     let Some(decoder) = &facts.decoder else { return Ok(()) };
@@ -265,13 +266,13 @@ fn require(
         let width = decoder.embed_dim;
         return unstated(
             key,
-            format!("the number of attention heads of its decoder (width {width})"),
+            format!("the number of attention heads of the decoder (width {width})"),
         );
     }
     let key = "pretrain.norm_pix_loss";
     let has = |recipe: &Recipe| recipe.pretrain.as_ref().is_some_and(|p| p.norm_pix_loss.is_some());
     if missing(Needs::Everything, key, has) {
-        return unstated(key, "whether its decoder predicts normalized pixels".to_owned());
+        return unstated(key, "whether the decoder predicts normalized pixels".to_owned());
     }
     Ok(())
 }

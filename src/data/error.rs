@@ -32,13 +32,11 @@ pub enum DataError {
     #[error("cannot write {}: {source}{}", shown(.path), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
     /// A loader thread panicked. This is a bug in the program.
-    #[error(
-        "a data loader thread panicked: {message}\nhint: this is a bug in mae; please report it"
-    )]
+    #[error("a data loader thread panicked: {message}\nhint: report this bug in mae")]
     Panicked { message: String },
 }
 
-/// Returns a path on one line. File names may contain line breaks.
+/// Returns a path as one line of text. Escapes line breaks in file names.
 pub(super) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }

@@ -51,15 +51,14 @@ impl Manifest {
 
     /// Writes a manifest that lists `files` into the folder `root`.
     ///
-    /// Files without a content have no checksum.
+    /// A file whose [`Content`] is `None` is listed without a checksum.
     pub fn create_with(
         root: &Path,
         name: &str,
         files: impl IntoIterator<Item = (String, Option<Content>)>,
     ) -> io::Result<Self> {
         if root.join(MANIFEST).symlink_metadata().is_ok() {
-            let problem =
-                "its mae-manifest.jsonl was not written by mae\nhint: move this file away";
+            let problem = "the folder contains a `mae-manifest.jsonl` that mae did not write\nhint: move this file away";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
         }
         let mut manifest = Self::empty(root, name.to_owned());
@@ -225,7 +224,7 @@ impl Manifest {
         if self.lines > self.needed() + OUTDATED { self.rewrite() } else { Ok(()) }
     }
 
-    /// Returns the maximum number of lines that a manifest needs.
+    /// Returns the maximum number of lines that are not outdated.
     fn needed(&self) -> usize {
         self.files.len() * KEPT + self.folders.len() + 1
     }
@@ -261,9 +260,9 @@ impl Manifest {
 fn damaged(root: &Path, line: usize, problem: &str) -> io::Error {
     let path = root.join(MANIFEST);
     let text = format!(
-        "{} is damaged in line {line}: {problem}\nhint: restore the file (the list of the files that mae wrote) \
-         from a backup, or remove it. If you remove it, the next start of the run lists the existing \
-         files with new checksums",
+        "{} is corrupt in line {line}: {problem}\n\
+         hint: restore this file from a backup, or remove it. If you remove it, the next start of the run lists the \
+         existing files with new checksums",
         path.display()
     );
     io::Error::new(io::ErrorKind::InvalidData, text)
@@ -277,7 +276,7 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Returns whether a relative path stays inside the folder.
+/// Returns whether a relative path stays inside the manifest's folder.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::layout::Pace;
 use super::name::{fingerprint, safe};
 use super::plan::{Plan, Schedule, Source, TrainingPlan};
 use crate::shape::StageKind;
@@ -45,8 +46,8 @@ pub struct Steps {
 /// An optimizer update needs more images than an epoch has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{stage} would never update: one update needs {effective_batch_size} images \
-     (batch_size {batch_size}, accum_iter {accum_iter}, all devices), but an epoch has {train_images}"
+    "{stage} would never update the weights: one update needs {effective_batch_size} images (`batch_size` {batch_size} \
+     x `accum_iter` {accum_iter} x devices), but an epoch has only {train_images} images"
 )]
 pub struct NeverUpdates {
     /// The stage without optimizer updates.
@@ -76,7 +77,7 @@ impl Plan {
             .collect()
     }
 
-    /// Returns whether each device trains its own job.
+    /// Returns whether each device trains its own job. If false, all devices train each job together.
     ///
     /// `jobs` is the number of remaining independent jobs.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
@@ -111,12 +112,17 @@ impl Plan {
 }
 
 impl TrainingPlan {
+    /// Returns the micro-steps that the learning rates within an epoch follow, if the job has not started before.
+    pub fn pace(&self) -> Pace {
+        let images_per_micro_step = self.effective_batch_size / self.accum_iter;
+        Pace { images_per_micro_step, accum_iter: self.accum_iter }
+    }
+
     /// Returns the numbers of steps of a job with `train_images` images per epoch.
     ///
     /// Fails if one optimizer update needs more images than an epoch has.
     pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
-        let images_per_micro_step = self.effective_batch_size / self.accum_iter;
-        let micro_steps = train_images / images_per_micro_step;
+        let micro_steps = train_images / self.pace().images_per_micro_step;
         let updates_per_epoch = micro_steps / self.accum_iter;
         if updates_per_epoch == 0 {
             return Err(NeverUpdates {
@@ -145,7 +151,9 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
         .collect()
 }
 
-/// Returns a folder name for the starting weights. Ambiguous names get a fingerprint.
+/// Returns a folder name for the starting weights.
+///
+/// A checkpoint file named like an epoch or `scratch` gets a fingerprint.
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),
@@ -189,7 +197,7 @@ mod tests {
     #[test]
     fn an_epoch_without_an_update_is_refused() {
         let error = training(64, 4, 1).steps(StageKind::Finetune, 200).unwrap_err();
-        insta::assert_snapshot!(error, @"finetune would never update: one update needs 256 images (batch_size 64, accum_iter 4, all devices), but an epoch has 200");
+        insta::assert_snapshot!(error, @"finetune would never update the weights: one update needs 256 images (`batch_size` 64 x `accum_iter` 4 x devices), but an epoch has only 200 images");
     }
 
     #[test]

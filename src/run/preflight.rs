@@ -79,7 +79,7 @@ pub enum JobState {
     ToDo,
     /// The job is unfinished. The run resumes the job after this number of epochs.
     Begun { epochs: usize },
-    /// The job is new. The run resumes from `pretrain.resume`, which was trained for `epochs` epochs.
+    /// The pre-training is new and continues the checkpoint `pretrain.resume`, which has `epochs` finished epochs.
     GoesOn { epochs: usize },
     /// The job is finished. The run skips the job.
     Done,

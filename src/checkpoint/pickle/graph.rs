@@ -31,7 +31,7 @@ pub(super) struct Storage {
     /// A text node: the name of the storage.
     pub(super) key: Item,
     pub(super) dtype: &'static Dtype,
-    /// Index of the first element that a tensor uses.
+    /// Index of the first element that tensors may use. Nonzero only for a view of a larger storage.
     pub(super) start: u64,
     pub(super) numel: u64,
 }
@@ -95,7 +95,8 @@ impl Graph {
         }
         let before = BLOCK * (self.blocks.len() - 1);
         let block = self.blocks.last_mut().expect("one was just added");
-        let id = u32::try_from(before + block.len()).map_err(|_| "it contains too many objects")?;
+        let id = u32::try_from(before + block.len())
+            .map_err(|_| "the file contains too many objects")?;
         block.push(node);
         Ok(Item::Node(id))
     }

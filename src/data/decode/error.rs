@@ -9,7 +9,7 @@ pub(in crate::data) enum ImageError {
     Empty,
     #[error("the file is truncated")]
     Truncated,
-    #[error("cannot be decoded: {0}")]
+    #[error("corrupt or unsupported image: {0}")]
     Undecodable(String),
     /// The file may be whole, but `mae` cannot read its format or this variant of its format.
     #[error("not supported: {0}")]
@@ -18,7 +18,7 @@ pub(in crate::data) enum ImageError {
     Channels { file: usize, recipe: usize, pages: bool },
     #[error("it contains NaN, which data.range cannot scale")]
     NotANumber,
-    #[error("cannot be encoded as JPEG: {0}")]
+    #[error("cannot encode the image as JPEG: {0}")]
     Unencodable(String),
 }
 

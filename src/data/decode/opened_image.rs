@@ -22,8 +22,8 @@ pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
 /// Reads and decodes an image file. Ignores the file extension.
 pub(in crate::data) fn decode_file(path: &Path, reading: Reading) -> Result<Picture, DataError> {
     if path.is_dir() {
-        let hint = "name the image files in the folder";
-        return Err(DataError::layout(path, "it is a folder, not an image", hint));
+        let hint = "pass the image files in this folder";
+        return Err(DataError::layout(path, "this is a folder, not an image", hint));
     }
     let bytes = fs::read(path).map_err(|e| DataError::unreadable(path, e))?;
     let whole = OpenedImage::file(&bytes, reading).and_then(OpenedImage::whole);

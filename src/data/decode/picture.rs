@@ -15,9 +15,12 @@ pub struct Picture {
 /// Pixel values of a [`Picture`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pixels {
-    /// 8-bit values from an image file.
+    /// 8-bit values, for image files and for synthetic images with 1 or 3 channels.
     U8(Vec<u8>),
-    /// Floats from 0 to 1: digits and some synthetic images of side `input_size`, and files read with `data.range`.
+    /// Floats from 0 to 1, for the digits, for synthetic images with 2 or more than 3 channels, and for image files with
+    /// `data.range`.
+    ///
+    /// The side of digits and synthetic images is `input_size`.
     F32(Vec<f32>),
 }
 
@@ -83,8 +86,8 @@ impl Reading {
             (None, 1) => Ok(Self::Levels(Colour::Grey)),
             (None, 3) => Ok(Self::Levels(Colour::Rgb)),
             (None, other) => Err(DataError::setting(
-                format!("cannot decode images to data.in_chans = {other} channels"),
-                "set data.in_chans = 3 for colour or 1 for grey, or set data.range = [lo, hi] to read the numbers of \
+                format!("cannot decode images with `data.in_chans = {other}` channels"),
+                "set `data.in_chans` to 3 for colour, or to 1 for grey; or set `data.range = [lo, hi]` to read the numbers of \
                  TIFF, PNG and .npy files",
             )),
         }

@@ -250,7 +250,10 @@ impl Kernel for Softmax<'_> {
     }
 }
 
-/// Replaces `grad`, the gradient of the softmax's output, by the gradient of its input, times `scale`.
+/// Backward pass of a softmax.
+///
+/// On entry, `grad` is the gradient of the softmax's output. On return, it is `scale` times the gradient of the
+/// softmax's input.
 struct BeforeSoftmax<'a> {
     scores: &'a [f32],
     grad: &'a mut [f32],

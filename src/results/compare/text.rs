@@ -254,7 +254,10 @@ fn epoch(key: &SettingKey) -> String {
     }
 }
 
-/// Returns a cell of a result table, for example `97.50 ±0.28 (3) … +0.42 ~`.
+/// Returns a cell of a result table, for example `97.50` and `±0.28 (3) … +0.42 ~`.
+///
+/// The parts are: mean, standard deviation, number of runs, `…` if a run is unfinished, difference from the baseline,
+/// and `~` if the difference may be noise.
 fn cell(comparison: &Comparison, group: &[usize], key: &SettingKey, metric: Metric) -> Cell {
     let Some(measured) = comparison.measured(group, key, metric) else { return Cell::default() };
     let digits = if metric == Metric::PretrainLoss { 5 } else { 2 };

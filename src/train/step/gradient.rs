@@ -210,7 +210,8 @@ mod tests {
         }
     }
 
-    /// Returns the backward mode, the full buckets and the started all-reduces of each micro-batch.
+    /// Returns three values for each micro-batch: when gradients are reduced ([`BackwardMode`]), how many buckets were
+    /// full, and how many all-reduces had started.
     fn buckets_of(
         link: &Link,
         early: bool,

@@ -3,6 +3,8 @@
 //! Pillow computes in double precision, clamps to 0..255 and drops the fraction. This code adds numbers in the same
 //! order as Pillow, so the results are bitwise equal.
 
+#![expect(clippy::inline_always, reason = "the functions are compiled for several processors")]
+
 use super::rgb::Rgb;
 use crate::data::decode::simd::vectorized;
 
@@ -69,7 +71,7 @@ vectorized! {
 
 /// Computes the output pixels.
 ///
-/// All functions that this calls are inlined, so that they are compiled for AVX2 too.
+/// The called functions are inlined, so that the AVX2 version of this function contains them.
 #[inline(always)]
 fn sample<const BICUBIC: bool>(
     source: &Padded,
@@ -112,11 +114,11 @@ struct Padded {
 }
 
 struct SubpixelPosition {
-    /// Index of the first of the 4 × 4 pixels around the position.
+    /// Index in [`Padded::pixels`] of the top left pixel of the 4 × 4 pixels around the position.
     start: usize,
-    /// Horizontal distance (0..1) from the second pixel column to the position.
+    /// Horizontal distance (0..1) from the second of the 4 pixel columns to the position.
     dx: f64,
-    /// Vertical distance (0..1) from the second pixel row to the position.
+    /// Vertical distance (0..1) from the second of the 4 pixel rows to the position.
     dy: f64,
 }
 
@@ -138,8 +140,8 @@ impl Padded {
     #[inline(always)]
     fn place(&self, x: f64, y: f64) -> SubpixelPosition {
         let (x, y) = (x - 0.5, y - 0.5);
-        // Rounds down, since x and y are at least -0.5. The first of the 4 × 4 pixels is at (left - 1, top - 1), and the
-        // border adds 2 to both.
+        // Rounds down, since x and y are at least -0.5. The first of the 4 × 4 pixels is at (left - 1, top - 1), and
+        // the border adds 2 to both.
         let (left, top) = (x as i32 - i32::from(x < 0.0), y as i32 - i32::from(y < 0.0));
         let start = (top + 1) as usize * self.stride + (left + 1) as usize;
         SubpixelPosition { start, dx: x - f64::from(left), dy: y - f64::from(top) }
