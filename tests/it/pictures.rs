@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mae::data::{DataError, Picture, Pixels, read_picture};
+use mae::durable;
 use tempfile::TempDir;
 
 fn golden() -> PathBuf {
@@ -21,7 +22,7 @@ fn levels(picture: Picture) -> Vec<u8> {
 fn read(bytes: &[u8]) -> Result<Picture, DataError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("picture.jpg");
-    fs::write(&path, bytes).unwrap();
+    durable::write(&path, bytes).unwrap();
     read_picture(&path)
 }
 
@@ -165,7 +166,7 @@ fn data_check_prints_nothing_of_a_library() {
     let broken = dir.path().join("train/class/broken.tif");
     let mut bytes = fs::read(golden().join("tiled-planes.tif")).unwrap();
     bytes.truncate(300);
-    fs::write(broken, bytes).unwrap();
+    durable::write(&broken, &bytes).unwrap();
     let bench = super::program::Bench::new("");
     let done = bench.command(&["data", "check", dir.path().to_str().unwrap()]).output().unwrap();
     let text = String::from_utf8(done.stdout).unwrap();

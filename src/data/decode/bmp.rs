@@ -13,6 +13,9 @@ const RLE8: u32 = 1;
 const RLE4: u32 = 2;
 const BITFIELDS: u32 = 3;
 
+/// Converts the bytes of a pixel to RGB.
+type PixelReader = fn(&[u8]) -> [u8; 3];
+
 /// The header of a bitmap, and the position of its pixels.
 pub(super) struct Dib<'a> {
     bytes: &'a [u8],
@@ -156,7 +159,7 @@ impl<'a> Dib<'a> {
     }
 
     /// Returns the function that converts the bytes of a pixel to RGB. Fails if the masks are unusual.
-    fn colour_reader(&self) -> Result<fn(&[u8]) -> [u8; 3], ImageError> {
+    fn colour_reader(&self) -> Result<PixelReader, ImageError> {
         let masks = (self.compression == BITFIELDS).then_some(self.masks);
         let (Some([r, g, b, _]), bits) = (masks, self.bits) else {
             return Ok(match self.bits {

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::Path;
 
 use crate::data::error::DataError;
@@ -24,8 +25,8 @@ pub(in crate::data) enum ImageError {
 
 impl ImageError {
     /// Returns the error for damaged data, with the reason.
-    pub(super) fn damaged(reason: impl ToString) -> Self {
-        Self::Undecodable(reason.to_string())
+    pub(super) fn damaged(reason: impl fmt::Display) -> Self {
+        Self::Undecodable(format!("{reason}"))
     }
 
     /// Returns the error for an image with too many pixels.

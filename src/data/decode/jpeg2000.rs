@@ -1,4 +1,4 @@
-//! Decodes JPEG 2000 files with OpenJPEG, as Pillow does.
+//! Decodes JPEG 2000 files with `OpenJPEG`, as Pillow does.
 
 #![expect(unsafe_code, reason = "OpenJPEG is a C library, and its safe wrapper logs every error")]
 
@@ -20,7 +20,7 @@ use super::error::ImageError;
 
 /// The marker of the codestream, and of the header with its size.
 const CODESTREAM: [u8; 4] = [0xff, 0x4f, 0xff, 0x51];
-/// Size of OpenJPEG's read buffer in bytes.
+/// Size of `OpenJPEG`'s read buffer in bytes.
 const BUFFER: usize = 1 << 16;
 
 /// The bytes of a file, and the read position.
@@ -29,7 +29,7 @@ struct Source<'a> {
     at: usize,
 }
 
-/// OpenJPEG's objects. Dropping it frees them.
+/// `OpenJPEG`'s objects. Dropping it frees them.
 struct Decoder {
     codec: *mut opj_codec_t,
     stream: *mut opj_stream_t,
@@ -68,7 +68,7 @@ impl Decoder {
     fn run(source: &mut Source<'_>, is_bare: bool, message: &mut String) -> Option<Self> {
         let format =
             if is_bare { CODEC_FORMAT::OPJ_CODEC_J2K } else { CODEC_FORMAT::OPJ_CODEC_JP2 };
-        // SAFETY: OpenJPEG's objects are created here, and `Drop` destroys them. `source` and `message` live longer than
+        // SAFETY: `OpenJPEG`'s objects are created here, and `Drop` destroys them. `source` and `message` live longer than
         // the calls that use them, and nothing else uses them meanwhile.
         unsafe {
             let mut decoder = Self {
@@ -184,7 +184,7 @@ impl Component<'_> {
 
 impl Drop for Decoder {
     fn drop(&mut self) {
-        // SAFETY: the pointers are null or come from OpenJPEG, which accepts null.
+        // SAFETY: the pointers are null or come from `OpenJPEG`, which accepts null.
         unsafe {
             opj_destroy_codec(self.codec);
             opj_stream_destroy(self.stream);
@@ -195,7 +195,7 @@ impl Drop for Decoder {
 
 /// Copies the next bytes of the [`Source`] in `data` to `buffer`. Returns their number, or `usize::MAX` at the end.
 unsafe extern "C" fn read(buffer: *mut c_void, count: usize, data: *mut c_void) -> usize {
-    // SAFETY: `data` is the source of `run`, and OpenJPEG's buffer has `count` bytes.
+    // SAFETY: `data` is the source of `run`, and `OpenJPEG`'s buffer has `count` bytes.
     unsafe {
         let source = &mut *data.cast::<Source<'_>>();
         let rest = source.bytes.get(source.at..).unwrap_or_default();
@@ -234,7 +234,7 @@ unsafe extern "C" fn seek(position: i64, data: *mut c_void) -> i32 {
 
 /// Stores the last error message.
 unsafe extern "C" fn note_error(text: *const c_char, data: *mut c_void) {
-    // SAFETY: `data` is the message of `run`, and OpenJPEG's text ends with a zero.
+    // SAFETY: `data` is the message of `run`, and `OpenJPEG`'s text ends with a zero.
     unsafe {
         *data.cast::<String>() = CStr::from_ptr(text).to_string_lossy().into_owned();
     }

@@ -147,9 +147,12 @@ fn floats(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<
     let scale = scale.filter(|scale| scale.is_finite() && *scale != 0.0);
     let scale = scale.ok_or_else(|| ImageError::damaged("the scale is not a number"))?;
     let data = file.take(4 * width * height)?;
-    let level = |bytes: &[u8; 4]| match scale < 0.0 {
-        true => f32::from_le_bytes(*bytes) as u8,
-        false => f32::from_be_bytes(*bytes) as u8,
+    let level = |bytes: &[u8; 4]| {
+        if scale < 0.0 {
+            f32::from_le_bytes(*bytes) as u8
+        } else {
+            f32::from_be_bytes(*bytes) as u8
+        }
     };
     let rows = data.chunks_exact(4 * width).rev();
     Ok(rows.flat_map(|row| row.as_chunks().0.iter().map(level)).collect())

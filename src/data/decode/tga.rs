@@ -67,9 +67,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     file.take(header.id_length.into())?;
     let palette = if header.has_map { palette(&header, &mut file)? } else { [[0; 3]; 256] };
     let row = (width * usize::from(header.depth)).div_ceil(8);
-    let data = match header.compressed {
-        true => expanded(&mut file, usize::from(header.depth), row * height)?,
-        false => file.take(row * height)?.to_vec(),
+    let data = if header.compressed {
+        expanded(&mut file, usize::from(header.depth), row * height)?
+    } else {
+        file.take(row * height)?.to_vec()
     };
     // Bit 5: the first row is the top row. Bit 4: the first pixel of a row is the right one.
     let rows = data.chunks_exact(row);

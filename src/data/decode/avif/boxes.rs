@@ -24,13 +24,13 @@ pub(super) fn boxes(bytes: &[u8]) -> impl Iterator<Item = (Name, &[u8])> {
 }
 
 /// Returns the content of the first box with a name.
-pub(super) fn find<'a>(bytes: &'a [u8], name: &Name) -> Option<&'a [u8]> {
-    boxes(bytes).find(|(found, _)| found == name).map(|(_, content)| content)
+pub(super) fn find(bytes: &[u8], name: Name) -> Option<&[u8]> {
+    boxes(bytes).find(|(found, _)| *found == name).map(|(_, content)| content)
 }
 
 /// Returns the content of the box with a path of names.
-pub(super) fn find_path<'a>(bytes: &'a [u8], path: &[&Name]) -> Option<&'a [u8]> {
-    path.iter().try_fold(bytes, |bytes, name| find(bytes, name))
+pub(super) fn find_path<'a>(bytes: &'a [u8], path: &[Name]) -> Option<&'a [u8]> {
+    path.iter().try_fold(bytes, |bytes, name| find(bytes, *name))
 }
 
 /// Reads a number of 0, 4 or 8 bytes, big-endian.

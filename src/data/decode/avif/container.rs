@@ -35,7 +35,7 @@ pub(super) fn coded(bytes: &[u8]) -> Result<Coded, ImageError> {
     if is_sequence && let Some(frame) = first_frame(bytes)? {
         return Ok(frame);
     }
-    let meta = find(bytes, b"meta").and_then(|meta| meta.get(4..));
+    let meta = find(bytes, *b"meta").and_then(|meta| meta.get(4..));
     Items { file: bytes, meta: meta.ok_or_else(missing)? }.primary()
 }
 
@@ -51,7 +51,7 @@ struct Items<'a> {
 
 impl Items<'_> {
     fn primary(&self) -> Result<Coded, ImageError> {
-        let mut pitm = ByteReader::new(find(self.meta, b"pitm").ok_or_else(missing)?);
+        let mut pitm = ByteReader::new(find(self.meta, *b"pitm").ok_or_else(missing)?);
         let version = pitm.take(4)?[0];
         let primary = id(&mut pitm, version > 0)?;
         let kind = self.kind(primary)?.ok_or_else(missing)?;
@@ -95,7 +95,7 @@ impl Items<'_> {
 
     /// Returns the type of an item.
     fn kind(&self, item: u32) -> Result<Option<Name>, ImageError> {
-        let infos = find(self.meta, b"iinf").ok_or_else(missing)?;
+        let infos = find(self.meta, *b"iinf").ok_or_else(missing)?;
         let skip = if infos.first() == Some(&0) { 6 } else { 8 };
         for (name, content) in boxes(infos.get(skip..).unwrap_or_default()) {
             let mut info = ByteReader::new(content);
@@ -110,7 +110,7 @@ impl Items<'_> {
 
     /// Returns the references of a kind: pairs of items.
     fn references(&self, kind: Name) -> Result<Vec<(u32, u32)>, ImageError> {
-        let Some(iref) = find(self.meta, b"iref") else { return Ok(Vec::new()) };
+        let Some(iref) = find(self.meta, *b"iref") else { return Ok(Vec::new()) };
         let wide = iref.first().is_some_and(|version| *version > 0);
         let mut pairs = Vec::new();
         for (name, content) in boxes(iref.get(4..).unwrap_or_default()) {
@@ -127,10 +127,10 @@ impl Items<'_> {
 
     /// Returns the properties of an item: their names and contents.
     fn properties(&self, item: u32) -> Result<Vec<(Name, &[u8])>, ImageError> {
-        let Some(all) = find_path(self.meta, &[b"iprp", b"ipco"]) else { return Ok(Vec::new()) };
+        let Some(all) = find_path(self.meta, &[*b"iprp", *b"ipco"]) else { return Ok(Vec::new()) };
         let all: Vec<_> = boxes(all).collect();
         let mut found = Vec::new();
-        for (name, content) in boxes(find(self.meta, b"iprp").unwrap_or_default()) {
+        for (name, content) in boxes(find(self.meta, *b"iprp").unwrap_or_default()) {
             if name != *b"ipma" {
                 continue;
             }
@@ -152,7 +152,7 @@ impl Items<'_> {
 
     /// Returns the data of an item.
     fn data(&self, item: u32) -> Result<Vec<u8>, ImageError> {
-        let mut list = ByteReader::new(find(self.meta, b"iloc").ok_or_else(missing)?);
+        let mut list = ByteReader::new(find(self.meta, *b"iloc").ok_or_else(missing)?);
         let version = list.take(4)?[0];
         let (sizes, more) = (list.u8()?, list.u8()?);
         let index_size = if version > 0 { more & 15 } else { 0 };
@@ -163,7 +163,7 @@ impl Items<'_> {
             let base = sized(&mut list, more >> 4)?;
             let source = match method {
                 0 => self.file,
-                1 => find(self.meta, b"idat").unwrap_or_default(),
+                1 => find(self.meta, *b"idat").unwrap_or_default(),
                 _ => return Err(ImageError::Unsupported("AVIF file with derived data".to_owned())),
             };
             let mut data = Vec::new();
@@ -215,13 +215,13 @@ impl Colours {
 
 /// Returns the first frame of a sequence: the first sample of the first track with AV1 pictures that is not alpha.
 fn first_frame(bytes: &[u8]) -> Result<Option<Coded>, ImageError> {
-    let Some(movie) = find(bytes, b"moov") else { return Ok(None) };
+    let Some(movie) = find(bytes, *b"moov") else { return Ok(None) };
     let tracks = || boxes(movie).filter(|(name, _)| name == b"trak").map(|(_, track)| track);
-    let is_alpha = |track: &&[u8]| find_path(track, &[b"tref", b"auxl"]).is_some();
+    let is_alpha = |track: &&[u8]| find_path(track, &[*b"tref", *b"auxl"]).is_some();
     let has_alpha = tracks().any(|track| is_alpha(&track));
     let Some(track) = tracks().find(|track| !is_alpha(track)) else { return Ok(None) };
-    let Some(table) = find_path(track, &[b"mdia", b"minf", b"stbl"]) else { return Ok(None) };
-    let mut sizes = ByteReader::new(find(table, b"stsz").ok_or_else(missing)?);
+    let Some(table) = find_path(track, &[*b"mdia", *b"minf", *b"stbl"]) else { return Ok(None) };
+    let mut sizes = ByteReader::new(find(table, *b"stsz").ok_or_else(missing)?);
     sizes.take(4)?;
     let size = match sizes.u32_be()? {
         0 => {
@@ -230,7 +230,7 @@ fn first_frame(bytes: &[u8]) -> Result<Option<Coded>, ImageError> {
         }
         size => size,
     };
-    let offset = match (find(table, b"stco"), find(table, b"co64")) {
+    let offset = match (find(table, *b"stco"), find(table, *b"co64")) {
         (Some(offsets), _) => ByteReader::at(offsets, 8).u32_be()?.into(),
         (None, Some(offsets)) => ByteReader::at(offsets, 8).u64_be()?,
         (None, None) => return Err(missing()),
@@ -238,7 +238,7 @@ fn first_frame(bytes: &[u8]) -> Result<Option<Coded>, ImageError> {
     let start = usize::try_from(offset).map_err(|_| ImageError::Truncated)?;
     let sample = ByteReader::at(bytes, start).take(size as usize)?.to_vec();
     // The description of the samples: 8 bytes, then an entry of 78 bytes that ends with boxes.
-    let entry = find(table, b"stsd").and_then(|list| find(list.get(8..)?, b"av01"));
-    let colours = entry.and_then(|entry| find(entry.get(78..)?, b"colr")).and_then(Colours::read);
+    let entry = find(table, *b"stsd").and_then(|list| find(list.get(8..)?, *b"av01"));
+    let colours = entry.and_then(|entry| find(entry.get(78..)?, *b"colr")).and_then(Colours::read);
     Ok(Some(Coded { tiles: vec![sample], grid: None, colours, has_alpha }))
 }

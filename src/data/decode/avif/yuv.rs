@@ -153,10 +153,10 @@ fn grey(yuv: &Yuv) -> Vec<u8> {
 /// Scales a sample of luma to 0..1.
 fn luma(y: u16, yuv: &Yuv) -> f32 {
     let scale = 1 << (yuv.bits - 8);
-    match yuv.colours.is_full_range {
-        true => f32::from(y) / (255 * scale + scale - 1) as f32,
-        false => (f32::from(y) - (16 * scale) as f32) / (219 * scale) as f32,
+    if yuv.colours.is_full_range {
+        return f32::from(y) / (255 * scale + scale - 1) as f32;
     }
+    (f32::from(y) - (16 * scale) as f32) / (219 * scale) as f32
 }
 
 /// The conversion of libavif for matrices that libyuv does not know.
@@ -188,10 +188,9 @@ mod float {
     fn weighted(yuv: &Yuv, [kr, kb]: [f32; 2]) -> Vec<u8> {
         let kg = 1.0 - kr - kb;
         let scale = 1 << (yuv.bits - 8);
-        let (middle, span) = match yuv.colours.is_full_range {
-            true => ((128 * scale) as f32, (255 * scale + scale - 1) as f32),
-            false => ((128 * scale) as f32, (224 * scale) as f32),
-        };
+        let full = yuv.colours.is_full_range;
+        let middle = (128 * scale) as f32;
+        let span = if full { 255 * scale + scale - 1 } else { 224 * scale } as f32;
         let mut out = Vec::with_capacity(yuv.width * yuv.height * 3);
         for y in 0..yuv.height {
             for x in 0..yuv.width {

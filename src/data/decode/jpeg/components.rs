@@ -27,9 +27,10 @@ pub(in crate::data::decode) fn decode(
     if to_rgb && channels != 3 {
         return Err(ImageError::damaged("the JPEG data has no colours"));
     }
-    let spaces = match to_rgb {
-        true => (J_COLOR_SPACE::JCS_YCbCr, J_COLOR_SPACE::JCS_RGB),
-        false => (J_COLOR_SPACE::JCS_UNKNOWN, J_COLOR_SPACE::JCS_UNKNOWN),
+    let spaces = if to_rgb {
+        (J_COLOR_SPACE::JCS_YCbCr, J_COLOR_SPACE::JCS_RGB)
+    } else {
+        (J_COLOR_SPACE::JCS_UNKNOWN, J_COLOR_SPACE::JCS_UNKNOWN)
     };
     (decompress.jpeg_color_space, decompress.out_color_space) = spaces;
     let mut samples = vec![0; width * height * channels];

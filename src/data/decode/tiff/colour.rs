@@ -41,12 +41,10 @@ impl Colours {
         let little = layout.order == ByteOrder::Little;
         let Layout { photometric, bits, samples, format, reversed, .. } = *layout;
         let extra = &layout.extra[..];
-        // Old-style JPEG and others always hold YCbCr.
         let kind = match (photometric, format, bits, samples, extra) {
             (0 | 1, 1, 1 | 2 | 4 | 8, 1, []) => Self::Grey { inverted: photometric == 0 },
             (1, 2, 8, 1, []) | (6, 1, 8, 1, []) => Self::Grey { inverted: false },
-            (1, 1, 12, 1, []) if little && !reversed => Self::Unsigned,
-            (0, 1, 16, 1, []) if little && !reversed => Self::Unsigned,
+            (1, 1, 12, 1, []) | (0, 1, 16, 1, []) if little && !reversed => Self::Unsigned,
             (1, 1, 16, 1, []) if little || !reversed => Self::Unsigned,
             (1, 2, 16, 1, []) if !reversed => Self::Signed16,
             (1, 1, 32, 1, []) if little && !reversed => Self::Whole32,
@@ -89,7 +87,7 @@ impl Colours {
                 // Levels of fewer bits are spread to 0..=255.
                 let step = 255 / ((1u16 << layout.bits) - 1) as u8;
                 let flip = if inverted { 255 } else { 0 };
-                Levels::Grey(indices(layout, &samples).map(|value| value * step ^ flip).collect())
+                Levels::Grey(indices(layout, &samples).map(|value| (value * step) ^ flip).collect())
             }
             Self::Unsigned if layout.bits == 12 => {
                 Levels::of_numbers(twelve_bits(layout, &samples))

@@ -83,9 +83,10 @@ fn read_from(reader: impl Read, length: usize) -> Result<Vec<u8>, ImageError> {
 /// Decompresses LZW. Files of the first version of TIFF have the lowest bit of a code first.
 fn lzw(data: &[u8], length: usize) -> Result<Vec<u8>, ImageError> {
     let old = matches!(data, [0, second, ..] if second & 1 == 1);
-    let mut decoder = match old {
-        true => Decoder::new(BitOrder::Lsb, 8),
-        false => Decoder::with_tiff_size_switch(BitOrder::Msb, 8),
+    let mut decoder = if old {
+        Decoder::new(BitOrder::Lsb, 8)
+    } else {
+        Decoder::with_tiff_size_switch(BitOrder::Msb, 8)
     };
     let mut out = vec![0; length];
     let (mut read, mut written) = (0, 0);

@@ -1,4 +1,4 @@
-//! Reads the first directory of TIFF and BigTIFF files.
+//! Reads the first directory of TIFF and `BigTIFF` files.
 
 use crate::data::decode::error::ImageError;
 
@@ -40,7 +40,7 @@ impl ByteOrder {
     }
 }
 
-/// Returns whether the first bytes are those of a TIFF or BigTIFF file.
+/// Returns whether the first bytes are those of a TIFF or `BigTIFF` file.
 pub(in crate::data::decode) fn is_tiff(bytes: &[u8]) -> bool {
     let signatures = [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"];
     signatures.iter().any(|signature| bytes.starts_with(*signature))

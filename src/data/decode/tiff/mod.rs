@@ -1,4 +1,4 @@
-//! Decodes TIFF and BigTIFF files, with the same pixels as Pillow.
+//! Decodes TIFF and `BigTIFF` files, with the same pixels as Pillow.
 //!
 //! Pillow reads a fixed list of combinations of colours, bits and extra samples, and turns the image by its tag
 //! `Orientation`. This module reads the same combinations, and refuses others by name. Pillow decompresses with
