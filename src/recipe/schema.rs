@@ -73,10 +73,9 @@ pub struct Data {
     /// Number of channels of an image.
     #[schemars(range(min = 1, max = 1024))]
     pub in_chans: Option<usize>,
-    /// Smallest and largest number in the image files, `[lo, hi]`. Numbers are read as they are in TIFF, PNG and `.npy`
-    /// files, with `in_chans` channels, and scaled: `lo` becomes 0, `hi` becomes 1, and numbers outside become 0 or 1.
-    /// Without it, images are 8-bit grey or RGB, as Pillow converts them.
-    #[schemars(inner(range(min = -1e30, max = 1e30)))]
+    /// Smallest and largest number in the image files, `[lo, hi]`. The numbers of TIFF, PNG and `.npy` files are then read
+    /// as they are, with `in_chans` channels. `lo` becomes 0, `hi` becomes 1, and numbers outside become 0 or 1. Default:
+    /// none; images become 8-bit grey or RGB, as Pillow converts them.
     pub range: Option<[f64; 2]>,
     /// Mean of each channel, for pixel values from 0 to 1. Default: the ImageNet mean for 3 channels; 0.5 for `digits`
     /// and for other numbers of channels.

@@ -138,13 +138,19 @@ fn numbers_text(checked: &Checked) -> String {
         let _ = writeln!(text, "  and {} more channels", numbers.channels.len() - SHOWN);
     }
     let [low, high] = numbers.range.map(number_text);
+    if low == high {
+        return text;
+    }
     let _ =
         writeln!(text, "from 0.5 % to 99.5 %, for [data] in a recipe:\nrange = [{low}, {high}]");
     text
 }
 
-/// Returns a number with at most 6 significant digits after the decimal point.
+/// Returns a number with at most 6 digits after the decimal point, or in scientific notation if it is tiny.
 fn number_text(number: f64) -> String {
+    if number != 0.0 && number.abs() < 1e-3 {
+        return format!("{number:.4e}");
+    }
     let text = format!("{number:.6}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -173,9 +179,6 @@ fn list(text: &mut String, what: &str, entries: impl Iterator<Item = String>) {
     let entries: Vec<String> = entries.collect();
     if entries.is_empty() {
         return;
-    }
-    if low == high {
-        return text;
     }
     let _ = writeln!(text, "{what}: {}", entries.len());
     for entry in entries.iter().take(SHOWN) {
