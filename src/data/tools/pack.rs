@@ -361,9 +361,9 @@ fn key(index: usize, name: &Path) -> String {
     format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
 }
 
-/// Returns the file extension for the content of an image.
+/// Returns the file extension that fits the content.
 ///
-/// If no common extension fits the content, returns `png` or `jpg`, depending on the extension of `name`.
+/// If the format of the content is unknown, returns `png` or `jpg`, as the file's name suggests.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
     match Format::of(bytes) {
         Ok(Format::Jpeg) => "jpg",
