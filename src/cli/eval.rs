@@ -5,8 +5,8 @@ use super::signals::stop_on_signals;
 use super::{CliError, output};
 use crate::checkpoint::Needs;
 use crate::data::{self, Labels};
-use crate::infer::{Evaluated, StopFlag};
-use crate::recipe::{self, Format};
+use crate::infer::{self, Evaluated, Metrics, StopFlag};
+use crate::recipe::{self, BadVal, Format};
 use crate::text::one_line;
 use crate::{run, train};
 use std::path::{Path, PathBuf};
@@ -68,22 +68,39 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let stop = StopFlag::default();
     stop_on_signals(&stop, "stopping");
     let batch_size = 64;
+    let data = match plan.data.bad_val {
+        BadVal::Stop => data,
+        BadVal::Skip => infer::read_validation(&plan, &data, &stop)?.ok_or(CliError::Stopped)?,
+    };
+    let skipped = data.val_skipped.as_ref().map(|skipped| skipped.len());
     match run::evaluate(opened, plan, data, batch_size, &device, &stop)? {
-        Evaluated::Metrics(metrics) if args.json => Ok(output::json(&serde_json::json!({
-            "top1": metrics.top1,
-            "top5": metrics.top5,
-            "loss": metrics.loss,
-            "images": metrics.images,
-        }))?),
-        Evaluated::Metrics(metrics) => Ok(output::result(&format!(
-            "top-1 {:.2} %, top-5 {:.2} %, loss {:.5} on {} images",
-            metrics.top1, metrics.top5, metrics.loss, metrics.images
-        ))?),
+        Evaluated::Metrics(metrics) => show(&metrics, skipped, args.json),
         Evaluated::Nothing | Evaluated::Stopped => Err(CliError::Stopped),
     }
 }
 
-/// Fails if a class has different indices in the checkpoint and in the data.
+/// Prints the metrics. `skipped` is the number of unreadable images that they leave out, if the recipe skips such images.
+fn show(metrics: &Metrics, skipped: Option<usize>, json: bool) -> Result<(), CliError> {
+    let Metrics { loss, top1, top5, images } = *metrics;
+    if json {
+        let mut object =
+            serde_json::json!({ "top1": top1, "top5": top5, "loss": loss, "images": images });
+        if let Some(skipped) = skipped {
+            object["val_skipped"] = skipped.into();
+        }
+        return Ok(output::json(&object)?);
+    }
+    let left_out = match skipped {
+        None | Some(0) => String::new(),
+        Some(skipped) => format!(" ({skipped} unreadable left out)"),
+    };
+    Ok(output::result(&format!(
+        "top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.5} on {images} images{left_out}"
+    ))?)
+}
+
+/// Fails if a class has a different index in the checkpoint than in the data, because folders were renamed, added or
+/// reordered.
 ///
 /// If `named` is true, the checkpoint stores class names. A renamed class then only causes a warning.
 fn check_classes(

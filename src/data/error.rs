@@ -81,7 +81,12 @@ impl DataError {
         }
     }
 
-    /// Returns the error text without path and hint.
+    /// Returns the name of a file and the problem on one line, for lists of files.
+    pub(super) fn about(&self, file: &Path) -> String {
+        format!("{}: {}", shown(file), one_line(&self.problem()))
+    }
+
+    /// Returns the text of the error without the path and the hint.
     pub(super) fn problem(&self) -> String {
         match self {
             Self::Setting { problem, .. }

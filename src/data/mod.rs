@@ -44,6 +44,7 @@ pub use decode::picture::{Colour, CropBox, Picture, Pixels, Reading, Stored, Val
 pub use error::DataError;
 pub use formats::class_names::imagenet1k_names;
 pub use formats::found::{Integrity, Labels};
+pub use formats::shards::format_of_files;
 pub use formats::split::{Split, picture};
 pub use formats::web_dataset::packed::Reencoded;
 pub use loader::Loader;

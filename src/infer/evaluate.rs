@@ -5,7 +5,7 @@ use super::host::host;
 use super::images::images;
 use super::replicas::Replicas;
 use super::stop::StopFlag;
-use crate::data::{DataSet, EvalTransform, Loader, Split, TargetsSlice};
+use crate::data::{DataSet, EvalTransform, Loader, TargetsSlice};
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
 use burn::module::Module;
@@ -20,18 +20,24 @@ pub struct Evaluation {
     pub stop: StopFlag,
 }
 
-/// Loads every validation image once, to find unreadable images before the training.
+/// Loads every validation image once, so that unreadable images are known before the training starts.
 ///
-/// Returns early if the user stops the run.
-pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &StopFlag) -> Result<(), InferError> {
-    let loader = Loader::eval(val, EvalTransform::new(&plan.data), 64, plan.data.workers);
-    for batch in loader.epoch(1, 0) {
-        batch?;
-        if stop.requested() {
-            break;
-        }
-    }
-    Ok(())
+/// With `data.bad_val = "stop"`, unreadable images are an error that lists them. With "skip", the returned data set does not
+/// have them. Returns `None` if the user stops the run.
+pub fn read_validation(
+    plan: &Plan,
+    data: &DataSet,
+    stop: &StopFlag,
+) -> Result<Option<DataSet>, InferError> {
+    let Some(val) = data.val.clone() else { return Ok(Some(data.clone())) };
+    let found = if val.is_cheap() {
+        Some(Vec::new())
+    } else {
+        let loader = Loader::eval(val, EvalTransform::new(&plan.data), 64, plan.data.workers);
+        loader.unreadable(|| stop.requested())?
+    };
+    let Some(unreadable) = found else { return Ok(None) };
+    Ok(Some(data.with_readable_val(plan.data.bad_val, &unreadable)?))
 }
 
 /// The outcome of an evaluation.

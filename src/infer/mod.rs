@@ -16,7 +16,7 @@ mod stop;
 
 pub use classifier::Classifier;
 pub use error::{DeviceError, InferError};
-pub use evaluate::{Evaluated, Evaluation, Metrics, ShareCounts, look_through, score};
+pub use evaluate::{Evaluated, Evaluation, Metrics, ShareCounts, read_validation, score};
 pub use faults::{check_faults, forget_faults, report_fault};
 pub use host::host;
 pub use images::images;

@@ -49,12 +49,15 @@ pub struct DataPlan {
     pub std: Vec<f32>,
     /// File with one class name per line; `None` if folder names are the class names.
     pub class_map: Option<PathBuf>,
+    /// The choices of the image in a sample or of the image column, in lower case; empty if the recipe does not choose.
+    pub image_key: Vec<String>,
     pub workers: Threads,
     /// How training decodes JPEG files.
     pub decode: Decode,
     /// Maximum fraction of training files that may be unusable.
     pub max_bad_fraction: f64,
-    /// The numbers of classes and images in the recipe.
+    pub bad_val: BadVal,
+    /// Numbers of classes and images that the recipe states.
     ///
     /// `mae plan` uses these numbers if the data is missing.
     pub promised: Promised,
@@ -295,12 +298,24 @@ impl DataPlan {
             mean: mean.to_vec(),
             std: std.to_vec(),
             class_map: None,
+            image_key: Vec::new(),
             workers: Threads::Auto,
             decode: Decode::Exact,
             max_bad_fraction: 0.0,
+            bad_val: BadVal::Stop,
             promised: Promised::default(),
         }
     }
+}
+
+/// What happens if validation images are unreadable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BadVal {
+    /// The run stops before its first job and lists them.
+    Stop,
+    /// They are left out of every accuracy.
+    Skip,
 }
 
 /// How JPEG files are decoded for training.

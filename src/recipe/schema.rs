@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::official::official_flag;
-use super::plan::{Decode, DeviceKind, Format, Schedule};
+use super::plan::{BadVal, Decode, DeviceKind, Format, Schedule};
 use super::sizes::ModelSize;
 use super::stages::{Finetune, Linprobe, Pretrain};
 use super::values::{
@@ -88,7 +88,11 @@ pub struct Data {
     /// CSV or text file with one class name per line, relative to the current directory. mae replaces `${VAR}` by the
     /// environment variable. Default: the names of the class folders.
     pub class_map: Option<String>,
-    /// Number of threads of the data loader. You can change this key when a run resumes.
+    /// Chooses the image of a sample in tar shards, as in `depth.png`: the part of the name after the first dot. In parquet
+    /// files, the column with the images, as in `image.bytes`. Several values are separated by `;`; the first that a sample
+    /// has is used. Default: `jpg;png;webp;jpeg`, then other extensions; the column `image` or `img`, then others.
+    pub image_key: Option<String>,
+    /// Number of threads of the data loader. Can change when a run continues.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub workers: Option<Or<Auto, usize>>,
     /// How JPEG files are decoded for training. "exact" gives the same pixels as Pillow and torchvision. "fast" decodes
@@ -100,7 +104,10 @@ pub struct Data {
     /// run resumes.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_bad_fraction: Option<f64>,
-    /// Number of classes. Optional: if the data has a different number, the run stops.
+    /// What happens if validation images are unreadable. "stop": the run stops before its first job and lists them.
+    /// "skip": they are left out of every accuracy, and the column `val_skipped` counts them.
+    pub bad_val: Option<BadVal>,
+    /// Number of classes. Optional; checked against the data.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub num_classes: Option<usize>,
     /// Number of training images. Optional: if the data has a different number, the run stops.
@@ -338,8 +345,8 @@ fn sweep_schema(schema: &Value) -> Value {
 mod tests {
     use super::*;
 
-    /// Keys without a built-in default: optional, or derived from other keys.
-    const DERIVED: [&str; 24] = [
+    /// Keys without a built-in default. They are derived from other keys, or optional.
+    const DERIVED: [&str; 25] = [
         "pretrain.published_batch_size",
         "finetune.published_batch_size",
         "linprobe.published_batch_size",
@@ -349,6 +356,7 @@ mod tests {
         "data.mean",
         "data.std",
         "data.class_map",
+        "data.image_key",
         "data.num_classes",
         "data.train_images",
         "data.val_images",

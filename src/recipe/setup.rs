@@ -49,9 +49,11 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
         mean: mean.iter().map(|value| *value as f32).collect(),
         std: std.iter().map(|value| *value as f32).collect(),
         class_map: class_map.map(PathBuf::from),
+        image_key: image_key(data, format, cx),
         workers: threads(data.workers.as_ref()),
         decode: given(data.decode.as_ref()),
         max_bad_fraction: given(data.max_bad_fraction.as_ref()),
+        bad_val: given(data.bad_val.as_ref()),
         promised: Promised {
             num_classes: data.num_classes,
             train_images: data.train_images,
@@ -78,7 +80,26 @@ fn usable_range(range: [f64; 2], format: Format, cx: &mut Context<'_>) -> bool {
     has_files
 }
 
-/// Returns the folder of the data set; empty if the format needs no files.
+/// Returns the choices of `data.image_key` in lower case; empty if the recipe does not set the key.
+fn image_key(data: &Data, format: Format, cx: &mut Context<'_>) -> Vec<String> {
+    const KEY: &str = "data.image_key";
+    let Some(text) = data.image_key.as_deref() else { return Vec::new() };
+    let part = |part: &str| part.trim().trim_start_matches('.').to_lowercase();
+    let keys: Vec<String> = text.split(';').map(part).collect();
+    if keys.iter().any(String::is_empty) {
+        let hint = "write the ending of a member, as in `depth.png`, or the name of a column; separate several by `;`";
+        cx.refuse(KEY, format!("{text:?}"), "has an empty part", hint);
+    }
+    if !matches!(format, Format::WebDataset | Format::Parquet) {
+        let word = serde_json::to_value(format).unwrap_or_default();
+        let hint = "remove it: in other formats, a sample has only one image";
+        let relation = "is for tar shards and parquet files, not for";
+        cx.conflict((KEY, format!("{text:?}")), relation, ("data.format", word), hint);
+    }
+    keys
+}
+
+/// Returns the folder of the data set; an empty path if the format needs no files.
 ///
 /// Adds a problem if `data.path` is missing.
 fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {

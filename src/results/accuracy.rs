@@ -5,7 +5,7 @@ use super::error::{Remedy, RunError};
 use super::read_back::read_provenance;
 use super::read_checked::read_checked;
 use crate::durable;
-use crate::recipe::{Job, Plan, Source};
+use crate::recipe::{BadVal, Job, Plan, Source};
 use crate::shape::StageKind;
 use crate::text::{cell_text, csv_rows};
 use std::fs;
@@ -29,7 +29,10 @@ pub(super) const COLUMNS: [&str; 12] = [
     "linprobe_run",
 ];
 
-/// One row of `accuracy.csv`, as text. Missing results are empty cells.
+/// The last column of `accuracy.csv`, which only runs with `data.bad_val = "skip"` have.
+pub(super) const VAL_SKIPPED: &str = "val_skipped";
+
+/// One row of `accuracy.csv`, as text. A cell is empty if there is no result yet.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AccuracyRow {
     /// Values of the swept recipe keys, in the order of their columns.
@@ -42,6 +45,8 @@ pub struct AccuracyRow {
     pub finetune: JobCells,
     pub linprobe: JobCells,
     pub pretrain_loss: String,
+    /// Unreadable validation images that the accuracies leave out; `None` without `data.bad_val = "skip"`.
+    pub val_skipped: Option<String>,
 }
 
 /// The result of one fine-tuning or linear probe.
@@ -89,12 +94,14 @@ fn row(
     folder: &Path,
     prefix: &str,
 ) -> Result<AccuracyRow, RunError> {
-    let cells = |stage: StageKind| -> Result<JobCells, RunError> {
+    let mut val_skipped = None;
+    let mut cells = |stage: StageKind| -> Result<JobCells, RunError> {
         let job = jobs.iter().find(|job| job.stage == stage && job.from.as_ref() == Some(source));
         match job {
             None => Ok(JobCells::default()),
             Some(job) => {
                 let rows = EpochsCsv::in_job(&folder.join(&job.dir)).read()?;
+                val_skipped = val_skipped.or(rows.last().and_then(|row| row.val_skipped));
                 Ok(job_cells(&rows, &job.dir, prefix))
             }
         }
@@ -112,12 +119,15 @@ fn row(
             )
         }
     };
+    let (finetune, linprobe) = (cells(StageKind::Finetune)?, cells(StageKind::Linprobe)?);
+    let val_skipped = val_skipped.map_or_else(String::new, |skipped| skipped.to_string());
     Ok(AccuracyRow {
+        val_skipped: Some(val_skipped).filter(|_| plan.data.bad_val == BadVal::Skip),
         swept: plan.swept.iter().map(|(_, value)| value.trim_matches('"').to_owned()).collect(),
         pretrain_epoch,
         annealed,
-        finetune: cells(StageKind::Finetune)?,
-        linprobe: cells(StageKind::Linprobe)?,
+        finetune,
+        linprobe,
         pretrain_loss,
     })
 }
@@ -145,11 +155,14 @@ pub fn write_accuracy(
     rows: &[AccuracyRow],
 ) -> Result<(), RunError> {
     let path = folder.join("accuracy.csv");
+    let skips = rows.iter().any(|row| row.val_skipped.is_some());
     let rows = rows.iter().map(|row| {
         let swept = row.swept.iter().map(String::as_str);
-        swept.chain(row.cells()).collect::<Vec<_>>()
+        let skipped = skips.then(|| row.val_skipped.as_deref().unwrap_or_default());
+        swept.chain(row.cells()).chain(skipped).collect::<Vec<_>>()
     });
-    let bytes = csv_rows(std::iter::once(header(swept)).chain(rows), csv::Terminator::CRLF);
+    let header = header(swept).into_iter().chain(skips.then_some(VAL_SKIPPED)).collect();
+    let bytes = csv_rows(std::iter::once(header).chain(rows), csv::Terminator::CRLF);
     if std::fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
@@ -182,8 +195,10 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
         Ok(header) => header.iter().map(|head| cell_text(head).to_owned()).collect(),
         Err(e) => return Err(damaged(csv_problem(&text, &e))),
     };
-    let keys = header.len().saturating_sub(COLUMNS.len());
-    if header[keys..] != COLUMNS {
+    let skips = header.last().is_some_and(|last| last == VAL_SKIPPED);
+    let columns = header.len() - usize::from(skips);
+    let keys = columns.saturating_sub(COLUMNS.len());
+    if header[keys..columns] != COLUMNS {
         return Err(damaged(format!("the columns must be {}", COLUMNS.join(","))));
     }
     let rows = reader.records().map(|record| {
@@ -193,7 +208,8 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
             cell_text(&record[keys + place]).to_owned()
         };
         let swept = record.iter().take(keys).map(|cell| cell_text(cell).to_owned()).collect();
-        Ok(AccuracyRow { swept, ..AccuracyRow::from_cells(cell) })
+        let val_skipped = skips.then(|| cell_text(&record[columns]).to_owned());
+        Ok(AccuracyRow { swept, val_skipped, ..AccuracyRow::from_cells(cell) })
     });
     let rows =
         rows.collect::<Result<_, csv::Error>>().map_err(|e| damaged(csv_problem(&text, &e)))?;
@@ -243,6 +259,7 @@ impl AccuracyRow {
             finetune: job("finetune"),
             linprobe: job("linprobe"),
             pretrain_loss: cell("pretrain_loss"),
+            val_skipped: None,
         }
     }
 

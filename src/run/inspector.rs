@@ -200,7 +200,10 @@ impl<'a> Inspector<'a> {
             return FoundFolder { continues, before: None, problem: None };
         }
         let before = match data {
-            Some(data) => results::refuse_other_data(path, &data.fingerprint),
+            Some(data) => {
+                let former = data.former_fingerprint.as_deref();
+                results::refuse_other_data(path, &data.fingerprint, former)
+            }
             None => results::read_provenance(path),
         };
         match before {

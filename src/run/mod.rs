@@ -15,6 +15,7 @@ mod provenance;
 mod runner;
 mod schedule;
 mod start_files;
+mod validation;
 
 pub use failed_jobs::{FailedJob, FailedJobs, FailedPoint, PointError};
 pub use inference::{evaluate, load_autoencoder, load_classifier};

@@ -8,7 +8,7 @@ use super::provenance;
 use super::schedule::{self, JobContextMaker, is_done};
 use crate::data::DataSet;
 use crate::durable::{SharedLock, now_unix_s};
-use crate::infer::{StopFlag, forget_faults, look_through};
+use crate::infer::{StopFlag, forget_faults};
 use crate::recipe::{self, Job, Plan, Resolved};
 use crate::results::{self, Moved, OpenOptions, RunError, RunFolder};
 use crate::shape::StageKind;
@@ -19,9 +19,6 @@ use crate::train::{
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-
-/// From this many validation images on, a notice says that the run reads all of them first.
-const MANY_IMAGES: usize = 5_000;
 
 /// Command-line options of a run.
 #[derive(Debug, Clone)]
@@ -124,14 +121,11 @@ impl Runner<'_> {
         let data = point.data.clone().expect("the preflight opens the data of a point");
         let device = self.check_device(plan, &data, &sweep.device_threads)?;
         self.tell_notes(point, &data);
-        if point.before.is_none() {
-            if !sweep.has_read_validation(index) {
-                self.read_validation(plan, &data, point)?;
-            }
-            if self.stop.requested() {
-                return Ok(JobEnd::Interrupted);
-            }
-        }
+        let is_new = point.before.is_none();
+        let data = self.readable_data(index, data, sweep)?;
+        let Some(data) = data.filter(|_| !(is_new && self.stop.requested())) else {
+            return Ok(JobEnd::Interrupted);
+        };
         let copied = sweep.copied_jobs(index);
         if sweep.folder.is_none() && !sweep.resolved.swept.is_empty() {
             let name = &sweep.resolved.name;
@@ -178,25 +172,6 @@ impl Runner<'_> {
         for (job, text) in &point.notes {
             (self.observer)(Event::Warning { job, text });
         }
-    }
-
-    /// Reads all validation images that a job needs. Fails if an image is unreadable.
-    fn read_validation(
-        &self,
-        plan: &Plan,
-        data: &DataSet,
-        point: &CheckedPoint,
-    ) -> Result<(), TrainError> {
-        let is_needed = point.asked().any(|job| job.job.stage != StageKind::Pretrain);
-        let Some(val) = data.val.clone().filter(|val| is_needed && !val.is_cheap()) else {
-            return Ok(());
-        };
-        if data.facts.val_images >= MANY_IMAGES {
-            let text =
-                "reading all validation images once, to find unreadable images before training";
-            (self.observer)(Event::Notice { job: "data", text });
-        }
-        Ok(look_through(plan, val, self.stop)?)
     }
 
     fn open_folder(&self, resolved: &Resolved, index: usize) -> Result<RunFolder, RunError> {
@@ -354,18 +329,8 @@ impl Runner<'_> {
     }
 }
 
-impl Sweep<'_> {
-    /// Returns whether an earlier run with the same data has read the validation images.
-    fn has_read_validation(&self, index: usize) -> bool {
-        let points = &self.resolved.points;
-        points[..index].iter().any(|other| {
-            other.plan.data == points[index].plan.data
-                && self.failed.iter().all(|failed| failed.name != other.plan.name)
-        })
-    }
-}
-
-/// Returns a function that maps a job to the recipe for its checkpoints.
+/// Returns a function that maps a job to the recipe for its checkpoints: the recipe of the first sweep point with the
+/// same job.
 ///
 /// A shared job has the same recipe in all runs of the sweep.
 fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {

@@ -1,6 +1,7 @@
 //! Tests of what users can see. Each module tests one promise.
 
 mod bad_files;
+mod bad_val;
 mod bench;
 mod branch;
 mod checkpoint_families;
@@ -24,8 +25,11 @@ mod golden;
 mod gpu;
 mod hints;
 mod layers;
+mod layouts;
 mod on_nan;
 mod own_data;
+#[cfg(feature = "parquet")]
+mod parquet_columns;
 mod pickles;
 mod pictures;
 mod preflight;
@@ -39,6 +43,7 @@ mod report;
 mod resume;
 mod run_folder;
 mod safe_text;
+mod shard_members;
 mod shards;
 mod start_files;
 mod sweep;

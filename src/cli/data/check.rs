@@ -73,6 +73,16 @@ fn text(checked: &Checked, in_chans: usize) -> String {
         let endings: Vec<String> = checked.left_out.iter().map(named).collect();
         let _ = writeln!(text, "files without an image extension: {}", endings.join(", "));
     }
+    if !checked.passed_over.is_empty() {
+        let all: u64 = checked.passed_over.values().sum();
+        let _ = writeln!(text, "files that are not used: {all}");
+        for (what, count) in &checked.passed_over {
+            let _ = writeln!(text, "  {}: {count}", one_line(what));
+        }
+    }
+    for note in &checked.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
     list(&mut text, "problems of the whole data set", checked.problems.iter().cloned());
     if checked.unchecked > 0 {
         let _ = writeln!(

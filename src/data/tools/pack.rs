@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::data::augment::evaluation::resized;
 use crate::data::dataset;
 use crate::data::decode::error::ImageError;
-use crate::data::decode::format::Format;
+use crate::data::decode::format::Format as PictureFormat;
 use crate::data::decode::jpeg;
 use crate::data::decode::opened_image::OpenedImage;
 use crate::data::decode::picture::{Colour, Picture, Pixels, Reading, Stored};
@@ -27,7 +27,7 @@ use crate::data::formats::web_dataset::packed::{CLASSES, PACK, Packed, Reencoded
 use crate::data::loader::workers::{self, Workers};
 use crate::data::table::{self, Problems};
 use crate::durable;
-use crate::recipe::{DataPlan, Threads};
+use crate::recipe::{DataPlan, Format, Threads};
 
 /// Name of the CSV file that lists skipped files.
 const LEFT_OUT: &str = "left_out.csv";
@@ -82,12 +82,6 @@ pub fn pack(
     options: PackOptions,
     progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Option<Packing>, DataError> {
-    if plan.range.is_some() && options.reencode.is_some() {
-        return Err(DataError::setting(
-            "cannot make images smaller with data.range: JPEG files have 8-bit values",
-            "remove --short-side to pack the files as they are",
-        ));
-    }
     let (found, labelled) = find(plan)?;
     refuse_inside(plan, out)?;
     let unwritable = |e| DataError::unwritable(out, e);
@@ -137,8 +131,15 @@ pub fn pack(
     Ok(Some(packing))
 }
 
-/// Finds the data set. The second result is whether the images have classes.
+/// Finds the data set `plan`. Also returns whether the images have classes.
+///
+/// Fails if only some of the images have a usable class and the data has a validation split, so that no class is lost.
 fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
+    if matches!(plan.format, Format::WebDataset | Format::Parquet) {
+        let found = dataset::find(plan, Labels::IfAny)?;
+        let labelled = !found.classes.is_empty();
+        return Ok((found, labelled));
+    }
     match dataset::find(plan, Labels::Needed) {
         Ok(found) => Ok((found, true)),
         Err(error) => match dataset::find(plan, Labels::Unneeded) {
@@ -365,13 +366,13 @@ fn key(index: usize, name: &Path) -> String {
 ///
 /// If the format of the content is unknown, returns `png` or `jpg`, as the file's name suggests.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
-    match Format::of(bytes) {
-        Ok(Format::Jpeg) => "jpg",
-        Ok(Format::Png) => "png",
-        Ok(Format::Webp) => "webp",
-        Ok(Format::Bmp) => "bmp",
-        Ok(Format::Tiff) => "tiff",
-        Ok(Format::Pnm) => "ppm",
+    match PictureFormat::of(bytes) {
+        Ok(PictureFormat::Jpeg) => "jpg",
+        Ok(PictureFormat::Png) => "png",
+        Ok(PictureFormat::Webp) => "webp",
+        Ok(PictureFormat::Bmp) => "bmp",
+        Ok(PictureFormat::Tiff) => "tiff",
+        Ok(PictureFormat::Pnm) => "ppm",
         _ if is_npy(bytes) => "npy",
         _ if name.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) => "png",
         _ => "jpg",

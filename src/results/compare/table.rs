@@ -4,7 +4,7 @@ use super::error::CompareError;
 use super::run::{ComparisonRow, Run, RunOrigin};
 use crate::recipe;
 use crate::results::AccuracyRow;
-use crate::results::accuracy::{COLUMNS, csv_problem, line_of};
+use crate::results::accuracy::{COLUMNS, VAL_SKIPPED, csv_problem, line_of};
 use crate::text::cell_text;
 
 /// The columns that only a published table has.
@@ -65,7 +65,7 @@ fn check_header(header: &csv::StringRecord) -> Result<Vec<String>, String> {
         if place(head) != Some(index) {
             return Err(format!("the column `{head}` appears twice"));
         }
-        if COLUMNS.contains(&head) || ORIGIN.contains(&head) {
+        if COLUMNS.contains(&head) || ORIGIN.contains(&head) || head == VAL_SKIPPED {
             continue;
         }
         if index > epoch {

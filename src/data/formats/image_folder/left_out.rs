@@ -2,11 +2,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::data::formats::listing_cache::ImageNames;
+use crate::data::formats::image_names::ImageNames;
+use crate::data::formats::passed_over::of_no_use;
+use crate::data::formats::shards::val_folder;
 
-use super::listing::{MAX_DEPTH, is_hidden};
+use super::listing::{MAX_DEPTH, leads_back};
 
-/// Counts the non-image files of an image folder by extension, without hidden files.
+/// Counts the files without an image extension in the image folder data set `data`. Skips hidden files and files of operating systems.
 ///
 /// Returns (extension, number of files), the most frequent extension first.
 pub(in crate::data) fn left_out(data: &Path, images: ImageNames) -> Vec<(String, usize)> {
@@ -14,7 +16,9 @@ pub(in crate::data) fn left_out(data: &Path, images: ImageNames) -> Vec<(String,
     let train = data.join("train");
     if train.is_dir() {
         count_others(&train, 0, images, &mut counts);
-        count_others(&data.join("val"), 0, images, &mut counts);
+        if let Some(val) = val_folder(data) {
+            count_others(&val, 0, images, &mut counts);
+        }
     } else {
         count_others(data, 0, images, &mut counts);
     }
@@ -32,11 +36,11 @@ fn count_others(
     // Ignores unreadable folders, because `Listing::read` reports them.
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let (name, path) = (PathBuf::from(entry.file_name()), entry.path());
-        if is_hidden(&name) || images.contain(&name) {
+        if of_no_use(&name.to_string_lossy()).is_some() || images.contain(&name) {
             continue;
         }
         if path.is_dir() {
-            if depth < MAX_DEPTH {
+            if depth < MAX_DEPTH && !leads_back(&path) {
                 count_others(&path, depth + 1, images, counts);
             }
             continue;

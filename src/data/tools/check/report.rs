@@ -1,5 +1,6 @@
 //! The result of `mae data check`, and its CSV table.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::data::error::DataError;
@@ -17,7 +18,11 @@ pub struct Checked {
     ///
     /// Counted only in image folders. The extension may be "".
     pub left_out: Vec<(String, usize)>,
-    /// Number of images in tar shards without checksums.
+    /// Number of other files that no split uses, by description, such as hidden files.
+    pub passed_over: BTreeMap<String, u64>,
+    /// What the data cannot be used for, such as a fine-tuning without classes. This is no problem.
+    pub notes: Vec<String>,
+    /// Number of images in tar shards without checksums; 0 for other formats.
     pub unchecked: usize,
     /// Images with the same bytes in both splits, as (training file, validation file).
     pub in_both: Vec<[PathBuf; 2]>,
