@@ -13,10 +13,10 @@ pub enum DataError {
     /// The data set is damaged or does not have the expected layout.
     #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
     Layout { path: PathBuf, problem: String, hint: String },
-    /// An image file is damaged. The user can download the file again or delete it.
+    /// An image file is damaged.
     #[error("cannot read {}: {problem}\nhint: download the file again or delete it", shown(.path))]
     BadImage { path: PathBuf, problem: String },
-    /// An image file may be whole, but its format is not supported. The user can convert it.
+    /// An image file may be whole, but its format is not supported.
     #[error(
         "cannot read {}: {problem}\nhint: convert the file to PNG or JPEG, or move it out of the data",
         shown(.path)
@@ -25,7 +25,7 @@ pub enum DataError {
     /// An image file does not fit the recipe's `data.in_chans` or `data.range`.
     #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
     MismatchedImage { path: PathBuf, problem: String, hint: String },
-    /// Reading a file or folder failed. The user can check permissions, mounts and cables.
+    /// Reading a file or folder failed.
     #[error("cannot read {}: {source}", shown(.path))]
     Unreadable { path: PathBuf, source: io::Error },
     /// Writing a file or folder failed.
@@ -70,7 +70,7 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
-    /// Returns the path of the file if the error is about a damaged, unsupported or unreadable file. Otherwise returns `None`.
+    /// Returns the path of the file if the error is about one damaged, unsupported or unreadable file.
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
             Self::BadImage { path, .. }

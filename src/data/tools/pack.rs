@@ -364,7 +364,7 @@ fn key(index: usize, name: &Path) -> String {
 
 /// Returns the file extension that fits the content.
 ///
-/// If the format of the content is unknown, returns `png` or `jpg`, as the file's name suggests.
+/// If no common extension fits the content, returns `png` or `jpg`, depending on the extension of `name`.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
     match PictureFormat::of(bytes) {
         Ok(PictureFormat::Jpeg) => "jpg",
