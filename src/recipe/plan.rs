@@ -9,6 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::measures::{KnnPlan, TestClasses, TestSet};
 use super::rand_augment::RandAugmentPlan;
 use crate::shape::Precision;
 
@@ -30,6 +31,11 @@ pub struct Plan {
     pub pretrain: Option<PretrainPlan>,
     pub finetune: Option<FinetunePlan>,
     pub linprobe: Option<LinprobePlan>,
+    pub knn: Option<KnnPlan>,
+    /// Test sets on which every fine-tuned checkpoint is measured, in the order of the recipe.
+    pub robustness: Vec<TestSet>,
+    /// Which classes can be predicted on these sets.
+    pub robustness_classes: TestClasses,
 }
 
 /// The data set, and the size and normalization of the images.

@@ -12,6 +12,7 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::measures::{KnnTable, RobustnessTable};
 use super::official::official_flag;
 use super::plan::{BadVal, Decode, DeviceKind, Format, Schedule};
 use super::sizes::ModelSize;
@@ -53,6 +54,12 @@ pub struct Recipe {
     pub finetune: Option<Finetune>,
     /// Linear probing: a classifier on the frozen encoder; one job for each entry of `from`.
     pub linprobe: Option<Linprobe>,
+    /// Classification by the nearest training images, without training: the column `knn_top1` of `accuracy.csv` for
+    /// every kept checkpoint of the pre-training. Can be added to a run that exists.
+    pub knn: Option<KnnTable>,
+    /// Test sets other than the validation split: a column `NAME_top1` of `accuracy.csv` for each. Can be added to a run
+    /// that exists.
+    pub robustness: Option<RobustnessTable>,
     /// A grid of runs. Each entry is a dotted recipe key in quotes with a list of values. Each combination of values is
     /// one run.
     pub sweep: Option<Map<String, Value>>,
@@ -216,7 +223,11 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
 /// The stages in running order.
 pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
-/// The built-in defaults.
+/// The tables whose defaults apply only if the recipe has the table.
+pub(super) const OPTIONAL_TABLES: [&str; 5] =
+    ["pretrain", "finetune", "linprobe", "knn", "robustness"];
+
+/// The built-in defaults, the lowest layer.
 pub(super) static DEFAULTS: LazyLock<toml::Table> =
     LazyLock::new(|| include_str!("defaults.toml").parse().expect("defaults.toml is valid TOML"));
 
@@ -346,7 +357,8 @@ mod tests {
     use super::*;
 
     /// Keys without a built-in default. They are derived from other keys, or optional.
-    const DERIVED: [&str; 25] = [
+    const DERIVED: [&str; 26] = [
+        "robustness.sets",
         "pretrain.published_batch_size",
         "finetune.published_batch_size",
         "linprobe.published_batch_size",

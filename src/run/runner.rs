@@ -3,6 +3,7 @@
 use super::accuracy_tables::AccuracyTables;
 use super::copied_jobs::CopiedJob;
 use super::failed_jobs::{FailedJob, FailedPoint, Failures, PointError};
+use super::measures::Measures;
 use super::preflight::{CheckedJob, CheckedPoint, Purpose, preflight};
 use super::provenance;
 use super::schedule::{self, JobContextMaker, is_done};
@@ -18,7 +19,7 @@ use crate::train::{
 };
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Command-line options of a run.
 #[derive(Debug, Clone)]
@@ -226,25 +227,30 @@ impl Runner<'_> {
         for job in &jobs {
             work.draw_missing_pictures(job, &sweep.device_threads, &self.observer);
         }
-        let tables = Arc::new(self.tables(work, sweep.resolved));
+        let tables = Arc::new(AccuracyTables::new(&self.options.runs, work, sweep.resolved));
+        let measures = Arc::new(Measures::new(work, &self.observer));
         let all_done = jobs.iter().all(|job| is_done(work, job));
         let mut provenance = match &point.before {
             // If there is nothing to do, the provenance of the earlier start stays.
             Some(before) if all_done => {
-                self.skip_all(work, &jobs, &tables)?;
+                self.skip_all(work, &jobs, &measures, &tables)?;
                 before.clone()
             }
             _ => {
                 let provenance = provenance::of(point, work, &self.options.command_line);
                 folder.write_provenance(&provenance)?;
                 tables.write()?;
+                measures.knn()?;
                 let mut failures =
                     Failures { folder, tables: &tables, provenance, failed: Vec::new() };
                 if let Some(error) = shared_failure {
                     jobs.retain(|job| job.stage != StageKind::Pretrain);
                     failures.add(FailedJob { job: StageKind::Pretrain.to_string(), error })?;
                 }
-                let end = self.all_jobs(work, jobs, &mut failures, &sweep.device_threads)?;
+                let end =
+                    self.all_jobs(work, jobs, &measures, &mut failures, &sweep.device_threads)?;
+                measures.finetunings()?;
+                tables.write()?;
                 let provenance = failures.provenance.clone();
                 match failures.into_failed(count) {
                     _ if end == JobEnd::Interrupted => return Ok(end),
@@ -262,30 +268,24 @@ impl Runner<'_> {
         Ok(JobEnd::Done)
     }
 
-    fn tables(&self, work: &RunContext, resolved: &Resolved) -> AccuracyTables {
-        AccuracyTables {
-            runs: self.options.runs.clone(),
-            plan: Arc::clone(&work.plan),
-            run: work.run.clone(),
-            all: Arc::new(resolved.clone()),
-            writing: Mutex::default(),
-        }
-    }
-
-    /// Trains jobs on all devices together, or in parallel on one device each.
+    /// Trains jobs one after the other on all devices, or in parallel on one device each.
     ///
     /// If an error affects only one job, the other jobs continue.
     fn all_jobs(
         &self,
         work: &RunContext,
         jobs: Vec<Job>,
+        measures: &Arc<Measures>,
         failures: &mut Failures<'_>,
         device_threads: &DeviceThreads,
     ) -> Result<JobEnd, TrainError> {
-        let tables = Arc::clone(failures.tables);
+        let (tables, measures) = (Arc::clone(failures.tables), Arc::clone(measures));
         let context = JobContextMaker {
             observer: Arc::clone(&self.observer),
-            row_written: Arc::new(move || tables.write()),
+            row_written: Arc::new(move || {
+                measures.knn()?;
+                Ok(tables.write()?)
+            }),
             timer: StepTimer::default(),
         };
         let left = jobs.iter().filter(|job| job.is_independent() && !is_done(work, job)).count();
@@ -318,14 +318,16 @@ impl Runner<'_> {
         &self,
         work: &RunContext,
         jobs: &[Job],
+        measures: &Measures,
         tables: &AccuracyTables,
     ) -> Result<(), TrainError> {
         for job in jobs {
             schedule::finish_done(work, job)?;
             (self.observer)(Event::JobSkipped { job: &job.dir });
         }
-        tables.write()?;
-        Ok(())
+        measures.knn()?;
+        measures.finetunings()?;
+        Ok(tables.write()?)
     }
 }
 

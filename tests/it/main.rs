@@ -26,6 +26,7 @@ mod gpu;
 mod hints;
 mod layers;
 mod layouts;
+mod measures;
 mod on_nan;
 mod own_data;
 #[cfg(feature = "parquet")]

@@ -26,6 +26,7 @@ pub(super) mod image_folder;
 pub(super) mod image_names;
 mod label;
 pub(super) mod listing_cache;
+pub(super) mod named_images;
 #[cfg(feature = "parquet")]
 pub(super) mod parquet;
 pub(super) mod passed_over;

@@ -16,22 +16,23 @@ use crate::data::formats::image_names::ImageNames;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use crate::data::formats::passed_over::{self, PassedOver, of_no_use};
 use crate::data::formats::split::Split;
+use crate::recipe::DataPlan;
 
 /// Maximum depth of nested folders, to stop at cyclic symbolic links.
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// The classes and images below the folder of a split.
 #[derive(Default)]
-pub(super) struct Listing {
+pub(in crate::data) struct Listing {
     root: PathBuf,
-    /// Names of the first-level folders, sorted.
-    pub(super) classes: Vec<String>,
-    /// Images directly in the root folder, then the images of each class.
+    /// Names of the class folders, which are the first-level subfolders, sorted.
+    pub(in crate::data) classes: Vec<String>,
+    /// The images directly in the root, then the images of each class folder, in the order of `classes`.
     files: Vec<Listed>,
     /// Number of hidden files and folders, by description.
-    pub(super) passed_over: PassedOver,
+    pub(in crate::data) passed_over: PassedOver,
     /// Errors about folders and links that cannot be read. Their images are missing in `files`.
-    pub(super) problems: Vec<DataError>,
+    pub(in crate::data) problems: Vec<DataError>,
 }
 
 struct Listed {
@@ -43,10 +44,18 @@ struct Listed {
 }
 
 impl Listing {
+    /// Lists all images below `root`, and keeps the listing in the user's cache. Fails if a folder cannot be read.
+    pub(in crate::data) fn of(root: &Path, plan: &DataPlan) -> Result<Self, DataError> {
+        let mut cache = ListingCache::of(&DataPlan { path: root.to_owned(), ..plan.clone() });
+        let mut listing = Self::read(root, &mut cache)?;
+        cache.keep();
+        if listing.problems.is_empty() { Ok(listing) } else { Err(listing.problems.swap_remove(0)) }
+    }
+
     /// Lists all images below `root`. Uses the cached listing of each folder that has not changed.
     ///
     /// Fails if `root` itself cannot be read. Adds errors about other folders to `problems`.
-    pub(super) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
+    pub(in crate::data) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
         let mut listing = Self { root: root.to_owned(), ..Self::default() };
         let (folders, loose) = listing.entries(Path::new(""), cache)?;
         listing.add(Path::new(""), loose, None);
@@ -113,34 +122,35 @@ impl Listing {
         }));
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::data) fn len(&self) -> usize {
         self.files.len()
     }
 
     /// Returns the number of images directly in the root, in no class folder.
-    pub(super) fn loose(&self) -> usize {
+    pub(in crate::data) fn loose(&self) -> usize {
         self.files.iter().filter(|file| file.class.is_none()).count()
     }
 
     /// Removes the images directly in the root, as torchvision's `ImageFolder` does.
-    pub(super) fn drop_loose(&mut self) {
+    pub(in crate::data) fn drop_loose(&mut self) {
         self.files.retain(|file| file.class.is_some());
     }
 
     /// Returns whether there are images, and all of them are in class folders.
-    pub(super) fn is_labelled(&self) -> bool {
+    pub(in crate::data) fn is_labelled(&self) -> bool {
         !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
     }
 
-    pub(super) fn empty_classes(&self) -> Vec<&str> {
+    /// Returns the classes without images.
+    pub(in crate::data) fn empty_classes(&self) -> Vec<&str> {
         let mut counts = vec![0; self.classes.len()];
         self.files.iter().filter_map(|file| file.class).for_each(|c| counts[c as usize] += 1);
         let empty = self.classes.iter().zip(counts).filter(|(_, count)| *count == 0);
         empty.map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Adds file names and sizes to `hash`.
-    pub(super) fn hash_into(&self, hash: &mut Sha256) {
+    /// Adds the names and sizes of the files to a hash.
+    pub(in crate::data) fn hash_into(&self, hash: &mut Sha256) {
         for file in &self.files {
             hash.update(file.path.as_os_str().as_encoded_bytes());
             hash.update([0]);
@@ -148,8 +158,8 @@ impl Listing {
         }
     }
 
-    /// Converts the listing to a split. If `labelled` is false, all labels are 0.
-    pub(super) fn into_split(self, labelled: bool, reading: Reading) -> ImageFolder {
+    /// Converts the listing to a split. If `labelled` is false, every label is 0.
+    pub(in crate::data) fn into_split(self, labelled: bool, reading: Reading) -> ImageFolder {
         let label = |file: Listed| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
         ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), reading }
     }
@@ -215,8 +225,8 @@ fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_encoded_bytes()
 }
 
-/// A split of image files. Each access to an image reads the file again.
-pub(super) struct ImageFolder {
+/// A split of image files. A file is read each time its image is used.
+pub(in crate::data) struct ImageFolder {
     root: PathBuf,
     /// Path (relative to the root folder) and label of each image.
     files: Vec<(PathBuf, u32)>,

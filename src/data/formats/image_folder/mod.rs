@@ -20,7 +20,7 @@ use super::passed_over::{self, PassedOver};
 use super::shards::{VAL_FOLDERS, val_folder};
 use super::split::Split;
 pub(in crate::data) use left_out::left_out;
-use listing::Listing;
+pub(in crate::data) use listing::Listing;
 
 /// The hint for a folder of NumPy arrays, which are images only with `data.range`.
 const ARRAYS: &str = "set data.range = [lo, hi] to read the .npy files; `mae data check` prints their numbers, also \
