@@ -17,6 +17,7 @@ use super::official::official_flag;
 use super::plan::{BadVal, Decode, DeviceKind, Format, Schedule};
 use super::sizes::ModelSize;
 use super::stages::{Finetune, Linprobe, Pretrain};
+use super::tidy_schema::tidy;
 use super::values::{
     All, Auto, Off, OneOrMany, Or, all_or_count_schema, auto_or_count_schema, extends_schema,
     none_or_minutes_schema,
@@ -159,6 +160,9 @@ pub struct Model {
     /// Number of attention heads of the decoder.
     #[schemars(range(min = 1, max = 65_536))]
     pub decoder_num_heads: Option<usize>,
+    /// Give the encoder of a pre-training mask tokens in place of the hidden patches, so that it sees all positions. The
+    /// paper's models give them to the decoder only.
+    pub encoder_mask_token: Option<bool>,
 }
 
 /// Devices, precision and speed.
@@ -254,46 +258,6 @@ fn collect_keys(table: &Value, prefix: &str, keys: &mut Vec<String>) {
     }
 }
 
-/// Removes parts of the schema that do not apply to TOML, such as null values.
-fn tidy(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            tidy_object(map);
-            map.values_mut().for_each(tidy);
-        }
-        Value::Array(items) => items.iter_mut().for_each(tidy),
-        _ => {}
-    }
-}
-
-fn tidy_object(map: &mut Map<String, Value>) {
-    map.retain(|key, value| match key.as_str() {
-        "format" => !value.is_string(),
-        "default" => !value.is_object(),
-        "required" => !value.is_array(),
-        _ => true,
-    });
-    if let Some(Value::String(description)) = map.get_mut("description") {
-        *description = description.replace('\n', " ");
-    }
-    for list in ["type", "enum", "anyOf"] {
-        let Some(Value::Array(items)) = map.get_mut(list) else { continue };
-        let null = |item: &Value| item.is_null() || *item == "null" || item["type"] == "null";
-        items.retain(|item| !null(item));
-        match (list, items.as_slice()) {
-            ("type", [single]) => map[list] = single.clone(),
-            ("anyOf", [Value::Object(single)]) => {
-                let single = single.clone();
-                map.remove(list);
-                for (key, value) in single {
-                    map.entry(key).or_insert(value);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 fn add_defaults(schema: &mut Value, defaults: &toml::Table) {
     for (name, default) in defaults {
         let key = &mut schema["properties"][name];
@@ -357,7 +321,7 @@ mod tests {
     use super::*;
 
     /// Keys without a built-in default. They are derived from other keys, or optional.
-    const DERIVED: [&str; 26] = [
+    const DERIVED: [&str; 28] = [
         "robustness.sets",
         "pretrain.published_batch_size",
         "finetune.published_batch_size",
@@ -365,6 +329,7 @@ mod tests {
         "name",
         "extends",
         "data.path",
+        "data.range",
         "data.mean",
         "data.std",
         "data.class_map",
@@ -377,6 +342,7 @@ mod tests {
         "model.depth",
         "model.num_heads",
         "pretrain.checkpoint_epochs",
+        "pretrain.from",
         "pretrain.resume",
         "pretrain.prefix",
         "finetune.prefix",

@@ -195,6 +195,7 @@ pub(super) fn model(model: &mut Model, input_size: usize, cx: &mut Context<'_>) 
         decoder_embed_dim: given(model.decoder_embed_dim.as_ref()),
         decoder_depth: given(model.decoder_depth.as_ref()),
         decoder_num_heads: given(model.decoder_num_heads.as_ref()),
+        encoder_mask_token: given(model.encoder_mask_token.as_ref()),
     };
     let same = (plan.patch_size, plan.embed_dim, plan.depth, plan.num_heads)
         == (size.patch_size, size.embed_dim, size.depth, size.num_heads);
