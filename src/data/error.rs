@@ -22,6 +22,9 @@ pub enum DataError {
         shown(.path)
     )]
     UnsupportedImage { path: PathBuf, problem: String },
+    /// An image file does not fit the recipe's `data.in_chans` or `data.range`.
+    #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
+    MismatchedImage { path: PathBuf, problem: String, hint: String },
     /// Reading a file or folder failed.
     #[error("cannot read {}: {source}", shown(.path))]
     Unreadable { path: PathBuf, source: io::Error },
@@ -55,6 +58,10 @@ impl DataError {
         Self::UnsupportedImage { path: path.to_owned(), problem: problem.to_string() }
     }
 
+    pub(super) fn mismatched_image(path: &Path, problem: &impl fmt::Display, hint: String) -> Self {
+        Self::MismatchedImage { path: path.to_owned(), problem: problem.to_string(), hint }
+    }
+
     pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), source }
     }
@@ -68,6 +75,7 @@ impl DataError {
         match self {
             Self::BadImage { path, .. }
             | Self::UnsupportedImage { path, .. }
+            | Self::MismatchedImage { path, .. }
             | Self::Unreadable { path, .. } => Some(path),
             _ => None,
         }
@@ -84,7 +92,8 @@ impl DataError {
             Self::Setting { problem, .. }
             | Self::Layout { problem, .. }
             | Self::BadImage { problem, .. }
-            | Self::UnsupportedImage { problem, .. } => problem.clone(),
+            | Self::UnsupportedImage { problem, .. }
+            | Self::MismatchedImage { problem, .. } => problem.clone(),
             Self::Unreadable { source, .. } | Self::Unwritable { source, .. } => source.to_string(),
             Self::Panicked { message } => message.clone(),
         }

@@ -51,6 +51,7 @@ mod stage_plan;
 mod stages;
 mod stated;
 mod sweep;
+mod tidy_schema;
 mod training;
 mod values;
 mod vars;

@@ -46,6 +46,8 @@ pub struct DataPlan {
     /// Height and width of the model's input images, in pixels.
     pub input_size: usize,
     pub in_chans: usize,
+    /// The numbers in image files that become 0 and 1; `None` reads 8-bit values as Pillow does.
+    pub range: Option<[f64; 2]>,
     /// Mean of each channel, for pixel values from 0 to 1.
     pub mean: Vec<f32>,
     /// Standard deviation of each channel, for pixel values from 0 to 1; never zero.
@@ -192,6 +194,7 @@ impl DataPlan {
             path: PathBuf::new(),
             input_size,
             in_chans: 3,
+            range: None,
             mean: mean.to_vec(),
             std: std.to_vec(),
             class_map: None,

@@ -38,6 +38,7 @@ mod pictures;
 mod preflight;
 mod pretrain_from;
 mod program;
+mod raw_pictures;
 mod recipe_errors;
 mod recipe_reference;
 mod recipes;

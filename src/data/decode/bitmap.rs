@@ -42,37 +42,51 @@ impl Bitmap {
 
     /// Turns the image as the TIFF tag `Orientation` says. Values outside of 2..=8 change nothing.
     pub(super) fn oriented(self, orientation: u32) -> Self {
-        if !(2..=8).contains(&orientation) {
-            return self;
-        }
-        let (width, height) = (self.width, self.height);
-        let (wide, high) = if orientation < 5 { (width, height) } else { (height, width) };
-        let source = |x: usize, y: usize| match orientation {
-            2 => (width - 1 - x, y),
-            3 => (width - 1 - x, height - 1 - y),
-            4 => (x, height - 1 - y),
-            5 => (y, x),
-            6 => (y, height - 1 - x),
-            7 => (width - 1 - y, height - 1 - x),
-            _ => (width - 1 - y, x),
+        let size = [self.width, self.height];
+        let [width, height] = turned_size(size, orientation);
+        let levels = match self.levels {
+            Levels::Grey(levels) => Levels::Grey(turned(levels, 1, size, orientation)),
+            Levels::Rgb(levels) => Levels::Rgb(turned(levels, 3, size, orientation)),
         };
-        let turned = |levels: &[u8], channels: usize| {
-            let mut out = Vec::with_capacity(levels.len());
-            for y in 0..high {
-                for x in 0..wide {
-                    let (x, y) = source(x, y);
-                    let at = (y * width + x) * channels;
-                    out.extend_from_slice(&levels[at..at + channels]);
-                }
-            }
-            out
-        };
-        let levels = match &self.levels {
-            Levels::Grey(levels) => Levels::Grey(turned(levels, 1)),
-            Levels::Rgb(levels) => Levels::Rgb(turned(levels, 3)),
-        };
-        Self { width: wide, height: high, levels }
+        Self { width, height, levels }
     }
+}
+
+/// Returns width and height after [`turned`].
+pub(super) fn turned_size([width, height]: [usize; 2], orientation: u32) -> [usize; 2] {
+    if (5..=8).contains(&orientation) { [height, width] } else { [width, height] }
+}
+
+/// Turns pixels, `[H, W, C]`, as the TIFF tag `Orientation` says. `size` is width and height before.
+pub(super) fn turned<T: Copy>(
+    values: Vec<T>,
+    channels: usize,
+    size: [usize; 2],
+    orientation: u32,
+) -> Vec<T> {
+    if !(2..=8).contains(&orientation) {
+        return values;
+    }
+    let [width, height] = size;
+    let [wide, high] = turned_size(size, orientation);
+    let source = |x: usize, y: usize| match orientation {
+        2 => (width - 1 - x, y),
+        3 => (width - 1 - x, height - 1 - y),
+        4 => (x, height - 1 - y),
+        5 => (y, x),
+        6 => (y, height - 1 - x),
+        7 => (width - 1 - y, height - 1 - x),
+        _ => (width - 1 - y, x),
+    };
+    let mut out = Vec::with_capacity(values.len());
+    for y in 0..high {
+        for x in 0..wide {
+            let (x, y) = source(x, y);
+            let at = (y * width + x) * channels;
+            out.extend_from_slice(&values[at..at + channels]);
+        }
+    }
+    out
 }
 
 impl Levels {

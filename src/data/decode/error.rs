@@ -15,6 +15,10 @@ pub(in crate::data) enum ImageError {
     /// The file may be whole, but `mae` cannot read its format or this variant of its format.
     #[error("not supported: {0}")]
     Unsupported(String),
+    #[error("it has {}, but data.in_chans is {recipe}{}", channels(*file), more_pages(*pages))]
+    Channels { file: usize, recipe: usize, pages: bool },
+    #[error("it contains NaN, which data.range cannot scale")]
+    NotANumber,
     #[error("cannot encode the image as JPEG: {0}")]
     Unencodable(String),
 }
@@ -34,7 +38,23 @@ impl ImageError {
     pub(in crate::data) fn of(&self, name: &Path) -> DataError {
         match self {
             Self::Unsupported(_) => DataError::unsupported_image(name, self),
+            Self::Channels { file, .. } => {
+                let hint = format!("set data.in_chans = {file}, or move the file out of the data");
+                DataError::mismatched_image(name, self, hint)
+            }
+            Self::NotANumber => {
+                let hint = "replace NaN in the file by a number, or move the file out of the data";
+                DataError::mismatched_image(name, self, hint.to_owned())
+            }
             _ => DataError::bad_image(name, self),
         }
     }
+}
+
+fn channels(count: usize) -> String {
+    if count == 1 { "1 channel".to_owned() } else { format!("{count} channels") }
+}
+
+fn more_pages(pages: bool) -> &'static str {
+    if pages { " (only the first page of a TIFF file is read)" } else { "" }
 }

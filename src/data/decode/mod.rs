@@ -31,6 +31,7 @@ pub(super) mod opened_image;
 pub(super) mod picture;
 mod png_webp;
 mod pnm;
+pub(super) mod raw;
 pub(super) mod resize;
 pub(super) mod simd;
 mod tga;

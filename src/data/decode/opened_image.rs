@@ -10,22 +10,23 @@ use super::bitmap::{Bitmap, MAX_BYTES, luma};
 use super::error::ImageError;
 use super::format::Format;
 use super::jpeg::{self, Decoded, Jpeg};
-use super::picture::{Colour, CropBox, Picture, Pixels, Stored};
+use super::picture::{Colour, CropBox, Picture, Pixels, Reading, Stored};
+use super::raw::RawPicture;
 use super::{bmp, gif, ico, png_webp, pnm, tga, tiff};
 
 /// Reads and decodes the image file at `path` to RGB.
 pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
-    decode_file(path, Colour::Rgb)
+    decode_file(path, Reading::Levels(Colour::Rgb))
 }
 
 /// Reads and decodes an image file. Ignores the file extension.
-pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Picture, DataError> {
+pub(in crate::data) fn decode_file(path: &Path, reading: Reading) -> Result<Picture, DataError> {
     if path.is_dir() {
         let hint = "pass the image files in this folder";
         return Err(DataError::layout(path, "this is a folder, not an image", hint));
     }
     let bytes = fs::read(path).map_err(|e| DataError::unreadable(path, e))?;
-    let whole = OpenedImage::file(&bytes, colour).and_then(OpenedImage::whole);
+    let whole = OpenedImage::file(&bytes, reading).and_then(OpenedImage::whole);
     whole.map_err(|error| error.of(path))
 }
 
@@ -39,12 +40,22 @@ impl<'a> OpenedImage<'a> {
     /// Opens a picture of a split.
     pub(in crate::data) fn stored(stored: Stored<'a>) -> Result<Self, ImageError> {
         match stored {
-            Stored::File { bytes, colour } => Self::file(bytes, colour),
+            Stored::File { bytes, reading } => Self::file(bytes, reading),
             Stored::Picture(picture) => Ok(Self::Picture(picture)),
         }
     }
 
-    fn file(bytes: &'a [u8], colour: Colour) -> Result<Self, ImageError> {
+    fn file(bytes: &'a [u8], reading: Reading) -> Result<Self, ImageError> {
+        match reading {
+            Reading::Levels(colour) => Self::levels(bytes, colour),
+            Reading::Values(scale) => {
+                Ok(Self::Picture(RawPicture::decode(bytes, scale.channels)?.scaled(scale)))
+            }
+        }
+    }
+
+    /// Opens an image file whose pixels become 8-bit values.
+    pub(super) fn levels(bytes: &'a [u8], colour: Colour) -> Result<Self, ImageError> {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
         }

@@ -13,6 +13,8 @@ pub(super) enum ByteOrder {
 pub(super) struct Directory<'a> {
     bytes: &'a [u8],
     pub(super) order: ByteOrder,
+    /// Whether another page follows.
+    pub(super) has_next: bool,
     fields: Vec<Field>,
 }
 
@@ -48,7 +50,7 @@ impl<'a> Directory<'a> {
     /// Reads the first directory of the file.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, ImageError> {
         let order = if bytes.starts_with(b"II") { ByteOrder::Little } else { ByteOrder::Big };
-        let mut directory = Self { bytes, order, fields: Vec::new() };
+        let mut directory = Self { bytes, order, has_next: false, fields: Vec::new() };
         let big = bytes[2..4].contains(&43);
         let (at, count_size, entry) = if big {
             (directory.number_at(8, 8)?, 8, 20)
@@ -62,6 +64,13 @@ impl<'a> Directory<'a> {
             let place = place.ok_or(ImageError::Truncated)?;
             directory.read_field(place, big)?;
         }
+        // A file that ends here has no second page.
+        let next = (count as usize)
+            .checked_mul(entry)
+            .and_then(|skip| (at + count_size).checked_add(skip));
+        let word = if big { 8 } else { 4 };
+        directory.has_next =
+            next.is_some_and(|at| directory.number_at(at, word).is_ok_and(|at| at != 0));
         Ok(directory)
     }
 

@@ -17,6 +17,13 @@ pub(super) const NEW_JPEG: u32 = 7;
 /// Values of the tag `PhotometricInterpretation`.
 pub(super) const YCBCR: u32 = 6;
 
+/// Which samples of a pixel are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    AsPillow,
+    All,
+}
+
 /// The image that a directory describes.
 pub(super) struct Layout {
     pub(super) width: usize,
@@ -59,7 +66,17 @@ pub(super) struct Chunks {
 }
 
 impl Layout {
+    /// Reads the layout with the samples that Pillow reads. Fails if a pixel has more than 6 samples.
     pub(super) fn of(directory: &Directory<'_>) -> Result<Self, ImageError> {
+        Self::read(directory, Kept::AsPillow)
+    }
+
+    /// Reads the layout with all samples of a pixel.
+    pub(super) fn of_all_samples(directory: &Directory<'_>) -> Result<Self, ImageError> {
+        Self::read(directory, Kept::All)
+    }
+
+    fn read(directory: &Directory<'_>, kept: Kept) -> Result<Self, ImageError> {
         let size = [directory.number(256, 0)?, directory.number(257, 0)?];
         let (width, height) = checked_size(size[0], size[1])?;
         let photometric = directory.number(262, 0)?;
@@ -70,13 +87,14 @@ impl Layout {
         if bits.is_empty() {
             bits.push(1);
         }
-        if planar && extra.iter().all(|kind| *kind == 0) {
+        let as_pillow = kept == Kept::AsPillow;
+        if as_pillow && planar && extra.iter().all(|kind| *kind == 0) {
             // Planes after the colours are ignored.
             samples = samples.saturating_sub(extra.len()).max(1);
             extra.clear();
         }
         bits.truncate(samples);
-        if samples > 6 || bits.iter().any(|of| *of != bits[0]) {
+        if samples == 0 || as_pillow && samples > 6 || bits.iter().any(|of| *of != bits[0]) {
             return Err(ImageError::Unsupported(format!(
                 "TIFF with {samples} samples per pixel of {bits:?} bits"
             )));

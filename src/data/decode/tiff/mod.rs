@@ -10,6 +10,7 @@ mod compression;
 mod directory;
 mod fax;
 mod layout;
+mod raw;
 mod ycbcr;
 
 use super::bitmap::{Bitmap, Levels};
@@ -20,6 +21,7 @@ use layout::{JPEG_TABLES, Layout, NEW_JPEG, UNCOMPRESSED, YCBCR};
 use ycbcr::{Converter, coded_length};
 
 pub(super) use directory::is_tiff;
+pub(super) use raw::{bits, has_more_pages, raw};
 
 /// Decodes the first image of a TIFF file.
 pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
