@@ -112,6 +112,7 @@ pub fn bench_train(
         stop: stop.clone(),
         parallel_jobs: 0,
         start_files: Arc::default(),
+        layouts: Arc::default(),
     };
     let per_epoch = training.steps(stage, work.data.facts.train_images)?.updates_per_epoch;
     refuse_short_epoch(per_epoch, training.effective_batch_size)?;

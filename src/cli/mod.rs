@@ -12,6 +12,7 @@ mod convert;
 mod data;
 mod error;
 mod eval;
+mod launcher;
 mod man;
 mod output;
 mod plan;

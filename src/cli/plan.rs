@@ -37,7 +37,13 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let missing = if args.measure { Missing::Refuse } else { Missing::Warn };
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, missing)?;
     let options =
-        RunOptions { runs: args.runs.clone(), fresh: false, only: None, command_line: Vec::new() };
+        RunOptions {
+            runs: args.runs.clone(),
+            fresh: false,
+            break_lock: false,
+            only: None,
+            command_line: Vec::new(),
+        };
     let purpose = if args.measure { Purpose::Run } else { Purpose::Plan };
     let checked = run::preflight(&resolved, &options, purpose);
     refuse_without_numbers(&checked, args.measure)?;

@@ -1,5 +1,6 @@
 //! `mae run`: runs or resumes every job of a recipe.
 
+use super::launcher::refuse_several;
 use super::progress::ProgressBar;
 use super::recipe_args::{RecipeArgs, StageArg, resolve};
 use super::signals::stop_on_signals_or_late;
@@ -34,15 +35,21 @@ pub(super) struct Args {
     /// Start over: move the files of an earlier run of this name to DIR/.trash
     #[arg(long)]
     fresh: bool,
+    /// Take over a run that a process of another host has locked. Only if that process has ended: two processes would damage
+    /// the run
+    #[arg(long)]
+    break_lock: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
+    refuse_several()?;
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::RefuseIfNeeded)?;
     let stop = StopFlag::default();
     let options = RunOptions {
         runs: args.runs.clone(),
         fresh: args.fresh,
+        break_lock: args.break_lock,
         only: args.stage.map(Into::into),
         command_line: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
     };

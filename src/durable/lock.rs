@@ -2,11 +2,12 @@
 //!
 //! A process locks the file `.lock` in the folder and, if the system supports it, the folder itself. So a second process
 //! is refused even if somebody removed the lock file. Network file systems often support only locks on files. There, the
-//! process with the lock checks before each write that the lock file was not replaced.
+//! process with the lock checks before each write that the lock file was not replaced. On file systems whose locks hold only on
+//! one host, the name of the [`Holder`] in the lock file keeps processes of other hosts away.
 
-use super::LOCK;
+use super::{Holder, LOCK, patiently};
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -25,6 +26,17 @@ struct Held {
     /// Absolute path of the locked folder.
     folder: PathBuf,
     file: File,
+    /// Whether the lock file names this process.
+    is_named: bool,
+}
+
+/// Why a lock was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotTaken {
+    /// Another process works in the folder. `None` if the lock file does not name it.
+    Busy(Option<Holder>),
+    /// A process of another host took the lock and did not release it. This host cannot know if that process still runs.
+    OnOtherHost(Holder),
 }
 
 /// An exclusive lock on a folder. Dropping it releases the lock. If the process dies, the system releases the lock.
@@ -48,6 +60,36 @@ impl Lock {
         Self::try_take(folder)
     }
 
+    /// Locks `folder`, and writes the name of this process into the lock file.
+    ///
+    /// If the lock file names a process of another host, fails, unless `break_lock` is true. That process then fails at its next
+    /// write. A lock of this host whose process has ended is taken.
+    pub fn take_named(folder: &Path, break_lock: bool) -> io::Result<Result<Self, NotTaken>> {
+        let path = folder.join(LOCK);
+        let holder = Holder::read(&path);
+        match &holder {
+            Some(holder) if holder.is_running_here() => {
+                return Ok(Err(NotTaken::Busy(Some(holder.clone()))));
+            }
+            Some(holder) if !holder.is_of_this_host() => {
+                if !break_lock {
+                    return Ok(Err(NotTaken::OnOtherHost(holder.clone())));
+                }
+                fs::remove_file(&path)?;
+            }
+            _ => {}
+        }
+        let Some(lock) = Self::take(folder)? else { return Ok(Err(NotTaken::Busy(holder))) };
+        let mut held = held();
+        let own = held.iter_mut().find(|held| held.folder == lock.folder).expect("just locked");
+        // Another program may have written a file of this name.
+        if own.file.metadata()?.len() == 0 || Holder::read(&path).is_some() {
+            own.name()?;
+        }
+        drop(held);
+        Ok(Ok(lock))
+    }
+
     fn try_take(folder: &Path) -> io::Result<Option<Self>> {
         let on_folder = File::open(folder).ok();
         let refusal = on_folder.as_ref().and_then(|opened| opened.try_lock().err());
@@ -59,14 +101,34 @@ impl Lock {
             return Ok(None);
         }
         let folder = std::path::absolute(folder)?;
-        held().push(Held { folder: folder.clone(), file });
+        held().push(Held { folder: folder.clone(), file, is_named: false });
         Ok(Some(Self { folder, _on_folder: on_folder }))
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        held().retain(|held| held.folder != self.folder);
+        let mut held = held();
+        for held in held.iter().filter(|held| held.is_named && held.folder == self.folder) {
+            // If this fails, the next process of this host sees that this process has ended.
+            let _ = held.file.set_len(0);
+        }
+        held.retain(|held| held.folder != self.folder);
+    }
+}
+
+impl Held {
+    /// Writes the name of this process into the lock file.
+    fn name(&mut self) -> io::Result<()> {
+        let bytes = Holder::this_process().to_bytes();
+        let mut file = &self.file;
+        patiently(&self.folder.join(LOCK), bytes.len(), || {
+            file.set_len(0)?;
+            file.rewind()?;
+            file.write_all(&bytes)
+        })?;
+        self.is_named = true;
+        self.file.sync_all()
     }
 }
 
@@ -111,7 +173,7 @@ pub(super) fn confirm(folder: &Path) -> io::Result<()> {
             let file = open(&folder)?;
             if try_lock(&file)? {
                 own.file = file;
-                return Ok(());
+                return if own.is_named { own.name() } else { Ok(()) };
             }
         }
         Err(error) => return Err(error),

@@ -7,6 +7,7 @@
 //! replaced.
 
 mod checked;
+mod holder;
 mod lock;
 mod manifest;
 mod manifest_lines;
@@ -15,7 +16,8 @@ mod read_manifests;
 mod temporary;
 
 pub use checked::{GrowingFile, Verdict, read, read_text, verify};
-pub use lock::{Lock, SharedLock, is_held};
+pub use holder::{Holder, host_name, now_unix_s};
+pub use lock::{Lock, NotTaken, SharedLock, is_held};
 pub use manifest::{MANIFEST, Manifest};
 pub use manifest_lines::Content;
 pub use pause::{DiskPause, wait_on_full_disks};

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::layout::Pace;
 use super::name::{fingerprint, safe};
 use super::plan::{Plan, Schedule, Source, TrainingPlan};
 use crate::shape::StageKind;
@@ -113,12 +114,17 @@ impl Plan {
 }
 
 impl TrainingPlan {
+    /// Returns the micro-steps that the learning rates within an epoch follow, if the job has not started before.
+    pub fn pace(&self) -> Pace {
+        let images_per_micro_step = self.effective_batch_size / self.accum_iter;
+        Pace { images_per_micro_step, accum_iter: self.accum_iter }
+    }
+
     /// Returns the number of steps of a job if an epoch has `train_images` images.
     ///
     /// A micro-step uses `batch_size` images on every device. Fails if an epoch has fewer images than one update needs.
     pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
-        let images_per_micro_step = self.effective_batch_size / self.accum_iter;
-        let micro_steps = train_images / images_per_micro_step;
+        let micro_steps = train_images / self.pace().images_per_micro_step;
         let updates_per_epoch = micro_steps / self.accum_iter;
         if updates_per_epoch == 0 {
             return Err(NeverUpdates {

@@ -19,9 +19,9 @@
 //! A setting has two forms. [`Recipe`] has the keys of the file as optional fields. [`Plan`] has the values that the
 //! run uses. Only `resolve` converts a recipe to a plan, so no other code checks whether a key is set.
 //!
-//! `jobs` and `cost` compute jobs, steps, parameters, FLOPs and memory from a plan. `official` maps keys to flags of the
-//! official code. This module does not use tensors, devices or data files. It does not print, and does not read the
-//! environment of the process.
+//! `layout` says how updates are spread over devices, and when this may change. `jobs` and `cost` compute jobs, steps,
+//! parameters, FLOPs and memory from a plan. `official` maps keys to flags of the official code. This module does not use
+//! tensors, devices or data files. It does not print, and does not read the environment of the process.
 
 mod augmentation;
 mod check;
@@ -33,6 +33,7 @@ mod jobs;
 #[cfg(test)]
 mod laws;
 mod layers;
+mod layout;
 mod name;
 mod near;
 mod official;
@@ -56,6 +57,7 @@ pub use cost::{Cost, Dims, Memory};
 pub use error::{Origin, Other, Problem, RecipeError, RecipeErrors};
 pub use jobs::{Job, NeverUpdates, Steps};
 pub use layers::BaseLayer;
+pub use layout::{Batches, Layout, Pace};
 pub use near::word as nearest;
 pub use official::official_flag;
 pub use plan::*;

@@ -147,7 +147,8 @@ pub struct Model {
 pub struct Runtime {
     /// The backend; "auto" uses the best one that works.
     pub device: Option<DeviceKind>,
-    /// Number of GPUs that train together in this process, or "all".
+    /// Number of GPUs that train together in this process, or "all". Can change when a run continues, if `accum_iter`
+    /// changes with it so that each update keeps its images.
     #[schemars(schema_with = "all_or_count_schema")]
     pub devices: Option<Or<All, usize>>,
     /// Precision of the model's arithmetic. With "bf16", the master weights and the optimizer stay in fp32.

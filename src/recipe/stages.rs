@@ -22,10 +22,11 @@ pub struct Pretrain {
     /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
     #[schemars(range(max = 1_000_000))]
     pub warmup_epochs: Option<usize>,
-    /// Images per device in one micro-step.
+    /// Images per device in one micro-step. Can change when a run continues, if each update keeps its images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Micro-steps whose gradients are accumulated for one update.
+    /// Micro-steps whose gradients are accumulated for one update. Can change when a run continues, if each update keeps
+    /// its images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
@@ -94,7 +95,8 @@ pub struct Finetune {
     /// Images per device in one micro-step.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Micro-steps whose gradients are accumulated for one update.
+    /// Micro-steps whose gradients are accumulated for one update. Can change when a run continues, if each update keeps
+    /// its images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
@@ -193,7 +195,8 @@ pub struct Linprobe {
     /// Images per device in one micro-step.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Micro-steps whose gradients are accumulated for one update.
+    /// Micro-steps whose gradients are accumulated for one update. Can change when a run continues, if each update keeps
+    /// its images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is

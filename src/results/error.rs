@@ -1,16 +1,23 @@
 //! Errors of the run folder.
 
-use crate::durable;
+use super::report::utc;
+use crate::durable::{self, Holder};
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// The reason why a run folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    #[error("cannot use {}: another process is working in this run\nhint: wait until it ends, or choose another name (`--set name=...`)", .0.display())]
-    Busy(PathBuf),
+    #[error("cannot use {}: {} is working in this run\nhint: wait until it ends, or choose another name (`--set name=...`)", path.display(), process(holder.as_ref()))]
+    Busy { path: PathBuf, holder: Option<Holder> },
+    #[error("cannot use {}: {} has locked this run and did not unlock it\nhint: wait if this process still works. If it has ended, add `--break-lock` to take the \
+             run over", path.display(), process(Some(holder)))]
+    LockedElsewhere { path: PathBuf, holder: Holder },
     #[error("cannot use {}: it holds a run with a different recipe:\n{differences}hint: choose another name (`--set name=...`), or start over with `--fresh`", path.display())]
     OtherRecipe { path: PathBuf, differences: String },
+    #[error("cannot use {}: the updates of this run would change:\n{misfits}hint: add `{restoring}`. `devices` and `accum_iter`, and in pre-training `batch_size`, may \
+             change only if each update keeps its number of images. Or choose another name (`--set name=...`)", path.display())]
+    OtherUpdates { path: PathBuf, misfits: String, restoring: String },
     #[error("cannot find a run in {}: it is not the folder of a run or a sweep\nhint: name a folder that `mae run` made, for example runs/quickstart", .0.display())]
     NoRun(PathBuf),
     #[error("cannot make one report from {}: it holds runs with different names\nhint: name the folder of one run or one sweep, or compare several runs with `mae compare`", .0.display())]
@@ -69,6 +76,16 @@ impl Remedy {
             Self::RemoveItsFolder => format!(", or remove {folder} to repeat its job"),
         }
     }
+}
+
+/// Returns text that names the process which holds a lock.
+fn process(holder: Option<&Holder>) -> String {
+    holder.map_or_else(
+        || "another process".to_owned(),
+        |Holder { host, pid, since_unix_s, .. }| {
+            format!("process {pid} on host {host}, since {},", utc(*since_unix_s))
+        },
+    )
 }
 
 impl RunError {

@@ -3,11 +3,11 @@
 use super::contents::{Contents, contents};
 use super::error::RunError;
 use super::paths::job_path;
-use super::provenance::Provenance;
+use super::provenance::{Provenance, StartLayout};
 use super::read_back::{read_provenance, resolved_recipe};
 use super::trash::{self, Moved};
-use crate::durable::{self, Lock, MANIFEST, Manifest};
-use crate::recipe::{self, Recipe};
+use crate::durable::{self, Lock, MANIFEST, Manifest, NotTaken};
+use crate::recipe::{self, Layout, Recipe};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,17 @@ pub struct RunFolder {
     path: PathBuf,
     _lock: Lock,
     lacked_checksums: bool,
+    layouts: Vec<StartLayout>,
+    layout_change: Option<String>,
+}
+
+/// What [`RunFolder::open`] may do with an earlier run, and with its lock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Move the files of an earlier run into the trash.
+    pub fresh: bool,
+    /// Take over the lock of a process of another host.
+    pub break_lock: bool,
 }
 
 impl RunFolder {
@@ -26,21 +37,22 @@ impl RunFolder {
     ///
     /// With `fresh`, first moves the files of an earlier run into the trash. Returns where these files are now.
     ///
+    /// If the layout of the run has changed, first records the new layout in `provenance.json`.
+    ///
     /// Fails if another process uses the folder, if the folder holds a run with a different recipe (the error lists the
     /// keys), or if the run would overwrite a file that it did not write. In these cases, nothing changes.
     pub fn open(
         runs: &Path,
         name: &str,
         recipe: &Recipe,
-        fresh: bool,
+        OpenOptions { fresh, break_lock }: OpenOptions,
     ) -> Result<(Self, Option<Moved>), RunError> {
         let path = &job_path(runs, name);
         let in_recipe = recipe.name.as_deref().unwrap_or(name);
         check_folder(path, recipe, fresh)?;
         fs::create_dir_all(path)
             .map_err(|source| RunError::NoFolder { path: path.to_owned(), source })?;
-        let lock = Lock::take(path).map_err(RunError::io(path))?;
-        let lock = lock.ok_or_else(|| RunError::Busy(path.to_owned()))?;
+        let lock = take_lock(path, break_lock)?;
         // Another process may have changed the folder before this one had the lock.
         let found = contents(path, in_recipe)?;
         let unfinished = found.moving_to().is_some();
@@ -55,12 +67,14 @@ impl RunFolder {
         Contents::Run(manifest.clone()).refuse_foreign(path)?;
         let is_ours = |target: &str| target == MANIFEST || manifest.lists(target);
         durable::remove_temporaries(path, &is_ours).map_err(RunError::io(path))?;
+        let (layouts, layout_change) = record_layout(path, recipe)?;
         let file = path.join("recipe.toml");
         let text = recipe::recipe_toml(recipe);
         if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
             durable::write(&file, text.as_bytes()).map_err(RunError::io(&file))?;
         }
-        Ok((Self { path: path.to_owned(), _lock: lock, lacked_checksums }, moved))
+        let path = path.to_owned();
+        Ok((Self { path, _lock: lock, lacked_checksums, layouts, layout_change }, moved))
     }
 
     pub fn path(&self) -> &Path {
@@ -72,13 +86,70 @@ impl RunFolder {
         self.lacked_checksums
     }
 
+    /// Returns the layouts that the run has had, oldest first. The last one is the current layout.
+    pub fn layouts(&self) -> &[StartLayout] {
+        &self.layouts
+    }
+
+    /// Returns what this start changes in the layout, as `devices 4 (was 1)`; `None` if nothing changes.
+    pub fn layout_change(&self) -> Option<&str> {
+        self.layout_change.as_deref()
+    }
+
     /// Replaces `provenance.json`.
     pub fn write_provenance(&self, provenance: &Provenance) -> Result<(), RunError> {
-        let path = self.path.join("provenance.json");
-        let mut text = serde_json::to_vec_pretty(provenance).expect("provenance is valid JSON");
-        text.push(b'\n');
-        durable::write(&path, &text).map_err(RunError::io(&path))
+        write_provenance(&self.path, provenance)
     }
+}
+
+fn take_lock(path: &Path, break_lock: bool) -> Result<Lock, RunError> {
+    let taken = Lock::take_named(path, break_lock).map_err(RunError::io(path))?;
+    taken.map_err(|why| match why {
+        NotTaken::Busy(holder) => RunError::Busy { path: path.to_owned(), holder },
+        NotTaken::OnOtherHost(holder) => {
+            RunError::LockedElsewhere { path: path.to_owned(), holder }
+        }
+    })
+}
+
+fn write_provenance(run: &Path, provenance: &Provenance) -> Result<(), RunError> {
+    let path = run.join("provenance.json");
+    let mut text = serde_json::to_vec_pretty(provenance).expect("provenance is valid JSON");
+    text.push(b'\n');
+    durable::write(&path, &text).map_err(RunError::io(&path))
+}
+
+/// Returns the layouts of the run in `path`, including the one of `recipe`, and what `recipe` changes.
+///
+/// A new layout of an earlier run is written to `provenance.json`. The learning rates follow the first layout, so it must not be
+/// lost when `recipe.toml` is replaced.
+fn record_layout(
+    path: &Path,
+    recipe: &Recipe,
+) -> Result<(Vec<StartLayout>, Option<String>), RunError> {
+    let now =
+        StartLayout { started_unix_s: durable::now_unix_s(), layout: Layout::of(recipe) };
+    let Some(before) = read_provenance(path)? else { return Ok((vec![now], None)) };
+    let mut layouts = before.layouts.clone();
+    if let (true, Some(old)) = (layouts.is_empty(), read_recipe(path)?) {
+        let started_unix_s = before.started_unix_s;
+        layouts.push(StartLayout { started_unix_s, layout: Layout::of(&old) });
+    }
+    let change = match layouts.last() {
+        Some(last) if last.layout == now.layout => return Ok((layouts, None)),
+        Some(last) => last.layout.changes(&now.layout),
+        None => String::new(),
+    };
+    layouts.push(now);
+    write_provenance(path, &Provenance { layouts: layouts.clone(), ..before })?;
+    Ok((layouts, Some(change).filter(|change| !change.is_empty())))
+}
+
+/// Reads the resolved recipe of the run in `path`; `None` if it has none yet.
+fn read_recipe(path: &Path) -> Result<Option<Recipe>, RunError> {
+    let file = path.join("recipe.toml");
+    let Ok(text) = fs::read_to_string(&file) else { return Ok(None) };
+    resolved_recipe(&file, &text).map(Some)
 }
 
 /// Checks that a run of `recipe` can use the folder `path`. Changes nothing.
@@ -103,9 +174,7 @@ pub fn check_folder(path: &Path, recipe: &Recipe, fresh: bool) -> Result<bool, R
 
 /// Fails if the folder `path` holds a run of a different recipe than `recipe`.
 fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
-    let file = path.join("recipe.toml");
-    let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
-    let old = resolved_recipe(&file, &text)?;
+    let Some(old) = read_recipe(path)? else { return Ok(()) };
     let mut differences = recipe::differences(&old, recipe);
     // Allowed differences: a new stage, since it changes no earlier result; a key that an older version did not know, if it
     // has its default value; a moved data set, if the provenance has a fingerprint that identifies the data.
@@ -114,6 +183,15 @@ fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
         let added = recipe::is_stage(key) || recipe::is_default(key, new);
         !(old == recipe::NOT_SET && added || key == "data.path" && kept)
     });
+    // The layout may change, too, if each update keeps its images.
+    let (was, now) = (Layout::of(&old), Layout::of(recipe));
+    let misfits = was.misfits(&now);
+    if kept && misfits.is_empty() {
+        differences.retain(|(key, ..)| !Layout::has_key(key));
+    } else if kept && differences.iter().all(|(key, ..)| Layout::has_key(key)) {
+        let restoring = was.restoring(&now);
+        return Err(RunError::OtherUpdates { path: path.to_owned(), misfits, restoring });
+    }
     if differences.is_empty() {
         return Ok(());
     }

@@ -2,6 +2,8 @@
 
 use super::error::RunError;
 use crate::durable::Content;
+use crate::recipe::{Layout, Pace};
+use crate::shape::StageKind;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -35,10 +37,32 @@ pub struct Provenance {
     /// Jobs that failed and were not run again since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_jobs: Vec<FailedJobNote>,
+    /// The layouts that the run has had, oldest first; empty in runs of older versions that have not changed their layout.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layouts: Vec<StartLayout>,
     /// Time when the run was last started, in seconds since 1970.
     pub started_unix_s: u64,
     /// Time at which the run finished, in seconds since 1970; `None` until then.
     pub finished_unix_s: Option<u64>,
+}
+
+/// The layout of a run, and the first start with this layout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartLayout {
+    /// Time of this start, in seconds since 1970.
+    pub started_unix_s: u64,
+    /// Devices, `batch_size` and `accum_iter`.
+    #[serde(flatten)]
+    pub layout: Layout,
+}
+
+impl StartLayout {
+    /// Returns the pace of a stage: that of the first start which had the stage.
+    ///
+    /// Later starts with a different layout keep it, so their learning rates are those of an unchanged run.
+    pub fn pace(layouts: &[Self], stage: StageKind) -> Option<Pace> {
+        layouts.iter().find_map(|start| start.layout.pace(stage))
+    }
 }
 
 /// A job that failed, and the reason.

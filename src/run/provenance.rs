@@ -1,9 +1,9 @@
 //! The provenance of a run.
 
 use super::preflight::CheckedPoint;
+use crate::durable::now_unix_s;
 use crate::results::Provenance;
 use crate::train::RunContext;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Returns the provenance for one start of a run.
 pub(super) fn of(point: &CheckedPoint, work: &RunContext, command_line: &[String]) -> Provenance {
@@ -22,12 +22,8 @@ pub(super) fn of(point: &CheckedPoint, work: &RunContext, command_line: &[String
         data_note: data.note.clone().unwrap_or_default(),
         start_files: point.start_files.clone(),
         failed_jobs: point.failed_before(),
+        layouts: work.layouts.to_vec(),
         started_unix_s: now_unix_s(),
         finished_unix_s: None,
     }
-}
-
-/// Returns the current time in seconds since 1970. Returns 0 if the clock is not set and shows an earlier time.
-pub(super) fn now_unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

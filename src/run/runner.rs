@@ -4,13 +4,13 @@ use super::accuracy_tables::AccuracyTables;
 use super::copied_jobs::CopiedJob;
 use super::failed_jobs::{FailedJob, FailedPoint, Failures, PointError};
 use super::preflight::{CheckedJob, CheckedPoint, Purpose, preflight};
-use super::provenance::{self, now_unix_s};
+use super::provenance;
 use super::schedule::{self, JobContextMaker, is_done};
 use crate::data::DataSet;
-use crate::durable::SharedLock;
+use crate::durable::{SharedLock, now_unix_s};
 use crate::infer::{StopFlag, forget_faults, look_through};
 use crate::recipe::{self, Job, Plan, Resolved};
-use crate::results::{self, Moved, RunError, RunFolder};
+use crate::results::{self, Moved, OpenOptions, RunError, RunFolder};
 use crate::shape::StageKind;
 use crate::train::{
     self, ChosenDevice, DeviceThreads, Event, JobEnd, Observer, RunContext, StepTimer, TrainError,
@@ -30,6 +30,8 @@ pub struct RunOptions {
     pub runs: PathBuf,
     /// Whether to start over, and move the files of an earlier run of the same name to the trash.
     pub fresh: bool,
+    /// Whether to take over a run that a process of another host has locked.
+    pub break_lock: bool,
     /// Run only the jobs of this stage; `None` runs all jobs.
     pub only: Option<StageKind>,
     /// Arguments of this process, for `provenance.json`.
@@ -147,6 +149,7 @@ impl Runner<'_> {
             stop: self.stop.clone(),
             parallel_jobs: 0,
             start_files: point.start_files.clone().into(),
+            layouts: folder.layouts().into(),
         };
         self.copy_jobs(&copied, point, &work, &folder)?;
         self.work(point, &work, &folder, sweep, has_failed)
@@ -201,8 +204,9 @@ impl Runner<'_> {
 
     fn open_folder(&self, resolved: &Resolved, index: usize) -> Result<RunFolder, RunError> {
         let point = &resolved.points[index];
-        let RunOptions { runs, fresh, .. } = self.options;
-        let (folder, moved) = RunFolder::open(runs, &point.plan.name, &point.recipe, *fresh)?;
+        let RunOptions { runs, fresh, break_lock, .. } = self.options;
+        let open = OpenOptions { fresh: *fresh, break_lock: *break_lock };
+        let (folder, moved) = RunFolder::open(runs, &point.plan.name, &point.recipe, open)?;
         if let Some(moved) = moved {
             (self.observer)(Event::Notice { job: "run", text: &moved_text(&moved) });
         }
@@ -210,6 +214,12 @@ impl Runner<'_> {
             let text = "an older version of mae wrote this run without checksums; mae adds them now, but does not find \
                         earlier damage";
             (self.observer)(Event::Notice { job: "run", text });
+        }
+        if let Some(change) = folder.layout_change() {
+            let text = format!(
+                "continues with {change}: each update keeps its images, so the results change only by rounding"
+            );
+            (self.observer)(Event::Notice { job: "run", text: &text });
         }
         Ok(folder)
     }

@@ -13,8 +13,10 @@ use crate::durable::Content;
 use crate::infer::{Evaluation, StopFlag, same_encoder};
 use crate::model::{self, Mae, NamedParam, ProbeHead, Vit, drop_path_rates};
 use crate::optim::{self, LrSchedule, Optimizer, ParamGroup, Rule};
-use crate::recipe::{FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, TrainingPlan};
-use crate::results::{RunError, StartFile, job_path};
+use crate::recipe::{
+    FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, TrainingPlan,
+};
+use crate::results::{EpochSteps, RunError, StartFile, StartLayout, job_path};
 use crate::shape::{FINETUNE_BETAS, PRETRAIN_BETAS, StageKind};
 use burn::module::Module;
 use std::path::{Path, PathBuf};
@@ -34,6 +36,8 @@ pub struct RunContext {
     pub parallel_jobs: usize,
     /// The checkpoint files that jobs start from, with the length and the hash of each file at the start of the run.
     pub start_files: Arc<[StartFile]>,
+    /// The layouts that the run has had, oldest first. If there are none, learning rates follow `plan`.
+    pub layouts: Arc<[StartLayout]>,
 }
 
 impl RunContext {
@@ -258,12 +262,17 @@ impl RunContext {
         clip_grad: Option<f64>,
         context: &JobContext,
     ) -> Result<FitPlan, TrainError> {
-        let steps = training.steps(stage, self.data.facts.train_images)?;
+        let images = self.data.facts.train_images;
+        let steps = training.steps(stage, images)?;
+        let pace = StartLayout::pace(&self.layouts, stage).unwrap_or(training.pace());
         Ok(FitPlan {
             stage,
             epochs: training.epochs,
-            accum_iter: training.accum_iter,
-            images_per_micro_step: training.effective_batch_size / training.accum_iter,
+            images_per_update: training.effective_batch_size,
+            pace: EpochSteps {
+                accum_iter: pace.accum_iter,
+                micro_steps: images / pace.images_per_micro_step,
+            },
             micro_batches: training.accum_iter * self.plan.runtime.devices
                 / context.rank_context.rank.world(),
             steps,

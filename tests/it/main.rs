@@ -14,6 +14,7 @@ mod data_sets;
 mod devices;
 mod docs;
 mod docs_reference;
+mod elastic;
 mod exit_codes;
 mod failed_jobs;
 mod fresh;

@@ -121,6 +121,7 @@ impl Bench {
         let options = RunOptions {
             runs: self.path("runs"),
             fresh: false,
+            break_lock: false,
             only: None,
             command_line: Vec::new(),
         };

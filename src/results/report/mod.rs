@@ -22,7 +22,7 @@ mod thin;
 mod top1;
 
 pub use text::count;
-pub(super) use text::utc_compact;
+pub(super) use text::{utc, utc_compact};
 
 use super::error::RunError;
 use crate::durable::{self, Manifest};

@@ -45,7 +45,7 @@ pub fn count(number: usize, one: &str) -> String {
 }
 
 /// Formats seconds since 1970 as `2026-11-25 15:54 UTC`.
-pub(super) fn utc(unix_s: u64) -> String {
+pub(in crate::results) fn utc(unix_s: u64) -> String {
     let (year, month, day) = civil((unix_s / 86_400) as i64);
     let (hour, minute) = (unix_s / 3600 % 24, unix_s / 60 % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")

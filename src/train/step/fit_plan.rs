@@ -5,6 +5,7 @@ use super::state::Progress;
 use crate::optim::LrSchedule;
 use crate::random::Key;
 use crate::recipe::Steps;
+use crate::results::EpochSteps;
 use crate::shape::StageKind;
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use std::time::Duration;
 pub(crate) struct FitPlan {
     pub stage: StageKind,
     pub epochs: usize,
-    pub accum_iter: usize,
-    /// Number of images in one micro-step, over all devices.
-    pub images_per_micro_step: usize,
+    /// Number of images of one update, over all devices.
+    pub images_per_update: usize,
     pub steps: Steps,
+    /// The micro-steps that learning rates and TensorBoard steps follow: those of the job's first start. `devices` and
+    /// `accum_iter` may be different in this start.
+    pub pace: EpochSteps,
     pub schedule: LrSchedule,
     pub clip_grad: Option<f64>,
     pub on_nan: OnNanRule,
@@ -37,8 +40,8 @@ pub(crate) struct FitPlan {
 impl FitPlan {
     /// Returns the learning rate of the next update.
     pub(super) fn lr(&self, progress: &Progress) -> f64 {
-        let first_micro_step = progress.update * self.accum_iter;
-        let done = first_micro_step as f64 / self.steps.micro_steps as f64; // of this epoch
+        let first_micro_step = progress.update * self.pace.accum_iter;
+        let done = first_micro_step as f64 / self.pace.micro_steps as f64; // of this epoch
         self.schedule.at((progress.epoch - 1) as f64 + done)
     }
 }

@@ -15,7 +15,7 @@ use crate::data::{Epoch, Loader};
 use crate::infer::{Evaluated, is_large};
 use crate::model::{self, PartialGrads};
 use crate::random::Key;
-use crate::results::{EpochRow, EpochSteps, EpochsCsv, EpochsWriter, TensorBoard};
+use crate::results::{EpochRow, EpochsCsv, EpochsWriter, TensorBoard};
 use crate::shape::StageKind;
 use crate::train::error::TrainError;
 use crate::train::events::Event;
@@ -164,7 +164,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             self.state.progress.update += 1;
             let sums = &mut self.state.progress.sums;
             sums.data_wait_s += waited;
-            sums.images += plan.accum_iter * plan.images_per_micro_step;
+            sums.images += plan.images_per_update;
             sums.train_s += clock.elapsed().as_secs_f64();
             clock = Instant::now();
             unread.push(loss, norm, lr);
@@ -379,9 +379,8 @@ fn tensorboard<M: Module>(
 ) -> Result<TensorBoard, TrainError> {
     let trained = model::named(&state.model).into_iter().filter(|param| param.trained);
     let n_parameters = trained.map(|param| param.shape.iter().product::<usize>()).sum();
-    let steps = EpochSteps { accum_iter: plan.accum_iter, micro_steps: plan.steps.micro_steps };
     let progress = (state.progress.epoch, state.progress.update);
-    Ok(TensorBoard::open(&dir.path, plan.stage, n_parameters, steps, progress)?)
+    Ok(TensorBoard::open(&dir.path, plan.stage, n_parameters, plan.pace, progress)?)
 }
 
 fn announce(plan: &FitPlan, dir: &JobDir, progress: &Progress, context: &JobContext) {

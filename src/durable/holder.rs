@@ -1,0 +1,112 @@
+//! The process that holds a lock, as the lock file names it.
+//!
+//! A lock of the operating system ends with its process. But on some shared file systems, such a lock holds only on one host.
+//! So the lock file also names its holder.
+
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The process that holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Name of the host.
+    pub host: String,
+    pub pid: u32,
+    /// Start of the process, in clock ticks since the host started; `None` if this system does not tell.
+    pub process_start: Option<u64>,
+    /// Identifies the host since its last start; empty if this system does not tell.
+    pub boot: String,
+    /// Time when the process took the lock, in seconds since 1970.
+    pub since_unix_s: u64,
+}
+
+impl Holder {
+    /// Returns this process as the holder of a lock that it takes now.
+    pub(super) fn this_process() -> Self {
+        let pid = std::process::id();
+        Self {
+            host: host_name(),
+            pid,
+            process_start: process_start(pid),
+            boot: boot(),
+            since_unix_s: now_unix_s(),
+        }
+    }
+
+    /// Reads the holder from a lock file; `None` if the file names none.
+    pub(super) fn read(file: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(file).ok()?).ok()
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text and numbers are valid JSON")
+    }
+
+    /// Returns whether the holder is, or was, a process of this host.
+    pub(super) fn is_of_this_host(&self) -> bool {
+        self.host == host_name() || !self.boot.is_empty() && self.boot == boot()
+    }
+
+    /// Returns whether the holder is a different process of this host that still runs.
+    ///
+    /// Only Linux tells when a process started. On other systems, this returns false.
+    pub(super) fn is_running_here(&self) -> bool {
+        self.process_start.is_some()
+            && self.pid != std::process::id()
+            && self.boot == boot()
+            && process_start(self.pid) == self.process_start
+    }
+}
+
+/// Returns the current time in seconds since 1970. Returns 0 if the clock is not set and shows an earlier time.
+pub fn now_unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Returns the name of this host.
+#[cfg(unix)]
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Returns the name of this host.
+#[cfg(not(unix))]
+pub fn host_name() -> String {
+    std::env::var("COMPUTERNAME").unwrap_or_default()
+}
+
+fn boot() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+/// Returns the start of a process, in clock ticks since the host started; `None` if there is no such process.
+fn process_start(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses, which may contain spaces. The start is field 22.
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Holder;
+
+    #[test]
+    fn a_holder_is_recognized_by_its_host_and_its_start() {
+        let own = Holder::this_process();
+        assert!(own.is_of_this_host() && !own.is_running_here());
+        let elsewhere = Holder { host: "elsewhere".to_owned(), boot: "x".to_owned(), ..own.clone() };
+        assert!(!elsewhere.is_of_this_host());
+        #[cfg(target_os = "linux")]
+        {
+            let parent = std::os::unix::process::parent_id();
+            let of_parent = Holder { pid: parent, process_start: super::process_start(parent), ..own };
+            assert!(of_parent.is_running_here());
+            let dead = Holder { process_start: Some(1), ..of_parent };
+            assert!(!dead.is_running_here(), "the number now belongs to a different process");
+        }
+    }
+}

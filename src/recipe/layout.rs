@@ -1,0 +1,231 @@
+//! The layout of a run: how its updates are spread over devices and micro-steps.
+//!
+//! The layout may change between two starts of a run, as long as each update keeps its images. Then the results differ only by
+//! rounding. `batch_size` may change only in pre-training, because mixing and `BatchNorm` depend on it.
+
+use super::schema::Recipe;
+use super::values::Or;
+use crate::shape::StageKind;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+
+/// The devices of a run, and the batches of its stages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Number of devices.
+    pub devices: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrain: Option<Batches>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<Batches>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linprobe: Option<Batches>,
+}
+
+/// The batches of one stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batches {
+    /// Images per device in one micro-step.
+    pub batch_size: usize,
+    /// Micro-steps of one update.
+    pub accum_iter: usize,
+}
+
+/// The micro-steps that the learning rates within an epoch follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Number of images in one micro-step, over all devices.
+    pub images_per_micro_step: usize,
+    pub accum_iter: usize,
+}
+
+const STAGES: [StageKind; 3] = [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe];
+
+impl Layout {
+    /// Returns the layout of a resolved recipe.
+    pub fn of(recipe: &Recipe) -> Self {
+        let batches = |batch_size: Option<usize>, accum_iter: Option<usize>| Batches {
+            batch_size: batch_size.unwrap_or(1),
+            accum_iter: accum_iter.unwrap_or(1),
+        };
+        let devices = match recipe.runtime.devices {
+            Some(Or::Value(devices)) => devices,
+            _ => 1,
+        };
+        Self {
+            devices,
+            pretrain: recipe.pretrain.as_ref().map(|t| batches(t.batch_size, t.accum_iter)),
+            finetune: recipe.finetune.as_ref().map(|t| batches(t.batch_size, t.accum_iter)),
+            linprobe: recipe.linprobe.as_ref().map(|t| batches(t.batch_size, t.accum_iter)),
+        }
+    }
+
+    /// Returns the batches of a stage; `None` if the run does not have the stage.
+    pub fn batches(&self, stage: StageKind) -> Option<Batches> {
+        match stage {
+            StageKind::Pretrain => self.pretrain,
+            StageKind::Finetune => self.finetune,
+            StageKind::Linprobe => self.linprobe,
+        }
+    }
+
+    /// Returns the pace of a stage; `None` if the run does not have the stage.
+    pub fn pace(&self, stage: StageKind) -> Option<Pace> {
+        self.batches(stage).map(|Batches { batch_size, accum_iter }| Pace {
+            images_per_micro_step: batch_size * self.world_size(),
+            accum_iter,
+        })
+    }
+
+    /// Returns whether `key` is a setting that the layout holds.
+    pub fn has_key(key: &str) -> bool {
+        let (table, name) = key.split_once('.').unwrap_or_default();
+        match table {
+            "runtime" => name == "devices",
+            _ => matches!(name, "batch_size" | "accum_iter"),
+        }
+    }
+
+    /// Returns a line for each stage whose updates would not have the same images in the layout `new`; empty if a run can
+    /// change from this layout to `new`.
+    pub fn misfits(&self, new: &Self) -> String {
+        let mut lines = String::new();
+        for (stage, was, now) in self.common_stages(new) {
+            if !self.fits(stage, was, new, now) {
+                let (was, now) = (self.text(was), new.text(now));
+                let _ = writeln!(lines, "  {stage}: was {was}, now {now}");
+            }
+        }
+        lines
+    }
+
+    /// Returns the `--set` arguments that give the recipe with the layout `new` the images per update of this layout.
+    ///
+    /// If possible, they keep the devices of `new`.
+    pub fn restoring(&self, new: &Self) -> String {
+        let kept = self.with_devices_of(new).unwrap_or_else(|| self.clone());
+        let mut sets = Vec::new();
+        let mut set = |key: String, now: usize, then: usize| {
+            if now != then {
+                sets.push(format!("--set {key}={then}"));
+            }
+        };
+        set("runtime.devices".to_owned(), new.devices, kept.devices);
+        for (stage, then, now) in kept.common_stages(new) {
+            set(format!("{stage}.batch_size"), now.batch_size, then.batch_size);
+            set(format!("{stage}.accum_iter"), now.accum_iter, then.accum_iter);
+        }
+        sets.join(" ")
+    }
+
+    /// Returns what changes from this layout to `new`, as `devices 4 (was 1), pretrain.accum_iter 1 (was 4)`.
+    pub fn changes(&self, new: &Self) -> String {
+        let mut changes = Vec::new();
+        let mut add = |key: String, was: usize, now: usize| {
+            if was != now {
+                changes.push(format!("{key} {now} (was {was})"));
+            }
+        };
+        add("devices".to_owned(), self.devices, new.devices);
+        for (stage, was, now) in self.common_stages(new) {
+            add(format!("{stage}.batch_size"), was.batch_size, now.batch_size);
+            add(format!("{stage}.accum_iter"), was.accum_iter, now.accum_iter);
+        }
+        changes.join(", ")
+    }
+
+    /// Returns this layout on the devices of `new`, with the same images per update; `None` if the devices cannot share
+    /// them equally.
+    fn with_devices_of(&self, new: &Self) -> Option<Self> {
+        let mut layout = Self { devices: new.devices, ..self.clone() };
+        let world = layout.world_size();
+        for (stage, was, now) in self.common_stages(new) {
+            let images = was.batch_size * was.accum_iter * self.world_size();
+            let batch_size = match stage {
+                StageKind::Pretrain if images.is_multiple_of(now.batch_size * world) => {
+                    now.batch_size
+                }
+                _ => was.batch_size,
+            };
+            if !images.is_multiple_of(batch_size * world) {
+                return None;
+            }
+            let batches = Batches { batch_size, accum_iter: images / (batch_size * world) };
+            *layout.batches_mut(stage) = Some(batches);
+        }
+        Some(layout)
+    }
+
+    fn fits(&self, stage: StageKind, was: Batches, new: &Self, now: Batches) -> bool {
+        let images = |batches: Batches, of: &Self| {
+            batches.batch_size * batches.accum_iter * of.world_size()
+        };
+        images(was, self) == images(now, new)
+            && (stage == StageKind::Pretrain || was.batch_size == now.batch_size)
+    }
+
+    /// Returns the stages that both layouts have, with the batches of both.
+    fn common_stages(&self, new: &Self) -> Vec<(StageKind, Batches, Batches)> {
+        let both = |stage| Some((stage, self.batches(stage)?, new.batches(stage)?));
+        STAGES.into_iter().filter_map(both).collect()
+    }
+
+    fn batches_mut(&mut self, stage: StageKind) -> &mut Option<Batches> {
+        match stage {
+            StageKind::Pretrain => &mut self.pretrain,
+            StageKind::Finetune => &mut self.finetune,
+            StageKind::Linprobe => &mut self.linprobe,
+        }
+    }
+
+    /// Returns the number of devices that train together.
+    fn world_size(&self) -> usize {
+        self.devices
+    }
+
+    fn text(&self, Batches { batch_size, accum_iter }: Batches) -> String {
+        let images = batch_size * accum_iter * self.world_size();
+        format!(
+            "{images} images (batch_size {batch_size} x accum_iter {accum_iter} x devices {})",
+            self.devices
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Batches, Layout};
+
+    fn layout(devices: usize, pretrain: [usize; 2], finetune: [usize; 2]) -> Layout {
+        let batches = |[batch_size, accum_iter]: [usize; 2]| Some(Batches { batch_size, accum_iter });
+        Layout { devices, pretrain: batches(pretrain), finetune: batches(finetune), linprobe: None }
+    }
+
+    #[test]
+    fn a_layout_may_change_if_each_update_keeps_its_images() {
+        let first = layout(1, [64, 4], [32, 8]);
+        for fits in [layout(4, [64, 1], [32, 2]), layout(2, [16, 8], [32, 4])] {
+            assert_eq!(first.misfits(&fits), "");
+        }
+        let misfits = first.misfits(&layout(4, [64, 2], [16, 4]));
+        insta::assert_snapshot!(misfits, @r"
+          pretrain: was 256 images (batch_size 64 x accum_iter 4 x devices 1), now 512 images (batch_size 64 x accum_iter 2 x devices 4)
+          finetune: was 256 images (batch_size 32 x accum_iter 8 x devices 1), now 256 images (batch_size 16 x accum_iter 4 x devices 4)
+        ");
+    }
+
+    #[test]
+    fn the_restoring_settings_keep_the_new_devices_if_they_can_share_the_images() {
+        let first = layout(1, [64, 4], [32, 8]);
+        let sets = |new: Layout| first.restoring(&new);
+        assert_eq!(
+            sets(layout(4, [64, 4], [32, 8])),
+            "--set pretrain.accum_iter=1 --set finetune.accum_iter=2"
+        );
+        assert_eq!(
+            sets(layout(4, [32, 4], [16, 8])),
+            "--set pretrain.accum_iter=2 --set finetune.batch_size=32 --set finetune.accum_iter=2"
+        );
+        assert_eq!(sets(layout(3, [64, 4], [32, 8])), "--set runtime.devices=1");
+    }
+}
