@@ -48,7 +48,7 @@ pub struct CheckpointPlan {
 }
 
 /// Options to resolve the recipe of a checkpoint without a data set and without GPUs.
-const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
+const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0, hosts: 1 };
 
 impl Opened {
     /// Resolves the recipe of the checkpoint together with `args`.
@@ -69,7 +69,8 @@ impl Opened {
         warnings.extend(self.unstated_pooling(&set)?);
         let mut supplied = None;
         if let Some(path) = args.recipe {
-            let options = Options { missing_data: Missing::Warn, gpus: args.gpus };
+            let (missing_data, gpus) = (Missing::Warn, args.gpus);
+            let options = Options { missing_data, gpus, hosts: 1 };
             let mut resolved = recipe::resolve(path, args.env, &set.of_data, &options)?;
             warnings.append(&mut resolved.warnings);
             supplied = Some((path, resolved.into_first().plan));

@@ -128,7 +128,9 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::error(&error.to_string());
+            if !matches!(error, CliError::OnOtherHost(_)) {
+                output::error(&error.to_string());
+            }
             ExitCode::from(error.exit_code())
         }
     }

@@ -7,7 +7,7 @@ use super::replicas::Replicas;
 use super::same_encoder::same_encoder;
 use super::stop::StopFlag;
 use crate::checkpoint::{Head, Opened, TensorFile, load_frozen, load_module};
-use crate::data::DataSet;
+use crate::data::{DataSet, Share};
 use crate::model::{self, ProbeHead, Vit, official_probe_name};
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
@@ -65,15 +65,13 @@ impl Classifier {
     }
 
     /// Sums the loss and counts the correct predictions on one share of the validation split.
-    ///
-    /// `share` is the index of the share, from 0, and the number of shares.
     pub fn count(
         &self,
         plan: &Plan,
         data: &DataSet,
         batch_size: usize,
         replicas: &Replicas,
-        share: (usize, usize),
+        share: Share,
         stop: &StopFlag,
     ) -> Result<ShareCounts, InferError> {
         let evaluation = Evaluation::new(plan, data, batch_size, &self.device, stop, 0)?;

@@ -84,7 +84,9 @@ impl Plan {
     /// If it returns `false`, all devices train one job together, then the next one.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
         let devices = self.runtime.devices;
-        devices > 1
+        // All hosts train each job together, because only one of them writes the run folder.
+        self.runtime.hosts == 1
+            && devices > 1
             && match self.runtime.schedule {
                 Schedule::Auto => jobs >= devices,
                 Schedule::DataParallel => false,

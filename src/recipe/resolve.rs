@@ -46,6 +46,8 @@ pub struct Options {
     pub missing_data: Missing,
     /// Counts the GPUs for `devices = "all"`. If it returns 0, the plan has one device.
     pub gpus: fn(DeviceKind) -> usize,
+    /// Number of hosts for `hosts = "auto"`.
+    pub hosts: usize,
 }
 
 /// A resolved recipe, with all runs of its sweep.

@@ -127,8 +127,7 @@ fn record_layout(
     path: &Path,
     recipe: &Recipe,
 ) -> Result<(Vec<StartLayout>, Option<String>), RunError> {
-    let now =
-        StartLayout { started_unix_s: durable::now_unix_s(), layout: Layout::of(recipe) };
+    let now = StartLayout { started_unix_s: durable::now_unix_s(), layout: Layout::of(recipe) };
     let Some(before) = read_provenance(path)? else { return Ok((vec![now], None)) };
     let mut layouts = before.layouts.clone();
     if let (true, Some(old)) = (layouts.is_empty(), read_recipe(path)?) {

@@ -17,9 +17,21 @@ pub(super) struct JobContextMaker {
     pub observer: Observer,
     pub row_written: RowWritten,
     pub timer: StepTimer,
+    /// Called before all devices train a job together.
+    pub announce: Arc<dyn Fn(&Job) -> Result<(), TrainError> + Send + Sync>,
 }
 
 impl JobContextMaker {
+    /// Returns a maker of contexts that report nothing, for hosts other than host 0.
+    pub(super) fn silent() -> Self {
+        Self {
+            observer: Arc::new(|_| {}),
+            row_written: Arc::new(|| Ok(())),
+            timer: StepTimer::default(),
+            announce: Arc::new(|_| Ok(())),
+        }
+    }
+
     fn context(&self, rank: Rank, work: &RunContext) -> JobContext {
         JobContext {
             rank_context: RankContext {
@@ -54,17 +66,28 @@ pub(super) fn together(
     if let Some(end) = not_to_run(work, &job, context)? {
         return Ok(end);
     }
-    let (own, context, dir) = (work.clone(), context.clone(), job.dir.clone());
-    let observer = Arc::clone(&context.observer);
-    let end = on_every_rank(&work.device, device_threads, move |rank, device| {
-        let work = RunContext { device, ..own.clone() };
-        work.run(&job, &context.context(rank, &work))
-    });
+    (context.announce)(&job)?;
+    let dir = job.dir.clone();
+    let end = train(work, job, context, device_threads);
     if let Err(error) = &end {
         let error = Some(error).filter(|error| error.is_of_one_job());
-        observer(Event::JobFailed { job: &dir, error });
+        (context.observer)(Event::JobFailed { job: &dir, error });
     }
     end
+}
+
+/// Trains a job on all devices of all hosts. All hosts must call this for the same job.
+pub(super) fn train(
+    work: &RunContext,
+    job: Job,
+    context: &JobContextMaker,
+    device_threads: &DeviceThreads,
+) -> Result<JobEnd, TrainError> {
+    let (own, context) = (work.clone(), context.clone());
+    on_every_rank(&work.device, device_threads, &work.hosts, move |rank, device| {
+        let work = RunContext { device, ..own.clone() };
+        work.run(&job, &context.context(rank, &work))
+    })
 }
 
 /// Trains jobs in parallel, each on one device. When a device is free, it takes the next job.
@@ -154,7 +177,7 @@ impl BenchDevices {
         observer: Observer,
         timer: StepTimer,
     ) -> Result<JobEnd, TrainError> {
-        let context = JobContextMaker { observer, row_written: Arc::new(|| Ok(())), timer };
+        let context = JobContextMaker { observer, timer, ..JobContextMaker::silent() };
         together(work, job, &context, &self.device_threads)
     }
 

@@ -62,6 +62,9 @@ pub enum TrainError {
         "cannot use the devices: one device has failed, and another one still waits for it\nhint: run the command again, which resumes from the last saved state"
     )]
     Stuck,
+    /// A job failed on another host.
+    #[error("rank {rank} on host {host} failed: {cause}")]
+    OtherHost { rank: usize, host: String, cause: String },
     /// Another rank of the job failed. The run reports the error of that rank instead.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
@@ -107,6 +110,7 @@ impl TrainError {
             | Self::NotStarted { .. }
             | Self::Device(_)
             | Self::Stuck
+            | Self::OtherHost { .. }
             | Self::OtherRank => false,
         }
     }

@@ -8,14 +8,15 @@ use crate::shape::StageKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Returns the loader of a stage's training images. The loader records unreadable files in the CSV file `bad_files`.
+/// Returns the loader of a stage's training images. The loader records unreadable files in the CSV file
+/// `bad_files`.
 ///
 /// Panics if the plan does not have this stage.
 pub fn train_loader(
     plan: &Plan,
     data: &DataSet,
     stage: StageKind,
-    bad_files: PathBuf,
+    bad_files: Option<PathBuf>,
 ) -> Result<Loader, TrainError> {
     let transform = |augment, rule| TrainTransform::new(&plan.data, augment, rule);
     let missing = "the stage is part of the plan";

@@ -13,16 +13,16 @@ pub struct BadFiles {
     allowed: usize,
     files: usize,
     max_bad_fraction: f64,
-    /// Path of the CSV table, `bad_files.csv`.
-    table: PathBuf,
+    /// Path of the CSV table, `bad_files.csv`; `None` to write no table.
+    table: Option<PathBuf>,
     met: Mutex<Problems>,
 }
 
 impl BadFiles {
-    /// Creates an empty list of unusable files. `table` is the path of the CSV file to write.
+    /// Creates an empty list of unusable files. `table` is the path of the CSV file to write, if any.
     ///
     /// `files` is the number of training files. At most the fraction `max_bad_fraction` of these files may be unusable.
-    pub fn new(max_bad_fraction: f64, files: usize, table: PathBuf) -> Self {
+    pub fn new(max_bad_fraction: f64, files: usize, table: Option<PathBuf>) -> Self {
         let allowed = (max_bad_fraction * files as f64) as usize;
         Self { allowed, files, max_bad_fraction, table, met: Mutex::default() }
     }
@@ -50,19 +50,21 @@ impl BadFiles {
                 "run `mae data check` to list them, then download them again or delete them; or set a higher data.max_bad_fraction",
             ));
         }
+        let listed = self.table.as_ref().map(|table| format!("; see {}", table.display()));
         tracing::warn!(
-            "cannot read {shown}: {problem}; another image replaces it ({} of {} files are unusable; see {})",
+            "cannot read {shown}: {problem}; another image replaces it ({} of {} files are unusable{})",
             met.len(),
             self.files,
-            self.table.display()
+            listed.unwrap_or_default()
         );
         self.write(&met)
     }
 
     /// Writes the CSV table of unusable files. Keeps the rows from earlier starts of the run.
     fn write(&self, met: &Problems) -> Result<(), DataError> {
-        let mut all = table::problems(&self.table);
+        let Some(table) = &self.table else { return Ok(()) };
+        let mut all = table::problems(table);
         all.extend(met.clone());
-        table::write_problems(&self.table, &all)
+        table::write_problems(table, &all)
     }
 }

@@ -38,9 +38,16 @@ pub(super) struct LoaderShared {
 ///
 /// Each training device has its own share.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Share {
-    pub(super) index: usize,
-    pub(super) of: usize,
+pub struct Share {
+    pub index: usize,
+    pub of: usize,
+    /// Number of shares that are loaded on this host. They divide its threads.
+    pub on_this_host: usize,
+}
+
+impl Share {
+    /// The only share: all batches.
+    pub const ALL: Self = Self { index: 0, of: 1, on_this_host: 1 };
 }
 
 #[derive(Clone)]
@@ -80,7 +87,7 @@ impl EpochPass {
 
     /// Converts the index of a batch in this share to the index of the same batch in the whole epoch.
     fn global(&self, micro_step: usize) -> usize {
-        let Share { index, of } = self.work.share;
+        let Share { index, of, .. } = self.work.share;
         micro_step * of + index
     }
 

@@ -9,6 +9,7 @@ use super::state::{Progress, TrainingState};
 use super::state_writer::StateWriter;
 use crate::infer::{DeviceError, LastUpdate, StopFlag};
 use crate::results::{EpochRow, TensorBoard};
+use crate::train::devices::Wire;
 use crate::train::error::TrainError;
 use burn::module::Module;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,20 @@ pub(super) enum StopRequest {
     AfterUpdate,
     /// Another thread has already saved the state before this update. Drop this update, and stop.
     SavedLate,
+}
+
+impl Wire for StopRequest {
+    fn to_words(&self) -> Vec<u64> {
+        vec![*self as u64]
+    }
+
+    fn from_words(words: &[u64]) -> Self {
+        match words[0] {
+            0 => Self::Continue,
+            1 => Self::AfterUpdate,
+            _ => Self::SavedLate,
+        }
+    }
 }
 
 /// The state after a complete update, with losses that are still on the device.
