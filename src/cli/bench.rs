@@ -47,7 +47,7 @@ pub(super) fn run(bench: &Bench) -> Result<(), CliError> {
     }
 }
 
-/// A benchmark of one stage of a resolved recipe. It runs for the given number of seconds in a temporary folder.
+/// A benchmark of one stage, for some seconds, in a temporary folder.
 type Measure<T> = fn(&ResolvedPoint, StageKind, f64, &Path, &StopFlag) -> Result<T, TrainError>;
 
 fn measure<T: serde::Serialize>(
@@ -135,7 +135,7 @@ fn data_text(measured: &DataBench) -> String {
     text
 }
 
-/// Parses the duration of a benchmark in seconds: more than 0, at most one day.
+/// Parses a duration in seconds: more than 0, at most one day.
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),

@@ -38,12 +38,18 @@ mod tests {
     #[test]
     fn the_launcher_states_the_number_of_processes() {
         let of = |set: &[(&str, &str)]| {
-            several(|name| set.iter().find(|(set, _)| *set == name).map(|(_, size)| (*size).to_owned()))
+            several(|name| {
+                set.iter().find(|(set, _)| *set == name).map(|(_, size)| (*size).to_owned())
+            })
         };
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[("OMPI_COMM_WORLD_SIZE", "1"), ("PMI_SIZE", "x")]), None);
         assert_eq!(of(&[("PMI_SIZE", "4")]), Some(("PMI_SIZE", 4)));
-        assert_eq!(of(&[("SLURM_NTASKS", "8")]), None, "a process that is started alone sees it, too");
+        assert_eq!(
+            of(&[("SLURM_NTASKS", "8")]),
+            None,
+            "a process that is started alone sees it, too"
+        );
         assert_eq!(of(&[("SLURM_STEP_NUM_TASKS", "8")]), Some(("SLURM_STEP_NUM_TASKS", 8)));
     }
 }

@@ -36,14 +36,13 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
     let missing = if args.measure { Missing::Refuse } else { Missing::Warn };
     let resolved = resolve(&args.recipe.recipe, &args.recipe.set, missing)?;
-    let options =
-        RunOptions {
-            runs: args.runs.clone(),
-            fresh: false,
-            break_lock: false,
-            only: None,
-            command_line: Vec::new(),
-        };
+    let options = RunOptions {
+        runs: args.runs.clone(),
+        fresh: false,
+        break_lock: false,
+        only: None,
+        command_line: Vec::new(),
+    };
     let purpose = if args.measure { Purpose::Run } else { Purpose::Plan };
     let checked = run::preflight(&resolved, &options, purpose);
     refuse_without_numbers(&checked, args.measure)?;
@@ -66,7 +65,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&text::text(&resolved, &runs, price, &args.runs))?)
 }
 
-/// Prints a warning for each problem that would make `mae run` fail, and for unknown image counts.
+/// Prints a warning for each problem that would make `mae run` fail.
 fn warn(resolved: &Resolved, checked: &Preflight) {
     let problems = checked.points.iter().flat_map(|point| &point.problems);
     let mut texts: Vec<String> = Vec::new();
@@ -86,7 +85,7 @@ fn warn(resolved: &Resolved, checked: &Preflight) {
     }
 }
 
-/// Returns a warning if the data could not be opened: it states which numbers of images and classes the plan assumes.
+/// Returns a warning about assumed image and class numbers, if opening the data failed.
 fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
     if !checked.has_data_problem() {
         return None;
@@ -102,9 +101,7 @@ fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
     Some(format!("the data could not be opened: {steps}{classes}"))
 }
 
-/// Fails if the plan could not show any numbers.
-///
-/// This is the case if a job would make no update, or if `measure` is true and the data is missing.
+/// Fails if the plan has no numbers to show.
 fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliError> {
     let is_fatal = |problem: &Problem| match &**problem {
         TrainError::NeverUpdates(_) => true,
@@ -118,7 +115,7 @@ fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliE
     }
 }
 
-/// The training speed at each point of a sweep. Points with the same data and runtime settings share an entry.
+/// The training speed of each run in a sweep.
 #[derive(Default)]
 struct Prices<'a>(Vec<(&'a Plan, Price)>);
 

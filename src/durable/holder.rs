@@ -98,12 +98,14 @@ mod tests {
     fn a_holder_is_recognized_by_its_host_and_its_start() {
         let own = Holder::this_process();
         assert!(own.is_of_this_host() && !own.is_running_here());
-        let elsewhere = Holder { host: "elsewhere".to_owned(), boot: "x".to_owned(), ..own.clone() };
+        let elsewhere =
+            Holder { host: "elsewhere".to_owned(), boot: "x".to_owned(), ..own.clone() };
         assert!(!elsewhere.is_of_this_host());
         #[cfg(target_os = "linux")]
         {
             let parent = std::os::unix::process::parent_id();
-            let of_parent = Holder { pid: parent, process_start: super::process_start(parent), ..own };
+            let of_parent =
+                Holder { pid: parent, process_start: super::process_start(parent), ..own };
             assert!(of_parent.is_running_here());
             let dead = Holder { process_start: Some(1), ..of_parent };
             assert!(!dead.is_running_here(), "the number now belongs to a different process");

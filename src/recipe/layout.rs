@@ -157,9 +157,8 @@ impl Layout {
     }
 
     fn fits(&self, stage: StageKind, was: Batches, new: &Self, now: Batches) -> bool {
-        let images = |batches: Batches, of: &Self| {
-            batches.batch_size * batches.accum_iter * of.world_size()
-        };
+        let images =
+            |batches: Batches, of: &Self| batches.batch_size * batches.accum_iter * of.world_size();
         images(was, self) == images(now, new)
             && (stage == StageKind::Pretrain || was.batch_size == now.batch_size)
     }
@@ -197,7 +196,8 @@ mod tests {
     use super::{Batches, Layout};
 
     fn layout(devices: usize, pretrain: [usize; 2], finetune: [usize; 2]) -> Layout {
-        let batches = |[batch_size, accum_iter]: [usize; 2]| Some(Batches { batch_size, accum_iter });
+        let batches =
+            |[batch_size, accum_iter]: [usize; 2]| Some(Batches { batch_size, accum_iter });
         Layout { devices, pretrain: batches(pretrain), finetune: batches(finetune), linprobe: None }
     }
 

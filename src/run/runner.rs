@@ -1,4 +1,4 @@
-//! The runner: trains the jobs of a resolved recipe, skips finished ones, resumes unfinished ones, and updates the tables.
+//! Trains the jobs of a resolved recipe, skips finished jobs, and resumes unfinished jobs.
 
 use super::accuracy_tables::AccuracyTables;
 use super::copied_jobs::CopiedJob;
@@ -20,19 +20,19 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-/// With at least this many validation images, a notice tells the user that all of them are being read.
+/// From this number of validation images, a notice says that the run reads them all.
 const MANY_IMAGES: usize = 5_000;
 
 /// Command-line options of a run.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// The folder that contains all runs.
+    /// The folder of all runs.
     pub runs: PathBuf,
-    /// Whether to start over, and move the files of an earlier run of the same name to the trash.
+    /// Whether to start over and move an earlier run of this name to the trash.
     pub fresh: bool,
     /// Whether to take over a run that a process of another host has locked.
     pub break_lock: bool,
-    /// Run only the jobs of this stage; `None` runs all jobs.
+    /// The stage to run; `None` runs all stages.
     pub only: Option<StageKind>,
     /// Arguments of this process, for `provenance.json`.
     pub command_line: Vec<String>,
@@ -45,27 +45,27 @@ pub struct Runner<'a> {
     pub observer: Observer,
 }
 
-/// A running sweep. A recipe without `[sweep]` is a sweep with one point.
+/// A running sweep. A recipe without `[sweep]` is a sweep of one run.
 pub(super) struct Sweep<'a> {
     pub resolved: &'a Resolved,
-    /// The results of the checks before the run, one for each sweep point.
+    /// The results of the checks before each run.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
-    /// Lock that shows other processes that this process works in the sweep; `None` until the first point has started.
+    /// Lock on the sweep's folder; `None` until the first run starts.
     pub folder: Option<SharedLock>,
-    /// Names of the sweep points whose folder this process has opened so far.
+    /// Names of the runs whose folder this process has opened.
     pub opened: Vec<String>,
     pub failed: Vec<FailedPoint>,
 }
 
 impl Runner<'_> {
-    /// Runs every sweep point.
+    /// Runs all runs of a sweep. A recipe without a sweep has one run.
     ///
-    /// A recipe without a sweep has one point. If a point or some of its jobs fail, the others continue, and the result
-    /// lists the failed points. If the only point of a recipe fails as a whole, the result is its error.
+    /// If a run or some of its jobs fail, the other runs continue. The result lists the failed runs. If the only run
+    /// fails as a whole, this function returns its error.
     ///
-    /// If the checks before the run find problems at every point, the run creates no files, and the result is an error
-    /// with the problems of the first point.
+    /// If the checks find problems for every run, no files are created. The error then contains the first run's
+    /// problems.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         if let Some(problems) = preflight.refusal() {
@@ -155,10 +155,7 @@ impl Runner<'_> {
         self.work(point, &work, &folder, sweep, has_failed)
     }
 
-    /// Chooses the devices of a sweep point, and compares a small training step on them with the CPU.
-    ///
-    /// The checks before the run have already chosen the devices. They are chosen again, because an earlier sweep point may
-    /// have changed the device setup.
+    /// Chooses the devices of a run, and compares a small training step with the CPU.
     fn check_device(
         &self,
         plan: &Plan,
@@ -183,7 +180,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Reads all validation images once before training, if a job needs them. Fails if an image is unreadable.
+    /// Reads all validation images that a job needs. Fails if an image is unreadable.
     fn read_validation(
         &self,
         plan: &Plan,
@@ -238,10 +235,9 @@ impl Runner<'_> {
         copied.iter().try_for_each(|job| self.copy_job(job, folder.path()))
     }
 
-    /// Trains the unfinished jobs of a sweep point. Updates the point's accuracy table and provenance.
+    /// Trains the unfinished jobs of a run. Updates the run's accuracy table and provenance.
     ///
-    /// `shared_failure` is set if an earlier sweep point has the same pre-training and that pre-training failed. This
-    /// point then does not train it again.
+    /// `shared_failure` is the error of a pre-training that an earlier run shares with this run.
     fn work(
         &self,
         point: &CheckedPoint,
@@ -301,10 +297,9 @@ impl Runner<'_> {
         }
     }
 
-    /// Trains jobs one after the other on all devices, or in parallel on one device each.
+    /// Trains jobs on all devices together, or in parallel on one device each.
     ///
-    /// With job-parallel scheduling, pre-training uses all devices, and the other jobs then run in parallel. If a job
-    /// fails with an error that does not affect the other jobs, the other jobs continue.
+    /// If an error affects only one job, the other jobs continue.
     fn all_jobs(
         &self,
         work: &RunContext,
@@ -344,7 +339,6 @@ impl Runner<'_> {
         Ok(end)
     }
 
-    /// Reports that an earlier start has finished all jobs.
     fn skip_all(
         &self,
         work: &RunContext,
@@ -361,7 +355,7 @@ impl Runner<'_> {
 }
 
 impl Sweep<'_> {
-    /// Returns whether the validation images were already read for an earlier sweep point with the same data.
+    /// Returns whether an earlier run with the same data has read the validation images.
     fn has_read_validation(&self, index: usize) -> bool {
         let points = &self.resolved.points;
         points[..index].iter().any(|other| {
@@ -371,10 +365,9 @@ impl Sweep<'_> {
     }
 }
 
-/// Returns a function that maps a job to the recipe for its checkpoints: the recipe of the first sweep point with the
-/// same job.
+/// Returns a function that maps a job to the recipe for its checkpoints.
 ///
-/// So the checkpoints of a shared job have the same bytes, no matter which point or which process trained it.
+/// A shared job has the same recipe in all runs of the sweep.
 fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
     let resolved = resolved.clone();
     Arc::new(move |job| {
@@ -383,7 +376,7 @@ fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + 
     })
 }
 
-/// Returns a notice that says where the files of an earlier run were moved, and which files were not moved.
+/// Returns a notice about the files of an earlier run in the trash.
 fn moved_text(moved: &Moved) -> String {
     let mut text = format!("the files of the earlier run are in {}", moved.to.display());
     if !moved.stayed.is_empty() {

@@ -69,13 +69,19 @@ fn only_a_change_that_keeps_each_update_is_accepted() {
     bench.done(&run(&[]));
     let refused = bench.refused(&run(&["runtime.devices=2"]), 2);
     assert!(
-        refused.contains("pretrain: was 184 images (batch_size 46 x accum_iter 4 x devices 1), now 368 images"),
+        refused.contains(
+            "pretrain: was 184 images (batch_size 46 x accum_iter 4 x devices 1), now 368 images"
+        ),
         "{refused}"
     );
-    let restoring = ["pretrain", "finetune", "linprobe"].map(|stage| format!("--set {stage}.accum_iter=2"));
+    let restoring =
+        ["pretrain", "finetune", "linprobe"].map(|stage| format!("--set {stage}.accum_iter=2"));
     assert!(refused.contains(&format!("hint: add `{}`", restoring.join(" "))), "{refused}");
     let refused = bench.refused(&run(&["finetune.batch_size=23", "finetune.accum_iter=8"]), 2);
-    assert!(refused.contains("hint: add `--set finetune.batch_size=46 --set finetune.accum_iter=4`"), "{refused}");
+    assert!(
+        refused.contains("hint: add `--set finetune.batch_size=46 --set finetune.accum_iter=4`"),
+        "{refused}"
+    );
     assert!(!bench.read("runs/tiny/provenance.json").contains("\"devices\": 2"));
     bench.done(&run(&["pretrain.batch_size=23", "pretrain.accum_iter=8"]));
     bench.done(&run(&[]));
@@ -83,7 +89,8 @@ fn only_a_change_that_keeps_each_update_is_accepted() {
     let provenance = bench.read("runs/tiny/provenance.json");
     let mut older: serde_json::Value = serde_json::from_str(&provenance).unwrap();
     older.as_object_mut().unwrap().remove("layouts").unwrap();
-    mae::durable::write(&bench.path("runs/tiny/provenance.json"), older.to_string().as_bytes()).unwrap();
+    mae::durable::write(&bench.path("runs/tiny/provenance.json"), older.to_string().as_bytes())
+        .unwrap();
     rewrite(&bench, &recipe(2, 2));
     bench.done(&run(&[]));
     assert_eq!(layouts(&bench), [1, 2]);
@@ -97,12 +104,18 @@ fn a_lock_of_another_host_is_refused_until_it_is_broken() {
     bench.done(&run);
     let lock = bench.path("runs/tiny/.lock");
     assert_eq!(fs::read(&lock).unwrap(), b"", "a run that ends removes its name");
-    let elsewhere = r#"{"host":"node7","pid":4711,"process_start":99,"boot":"b","since_unix_s":1795622081}"#;
-    fs::File::options().write(true).open(&lock).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, elsewhere.as_bytes())
-    }).unwrap();
+    let elsewhere =
+        r#"{"host":"node7","pid":4711,"process_start":99,"boot":"b","since_unix_s":1795622081}"#;
+    fs::File::options()
+        .write(true)
+        .open(&lock)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, elsewhere.as_bytes()))
+        .unwrap();
     let refused = bench.refused(&run, 2);
-    assert!(refused.contains("process 4711 on host node7, since 2026-11-25 15:54 UTC"), "{refused}");
+    assert!(
+        refused.contains("process 4711 on host node7, since 2026-11-25 15:54 UTC"),
+        "{refused}"
+    );
     assert!(refused.contains("add `--break-lock`"), "{refused}");
     assert_eq!(fs::read_to_string(&lock).unwrap(), elsewhere);
     bench.done(&[&run[..], &["--break-lock"]].concat());
@@ -122,7 +135,10 @@ fn a_second_start_names_the_process_that_works_and_a_killed_process_holds_no_loc
     for break_lock in [&[][..], &["--break-lock"]] {
         let refused = bench.refused(&[&run[..], break_lock].concat(), 2);
         let process = format!("process {} on host ", first.id());
-        assert!(refused.contains(&process) && refused.contains("is working in this run"), "{refused}");
+        assert!(
+            refused.contains(&process) && refused.contains("is working in this run"),
+            "{refused}"
+        );
     }
     first.kill().unwrap();
     first.wait().unwrap();

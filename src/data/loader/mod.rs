@@ -29,15 +29,14 @@ use pass::{LoaderShared, Share, Transform};
 #[derive(Clone)]
 pub struct Loader {
     work: Arc<LoaderShared>,
-    /// Number of worker threads. If it is 0, the caller's thread loads the batches.
+    /// Number of worker threads. With 0, the caller's thread loads the batches.
     workers: usize,
 }
 
 impl Loader {
-    /// Returns a loader of shuffled, augmented batches of exactly `batch_size` images. Drops an incomplete last batch.
+    /// Returns a loader of shuffled, augmented batches. Drops an incomplete last batch.
     ///
-    /// Uses the seed and the stage of `key`, and ignores `key.epoch`. Fails if the split has fewer than `batch_size`
-    /// images.
+    /// Uses seed and stage of `key`. Fails if the split has fewer than `batch_size` images.
     pub fn train(
         split: Arc<dyn Split>,
         transform: TrainTransform,
@@ -58,7 +57,7 @@ impl Loader {
         Ok(Self::new(split, Transform::Train { transform, mixup, key }, batch_size, workers))
     }
 
-    /// Returns a loader for evaluation, which loads all images once, in order. The last batch may be smaller.
+    /// Returns a loader of all images in order. The last batch may be smaller.
     pub fn eval(
         split: Arc<dyn Split>,
         transform: EvalTransform,
@@ -88,27 +87,26 @@ impl Loader {
         Self { work: Arc::new(work), workers }
     }
 
-    /// Makes the loader replace unusable files with other images, up to the limit of `bad_files`.
+    /// Replaces unusable files by other images, up to the limit of `bad_files`.
     #[must_use]
     pub fn skipping_bad_files(self, bad_files: Arc<BadFiles>) -> Self {
         let work = LoaderShared { bad_files: Some(bad_files), ..(*self.work).clone() };
         Self { work: Arc::new(work), ..self }
     }
 
-    /// Returns the time that all workers have spent in each part of loading.
+    /// Returns the time of each loading step, summed over all workers.
     pub fn times(&self) -> &LoadTimes {
         &self.work.times
     }
 
-    /// Returns the number of worker threads. The caller's thread does not count.
+    /// Returns the number of worker threads, without the caller's thread.
     pub fn workers(&self) -> usize {
         self.workers
     }
 
-    /// Limits the loader to every `of`-th batch of each epoch, starting at batch `index`. Divides its workers by `of`.
+    /// Limits the loader to every `of`-th batch, starting at batch `index`.
     ///
-    /// Together, the loaders with `index` 0 to `of - 1` load each batch once. Their batches are identical to those of
-    /// one loader.
+    /// Each of `of` devices uses such a loader. The workers are divided among these loaders.
     #[must_use]
     pub fn share(self, index: usize, of: usize) -> Self {
         assert!(index < of, "the index is below the number of shares");
@@ -116,13 +114,13 @@ impl Loader {
         Self { work: Arc::new(work), workers: self.workers.div_ceil(of) }
     }
 
-    /// Divides the number of workers by `others + 1`, because `others` other jobs run at the same time.
+    /// Divides the number of workers by `others + 1`, for `others` more jobs in parallel.
     #[must_use]
     pub fn with_parallel_jobs(self, others: usize) -> Self {
         Self { workers: self.workers.div_ceil(1 + others), ..self }
     }
 
-    /// Returns the number of batches that this loader loads in an epoch.
+    /// Returns the number of batches that this loader loads per epoch.
     pub fn micro_steps(&self) -> usize {
         let LoaderShared { split, transform, batch_size, share, .. } = &*self.work;
         let all = match transform {
@@ -132,10 +130,9 @@ impl Loader {
         all.saturating_sub(share.index).div_ceil(share.of)
     }
 
-    /// Starts loading `epoch` (counted from 1) at `first_micro_step` (counted from 0). Does not read earlier batches.
+    /// Starts loading `epoch` (from 1) at micro-step `first_micro_step` (from 0).
     ///
-    /// The iterator ends after the first error. Dropping the iterator stops the workers, after each has loaded its
-    /// current images.
+    /// The iterator ends after the first error. Dropping the iterator stops the workers.
     pub fn epoch(&self, epoch: usize, first_micro_step: usize) -> Epoch {
         let steps = first_micro_step..self.micro_steps();
         Epoch::start(Arc::clone(&self.work), epoch, steps, self.workers)

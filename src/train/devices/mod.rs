@@ -1,4 +1,4 @@
-//! Devices: choosing and checking them, one thread for each, and the ranks that train together.
+//! Devices: their choice, their checks, their threads, and the ranks that train together.
 
 #[cfg(feature = "cuda")]
 mod cuda_libraries;

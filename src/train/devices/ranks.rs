@@ -1,8 +1,7 @@
 //! Ranks: the devices that train one job together. Each has its own thread, model, optimizer and loader.
 //!
-//! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r` and so on of an epoch. So an update of N ranks has the same
-//! images as an update of one rank with N times the `accum_iter`, and the sums differ only by rounding. The learning rates within
-//! an epoch are the same if its number of micro-batches is a multiple of N.
+//! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r` and so on of an epoch. So one update of N ranks has
+//! the same images as one rank with N times the `accum_iter`.
 //!
 //! All ranks run the same loop and wait for each other at each exchange. Only rank 0 writes files and reports events.
 
@@ -24,17 +23,13 @@ pub(crate) enum Link {
     /// NCCL sends the gradients directly from GPU to GPU.
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only CUDA has NCCL"))]
     Nccl(Vec<Device>),
-    /// The host sums the gradients of all ranks in its own memory, after the backward pass.
-    ///
-    /// A sum during the backward pass would leave the device idle while the host waits for other ranks.
+    /// The host sums the gradients of all ranks after the backward pass.
     Host,
-    /// The host adds the gradients bucket by bucket. Tests use this to run the code for NCCL on the CPU.
-    ///
-    /// The number is the bucket size in gradient values.
+    /// The host sums buckets of this many gradient values. Only tests use this.
     Simulated(usize),
 }
 
-/// Bucket size for NCCL, in gradient values. Smaller buckets would not use the full bandwidth between GPUs.
+/// Bucket size for NCCL, in gradient values.
 const NCCL_BUCKET: usize = 1 << 24;
 
 /// Gradients that are all-reduced together.
@@ -47,8 +42,7 @@ pub(crate) enum Bucket {
 impl Bucket {
     /// Fails if the device could not compute the gradients in this bucket.
     ///
-    /// A GPU reports an error only when its memory is read. Without this check, the other ranks would wait forever in NCCL
-    /// for the failed rank. Buckets in host memory need no check, because their values have already been read.
+    /// Without this check, the other ranks would wait in NCCL forever for the failed rank.
     #[cfg_attr(
         not(feature = "cuda"),
         expect(clippy::unnecessary_wraps, reason = "only NCCL buckets are checked")
@@ -70,8 +64,9 @@ pub(crate) enum PendingReduce {
 }
 
 impl PendingReduce {
-    /// Returns the gradient sums, which are bit-identical on all ranks. With NCCL, the device waits for the sums before
-    /// it starts its next work.
+    /// Returns the gradient sums, which are bit-identical on all ranks.
+    ///
+    /// With NCCL, the device waits for the sums before it starts its next work.
     pub(crate) fn finish(self) -> Vec<Tensor<1>> {
         match self {
             Self::Done(sums) => sums,
@@ -81,7 +76,6 @@ impl PendingReduce {
     }
 }
 
-/// State that all ranks of a job share.
 struct RankGroup {
     world: usize,
     link: Link,
@@ -89,14 +83,13 @@ struct RankGroup {
     changed: Condvar,
 }
 
-/// One exchange of values: each rank stores its value, and then each rank takes all values. The next exchange starts after
-/// that.
+/// An exchange in which every rank receives the values of all ranks.
 #[derive(Default)]
 struct ExchangeRound {
     brought: Vec<Option<Box<dyn Any + Send>>>,
     arrived: usize,
     leaving: usize,
-    /// Whether a rank has ended. If so, the other ranks must stop waiting.
+    /// Whether a rank has ended. Then the other ranks stop waiting.
     broken: bool,
 }
 
@@ -129,12 +122,14 @@ impl Rank {
         (self.index, self.world())
     }
 
-    /// Returns whether this is rank 0, which writes files and reports events.
+    /// Returns whether this is rank 0, which alone writes files and reports events.
     pub fn is_first(&self) -> bool {
         self.index == 0
     }
 
-    /// Sends `mine` to all ranks. Returns the values of all ranks, in rank order. Fails if another rank has failed.
+    /// Sends `mine` to all ranks. Returns the values of all ranks, in rank order.
+    ///
+    /// Fails if another rank has failed.
     pub fn exchange<T: Clone + Send + 'static>(&self, mine: T) -> Result<Vec<T>, TrainError> {
         if self.world() == 1 {
             return Ok(vec![mine]);
@@ -160,7 +155,7 @@ impl Rank {
         Ok(all)
     }
 
-    /// Returns whether `yes` is true on any rank. All ranks get the same result.
+    /// Returns whether `yes` is true on at least one rank. All ranks get the same result.
     pub fn any(&self, yes: bool) -> Result<bool, TrainError> {
         Ok(self.exchange(yes)?.contains(&true))
     }
@@ -178,7 +173,7 @@ impl Rank {
 
     /// Starts the all-reduce of a bucket.
     ///
-    /// Every rank must start its buckets in the same order, and the buckets must have the same lengths on all ranks.
+    /// All ranks must start buckets of the same lengths in the same order.
     pub(crate) fn start_reduce(&self, bucket: Bucket) -> Result<PendingReduce, TrainError> {
         match bucket {
             #[cfg(feature = "cuda")]
@@ -195,8 +190,9 @@ impl Rank {
         }
     }
 
-    /// Returns the number of gradient values in a bucket. If `None`, all gradients are reduced together after the backward
-    /// pass.
+    /// Returns the number of gradient values in a bucket.
+    ///
+    /// `None` reduces all gradients together after the backward pass.
     pub(crate) fn bucket_size(&self) -> Option<usize> {
         match self.group.link {
             _ if self.world() == 1 => None,
@@ -242,7 +238,7 @@ impl Rank {
 }
 
 impl Drop for Rank {
-    /// Makes the other ranks stop waiting, because this rank has finished or failed.
+    /// Wakes the waiting ranks, because this rank has finished or failed.
     fn drop(&mut self) {
         self.lock().broken = true;
         self.group.changed.notify_all();
@@ -255,7 +251,7 @@ pub(crate) mod tests {
     use burn::tensor::{Device, Tensor};
     use std::thread;
 
-    /// Runs `work` on every rank of a new group, each on its own thread.
+    /// Runs `work` on `world` new ranks, each on its own thread.
     pub(crate) fn on_threads<T: Send>(
         world: usize,
         link: &Link,
