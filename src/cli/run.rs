@@ -35,8 +35,7 @@ pub(super) struct Args {
     /// Start over: move the files of an earlier run of this name to DIR/.trash
     #[arg(long)]
     fresh: bool,
-    /// Take over a run that a process of another host has locked. Only if that process has ended: two processes would damage
-    /// the run
+    /// Take over a run that a process of another host has locked; only if that process has ended
     #[arg(long)]
     break_lock: bool,
 }

@@ -33,7 +33,7 @@ struct Held {
 pub enum NotTaken {
     /// Another process works in the folder. `None` if the lock file does not name it.
     Busy(Option<Holder>),
-    /// A process of another host took the lock and did not release it. This host cannot know if that process still runs.
+    /// A process of another host took the lock. This host cannot know if that process still runs.
     OnOtherHost(Holder),
 }
 
@@ -61,8 +61,8 @@ impl Lock {
 
     /// Locks `folder`, and writes the name of this process into the lock file.
     ///
-    /// If the lock file names a process of another host, fails, unless `break_lock` is true. That process then fails at its next
-    /// write. A lock of this host whose process has ended is taken.
+    /// If the lock file names a process of another host, fails, unless `break_lock` is true. That process then fails at
+    /// its next write. A lock of this host whose process has ended is taken.
     pub fn take_named(folder: &Path, break_lock: bool) -> io::Result<Result<Self, NotTaken>> {
         let path = folder.join(LOCK);
         let holder = Holder::read(&path);

@@ -123,8 +123,8 @@ fn write_provenance(run: &Path, provenance: &Provenance) -> Result<(), RunError>
 
 /// Returns the layouts of the run in `path`, including the one of `recipe`, and what `recipe` changes.
 ///
-/// A new layout of an earlier run is written to `provenance.json`. The learning rates follow the first layout, so it must not be
-/// lost when `recipe.toml` is replaced.
+/// A new layout of an earlier run is written to `provenance.json`. The learning rates follow the first layout, so it must
+/// not be lost when `recipe.toml` is replaced.
 fn record_layout(
     path: &Path,
     recipe: &Recipe,
